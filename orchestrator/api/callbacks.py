@@ -1,0 +1,137 @@
+"""The vendors' door: `POST /callbacks/{account}/{token}`.
+
+It stands in front of the router, since every push passes it. The checks come in this order and no other: method, token,
+size, signature, JSON. Whatever is wrong with a token, the answer is one and the same, and no token reaches a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
+from orchestrator.receive import CAP, Receiving
+
+log = structlog.get_logger()
+
+PREFIX = "/callbacks/"
+#: Seconds a vendor may take to send its body.
+BODY_DEADLINE = 20.0
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+_OK = b'{"ok":true}'
+
+
+class Answer(Exception):
+    """The door's answer, decided."""
+
+    def __init__(self, status: HTTPStatus, detail: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = headers
+        code = status.phrase.lower().replace(" ", "_")
+        self.body = json.dumps(
+            {"type": "about:blank", "title": status.phrase, "status": int(status), "code": code, "detail": detail}
+        ).encode()
+
+
+_NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
+
+
+class CallbackDoor:
+    """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
+
+    def __init__(self, app: ASGIApp, receiving: Receiving) -> None:
+        self._app = app
+        self._receiving = receiving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._take_in(scope, receive)
+        except Answer as answer:
+            await _respond(send, int(answer.status), answer.body, _PROBLEM, *answer.headers)
+        except ConnectionResetError:
+            return
+        else:
+            await _respond(send, 200, _OK, _JSON)
+
+    async def _take_in(self, scope: Scope, receive: Receive) -> None:
+        if scope["method"] != "POST":
+            raise Answer(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST"))
+        account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
+        try:
+            vendor, callback = self._receiving.unseal(account, token)
+            headers = _headers(scope)
+            body = await _body(headers, receive)
+            await self._receiving.push(vendor, callback, headers, body)
+        except BadToken as error:
+            raise Answer(*_NOT_FOUND) from error
+        except BadSignature as error:
+            raise Answer(HTTPStatus.UNAUTHORIZED, str(error)) from error
+        except Unreadable as error:
+            raise Answer(HTTPStatus.BAD_REQUEST, str(error)) from error
+        except Unavailable as error:
+            raise Answer(*_trouble(error.retry_after)) from error
+        except (Answer, ConnectionResetError):
+            raise
+        except Exception as error:
+            # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
+            log.exception("a push could not be taken in", account=account)
+            raise Answer(*_trouble(5)) from error
+
+
+def _trouble(seconds: int) -> tuple[HTTPStatus, str, tuple[bytes, bytes]]:
+    wait = (b"retry-after", str(seconds).encode())
+    return HTTPStatus.SERVICE_UNAVAILABLE, "the push could not be stored; send it again", wait
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers, names in lower case; one sent twice is joined by a comma, which no signature survives."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, said = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {said}" if key in headers else said
+    return headers
+
+
+async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
+    length = headers.get("content-length", "0")
+    if length.isascii() and length.isdecimal() and int(length[:12]) > CAP:
+        raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
+    message: Message = await receive()
+    if not message.get("more_body") and message["type"] == "http.request":
+        return _capped(message.get("body", b""))
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout(BODY_DEADLINE):
+            while message["type"] == "http.request":
+                chunks += message.get("body", b"")
+                _capped(chunks)
+                if not message.get("more_body"):
+                    return bytes(chunks)
+                message = await receive()
+    except TimeoutError as error:
+        raise Answer(HTTPStatus.REQUEST_TIMEOUT, "the body took too long") from error
+    raise ConnectionResetError
+
+
+def _capped(body: bytes | bytearray) -> bytes:
+    if len(body) > CAP:
+        raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
+    return bytes(body)
+
+
+async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

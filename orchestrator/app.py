@@ -1,0 +1,162 @@
+"""Settings in, ASGI application out. Everything is put together here, by name, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from orchestrator import deliver, destinations, poll, submit, vendors
+from orchestrator.account import Account
+from orchestrator.api import routes
+from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.clock import Clock, Rng, SystemClock
+from orchestrator.errors import ConfigError
+from orchestrator.guard import Guard
+from orchestrator.housekeeping import prepare, retire
+from orchestrator.ids import Ids
+from orchestrator.internet import GuardedTransport, Internet
+from orchestrator.ledger import Ledger
+from orchestrator.receive import Receiving
+from orchestrator.runtime import Runtime
+from orchestrator.settings import Settings, ensure_secret_keys
+from orchestrator.signing import Keys
+from orchestrator.store import Store
+
+#: Seconds that work under way may take to end when we are told to stop.
+DRAIN = 15.0
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Return the service. Raises `ConfigError` before anything is opened."""
+    return application(build(settings))
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    rng: Rng | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Runtime:
+    """Put a runtime together. `transport` stands in for the internet in tests."""
+    settings = ensure_secret_keys(settings)
+    clock, rng = clock or SystemClock(), rng or random.SystemRandom()
+    keys = Keys([key.get_secret_value() for key in settings.secret_keys])
+    ids = Ids(clock, rng)
+    guard = Guard(settings.allow_private)
+    bound = {name: bind(account, clock) for name, account in accounts(settings).items()}
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        rng=rng,
+        ids=ids,
+        keys=keys,
+        store=Store(settings.database_url),
+        ledger=Ledger(bound, ids, clock, settings.public_url.rstrip("/")),
+        internet=Internet(transport or GuardedTransport(guard)),
+        submissions=Internet(transport or GuardedTransport(guard, fresh=True)),
+        guard=guard,
+        vendors=bound,
+        destinations=destinations.load(),
+    )
+
+
+def accounts(settings: Settings) -> dict[str, Account]:
+    """Return the configured accounts by name."""
+    return {
+        name: Account(
+            name=name,
+            vendor=one.vendor,
+            base_url=one.base_url,
+            api_key=one.api_key.get_secret_value(),
+            access_key=one.access_key.get_secret_value(),
+            secret_key=one.secret_key.get_secret_value(),
+            signature=one.signature,
+            webhook_secrets=tuple(secret.get_secret_value() for secret in one.webhook_secrets),
+            max_in_flight=one.max_in_flight,
+            at_least_once=one.on_lost_submit == "at_least_once",
+            options=one.options,
+            poll=vendors.Poll(**one.poll.model_dump()),
+        )
+        for name, one in settings.accounts.items()
+    }
+
+
+def bind(account: Account, clock: Clock) -> vendors.Vendor:
+    """Return the vendor of an account. Raises `ConfigError` if there is none of that name."""
+    known = vendors.load()
+    if account.vendor not in known:
+        names = ", ".join(sorted(known))
+        raise ConfigError(f"accounts.{account.name}.vendor is {account.vendor!r}; known vendors: {names}")
+    return known[account.vendor](account, clock)
+
+
+def application(rt: Runtime) -> Starlette:
+    """Return the ASGI application of a runtime: its doors, and the loops for as long as it lives."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with running(rt):
+            yield
+
+    return Starlette(
+        routes=routes(rt), middleware=[Middleware(CallbackDoor, receiving=Receiving(rt))], lifespan=lifespan
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(rt: Runtime) -> AsyncIterator[None]:
+    """Open the database, run the stages and the ticks; at the end drain, give claims back, and close."""
+    rt.store.start()
+    try:
+        await rt.store.write(prepare, sorted(rt.vendors))
+        rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
+        for stage in rt.workers.values():
+            stage.start()
+            stage.nudge()
+        ticks = schedule(rt)
+        ticks.start()
+        try:
+            yield
+        finally:
+            # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
+            ticks.pause()
+            for stage in rt.workers.values():
+                await stage.stop(DRAIN / len(rt.workers))
+            ticks.shutdown(wait=False)
+            await rt.submissions.aclose()
+            await rt.internet.aclose()
+    finally:
+        rt.store.close()
+
+
+def schedule(rt: Runtime) -> AsyncIOScheduler:
+    """Return the clock of the house. Every tick is idempotent, and none of them is a job of ours."""
+    defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    ticks = AsyncIOScheduler(timezone="UTC", job_defaults=defaults)
+
+    def every(seconds: float, run: Callable[..., Awaitable[None]], *args: object) -> None:
+        ticks.add_job(run, "interval", seconds=seconds, args=args, jitter=None if seconds < 5 else 5)
+
+    for stage in ("submit", "poll", "deliver"):
+        every(1, nudge, rt, stage)
+    every(1, poll.expire, rt)
+    every(30, checkpoint, rt)
+    every(60, retire, rt)
+    return ticks
+
+
+async def nudge(rt: Runtime, stage: str) -> None:
+    """The promise behind every nudge."""
+    rt.nudge(stage)
+
+
+async def checkpoint(rt: Runtime) -> None:
+    """Keep the write-ahead log short."""
+    rt.store.checkpoint()

@@ -1,0 +1,204 @@
+"""Delivering: what the ledger owes a subscriber reaches its door, at least once, with proof of every attempt.
+
+Lanes isolate subscribers: each has its own limit, so one that hangs delays nobody else. An outcome is recorded with the
+others that end at the same time; if it cannot be, the delivery is not sent again while this process lives to insist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from orchestrator import claims
+from orchestrator.clock import epoch_ms
+from orchestrator.destinations import Message, Verdict
+from orchestrator.errors import Blocked, Exchange
+from orchestrator.outcomes import Attempted, record
+from orchestrator.refusal import retry_after
+from orchestrator.report import text
+from orchestrator.runtime import Runtime
+from orchestrator.store import Tx
+from orchestrator.tables import delivery, event, job, subscriber
+from orchestrator.workers import Worker
+
+Row = Mapping[Any, Any]
+
+#: Seconds for one attempt, connect to the last byte of the answer. A claim lasts twice that and a margin.
+DEADLINE = 15.0
+LEASE = 45.0
+#: Attempts under way at once in this process.
+LIMIT = 256
+#: Bytes of an answer that are read; and characters of it that are kept.
+ANSWER_CAP = 16_384
+KEPT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A claimed delivery with all it takes to attempt it."""
+
+    row: Row
+    event: Row
+    to: Row
+    address: str
+
+
+def worker(rt: Runtime) -> Worker[Due]:
+    """Return the loop that delivers."""
+    stage = Delivering(rt)
+    return Worker("deliver", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
+
+
+class Delivering:
+    """The stage, over one runtime. It alone knows how many attempts each lane has under way here."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        self._under_way: Counter[str] = Counter()
+        self._rates: dict[str, Allowance] = {}
+        self._end = rt.store.batched(self._record)
+
+    async def take(self, room: int) -> Sequence[Due]:
+        """Claim the oldest due deliveries of every lane that has a free place."""
+        dues = await self.rt.store.write(self._claim, room, dict(self._under_way))
+        for due in dues:
+            self._under_way[due.to["id"]] += 1
+        return dues
+
+    def _claim(self, tx: Tx, room: int, under_way: Mapping[str, int]) -> list[Due]:
+        now = self.rt.clock.now()
+        lanes = claims.lanes(tx, delivery.c.subscriber_id, now)
+        if not lanes:
+            return []
+        self.rt.rng.shuffle(lanes)
+        found = tx.execute(sa.select(subscriber).where(subscriber.c.id.in_(lanes))).mappings()
+        people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
+        quanta = {lane: self._quantum(people[lane], under_way.get(lane, 0), now) for lane in lanes if lane in people}
+        rows = claims.take_deliveries(
+            tx, {lane: quantum for lane, quantum in quanta.items() if quantum > 0}, now, LEASE, room
+        )
+        return self._dues(tx, rows, people)
+
+    def _quantum(self, person: Row, under_way: int, now: datetime) -> int:
+        free = min(person["max_in_flight"] - under_way, claims.QUANTUM)
+        if person["rate_limit"] is None or free <= 0:
+            return int(free)
+        allowance = self._rates.setdefault(person["id"], Allowance(epoch_ms(now)))
+        return allowance.take(person["rate_limit"], epoch_ms(now), int(free))
+
+    def _dues(self, tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
+        if not rows:
+            return []
+        joined = sa.select(event, job.c.callback_url).select_from(event.outerjoin(job, job.c.id == event.c.job_id))
+        wanted = joined.where(event.c.id.in_({row["event_id"] for row in rows}))
+        events = {found["id"]: found for found in tx.execute(wanted).mappings()}
+        return [
+            Due(row, events[row["event_id"]], to, self._address(to, events[row["event_id"]]))
+            for row in rows
+            if row["event_id"] in events
+            for to in (people[row["subscriber_id"]],)
+        ]
+
+    def _address(self, to: Row, happened: Row) -> str:
+        if to["callback_origin"] is not None:
+            return str(happened["callback_url"])
+        return _revealed(self.rt.keys.reveal, to["address"])
+
+    async def give_back(self, dues: Sequence[Due]) -> None:
+        """Make deliveries due again that were not attempted."""
+        for due in dues:
+            self._under_way[due.to["id"]] -= 1
+        await self.rt.store.write(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
+
+    async def work(self, due: Due) -> None:
+        """Make one attempt and record it."""
+        try:
+            done = await self._attempt(due)
+            disabled = await self.rt.insist(self._end, done)
+        finally:
+            self._under_way[due.to["id"]] -= 1
+        if disabled:
+            self.rt.nudge("deliver")
+
+    async def _attempt(self, due: Due) -> Attempted:
+        rt, started = self.rt, self.rt.clock.monotonic()
+        now = rt.clock.now()
+        try:
+            request = self._request(due, now)
+            response = await rt.internet.send(request, deadline=DEADLINE, cap=ANSWER_CAP, overflow="truncate")
+        except Exchange as error:
+            verdict = Verdict.NEVER if isinstance(error, Blocked) else Verdict.LATER
+            return Attempted(due.row, due.to, now, self._since(started), verdict, error=error.kind)
+        verdict = rt.destinations[due.to["kind"]].judge(response)
+        return Attempted(
+            due.row,
+            due.to,
+            now,
+            self._since(started),
+            verdict,
+            status=response.status_code,
+            error=None if verdict is Verdict.DELIVERED else _why(response),
+            response=text(response.content[:KEPT].decode("utf-8", "replace")),
+            rest=retry_after(response.headers, now),
+        )
+
+    def _since(self, started: float) -> int:
+        return round((self.rt.clock.monotonic() - started) * 1000)
+
+    def _request(self, due: Due, now: datetime) -> httpx.Request:
+        headers = json.loads(_revealed(self.rt.keys.reveal, due.to["headers"])) if due.to["headers"] else {}
+        body = due.event["body"]
+        message = Message(due.event["id"], due.event["type"], body, json.loads(body), now, headers, due.to["options"])
+        return self.rt.destinations[due.to["kind"]].request(due.address, message, self._secrets(due.to, now))
+
+    def _secrets(self, to: Row, now: datetime) -> list[str]:
+        """Return the keys that sign for a subscriber, newest first: all that are still valid."""
+        if to["callback_origin"] is not None:
+            return list(self.rt.keys.callback_secrets)
+        valid = [one for one in to["secrets"] if one["until"] is None or one["until"] > epoch_ms(now)]
+        return [_revealed(self.rt.keys.reveal, one["key"]) for one in valid]
+
+    def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
+        return record(tx, self.rt.ids, self.rt.rng, attempted, self.rt.clock.now())
+
+
+class Allowance:
+    """A token bucket: how many attempts a subscriber's rate still allows here."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._tokens = 1.0
+        self._at = now_ms
+
+    def take(self, rate: float, now_ms: int, wanted: int) -> int:
+        """Take up to `wanted` tokens of a bucket that fills at `rate` a second and holds one second's worth."""
+        self._tokens = min(max(rate, 1.0), self._tokens + rate * max(now_ms - self._at, 0) / 1000)
+        self._at = now_ms
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
+
+
+def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
+    """Make claimed deliveries (id, lease) due again, unless somebody else has them by now."""
+    for delivery_id, lease in held:
+        mine = sa.and_(delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None))
+        tx.execute(sa.update(delivery).where(mine).values(due_at=now))
+
+
+@lru_cache(maxsize=4096)
+def _revealed(reveal: Any, sealed: str) -> str:
+    return str(reveal(sealed))
+
+
+def _why(response: httpx.Response) -> str:
+    if response.is_redirect:
+        return "redirect_not_followed"
+    return f"status_{response.status_code}"

@@ -1,0 +1,98 @@
+"""The Destination contract: one module per kind of address, translation only.
+
+Adding a kind is a file in this folder with one `Destination` subclass; the contract suite finds it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator.errors import ConfigError
+
+__all__ = ["Destination", "Message", "Verdict", "judge", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event on its way: `body` is its exact bytes, `data` its parsed form, `at` the time of this attempt."""
+
+    event_id: str
+    type: str
+    body: bytes
+    data: Mapping[str, Any]
+    at: datetime
+    headers: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Verdict(StrEnum):
+    """What an answer means for the delivery."""
+
+    #: Only a 2xx.
+    DELIVERED = "delivered"
+    #: Try again over days.
+    LATER = "later"
+    #: Looks misconfigured: try again a few times, so that a deploy can recover.
+    SHORTLY = "shortly"
+    #: The address says it is gone: stop, and switch the subscriber off.
+    GONE = "gone"
+    #: It cannot ever work: the address is one we may not reach.
+    NEVER = "never"
+
+
+def judge(status: int) -> Verdict:
+    """Return the meaning of a status code (Standard Webhooks, "Response status codes"). Redirects are not followed."""
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 410:
+        return Verdict.GONE
+    if status in (408, 425, 429) or status >= 500:
+        return Verdict.LATER
+    return Verdict.SHORTLY
+
+
+class Destination(ABC):
+    """One kind of address."""
+
+    kind: ClassVar[str]
+    #: True if the address is itself a secret (an incoming-webhook URL): it is then shown without its path.
+    secret_address: ClassVar[bool] = False
+    #: True if deliveries are signed, so that a subscriber of this kind has a secret.
+    signed: ClassVar[bool] = True
+    #: Subscriber options and the words they may be, the first of them the default.
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    @abstractmethod
+    def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
+        """Return the request that delivers `message`, signed with all of `keys` (newest first)."""
+
+    def judge(self, response: httpx.Response) -> Verdict:
+        """Return what an answer means."""
+        return judge(response.status_code)
+
+    def check_options(self, options: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for an option this kind does not have."""
+        for name, value in options.items():
+            if value not in self.options.get(name, ()):
+                raise ConfigError(f"{self.kind} has no option {name} = {value!r}")
+
+
+def load() -> dict[str, Destination]:
+    """Import every module of this folder and return its one destination by kind."""
+    found: dict[str, Destination] = {}
+    for module in pkgutil.iter_modules(__path__):
+        loaded = importlib.import_module(f"{__name__}.{module.name}")
+        for _, member in inspect.getmembers(loaded, inspect.isclass):
+            if issubclass(member, Destination) and member.__module__ == loaded.__name__:
+                found[member.kind] = member()
+    return found

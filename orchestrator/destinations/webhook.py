@@ -1,0 +1,67 @@
+"""Standard Webhooks: a signed POST that the public libraries verify unchanged.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+With `format = "cloudevents"` the same event travels as a structured-mode CloudEvent, signed all the same:
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator import __version__, signing
+from orchestrator.destinations import Destination, Message
+
+_SOURCE = "orchestrator"
+
+
+class Webhook(Destination):
+    """An HTTP address of the subscriber's own."""
+
+    kind = "webhook"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"format": ("standard", "cloudevents")}
+
+    def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
+        """Return the POST, signed with all of `keys`. A subscriber's own headers never replace ours."""
+        body, content_type = message.body, "application/json"
+        if message.options.get("format") == "cloudevents":
+            body, content_type = _cloudevent(message), "application/cloudevents+json"
+        theirs = {name: value for name, value in message.headers.items() if not is_ours(name)}
+        ours = {"content-type": content_type, "user-agent": f"orchestrator/{__version__}"}
+        signed = signing.sign(keys, message.event_id, message.at, body)
+        return httpx.Request("POST", address, headers={**theirs, **ours, **signed}, content=body)
+
+
+#: Headers about the connection or the body's framing, and the one that names us.
+_OURS = frozenset(
+    {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect", "user-agent"}
+)
+
+
+def is_ours(name: str) -> bool:
+    """True for a header that a subscriber may not set."""
+    name = name.lower()
+    return name in _OURS or name.startswith(("webhook-", "content-", "proxy-"))
+
+
+def _cloudevent(message: Message) -> bytes:
+    event = message.data
+    data = event.get("data")
+    said: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": message.event_id,
+        "source": _SOURCE,
+        "type": message.type,
+        "time": event.get("timestamp"),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    if isinstance(data, Mapping) and isinstance(data.get("id"), str):
+        said["subject"] = data["id"]
+    if event.get("late"):
+        said["late"] = True
+    return json.dumps(said, separators=(",", ":")).encode()

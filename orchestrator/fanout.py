@@ -1,0 +1,106 @@
+"""Events, and the deliveries they owe. Always inside the transaction that makes the fact true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from orchestrator import wire
+from orchestrator.ids import Ids
+from orchestrator.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.store import Tx, insert
+from orchestrator.tables import delivery, event, subscriber
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that happened. `job` is the job as it now is, if it is about one; `data` is what subscribers see.
+
+    `only` restricts it to one subscriber, `but` leaves one out.
+    """
+
+    type: EventType
+    source: Source
+    data: Mapping[str, Any]
+    sequence: int = 1
+    job: Mapping[str, Any] | None = None
+    late: bool = False
+    only: str | None = None
+    but: str | None = None
+
+
+def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]:
+    """Write one event for each fact and one delivery for each event and subscriber; return the events' ids."""
+    if not facts:
+        return []
+    standing = tx.execute(
+        sa.select(subscriber.c.id, subscriber.c.types, subscriber.c.state).where(subscriber.c.callback_origin.is_(None))
+    ).all()
+    events: list[dict[str, Any]] = []
+    owed: list[dict[str, Any]] = []
+    for fact in facts:
+        event_id = ids("evt")
+        body = wire.event(fact.type, now, event_id, fact.sequence, dict(fact.data), late=fact.late)
+        job_id = fact.job["id"] if fact.job else None
+        events.append(
+            {"id": event_id, "job_id": job_id, "sequence": fact.sequence, "type": fact.type, "source": fact.source,
+             "body": body, "created_at": now}
+        )  # fmt: skip
+        owed += [_delivery(ids("dlv"), event_id, to, state, now) for to, state in _audience(fact, standing)]
+    tx.execute(sa.insert(event), events)
+    if owed:
+        tx.execute(sa.insert(delivery), owed)
+    return [row["id"] for row in events]
+
+
+def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
+    """Return who is owed a fact, and in which state each of them is."""
+    if fact.only is not None:
+        return [(fact.only, SubscriberState.ACTIVE)]
+    found = [(to, state) for to, types, state in standing if to != fact.but and matches(tuple(types), fact.type)]
+    if fact.job and fact.job["callback_lane"]:
+        wanted = tuple(fact.job["callback_events"] or FINAL_EVENTS)
+        if matches(wanted, fact.type):
+            found.append((fact.job["callback_lane"], SubscriberState.ACTIVE))
+    return found
+
+
+def _delivery(delivery_id: str, event_id: str, to: str, state: str, now: datetime) -> dict[str, Any]:
+    flows = state == SubscriberState.ACTIVE
+    return {
+        "id": delivery_id,
+        "event_id": event_id,
+        "subscriber_id": to,
+        "state": DeliveryState.PENDING if flows else DeliveryState.HELD,
+        "due_at": now if flows else None,
+        "lease": 0,
+        "tries": 0,
+        "created_at": now,
+    }
+
+
+@lru_cache(maxsize=65536)
+def matches(globs: tuple[str, ...], kind: str) -> bool:
+    """True if one of the globs (`job.*`) matches an event type."""
+    return any(fnmatchcase(kind, glob) for glob in globs)
+
+
+def callback_lane(tx: Tx, ids: Ids, url: str, hide: Any, now: datetime) -> str:
+    """Return the lane of a caller's callback URL: one for each origin, so that a slow host delays only its own jobs."""
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    row = {
+        "id": ids("sub"), "kind": "webhook", "callback_origin": origin, "address": hide(origin), "shown": origin,
+        "secrets": [], "types": [], "description": "", "options": {}, "max_in_flight": 8,
+        "state": SubscriberState.ACTIVE, "created_at": now,
+    }  # fmt: skip
+    tx.execute(insert(tx, subscriber).on_conflict_do_nothing(), [row])
+    found: str = tx.execute(sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)).scalar_one()
+    return found

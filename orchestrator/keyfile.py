@@ -1,0 +1,49 @@
+"""Secret keys kept beside a SQLite file, made on first use: one to a line, newest first."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from orchestrator.errors import ConfigError
+
+
+def beside(database: Path) -> Path:
+    """Return the key file of a database file."""
+    return database.with_name(database.name + ".keys")
+
+
+def read(path: Path) -> list[str]:
+    """Return the keys, newest first. Raises `ConfigError` if there are none, FileNotFoundError without a file."""
+    keys = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not keys:
+        raise ConfigError(f"{path} holds no key; restore it from a backup, or set secret_keys")
+    return keys
+
+
+def read_or_create(path: Path) -> list[str]:
+    """Return the keys in `path`, made now if there is no such file. Raises `ConfigError` if it cannot be had."""
+    try:
+        if not path.exists():
+            _create(path, secrets.token_urlsafe(48))
+        return read(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; make its folder writable, or set secret_keys") from error
+
+
+def _create(path: Path, key: str) -> None:
+    """Write a complete file or none: a link is made only where nothing is, and never to half a file."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(key + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        # Another process was first: its key is the key.
+        return
+    finally:
+        draft.unlink()

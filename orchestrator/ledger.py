@@ -1,0 +1,214 @@
+"""The truth: the only writer of job state.
+
+Push, poll, submit answer, clock and operator all end in `apply`; the loser of a race is told so and nobody hears twice,
+because event and deliveries are written in the transaction that moves the job. Every unit here takes a list: a hundred
+reports cost the statements of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import wire
+from orchestrator.clock import Clock
+from orchestrator.decide import Change, Heard, Outcome, Values, decide
+from orchestrator.errors import Conflict, Problem
+from orchestrator.fanout import Fact, fan_out
+from orchestrator.ids import Ids
+from orchestrator.silence import watch
+from orchestrator.states import LIVE, EventType, JobState, Source
+from orchestrator.store import Tx, insert
+from orchestrator.tables import job, trace
+from orchestrator.vendors import Vendor
+
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a report: its outcome, and the job as it is after it (None if there is none)."""
+
+    outcome: Outcome
+    job: Row | None
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job we own now, or owned already under the same idempotency key."""
+
+    job: Row
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Bookkeeping of a claim: fenced by its lease, it changes nothing once somebody else has claimed the job."""
+
+    job_id: str
+    lease: int
+    values: Values
+
+
+class Ledger:
+    """Job state, and everything that must become true with it. All methods are units of work."""
+
+    def __init__(self, vendors: Mapping[str, Vendor], ids: Ids, clock: Clock, base_url: str) -> None:
+        self._vendors = vendors
+        self._ids = ids
+        self._clock = clock
+        self._base = base_url
+
+    # -- a job begins
+
+    def open(self, tx: Tx, drafts: list[Values]) -> list[Accepted | Problem]:
+        """Take jobs on. A draft that repeats an idempotency key gets the first one's job; a clash gets a problem."""
+        rows = [_complete(draft) for draft in drafts]
+        statement = insert(tx, job).on_conflict_do_nothing().returning(job.c.id)
+        taken = set(tx.scalars(statement, rows))
+        return [Accepted(row) if row["id"] in taken else self._clash(tx, row) for row in rows]
+
+    def _clash(self, tx: Tx, row: Values) -> Accepted | Problem:
+        key = row["idempotency_key"]
+        if key is not None:
+            same = sa.and_(job.c.api_key == row["api_key"], job.c.idempotency_key == key)
+            first = tx.execute(sa.select(job).where(same)).mappings().first()
+            if first is not None:
+                if first["fingerprint"] == row["fingerprint"]:
+                    return Accepted(first, replayed=True)
+                return Problem(
+                    f"Idempotency-Key {key!r} was used with another body, for {first['id']}; send a new key",
+                    code="idempotency_key_reused",
+                    title="Idempotency key reused",
+                    job_id=first["id"],
+                )
+        mine = sa.and_(job.c.account == row["account"], job.c.external_task_id == row["external_task_id"])
+        other = tx.execute(sa.select(job.c.id).where(mine)).scalar_one()
+        return Conflict(
+            f"external_task_id {row['external_task_id']!r} belongs to {other} on account {row['account']}",
+            code="external_task_id_taken",
+            job_id=other,
+        )
+
+    def begin(self, tx: Tx, claimed: Sequence[Row]) -> list[Values]:
+        """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger."""
+        now = self._clock.now()
+        if not claimed:
+            return []
+        begun = (
+            sa.update(job)
+            .where(job.c.id.in_([row["id"] for row in claimed]), job.c.state == JobState.QUEUED)
+            .values(state=JobState.SUBMITTING, attempt=job.c.attempt + 1, misses=0, version=job.c.version + 1)
+            .returning(job)
+        )
+        rows = [dict(row) for row in tx.execute(begun).mappings()]
+        self.note(tx, [(row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"}) for row in rows], now)
+        return rows
+
+    def requeue(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
+        """Put submissions that certainly did not happen back into the queue. The one way back there is."""
+        for one in postponed:
+            tx.execute(
+                sa.update(job)
+                .where(job.c.id == one.job_id, job.c.lease == one.lease, job.c.state == JobState.SUBMITTING)
+                .values(state=JobState.QUEUED, version=job.c.version + 1, **one.values)
+            )
+
+    # -- what is heard of it
+
+    def apply(self, tx: Tx, heard: Sequence[Heard]) -> list[Verdict]:
+        """Believe reports, in order, each as far as rank allows; tell subscribers of every move."""
+        now = self._clock.now()
+        wanted = {one.job_id for one in heard}
+        found = sa.select(job).where(job.c.id.in_(wanted)).order_by(job.c.id).with_for_update()
+        rows = {row["id"]: dict(row) for row in tx.execute(found).mappings()}
+        before = {job_id: row["version"] for job_id, row in rows.items()}
+        facts: list[Fact] = []
+        verdicts = [self._believe(tx, rows, one, facts, now) for one in heard]
+        self._save(tx, [row for job_id, row in rows.items() if row["version"] != before[job_id]], before)
+        facts += watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts])
+        fan_out(tx, self._ids, facts, now)
+        return verdicts
+
+    def _believe(self, tx: Tx, rows: dict[str, Values], heard: Heard, facts: list[Fact], now: datetime) -> Verdict:
+        row = rows.get(heard.job_id)
+        if row is None:
+            return Verdict(Outcome.NO_JOB, None)
+        change = decide(row, heard, self._vendors.get(row["account"]), now)
+        late = row["state"] == JobState.EXPIRED
+        values: Values = dict(change.values)
+        if "vendor_task_id" in values and self._is_taken(tx, row["account"], values["vendor_task_id"]):
+            # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token and external id.
+            del values["vendor_task_id"]
+        if not values:
+            return Verdict(change.outcome, row)
+        row |= values | {"version": row["version"] + 1}
+        if change.moved is not None:
+            row["sequence"] += 1
+            facts.append(self._moved(dict(row), change, heard.source, late=late))
+        return Verdict(change.outcome, row, moved=change.moved is not None)
+
+    def _moved(self, row: Values, change: Change, source: Source, *, late: bool) -> Fact:
+        kind = EventType(f"job.{change.moved}")
+        return Fact(kind, source, wire.job(row, self._base), row["sequence"], row, late=late)
+
+    def _is_taken(self, tx: Tx, account: str, task: str) -> bool:
+        mine = sa.and_(job.c.account == account, job.c.vendor_task_id == task)
+        return tx.execute(sa.select(job.c.id).where(mine)).first() is not None
+
+    def _save(self, tx: Tx, rows: list[Values], before: Mapping[str, int]) -> None:
+        """Write changed rows, narrow columns only, guarded by the version they were read at."""
+        if rows:
+            guard = sa.and_(job.c.id == sa.bindparam("b_id"), job.c.version == sa.bindparam("b_version"))
+            values: Values = {name: sa.bindparam(f"b_{name}_") for name in _MUTABLE}
+            bound = [
+                {f"b_{name}_": row[name] for name in _MUTABLE} | {"b_id": row["id"], "b_version": before[row["id"]]}
+                for row in rows
+            ]
+            tx.execute(sa.update(job).where(guard).values(values), bound)
+
+    # -- bookkeeping
+
+    def postpone(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
+        """Set when a claimed, live job is due again. A stale lease changes nothing."""
+        for one in postponed:
+            tx.execute(
+                sa.update(job)
+                .where(job.c.id == one.job_id, job.c.lease == one.lease, job.c.due_at.is_not(None))
+                .values(**one.values)
+            )
+
+    def hurry(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
+        """Make live jobs due at once."""
+        live = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(sorted(LIVE)), job.c.due_at > now)
+        tx.execute(sa.update(job).where(live).values(due_at=now))
+
+    def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
+        """Return live jobs whose deadline has passed."""
+        late = sa.select(job.c.id).where(job.c.deadline_at <= now, job.c.due_at.is_not(None)).limit(limit)
+        return list(tx.scalars(late))
+
+    def note(self, tx: Tx, notes: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime) -> None:
+        """Add to the histories of jobs: (job id, kind, detail)."""
+        if notes:
+            rows = [{"job_id": job_id, "kind": kind, "detail": detail, "at": now} for job_id, kind, detail in notes]
+            tx.execute(sa.insert(trace), rows)
+
+
+#: What a report may change. The wide columns (input, metadata) are never written again.
+_MUTABLE = (
+    "vendor_task_id", "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
+    "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
+)  # fmt: skip
+
+_DEFAULTS: Values = {column.name: getattr(column.default, "arg", None) for column in job.columns}
+
+
+def _complete(draft: Values) -> Values:
+    """Return a whole row: what the caller gave, and the column defaults for the rest."""
+    return _DEFAULTS | draft

@@ -1,0 +1,178 @@
+"""Kling's two official standards as forms. Kling itself and the gateways that pass its fields through share them.
+
+Legacy: `POST /v1/videos/{endpoint}`, the model in the body, durations as strings.
+New: `POST /{operation}/{model}`, the material in `contents`, durations as numbers.
+Pages: https://klingai.com/document-api (both standards), https://docs.comfy.org/development/comfy-router/models/kling
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.form import Fields, Form, Place, at_most, choice, seconds_text, whole_seconds
+from orchestrator.order import Capability
+from orchestrator.refusal import complaint
+
+Item = Mapping[str, Any]
+Items = list[dict[str, Any]]
+Forms = Mapping[Capability, Form]
+
+_NEW_PROMPT = at_most(3072)
+_YES_NO = choice("yes", "no")
+
+# -- legacy
+
+_WATERMARK: Fields = {"watermark": "watermark_info.enabled"}
+_CLIP: Fields = {"duration": Place("duration", seconds_text), "mode": "mode", **_WATERMARK}
+_PROMPTS: Fields = {"prompt": "prompt", "negative_prompt": "negative_prompt"}
+_FINE: Fields = {
+    "cfg_scale": "cfg_scale",
+    "camera_control": "camera_control",
+    "generate_audio": Place("sound", choice("on", "off")),
+}
+
+
+def _images(kind: str | None = None) -> Callable[[str], Items]:
+    mark = {"type": kind} if kind else {}
+    return lambda url: [{"image_url": url, **mark}]
+
+
+def _reference(video: Item) -> dict[str, Any]:
+    kept = video.get("keep_original_sound")
+    return {**video, "keep_original_sound": _YES_NO(kept)} if kept is not None else dict(video)
+
+
+def _multi_shot(seconds: Callable[[float], Any]) -> Callable[[Sequence[Item]], dict[str, Any]]:
+    def spell(shots: Sequence[Item]) -> dict[str, Any]:
+        spelled = [
+            {"index": index, **shot, **({"duration": seconds(shot["duration"])} if "duration" in shot else {})}
+            for index, shot in enumerate(shots, 1)
+        ]
+        return {"multi_shot": True, "shot_type": "customize", "multi_prompt": spelled}
+
+    return spell
+
+
+def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
+    """Return the legacy forms, their paths being endpoints. `shot_seconds` spells the duration of one shot."""
+    image: Fields = {"image_url": "image", "last_image_url": "image_tail"}
+    masks: Fields = {"static_mask": "static_mask", "dynamic_masks": "dynamic_masks"}
+    motion: Fields = {
+        "image_url": "image_url",
+        "video_url": "video_url",
+        "prompt": "prompt",
+        "keep_original_sound": Place("keep_original_sound", _YES_NO),
+        "character_orientation": "character_orientation",
+        "mode": "mode",
+        **_WATERMARK,
+    }
+    several: Fields = {"image_urls": Place("image_list[]", lambda urls: [{"image": url} for url in urls])}
+    omni: Fields = {
+        "prompt": "prompt",
+        "image_url": Place("image_list[]", _images("first_frame")),
+        "last_image_url": Place("image_list[]", _images("end_frame")),
+        "image_urls": Place("image_list[]", lambda urls: [{"image_url": url} for url in urls]),
+        "videos": Place("video_list[]", lambda videos: [_reference(video) for video in videos]),
+        "elements": "element_list",
+        "shots": Place("", _multi_shot(shot_seconds)),
+        "shot_type": Place("", lambda kind: {"multi_shot": True, "shot_type": kind}),
+        "aspect_ratio": "aspect_ratio",
+        "generate_audio": _FINE["generate_audio"],
+        **_CLIP,
+    }
+    wide: Fields = {"aspect_ratio": "aspect_ratio"}
+    return {
+        Capability.TEXT2VIDEO: Form("text2video", {**_PROMPTS, **_CLIP, **_FINE, **wide}, required=("prompt",)),
+        Capability.IMAGE2VIDEO: Form(
+            "image2video", {**image, **_PROMPTS, **_CLIP, **_FINE, **masks}, required=("image_url",)
+        ),
+        Capability.MULTI_IMAGE2VIDEO: Form(
+            "multi-image2video", {**several, **_PROMPTS, **_CLIP, **wide}, required=("image_urls", "prompt")
+        ),
+        Capability.MOTION_CONTROL: Form("motion-control", motion, required=("image_url", "video_url")),
+        Capability.OMNI_VIDEO: Form("omni-video", omni, required=("prompt|shots",)),
+    }
+
+
+# -- new
+
+NEW_SETTINGS: Fields = {"resolution": "settings.resolution", "duration": Place("settings.duration", whole_seconds)}
+NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
+NEW_AUDIO: Fields = {"generate_audio": Place("settings.audio", choice("on","off"))}
+NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
+PROMPT_OR_SHOTS = ("shots", "prompt")
+
+
+def shots_text(shots: Sequence[Item]) -> str:
+    """Return shots in the syntax of a prompt: `Shot n, m, words;`, n counting and m in seconds."""
+    if any(";" in shot["prompt"] for shot in shots):
+        raise ValueError("cannot carry a semicolon in a prompt: it ends the shot")
+    if not all("duration" in shot for shot in shots):
+        raise ValueError("need a duration each")
+    said = (f"Shot {n}, {whole_seconds(shot['duration'])}, {shot['prompt']};" for n, shot in enumerate(shots, 1))
+    return _NEW_PROMPT(" ".join(said))
+
+
+def _words(words: str) -> Items:
+    return [{"type": "prompt", "text": _NEW_PROMPT(words)}]
+
+
+def frame(kind: str) -> Place:
+    """Return the place of one picture among `contents`."""
+    return Place("contents[]", lambda url: [{"type": kind, "url": url}])
+
+
+NEW_PROMPT: Fields = {"prompt": Place("prompt", _NEW_PROMPT), "shots": Place("prompt", shots_text)}
+NEW_WORDS: Fields = {
+    "prompt": Place("contents[]", _words),
+    "shots": Place("contents[]", lambda shots: _words(shots_text(shots))),
+}
+
+
+def _new_video(video: Item) -> dict[str, Any]:
+    if "keep_original_sound" in video:
+        raise ValueError("have no sound of their own here: use input/keep_original_sound")
+    return {"type": "base_video" if video.get("refer_type") == "base" else "feature_video", "url": video["video_url"]}
+
+
+def _number(body: dict[str, Any]) -> None:
+    """Give the material its ids, by which a prompt refers to it: `@image_1`, `@video_1`, `@e1`."""
+    seen: dict[str, int] = {}
+    for item in body.get("contents", ()):
+        kind = item["type"]
+        if kind == "prompt":
+            continue
+        stem = "e" if kind == "element" else "video_" if kind.endswith("video") else "image_"
+        seen[stem] = seen.get(stem, 0) + 1
+        item["id"] = f"{stem}{seen[stem]}"
+
+
+NEW_OMNI = Form(
+    "omni-video",
+    {
+        "prompt": NEW_WORDS["prompt"],
+        "image_url": frame("first_frame"),
+        "last_image_url": frame("last_frame"),
+        "image_urls": Place("contents[]", lambda urls: [{"type": "refer_image", "url": url} for url in urls]),
+        "videos": Place("contents[]", lambda videos: [_new_video(video) for video in videos]),
+        "elements": Place("contents[]", lambda elements: [{"type": "element", **element} for element in elements]),
+        "keep_original_sound": Place("settings.audio", choice("original", "off")),
+        **NEW_AUDIO,
+        **NEW_SETTINGS,
+        **NEW_RATIO,
+        **NEW_WATERMARK,
+    },
+    required=("prompt",),
+    exclusive=(("keep_original_sound", "generate_audio"),),
+    finish=_number,
+)
+
+
+# -- both
+
+
+def no_such_task(status: int, said: Any) -> bool:
+    """True for Kling's "Task not found by id/external id". A bare 404 is a wrong address, not the absence of a task."""
+    number, message = complaint(said)
+    return status == 400 and number == 1201 and "not found" in (message or "").lower()

@@ -1,0 +1,136 @@
+"""What is asked of a vendor: the caller's `input` in our words, and the order made of it.
+
+`Input` is the whole vocabulary. No vendor has all of it; which fields a dialect carries, and where they go in its
+request, is a `Form` (see `form.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+Json = dict[str, JsonValue]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
+#: A URL, or on gateways that take it, Base64 without a `data:` prefix.
+Media = Annotated[str, StringConstraints(min_length=1, max_length=700_000)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Capability(StrEnum):
+    """What can be made, plainest first."""
+
+    TEXT2VIDEO = "text2video"
+    IMAGE2VIDEO = "image2video"
+    MULTI_IMAGE2VIDEO = "multi_image2video"
+    MOTION_CONTROL = "motion_control"
+    OMNI_VIDEO = "omni_video"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Point(_Part):
+    """One point of a trajectory, in pixels."""
+
+    x: float
+    y: float
+
+
+class DynamicMask(_Part):
+    """A mask image and the path its area moves along."""
+
+    mask: Media
+    trajectories: Annotated[list[Point], Field(min_length=1, max_length=77)]
+
+
+class Shot(_Part):
+    """One shot of a multi-shot video; duration in seconds."""
+
+    prompt: Text
+    duration: Annotated[float, Field(gt=0, le=3600)] | None = None
+
+
+class ReferenceVideo(_Part):
+    """A video that an omni request refers to as `<<<video_n>>>`."""
+
+    video_url: Media
+    refer_type: Literal["feature", "base"] | None = None
+    keep_original_sound: bool | None = None
+
+
+class Element(_Part):
+    """A library element, by its opaque id."""
+
+    element_id: Word
+
+
+class CameraControl(_Part):
+    """A camera movement. `config` maps an axis (horizontal, vertical, pan, tilt, roll, zoom) to -10..10."""
+
+    type: Word | None = None
+    config: dict[Word, Annotated[float, Field(ge=-10, le=10)]] | None = None
+
+
+class Input(_Part):
+    """A job's `input`. Unknown fields are refused; `extra` is merged verbatim into the vendor's request."""
+
+    prompt: Text | None = None
+    negative_prompt: Text | None = None
+    image_url: Media | None = None
+    last_image_url: Media | None = None
+    image_urls: Annotated[list[Media], Field(min_length=1, max_length=16)] | None = None
+    video_url: Media | None = None
+    audio_url: Media | None = None
+    duration: Annotated[float, Field(gt=0, le=3600)] | None = None
+    resolution: Word | None = None
+    aspect_ratio: Word | None = None
+    size: Word | None = None
+    mode: Word | None = None
+    cfg_scale: Annotated[float, Field(ge=0, le=1)] | None = None
+    generate_audio: bool | None = None
+    keep_original_sound: bool | None = None
+    fixed_lens: bool | None = None
+    watermark: bool | None = None
+    static_mask: Media | None = None
+    dynamic_masks: Annotated[list[DynamicMask], Field(min_length=1, max_length=16)] | None = None
+    camera_control: CameraControl | None = None
+    character_orientation: Word | None = None
+    shot_type: Word | None = None
+    shots: Annotated[list[Shot], Field(min_length=1, max_length=16)] | None = None
+    videos: Annotated[list[ReferenceVideo], Field(min_length=1, max_length=16)] | None = None
+    elements: Annotated[list[Element], Field(min_length=1, max_length=32)] | None = None
+    extra: Json | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields the caller set, as plain JSON values: whole numbers as int, `extra` verbatim."""
+        given = self.model_dump(exclude_none=True, exclude={"extra"})
+        extra = {} if self.extra is None else {"extra": self.extra}
+        return {name: _whole(value) for name, value in given.items()} | extra
+
+
+def _whole(value: Any) -> Any:
+    """Return the value with 5.0 written as 5: vendors that take whole seconds refuse `5.0`."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return {key: _whole(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job as a vendor needs to know it. `given` holds `Input.given()`."""
+
+    job_id: str
+    model: str
+    capability: Capability
+    given: Mapping[str, Any]
+    external_task_id: str
+    callback_url: str | None = None
+    vendor_task_id: str | None = None
+    attempt: int = 1

@@ -1,0 +1,148 @@
+"""How attempts end: delivered, later, dead, or held; and when a subscriber is let rest or switched off.
+
+Success is a fact and is never fenced. Failure is bookkeeping and is: a claim that has moved on decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
+from orchestrator.destinations import Verdict
+from orchestrator.ids import Ids
+from orchestrator.states import DeliveryState, SubscriberState
+from orchestrator.store import Tx, insert
+from orchestrator.subscribers import disable
+from orchestrator.tables import attempt, delivery, subscriber
+
+Row = Mapping[Any, Any]
+
+#: A subscriber is switched off when nothing has succeeded for this long, never for one bad event.
+PATIENCE = timedelta(days=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One attempt at a delivery: `row` as it was claimed, `to` its subscriber, `rest` the seconds it asked for."""
+
+    row: Row
+    to: Row
+    at: datetime
+    ms: int
+    verdict: Verdict
+    status: int | None = None
+    error: str | None = None
+    response: str | None = None
+    rest: float | None = None
+
+
+def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> list[bool]:
+    """Write attempts and what follows from them; tell for each whether it switched its subscriber off."""
+    tx.execute(insert(tx, attempt).on_conflict_do_nothing(), [_proof(one) for one in attempted])
+    current = _current(tx, attempted)
+    delivered = [_ended(one, now) for one in attempted if one.verdict is Verdict.DELIVERED]
+    if delivered:
+        tx.execute(_DELIVERED, delivered)
+    failed = [one for one in attempted if one.verdict is not Verdict.DELIVERED]
+    if failed:
+        tx.execute(_FAILED, [_scheduled(one, current.get(one.to["id"]), rng, now) for one in failed])
+    return _judge_subscribers(tx, ids, attempted, current, now)
+
+
+def _proof(one: Attempted) -> dict[str, Any]:
+    return {
+        "delivery_id": one.row["id"],
+        "n": one.row["tries"] + 1,
+        "at": one.at,
+        "status": one.status,
+        "ms": one.ms,
+        "error": one.error,
+        "response": one.response,
+    }
+
+
+def _current(tx: Tx, attempted: Sequence[Attempted]) -> dict[str, Row]:
+    """Return the subscribers as they are now: one may have been paused while it was being called."""
+    wanted = {one.to["id"] for one in attempted}
+    columns = (subscriber.c.id, subscriber.c.state, subscriber.c.failing_since, subscriber.c.callback_origin)
+    return {row["id"]: row for row in tx.execute(sa.select(*columns).where(subscriber.c.id.in_(wanted))).mappings()}
+
+
+_ID = delivery.c.id == sa.bindparam("b_id")
+_DELIVERED = (
+    sa.update(delivery)
+    .where(_ID, delivery.c.state != DeliveryState.DELIVERED)
+    .values(
+        state=DeliveryState.DELIVERED, due_at=None, tries=delivery.c.tries + 1, last_status=sa.bindparam("b_status"),
+        last_error=None, done_at=sa.bindparam("b_now"),
+    )
+)  # fmt: skip
+_FAILED = (
+    sa.update(delivery)
+    .where(_ID, delivery.c.lease == sa.bindparam("b_lease"), delivery.c.state != DeliveryState.DELIVERED)
+    .values(
+        state=sa.bindparam("b_state"), due_at=sa.bindparam("b_due"), tries=delivery.c.tries + 1,
+        last_status=sa.bindparam("b_status"), last_error=sa.bindparam("b_error"), done_at=sa.bindparam("b_done"),
+    )
+)  # fmt: skip
+
+
+def _ended(one: Attempted, now: datetime) -> dict[str, Any]:
+    return {"b_id": one.row["id"], "b_status": one.status, "b_now": now}
+
+
+def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> dict[str, Any]:
+    """Return what becomes of a delivery that was not delivered."""
+    schedule = {Verdict.LATER: STANDARD_SCHEDULE, Verdict.SHORTLY: SHORT_SCHEDULE}.get(one.verdict, ())
+    wait = retry_delay(schedule, one.row["tries"] + 1, rng)
+    state, due = DeliveryState.PENDING, None
+    if wait is None or person is None:
+        state = DeliveryState.DEAD
+    elif person["state"] != SubscriberState.ACTIVE:
+        state = DeliveryState.HELD
+    else:
+        due = after(now, max(wait, one.rest or 0.0))
+    return {
+        "b_id": one.row["id"], "b_lease": one.row["lease"], "b_state": state, "b_due": due, "b_status": one.status,
+        "b_error": one.error, "b_done": now if state is DeliveryState.DEAD else None,
+    }  # fmt: skip
+
+
+def _judge_subscribers(
+    tx: Tx, ids: Ids, attempted: Sequence[Attempted], current: Mapping[str, Row], now: datetime
+) -> list[bool]:
+    off: set[str] = set()
+    by_person = {one.to["id"]: [other for other in attempted if other.to["id"] == one.to["id"]] for one in attempted}
+    for person, tried in sorted(by_person.items()):
+        if person in current and (reason := _health(tx, current[person], tried, now)):
+            disable(tx, ids, person, reason, now)
+            off.add(person)
+    return [one.to["id"] in off for one in attempted]
+
+
+def _health(tx: Tx, person: Row, tried: Sequence[Attempted], now: datetime) -> str | None:
+    """Keep a subscriber's health; return the reason to switch it off, if there is one."""
+    mine = sa.update(subscriber).where(subscriber.c.id == person["id"])
+    rest = max((one.rest for one in tried if one.rest), default=None)
+    if rest is not None:
+        tx.execute(mine.values(resting_until=after(now, rest)))
+    if any(one.verdict is Verdict.DELIVERED for one in tried):
+        if person["failing_since"] is not None:
+            tx.execute(mine.values(failing_since=None))
+        return None
+    if person["failing_since"] is None:
+        tx.execute(mine.values(failing_since=now))
+    # A lane of callback URLs belongs to many jobs: one address that is gone says nothing about the others.
+    if person["callback_origin"] is not None or person["state"] != SubscriberState.ACTIVE:
+        return None
+    gone = next((one for one in tried if one.verdict is Verdict.GONE), None)
+    if gone is not None:
+        return f"the address answered {gone.status}: {gone.response or 'gone'}"[:200]
+    if person["failing_since"] is not None and now - person["failing_since"] >= PATIENCE:
+        return f"every attempt since {person['failing_since']:%Y-%m-%d} has failed"
+    return None

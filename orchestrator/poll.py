@@ -1,0 +1,182 @@
+"""Asking: only about jobs whose vendor has been silent for too long, many in one question where the dialect can.
+
+The answer goes into the same ledger as a push. Subscribers cannot tell the difference, except that `resolved_by` says
+so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import claims
+from orchestrator.clock import after, grown, jittered
+from orchestrator.decide import Heard
+from orchestrator.errors import Exchange, Refused, Unsupported
+from orchestrator.ledger import Postponed, Verdict
+from orchestrator.report import Report
+from orchestrator.runtime import Runtime, order_of
+from orchestrator.states import JobState, Source
+from orchestrator.store import Tx
+from orchestrator.tables import account_state, job
+from orchestrator.vendors import Vendor
+from orchestrator.workers import Worker
+
+Row = Mapping[Any, Any]
+
+#: Seconds for one question. A claim lasts twice that and a margin.
+DEADLINE = 20.0
+LEASE = 50.0
+#: Questions under way at once in this process.
+LIMIT = 32
+#: Jobs one sweep of the deadlines looks at.
+SWEEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Jobs of one account that one request asks about."""
+
+    vendor: Vendor
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a question: what was heard of some jobs, when to come back to the others, what to note on each."""
+
+    account: str
+    notes: Sequence[tuple[str, str, Mapping[str, Any]]]
+    heard: Sequence[Heard]
+    later: Sequence[Postponed]
+
+
+def worker(rt: Runtime) -> Worker[Question]:
+    """Return the loop that asks."""
+    stage = Polling(rt)
+    return Worker("poll", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
+
+
+class Polling:
+    """The stage, over one runtime."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        self._end = rt.store.batched(self._record)
+
+    async def take(self, room: int) -> Sequence[Question]:
+        """Claim jobs about which silence has become suspicious, and make questions of them."""
+        return await self.rt.store.write(self._claim, room)
+
+    def _claim(self, tx: Tx, room: int) -> list[Question]:
+        now, questions = self.rt.clock.now(), list[Question]()
+        for state in (JobState.SUBMITTED, JobState.PROCESSING):
+            found = claims.lanes(tx, job.c.account, now, job.c.state == state)
+            known = [name for name in found if name in self.rt.vendors]
+            self.rt.rng.shuffle(known)
+            for name in known:
+                vendor, free = self.rt.vendors[name], room - len(questions)
+                quantum = min(free, claims.QUANTUM) * vendor.batch
+                rows = claims.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
+                questions += _questions(vendor, rows)
+        return questions
+
+    async def give_back(self, questions: Sequence[Question]) -> None:
+        """Make jobs due again whose questions were not asked."""
+        due = {"due_at": self.rt.clock.now()}
+        held = [Postponed(row["id"], row["lease"], due) for question in questions for row in question.rows]
+        await self.rt.store.write(self.rt.ledger.postpone, held)
+
+    async def work(self, question: Question) -> None:
+        """Ask, and record the answer or the lack of one."""
+        try:
+            request = self._request(question)
+            response = await self.rt.internet.send(request, deadline=DEADLINE, cap=1 << 20)
+            answer = self._answered(question, question.vendor.read_answer(response))
+        except (Exchange, Unsupported) as error:
+            answer = self._unanswered(question, error)
+        verdicts = await self.rt.insist(self._end, answer)
+        self.rt.told(verdicts)
+
+    def _request(self, question: Question) -> Any:
+        orders = [order_of(self.rt, row, question.vendor) for row in question.rows]
+        if orders[0].vendor_task_id is None:
+            return question.vendor.lookup_request(orders[0])
+        return question.vendor.inquiry(orders)
+
+    def _answered(self, question: Question, reports: Sequence[Report]) -> Answer:
+        """Match reports to jobs by id, never by position; a job without one is not known yet, or no more."""
+        by_task = {report.vendor_task_id: report for report in reports if report.vendor_task_id}
+        by_external = {report.external_task_id: report for report in reports if report.external_task_id}
+        heard, later, notes = list[Heard](), list[Postponed](), list[tuple[str, str, Mapping[str, Any]]]()
+        for row in question.rows:
+            report = by_task.get(row["vendor_task_id"]) or by_external.get(row["external_task_id"])
+            if report is None and len(question.rows) == len(reports) == 1:
+                report = reports[0]
+            notes.append((row["id"], "poll", {"outcome": report.word if report else "not_found"}))
+            if report is not None:
+                heard.append(Heard(row["id"], report, Source.POLL))
+            elif (gone := self._gone(row, question.vendor)) is not None:
+                heard.append(gone)
+            else:
+                later.append(self._later(row, question.vendor, {"misses": row["misses"] + 1}))
+        return Answer(question.vendor.account.name, notes, heard, later)
+
+    def _gone(self, row: Row, vendor: Vendor) -> Heard | None:
+        """Return the failure of a job that the vendor has not known for longer than it may take to show a task."""
+        since = row["submitted_at"] or row["created_at"]
+        if row["misses"] < 2 or self.rt.clock.now() < after(since, vendor.account.poll.lost_after):
+            return None
+        return Heard(row["id"], Report(JobState.FAILED, message="the vendor knows no such task"), Source.POLL)
+
+    def _unanswered(self, question: Question, error: Exchange | Unsupported) -> Answer:
+        detail = {"outcome": getattr(error, "kind", "unsupported"), "reason": str(error)}
+        wait = error.retry_after if isinstance(error, Refused) else None
+        notes = [(row["id"], "poll", detail) for row in question.rows]
+        # A success without output that cannot even be asked about still ends in time.
+        heard = [
+            Heard(row["id"], Report(JobState.SUCCEEDED), Source.CLOCK)
+            for row in question.rows
+            if row["outputless_since"] is not None
+            and self.rt.clock.now() >= after(row["outputless_since"], question.vendor.account.poll.output_grace)
+        ]
+        later = [self._later(row, question.vendor, {}, wait or 0.0) for row in question.rows]
+        return Answer(question.vendor.account.name, notes, heard, later)
+
+    def _later(self, row: Row, vendor: Vendor, values: Mapping[str, Any], least: float = 0.0) -> Postponed:
+        poll = vendor.account.poll
+        wait = max(least, grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
+        due = after(self.rt.clock.now(), jittered(wait, self.rt.rng, 0.1))
+        return Postponed(row["id"], row["lease"], {"due_at": due, "asks": row["asks"] + 1, **values})
+
+    def _record(self, tx: Tx, answers: list[Answer]) -> list[list[Verdict]]:
+        ledger = self.rt.ledger
+        ledger.note(tx, [note for answer in answers for note in answer.notes], self.rt.clock.now())
+        asked = Counter({answer.account: 0 for answer in answers})
+        for answer in answers:
+            asked[answer.account] += len(answer.notes)
+        for account, count in sorted(asked.items()):
+            more = account_state.c.polls + count
+            tx.execute(sa.update(account_state).where(account_state.c.account == account).values(polls=more))
+        ledger.postpone(tx, [one for answer in answers for one in answer.later])
+        verdicts = iter(ledger.apply(tx, [one for answer in answers for one in answer.heard]))
+        return [[next(verdicts) for _ in answer.heard] for answer in answers]
+
+
+def _questions(vendor: Vendor, rows: Sequence[Row]) -> list[Question]:
+    """Return the questions that ask about these jobs. One whose task id we never learned is asked by our own id."""
+    known = [row for row in rows if row["vendor_task_id"] is not None]
+    alone = [row for row in rows if row["vendor_task_id"] is None]
+    chunks = [known[start : start + vendor.batch] for start in range(0, len(known), vendor.batch)]
+    return [Question(vendor, chunk) for chunk in [*chunks, *([row] for row in alone)]]
+
+
+async def expire(rt: Runtime) -> None:
+    """Give up on live jobs whose deadline has passed, and say so. The vendor's verdict may still overtake this."""
+    while overdue := await rt.store.read(rt.ledger.overdue, rt.clock.now(), SWEEP):
+        for job_id in overdue:
+            await rt.hear(Heard(job_id, Report(JobState.EXPIRED), Source.CLOCK))

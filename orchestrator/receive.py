@@ -1,0 +1,145 @@
+"""Receiving: a vendor's push becomes reports in the ledger, and is acknowledged once that is durable.
+
+Deduplication never skips applying: the first copy may have died half-way, so applying is idempotent instead. A push we
+cannot read is kept and acknowledged, and the vendor is asked. Our own trouble is never the vendor's fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.decide import Heard
+from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
+from orchestrator.ledger import Verdict
+from orchestrator.report import Report, parse
+from orchestrator.runtime import Runtime
+from orchestrator.signing import Callback
+from orchestrator.states import Source
+from orchestrator.store import Tx, insert
+from orchestrator.tables import account_state, push
+from orchestrator.vendors import Vendor
+
+#: A push larger than this is refused, unread.
+CAP = 1 << 20
+#: Kept with a push, for people who look into it. Signatures are not.
+_KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A push to keep, and what it says. Without a report it is kept as evidence: `outcome` says of what."""
+
+    row: dict[str, Any]
+    heard: Heard | None
+    ask: bool = False
+
+
+class Receiving:
+    """The stage, over one runtime."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        self._keep = rt.store.batched(self._record)
+
+    def unseal(self, account: str, token: str) -> tuple[Vendor, Callback]:
+        """Return whose push this is. Raises `BadToken`, alike for an unknown account and any fault of the token."""
+        callback = self.rt.keys.unseal(account, token, self.rt.clock.now())
+        vendor = self.rt.vendors.get(account)
+        if vendor is None:
+            raise BadToken("no such account")
+        return vendor, callback
+
+    async def push(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> None:
+        """Take in a push whose token was good. On return it is durable.
+
+        Raises `BadSignature`, `Unreadable` if it is no JSON at all, and `Unavailable`.
+        """
+        row = self._row(vendor, callback, headers, body)
+        try:
+            row["verified"] = self._verified(vendor, headers, body)
+            parse(body)
+        except (BadSignature, Unreadable) as error:
+            await self._reject(row, error)
+            raise
+        try:
+            report = _about(callback, vendor.read_push(body))
+        except Unreadable as error:
+            row["outcome"] = f"unreadable: {error}"
+            await self._take(Taken(row, None, ask=True))
+            return
+        await self._take(Taken(row, Heard(callback.job_id, report, Source.PUSH, attempt=callback.attempt)))
+
+    def _verified(self, vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:
+        """Apply the account's policy. Gateways forward Kling's headers signed with a key we cannot have: `none`."""
+        policy = vendor.account.signature
+        if policy == "none":
+            return False
+        signed = vendor.verify(headers, body)
+        if not signed and policy == "required":
+            raise BadSignature("the account requires a signature and the push has none")
+        return signed
+
+    def _row(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+        mark = hashlib.sha256(b"\0".join((callback.job_id.encode(), body))).hexdigest()
+        return {
+            "id": self.rt.ids("psh"),
+            "account": vendor.account.name,
+            "job_id": callback.job_id,
+            "attempt": callback.attempt,
+            "received_at": self.rt.clock.now(),
+            "dedupe_key": mark[:40],
+            "verified": False,
+            "headers": {name: headers[name][:255] for name in _KEPT_HEADERS if name in headers},
+            "body": body,
+            "outcome": "",
+            "copies": 1,
+        }
+
+    async def _take(self, taken: Taken) -> None:
+        verdict = await self._keep(taken)
+        if verdict is not None:
+            self.rt.told([verdict])
+        if taken.ask:
+            self.rt.nudge("poll")
+
+    async def _reject(self, row: dict[str, Any], error: BadSignature | Unreadable) -> None:
+        """Keep a push that is not believed, as evidence. Failing to do so changes nothing for the sender."""
+        row |= {"outcome": f"rejected: {error}", "dedupe_key": "rejected " + row["dedupe_key"]}
+        try:
+            await self._keep(Taken(row, None))
+        except Unavailable:
+            return
+
+    def _record(self, tx: Tx, taken: list[Taken]) -> list[Verdict | None]:
+        """Apply what was said, keep what was sent, count it: the same few statements for one push or a hundred."""
+        now = self.rt.clock.now()
+        verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
+        answers = [next(verdicts) if one.heard else None for one in taken]
+        rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
+        again = insert(tx, push)
+        tx.execute(
+            again.on_conflict_do_update(index_elements=["account", "dedupe_key"], set_={"copies": push.c.copies + 1}),
+            rows,
+        )
+        self._count(tx, [row for row in rows if not row["outcome"].startswith("rejected")], now)
+        self.rt.ledger.hurry(tx, [one.row["job_id"] for one in taken if one.ask], now)
+        return answers
+
+    def _count(self, tx: Tx, rows: list[dict[str, Any]], now: datetime) -> None:
+        for account, count in sorted(Counter(row["account"] for row in rows).items()):
+            values = {"pushes": account_state.c.pushes + count, "last_push_at": now}
+            tx.execute(sa.update(account_state).where(account_state.c.account == account).values(**values))
+
+
+def _about(callback: Callback, reports: list[Report]) -> Report:
+    """Return the report that is about the token's job; the token has said which job that is."""
+    if not reports:
+        raise Unreadable("the body names no task")
+    return next((one for one in reports if one.external_task_id == callback.job_id), reports[0])

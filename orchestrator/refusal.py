@@ -1,0 +1,120 @@
+"""How to read a no: what an error answer means for the one who asked.
+
+The numbers are Kling's official service codes, which its gateways pass through; HTTP 429 alone says little there, since
+it carries rate limits (wait) and empty accounts (do not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from orchestrator.errors import CutOff, Refused
+from orchestrator.report import code as read_code
+from orchestrator.report import text
+
+_LONGEST_WAIT = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Our error code for a vendor's, and whether the same request may succeed later."""
+
+    code: str
+    retryable: bool = False
+    crowded: bool = False
+
+
+_AUTH = Meaning("vendor_auth")
+_CLOCK = Meaning("vendor_auth", retryable=True)
+_EMPTY = Meaning("account_exhausted")
+_REFUSED = Meaning("vendor_refused")
+_CROWDED = Meaning("vendor_unavailable", retryable=True, crowded=True)
+_LATER = Meaning("vendor_unavailable", retryable=True)
+
+#: Kling's service codes below 5000 (get-started/error-codes). 1003, 1004: a token too young or too old; sign again.
+OFFICIAL: Mapping[int, Meaning] = {
+    **dict.fromkeys((1000, 1001, 1002, 1304), _AUTH),
+    **dict.fromkeys((1003, 1004), _CLOCK),
+    **dict.fromkeys((1100, 1101, 1102, 1103), _EMPTY),
+    **dict.fromkeys((1200, 1201, 1202, 1203, 1300, 1301), _REFUSED),
+    **dict.fromkeys((1302, 1303), _CROWDED),
+}
+#: Where there is no code we know. 4xx is a definite no; anything not listed here and not 4xx may have been acted upon.
+BY_STATUS: Mapping[int, Meaning] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _CROWDED}
+#: new-api could not even build the upstream request, although it says so with a 500.
+BY_WORD: Mapping[str, Meaning] = {"build_request_failed": _REFUSED}
+_FINE = (None, 0, 200, "success", "SUCCESS", "ok")
+#: Kling's own trouble. It says so with any HTTP status, and may have created the task all the same.
+_DOUBTFUL = range(5000, 6000)
+
+
+def complaint(said: Any) -> tuple[str | int | None, str | None]:
+    """Return the code and the message of an answer in any of the envelopes gateways use."""
+    if not isinstance(said, Mapping):
+        return None, None
+    error = said.get("error")
+    inner = error if isinstance(error, Mapping) else said
+    number = read_code(inner.get("code"))
+    return number, text(inner.get("message")) or text(error) or _detail(said.get("detail"))
+
+
+def _detail(value: Any) -> str | None:
+    """Return FastAPI's error text, which is a word or a list of objects."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return text(value[0].get("msg"))
+    return text(value)
+
+
+def judge(vendor: str, status: int, said: Any, *, wait: float | None = None) -> Refused | CutOff | None:
+    """Return the error that an answer is, or None if it is none.
+
+    `said` is the parsed body (None if it was no JSON); `wait` the seconds of a Retry-After header.
+    """
+    number, message = complaint(said)
+    fine = 200 <= status < 300
+    if fine and (number in _FINE or (isinstance(said, Mapping) and "status" in said)):
+        return None
+    meaning = _meaning(status, number)
+    words = f"{vendor} answered {status}" + (f", code {number}" if number else "") + (f": {message}" if message else "")
+    if meaning is None:
+        return CutOff(words, kind="server_error" if status >= 500 else "bad_response")
+    return Refused(
+        words,
+        code=meaning.code,
+        vendor_code=number,
+        retryable=meaning.retryable,
+        crowded=meaning.crowded,
+        retry_after=wait,
+        duplicate=number == 1201 and "exist" in (message or "").lower() and "not" not in (message or "").lower(),
+    )
+
+
+def _meaning(status: int, number: str | int | None) -> Meaning | None:
+    if isinstance(number, int) and (number in OFFICIAL or number in _DOUBTFUL):
+        return OFFICIAL.get(number)
+    if isinstance(number, str) and number in BY_WORD:
+        return BY_WORD[number]
+    # 408: the vendor gave up reading; it may have read enough. 2xx with an unknown code says nothing definite.
+    if status in BY_STATUS or (300 <= status < 500 and status != 408):
+        return BY_STATUS.get(status, _REFUSED)
+    return None
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Return the seconds a Retry-After header asks for (RFC 9110 10.2.3: seconds or a date), at most a day."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:9]), _LONGEST_WAIT)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=now.tzinfo)
+    return min(max((date - now).total_seconds(), 0.0), _LONGEST_WAIT)

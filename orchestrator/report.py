@@ -1,0 +1,289 @@
+"""What a vendor says about a job, in our words, and the shapes it is said in.
+
+Five shapes cover the gateways we speak to: Kling's legacy object, Kling's new object, a job object, an OpenAI-video
+object and new-api's task record. Which of them a body is shows in its keys, so each reader is one small function and
+`read` picks.
+Every byte is hostile: values of the wrong type are left out, texts are capped, and nothing recurses on what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from orchestrator.clock import from_epoch
+from orchestrator.errors import Unreadable
+from orchestrator.states import JobState
+
+Item = Mapping[str, Any]
+Words = Mapping[str, JobState]
+
+_TEXT_CAP = 2000
+_ID_CAP = 255
+_URL_CAP = 8192
+_OUTPUT_CAP = 32
+_ITEM_CAP = 512
+
+#: Every status word seen at a Kling gateway, lower case. A vendor's own table adds to it.
+WORDS: Words = {
+    **dict.fromkeys(("submitted", "queued", "not_start", "pending", "created", "in_queue"), JobState.SUBMITTED),
+    **dict.fromkeys(("processing", "in_progress", "running", "generating"), JobState.PROCESSING),
+    **dict.fromkeys(("succeed", "succeeded", "success", "completed", "complete", "done"), JobState.SUCCEEDED),
+    **dict.fromkeys(("failed", "failure", "error", "cancelled", "canceled", "expired", "timeout"), JobState.FAILED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file a vendor made. `duration` in seconds; None where the vendor did not say."""
+
+    url: str
+    id: str | None = None
+    duration: float | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a vendor says about one job. `state` is None where its word means nothing to us: the job stays live."""
+
+    state: JobState | None
+    word: str = ""
+    vendor_task_id: str | None = None
+    external_task_id: str | None = None
+    progress: int | None = None
+    videos: tuple[Output, ...] = ()
+    images: tuple[Output, ...] = ()
+    message: str | None = None
+    vendor_code: str | int | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def has_output(self) -> bool:
+        """True if there is a URL to fetch."""
+        return bool(self.videos or self.images)
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value of `body`. Raises `Unreadable` for anything that is not strict JSON."""
+    try:
+        return json.loads(body, parse_constant=_not_a_number)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("the body is not JSON") from error
+
+
+def _not_a_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def read(body: Any, words: Words) -> list[Report]:
+    """Return the reports in a parsed body, bare or enveloped once, one object or a list of them.
+
+    Raises `Unreadable` when there is no object with a status in it.
+    """
+    inner = body["data"] if isinstance(body, dict) and "code" in body and "data" in body else body
+    items = inner if isinstance(inner, list) else [inner]
+    if not all(isinstance(item, dict) for item in items):
+        raise Unreadable("the body holds no task object")
+    return [read_item(item, words) for item in items[:_ITEM_CAP]]
+
+
+def read_item(item: Item, words: Words) -> Report:
+    """Return what one task object says. Raises `Unreadable` if it is none of the known shapes."""
+    for fits, reader in SHAPES:
+        if fits(item):
+            return reader(item, words)
+    raise Unreadable("the object has none of the known task shapes")
+
+
+def legacy(item: Item, words: Words) -> Report:
+    """Read Kling's legacy object (`task_status`, `task_result`); pushes are documented without an envelope."""
+    info, result = _object(item, "task_info"), _object(item, "task_result")
+    word = text(item.get("task_status")) or ""
+    return Report(
+        state=words.get(word.lower()),
+        word=word,
+        vendor_task_id=name(item.get("task_id")),
+        external_task_id=name(info.get("external_task_id")) or name(item.get("external_task_id")),
+        videos=outputs(result.get("videos")),
+        images=outputs(result.get("images")),
+        message=text(item.get("task_status_msg")),
+        updated_at=instant(item.get("updated_at")),
+    )
+
+
+def new(item: Item, words: Words) -> Report:
+    """Read Kling's new object (`outputs`, `create_time`, `external_id`)."""
+    word = text(item.get("status")) or ""
+    made = item.get("outputs")
+    kinds = [one for one in made if isinstance(one, dict)] if isinstance(made, list) else []
+    return Report(
+        state=words.get(word.lower()),
+        word=word,
+        vendor_task_id=name(item.get("id")),
+        external_task_id=name(item.get("external_id")) or name(item.get("external_task_id")),
+        videos=outputs([one for one in kinds if one.get("type", "video") == "video"]),
+        images=outputs([one for one in kinds if one.get("type") == "image"]),
+        message=text(item.get("message")),
+        updated_at=instant(item.get("update_time")),
+    )
+
+
+def job_object(item: Item, words: Words) -> Report:
+    """Read a gateway's job object (`object: "job"`, `output.videos[]`)."""
+    made, error = _object(item, "output"), _object(item, "error")
+    word = text(item.get("status")) or ""
+    return Report(
+        state=words.get(word.lower()),
+        word=word,
+        vendor_task_id=name(item.get("id")),
+        external_task_id=name(item.get("external_task_id")),
+        videos=outputs(made.get("videos")),
+        images=outputs(made.get("images")),
+        message=text(error.get("message")) or text(item.get("error")),
+        vendor_code=code(error.get("code")),
+    )
+
+
+def openai_video(item: Item, words: Words) -> Report:
+    """Read an OpenAI-video object. `seconds` is the clip's length; a `duration` beside it is how long the task took."""
+    result, error = _object(item, "result"), _object(item, "error")
+    word = text(item.get("status")) or ""
+    places = (item.get("video_url"), _object(item, "metadata").get("url"), result.get("video_url"))
+    listed = result.get("outputs")
+    urls = [*places, *(listed[:_OUTPUT_CAP] if isinstance(listed, list) else ())]
+    length = seconds(item.get("seconds"))
+    videos = tuple(Output(address, duration=length) for address in dict.fromkeys(filter(None, map(url, urls))))
+    return Report(
+        state=words.get(word.lower()),
+        word=word,
+        vendor_task_id=name(item.get("task_id")) or name(item.get("id")),
+        progress=percent(item.get("progress")),
+        videos=videos,
+        message=text(error.get("message")) or text(item.get("error")),
+        vendor_code=code(error.get("code")),
+    )
+
+
+def relay_task(item: Item, words: Words) -> Report:
+    """Read new-api's task record. Old versions put the URL of a success into `fail_reason`."""
+    word = text(item.get("status")) or ""
+    state = words.get(word.lower())
+    inner = _object(_object(item, "data"), "data")
+    kling = legacy(inner, words)
+    address = url(item.get("result_url")) or (url(item.get("fail_reason")) if state is JobState.SUCCEEDED else None)
+    videos = kling.videos or ((Output(address),) if address else ())
+    return Report(
+        state=state,
+        word=word,
+        vendor_task_id=name(item.get("task_id")),
+        external_task_id=kling.external_task_id,
+        progress=percent(item.get("progress")),
+        videos=videos,
+        message=text(item.get("fail_reason")) if state is JobState.FAILED else None,
+    )
+
+
+def _is_relay_task(item: Item) -> bool:
+    return "status" in item and ("fail_reason" in item or "result_url" in item or "submit_time" in item)
+
+
+def _is_new(item: Item) -> bool:
+    return "status" in item and ("outputs" in item or "create_time" in item or "update_time" in item)
+
+
+def _is_job_object(item: Item) -> bool:
+    return "status" in item and (item.get("object") == "job" or "output" in item)
+
+
+#: First fit wins, the most telling keys first.
+SHAPES: tuple[tuple[Callable[[Item], bool], Callable[[Item, Words], Report]], ...] = (
+    (lambda item: "task_status" in item, legacy),
+    (_is_relay_task, relay_task),
+    (_is_job_object, job_object),
+    (_is_new, new),
+    (lambda item: "status" in item and ("id" in item or "task_id" in item), openai_video),
+)
+
+
+def outputs(value: Any) -> tuple[Output, ...]:
+    """Return the entries of a list of files that have a usable URL."""
+    entries = value[:_OUTPUT_CAP] if isinstance(value, list) else []
+    return tuple(
+        Output(address, name(entry.get("id")), seconds(entry.get("duration")), _expiry(address))
+        for entry in entries
+        if isinstance(entry, dict) and (address := url(entry.get("url")))
+    )
+
+
+def url(value: Any) -> str | None:
+    """Return `value` if it is an http(s) URL of sensible length."""
+    said = text(value, cap=_URL_CAP + 1)
+    return said if said and said.startswith(("http://", "https://")) and len(said) <= _URL_CAP else None
+
+
+def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
+    """Return a string both databases can store (no NUL, no lone surrogate), capped; None for anything else or empty."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value[:cap].replace("\0", "").encode("utf-8", "replace").decode() or None
+
+
+def name(value: Any) -> str | None:
+    """Return an id, which some gateways write as a number."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return str(value)
+    return text(value, _ID_CAP)
+
+
+def code(value: Any) -> str | int | None:
+    """Return an error code: a number, also from its decimal string, or a word."""
+    if isinstance(value, int):
+        return value if not isinstance(value, bool) and abs(value) < 1 << 31 else None
+    word = text(value, 64)
+    return int(word) if word and word.isascii() and word.isdecimal() and len(word) < 10 else word
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, also from its decimal string."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 32:
+        return None
+    try:
+        said = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return said if math.isfinite(said) else None
+
+
+def seconds(value: Any) -> float | None:
+    """Return a length in seconds, from 5, "5" or "5.041"."""
+    said = number(value)
+    return said if said is not None and 0 <= said < 1e6 else None
+
+
+def percent(value: Any) -> int | None:
+    """Return 0..100, from 30, "30" or "30%"."""
+    said = number(value.removesuffix("%") if isinstance(value, str) else value)
+    return int(said) if said is not None and 0 <= said <= 100 else None
+
+
+def instant(value: Any) -> datetime | None:
+    """Return the time of a vendor's number, in seconds or milliseconds; None for zero and nonsense."""
+    said = number(value)
+    return from_epoch(said) if said and 0 < said < 1e14 else None
+
+
+def _expiry(address: str) -> datetime | None:
+    """Return when Kling's CDN stops serving a URL: `ksTime` is hexadecimal Unix seconds."""
+    found = re.search(r"[?&]ksTime=([0-9a-f]{8})(?:&|$)", address)
+    return datetime.fromtimestamp(int(found[1], 16), UTC) if found else None
+
+
+def _object(item: Item, key: str) -> Item:
+    value = item.get(key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,143 @@
+"""What every stage is given: the ports, the database, the internet, the keys, and who to wake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from orchestrator.clock import Clock, Rng, jittered
+from orchestrator.decide import Heard
+from orchestrator.destinations import Destination
+from orchestrator.errors import Unavailable
+from orchestrator.guard import Guard
+from orchestrator.ids import Ids
+from orchestrator.internet import Internet
+from orchestrator.ledger import Ledger, Verdict
+from orchestrator.order import Capability, Order
+from orchestrator.settings import Settings
+from orchestrator.signing import Callback, Keys
+from orchestrator.states import FINAL
+from orchestrator.store import Batch, Store
+from orchestrator.vendors import Vendor
+from orchestrator.workers import Worker
+
+ItemT = TypeVar("ItemT")
+R = TypeVar("R")
+
+#: Seconds an outcome waits for the database. Shorter than any lease leaves.
+PATIENCE = 20.0
+#: A callback token outlives its job by this much: vendors push late.
+TOKEN_GRACE = timedelta(days=7)
+
+
+class Bell:
+    """Wakes those who wait for a job to change. Waiters look again themselves: a missed ring costs a second."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    def ring(self, job_id: str) -> None:
+        """Wake everybody who waits for this job."""
+        for waiter in self._waiting.get(job_id, ()):
+            waiter.set()
+
+    async def wait(self, job_id: str, seconds: float) -> None:
+        """Return when the job may have changed, or after that many seconds."""
+        waiter = asyncio.Event()
+        self._waiting.setdefault(job_id, set()).add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting[job_id].discard(waiter)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Made once, in `app.py`. `vendors` is by account name, `destinations` by kind."""
+
+    settings: Settings
+    clock: Clock
+    rng: Rng
+    ids: Ids
+    keys: Keys
+    store: Store
+    ledger: Ledger
+    #: Questions and deliveries: connections are kept.
+    internet: Internet
+    #: Submissions: a fresh connection each, since a stale one is how a POST gets lost half-way.
+    submissions: Internet
+    guard: Guard
+    vendors: Mapping[str, Vendor]
+    destinations: Mapping[str, Destination]
+    bell: Bell = field(default_factory=Bell)
+    workers: dict[str, Worker[Any]] = field(default_factory=dict)
+    believe: Batch[Heard, Verdict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.believe = self.store.batched(self.ledger.apply)
+
+    @property
+    def base(self) -> str:
+        """Our public URL, without a slash at its end."""
+        return self.settings.public_url.rstrip("/")
+
+    def nudge(self, stage: str) -> None:
+        """Tell a stage of this process that something is due."""
+        if stage in self.workers:
+            self.workers[stage].nudge()
+
+    def told(self, verdicts: Sequence[Verdict]) -> None:
+        """Wake whom committed verdicts concern: those who wait for the job, deliveries, and a slot's next job."""
+        for verdict in verdicts:
+            if verdict.job is None:
+                continue
+            self.bell.ring(verdict.job["id"])
+            if verdict.moved:
+                self.nudge("deliver")
+                if verdict.job["state"] in FINAL:
+                    self.nudge("submit")
+            if verdict.job["due_at"] is not None and verdict.job["due_at"] <= self.clock.now():
+                self.nudge("poll")
+
+    async def hear(self, heard: Heard) -> Verdict:
+        """Give a report to the ledger and wake whom it concerns. Raises `Unavailable`."""
+        verdict = await self.believe(heard)
+        self.told([verdict])
+        return verdict
+
+    async def insist(self, batch: Batch[ItemT, R], item: ItemT) -> R:
+        """Record what cannot be learned again, patiently: a vendor's acceptance outlives a database that is away.
+
+        Raises `Unavailable` after `PATIENCE` seconds; the claim's lease then brings the work back.
+        """
+        started = self.clock.monotonic()
+        while True:
+            try:
+                return await batch(item)
+            except Unavailable:
+                if self.clock.monotonic() - started > PATIENCE:
+                    raise
+                await self.clock.sleep(jittered(0.5, self.rng, 1.0))
+
+
+def order_of(rt: Runtime, row: Mapping[Any, Any], vendor: Vendor) -> Order:
+    """Return the order of a job's row, with the callback URL of its current attempt."""
+    token = rt.keys.mint(row["account"], Callback(row["id"], row["attempt"]), row["deadline_at"] + TOKEN_GRACE)
+    return Order(
+        job_id=row["id"],
+        model=row["model"],
+        capability=Capability(row["capability"]),
+        given=row["input"],
+        external_task_id=row["external_task_id"],
+        callback_url=f"{rt.base}/callbacks/{row['account']}/{token}" if vendor.pushes else None,
+        vendor_task_id=row["vendor_task_id"],
+        attempt=row["attempt"],
+    )

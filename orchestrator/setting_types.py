@@ -1,0 +1,73 @@
+"""The words settings are made of, each checked where it is written and told what to write instead."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+
+def _url(text: str) -> str:
+    """Accept an http(s) URL with a host and without a query; an empty one is for its reader to judge."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("must be a URL such as https://hooks.example.com")
+    return text
+
+
+def _database(text: str) -> str:
+    if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
+        raise ValueError("must be sqlite:///orchestrator.db or postgresql://user@host/name")
+    return re.sub(r"^postgres://", "postgresql://", text)
+
+
+def _cidr(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError("must be a network such as 127.0.0.0/8, without host bits") from error
+    return text
+
+
+def _bootstrap_key(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"orc_[A-Za-z0-9_-]{32,}", secret.get_secret_value()):
+        raise ValueError("must be orc_ followed by 32 or more letters, digits, - or _")
+    return secret
+
+
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    try:
+        key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError("must be whsec_ followed by Base64")
+    return secret
+
+
+def _not_empty(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("must not be empty; write a long random text")
+    return secret
+
+
+def _account_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]{1,64}", text):
+        raise ValueError("an account's name must be 1 to 64 of a-z, 0-9, - and _")
+    return text
+
+
+#: At most a year: more is a unit mistaken.
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Url = Annotated[str, AfterValidator(_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+AccountName = Annotated[str, AfterValidator(_account_name)]
+SecretKey = Annotated[SecretStr, AfterValidator(_not_empty)]
+BootstrapKey = Annotated[SecretStr, AfterValidator(_bootstrap_key)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]

@@ -1,0 +1,58 @@
+"""Noticing that an account's pushes have stopped: nobody else in this field tells you."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.decide import Heard
+from orchestrator.fanout import Fact
+from orchestrator.states import FINAL, EventType, Source
+from orchestrator.store import Tx
+from orchestrator.tables import account_state
+from orchestrator.vendors import Vendor
+
+#: Completions in a row that no push told us of, until we say that the pushes have stopped.
+SILENCE = 3
+
+Row = Mapping[Any, Any]
+
+
+def watch(
+    tx: Tx, vendors: Mapping[str, Vendor], heard: Sequence[Heard], after: Sequence[tuple[Row | None, bool]]
+) -> list[Fact]:
+    """Count the completions that only a question found, and the accounts that did push.
+
+    `after` holds each job as it is after its report, and whether it moved. Returns what subscribers are to be told.
+    """
+    missed: Counter[str] = Counter()
+    pushed: set[str] = set()
+    for one, (row, moved) in zip(heard, after, strict=True):
+        if row is None:
+            continue
+        if one.source is Source.PUSH:
+            pushed.add(row["account"])
+        elif one.source is Source.POLL and moved and row["state"] in FINAL:
+            vendor = vendors.get(row["account"])
+            missed[row["account"]] += 1 if vendor and vendor.pushes else 0
+    accounts = sorted(pushed | {account for account, count in missed.items() if count})
+    return [fact for account in accounts for fact in _count(tx, account, missed[account], account in pushed)]
+
+
+def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
+    mine = account_state.c.account == account
+    row = tx.execute(sa.select(account_state).where(mine).with_for_update()).mappings().first()
+    if row is None:
+        return []
+    silent = 0 if pushed else row["silent"] + missed
+    degraded = silent >= SILENCE or (row["degraded"] and not pushed)
+    if missed or silent != row["silent"] or degraded != row["degraded"]:
+        more = row["pushes_missed"] + missed
+        tx.execute(sa.update(account_state).where(mine).values(silent=silent, degraded=degraded, pushes_missed=more))
+    if degraded == row["degraded"]:
+        return []
+    kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
+    return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]

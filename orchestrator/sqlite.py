@@ -1,0 +1,86 @@
+"""SQLite, set up as a production store: WAL, `synchronous=FULL`, one process, one writing connection."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.errors import ConfigError
+
+_WRITER = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "temp_store=MEMORY",
+    "cache_size=-65536",
+    "journal_size_limit=67108864",
+    # 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
+    "wal_autocheckpoint=4000",
+)
+_READER = ("busy_timeout=5000", "query_only=ON", "temp_store=MEMORY", "cache_size=-16384", "wal_autocheckpoint=0")
+
+
+def path_of(url: str) -> Path:
+    """Return the database file of a URL. Raises `ConfigError` for a URL that names none."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        raise ConfigError(f"database_url: {parsed.get_backend_name()} is not supported; use sqlite:///orchestrator.db")
+    if not parsed.database or parsed.database == ":memory:":
+        raise ConfigError("database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db")
+    return Path(parsed.database)
+
+
+class Lock:
+    """One process owns the file: an advisory lock beside it says so, and the kernel drops it with the process."""
+
+    def __init__(self, url: str) -> None:
+        self._path = path_of(url)
+        self._held: int | None = None
+
+    def take(self) -> None:
+        """Take the lock. Raises `ConfigError` if another process has it, or the folder cannot be written."""
+        path = self._path.with_name(self._path.name + ".lock")
+        try:
+            self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ConfigError(
+                f"{self._path} is in use by another orchestrator process. SQLite serves one process; "
+                "stop the other one, or use PostgreSQL for several."
+            ) from error
+        except OSError as error:
+            raise ConfigError(f"cannot open {path}: {error.strerror}; check that the folder exists") from error
+
+    def release(self) -> None:
+        """Let go."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
+    """Return the writing engine (one connection, `BEGIN IMMEDIATE`) and the reading one."""
+    writer = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
+    reader = sa.create_engine(url, pool_size=8, max_overflow=0, connect_args={"check_same_thread": False})
+    _prepare(writer, _WRITER, "BEGIN IMMEDIATE")
+    _prepare(reader, _READER, "BEGIN")
+    return writer, reader
+
+
+def _prepare(engine: sa.Engine, pragmas: tuple[str, ...], begin: str) -> None:
+    """Take transactions out of the driver's hands: it would open them too late, and deferred."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)

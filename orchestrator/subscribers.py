@@ -1,0 +1,170 @@
+"""Subscribers: who wants events, and whether they flow. Every function is a unit of work.
+
+A subscriber that is paused or disabled loses nothing: its deliveries are held, and flow when it is active again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from orchestrator import wire
+from orchestrator.clock import after as later
+from orchestrator.clock import epoch_ms
+from orchestrator.destinations import Destination
+from orchestrator.fanout import Fact, fan_out
+from orchestrator.ids import Ids
+from orchestrator.signing import Keys, new_secret
+from orchestrator.states import DeliveryState, EventType, Source, SubscriberState
+from orchestrator.store import Tx
+from orchestrator.tables import delivery, subscriber
+
+Row = Mapping[Any, Any]
+Values = dict[str, Any]
+
+_STANDING = subscriber.c.callback_origin.is_(None)
+_OWED = (DeliveryState.PENDING, DeliveryState.HELD)
+
+
+def create(
+    tx: Tx,
+    ids: Ids,
+    keys: Keys,
+    *,
+    destination: Destination,
+    url: str,
+    types: list[str],
+    description: str,
+    headers: Mapping[str, str],
+    options: Mapping[str, str],
+    rate_limit: float | None,
+    max_in_flight: int,
+    now: datetime,
+) -> tuple[Row, str | None]:
+    """Take a subscriber on. Return its row, and its signing secret if deliveries of this kind are signed."""
+    secret = new_secret() if destination.signed else None
+    row: Values = {
+        "id": ids("sub"),
+        "kind": destination.kind,
+        "callback_origin": None,
+        "secrets": [{"key": keys.hide(secret), "until": None}] if secret else [],
+        "types": types,
+        "description": description,
+        "options": dict(options),
+        "rate_limit": rate_limit,
+        "max_in_flight": max_in_flight,
+        "state": SubscriberState.ACTIVE,
+        "reason": None,
+        "resting_until": None,
+        "failing_since": None,
+        "created_at": now,
+        **addressed(keys, destination, url),
+        **headed(keys, headers),
+    }
+    tx.execute(sa.insert(subscriber), [row])
+    return row, secret
+
+
+def addressed(keys: Keys, destination: Destination, url: str) -> Values:
+    """Return the columns of an address: encrypted, and as people may see it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return {"address": keys.hide(url), "shown": f"{parts.scheme}://{host}/…" if destination.secret_address else url}
+
+
+def headed(keys: Keys, headers: Mapping[str, str]) -> Values:
+    """Return the column of extra headers, encrypted: one may hold the subscriber's own credentials."""
+    return {"headers": keys.hide(json.dumps(dict(headers))) if headers else None}
+
+
+def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[Row]:
+    """Return up to `limit` subscribers, newest first. The lanes of callback URLs are nobody's subscription."""
+    query = sa.select(subscriber).where(_STANDING).order_by(subscriber.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(subscriber.c.id < after)
+    return list(tx.execute(query).mappings())
+
+
+def get(tx: Tx, subscriber_id: str) -> Row | None:
+    """Return a subscriber, or None."""
+    query = sa.select(subscriber).where(subscriber.c.id == subscriber_id, _STANDING)
+    return tx.execute(query).mappings().first()
+
+
+def change(tx: Tx, subscriber_id: str, values: Values) -> Row | None:
+    """Set columns of a subscriber and return it, or None."""
+    if values:
+        tx.execute(sa.update(subscriber).where(subscriber.c.id == subscriber_id, _STANDING).values(**values))
+    return get(tx, subscriber_id)
+
+
+def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:
+    """Forget a subscriber; what it was still owed is dead. False if there is none."""
+    if get(tx, subscriber_id) is None:
+        return False
+    owed = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state.in_(_OWED))
+    end = {"state": DeliveryState.DEAD, "due_at": None, "last_error": "subscriber_deleted", "done_at": now}
+    tx.execute(sa.update(delivery).where(owed).values(**end))
+    tx.execute(sa.delete(subscriber).where(subscriber.c.id == subscriber_id))
+    return True
+
+
+def hold(tx: Tx, subscriber_id: str, state: SubscriberState, reason: str | None, now: datetime) -> Row | None:
+    """Stop the flow: nothing is attempted until `flow`. An attempt under way keeps its claim and may still succeed."""
+    pending = _deliveries(subscriber_id, DeliveryState.PENDING)
+    tx.execute(sa.update(delivery).where(pending).values(state=DeliveryState.HELD, due_at=None))
+    return change(tx, subscriber_id, {"state": state, "reason": reason})
+
+
+def flow(tx: Tx, subscriber_id: str, now: datetime) -> Row | None:
+    """Let events flow again, what was held first."""
+    held = _deliveries(subscriber_id, DeliveryState.HELD)
+    tx.execute(sa.update(delivery).where(held).values(state=DeliveryState.PENDING, due_at=now))
+    fresh = {"state": SubscriberState.ACTIVE, "reason": None, "resting_until": None, "failing_since": None}
+    return change(tx, subscriber_id, fresh)
+
+
+def _deliveries(subscriber_id: str, state: DeliveryState) -> sa.ColumnElement[bool]:
+    return sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state == state)
+
+
+def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) -> None:
+    """Switch a subscriber off and tell the others why. One that is off already, or gone, is no news."""
+    before = get(tx, subscriber_id)
+    row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason, now)
+    if row is None or before is None or before["state"] == SubscriberState.DISABLED:
+        return
+    fact = Fact(EventType.SUBSCRIBER_DISABLED, Source.CLOCK, wire.subscriber(row), but=subscriber_id)
+    fan_out(tx, ids, [fact], now)
+
+
+def send_test(tx: Tx, ids: Ids, subscriber_id: str, now: datetime) -> str | None:
+    """Owe a subscriber, and nobody else, a test event. Return the event's id; None if there is no such subscriber."""
+    row = get(tx, subscriber_id)
+    if row is None:
+        return None
+    fact = Fact(EventType.TEST, Source.OPERATOR, wire.subscriber(row), only=subscriber_id)
+    return fan_out(tx, ids, [fact], now)[0]
+
+
+def rotate(tx: Tx, keys: Keys, subscriber_id: str, grace: float, now: datetime) -> tuple[Row, str, datetime] | None:
+    """Give a subscriber a new secret; the older ones go on signing for at most `grace` seconds more.
+
+    Return its row, the new secret, and when the previous one ends; None if there is no such subscriber, or it has
+    no secret.
+    """
+    row = get(tx, subscriber_id)
+    if row is None or not row["secrets"]:
+        return None
+    ends = later(now, grace)
+    limit = epoch_ms(ends)
+    older = [one | {"until": limit if one["until"] is None else min(one["until"], limit)} for one in row["secrets"]]
+    secret = new_secret()
+    still = [one for one in older if one["until"] > epoch_ms(now)]
+    changed = change(tx, subscriber_id, {"secrets": [{"key": keys.hide(secret), "until": None}, *still]})
+    return None if changed is None else (changed, secret, ends)

@@ -1,0 +1,138 @@
+"""What outsiders see: the JSON of jobs, events, subscribers, deliveries and accounts. No secret has a place here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from orchestrator.clock import rfc3339
+from orchestrator.report import Output, Report
+from orchestrator.states import FINAL, JobState
+
+Row = Mapping[Any, Any]
+Json = dict[str, Any]
+
+
+def encode(value: Any) -> bytes:
+    """Return compact UTF-8 JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def instant(at: datetime | None) -> str | None:
+    """Return RFC 3339, or None."""
+    return None if at is None else rfc3339(at)
+
+
+def output(report: Report) -> Json:
+    """Return a job's `output`: what the vendor made."""
+    return {"videos": [_file(one) for one in report.videos], "images": [_file(one) for one in report.images]}
+
+
+def _file(made: Output) -> Json:
+    return {"id": made.id, "url": made.url, "duration": made.duration, "expires_at": instant(made.expires_at)}
+
+
+def error(code: str, message: str, report: Report | None = None) -> Json:
+    """Return a job's `error`: our code and words, and the vendor's if it had any."""
+    return {
+        "code": code,
+        "message": message,
+        "vendor_code": report.vendor_code if report else None,
+        "vendor_message": report.message if report else None,
+    }
+
+
+def job(row: Row, base: str) -> Json:
+    """Return a job; `base` is our public URL."""
+    link = f"{base}/v1/jobs/{row['id']}"
+    waiting = row["state"] in (JobState.SUBMITTED, JobState.PROCESSING)
+    return {
+        "id": row["id"],
+        "object": "job",
+        "status": row["state"],
+        "account": row["account"],
+        "vendor": row["vendor"],
+        "model": row["model"],
+        "capability": row["capability"],
+        "external_task_id": row["external_task_id"],
+        "vendor_task_id": row["vendor_task_id"],
+        "vendor_status": row["vendor_status"],
+        "progress": row["progress"],
+        "input": row["input"],
+        "output": row["output"],
+        "error": row["error"],
+        "metadata": row["metadata"],
+        "resolved_by": row["resolved_by"],
+        "retry_of": row["retry_of"],
+        "version": row["version"],
+        "created_at": instant(row["created_at"]),
+        "submitted_at": instant(row["submitted_at"]),
+        "finished_at": instant(row["finished_at"]),
+        "deadline_at": instant(row["deadline_at"]),
+        "next_poll_at": instant(row["due_at"]) if waiting else None,
+        "links": {"self": link, "timeline": f"{link}/timeline", "events": f"{base}/v1/events?job={row['id']}"},
+    }
+
+
+def is_final(row: Row) -> bool:
+    """True if nothing more is expected of a job."""
+    return row["state"] in FINAL
+
+
+def event(kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False) -> bytes:
+    """Return the exact bytes of an event, as they are signed and sent."""
+    body = {"type": kind, "timestamp": rfc3339(at), "id": event_id, "sequence": sequence, "data": data}
+    return encode(body | {"late": True} if late else body)
+
+
+def subscriber(row: Row) -> Json:
+    """Return a subscriber. Its address is shown as far as it is no secret; header values never are."""
+    return {
+        "id": row["id"],
+        "object": "subscriber",
+        "kind": row["kind"],
+        "url": row["shown"],
+        "types": row["types"],
+        "description": row["description"],
+        "rate_limit": row["rate_limit"],
+        "max_in_flight": row["max_in_flight"],
+        "options": row["options"],
+        "status": row["state"],
+        "disabled_reason": row["reason"],
+        "failing_since": instant(row["failing_since"]),
+        "created_at": instant(row["created_at"]),
+    }
+
+
+def delivery(row: Row, attempts: Iterable[Row] | None = None) -> Json:
+    """Return a delivery, with its attempts where they were asked for."""
+    said = {
+        "id": row["id"],
+        "object": "delivery",
+        "event": row["event_id"],
+        "event_type": row["type"],
+        "job": row["job_id"],
+        "subscriber": row["subscriber_id"],
+        "status": row["state"],
+        "tries": row["tries"],
+        "last_status": row["last_status"],
+        "last_error": row["last_error"],
+        "next_attempt_at": instant(row["due_at"]),
+        "created_at": instant(row["created_at"]),
+        "done_at": instant(row["done_at"]),
+    }
+    return said if attempts is None else said | {"attempts": [attempt(one) for one in attempts]}
+
+
+def attempt(row: Row) -> Json:
+    """Return one try at a delivery."""
+    return {
+        "n": row["n"],
+        "at": instant(row["at"]),
+        "status": row["status"],
+        "ms": row["ms"],
+        "error": row["error"],
+        "response": row["response"],
+    }

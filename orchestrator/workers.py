@@ -1,0 +1,113 @@
+"""The loop that every stage with work of its own runs: wait, take what is due, work on it, until told to stop.
+
+A nudge is speed; the tick is the promise. Whoever commits something due nudges the stage that does it, and a tick
+nudges all of them every second, so a lost nudge costs a second and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from orchestrator.errors import Unavailable
+
+log = structlog.get_logger()
+Work = TypeVar("Work")
+
+
+class Worker(Generic[Work]):
+    """Keeps up to `limit` pieces of one stage's work under way.
+
+    `take(n)` claims up to n pieces, `work(piece)` does one and records its end itself, `give_back(pieces)` releases
+    what was not begun.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        limit: int,
+        take: Callable[[int], Awaitable[Sequence[Work]]],
+        work: Callable[[Work], Awaitable[None]],
+        give_back: Callable[[Sequence[Work]], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self._limit = limit
+        self._take = take
+        self._work = work
+        self._give_back = give_back
+        self._due = asyncio.Event()
+        self._tasks: dict[asyncio.Task[None], Work] = {}
+        self._more = False
+        self._stopping = False
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        self._loop = asyncio.create_task(self._run(), name=self.name)
+
+    def nudge(self) -> None:
+        """Look for work soon."""
+        self._due.set()
+
+    @property
+    def busy(self) -> int:
+        """How many pieces are under way."""
+        return len(self._tasks)
+
+    async def stop(self, patience: float) -> None:
+        """Take nothing more, let what is under way end within `patience` seconds, cancel the rest.
+
+        A cancelled piece keeps its claim until the lease runs out: it may have been sent.
+        """
+        self._stopping = True
+        self._due.set()
+        if self._loop is not None:
+            await self._loop
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=patience)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self._fill()
+            except Unavailable as error:
+                log.warning("stage waits for the database", stage=self.name, error=str(error))
+            except Exception:
+                log.exception("stage failed to take work", stage=self.name)
+
+    async def _fill(self) -> None:
+        while not self._stopping and (room := self._limit - len(self._tasks)) > 0:
+            pieces = await self._take(room)
+            # Something may be left behind, held back by a limit: look again when a piece ends.
+            self._more = bool(pieces)
+            if self._stopping:
+                await self._give_back(pieces)
+                return
+            for piece in pieces:
+                task = asyncio.create_task(self._one(piece))
+                self._tasks[task] = piece
+                task.add_done_callback(self._ended)
+            if not pieces:
+                return
+
+    async def _one(self, piece: Work) -> None:
+        try:
+            await self._work(piece)
+        except Unavailable as error:
+            log.warning("work could not be recorded; its lease will bring it back", stage=self.name, error=str(error))
+        except Exception:
+            log.exception("work failed; its lease will bring it back", stage=self.name)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if self._more or len(self._tasks) + 1 == self._limit:
+            self._due.set()
