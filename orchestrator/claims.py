@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,57 +22,77 @@ from orchestrator.tables import account_state, delivery, job
 QUANTUM = 16
 
 
-def lanes(tx: Tx, column: sa.Column[str], now: datetime, *also: sa.ColumnElement[bool]) -> list[str]:
-    """Return the lanes of a table that have something due (`also`: of that kind), hopping through its partial index.
+def lanes(tx: Tx, column: sa.Column[str], now: datetime, state: JobState | None = None) -> list[str]:
+    """Return the lanes of a table that have something due (in `state`), hopping through its partial index.
 
     A loose index scan (https://wiki.postgresql.org/wiki/Loose_indexscan): it touches a few index entries for each
     lane, however many rows a lane has.
     """
-    due = column.table.c.due_at
+    return list(tx.scalars(_hops(column, state is not None), {"now": now, "state": state}))
+
+
+@lru_cache
+def _hops(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
+    table = column.table
+    due = table.c.due_at
     hop = sa.select(sa.func.min(column).label("lane")).where(due.is_not(None)).cte("hop", recursive=True)
     onward = sa.select(sa.func.min(column)).where(due.is_not(None), column > hop.c.lane).scalar_subquery()
     hop = hop.union_all(sa.select(onward).where(hop.c.lane.is_not(None)))
-    ripe = sa.exists().where(column == hop.c.lane, due <= now, *also)
-    return list(tx.scalars(sa.select(hop.c.lane).where(hop.c.lane.is_not(None), ripe)))
+    ripe = sa.exists().where(column == hop.c.lane, due <= sa.bindparam("now"))
+    if stated:
+        ripe = ripe.where(table.c.state == sa.bindparam("state"))
+    return sa.select(hop.c.lane).where(hop.c.lane.is_not(None), ripe)
 
 
 def take_jobs(
     tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, lease: float, room: int
 ) -> list[sa.RowMapping]:
     """Claim the oldest due jobs in `state` for `lease` seconds: so many of each account, `room` in all."""
-    due = sa.select(job.c.id).where(job.c.state == state, job.c.due_at <= now).order_by(job.c.due_at)
-    return _claim(tx, job, _oldest(tx, due, job.c.account, quanta, room), now, lease)
+    return _claim(tx, job, _oldest(tx, _JOBS, {"now": now, "state": state}, quanta, room), now, lease)
 
 
 def take_deliveries(tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int) -> list[sa.RowMapping]:
     """Claim the oldest due deliveries for `lease` seconds: so many of each subscriber, `room` in all."""
-    due = sa.select(delivery.c.id).where(delivery.c.due_at <= now).order_by(delivery.c.due_at)
-    return _claim(tx, delivery, _oldest(tx, due, delivery.c.subscriber_id, quanta, room), now, lease)
+    return _claim(tx, delivery, _oldest(tx, _DELIVERIES, {"now": now}, quanta, room), now, lease)
 
 
 def _oldest(
-    tx: Tx, due: sa.Select[tuple[str]], lane: sa.Column[str], quanta: Mapping[str, int], room: int
+    tx: Tx, due: sa.Select[tuple[str]], known: Mapping[str, object], quanta: Mapping[str, int], room: int
 ) -> list[str]:
     ids: list[str] = []
-    for name, quantum in quanta.items():
+    for lane, quantum in quanta.items():
         if len(ids) >= room:
             break
-        share = min(quantum, room - len(ids))
-        ids += tx.scalars(due.where(lane == name).limit(share).with_for_update(skip_locked=True))
+        ids += tx.scalars(due, {**known, "lane": lane, "share": min(quantum, room - len(ids))})
     return ids
 
 
 def _claim(tx: Tx, table: sa.Table, ids: list[str], now: datetime, lease: float) -> list[sa.RowMapping]:
     if not ids:
         return []
-    # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and takes nothing.
-    claim = (
-        sa.update(table)
-        .where(table.c.id.in_(ids), table.c.due_at <= now)
-        .values(due_at=after(now, lease), lease=table.c.lease + 1)
-        .returning(*table.c)
+    rows = tx.execute(_TAKE[table.name], {"ids": ids, "now": now, "until": after(now, lease)}).mappings()
+    place = {found: n for n, found in enumerate(ids)}
+    return sorted(rows, key=lambda row: place[row["id"]])
+
+
+# Built once: putting a statement together costs more than running it.
+def _due(table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    ripe = sa.select(table.c.id).where(lane == sa.bindparam("lane"), table.c.due_at <= sa.bindparam("now"), *also)
+    return (
+        ripe.order_by(table.c.due_at).limit(sa.bindparam("share", type_=sa.Integer)).with_for_update(skip_locked=True)
     )
-    return sorted(tx.execute(claim).mappings(), key=lambda row: ids.index(row["id"]))
+
+
+def _take(table: sa.Table) -> sa.ReturningUpdate[Any]:
+    # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and takes nothing.
+    mine = sa.and_(table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now"))
+    until = sa.bindparam("until", type_=table.c.due_at.type)
+    return sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1).returning(*table.c)
+
+
+_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
+_DELIVERIES = _due(delivery, delivery.c.subscriber_id)
+_TAKE = {table.name: _take(table) for table in (job, delivery)}
 
 
 def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, int]:

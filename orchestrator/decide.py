@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator import wire
 from orchestrator.clock import after, grown
 from orchestrator.report import Report
-from orchestrator.states import FINAL, RANK, JobState, Source, may_move
+from orchestrator.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
 from orchestrator.vendors import Poll, Vendor
 
 Row = Mapping[str, Any]
@@ -78,9 +78,13 @@ def decide(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Chan
     if state is JobState.EXPIRED and report.state not in (JobState.SUCCEEDED, JobState.FAILED):
         return Change(Outcome.STALE, facts)
     if _doubtful(row, heard, vendor):
-        return Change(Outcome.UNCONFIRMED, {} if state in FINAL else {"due_at": now})
+        return Change(Outcome.UNCONFIRMED, _at_once(state, now))
     if report.state is JobState.SUCCEEDED and not report.has_output:
         return _outputless(row, heard, vendor, now, facts)
+    if report.state is None and may_move(state, JobState.SUBMITTED):
+        # Whatever the word means, the vendor has it.
+        moved = _move(row, heard, vendor, now, JobState.SUBMITTED, facts)
+        return Change(Outcome.UNKNOWN_WORD, moved.values, JobState.SUBMITTED)
     if report.state is None:
         return Change(Outcome.UNKNOWN_WORD, facts | _said(report) | _patience(row, heard, vendor, now))
     if may_move(state, report.state):
@@ -122,11 +126,17 @@ def _outputless(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, fa
         verdict = Heard(heard.job_id, heard.report, heard.source, code="output_missing")
         return _move(row, verdict, vendor, now, JobState.FAILED, facts)
     facts |= {"outputless_since": since or now}
-    asking = {"due_at": now} if heard.source is Source.PUSH else {}
-    if may_move(JobState(row["state"]), JobState.PROCESSING):
+    state = JobState(row["state"])
+    asking = {} if heard.source is not Source.PUSH or state in FINAL else {"due_at": now}
+    if may_move(state, JobState.PROCESSING):
         moved = _move(row, heard, vendor, now, JobState.PROCESSING, facts)
         return Change(Outcome.NO_OUTPUT, moved.values | asking, JobState.PROCESSING)
     return Change(Outcome.NO_OUTPUT, facts | _said(heard.report) | _patience(row, heard, vendor, now) | asking)
+
+
+def _at_once(state: JobState, now: datetime) -> Values:
+    """Ask now, where there is somebody to ask: a job that is queued or being submitted keeps its schedule and claim."""
+    return {"due_at": now} if state in AT_VENDOR else {}
 
 
 def _move(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobState, facts: Values) -> Change:

@@ -27,7 +27,7 @@ from orchestrator.report import text
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job, subscriber
-from orchestrator.workers import Worker
+from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 
@@ -66,33 +66,35 @@ class Delivering:
         self._rates: dict[str, Allowance] = {}
         self._end = rt.store.batched(self._record)
 
-    async def take(self, room: int) -> Sequence[Due]:
+    async def take(self, room: int) -> Claimed[Due]:
         """Claim the oldest due deliveries of every lane that has a free place."""
         dues = await self.rt.store.write(self._claim, room, dict(self._under_way))
         for due in dues:
             self._under_way[due.to["id"]] += 1
         return dues
 
-    def _claim(self, tx: Tx, room: int, under_way: Mapping[str, int]) -> list[Due]:
+    def _claim(self, tx: Tx, room: int, under_way: Mapping[str, int]) -> Claimed[Due]:
         now = self.rt.clock.now()
         lanes = claims.lanes(tx, delivery.c.subscriber_id, now)
         if not lanes:
-            return []
+            return Claimed()
         self.rt.rng.shuffle(lanes)
         found = tx.execute(sa.select(subscriber).where(subscriber.c.id.in_(lanes))).mappings()
         people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
-        quanta = {lane: self._quantum(people[lane], under_way.get(lane, 0), now) for lane in lanes if lane in people}
-        rows = claims.take_deliveries(
-            tx, {lane: quantum for lane, quantum in quanta.items() if quantum > 0}, now, LEASE, room
-        )
-        return self._dues(tx, rows, people)
+        free = {lane: people[lane]["max_in_flight"] - under_way.get(lane, 0) for lane in lanes if lane in people}
+        # Alone, a lane may take all its places at once; among others, a few at a time.
+        share = max(claims.QUANTUM, room // len(lanes))
+        quanta = {lane: self._quantum(people[lane], min(places, share), now) for lane, places in free.items()}
+        rows = claims.take_deliveries(tx, {lane: n for lane, n in quanta.items() if n > 0}, now, LEASE, room)
+        got = Counter(row["subscriber_id"] for row in rows)
+        more = len(rows) == room or any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
+        return Claimed(self._dues(tx, rows, people), more=more)
 
-    def _quantum(self, person: Row, under_way: int, now: datetime) -> int:
-        free = min(person["max_in_flight"] - under_way, claims.QUANTUM)
-        if person["rate_limit"] is None or free <= 0:
-            return int(free)
+    def _quantum(self, person: Row, wanted: int, now: datetime) -> int:
+        if person["rate_limit"] is None or wanted <= 0:
+            return wanted
         allowance = self._rates.setdefault(person["id"], Allowance(epoch_ms(now)))
-        return allowance.take(person["rate_limit"], epoch_ms(now), int(free))
+        return allowance.take(person["rate_limit"], epoch_ms(now), wanted)
 
     def _dues(self, tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         if not rows:

@@ -40,9 +40,7 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
     """Write one event for each fact and one delivery for each event and subscriber; return the events' ids."""
     if not facts:
         return []
-    standing = tx.execute(
-        sa.select(subscriber.c.id, subscriber.c.types, subscriber.c.state).where(subscriber.c.callback_origin.is_(None))
-    ).all()
+    standing = tx.execute(_STANDING).all()
     events: list[dict[str, Any]] = []
     owed: list[dict[str, Any]] = []
     for fact in facts:
@@ -54,10 +52,17 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
              "body": body, "created_at": now}
         )  # fmt: skip
         owed += [_delivery(ids("dlv"), event_id, to, state, now) for to, state in _audience(fact, standing)]
-    tx.execute(sa.insert(event), events)
+    tx.execute(_EVENTS, events)
     if owed:
-        tx.execute(sa.insert(delivery), owed)
+        tx.execute(_DELIVERIES, owed)
     return [row["id"] for row in events]
+
+
+# Built once: putting a statement together costs more than running it.
+_STANDING = sa.select(subscriber.c.id, subscriber.c.types, subscriber.c.state).where(
+    subscriber.c.callback_origin.is_(None)
+)
+_EVENTS, _DELIVERIES = sa.insert(event), sa.insert(delivery)
 
 
 def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
@@ -101,6 +106,6 @@ def callback_lane(tx: Tx, ids: Ids, url: str, hide: Any, now: datetime) -> str:
         "secrets": [], "types": [], "description": "", "options": {}, "max_in_flight": 8,
         "state": SubscriberState.ACTIVE, "created_at": now,
     }  # fmt: skip
-    tx.execute(insert(tx, subscriber).on_conflict_do_nothing(), [row])
+    tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(), [row])
     found: str = tx.execute(sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)).scalar_one()
     return found

@@ -23,6 +23,7 @@ _SPECIAL: Final = """
 _FORBIDDEN: Final = [ipaddress.ip_network(cidr) for cidr in _SPECIAL.split()]
 # RFC 6052, and the /96 of RFC 8215, end in the IPv4 address. The rest of 64:ff9b:1::/48 may hide it elsewhere.
 _NAT64: Final = [ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/96")]
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LOOPBACK_NAMES: Final = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 
 
@@ -42,7 +43,7 @@ class Guard:
         except ValueError:
             raise Blocked("not an IP address") from None
         meant = _meant(written)
-        if any(written in network or meant in network for network in self._allowed):
+        if self._is_allowed(written, meant):
             return
         if not meant.is_global or any(meant in network for network in _FORBIDDEN):
             raise Blocked(f"{address} is not a public address, nor in a network of allow_private")
@@ -61,6 +62,17 @@ class Guard:
         elif not self._allowed:
             _check_port(port)
 
+    def is_at_home(self, url: str) -> bool:
+        """True if the URL by itself shows that it stays inside `allow_private`."""
+        address = _literal(httpx.URL(url).raw_host.decode("ascii").rstrip("."))
+        if address is None:
+            return False
+        written = ipaddress.ip_address(address)
+        return self._is_allowed(written, _meant(written))
+
+    def _is_allowed(self, written: _Address, meant: _Address) -> bool:
+        return any(written in network or meant in network for network in self._allowed)
+
     def open_socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
         """The last look before connecting, and the only one at IP literals: aiohttp asks no resolver about those."""
         family, kind, protocol, _, address = found
@@ -68,7 +80,7 @@ class Guard:
         return socket.socket(family, kind, protocol)
 
 
-def _meant(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _meant(address: _Address) -> _Address:
     """The IPv4 address that an IPv6 spelling leads to, or the address itself. `::1` is 127.0.0.1 in other letters."""
     if isinstance(address, ipaddress.IPv4Address):
         return address

@@ -20,7 +20,9 @@ _DAY = 86400.0
 def prepare(tx: Tx, accounts: Sequence[str]) -> None:
     """Make sure every configured account has its row of state: its lock guards the account's limit."""
     if accounts:
-        tx.execute(insert(tx, account_state).on_conflict_do_nothing(), [{"account": name} for name in accounts])
+        tx.execute(
+            insert(tx.dialect.name, account_state).on_conflict_do_nothing(), [{"account": name} for name in accounts]
+        )
 
 
 async def retire(rt: Runtime) -> None:

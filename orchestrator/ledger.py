@@ -21,7 +21,7 @@ from orchestrator.errors import Conflict, Problem
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
 from orchestrator.silence import watch
-from orchestrator.states import LIVE, EventType, JobState, Source
+from orchestrator.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.store import Tx, insert
 from orchestrator.tables import job, trace
 from orchestrator.vendors import Vendor
@@ -69,7 +69,7 @@ class Ledger:
     def open(self, tx: Tx, drafts: list[Values]) -> list[Accepted | Problem]:
         """Take jobs on. A draft that repeats an idempotency key gets the first one's job; a clash gets a problem."""
         rows = [_complete(draft) for draft in drafts]
-        statement = insert(tx, job).on_conflict_do_nothing().returning(job.c.id)
+        statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
         taken = set(tx.scalars(statement, rows))
         return [Accepted(row) if row["id"] in taken else self._clash(tx, row) for row in rows]
 
@@ -124,27 +124,34 @@ class Ledger:
     def apply(self, tx: Tx, heard: Sequence[Heard]) -> list[Verdict]:
         """Believe reports, in order, each as far as rank allows; tell subscribers of every move."""
         now = self._clock.now()
-        wanted = {one.job_id for one in heard}
-        found = sa.select(job).where(job.c.id.in_(wanted)).order_by(job.c.id).with_for_update()
-        rows = {row["id"]: dict(row) for row in tx.execute(found).mappings()}
+        if not heard:
+            return []
+        found = tx.execute(_FIND, {"ids": [one.job_id for one in heard]})
+        rows = {row["id"]: dict(row) for row in found.mappings()}
         before = {job_id: row["version"] for job_id, row in rows.items()}
+        taken = self._taken(tx, rows, heard)
         facts: list[Fact] = []
-        verdicts = [self._believe(tx, rows, one, facts, now) for one in heard]
+        verdicts = [self._believe(rows, one, taken, facts, now) for one in heard]
         self._save(tx, [row for job_id, row in rows.items() if row["version"] != before[job_id]], before)
         facts += watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts])
         fan_out(tx, self._ids, facts, now)
         return verdicts
 
-    def _believe(self, tx: Tx, rows: dict[str, Values], heard: Heard, facts: list[Fact], now: datetime) -> Verdict:
+    def _believe(
+        self, rows: dict[str, Values], heard: Heard, taken: set[tuple[str, str]], facts: list[Fact], now: datetime
+    ) -> Verdict:
         row = rows.get(heard.job_id)
         if row is None:
             return Verdict(Outcome.NO_JOB, None)
         change = decide(row, heard, self._vendors.get(row["account"]), now)
         late = row["state"] == JobState.EXPIRED
         values: Values = dict(change.values)
-        if "vendor_task_id" in values and self._is_taken(tx, row["account"], values["vendor_task_id"]):
-            # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token and external id.
-            del values["vendor_task_id"]
+        if "vendor_task_id" in values:
+            key = (row["account"], values["vendor_task_id"])
+            if key in taken:
+                # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token.
+                del values["vendor_task_id"]
+            taken.add(key)
         if not values:
             return Verdict(change.outcome, row)
         row |= values | {"version": row["version"] + 1}
@@ -157,20 +164,22 @@ class Ledger:
         kind = EventType(f"job.{change.moved}")
         return Fact(kind, source, wire.job(row, self._base), row["sequence"], row, late=late)
 
-    def _is_taken(self, tx: Tx, account: str, task: str) -> bool:
-        mine = sa.and_(job.c.account == account, job.c.vendor_task_id == task)
-        return tx.execute(sa.select(job.c.id).where(mine)).first() is not None
+    def _taken(self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[Heard]) -> set[tuple[str, str]]:
+        """Return which of the vendor ids that are news to us belong to some job already."""
+        news = [
+            (row["account"], one.report.vendor_task_id)
+            for one in heard
+            if one.report.vendor_task_id and (row := rows.get(one.job_id)) and not row["vendor_task_id"]
+        ]
+        if not news:
+            return set()
+        known = {"accounts": list({account for account, _ in news}), "tasks": [task for _, task in news]}
+        return {(account, task) for account, task in tx.execute(_TAKEN, known)}
 
     def _save(self, tx: Tx, rows: list[Values], before: Mapping[str, int]) -> None:
         """Write changed rows, narrow columns only, guarded by the version they were read at."""
         if rows:
-            guard = sa.and_(job.c.id == sa.bindparam("b_id"), job.c.version == sa.bindparam("b_version"))
-            values: Values = {name: sa.bindparam(f"b_{name}_") for name in _MUTABLE}
-            bound = [
-                {f"b_{name}_": row[name] for name in _MUTABLE} | {"b_id": row["id"], "b_version": before[row["id"]]}
-                for row in rows
-            ]
-            tx.execute(sa.update(job).where(guard).values(values), bound)
+            tx.execute(_SAVE, [_bound(row, before[row["id"]]) for row in rows])
 
     # -- bookkeeping
 
@@ -184,9 +193,9 @@ class Ledger:
             )
 
     def hurry(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
-        """Make live jobs due at once."""
-        live = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(sorted(LIVE)), job.c.due_at > now)
-        tx.execute(sa.update(job).where(live).values(due_at=now))
+        """Make jobs due for a question at once. One that is still being submitted keeps its claim."""
+        askable = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(AT_VENDOR), job.c.due_at > now)
+        tx.execute(sa.update(job).where(askable).values(due_at=now))
 
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
         """Return live jobs whose deadline has passed."""
@@ -201,10 +210,27 @@ class Ledger:
 
 
 #: What a report may change. The wide columns (input, metadata) are never written again.
-_MUTABLE = (
+MUTABLE = (
     "vendor_task_id", "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
     "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
 )  # fmt: skip
+
+# Built once: putting a statement together costs more than running it.
+_FIND = sa.select(job).where(job.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(job.c.id).with_for_update()
+_TAKEN = sa.select(job.c.account, job.c.vendor_task_id).where(
+    job.c.account.in_(sa.bindparam("accounts", expanding=True)),
+    job.c.vendor_task_id.in_(sa.bindparam("tasks", expanding=True)),
+)
+_SAVE = (
+    sa.update(job)
+    .where(job.c.id == sa.bindparam("b_id"), job.c.version == sa.bindparam("b_version"))
+    .values({name: sa.bindparam(f"b_{name}_") for name in MUTABLE})
+)
+
+
+def _bound(row: Values, version: int) -> Values:
+    return {"b_id": row["id"], "b_version": version} | {f"b_{name}_": row[name] for name in MUTABLE}
+
 
 _DEFAULTS: Values = {column.name: getattr(column.default, "arg", None) for column in job.columns}
 

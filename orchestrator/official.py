@@ -99,7 +99,7 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
 
 NEW_SETTINGS: Fields = {"resolution": "settings.resolution", "duration": Place("settings.duration", whole_seconds)}
 NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
-NEW_AUDIO: Fields = {"generate_audio": Place("settings.audio", choice("on","off"))}
+NEW_AUDIO: Fields = {"generate_audio": Place("settings.audio", choice("native", "off"))}
 NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
 PROMPT_OR_SHOTS = ("shots", "prompt")
 
@@ -172,7 +172,7 @@ NEW_OMNI = Form(
 # -- both
 
 
-def no_such_task(status: int, said: Any) -> bool:
+def no_such_task(said: Any) -> bool:
     """True for Kling's "Task not found by id/external id". A bare 404 is a wrong address, not the absence of a task."""
     number, message = complaint(said)
-    return status == 400 and number == 1201 and "not found" in (message or "").lower()
+    return number == 1201 and "not found" in (message or "").lower()

@@ -43,7 +43,7 @@ class Attempted:
 
 def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> list[bool]:
     """Write attempts and what follows from them; tell for each whether it switched its subscriber off."""
-    tx.execute(insert(tx, attempt).on_conflict_do_nothing(), [_proof(one) for one in attempted])
+    tx.execute(insert(tx.dialect.name, attempt).on_conflict_do_nothing(), [_proof(one) for one in attempted])
     current = _current(tx, attempted)
     delivered = [_ended(one, now) for one in attempted if one.verdict is Verdict.DELIVERED]
     if delivered:

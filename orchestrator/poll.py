@@ -6,6 +6,7 @@ so.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor
-from orchestrator.workers import Worker
+from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 
@@ -68,14 +69,14 @@ class Polling:
         self.rt = rt
         self._end = rt.store.batched(self._record)
 
-    async def take(self, room: int) -> Sequence[Question]:
+    async def take(self, room: int) -> Claimed[Question]:
         """Claim jobs about which silence has become suspicious, and make questions of them."""
         return await self.rt.store.write(self._claim, room)
 
-    def _claim(self, tx: Tx, room: int) -> list[Question]:
+    def _claim(self, tx: Tx, room: int) -> Claimed[Question]:
         now, questions = self.rt.clock.now(), list[Question]()
         for state in (JobState.SUBMITTED, JobState.PROCESSING):
-            found = claims.lanes(tx, job.c.account, now, job.c.state == state)
+            found = claims.lanes(tx, job.c.account, now, state)
             known = [name for name in found if name in self.rt.vendors]
             self.rt.rng.shuffle(known)
             for name in known:
@@ -83,7 +84,7 @@ class Polling:
                 quantum = min(free, claims.QUANTUM) * vendor.batch
                 rows = claims.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
                 questions += _questions(vendor, rows)
-        return questions
+        return Claimed(questions, more=len(questions) >= min(room, claims.QUANTUM))
 
     async def give_back(self, questions: Sequence[Question]) -> None:
         """Make jobs due again whose questions were not asked."""
@@ -177,6 +178,10 @@ def _questions(vendor: Vendor, rows: Sequence[Row]) -> list[Question]:
 
 async def expire(rt: Runtime) -> None:
     """Give up on live jobs whose deadline has passed, and say so. The vendor's verdict may still overtake this."""
-    while overdue := await rt.store.read(rt.ledger.overdue, rt.clock.now(), SWEEP):
-        for job_id in overdue:
-            await rt.hear(Heard(job_id, Report(JobState.EXPIRED), Source.CLOCK))
+    now = rt.clock.now()
+    while overdue := await rt.store.read(rt.ledger.overdue, now, SWEEP):
+        late = [Heard(job_id, Report(JobState.EXPIRED), Source.CLOCK) for job_id in overdue]
+        # Together they share a few commits; one after the other, many deadlines at once would wait for as many.
+        await asyncio.gather(*(rt.hear(one) for one in late))
+        if len(overdue) < SWEEP:
+            return

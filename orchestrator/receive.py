@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -123,19 +124,29 @@ class Receiving:
         verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
         rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
-        again = insert(tx, push)
-        tx.execute(
-            again.on_conflict_do_update(index_elements=["account", "dedupe_key"], set_={"copies": push.c.copies + 1}),
-            rows,
-        )
+        tx.execute(_keeping(tx.dialect.name), rows)
         self._count(tx, [row for row in rows if not row["outcome"].startswith("rejected")], now)
-        self.rt.ledger.hurry(tx, [one.row["job_id"] for one in taken if one.ask], now)
+        if ask := [one.row["job_id"] for one in taken if one.ask]:
+            self.rt.ledger.hurry(tx, ask, now)
         return answers
 
     def _count(self, tx: Tx, rows: list[dict[str, Any]], now: datetime) -> None:
         for account, count in sorted(Counter(row["account"] for row in rows).items()):
-            values = {"pushes": account_state.c.pushes + count, "last_push_at": now}
-            tx.execute(sa.update(account_state).where(account_state.c.account == account).values(**values))
+            tx.execute(_COUNT, {"name": account, "more": count, "at": now})
+
+
+@lru_cache
+def _keeping(dialect: str) -> sa.Insert:
+    """Return the statement that keeps a push, or counts one more copy of it."""
+    more = {"copies": push.c.copies + 1}
+    return insert(dialect, push).on_conflict_do_update(index_elements=["account", "dedupe_key"], set_=more)
+
+
+_COUNT = (
+    sa.update(account_state)
+    .where(account_state.c.account == sa.bindparam("name"))
+    .values(pushes=account_state.c.pushes + sa.bindparam("more", type_=sa.Integer), last_push_at=sa.bindparam("at"))
+)
 
 
 def _about(callback: Callback, reports: list[Report]) -> Report:

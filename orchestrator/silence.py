@@ -43,16 +43,18 @@ def watch(
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
-    mine = account_state.c.account == account
-    row = tx.execute(sa.select(account_state).where(mine).with_for_update()).mappings().first()
+    row = tx.execute(_STATE, {"name": account}).mappings().first()
     if row is None:
         return []
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
-        more = row["pushes_missed"] + missed
-        tx.execute(sa.update(account_state).where(mine).values(silent=silent, degraded=degraded, pushes_missed=more))
+        values = {"silent": silent, "degraded": degraded, "pushes_missed": row["pushes_missed"] + missed}
+        tx.execute(sa.update(account_state).where(account_state.c.account == account).values(**values))
     if degraded == row["degraded"]:
         return []
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
     return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]
+
+
+_STATE = sa.select(account_state).where(account_state.c.account == sa.bindparam("name")).with_for_update()

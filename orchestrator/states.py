@@ -49,8 +49,10 @@ RANK: dict[JobState, int] = {
 #: Nothing more is expected of us; callers stop waiting.
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 LIVE = frozenset(JobState) - FINAL
+#: The vendor is known to have these, and can be asked about them.
+AT_VENDOR = (JobState.SUBMITTED, JobState.PROCESSING)
 #: These hold one of the account's slots at the vendor.
-IN_FLIGHT = (JobState.SUBMITTING, JobState.SUBMITTED, JobState.PROCESSING)
+IN_FLIGHT = (JobState.SUBMITTING, *AT_VENDOR)
 
 
 def may_move(old: JobState, new: JobState) -> bool:

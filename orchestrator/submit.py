@@ -24,7 +24,7 @@ from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, job
 from orchestrator.vendors import Lookup, Vendor
-from orchestrator.workers import Worker
+from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 
@@ -69,11 +69,11 @@ class Submitting:
         self.rt = rt
         self._end = rt.store.batched(self._record)
 
-    async def take(self, room: int) -> Sequence[Row]:
+    async def take(self, room: int) -> Claimed[Row]:
         """Claim lost submissions, then as many queued jobs as their accounts have free slots for."""
         return await self.rt.store.write(self._claim, room)
 
-    def _claim(self, tx: Tx, room: int) -> list[Row]:
+    def _claim(self, tx: Tx, room: int) -> Claimed[Row]:
         now = self.rt.clock.now()
         lost = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), claims.QUANTUM)
         rows: list[Row] = list(claims.take_jobs(tx, JobState.SUBMITTING, lost, now, LEASE, room))
@@ -84,10 +84,11 @@ class Submitting:
         }
         quanta = {name: min(slots, claims.QUANTUM) for name, slots in claims.free_slots(tx, limits, now).items()}
         queued = claims.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room - len(rows))
-        return rows + [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
+        rows += [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
+        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM))
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
-        found = claims.lanes(tx, job.c.account, self.rt.clock.now(), job.c.state == state)
+        found = claims.lanes(tx, job.c.account, self.rt.clock.now(), state)
         known = [name for name in found if name in self.rt.vendors]
         self.rt.rng.shuffle(known)
         return known

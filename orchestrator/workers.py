@@ -7,7 +7,7 @@ nudges all of them every second, so a lost nudge costs a second and nothing else
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -16,6 +16,14 @@ from orchestrator.errors import Unavailable
 
 log = structlog.get_logger()
 Work = TypeVar("Work")
+
+
+class Claimed(list[Work]):
+    """What a stage took. `more` says that its limits left something behind: look again as soon as a piece ends."""
+
+    def __init__(self, pieces: Iterable[Work] = (), *, more: bool = False) -> None:
+        super().__init__(pieces)
+        self.more = more
 
 
 class Worker(Generic[Work]):
@@ -30,7 +38,7 @@ class Worker(Generic[Work]):
         name: str,
         *,
         limit: int,
-        take: Callable[[int], Awaitable[Sequence[Work]]],
+        take: Callable[[int], Awaitable[Claimed[Work]]],
         work: Callable[[Work], Awaitable[None]],
         give_back: Callable[[Sequence[Work]], Awaitable[None]],
     ) -> None:
@@ -87,8 +95,7 @@ class Worker(Generic[Work]):
     async def _fill(self) -> None:
         while not self._stopping and (room := self._limit - len(self._tasks)) > 0:
             pieces = await self._take(room)
-            # Something may be left behind, held back by a limit: look again when a piece ends.
-            self._more = bool(pieces)
+            self._more = pieces.more
             if self._stopping:
                 await self._give_back(pieces)
                 return
@@ -96,7 +103,7 @@ class Worker(Generic[Work]):
                 task = asyncio.create_task(self._one(piece))
                 self._tasks[task] = piece
                 task.add_done_callback(self._ended)
-            if not pieces:
+            if not (pieces and pieces.more):
                 return
 
     async def _one(self, piece: Work) -> None:
@@ -109,5 +116,5 @@ class Worker(Generic[Work]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
-        if self._more or len(self._tasks) + 1 == self._limit:
+        if self._more:
             self._due.set()

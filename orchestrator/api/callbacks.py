@@ -108,12 +108,10 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
     length = headers.get("content-length", "0")
     if length.isascii() and length.isdecimal() and int(length[:12]) > CAP:
         raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
-    message: Message = await receive()
-    if not message.get("more_body") and message["type"] == "http.request":
-        return _capped(message.get("body", b""))
     chunks = bytearray()
     try:
         async with asyncio.timeout(BODY_DEADLINE):
+            message: Message = await receive()
             while message["type"] == "http.request":
                 chunks += message.get("body", b"")
                 _capped(chunks)
@@ -125,10 +123,9 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
     raise ConnectionResetError
 
 
-def _capped(body: bytes | bytearray) -> bytes:
+def _capped(body: bytearray) -> None:
     if len(body) > CAP:
         raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
-    return bytes(body)
 
 
 async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:

@@ -1,0 +1,34 @@
+# Every target sets up what it needs: Python >= 3.11 and make are enough.
+# Set-up talks on stderr, so that `make demo ARGS=--json | jq` works.
+
+UV_VERSION := 0.13.8
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+READY := .venv/.ready
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	@.venv/bin/python -m orchestrator demo $(ARGS)
+
+test: $(READY)
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: $(READY)
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -n 0 tests/test_layers.py
+
+clean:
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamp makes the second run instant; a changed lock file sets up again. `--inexact` leaves uv itself in place.
+$(READY): pyproject.toml uv.lock Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: no python3.11 or python3 of that age on PATH" >&2; exit 1; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv >&2 || \
+		{ echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" >&2
+	@env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
+		.venv/bin/uv sync --frozen --inexact --quiet --python .venv/bin/python >&2
+	@touch $@

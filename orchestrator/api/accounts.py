@@ -1,0 +1,72 @@
+"""Accounts: how each vendor is doing. Its keys stay in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from starlette.responses import Response
+
+from orchestrator import claims, wire
+from orchestrator.api.door import Call, found, reply
+from orchestrator.api.pages import Page, Query, listed
+from orchestrator.store import Tx
+from orchestrator.tables import account_state
+from orchestrator.vendors import Vendor
+
+Row = Mapping[Any, Any]
+
+
+class AccountQuery(Page):
+    """`GET /v1/accounts`: by name, so a name is the cursor."""
+
+    prefix = ""
+
+    @classmethod
+    def is_cursor(cls, value: str) -> bool:
+        """True for anything that could be a name."""
+        return 1 <= len(value) <= 64
+
+
+async def ls(call: Call) -> Response:
+    """`GET /v1/accounts`, by name."""
+    query = call.query(AccountQuery)
+    names = [name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after]
+    page = [call.runtime.vendors[name] for name in names[: query.limit + 1]]
+    return listed(call, await call.runtime.store.read(_read, page), query, dict, lambda said: str(said["name"]))
+
+
+async def show(call: Call) -> Response:
+    """`GET /v1/accounts/{name}`."""
+    vendor = found(call.runtime.vendors.get(call.request.path_params["name"]), "account")
+    return reply((await call.runtime.store.read(_read, [vendor]))[0])
+
+
+async def signing_key(call: Call) -> Response:
+    """`GET /v1/signing-key`: what verifies the deliveries to a job's own callback_url."""
+    call.query(Query)
+    return reply({"object": "signing_key", "secret": call.runtime.keys.callback_secrets[0]})
+
+
+def _read(tx: Tx, vendors: Iterable[Vendor]) -> list[dict[str, Any]]:
+    rows = {row["account"]: row for row in tx.execute(sa.select(account_state)).mappings()}
+    return [_shown(one, rows.get(one.account.name, {}), claims.in_flight(tx, one.account.name)) for one in vendors]
+
+
+def _shown(vendor: Vendor, row: Row, in_flight: int) -> dict[str, Any]:
+    return {
+        "object": "account",
+        "name": vendor.account.name,
+        "vendor": vendor.name,
+        "capabilities": sorted(vendor.capabilities),
+        "lookup": vendor.lookup,
+        "in_flight": in_flight,
+        "max_in_flight": vendor.account.max_in_flight,
+        "pushes": row.get("pushes", 0),
+        "pushes_missed": row.get("pushes_missed", 0),
+        "pushes_degraded": row.get("degraded", False),
+        "polls": row.get("polls", 0),
+        "last_push_at": wire.instant(row.get("last_push_at")),
+        "paused_until": wire.instant(row.get("paused_until")),
+    }

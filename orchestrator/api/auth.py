@@ -1,0 +1,97 @@
+"""Who is calling: a key of the keyring, a bootstrap key of the configuration, or the operator's own command line."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from starlette.requests import Request
+
+from orchestrator import keyring
+from orchestrator.api.problems import Refusal
+from orchestrator.clock import after
+from orchestrator.errors import Unavailable
+from orchestrator.keyring import Scope
+from orchestrator.runtime import Runtime
+
+log = structlog.get_logger()
+
+#: Made by `signing.Keys.admit`: whoever can read `secret_keys` needs no key.
+OPERATOR = "orc_pass."
+#: Seconds for which a found key is believed without asking again; a revoked one works on elsewhere for as long.
+_FRESH = 3.0
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who was let in. `id` goes on the jobs they submit and is the scope of their idempotency keys."""
+
+    id: str
+    scope: Scope
+
+
+class Gate:
+    """Lets callers in."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._bootstrap = [keyring.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
+        self._known: dict[str, tuple[Caller, datetime]] = {}
+
+    async def admit(self, request: Request) -> Caller:
+        """Return who is calling. Raises a 401 `Problem`, the same for every reason, or `Unavailable`."""
+        caller = await self._find(_bearer(request))
+        if caller is None:
+            why = "send a valid key as `Authorization: Bearer orc_...`"
+            raise Refusal(why, status=401, code="unauthorized", title="Not authenticated")
+        return caller
+
+    def forget(self) -> None:
+        """Believe nothing found so far: a key was revoked."""
+        self._known.clear()
+
+    async def _find(self, secret: str) -> Caller | None:
+        now = self._runtime.clock.now()
+        if secret.startswith(OPERATOR):
+            admitted = self._runtime.keys.admits(secret.removeprefix(OPERATOR), now)
+            return Caller("operator", Scope.ADMIN) if admitted else None
+        if not keyring.is_key(secret):
+            return None
+        digest = keyring.digest(secret)
+        # All are compared, so that the time says nothing about which one it nearly was.
+        matches = [hmac.compare_digest(digest, known) for known in self._bootstrap]
+        if any(matches):
+            return Caller(f"bootstrap_{digest[:12]}", Scope.ADMIN)
+        caller, until = self._known.get(digest, (None, now))
+        return caller if caller is not None and until > now else await self._look_up(secret, digest, now)
+
+    async def _look_up(self, secret: str, digest: str, now: datetime) -> Caller | None:
+        row = await self._runtime.store.read(keyring.find, secret, now)
+        if row is None:
+            self._known.pop(digest, None)
+            return None
+        if keyring.is_due_a_touch(row, now):
+            await self._touch(row["id"], now)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        caller = Caller(row["id"], Scope(row["scope"]))
+        until = after(now, _FRESH)
+        self._known[digest] = caller, min(until, row["expires_at"] or until)
+        return caller
+
+    async def _touch(self, key_id: str, now: datetime) -> None:
+        try:
+            await self._runtime.store.write(keyring.touch, key_id, now)
+        except Unavailable as error:
+            # A full disk must not lock readers out.
+            log.warning("the use of a key could not be recorded", key=key_id, error=str(error))
+
+
+def _bearer(request: Request) -> str:
+    """Return the one bearer credential of a request, or nothing."""
+    said = request.headers.getlist("authorization")
+    scheme, _, secret = said[0].partition(" ") if len(said) == 1 else ("", "", "")
+    return secret.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,159 @@
+"""Jobs begin here: a submission is checked against the dialect, then owned, then answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from orchestrator import wire
+from orchestrator.api import problems, reading, waiting
+from orchestrator.api.bodies import Empty, Submission
+from orchestrator.api.door import Call
+from orchestrator.clock import after
+from orchestrator.errors import Blocked, Conflict, Problem
+from orchestrator.fanout import callback_lane
+from orchestrator.ledger import Accepted
+from orchestrator.order import Capability, Order
+from orchestrator.runtime import Runtime
+from orchestrator.store import Tx
+from orchestrator.vendors import Vendor
+
+Row = Mapping[Any, Any]
+Draft = dict[str, Any]
+
+_KEY_CAP = 255
+
+
+class Intake:
+    """Takes jobs on. Submissions that arrive together share a commit."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._accept = runtime.store.batched(self._own)
+
+    async def submit(self, call: Call) -> Response:
+        """`POST /v1/jobs`."""
+        key = idempotency_key(call)
+        said = await reading.json_of(call.request)
+        body = reading.validated(Submission, said)
+        vendor = account_named(self._runtime, body.account)
+        given = body.input.given()
+        draft = self._draft(call, vendor, key, _fingerprint(said)) | {
+            "model": body.model,
+            "capability": body.capability or vendor.infer(given),
+            "input": given,
+            "callback_url": checked_url(self._runtime, "/callback_url", body.callback_url),
+            "callback_events": body.callback_events,
+            "metadata": body.metadata,
+        }
+        draft["external_task_id"] = body.external_task_id or draft["id"]
+        draft["deadline_at"] = after(draft["created_at"], body.deadline or vendor.account.poll.deadline)
+        vendor.check(_order(draft))
+        return await self._take(call, draft)
+
+    async def retry(self, call: Call) -> Response:
+        """`POST /v1/jobs/{id}/retry`: the same work again, as a new job with a new external id."""
+        key = idempotency_key(call)
+        await call.body(Empty, optional=True)
+        old = await waiting.until(self._runtime, call.id("job"), 0, wire.is_final)
+        if not wire.is_final(old):
+            raise Conflict(f"{old['id']} is {old['state']}; only a final job can be retried", job_id=old["id"])
+        vendor = self._runtime.vendors.get(old["account"])
+        if vendor is None:
+            raise Conflict(f"the account {old['account']} is configured no more", job_id=old["id"])
+        same = ("model", "capability", "input", "callback_url", "callback_events", "metadata")
+        draft = self._draft(call, vendor, key, _fingerprint({"retry_of": old["id"]})) | {
+            name: old[name] for name in same
+        }
+        patience = (old["deadline_at"] - old["created_at"]).total_seconds()
+        draft |= {"external_task_id": draft["id"], "retry_of": old["id"], "api_key": call.caller.id}
+        draft["deadline_at"] = after(draft["created_at"], patience)
+        vendor.check(_order(draft))
+        return await self._take(call, draft)
+
+    def _draft(self, call: Call, vendor: Vendor, key: str | None, fingerprint: str) -> Draft:
+        now = self._runtime.clock.now()
+        return {
+            "id": self._runtime.ids("job"),
+            "account": vendor.account.name,
+            "vendor": vendor.name,
+            "api_key": call.caller.id,
+            "idempotency_key": key,
+            "fingerprint": fingerprint if key else None,
+            "created_at": now,
+            "due_at": now,
+        }
+
+    async def _take(self, call: Call, draft: Draft) -> Response:
+        accepted = await self._accept(draft)
+        if isinstance(accepted, Problem):
+            raise accepted
+        row = accepted.job
+        self._runtime.nudge("submit")
+        wait = waiting.preferred(call.request)
+        if wait is not None:
+            row = await waiting.until(self._runtime, row["id"], wait, wire.is_final)
+        status = 200 if wait is not None and wire.is_final(row) else 202
+        response = waiting.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
+        response.headers.update(waiting.applied(wait))
+        if accepted.replayed:
+            response.headers["idempotent-replayed"] = "true"
+        return response
+
+    def _own(self, tx: Tx, drafts: list[Draft]) -> list[Accepted | Problem]:
+        """Unit of work: own the jobs, each with the lane its callback URL's deliveries will wait in."""
+        runtime = self._runtime
+        now = runtime.clock.now()
+        for draft in drafts:
+            url = draft["callback_url"]
+            lane = callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
+            draft["callback_lane"] = lane
+        return runtime.ledger.open(tx, drafts)
+
+
+def account_named(runtime: Runtime, account: str | None) -> Vendor:
+    """Return the vendor of an account, or of the only one. Raises a 422 `Problem`."""
+    vendors = runtime.vendors
+    if account is None and len(vendors) == 1:
+        return next(iter(vendors.values()))
+    if account is None:
+        raise problems.fault("/account", "missing", f"Name one of {len(vendors)} accounts; GET /v1/accounts lists them")
+    if account not in vendors:
+        raise problems.fault("/account", "unknown_account", "No such account; GET /v1/accounts lists them")
+    return vendors[account]
+
+
+def _order(draft: Draft) -> Order:
+    return Order(
+        draft["id"], draft["model"], Capability(draft["capability"]), draft["input"], draft["external_task_id"]
+    )
+
+
+def _fingerprint(said: Any) -> str:
+    """Return what tells two bodies apart that carry the same idempotency key: order and spaces do not."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Return the Idempotency-Key, bare or as the quoted string of the draft. Raises a 422 `Problem`."""
+    said = call.request.headers.getlist("idempotency-key")
+    if not said:
+        return None
+    key = said[0][1:-1] if len(said[0]) > 1 and said[0][0] == said[0][-1] == '"' else said[0]
+    if len(said) > 1 or not (1 <= len(key) <= _KEY_CAP and key.isascii() and key.isprintable()):
+        raise Problem(f"Idempotency-Key must be one text of 1 to {_KEY_CAP} printable ASCII characters")
+    return key
+
+
+def checked_url(runtime: Runtime, pointer: str, url: str | None) -> str | None:
+    """Return a caller's URL. Raises a 422 `Problem` if it can be seen that it will never be reached."""
+    if url is not None:
+        try:
+            runtime.guard.refuse_literal(url)
+        except Blocked as error:
+            raise problems.fault(pointer, "blocked_address", str(error)) from None
+    return url

@@ -1,0 +1,164 @@
+"""Jobs: read, listed, waited for, asked about and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from pydantic import BeforeValidator, Field
+from starlette.responses import Response
+
+from orchestrator import timeline, wire
+from orchestrator.api import waiting
+from orchestrator.api.bodies import Empty, When
+from orchestrator.api.door import Call, found
+from orchestrator.api.pages import Page, listed, newest
+from orchestrator.decide import Heard
+from orchestrator.errors import Conflict
+from orchestrator.ledger import Ledger, Verdict
+from orchestrator.report import Report
+from orchestrator.states import JobState, Source
+from orchestrator.store import Tx
+from orchestrator.tables import job, trace
+
+Row = Mapping[Any, Any]
+
+#: Seconds that `/refresh` waits for the vendor's answer.
+_PATIENCE = 10.0
+
+Filter = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+def _words(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+class JobQuery(Page):
+    """`GET /v1/jobs`."""
+
+    prefix = "job"
+
+    status: Annotated[tuple[JobState, ...], BeforeValidator(_words)] | None = None
+    account: Filter | None = None
+    model: Filter | None = None
+    external_task_id: Filter | None = None
+    resolved_by: Source | None = None
+    created_after: When | None = None
+
+
+class TimelineQuery(Page):
+    """`GET /v1/jobs/{id}/timeline`."""
+
+    prefix = ""
+
+    @classmethod
+    def is_cursor(cls, value: str) -> bool:
+        """True for the cursors that `timeline` makes."""
+        return timeline.is_cursor(value)
+
+
+async def ls(call: Call) -> Response:
+    """`GET /v1/jobs`, newest first."""
+    query = call.query(JobQuery)
+    rows = await call.runtime.store.read(_select, query)
+    return listed(call, rows, query, lambda row: wire.job(row, call.runtime.base))
+
+
+def _select(tx: Tx, query: JobQuery) -> list[Row]:
+    chosen = sa.select(job)
+    for name in ("account", "model", "external_task_id", "resolved_by"):
+        if (wanted := getattr(query, name)) is not None:
+            chosen = chosen.where(job.c[name] == wanted)
+    if query.status is not None:
+        chosen = chosen.where(job.c.state.in_(query.status))
+    if query.created_after is not None:
+        chosen = chosen.where(job.c.created_at > query.created_after)
+    return newest(tx, chosen, job.c.id, query)
+
+
+async def show(call: Call) -> Response:
+    """`GET /v1/jobs/{id}`: at once, or with `Prefer: wait` when it is final, or no longer what the caller has."""
+    known = _known(call)
+    wait = waiting.preferred(call.request)
+
+    def is_news(row: Row) -> bool:
+        return wire.is_final(row) or (known is not None and not _is_known(row, known))
+
+    row = await waiting.until(call.runtime, call.id("job"), wait or 0, is_news)
+    if known is not None and _is_known(row, known):
+        return Response(status_code=304, headers={"etag": waiting.etag(row), **waiting.applied(wait)})
+    response = waiting.shown(call.runtime, row)
+    response.headers.update(waiting.applied(wait))
+    return response
+
+
+def _known(call: Call) -> frozenset[str] | None:
+    """Return the entity tags a caller has, weak ones as strong: a job has no other representation."""
+    said = call.request.headers.getlist("if-none-match")
+    return frozenset(tag.strip().removeprefix("W/") for one in said for tag in one.split(",")) if said else None
+
+
+def _is_known(row: Row, known: frozenset[str]) -> bool:
+    return "*" in known or waiting.etag(row) in known
+
+
+async def history(call: Call) -> Response:
+    """`GET /v1/jobs/{id}/timeline`: everything known of it, oldest first."""
+    query, job_id = call.query(TimelineQuery), call.id("job")
+    found(await call.runtime.store.read(waiting.find, job_id), "job")
+    entries = await call.runtime.store.read(timeline.entries, job_id)
+    later = [entry for entry in entries if query.after is None or entry.cursor > query.after]
+    page = [{"id": entry.cursor, **entry.said} for entry in later[: query.limit + 1]]
+    return listed(call, page, query, lambda entry: entry)
+
+
+async def cancel(call: Call) -> Response:
+    """`POST /v1/jobs/{id}/cancel`: stop following it. The vendor may still render it."""
+    await call.body(Empty, optional=True)
+    runtime, job_id = call.runtime, call.id("job")
+    verdict = await runtime.store.write(_cancel, runtime.ledger, job_id, call.caller.id)
+    row = found(verdict.job, "job")
+    if not verdict.moved:
+        raise Conflict(f"{job_id} is {row['state']} already", job_id=job_id)
+    runtime.told([verdict])
+    return waiting.shown(runtime, row)
+
+
+def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
+    verdict = ledger.apply(tx, [Heard(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
+    if verdict.moved and verdict.job is not None:
+        ledger.note(tx, [(job_id, "operator", {"action": "cancel", "by": by})], verdict.job["finished_at"])
+    return verdict
+
+
+async def refresh(call: Call) -> Response:
+    """`POST /v1/jobs/{id}/refresh`: ask the vendor now, and answer with the job as it then is."""
+    await call.body(Empty, optional=True)
+    runtime, job_id = call.runtime, call.id("job")
+    row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
+    before = found(row, "job")
+    if wire.is_final(before):
+        raise Conflict(f"{job_id} is {before['state']} already; nothing more is expected of it", job_id=job_id)
+    runtime.nudge("poll")
+    runtime.nudge("submit")
+    ends = runtime.clock.monotonic() + _PATIENCE
+    # A vendor that never had the job cannot be asked about it.
+    while before["state"] != JobState.QUEUED and runtime.clock.monotonic() < ends:
+        now, asked = await runtime.store.read(_look, job_id)
+        if asked > questions or found(now, "job")["version"] != before["version"]:
+            break
+        await runtime.bell.wait(job_id, 0.25)
+    return waiting.shown(runtime, found(await runtime.store.read(waiting.find, job_id), "job"))
+
+
+def _hurry(tx: Tx, ledger: Ledger, job_id: str, now: Any) -> tuple[Row | None, int]:
+    before = _look(tx, job_id)
+    ledger.hurry(tx, [job_id], now)
+    return before
+
+
+def _look(tx: Tx, job_id: str) -> tuple[Row | None, int]:
+    """Return the job, and the last question about it."""
+    asked = sa.select(sa.func.max(trace.c.id)).where(trace.c.job_id == job_id, trace.c.kind == "poll")
+    return waiting.find(tx, job_id), tx.scalar(asked) or 0

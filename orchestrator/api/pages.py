@@ -1,0 +1,85 @@
+"""Lists: one envelope, newest first, and ids as cursors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlencode
+
+import sqlalchemy as sa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+from starlette.responses import Response
+
+from orchestrator.api.door import Call, reply
+from orchestrator.ids import is_id
+from orchestrator.store import Tx
+
+Row = Mapping[Any, Any]
+
+
+def _digits(value: Any) -> Any:
+    """Leave only plain digits to pydantic, which reads `1_0` and ` 5.0 ` as integers too."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
+        raise PydanticCustomError("int_parsing", "Input should be a whole number")
+    return value
+
+
+class Query(BaseModel):
+    """Query parameters: unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Page(Query):
+    """Which part of a list. `prefix` is that of the ids in the list."""
+
+    prefix: ClassVar[str]
+
+    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=200)] = 50
+    after: str | None = None
+
+    @field_validator("after")
+    @classmethod
+    def _is_a_cursor(cls, value: str | None) -> str | None:
+        if value is not None and not cls.is_cursor(value):
+            raise PydanticCustomError("cursor", "Not a cursor of this list; send the next_cursor of a page")
+        return value
+
+    @classmethod
+    def is_cursor(cls, value: str) -> bool:
+        """True if a page of this list can end there."""
+        return is_id(value, cls.prefix)
+
+
+def newest(tx: Tx, query: sa.Select[Any], column: sa.Column[str], page: Page) -> list[Row]:
+    """Return a page of `query`, newest first by the id in `column`, and one row more if there is more."""
+    if page.after is not None:
+        query = query.where(column < page.after)
+    return list(tx.execute(query.order_by(column.desc()).limit(page.limit + 1)).mappings())
+
+
+def _id(row: Row) -> str:
+    return str(row["id"])
+
+
+def listed(
+    call: Call,
+    rows: Sequence[Row],
+    page: Page,
+    shape: Callable[[Row], Row],
+    cursor: Callable[[Row], str] = _id,
+) -> Response:
+    """Answer with a page of `rows`, which are one more than `page.limit` if there is more."""
+    kept = rows[: page.limit]
+    more = len(rows) > page.limit
+    last = cursor(kept[-1]) if more else None
+    headers = {"link": f'<{_next(call, last)}>; rel="next"'} if last else {}
+    said = {"object": "list", "data": [shape(row) for row in kept], "has_more": more, "next_cursor": last}
+    return reply(said, headers=headers)
+
+
+def _next(call: Call, cursor: str) -> str:
+    query = dict(call.request.query_params) | {"after": cursor}
+    return f"{call.runtime.base}{call.request.url.path}?{urlencode(query)}"

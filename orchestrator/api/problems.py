@@ -1,0 +1,104 @@
+"""Refusals as RFC 9457 `application/problem+json`. Nothing of what was sent comes back, so no secret does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.errors import Fault, Problem
+
+_FAULTS_CAP = 50
+_POINTER_CAP = 256
+
+#: What each code asks of the caller. `GET /errors/{code}` serves them: `type` leads there.
+CODES: Mapping[str, str] = {
+    "validation_failed": "Correct what `errors` points at and send the request again.",
+    "unsupported": "The vendor's dialect has no place for this field. Leave it out, or use another account.",
+    "not_json": "Send one JSON object in UTF-8, nested at most 64 levels deep.",
+    "malformed_form": "Send multipart/form-data with one file.",
+    "unsupported_media_type": "Send JSON with `content-type: application/json`; uploads are multipart/form-data.",
+    "too_large": "Send less.",
+    "unauthorized": "Send a valid key: `Authorization: Bearer orc_...`.",
+    "insufficient_scope": "This key may not do that. Use one with a wider scope.",
+    "not_found": "Check the id and the path.",
+    "method_not_allowed": "The `Allow` header names the methods that are.",
+    "conflict": "It exists, but not in a state that allows this.",
+    "external_task_id_taken": "The job in `job_id` has this external_task_id on this account. Send another one.",
+    "idempotency_key_reused": "The job in `job_id` was made with this key and another body. Send a new key.",
+    "vendor_error": "The vendor did not take it. Its status, if it gave one, is in `vendor_status`.",
+    "unavailable": "Our own trouble, nothing was done. Send it again after `Retry-After` seconds.",
+    "internal_error": "A fault of ours; `request_id` finds it in the log.",
+}
+
+
+class Refusal(Problem):
+    """The caller is not let in, or the request is not well-formed. Construct with `status`, `code` and `title`."""
+
+
+def not_json(why: str) -> Problem:
+    """Return the refusal of a body that is no JSON."""
+    return Refusal(why, status=400, code="not_json", title="The body is not JSON")
+
+
+def too_large(cap: int) -> Problem:
+    """Return the refusal of a body over `cap` bytes."""
+    return Refusal(f"the body is over {cap} bytes", status=413, code="too_large", title="The body is too large")
+
+
+def wrong_media(wanted: str) -> Problem:
+    """Return the refusal of a body in another language."""
+    why = f"this call takes {wanted}"
+    return Refusal(why, status=415, code="unsupported_media_type", title="Unsupported media type")
+
+
+def invalid(error: ValidationError) -> Problem:
+    """Return what pydantic found, as pointers and words, without the input."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return faulty([Fault(_pointer(one["loc"]), one["type"], one["msg"]) for one in found[:_FAULTS_CAP]])
+
+
+def faulty(faults: Iterable[Fault]) -> Problem:
+    """Return a 422 with these faults; the first gives the detail."""
+    faults = list(faults)
+    return Problem(": ".join(filter(None, (faults[0].pointer, faults[0].message))), faults=faults)
+
+
+def fault(pointer: str, code: str, message: str) -> Problem:
+    """Return a 422 with one fault."""
+    return faulty([Fault(pointer, code, message)])
+
+
+def _pointer(where: Iterable[int | str]) -> str:
+    """Return RFC 6901."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in where)
+    return "".join("/" + part for part in parts)[:_POINTER_CAP]
+
+
+def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the problem as a response."""
+    said: dict[str, Any] = {
+        "type": f"{base}/errors/{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.detail,
+        "request_id": request_id,
+        **problem.members,
+    }
+    if problem.status == 422:
+        said["errors"] = [{"pointer": one.pointer, "code": one.code, "message": one.message} for one in problem.faults]
+    # Escaped to ASCII: a field name in a pointer may hold what UTF-8 cannot.
+    body = json.dumps(said).encode()
+    return Response(body, problem.status, headers, media_type="application/problem+json")
+
+
+def explain(request: Request) -> Response:
+    """Answer what a problem's `type` leads to."""
+    code = request.path_params["code"]
+    known = CODES.get(code)
+    return Response(f"{code}\n\n{known or 'No such problem.'}\n", 200 if known else 404, media_type="text/plain")

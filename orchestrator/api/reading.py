@@ -1,0 +1,116 @@
+"""Request bodies, read with suspicion: capped while they stream, strictly JSON, and storable in both databases."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from orchestrator.api import problems
+
+BODY_CAP = 1024 * 1024
+_DEEPEST = 64
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+async def body_of(request: Request, cap: int = BODY_CAP) -> bytes:
+    """Return the body. Raises a 413 `Problem` as soon as it is known to be over `cap` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:12]) > cap:
+        raise problems.too_large(cap)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > cap:
+            raise problems.too_large(cap)
+    return b"".join(chunks)
+
+
+async def json_of(request: Request, *, optional: bool = False) -> Any:
+    """Return the body's JSON value, `{}` for no body if it is optional. Raises `Problem` 400, 413, 415 or 422."""
+    check_media(request, "application/json")
+    body = await body_of(request)
+    value = {} if optional and not body else parse(body)
+    _check(value)
+    return value
+
+
+def check_media(request: Request, wanted: str) -> None:
+    """Raise a `Problem` if the body is said to be in another language, or in two."""
+    said = request.headers.getlist("content-type")
+    if len(said) > 1:
+        raise problems.not_json("content-type was given more than once")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise problems.wrong_media(f"{wanted} without content-encoding")
+    media = said[0].partition(";")[0].strip().lower() if said else wanted
+    if media != wanted and not (wanted == "application/json" and media.endswith("+json")):
+        raise problems.wrong_media(wanted)
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value of a body. Raises a 400 `Problem` for anything else, NaN and Infinity included."""
+    try:
+        return json.loads(body.decode(), parse_constant=_no_constant)
+    except RecursionError:
+        raise problems.not_json("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise problems.not_json("the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise problems.not_json(f"{error.msg}, line {error.lineno} column {error.colno}") from None
+    except ValueError:
+        raise problems.not_json("the body holds a number that JSON does not have, or that is too long") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _check(value: Any) -> None:
+    """Refuse depths, texts and numbers that would not survive the way into the database and out to a vendor."""
+    for depth, pointer, item in _walk(value):
+        if depth > _DEEPEST:
+            raise problems.not_json(f"the body is nested more than {_DEEPEST} levels deep")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise problems.fault(pointer, "finite_number", "This number is too large")
+        if isinstance(item, str) and not is_storable(item):
+            raise problems.fault(pointer, "string_unstorable", "Text may not hold NUL or half a surrogate pair")
+
+
+def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
+    """Yield the depth, pointer and value of everything in `value`, keys too (under their object), without recursion."""
+    waiting = [(0, "", value)]
+    while waiting:
+        depth, pointer, item = waiting.pop()
+        yield depth, pointer, item
+        if isinstance(item, dict):
+            for key in item:
+                yield depth, pointer, key
+            waiting.extend((depth + 1, f"{pointer}/{_escaped(key)}", inner) for key, inner in item.items())
+        elif isinstance(item, list):
+            waiting.extend((depth + 1, f"{pointer}/{n}", inner) for n, inner in enumerate(item))
+
+
+def _escaped(key: str) -> str:
+    return key[:64].replace("~", "~0").replace("/", "~1")
+
+
+def is_storable(text: str) -> bool:
+    """True if both databases can hold the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def validated(model: type[ModelT], value: Any) -> ModelT:
+    """Return `value` as `model`. Raises a 422 `Problem` that points at everything wrong with it."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise problems.invalid(error) from None

@@ -1,0 +1,138 @@
+"""Subscribers: made, changed, paused, tried out. A secret is shown once, when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+
+from orchestrator import subscribers, wire
+from orchestrator.api import problems
+from orchestrator.api.bodies import Empty, NewSubscriber, Rotation, SubscriberChange
+from orchestrator.api.door import Call, found, reply
+from orchestrator.api.intake import checked_url
+from orchestrator.api.pages import Page, listed
+from orchestrator.destinations import Destination
+from orchestrator.errors import ConfigError, Conflict
+from orchestrator.runtime import Runtime
+from orchestrator.states import SubscriberState
+
+
+class SubscriberQuery(Page):
+    """`GET /v1/subscribers`."""
+
+    prefix = "sub"
+
+
+async def create(call: Call) -> Response:
+    """`POST /v1/subscribers`."""
+    body = await call.body(NewSubscriber)
+    runtime = call.runtime
+    destination = runtime.destinations.get(body.kind)
+    if destination is None:
+        known = ", ".join(sorted(runtime.destinations))
+        raise problems.fault("/kind", "unknown_kind", f"No such kind of destination; there are: {known}")
+    _check_address(runtime, destination, body.url)
+    _check_options(destination, body.options)
+    given = body.model_dump(exclude={"kind"})
+    make = partial(subscribers.create, destination=destination, now=runtime.clock.now(), **given)
+    row, secret = await runtime.store.write(make, runtime.ids, runtime.keys)
+    said = wire.subscriber(row) | ({"secret": secret} if secret else {})
+    return reply(said, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
+
+
+def _check_address(runtime: Runtime, destination: Destination, url: str) -> None:
+    checked_url(runtime, "/url", url)
+    if destination.secret_address and not (url.lower().startswith("https://") or runtime.guard.is_at_home(url)):
+        raise problems.fault("/url", "https_required", f"The address of {destination.kind} is a secret: use https")
+
+
+def _check_options(destination: Destination, options: Mapping[str, str]) -> None:
+    for name, value in options.items():
+        try:
+            destination.check_options({name: value})
+        except ConfigError as error:
+            raise problems.fault(f"/options/{name[:64]}", "unknown_option", str(error)) from None
+
+
+async def ls(call: Call) -> Response:
+    """`GET /v1/subscribers`, newest first."""
+    query = call.query(SubscriberQuery)
+    read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
+    return listed(call, await call.runtime.store.read(read), query, wire.subscriber)
+
+
+async def show(call: Call) -> Response:
+    """`GET /v1/subscribers/{id}`."""
+    return reply(wire.subscriber(await _row(call)))
+
+
+async def _row(call: Call) -> Mapping[Any, Any]:
+    return found(await call.runtime.store.read(subscribers.get, call.id("sub")), "subscriber")
+
+
+async def change(call: Call) -> Response:
+    """`PATCH /v1/subscribers/{id}`: what is left out stays."""
+    given = (await call.body(SubscriberChange, optional=True)).given()
+    row, runtime = await _row(call), call.runtime
+    destination = runtime.destinations.get(row["kind"])
+    if destination is None:
+        raise Conflict(f"subscribers of the kind {row['kind']} are supported no more")
+    values = {name: value for name, value in given.items() if name not in ("url", "headers")}
+    if "url" in given:
+        _check_address(runtime, destination, given["url"])
+        values |= subscribers.addressed(runtime.keys, destination, given["url"])
+    if "headers" in given:
+        values |= subscribers.headed(runtime.keys, given["headers"])
+    _check_options(destination, given.get("options", {}))
+    return reply(wire.subscriber(found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")))
+
+
+async def remove(call: Call) -> Response:
+    """`DELETE /v1/subscribers/{id}`: what it was still owed is dead."""
+    runtime = call.runtime
+    if not await runtime.store.write(subscribers.remove, call.id("sub"), runtime.clock.now()):
+        found(None, "subscriber")
+    return Response(status_code=204)
+
+
+async def test(call: Call) -> Response:
+    """`POST /v1/subscribers/{id}/test`: an event for it alone."""
+    await call.body(Empty, optional=True)
+    runtime = call.runtime
+    sent = await runtime.store.write(subscribers.send_test, runtime.ids, call.id("sub"), runtime.clock.now())
+    event_id = found(sent, "subscriber")
+    runtime.nudge("deliver")
+    links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
+    return reply({"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202)
+
+
+async def pause(call: Call) -> Response:
+    """`POST /v1/subscribers/{id}/pause`: deliveries are held."""
+    await call.body(Empty, optional=True)
+    now, state = call.runtime.clock.now(), SubscriberState.PAUSED
+    row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None, now)
+    return reply(wire.subscriber(found(row, "subscriber")))
+
+
+async def resume(call: Call) -> Response:
+    """`POST /v1/subscribers/{id}/resume`: what was held flows."""
+    await call.body(Empty, optional=True)
+    row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
+    shown = wire.subscriber(found(row, "subscriber"))
+    call.runtime.nudge("deliver")
+    return reply(shown)
+
+
+async def rotate(call: Call) -> Response:
+    """`POST /v1/subscribers/{id}/rotate-secret`: both secrets sign until the grace is over."""
+    body = await call.body(Rotation, optional=True)
+    row, runtime = await _row(call), call.runtime
+    now = runtime.clock.now()
+    done = await runtime.store.write(subscribers.rotate, runtime.keys, row["id"], body.grace_seconds, now)
+    if done is None:
+        raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
+    changed, secret, ends = done
+    return reply(wire.subscriber(changed) | {"secret": secret, "previous_expires_at": wire.instant(ends)})

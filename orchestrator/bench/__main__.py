@@ -1,0 +1,29 @@
+"""python -m orchestrator.bench NAME"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.bench import deliver, ingest, latency
+
+BENCHES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "ingest": lambda rounds: ingest.run(6000, 64, rounds),
+    "deliver": lambda rounds: deliver.run(6000, rounds),
+    "latency": lambda rounds: latency.run(300 * rounds, 50),
+}
+
+
+def main() -> None:
+    """Run one bench and print its figures as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.bench", description=__doc__)
+    parser.add_argument("bench", choices=sorted(BENCHES))
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    given = parser.parse_args()
+    print(json.dumps(BENCHES[given.bench](given.rounds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The command line: `orchestrator`.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 the job failed (--wait), 7 the wait timed
+out, 8 the server cannot be reached, 9 doctor found problems, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+from orchestrator.cli import accounts, config, demo, jobs, keys, serve, signature, submit, subscribers
+from orchestrator.cli.command import Options, Session, command
+
+_CODES = "Exit codes: " + (__doc__ or "").partition("Exit codes: ")[2]
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Owns video jobs: submits them, believes signed pushes, polls what stays silent, tells subscribers.",
+    epilog=_CODES,
+    no_args_is_help=True,
+    # Tracebacks with local variables would print secrets.
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def before(
+    ctx: typer.Context,
+    server: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_SERVER", help="URL of the server.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_API_KEY", help="Its key.")] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file (ORCHESTRATOR_CONFIG).")] = None,
+) -> None:
+    """Keep what stood before the command."""
+    ctx.obj = Options(server or None, api_key or None, config_file)
+
+
+@command(app, "version", "orchestrator version --json")
+def version(session: Session) -> None:
+    """Print the version."""
+    document = {"version": __version__, "python": platform.python_version()}
+    session.terminal.record(document, {"orchestrator": __version__, "python": document["python"]}, key="version")
+
+
+demo.register(app)
+serve.register(app)
+submit.register(app)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(subscribers.app, name="subscribers")
+app.add_typer(subscribers.deliveries, name="deliveries")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
+app.add_typer(signature.app, name="signature")
+app.add_typer(signature.secrets, name="secrets")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the program."""
+    app()

@@ -1,0 +1,157 @@
+"""What every command shares: the options `--server --api-key --config --json -q`, and how it fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator import keyfile
+from orchestrator.cli.client import Client, is_loopback
+from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.terminal import Terminal
+from orchestrator.clock import SystemClock
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.settings import Settings, load
+from orchestrator.signing import Keys
+
+#: Begins what says "I can read the secret keys", instead of an API key.
+_OPERATOR = "orc_pass."
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Bare ids.")]
+Server = Annotated[str | None, typer.Option("--server", help="URL of the server (ORCHESTRATOR_SERVER).")]
+ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key (ORCHESTRATOR_API_KEY).")]
+
+
+@dataclass(slots=True)
+class Options:
+    """What stood before the command."""
+
+    server: str | None = None
+    api_key: str | None = None
+    config: Path | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """One command's run: where the server is, what to say to it, and how to print."""
+
+    options: Options
+    terminal: Terminal
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    def settings(self, **flags: object) -> Settings:
+        """Return this machine's settings. Raises `ConfigError`."""
+        return load(self.options.config, **flags)
+
+    def now(self) -> datetime:
+        """Return the instant."""
+        return self.clock.now()
+
+    def client(self) -> AbstractContextManager[Client]:
+        """Return the server to talk to, with the best key at hand."""
+        server, key = self.options.server, self.options.api_key
+        if server is None or (key is None and is_loopback(server)):
+            settings = self.settings()
+            server = server or local_url(settings)
+            key = key or local_key(settings, self.now())
+        return closing(Client(server, key))
+
+
+def local_url(settings: Settings) -> str:
+    """Return where this machine's own server listens."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def local_key(settings: Settings, now: datetime) -> str | None:
+    """Return a bootstrap key, else a pass for a minute made of the secret keys, if these are ours to read.
+
+    Only for the server these settings describe: no other is sent anything made from them.
+    """
+    if settings.api_keys:
+        return settings.api_keys[0].get_secret_value()
+    keys = secret_keys(settings)
+    return _OPERATOR + Keys(keys).admit(now) if keys else None
+
+
+def secret_keys(settings: Settings) -> list[str]:
+    """Return the secret keys this machine can read, newest first; none is made."""
+    if settings.secret_keys or settings.database_file is None:
+        return [key.get_secret_value() for key in settings.secret_keys]
+    try:
+        return keyfile.read(keyfile.beside(settings.database_file))
+    except OSError:
+        return []
+
+
+def command(group: typer.Typer, name: str, example: str, **more: Any) -> Callable[[Callable[..., None]], None]:
+    """Register a function of a `Session` as a command with the shared options. `example` ends its help."""
+
+    def register(function: Callable[..., None]) -> None:
+        own = inspect.signature(function, eval_str=True)
+        _, *parameters = own.parameters.values()
+        shared = inspect.signature(_shared, eval_str=True)
+        _, *offered = shared.parameters.values()
+
+        @functools.wraps(function)
+        def run(ctx: typer.Context, **given: Any) -> None:
+            session = _shared(ctx, **{one.name: given.pop(one.name) for one in offered})
+            _guarded(session, functools.partial(function, session, **given))
+
+        context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        every = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*parameters, *offered))]
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
+        run.__annotations__ = {one.name: one.annotation for one in every}
+        group.command(name, epilog=f"Example: {example}", **more)(run)
+
+    return register
+
+
+def _shared(
+    ctx: typer.Context,
+    json: Json = False,
+    quiet: Quiet = False,
+    server: Server = None,
+    api_key: ApiKey = None,
+    config: ConfigFile = None,
+) -> Session:
+    before: Options = ctx.ensure_object(Options)
+    options = Options(server or before.server, api_key or before.api_key, config or before.config)
+    return Session(options, Terminal(json, quiet))
+
+
+def _guarded(session: Session, run: Callable[[], None]) -> None:
+    """Run a command; say what went wrong, to what, and what to do next."""
+    try:
+        run()
+    except Failure as failure:
+        if session.terminal.json and failure.document is not None:
+            session.terminal.document(failure.document)
+        raise stop(session.terminal, failure.message, failure.hint, failure.code) from failure
+    except ConfigError as error:
+        raise stop(session.terminal, str(error), "`orchestrator config check` tries again") from error
+    except OrchestratorError as error:
+        raise stop(session.terminal, str(error) or type(error).__name__) from error
+    except BrokenPipeError:
+        # The reader of our pipe has gone (`| head`): no more output, and none of Python's own about it.
+        sys.stdout = None
+        raise typer.Exit(Exit.OK) from None
+
+
+def stop(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> typer.Exit:
+    """Print an error and return what to raise."""
+    terminal.notice(f"error: {message}", "bold red" if "\n" not in message else "red")
+    if hint:
+        terminal.notice(f"  {hint}")
+    return typer.Exit(code)

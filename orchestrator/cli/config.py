@@ -1,0 +1,120 @@
+"""`orchestrator config`: what the settings are, where each was written, and a first file to start from."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.command import Session, command
+from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.terminal import Record
+from orchestrator.errors import ConfigError
+from orchestrator.guard import Guard
+from orchestrator.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
+
+_FIRST = """\
+# Precedence: flags > ORCHESTRATOR_* environment (__ nests) > secrets directory > this file > defaults.
+
+public_url   = "http://127.0.0.1:8080"           # what vendors can reach; callback URLs are built on it
+database_url = "sqlite:///orchestrator.db"
+secret_keys  = ["{secret}"]  # newest first
+api_keys     = ["{key}"]     # bootstrap key (admin)
+# allow_private = ["127.0.0.0/8"]                # networks that egress may reach although they are not public
+
+# [accounts.main]                                # the name is the URL segment and the `account` in the API
+# vendor     = "cloudsway"                       # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling
+# base_url   = "https://..."
+# api_key    = "..."                             # kling also: access_key + secret_key
+# signature  = "none"                            # required | optional | none: the vendor's own push signature
+# webhook_secrets = ["whsec_..."]
+# max_in_flight = 10
+# [accounts.main.options]
+# endpoint_path = "my-endpoint"
+# [accounts.main.poll]
+# first_after = 60                               # seconds of silence before the first question
+"""
+
+
+@command(app, "show", "orchestrator config show --json")
+def show(session: Session) -> None:
+    """Show every setting and where it was written. Secrets are masked."""
+    settings = session.settings()
+    origins = settings.origins()
+    values = {key: _at(settings.redacted(), key.split(".")) for key in origins}
+    if session.terminal.json:
+        session.terminal.document({key: {"value": values[key], "origin": origins[key]} for key in origins})
+        return
+    rows = [[key, _words(values[key]), origin] for key, origin in origins.items()]
+    session.terminal.table(["setting", "value", "from"], rows)
+
+
+@command(app, "check", "orchestrator config check --config orchestrator.toml")
+def check(session: Session) -> None:
+    """Check the settings as `serve` would, without starting anything."""
+    settings = session.settings()
+    found = list(faults(settings, session))
+    if found:
+        raise ConfigError("\n".join(found))
+    document: Record = {"valid": True, "accounts": sorted(settings.accounts)}
+    names = ", ".join(sorted(settings.accounts)) or "none"
+    session.terminal.record(document, {"valid": "yes", "accounts": names}, key="valid")
+
+
+@command(app, "init", "orchestrator config init --file orchestrator.toml")
+def init(
+    session: Session,
+    file: Annotated[Path, typer.Option(help="Where to write.")] = Path("orchestrator.toml"),
+) -> None:
+    """Write a commented file with fresh secrets, readable by you alone."""
+    key = f"orc_{secrets.token_urlsafe(32)}"
+    text = _FIRST.format(secret=secrets.token_urlsafe(48), key=key)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise Failure(f"{file} exists", hint="name another with --file", code=Exit.CONFLICT) from error
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}", hint="name another with --file") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+    session.terminal.record({"file": str(file)}, {"wrote": file}, key="file")
+    session.terminal.notice(
+        "next: describe an account in it, then `orchestrator config check` and `orchestrator serve`"
+    )
+
+
+def faults(settings: Settings, session: Session) -> list[str]:
+    """Return what only the parts that use the settings can find wrong with them."""
+    # Here, so that commands which only talk to a server start without the service.
+    from orchestrator.app import accounts, bind
+
+    found: list[str] = []
+    for account in accounts(settings).values():
+        try:
+            bind(account, session.clock)
+        except ConfigError as error:
+            found.append(str(error))
+    try:
+        Guard(settings.allow_private)
+    except ConfigError as error:
+        found.append(str(error))
+    if settings.database_file is None and not settings.secret_keys:
+        found.append("secret_keys: required unless the database is a SQLite file")
+    return found
+
+
+def _at(tree: object, path: list[str]) -> object:
+    for part in path:
+        tree = tree[part] if isinstance(tree, dict) else None
+    return tree
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value in ("", {}) else str(value)

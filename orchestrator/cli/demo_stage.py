@@ -1,0 +1,144 @@
+"""What the demo plays on: simulated vendors, a subscriber, and the real service between them, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import uvicorn
+
+from orchestrator.cli.client import Answer, refusal
+from orchestrator.cli.failure import Failure
+from orchestrator.cli.terminal import Record
+from orchestrator.settings import Settings
+from orchestrator.simulator import Faults, Subscriber, World
+from orchestrator.simulator.accounts import SIMULATED, account_settings
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """How the demo goes. `speed` divides every time; the rest are shares of 1."""
+
+    seed: int = 1
+    speed: float = 1.0
+    drop_push: float = 0.33
+    duplicate_push: float = 0.1
+    fail_render: float = 0.0
+
+    def faults(self) -> Faults:
+        """Return what the simulated vendors do wrong."""
+        return Faults(drop_push=self.drop_push, duplicate_push=self.duplicate_push, fail_render=self.fail_render)
+
+
+class Api:
+    """The service, as any caller sees it."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def post(self, path: str, body: Record, **headers: str) -> Record:
+        """Return what was made. Raises `Failure` if it was refused."""
+        response = await self._http.post(path, json=body, headers=headers)
+        if response.is_error:
+            raise refusal(Answer(response.status_code, response.headers, response.json()))
+        made: Record = response.json()
+        return made
+
+    async def every(self, path: str) -> list[Record]:
+        """Return a whole list, page by page."""
+        found: list[Record] = []
+        query: dict[str, Any] = {"limit": _PAGE}
+        while True:
+            response = await self._http.get(path, params=query)
+            if response.is_error:
+                raise refusal(Answer(response.status_code, response.headers, response.json()))
+            page = response.json()
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+            query["after"] = page["next_cursor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that runs."""
+
+    world: World
+    subscriber: Subscriber
+    api: Api
+    url: str
+
+
+@contextlib.asynccontextmanager
+async def staged(play: Play) -> AsyncIterator[Stage]:
+    """Run vendors, subscriber and service; all of it is gone afterwards."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        subscriber = await stack.enter_async_context(Subscriber())
+        world = await stack.enter_async_context(World(play.seed, 2.0 / play.speed, play.faults()))
+        settings = _settings(play, world.base_url, url, folder)
+        await stack.enter_async_context(_serving(settings, listening))
+        headers = {"authorization": f"Bearer {settings.api_keys[0].get_secret_value()}"}
+        http = httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
+        await stack.enter_async_context(http)
+        yield Stage(world, subscriber, Api(http), url)
+
+
+def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
+    """Return the settings of a service that knows every simulated account and is quick to grow suspicious."""
+    silence = {"first_after": 4, "interval": 2, "max_interval": 4, "visibility_lag": 1, "output_grace": 10}
+    poll = {name: seconds / play.speed for name, seconds in silence.items()}
+    return Settings.model_validate(
+        {
+            "public_url": url,
+            "database_url": f"sqlite:///{folder}/orchestrator.db",
+            "allow_private": ["127.0.0.0/8"],
+            "api_keys": [f"orc_{secrets.token_urlsafe(32)}"],
+            "accounts": {name: {**account_settings(world, name), "poll": poll} for name, _ in SIMULATED},
+        }
+    )
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and leaves Ctrl-C to the demo, which ends everything in order."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings, listening: socket.socket) -> AsyncIterator[None]:
+    # Here, so that commands which only talk to a server start without the service.
+    from orchestrator.app import create_app
+
+    config = uvicorn.Config(create_app(settings), lifespan="on", access_log=False, log_config=None)
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        await server.ready.wait()
+        if not server.started:
+            raise Failure("the service did not start", hint="the log above says why")
+        yield
+    finally:
+        server.should_exit = True
+        await running

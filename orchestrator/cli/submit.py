@@ -1,0 +1,142 @@
+"""`orchestrator submit`: ask a vendor for a video, and wait for it if told to."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from orchestrator.cli.client import Answer, Client
+from orchestrator.cli.command import Session, command
+from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.jobs import seconds, shown
+from orchestrator.cli.terminal import Record
+from orchestrator.cli.wait import wait as wait_for
+
+_FOREVER = "86400"
+_INPUT_CAP = 2**20
+#: How often an unanswered submission is sent again. The key makes it the same job.
+_TRIES = 3
+
+
+class Waits(TyperCommand):
+    """A command whose `--wait` may stand alone: `--wait`, `--wait 60` and `--wait=60`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spelled: list[str] = []
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            bare = word == "--wait" and not following.replace(".", "", 1).isdigit()
+            spelled.append(f"--wait={_FOREVER}" if bare else word)
+        return super().parse_args(ctx, spelled)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(app, "submit", 'orchestrator submit --account main --prompt "a cat surfing" --wait', cls=Waits)(submit)
+
+
+def submit(
+    session: Session,
+    account: Annotated[str | None, typer.Option(help="May be left out where only one is configured.")] = None,
+    model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
+    capability: Annotated[
+        str | None, typer.Option(help="text2video, image2video, ...; the input may decide it.")
+    ] = None,
+    prompt: str | None = None,
+    image: Annotated[str | None, typer.Option(help="URL of the (first) image.")] = None,
+    last_image: Annotated[str | None, typer.Option(help="URL of the last frame.")] = None,
+    given: Annotated[str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Your own id of the job, unique in its account.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key is the same job; default: a new one.")
+    ] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="k=v, handed back to you.")] = None,
+    callback_url: Annotated[str | None, typer.Option(help="Where this job's events go, signed.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Give up after 90s, 15m, 2h.")] = None,
+    wait: Annotated[float | None, typer.Option(metavar="[SECONDS]", min=0, help="Stay until it is final.")] = None,
+) -> None:
+    """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
+    told: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
+    order = {name: value for name, value in told.items() if value is not None}
+    body: Record = {
+        "account": account,
+        "model": model,
+        "capability": capability,
+        "input": _set({**_read(given), **order}, sets or []),
+        "external_task_id": external_id,
+        "callback_url": callback_url,
+        "metadata": dict(_pair("--metadata", one) for one in metadata or []) or None,
+        "deadline": seconds(deadline) if deadline else None,
+    }
+    with session.client() as client:
+        key = idempotency_key or secrets.token_urlsafe(24)
+        job: Record = _sent(client, {name: value for name, value in body.items() if value is not None}, key).document
+        if wait is None:
+            session.terminal.record(job, shown(job))
+            return
+        session.terminal.notice(f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}")
+        wait_for(session, client, job, wait)
+
+
+def _sent(client: Client, body: Record, key: str) -> Answer:
+    """Submit; once more if the answer was lost, since the key makes it the same job."""
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            return client.call("POST", "/v1/jobs", body=body, headers={"idempotency-key": key})
+        except Failure as failure:
+            if failure.code is not Exit.UNREACHABLE or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _read(given: str | None) -> Record:
+    """Return the input that `--input` names. Raises typer.BadParameter."""
+    if given is None:
+        return {}
+    try:
+        if given == "-":
+            text = sys.stdin.read(_INPUT_CAP)
+        elif given.startswith("@"):
+            with Path(given[1:]).open(encoding="utf-8") as file:
+                text = file.read(_INPUT_CAP)
+        else:
+            text = given
+        document = json.loads(text)
+    except OSError as error:
+        raise typer.BadParameter(f"{given[1:]}: {error.strerror}", param_hint="--input") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"not JSON ({error})", param_hint="--input") from error
+    if not isinstance(document, dict):
+        raise typer.BadParameter("must be a JSON object", param_hint="--input")
+    return document
+
+
+def _set(order: Record, sets: list[str]) -> Record:
+    """Return the input with every `k=v` written into it; dots descend, values are JSON where they can be."""
+    for one in sets:
+        path, value = _pair("--set", one)
+        *parents, last = path.split(".")
+        node = order
+        for name in parents:
+            below = node.setdefault(name, {})
+            if not isinstance(below, dict):
+                raise typer.BadParameter(f"{name} is not an object", param_hint="--set")
+            node = below
+        try:
+            node[last] = json.loads(value)
+        except ValueError:
+            node[last] = value
+    return order
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{text!r} is not k=v", param_hint=option)
+    return name, value

@@ -1,0 +1,84 @@
+"""Logs: structlog, the standard library and uvicorn through one renderer, with every secret masked on its way out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+MASK = "***"
+#: Names whose values are never shown.
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[_-])(authorization|cookie|password|secrets?|secret_keys?|api_?keys?|access_?key|token|signatures?|sig)$|_keys?$|_secret"
+)
+#: Values that are secrets wherever they stand: what follows a callback's account, credentials, and passwords in URLs.
+_SECRET_TEXT = (
+    (re.compile(r"(/callbacks/[^/\s\"']+/)[^\s\"'?#]+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
+    (re.compile(r"\b(whsec_|orc_pass\.|orc_)[\w.+/=-]{8,}"), rf"\1{MASK}"),
+    (re.compile(r"(://[^/@\s:]*):[^/@\s]*@"), rf"\1:{MASK}@"),
+)
+#: Deeper than anything we log; a structure that goes on is cut here.
+_DEPTH = 6
+#: Libraries whose INFO says what ours says better, or says it every second.
+_QUIET = ("apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
+
+
+def configure(form: Literal["auto", "json", "console"] = "auto", level: int = logging.INFO) -> None:
+    """Log to stderr from `level` on: as JSON lines, for a console, or whichever fits who is looking."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if console:
+        formatter = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=formatter)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp" if console else "ts"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    last: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last]))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Mask every secret by its name, or by its looks."""
+    return {key: masked(value, key) for key, value in event.items()}
+
+
+def masked(value: object, name: str = "", depth: int = _DEPTH) -> object:
+    """Return a value without the secrets in it."""
+    if _SECRET_NAME.search(name):
+        return MASK
+    match value:
+        case str():
+            for pattern, instead in _SECRET_TEXT:
+                value = pattern.sub(instead, value)
+            return value
+        case bytes():
+            return masked(value.decode("utf-8", "replace"), name, depth)
+        case Mapping() if depth:
+            return {key: masked(below, str(key), depth - 1) for key, below in value.items()}
+        case list() | tuple() | set() | frozenset() if depth:
+            return [masked(below, "", depth - 1) for below in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return masked(str(value), name, depth) if depth else MASK

@@ -1,0 +1,70 @@
+"""AgentsFlare: Kling's legacy standard behind a prefix, with a task id of its own; pushes may carry Kling's instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator.clock import Clock
+from orchestrator.errors import Unsupported
+from orchestrator.official import legacy_forms, no_such_task
+from orchestrator.order import Capability
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+
+# https://docs.agentsflare.com/en/api-examples/kling
+STATUS: Words = {
+    **WORDS,
+    "submitted": JobState.SUBMITTED,
+    "processing": JobState.PROCESSING,
+    "succeed": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+}
+# Its page writes the seconds of a shot as a number, where Kling's writes a string; and its tables of common fields give
+# every capability an aspect ratio.
+_KLING = legacy_forms(lambda seconds: seconds)
+_IMAGE = _KLING[Capability.IMAGE2VIDEO]
+FORMS = {
+    **_KLING,
+    Capability.IMAGE2VIDEO: replace(
+        _IMAGE, fields={**_IMAGE.fields, "aspect_ratio": "aspect_ratio"}, required=("image_url", "prompt")
+    ),
+}
+
+
+class AgentsFlare(Vendor):
+    """`POST /klingai/v1/videos/{endpoint}`, `GET /klingai/v1/videos/{endpoint}/{id}`."""
+
+    name = "agentsflare"
+    default_base_url = "https://api.agentsflare.com"
+    words = STATUS
+    forms = FORMS
+    options: ClassVar[Options] = {"lookup": ("none", "external_id")}
+    model_path = "model_name"
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        super().__init__(account, clock)
+        if account.options.get("lookup") == "external_id":
+            self.lookup = Lookup.BY_EXTERNAL_ID
+
+    def path(self, order: Order) -> str:
+        """Return the path of the endpoint."""
+        return f"/klingai/v1/videos/{self.form(order).path}"
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return the query for one task."""
+        return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
+
+    def lookup_request(self, order: Order) -> httpx.Request:
+        """Return the query by external id, which Kling takes in the same place; an option says if the gateway does."""
+        if self.lookup is not Lookup.BY_EXTERNAL_ID:
+            raise Unsupported("account", f"{self.name} is not known to find external ids; set options.lookup")
+        return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
+
+    def unknown_task(self, status: int, said: Any) -> bool:
+        """True for Kling's "Task not found"."""
+        return no_such_task(said)

@@ -1,0 +1,99 @@
+"""Cloudsway MaaS: Kling's new standard behind a path that belongs to the account; the model is in the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator.clock import Clock
+from orchestrator.errors import ConfigError
+from orchestrator.form import Form
+from orchestrator.official import (
+    NEW_PROMPT,
+    NEW_RATIO,
+    NEW_SETTINGS,
+    NEW_WATERMARK,
+    NEW_WORDS,
+    PROMPT_OR_SHOTS,
+    frame,
+    no_such_task,
+)
+from orchestrator.official_rules import check_shots
+from orchestrator.order import Capability
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+
+# https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
+STATUS: Words = {
+    **WORDS,
+    "submitted": JobState.SUBMITTED,
+    "processing": JobState.PROCESSING,
+    "succeeded": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+}
+DOCUMENTED_MODEL = "kling-3.0-turbo"
+FORMS = {
+    Capability.TEXT2VIDEO: Form(
+        "text-to-video",
+        {**NEW_PROMPT, **NEW_SETTINGS, **NEW_RATIO, **NEW_WATERMARK},
+        required=("prompt|shots",),
+        exclusive=(PROMPT_OR_SHOTS,),
+    ),
+    Capability.IMAGE2VIDEO: Form(
+        "image-to-video",
+        {"image_url": frame("first_frame"), **NEW_WORDS, **NEW_SETTINGS, **NEW_WATERMARK},
+        required=("image_url",),
+        exclusive=(PROMPT_OR_SHOTS,),
+    ),
+}
+
+
+class Cloudsway(Vendor):
+    """`POST /v1/ai/{endpoint_path}/kling/videos/{operation}/{model}`, `GET /v1/ai/{endpoint_path}/kling/tasks`."""
+
+    name = "cloudsway"
+    default_base_url = "https://genaiapi-m2.cloudsway.net"
+    words = STATUS
+    forms = FORMS
+    options: ClassVar[Options] = {"endpoint_path": None}
+    model_path = ""
+    callback_path = "options.callback_url"
+    external_id_path = "options.external_task_id"
+    batch = 20
+    lookup = Lookup.BY_EXTERNAL_ID
+    push_id_is_ours = True
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        super().__init__(account, clock)
+        endpoint = account.options.get("endpoint_path", "").strip("/")
+        if "/v1/ai/" in self.base_url:
+            self.root = "/kling"
+        elif endpoint:
+            self.root = f"/v1/ai/{segment(endpoint)}/kling"
+        else:
+            where = f"accounts.{account.name}.options.endpoint_path"
+            raise ConfigError(f"{where} is required: the part of the URL that Cloudsway gave the account")
+
+    def check(self, order: Order) -> None:
+        """Refuse what no field carries, and shots beyond the syntax's limits."""
+        super().check(order)
+        check_shots(self.name, order.given)
+
+    def path(self, order: Order) -> str:
+        """Return the path of the operation and the model."""
+        return f"{self.root}/videos/{self.form(order).path}/{segment(order.model or DOCUMENTED_MODEL)}"
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return one query for up to 20 tasks; what it does not know is absent from the answer."""
+        return self.get(f"{self.root}/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders))
+
+    def lookup_request(self, order: Order) -> httpx.Request:
+        """Return the query by external id. The two kinds of id may not be asked together, not even empty."""
+        return self.get(f"{self.root}/tasks", external_task_ids=order.external_task_id)
+
+    def unknown_task(self, status: int, said: Any) -> bool:
+        """True for Kling's own refusal; usually an unknown task is just absent."""
+        return no_such_task(said)

@@ -1,0 +1,98 @@
+"""cubicspaces, a deployment of new-api by its shape: a unified route, and one that looks like Kling's legacy standard.
+
+Pushes come from Kling itself with Kling's task id, and the gateway may run one order on several channels. It cannot be
+asked by external id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator.clock import Clock
+from orchestrator.form import Fields, Form, Place, seconds_text, whole_seconds
+from orchestrator.order import Capability
+from orchestrator.refusal import complaint
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Account, Options, Order, Vendor, segment
+
+# https://doc.cubicspaces.cloud/api/video/kling.html
+# The capital words are new-api's own, in its task record: https://github.com/QuantumNous/new-api
+STATUS: Words = {
+    **WORDS,
+    "queued": JobState.SUBMITTED,
+    "in_progress": JobState.PROCESSING,
+    "completed": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+    "not_start": JobState.SUBMITTED,
+    "submitted": JobState.SUBMITTED,
+    "success": JobState.SUCCEEDED,
+    "failure": JobState.FAILED,
+}
+_PARAMETERS = {
+    "negative_prompt": "negative_prompt",
+    "aspect_ratio": "aspect_ratio",
+    "cfg_scale": "cfg_scale",
+    "camera_control": "camera_control",
+    "static_mask": "static_mask",
+    "dynamic_masks": "dynamic_masks",
+}
+_TAIL = {"last_image_url": "image_tail"}
+_IMAGE: Fields = {"image_url": "image"}
+
+
+def _metadata(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"metadata.{path}" for name, path in fields.items()}
+
+
+def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capability, Form]:
+    return {
+        Capability.TEXT2VIDEO: Form(text, fields, required=("prompt",)),
+        Capability.IMAGE2VIDEO: Form(image, {**fields, **_IMAGE, **tail}, required=("image_url", "prompt")),
+    }
+
+
+_BASICS: Fields = {"prompt": "prompt", "mode": "mode"}
+_UNIFIED_DURATION: Fields = {"duration": Place("duration", whole_seconds), "size": "size"}
+# The whole body becomes Kling's parameters there, whose duration is a string: a number is refused.
+_KLING_DURATION: Fields = {"duration": Place("duration", seconds_text)}
+_UNIFIED_PATH = "/v1/video/generations"
+UNIFIED = _forms(
+    _UNIFIED_PATH, _UNIFIED_PATH, {**_BASICS, **_UNIFIED_DURATION, **_metadata(_PARAMETERS)}, _metadata(_TAIL)
+)
+KLING = _forms(
+    "/kling/v1/videos/text2video", "/kling/v1/videos/image2video", {**_BASICS, **_KLING_DURATION, **_PARAMETERS}, _TAIL
+)
+
+
+class Cubicspaces(Vendor):
+    """Asked where it was submitted: `GET {path}/{id}`."""
+
+    name = "cubicspaces"
+    default_base_url = "https://cubicspaces.cloud"
+    words = STATUS
+    options: ClassVar[Options] = {"route": ("unified", "kling")}
+    siblings = True
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        super().__init__(account, clock)
+        unified = account.options.get("route", "unified") == "unified"
+        self.forms = UNIFIED if unified else KLING
+        if unified:
+            self.callback_path = "metadata.callback_url"
+            self.external_id_path = "metadata.external_task_id"
+        else:
+            self.model_path = "model_name"
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return the query for one job."""
+        return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
+
+    def unknown_task(self, status: int, said: Any) -> bool:
+        """True for new-api's ways of not knowing a task: a 400 with a word for it, or a success with nothing in it."""
+        word, _ = complaint(said)
+        empty = status == 200 and isinstance(said, dict) and word == "success" and said.get("data") is None
+        return empty or word == "task_not_exist" or super().unknown_task(status, said)

@@ -1,0 +1,70 @@
+"""dreamto.ai: its own job object around Kling's field names, everything under `input`.
+
+The page prints an internal host name, so there is no default base URL. Neither a query by external id nor the
+callback's body is documented: a push may be the job object, or Kling's own legacy body with Kling's task id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+
+from orchestrator.form import Form
+from orchestrator.order import Capability
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Order, Vendor, segment
+
+# https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
+# Only this word is documented; the words for an end are read from all that Kling gateways say.
+STATUS: Words = {**WORDS, "processing": JobState.PROCESSING}
+_INPUT = (
+    "prompt",
+    "video_url",
+    "audio_url",
+    "duration",
+    "resolution",
+    "generate_audio",
+    "fixed_lens",
+    "negative_prompt",
+    "aspect_ratio",
+    "mode",
+    "cfg_scale",
+    "static_mask",
+    "dynamic_masks",
+    "camera_control",
+)
+_FIELDS = {name: f"input.{name}" for name in _INPUT}
+FORMS = {
+    Capability.TEXT2VIDEO: Form("/v1/jobs", _FIELDS, required=("prompt",)),
+    Capability.IMAGE2VIDEO: Form(
+        "/v1/jobs", {**_FIELDS, "image_url": "input.image_url"}, required=("image_url", "prompt")
+    ),
+}
+
+
+class Dreamto(Vendor):
+    """`POST /v1/jobs`, `GET /v1/jobs/{id}`, `POST /v1/files/upload`."""
+
+    name = "dreamto"
+    words = STATUS
+    forms = FORMS
+    callback_path = "input.callback_url"
+    external_id_path = "input.external_task_id"
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return the query for one job."""
+        return self.get(f"/v1/jobs/{segment(orders[0].vendor_task_id or '')}")
+
+    def upload(self, kind: str, purpose: str, filename: str, content: bytes) -> httpx.Request:
+        """Return a multipart upload; what it answers is not documented."""
+        request = httpx.Request(
+            "POST",
+            f"{self.base_url}/v1/files/upload",
+            headers=self.headers(),
+            data={"kind": kind, "purpose": purpose},
+            files={"file": (filename, content)},
+        )
+        request.read()
+        return request

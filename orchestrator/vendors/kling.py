@@ -1,0 +1,128 @@
+"""Kling itself, in its legacy standard (the default) or its new one, as the account's option `standard` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import httpx
+import jwt
+
+from orchestrator.clock import Clock, epoch_ms
+from orchestrator.errors import ConfigError
+from orchestrator.form import Fields, Form, seconds_text
+from orchestrator.official import (
+    NEW_AUDIO,
+    NEW_OMNI,
+    NEW_PROMPT,
+    NEW_RATIO,
+    NEW_SETTINGS,
+    NEW_WATERMARK,
+    NEW_WORDS,
+    PROMPT_OR_SHOTS,
+    Forms,
+    frame,
+    legacy_forms,
+    no_such_task,
+)
+from orchestrator.official_rules import check_shots, strict
+from orchestrator.order import Capability
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+
+# https://klingai.com/document-api
+STATUS: Words = {
+    **WORDS,
+    "submitted": JobState.SUBMITTED,
+    "processing": JobState.PROCESSING,
+    "succeed": JobState.SUCCEEDED,
+    "succeeded": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+}
+LEGACY = strict(legacy_forms(seconds_text))
+_NEW_COMMON: Fields = {**NEW_SETTINGS, **NEW_AUDIO, **NEW_WATERMARK}
+_FRAMES: Fields = {"image_url": frame("first_frame"), "last_image_url": frame("last_frame")}
+NEW: Forms = {
+    Capability.TEXT2VIDEO: Form(
+        "text-to-video",
+        {**NEW_PROMPT, **NEW_RATIO, **_NEW_COMMON},
+        required=("prompt|shots",),
+        exclusive=(PROMPT_OR_SHOTS,),
+    ),
+    Capability.IMAGE2VIDEO: Form(
+        "image-to-video",
+        {**NEW_WORDS, **_FRAMES, **_NEW_COMMON},
+        required=("image_url",),
+        exclusive=(PROMPT_OR_SHOTS,),
+    ),
+    Capability.OMNI_VIDEO: NEW_OMNI,
+}
+
+
+class Kling(Vendor):
+    """Legacy: `/v1/videos/{endpoint}[/{id}]`. New: `POST /{operation}/{model}`, `GET /tasks`."""
+
+    name = "kling"
+    default_base_url = "https://api-singapore.klingai.com"
+    words = STATUS
+    options: ClassVar[Options] = {"standard": ("legacy", "new")}
+    lookup = Lookup.BY_EXTERNAL_ID
+    push_id_is_ours = True
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        self.is_new = account.options.get("standard") == "new"
+        super().__init__(account, clock)
+        self.forms = NEW if self.is_new else LEGACY
+        self.model_path = "" if self.is_new else "model_name"
+        if self.is_new:
+            self.callback_path = "options.callback_url"
+            self.external_id_path = "options.external_task_id"
+            self.batch = 20
+
+    def check_credentials(self) -> None:
+        """Raise `ConfigError` unless there is an API key, or for the legacy standard an AccessKey and a SecretKey."""
+        account, where = self.account, f"accounts.{self.account.name}"
+        pair = (account.access_key, account.secret_key)
+        if any(pair) and self.is_new:
+            raise ConfigError(f"{where}: the new standard refuses access_key and secret_key; give an api_key instead")
+        if any(pair) and not all(pair):
+            raise ConfigError(f"{where} needs both access_key and secret_key")
+        if not any(pair) and not account.api_key:
+            raise ConfigError(
+                f"{where}.api_key is required" + ("" if self.is_new else ", or access_key and secret_key")
+            )
+
+    def headers(self) -> dict[str, str]:
+        """Return the API key, or a JWT that is good for half an hour (get-started/authentication)."""
+        if self.account.api_key:
+            return super().headers()
+        now = epoch_ms(self.clock.now()) // 1000
+        claims = {"iss": self.account.access_key, "exp": now + 1800, "nbf": now - 5}
+        return {"authorization": f"Bearer {jwt.encode(claims, self.account.secret_key, algorithm='HS256')}"}
+
+    def check(self, order: Order) -> None:
+        """Refuse what no field carries, and what Kling's pages forbid."""
+        super().check(order)
+        check_shots(self.name, order.given)
+
+    def path(self, order: Order) -> str:
+        """Return the path of the endpoint, or of the operation and the model."""
+        form = self.form(order)
+        return f"/{form.path}/{segment(order.model)}" if self.is_new else f"/v1/videos/{form.path}"
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return the query for one task, or for up to 20 in the new standard."""
+        if self.is_new:
+            return self.get("/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders))
+        return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
+
+    def lookup_request(self, order: Order) -> httpx.Request:
+        """Return the query by external id: legacy takes it in place of the task id."""
+        if self.is_new:
+            return self.get("/tasks", external_task_ids=order.external_task_id)
+        return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
+
+    def unknown_task(self, status: int, said: Any) -> bool:
+        """True for Kling's "Task not found"; the new standard just leaves the task out."""
+        return no_such_task(said)

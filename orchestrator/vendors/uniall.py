@@ -1,0 +1,81 @@
+"""UniAll: a form of its own with `extra_body`, asked like an OpenAI video.
+
+Quality and sound are part of the model's name. No callback is documented, so by default jobs are only polled; the
+option `callback = "extra_body"` sends one where other fields of the kind go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import httpx
+
+from orchestrator.clock import Clock
+from orchestrator.errors import ConfigError
+from orchestrator.form import Fields, Form, Place, whole_seconds
+from orchestrator.order import Capability
+from orchestrator.report import WORDS, Words
+from orchestrator.states import JobState
+from orchestrator.vendors import Account, Options, Order, Vendor, segment
+
+# https://docs.uniall.ai/models/video/kling
+STATUS: Words = {
+    **WORDS,
+    "queued": JobState.SUBMITTED,
+    "in_progress": JobState.PROCESSING,
+    "completed": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+}
+
+
+def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if any("duration" in shot for shot in shots):
+        raise ValueError("have no duration of their own here")
+    return {"extra_body": {"multi_prompt": [{"prompt": shot["prompt"]} for shot in shots], "shot_type": "customize"}}
+
+
+_PATH = "/v1/video/generations"
+_FIELDS: Fields = {
+    "prompt": "prompt",
+    "aspect_ratio": "aspect_ratio",
+    "duration": Place("duration", whole_seconds),
+    "cfg_scale": "extra_body.cfg_scale",
+    "negative_prompt": "extra_body.negative_prompt",
+    "elements": "extra_body.element_list",
+    "shots": Place("", _shots),
+    "shot_type": "extra_body.shot_type",
+}
+_IMAGES = {"image_url": "image", "last_image_url": "last_image"}
+FORMS = {
+    Capability.TEXT2VIDEO: Form(_PATH, _FIELDS, required=("prompt",)),
+    Capability.IMAGE2VIDEO: Form(
+        _PATH,
+        {**_IMAGES, **_FIELDS},
+        required=("image_url", "prompt|shots"),
+        exclusive=(("shots", "prompt"),),
+    ),
+}
+
+
+class UniAll(Vendor):
+    """`POST /v1/video/generations`; where to ask is an option, since the vendor's pages name two places."""
+
+    name = "uniall"
+    words = STATUS
+    forms = FORMS
+    options: ClassVar[Options] = {"callback": ("none", "extra_body"), "query_path": None}
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        super().__init__(account, clock)
+        told = account.options.get("callback") == "extra_body"
+        self.callback_path = "extra_body.callback_url" if told else ""
+        self.external_id_path = "extra_body.external_task_id" if told else ""
+        self.query_path = account.options.get("query_path", "/v1/videos/{task_id}")
+        if not self.query_path.startswith("/") or "{task_id}" not in self.query_path:
+            where = f"accounts.{account.name}.options.query_path"
+            raise ConfigError(f"{where} must start with / and hold {{task_id}}, not {self.query_path!r}")
+
+    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
+        """Return the query for one job."""
+        return self.get(self.query_path.replace("{task_id}", segment(orders[0].vendor_task_id or "")))

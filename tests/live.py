@@ -1,0 +1,229 @@
+"""The whole service over real sockets: uvicorn in this event loop, SQLite in a folder, and the simulated world."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+
+from orchestrator.app import application, build
+from orchestrator.clock import SystemClock, after
+from orchestrator.housekeeping import prepare
+from orchestrator.runtime import Runtime
+from orchestrator.settings import Settings
+from orchestrator.simulator import Subscriber, World
+from orchestrator.simulator.accounts import account_settings
+from orchestrator.simulator.orders import ORDERS
+from tests import house
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+KEY = "orc_" + "t" * 40
+#: Silence is never suspicious while a test runs: what completes was pushed.
+PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
+#: Silence is suspicious at once.
+IMPATIENT: Json = {"first_after": 0.2, "interval": 0.2, "max_interval": 1, "visibility_lag": 0.2}
+
+
+async def until(condition: Callable[[], T | Awaitable[T | None] | None], what: str = "", seconds: float = 20) -> T:
+    """Return the condition's value as soon as it is true. Fails after `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                value = condition()
+                found: Any = await value if inspect.isawaitable(value) else value
+                if found:
+                    settled: T = found
+                    return settled
+                await asyncio.sleep(0.01)
+    raise AssertionError(f"never came true: {what or condition}")
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listening(port: int = 0) -> socket.socket:
+    """Return a bound socket on loopback; port 0 picks a free one."""
+    return socket.create_server(("127.0.0.1", port), backlog=512)
+
+
+@contextlib.asynccontextmanager
+async def serving(rt: Runtime, sock: socket.socket) -> AsyncIterator[None]:
+    """Serve a runtime's application, its loops included, from here to the end of the block."""
+    server = _Server(uvicorn.Config(application(rt), log_config=None, access_log=False, ws="none"))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await until(lambda: server.started or task.done(), "the service starts")
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@dataclass
+class Api:
+    """A caller with a key."""
+
+    http: httpx.AsyncClient
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        """Send one request, `idempotency_key="x"` as `Idempotency-Key: x`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.request(method, path, json=body, headers=named)
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON at a path."""
+        answer = await self.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def submit(self, body: Json, **headers: str) -> Json:
+        """Submit a job and return it."""
+        answer = await self.call("POST", "/v1/jobs", body, **headers)
+        assert answer.status_code in (200, 202), answer.text
+        made: Json = answer.json()
+        return made
+
+    async def job(self, job_id: str) -> Json:
+        """Return a job as it is now."""
+        found: Json = await self.get(f"/v1/jobs/{job_id}")
+        return found
+
+    async def ended(self, job_id: str, seconds: float = 20) -> Json:
+        """Return a job once it is final."""
+
+        async def final() -> Json | None:
+            found = await self.job(job_id)
+            return found if found["finished_at"] else None
+
+        return await until(final, f"{job_id} is final", seconds)
+
+    async def timeline(self, job_id: str, kind: str) -> list[Json]:
+        """Return what a job's history says of one kind, oldest first."""
+        page = await self.get(f"/v1/jobs/{job_id}/timeline?limit=200")
+        return [entry for entry in page["data"] if entry["kind"] == kind]
+
+    async def subscribe(self, url: str, *types: str, **more: Any) -> Json:
+        """Add a subscriber and return it, its secret included."""
+        answer = await self.call("POST", "/v1/subscribers", {"url": url, "types": [*types] or ["job.*"], **more})
+        assert answer.status_code == 201, answer.text
+        made: Json = answer.json()
+        return made
+
+
+@dataclass
+class Live:
+    """A running service and everything around it."""
+
+    url: str
+    rt: Runtime
+    api: Api
+    world: World
+    subscriber: Subscriber
+    #: Posts like a vendor would: no key.
+    outside: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=20))
+
+    async def hears(self, job_id: str, kind: str = "job.succeeded") -> None:
+        """Wait until the subscriber has been told that."""
+        await until(
+            lambda: any(one.job == job_id and one.type == kind for one in self.subscriber.received),
+            f"the subscriber hears {kind} of {job_id}",
+        )
+
+    def types(self, job_id: str) -> list[str]:
+        """Return the event types the subscriber heard of a job, each once, in order of their events."""
+        return list(dict.fromkeys(one.type for one in self.heard(job_id)))
+
+    def heard(self, job_id: str) -> list[Any]:
+        """Return the deliveries about a job in the order of their events, which is that of their ids."""
+        return sorted((one for one in self.subscriber.received if one.job == job_id), key=lambda one: one.webhook_id)
+
+
+def settings(folder: Path, world: World, url: str, accounts: Mapping[str, Json]) -> Settings:
+    """Return settings for simulated accounts (name -> what differs from the simulator's own settings)."""
+    return house.settings(
+        folder,
+        public_url=url,
+        api_keys=[KEY],
+        allow_private=["127.0.0.0/8"],
+        accounts={
+            name: account_settings(world.base_url, name) | {"max_in_flight": 50, "poll": PATIENT} | changed
+            for name, changed in accounts.items()
+        },
+    )
+
+
+@contextlib.asynccontextmanager
+async def service(given: Settings, world: World, subscriber: Subscriber, sock: socket.socket) -> AsyncIterator[Live]:
+    """Run the service over a world and a subscriber that outlive it."""
+    rt = build(given)
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with (
+        serving(rt, sock),
+        httpx.AsyncClient(base_url=given.public_url, headers=headers, timeout=30) as http,
+    ):
+        it = Live(given.public_url, rt, Api(http), world, subscriber)
+        async with it.outside:
+            yield it
+
+
+@contextlib.asynccontextmanager
+async def live(
+    folder: Path, accounts: Mapping[str, Json] | Sequence[str] = ("kling",), **world: Any
+) -> AsyncIterator[Live]:
+    """Run everything: `accounts` by name (with what differs in their settings), `world` as `World` takes it.
+
+    The subscriber hears everything about jobs and accounts, and verifies it.
+    """
+    named = accounts if isinstance(accounts, Mapping) else {name: {} for name in accounts}
+    sock = listening()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    async with (
+        World(**{"render_seconds": 0.1, **world}) as vendors,
+        Subscriber() as subscriber,
+        service(settings(folder, vendors, url, named), vendors, subscriber, sock) as it,
+    ):
+        made = await it.api.subscribe(subscriber.url, "job.*", "account.*", max_in_flight=64)
+        subscriber.secrets.append(made["secret"])
+        yield it
+
+
+class _Behind(SystemClock):
+    """The machine's clock, four minutes ago: longer than any claim lasts, shorter than signatures may be old."""
+
+    def now(self) -> Any:
+        return after(super().now(), -240)
+
+
+@contextlib.asynccontextmanager
+async def half_way(given: Settings) -> AsyncIterator[Runtime]:
+    """A process that is about to die: a test takes its stages as far as it likes, and what they claimed has run out."""
+    rt = build(given, clock=_Behind())
+    rt.store.start()
+    try:
+        await rt.store.write(prepare, sorted(rt.vendors))
+        yield rt
+    finally:
+        await rt.submissions.aclose()
+        await rt.internet.aclose()
+        rt.store.close()
+
+
+def order(account: str, **more: Any) -> Json:
+    """Return a submit body that the simulated account takes."""
+    body = next(body for name, _, body in ORDERS if name == account)
+    return {**body, **more}

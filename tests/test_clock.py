@@ -1,0 +1,81 @@
+"""The arithmetic of waiting."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.clock import (
+    SHORT_SCHEDULE,
+    STANDARD_SCHEDULE,
+    SUBMIT_SCHEDULE,
+    SystemClock,
+    after,
+    epoch_ms,
+    from_epoch,
+    grown,
+    jittered,
+    retry_delay,
+    rfc3339,
+)
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SCHEDULES = (STANDARD_SCHEDULE, SHORT_SCHEDULE, SUBMIT_SCHEDULE)
+
+
+def test_seconds_and_milliseconds_mean_the_same_instant() -> None:
+    assert from_epoch(epoch_ms(NOON) / 1000) == from_epoch(epoch_ms(NOON)) == NOON
+
+
+def test_milliseconds_do_not_depend_on_the_zone_they_were_written_in() -> None:
+    assert epoch_ms(NOON.astimezone(timezone(timedelta(hours=-7)))) == epoch_ms(NOON)
+
+
+@pytest.mark.parametrize("micro", [0, 1, 999, 1000, 999_999])
+def test_times_are_shown_with_three_digits_and_a_z(micro: int) -> None:
+    shown = rfc3339(NOON.replace(microsecond=micro))
+    assert shown == f"2026-11-20T12:00:00.{micro // 1000:03}Z"
+
+
+@given(st.floats(0.001, 1e6), st.integers(0, 10**9), st.floats(1.0, 4.0), st.floats(0.001, 1e6))
+def test_growth_never_passes_its_limit_nor_overflows(first: float, times: int, factor: float, most: float) -> None:
+    assert grown(first, times, factor=factor, most=most) <= most
+
+
+def test_growth_follows_its_factor() -> None:
+    assert [grown(15, n, factor=1.5, most=120) for n in range(7)] == [15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120]
+
+
+@given(st.floats(0, 1e6), st.integers())
+def test_jitter_only_adds(seconds: float, seed: int) -> None:
+    assert seconds <= jittered(seconds, random.Random(seed)) <= seconds * 1.2
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_grows_and_ends(schedule: tuple[float, ...]) -> None:
+    rng = random.Random(1)
+    waits = [retry_delay(schedule, tries, rng) for tries in range(len(schedule))]
+    assert all(wait is not None and wait >= planned for wait, planned in zip(waits, schedule, strict=True))
+    assert list(schedule) == sorted(schedule)
+    assert retry_delay(schedule, len(schedule), rng) is None
+
+
+def test_the_standard_schedule_is_the_published_one() -> None:
+    """Ten attempts, the last of them 75 h 35 m 5 s after the first."""
+    assert len(STANDARD_SCHEDULE) == 10
+    assert timedelta(seconds=sum(STANDARD_SCHEDULE)) == timedelta(hours=75, minutes=35, seconds=5)
+    assert STANDARD_SCHEDULE[: len(SHORT_SCHEDULE)] == SHORT_SCHEDULE
+
+
+async def test_the_machines_clock_is_aware_and_goes_forward() -> None:
+    clock = SystemClock()
+    wall, ticks = clock.now(), clock.monotonic()
+    await clock.sleep(0)
+    assert clock.now().tzinfo is UTC
+    assert clock.now() >= wall
+    assert clock.monotonic() >= ticks
+    assert after(wall, 1.5) - wall == timedelta(seconds=1.5)

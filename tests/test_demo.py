@@ -1,0 +1,42 @@
+"""The demo keeps its promises, and says so in one JSON document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from orchestrator.simulator.orders import ORDERS
+
+
+def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The summary of a demo in an empty folder, and what people saw of it."""
+    command = [sys.executable, "-m", "orchestrator", "demo", "--json", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary, done.stderr
+
+
+def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path) -> None:
+    summary, seen = performed(tmp_path)
+    assert summary["jobs"] == summary["succeeded"] == len(ORDERS)
+    assert summary["failed"] == 0
+    assert summary["resolved_by"]["push"] > 0
+    assert summary["resolved_by"]["poll"] > 0
+    assert sum(summary["resolved_by"].values()) == len(ORDERS)
+    assert summary["deliveries"] == {"delivered": 2 * len(ORDERS), "dead": 0}
+    assert summary["verified_signatures"] >= len(ORDERS)
+    assert summary["duplicate_completions"] == 0
+    assert sum(vendor["jobs"] for vendor in summary["by_vendor"].values()) == len(ORDERS)
+    assert summary["seconds"] < 85
+    assert seen.count("told by push") == summary["resolved_by"]["push"]
+    assert list(tmp_path.iterdir()) == [], "the demo left something behind"
+
+
+def test_without_a_single_push_everything_still_completes(tmp_path: Path) -> None:
+    summary, _ = performed(tmp_path, "--drop-push", "1", "--speed", "2")
+    assert summary["resolved_by"] == {"push": 0, "poll": len(ORDERS)}
+    assert summary["succeeded"] == len(ORDERS)

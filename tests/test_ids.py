@@ -1,0 +1,108 @@
+"""Ids that are cursors: in time order, never twice the same."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.clock import epoch_ms
+from orchestrator.ids import PREFIXES, Ids, is_id
+from tests.house import START, TurnedClock
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class FullRng(random.Random):
+    """Always draws the largest number, so that counting on overflows at once."""
+
+    def getrandbits(self, k: int, /) -> int:
+        return (1 << k) - 1
+
+
+def decoded(text: str) -> uuid.UUID:
+    """Return the UUID in a TypeID, read the way the specification says, not the way we write it."""
+    number = 0
+    for letter in text.partition("_")[2]:
+        number = number * 32 + ALPHABET.index(letter)
+    return uuid.UUID(int=number)
+
+
+def test_an_id_is_a_uuid_of_version_7_made_now() -> None:
+    clock = TurnedClock()
+    made = decoded(Ids(clock, random.Random(1))("job"))
+    assert made.version == 7
+    assert made.variant == uuid.RFC_4122
+    assert made.int >> 80 == epoch_ms(START)
+
+
+@given(st.lists(st.integers(-5000, 5000), max_size=60), st.integers())
+def test_ids_sort_by_the_order_they_were_made_in_whatever_the_clock_does(turns: list[int], seed: int) -> None:
+    clock = TurnedClock()
+    ids = Ids(clock, random.Random(seed))
+    made = []
+    for turn in turns:
+        clock.turn(turn / 1000)
+        made.append(ids("evt"))
+    assert made == sorted(set(made))
+
+
+def test_ids_go_on_sorting_when_a_millisecond_is_used_up() -> None:
+    ids = Ids(TurnedClock(), FullRng())
+    made = [ids("evt") for _ in range(100)]
+    for _ in range(3):
+        ids._tail = (1 << 74) - 1
+        made += [ids("evt") for _ in range(3)]
+    assert made == sorted(set(made))
+    assert all(decoded(one).version == 7 and decoded(one).variant == uuid.RFC_4122 for one in made)
+
+
+def test_threads_never_get_the_same_id() -> None:
+    ids, made = Ids(TurnedClock(), random.Random(1)), list[str]()
+    threads = [threading.Thread(target=lambda: made.extend(ids("job") for _ in range(500))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 2000
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_an_id_is_recognised_by_its_prefix_alone(prefix: str) -> None:
+    made = Ids(TurnedClock(), random.Random(1))(prefix)
+    assert re.fullmatch(f"{prefix}_[0-9a-z]{{26}}", made)
+    assert [other for other in PREFIXES if is_id(made, other)] == [prefix]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "job_",
+        "job",
+        "job_01kb7x3m5tf6a8r2w9n4c1d0e",
+        "job_01kb7x3m5tf6a8r2w9n4c1d0ehh",
+        "job_81kb7x3m5tf6a8r2w9n4c1d0eh",
+        "job_01KB7X3M5TF6A8R2W9N4C1D0EH",
+        "job_01kb7x3m5tf6a8r2w9n4c1d0ei",
+        "job_01kb7x3m5tf6a8r2w9n4c1d0eh\n",
+        "jobs_01kb7x3m5tf6a8r2w9n4c1d0eh",
+        " job_01kb7x3m5tf6a8r2w9n4c1d0eh",
+    ],
+)
+def test_what_is_not_quite_an_id_is_none(text: str) -> None:
+    assert not is_id(text, "job")
+
+
+def test_an_id_sorts_after_everything_made_before_its_millisecond() -> None:
+    clock = TurnedClock()
+    early = Ids(clock, random.Random(1))("job")
+    clock.turn(0.001)
+    assert Ids(clock, random.Random(2))("job") > early
+    assert datetime.fromtimestamp((decoded(early).int >> 80) / 1000, UTC) == START

@@ -1,0 +1,116 @@
+"""Logs: one renderer for everybody, and no secret gets through it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+import structlog
+
+from orchestrator import logs
+
+TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"  # noqa: S105 - made up
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Logging is the process's own: give it back as it was."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    captured = capsys.readouterr()
+    assert captured.out == "", "stdout belongs to data"
+    return [json.loads(line) for line in captured.err.splitlines()]
+
+
+def test_ours_and_the_librarys_lines_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    structlog.get_logger().info("job moved", job_id="job_1", progress=40)
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    ours, theirs = logged(capsys)
+    assert (ours["event"], ours["job_id"], ours["progress"]) == ("job moved", "job_1", 40)
+    assert theirs["event"] == "Started server process [7]"
+    assert {"event", "level", "ts"} <= ours.keys() & theirs.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authorization",
+        "Authorization",
+        "api_key",
+        "secret_key",
+        "access_key",
+        "client_secret",
+        "token",
+        "signature",
+        "webhook-signature",
+        "webhook_secrets",
+        "password",
+    ],
+)
+def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    structlog.get_logger().info("said", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}])
+    (line,) = logged(capsys)
+    assert line[name] == logs.MASK
+    assert "hush" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"POST /callbacks/main/{TOKEN} 200", "POST /callbacks/main/*** 200"),
+        (f"https://h.example/callbacks/main/{TOKEN}?a=1", "https://h.example/callbacks/main/***?a=1"),
+        ("sent Authorization: Bearer abcdefgh12345", "sent Authorization: Bearer ***"),
+        ("key orc_" + "a" * 32, "key orc_***"),
+        ("key orc_pass.abcdefgh.ijk", "key orc_pass.***"),
+        ("signed with whsec_aGVsbG8gd29ybGQ=", "signed with whsec_***"),
+        ("postgresql://user:hush@host/name", "postgresql://user:***@host/name"),
+        ("the token was refused", "the token was refused"),
+    ],
+)
+def test_a_secret_is_known_by_its_looks(text: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    structlog.get_logger().info(text, where=[text])
+    logging.getLogger("anybody").warning("%s", text)
+    ours, theirs = logged(capsys)
+    assert ours["event"] == theirs["event"] == expected
+    assert ours["where"] == [expected]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_is_told_without_its_secrets(
+    form: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(form)
+    try:
+        raise ValueError(f"no route to /callbacks/main/{TOKEN}")
+    except ValueError:
+        structlog.get_logger().exception("a call failed")
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    captured = capsys.readouterr().err
+    assert captured.count("ValueError: no route to /callbacks/main/***") == 2
+    assert TOKEN not in captured
+
+
+def test_what_ticks_every_second_is_not_logged_every_second(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    logging.getLogger("apscheduler.executors.default").info("Running job")
+    logging.getLogger("apscheduler.executors.default").warning("Job missed")
+    assert [line["event"] for line in logged(capsys)] == ["Job missed"]
+
+
+def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    structlog.get_logger().info("up")
+    assert logged(capsys)[0]["event"] == "up"

@@ -1,0 +1,301 @@
+"""Settings: who has the last word, what is refused and how it is said, and where secrets never go."""
+
+from __future__ import annotations
+
+import base64
+import operator
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.settings import Settings, ensure_secret_keys, load
+
+WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
+KEY = "orc_" + "a" * 32
+MAIN = '[accounts.main]\nvendor = "kling"\n'
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every test has its own folder and none of this machine's variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("ORCHESTRATOR_") or name in ("DATABASE_URL", "PORT", "PUBLIC_URL"):
+            monkeypatch.delenv(name)
+
+
+def toml(text: str) -> Path:
+    path = Path("orchestrator.toml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(*config: Path, **flags: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(config[0] if config else None, **flags)
+    return str(caught.value)
+
+
+def test_nothing_configured_gives_the_documented_defaults() -> None:
+    settings = load()
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.database_url) == ("127.0.0.1", 8080, "sqlite:///orchestrator.db")
+    assert set(settings.origins().values()) == {"default"}
+
+
+def test_the_example_of_the_contract_is_read() -> None:
+    toml(
+        f"""
+        public_url = "https://hooks.example.com"
+        secret_keys = ["newest", "older"]
+        allow_private = ["127.0.0.0/8"]
+        api_keys = ["{KEY}"]
+        [accounts.main]
+        vendor = "cloudsway"
+        base_url = "https://vendor.example/v1"
+        api_key = "k"
+        signature = "optional"
+        webhook_secrets = ["{WHSEC}"]
+        on_lost_submit = "at_least_once"
+        [accounts.main.options]
+        endpoint_path = "my-endpoint"
+        [accounts.main.poll]
+        first_after = 4
+        """
+    )
+    account = load().accounts["main"]
+    assert account.options == {"endpoint_path": "my-endpoint"}
+    assert (account.poll.first_after, account.poll.interval) == (4, 15)
+    assert account.webhook_secrets[0].get_secret_value() == WHSEC
+
+
+@pytest.mark.parametrize(
+    ("lower", "expected", "origin"),
+    [
+        (("toml",), 1, "orchestrator.toml"),
+        (("toml", "secret"), 2, "secrets/orchestrator_port"),
+        (("toml", "secret", "platform"), 3, "PORT"),
+        (("toml", "secret", "platform", "environment"), 4, "ORCHESTRATOR_PORT"),
+        (("toml", "secret", "platform", "environment", "flag"), 5, "flag --port"),
+    ],
+)
+def test_a_stronger_source_has_the_last_word(
+    lower: tuple[str, ...], expected: int, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml("port = 1\n")
+    if "secret" in lower:
+        Path("secrets").mkdir()
+        Path("secrets/orchestrator_port").write_text("2\n")
+        monkeypatch.setenv("ORCHESTRATOR_SECRETS_DIR", "secrets")
+    if "platform" in lower:
+        monkeypatch.setenv("PORT", "3")
+    if "environment" in lower:
+        monkeypatch.setenv("ORCHESTRATOR_PORT", "4")
+    settings = load(port=5 if "flag" in lower else None)
+    assert (settings.port, settings.origins()["port"]) == (expected, origin)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path", "expected"),
+    [
+        ("ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY", "k", ("accounts", "main", "api_key"), "k"),
+        ("ORCHESTRATOR_ACCOUNTS__MAIN__POLL__INTERVAL", "7.5", ("accounts", "main", "poll", "interval"), 7.5),
+        ("ORCHESTRATOR_ACCOUNTS__MAIN__OPTIONS__ROUTE", "12", ("accounts", "main", "options", "route"), "12"),
+        ("ORCHESTRATOR_ACCOUNTS__MAIN__WEBHOOK_SECRETS", WHSEC, ("accounts", "main", "webhook_secrets", 0), WHSEC),
+        ("ORCHESTRATOR_ALLOW_PRIVATE", "10.0.0.0/8, 127.0.0.0/8", ("allow_private", 1), "127.0.0.0/8"),
+        ("ORCHESTRATOR_ALLOW_PRIVATE", '["10.0.0.0/8"]', ("allow_private", 0), "10.0.0.0/8"),
+        ("ORCHESTRATOR_ACCOUNTS", '{"second": {"vendor": "uniall"}}', ("accounts", "second", "vendor"), "uniall"),
+        ("orchestrator_host", "0.0.0.0", ("host",), "0.0.0.0"),
+        ("DATABASE_URL", "postgres://u@h/d", ("database_url",), "postgresql://u@h/d"),
+    ],
+)
+def test_the_environment_nests_and_lists(
+    name: str, value: str, path: tuple[str | int, ...], expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml(MAIN)
+    monkeypatch.setenv(name, value)
+    here: Any = load()
+    for part in path:
+        here = getattr(here, part) if isinstance(part, str) and hasattr(here, part) else operator.getitem(here, part)
+    assert (here.get_secret_value() if hasattr(here, "get_secret_value") else here) == expected
+
+
+def test_the_environment_adds_to_an_account_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml(MAIN + 'api_key = "file"\naccess_key = "kept"\n')
+    monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY", "environment")
+    settings = load()
+    account = settings.accounts["main"]
+    assert account.api_key.get_secret_value() == "environment"
+    assert account.access_key.get_secret_value() == "kept"
+    assert settings.origins()["accounts.main.api_key"] == "ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY"
+    assert settings.origins()["accounts.main.vendor"] == "orchestrator.toml"
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "")
+    assert load().port == 8080
+
+
+def test_variables_kubernetes_injects_for_a_service_of_our_name_are_not_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"SERVICE_HOST": "10.0.0.1", "PORT": "tcp://10.0.0.1:80", "PORT_80_TCP": "tcp://"}.items():
+        monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    assert load().port == 8080
+
+
+def test_the_configuration_variable_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    toml("port = 1\n").rename("elsewhere.toml")
+    monkeypatch.setenv("ORCHESTRATOR_CONFIG", "elsewhere.toml")
+    assert load().port == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "hint"),
+    [
+        ("prt = 1\n", "prt (orchestrator.toml)", "did you mean port?"),
+        (MAIN + 'signatur = "none"\n', "accounts.main.signatur (orchestrator.toml)", "accounts.main.signature?"),
+        (MAIN + "[accounts.main.poll]\nfirst = 1\n", "accounts.main.poll.first ", "accounts.main.poll.first_after?"),
+        (MAIN + 'signature = "requird"\n', "accounts.main.signature ", "'required', 'optional' or 'none'"),
+        (MAIN + 'signature = "required"\n', "accounts.main.signature ", "webhook_secrets"),
+        (MAIN + 'webhook_secrets = ["whsec_?"]\n', "accounts.main.webhook_secrets.0 ", "Base64"),
+        (MAIN + "max_in_flight = 0\n", "accounts.main.max_in_flight ", "greater than or equal to 1"),
+        (MAIN + "[accounts.main.poll]\ninterval = -1\n", "accounts.main.poll.interval ", "greater than 0"),
+        (MAIN + "[accounts.main.poll]\ninterval = 200\n", "accounts.main.poll.max_interval ", "smaller than interval"),
+        (MAIN + 'base_url = "vendor.example"\n', "accounts.main.base_url ", "https://"),
+        ("[accounts.main]\n", "accounts.main.vendor", "required"),
+        ('[accounts.Main]\nvendor = "kling"\n', "accounts.Main ", "a-z"),
+        ('allow_private = ["10.0.0.1/8"]\n', "allow_private.0 ", "127.0.0.0/8"),
+        ('api_keys = ["orc_short"]\n', "api_keys.0 ", "32 or more"),
+        ('secret_keys = [""]\n', "secret_keys.0 ", "long random text"),
+        ('database_url = "mysql://h/d"\n', "database_url ", "sqlite:///"),
+        ('public_url = "hooks.example.com"\n', "public_url ", "https://"),
+        ('log_format = "xml"\n', "log_format ", "'auto', 'json' or 'console'"),
+        ("port = 70000\n", "port ", "65535"),
+    ],
+)
+def test_a_fault_says_where_and_what_to_write_instead(text: str, where: str, hint: str) -> None:
+    toml(text)
+    message = refused()
+    assert message.startswith(where)
+    assert hint in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "where", "hint"),
+    [
+        ({"ORCHESTRATOR_PUBLIC_UR": "x"}, {}, "public_ur (ORCHESTRATOR_PUBLIC_UR)", "did you mean public_url?"),
+        ({"ORCHESTRATOR_ACCOUNTS__A__VENDR": "x"}, {}, "(ORCHESTRATOR_ACCOUNTS__A__VENDR)", "accounts.a.vendor?"),
+        ({"ORCHESTRATOR_PORT__X": "1"}, {}, "port (ORCHESTRATOR_PORT__X)", "integer"),
+        ({}, {"prt": 1}, "prt (flag --prt)", "did you mean port?"),
+        ({"ORCHESTRATOR_ACCOUNTS": "{"}, {}, "ORCHESTRATOR_ACCOUNTS", "not JSON"),
+        ({"ORCHESTRATOR_SECRETS_DIR": "nowhere"}, {}, "nowhere", "not a directory"),
+        ({"ORCHESTRATOR_CONFIG": "nowhere.toml"}, {}, "nowhere.toml", "No such file"),
+    ],
+)
+def test_unknown_variables_and_flags_are_refused_too(
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    where: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    message = refused(**flags)
+    assert where in message
+    assert hint in message
+
+
+def test_every_fault_has_its_line() -> None:
+    toml('port = "x"\nhost = ""\nprt = 1\n')
+    assert len(refused().splitlines()) == 3
+
+
+def test_broken_toml_is_refused_with_its_position() -> None:
+    toml("port = 1\nhost = \n")
+    assert "orchestrator.toml: Invalid value (at line 2, column 8)" in refused()
+
+
+def test_a_missing_file_that_was_named_is_refused() -> None:
+    assert "nowhere.toml" in refused(Path("nowhere.toml"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MAIN + 'api_key = ["s3cret"]\n',
+        MAIN + 'webhook_secrets = ["s3cret!"]\n',
+        'api_keys = ["s3cret"]\n',
+        'secret_keys = "s3cret"\n',
+        'database_url = "s3cret"\n',
+        'secret_keys = ["s3cret" "s3cret"]\n',
+    ],
+)
+def test_a_fault_never_repeats_the_value(text: str) -> None:
+    toml(text)
+    assert "s3cret" not in refused()
+
+
+def test_what_is_shown_and_what_is_printed_hides_every_secret() -> None:
+    settings = Settings.model_validate(
+        {
+            "database_url": "postgresql://user:s3cret@host/name",
+            "secret_keys": ["s3cret"],
+            "api_keys": [KEY],
+            "accounts": {"main": {"vendor": "kling", "secret_key": "s3cret", "webhook_secrets": [WHSEC]}},
+        }
+    )
+    shown = settings.redacted()
+    assert shown["database_url"] == "postgresql://user:***@host/name"
+    assert shown["secret_keys"] == ["***"]
+    for hidden in (KEY, WHSEC):
+        assert hidden not in f"{shown} {settings}"
+    assert "s3cret" not in str(shown)
+
+
+def test_secret_keys_are_made_once_beside_the_database_and_only_its_owner_may_read_them(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/jobs.db")
+    first = ensure_secret_keys(settings)
+    path = tmp_path / "jobs.db.keys"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(first.secret_keys[0].get_secret_value()) >= 43
+    assert first.origins()["secret_keys"] == str(path)
+    assert ensure_secret_keys(settings).secret_keys == first.secret_keys
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_file_is_read_newest_first(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db.keys").write_text("newest\nolder\n\n")
+    keys = ensure_secret_keys(Settings(database_url=f"sqlite:///{tmp_path}/jobs.db")).secret_keys
+    assert [key.get_secret_value() for key in keys] == ["newest", "older"]
+
+
+def test_configured_secret_keys_need_no_file(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"database_url": f"sqlite:///{tmp_path}/jobs.db", "secret_keys": ["mine"]})
+    assert ensure_secret_keys(settings) is settings
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["postgresql://user@host/name", "sqlite://", "sqlite:///:memory:"])
+def test_without_a_file_to_keep_them_beside_secret_keys_must_be_given(url: str) -> None:
+    with pytest.raises(ConfigError, match="secret_keys: required"):
+        ensure_secret_keys(Settings(database_url=url))
+
+
+def test_an_empty_key_file_is_not_replaced(tmp_path: Path) -> None:
+    """New keys would make every stored secret unreadable."""
+    (tmp_path / "jobs.db.keys").write_text("\n")
+    with pytest.raises(ConfigError, match="holds no key"):
+        ensure_secret_keys(Settings(database_url=f"sqlite:///{tmp_path}/jobs.db"))
+
+
+def test_a_folder_that_is_missing_is_said() -> None:
+    with pytest.raises(ConfigError, match="writable"):
+        ensure_secret_keys(Settings(database_url="sqlite:///nowhere/jobs.db"))

@@ -1,0 +1,185 @@
+"""The simulator's other doors: keys, batches, uploads, its subscriber, and control from another process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from standardwebhooks import Webhook
+
+from orchestrator.simulator import Subscriber, World
+from orchestrator.simulator.accounts import KEYS, SIMULATED, account_settings, webhook_secret
+from orchestrator.simulator.dialect_cubicspaces import Shape
+from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.subscriber import Misbehaviour
+
+Json = dict[str, Any]
+SECRET, OLD_SECRET = webhook_secret("a subscriber"), webhook_secret("before the rotation")
+TASKS = "cloudsway/v1/ai/sim-endpoint/kling/tasks"
+LEGACY = {"model_name": "kling-v3", "prompt": "a rabbit", "duration": "5"}
+
+
+def bearer(vendor: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {KEYS[vendor].api_key}"}
+
+
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
+    world = World(**{"render_seconds": 0.02, **options})
+    async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
+        yield world, http
+
+
+@asynccontextmanager
+async def subscribed() -> AsyncIterator[tuple[Subscriber, httpx.AsyncClient]]:
+    async with Subscriber([OLD_SECRET, SECRET]) as subscriber, httpx.AsyncClient(verify=False) as http:
+        yield subscriber, http
+
+
+def delivery(event: str = "evt_1", type_: str = "job.succeeded", secret: str = SECRET, **more: object) -> Json:
+    body = json.dumps({"type": type_, "data": {"id": "job_1"}, **more})
+    now = datetime.now(UTC)
+    headers = {"webhook-id": event, "webhook-timestamp": str(int(now.timestamp()))}
+    return {"content": body, "headers": {**headers, "webhook-signature": Webhook(secret).sign(event, now, body)}}
+
+
+@pytest.mark.parametrize(
+    ("path", "exp", "nbf", "answer"),
+    [
+        ("kling/v1/videos/text2video", 1800, -5, (200, 0)),
+        ("kling/v1/videos/text2video", -10, -60, (401, 1004)),
+        ("kling/v1/videos/text2video", 1800, 60, (401, 1003)),
+        ("kling/text-to-video/kling-3.0", 1800, -5, (401, 1002)),
+    ],
+)
+async def test_kling_takes_a_jwt_on_legacy_routes_only(path: str, exp: int, nbf: int, answer: tuple[int, int]) -> None:
+    keys, now = KEYS["kling"], int(time.time())
+    token = jwt.encode({"iss": keys.access_key, "exp": now + exp, "nbf": now + nbf}, keys.secret_key)
+    async with running() as (world, http):
+        given = await http.post(path, json=LEGACY, headers={"authorization": f"Bearer {token}"})
+        assert (given.status_code, given.json()["code"]) == answer
+        assert bool(world.violations) == (answer[0] != 200)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mark"), [("video", '"metadata":'), ("task", '"result_url":'), ("old_task", '"fail_reason":"https://')]
+)
+async def test_cubicspaces_answers_in_the_chosen_shape(shape: Shape, mark: str) -> None:
+    path = "cubicspaces/v1/video/generations"
+    async with running(answers=shape) as (world, http):
+        made = await http.post(path, json={"model": "kling-v3", "prompt": "x"}, headers=bearer("cubicspaces"))
+        await world.idle()
+        assert mark in (await http.get(f"{path}/{made.json()['id']}", headers=bearer("cubicspaces"))).text
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("task_ids=" + ",".join(["1"] * 20), 200),
+        ("task_ids=1&external_task_ids=", 200),
+        ("task_ids=" + ",".join(["1"] * 21), 400),
+        ("task_ids=1&external_task_ids=2", 400),
+        ("task_ids=&external_task_ids=", 400),
+        ("task_ids=1&page=2", 400),
+    ],
+)
+async def test_a_batch_holds_twenty_ids_of_one_kind(query: str, status: int) -> None:
+    async with running() as (world, http):
+        assert (await http.get(f"{TASKS}?{query}", headers=bearer("cloudsway"))).status_code == status
+        assert bool(world.violations) == (status != 200)
+
+
+@pytest.mark.parametrize(("field", "status"), [("purpose", 200), ("reason", 422)])
+async def test_dreamto_takes_uploads_with_exactly_the_documented_fields(field: str, status: int) -> None:
+    async with running() as (world, http):
+        form, file = {"kind": "video", field: "reference"}, {"file": ("demo.mp4", b"...")}
+        answer = await http.post("dreamto/v1/files/upload", data=form, files=file, headers=bearer("dreamto"))
+        assert (answer.status_code, bool(world.violations)) == (status, status != 200)
+
+
+def test_every_simulated_account_has_settings_and_orders() -> None:
+    names = [name for name, _ in SIMULATED]
+    assert {account for account, _, _ in ORDERS} == set(names)
+    assert all(order["account"] == account for account, _, order in ORDERS)
+    assert account_settings("http://sim:1", "kling_new")["base_url"] == "http://sim:1/kling_v2"
+
+
+async def test_the_subscriber_verifies_with_any_of_its_secrets_and_counts_repeats() -> None:
+    async with subscribed() as (subscriber, http):
+        for sent in (delivery(), delivery(), delivery("evt_2", secret=OLD_SECRET), delivery("evt_3", "job.processing")):
+            assert (await http.post(subscriber.url, **sent)).status_code == 200
+        await http.post(subscriber.url, **delivery("evt_4", secret=webhook_secret("a stranger")))
+        await http.post(subscriber.url, **delivery("evt_5", late=True))
+        assert [seen.verified for seen in subscriber.received] == [True, True, True, True, False, True]
+        assert subscriber.duplicates() == {"evt_1": 1}
+        assert subscriber.completions() == {"job_1": 3}
+
+
+@pytest.mark.parametrize(("how", "status"), [("error", 500), ("gone", 410), ("slow_down", 429), ("redirect", 302)])
+async def test_the_subscriber_answers_badly_as_often_as_told(how: Misbehaviour, status: int) -> None:
+    async with subscribed() as (subscriber, http):
+        subscriber.misbehave(how, times=1, seconds=7)
+        answer = await http.post(subscriber.url, **delivery())
+        assert (answer.status_code, answer.headers.get("retry-after")) == (status, "7" if status == 429 else None)
+        assert (await http.post(subscriber.url, **delivery())).status_code == 200
+        assert not subscriber.duplicates()
+
+
+@pytest.mark.parametrize("how", ["hang", "trickle"])
+async def test_the_subscriber_can_keep_a_delivery_waiting(how: Misbehaviour) -> None:
+    async with subscribed() as (subscriber, http):
+        subscriber.misbehave(how)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(http.post(subscriber.url, **delivery()), 0.3)
+        assert len(subscriber.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"text": "done", "blocks": [{"type": "section"}]}, (200, "ok")),
+        ({"blocks": []}, (400, "no_text")),
+        ({"text": "done", "blocks": [{}]}, (400, "invalid_blocks")),
+    ],
+)
+async def test_slack_looks_at_the_shape_of_a_message(body: Json, answer: tuple[int, str]) -> None:
+    async with subscribed() as (subscriber, http):
+        given = await http.post(subscriber.slack_url, json=body)
+        assert (given.status_code, given.text) == answer
+
+
+async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> None:
+    arguments = ["--port", "0", "--subscriber-port", "0", "--render-seconds", "0.05", "--faults", '{"drop_push": 1}']
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator.simulator", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    urls = json.loads(await process.stdout.readline())
+    async with httpx.AsyncClient(verify=False) as http:
+        control = urls["control"]
+        assert (await http.put(f"{control}/faults", json={"drop_pushes": 1})).status_code == 422
+        assert (await http.put(f"{control}/faults", json={})).json()["drop_push"] == 0
+        assert (await http.post(f"{control}/secret", json={"secret": SECRET})).status_code == 200
+        script = {"vendor": "kling", "operation": "submit", "fault": "refuse_rate", "times": 1}
+        assert (await http.post(f"{control}/inject", json=script)).status_code == 200
+        await http.post(urls["hook"], **delivery())
+        path, body = f"{urls['vendors']['kling']}/v1/videos/text2video", {**LEGACY, "callback_url": urls["hook"]}
+        answers = [await http.post(path, json=body, headers=bearer("kling")) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [429, 200]
+        report: Json = {"pushes": []}
+        while [push["status"] for push in report["pushes"]] != [200] * 3:
+            report = (await http.get(f"{control}/report")).json()
+        assert report["renders"][0]["state"] == "succeeded"
+        assert (report["violations"], report["double_renders"]) == ([], [])
+        assert report["subscriber"]["verified"] == 1
+    process.terminate()
+    assert await process.wait() == 0

@@ -1,0 +1,199 @@
+"""The simulator misbehaves exactly as told, and signs as Kling does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from orchestrator.simulator import Faults, Subscriber, World
+from orchestrator.simulator.accounts import KEYS
+from orchestrator.simulator.render import Push
+
+Json = dict[str, Any]
+VIDEO = "cdn.example.com"
+LEGACY = {"model_name": "kling-v3", "prompt": "a rabbit", "duration": "5"}
+UNIFIED = {"model": "kling-v3", "prompt": "a city"}
+JOB = {"model": "m", "input": {"prompt": "a wave"}}
+PATHS = {
+    "kling": "kling/v1/videos/text2video",
+    "agentsflare": "agentsflare/klingai/v1/videos/text2video",
+    "kling_v2": "kling_v2/text-to-video/kling-3.0",
+    "cubicspaces": "cubicspaces/v1/video/generations",
+    "dreamto": "dreamto/v1/jobs",
+}
+BODIES: dict[str, Json] = {"cubicspaces": UNIFIED, "dreamto": JOB, "kling_v2": {"prompt": "a dog"}}
+BUSY = {"kling": 1303, "agentsflare": 1303, "kling_v2": 1303, "cubicspaces": "fail_to_fetch_task"}
+
+
+class Caller:
+    """A caller of a world whose pushes go to a subscriber."""
+
+    def __init__(self, world: World, http: httpx.AsyncClient, hook: str) -> None:
+        self.world, self.http, self.hook = world, http, hook
+
+    async def submit(self, vendor: str = "kling", token: str | None = None, **hooks: str) -> httpx.Response:
+        body = {**BODIES.get(vendor, LEGACY), **({} if vendor in BODIES else {"callback_url": self.hook}), **hooks}
+        key = {"authorization": f"Bearer {token or KEYS[vendor].api_key}"}
+        return await self.http.post(PATHS[vendor], json=body, headers=key)
+
+    async def ask(self, task: str, vendor: str = "kling") -> httpx.Response:
+        key = {"authorization": f"Bearer {KEYS[vendor].api_key}"}
+        return await self.http.get(f"{PATHS[vendor]}/{task}", headers=key)
+
+    async def pushed(self, **hooks: str) -> list[Push]:
+        """Submit to Kling and wait for the end."""
+        await self.submit(**hooks)
+        await self.world.idle()
+        return self.world.pushes
+
+
+@asynccontextmanager
+async def calling(faults: Faults | None = None, **options: Any) -> AsyncIterator[Caller]:
+    world = World(faults=faults, **{"render_seconds": 0.02, **options})
+    async with world, Subscriber() as sink, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
+        yield Caller(world, http, sink.url)
+
+
+def states(pushes: list[Push], kind: str = "push") -> list[str]:
+    return [push.state for push in pushes if push.kind == kind]
+
+
+def verified(push: Push) -> bool:
+    try:
+        Webhook(KEYS["kling"].webhook_secrets[0]).verify(push.body, push.headers)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+async def test_kling_signs_every_push_and_gateways_none() -> None:
+    async with calling() as caller:
+        await caller.submit("agentsflare")
+        for push in await caller.pushed():
+            assert verified(push) if push.vendor == "kling" else "webhook-id" not in push.headers
+        assert {push.vendor for push in caller.world.pushes} == {"kling", "agentsflare"}
+
+
+async def test_a_stale_push_is_rightly_signed_and_ten_minutes_old() -> None:
+    async with calling(Faults(stale_push=1)) as caller:
+        for push in await caller.pushed():
+            assert not verified(push)
+            assert time.time() - int(push.headers["webhook-timestamp"]) >= 600
+
+
+async def test_a_forged_push_has_another_token_a_false_url_and_no_signature() -> None:
+    async with calling(Faults(forged_push=1)) as caller:
+        forged = [push for push in await caller.pushed() if push.kind == "forged"]
+        assert len(forged) == 3
+        assert all(push.url != caller.hook and b"forged.example" in push.body for push in forged)
+        assert all("webhook-signature" not in push.headers for push in forged)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "expected"),
+    [
+        ("drop_push", "dropped", ["submitted", "processing", "succeeded"]),
+        ("duplicate_push", "duplicate", ["submitted", "processing", "succeeded"]),
+        ("reorder_push", "push", ["submitted", "succeeded", "processing"]),
+        ("fail_render", "push", ["submitted", "processing", "failed"]),
+        ("unknown_word", "push", ["submitted", "processing", "unknown", "succeeded"]),
+    ],
+)
+async def test_a_fault_changes_the_pushes(fault: str, kind: str, expected: list[str]) -> None:
+    async with calling(Faults.from_json({fault: 1})) as caller:
+        assert states(await caller.pushed(), kind) == expected
+        assert all(push.status is None for push in caller.world.pushes if push.kind == "dropped")
+
+
+async def test_a_delayed_push_is_overtaken() -> None:
+    async with calling(Faults(delay_seconds=(0.3, 0.4))) as caller:
+        caller.world.inject("kling", "push", "delay_push")
+        assert states(await caller.pushed()) == ["processing", "succeeded", "submitted"]
+
+
+async def test_a_push_can_come_before_the_answer() -> None:
+    async with calling(Faults(push_before_answer=1)) as caller:
+        answer = await caller.submit()
+        assert answer.json()["data"]["task_status"] == "submitted"
+        assert [(push.state, push.status) for push in caller.world.pushes][-1] == ("succeeded", 200)
+
+
+@pytest.mark.parametrize("vendor", ["kling", "cubicspaces"])
+async def test_a_cut_answer_leaves_a_render_behind(vendor: str) -> None:
+    async with calling() as caller:
+        caller.world.inject(vendor, "submit", "cut_answer")
+        with pytest.raises(httpx.TransportError):
+            await caller.submit(vendor)
+        assert len(caller.world.renders) == 1
+        assert (await caller.submit(vendor)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "renders"),
+    [("refuse_rate", 429, 0), ("server_error", 500, 0), ("server_error_accepted", 504, 1)],
+)
+@pytest.mark.parametrize("vendor", PATHS)
+async def test_a_refused_submission_renders_only_where_it_was_accepted(
+    vendor: str, fault: str, status: int, renders: int
+) -> None:
+    async with calling() as caller:
+        caller.world.inject(vendor, "submit", fault)
+        assert (await caller.submit(vendor)).status_code == status
+        assert len(caller.world.accepted(vendor)) == renders
+        assert not caller.world.violations
+
+
+async def test_an_accepted_submission_can_be_answered_with_nothing() -> None:
+    async with calling(Faults(empty_answer=1)) as caller:
+        assert (await caller.submit()).json() == {}
+        assert len(caller.world.renders) == 1
+
+
+@pytest.mark.parametrize("vendor", BUSY)
+async def test_a_vendor_takes_no_more_than_its_limit_at_once(vendor: str) -> None:
+    async with calling(limits={vendor: 2}, render_seconds=0.3) as caller:
+        answers = [await caller.submit(vendor) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[2].json()["code"] == BUSY[vendor]
+        await caller.world.idle()
+        assert (await caller.submit(vendor)).status_code == 200
+        assert caller.world.peaks[vendor] == 2
+
+
+@pytest.mark.parametrize("times", [2, None])
+async def test_a_url_is_withheld_for_a_while_or_for_ever(times: int | None) -> None:
+    async with calling(Faults(no_url=1, no_url_times=times)) as caller:
+        last = (await caller.pushed())[-1]
+        assert (last.state, VIDEO in last.body.decode()) == ("succeeded", False)
+        shown = [VIDEO in (await caller.ask(last.vendor_task_id)).text for _ in range(3)]
+        assert shown == ([False, True, True] if times else [False] * 3)
+
+
+async def test_a_fresh_render_stays_unknown_for_the_visibility_lag() -> None:
+    async with calling(Faults(visibility_lag=60)) as caller:
+        task = (await caller.submit()).json()["data"]["task_id"]
+        assert (await caller.ask(task)).json()["code"] == 1201
+        caller.world.faults = Faults()
+        assert (await caller.ask(task)).json()["data"]["task_id"] == task
+
+
+@pytest.mark.parametrize("fault", ["server_error", "refuse_rate"])
+async def test_a_question_can_fail_once(fault: str) -> None:
+    async with calling() as caller:
+        task = (await caller.submit()).json()["data"]["task_id"]
+        caller.world.inject("kling", "query", fault)
+        assert (await caller.ask(task)).status_code in {429, 500}
+        assert (await caller.ask(task)).status_code == 200
+
+
+@pytest.mark.parametrize("script", [("nobody", "submit", "cut_answer"), ("kling", "query", "drop_push")])
+async def test_a_one_shot_that_cannot_happen_is_refused(script: tuple[str, str, str]) -> None:
+    async with calling() as caller:
+        with pytest.raises(ValueError, match=r"nobody|cannot happen"):
+            caller.world.inject(*script)
