@@ -1,3 +1,32 @@
-"""x"""
+"""orchestrator owns video-generation jobs: it submits them, hears of them, asks when nobody speaks, and tells who asked.
+
+The way of one job, door -> stage -> ledger -> store:
+
+    caller ──POST /v1/jobs──> api/intake ─> ledger.open            queued
+                                submit  ─> vendor                  submitting, then submitted
+    vendor ──POST /callbacks─> receive ─┐
+                                poll   ─┴> ledger.apply            processing ... succeeded | failed
+                                              │ one transaction: the move, its event, what is owed to whom
+                                deliver <─────┘─> subscriber's door
+
+Six files tell the whole story: `states` (what a job can be), `decide` (what a report changes), `ledger` (the only writer
+of job state), `claims` (the row is the queue), `vendors/__init__` (the contract of a dialect), `runtime` (what every
+stage is given).
+
+The floors; a module imports only from those below it, and `tests/test_layers.py` holds the law:
+
+    roof      app (puts everything together), simulator/ (a misbehaving world), bench/
+    doors     api/ (JSON for callers, and the vendors' door in front), cli/ (commands)
+    stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
+    truth     ledger over decide, fanout, silence; runtime, workers; subscribers, keyring, outcomes, timeline
+    plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
+    database  store over writer and sqlite; claims. Internet: internet over guard, the only way out
+    facts     tables, wire (what outsiders see), signing, order, form, report, refusal, account, official
+    ground    errors, states, clock, ids, settings
+
+Words: a Job is work we ask a Vendor for, on an Account; a Push is a request it sends us; a Report is what it says; a
+Move is a job changing state; an Event is the fact that it did; a Delivery is one event owed to one Subscriber, and an
+Attempt is one try at it. Due is when the next step is ours; a Lane shares a limit; a Lease is the number of a claim.
+"""
 
 __version__ = "0.1.0"
