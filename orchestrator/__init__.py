@@ -1,4 +1,4 @@
-"""orchestrator owns video-generation jobs: it submits them, hears of them, asks when nobody speaks, and tells who asked.
+"""orchestrator owns video-generation jobs: it submits them, hears of them, asks when nobody speaks, and tells.
 
 The way of one job, door -> stage -> ledger -> store:
 
@@ -6,12 +6,12 @@ The way of one job, door -> stage -> ledger -> store:
                                 submit  ─> vendor                  submitting, then submitted
     vendor ──POST /callbacks─> receive ─┐
                                 poll   ─┴> ledger.apply            processing ... succeeded | failed
-                                              │ one transaction: the move, its event, what is owed to whom
+                                              │ one transaction: the move, its event, what is owed
                                 deliver <─────┘─> subscriber's door
 
-Six files tell the whole story: `states` (what a job can be), `decide` (what a report changes), `ledger` (the only writer
-of job state), `claims` (the row is the queue), `vendors/__init__` (the contract of a dialect), `runtime` (what every
-stage is given).
+Six files tell the whole story: `states` (what a job can be), `decide` (what a report changes), `ledger` (the only
+writer of job state), `claims` (the row is the queue), `vendors/__init__` (the contract of a dialect), `runtime` (what
+every stage is given).
 
 The floors; a module imports only from those below it, and `tests/test_layers.py` holds the law:
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from orchestrator.clock import after
 from orchestrator.states import IN_FLIGHT, JobState
@@ -83,7 +84,7 @@ def _due(table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]) -
     )
 
 
-def _take(table: sa.Table) -> sa.ReturningUpdate[Any]:
+def _take(table: sa.Table) -> ReturningUpdate[Any]:
     # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and takes nothing.
     mine = sa.and_(table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now"))
     until = sa.bindparam("until", type_=table.c.due_at.type)

@@ -50,7 +50,7 @@ class Worker(Generic[Work]):
         self._due = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], Work] = {}
         self._more = False
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Worker(Generic[Work]):
 
         A cancelled piece keeps its claim until the lease runs out: it may have been sent.
         """
-        self._stopping = True
+        self._stopping.set()
         self._due.set()
         if self._loop is not None:
             await self._loop
@@ -82,7 +82,7 @@ class Worker(Generic[Work]):
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             await self._due.wait()
             self._due.clear()
             try:
@@ -93,10 +93,10 @@ class Worker(Generic[Work]):
                 log.exception("stage failed to take work", stage=self.name)
 
     async def _fill(self) -> None:
-        while not self._stopping and (room := self._limit - len(self._tasks)) > 0:
+        while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
             pieces = await self._take(room)
             self._more = pieces.more
-            if self._stopping:
+            if self._stopping.is_set():
                 await self._give_back(pieces)
                 return
             for piece in pieces:

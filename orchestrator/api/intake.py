@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
@@ -70,7 +71,7 @@ class Intake:
             name: old[name] for name in same
         }
         patience = (old["deadline_at"] - old["created_at"]).total_seconds()
-        draft |= {"external_task_id": draft["id"], "retry_of": old["id"], "api_key": call.caller.id}
+        draft |= {"external_task_id": draft["id"], "retry_of": old["id"]}
         draft["deadline_at"] = after(draft["created_at"], patience)
         vendor.check(_order(draft))
         return await self._take(call, draft)
@@ -110,9 +111,14 @@ class Intake:
         now = runtime.clock.now()
         for draft in drafts:
             url = draft["callback_url"]
-            lane = callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
-            draft["callback_lane"] = lane
-        return runtime.ledger.open(tx, drafts)
+            draft["callback_lane"] = callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
+        accepted = runtime.ledger.open(tx, drafts)
+        fresh = [one.job for one in accepted if isinstance(one, Accepted) and not one.replayed and one.job["retry_of"]]
+        told = [
+            (row["retry_of"], "operator", {"action": "retry", "by": row["api_key"], "job": row["id"]}) for row in fresh
+        ]
+        runtime.ledger.note(tx, told, now)
+        return accepted
 
 
 def account_named(runtime: Runtime, account: str | None) -> Vendor:
@@ -153,7 +159,9 @@ def checked_url(runtime: Runtime, pointer: str, url: str | None) -> str | None:
     """Return a caller's URL. Raises a 422 `Problem` if it can be seen that it will never be reached."""
     if url is not None:
         try:
+            # Both of its readers must make sense of it: the guard's, and the one that finds its origin.
+            urlsplit(url)
             runtime.guard.refuse_literal(url)
-        except Blocked as error:
+        except (Blocked, ValueError) as error:
             raise problems.fault(pointer, "blocked_address", str(error)) from None
     return url

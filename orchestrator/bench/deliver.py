@@ -48,7 +48,7 @@ def run(deliveries: int, rounds: int) -> dict[str, Any]:
 
 
 async def _owe(given: Settings, count: int, port: int) -> None:
-    """Fill a database with deliveries that are due: one subscriber for each 32 in flight would be too kind; one it is."""
+    """Fill a database with deliveries that are due, all to one subscriber."""
     ids = await jobs(given, count)
     rt = build(given)
     rt.store.start()

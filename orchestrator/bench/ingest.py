@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.bench.load import Figures, drive, post
-from orchestrator.bench.servers import bare, process, service, settings
 from orchestrator.bench.seeding import jobs, paused_subscriber
+from orchestrator.bench.servers import bare, process, service, settings
 from orchestrator.clock import SystemClock
 from orchestrator.signing import Callback, Keys
 from orchestrator.wire import encode

@@ -113,7 +113,8 @@ def refusal(answer: Answer) -> Failure:
     lines = [f"{problem.get('title') or 'the server refused'} ({answer.status})"]
     if problem.get("detail"):
         lines[0] += f": {problem['detail']}"
-    lines += [f"  {fault.get('pointer')}: {fault.get('message')}" for fault in problem.get("errors") or []]
+    faults = [f"{fault.get('pointer')}: {fault.get('message')}" for fault in problem.get("errors") or []]
+    lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
     hints = {
         Exit.AUTH: "give a key: --api-key or ORCHESTRATOR_API_KEY; `orchestrator keys create` makes one",
         Exit.NOT_FOUND: "`orchestrator jobs ls` shows what there is",

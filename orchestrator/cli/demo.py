@@ -155,8 +155,10 @@ def spoken(summary: Record) -> str:
     """Return the summary in words."""
     told, sent = summary["resolved_by"], summary["deliveries"]
     ways = ", ".join(f"{count} by {way}" for way, count in told.items())
-    return (
-        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded in {summary['seconds']} s: told {ways}\n"
-        f"{sent['delivered']} deliveries arrived, {sent['dead']} were given up; {summary['verified_signatures']} signatures"
-        f" verified, {summary['duplicate_completions']} completions told twice"
+    lines = (
+        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded in {summary['seconds']} s, told {ways}",
+        f"{sent['delivered']} deliveries arrived, {sent['dead']} were given up",
+        f"{summary['verified_signatures']} signatures verified",
+        f"{summary['duplicate_completions']} completions told twice",
     )
+    return "\n".join(lines)

@@ -36,7 +36,7 @@ Limit = Annotated[int, typer.Option(min=1, max=200)]
 
 
 def _telling(key: str, value: object) -> bool:
-    return key not in ("at", "kind", "object") and value not in (None, "", [], {})
+    return key not in ("at", "kind", "id") and value not in (None, "", [], {})
 
 
 def seconds(text: str) -> int:
