@@ -23,10 +23,10 @@ from orchestrator.destinations import Message, Verdict
 from orchestrator.errors import Blocked, Exchange
 from orchestrator.outcomes import Attempted, record
 from orchestrator.refusal import retry_after
-from orchestrator.report import text
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job, subscriber
+from orchestrator.values import text
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]

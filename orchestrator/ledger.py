@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from orchestrator import wire
 from orchestrator.clock import Clock
 from orchestrator.decide import Change, Heard, Outcome, Values, decide
-from orchestrator.errors import Conflict, Problem
+from orchestrator.errors import Problem
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
+from orchestrator.opening import Accepted, take_on
 from orchestrator.silence import watch
 from orchestrator.states import AT_VENDOR, EventType, JobState, Source
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import job, trace
 from orchestrator.vendors import Vendor
 
@@ -36,14 +37,6 @@ class Verdict:
     outcome: Outcome
     job: Row | None
     moved: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A job we own now, or owned already under the same idempotency key."""
-
-    job: Row
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +61,7 @@ class Ledger:
 
     def open(self, tx: Tx, drafts: list[Values]) -> list[Accepted | Problem]:
         """Take jobs on. A draft that repeats an idempotency key gets the first one's job; a clash gets a problem."""
-        rows = [_complete(draft) for draft in drafts]
-        statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
-        taken = set(tx.scalars(statement, rows))
-        return [Accepted(row) if row["id"] in taken else self._clash(tx, row) for row in rows]
-
-    def _clash(self, tx: Tx, row: Values) -> Accepted | Problem:
-        key = row["idempotency_key"]
-        if key is not None:
-            same = sa.and_(job.c.api_key == row["api_key"], job.c.idempotency_key == key)
-            first = tx.execute(sa.select(job).where(same)).mappings().first()
-            if first is not None:
-                if first["fingerprint"] == row["fingerprint"]:
-                    return Accepted(first, replayed=True)
-                return Problem(
-                    f"Idempotency-Key {key!r} was used with another body, for {first['id']}; send a new key",
-                    code="idempotency_key_reused",
-                    title="Idempotency key reused",
-                    job_id=first["id"],
-                )
-        mine = sa.and_(job.c.account == row["account"], job.c.external_task_id == row["external_task_id"])
-        other = tx.execute(sa.select(job.c.id).where(mine)).scalar_one()
-        return Conflict(
-            f"external_task_id {row['external_task_id']!r} belongs to {other} on account {row['account']}",
-            code="external_task_id_taken",
-            job_id=other,
-        )
+        return take_on(tx, drafts)
 
     def begin(self, tx: Tx, claimed: Sequence[Row]) -> list[Values]:
         """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger."""
@@ -230,11 +198,3 @@ _SAVE = (
 
 def _bound(row: Values, version: int) -> Values:
     return {"b_id": row["id"], "b_version": version} | {f"b_{name}_": row[name] for name in MUTABLE}
-
-
-_DEFAULTS: Values = {column.name: getattr(column.default, "arg", None) for column in job.columns}
-
-
-def _complete(draft: Values) -> Values:
-    """Return a whole row: what the caller gave, and the column defaults for the rest."""
-    return _DEFAULTS | draft

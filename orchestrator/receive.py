@@ -19,12 +19,13 @@ import sqlalchemy as sa
 from orchestrator.decide import Heard
 from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
-from orchestrator.report import Report, parse
+from orchestrator.report import Report
 from orchestrator.runtime import Runtime
 from orchestrator.signing import Callback
 from orchestrator.states import Source
 from orchestrator.store import Tx, insert
 from orchestrator.tables import account_state, push
+from orchestrator.values import parse
 from orchestrator.vendors import Vendor
 
 #: A push larger than this is refused, unread.

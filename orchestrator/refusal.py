@@ -13,8 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from orchestrator.errors import CutOff, Refused
-from orchestrator.report import code as read_code
-from orchestrator.report import text
+from orchestrator.values import code as read_code
+from orchestrator.values import text
 
 _LONGEST_WAIT = 86400.0
 

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.errors import Unavailable
+from orchestrator.sqlite import is_open
 
 Tx = sa.Connection
 
@@ -64,11 +65,15 @@ class Writer(threading.Thread):
         #: Transactions committed and units in them, for the bench.
         self.commits = 0
         self.units = 0
+        self._stopping = False
 
     def put(self, work: Unit | Signal) -> None:
-        """Hand over a unit or a signal. Raises `Unavailable` for a unit that too many others are ahead of."""
+        """Hand over a unit or a signal. Raises `Unavailable` for a unit that comes too late or stands too far back."""
+        if isinstance(work, Unit) and self._stopping:
+            raise Unavailable("the database is closed")
         if isinstance(work, Unit) and self._queue.qsize() > BACKLOG:
             raise Unavailable("the database is not keeping up")
+        self._stopping = self._stopping or work is Signal.STOP
         self._queue.put(work)
 
     def run(self) -> None:
@@ -134,6 +139,9 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[_Outcome]:
             values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
         return [_Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
+        if not is_open(tx):
+            # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
+            raise Unavailable("the database gave the transaction up; is the disk full?") from error
         if len(units) > 1:
             return [outcome for unit in units for outcome in _attempt(tx, [unit], alone=False)]
         return [_Outcome(first, error=ours(error))]

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orchestrator.app import build
 from orchestrator.clock import after
 from orchestrator.housekeeping import prepare
-from orchestrator.ledger import Accepted
+from orchestrator.opening import Accepted
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings
 from orchestrator.tables import job, metadata

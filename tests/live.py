@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import resource
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,18 +36,36 @@ PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
 IMPATIENT: Json = {"first_after": 0.2, "interval": 0.2, "max_interval": 1, "visibility_lag": 0.2}
 
 
-async def until(condition: Callable[[], T | Awaitable[T | None] | None], what: str = "", seconds: float = 20) -> T:
+async def until(condition: Callable[[], T | None], what: str = "", seconds: float = 20) -> T:
     """Return the condition's value as soon as it is true. Fails after `seconds`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while True:
-                value = condition()
-                found: Any = await value if inspect.isawaitable(value) else value
-                if found:
-                    settled: T = found
-                    return settled
-                await asyncio.sleep(0.01)
-    raise AssertionError(f"never came true: {what or condition}")
+
+    async def look() -> T | None:
+        return condition()
+
+    return await eventually(look, what, seconds)
+
+
+async def eventually(condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20) -> T:
+    """Return what the condition's question is answered with, as soon as it is true. Fails after `seconds`."""
+    ends = time.monotonic() + seconds
+    found = await condition()
+    while not found:
+        assert time.monotonic() < ends, f"never came true: {what or condition}"
+        await asyncio.sleep(0.01)
+        found = await condition()
+    return found
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Let no file of this process grow beyond what the write-ahead log has come to: every commit fails, for real."""
+    size = (folder / "test.db-wal").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class _Server(uvicorn.Server):
@@ -110,7 +130,7 @@ class Api:
             found = await self.job(job_id)
             return found if found["finished_at"] else None
 
-        return await until(final, f"{job_id} is final", seconds)
+        return await eventually(final, f"{job_id} is final", seconds)
 
     async def timeline(self, job_id: str, kind: str) -> list[Json]:
         """Return what a job's history says of one kind, oldest first."""
@@ -205,22 +225,52 @@ async def live(
 class _Behind(SystemClock):
     """The machine's clock, four minutes ago: longer than any claim lasts, shorter than signatures may be old."""
 
-    def now(self) -> Any:
+    def now(self) -> datetime:
         return after(super().now(), -240)
 
 
+@dataclass
+class Lives:
+    """The processes of one service, one after the other, at one address and on one database."""
+
+    world: World
+    subscriber: Subscriber
+    settings: Settings
+
+    @contextlib.asynccontextmanager
+    async def half_way(self) -> AsyncIterator[tuple[Runtime, Api]]:
+        """A process that will die: it takes calls, and its stages go as far as a test takes them.
+
+        What it claims has run out by the time it is gone.
+        """
+        rt = build(self.settings, clock=_Behind())
+        transport = httpx.ASGITransport(application(rt))
+        headers = {"authorization": f"Bearer {KEY}"}
+        rt.store.start()
+        try:
+            await rt.store.write(prepare, sorted(rt.vendors))
+            async with httpx.AsyncClient(
+                base_url=self.settings.public_url, headers=headers, transport=transport
+            ) as http:
+                yield rt, Api(http)
+        finally:
+            await rt.submissions.aclose()
+            await rt.internet.aclose()
+            rt.store.close()
+
+    def next(self) -> contextlib.AbstractAsyncContextManager[Live]:
+        """A process that lives."""
+        sock = listening(int(self.settings.public_url.rpartition(":")[2]))
+        return service(self.settings, self.world, self.subscriber, sock)
+
+
 @contextlib.asynccontextmanager
-async def half_way(given: Settings) -> AsyncIterator[Runtime]:
-    """A process that is about to die: a test takes its stages as far as it likes, and what they claimed has run out."""
-    rt = build(given, clock=_Behind())
-    rt.store.start()
-    try:
-        await rt.store.write(prepare, sorted(rt.vendors))
-        yield rt
-    finally:
-        await rt.submissions.aclose()
-        await rt.internet.aclose()
-        rt.store.close()
+async def lives(folder: Path, accounts: Mapping[str, Json], **world: Any) -> AsyncIterator[Lives]:
+    """A world and a subscriber that outlive the processes of a service."""
+    with listening() as sock:
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    async with World(**{"render_seconds": 0.1, **world}) as vendors, Subscriber() as subscriber:
+        yield Lives(vendors, subscriber, settings(folder, vendors, url, accounts))
 
 
 def order(account: str, **more: Any) -> Json:

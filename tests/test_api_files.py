@@ -76,7 +76,7 @@ async def test_a_wrong_form_is_pointed_at(tmp_path: Path, data: Any, pointer: st
     [
         (b"{}", "application/json", 415),
         (b"", "multipart/form-data", 400),
-        (b"junk", "multipart/form-data; boundary=x", 422),
+        (b"junk", "multipart/form-data; boundary=x", 400),
         (b"--x\r\nbroken", "multipart/form-data; boundary=x", 422),
         (b"--x\r\n: y\r\n\r\nz\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
         (b"--x\r\n\r\nz\r\n--x--\r\n", "multipart/form-data; boundary=x; charset=klingon", 400),
@@ -84,9 +84,7 @@ async def test_a_wrong_form_is_pointed_at(tmp_path: Path, data: Any, pointer: st
 )
 async def test_a_body_that_is_no_form_is_refused(tmp_path: Path, content: bytes, kind: str, status: int) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
-        response = await api.http.post("/v1/files/upload", content=content, headers={"content-type": kind})
-        assert response.status_code in (status, 400, 422)
-        assert response.status_code == status or status in (400, 422)
+        await api.call("POST", "/v1/files/upload", status, content=content, headers={"content-type": kind})
 
 
 async def test_a_file_that_is_too_large_is_refused_while_it_streams(tmp_path: Path) -> None:

@@ -37,6 +37,6 @@ def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path)
 
 
 def test_without_a_single_push_everything_still_completes(tmp_path: Path) -> None:
-    summary, _ = performed(tmp_path, "--drop-push", "1", "--speed", "2")
+    summary, _ = performed(tmp_path, "--drop-push", "1", "--duplicate-push", "0", "--speed", "2")
     assert summary["resolved_by"] == {"push": 0, "poll": len(ORDERS)}
     assert summary["succeeded"] == len(ORDERS)

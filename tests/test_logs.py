@@ -12,7 +12,7 @@ import structlog
 
 from orchestrator import logs
 
-TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"  # noqa: S105 - made up
+TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"
 
 
 @pytest.fixture(autouse=True)

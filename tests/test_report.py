@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import Unreadable
-from orchestrator.report import WORDS, Report, code, instant, name, number, parse, percent, read, seconds, text, url
+from orchestrator.report import WORDS, Report, read
 from orchestrator.states import JobState
+from orchestrator.values import code, instant, name, number, parse, percent, seconds, text, url
 from tests.dialects import FOLDERS, SAMPLES, vendor
 
 MAP = json.loads((SAMPLES / "status_map.json").read_bytes())

@@ -54,7 +54,7 @@ def routes(runtime: Runtime) -> list[Route]:
         secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
         secret("/v1/keys/{id}", Scope.ADMIN, DELETE=keys.revoker(gate)),
         public("/healthz", health.alive),
-        public("/readyz", health.ready),
+        public("/readyz", health.Readiness()),
         Route("/errors/{code}", explain),
         at("/v1"),
         at("/v1/{rest:path}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -43,6 +43,13 @@ def _when(value: Any) -> Any:
     raise PydanticCustomError("rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z")
 
 
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("rfc3339", "Input should be a time between the years 1 and 9999") from None
+
+
 def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if any(len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()):
         raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
@@ -60,7 +67,7 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-When = Annotated[datetime, BeforeValidator(_when), Field(strict=False)]
+When = Annotated[datetime, BeforeValidator(_when), AfterValidator(_utc), Field(strict=False)]
 Name = Annotated[str, Text(min_length=1, max_length=128)]
 Url = Annotated[str, Text(min_length=1, max_length=2048)]
 ExternalId = Annotated[str, Text(pattern=r"^[A-Za-z0-9_.:-]{1,64}\z")]

@@ -19,7 +19,7 @@ from orchestrator.api.door import Call, reply
 from orchestrator.api.intake import account_named
 from orchestrator.api.problems import Refusal
 from orchestrator.errors import Exchange, Fault, Problem, Unreadable, Unsupported
-from orchestrator.report import parse
+from orchestrator.values import parse
 
 log = structlog.get_logger()
 

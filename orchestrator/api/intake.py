@@ -17,7 +17,7 @@ from orchestrator.api.door import Call
 from orchestrator.clock import after
 from orchestrator.errors import Blocked, Conflict, Problem
 from orchestrator.fanout import callback_lane
-from orchestrator.ledger import Accepted
+from orchestrator.opening import Accepted
 from orchestrator.order import Capability, Order
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx

@@ -13,7 +13,6 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.errors import ConfigError
-from orchestrator.guard import Guard
 from orchestrator.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
@@ -92,6 +91,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
     """Return what only the parts that use the settings can find wrong with them."""
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator.app import accounts, bind
+    from orchestrator.guard import Guard
 
     found: list[str] = []
     for account in accounts(settings).values():

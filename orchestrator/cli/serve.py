@@ -1,24 +1,12 @@
-"""`orchestrator serve`: the service itself, in this process."""
+"""`orchestrator serve`: what can be said to it on the command line."""
 
 from __future__ import annotations
 
-import socket
-import sys
 from typing import Annotated
 
 import typer
-import uvicorn
-from starlette.applications import Starlette
 
-from orchestrator import logs
-from orchestrator.cli.command import Session, command, local_url
-from orchestrator.cli.failure import Failure
-from orchestrator.settings import Settings
-from orchestrator.sqlite import Lock
-
-#: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
-_GRACE = 20
-_BACKLOG = 2048
+from orchestrator.cli.command import Session, command
 
 
 def register(app: typer.Typer) -> None:
@@ -35,57 +23,7 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C, then end what is under way."""
     settings = session.settings(host=host, port=port, database_url=database_url, public_url=public_url)
-    listening = listen(settings)
-    settings = settings.model_copy(update={"port": listening.getsockname()[1]})
-    if settings.origins()["public_url"] == "default":
-        settings = settings.model_copy(update={"public_url": local_url(settings)})
-    logs.configure(settings.log_format)
     # Here, so that commands which only talk to a server start without the service.
-    from orchestrator.app import create_app
+    from orchestrator.cli.service import run
 
-    app = create_app(settings)
-    # Said in one line now, rather than with a traceback from inside the server.
-    lock = Lock(settings.database_url)
-    lock.take()
-    lock.release()
-    session.terminal.notice(announcement(settings))
-    server = server_of(app)
-    server.run(sockets=[listening])
-    if not server.started:
-        raise Failure("the service did not start", hint="the log above says why")
-
-
-def server_of(app: Starlette) -> uvicorn.Server:
-    """Return a server that logs through us alone."""
-    loop, http = ("asyncio", "h11") if sys.platform == "win32" else ("uvloop", "httptools")
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop=loop,
-            http=http,
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-        )
-    )
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Return the listening socket. Raises `Failure` if the address is taken or not ours."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise Failure(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
-            hint="--port names another (0 picks a free one)",
-        ) from error
-
-
-def announcement(settings: Settings) -> str:
-    """Return the one line that says what runs where."""
-    names = ", ".join(f"{name} ({one.vendor})" for name, one in sorted(settings.accounts.items())) or "none"
-    database = settings.redacted()["database_url"]
-    return f"orchestrator on {local_url(settings)} · public {settings.public_url} · {database} · accounts: {names}"
+    run(session, settings)

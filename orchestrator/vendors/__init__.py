@@ -25,7 +25,8 @@ from orchestrator.errors import ConfigError, CutOff, Unreadable, Unsupported
 from orchestrator.form import Form, check_extra, check_form, placed, put
 from orchestrator.order import Capability, Order
 from orchestrator.refusal import judge, retry_after
-from orchestrator.report import WORDS, Report, Words, name, parse, read, read_item
+from orchestrator.report import WORDS, Report, Words, read, read_item
+from orchestrator.values import name, parse
 
 __all__ = ["Account", "Lookup", "Options", "Order", "Poll", "Receipt", "Report", "Vendor", "load", "segment"]
 

@@ -1,0 +1,60 @@
+"""A submission that is sent twice is owned once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.keyring import Scope
+from tests.test_api_support import BODY, calling, submitted
+
+
+@pytest.mark.parametrize("second", ["k-1", '"k-1"'])
+async def test_the_same_key_and_body_are_the_same_job(tmp_path: Path, second: str) -> None:
+    async with calling(tmp_path) as api:
+        first = await api.call("POST", "/v1/jobs", 202, BODY, headers={"idempotency-key": "k-1"})
+        reordered = json.dumps(dict(reversed(BODY.items())), indent=2)
+        again = await api.call("POST", "/v1/jobs", 202, content=reordered, headers={"idempotency-key": second})
+        assert "idempotent-replayed" not in first.headers
+        assert again.headers["idempotent-replayed"] == "true"
+        assert first.json() == again.json()
+        assert len(await api.rows("job")) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        headers = {"idempotency-key": "k-1"}
+        first = await api.post("/v1/jobs", 202, BODY, headers=headers)
+        refused = await api.post("/v1/jobs", 422, BODY | {"model": "other"}, headers=headers)
+        assert (refused["code"], refused["job_id"]) == ("idempotency_key_reused", first["id"])
+
+
+async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        first = await api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"})
+        other = await api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k", **await api.key(Scope.WRITE)})
+        assert first["id"] != other["id"]
+
+
+@pytest.mark.parametrize("key", ["", '""', "x" * 256, "a\tb"])
+async def test_an_unusable_idempotency_key_is_refused(tmp_path: Path, key: str) -> None:
+    async with calling(tmp_path) as api:
+        await api.post("/v1/jobs", 422, BODY, headers={"idempotency-key": key})
+
+
+async def test_an_external_id_is_taken_once_in_an_account(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        first = await submitted(api, external_task_id="order-1")
+        refused = await api.post("/v1/jobs", 409, BODY | {"external_task_id": "order-1"})
+        assert (refused["code"], refused["job_id"]) == ("external_task_id_taken", first["id"])
+
+
+async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_one(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        alone = [api.post("/v1/jobs", 202, BODY) for _ in range(50)]
+        shared = [api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"}) for _ in range(50)]
+        jobs = await asyncio.gather(*alone, *shared)
+        assert len({job["id"] for job in jobs}) == len(await api.rows("job")) == 51

@@ -1,0 +1,262 @@
+"""Units of work: committed together, failing alone, durable before anybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.errors import Unavailable
+from orchestrator.store import Batch, Store, Tx
+from orchestrator.tables import account_state
+
+Put = Callable[[Tx, list[str]], list[str]]
+
+
+def put(tx: Tx, name: str) -> str:
+    tx.execute(sa.insert(account_state), [{"account": name}])
+    return name
+
+
+def put_all(tx: Tx, names: list[str]) -> list[str]:
+    tx.execute(sa.insert(account_state), [{"account": name} for name in names])
+    return [name.upper() for name in names]
+
+
+def names(tx: Tx) -> set[str]:
+    return set(tx.scalars(sa.select(account_state.c.account)))
+
+
+class Gate:
+    """A unit of work that keeps the writer busy until it is opened, so that what comes after it shares a commit."""
+
+    def __init__(self, store: Store) -> None:
+        self._open, self._reached = threading.Event(), threading.Event()
+        self._passed = asyncio.ensure_future(store.write(self._wait))
+
+    def _wait(self, _: Tx) -> None:
+        self._reached.set()
+        self._open.wait(10)
+
+    async def reached(self) -> None:
+        """Return once the writer waits at the gate."""
+        await asyncio.get_running_loop().run_in_executor(None, self._reached.wait, 10)
+
+    async def open(self) -> None:
+        self._open.set()
+        await self._passed
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+async def store(file: Path) -> AsyncIterator[Store]:
+    opened = Store(f"sqlite:///{file}")
+    opened.start()
+    yield opened
+    opened.close()
+
+
+async def held(store: Store) -> Gate:
+    gate = Gate(store)
+    await gate.reached()
+    return gate
+
+
+async def fill_disk(store: Store) -> None:
+    """Let the file grow by no more than two pages."""
+
+    def limit(tx: Tx) -> None:
+        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one() + 2
+        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    await store.write(limit)
+
+
+async def test_many_single_items_share_few_commits(store: Store) -> None:
+    calls: list[int] = []
+
+    def counted(tx: Tx, items: list[str]) -> list[str]:
+        calls.append(len(items))
+        return put_all(tx, items)
+
+    batch, before, gate = store.batched(counted), store.commits, await held(store)
+    waiting = [asyncio.ensure_future(batch(f"a{n}")) for n in range(600)]
+    await asyncio.sleep(0)
+    await gate.open()
+    assert await asyncio.gather(*waiting) == [f"A{n}" for n in range(600)]
+    assert store.commits - before <= 5
+    assert len(calls) <= 4
+
+
+async def test_what_one_caller_is_told_is_durable_to_another_connection(store: Store, file: Path) -> None:
+    await store.write(put, "main")
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT account FROM account_state").fetchall() == [("main",)]
+    other.close()
+
+
+async def test_a_failing_unit_leaves_nothing_and_harms_nobody(store: Store) -> None:
+    def fails(tx: Tx) -> None:
+        put(tx, "half")
+        raise LookupError("on purpose")
+
+    gate = await held(store)
+    units = (store.write(put, "a"), store.write(fails), store.write(put, "b"))
+    first, bad, last = (asyncio.ensure_future(unit) for unit in units)
+    await asyncio.sleep(0)
+    await gate.open()
+    assert await first == "a"
+    assert await last == "b"
+    with pytest.raises(LookupError, match="on purpose"):
+        await bad
+    assert await store.read(names) == {"a", "b"}
+
+
+async def test_a_failing_unit_that_is_alone_leaves_nothing_either(store: Store) -> None:
+    def fails(tx: Tx) -> None:
+        put(tx, "half")
+        raise LookupError("on purpose")
+
+    with pytest.raises(LookupError, match="on purpose"):
+        await store.write(fails)
+    assert await store.read(names) == set()
+
+
+async def test_one_bad_item_does_not_sink_the_others_of_its_batch(store: Store) -> None:
+    def picky(tx: Tx, items: list[str]) -> list[str]:
+        done = put_all(tx, items)
+        if "bad" in items:
+            raise ValueError("a bad item")
+        return done
+
+    batch, gate = store.batched(picky), await held(store)
+    waiting = [asyncio.ensure_future(batch(name)) for name in ("a", "bad", "b")]
+    await asyncio.sleep(0)
+    await gate.open()
+    first, bad, last = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (first, last) == ("A", "B")
+    assert isinstance(bad, ValueError)
+    assert await store.read(names) == {"a", "b"}
+
+
+async def test_a_batch_that_answers_for_too_few_is_an_error_not_a_mix_up(store: Store) -> None:
+    batch: Batch[str, str] = store.batched(lambda _, items: [])
+    with pytest.raises(ValueError, match="shorter"):
+        await batch("a")
+
+
+async def test_a_caller_who_gives_up_does_not_undo_the_unit(store: Store) -> None:
+    gate = await held(store)
+    waiting = asyncio.ensure_future(store.write(put, "main"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await gate.open()
+    assert await store.write(names) == {"main"}
+    assert waiting.cancelled()
+
+
+async def test_a_failure_nobody_waits_for_is_no_warning(store: Store) -> None:
+    def fails(_: Tx) -> None:
+        raise LookupError("on purpose")
+
+    gate = await held(store)
+    waiting = asyncio.ensure_future(store.write(fails))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await gate.open()
+    assert await store.write(names) == set()
+
+
+async def test_a_full_disk_is_our_trouble_and_passes(store: Store) -> None:
+    await fill_disk(store)
+    with pytest.raises(Unavailable, match="disk is full"):
+        await store.write(put, "x" * 100_000)
+    assert await store.read(names) == set()
+    await store.write(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 1000000") and None)
+    assert await store.write(put, "later") == "later"
+
+
+async def test_a_full_disk_never_takes_back_what_somebody_was_told(store: Store) -> None:
+    """SQLite may roll the whole transaction back for one statement: the neighbours in it must hear of that."""
+    await fill_disk(store)
+    gate = await held(store)
+    batch = store.batched(put_all)
+    units = (store.write(put, "before"), batch("item"), store.write(put, "x" * 100_000), store.write(put, "after"))
+    waiting = [asyncio.ensure_future(unit) for unit in units]
+    await asyncio.sleep(0)
+    await gate.open()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    acknowledged = {one.lower() for one in told if isinstance(one, str)}
+    assert isinstance(told[2], Unavailable)
+    assert acknowledged == await store.read(names)
+    assert await store.write(put, "small") == "small"
+
+
+async def test_more_than_the_backlog_is_turned_away_at_once(store: Store) -> None:
+    gate, batch = await held(store), store.batched(put_all)
+    waiting = [asyncio.ensure_future(batch(f"a{n}")) for n in range(9000)]
+    await asyncio.sleep(0)
+    refused = [one for one in waiting if one.done()]
+    assert refused
+    assert all(isinstance(one.exception(), Unavailable) for one in refused)
+    await gate.open()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert len(await store.read(names)) == len([one for one in done if isinstance(one, str)]) == 9000 - len(refused)
+
+
+async def test_closing_drains_what_waits_and_lets_nothing_new_in(file: Path) -> None:
+    store = Store(f"sqlite:///{file}")
+    store.start()
+    waiting = [asyncio.ensure_future(store.write(put, f"a{n}")) for n in range(50)]
+    await asyncio.sleep(0)
+    store.close()
+    assert await asyncio.gather(*waiting) == [f"a{n}" for n in range(50)]
+    with pytest.raises(Unavailable, match="closed"):
+        await store.write(put, "late")
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT count(*) FROM account_state").fetchone() == (50,)
+    other.close()
+
+
+async def test_closing_leaves_one_file_with_everything_in_it(file: Path) -> None:
+    store = Store(f"sqlite:///{file}")
+    store.start()
+    await store.write(put, "main")
+    store.close()
+    wal = file.with_name(file.name + "-wal")
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+async def test_a_checkpoint_moves_the_log_while_units_go_on(store: Store, file: Path) -> None:
+    await store.write(put, "main")
+    store.checkpoint()
+    assert await store.write(put, "other") == "other"
+    assert b"main" in file.read_bytes()
+
+
+async def test_a_unit_sees_what_the_units_before_it_in_the_same_commit_wrote(store: Store) -> None:
+    gate = await held(store)
+    waiting = [asyncio.ensure_future(one) for one in (store.write(put, "a"), store.write(names))]
+    await asyncio.sleep(0)
+    await gate.open()
+    assert (await asyncio.gather(*waiting))[1] == {"a"}
+
+
+async def test_a_reader_sees_only_what_is_committed(store: Store) -> None:
+    gate = Gate(store)
+    await gate.reached()
+    late = asyncio.ensure_future(store.write(put, "a"))
+    await asyncio.sleep(0)
+    assert await store.read(names) == set()
+    await gate.open()
+    await late
+    assert await store.read(names) == {"a"}
