@@ -157,8 +157,7 @@ class Delivering:
 
     def _request(self, due: Due, now: datetime) -> httpx.Request:
         headers = json.loads(_revealed(self.rt.keys.reveal, due.to["headers"])) if due.to["headers"] else {}
-        body = due.event["body"]
-        message = Message(due.event["id"], due.event["type"], body, json.loads(body), now, headers, due.to["options"])
+        message = Message(due.event["id"], due.event["type"], due.event["body"], now, headers, due.to["options"])
         return self.rt.destinations[due.to["kind"]].request(due.address, message, self._secrets(due.to, now))
 
     def _secrets(self, to: Row, now: datetime) -> list[str]:

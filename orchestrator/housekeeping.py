@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orchestrator.clock import after
+from orchestrator.ids import earliest
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx, insert
 from orchestrator.tables import account_state, attempt, delivery, event, job, push, trace
@@ -28,8 +29,18 @@ def prepare(tx: Tx, accounts: Sequence[str]) -> None:
 async def retire(rt: Runtime) -> None:
     """Delete jobs that ended longer ago than the retention, with everything about them, a few at a time."""
     before = after(rt.clock.now(), -_DAY * rt.settings.retention_days)
+    await rt.store.write(_delete_notices, before)
     while await rt.store.write(_delete_old, before) == _BATCH:
         rt.store.checkpoint()
+
+
+def _delete_notices(tx: Tx, before: datetime) -> None:
+    """Delete old events that are about no job, with their deliveries."""
+    old = sa.select(event.c.id).where(event.c.job_id.is_(None), event.c.created_at < before)
+    deliveries = sa.select(delivery.c.id).where(delivery.c.event_id.in_(old))
+    tx.execute(sa.delete(attempt).where(attempt.c.delivery_id.in_(deliveries)))
+    tx.execute(sa.delete(delivery).where(delivery.c.event_id.in_(old)))
+    tx.execute(sa.delete(event).where(event.c.job_id.is_(None), event.c.created_at < before))
 
 
 def _delete_old(tx: Tx, before: datetime) -> int:
@@ -40,7 +51,9 @@ def _delete_old(tx: Tx, before: datetime) -> int:
         .where(event.c.job_id == job.c.id, delivery.c.due_at.is_not(None))
         .exists()
     )
-    old = sa.select(job.c.id).where(job.c.due_at.is_(None), job.c.finished_at < before, ~owed)
+    # Ids are in the order of time: only rows that are old enough are looked at.
+    aged = job.c.id < earliest("job", before)
+    old = sa.select(job.c.id).where(aged, job.c.due_at.is_(None), job.c.finished_at < before, ~owed)
     ids = list(tx.scalars(old.order_by(job.c.id).limit(_BATCH)))
     if ids:
         events = sa.select(event.c.id).where(event.c.job_id.in_(ids))

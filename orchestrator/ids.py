@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from datetime import datetime
 
 from orchestrator.clock import Clock, Rng, epoch_ms
 
@@ -44,6 +45,11 @@ class Ids:
                     self._ms += 1
                     self._tail = self._rng.getrandbits(_RANDOM_BITS - 1)
             return f"{prefix}_{_encode(_uuid7(self._ms, self._tail))}"
+
+
+def earliest(prefix: str, at: datetime) -> str:
+    """Return the id below which everything was made before `at`."""
+    return f"{prefix}_{_encode(_uuid7(epoch_ms(at), 0))}"
 
 
 def _uuid7(ms: int, tail: int) -> int:

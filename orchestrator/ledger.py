@@ -8,20 +8,20 @@ reports cost the statements of one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator import wire
-from orchestrator.clock import Clock
+from orchestrator.clock import Clock, after
 from orchestrator.decide import Change, Heard, Outcome, Values, decide
 from orchestrator.errors import Problem
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
 from orchestrator.opening import Accepted, take_on
-from orchestrator.silence import watch
+from orchestrator.silence import degraded, watch
 from orchestrator.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import job, trace
@@ -46,6 +46,30 @@ class Postponed:
     job_id: str
     lease: int
     values: Values
+
+
+@dataclass(slots=True)
+class _Sitting:
+    """What one call of `apply` knows: the jobs, the vendor ids that are taken, the accounts whose pushes stopped."""
+
+    now: datetime
+    rows: dict[str, Values]
+    taken: set[tuple[str, str]]
+    silent: frozenset[str]
+    facts: list[Fact] = field(default_factory=list)
+
+    def settle(self, row: Row, vendor: Vendor | None, values: Values) -> Values:
+        """Return the values as they can be written."""
+        if "vendor_task_id" in values:
+            key = (row["account"], values["vendor_task_id"])
+            if key in self.taken:
+                # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token.
+                del values["vendor_task_id"]
+            self.taken.add(key)
+        if vendor is not None and row["account"] in self.silent and values.get("due_at") is not None:
+            # Its pushes have stopped, so silence says nothing: the next question comes sooner.
+            values["due_at"] = min(values["due_at"], after(self.now, vendor.account.poll.interval))
+        return values
 
 
 class Ledger:
@@ -97,35 +121,27 @@ class Ledger:
         found = tx.execute(_FIND, {"ids": [one.job_id for one in heard]})
         rows = {row["id"]: dict(row) for row in found.mappings()}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        taken = self._taken(tx, rows, heard)
-        facts: list[Fact] = []
-        verdicts = [self._believe(rows, one, taken, facts, now) for one in heard]
+        sitting = _Sitting(now, rows, self._taken(tx, rows, heard), degraded(tx))
+        verdicts = [self._believe(sitting, one) for one in heard]
         self._save(tx, [row for job_id, row in rows.items() if row["version"] != before[job_id]], before)
-        facts += watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts])
-        fan_out(tx, self._ids, facts, now)
+        stopped = watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts], now)
+        fan_out(tx, self._ids, sitting.facts + stopped, now)
         return verdicts
 
-    def _believe(
-        self, rows: dict[str, Values], heard: Heard, taken: set[tuple[str, str]], facts: list[Fact], now: datetime
-    ) -> Verdict:
-        row = rows.get(heard.job_id)
+    def _believe(self, sitting: _Sitting, heard: Heard) -> Verdict:
+        row = sitting.rows.get(heard.job_id)
         if row is None:
             return Verdict(Outcome.NO_JOB, None)
-        change = decide(row, heard, self._vendors.get(row["account"]), now)
+        vendor = self._vendors.get(row["account"])
+        change = decide(row, heard, vendor, sitting.now)
         late = row["state"] == JobState.EXPIRED
-        values: Values = dict(change.values)
-        if "vendor_task_id" in values:
-            key = (row["account"], values["vendor_task_id"])
-            if key in taken:
-                # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token.
-                del values["vendor_task_id"]
-            taken.add(key)
+        values = sitting.settle(row, vendor, dict(change.values))
         if not values:
             return Verdict(change.outcome, row)
         row |= values | {"version": row["version"] + 1}
         if change.moved is not None:
             row["sequence"] += 1
-            facts.append(self._moved(dict(row), change, heard.source, late=late))
+            sitting.facts.append(self._moved(dict(row), change, heard.source, late=late))
         return Verdict(change.outcome, row, moved=change.moved is not None)
 
     def _moved(self, row: Values, change: Change, source: Source, *, late: bool) -> Fact:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator import clock
 from orchestrator.decide import Heard
 from orchestrator.fanout import Fact
-from orchestrator.states import FINAL, EventType, Source
+from orchestrator.states import FINAL, EventType, JobState, Source
 from orchestrator.store import Tx
-from orchestrator.tables import account_state
+from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor
 
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.
@@ -22,7 +24,11 @@ Row = Mapping[Any, Any]
 
 
 def watch(
-    tx: Tx, vendors: Mapping[str, Vendor], heard: Sequence[Heard], after: Sequence[tuple[Row | None, bool]]
+    tx: Tx,
+    vendors: Mapping[str, Vendor],
+    heard: Sequence[Heard],
+    after: Sequence[tuple[Row | None, bool]],
+    now: datetime,
 ) -> list[Fact]:
     """Count the completions that only a question found, and the accounts that did push.
 
@@ -39,7 +45,11 @@ def watch(
             vendor = vendors.get(row["account"])
             missed[row["account"]] += 1 if vendor and vendor.pushes else 0
     accounts = sorted(pushed | {account for account, count in missed.items() if count})
-    return [fact for account in accounts for fact in _count(tx, account, missed[account], account in pushed)]
+    facts = [fact for account in accounts for fact in _count(tx, account, missed[account], account in pushed)]
+    for fact in facts:
+        if fact.type is EventType.ACCOUNT_PUSH_DEGRADED:
+            _hasten(tx, vendors[fact.data["name"]], now)
+    return facts
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
@@ -57,4 +67,21 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
     return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]
 
 
+def degraded(tx: Tx) -> frozenset[str]:
+    """Return the accounts whose pushes have stopped: their jobs are asked about without waiting for silence."""
+    return frozenset(tx.scalars(_DEGRADED))
+
+
+def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
+    """Bring forward the questions about jobs that are still waiting for a push that will not come."""
+    soon = clock.after(now, vendor.account.poll.interval)
+    waiting = sa.and_(
+        job.c.account == vendor.account.name,
+        job.c.state.in_((JobState.SUBMITTED, JobState.PROCESSING)),
+        job.c.due_at > soon,
+    )
+    tx.execute(sa.update(job).where(waiting).values(due_at=soon))
+
+
+_DEGRADED = sa.select(account_state.c.account).where(account_state.c.degraded)
 _STATE = sa.select(account_state).where(account_state.c.account == sa.bindparam("name")).with_for_update()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -144,8 +145,8 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
     except OrchestratorError as error:
         raise stop(session.terminal, str(error) or type(error).__name__) from error
     except BrokenPipeError:
-        # The reader of our pipe has gone (`| head`): no more output, and none of Python's own about it.
-        sys.stdout = None
+        # The reader of our pipe has gone (`| head`). Python flushes once more at its end: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
 
 

@@ -43,8 +43,9 @@ def follow(client: Client, job: Record, seconds: float, changed: Callable[[Recor
     tag = ""
     while not is_final(job) and (left := until - time.monotonic()) > 0:
         asked = time.monotonic()
-        headers = {"prefer": f"wait={max(1, int(min(_HOLD, left)))}", **({"if-none-match": tag} if tag else {})}
-        answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=headers)
+        # Only "tell me when it is no longer this" is held for every change; the first look is at once.
+        held = {"prefer": f"wait={max(1, int(min(_HOLD, left)))}", "if-none-match": tag} if tag else {}
+        answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=held)
         tag = answer.headers.get("etag", "")
         if answer.status == 200:
             job = answer.document

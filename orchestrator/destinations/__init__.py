@@ -7,32 +7,45 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import httpx
 
 from orchestrator.errors import ConfigError
 
-__all__ = ["Destination", "Message", "Verdict", "judge", "load"]
+__all__ = ["Destination", "Message", "Verdict", "judge", "load", "parsed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event on its way: `body` is its exact bytes, `data` its parsed form, `at` the time of this attempt."""
+    """One event on its way: `body` is its exact bytes, `at` the time of this attempt."""
 
     event_id: str
     type: str
     body: bytes
-    data: Mapping[str, Any]
     at: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The event, parsed."""
+        parsed: Mapping[str, Any] = json.loads(self.body)
+        return parsed
+
+
+@lru_cache(maxsize=4096)
+def parsed(address: str) -> httpx.URL:
+    """Return an address as httpx wants it; reading it anew for each delivery would cost more than signing."""
+    return httpx.URL(address)
 
 
 class Verdict(StrEnum):
