@@ -15,8 +15,8 @@ test: $(READY)
 	@.venv/bin/python -m pytest $(ARGS)
 
 check: $(READY)
-	@.venv/bin/ruff check
-	@.venv/bin/ruff format --check
+	@.venv/bin/ruff check orchestrator tests
+	@.venv/bin/ruff format --check orchestrator tests
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -n 0 tests/test_layers.py
 

@@ -25,7 +25,8 @@ Values = dict[str, Any]
 class Heard:
     """A report about one job, and how we came by it.
 
-    `attempt` is the submission whose callback token a push carried; `code` our error code if the report is a failure.
+    `attempt` is the submission whose callback token a push carried; `code` and `words` are our error
+    if the report is a failure.
     `lease` fences a verdict that is ours, not the vendor's: it counts only while that claim is the last one.
     """
 
@@ -34,6 +35,7 @@ class Heard:
     source: Source
     attempt: int | None = None
     code: str = "vendor_failed"
+    words: str | None = None
     lease: int | None = None
 
 
@@ -145,7 +147,7 @@ def _move(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobS
         values |= {"due_at": None, "finished_at": now, "resolved_by": heard.source}
     else:
         values |= _patience(row, heard, vendor, now)
-    if RANK[to] >= RANK[JobState.SUBMITTED] and heard.source in _VENDOR_SPEAKS and row["submitted_at"] is None:
+    if heard.source in _VENDOR_SPEAKS and heard.lease is None and row["submitted_at"] is None:
         values["submitted_at"] = now
     if to is JobState.SUCCEEDED:
         values |= {"output": wire.output(heard.report), "progress": 100, "error": None}
@@ -158,6 +160,8 @@ _VENDOR_SPEAKS = (Source.PUSH, Source.POLL, Source.SUBMIT, Source.LOOKUP)
 
 
 def _why(heard: Heard) -> str:
+    if heard.words is not None:
+        return heard.words
     reasons = {
         "vendor_failed": "the vendor could not make it",
         "output_missing": "the vendor says it succeeded but shows no output",

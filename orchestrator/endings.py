@@ -79,8 +79,8 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
 
 def failed(row: Row, error: Refused) -> Ending:
     """It will not be made. Fenced: while another claim is at work, our no is not the last word."""
-    report = Report(JobState.FAILED, message=str(error), vendor_code=error.vendor_code)
-    heard = Heard(row["id"], report, Source.SUBMIT, code=error.code, lease=row["lease"])
+    report = Report(JobState.FAILED, message=error.vendor_message, vendor_code=error.vendor_code)
+    heard = Heard(row["id"], report, Source.SUBMIT, code=error.code, words=str(error), lease=row["lease"])
     return Ending(row, _told(error), heard=heard)
 
 

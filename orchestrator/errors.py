@@ -163,6 +163,7 @@ class Refused(Exchange):
         *,
         code: str = "vendor_refused",
         vendor_code: str | int | None = None,
+        vendor_message: str | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
         crowded: bool = False,
@@ -171,6 +172,7 @@ class Refused(Exchange):
         super().__init__(message)
         self.code = code
         self.vendor_code = vendor_code
+        self.vendor_message = vendor_message
         self.retryable = retryable
         self.retry_after = retry_after
         self.crowded = crowded

@@ -86,6 +86,7 @@ def judge(vendor: str, status: int, said: Any, *, wait: float | None = None) -> 
         words,
         code=meaning.code,
         vendor_code=number,
+        vendor_message=message,
         retryable=meaning.retryable,
         crowded=meaning.crowded,
         retry_after=wait,

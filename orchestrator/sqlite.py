@@ -46,6 +46,8 @@ class Lock:
         path = self._path.with_name(self._path.name + ".lock")
         try:
             self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Prompts and addresses are nobody else's business; the log files take the mode of the database.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()

@@ -49,7 +49,7 @@ FLAWS: list[dict[str, Any]] = [{}, {"id": None, "input": None, "output": {}, "li
 def message(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, **values: Any) -> Message:
     event = {"type": kind, "timestamp": "2026-11-20T10:02:14.000Z", "id": "evt_1", "sequence": 3, "data": dict(data)}
     at = datetime(2026, 11, 20, 10, 2, 15, 900_000, tzinfo=UTC)
-    return Message("evt_1", kind, json.dumps(event, separators=(",", ":")).encode(), event, at, **values)
+    return Message("evt_1", kind, json.dumps(event, separators=(",", ":")).encode(), at, **values)
 
 
 def test_the_folder_is_the_registry() -> None:

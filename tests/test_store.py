@@ -240,7 +240,7 @@ async def test_a_checkpoint_moves_the_log_while_units_go_on(store: Store, file: 
     await store.write(put, "main")
     store.checkpoint()
     assert await store.write(put, "other") == "other"
-    assert b"main" in file.read_bytes()
+    assert b"main" in await asyncio.to_thread(file.read_bytes)
 
 
 async def test_a_unit_sees_what_the_units_before_it_in_the_same_commit_wrote(store: Store) -> None:

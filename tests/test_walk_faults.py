@@ -56,8 +56,8 @@ async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: 
             assert (row["id"], (await api.job(job["id"]))["status"]) == (job["id"], "submitting")
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
-            asked = [entry["outcome"] for entry in await it.api.timeline(job["id"], "lookup")]
-            assert asked == ["not_found", "not_found"]
+            said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+            assert said == ["begun", "not_found", "not_found_resend", "begun", "accepted"]
             assert len(it.world.renders) == 1
 
 
@@ -113,7 +113,8 @@ async def test_an_answer_that_was_cut_off_is_adopted_by_lookup(tmp_path: Path) -
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0, cut_answer=1.0)) as it:
         job = await it.api.submit(order("kling"))
         assert (await it.api.ended(job["id"]))["status"] == "succeeded"
-        assert [entry["outcome"] for entry in await it.api.timeline(job["id"], "lookup")] == ["found"]
+        said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+        assert said == ["begun", "disconnected", "found"]
         assert len(it.world.renders) == 1
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.failure import Failure
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 
 
@@ -31,7 +31,7 @@ def demo(
     try:
         summary, broken = run(Play(seed, speed, drop_push, duplicate_push, fail_render))
     except KeyboardInterrupt:
-        raise Failure("stopped; nothing was left behind") from None
+        raise Failure("stopped; nothing was left behind", code=Exit.INTERRUPTED) from None
     if session.terminal.json:
         session.terminal.line(summary)
     else:

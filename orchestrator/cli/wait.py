@@ -24,7 +24,7 @@ _HOLD = 25
 _PACE = 0.5
 TELLERS = {
     "push": "told by push",
-    "poll": "the push never came, a poll caught it",
+    "poll": "no push came, a poll found it",
     "submit": "told by the submit answer",
     "lookup": "found by asking for its id",
     "clock": "told by the clock",

@@ -14,6 +14,7 @@ import sys
 
 import uvicorn
 
+from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.faults import Faults
 from orchestrator.simulator.subscriber import Subscriber
@@ -33,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--render-seconds", type=float, default=1.0, help="mean time a render takes")
     parser.add_argument("--faults", type=faults, default=Faults(), help='JSON, e.g. {"drop_push": 0.3}')
     parser.add_argument("--push-retries", type=int, default=0)
+    parser.add_argument("--accounts", action="store_true", help="print a configuration for its accounts, and end")
     parser.add_argument("--subscriber-port", type=int, help="also run a subscriber; 0 picks a free port")
     return parser.parse_args()
 
@@ -64,10 +66,30 @@ async def run(given: argparse.Namespace) -> None:
         await stop.wait()
 
 
+def configuration(url: str) -> str:
+    """Return an `orchestrator.toml` for the simulated accounts."""
+    lines = ['allow_private = ["127.0.0.0/8"]']
+    for name, _ in SIMULATED:
+        settings = account_settings(url, name)
+        lines += ["", f"[accounts.{name}]"]
+        for key, value in settings.items():
+            # JSON's texts and lists are TOML's; its objects are not.
+            if isinstance(value, dict):
+                lines += [f"{key}.{word} = {json.dumps(said)}" for word, said in value.items()]
+            else:
+                lines.append(f"{key} = {json.dumps(value)}")
+        lines += ["poll = { first_after = 5, interval = 2 }"]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
+    given = arguments()
+    if given.accounts:
+        sys.stdout.write(configuration(f"http://{given.host}:{given.port}"))
+        return
     factory = uvicorn.Config("", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(run(arguments()))
+        runner.run(run(given))
 
 
 if __name__ == "__main__":

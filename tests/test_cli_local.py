@@ -1,0 +1,88 @@
+"""Commands that need no server: configuration, signatures, the first key."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import standardwebhooks
+
+from tests.command_line import SECRET, Fake, faked, isolate, run
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def test_a_signature_made_here_is_good_everywhere_and_the_other_way_round() -> None:
+    Path("body.json").write_bytes(b'{"a": 1}')
+    signed = run("signature", "sign", "--secret", SECRET, "--file", "body.json", "--json")
+    headers = json.loads(signed.out)
+    assert standardwebhooks.Webhook(SECRET).verify(b'{"a": 1}', headers) == {"a": 1}
+    said = [f"--{name}={headers[f'webhook-{name}']}" for name in ("id", "timestamp", "signature")]
+    assert run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said).code == 0
+    Path("body.json").write_bytes(b'{"a": 2}')
+    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said)
+    assert ran.code == 1
+    assert "no signature matches" in ran.err
+
+
+def test_a_first_configuration_is_complete_private_and_never_overwritten() -> None:
+    assert run("config", "init").code == 0
+    assert stat.S_IMODE(Path("orchestrator.toml").stat().st_mode) == 0o600
+    assert run("config", "check").code == 0
+    before = Path("orchestrator.toml").read_bytes()
+    assert run("config", "init").code == 5
+    assert Path("orchestrator.toml").read_bytes() == before
+    shown = json.loads(run("config", "show", "--json").out)
+    assert shown["secret_keys"] == {"value": ["***"], "origin": "orchestrator.toml"}
+    assert shown["port"] == {"value": 8080, "origin": "default"}
+
+
+def test_check_finds_what_only_the_vendor_can_know() -> None:
+    Path("orchestrator.toml").write_text('[accounts.a]\nvendor = "nope"\n[accounts.b]\nvendor = "dreamto"\n')
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "accounts.a.vendor" in ran.err
+    assert "accounts.b." in ran.err
+
+
+def test_the_first_key_is_made_before_any_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    made = run("keys", "create", "--name", "ci", "--scope", "write", "--expires", "90d")
+    assert made.code == 0
+    secret = made.out.strip()
+    assert re.fullmatch(r"orc_[\w-]{43}", secret)
+    listed = json.loads(run("keys", "ls", "--json").out)
+    assert [(one["name"], one["scope"]) for one in listed["data"]] == [("ci", "write")]
+    assert secret not in json.dumps(listed)
+
+
+def test_a_key_for_a_named_server_is_not_made_elsewhere() -> None:
+    ran = run("keys", "create", "--name", "ci", "--server", "http://127.0.0.1:1")
+    assert ran.code == 8
+    assert not Path("orchestrator.db").exists()
+
+
+def test_the_callback_secret_is_the_same_with_and_without_a_server(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", "one long random text")
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    assert run("secrets", "callback").out.startswith("whsec_")
+    fake.script("GET /v1/signing-key", (200, {"object": "signing_key", "secret": SECRET}))
+    assert run("--server", fake.url, "secrets", "callback").out == f"{SECRET}\n"
+
+
+def test_version_is_the_packages_own() -> None:
+    document = json.loads(run("version", "--json").out)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", document["version"])

@@ -1,0 +1,67 @@
+"""The service as a process that is killed at any moment, or told to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests import kill
+from tests.audit import Books
+from tests.live import KEY, Json, eventually, order
+from tests.processes import Simulator, service, simulator
+
+HEADERS = {"authorization": f"Bearer {KEY}"}
+
+
+async def test_killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    run = await kill.execute(tmp_path, kills=4, jobs=120, seed=3, program="tests.hasty", deadline=12)
+    assert run.wrong == []
+    assert (run.kills, len(run.owned)) == (4, 120)
+    # The run was what it says: calls went unanswered, pushes were missed, answers were lost.
+    assert run.repeats > 0
+    assert {push["status"] for push in run.report["pushes"]} >= {200, None}
+    assert run.exit_code in (0, -signal.SIGTERM)
+
+
+async def attempts(sim: Simulator) -> list[Json]:
+    """Return what reached the subscriber."""
+    found: list[Json] = (await sim.report())["subscriber"]["deliveries"]
+    return found
+
+
+async def test_told_to_stop_it_ends_what_is_under_way_and_gives_back_the_rest(tmp_path: Path) -> None:
+    async with (
+        simulator(tmp_path, {}) as sim,
+        service(tmp_path, sim, {"kling": {"max_in_flight": 10}}, "orchestrator") as it,
+        httpx.AsyncClient(base_url=it.url, headers=HEADERS, timeout=10) as http,
+    ):
+        await it.ready(http)
+        await sim.tell("/misbehave", how="hang", times=2, seconds=1)
+        body = {"url": sim.urls["hook"], "types": ["job.succeeded"], "max_in_flight": 2}
+        made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
+        await sim.tell("/secret", secret=made["secret"])
+        for _ in range(6):
+            assert (await http.post("/v1/jobs", json=order("kling"))).status_code == httpx.codes.ACCEPTED
+
+        async def under_way() -> bool:
+            done = (await http.get("/v1/jobs?status=succeeded")).json()["data"]
+            return len(done) == 6 and len(await attempts(sim)) == 2
+
+        await eventually(under_way, "two deliveries hang, four wait")
+        assert await it.stop() in (0, -signal.SIGTERM)
+        books = Books(it.database)
+        assert books.count("SELECT state FROM delivery") == {"delivered": 2, "pending": 4}
+        # Nothing that waits is claimed by the process that is gone.
+        late = books.rows("SELECT id FROM delivery WHERE due_at > unixepoch('subsec') * 1000")
+        assert late == []
+        await it.start()
+        await it.ready(http)
+
+        async def everything() -> bool:
+            return len(await attempts(sim)) == 6
+
+        await eventually(everything, "the rest is delivered by the next process")
+        assert sorted((await sim.report())["subscriber"]["completions"].values()) == [1] * 6
+        assert all(one["verified"] for one in await attempts(sim))
