@@ -77,10 +77,10 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
             return _lost(row, vendor, error, now)
 
 
-def failed(row: Row, error: Refused) -> Ending:
+def failed(row: Row, error: Refused, source: Source = Source.SUBMIT) -> Ending:
     """It will not be made. Fenced: while another claim is at work, our no is not the last word."""
     report = Report(JobState.FAILED, message=error.vendor_message, vendor_code=error.vendor_code)
-    heard = Heard(row["id"], report, Source.SUBMIT, code=error.code, words=str(error), lease=row["lease"])
+    heard = Heard(row["id"], report, source, code=error.code, words=str(error), lease=row["lease"])
     return Ending(row, _told(error), heard=heard)
 
 
@@ -115,7 +115,7 @@ def unasked(row: Row, vendor: Vendor, now: datetime, lease: float) -> Ending:
     if vendor.account.at_least_once:
         return Ending(row, {"outcome": "resend"}, queue=_back(row, now, misses=0))
     words = "the submission's answer was lost and no push came: it may have been rendered; look there, then retry"
-    return failed(row, Refused(words, code="submit_unknown"))
+    return failed(row, Refused(words, code="submit_unknown"), Source.CLOCK)
 
 
 def looked_up(row: Row, vendor: Vendor, reports: Sequence[Report], now: datetime) -> Ending:

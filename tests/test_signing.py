@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -211,3 +212,16 @@ def test_callback_deliveries_are_signed_with_every_key_newest_first() -> None:
 def test_keys_want_at_least_one_secret() -> None:
     with pytest.raises(ConfigError, match="secret_keys"):
         Keys([])
+
+
+def test_every_other_spelling_of_a_token_is_refused() -> None:
+    """Base64 decodes several last characters alike; only the one that was minted opens."""
+    keys = Keys(["k" * 32])
+    token = keys.mint("main", OURS, LATER)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    opened = []
+    for last in alphabet:
+        with contextlib.suppress(BadToken):
+            opened.append((last, keys.unseal("main", token[:-1] + last, NOW)))
+
+    assert opened == [(token[-1], OURS)]

@@ -24,6 +24,7 @@ from orchestrator.signing import new_secret, sign
 from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 
+CLOCK = SystemClock()
 IN_FLIGHT = 32
 _PATIENCE = 60.0
 _BODY = b'{"type":"job.succeeded","data":{"id":"job_x","note":"' + b"x" * 800 + b'"}}'
@@ -71,18 +72,18 @@ async def _rate(port: int, count: int) -> float:
     while len(arrived := await arrivals(port)) < count:
         if time.monotonic() > until:
             raise TimeoutError(f"{len(arrived)} of {count} deliveries arrived")
-        await asyncio.sleep(0.2)
+        await CLOCK.sleep(0.2)
     times = sorted(at for at, _ in arrived)
     return len(times) / (times[-1] - times[0])
 
 
 async def _shared_client(port: int, count: int) -> float:
     """Return what a plain sender does: one httpx client, 32 in flight, signed, nothing recorded."""
-    clock, secret, turn = SystemClock(), new_secret(), iter(range(count))
+    secret, turn = new_secret(), iter(range(count))
 
     async def send(client: httpx.AsyncClient) -> None:
         for number in turn:
-            headers = sign([secret], f"evt_{number}", clock.now(), _BODY)
+            headers = sign([secret], f"evt_{number}", CLOCK.now(), _BODY)
             answer = await client.post(f"http://127.0.0.1:{port}/hook", content=_BODY, headers=headers)
             answer.raise_for_status()
 

@@ -15,6 +15,9 @@ from orchestrator.bench.load import drive, post, quantile
 from orchestrator.bench.seeding import jobs, subscribe
 from orchestrator.bench.servers import process, service, settings
 from orchestrator.bench.sink import arrivals, sink
+from orchestrator.clock import SystemClock
+
+CLOCK = SystemClock()
 
 
 def run(count: int, per_second: float) -> dict[str, Any]:
@@ -46,12 +49,12 @@ async def _measure(door: int, port: int, requests: list[bytes], pause: float) ->
     """Push one at a time; the sink's arrivals come in the same order, since one ends before the next begins."""
     sent: list[float] = []
     for request in requests:
-        sent.append(time.time())
+        sent.append(CLOCK.now().timestamp())
         figures = await drive(door, [request], 1)
         if figures.statuses != {200: 1}:
             raise RuntimeError(f"a push was answered {figures.statuses}")
-        await asyncio.sleep(pause)
+        await CLOCK.sleep(pause)
     until = time.monotonic() + 30
     while len(arrived := await arrivals(port)) < len(sent) and time.monotonic() < until:
-        await asyncio.sleep(0.1)
+        await CLOCK.sleep(0.1)
     return [at - began for (at, _), began in zip(sorted(arrived), sent, strict=True)]

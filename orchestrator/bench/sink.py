@@ -7,12 +7,15 @@ import contextlib
 import json
 import multiprocessing
 import socket
-import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event as Flag
 from typing import Any
 
 import uvloop
+
+from orchestrator.clock import SystemClock
+
+CLOCK = SystemClock()
 
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -34,7 +37,7 @@ class _Sink(asyncio.Protocol):
                 body = json.dumps(self._arrivals).encode()
                 self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
                 continue
-            self._arrivals.append((time.time(), _header(request, b"webhook-id").decode()))
+            self._arrivals.append((CLOCK.now().timestamp(), _header(request, b"webhook-id").decode()))
             self._transport.write(_ANSWER)
 
     def _whole(self) -> bytes | None:

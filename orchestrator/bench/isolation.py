@@ -1,0 +1,145 @@
+"""What other subscribers feel of one that never answers and one that answers a byte a second: side by side, in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.synchronize import Event as Flag
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from orchestrator.app import build
+from orchestrator.bench.ingest import pushes
+from orchestrator.bench.load import drive, post, quantile
+from orchestrator.bench.seeding import jobs, subscribe
+from orchestrator.bench.servers import process, service, settings
+from orchestrator.bench.sink import arrivals, sink
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 3600\r\n\r\n"
+#: Seconds the last deliveries have to arrive.
+_PATIENCE = 10.0
+
+
+def run(count: int, per_second: float, rounds: int) -> dict[str, Any]:
+    """Deliver `count` events at an even pace, with and without the two beside, and return both delays in milliseconds.
+
+    The ratio of the two p99 is 1 where a slow subscriber delays nobody but itself.
+    """
+    alone, beside = list[list[float]](), list[list[float]]()
+    held = 0
+    for _ in range(rounds):
+        waits, _ = _round(count, per_second, slow=False)
+        alone.append(waits)
+        waits, stuck = _round(count, per_second, slow=True)
+        beside.append(waits)
+        held += stuck
+    return {
+        "deliveries_each": count * rounds,
+        "alone": _figures(alone),
+        "beside_two_slow_ones": _figures(beside),
+        "p50_ratio": round(_quantile(beside, 0.5) / _quantile(alone, 0.5), 2),
+        "p99_ratio": round(_quantile(beside, 0.99) / _quantile(alone, 0.99), 2),
+        "requests_the_slow_ones_held": held,
+    }
+
+
+def _figures(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    return {
+        "p50_ms": round(_quantile(rounds, 0.5), 2),
+        "p99_ms": round(_quantile(rounds, 0.99), 2),
+        "p99_ms_of_each_round": [round(quantile(waits, 0.99), 2) for waits in rounds],
+    }
+
+
+def _quantile(rounds: Sequence[Sequence[float]], share: float) -> float:
+    return quantile([wait for waits in rounds for wait in waits], share)
+
+
+def _round(count: int, per_second: float, *, slow: bool) -> tuple[list[float], int]:
+    """Return how long each delivery took from the push, in seconds, and how many requests the slow ones held."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        port = stack.enter_context(sink())
+        requests = [post(*one) for one in pushes(folder, asyncio.run(jobs(settings(folder), count)))]
+        hosts = contextlib.ExitStack()
+        stuck = [hosts.enter_context(_slow(drop)) for drop in (b"", b".")] if slow else []
+        asyncio.run(_subscribe(folder, [port, *(other for other, _ in stuck)]))
+        door = stack.enter_context(process(service, folder, {}))
+        # The slow ones end before the service does, or it would wait for them.
+        with hosts:
+            waits = asyncio.run(_measure(door, port, requests, 1 / per_second))
+            return waits, sum(held.value for _, held in stuck)
+
+
+async def _subscribe(folder: Path, ports: Sequence[int]) -> None:
+    rt = build(settings(folder))
+    rt.store.start()
+    try:
+        for port in ports:
+            await rt.store.write(subscribe, rt, f"http://127.0.0.1:{port}/hook")
+    finally:
+        rt.store.close()
+
+
+async def _measure(door: int, port: int, requests: Sequence[bytes], pause: float) -> list[float]:
+    """Push one at a time. The sink's arrivals are matched by order, which an even pace keeps."""
+    sent, started = list[float](), time.monotonic()
+    for number, request in enumerate(requests):
+        await asyncio.sleep(started + number * pause - time.monotonic())
+        sent.append(time.time())
+        figures = await drive(door, [request], 1)
+        if figures.statuses != {200: 1}:
+            raise RuntimeError(f"a push was answered {figures.statuses}")
+    until = time.monotonic() + _PATIENCE
+    while len(arrived := await arrivals(port)) < len(sent):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(arrived)} of {len(sent)} deliveries arrived")
+        await asyncio.sleep(0.1)
+    return [at - began for (at, _), began in zip(sorted(arrived), sent, strict=True)]
+
+
+# -- subscribers that are no good
+
+
+@contextlib.contextmanager
+def _slow(drop: bytes) -> Iterator[tuple[int, Any]]:
+    """Run a server that reads everything and never ends an answer; yield its port and a count of its requests.
+
+    With a `drop` it begins one, and sends that every second.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    stop, held = spawn.Event(), spawn.Value("i", 0)
+    sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+    child = spawn.Process(target=_serve, args=(sock, stop, held, drop))
+    child.start()
+    try:
+        yield sock.getsockname()[1], held
+    finally:
+        stop.set()
+        child.join(10)
+        sock.close()
+
+
+def _serve(sock: socket.socket, stop: Flag, held: Any, drop: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            held.value += 1
+            writer.write(_HEAD if drop else b"")
+            while not reader.at_eof():
+                writer.write(drop)
+                await asyncio.sleep(1)
+        writer.transport.abort()
+
+    async def main() -> None:
+        await asyncio.start_server(answer, sock=sock)
+        await asyncio.to_thread(stop.wait)
+
+    uvloop.run(main())
