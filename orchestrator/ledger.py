@@ -88,13 +88,17 @@ class Ledger:
         return take_on(tx, drafts)
 
     def begin(self, tx: Tx, claimed: Sequence[Row]) -> list[Values]:
-        """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger."""
+        """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger.
+
+        One whose deadline has passed is left to expire: nobody waits for it, and a render costs money.
+        """
         now = self._clock.now()
         if not claimed:
             return []
+        wanted = sa.and_(job.c.id.in_([row["id"] for row in claimed]), job.c.deadline_at > now)
         begun = (
             sa.update(job)
-            .where(job.c.id.in_([row["id"] for row in claimed]), job.c.state == JobState.QUEUED)
+            .where(wanted, job.c.state == JobState.QUEUED)
             .values(state=JobState.SUBMITTING, attempt=job.c.attempt + 1, misses=0, version=job.c.version + 1)
             .returning(job)
         )

@@ -11,6 +11,7 @@ WAL database when two do at once (https://sqlite.org/wal.html#walresetbug).
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from orchestrator.errors import ConfigError
 from orchestrator.sqlite import Lock, engines
 from orchestrator.tables import metadata
 from orchestrator.writer import Signal, Tx, Unit, Writer, translated
@@ -42,10 +44,17 @@ class Store:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
 
     def start(self) -> None:
-        """Take the database for this process and make its tables. Raises `ConfigError` if another process has it."""
+        """Take the database for this process and make its tables.
+
+        Raises `ConfigError` if another process has it, or it is no database that can be written.
+        """
         self._lock.take()
-        with self._writer_engine.begin() as tx:
-            metadata.create_all(tx)
+        try:
+            with self._writer_engine.begin() as tx:
+                metadata.create_all(tx)
+        except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+            self._lock.release()
+            raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
         self._writer.start()
 
     def close(self) -> None:

@@ -22,10 +22,11 @@ from pathlib import Path
 import httpx
 
 from tests.audit import ASKABLE, Books, Json, complaints
-from tests.live import KEY, eventually, order
+from tests.caller import KEY, eventually
+from tests.live import order
 from tests.processes import Service, Simulator, service, simulator
 
-POLL: Json = {"first_after": 2, "interval": 1, "max_interval": 2, "visibility_lag": 0.5, "lost_after": 6}
+POLL: Json = {"first_after": 2, "interval": 1, "max_interval": 2, "visibility_lag": 0.5, "lost_after": 5}
 ACCOUNTS = ("kling", "cloudsway", "dreamto", "agentsflare", "cubicspaces", "kling_new")
 FAULTS = {"cut_answer": 0.05, "drop_push": 0.05, "duplicate_push": 0.1, "server_error": 0.03, "fail_render": 0.05}
 CALLERS = 16

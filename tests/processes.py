@@ -16,17 +16,18 @@ from typing import Any
 import httpx
 
 from orchestrator.simulator.accounts import account_settings
-from tests.live import KEY, Json, eventually, listening
+from tests.caller import KEY, Json, eventually
+from tests.live import listening
 
 ROOT = Path(__file__).parent.parent
 
 
-async def _spawn(log: Path, *words: str, **environment: str) -> asyncio.subprocess.Process:
-    """Start `python -m words`; its errors go to a file."""
-    with log.open("ab") as errors:
+async def _spawn(log: Path, *words: str, speaks: bool = False, **environment: str) -> asyncio.subprocess.Process:
+    """Start `python -m words`; what it says goes to a file, except on the stdout of one that `speaks` to us."""
+    with log.open("ab") as file:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", *words, cwd=ROOT, env={**os.environ, **environment},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE if speaks else file, stderr=file,
         )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ async def simulator(folder: Path, faults: Mapping[str, Any], *, seed: int = 1) -
     """Run the simulator until the end of the block."""
     ports = ("--port", "0", "--subscriber-port", "0")
     world = ("--seed", str(seed), "--render-seconds", "0.8", "--faults", json.dumps(faults), "--push-retries", "1")
-    child = await _spawn(folder / "simulator.log", "orchestrator.simulator", *ports, *world)
+    child = await _spawn(folder / "simulator.log", "orchestrator.simulator", *ports, *world, speaks=True)
     try:
         assert child.stdout is not None
         urls = json.loads(await child.stdout.readline())

@@ -339,7 +339,7 @@ async def test_stages_do_not_take_each_others_jobs(h: House) -> None:
 
 
 async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) -> None:
-    deadline = {"deadline_at": h.clock.now()}
+    deadline: dict[str, Any] = {"deadline_at": h.clock.now()}
     queued = await h.open(**deadline)
     running = await at_vendor(h, **deadline)
     done = await at_vendor(h, task="t-2", **deadline)

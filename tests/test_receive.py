@@ -17,7 +17,7 @@ from orchestrator.runtime import TOKEN_GRACE
 from orchestrator.signing import Callback, new_secret, sign
 from orchestrator.states import JobState, Source
 from orchestrator.submit import Submitting
-from orchestrator.tables import account_state, event, push
+from orchestrator.tables import account_state, event, job, push
 from tests.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.house import House, house
 
@@ -123,8 +123,6 @@ async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: House) 
     body = legacy("t-1", "succeed")
     await pushed(h, opened, body)
     await h.run(event.delete())
-    from orchestrator.tables import job
-
     await h.run(job.update().values(state=S.SUBMITTED, sequence=0, due_at=h.clock.now()))
     assert (await pushed(h, opened, body))["state"] == S.SUCCEEDED
     assert await happened(h) == ["job.succeeded"]
@@ -185,8 +183,6 @@ async def test_a_relays_dead_channel_does_not_end_the_job(h: House) -> None:
 
 
 async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: House) -> None:
-    from orchestrator.tables import job
-
     opened = await at_vendor(h)
     await h.run(job.update().values(attempt=2))
     assert (await pushed(h, opened, legacy("t-0", "failed"), attempt=1))["state"] == S.SUBMITTED

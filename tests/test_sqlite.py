@@ -121,3 +121,15 @@ def test_the_lock_file_is_for_its_owner_alone(url: str, tmp_path: Path) -> None:
     lock.take()
     assert os.stat(tmp_path / "jobs.db.lock").st_mode & 0o077 == 0
     lock.release()
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    file.write_bytes(b"my diary, page one " * 100)
+    store = Store(url)
+    with pytest.raises(ConfigError, match="not a database"):
+        store.start()
+    assert file.read_bytes().startswith(b"my diary")
+    lock = Lock(url)
+    lock.take()
+    lock.release()

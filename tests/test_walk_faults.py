@@ -9,7 +9,8 @@ from orchestrator.deliver import Delivering
 from orchestrator.runtime import Runtime, order_of
 from orchestrator.simulator import Faults
 from orchestrator.submit import DEADLINE, Submitting
-from tests.live import IMPATIENT, Json, eventually, full_disk, live, lives, order, until
+from tests.caller import Json, eventually, until
+from tests.live import IMPATIENT, full_disk, live, lives, order
 
 
 async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(tmp_path: Path) -> None:
@@ -107,6 +108,18 @@ async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) ->
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             assert len(it.world.renders) == 1
+
+
+async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"kling": {}}) as fate:
+        async with fate.half_way() as (rt, api):
+            waiting = await api.submit(order("kling", deadline=60))
+            await Submitting(rt).take(1)
+            queued = await api.submit(order("kling", deadline=60))
+        async with fate.next() as it:
+            for job in (waiting, queued):
+                assert (await it.api.ended(job["id"]))["status"] == "expired"
+            assert it.world.renders == []
 
 
 async def test_an_answer_that_was_cut_off_is_adopted_by_lookup(tmp_path: Path) -> None:

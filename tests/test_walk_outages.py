@@ -7,7 +7,8 @@ from pathlib import Path
 
 from orchestrator.simulator import Faults, Subscriber
 from orchestrator.simulator.subscriber import Misbehaviour
-from tests.live import IMPATIENT, eventually, full_disk, live, order, until
+from tests.caller import eventually, until
+from tests.live import IMPATIENT, full_disk, live, order
 
 
 async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_missing(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_
 
 
 async def test_a_push_that_met_a_full_disk_is_made_up_for(tmp_path: Path) -> None:
-    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}) as it:
+    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.3) as it:
         job = await it.api.submit(order("kling"))
         await until(lambda: it.world.renders, "the vendor has it")
         with full_disk(tmp_path):
@@ -81,7 +82,7 @@ async def test_subscribers_that_hang_or_trickle_make_only_themselves_wait(tmp_pa
 
         await eventually(only_theirs, "nothing but theirs is pending")
         # A lane is as full as it may get, and no fuller.
-        assert [len(slow.received) for slow, _ in ways] == [8, 8]
+        await until(lambda: [len(slow.received) for slow, _ in ways] == [8, 8])
 
 
 async def test_when_the_pushes_stop_everything_completes_and_operators_hear_of_it(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from orchestrator.simulator.accounts import KEYS
 from orchestrator.simulator.courier import tampered
 from orchestrator.simulator.render import Push
 from orchestrator.simulator.studio import FORGED_URL
-from tests.live import IMPATIENT, Json, Live, live, order, until
+from tests.caller import Json, until
+from tests.live import IMPATIENT, Live, live, order
 
 SECRET = KEYS["kling"].webhook_secrets[0]
 STRANGER = "whsec_" + "A" * 43 + "="

@@ -1,4 +1,4 @@
-"""What other subscribers feel of one that never answers and one that answers a byte a second: side by side, in turns."""
+"""What other subscribers feel of one that never answers and one that sends a byte a second: side by side, in turns."""
 
 from __future__ import annotations
 
@@ -108,12 +108,33 @@ async def _measure(door: int, port: int, requests: Sequence[bytes], pause: float
 # -- subscribers that are no good
 
 
+class _Stuck(asyncio.Protocol):
+    """One connection: everything is read, no answer ever ends. With a `drop` it begins, and goes on every second."""
+
+    def __init__(self, held: Any, drop: bytes) -> None:
+        self._held = held
+        self._drop = drop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"POST"):
+            return
+        self._held.value += 1
+        if self._drop:
+            self._transport.write(_HEAD)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(self._drop)
+            asyncio.get_running_loop().call_later(1, self._go_on)
+
+
 @contextlib.contextmanager
 def _slow(drop: bytes) -> Iterator[tuple[int, Any]]:
-    """Run a server that reads everything and never ends an answer; yield its port and a count of its requests.
-
-    With a `drop` it begins one, and sends that every second.
-    """
+    """Run such a server in a process; yield its port and a count of the requests it holds."""
     spawn = multiprocessing.get_context("spawn")
     stop, held = spawn.Event(), spawn.Value("i", 0)
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -128,18 +149,8 @@ def _slow(drop: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _serve(sock: socket.socket, stop: Flag, held: Any, drop: bytes) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            held.value += 1
-            writer.write(_HEAD if drop else b"")
-            while not reader.at_eof():
-                writer.write(drop)
-                await asyncio.sleep(1)
-        writer.transport.abort()
-
     async def main() -> None:
-        await asyncio.start_server(answer, sock=sock)
+        await asyncio.get_running_loop().create_server(lambda: _Stuck(held, drop), sock=sock)
         await asyncio.to_thread(stop.wait)
 
     uvloop.run(main())

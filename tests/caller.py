@@ -1,0 +1,87 @@
+"""A caller of the service: submits, subscribes, looks, and waits until something is true."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+KEY = "orc_" + "t" * 40
+
+
+async def until(condition: Callable[[], T | None], what: str = "", seconds: float = 20) -> T:
+    """Return the condition's value as soon as it is true. Fails after `seconds`."""
+
+    async def look() -> T | None:
+        return condition()
+
+    return await eventually(look, what, seconds)
+
+
+async def eventually(condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20) -> T:
+    """Return what the condition's question is answered with, as soon as it is true. Fails after `seconds`."""
+    ends = time.monotonic() + seconds
+    found = await condition()
+    while not found:
+        assert time.monotonic() < ends, f"never came true: {what or condition}"
+        await asyncio.sleep(0.01)
+        found = await condition()
+    return found
+
+
+@dataclass
+class Api:
+    """A caller with a key."""
+
+    http: httpx.AsyncClient
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        """Send one request, `idempotency_key="x"` as `Idempotency-Key: x`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.request(method, path, json=body, headers=named)
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON at a path."""
+        answer = await self.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def submit(self, body: Json, **headers: str) -> Json:
+        """Submit a job and return it."""
+        answer = await self.call("POST", "/v1/jobs", body, **headers)
+        assert answer.status_code in (200, 202), answer.text
+        made: Json = answer.json()
+        return made
+
+    async def job(self, job_id: str) -> Json:
+        """Return a job as it is now."""
+        found: Json = await self.get(f"/v1/jobs/{job_id}")
+        return found
+
+    async def ended(self, job_id: str, seconds: float = 20) -> Json:
+        """Return a job once it is final."""
+
+        async def final() -> Json | None:
+            found = await self.job(job_id)
+            return found if found["finished_at"] else None
+
+        return await eventually(final, f"{job_id} is final", seconds)
+
+    async def timeline(self, job_id: str, kind: str) -> list[Json]:
+        """Return what a job's history says of one kind, oldest first."""
+        page = await self.get(f"/v1/jobs/{job_id}/timeline?limit=200")
+        return [entry for entry in page["data"] if entry["kind"] == kind]
+
+    async def subscribe(self, url: str, *types: str, **more: Any) -> Json:
+        """Add a subscriber and return it, its secret included."""
+        answer = await self.call("POST", "/v1/subscribers", {"url": url, "types": [*types] or ["job.*"], **more})
+        assert answer.status_code == 201, answer.text
+        made: Json = answer.json()
+        return made
