@@ -20,7 +20,7 @@ The floors; a module imports only from those below it, and `tests/test_layers.py
     stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
     truth     ledger over decide, fanout, silence; runtime, workers; subscribers, keyring, outcomes, timeline
     plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
-    database  store over writer and sqlite; claims. Internet: internet over guard, the only way out
+    database  store over writer and sqlite; claims. Internet: internet over transport and guard, the only way out
     facts     tables, wire (what outsiders see), signing, order, form, report, refusal, account, official
     ground    errors, states, clock, ids, settings
 

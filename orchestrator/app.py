@@ -20,13 +20,14 @@ from orchestrator.errors import ConfigError
 from orchestrator.guard import Guard
 from orchestrator.housekeeping import prepare, retire
 from orchestrator.ids import Ids
-from orchestrator.internet import GuardedTransport, Internet
+from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger
 from orchestrator.receive import Receiving
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings, ensure_secret_keys
 from orchestrator.signing import Keys
 from orchestrator.store import Store
+from orchestrator.transport import GuardedTransport
 
 #: Seconds that work under way may take to end when we are told to stop.
 DRAIN = 15.0

@@ -128,9 +128,10 @@ def _judge_subscribers(
 def _health(tx: Tx, person: Row, tried: Sequence[Attempted], now: datetime) -> str | None:
     """Keep a subscriber's health; return the reason to switch it off, if there is one."""
     mine = sa.update(subscriber).where(subscriber.c.id == person["id"])
-    rest = max((one.rest for one in tried if one.rest), default=None)
+    rest = max((one.rest for one in tried if one.rest and one.verdict is not Verdict.DELIVERED), default=None)
     if rest is not None:
-        tx.execute(mine.values(resting_until=after(now, rest)))
+        until, asked = after(now, rest), subscriber.c.resting_until
+        tx.execute(mine.where(sa.or_(asked.is_(None), asked < until)).values(resting_until=until))
     if any(one.verdict is Verdict.DELIVERED for one in tried):
         if person["failing_since"] is not None:
             tx.execute(mine.values(failing_since=None))

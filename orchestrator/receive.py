@@ -154,4 +154,9 @@ def _about(callback: Callback, reports: list[Report]) -> Report:
     """Return the report that is about the token's job; the token has said which job that is."""
     if not reports:
         raise Unreadable("the body names no task")
-    return next((one for one in reports if one.external_task_id == callback.job_id), reports[0])
+    if len(reports) == 1:
+        return reports[0]
+    named = [one for one in reports if one.external_task_id == callback.job_id]
+    if not named:
+        raise Unreadable("the body names several tasks, and none of them by our id")
+    return named[0]

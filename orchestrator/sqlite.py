@@ -58,6 +58,11 @@ class Lock:
         except OSError as error:
             raise ConfigError(f"cannot open {path}: {error.strerror}; check that the folder exists") from error
 
+    @property
+    def held(self) -> bool:
+        """True while the file is ours."""
+        return self._held is not None
+
     def release(self) -> None:
         """Let go."""
         if self._held is not None:

@@ -64,7 +64,8 @@ class Store:
             self._writer.join()
         self._readers.shutdown()
         self._reader_engine.dispose()
-        self._writer.checkpoint("TRUNCATE")
+        if self._lock.held:
+            self._writer.checkpoint("TRUNCATE")
         self._writer_engine.dispose()
         self._lock.release()
 

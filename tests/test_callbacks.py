@@ -356,8 +356,8 @@ REQUESTS = st.tuples(st.sampled_from(sorted(ACCOUNTS)), st.lists(HEADER, max_siz
 PATHS = st.text(max_size=60).map(lambda text: "/callbacks/" + text)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(REQUESTS, max_size=8), st.lists(PATHS, max_size=8))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(REQUESTS, min_size=4, max_size=12), st.lists(PATHS, min_size=4, max_size=12))
 def test_nothing_a_stranger_sends_is_our_trouble(requests: list[Any], paths: list[str]) -> None:
     async def send_all() -> None:
         with tempfile.TemporaryDirectory() as folder:

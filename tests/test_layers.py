@@ -21,9 +21,9 @@ ROOT = Path(orchestrator.__file__).parent
 #: is inside it may import its neighbours. Exceptions: STAGES do not see each other, and PLUG_INS see floors 0 and 1
 #: and the contract of their own package.
 FLOORS = {
-    "0 ground": "errors states clock ids values keyfile fault_lines setting_types sources settings logs",
+    "0 ground": "errors states clock ids values settings logs",
     "1 facts": "signing order account form refusal report official official_rules wire tables",
-    "2 plug-ins, database, internet": "vendors destinations sqlite writer store claims guard internet",
+    "2 plug-ins, database, internet": "vendors destinations sqlite writer store claims guard transport internet",
     "3 truth": "fanout decide silence opening ledger workers runtime endings subscribers keyring outcomes timeline "
     "housekeeping",
     "4 stages": "submit receive poll deliver",
@@ -39,7 +39,7 @@ OUTSIDE = FLOORS["7 outside"].split()
 ORDER = [name for names in FLOORS.values() for name in names.split()]
 
 #: The only modules that open sockets.
-SOCKETS = {"internet", "guard"}
+SOCKETS = {"transport", "guard"}
 NETWORK = ("aiohttp", "socket", "http.client", "urllib.request", "requests", "urllib3", "ftplib", "smtplib")
 CLIENTS = {
     "Client",
@@ -160,4 +160,4 @@ def test_the_law_would_notice() -> None:
     assert "vendors" in ours("vendors.kling")
     assert "sleep" in uses("clock", "asyncio")
     assert "now" in uses("clock", "datetime")
-    assert {top(name) for name in imported("internet")} >= {"aiohttp", "socket"}
+    assert {top(name) for name in imported("transport")} >= {"aiohttp", "socket"}

@@ -15,13 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator import keyfile
 from orchestrator.cli.client import Client, is_loopback
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal
 from orchestrator.clock import SystemClock
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.settings import Settings, load
+from orchestrator.settings import Settings, keyfile, load
 from orchestrator.signing import Keys
 
 #: Begins what says "I can read the secret keys", instead of an API key.

@@ -18,10 +18,10 @@ from pydantic import model_validator as checked
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from orchestrator import keyfile, sources
 from orchestrator.errors import ConfigError
-from orchestrator.fault_lines import UNMET, fault_lines, shape_of
-from orchestrator.setting_types import (
+from orchestrator.settings import keyfile, sources
+from orchestrator.settings.faults import UNMET, fault_lines, shape_of
+from orchestrator.settings.types import (
     AccountName,
     BootstrapKey,
     Cidr,
