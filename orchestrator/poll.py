@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,6 +55,8 @@ class Answer:
     notes: Sequence[tuple[str, str, Mapping[str, Any]]]
     heard: Sequence[Heard]
     later: Sequence[Postponed]
+    #: Jobs the vendor was asked about.
+    asked: int
 
 
 def worker(rt: Runtime) -> Worker[Question]:
@@ -98,8 +101,10 @@ class Polling:
             request = self._request(question)
             response = await self.rt.internet.send(request, deadline=DEADLINE, cap=1 << 20)
             answer = self._answered(question, question.vendor.read_answer(response))
-        except (Exchange, Unsupported) as error:
+        except Exchange as error:
             answer = self._unanswered(question, error)
+        except Unsupported as error:
+            answer = self._unasked(question, error)
         verdicts = await self.rt.insist(self._end, answer)
         self.rt.told(verdicts)
 
@@ -125,7 +130,7 @@ class Polling:
                 heard.append(gone)
             else:
                 later.append(self._later(row, question.vendor, {"misses": row["misses"] + 1}))
-        return Answer(question.vendor.account.name, notes, heard, later)
+        return Answer(question.vendor.account.name, notes, heard, later, asked=len(notes))
 
     def _gone(self, row: Row, vendor: Vendor) -> Heard | None:
         """Return the failure of a job that the vendor has not known for longer than it may take to show a task."""
@@ -134,19 +139,33 @@ class Polling:
             return None
         return Heard(row["id"], Report(JobState.FAILED, message="the vendor knows no such task"), Source.POLL)
 
-    def _unanswered(self, question: Question, error: Exchange | Unsupported) -> Answer:
-        detail = {"outcome": getattr(error, "kind", "unsupported"), "reason": str(error)}
-        wait = error.retry_after if isinstance(error, Refused) else None
-        notes = [(row["id"], "poll", detail) for row in question.rows]
-        # A success without output that cannot even be asked about still ends in time.
-        heard = [
-            Heard(row["id"], Report(JobState.SUCCEEDED), Source.CLOCK)
+    def _unanswered(self, question: Question, error: Exchange) -> Answer:
+        """The question got no answer: ask again, later each time."""
+        wait = (error.retry_after if isinstance(error, Refused) else None) or 0.0
+        notes = [(row["id"], "poll", {"outcome": error.kind, "reason": str(error)}) for row in question.rows]
+        later = [self._later(row, question.vendor, {}, wait) for row in question.rows]
+        return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=len(notes))
+
+    def _unasked(self, question: Question, error: Unsupported) -> Answer:
+        """There is nothing to ask by: the answer with the task's id was lost. Only a push can tell, or the deadline."""
+        notes = [(row["id"], "submit", {"outcome": "cannot_be_asked", "reason": error.why}) for row in question.rows]
+        later = [
+            Postponed(row["id"], row["lease"], {"due_at": self._patience(row, question.vendor)})
             for row in question.rows
-            if row["outputless_since"] is not None
-            and self.rt.clock.now() >= after(row["outputless_since"], question.vendor.account.poll.output_grace)
         ]
-        later = [self._later(row, question.vendor, {}, wait or 0.0) for row in question.rows]
-        return Answer(question.vendor.account.name, notes, heard, later)
+        return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=0)
+
+    def _patience(self, row: Row, vendor: Vendor) -> datetime:
+        since: datetime | None = row["outputless_since"]
+        deadline: datetime = row["deadline_at"]
+        return deadline if since is None else min(deadline, after(since, vendor.account.poll.output_grace))
+
+    def _overdue(self, question: Question) -> list[Heard]:
+        """Return the end of those that succeeded without output too long ago, although nobody answers about them."""
+        grace, now = question.vendor.account.poll.output_grace, self.rt.clock.now()
+        rows = [row for row in question.rows if row["outputless_since"] is not None]
+        late = [row["id"] for row in rows if now >= after(row["outputless_since"], grace)]
+        return [Heard(job_id, Report(JobState.SUCCEEDED), Source.CLOCK) for job_id in late]
 
     def _later(self, row: Row, vendor: Vendor, values: Mapping[str, Any], least: float = 0.0) -> Postponed:
         poll = vendor.account.poll
@@ -159,7 +178,7 @@ class Polling:
         ledger.note(tx, [note for answer in answers for note in answer.notes], self.rt.clock.now())
         asked = Counter({answer.account: 0 for answer in answers})
         for answer in answers:
-            asked[answer.account] += len(answer.notes)
+            asked[answer.account] += answer.asked
         for account, count in sorted(asked.items()):
             more = account_state.c.polls + count
             tx.execute(sa.update(account_state).where(account_state.c.account == account).values(polls=more))

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.poll import LEASE, Polling, expire
 from orchestrator.states import JobState, Source
@@ -400,3 +401,17 @@ async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) 
     await tell(h, jobs[3]["id"], S.SUCCEEDED)
     assert (await happened(h))[-1] in ("job.succeeded", "account.push_recovered")
     assert not (await account(h, "many"))["degraded"]
+
+
+async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(h: House) -> None:
+    """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
+    (row,) = await silent(h, "dreamto")
+    await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
+    await ask(h, unknown())
+
+    assert h.internet.requests == []
+    now = await h.job(row["id"])
+    assert (now["state"], now["due_at"]) == (S.SUBMITTED, now["deadline_at"])
+    assert (await account(h, "dreamto"))["polls"] == 0
+    (note,) = await h.rows(trace, trace.c.detail["outcome"].as_string() == "cannot_be_asked")
+    assert note["job_id"] == row["id"]

@@ -4,6 +4,7 @@
     python -m orchestrator.bench deliver     recorded deliveries beside one shared httpx.AsyncClient
     python -m orchestrator.bench latency     push -> delivered at low load
     python -m orchestrator.bench isolation   other subscribers' delay beside one that hangs and one that trickles
+    python -m orchestrator.bench missed      what it costs when every push is lost
 
 Servers run in processes of their own on loopback; every loop is bounded and ends by itself.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 
@@ -34,6 +35,8 @@ def run(session: Session, settings: Settings) -> None:
     lock.release()
     session.terminal.notice(announcement(settings))
     server = server_of(app)
+    # uvicorn ends in good order and then raises the signal again; being told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server.run(sockets=[listening])
     if not server.started:
         raise Failure("the service did not start", hint="the log above says why")
