@@ -47,10 +47,10 @@ class Outcome(StrEnum):
     #: Progress or another detail is new.
     UPDATED = "updated"
     #: Nothing in it is new, or it is older than what we know.
-    STALE = "stale"
+    STALE = "nothing_new"
     #: A second verdict that differs from the first. The first stands.
     CONTRADICTS = "contradicts"
-    #: A failure that may be another attempt's: the vendor is asked.
+    #: It may be about another attempt, or another task: the vendor is asked.
     UNCONFIRMED = "unconfirmed"
     #: A status word we do not know. The job stays live.
     UNKNOWN_WORD = "unknown_word"
@@ -110,15 +110,26 @@ def _against(state: JobState, report: Report) -> Outcome:
 
 
 def _doubtful(row: Row, heard: Heard, vendor: Vendor | None) -> bool:
-    """True for a pushed failure that another attempt may yet make good, if the vendor can be asked instead.
+    """True for a push that may be about another task than the one we know, if the vendor can be asked instead.
 
     A relay may have run our order on several of its channels, and an attempt of ours may have been resent: the dead
-    one's push can come first.
+    one's failure can come first. And a vendor that pushes its own ids should push the one it gave us.
     """
-    if heard.source is not Source.PUSH or heard.report.state is not JobState.FAILED or vendor is None:
+    if heard.source is not Source.PUSH or vendor is None:
+        return False
+    if vendor.push_id_is_ours and _names_another(row, heard.report):
+        return True
+    if heard.report.state is not JobState.FAILED:
         return False
     older = heard.attempt is not None and heard.attempt < row["attempt"]
     return older or (vendor.siblings and row["vendor_task_id"] is not None)
+
+
+def _names_another(row: Row, report: Report) -> bool:
+    """True if both of a report's ids, as far as it has them, are not the job's."""
+    known, ours = row["vendor_task_id"], {row["vendor_task_id"], row["external_task_id"]}
+    said = {report.vendor_task_id, report.external_task_id}
+    return known is not None and report.vendor_task_id is not None and not said & ours
 
 
 def _outputless(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, facts: Values) -> Change:

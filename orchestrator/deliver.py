@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+import structlog
 
 from orchestrator import claims
 from orchestrator.clock import epoch_ms
@@ -30,6 +31,8 @@ from orchestrator.values import text
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
+
+log = structlog.get_logger()
 
 #: Seconds for one attempt, connect to the last byte of the answer. A claim lasts twice that and a margin.
 DEADLINE = 15.0
@@ -116,6 +119,7 @@ class Delivering:
         try:
             done = await self._attempt(due)
             disabled = await self.rt.insist(self._end, done)
+            _log(done, disabled=disabled)
         finally:
             self._under_way[due.to["id"]] -= 1
         if disabled:
@@ -168,6 +172,15 @@ class Delivering:
 
     def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
         return record(tx, self.rt.ids, self.rt.rng, attempted, self.rt.clock.now())
+
+
+def _log(done: Attempted, *, disabled: bool) -> None:
+    """Say what went wrong with an attempt; one that went well is on the delivery."""
+    if done.verdict is not Verdict.DELIVERED:
+        tries, why = done.row["tries"] + 1, done.error
+        log.warning("not delivered", delivery=done.row["id"], subscriber=done.to["id"], tries=tries, why=why)
+    if disabled:
+        log.warning("subscriber disabled", subscriber=done.to["id"])
 
 
 class Allowance:

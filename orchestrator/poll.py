@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from orchestrator import claims
 from orchestrator.clock import after, grown, jittered
@@ -29,6 +30,8 @@ from orchestrator.vendors import Vendor
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
+
+log = structlog.get_logger()
 
 #: Seconds for one question. A claim lasts twice that and a margin.
 DEADLINE = 20.0
@@ -141,10 +144,12 @@ class Polling:
 
     def _unanswered(self, question: Question, error: Exchange) -> Answer:
         """The question got no answer: ask again, later each time."""
+        name, jobs = question.vendor.account.name, len(question.rows)
+        log.warning("a question got no answer", account=name, jobs=jobs, outcome=error.kind, reason=str(error))
         wait = (error.retry_after if isinstance(error, Refused) else None) or 0.0
         notes = [(row["id"], "poll", {"outcome": error.kind, "reason": str(error)}) for row in question.rows]
         later = [self._later(row, question.vendor, {}, wait) for row in question.rows]
-        return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=len(notes))
+        return Answer(name, notes, self._overdue(question), later, asked=len(notes))
 
     def _unasked(self, question: Question, error: Unsupported) -> Answer:
         """There is nothing to ask by: the answer with the task's id was lost. Only a push can tell, or the deadline."""

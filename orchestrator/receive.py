@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from orchestrator.decide import Heard
 from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
@@ -27,6 +28,8 @@ from orchestrator.store import Tx, insert
 from orchestrator.tables import account_state, push
 from orchestrator.values import parse
 from orchestrator.vendors import Vendor
+
+log = structlog.get_logger()
 
 #: A push larger than this is refused, unread.
 CAP = 1 << 20
@@ -73,6 +76,7 @@ class Receiving:
         try:
             report = _about(callback, vendor.read_push(body))
         except Unreadable as error:
+            log.warning("a push says nothing we understand", account=row["account"], job=row["job_id"], why=str(error))
             row["outcome"] = f"unreadable: {error}"
             await self._take(Taken(row, None, ask=True))
             return
@@ -113,6 +117,7 @@ class Receiving:
 
     async def _reject(self, row: dict[str, Any], error: BadSignature | Unreadable) -> None:
         """Keep a push that is not believed, as evidence. Failing to do so changes nothing for the sender."""
+        log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
         row |= {"outcome": f"rejected: {error}", "dedupe_key": "rejected " + row["dedupe_key"]}
         try:
             await self._keep(Taken(row, None))

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import structlog
+
 from orchestrator.clock import Clock, Rng, jittered
-from orchestrator.decide import Heard
+from orchestrator.decide import Heard, Outcome
 from orchestrator.destinations import Destination
 from orchestrator.errors import Unavailable
 from orchestrator.guard import Guard
@@ -19,11 +21,12 @@ from orchestrator.ledger import Ledger, Verdict
 from orchestrator.order import Capability, Order
 from orchestrator.settings import Settings
 from orchestrator.signing import Callback, Keys
-from orchestrator.states import FINAL
+from orchestrator.states import FINAL, JobState
 from orchestrator.store import Batch, Store
 from orchestrator.vendors import Vendor
 from orchestrator.workers import Worker
 
+log = structlog.get_logger()
 ItemT = TypeVar("ItemT")
 R = TypeVar("R")
 
@@ -99,6 +102,7 @@ class Runtime:
         for verdict in verdicts:
             if verdict.job is None:
                 continue
+            _log(verdict)
             self.bell.ring(verdict.job["id"])
             if verdict.moved:
                 self.nudge("deliver")
@@ -126,6 +130,20 @@ class Runtime:
                 if self.clock.monotonic() - started > PATIENCE:
                     raise
                 await self.clock.sleep(jittered(0.5, self.rng, 1.0))
+
+
+def _log(verdict: Verdict) -> None:
+    """Say what became of a job. What went well is told to those who asked; trouble is told to the operator."""
+    row = verdict.job or {}
+    if verdict.outcome is Outcome.CONTRADICTS:
+        log.warning("a vendor contradicts its first verdict", job=row["id"], account=row["account"])
+    if verdict.moved:
+        tell = log.debug if row["state"] in _WELL else log.warning
+        why = (row["error"] or {}).get("message")
+        tell("job moved", job=row["id"], account=row["account"], to=row["state"], by=row["resolved_by"], why=why)
+
+
+_WELL = (JobState.SUBMITTED, JobState.PROCESSING, JobState.SUCCEEDED, JobState.CANCELED)
 
 
 def order_of(rt: Runtime, row: Mapping[Any, Any], vendor: Vendor) -> Order:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from orchestrator import clock
 from orchestrator.decide import Heard
@@ -20,6 +21,7 @@ from orchestrator.vendors import Vendor
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.
 SILENCE = 3
 
+log = structlog.get_logger()
 Row = Mapping[Any, Any]
 
 
@@ -63,6 +65,7 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
         tx.execute(sa.update(account_state).where(account_state.c.account == account).values(**values))
     if degraded == row["degraded"]:
         return []
+    log.warning("an account's pushes have stopped" if degraded else "an account's pushes are back", account=account)
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
     return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]
 

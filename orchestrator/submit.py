@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from orchestrator import claims, endings
 from orchestrator.endings import Ending
 from orchestrator.errors import Exchange, Refused, Unsupported
@@ -21,6 +23,8 @@ from orchestrator.vendors import Lookup, Vendor
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
+
+log = structlog.get_logger()
 
 #: Seconds for one submission, connect to last byte. A claim lasts twice that and a margin.
 DEADLINE = 30.0
@@ -77,6 +81,8 @@ class Submitting:
         """Submit a fresh job, or find out about a lost one, and record how that ended."""
         vendor = self.rt.vendors[row["account"]]
         ending = await (self._submit(row, vendor) if row.get("fresh") else self._find_out(row, vendor))
+        if ending.note["outcome"] not in ("accepted", "found"):
+            log.warning("not submitted", job=row["id"], account=row["account"], attempt=row["attempt"], **ending.note)
         verdict = await self.rt.insist(self._end, ending)
         self.rt.told([verdict] if verdict else [])
         if ending.queue is not None:

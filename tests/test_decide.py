@@ -40,7 +40,7 @@ FAITHFUL = vendor("kling")
 
 def row(state: JobState, **values: Any) -> dict[str, Any]:
     known: dict[str, Any] = {
-        "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0, "vendor_task_id": None,
+        "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0, "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
         "due_at": None if state in FINAL else START,
     }  # fmt: skip
@@ -339,3 +339,26 @@ def test_no_sequence_of_reports_breaks_a_row(
         ends += change.moved in FINAL and change.moved is not S.EXPIRED
         assert (known["due_at"] is not None) is (after_it in LIVE)
     assert ends <= 1
+
+
+# -- pushes about another task
+
+
+@pytest.mark.parametrize(
+    ("by", "said", "outcome"),
+    [
+        (FAITHFUL, {"vendor_task_id": "t-2"}, Outcome.UNCONFIRMED),
+        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-2"}, Outcome.UNCONFIRMED),
+        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-1"}, Outcome.MOVED),
+        (FAITHFUL, {"vendor_task_id": "t-1"}, Outcome.MOVED),
+        (FAITHFUL, {}, Outcome.MOVED),
+        # A gateway forwards our URL: it is Kling that pushes, with an id the gateway never told us.
+        (PLAIN, {"vendor_task_id": "t-2"}, Outcome.MOVED),
+    ],
+)
+def test_a_vendor_that_pushes_its_own_ids_is_asked_about_a_push_that_names_another_task(
+    by: Vendor, said: dict[str, Any], outcome: Outcome
+) -> None:
+    change = told(row(S.SUBMITTED, vendor_task_id="t-1"), heard(S.SUCCEEDED, **said), by)
+    assert change.outcome is outcome
+    assert (change.values["due_at"] == LATER) is (outcome is Outcome.UNCONFIRMED)

@@ -165,7 +165,7 @@ async def test_a_push_about_a_job_that_is_gone_is_kept(h: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "outcome"), [("processing", "stale"), ("failed", "contradicts"), ("succeed", "stale")]
+    ("state", "outcome"), [("processing", "nothing_new"), ("failed", "contradicts"), ("succeed", "nothing_new")]
 )
 async def test_what_comes_after_the_end_is_kept_and_changes_nothing(h: House, state: str, outcome: str) -> None:
     opened = await at_vendor(h)

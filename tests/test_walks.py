@@ -63,7 +63,7 @@ async def test_a_push_that_comes_after_the_question_changes_nothing(tmp_path: Pa
         late = await it.outside.post(it.world.pushes[-1].url, content=it.world.pushes[-1].body)
         assert (late.status_code, late.json()) == (200, {"ok": True})
         assert await it.api.job(job["id"]) == ended
-        assert [push["outcome"] for push in await it.api.timeline(job["id"], "push")] == ["stale"]
+        assert [push["outcome"] for push in await it.api.timeline(job["id"], "push")] == ["nothing_new"]
 
 
 async def test_a_jobs_own_callback_url_is_told_and_signed_with_the_signing_key(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class CallbackDoor:
             body = await _body(headers, receive)
             await self._receiving.push(vendor, callback, headers, body)
         except BadToken as error:
+            log.info("callback refused", why=str(error))
             raise Answer(*_NOT_FOUND) from error
         except BadSignature as error:
             raise Answer(HTTPStatus.UNAUTHORIZED, str(error)) from error

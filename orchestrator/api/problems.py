@@ -59,7 +59,18 @@ def wrong_media(wanted: str) -> Problem:
 def invalid(error: ValidationError) -> Problem:
     """Return what pydantic found, as pointers and words, without the input."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return faulty([Fault(_pointer(one["loc"]), one["type"], one["msg"]) for one in found[:_FAULTS_CAP]])
+    return faulty(
+        [Fault(_pointer(one["loc"]), one["type"], _WORDS.get(one["type"], one["msg"])) for one in found[:_FAULTS_CAP]]
+    )
+
+
+#: Where pydantic's words speak of classes.
+_WORDS = {
+    "extra_forbidden": "There is no such field",
+    "missing": "This field is required",
+    "model_type": "This should be an object",
+    "model_attributes_type": "This should be an object",
+}
 
 
 def faulty(faults: Iterable[Fault]) -> Problem:

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from orchestrator import logs
 from orchestrator.app import create_app
 from orchestrator.settings import Settings
 
@@ -50,6 +51,7 @@ def bare() -> Starlette:
 
 def service(folder: Path, values: dict[str, Any]) -> Starlette:
     """Return the product."""
+    logs.configure("json")
     return create_app(settings(folder, **values))
 
 
