@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -128,8 +129,7 @@ async def running(rt: Runtime) -> AsyncIterator[None]:
         finally:
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
-            for stage in rt.workers.values():
-                await stage.stop(DRAIN / len(rt.workers))
+            await asyncio.gather(*(stage.stop(DRAIN) for stage in rt.workers.values()))
             ticks.shutdown(wait=False)
             await rt.submissions.aclose()
             await rt.internet.aclose()

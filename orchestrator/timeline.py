@@ -51,9 +51,10 @@ def _traces(tx: Tx, job_id: str) -> Iterator[Entry]:
 
 def _pushes(tx: Tx, job_id: str) -> Iterator[Entry]:
     """Yield the vendor's requests, rejected ones with the reason. Headers and bodies stay out: they may hold tokens."""
-    for row in tx.execute(sa.select(push).where(push.c.job_id == job_id)).mappings():
-        said = {name: row[name] for name in ("outcome", "verified", "copies", "attempt")}
-        yield _entry(row["received_at"], "push", 1, row["id"], said | {"push": row["id"], "bytes": len(row["body"])})
+    shown = (push.c.outcome, push.c.verified, push.c.copies, push.c.attempt, sa.func.length(push.c.body).label("bytes"))
+    for row in tx.execute(sa.select(push.c.id, push.c.received_at, *shown).where(push.c.job_id == job_id)).mappings():
+        said = {name: row[name] for name in ("outcome", "verified", "copies", "attempt", "bytes")}
+        yield _entry(row["received_at"], "push", 1, row["id"], said | {"push": row["id"]})
 
 
 def _events(events: list[sa.RowMapping]) -> Iterator[Entry]:

@@ -24,7 +24,11 @@ def main() -> None:
     parser.add_argument("bench", choices=sorted(BENCHES))
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     given = parser.parse_args()
-    print(json.dumps(BENCHES[given.bench](given.rounds), indent=2))
+    print(json.dumps(json.loads(json.dumps(BENCHES[given.bench](given.rounds)), parse_float=_short), indent=2))
+
+
+def _short(number: str) -> float:
+    return round(float(number), 3)
 
 
 if __name__ == "__main__":
