@@ -27,11 +27,26 @@ _READER = ("busy_timeout=5000", "query_only=ON", "temp_store=MEMORY", "cache_siz
 def path_of(url: str) -> Path:
     """Return the database file of a URL. Raises `ConfigError` for a URL that names none."""
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise ConfigError(f"database_url: {parsed.get_backend_name()} is not supported; use sqlite:///orchestrator.db")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise ConfigError(f"database_url: {parsed.drivername} is not supported; use sqlite:///orchestrator.db")
     if not parsed.database or parsed.database == ":memory:":
         raise ConfigError("database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db")
     return Path(parsed.database)
+
+
+def usable(url: str) -> Path:
+    """Return the database file of a URL, if it is there or could be made. Nothing is made.
+
+    Raises `ConfigError` for a URL that names none, a folder that is not there, or one that cannot be written.
+    """
+    path = path_of(url).absolute()
+    if not os.path.isdir(path.parent):
+        raise ConfigError(f"database_url: {path.parent} is not there; make that folder, or name a file in another")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"database_url: {path.parent} cannot be written; allow it, or name a file in another folder")
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+        raise ConfigError(f"database_url: {path} is no file that can be read and written; name another")
+    return path
 
 
 class Lock:
@@ -52,8 +67,8 @@ class Lock:
         except BlockingIOError as error:
             self.release()
             raise ConfigError(
-                f"{self._path} is in use by another orchestrator process. SQLite serves one process; "
-                "stop the other one, or use PostgreSQL for several."
+                f"{self._path.absolute()} is in use by another orchestrator process. SQLite serves one process: "
+                "stop the other one, or name another file in database_url."
             ) from error
         except OSError as error:
             raise ConfigError(f"cannot open {path}: {error.strerror}; check that the folder exists") from error

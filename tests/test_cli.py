@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +17,7 @@ import pytest
 import typer
 
 from orchestrator.cli import app
-from orchestrator.cli.terminal import clean
+from orchestrator.cli.terminal import clean, fitted
 from tests.command_line import JOB, KEY, Fake, faked, isolate, job, page, run
 
 
@@ -90,6 +95,62 @@ def test_a_command_line_that_makes_no_sense_is_exit_2(words: tuple[str, ...]) ->
     assert run("--server", "http://127.0.0.1:1", *words).code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--deadline", ("submit", "--deadline", "soon")),
+        ("--since", ("jobs", "ls", "--since", "soon")),
+        ("--expires", ("keys", "create", "--name", "ci", "--expires", "soon")),
+    ],
+)
+def test_a_time_that_is_none_is_said_with_its_option(option: str, words: tuple[str, ...]) -> None:
+    ran = run("--server", "http://127.0.0.1:1", *words)
+    assert ran.code == 2
+    assert f"Invalid value for {option}" in ran.err
+
+
+def test_the_top_command_knows_its_version_and_no_exit_code_that_nothing_has() -> None:
+    assert re.fullmatch(r"orchestrator \d+\.\d+\.\d+\n", run("--version").out)
+    assert "doctor" not in run("--help").out
+
+
+def test_who_is_not_let_in_learns_of_every_way(fake: Fake) -> None:
+    fake.script("GET /v1/accounts", (401, {"title": "Not authenticated"}))
+    err = run("--server", fake.url, "accounts", "ls").err
+    assert all(way in err for way in ("--api-key", "keys create", "orchestrator.toml", "--config"))
+
+
+@pytest.mark.parametrize(
+    ("widths", "fixed", "room", "expected"),
+    [
+        ([30, 9, 40], {0}, 83, [30, 9, 40]),
+        ([30, 9, 40], {0}, 70, [30, 9, 27]),
+        ([30, 20, 40], {0}, 60, [30, 13, 13]),
+        ([30, 6, 30], {0, 2}, 40, [30, 6, 30]),
+    ],
+)
+def test_long_words_give_way_to_a_narrow_terminal_and_ids_never(
+    widths: list[int], fixed: set[int], room: int, expected: list[int]
+) -> None:
+    assert fitted(widths, fixed, room) == expected
+
+
+def test_a_table_on_a_terminal_keeps_its_ids_whole_and_shortens_the_rest(tmp_path: Path) -> None:
+    script = (
+        "from orchestrator.cli.terminal import Terminal; "
+        f"Terminal().table(['id', 'url', 'job'], [['sub_1', 'https://' + 'u' * 200, '{JOB}']])"
+    )
+    seen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    subprocess.run([sys.executable, "-c", script], stdout=terminal, check=True, timeout=60)
+    os.close(terminal)
+    head, row = os.read(seen, 4096).decode().splitlines()
+    os.close(seen)
+    assert "ID     URL" in head
+    assert row.endswith(f"u…  {JOB}")
+    assert len(row) == 80
+
+
 def test_faults_of_a_request_are_listed_with_their_pointers(fake: Fake) -> None:
     faults = [{"pointer": "/model", "message": "Field required"}, {"pointer": "/input/size", "message": "cannot"}]
     fake.script("POST /v1/jobs", (422, {"title": "Request is not valid", "errors": faults, "request_id": "req_1"}))
@@ -123,6 +184,21 @@ def test_a_list_is_a_table_or_ids_or_one_json_document(fake: Fake, options: tupl
         assert json.loads(ran.out)["data"][0]["id"] == JOB
     elif not options:
         assert f"--after {JOB}" in ran.err
+
+
+def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:
+    told = {
+        "id": "dlv_1",
+        "status": "dead",
+        "event": "evt_1",
+        "event_type": "job.failed",
+        "job": JOB,
+        "subscriber": "s",
+    }
+    fake.script("GET /v1/deliveries", (200, page(told)))
+    ran = run("--server", fake.url, "deliveries", "ls", "--status", "dead")
+    assert ran.out.splitlines()[1].split()[:4] == ["dlv_1", "dead", "job.failed", JOB]
+    assert json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)["data"][0]["event"] == "evt_1"
 
 
 def test_filters_reach_the_server(fake: Fake) -> None:
@@ -193,3 +269,4 @@ def test_a_server_and_a_key_need_no_configuration(fake: Fake) -> None:
     ran = run("accounts", "ls")
     assert ran.code == 1
     assert "did you mean port?" in ran.err
+    assert "`orchestrator config check` tries again" in ran.err

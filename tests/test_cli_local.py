@@ -58,6 +58,44 @@ def test_check_finds_what_only_the_vendor_can_know() -> None:
     assert "accounts.b." in ran.err
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://u@h/d", "postgresql is not supported"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///nodir/x.db", "nodir is not there; make that folder"),
+        ("sqlite:////proc/self/x.db", "/proc/self cannot be written"),
+        ("sqlite:///folder", "no file that can be read and written"),
+    ],
+)
+def test_check_looks_where_everything_would_be_kept_and_makes_nothing(
+    monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    Path("folder").mkdir()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", url)
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert words in ran.err
+    assert "secret_keys" not in ran.err
+    assert "tries again" not in ran.err
+    assert [one.name for one in Path().iterdir()] == ["folder"]
+
+
+def test_check_reads_the_secret_keys_or_sees_that_they_could_be_made() -> None:
+    assert run("config", "check").code == 0
+    assert list(Path().iterdir()) == []
+    Path("orchestrator.db.keys").write_text("\n")
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "holds no key" in ran.err
+
+
+def test_settings_are_not_blamed_for_a_secret_given_by_hand() -> None:
+    ran = run("signature", "sign", "--secret", "whsec_?", stdin="{}")
+    assert ran.code == 1
+    assert "config check" not in ran.err
+
+
 def test_the_first_key_is_made_before_any_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     made = run("keys", "create", "--name", "ci", "--scope", "write", "--expires", "90d")

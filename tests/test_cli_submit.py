@@ -75,7 +75,7 @@ def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
 def test_waiting_ends_as_the_job_ends(
     fake: Fake, last: dict[str, Any], wait: tuple[str, ...], code: int, words: str
 ) -> None:
-    fake.script("POST /v1/jobs", (202, job("queued")))
+    fake.script("POST /v1/jobs", (202, job("queued", version=7)))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")), (304, None), (200, last))
     fake.script(
         f"GET /v1/jobs/{JOB}/timeline", (200, page(*({"id": "1", "kind": k} for k in ("push", "poll", "push"))))
@@ -83,8 +83,23 @@ def test_waiting_ends_as_the_job_ends(
     ran = run("--server", fake.url, "submit", "--prompt", "p", *wait)
     assert ran.code == code, ran.err
     assert words in ran.out + ran.err
-    assert "prefer" not in fake.asked[1][1]
-    assert (fake.asked[2][1]["prefer"][:5], fake.asked[2][1]["if-none-match"]) == ("wait=", '"v2"')
+    # The answer to the submission is what is known first, then the last answer.
+    tags = [(headers["prefer"][:5], headers["if-none-match"]) for _, headers, _ in fake.asked[1:3]]
+    assert tags == [("wait=", '"v7"'), ("wait=", '"v2"')]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("the vendor says: too dark", "\n  vendor_failed: the vendor says: too dark\n"),
+        ("the render failed", "\n  vendor_failed: the render failed: too dark\n"),
+    ],
+)
+def test_what_the_vendor_said_of_a_failure_is_said_once(fake: Fake, message: str, words: str) -> None:
+    error = {"code": "vendor_failed", "message": message, "vendor_message": "too dark"}
+    fake.script("POST /v1/jobs", (202, job("failed", error=error)))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    assert words in run("--server", fake.url, "submit", "--prompt", "p", "--wait").err
 
 
 def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.demo import spoken
 from orchestrator.simulator.orders import ORDERS
 
 
@@ -32,11 +33,14 @@ def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path)
     assert summary["duplicate_completions"] == 0
     assert sum(vendor["jobs"] for vendor in summary["by_vendor"].values()) == len(ORDERS)
     assert summary["seconds"] < 85
-    assert seen.count("told by push") == summary["resolved_by"]["push"]
+    assert seen.count(" by push, 2 subscribers told") == summary["resolved_by"]["push"]
+    assert all(len(line) <= 80 for line in [*seen.splitlines(), *spoken(summary).splitlines()])
+    assert f"{len(ORDERS)} webhooks (every signature verified), {len(ORDERS)} Slack messages" in spoken(summary)
+    assert "uniall has no pushes" in spoken(summary)
     assert list(tmp_path.iterdir()) == [], "the demo left something behind"
 
 
 def test_without_a_single_push_everything_still_completes(tmp_path: Path) -> None:
-    summary, _ = performed(tmp_path, "--drop-push", "1", "--duplicate-push", "0", "--speed", "2")
+    summary, _ = performed(tmp_path, "--drop-push", "1", "--duplicate-push", "1", "--speed", "2")
     assert summary["resolved_by"] == {"push": 0, "poll": len(ORDERS)}
     assert summary["succeeded"] == len(ORDERS)

@@ -93,8 +93,41 @@ def test_a_second_process_on_the_same_file_is_refused_in_words(tmp_path: Path) -
     with served(tmp_path):
         second = ran(tmp_path, "serve", "--port", "0")
     assert second.returncode == 1
-    assert "in use by another orchestrator process" in second.stderr
+    assert f"{tmp_path / 'orchestrator.db'} is in use by another orchestrator process" in second.stderr
+    assert "PostgreSQL" not in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_second_ctrl_c_ends_at_once_in_one_line(tmp_path: Path) -> None:
+    key = "orc_" + "k" * 32
+    (tmp_path / "orchestrator.toml").write_text(f'api_keys = ["{key}"]\n')
+    with served(tmp_path) as (process, url):
+        assert process.stderr
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as hanging:
+            head = f"POST /v1/jobs HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-length: 9\r\n"
+            hanging.sendall(f"{head}content-type: application/json\r\nexpect: 100-continue\r\n\r\n".encode())
+            assert b"100 Continue" in hanging.recv(4096), "the request is being read"
+            process.send_signal(signal.SIGINT)
+            while "Shutting down" not in (line := process.stderr.readline()):
+                assert line, "it ended at the first Ctrl-C"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    last = "stopped at once; what was under way comes back with its lease"
+    assert [line for line in err.splitlines() if line and not line.startswith("{")] == [last]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"), [("postgresql://u@h/d", "not supported"), ("sqlite:///nodir/x.db", "nodir is not there")]
+)
+def test_a_database_that_cannot_be_had_is_said_before_anything_is_made(tmp_path: Path, url: str, words: str) -> None:
+    refused = ran(tmp_path, "serve", "--port", "0", "--database-url", url)
+    assert refused.returncode == 1
+    assert words in refused.stderr
+    assert ".keys" not in refused.stderr
+    assert "secret_keys" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_that_is_taken_is_said_with_the_way_out(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 import time
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from orchestrator.simulator import Subscriber, World
+from orchestrator.simulator.__main__ import configuration
 from orchestrator.simulator.accounts import KEYS, SIMULATED, account_settings, webhook_secret
 from orchestrator.simulator.dialect_cubicspaces import Shape
 from orchestrator.simulator.orders import ORDERS
@@ -111,6 +114,17 @@ def test_every_simulated_account_has_settings_and_orders() -> None:
     assert {account for account, _, _ in ORDERS} == set(names)
     assert all(order["account"] == account for account, _, order in ORDERS)
     assert account_settings("http://sim:1", "kling_new")["base_url"] == "http://sim:1/kling_v2"
+
+
+def test_every_account_of_the_configuration_comes_with_a_command_that_uses_it() -> None:
+    lines = configuration("http://127.0.0.1:9100").splitlines()
+    commands = {name: lines[lines.index(f"[accounts.{name}]") - 1] for name, _ in SIMULATED}
+    for name, line in commands.items():
+        comment, program, command, *words = shlex.split(line)
+        given = dict(zip(words[::2], [*words[1::2], ""], strict=True))
+        assert (comment, program, command, given["--account"]) == ("#", "orchestrator", "submit", name)
+        assert given["--model"] in {order["model"] for account, _, order in ORDERS if account == name}
+    assert set(tomllib.loads("\n".join(lines))["accounts"]) == set(commands)
 
 
 async def test_the_subscriber_verifies_with_any_of_its_secrets_and_counts_repeats() -> None:

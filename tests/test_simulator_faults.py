@@ -111,6 +111,11 @@ async def test_a_fault_changes_the_pushes(fault: str, kind: str, expected: list[
         assert all(push.status is None for push in caller.world.pushes if push.kind == "dropped")
 
 
+async def test_a_dropped_push_takes_its_duplicate_with_it() -> None:
+    async with calling(Faults(drop_push=1, duplicate_push=1)) as caller:
+        assert {push.kind for push in await caller.pushed()} == {"dropped"}
+
+
 async def test_a_delayed_push_is_overtaken() -> None:
     async with calling(Faults(delay_seconds=(0.3, 0.4))) as caller:
         caller.world.inject("kling", "push", "delay_push")

@@ -1,7 +1,7 @@
 """The command line: `orchestrator`.
 
 Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 the job failed (--wait), 7 the wait timed
-out, 8 the server cannot be reached, 9 doctor found problems, 130 Ctrl-C.
+out, 8 the server cannot be reached, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,12 +28,21 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orchestrator {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def before(
     ctx: typer.Context,
     server: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_SERVER", help="URL of the server.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_API_KEY", help="Its key.")] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="TOML file (ORCHESTRATOR_CONFIG).")] = None,
+    _shown: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
     """Keep what stood before the command."""
     ctx.obj = Options(server or None, api_key or None, config_file)

@@ -116,7 +116,8 @@ def refusal(answer: Answer) -> Failure:
     faults = [f"{fault.get('pointer')}: {fault.get('message')}" for fault in problem.get("errors") or []]
     lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
     hints = {
-        Exit.AUTH: "give a key: --api-key or ORCHESTRATOR_API_KEY; `orchestrator keys create` makes one",
+        Exit.AUTH: "give a key: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` makes one);\n"
+        "  or run it where the server's orchestrator.toml is, or give --config",
         Exit.NOT_FOUND: "`orchestrator jobs ls` shows what there is",
     }
     hint = hints.get(code, f"request {problem['request_id']}" if problem.get("request_id") else "")

@@ -51,8 +51,11 @@ class Session:
     clock: SystemClock = field(default_factory=SystemClock)
 
     def settings(self, **flags: object) -> Settings:
-        """Return this machine's settings. Raises `ConfigError`."""
-        return load(self.options.config, **flags)
+        """Return this machine's settings. Raises `Failure` with what is wrong with them."""
+        try:
+            return load(self.options.config, **flags)
+        except ConfigError as error:
+            raise Failure(str(error), hint="`orchestrator config check` tries again") from error
 
     def now(self) -> datetime:
         """Return the instant."""
@@ -139,8 +142,6 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         if session.terminal.json and failure.document is not None:
             session.terminal.document(failure.document)
         raise stop(session.terminal, failure.message, failure.hint, failure.code) from failure
-    except ConfigError as error:
-        raise stop(session.terminal, str(error), "`orchestrator config check` tries again") from error
     except OrchestratorError as error:
         raise stop(session.terminal, str(error) or type(error).__name__) from error
     except BrokenPipeError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.errors import ConfigError
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, keyfile, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
 
@@ -50,15 +52,14 @@ def show(session: Session) -> None:
         session.terminal.document({key: {"value": values[key], "origin": origins[key]} for key in origins})
         return
     rows = [[key, _words(values[key]), origin] for key, origin in origins.items()]
-    session.terminal.table(["setting", "value", "from"], rows)
+    session.terminal.table(["setting", "value", "from"], rows, whole="value")
 
 
 @command(app, "check", "orchestrator config check --config orchestrator.toml")
 def check(session: Session) -> None:
     """Check the settings as `serve` would, without starting anything."""
-    settings = session.settings()
-    found = list(faults(settings, session))
-    if found:
+    settings = load(session.options.config)
+    if found := faults(settings, session):
         raise ConfigError("\n".join(found))
     document: Record = {"valid": True, "accounts": sorted(settings.accounts)}
     names = ", ".join(sorted(settings.accounts)) or "none"
@@ -92,20 +93,25 @@ def faults(settings: Settings, session: Session) -> list[str]:
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator.app import accounts, bind
     from orchestrator.guard import Guard
+    from orchestrator.sqlite import usable
 
-    found: list[str] = []
-    for account in accounts(settings).values():
-        try:
-            bind(account, session.clock)
-        except ConfigError as error:
-            found.append(str(error))
+    def stored() -> None:
+        """Look where everything is kept. A database that cannot be had has no keys beside it."""
+        file = usable(settings.database_url)
+        if not settings.secret_keys:
+            keyfile.check(keyfile.beside(file))
+
+    tried: list[Callable[[], object]] = [stored, lambda: Guard(settings.allow_private)]
+    tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]
+    return [fault for one in tried if (fault := _fault(one))]
+
+
+def _fault(tried: Callable[[], object]) -> str:
     try:
-        Guard(settings.allow_private)
+        tried()
     except ConfigError as error:
-        found.append(str(error))
-    if settings.database_file is None and not settings.secret_keys:
-        found.append("secret_keys: required unless the database is a SQLite file")
-    return found
+        return str(error)
+    return ""
 
 
 def _at(tree: object, path: list[str]) -> object:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     session: Session,
-    seed: Annotated[int, typer.Option(help="The same seed drops the same pushes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the simulator's chance.")] = 1,
     speed: Annotated[float, typer.Option(min=0.5, max=4, help="2 is twice as fast.")] = 1.0,
     drop_push: Annotated[float, typer.Option(min=0, max=1, help="Share of the vendors' pushes that get lost.")] = 0.33,
     duplicate_push: Annotated[float, typer.Option(min=0, max=1, help="Share that comes twice.")] = 0.1,
@@ -42,12 +42,16 @@ def demo(
 
 def spoken(summary: Record) -> str:
     """Return the summary in words."""
-    told, sent = summary["resolved_by"], summary["deliveries"]
-    ways = ", ".join(f"{count} by {way}" for way, count in told.items())
-    lines = (
-        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded in {summary['seconds']} s, told {ways}",
-        f"{sent['delivered']} deliveries arrived, {sent['dead']} were given up",
-        f"{summary['verified_signatures']} signatures verified",
-        f"{summary['duplicate_completions']} completions told twice",
-    )
+    sent, kinds, twice = summary["deliveries"], summary["delivered_by_kind"], summary["duplicate_completions"]
+    ways = ", ".join(f"{count} by {way}" for way, count in summary["resolved_by"].items())
+    verified = summary["verified_signatures"]
+    signed = "every signature" if verified >= kinds["webhook"] else f"{verified} signatures"
+    lines = [
+        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded in {summary['seconds']} s: {ways}",
+        f"{sent['delivered']} deliveries arrived: {kinds['webhook']} webhooks ({signed} verified),"
+        f" {kinds['slack']} Slack messages",
+        f"{twice or 'no'} completion{'s were' if twice > 1 else ' was'} told twice",
+    ]
+    lines += [f"{sent['dead']} deliveries were given up"] if sent["dead"] else []
+    lines += [f"{vendor} has no pushes: its jobs are always found by poll" for vendor in summary["without_pushes"]]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator import __version__, logs
 from orchestrator.cli.demo_show import Glance, Show
@@ -34,26 +34,29 @@ async def perform(play: Play) -> tuple[Record, list[str]]:
     async with staged(play) as stage:
         listeners = await _subscribe(stage)
         labels: dict[str, str] = {}
-        show = Show(labels, listeners)
-        show.say(f"orchestrator {__version__} · demo · {stage.url} · data in a temporary folder, gone afterwards")
-        show.say(f"{len(ORDERS)} jobs, {play.drop_push:.0%} of the pushes will be lost")
+        show = Show(labels, len(listeners))
+        show.say(f"orchestrator {__version__} · demo · {stage.url} · data in a temporary folder")
+        show.say(
+            f"{len(ORDERS)} jobs, {play.drop_push:.0%} of the pushes will be lost; nothing is left behind afterwards"
+        )
         with show.running():
             for number, (_, label, order) in enumerate(ORDERS):
                 key = f"demo-{play.seed}-{number}"
                 job = await stage.api.post("/v1/jobs", order, **{"idempotency-key": key})
                 labels[job["id"]] = label
-            glance = await _watch(stage, show, began, listeners)
+            glance = await _watch(stage, show, began, len(listeners))
         # A delivery counts as arrived at our end first; a duplicate of it would still be on its way.
         await stage.world.idle()
-        return summary_of(glance, stage), broken_promises(glance, stage, play, listeners)
+        broken = broken_promises(glance, stage, play, len(listeners))
+        return {**summary_of(glance, stage), **details_of(glance, stage, listeners)}, broken
 
 
-async def _subscribe(stage: Stage) -> int:
-    """Subscribe the simulated receiver twice: to webhooks, and as a Slack channel. Return how often."""
+async def _subscribe(stage: Stage) -> dict[str, str]:
+    """Subscribe the simulated receiver twice: to webhooks, and as a Slack channel. Return the kind of each id."""
     hook = await stage.api.post("/v1/subscribers", {"kind": "webhook", "url": stage.subscriber.url})
     stage.subscriber.secrets.append(hook["secret"])
-    await stage.api.post("/v1/subscribers", {"kind": "slack", "url": stage.subscriber.slack_url})
-    return 2
+    slack = await stage.api.post("/v1/subscribers", {"kind": "slack", "url": stage.subscriber.slack_url})
+    return {hook["id"]: "webhook", slack["id"]: "slack"}
 
 
 async def _watch(stage: Stage, show: Show, began: float, listeners: int) -> Glance:
@@ -85,6 +88,16 @@ def summary_of(glance: Glance, stage: Stage) -> Record:
         "verified_signatures": sum(seen.verified for seen in stage.subscriber.received),
         "duplicate_completions": sum(times - 1 for times in stage.subscriber.completions().values()),
         "seconds": round(glance.seconds, 1),
+    }
+
+
+def details_of(glance: Glance, stage: Stage, kinds: Mapping[str, str]) -> Record:
+    """Return what explains the summary: deliveries by kind of subscriber, and vendors that have no pushes."""
+    arrived = [kinds[one["subscriber"]] for one in glance.deliveries if one["status"] == "delivered"]
+    pushing = {push.vendor for push in stage.world.pushes}
+    return {
+        "delivered_by_kind": {kind: arrived.count(kind) for kind in kinds.values()},
+        "without_pushes": sorted({job["vendor"] for job in glance.jobs} - pushing),
     }
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.terminal import Record, clean
-from orchestrator.cli.wait import TELLERS, is_final
+from orchestrator.cli.wait import is_final
 
 MARKS = {"succeeded": "✓", "failed": "✗", "expired": "✗", "canceled": "✗"}
 
@@ -68,9 +68,9 @@ class Show:
 
     def _line(self, job: Record, arrived: int) -> str:
         took = seconds_between(job["created_at"], job["finished_at"])
-        teller = TELLERS.get(str(job["resolved_by"]), "")
         mark, label = MARKS.get(job["status"], "?"), self.labels.get(job["id"], "")
-        return f"  {mark} {job['account']:<18} {label:<21} {job['status']:<10} {took:4.1f} s  {teller} → {arrived} told"
+        told = f"by {job['resolved_by']}, {arrived} subscribers told"
+        return f"  {mark} {job['account']:<17} {label:<20} {took:4.1f} s  {told}"
 
 
 def seconds_between(earlier: str, later: str | None) -> float:

@@ -19,7 +19,6 @@ class Exit(IntEnum):
     JOB_FAILED = 6
     WAIT_TIMED_OUT = 7
     UNREACHABLE = 8
-    PROBLEMS_FOUND = 9
     INTERRUPTED = 130
 
 

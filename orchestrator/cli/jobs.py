@@ -39,11 +39,11 @@ def _telling(key: str, value: object) -> bool:
     return key not in ("at", "kind", "id") and value not in (None, "", [], {})
 
 
-def seconds(text: str) -> int:
+def seconds(option: str, text: str) -> int:
     """Return the seconds of `90`, `90s`, `15m`, `2h` or `30d`. Raises typer.BadParameter."""
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
     if not found:
-        raise typer.BadParameter("write a number of seconds, or 15m, 2h, 30d")
+        raise typer.BadParameter(f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option)
     return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
@@ -79,7 +79,7 @@ def ls(
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List jobs, newest first."""
-    created = rfc3339(session.now() - timedelta(seconds=seconds(since))) if since else None
+    created = rfc3339(session.now() - timedelta(seconds=seconds("--since", since))) if since else None
     query: dict[str, Any] = {"status": status, "account": account, "model": model, "external_task_id": external_id}
     with session.client() as client:
         envelope = client.get(
@@ -98,7 +98,7 @@ def show(
     with session.client() as client:
         found = find(client, job)
         if timeline:
-            session.terminal.listing(client.get(f"/v1/jobs/{found['id']}/timeline", limit=200), EVENTS)
+            session.terminal.listing(client.get(f"/v1/jobs/{found['id']}/timeline", limit=200), EVENTS, whole="what")
             return
     session.terminal.record(found, shown(found))
 

@@ -34,7 +34,7 @@ def create(
     expires: Annotated[str | None, typer.Option(help="In 12h, 90d; default: never.")] = None,
 ) -> None:
     """Make an API key. It is shown once, now."""
-    until = session.now() + timedelta(seconds=seconds(expires)) if expires else None
+    until = session.now() + timedelta(seconds=seconds("--expires", expires)) if expires else None
     body: Record = {"name": name, "scope": scope, **({"expires_at": rfc3339(until)} if until else {})}
     try:
         with session.client() as client:

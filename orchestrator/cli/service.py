@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -12,24 +14,26 @@ from starlette.applications import Starlette
 from orchestrator import logs
 from orchestrator.app import create_app
 from orchestrator.cli.command import Session, local_url
-from orchestrator.cli.failure import Failure
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.settings import Settings
-from orchestrator.sqlite import Lock
+from orchestrator.sqlite import Lock, path_of, usable
 
 #: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
 _GRACE = 20
 _BACKLOG = 2048
+_AT_ONCE = "stopped at once; what was under way comes back with its lease"
 
 
 def run(session: Session, settings: Settings) -> None:
     """Serve until told to end. Raises `Failure` or `ConfigError` if it cannot begin."""
+    # Said in one line now: before anything is made, and rather than with a traceback from inside the server.
+    usable(settings.database_url)
     listening = listen(settings)
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})
     if settings.origins()["public_url"] == "default":
         settings = settings.model_copy(update={"public_url": local_url(settings)})
     logs.configure(settings.log_format)
     app = create_app(settings)
-    # Said in one line now, rather than with a traceback from inside the server.
     lock = Lock(settings.database_url)
     lock.take()
     lock.release()
@@ -42,10 +46,23 @@ def run(session: Session, settings: Settings) -> None:
         raise Failure("the service did not start", hint="the log above says why")
 
 
+class Server(uvicorn.Server):
+    """Ends in good order when told to, and at once when told again."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal; the second Ctrl-C ends the process."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            # Unwinding would only print every task that it cuts; what was committed is on the disk already, and the
+            # kernel drops the lock. Not through the logs: they may be in the middle of a line.
+            os.write(sys.stderr.fileno(), f"\n{_AT_ONCE}\n".encode())
+            os._exit(Exit.INTERRUPTED)
+
+
 def server_of(app: Starlette) -> uvicorn.Server:
     """Return a server that logs through us alone."""
     loop, http = ("asyncio", "h11") if sys.platform == "win32" else ("uvloop", "httptools")
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             app,
             loop=loop,
@@ -74,5 +91,5 @@ def listen(settings: Settings) -> socket.socket:
 def announcement(settings: Settings) -> str:
     """Return the one line that says what runs where."""
     names = ", ".join(f"{name} ({one.vendor})" for name, one in sorted(settings.accounts.items())) or "none"
-    database = settings.redacted()["database_url"]
+    database = path_of(settings.database_url).absolute()
     return f"orchestrator on {local_url(settings)} · public {settings.public_url} · {database} · accounts: {names}"

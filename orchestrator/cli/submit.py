@@ -72,7 +72,7 @@ def submit(
         "external_task_id": external_id,
         "callback_url": callback_url,
         "metadata": dict(_pair("--metadata", one) for one in metadata or []) or None,
-        "deadline": seconds(deadline) if deadline else None,
+        "deadline": seconds("--deadline", deadline) if deadline else None,
     }
     with session.client() as client:
         key = idempotency_key or secrets.token_urlsafe(24)

@@ -24,7 +24,8 @@ COLUMNS: Columns = {
 DELIVERIES: Columns = {
     "id": lambda one: one["id"],
     "status": lambda one: one["status"],
-    "event": lambda one: one["event"],
+    "event": lambda one: one["event_type"],
+    "job": lambda one: one["job"] or "-",
     "subscriber": lambda one: one["subscriber"],
     "tries": lambda one: one.get("tries"),
     "answer": lambda one: one.get("last_status") or one.get("last_error") or "-",
@@ -71,7 +72,7 @@ def ls(session: Session, limit: Limit = 50, after: str | None = None) -> None:
 @command(deliveries, "ls", "orchestrator deliveries ls --status dead")
 def deliveries_ls(
     session: Session,
-    status: Annotated[str | None, typer.Option(help="pending, held, delivered, dead, ...")] = None,
+    status: Annotated[str | None, typer.Option(help="pending, held, delivered or dead.")] = None,
     subscriber: str | None = None,
     event: str | None = None,
     limit: Limit = 50,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 Record = dict[str, Any]
 Columns = Mapping[str, Callable[[Record], object]]
+
+#: Cells of this width are not shortened any further.
+_NARROWEST = 8
+_IDS = re.compile(r"\b[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
 
 
 def clean(words: object) -> str:
@@ -25,6 +30,17 @@ def clean(words: object) -> str:
 def moment(stamp: object) -> str:
     """Return `2026-11-20 10:00:00` for an RFC 3339 time, `-` for none."""
     return str(stamp)[:19].replace("T", " ") if stamp else "-"
+
+
+def fitted(widths: Sequence[int], fixed: Collection[int], room: int) -> list[int]:
+    """Return the widths of columns two apart in `room`: the widest ones give way first, `fixed` ones never."""
+    fitting = list(widths)
+    while sum(fitting) + 2 * (len(fitting) - 1) > room:
+        able = [n for n, width in enumerate(fitting) if n not in fixed and width > _NARROWEST]
+        if not able:
+            break
+        fitting[max(able, key=fitting.__getitem__)] -= 1
+    return fitting
 
 
 def span(seconds: float) -> str:
@@ -43,7 +59,7 @@ class Terminal:
     json: bool = False
     quiet: bool = False
 
-    def listing(self, envelope: Record, columns: Columns) -> None:
+    def listing(self, envelope: Record, columns: Columns, *, whole: str = "") -> None:
         """Print a list as the API answered it."""
         rows: list[Record] = envelope["data"]
         if self.json:
@@ -51,7 +67,7 @@ class Terminal:
         elif self.quiet:
             self.say("\n".join(str(row.get("id") or row.get("name")) for row in rows))
         else:
-            self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows])
+            self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows], whole=whole)
             if envelope.get("has_more"):
                 self.notice(f"more: --after {envelope.get('next_cursor')}")
 
@@ -66,19 +82,24 @@ class Terminal:
             width = max(map(len, said), default=0)
             self.say("\n".join(f"{name:<{width}}  {value}" for name, value in said.items()))
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; plain aligned text where nobody watches."""
-        if sys.stdout.isatty():
-            table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-            for row in rows:
-                table.add_row(*(Text(cell, overflow="fold") for cell in row))
-            Console().print(table)
-            return
-        lines = [[head.upper() for head in heads], *rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-        for line in lines:
-            padded = (cell.replace("\n", " ").ljust(width) for cell, width in zip(line, widths, strict=True))
-            self.say("  ".join(padded).rstrip())
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = "") -> None:
+        """Print a table. A terminal's lines are made to fit by shortening long words; never ids, nor `whole`."""
+        columns = [[head.upper(), *cells] for head, *cells in zip(heads, *rows, strict=True)]
+        columns = [[cell.replace("\n", " ") for cell in column] for column in columns]
+        widths = [max(map(cell_len, column)) for column in columns]
+        watched = sys.stdout.isatty()
+        if watched:
+            fixed = {n for n, head in enumerate(heads) if n == 0 or head == whole or _IDS.search(" ".join(columns[n]))}
+            widths = fitted(widths, fixed, Console().width)
+        for number, line in enumerate(zip(*columns, strict=True)):
+            cells = [Text(cell) for cell in line]
+            for cell, width in zip(cells, widths, strict=True):
+                cell.truncate(width, overflow="ellipsis", pad=True)
+            words = "  ".join(cell.plain for cell in cells).rstrip()
+            if watched and not number:
+                Console(soft_wrap=True).print(Text(words, style="bold"))
+            else:
+                self.say(words)
 
     def document(self, document: object) -> None:
         """Print the one JSON document of a command."""

@@ -40,10 +40,11 @@ def is_final(job: Record) -> bool:
 def follow(client: Client, job: Record, seconds: float, changed: Callable[[Record], None]) -> Record:
     """Return the job once it is final, or as it is after `seconds`."""
     until = time.monotonic() + seconds
-    tag = ""
+    # The answer to the submission is known: only what differs from it is news.
+    tag = f'"v{job["version"]}"' if "version" in job else ""
     while not is_final(job) and (left := until - time.monotonic()) > 0:
         asked = time.monotonic()
-        # Only "tell me when it is no longer this" is held for every change; the first look is at once.
+        # Only "tell me when it is no longer this" is held for every change.
         held = {"prefer": f"wait={max(1, int(min(_HOLD, left)))}", "if-none-match": tag} if tag else {}
         answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=held)
         tag = answer.headers.get("etag", "")
@@ -82,12 +83,19 @@ def wait(session: Session, client: Client, job: Record, seconds: float) -> None:
         raise Failure(f"{job['id']} is still {job['status']} after {took}", hint=hint, code=Exit.WAIT_TIMED_OUT)
     if job["status"] != "succeeded":
         error = job.get("error") or {}
-        why = ": ".join(clean(error[key]) for key in ("code", "message", "vendor_message") if error.get(key))
+        why = _why(error)
         message = f"{job['id']} {job['status']} after {took}, {told(client, job)}" + (f"\n  {why}" if why else "")
         raise Failure(message, hint=f"orchestrator jobs show {job['id']} --timeline", code=Exit.JOB_FAILED)
     if not (session.terminal.json or session.terminal.quiet):
         session.terminal.say(f"✓ Succeeded in {took}, {told(client, job)}")
         session.terminal.say("\n".join(f"  {clean(url)}" for url in urls(job)))
+
+
+def _why(error: Record) -> str:
+    """Return why a job failed; the vendor's words once, since ours may hold them already."""
+    said = [clean(error[key]) for key in ("code", "message") if error.get(key)]
+    vendor = clean(error.get("vendor_message"))
+    return ": ".join(said if any(vendor in one for one in said) else [*said, vendor])
 
 
 def _watched(session: Session, client: Client, job: Record, seconds: float) -> Record:

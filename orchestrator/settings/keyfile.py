@@ -32,6 +32,17 @@ def read_or_create(path: Path) -> list[str]:
         raise ConfigError(f"{path}: {error.strerror}; make its folder writable, or set secret_keys") from error
 
 
+def check(path: Path) -> None:
+    """Raise `ConfigError` if `read_or_create` would: no key can be read, and none be made. Nothing is made."""
+    try:
+        if path.exists():
+            read(path)
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ConfigError(f"{path}: {path.parent} cannot be written; allow it, or set secret_keys")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; make it readable, or set secret_keys") from error
+
+
 def _create(path: Path, key: str) -> None:
     """Write a complete file or none: a link is made only where nothing is, and never to half a file."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

@@ -17,6 +17,7 @@ import uvicorn
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.faults import Faults
+from orchestrator.simulator.orders import ORDERS
 from orchestrator.simulator.subscriber import Subscriber
 from orchestrator.simulator.world import World
 
@@ -66,12 +67,18 @@ async def run(given: argparse.Namespace) -> None:
         await stop.wait()
 
 
+def example(account: str) -> str:
+    """Return a command that submits a job to a simulated account."""
+    model = next(order["model"] for name, _, order in ORDERS if name == account)
+    return f'orchestrator submit --account {account} --model {model} --prompt "a cat surfing" --set duration=5 --wait'
+
+
 def configuration(url: str) -> str:
     """Return an `orchestrator.toml` for the simulated accounts."""
     lines = ['allow_private = ["127.0.0.0/8"]']
     for name, _ in SIMULATED:
         settings = account_settings(url, name)
-        lines += ["", f"[accounts.{name}]"]
+        lines += ["", f"# {example(name)}", f"[accounts.{name}]"]
         for key, value in settings.items():
             # JSON's texts and lists are TOML's; its objects are not.
             if isinstance(value, dict):

@@ -109,7 +109,15 @@ class Courier:
             self._queue(render, fake)
         if self._strikes(push, "drop_push"):
             self.pushes.append(replace(push, kind="dropped"))
-        elif push.state == "processing" and self._strikes(push, "reorder_push"):
+        else:
+            self._send(render, push)
+        if push.state in FINAL and render.parked:
+            self._queue(render, render.parked)
+            render.parked = None
+
+    def _send(self, render: Render, push: Push) -> None:
+        """Send what is not dropped: as it is, later, or twice. What is lost is lost with its duplicate."""
+        if push.state == "processing" and self._strikes(push, "reorder_push"):
             render.parked = push
         elif self._strikes(push, "delay_push"):
             self._spawn(self._later(push, self._chance.rng.uniform(*self._chance.faults.delay_seconds)))
@@ -117,9 +125,6 @@ class Courier:
             self._queue(render, self._staled(push))
         if self._strikes(push, "duplicate_push"):
             self._queue(render, replace(push, kind="duplicate"))
-        if push.state in FINAL and render.parked:
-            self._queue(render, render.parked)
-            render.parked = None
 
     async def deliver(self, push: Push) -> None:
         """Send one push now and note what came of it."""
