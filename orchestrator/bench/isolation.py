@@ -138,6 +138,7 @@ def _slow(drop: bytes) -> Iterator[tuple[int, Any]]:
     spawn = multiprocessing.get_context("spawn")
     stop, held = spawn.Event(), spawn.Value("i", 0)
     sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     child = spawn.Process(target=_serve, args=(sock, stop, held, drop))
     child.start()
     try:

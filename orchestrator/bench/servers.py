@@ -64,6 +64,8 @@ def _serve(make: Callable[..., Any], args: tuple[Any, ...], sock: socket.socket)
 def process(make: Callable[..., Any], *args: Any) -> Iterator[int]:
     """Serve an application in a process; yield its port; stop it with SIGTERM."""
     sock = socket.socket()
+    # As `serve` does: accepted connections inherit it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind(("127.0.0.1", 0))
     child = multiprocessing.get_context("spawn").Process(target=_serve, args=(make, args, sock))
     child.start()

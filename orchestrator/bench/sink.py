@@ -77,6 +77,7 @@ def sink() -> Iterator[int]:
     spawn = multiprocessing.get_context("spawn")
     sock, stop = socket.socket(), spawn.Event()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind(("127.0.0.1", 0))
     sock.listen(512)
     child = spawn.Process(target=_serve, args=(sock, stop))

@@ -84,6 +84,7 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         subscriber = await stack.enter_async_context(Subscriber())
         world = await stack.enter_async_context(World(play.seed, 2.0 / play.speed, play.faults()))

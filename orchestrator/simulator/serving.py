@@ -34,6 +34,7 @@ class Serving:
 
     def __init__(self, app: ASGIApp, port: int = 0, host: str = "127.0.0.1") -> None:
         self._socket = socket.create_server((host, port), backlog=2048)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = _Server(
             uvicorn.Config(
                 app,
