@@ -10,6 +10,7 @@ OrchestratorError
 │   ├── BadToken         a callback token that is not ours, not for this account, or too old
 │   └── BadSignature     a vendor signature that is missing, wrong or stale
 ├── Unreadable           keep the bytes, ask the vendor instead
+│   └── NotJson          tell the sender
 ├── Unavailable          our own trouble: try again later (503)
 └── Exchange             one HTTP exchange that did not end in an acceptance
     ├── NotSent          it never left: send it again
@@ -112,6 +113,10 @@ class BadSignature(Untrusted):
 
 class Unreadable(OrchestratorError):
     """A body from outside that says nothing we understand. Keep it; ask the vendor."""
+
+
+class NotJson(Unreadable):
+    """It is not even JSON: whoever sent it made a mistake, and is told so."""
 
 
 class Unavailable(OrchestratorError):

@@ -57,6 +57,7 @@ class _Sitting:
     taken: set[tuple[str, str]]
     silent: frozenset[str]
     facts: list[Fact] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
 
     def settle(self, row: Row, vendor: Vendor | None, values: Values) -> Values:
         """Return the values as they can be written."""
@@ -127,7 +128,7 @@ class Ledger:
         before = {job_id: row["version"] for job_id, row in rows.items()}
         sitting = _Sitting(now, rows, self._taken(tx, rows, heard), degraded(tx))
         verdicts = [self._believe(sitting, one) for one in heard]
-        self._save(tx, [row for job_id, row in rows.items() if row["version"] != before[job_id]], before)
+        self._save(tx, [row for job_id, row in rows.items() if job_id in sitting.changed], before)
         stopped = watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts], now)
         fan_out(tx, self._ids, sitting.facts + stopped, now)
         return verdicts
@@ -140,9 +141,12 @@ class Ledger:
         change = decide(row, heard, vendor, sitting.now)
         late = row["state"] == JobState.EXPIRED
         values = sitting.settle(row, vendor, dict(change.values))
-        if not values:
+        news = {name for name, value in values.items() if row[name] != value}
+        if not news:
             return Verdict(change.outcome, row)
-        row |= values | {"version": row["version"] + 1}
+        # Who waits for a change is not to be woken by our own timetable.
+        row |= values | {"version": row["version"] + bool(news - _UNSEEN)}
+        sitting.changed.add(row["id"])
         if change.moved is not None:
             row["sequence"] += 1
             sitting.facts.append(self._moved(dict(row), change, heard.source, late=late))
@@ -202,6 +206,9 @@ MUTABLE = (
     "vendor_task_id", "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
     "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
 )  # fmt: skip
+
+#: Changes that do not make another version of a job.
+_UNSEEN = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
 # Built once: putting a statement together costs more than running it.
 _FIND = sa.select(job).where(job.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(job.c.id).with_for_update()

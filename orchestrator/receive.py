@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator.decide import Heard
-from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
+from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
 from orchestrator.report import Report
 from orchestrator.runtime import Runtime
@@ -26,7 +26,6 @@ from orchestrator.signing import Callback
 from orchestrator.states import Source
 from orchestrator.store import Tx, insert
 from orchestrator.tables import account_state, push
-from orchestrator.values import parse
 from orchestrator.vendors import Vendor
 
 log = structlog.get_logger()
@@ -64,17 +63,15 @@ class Receiving:
     async def push(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> None:
         """Take in a push whose token was good. On return it is durable.
 
-        Raises `BadSignature`, `Unreadable` if it is no JSON at all, and `Unavailable`.
+        Raises `BadSignature`, `NotJson` and `Unavailable`.
         """
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = self._verified(vendor, headers, body)
-            parse(body)
-        except (BadSignature, Unreadable) as error:
+            report = _about(callback, vendor.read_push(body))
+        except (BadSignature, NotJson) as error:
             await self._reject(row, error)
             raise
-        try:
-            report = _about(callback, vendor.read_push(body))
         except Unreadable as error:
             log.warning("a push says nothing we understand", account=row["account"], job=row["job_id"], why=str(error))
             row["outcome"] = f"unreadable: {error}"
@@ -115,7 +112,7 @@ class Receiving:
         if taken.ask:
             self.rt.nudge("poll")
 
-    async def _reject(self, row: dict[str, Any], error: BadSignature | Unreadable) -> None:
+    async def _reject(self, row: dict[str, Any], error: BadSignature | NotJson) -> None:
         """Keep a push that is not believed, as evidence. Failing to do so changes nothing for the sender."""
         log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
         row |= {"outcome": f"rejected: {error}", "dedupe_key": "rejected " + row["dedupe_key"]}

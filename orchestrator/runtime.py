@@ -137,10 +137,9 @@ def _log(verdict: Verdict) -> None:
     row = verdict.job or {}
     if verdict.outcome is Outcome.CONTRADICTS:
         log.warning("a vendor contradicts its first verdict", job=row["id"], account=row["account"])
-    if verdict.moved:
-        tell = log.debug if row["state"] in _WELL else log.warning
+    if verdict.moved and row["state"] not in _WELL:
         why = (row["error"] or {}).get("message")
-        tell("job moved", job=row["id"], account=row["account"], to=row["state"], by=row["resolved_by"], why=why)
+        log.warning("job moved", job=row["id"], account=row["account"], to=row["state"], by=row["resolved_by"], why=why)
 
 
 _WELL = (JobState.SUBMITTED, JobState.PROCESSING, JobState.SUCCEEDED, JobState.CANCELED)

@@ -98,8 +98,8 @@ class Store:
         loop = asyncio.get_running_loop()
         unit = Unit(run, args, loop.create_future(), loop, item)
         self._writer.put(unit)
-        # A cancelled waiter must not make the outcome of a committed unit look like a failure.
-        return asyncio.shield(unit.future)
+        # A waiter that is cancelled leaves its unit to run: the writer looks at the future only to answer.
+        return unit.future
 
     def _read(self, run: Callable[..., T], args: tuple[Any, ...]) -> T:
         with translated(), self._reader_engine.connect() as connection:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from orchestrator.clock import from_epoch
-from orchestrator.errors import Unreadable
+from orchestrator.errors import NotJson
 
 _TEXT_CAP = 2000
 _ID_CAP = 255
@@ -16,11 +16,11 @@ _URL_CAP = 8192
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON value of `body`. Raises `Unreadable` for anything that is not strict JSON."""
+    """Return the JSON value of `body`. Raises `NotJson` for anything that is not strict JSON."""
     try:
         return json.loads(body, parse_constant=_not_a_number)
     except (ValueError, RecursionError) as error:
-        raise Unreadable("the body is not JSON") from error
+        raise NotJson("the body is not JSON") from error
 
 
 def _not_a_number(word: str) -> NoReturn:

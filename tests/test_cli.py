@@ -82,7 +82,6 @@ def test_a_server_that_is_not_there_is_exit_8_and_a_hint() -> None:
     [
         ("jobs", "ls", "--nope"),
         ("jobs", "ls", "--since", "yesterday"),
-        ("jobs", "show", "video_1"),
         ("submit", "--set", "duration"),
         ("submit", "--input", "{"),
         ("submit", "--input", "@nowhere.json"),

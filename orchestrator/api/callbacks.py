@@ -14,7 +14,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.errors import BadSignature, BadToken, Unavailable, Unreadable
+from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.receive import CAP, Receiving
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ class CallbackDoor:
             raise Answer(*_NOT_FOUND) from error
         except BadSignature as error:
             raise Answer(HTTPStatus.UNAUTHORIZED, str(error)) from error
-        except Unreadable as error:
+        except NotJson as error:
             raise Answer(HTTPStatus.BAD_REQUEST, str(error)) from error
         except Unavailable as error:
             raise Answer(*_trouble(error.retry_after)) from error

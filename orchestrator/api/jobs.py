@@ -139,7 +139,7 @@ async def refresh(call: Call) -> Response:
     row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
     before = found(row, "job")
     if wire.is_final(before):
-        raise Conflict(f"{job_id} is {before['state']} already; nothing more is expected of it", job_id=job_id)
+        return waiting.shown(runtime, before)
     runtime.nudge("poll")
     runtime.nudge("submit")
     ends = runtime.clock.monotonic() + _PATIENCE

@@ -54,7 +54,7 @@ def find(client: Client, text: str) -> Record:
         found: Record = client.get(f"/v1/jobs/{given}")
         return found
     if not re.fullmatch(r"job_[0-7][0-9a-hjkmnp-tv-z]{0,25}", given):
-        raise Failure(f"{text} is not the beginning of a job's id", code=Exit.USAGE, hint="they look like job_01k...")
+        raise Failure(f"{text} begins no job's id", code=Exit.NOT_FOUND, hint="they look like job_01k...")
     # Ids sort by time and lists are newest first: what follows the last possible id with this beginning has it.
     some = client.get("/v1/jobs", after=given.ljust(30, "z"), limit=2)["data"]
     matching = [job for job in some if job["id"].startswith(given)]

@@ -29,7 +29,7 @@ COLUMNS: Columns = {
 @command(app, "create", "orchestrator keys create --name ci --scope write --expires 90d")
 def create(
     session: Session,
-    name: Annotated[str, typer.Option(help="What it is for.")],
+    name: Annotated[str, typer.Option(help="What it is for.")] = "cli",
     scope: Annotated[Literal["admin", "write", "read"], typer.Option(help="Each includes those after it.")] = "admin",
     expires: Annotated[str | None, typer.Option(help="In 12h, 90d; default: never.")] = None,
 ) -> None:
