@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import multiprocessing
@@ -20,6 +19,7 @@ from starlette.routing import Route
 
 from orchestrator import logs
 from orchestrator.app import create_app
+from orchestrator.cli.service import calm
 from orchestrator.settings import Settings
 
 SECRET = "bench-" + "k" * 40
@@ -52,12 +52,14 @@ def bare() -> Starlette:
 def service(folder: Path, values: dict[str, Any]) -> Starlette:
     """Return the product."""
     logs.configure("json")
-    return create_app(settings(folder, **values))
+    app = create_app(settings(folder, **values))
+    calm()
+    return app
 
 
 def _serve(make: Callable[..., Any], args: tuple[Any, ...], sock: socket.socket) -> None:
     config = uvicorn.Config(make(*args), loop="uvloop", http="httptools", log_level="error", access_log=False)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[sock]))
+    uvicorn.Server(config).run(sockets=[sock])
 
 
 @contextlib.contextmanager
