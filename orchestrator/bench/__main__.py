@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator import logs
 from orchestrator.bench import deliver, ingest, isolation, latency, missed
 
 BENCHES: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -24,6 +26,8 @@ def main() -> None:
     parser.add_argument("bench", choices=sorted(BENCHES))
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     given = parser.parse_args()
+    # Standard output is the figures' alone.
+    logs.configure("json", logging.ERROR)
     print(json.dumps(json.loads(json.dumps(BENCHES[given.bench](given.rounds)), parse_float=_short), indent=2))
 
 

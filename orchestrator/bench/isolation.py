@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import socket
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
@@ -17,14 +16,13 @@ import uvloop
 
 from orchestrator.app import build
 from orchestrator.bench.ingest import pushes
-from orchestrator.bench.load import drive, post, quantile
+from orchestrator.bench.latency import delays
+from orchestrator.bench.load import post, quantile
 from orchestrator.bench.seeding import jobs, subscribe
 from orchestrator.bench.servers import process, service, settings
-from orchestrator.bench.sink import arrivals, sink
+from orchestrator.bench.sink import sink
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 3600\r\n\r\n"
-#: Seconds the last deliveries have to arrive.
-_PATIENCE = 10.0
 
 
 def run(count: int, per_second: float, rounds: int) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def _round(count: int, per_second: float, *, slow: bool) -> tuple[list[float], i
         door = stack.enter_context(process(service, folder, {}))
         # The slow ones end before the service does, or it would wait for them.
         with hosts:
-            waits = asyncio.run(_measure(door, port, requests, 1 / per_second))
+            waits = asyncio.run(delays(door, port, requests, 1 / per_second))
             return waits, sum(held.value for _, held in stuck)
 
 
@@ -86,23 +84,6 @@ async def _subscribe(folder: Path, ports: Sequence[int]) -> None:
             await rt.store.write(subscribe, rt, f"http://127.0.0.1:{port}/hook")
     finally:
         rt.store.close()
-
-
-async def _measure(door: int, port: int, requests: Sequence[bytes], pause: float) -> list[float]:
-    """Push one at a time. The sink's arrivals are matched by order, which an even pace keeps."""
-    sent, started = list[float](), time.monotonic()
-    for number, request in enumerate(requests):
-        await asyncio.sleep(started + number * pause - time.monotonic())
-        sent.append(time.time())
-        figures = await drive(door, [request], 1)
-        if figures.statuses != {200: 1}:
-            raise RuntimeError(f"a push was answered {figures.statuses}")
-    until = time.monotonic() + _PATIENCE
-    while len(arrived := await arrivals(port)) < len(sent):
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(arrived)} of {len(sent)} deliveries arrived")
-        await asyncio.sleep(0.1)
-    return [at - began for (at, _), began in zip(sorted(arrived), sent, strict=True)]
 
 
 # -- subscribers that are no good

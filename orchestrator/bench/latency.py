@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from orchestrator.bench.sink import arrivals, sink
 from orchestrator.clock import SystemClock
 
 CLOCK = SystemClock()
+#: Seconds the last deliveries have to arrive.
+_PATIENCE = 10.0
 
 
 def run(count: int, per_second: float) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def run(count: int, per_second: float) -> dict[str, Any]:
         requests = [post(*one) for one in pushes(folder, asyncio.run(jobs(settings(folder), count)))]
         asyncio.run(_subscribe(folder, port))
         with process(service, folder, {}) as door:
-            waits = asyncio.run(_measure(door, port, requests, 1 / per_second))
+            waits = asyncio.run(delays(door, port, requests, 1 / per_second))
     return {
         "deliveries": len(waits),
         "p50_ms": quantile(waits, 0.5),
@@ -45,16 +47,21 @@ async def _subscribe(folder: Path, port: int) -> None:
         rt.store.close()
 
 
-async def _measure(door: int, port: int, requests: list[bytes], pause: float) -> list[float]:
-    """Push one at a time; the sink's arrivals come in the same order, since one ends before the next begins."""
-    sent: list[float] = []
-    for request in requests:
+async def delays(door: int, port: int, requests: Sequence[bytes], pause: float) -> list[float]:
+    """Push at an even pace, and return the seconds until each delivery arrived at the sink on `port`.
+
+    Arrivals are matched by order, which the pace keeps.
+    """
+    sent, started = list[float](), CLOCK.monotonic()
+    for number, request in enumerate(requests):
+        await CLOCK.sleep(started + number * pause - CLOCK.monotonic())
         sent.append(CLOCK.now().timestamp())
         figures = await drive(door, [request], 1)
         if figures.statuses != {200: 1}:
             raise RuntimeError(f"a push was answered {figures.statuses}")
-        await CLOCK.sleep(pause)
-    until = time.monotonic() + 30
-    while len(arrived := await arrivals(port)) < len(sent) and time.monotonic() < until:
+    until = CLOCK.monotonic() + _PATIENCE
+    while len(arrived := await arrivals(port)) < len(sent):
+        if CLOCK.monotonic() > until:
+            raise TimeoutError(f"{len(arrived)} of {len(sent)} deliveries arrived")
         await CLOCK.sleep(0.1)
     return [at - began for (at, _), began in zip(sorted(arrived), sent, strict=True)]

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 from orchestrator.app import application, build, running
 from orchestrator.bench.load import quantile
 from orchestrator.bench.servers import settings
-from orchestrator.clock import epoch_ms
+from orchestrator.clock import SystemClock, epoch_ms
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings
 from orchestrator.simulator import Faults, World
@@ -30,6 +29,7 @@ ACCOUNTS = ("kling", "cloudsway", "agentsflare", "dreamto")
 #: In proportion to renders of two seconds what the defaults are to renders of two minutes.
 POLL = {"first_after": 1.0, "interval": 0.5, "max_interval": 2.0}
 RENDER_SECONDS = 2.0
+CLOCK = SystemClock()
 _CALLERS = 16
 _PATIENCE = 40.0
 
@@ -100,11 +100,11 @@ async def _submit(given: Settings, count: int) -> None:
 
 async def _ended(rt: Runtime, count: int) -> list[sa.RowMapping]:
     """Return the jobs that succeeded once all of them have. Raises `TimeoutError`."""
-    until = time.monotonic() + _PATIENCE
+    until = CLOCK.monotonic() + _PATIENCE
     while len(rows := await rt.store.read(_succeeded)) < count:
-        if time.monotonic() > until:
+        if CLOCK.monotonic() > until:
             raise TimeoutError(f"{len(rows)} of {count} jobs succeeded")
-        await asyncio.sleep(0.2)
+        await CLOCK.sleep(0.2)
     return rows
 
 
