@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from orchestrator import deliver, destinations, poll, submit, vendors
 from orchestrator.account import Account
@@ -107,9 +106,10 @@ def application(rt: Runtime) -> Starlette:
         async with running(rt):
             yield
 
-    return Starlette(
-        routes=routes(rt), middleware=[Middleware(CallbackDoor, receiving=Receiving(rt))], lifespan=lifespan
-    )
+    app = Starlette(routes=routes(rt), lifespan=lifespan)
+    # In front of all middleware: every push passes here, and the door answers for its own errors.
+    app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))
+    return app
 
 
 @contextlib.asynccontextmanager

@@ -63,7 +63,8 @@ def after(now: datetime, seconds: float) -> datetime:
 
 def epoch_ms(at: datetime) -> int:
     """Return whole milliseconds since 1970."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
+    since = at - EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_epoch(value: float) -> datetime:

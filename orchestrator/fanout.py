@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from orchestrator import wire
+from orchestrator.bulk import insert, inserting
 from orchestrator.ids import Ids
 from orchestrator.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 
 
@@ -52,9 +53,8 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
              "body": body, "created_at": now}
         )  # fmt: skip
         owed += [_delivery(ids("dlv"), event_id, to, state, now) for to, state in _audience(fact, standing)]
-    tx.execute(_EVENTS, events)
-    if owed:
-        tx.execute(_DELIVERIES, owed)
+    _EVENTS(tx, events)
+    _DELIVERIES(tx, owed)
     return [row["id"] for row in events]
 
 
@@ -62,7 +62,8 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
 _STANDING = sa.select(subscriber.c.id, subscriber.c.types, subscriber.c.state).where(
     subscriber.c.callback_origin.is_(None)
 )
-_EVENTS, _DELIVERIES = sa.insert(event), sa.insert(delivery)
+_EVENTS = inserting(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
+_DELIVERIES = inserting(delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at")
 
 
 def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:

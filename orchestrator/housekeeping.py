@@ -7,10 +7,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from orchestrator.bulk import insert
 from orchestrator.clock import after
 from orchestrator.ids import earliest
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import account_state, attempt, delivery, event, job, push, trace
 
 #: Jobs removed in one transaction, so that retention never stalls a claim.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import datetime
+from functools import lru_cache
 
 from orchestrator.clock import Clock, Rng, epoch_ms
 
@@ -44,22 +45,27 @@ class Ids:
                 if self._tail >> _RANDOM_BITS:
                     self._ms += 1
                     self._tail = self._rng.getrandbits(_RANDOM_BITS - 1)
-            return f"{prefix}_{_encode(_uuid7(self._ms, self._tail))}"
+            return f"{prefix}_{_time(self._ms)}{_rest(self._tail)}"
 
 
 def earliest(prefix: str, at: datetime) -> str:
     """Return the id below which everything was made before `at`."""
-    return f"{prefix}_{_encode(_uuid7(epoch_ms(at), 0))}"
+    return f"{prefix}_{_time(epoch_ms(at))}{_rest(0)}"
 
 
-def _uuid7(ms: int, tail: int) -> int:
-    """Return 48 bits of time, version 7, 12 bits, variant 2, 62 bits."""
-    return ms << 80 | 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | (tail & (1 << 62) - 1)
+@lru_cache(maxsize=8)
+def _time(ms: int) -> str:
+    """Return the first 50 bits as 10 characters: two that are zero, and 48 of time."""
+    return "".join(_PAIRS[ms >> shift & 0x3FF] for shift in (40, 30, 20, 10, 0))
 
 
-def _encode(number: int) -> str:
-    """Return 130 bits as 26 characters, two at a time."""
-    return "".join(_PAIRS[number >> shift & 0x3FF] for shift in range(120, -1, -10))
+def _rest(tail: int) -> str:
+    """Return the other 80 bits as 16 characters: version 7, 12 bits, variant 2, 62 bits."""
+    high = 0x7 << 36 | tail >> 62 << 24 | 0b10 << 22 | tail >> 40 & 0x3FFFFF
+    return (
+        _PAIRS[high >> 30] + _PAIRS[high >> 20 & 0x3FF] + _PAIRS[high >> 10 & 0x3FF] + _PAIRS[high & 0x3FF]
+        + _PAIRS[tail >> 30 & 0x3FF] + _PAIRS[tail >> 20 & 0x3FF] + _PAIRS[tail >> 10 & 0x3FF] + _PAIRS[tail & 0x3FF]
+    )  # fmt: skip
 
 
 def is_id(text: str, prefix: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal
 
 import httpx
 
+from orchestrator.deadlines import Deadlines
 from orchestrator.errors import CutOff, NotSent
 
 
@@ -15,6 +15,7 @@ class Internet:
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
+        self._deadlines = Deadlines()
 
     async def send(
         self,
@@ -31,7 +32,7 @@ class Internet:
         Raises `NotSent` (also `Blocked`) and `CutOff`.
         """
         try:
-            async with asyncio.timeout(deadline):
+            async with self._deadlines.within(deadline):
                 response = await self._transport.handle_async_request(request)
                 body = await _read(response, cap)
         except TimeoutError:

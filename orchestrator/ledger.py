@@ -14,14 +14,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import wire
+from orchestrator import silence, wire
+from orchestrator.bulk import updating
 from orchestrator.clock import Clock, after
 from orchestrator.decide import Change, Heard, Outcome, Values, decide
 from orchestrator.errors import Problem
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
 from orchestrator.opening import Accepted, take_on
-from orchestrator.silence import degraded, watch
 from orchestrator.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import job, trace
@@ -124,12 +124,15 @@ class Ledger:
         if not heard:
             return []
         found = tx.execute(_FIND, {"ids": [one.job_id for one in heard]})
-        rows = {row["id"]: dict(row) for row in found.mappings()}
+        rows = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        sitting = _Sitting(now, rows, self._taken(tx, rows, heard), degraded(tx))
+        states = silence.known(tx, {row["account"] for row in rows.values()})
+        silent = frozenset(account for account, state in states.items() if state["degraded"])
+        sitting = _Sitting(now, rows, self._taken(tx, rows, heard), silent)
         verdicts = [self._believe(sitting, one) for one in heard]
         self._save(tx, [row for job_id, row in rows.items() if job_id in sitting.changed], before)
-        stopped = watch(tx, self._vendors, heard, [(one.job, one.moved) for one in verdicts], now)
+        after_all = [(one.job, one.moved) for one in verdicts]
+        stopped = silence.watch(tx, states, self._vendors, heard, after_all, now)
         fan_out(tx, self._ids, sitting.facts + stopped, now)
         return verdicts
 
@@ -171,7 +174,7 @@ class Ledger:
     def _save(self, tx: Tx, rows: list[Values], before: Mapping[str, int]) -> None:
         """Write changed rows, narrow columns only, guarded by the version they were read at."""
         if rows:
-            tx.execute(_SAVE, [_bound(row, before[row["id"]]) for row in rows])
+            _SAVE(tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows])
 
     # -- bookkeeping
 
@@ -212,16 +215,9 @@ _UNSEEN = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
 # Built once: putting a statement together costs more than running it.
 _FIND = sa.select(job).where(job.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(job.c.id).with_for_update()
+_COLUMNS = job.c.keys()
 _TAKEN = sa.select(job.c.account, job.c.vendor_task_id).where(
     job.c.account.in_(sa.bindparam("accounts", expanding=True)),
     job.c.vendor_task_id.in_(sa.bindparam("tasks", expanding=True)),
 )
-_SAVE = (
-    sa.update(job)
-    .where(job.c.id == sa.bindparam("b_id"), job.c.version == sa.bindparam("b_version"))
-    .values({name: sa.bindparam(f"b_{name}_") for name in MUTABLE})
-)
-
-
-def _bound(row: Values, version: int) -> Values:
-    return {"b_id": row["id"], "b_version": version} | {f"b_{name}_": row[name] for name in MUTABLE}
+_SAVE = updating(job, *MUTABLE, key=("id", "version"))

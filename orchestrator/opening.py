@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.bulk import insert
 from orchestrator.errors import Conflict, Problem
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import job
 
 Row = Mapping[Any, Any]

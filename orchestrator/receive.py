@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
+from orchestrator.bulk import inserting
 from orchestrator.decide import Heard
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
@@ -24,7 +24,7 @@ from orchestrator.report import Report
 from orchestrator.runtime import Runtime
 from orchestrator.signing import Callback
 from orchestrator.states import Source
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import account_state, push
 from orchestrator.vendors import Vendor
 
@@ -127,7 +127,7 @@ class Receiving:
         verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
         rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
-        tx.execute(_keeping(tx.dialect.name), rows)
+        _KEEP(tx, _once(rows))
         self._count(tx, [row for row in rows if not row["outcome"].startswith("rejected")], now)
         if ask := [one.row["job_id"] for one in taken if one.ask]:
             self.rt.ledger.hurry(tx, ask, now)
@@ -138,11 +138,23 @@ class Receiving:
             tx.execute(_COUNT, {"name": account, "more": count, "at": now})
 
 
-@lru_cache
-def _keeping(dialect: str) -> sa.Insert:
-    """Return the statement that keeps a push, or counts one more copy of it."""
-    more = {"copies": push.c.copies + 1}
-    return insert(dialect, push).on_conflict_do_update(index_elements=["account", "dedupe_key"], set_=more)
+#: Keeps a push, or counts more copies of it.
+_KEEP = inserting(
+    push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers", "body", "outcome",
+    "copies",
+    but=lambda made: made.on_conflict_do_update(
+        index_elements=["account", "dedupe_key"], set_={"copies": push.c.copies + made.excluded.copies}
+    ),
+)  # fmt: skip
+
+
+def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Count the copies among rows: one statement may not meet the same push twice (PostgreSQL)."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        known = first.setdefault((row["account"], row["dedupe_key"]), row)
+        known["copies"] += known is not row
+    return list(first.values())
 
 
 _COUNT = (

@@ -106,8 +106,8 @@ class Runtime:
             self.bell.ring(verdict.job["id"])
             if verdict.moved:
                 self.nudge("deliver")
-                if verdict.job["state"] in FINAL:
-                    self.nudge("submit")
+                if verdict.job["state"] in FINAL and "submit" in self.workers:
+                    self.workers["submit"].make_room()
             if verdict.job["due_at"] is not None and verdict.job["due_at"] <= self.clock.now():
                 self.nudge("poll")
 

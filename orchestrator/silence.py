@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,15 @@ log = structlog.get_logger()
 Row = Mapping[Any, Any]
 
 
+def known(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
+    """Return what is known of accounts, by name, and keep others from changing it."""
+    rows = tx.execute(_STATES, {"names": sorted(accounts)})
+    return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in rows}
+
+
 def watch(
     tx: Tx,
+    states: Mapping[str, Row],
     vendors: Mapping[str, Vendor],
     heard: Sequence[Heard],
     after: Sequence[tuple[Row | None, bool]],
@@ -47,17 +54,20 @@ def watch(
             vendor = vendors.get(row["account"])
             missed[row["account"]] += 1 if vendor and vendor.pushes else 0
     accounts = sorted(pushed | {account for account, count in missed.items() if count})
-    facts = [fact for account in accounts for fact in _count(tx, account, missed[account], account in pushed)]
+    facts = [
+        fact
+        for account in accounts
+        if account in states
+        for fact in _count(tx, states[account], missed[account], account in pushed)
+    ]
     for fact in facts:
         if fact.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _hasten(tx, vendors[fact.data["name"]], now)
     return facts
 
 
-def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
-    row = tx.execute(_STATE, {"name": account}).mappings().first()
-    if row is None:
-        return []
+def _count(tx: Tx, row: Row, missed: int, pushed: bool) -> list[Fact]:
+    account = row["account"]
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
@@ -68,11 +78,6 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
     log.warning("an account's pushes have stopped" if degraded else "an account's pushes are back", account=account)
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
     return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]
-
-
-def degraded(tx: Tx) -> frozenset[str]:
-    """Return the accounts whose pushes have stopped: their jobs are asked about without waiting for silence."""
-    return frozenset(tx.scalars(_DEGRADED))
 
 
 def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
@@ -86,5 +91,10 @@ def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
     tx.execute(sa.update(job).where(waiting).values(due_at=soon))
 
 
-_DEGRADED = sa.select(account_state.c.account).where(account_state.c.degraded)
-_STATE = sa.select(account_state).where(account_state.c.account == sa.bindparam("name")).with_for_update()
+_COLUMNS = account_state.c.keys()
+_STATES = (
+    sa.select(account_state)
+    .where(account_state.c.account.in_(sa.bindparam("names", expanding=True)))
+    .order_by(account_state.c.account)
+    .with_for_update()
+)

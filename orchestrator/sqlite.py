@@ -87,8 +87,9 @@ class Lock:
 
 def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     """Return the writing engine (one connection, `BEGIN IMMEDIATE`) and the reading one."""
-    writer = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
-    reader = sa.create_engine(url, pool_size=8, max_overflow=0, connect_args={"check_same_thread": False})
+    driver = {"check_same_thread": False, "cached_statements": 512}
+    writer = sa.create_engine(url, poolclass=sa.pool.StaticPool, connect_args=driver)
+    reader = sa.create_engine(url, pool_size=8, max_overflow=0, connect_args=driver)
     _prepare(writer, _WRITER, "BEGIN IMMEDIATE")
     _prepare(reader, _READER, "BEGIN")
     return writer, reader

@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import ConfigError
 from orchestrator.sqlite import Lock, engines
 from orchestrator.tables import metadata
-from orchestrator.writer import Signal, Tx, Unit, Writer, translated
+from orchestrator.units import Tx, Unit, translated
+from orchestrator.writer import Writer
 
-__all__ = ["Batch", "Store", "Tx", "insert"]
+__all__ = ["Batch", "Store", "Tx"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -55,23 +55,19 @@ class Store:
         except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
             self._lock.release()
             raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
-        self._writer.start()
 
     def close(self) -> None:
         """Finish what waits, then let go of the database."""
-        if self._writer.is_alive():
-            self._writer.put(Signal.STOP)
-            self._writer.join()
         self._readers.shutdown()
         self._reader_engine.dispose()
         if self._lock.held:
-            self._writer.checkpoint("TRUNCATE")
+            self._writer.close()
         self._writer_engine.dispose()
         self._lock.release()
 
     def checkpoint(self) -> None:
         """Ask the writer to move its write-ahead log into the file when it next has a moment."""
-        self._writer.put(Signal.CHECKPOINT)
+        self._writer.checkpoint()
 
     @property
     def commits(self) -> int:
@@ -95,8 +91,7 @@ class Store:
         return Batch(self, run)
 
     def _put(self, run: Callable[..., Any], args: tuple[Any, ...], *, item: bool = False) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        unit = Unit(run, args, loop.create_future(), loop, item)
+        unit = Unit(run, args, asyncio.get_running_loop().create_future(), item)
         self._writer.put(unit)
         # A waiter that is cancelled leaves its unit to run: the writer looks at the future only to answer.
         return unit.future
@@ -117,8 +112,3 @@ class Batch(Generic[ItemT, R]):
         """Return the value that belongs to `item`, once it is durable. Raises `Unavailable`."""
         value: R = await self._store._put(self._run, (item,), item=True)
         return value
-
-
-def insert(dialect: str, table: sa.Table) -> sqlite.Insert:
-    """Return an INSERT that knows ON CONFLICT in a dialect; both spell it alike."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]

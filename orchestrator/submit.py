@@ -59,10 +59,12 @@ class Submitting:
             for name in self._lanes(tx, JobState.QUEUED)
             if len(rows) < room
         }
-        quanta = {name: min(slots, claims.QUANTUM) for name, slots in claims.free_slots(tx, limits, now).items()}
+        free = claims.free_slots(tx, limits, now) if limits else {}
+        quanta = {name: min(slots, claims.QUANTUM) for name, slots in free.items()}
         queued = claims.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room - len(rows))
         rows += [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
-        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM))
+        full = any(free.get(name, 0) <= claims.QUANTUM for name in limits)
+        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM), full=full)
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
         found = claims.lanes(tx, job.c.account, self.rt.clock.now(), state)

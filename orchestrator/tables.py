@@ -7,38 +7,20 @@ what the hot path cannot spare. Every index is there for one statement.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.clock import EPOCH, epoch_ms
+from orchestrator.columns import Instant, Json
 from orchestrator.states import DeliveryState, JobState, SubscriberState
-
-#: A JSON column in which None is SQL's NULL, not JSON's null.
-_OPTIONAL_JSON = sa.JSON(none_as_null=True)
 
 
 def _pending(name: str, *columns: str) -> Index:
     """Return an index of the rows that have something due: `due_at <= ?` implies its condition in both databases."""
     due = sa.text("due_at IS NOT NULL")
     return Index(name, *columns, sqlite_where=due, postgresql_where=due)
-
-
-class Instant(sa.types.TypeDecorator[datetime]):
-    """An aware UTC datetime, stored as whole milliseconds since 1970: the same bytes and order in both databases."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
-        """Return the milliseconds of an instant."""
-        return None if value is None else epoch_ms(value)
-
-    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
-        """Return the instant of the milliseconds."""
-        return None if value is None else EPOCH + timedelta(milliseconds=value)
 
 
 class Job(SQLModel, table=True):
@@ -49,20 +31,20 @@ class Job(SQLModel, table=True):
     vendor: str
     model: str
     capability: str
-    input: dict[str, Any] = Field(sa_type=sa.JSON)
+    input: dict[str, Any] = Field(sa_type=Json)
     external_task_id: str
     vendor_task_id: str | None = None
     state: str = JobState.QUEUED
     vendor_status: str | None = None
     progress: int | None = None
-    output: dict[str, Any] | None = Field(default=None, sa_type=_OPTIONAL_JSON)
-    error: dict[str, Any] | None = Field(default=None, sa_type=_OPTIONAL_JSON)
+    output: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Json)
     callback_url: str | None = None
     #: Globs of event types for `callback_url`.
-    callback_events: list[str] | None = Field(default=None, sa_type=_OPTIONAL_JSON)
+    callback_events: list[str] | None = Field(default=None, sa_type=Json)
     #: The standing lane of deliveries to that URL's origin.
     callback_lane: str | None = None
-    labels: dict[str, Any] = Field(sa_column=sa.Column("metadata", sa.JSON, nullable=False))
+    labels: dict[str, Any] = Field(sa_column=sa.Column("metadata", Json, nullable=False))
     api_key: str
     idempotency_key: str | None = None
     fingerprint: str | None = None
@@ -110,7 +92,7 @@ class Push(SQLModel, table=True):
     received_at: datetime = Field(sa_type=Instant)
     dedupe_key: str
     verified: bool
-    headers: dict[str, str] = Field(sa_type=sa.JSON)
+    headers: dict[str, str] = Field(sa_type=Json)
     body: bytes
     outcome: str
     copies: int = 1
@@ -143,11 +125,11 @@ class Subscriber(SQLModel, table=True):
     address: str
     shown: str
     #: `[{"key": encrypted, "until": epoch ms or null}]`, newest first.
-    secrets: list[dict[str, Any]] = Field(sa_type=sa.JSON)
-    types: list[str] = Field(sa_type=sa.JSON)
+    secrets: list[dict[str, Any]] = Field(sa_type=Json)
+    types: list[str] = Field(sa_type=Json)
     description: str = ""
     headers: str | None = None
-    options: dict[str, str] = Field(sa_type=sa.JSON)
+    options: dict[str, str] = Field(sa_type=Json)
     #: Attempts a second; None: as fast as it answers.
     rate_limit: float | None = None
     max_in_flight: int = 8
@@ -202,7 +184,7 @@ class Trace(SQLModel, table=True):
     job_id: str
     at: datetime = Field(sa_type=Instant)
     kind: str
-    detail: dict[str, Any] = Field(sa_type=sa.JSON)
+    detail: dict[str, Any] = Field(sa_type=Json)
 
     __table_args__ = (Index("ix_trace_job", "job_id", "id"),)
 

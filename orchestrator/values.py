@@ -7,6 +7,8 @@ import math
 from datetime import datetime
 from typing import Any, NoReturn
 
+import orjson
+
 from orchestrator.clock import from_epoch
 from orchestrator.errors import NotJson
 
@@ -18,13 +20,25 @@ _URL_CAP = 8192
 def parse(body: bytes) -> Any:
     """Return the JSON value of `body`. Raises `NotJson` for anything that is not strict JSON."""
     try:
-        return json.loads(body, parse_constant=_not_a_number)
+        return _STRICT.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise NotJson("the body is not JSON") from error
 
 
 def _not_a_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_not_a_number)
+
+
+def encode(value: Any) -> bytes:
+    """Return compact UTF-8 JSON."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # Callers may send whole numbers of any size, and orjson takes 64 bits.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def url(value: Any) -> str | None:
@@ -37,6 +51,8 @@ def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
     """Return a string both databases can store (no NUL, no lone surrogate), capped; None for anything else or empty."""
     if not isinstance(value, str) or not value:
         return None
+    if value.isascii() and "\0" not in value:
+        return value[:cap]
     return value[:cap].replace("\0", "").encode("utf-8", "replace").decode() or None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,14 +9,10 @@ from typing import Any
 from orchestrator.clock import rfc3339
 from orchestrator.report import Output, Report
 from orchestrator.states import FINAL, JobState
+from orchestrator.values import encode
 
 Row = Mapping[Any, Any]
 Json = dict[str, Any]
-
-
-def encode(value: Any) -> bytes:
-    """Return compact UTF-8 JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def instant(at: datetime | None) -> str | None:

@@ -19,11 +19,16 @@ Work = TypeVar("Work")
 
 
 class Claimed(list[Work]):
-    """What a stage took. `more` says that its limits left something behind: look again as soon as a piece ends."""
+    """What a stage took.
 
-    def __init__(self, pieces: Iterable[Work] = (), *, more: bool = False) -> None:
+    `more` says that its own limits left something behind: look again as soon as a piece ends. `full` says that
+    somebody else's did: look again when there is room.
+    """
+
+    def __init__(self, pieces: Iterable[Work] = (), *, more: bool = False, full: bool = False) -> None:
         super().__init__(pieces)
         self.more = more
+        self.full = full
 
 
 class Worker(Generic[Work]):
@@ -50,6 +55,7 @@ class Worker(Generic[Work]):
         self._due = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], Work] = {}
         self._more = False
+        self._full = False
         self._stopping = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -60,6 +66,11 @@ class Worker(Generic[Work]):
     def nudge(self) -> None:
         """Look for work soon."""
         self._due.set()
+
+    def make_room(self) -> None:
+        """Look for work soon, if the last look had to leave some for want of room elsewhere."""
+        if self._full:
+            self._due.set()
 
     @property
     def busy(self) -> int:
@@ -95,7 +106,7 @@ class Worker(Generic[Work]):
     async def _fill(self) -> None:
         while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
             pieces = await self._take(room)
-            self._more = pieces.more
+            self._more, self._full = pieces.more, pieces.full
             if self._stopping.is_set():
                 await self._give_back(pieces)
                 return

@@ -1,185 +1,138 @@
-"""The writing side of the database: a thread, a queue, and one commit for everything that waits (group commit).
+"""The writing side of SQLite: one connection, and one commit for everything that waits (group commit).
 
-A unit that fails takes only itself down: each call runs in a savepoint, and a batch that fails is tried again item by
-item. When the commit itself fails, everybody in it hears so and nothing was acknowledged.
+Statements run on the event loop, commits on a thread beside it. A statement takes microseconds and needs the
+interpreter's lock anyway: on another thread it would fight the loop for it, which costs more than the statement does.
+A commit waits for the disk, without the lock, while the loop takes in what the next one will hold.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
 from orchestrator.errors import Unavailable
-from orchestrator.sqlite import is_open
+from orchestrator.units import Outcome, Unit, perform, settle, translated
 
-Tx = sa.Connection
-
-#: Units that may share one commit; more wait for the next.
-GROUP = 256
+#: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
+GROUP = 128
 #: Units that may wait. Beyond this the database is not keeping up, and saying so beats growing.
 BACKLOG = 8192
 
 
-class Signal(Enum):
-    """What the writer is told, besides work."""
-
-    CHECKPOINT = auto()
-    STOP = auto()
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """One piece of work: a call, or one item of a batch (`item`), and who waits for it."""
-
-    run: Callable[..., Any]
-    args: tuple[Any, ...]
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-    item: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    unit: Unit
-    value: Any = None
-    error: BaseException | None = None
-
-
-class Writer(threading.Thread):
-    """Commits what is put to it, in order, until told to stop."""
+class Writer:
+    """Commits what is put to it, in order, until it is closed. One event loop puts."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        super().__init__(name="writer", daemon=True)
         self._engine = engine
-        self._queue: queue.SimpleQueue[Unit | Signal] = queue.SimpleQueue()
-        #: Transactions committed and units in them, for the bench.
+        self._waiting: deque[Unit] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        #: What the thread does, or did last.
+        self._aside: Future[list[Outcome]] = Future()
+        self._aside.set_result([])
+        #: True while units are in hand, or about to be.
+        self._at_work = False
+        self._closed = False
+        self._checkpoint = False
+        #: Transactions committed, for the bench.
         self.commits = 0
-        self.units = 0
-        self._stopping = False
 
-    def put(self, work: Unit | Signal) -> None:
-        """Hand over a unit or a signal. Raises `Unavailable` for a unit that comes too late or stands too far back."""
-        if isinstance(work, Unit) and self._stopping:
+    def put(self, unit: Unit) -> None:
+        """Hand over a unit. Raises `Unavailable` for one that comes too late or stands too far back."""
+        if self._closed:
             raise Unavailable("the database is closed")
-        if isinstance(work, Unit) and self._queue.qsize() > BACKLOG:
+        if len(self._waiting) >= BACKLOG:
             raise Unavailable("the database is not keeping up")
-        self._stopping = self._stopping or work is Signal.STOP
-        self._queue.put(work)
+        self._waiting.append(unit)
+        self._go_on()
 
-    def run(self) -> None:
-        """Take whatever waits, commit it together, say so, until told to stop."""
-        signal: Signal | None = None
-        while signal is not Signal.STOP:
-            group: list[Unit] = []
-            taken = self._queue.get()
-            while isinstance(taken, Unit):
-                group.append(taken)
-                if len(group) == GROUP or self._queue.empty():
-                    break
-                taken = self._queue.get()
-            signal = taken if isinstance(taken, Signal) else None
-            if group:
-                _tell(self._commit(group))
-            if signal is Signal.CHECKPOINT:
-                self.checkpoint("PASSIVE")
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file when the next commit is done."""
+        self._checkpoint = True
+        self._go_on()
 
-    def checkpoint(self, mode: str) -> None:
-        """Move the write-ahead log into the file. Only on this thread, or when it has ended."""
+    def close(self) -> None:
+        """Finish what waits, let nothing new in, and leave one file."""
+        self._closed = True
+        self._thread.shutdown()
+        settle(self._aside.result())
+        while group := self._taken():
+            outcomes, tx = self._performed(group)
+            settle(outcomes if tx is None else self._commit(tx, outcomes))
+        self._move_log("TRUNCATE")
+
+    def _go_on(self) -> None:
+        if not self._at_work:
+            self._at_work = True
+            # Not at once: what else this turn of the loop brings shares the commit.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._next, loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the next group, and have it committed; then again, until nothing waits."""
+        while not self._closed:
+            if self._checkpoint:
+                self._checkpoint = False
+                self._beside(loop, self._move_log, "PASSIVE")
+                return
+            if not (group := self._taken()):
+                break
+            outcomes, tx = self._performed(group)
+            if tx is not None:
+                self._beside(loop, self._commit, tx, outcomes)
+                return
+            settle(outcomes)
+        self._at_work = False
+
+    def _taken(self) -> list[Unit]:
+        return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+
+    def _performed(self, group: list[Unit]) -> tuple[list[Outcome], sa.Connection | None]:
+        """Return what the units came to, and the transaction that holds it; none when all is lost."""
+        try:
+            with translated(), contextlib.ExitStack() as undo:
+                tx = undo.enter_context(self._engine.connect())
+                tx.begin()
+                outcomes = perform(tx, group)
+                undo.pop_all()
+                return outcomes, tx
+        except BaseException as error:
+            return [Outcome(unit, error=error) for unit in group], None
+
+    def _beside(self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[Outcome]], *args: Any) -> None:
+        """Do what waits for the disk on the thread, and go on with its outcome."""
+
+        def done(aside: Future[list[Outcome]]) -> None:
+            # The loop may be gone, and with it who waited; what was committed stays committed.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._done, loop, aside)
+
+        self._aside = self._thread.submit(work, *args)
+        self._aside.add_done_callback(done)
+
+    def _done(self, loop: asyncio.AbstractEventLoop, aside: Future[list[Outcome]]) -> None:
+        settle(aside.result())
+        self._next(loop)
+
+    def _commit(self, tx: sa.Connection, outcomes: list[Outcome]) -> list[Outcome]:
+        try:
+            with translated(), tx:
+                tx.commit()
+        except BaseException as error:
+            return [Outcome(one.unit, error=error) for one in outcomes]
+        self.commits += 1
+        return outcomes
+
+    def _move_log(self, mode: str) -> list[Outcome]:
         connection = self._engine.raw_connection()
         # A reader in the way is no failure: the next checkpoint gets further.
         with contextlib.suppress(sqlite3.OperationalError):
             connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
         connection.close()
-
-    def _commit(self, group: list[Unit]) -> list[_Outcome]:
-        outcomes: list[_Outcome] = []
-        try:
-            with translated(), self._engine.begin() as tx:
-                for units in _gathered(group):
-                    outcomes += _attempt(tx, units, alone=len(units) == len(group))
-        except BaseException as error:
-            return [_Outcome(unit, error=error) for unit in group]
-        self.commits += 1
-        self.units += len(group)
-        return outcomes
-
-
-def _gathered(group: list[Unit]) -> list[list[Unit]]:
-    """Return the calls to make: items of the same batch together, where the first of them stood."""
-    batches: dict[Callable[..., Any], list[Unit]] = {}
-    calls: list[list[Unit]] = []
-    for unit in group:
-        if unit.item and unit.run in batches:
-            batches[unit.run].append(unit)
-            continue
-        calls.append([unit])
-        if unit.item:
-            batches[unit.run] = calls[-1]
-    return calls
-
-
-def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[_Outcome]:
-    """Make one call for these units, in a savepoint unless it is all there is to commit."""
-    first = units[0]
-    if alone and not first.item:
-        return [_Outcome(first, first.run(tx, *first.args))]
-    try:
-        with tx.begin_nested():
-            values: Sequence[Any]
-            values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
-        return [_Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
-    except Exception as error:
-        if not is_open(tx):
-            # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
-            raise Unavailable("the database gave the transaction up; is the disk full?") from error
-        if len(units) > 1:
-            return [outcome for unit in units for outcome in _attempt(tx, [unit], alone=False)]
-        return [_Outcome(first, error=ours(error))]
-
-
-def _tell(outcomes: list[_Outcome]) -> None:
-    """Hand outcomes over to the loops that wait, one wake-up for each loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-    for outcome in outcomes:
-        by_loop.setdefault(outcome.unit.loop, []).append(outcome)
-    for loop, settled in by_loop.items():
-        # The loop may be gone, and with it who waited; what was committed stays committed.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_settle, settled)
-
-
-def _settle(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        future = outcome.unit.future
-        if future.done():
-            continue
-        if outcome.error is None:
-            future.set_result(outcome.value)
-        else:
-            future.set_exception(outcome.error)
-            # Nobody may be waiting any more; an exception nobody fetched is not worth a warning.
-            future.exception()
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise database trouble as `Unavailable`."""
-    try:
-        yield
-    except OperationalError as error:
-        raise ours(error) from error
-
-
-def ours(error: BaseException) -> BaseException:
-    """Return database trouble (full disk, lost connection) as `Unavailable`; anything else stays what it is."""
-    return Unavailable(f"the database is not available: {error.orig}") if isinstance(error, OperationalError) else error
+        return []

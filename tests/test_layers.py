@@ -21,9 +21,9 @@ ROOT = Path(orchestrator.__file__).parent
 #: is inside it may import its neighbours. Exceptions: STAGES do not see each other, and PLUG_INS see floors 0 and 1
 #: and the contract of their own package.
 FLOORS = {
-    "0 ground": "errors states clock ids values settings logs",
-    "1 facts": "signing order account form refusal report official official_rules wire tables",
-    "2 plug-ins, database, internet": "vendors destinations sqlite writer store claims guard transport internet",
+    "0 ground": "errors states clock deadlines ids values settings logs",
+    "1 facts": "signing order account form refusal report official official_rules wire columns tables bulk",
+    "2 plug-ins, database, internet": "vendors destinations sqlite units writer store claims guard transport internet",
     "3 truth": "fanout decide silence opening ledger workers runtime endings subscribers keyring outcomes timeline "
     "housekeeping",
     "4 stages": "submit receive poll deliver",

@@ -6,7 +6,6 @@ size, signature, JSON. Whatever is wrong with a token, the answer is one and the
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.deadlines import Deadlines
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.receive import CAP, Receiving
 
@@ -49,6 +49,7 @@ class CallbackDoor:
     def __init__(self, app: ASGIApp, receiving: Receiving) -> None:
         self._app = app
         self._receiving = receiving
+        self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -71,7 +72,7 @@ class CallbackDoor:
         try:
             vendor, callback = self._receiving.unseal(account, token)
             headers = _headers(scope)
-            body = await _body(headers, receive)
+            body = await _body(headers, receive, self._deadlines)
             await self._receiving.push(vendor, callback, headers, body)
         except BadToken as error:
             log.info("callback refused", why=str(error))
@@ -104,14 +105,14 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
+async def _body(headers: Mapping[str, str], receive: Receive, deadlines: Deadlines) -> bytes:
     """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
     length = headers.get("content-length", "0")
     if length.isascii() and length.isdecimal() and int(length[:12]) > CAP:
         raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
     chunks = bytearray()
     try:
-        async with asyncio.timeout(BODY_DEADLINE):
+        async with deadlines.within(BODY_DEADLINE):
             message: Message = await receive()
             while message["type"] == "http.request":
                 chunks += message.get("body", b"")

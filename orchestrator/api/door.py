@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from orchestrator import wire
 from orchestrator.api import problems, reading
 from orchestrator.api.auth import Caller, Gate
 from orchestrator.api.problems import Refusal
@@ -23,6 +22,7 @@ from orchestrator.errors import NotFound, Problem, Unavailable
 from orchestrator.ids import is_id
 from orchestrator.keyring import Scope
 from orchestrator.runtime import Runtime
+from orchestrator.values import encode
 
 log = structlog.get_logger()
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -70,7 +70,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer."""
-    return Response(wire.encode(value), status, headers, media_type="application/json")
+    return Response(encode(value), status, headers, media_type="application/json")
 
 
 def found(thing: ThingT | None, noun: str) -> ThingT:

@@ -12,10 +12,11 @@ from orchestrator.api.bodies import Empty, Replay
 from orchestrator.api.deliveries import again
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.events import find
+from orchestrator.bulk import insert
 from orchestrator.fanout import matches
 from orchestrator.ids import Ids
 from orchestrator.states import DeliveryState, SubscriberState
-from orchestrator.store import Tx, insert
+from orchestrator.store import Tx
 from orchestrator.tables import delivery, subscriber
 
 

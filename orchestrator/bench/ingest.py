@@ -15,7 +15,7 @@ from orchestrator.bench.seeding import jobs, paused_subscriber
 from orchestrator.bench.servers import bare, process, service, settings
 from orchestrator.clock import SystemClock
 from orchestrator.signing import Callback, Keys
-from orchestrator.wire import encode
+from orchestrator.values import encode
 
 SECONDS_OF_TOKENS = timedelta(days=1)
 

@@ -1,0 +1,62 @@
+"""Column types: instants as milliseconds and JSON as text, alike in both databases and cheap to read and write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.clock import EPOCH, epoch_ms
+from orchestrator.values import encode
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as whole milliseconds since 1970: the same bytes and order in both databases."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], int | None]:
+        """Return what turns an instant into milliseconds."""
+        return _milliseconds
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[int | None], datetime | None]:
+        """Return what turns milliseconds into an instant."""
+        return _instant
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """A JSON value, stored as text: we never look into it with SQL. None is NULL."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:
+        """Return what writes a value down."""
+        return _written
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str | None], Any]:
+        """Return what reads it."""
+        return _read
+
+
+def _milliseconds(value: datetime | None) -> int | None:
+    return None if value is None else epoch_ms(value)
+
+
+def _instant(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(milliseconds=value)
+
+
+def _written(value: Any) -> str | None:
+    return None if value is None else encode(value).decode()
+
+
+def _read(value: str | None) -> Any:
+    return None if value is None else _JSON.decode(value)
+
+
+_JSON = json.JSONDecoder()

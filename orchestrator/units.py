@@ -1,0 +1,106 @@
+"""Units of work, and how a group of them becomes one transaction.
+
+A unit that fails takes only itself down: each call runs in a savepoint, and a batch that fails is tried again item by
+item. When the commit itself fails, everybody in it hears so and nothing was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from orchestrator.errors import Unavailable
+from orchestrator.sqlite import is_open
+
+Tx = sa.Connection
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One piece of work: a call, or one item of a batch (`item`), and who waits for it."""
+
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    future: asyncio.Future[Any]
+    item: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a unit came to."""
+
+    unit: Unit
+    value: Any = None
+    error: BaseException | None = None
+
+
+def perform(tx: Tx, group: Sequence[Unit]) -> list[Outcome]:
+    """Run units in a transaction that their caller commits. Raises when nothing of it can be committed."""
+    return [outcome for units in _gathered(group) for outcome in _attempt(tx, units, alone=len(units) == len(group))]
+
+
+def settle(outcomes: Sequence[Outcome]) -> None:
+    """Tell those who wait. On their loop."""
+    for outcome in outcomes:
+        future = outcome.unit.future
+        if future.done():
+            continue
+        if outcome.error is None:
+            future.set_result(outcome.value)
+        else:
+            future.set_exception(outcome.error)
+            # Nobody may be waiting any more; an exception nobody fetched is not worth a warning.
+            future.exception()
+
+
+def _gathered(group: Sequence[Unit]) -> list[list[Unit]]:
+    """Return the calls to make: items of the same batch together, where the first of them stood."""
+    batches: dict[Callable[..., Any], list[Unit]] = {}
+    calls: list[list[Unit]] = []
+    for unit in group:
+        if unit.item and unit.run in batches:
+            batches[unit.run].append(unit)
+            continue
+        calls.append([unit])
+        if unit.item:
+            batches[unit.run] = calls[-1]
+    return calls
+
+
+def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
+    """Make one call for these units, in a savepoint unless it is all there is to commit."""
+    first = units[0]
+    if alone and not first.item:
+        return [Outcome(first, first.run(tx, *first.args))]
+    try:
+        with tx.begin_nested():
+            values: Sequence[Any]
+            values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
+        return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
+    except Exception as error:
+        if not is_open(tx):
+            # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
+            raise Unavailable("the database gave the transaction up; is the disk full?") from error
+        if len(units) > 1:
+            return [outcome for unit in units for outcome in _attempt(tx, [unit], alone=False)]
+        return [Outcome(first, error=ours(error))]
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise database trouble as `Unavailable`."""
+    try:
+        yield
+    except OperationalError as error:
+        raise ours(error) from error
+
+
+def ours(error: BaseException) -> BaseException:
+    """Return database trouble (full disk, lost connection) as `Unavailable`; anything else stays what it is."""
+    return Unavailable(f"the database is not available: {error.orig}") if isinstance(error, OperationalError) else error
