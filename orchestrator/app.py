@@ -44,8 +44,9 @@ def build(
     clock: Clock | None = None,
     rng: Rng | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    store: Store | None = None,
 ) -> Runtime:
-    """Put a runtime together. `transport` stands in for the internet in tests."""
+    """Put a runtime together. `transport` stands in for the internet, `store` for the database, in tests."""
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
@@ -58,7 +59,7 @@ def build(
         rng=rng,
         ids=ids,
         keys=keys,
-        store=Store(settings.database_url),
+        store=store or Store(settings.database_url),
         ledger=Ledger(bound, ids, clock, settings.public_url.rstrip("/")),
         internet=Internet(transport or GuardedTransport(guard)),
         submissions=Internet(transport or GuardedTransport(guard, fresh=True)),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -36,12 +36,15 @@ _READERS = 4
 class Store:
     """Opens the database in `start`, drains its writer in `close`."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare for a database URL. Raises `ConfigError` if no such database is supported."""
+    def __init__(self, url: str, beside: Callable[[int, str], Executor] = ThreadPoolExecutor) -> None:
+        """Prepare for a database URL. Raises `ConfigError` if no such database is supported.
+
+        `beside` makes what does the waiting for the disk: so many threads of that name.
+        """
         self._lock = Lock(url)
         self._writer_engine, self._reader_engine = engines(url)
-        self._writer = Writer(self._writer_engine)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self._writer = Writer(self._writer_engine, beside(1, "commit"))
+        self._readers = beside(_READERS, "reader")
 
     def start(self) -> None:
         """Take the database for this process and make its tables.

@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,10 +29,10 @@ BACKLOG = 8192
 class Writer:
     """Commits what is put to it, in order, until it is closed. One event loop puts."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, beside: Executor) -> None:
         self._engine = engine
         self._waiting: deque[Unit] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._thread = beside
         #: What the thread does, or did last.
         self._aside: Future[list[Outcome]] = Future()
         self._aside.set_result([])

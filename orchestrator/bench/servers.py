@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import multiprocessing
 import socket
 import time
@@ -51,7 +52,7 @@ def bare() -> Starlette:
 
 def service(folder: Path, values: dict[str, Any]) -> Starlette:
     """Return the product."""
-    logs.configure("json")
+    logs.configure("json", logging.ERROR)
     app = create_app(settings(folder, **values))
     calm()
     return app
