@@ -15,7 +15,7 @@ from orchestrator import deliver, destinations, poll, submit, vendors
 from orchestrator.account import Account
 from orchestrator.api import routes
 from orchestrator.api.callbacks import CallbackDoor
-from orchestrator.clock import Clock, Rng, SystemClock
+from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
 from orchestrator.guard import Guard
 from orchestrator.housekeeping import prepare, retire
@@ -49,6 +49,8 @@ def build(
     """Put a runtime together. `transport` stands in for the internet, `store` for the database, in tests."""
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()
+    store = store or Store(settings.database_url)
+    clock = Disciplined(clock) if store.shared else clock
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids = Ids(clock, rng)
     guard = Guard(settings.allow_private)
@@ -59,7 +61,7 @@ def build(
         rng=rng,
         ids=ids,
         keys=keys,
-        store=store or Store(settings.database_url),
+        store=store,
         ledger=Ledger(bound, ids, clock, settings.public_url.rstrip("/")),
         internet=Internet(transport or GuardedTransport(guard)),
         submissions=Internet(transport or GuardedTransport(guard, fresh=True)),
@@ -82,6 +84,7 @@ def accounts(settings: Settings) -> dict[str, Account]:
             signature=one.signature,
             webhook_secrets=tuple(secret.get_secret_value() for secret in one.webhook_secrets),
             max_in_flight=one.max_in_flight,
+            rate_limit=one.rate_limit,
             at_least_once=one.on_lost_submit == "at_least_once",
             options=one.options,
             poll=vendors.Poll(**one.poll.model_dump()),
@@ -118,11 +121,13 @@ async def running(rt: Runtime) -> AsyncIterator[None]:
     """Open the database, run the stages and the ticks; at the end drain, give claims back, and close."""
     rt.store.start()
     try:
+        await discipline(rt)
         await rt.store.write(prepare, sorted(rt.vendors))
         rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
         for stage in rt.workers.values():
             stage.start()
             stage.nudge()
+        rt.store.listen(lambda stage: hear(rt, stage))
         ticks = schedule(rt)
         ticks.start()
         try:
@@ -150,6 +155,7 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
         every(1, nudge, rt, stage)
     every(1, poll.expire, rt)
     every(30, checkpoint, rt)
+    every(30, discipline, rt)
     every(60, retire, rt)
     return ticks
 
@@ -157,6 +163,21 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
 async def nudge(rt: Runtime, stage: str) -> None:
     """The promise behind every nudge."""
     rt.nudge(stage)
+
+
+def hear(rt: Runtime, stage: str) -> None:
+    """Look for work because another process says that there is some."""
+    if stage in rt.workers:
+        rt.workers[stage].nudge()
+
+
+async def discipline(rt: Runtime) -> None:
+    """Set our clock by the database's, where several processes share it."""
+    if isinstance(rt.clock, Disciplined):
+        ahead = await rt.store.ahead(rt.clock.own.now)
+        rt.clock.correct(ahead)
+        if abs(ahead) > _DRIFT:
+            log.warning("this machine's clock is wrong; the database's is used", seconds_behind=round(ahead, 3))
 
 
 async def checkpoint(rt: Runtime) -> None:

@@ -56,6 +56,30 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class Disciplined:
+    """Another clock, set right by the database's, so that all who share the database agree on what is due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.own = clock
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the instant by the database's clock, as far as it is known."""
+        return self.own.now() + self._ahead
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return self.own.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self.own.sleep(seconds)
+
+    def correct(self, ahead: float) -> None:
+        """Take it that the database's clock is so many seconds ahead of the one underneath."""
+        self._ahead = timedelta(seconds=ahead)
+
+
 def after(now: datetime, seconds: float) -> datetime:
     """Return the instant `seconds` later."""
     return now + timedelta(seconds=seconds)

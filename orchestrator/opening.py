@@ -54,9 +54,12 @@ def _same_key(tx: Tx, row: Draft) -> Row | None:
     return tx.execute(sa.select(job).where(same)).mappings().first()
 
 
-def _taken(tx: Tx, row: Draft) -> Conflict:
+def _taken(tx: Tx, row: Draft) -> Accepted | Conflict:
     mine = sa.and_(job.c.account == row["account"], job.c.external_task_id == row["external_task_id"])
     other = tx.execute(sa.select(job.c.id).where(mine)).scalar_one()
+    if other == row["id"]:
+        # This unit has run before: its commit arrived, and the word of it was lost.
+        return Accepted(row)
     return Conflict(
         f"external_task_id {row['external_task_id']!r} belongs to {other} on account {row['account']}",
         code="external_task_id_taken",

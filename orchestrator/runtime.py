@@ -93,9 +93,12 @@ class Runtime:
         return self.settings.public_url.rstrip("/")
 
     def nudge(self, stage: str) -> None:
-        """Tell a stage of this process that something is due."""
-        if stage in self.workers:
-            self.workers[stage].nudge()
+        """Tell a stage that something is due: here, or if it has no room here, wherever else the database is shared."""
+        worker = self.workers.get(stage)
+        if worker is not None:
+            worker.nudge()
+        if worker is None or not worker.has_room:
+            self.store.wake(stage)
 
     def told(self, verdicts: Sequence[Verdict]) -> None:
         """Wake whom committed verdicts concern: those who wait for the job, deliveries, and a slot's next job."""

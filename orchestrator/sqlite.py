@@ -95,14 +95,6 @@ def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     return writer, reader
 
 
-def is_open(tx: sa.Connection) -> bool:
-    """False once SQLite has rolled a transaction back by itself, savepoints and all, as it may when the disk is full.
-
-    https://sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
-    """
-    return bool(getattr(tx.connection.driver_connection, "in_transaction", True))
-
-
 def _prepare(engine: sa.Engine, pragmas: tuple[str, ...], begin: str) -> None:
     """Take transactions out of the driver's hands: it would open them too late, and deferred."""
 

@@ -4,25 +4,24 @@
 of a set-based unit. All units that wait while a commit is under way share the next one: that is where the speed comes
 from, and `synchronous=FULL` stays affordable. A unit is a synchronous function, so no HTTP can happen in a transaction.
 
-SQLite has one writer thread, the only connection that ever writes or checkpoints: SQLite before 3.51.3 can corrupt a
-WAL database when two do at once (https://sqlite.org/wal.html#walresetbug).
+SQLite has one connection that ever writes or checkpoints: SQLite before 3.51.3 can corrupt a WAL database when two do
+at once (https://sqlite.org/wal.html#walresetbug). PostgreSQL has a few, in each of its replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.errors import ConfigError
-from orchestrator.sqlite import Lock, engines
-from orchestrator.tables import metadata
-from orchestrator.units import Tx, Unit, translated
-from orchestrator.writer import Writer
+from orchestrator import postgres
+from orchestrator.databases import READERS, database_of
+from orchestrator.errors import Unavailable
+from orchestrator.units import Tx, Unit, ours, transient
 
 __all__ = ["Batch", "Store", "Tx"]
 
@@ -30,52 +29,47 @@ T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 R = TypeVar("R")
 
-_READERS = 4
+#: Seconds in which wake-ups of one stage are one wake-up.
+_DEBOUNCE = 0.02
 
 
 class Store:
-    """Opens the database in `start`, drains its writer in `close`."""
+    """Opens the database in `start`, drains what waits in `close`."""
 
     def __init__(self, url: str, beside: Callable[[int, str], Executor] = ThreadPoolExecutor) -> None:
         """Prepare for a database URL. Raises `ConfigError` if no such database is supported.
 
         `beside` makes what does the waiting for the disk: so many threads of that name.
         """
-        self._lock = Lock(url)
-        self._writer_engine, self._reader_engine = engines(url)
-        self._writer = Writer(self._writer_engine, beside(1, "commit"))
-        self._readers = beside(_READERS, "reader")
+        self._database = database_of(url, beside)
+        self._readers = beside(READERS, "reader")
+        self._woken: set[str] = set()
 
     def start(self) -> None:
-        """Take the database for this process and make its tables.
+        """Take the database and make its tables.
 
         Raises `ConfigError` if another process has it, or it is no database that can be written.
         """
-        self._lock.take()
-        try:
-            with self._writer_engine.begin() as tx:
-                metadata.create_all(tx)
-        except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
-            self._lock.release()
-            raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
+        self._database.start()
 
     def close(self) -> None:
         """Finish what waits, then let go of the database."""
         self._readers.shutdown()
-        self._reader_engine.dispose()
-        if self._lock.held:
-            self._writer.close()
-        self._writer_engine.dispose()
-        self._lock.release()
+        self._database.close()
 
     def checkpoint(self) -> None:
-        """Ask the writer to move its write-ahead log into the file when it next has a moment."""
-        self._writer.checkpoint()
+        """Move the write-ahead log into the file when there is a moment for it."""
+        self._database.checkpoint()
 
     @property
     def commits(self) -> int:
         """Transactions committed so far."""
-        return self._writer.commits
+        return self._database.commits
+
+    @property
+    def shared(self) -> bool:
+        """True if other processes may work on the same database."""
+        return self._database.shared
 
     async def write(self, run: Callable[..., T], *args: Any) -> T:
         """Run `run(tx, *args)` in a transaction and return its value once that is durable.
@@ -93,14 +87,52 @@ class Store:
         """Return a function of one item that shares calls of `run`, a function of many, with its neighbours."""
         return Batch(self, run)
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` on this loop with each stage that another process woke."""
+        loop = asyncio.get_running_loop()
+        self._database.listen(lambda stage: loop.call_soon_threadsafe(heard, stage))
+
+    def wake(self, stage: str) -> None:
+        """Wake a stage in the other processes. It may be lost: their tick is the promise."""
+        if self.shared and stage not in self._woken:
+            self._woken.add(stage)
+            asyncio.get_running_loop().call_later(_DEBOUNCE, self._wake, stage)
+
+    def _wake(self, stage: str) -> None:
+        self._woken.discard(stage)
+        try:
+            self._put(postgres.wake, (stage,))
+        except Unavailable:
+            return
+
+    async def ahead(self, now: Callable[[], datetime]) -> float:
+        """Return how many seconds the database's clock is ahead of `now`, where others share it; 0.0 elsewhere."""
+        if not self.shared:
+            return 0.0
+        before = now()
+        there = await self.read(postgres.server_time)
+        return (there - before - (now() - before) / 2).total_seconds()
+
     def _put(self, run: Callable[..., Any], args: tuple[Any, ...], *, item: bool = False) -> asyncio.Future[Any]:
         unit = Unit(run, args, asyncio.get_running_loop().create_future(), item)
-        self._writer.put(unit)
+        self._database.put(unit)
         # A waiter that is cancelled leaves its unit to run: the writer looks at the future only to answer.
         return unit.future
 
     def _read(self, run: Callable[..., T], args: tuple[Any, ...]) -> T:
-        with translated(), self._reader_engine.connect() as connection:
+        try:
+            try:
+                return self._once(run, args)
+            except sa.exc.DBAPIError as error:
+                if not transient(error):
+                    raise
+                # A connection that died while it waited took the others with it; the next one is fresh.
+                return self._once(run, args)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise ours(error) from error
+
+    def _once(self, run: Callable[..., T], args: tuple[Any, ...]) -> T:
+        with self._database.reading.connect() as connection:
             return run(connection, *args)
 
 

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from orchestrator.errors import Unavailable
-from orchestrator.sqlite import is_open
 
 Tx = sa.Connection
+
+#: Units that may wait. Beyond this the database is not keeping up, and saying so beats growing.
+BACKLOG = 8192
+#: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a restart.
+_TAKEN_BACK = ("40001", "40P01", "57P01", "57P02", "57P03")
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +88,8 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
             values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
         return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
+        if transient(error):
+            raise
         if not is_open(tx):
             # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
             raise Unavailable("the database gave the transaction up; is the disk full?") from error
@@ -92,15 +98,35 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
         return [Outcome(first, error=ours(error))]
 
 
+def is_open(tx: Tx) -> bool:
+    """False once SQLite has rolled a transaction back by itself, savepoints and all, as it may when the disk is full.
+
+    https://sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
+    """
+    return bool(getattr(tx.connection.driver_connection, "in_transaction", True))
+
+
+def transient(error: BaseException) -> bool:
+    """True for trouble that is over when a transaction is run again: a deadlock, a lost connection."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TAKEN_BACK
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Raise database trouble as `Unavailable`."""
     try:
         yield
-    except OperationalError as error:
+    except DBAPIError as error:
         raise ours(error) from error
 
 
 def ours(error: BaseException) -> BaseException:
     """Return database trouble (full disk, lost connection) as `Unavailable`; anything else stays what it is."""
-    return Unavailable(f"the database is not available: {error.orig}") if isinstance(error, OperationalError) else error
+    if isinstance(error, OperationalError | InterfaceError) or transient(error):
+        assert isinstance(error, DBAPIError)
+        return Unavailable(f"the database is not available: {error.orig}")
+    if isinstance(error, sa.exc.TimeoutError):
+        return Unavailable("the database is not available: every connection is in use")
+    return error

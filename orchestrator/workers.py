@@ -73,6 +73,11 @@ class Worker(Generic[Work]):
             self._due.set()
 
     @property
+    def has_room(self) -> bool:
+        """True if it could take more work now."""
+        return len(self._tasks) < self._limit
+
+    @property
     def busy(self) -> int:
         """How many pieces are under way."""
         return len(self._tasks)

@@ -18,12 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.errors import Unavailable
-from orchestrator.units import Outcome, Unit, perform, settle, translated
+from orchestrator.units import BACKLOG, Outcome, Unit, perform, settle, translated
 
 #: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
 GROUP = 128
-#: Units that may wait. Beyond this the database is not keeping up, and saying so beats growing.
-BACKLOG = 8192
 
 
 class Writer:

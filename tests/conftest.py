@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import databases
 from tests.house import House, house
 
 # The same examples on every run, and none of them too slow for a busy machine.
@@ -15,8 +16,16 @@ settings.register_profile("steady", deadline=None, derandomize=True, print_blob=
 settings.load_profile("steady")
 
 
+@pytest.fixture(params=databases.KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a new database, of each kind in turn."""
+    address = databases.url(request.param, tmp_path)
+    yield address
+    databases.drop(address)
+
+
 @pytest.fixture
-async def h(tmp_path: Path) -> AsyncIterator[House]:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
     """A house with one `agentsflare` account called `main`, its loops at rest."""
-    async with house(tmp_path) as opened:
+    async with house(tmp_path, database_url=database) as opened:
         yield opened

@@ -44,14 +44,15 @@ async def insert(h: House, table: sa.Table, rows: list[dict[str, Any]]) -> None:
 
 
 async def plans(h: House, run: Any, *args: Any) -> list[str]:
-    """Return how SQLite goes about every statement that a unit of work executes."""
+    """Return how the database goes about every statement that a unit of work executes, a step to a line."""
     found: list[str] = []
 
     def explained(tx: Tx) -> None:
         def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
             if re.match(r"(SELECT|WITH|UPDATE)", statement):
-                cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters)
-                found.extend(row[3] for row in cursor.fetchall())
+                how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
+                cursor.execute(how + statement, parameters)
+                found.extend(row[-1] for row in cursor.fetchall())
 
         sa.event.listen(tx, "before_cursor_execute", explain)
         try:
@@ -69,13 +70,16 @@ async def crowded(h: House) -> House:
     tomorrow = after(START, DAY)
     await insert(h, job, [job_row(0, "", JobState.SUBMITTED, tomorrow)])
     await insert(h, delivery, [delivery_row(0, "", tomorrow)])
-    lane = "CASE WHEN n % 10 THEN 'hot' ELSE 'cold' || (n % 7) END"
+    lane = "CASE WHEN n % 10 <> 0 THEN 'hot' ELSE 'cold' || (n % 7) END"
     await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n", ("id", "account", "external_task_id"))
     await multiply(h, delivery, f"'dlv_' || n, {lane}, 'evt_' || n", ("id", "subscriber_id", "event_id"))
     due = [job_row(30_000 + n, "hot", JobState.QUEUED, START) for n in range(300)]
     await insert(h, job, due + [job_row(40_000 + n, "cold1", JobState.QUEUED, START) for n in range(2)])
     owed = [delivery_row(30_000 + n, "hot", START) for n in range(300)]
     await insert(h, delivery, owed + [delivery_row(40_000 + n, "cold1", START) for n in range(2)])
+    if h.rt.store.shared:
+        # As autovacuum would, by and by.
+        await h.run(sa.text("ANALYZE"))
     return h
 
 
@@ -96,7 +100,15 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     seen += await plans(crowded, claims.lanes, delivery.c.subscriber_id, now)
     seen += await plans(crowded, claims.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
     seen += await plans(crowded, claims.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
-    seen += await plans(crowded, claims.in_flight, "hot")
+    seen += await plans(crowded, claims.in_flight, "cold1")
+    if crowded.rt.store.shared:
+        print(*seen, sep="\n")
+        scans = [line for line in seen if "Scan" in line]
+        assert len(scans) >= 9
+        assert not [line for line in seen if "Seq Scan" in line or "Sort" in line]
+        by = r"(using|Bitmap Index Scan on) (ix_job_due|ix_delivery_due|job_pkey|delivery_pkey)\b|Bitmap Heap|CTE Scan"
+        assert not [line for line in scans if not re.search(by, line) and "WorkTable" not in line]
+        return
     tables = [line for line in seen if re.match(r"(SCAN|SEARCH) (job|delivery)\b", line)]
     assert len(tables) >= 9
     assert not [
@@ -107,7 +119,17 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
 
 
 async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) -> None:
-    """Counted in the virtual machine's own steps, so the test is the same on a slow machine."""
+    """Counted in SQLite's own steps, or in pages PostgreSQL looked at: the test is the same on a slow machine."""
+
+    def claim(tx: Tx) -> None:
+        claims.lanes(tx, job.c.account, START, JobState.QUEUED)
+        claims.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
+
+    def pages(tx: Tx) -> int:
+        fetched = sa.text("SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'")
+        before = tx.execute(fetched).scalar_one()
+        claim(tx)
+        return int(tx.execute(fetched).scalar_one() - before)
 
     def steps(tx: Tx) -> int:
         counted = 0
@@ -119,12 +141,14 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) 
         connection = tx.connection.driver_connection
         assert connection is not None
         connection.set_progress_handler(tick, 10)
-        claims.lanes(tx, job.c.account, START, JobState.QUEUED)
-        claims.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
+        claim(tx)
         connection.set_progress_handler(None, 0)
         return counted * 10
 
-    assert await crowded.rt.store.write(steps) < 10_000
+    if crowded.rt.store.shared:
+        assert 0 < await crowded.rt.store.write(pages) < 500
+    else:
+        assert 0 < await crowded.rt.store.write(steps) < 10_000
 
 
 async def test_lanes_are_those_with_something_due_of_that_kind(crowded: House) -> None:

@@ -37,7 +37,7 @@ class Gate:
 
     def __init__(self, store: Store) -> None:
         self._open, self._reached = threading.Event(), threading.Event()
-        sa.event.listen(store._writer_engine, "commit", self._wait)
+        sa.event.listen(store._database._engine, "commit", self._wait)
         self._passed = asyncio.ensure_future(store.write(lambda _: None))
 
     def _wait(self, _: Tx) -> None:

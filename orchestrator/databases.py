@@ -1,0 +1,143 @@
+"""The two databases behind the store, alike from there: SQLite for one process, PostgreSQL for as many as one likes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from orchestrator import postgres
+from orchestrator.errors import ConfigError
+from orchestrator.sqlite import Lock, engines
+from orchestrator.tables import metadata
+from orchestrator.units import Unit
+from orchestrator.writer import Writer
+
+#: Connections that only read.
+READERS = 4
+
+
+class Database(Protocol):
+    """What the store needs of a database."""
+
+    #: Gives connections that cannot write.
+    reading: sa.Engine
+    #: True if other processes may work on it too.
+    shared: bool
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed so far."""
+
+    def start(self) -> None:
+        """Take the database. Raises `ConfigError`."""
+
+    def put(self, unit: Unit) -> None:
+        """Have a unit run and committed. Raises `Unavailable`."""
+
+    def checkpoint(self) -> None:
+        """Do what keeps its files short."""
+
+    def listen(self, heard: Callable[[str], object]) -> None:
+        """Call `heard`, on any thread, with each stage that another process woke."""
+
+    def close(self) -> None:
+        """Finish what waits, then let go."""
+
+
+def database_of(url: str, beside: Callable[[int, str], Executor]) -> Database:
+    """Return the database of a URL. Raises `ConfigError` if no such database is supported."""
+    if postgres.is_postgres(url):
+        return Postgres(url)
+    return Sqlite(url, beside)
+
+
+class Sqlite:
+    """One file, one process, one connection that writes."""
+
+    shared = False
+
+    def __init__(self, url: str, beside: Callable[[int, str], Executor]) -> None:
+        self._lock = Lock(url)
+        self._engine, self.reading = engines(url)
+        self._writer = Writer(self._engine, beside(1, "commit"))
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed so far."""
+        return self._writer.commits
+
+    def start(self) -> None:
+        """Take the file for this process and make its tables. Raises `ConfigError`."""
+        self._lock.take()
+        try:
+            with self._engine.begin() as tx:
+                metadata.create_all(tx)
+        except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+            self._lock.release()
+            raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
+
+    def put(self, unit: Unit) -> None:
+        """Have a unit run and committed. Raises `Unavailable`."""
+        self._writer.put(unit)
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file when there is a moment for it."""
+        self._writer.checkpoint()
+
+    def listen(self, heard: Callable[[str], object]) -> None:
+        """Nobody else is there."""
+
+    def close(self) -> None:
+        """Finish what waits, then let go of the file."""
+        self.reading.dispose()
+        if self._lock.held:
+            self._writer.close()
+        self._engine.dispose()
+        self._lock.release()
+
+
+class Postgres:
+    """A server that replicas share."""
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self._engine = postgres.engine_of(url, postgres.WRITERS + READERS + 1)
+        self.reading = self._engine.execution_options(postgresql_readonly=True)
+        self._writers = postgres.Writers(self._engine)
+        self._wakes = postgres.Wakes(self._engine)
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed so far."""
+        return self._writers.commits
+
+    def start(self) -> None:
+        """Make the tables, if they are not there. Raises `ConfigError`."""
+        try:
+            with self._engine.begin() as tx:
+                metadata.create_all(tx)
+        except sa.exc.DBAPIError as error:
+            raise ConfigError(f"database_url: {error.orig}; is the server up, and does it know us?") from error
+        self._writers.start()
+
+    def put(self, unit: Unit) -> None:
+        """Have a unit run and committed. Raises `Unavailable`."""
+        self._writers.put(unit)
+
+    def checkpoint(self) -> None:
+        """The server's own business."""
+
+    def listen(self, heard: Callable[[str], object]) -> None:
+        """Call `heard` on a thread with each stage that another process woke."""
+        self._wakes.listen(heard)
+
+    def close(self) -> None:
+        """Finish what waits, then let the server go."""
+        self._wakes.close()
+        self._writers.close()
+        self._engine.dispose()

@@ -1,0 +1,193 @@
+"""PostgreSQL, which N replicas share: a few writing connections, retries of what the server takes back, and wake-ups.
+
+READ COMMITTED and SKIP LOCKED. A unit of work may be run again whole, so a deadlock, a restart or a lost connection
+costs a moment and nothing else. NOTIFY makes other replicas look sooner; their own tick is the promise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from orchestrator.clock import EPOCH
+from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.units import BACKLOG, Outcome, Tx, Unit, ours, perform, settle, transient
+
+#: Units that may share one commit.
+GROUP = 128
+#: Connections that write. More would wait for each other's commits no less, and take more of the server.
+WRITERS = 4
+#: Seconds before each further try of a group that the server took back.
+_TRIES = (0.02, 0.1, 0.5)
+_CHANNEL = "orchestrator"
+_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
+
+
+def is_postgres(url: str) -> bool:
+    """True for the URL of a PostgreSQL database."""
+    return url.partition(":")[0] in _SCHEMES
+
+
+def url_of(url: str) -> sa.URL:
+    """Return a PostgreSQL URL as SQLAlchemy takes it, whichever way it is spelt. Raises `ConfigError`."""
+    try:
+        return sa.make_url("postgresql+psycopg:" + url.partition(":")[2])
+    except sa.exc.ArgumentError as error:
+        # Not the URL itself: it holds a password.
+        raise ConfigError("database_url is no URL; write postgresql://user:password@host/database") from error
+
+
+def engine_of(url: str, connections: int) -> sa.Engine:
+    """Return an engine of up to so many connections. Raises `ConfigError` where the driver is missing."""
+    try:
+        return sa.create_engine(
+            url_of(url),
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=5,
+            connect_args={"connect_timeout": 5, "application_name": "orchestrator", "keepalives_idle": 15},
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error
+
+
+class Writers:
+    """Threads that take what waits and commit it, items of one batch together, until they are closed."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[Unit] = deque()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(WRITERS)]
+        #: Transactions committed, for the bench.
+        self.commits = 0
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, unit: Unit) -> None:
+        """Hand over a unit. Raises `Unavailable` for one that comes too late or stands too far back."""
+        with self._changed:
+            if self._stopping.is_set():
+                raise Unavailable("the database is closed")
+            if len(self._waiting) >= BACKLOG:
+                raise Unavailable("the database is not keeping up")
+            self._waiting.append(unit)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Finish what waits, and let nothing new in."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _run(self) -> None:
+        while group := self._take():
+            _tell(self._commit(group))
+
+    def _take(self) -> list[Unit]:
+        """Return a unit, and with an item of a batch its neighbours; nothing once it is time to end.
+
+        One call to a transaction: locks are then taken in the order of that call, and two replicas cannot cross.
+        """
+        with self._changed:
+            while not self._waiting:
+                if self._stopping.is_set():
+                    return []
+                self._changed.wait()
+            first = self._waiting.popleft()
+            if not first.item:
+                return [first]
+            same = [unit for unit in self._waiting if unit.item and unit.run == first.run][: GROUP - 1]
+            if same:
+                taken = set(map(id, same))
+                self._waiting = deque(unit for unit in self._waiting if id(unit) not in taken)
+            return [first, *same]
+
+    def _commit(self, group: list[Unit]) -> list[Outcome]:
+        for wait in (*_TRIES, None):
+            try:
+                with self._engine.begin() as tx:
+                    outcomes = perform(tx, group)
+            except BaseException as error:
+                if wait is None or not transient(error):
+                    return [Outcome(unit, error=ours(error)) for unit in group]
+                # Cut short when we are told to end; the last tries then follow at once.
+                self._stopping.wait(wait)
+            else:
+                self.commits += 1
+                return outcomes
+        raise AssertionError("the last try returns")
+
+
+def _tell(outcomes: list[Outcome]) -> None:
+    """Hand outcomes to the loop that waits for them."""
+    loop = outcomes[0].unit.future.get_loop()
+    # The loop may be gone, and with it who waited; what was committed stays committed.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle, outcomes)
+
+
+class Wakes:
+    """Tells other replicas that something is due, and hears it from them. All of it may be lost."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def listen(self, heard: Callable[[str], object]) -> None:
+        """Call `heard` with the name of each stage another replica woke, on a thread of its own."""
+        self._thread = threading.Thread(target=self._listen, args=(heard,), name="wakes", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _listen(self, heard: Callable[[str], object]) -> None:
+        while not self._ending.is_set():
+            with contextlib.suppress(sa.exc.DBAPIError, OSError), _listening(self._engine) as notices:
+                while not self._ending.is_set():
+                    for stage in notices():
+                        heard(stage)
+            self._ending.wait(1.0)
+
+
+def wake(tx: Tx, stage: str) -> None:
+    """Tell every other replica that a stage has work."""
+    tx.execute(sa.text("SELECT pg_notify(:channel, :stage)"), {"channel": _CHANNEL, "stage": stage})
+
+
+@contextlib.contextmanager
+def _listening(engine: sa.Engine) -> Iterator[Callable[[], list[str]]]:
+    """Listen on a connection of one's own; yield what returns the stages named within half a second."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        try:
+            yield lambda: [notice.payload for notice in driver.notifies(timeout=0.5)]
+        finally:
+            # It must not go back among the others: it would go on gathering notices.
+            connection.invalidate()
+
+
+def server_time(tx: Tx) -> datetime:
+    """Return the instant by the server's clock."""
+    ms = tx.execute(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")).scalar_one()
+    return EPOCH + timedelta(milliseconds=ms)
