@@ -8,12 +8,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
+import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.applications import Starlette
 
 from orchestrator import deliver, destinations, poll, submit, vendors
 from orchestrator.account import Account
-from orchestrator.api import routes
+from orchestrator.api import probes, routes
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
@@ -29,8 +30,12 @@ from orchestrator.signing import Keys
 from orchestrator.store import Store
 from orchestrator.transport import GuardedTransport
 
+log = structlog.get_logger()
+
 #: Seconds that work under way may take to end when we are told to stop.
 DRAIN = 15.0
+#: Seconds between our clock and the database's that are worth telling the operator.
+_DRIFT = 2.0
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -50,6 +55,8 @@ def build(
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()
     store = store or Store(settings.database_url)
+    if settings.role != "all" and not store.shared:
+        raise ConfigError(f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL")
     clock = Disciplined(clock) if store.shared else clock
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids = Ids(clock, rng)
@@ -110,6 +117,8 @@ def application(rt: Runtime) -> Starlette:
         async with running(rt):
             yield
 
+    if rt.settings.role == "worker":
+        return Starlette(routes=probes(rt), lifespan=lifespan)
     app = Starlette(routes=routes(rt), lifespan=lifespan)
     # In front of all middleware: every push passes here, and the door answers for its own errors.
     app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))
@@ -123,7 +132,8 @@ async def running(rt: Runtime) -> AsyncIterator[None]:
     try:
         await discipline(rt)
         await rt.store.write(prepare, sorted(rt.vendors))
-        rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
+        if rt.settings.role != "api":
+            rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
         for stage in rt.workers.values():
             stage.start()
             stage.nudge()
@@ -151,11 +161,13 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
     def every(seconds: float, run: Callable[..., Awaitable[None]], *args: object) -> None:
         ticks.add_job(run, "interval", seconds=seconds, args=args, jitter=None if seconds < 5 else 5)
 
-    for stage in ("submit", "poll", "deliver"):
+    for stage in rt.workers:
         every(1, nudge, rt, stage)
-    every(1, poll.expire, rt)
     every(30, checkpoint, rt)
     every(30, discipline, rt)
+    if not rt.workers:
+        return ticks
+    every(1, poll.expire, rt)
     every(60, retire, rt)
     return ticks
 

@@ -43,6 +43,10 @@ class Json(sa.types.TypeDecorator[Any]):
         return _read
 
 
+#: A number that only grows. SQLite's whole numbers have 64 bits whatever they are called.
+Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
 def _milliseconds(value: datetime | None) -> int | None:
     return None if value is None else epoch_ms(value)
 

@@ -9,10 +9,9 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from orchestrator import postgres
+from orchestrator import postgres, schema
 from orchestrator.errors import ConfigError
-from orchestrator.sqlite import Lock, engines
-from orchestrator.tables import metadata
+from orchestrator.sqlite import Lock, engines, usable
 from orchestrator.units import Unit
 from orchestrator.writer import Writer
 
@@ -55,6 +54,21 @@ def database_of(url: str, beside: Callable[[int, str], Executor]) -> Database:
     return Sqlite(url, beside)
 
 
+def check(url: str) -> str:
+    """Return what people may see of a database that can be had, and by us. Nothing is made.
+
+    Raises `ConfigError`, also if SQLite's one process is there already.
+    """
+    if postgres.is_postgres(url):
+        return postgres.reach(url)
+    file = usable(url)
+    if file.exists():
+        lock = Lock(url)
+        lock.take()
+        lock.release()
+    return str(file)
+
+
 class Sqlite:
     """One file, one process, one connection that writes."""
 
@@ -75,7 +89,7 @@ class Sqlite:
         self._lock.take()
         try:
             with self._engine.begin() as tx:
-                metadata.create_all(tx)
+                schema.prepare(tx)
         except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
             self._lock.release()
             raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
@@ -106,8 +120,9 @@ class Postgres:
     shared = True
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._engine = postgres.engine_of(url, postgres.WRITERS + READERS + 1)
-        self.reading = self._engine.execution_options(postgresql_readonly=True)
+        self.reading: sa.Engine = self._engine.execution_options(postgresql_readonly=True)
         self._writers = postgres.Writers(self._engine)
         self._wakes = postgres.Wakes(self._engine)
 
@@ -118,11 +133,9 @@ class Postgres:
 
     def start(self) -> None:
         """Make the tables, if they are not there. Raises `ConfigError`."""
-        try:
-            with self._engine.begin() as tx:
-                metadata.create_all(tx)
-        except sa.exc.DBAPIError as error:
-            raise ConfigError(f"database_url: {error.orig}; is the server up, and does it know us?") from error
+        postgres.reach(self._url)
+        with self._engine.begin() as tx:
+            schema.prepare(tx)
         self._writers.start()
 
     def put(self, unit: Unit) -> None:

@@ -26,7 +26,7 @@ _SECRET_TEXT = (
 #: Deeper than anything we log; a structure that goes on is cut here.
 _DEPTH = 6
 #: Libraries whose INFO says what ours says better, or says it every second.
-_QUIET = ("apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
+_QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
 
 
 def configure(form: Literal["auto", "json", "console"] = "auto", level: int = logging.INFO) -> None:

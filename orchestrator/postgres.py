@@ -25,6 +25,8 @@ WRITERS = 4
 #: Seconds before each further try of a group that the server took back.
 _TRIES = (0.02, 0.1, 0.5)
 _CHANNEL = "orchestrator"
+#: Seconds a listener waits before it looks whether it is to end.
+_LOOK = 0.2
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
@@ -37,7 +39,7 @@ def url_of(url: str) -> sa.URL:
     """Return a PostgreSQL URL as SQLAlchemy takes it, whichever way it is spelt. Raises `ConfigError`."""
     try:
         return sa.make_url("postgresql+psycopg:" + url.partition(":")[2])
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         # Not the URL itself: it holds a password.
         raise ConfigError("database_url is no URL; write postgresql://user:password@host/database") from error
 
@@ -54,6 +56,20 @@ def engine_of(url: str, connections: int) -> sa.Engine:
         )
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error
+
+
+def reach(url: str) -> str:
+    """Return the URL as people may see it, if there is such a database. Raises `ConfigError`."""
+    shown = url_of(url).set(drivername="postgresql", query={}).render_as_string()
+    engine = engine_of(url, 1)
+    try:
+        with engine.connect():
+            return shown
+    except sa.exc.DBAPIError as error:
+        words = " ".join(str(error.orig).split())
+        raise ConfigError(f"database_url: {words}; is the server up, and is there such a database and user?") from error
+    finally:
+        engine.dispose()
 
 
 class Writers:
@@ -160,8 +176,10 @@ class Wakes:
             self._thread.join()
 
     def _listen(self, heard: Callable[[str], object]) -> None:
+        # The second is the driver's own, of a connection that ends while it listens.
+        lost = (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError)
         while not self._ending.is_set():
-            with contextlib.suppress(sa.exc.DBAPIError, OSError), _listening(self._engine) as notices:
+            with contextlib.suppress(*lost), _listening(self._engine) as notices:
                 while not self._ending.is_set():
                     for stage in notices():
                         heard(stage)
@@ -175,13 +193,13 @@ def wake(tx: Tx, stage: str) -> None:
 
 @contextlib.contextmanager
 def _listening(engine: sa.Engine) -> Iterator[Callable[[], list[str]]]:
-    """Listen on a connection of one's own; yield what returns the stages named within half a second."""
+    """Listen on a connection of one's own; yield what returns the stages named meanwhile, if any."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
         driver = connection.connection.driver_connection
         assert driver is not None
         try:
-            yield lambda: [notice.payload for notice in driver.notifies(timeout=0.5)]
+            yield lambda: [notice.payload for notice in driver.notifies(timeout=_LOOK)]
         finally:
             # It must not go back among the others: it would go on gathering notices.
             connection.invalidate()

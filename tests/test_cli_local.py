@@ -61,7 +61,7 @@ def test_check_finds_what_only_the_vendor_can_know() -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgresql://u@h/d", "postgresql is not supported"),
+        ("postgresql://u@127.0.0.1:1/d", "is the server up"),
         ("sqlite://", "names no file"),
         ("sqlite:///nodir/x.db", "nodir is not there; make that folder"),
         ("sqlite:////proc/self/x.db", "/proc/self cannot be written"),

@@ -23,9 +23,6 @@ def routes(runtime: Runtime) -> list[Route]:
     def secret(path: str, needs: Scope, **handlers: Handler) -> Route:
         return Route(path, Door(runtime, gate, handlers, reads=needs, changes=needs))
 
-    def public(path: str, handler: Handler) -> Route:
-        return Route(path, Door(runtime, gate, {"GET": handler}, reads=None))
-
     return [
         at("/v1/jobs", GET=jobs.ls, POST=intake.submit),
         at("/v1/jobs/{id}", GET=jobs.show),
@@ -53,10 +50,16 @@ def routes(runtime: Runtime) -> list[Route]:
         secret("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
         secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
         secret("/v1/keys/{id}", Scope.ADMIN, DELETE=keys.revoker(gate)),
-        public("/healthz", health.alive),
-        public("/readyz", health.Readiness()),
+        *probes(runtime),
         Route("/errors/{code}", explain),
         at("/v1"),
         at("/v1/{rest:path}"),
         Route("/{rest:path}", Door(runtime, gate, {}, reads=None)),
     ]
+
+
+def probes(runtime: Runtime) -> list[Route]:
+    """Return what anybody may ask, and what a process that only works answers."""
+    gate = Gate(runtime)
+    asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness()}
+    return [Route(path, Door(runtime, gate, {"GET": answer}, reads=None)) for path, answer in asked.items()]

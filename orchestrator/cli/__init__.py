@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import accounts, config, demo, jobs, keys, serve, signature, submit, subscribers
+from orchestrator.cli import accounts, config, demo, jobs, keys, migrate, serve, signature, submit, subscribers
 from orchestrator.cli.command import Options, Session, command
 
 _CODES = "Exit codes: " + (__doc__ or "").partition("Exit codes: ")[2]
@@ -57,6 +57,7 @@ def version(session: Session) -> None:
 
 demo.register(app)
 serve.register(app)
+migrate.register(app)
 submit.register(app)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(subscribers.app, name="subscribers")

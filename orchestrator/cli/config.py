@@ -15,7 +15,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.errors import ConfigError
-from orchestrator.settings import Settings, keyfile, load
+from orchestrator.settings import NO_KEYS, Settings, keyfile, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
 
@@ -93,13 +93,19 @@ def faults(settings: Settings, session: Session) -> list[str]:
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator.app import accounts, bind
     from orchestrator.guard import Guard
+    from orchestrator.postgres import is_postgres, reach
     from orchestrator.sqlite import usable
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""
-        file = usable(settings.database_url)
-        if not settings.secret_keys:
-            keyfile.check(keyfile.beside(file))
+        if is_postgres(settings.database_url):
+            reach(settings.database_url)
+        else:
+            usable(settings.database_url)
+        if not settings.secret_keys and settings.database_file is None:
+            raise ConfigError(NO_KEYS)
+        if not settings.secret_keys and settings.database_file is not None:
+            keyfile.check(keyfile.beside(settings.database_file))
 
     tried: list[Callable[[], object]] = [stored, lambda: Guard(settings.allow_private)]
     tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]

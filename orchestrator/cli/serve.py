@@ -18,12 +18,14 @@ def serve(
     session: Session,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one (default 8080).")] = None,
-    database_url: Annotated[str | None, typer.Option(help="sqlite:///orchestrator.db")] = None,
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///orchestrator.db or postgresql://...")] = None,
     public_url: Annotated[str | None, typer.Option(help="What vendors can reach; callback URLs begin with it.")] = None,
+    role: Annotated[str | None, typer.Option(help="all, api or worker (default all; SQLite: all).")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes behind this port (SQLite: 1).")] = 1,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C, then end what is under way."""
-    settings = session.settings(host=host, port=port, database_url=database_url, public_url=public_url)
+    settings = session.settings(host=host, port=port, database_url=database_url, public_url=public_url, role=role)
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator.cli.service import run
 
-    run(session, settings)
+    run(session, settings, workers)

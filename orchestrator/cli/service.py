@@ -12,12 +12,13 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from orchestrator import logs
+from orchestrator import databases, logs
 from orchestrator.app import create_app
 from orchestrator.cli.command import Session, local_url
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.supervisor import Supervisor
+from orchestrator.postgres import is_postgres
 from orchestrator.settings import Settings
-from orchestrator.sqlite import Lock, path_of, usable
 
 #: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
 _GRACE = 20
@@ -25,27 +26,40 @@ _BACKLOG = 2048
 _AT_ONCE = "stopped at once; what was under way comes back with its lease"
 
 
-def run(session: Session, settings: Settings) -> None:
+def run(session: Session, settings: Settings, workers: int = 1) -> None:
     """Serve until told to end. Raises `Failure` or `ConfigError` if it cannot begin."""
+    if workers > 1 and not is_postgres(settings.database_url):
+        raise Failure("SQLite serves one process", hint="leave --workers away, or use PostgreSQL")
     # Said in one line now: before anything is made, and rather than with a traceback from inside the server.
-    usable(settings.database_url)
+    database = databases.check(settings.database_url)
     listening = listen(settings)
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})
     if settings.origins()["public_url"] == "default":
         settings = settings.model_copy(update={"public_url": local_url(settings)})
     logs.configure(settings.log_format)
     app = create_app(settings)
-    lock = Lock(settings.database_url)
-    lock.take()
-    lock.release()
-    session.terminal.notice(announcement(settings))
+    session.terminal.notice(announcement(settings, database))
+    if workers > 1:
+        Supervisor(workers, child, settings, listening).run()
+    elif not serve(app, listening):
+        raise Failure("the service did not start", hint="the log above says why")
+
+
+def child(settings: Settings, listening: socket.socket) -> None:
+    """Serve as one process of several."""
+    logs.configure(settings.log_format)
+    if not serve(create_app(settings), listening):
+        sys.exit(Exit.ERROR)
+
+
+def serve(app: Starlette, listening: socket.socket) -> bool:
+    """Serve on a socket until told to end; return whether it had started."""
     server = server_of(app)
     calm()
     # uvicorn ends in good order and then raises the signal again; being told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run(sockets=[listening])
-    if not server.started:
-        raise Failure("the service did not start", hint="the log above says why")
+    return server.started
 
 
 class Server(uvicorn.Server):
@@ -103,8 +117,7 @@ def listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def announcement(settings: Settings) -> str:
+def announcement(settings: Settings, database: str) -> str:
     """Return the one line that says what runs where."""
     names = ", ".join(f"{name} ({one.vendor})" for name, one in sorted(settings.accounts.items())) or "none"
-    database = path_of(settings.database_url).absolute()
     return f"orchestrator on {local_url(settings)} · public {settings.public_url} · {database} · accounts: {names}"

@@ -26,6 +26,7 @@ from orchestrator.settings.types import (
     BootstrapKey,
     Cidr,
     DatabaseUrl,
+    Rate,
     Seconds,
     SecretKey,
     SigningSecret,
@@ -72,6 +73,7 @@ class AccountSettings(BaseModel):
     signature: Literal["required", "optional", "none"] = "none"
     webhook_secrets: list[SigningSecret] = []
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 10
+    rate_limit: Rate | None = None
     on_lost_submit: Literal["at_most_once", "at_least_once"] = "at_most_once"
     options: dict[str, str] = {}
     poll: PollSettings = PollSettings()
@@ -83,6 +85,10 @@ class AccountSettings(BaseModel):
                 UNMET, 'needs webhook_secrets = ["whsec_..."]; or write "none"', {"field": "signature"}
             )
         return self
+
+
+#: Replicas on PostgreSQL must be given the same keys; there is no place beside the database for them.
+NO_KEYS = 'secret_keys: required unless the database is a SQLite file; write ["a long random text"]'
 
 
 class Settings(BaseSettings):
@@ -100,6 +106,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
     log_format: Literal["auto", "json", "console"] = "auto"
+    #: What this process does, where several share a PostgreSQL database: answer, work, or both.
+    role: Literal["all", "api", "worker"] = "all"
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -163,7 +171,7 @@ def ensure_secret_keys(settings: Settings) -> Settings:
         return settings
     database = settings.database_file
     if database is None:
-        raise ConfigError('secret_keys: required unless the database is a SQLite file; write ["a long random text"]')
+        raise ConfigError(NO_KEYS)
     path = keyfile.beside(database)
     keys = keyfile.read_or_create(path)
     settings = settings.model_copy(update={"secret_keys": [SecretStr(key) for key in keys]})

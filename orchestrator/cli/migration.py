@@ -1,0 +1,89 @@
+"""Migrating the database from here: opening it, telling what was done, and what stood in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+
+from orchestrator import postgres, schema
+from orchestrator.cli.failure import Failure
+from orchestrator.cli.terminal import Record, Terminal
+from orchestrator.errors import ConfigError
+from orchestrator.sqlite import Lock, engines, usable
+
+
+def run(terminal: Terminal, url: str, *, check: bool) -> None:
+    """Migrate a database, or only look whether that is needed, and tell. Raises `Failure` or `ConfigError`."""
+    name = schema.named(postgres.url_of(url) if postgres.is_postgres(url) else sa.make_url(url))
+    applied: list[str] = []
+    with _reading(name, url) if check else _changing(name, url) as tx:
+        if check:
+            _check(tx, name)
+        else:
+            applied = schema.upgrade(tx)
+    if terminal.json:
+        terminal.document(_document(name, schema.head(), applied))
+    elif terminal.quiet:
+        terminal.say("\n".join(applied))
+    else:
+        told = [f"{name}: {schema.title(revision)}" for revision in applied]
+        terminal.say("\n".join(told) or f"{name} is up to date at {schema.head()}")
+
+
+def _check(tx: sa.Connection, name: str) -> None:
+    try:
+        schema.check(tx)
+    except ConfigError as error:
+        raise Failure(str(error), document=_document(name, schema.current(tx), [])) from error
+
+
+def _document(name: str, revision: str | None, applied: Sequence[str]) -> Record:
+    """Return what scripts are told: where it was, which schema the database has, which this program needs."""
+    return {"database": name, "revision": revision, "needed": schema.head(), "applied": [*applied]}
+
+
+@contextlib.contextmanager
+def _changing(name: str, url: str) -> Iterator[sa.Connection]:
+    """Yield a transaction. A SQLite file is taken for this process, and made if it is not there."""
+    if postgres.is_postgres(url):
+        with _begun(name, postgres.engine_of(url, 1)) as tx:
+            yield tx
+        return
+    usable(url)
+    lock = Lock(url)
+    lock.take()
+    try:
+        with _begun(name, engines(url)[0]) as tx:
+            yield tx
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _reading(name: str, url: str) -> Iterator[sa.Connection]:
+    """Yield a transaction that cannot write; nothing is made. A SQLite file may be another process's meanwhile."""
+    if postgres.is_postgres(url):
+        engine: sa.Engine = postgres.engine_of(url, 1).execution_options(postgresql_readonly=True)
+    elif usable(url).exists():
+        engine = engines(url)[1]
+    else:
+        hint = "`orchestrator migrate` makes it"
+        raise Failure(f"{name} is not there yet", hint=hint, document=_document(name, None, []))
+    with _begun(name, engine) as tx:
+        yield tx
+
+
+@contextlib.contextmanager
+def _begun(name: str, engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a transaction, committed at the end. Raises `Failure` with the database's own words."""
+    try:
+        with engine.begin() as tx:
+            yield tx
+    except (sqlite3.DatabaseError, sa.exc.DBAPIError) as error:
+        words = " ".join(str(getattr(error, "orig", error)).split())
+        raise Failure(f"{name}: {words}", hint="nothing was changed; --database-url names another") from error
+    finally:
+        engine.dispose()
