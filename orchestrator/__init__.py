@@ -20,9 +20,11 @@ The floors; a module imports only from those below it, and `tests/test_layers.py
     stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
     truth     ledger over decide, fanout, silence; runtime, workers; subscribers, keyring, outcomes, timeline
     plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
-    database  store over writer and sqlite; claims. Internet: internet over transport and guard, the only way out
-    facts     tables, wire (what outsiders see), signing, order, form, report, refusal, account, official
-    ground    errors, states, clock, ids, settings
+    database  store over databases: sqlite (statements on the loop, writer commits beside it) or postgres; units,
+              claims. Internet: internet over transport and guard, the only way out
+    facts     tables over columns; bulk, wire (what outsiders see), signing, order, form, report, refusal, account,
+              official
+    ground    errors, states, clock, deadlines, ids, values, settings, logs
 
 Words: a Job is work we ask a Vendor for, on an Account; a Push is a request it sends us; a Report is what it says; a
 Move is a job changing state; an Event is the fact that it did; a Delivery is one event owed to one Subscriber, and an

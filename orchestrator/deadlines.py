@@ -20,6 +20,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._open: dict[asyncio.Timeout, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def within(self, seconds: float) -> asyncio.Timeout | _Wait:
         """Return a context that ends after so many seconds, as `asyncio.timeout` does."""
@@ -28,6 +29,10 @@ class Deadlines:
     def add(self, timeout: asyncio.Timeout, seconds: float) -> None:
         """Watch over a wait from now on."""
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # The timer of a loop that has ended never fires.
+            self._loop, self._timer = loop, None
+            self._open.clear()
         self._open[timeout] = loop.time() + seconds
         if self._timer is None:
             self._timer = loop.call_later(GRAIN, self._look, loop)

@@ -23,6 +23,8 @@ Tx = sa.Connection
 BACKLOG = 8192
 #: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a restart.
 _TAKEN_BACK = ("40001", "40P01", "57P01", "57P02", "57P03")
+#: Classes of its trouble with itself: connections, resources, an operator's hand, the system, a standby.
+_AWAY = ("08", "25006", "53", "57", "58")
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +88,8 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
         with tx.begin_nested():
             values: Sequence[Any]
             values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
-        return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
+            # In the savepoint: what a batch with too few answers wrote must not stay.
+            return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
         if transient(error):
             raise
@@ -122,10 +125,15 @@ def translated() -> Iterator[None]:
         raise ours(error) from error
 
 
+def _away(error: DBAPIError) -> bool:
+    """True if the database cannot do what it is asked, whatever that is: gone, full, or read-only after a failover."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return isinstance(error, OperationalError | InterfaceError) or state.startswith(_AWAY) or transient(error)
+
+
 def ours(error: BaseException) -> BaseException:
     """Return database trouble (full disk, lost connection) as `Unavailable`; anything else stays what it is."""
-    if isinstance(error, OperationalError | InterfaceError) or transient(error):
-        assert isinstance(error, DBAPIError)
+    if isinstance(error, DBAPIError) and _away(error):
         return Unavailable(f"the database is not available: {error.orig}")
     if isinstance(error, sa.exc.TimeoutError):
         return Unavailable("the database is not available: every connection is in use")

@@ -17,6 +17,14 @@ settings.load_profile("steady")
 
 
 @pytest.fixture(params=databases.KINDS)
+def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On each kind of database in turn, for tests that open houses or whole services of their own."""
+    monkeypatch.setattr(databases, "kind", request.param)
+    yield
+    databases.forget()
+
+
+@pytest.fixture(params=databases.KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a new database, of each kind in turn."""
     address = databases.url(request.param, tmp_path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from orchestrator import postgres
 from orchestrator.store import Store
 
 KINDS = ("sqlite", "postgresql")
@@ -71,9 +74,44 @@ def url(kind: str, folder: Path, *, empty: bool = False) -> str:
     return f"sqlite:///{path}"
 
 
+#: The kind that tests get which do not ask for one.
+kind = "sqlite"
+_made: dict[tuple[str, Path], str] = {}
+
+
+def at(folder: Path) -> str:
+    """Return the URL of a folder's database, always the same for one folder."""
+    if (kind, folder) not in _made:
+        _made[kind, folder] = url(kind, folder)
+    return _made[kind, folder]
+
+
+def forget() -> None:
+    """Remove the databases of all folders."""
+    for address in _made.values():
+        drop(address)
+    _made.clear()
+
+
+@contextlib.contextmanager
+def read_only(address: str) -> Iterator[None]:
+    """Let a database of the server take no writes meanwhile, as after a failover."""
+    name = postgres.url_of(address).database or ""
+    with psycopg.connect(server(), autocommit=True) as connection:
+        for value in ("on", "off"):
+            setting = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+            connection.execute(setting.format(sql.Identifier(name), sql.SQL(value)))
+            # Sessions keep what they began with.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+            if value == "on":
+                yield
+
+
 def drop(address: str) -> None:
     """Remove a database of a server; a file goes with its folder."""
     if address.startswith("postgresql"):
-        name = address.partition("?")[0].rpartition("/")[2]
+        name = postgres.url_of(address).database or ""
         with psycopg.connect(server(), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -103,7 +103,7 @@ class House:
 def settings(folder: Path, **values: Any) -> Settings:
     """Return settings over a fresh database, with one `agentsflare` account called `main` unless told otherwise."""
     defaults: dict[str, Any] = {
-        "database_url": databases.url("sqlite", folder),
+        "database_url": databases.at(folder),
         "secret_keys": ["test-key-" + "k" * 32],
         "public_url": "https://hooks.example.com",
         "accounts": {"main": {"vendor": "agentsflare", "api_key": "vendor-key"}},

@@ -23,7 +23,7 @@ from orchestrator.settings import Settings
 from orchestrator.simulator import Subscriber, World
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.orders import ORDERS
-from tests import house
+from tests import databases, house
 from tests.caller import KEY, Api, Json, until
 
 #: Silence is never suspicious while a test runs: what completes was pushed.
@@ -34,7 +34,14 @@ IMPATIENT: Json = {"first_after": 0.2, "interval": 0.2, "max_interval": 1, "visi
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Let no file of this process grow beyond what the write-ahead log has come to: every commit fails, for real."""
+    """Let no file of this process grow beyond what the write-ahead log has come to: every commit fails, for real.
+
+    PostgreSQL's files are another process's: its database takes no writes instead.
+    """
+    if databases.kind == "postgresql":
+        with databases.read_only(databases.at(folder)):
+            yield
+        return
     size = (folder / "test.db-wal").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

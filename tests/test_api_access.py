@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import sqlalchemy as sa
 
 from orchestrator.keyring import Scope
 from orchestrator.states import JobState
+from tests import databases
 from tests.test_api_support import BODY, PATHS, TWO, calling, is_problem
+
+pytestmark = pytest.mark.usefixtures("everywhere")
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -104,7 +108,11 @@ async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(tm
         key = {"authorization": api.http.headers.pop("authorization")}
         assert await api.get("/healthz") == {"status": "ok"}
         assert (await api.get("/readyz"))["checks"] == [{"name": "database", "status": "ok"}]
-        await api.run(sa.text("PRAGMA query_only = ON"))
+        stack = contextlib.ExitStack()
+        if api.rt.store.shared:
+            stack.enter_context(databases.read_only(api.rt.settings.database_url))
+        else:
+            await api.run(sa.text("PRAGMA query_only = ON"))
         api.clock.turn(2)
         broken = await api.http.get("/readyz")
         assert broken.status_code == 503
@@ -114,6 +122,7 @@ async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(tm
         refused = await api.call("POST", "/v1/jobs", 503, BODY, headers=key)
         assert refused.headers["retry-after"]
         await api.get("/v1/jobs", headers=key)
+        stack.close()
 
 
 async def test_every_problem_has_a_page(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from orchestrator.states import JobState
 from orchestrator.tables import delivery
 from tests.test_api_support import calling, subscribed, told
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 async def test_what_died_is_replayed_in_a_span_of_time(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:

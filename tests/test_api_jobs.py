@@ -12,6 +12,8 @@ from orchestrator.poll import Polling
 from orchestrator.states import JobState
 from tests.test_api_support import TWO, calling, eventually, submitted
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 async def test_jobs_are_listed_newest_first_page_by_page(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:

@@ -11,6 +11,8 @@ import pytest
 from orchestrator.keyring import Scope
 from tests.test_api_support import BODY, calling, submitted
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 @pytest.mark.parametrize("second", ["k-1", '"k-1"'])
 async def test_the_same_key_and_body_are_the_same_job(tmp_path: Path, second: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 from orchestrator.ids import is_id
 from tests.test_api_support import BODY, TWO, calling, submitted
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 async def test_a_job_is_owned_before_it_is_accepted(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:

@@ -10,6 +10,8 @@ import pytest
 from orchestrator.states import FINAL_EVENTS
 from tests.test_api_support import HOOK, calling, subscribed, told
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 async def test_the_secret_is_shown_once(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:

@@ -10,6 +10,8 @@ import pytest
 from orchestrator.states import JobState
 from tests.test_api_support import BODY, calling, eventually, submitted
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 async def test_a_caller_may_wait_for_the_end(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.clock import epoch_ms
-from orchestrator.ids import PREFIXES, Ids, is_id
+from orchestrator.ids import PREFIXES, Ids, _rest, _time, earliest, is_id
 from tests.house import START, TurnedClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -40,6 +40,33 @@ def test_an_id_is_a_uuid_of_version_7_made_now() -> None:
     assert made.version == 7
     assert made.variant == uuid.RFC_4122
     assert made.int >> 80 == epoch_ms(START)
+
+
+@given(ms=st.integers(0, (1 << 48) - 1), tail=st.integers(0, (1 << 74) - 1))
+def test_every_bit_stands_where_rfc_9562_has_it(ms: int, tail: int) -> None:
+    """Time in 48 bits, the version, 12 random bits, the variant, 62 random bits: read by the standard library."""
+    made = decoded(f"job_{_time(ms)}{_rest(tail)}")
+    assert made.time_low << 16 | made.time_mid == ms
+    assert made.time_hi_version == 0x7000 | tail >> 62
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    random_end = (made.clock_seq_hi_variant & 0x3F) << 56 | made.clock_seq_low << 48 | made.node
+    assert random_end == tail & (1 << 62) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0000000000e008000000000001", "00000000-0000-7000-8000-000000000001"),
+        ("0000000000e00900000000000a", "00000000-0000-7000-9000-00000000000a"),
+        ("01h455vb4pex5vsknk084sn02q", "01890a5d-ac96-774b-bcce-b302099a8057"),
+    ],
+)
+def test_published_ids_are_written_as_published(text: str, number: str) -> None:
+    """From spec/valid.json of the TypeID specification."""
+    said = uuid.UUID(number)
+    tail = (said.int >> 64 & 0xFFF) << 62 | said.int & (1 << 62) - 1
+    assert _time(said.int >> 80) + _rest(tail) == text
+    assert decoded(f"job_{text}") == said
 
 
 @given(st.lists(st.integers(-5000, 5000), max_size=60), st.integers())
@@ -106,3 +133,14 @@ def test_an_id_sorts_after_everything_made_before_its_millisecond() -> None:
     clock.turn(0.001)
     assert Ids(clock, random.Random(2))("job") > early
     assert datetime.fromtimestamp((decoded(early).int >> 80) / 1000, UTC) == START
+
+
+def test_the_earliest_id_of_an_instant_stands_between_what_was_made_before_and_after() -> None:
+    clock = TurnedClock()
+    before = [Ids(clock, random.Random(seed))("evt") for seed in range(20)]
+    clock.turn(0.001)
+    after = [Ids(clock, random.Random(seed))("evt") for seed in range(20)]
+    between = earliest("evt", clock.now())
+    assert max(before) < between <= min(after)
+    assert is_id(between, "evt")
+    assert decoded(between).version == 7

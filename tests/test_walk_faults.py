@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from orchestrator.deliver import Delivering
 from orchestrator.runtime import Runtime, order_of
 from orchestrator.simulator import Faults
 from orchestrator.submit import DEADLINE, Submitting
 from tests.caller import Json, eventually, until
 from tests.live import IMPATIENT, full_disk, live, lives, order
+
+pytestmark = pytest.mark.usefixtures("everywhere")
 
 
 async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(tmp_path: Path) -> None:

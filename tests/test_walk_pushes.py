@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from standardwebhooks import Webhook
 
 from orchestrator.signing import Callback
@@ -17,6 +18,8 @@ from orchestrator.simulator.render import Push
 from orchestrator.simulator.studio import FORGED_URL
 from tests.caller import Json, until
 from tests.live import IMPATIENT, Live, live, order
+
+pytestmark = pytest.mark.usefixtures("everywhere")
 
 SECRET = KEYS["kling"].webhook_secrets[0]
 STRANGER = "whsec_" + "A" * 43 + "="

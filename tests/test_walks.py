@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from orchestrator.simulator import Faults
 from orchestrator.simulator.accounts import SIMULATED
 from orchestrator.simulator.orders import ORDERS
 from tests.caller import until
 from tests.live import IMPATIENT, Live, live, order
+
+pytestmark = pytest.mark.usefixtures("everywhere")
 
 #: Its document knows no callback, so it is always asked.
 NEVER_PUSHES = "uniall"

@@ -14,7 +14,7 @@ from orchestrator.bench import deliver, ingest, isolation, latency, missed
 BENCHES: dict[str, Callable[[int], dict[str, Any]]] = {
     "ingest": lambda rounds: ingest.run(6000, 64, rounds),
     "deliver": lambda rounds: deliver.run(6000, rounds),
-    "isolation": lambda rounds: isolation.run(150, 60, rounds),
+    "isolation": lambda rounds: isolation.run(300, 60, rounds),
     "latency": lambda rounds: latency.run(300 * rounds, 50),
     "missed": lambda rounds: missed.run(100 * rounds),
 }

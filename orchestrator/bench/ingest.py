@@ -6,13 +6,14 @@ import asyncio
 import random
 import statistics
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from orchestrator.bench.load import Figures, drive, post
 from orchestrator.bench.seeding import jobs, paused_subscriber
-from orchestrator.bench.servers import bare, process, service, settings
+from orchestrator.bench.servers import SERVERS, bare, process, service, settings
 from orchestrator.clock import SystemClock
 from orchestrator.signing import Callback, Keys
 from orchestrator.values import encode
@@ -21,24 +22,32 @@ SECONDS_OF_TOKENS = timedelta(days=1)
 
 
 def run(count: int, connections: int, rounds: int) -> dict[str, Any]:
-    """Measure both in turn, `rounds` times, and return medians and their ratio."""
-    ours: list[Figures] = []
-    limit: list[Figures] = []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            ids = asyncio.run(jobs(settings(folder), count))
-            asyncio.run(paused_subscriber(settings(folder)))
-            requests = [post(*one) for one in pushes(folder, ids)]
-            with process(service, folder, {}) as port:
-                ours.append(asyncio.run(drive(port, requests, connections)))
-        with process(bare) as port:
-            limit.append(asyncio.run(drive(port, requests, connections)))
+    """Measure ours and the bare handler on each of `SERVERS`, all in turns, and return their figures by server."""
+    pairs = [{server: _pair(server, count, connections) for server in SERVERS} for _ in range(rounds)]
+    return {server: _figures([pair[server] for pair in pairs]) for server in SERVERS}
+
+
+def _pair(server: str, count: int, connections: int) -> tuple[Figures, Figures]:
+    """Send one push for each of `count` jobs to us, and the same to the bare handler."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ids = asyncio.run(jobs(settings(folder), count))
+        asyncio.run(paused_subscriber(settings(folder)))
+        requests = [post(*one) for one in pushes(folder, ids)]
+        with process(service, folder, {}, server=server) as port:
+            ours = asyncio.run(drive(port, requests, connections))
+    with process(bare, server=server) as port:
+        return ours, asyncio.run(drive(port, requests, connections))
+
+
+def _figures(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, Any]:
+    """Return medians of the rounds, and of the ratio within each."""
+    ours, limit = zip(*pairs, strict=True)
     return {
         "ours_per_s": statistics.median(one.rate for one in ours),
         "bare_per_s": statistics.median(one.rate for one in limit),
-        "ratio": statistics.median(a.rate / b.rate for a, b in zip(ours, limit, strict=True)),
-        "ratio_spread": sorted(round(a.rate / b.rate, 3) for a, b in zip(ours, limit, strict=True)),
+        "ratio": statistics.median(a.rate / b.rate for a, b in pairs),
+        "ratio_spread": sorted(round(a.rate / b.rate, 3) for a, b in pairs),
         "p50_ms": statistics.median(one.quantile(0.5) for one in ours),
         "p99_ms": statistics.median(one.quantile(0.99) for one in ours),
         "not_acknowledged": sum(count for one in ours for status, count in one.statuses.items() if status != 200),

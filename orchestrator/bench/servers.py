@@ -24,6 +24,8 @@ from orchestrator.cli.service import calm
 from orchestrator.settings import Settings
 
 SECRET = "bench-" + "k" * 40
+#: Loop and HTTP parser: what uvicorn takes where its extras are missing, and what `serve` runs on.
+SERVERS = {"plain": ("asyncio", "h11"), "fast": ("uvloop", "httptools")}
 
 
 def settings(folder: Path, **values: Any) -> Settings:
@@ -58,19 +60,20 @@ def service(folder: Path, values: dict[str, Any]) -> Starlette:
     return app
 
 
-def _serve(make: Callable[..., Any], args: tuple[Any, ...], sock: socket.socket) -> None:
-    config = uvicorn.Config(make(*args), loop="uvloop", http="httptools", log_level="error", access_log=False)
+def _serve(server: str, make: Callable[..., Any], args: tuple[Any, ...], sock: socket.socket) -> None:
+    loop, http = SERVERS[server]
+    config = uvicorn.Config(make(*args), loop=loop, http=http, log_level="error", access_log=False)
     uvicorn.Server(config).run(sockets=[sock])
 
 
 @contextlib.contextmanager
-def process(make: Callable[..., Any], *args: Any) -> Iterator[int]:
-    """Serve an application in a process; yield its port; stop it with SIGTERM."""
+def process(make: Callable[..., Any], *args: Any, server: str = "fast") -> Iterator[int]:
+    """Serve an application in a process, on one of `SERVERS`; yield its port; stop it with SIGTERM."""
     sock = socket.socket()
     # As `serve` does: accepted connections inherit it.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind(("127.0.0.1", 0))
-    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(make, args, sock))
+    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(server, make, args, sock))
     child.start()
     port = sock.getsockname()[1]
     sock.close()
