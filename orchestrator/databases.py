@@ -121,8 +121,8 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._engine = postgres.engine_of(url, postgres.WRITERS + READERS + 1)
-        self.reading: sa.Engine = self._engine.execution_options(postgresql_readonly=True)
+        self._engine = postgres.engine_of(url, postgres.WRITERS + 1)
+        self.reading = postgres.engine_of(url, READERS, read_only=True)
         self._writers = postgres.Writers(self._engine)
         self._wakes = postgres.Wakes(self._engine)
 
@@ -153,4 +153,5 @@ class Postgres:
         """Finish what waits, then let the server go."""
         self._wakes.close()
         self._writers.close()
+        self.reading.dispose()
         self._engine.dispose()

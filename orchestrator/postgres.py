@@ -44,15 +44,16 @@ def url_of(url: str) -> sa.URL:
         raise ConfigError("database_url is no URL; write postgresql://user:password@host/database") from error
 
 
-def engine_of(url: str, connections: int) -> sa.Engine:
+def engine_of(url: str, connections: int, *, read_only: bool = False) -> sa.Engine:
     """Return an engine of up to so many connections. Raises `ConfigError` where the driver is missing."""
+    options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
     try:
         return sa.create_engine(
             url_of(url),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
-            connect_args={"connect_timeout": 5, "application_name": "orchestrator", "keepalives_idle": 15},
+            connect_args={"connect_timeout": 5, "application_name": "orchestrator", "keepalives_idle": 15, **options},
         )
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.databases import Sqlite
 from orchestrator.errors import Unavailable
 from orchestrator.store import Batch, Store, Tx
 from orchestrator.tables import account_state
@@ -37,6 +38,7 @@ class Gate:
 
     def __init__(self, store: Store) -> None:
         self._open, self._reached = threading.Event(), threading.Event()
+        assert isinstance(store._database, Sqlite)
         sa.event.listen(store._database._engine, "commit", self._wait)
         self._passed = asyncio.ensure_future(store.write(lambda _: None))
 

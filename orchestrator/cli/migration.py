@@ -66,7 +66,7 @@ def _changing(name: str, url: str) -> Iterator[sa.Connection]:
 def _reading(name: str, url: str) -> Iterator[sa.Connection]:
     """Yield a transaction that cannot write; nothing is made. A SQLite file may be another process's meanwhile."""
     if postgres.is_postgres(url):
-        engine: sa.Engine = postgres.engine_of(url, 1).execution_options(postgresql_readonly=True)
+        engine = postgres.engine_of(url, 1, read_only=True)
     elif usable(url).exists():
         engine = engines(url)[1]
     else:
