@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator import logs
-from orchestrator.bench import deliver, ingest, isolation, latency, missed
+from orchestrator.bench import claims, deliver, ingest, isolation, latency, missed
 
-BENCHES: dict[str, Callable[[int], dict[str, Any]]] = {
-    "ingest": lambda rounds: ingest.run(6000, 64, rounds),
-    "deliver": lambda rounds: deliver.run(6000, rounds),
-    "isolation": lambda rounds: isolation.run(300, 60, rounds),
-    "latency": lambda rounds: latency.run(300 * rounds, 50),
-    "missed": lambda rounds: missed.run(100 * rounds),
+BENCHES: dict[str, Callable[[int, str | None], dict[str, Any]]] = {
+    "claims": lambda rounds, database: claims.run(database, rounds),
+    "ingest": lambda rounds, _: ingest.run(6000, 64, rounds),
+    "deliver": lambda rounds, _: deliver.run(6000, rounds),
+    "isolation": lambda rounds, _: isolation.run(300, 60, rounds),
+    "latency": lambda rounds, _: latency.run(300 * rounds, 50),
+    "missed": lambda rounds, _: missed.run(100 * rounds),
 }
 
 
@@ -25,10 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m orchestrator.bench", description=__doc__)
     parser.add_argument("bench", choices=sorted(BENCHES))
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    parser.add_argument("--database", help="URL of an empty database (claims only; default: a file of SQLite's)")
     given = parser.parse_args()
     # Standard output is the figures' alone.
     logs.configure("json", logging.ERROR)
-    print(json.dumps(json.loads(json.dumps(BENCHES[given.bench](given.rounds)), parse_float=_short), indent=2))
+    print(
+        json.dumps(
+            json.loads(json.dumps(BENCHES[given.bench](given.rounds, given.database)), parse_float=_short), indent=2
+        )
+    )
 
 
 def _short(number: str) -> float:
