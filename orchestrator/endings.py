@@ -156,12 +156,13 @@ def record(tx: Tx, ledger: Ledger, rng: Rng, endings: Sequence[Ending], now: dat
     ledger.note(tx, [(e.row["id"], "submit", {"attempt": e.row["attempt"], **e.note}) for e in endings], now)
     ledger.requeue(tx, [e.queue for e in endings if e.queue])
     ledger.postpone(tx, [e.later for e in endings if e.later])
+    verdicts = iter(ledger.apply(tx, [e.heard for e in endings if e.heard]))
+    # After the jobs, as a push does it: whoever holds one row may not wait for the other's.
     for account, asked in {e.row["account"]: e.pause for e in endings if e.pause is not None}.items():
         _rest(tx, account, asked, rng, now)
     if taken := {e.row["account"] for e in endings if e.note.get("outcome") == "accepted"}:
         crowded = sa.and_(account_state.c.account.in_(taken), account_state.c.crowded > 0)
         tx.execute(sa.update(account_state).where(crowded).values(crowded=0))
-    verdicts = iter(ledger.apply(tx, [e.heard for e in endings if e.heard]))
     return [next(verdicts) if e.heard else None for e in endings]
 
 

@@ -26,7 +26,7 @@ Row = Mapping[Any, Any]
 
 
 def known(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
-    """Return what is known of accounts, by name, and keep others from changing it."""
+    """Return what is known of accounts, by name."""
     rows = tx.execute(_STATES, {"names": sorted(accounts)})
     return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in rows}
 
@@ -58,7 +58,9 @@ def watch(
         fact
         for account in accounts
         if account in states
-        for fact in _count(tx, states[account], missed[account], account in pushed)
+        # Most pushes find nothing to change: they do not queue for the account's row.
+        if missed[account] or states[account]["silent"] or states[account]["degraded"]
+        for fact in _count(tx, account, missed[account], account in pushed)
     ]
     for fact in facts:
         if fact.type is EventType.ACCOUNT_PUSH_DEGRADED:
@@ -66,8 +68,8 @@ def watch(
     return facts
 
 
-def _count(tx: Tx, row: Row, missed: int, pushed: bool) -> list[Fact]:
-    account = row["account"]
+def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
+    row = tx.execute(_STATES.with_for_update(), {"names": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
@@ -96,5 +98,4 @@ _STATES = (
     sa.select(account_state)
     .where(account_state.c.account.in_(sa.bindparam("names", expanding=True)))
     .order_by(account_state.c.account)
-    .with_for_update()
 )
