@@ -49,6 +49,8 @@ class Account:
     signature: str = "none"
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     max_in_flight: int = 10
+    #: Submissions a second; None: as many as there are slots.
+    rate_limit: float | None = None
     at_least_once: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     poll: Poll = field(default_factory=Poll)

@@ -19,7 +19,7 @@ from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
 from orchestrator.guard import Guard
-from orchestrator.housekeeping import prepare, retire
+from orchestrator.housekeeping import Progress, prepare, retire
 from orchestrator.ids import Ids
 from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger
@@ -168,7 +168,7 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
     if not rt.workers:
         return ticks
     every(1, poll.expire, rt)
-    every(60, retire, rt)
+    every(60, retire, rt, Progress())
     return ticks
 
 

@@ -6,7 +6,9 @@ no "running" state, no heartbeat and no rescuer. Finishing is fenced: it changes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -14,13 +16,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from orchestrator.clock import after
+from orchestrator.clock import after, epoch_ms
 from orchestrator.states import IN_FLIGHT, JobState
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, delivery, job
 
 #: Rows one lane gives at a time while others wait.
 QUANTUM = 16
+#: Seconds by which the clocks of replicas may differ; a later mark is the mark of a clock that was set back since.
+_DRIFT = 2.0
 
 
 def lanes(tx: Tx, column: sa.Column[str], now: datetime, state: JobState | None = None) -> list[str]:
@@ -126,3 +130,51 @@ def in_flight(tx: Tx, account: str) -> int:
         job.c.account == account, job.c.state.in_(IN_FLIGHT), job.c.due_at.is_not(None)
     )
     return tx.scalar(held) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a rate of so many a second allows: a bucket that holds a second's worth, at least one, as it was `at`."""
+
+    rate: float
+    tokens: float
+    at: datetime
+
+    @property
+    def most(self) -> float:
+        """What the bucket holds when it is full."""
+        return max(self.rate, 1.0)
+
+    def refilled(self, now: datetime) -> Allowance:
+        """Return it as it is now."""
+        at = min(self.at, after(now, _DRIFT))
+        # In the milliseconds that are stored: what is rounded away at each look would add up.
+        passed = max(epoch_ms(now) - epoch_ms(at), 0) / 1000
+        return replace(self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at))
+
+    def less(self, taken: int) -> Allowance:
+        """Return what is left of it."""
+        return replace(self, tokens=self.tokens - taken)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it allows one; 0.0 if it does already."""
+        return max(1.0 - self.tokens, 0.0) / self.rate
+
+
+def allowances(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, Allowance]:
+    """Return what the rates of accounts allow now. To be called after `free_slots`, which locked their rows."""
+    columns = (account_state.c.account, account_state.c.tokens, account_state.c.tokens_at)
+    rows = tx.execute(sa.select(*columns).where(account_state.c.account.in_(rates)))
+    known = {
+        account: Allowance(rates[account], math.inf if tokens is None else tokens, at or now)
+        for account, tokens, at in rows
+    }
+    return {account: allowance.refilled(now) for account, allowance in known.items()}
+
+
+def spend(tx: Tx, left: Mapping[str, Allowance]) -> None:
+    """Record what is left of accounts' rates."""
+    for account, one in left.items():
+        mine = account_state.c.account == account
+        tx.execute(sa.update(account_state).where(mine).values(tokens=one.tokens, tokens_at=one.at))

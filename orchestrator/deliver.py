@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -39,6 +39,8 @@ DEADLINE = 15.0
 LEASE = 45.0
 #: Attempts under way at once in this process.
 LIMIT = 256
+#: Lanes whose rates are kept although they have their second's worth again.
+_REMEMBERED = 1024
 #: Bytes of an answer that are read; and characters of it that are kept.
 ANSWER_CAP = 16_384
 KEPT = 1_000
@@ -65,11 +67,13 @@ class Delivering:
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
         self._under_way: Counter[str] = Counter()
-        self._rates: dict[str, Allowance] = {}
+        self._rates: dict[str, claims.Allowance] = {}
         self._end = rt.store.batched(self._record)
 
     async def take(self, room: int) -> Claimed[Due]:
         """Claim the oldest due deliveries of every lane that has a free place."""
+        # Lanes come and go: one with nothing under way is forgotten.
+        self._under_way = +self._under_way
         dues = await self.rt.store.write(self._claim, room, dict(self._under_way))
         for due in dues:
             self._under_way[due.to["id"]] += 1
@@ -95,8 +99,15 @@ class Delivering:
     def _quantum(self, person: Row, wanted: int, now: datetime) -> int:
         if person["rate_limit"] is None or wanted <= 0:
             return wanted
-        allowance = self._rates.setdefault(person["id"], Allowance(epoch_ms(now)))
-        return allowance.take(person["rate_limit"], epoch_ms(now), wanted)
+        rate = person["rate_limit"]
+        if len(self._rates) >= _REMEMBERED:
+            # A full one says no more than none: subscribers come and go.
+            now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
+            self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
+        held = replace(self._rates.get(person["id"], claims.Allowance(rate, 1.0, now)), rate=rate).refilled(now)
+        taken = min(wanted, int(held.tokens))
+        self._rates[person["id"]] = held.less(taken)
+        return taken
 
     def _dues(self, tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         if not rows:
@@ -181,22 +192,6 @@ def _log(done: Attempted, *, disabled: bool) -> None:
         log.warning("not delivered", delivery=done.row["id"], subscriber=done.to["id"], tries=tries, why=why)
     if disabled:
         log.warning("subscriber disabled", subscriber=done.to["id"])
-
-
-class Allowance:
-    """A token bucket: how many attempts a subscriber's rate still allows here."""
-
-    def __init__(self, now_ms: int) -> None:
-        self._tokens = 1.0
-        self._at = now_ms
-
-    def take(self, rate: float, now_ms: int, wanted: int) -> int:
-        """Take up to `wanted` tokens of a bucket that fills at `rate` a second and holds one second's worth."""
-        self._tokens = min(max(rate, 1.0), self._tokens + rate * max(now_ms - self._at, 0) / 1000)
-        self._at = now_ms
-        taken = min(wanted, int(self._tokens))
-        self._tokens -= taken
-        return taken
 
 
 def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:

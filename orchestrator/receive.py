@@ -7,7 +7,7 @@ cannot read is kept and acknowledged, and the vendor is asked. Our own trouble i
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,10 @@ log = structlog.get_logger()
 
 #: A push larger than this is refused, unread.
 CAP = 1 << 20
+#: Pushes of one job that are kept, and bytes of all their bodies: whoever holds a token could fill the disk. What comes
+#: after is believed and counted all the same. Rejected ones get half, to leave room for the real ones.
+KEPT = 100
+KEPT_BYTES = 4 << 20
 #: Kept with a push, for people who look into it. Signatures are not.
 _KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
 
@@ -54,8 +58,9 @@ class Receiving:
 
     def unseal(self, account: str, token: str) -> tuple[Vendor, Callback]:
         """Return whose push this is. Raises `BadToken`, alike for an unknown account and any fault of the token."""
-        callback = self.rt.keys.unseal(account, token, self.rt.clock.now())
         vendor = self.rt.vendors.get(account)
+        # An unknown name costs the same look, under a name no account has: guessing fills no cache of keys.
+        callback = self.rt.keys.unseal(account if vendor else "", token, self.rt.clock.now())
         if vendor is None:
             raise BadToken("no such account")
         return vendor, callback
@@ -127,8 +132,8 @@ class Receiving:
         verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
         rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
-        _KEEP(tx, _once(rows))
-        self._count(tx, [row for row in rows if not row["outcome"].startswith("rejected")], now)
+        self._count(tx, [row for row in rows if not _is_rejected(row)], now)
+        _KEEP(tx, _once(_bounded(tx, rows)))
         if ask := [one.row["job_id"] for one in taken if one.ask]:
             self.rt.ledger.hurry(tx, ask, now)
         return answers
@@ -148,6 +153,35 @@ _KEEP = inserting(
 )  # fmt: skip
 
 
+def _bounded(tx: Tx, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows to keep: of a job that has too many, one row without a body counts all the others."""
+    known: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for job_id, key, size in tx.execute(_KNOWN, {"ids": list({row["job_id"] for row in rows})}):
+        known[job_id][key] = size
+    kept = []
+    for row in rows:
+        mine, key, size = known[row["job_id"]], row["dedupe_key"], len(row["body"])
+        rejected = _is_rejected(row)
+        share = 2 if rejected else 1
+        if key in mine or (len(mine) < KEPT // share and sum(mine.values()) + size <= KEPT_BYTES // share):
+            mine[key] = size
+            kept.append(row)
+        else:
+            counted = f"{'rejected ' if rejected else ''}beyond {row['job_id']}"
+            outcome = f"{'rejected; ' if rejected else ''}not kept: the job has too many pushes"
+            kept.append(row | {"dedupe_key": counted, "outcome": outcome, "headers": {}, "body": b""})
+    return kept
+
+
+def _is_rejected(row: Mapping[str, Any]) -> bool:
+    return str(row["outcome"]).startswith("rejected")
+
+
+_KNOWN = sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(
+    push.c.job_id.in_(sa.bindparam("ids", expanding=True))
+)
+
+
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Count the copies among rows: one statement may not meet the same push twice (PostgreSQL)."""
     first: dict[tuple[str, str], dict[str, Any]] = {}
@@ -160,7 +194,10 @@ def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 _COUNT = (
     sa.update(account_state)
     .where(account_state.c.account == sa.bindparam("name"))
-    .values(pushes=account_state.c.pushes + sa.bindparam("more", type_=sa.Integer), last_push_at=sa.bindparam("at"))
+    .values(
+        pushes=account_state.c.pushes + sa.bindparam("more", type_=account_state.c.pushes.type),
+        last_push_at=sa.bindparam("at"),
+    )
 )
 
 

@@ -6,7 +6,10 @@ says "perhaps sent". A lease that ran out in `submitting` is a lost answer nobod
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -31,6 +34,8 @@ DEADLINE = 30.0
 LEASE = 75.0
 #: Submissions under way at once in this process.
 LIMIT = 64
+#: Seconds until an account that its rate holds back is looked at again, at the soonest.
+_SOONEST = 0.01
 
 
 def worker(rt: Runtime) -> Worker[Row]:
@@ -45,12 +50,21 @@ class Submitting:
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
         self._end = rt.store.batched(self._record)
+        self._again: asyncio.TimerHandle | None = None
 
     async def take(self, room: int) -> Claimed[Row]:
-        """Claim lost submissions, then as many queued jobs as their accounts have free slots for."""
-        return await self.rt.store.write(self._claim, room)
+        """Claim lost submissions, then as many queued jobs as their accounts have slots and rate for."""
+        claimed, wait = await self.rt.store.write(self._claim, room)
+        if self._again is not None:
+            self._again.cancel()
+        if wait is not None:
+            # The tick alone would come late for every token, and make of a rate of 1.5 one of 1.
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(max(wait, _SOONEST), self.rt.nudge, "submit")
+        return claimed
 
-    def _claim(self, tx: Tx, room: int) -> Claimed[Row]:
+    def _claim(self, tx: Tx, room: int) -> tuple[Claimed[Row], float | None]:
+        """Return the claimed, and the seconds until the rate of some account that it held back allows one more."""
         now = self.rt.clock.now()
         lost = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), claims.QUANTUM)
         rows: list[Row] = list(claims.take_jobs(tx, JobState.SUBMITTING, lost, now, LEASE, room))
@@ -60,11 +74,25 @@ class Submitting:
             if len(rows) < room
         }
         free = claims.free_slots(tx, limits, now) if limits else {}
-        quanta = {name: min(slots, claims.QUANTUM) for name, slots in free.items()}
-        queued = claims.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room - len(rows))
-        rows += [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
+        begun, wait = self._begin(tx, free, room - len(rows), now)
+        rows += begun
         full = any(free.get(name, 0) <= claims.QUANTUM for name in limits)
-        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM), full=full)
+        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM), full=full), wait
+
+    def _begin(
+        self, tx: Tx, free: Mapping[str, int], room: int, now: datetime
+    ) -> tuple[list[dict[str, Any]], float | None]:
+        """Begin queued jobs, as many of each account as it has slots and rate for."""
+        rates = {name: rate for name in free if (rate := self.rt.vendors[name].account.rate_limit) is not None}
+        allowances = claims.allowances(tx, rates, now) if rates else {}
+        allowed = {name: int(one.tokens) for name, one in allowances.items()}
+        quanta = {name: min(slots, claims.QUANTUM, allowed.get(name, slots)) for name, slots in free.items()}
+        queued = claims.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
+        begun = [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
+        spent = Counter(row["account"] for row in begun)
+        left = {name: one.less(spent[name]) for name, one in allowances.items()}
+        claims.spend(tx, {name: one for name, one in left.items() if spent[name]})
+        return begun, min((one.wait for one in left.values() if one.wait), default=None)
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
         found = claims.lanes(tx, job.c.account, self.rt.clock.now(), state)

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.columns import Instant, Json
+from orchestrator.columns import Count, Instant, Json
 from orchestrator.states import DeliveryState, JobState, SubscriberState
 
 
@@ -74,9 +74,10 @@ class Job(SQLModel, table=True):
     resolved_by: str | None = None
 
     __table_args__ = (
-        UniqueConstraint("account", "external_task_id"),
+        # The account comes last, lest a planner look for an account's due jobs among all it ever had.
+        UniqueConstraint("external_task_id", "account"),
         Index("ix_job_idempotency", "api_key", "idempotency_key", unique=True),
-        Index("ix_job_vendor_task", "account", "vendor_task_id", unique=True),
+        Index("ix_job_vendor_task", "vendor_task_id", "account", unique=True),
         _pending("ix_job_due", "account", "state", "due_at"),
         _pending("ix_job_deadline", "deadline_at"),
     )
@@ -180,7 +181,7 @@ class Attempt(SQLModel, table=True):
 class Trace(SQLModel, table=True):
     """What we did about a job and no other row tells: submissions, questions, operators."""
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=Count)
     job_id: str
     at: datetime = Field(sa_type=Instant)
     kind: str
@@ -199,11 +200,14 @@ class AccountState(SQLModel, table=True):
     paused_until: datetime | None = Field(default=None, sa_type=Instant)
     #: "Too many" answers in a row.
     crowded: int = 0
-    pushes: int = 0
-    pushes_missed: int = 0
-    polls: int = 0
+    #: Submissions that `rate_limit` allowed at `tokens_at`; NULL: none was counted yet.
+    tokens: float | None = None
+    tokens_at: datetime | None = Field(default=None, sa_type=Instant)
+    pushes: int = Field(default=0, sa_type=Count)
+    pushes_missed: int = Field(default=0, sa_type=Count)
+    polls: int = Field(default=0, sa_type=Count)
     #: Completions in a row that no push told us of.
-    silent: int = 0
+    silent: int = Field(default=0, sa_type=Count)
     degraded: bool = False
     last_push_at: datetime | None = Field(default=None, sa_type=Instant)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator import claims
+from orchestrator.claims import Allowance
 from orchestrator.clock import after
 from orchestrator.destinations import Verdict
 from orchestrator.ledger import Postponed
@@ -242,3 +243,52 @@ async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: 
     limits = {"main": 10, "paused": 10, "full": 3}
     assert await h.rt.store.write(claims.free_slots, limits, START) == {"main": 7}
     assert await h.rt.store.write(claims.free_slots, limits, after(START, 1)) == {"main": 7, "paused": 10}
+
+
+# -- the arithmetic of a rate
+
+
+def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
+    def steps(rate: float, *seconds: float) -> list[int]:
+        one, taken = Allowance(rate, 1.0, START), list[int]()
+        for at in seconds:
+            one = one.refilled(after(START, at))
+            taken.append(int(one.tokens))
+            one = one.less(taken[-1])
+        return taken
+
+    assert steps(10, 0, 60, 60.1) == [1, 10, 1]
+    assert steps(0.5, 0, 1, 1.999, 2, 90) == [1, 0, 0, 1, 1]
+
+
+def test_a_clock_that_goes_back_and_forth_earns_nothing() -> None:
+    one = Allowance(1.0, 0.0, START)
+    for second in (1, 0, 1, 0, 1):
+        one = one.refilled(after(START, second))
+    assert one.tokens == 1.0
+    spent = one.less(1)
+    for second in (0, 1, 0, 1):
+        spent = spent.refilled(after(START, second))
+    assert spent.tokens == 0.0
+
+
+def test_a_clock_that_was_hours_ahead_holds_nobody_back_for_hours() -> None:
+    ahead = Allowance(1.0, 0.0, START + timedelta(hours=5))
+    assert ahead.refilled(START).refilled(after(START, 3)).tokens == 1.0
+
+
+def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
+    one = Allowance(1.0, 0.0, START)
+    for n in range(5000):
+        looked = one.refilled(START + timedelta(microseconds=100 * n))
+        one = Allowance(1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000))
+    assert one.tokens == pytest.approx(0.499, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rate", "wait"), [(1.0, 2.0, 0.0), (7.5, 2.0, 0.0), (0.5, 2.0, 0.25), (0.0, 0.1, 10)]
+)
+def test_an_allowance_knows_when_it_allows_one(tokens: float, rate: float, wait: float) -> None:
+    one = Allowance(rate, tokens, START)
+    assert one.wait == wait
+    assert one.refilled(after(START, wait)).tokens >= 1

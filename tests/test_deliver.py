@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
+from orchestrator import deliver as delivering
 from orchestrator import subscribers
 from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
-from orchestrator.deliver import KEPT, LEASE, Allowance, Delivering
+from orchestrator.deliver import KEPT, LEASE, Delivering
 from orchestrator.errors import Blocked
 from orchestrator.fanout import callback_lane
 from orchestrator.states import DeliveryState, JobState, SubscriberState
@@ -327,12 +328,24 @@ async def test_a_rate_is_held_over_time(h: House) -> None:
     assert 19 <= sent <= 21, "two a second for ten seconds"
 
 
-def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
-    fast = Allowance(0)
-    assert (fast.take(10, 0, 99), fast.take(10, 60_000, 99), fast.take(10, 60_100, 99)) == (1, 10, 1)
-    slow = Allowance(0)
-    assert [slow.take(0.5, at, 99) for at in (0, 1000, 1999, 2000, 90_000)] == [1, 0, 0, 1, 1]
-    assert Allowance(1000).take(1, 0, 5) == 1, "a clock that went back"
+async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivering, "_REMEMBERED", 3)
+    stage = Delivering(h.rt)
+    for n in range(20):
+        assert stage._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
+        h.clock.turn(0.4)
+    assert list(stage._rates) == ["sub_17", "sub_18", "sub_19"]
+
+
+async def test_a_lane_with_nothing_under_way_is_forgotten(h: House) -> None:
+    stage = Delivering(h.rt)
+    h.internet.answer = lambda _: OK
+    for _ in range(5):
+        await subscribe(h)
+    await at_vendor(h)
+    assert await drive(stage) == 5
+    await stage.take(1)
+    assert not stage._under_way
 
 
 async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: House) -> None:

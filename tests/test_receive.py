@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from orchestrator import receive
 from orchestrator.errors import BadSignature, BadToken, Unreadable
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.runtime import TOKEN_GRACE
 from orchestrator.signing import Callback, new_secret, sign
 from orchestrator.states import JobState, Source
+from orchestrator.store import Tx
 from orchestrator.submit import Submitting
 from orchestrator.tables import account_state, event, job, push
+from orchestrator.timeline import entries
 from tests.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.house import House, house
 
@@ -301,3 +304,92 @@ async def test_many_pushes_at_once_share_their_commits(h: House) -> None:
     )
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
     assert h.rt.store.commits - before < 20
+
+
+# -- how much is kept of one job
+
+
+def telling(n: int, state: str = "processing", size: int = 0) -> bytes:
+    return encoded(legacy("t-1", state, n=n, pad="x" * size))
+
+
+async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_are_kept(
+    h: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "KEPT", 5)
+    opened = await at_vendor(h)
+    for n in range(9):
+        await pushed(h, opened, telling(n))
+    await pushed(h, opened, telling(2))
+    assert (await pushed(h, opened, telling(10, "succeed")))["state"] == S.SUCCEEDED
+    rows = await h.rows(push)
+    assert [(row["copies"], bool(row["body"])) for row in rows] == [
+        (1, True), (1, True), (2, True), (1, True), (1, True), (5, False),
+    ]  # fmt: skip
+    assert rows[-1]["outcome"] == "not kept: the job has too many pushes"
+    assert (await account(h))["pushes"] == 11
+    (entry,) = [e.said for e in await h.rt.store.read(entries, opened["id"]) if e.said.get("push") == rows[-1]["id"]]
+    assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
+
+
+async def test_pushes_that_come_together_are_bounded_as_well(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "KEPT", 5)
+    jobs = [await at_vendor(h), await at_vendor(h, task="t-2")]
+    stage, vendor = Receiving(h.rt), h.rt.vendors["main"]
+    await asyncio.gather(
+        *(stage.push(vendor, Callback(row["id"], 1), {}, telling(n)) for n in range(40) for row in jobs)
+    )
+    rows = await h.rows(push)
+    for one in jobs:
+        mine = [row for row in rows if row["job_id"] == one["id"]]
+        # On a server of several connections, two that cannot see each other may keep a few more.
+        assert 5 <= len([row for row in mine if row["body"]]) <= 5 * (1 + h.rt.store.shared)
+        assert sum(row["copies"] for row in mine) == 40
+
+
+async def test_large_pushes_are_bounded_by_their_bytes(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "KEPT_BYTES", 5000)
+    opened = await at_vendor(h)
+    for n in range(9):
+        await pushed(h, opened, telling(n, size=1500))
+    await pushed(h, opened, telling(10))
+    assert sum(len(row["body"]) for row in await h.rows(push)) <= 5000
+    assert sorted(row["copies"] for row in await h.rows(push)) == [1, 1, 1, 1, 6], "a small one still had room"
+
+
+async def test_rejected_pushes_leave_room_for_the_real_ones(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "KEPT", 8)
+    opened = await at_vendor(h, "required")
+    for n in range(20):
+        with pytest.raises(BadSignature):
+            await pushed(h, opened, telling(n))
+    for n in range(20):
+        await pushed(h, opened, telling(n), headers=signed(h, telling(n)))
+    rows = await h.rows(push)
+    assert len([row for row in rows if row["body"] and row["verified"]]) >= 3
+    assert len([row for row in rows if row["body"] and not row["verified"]]) == 4
+    assert sum(row["copies"] for row in rows) == 40
+    assert (await account(h, "required"))["pushes"] == 20
+    assert {row["outcome"] for row in rows if not row["body"]} == {
+        "rejected; not kept: the job has too many pushes", "not kept: the job has too many pushes",
+    }  # fmt: skip
+
+
+async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> None:
+    async with house(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
+
+        def plan(tx: Tx) -> list[str]:
+            text = str(receive._KNOWN.params(ids=["job_1"]).compile(tx, compile_kwargs={"render_postcompile": True}))
+            return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
+
+        assert await alone.rt.store.read(plan) == ["SEARCH push USING INDEX ix_push_job (job_id=?)"]
+
+
+async def test_guessing_accounts_fills_no_cache_of_keys(h: House) -> None:
+    opened = await h.open()
+    token = h.rt.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
+    before = h.rt.keys._serializer.cache_info().currsize
+    for n in range(50):
+        with pytest.raises(BadToken):
+            Receiving(h.rt).unseal(f"guess-{n}", token)
+    assert h.rt.keys._serializer.cache_info().currsize <= before + 1

@@ -98,6 +98,7 @@ def test_a_stronger_source_has_the_last_word(
     [
         ("ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY", "k", ("accounts", "main", "api_key"), "k"),
         ("ORCHESTRATOR_ACCOUNTS__MAIN__POLL__INTERVAL", "7.5", ("accounts", "main", "poll", "interval"), 7.5),
+        ("ORCHESTRATOR_ACCOUNTS__MAIN__RATE_LIMIT", "2.5", ("accounts", "main", "rate_limit"), 2.5),
         ("ORCHESTRATOR_ACCOUNTS__MAIN__OPTIONS__ROUTE", "12", ("accounts", "main", "options", "route"), "12"),
         ("ORCHESTRATOR_ACCOUNTS__MAIN__WEBHOOK_SECRETS", WHSEC, ("accounts", "main", "webhook_secrets", 0), WHSEC),
         ("ORCHESTRATOR_ALLOW_PRIVATE", "10.0.0.0/8, 127.0.0.0/8", ("allow_private", 1), "127.0.0.0/8"),

@@ -1,18 +1,19 @@
 """The vendors' door: `POST /callbacks/{account}/{token}`.
 
 It stands in front of the router, since every push passes it. The checks come in this order and no other: method, token,
-size, signature, JSON. Whatever is wrong with a token, the answer is one and the same, and no token reaches a log.
+size, signature, JSON. Whatever is wrong with a token, the answer is one and the same, and no token reaches a log. After
+its size, a push that there is no room for is 503, unread.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.admission import Admission, Place, announced
 from orchestrator.deadlines import Deadlines
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.receive import CAP, Receiving
@@ -46,9 +47,10 @@ _NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
 class CallbackDoor:
     """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
 
-    def __init__(self, app: ASGIApp, receiving: Receiving) -> None:
+    def __init__(self, app: ASGIApp, receiving: Receiving, admission: Admission | None = None) -> None:
         self._app = app
         self._receiving = receiving
+        self._admission = admission or Admission(receiving.rt.rng)
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +74,11 @@ class CallbackDoor:
         try:
             vendor, callback = self._receiving.unseal(account, token)
             headers = _headers(scope)
-            body = await _body(headers, receive, self._deadlines)
-            await self._receiving.push(vendor, callback, headers, body)
+            size = announced(headers.get("content-length"))
+            _check_size(size)
+            with self._admission.admit(size) as place:
+                body = await _body(place, receive, self._deadlines)
+                await self._receiving.push(vendor, callback, headers, body)
         except BadToken as error:
             log.info("callback refused", why=str(error))
             raise Answer(*_NOT_FOUND) from error
@@ -105,18 +110,16 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def _body(headers: Mapping[str, str], receive: Receive, deadlines: Deadlines) -> bytes:
+async def _body(place: Place, receive: Receive, deadlines: Deadlines) -> bytes:
     """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
-    length = headers.get("content-length", "0")
-    if length.isascii() and length.isdecimal() and int(length[:12]) > CAP:
-        raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
     chunks = bytearray()
     try:
         async with deadlines.within(BODY_DEADLINE):
             message: Message = await receive()
             while message["type"] == "http.request":
                 chunks += message.get("body", b"")
-                _capped(chunks)
+                _check_size(len(chunks))
+                place.hold(len(chunks))
                 if not message.get("more_body"):
                     return bytes(chunks)
                 message = await receive()
@@ -125,8 +128,8 @@ async def _body(headers: Mapping[str, str], receive: Receive, deadlines: Deadlin
     raise ConnectionResetError
 
 
-def _capped(body: bytearray) -> None:
-    if len(body) > CAP:
+def _check_size(size: int) -> None:
+    if size > CAP:
         raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
 
 

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from orchestrator import wire
+from orchestrator.admission import Admission, Place, announced
 from orchestrator.api import problems, reading, waiting
 from orchestrator.api.bodies import Empty, Submission
 from orchestrator.api.door import Call
@@ -27,19 +30,30 @@ Row = Mapping[Any, Any]
 Draft = dict[str, Any]
 
 _KEY_CAP = 255
+#: Bytes of bodies in hand at once. Read into values, the worst of them come to thirty times that.
+_ROOM = 16 << 20
 
 
 class Intake:
-    """Takes jobs on. Submissions that arrive together share a commit."""
+    """Takes jobs on. Submissions that arrive together share a commit; those there is no room for are 503, unread."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, admission: Admission | None = None) -> None:
         self._runtime = runtime
+        self._admission = admission or Admission(runtime.rng, room=_ROOM)
         self._accept = runtime.store.batched(self._own)
 
     async def submit(self, call: Call) -> Response:
         """`POST /v1/jobs`."""
+        size = announced(call.request.headers.get("content-length"))
+        # One that is too large is refused as that, and nothing of it is read.
+        with self._admission.admit(size if size <= reading.BODY_CAP else 0) as place:
+            accepted = await self._accept(await self._submission(call, place))
+        return await self._answer(call, accepted)
+
+    async def _submission(self, call: Call, place: Place) -> Draft:
+        """Return the job a caller asks for. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
-        said = await reading.json_of(call.request)
+        said = await reading.json_of(Request(call.request.scope, _held(call.request.receive, place)))
         body = reading.validated(Submission, said)
         vendor = account_named(self._runtime, body.account)
         given = body.input.given()
@@ -54,10 +68,17 @@ class Intake:
         draft["external_task_id"] = body.external_task_id or draft["id"]
         draft["deadline_at"] = after(draft["created_at"], body.deadline or vendor.account.poll.deadline)
         vendor.check(_order(draft))
-        return await self._take(call, draft)
+        return draft
 
     async def retry(self, call: Call) -> Response:
         """`POST /v1/jobs/{id}/retry`: the same work again, as a new job with a new external id."""
+        # What it repeats may be as large as a body was.
+        with self._admission.admit(reading.BODY_CAP):
+            accepted = await self._accept(await self._repetition(call))
+        return await self._answer(call, accepted)
+
+    async def _repetition(self, call: Call) -> Draft:
+        """Return the job that does the same work as one that is final. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         await call.body(Empty, optional=True)
         old = await waiting.until(self._runtime, call.id("job"), 0, wire.is_final)
@@ -74,7 +95,7 @@ class Intake:
         draft |= {"external_task_id": draft["id"], "retry_of": old["id"]}
         draft["deadline_at"] = after(draft["created_at"], patience)
         vendor.check(_order(draft))
-        return await self._take(call, draft)
+        return draft
 
     def _draft(self, call: Call, vendor: Vendor, key: str | None, fingerprint: str) -> Draft:
         now = self._runtime.clock.now()
@@ -89,8 +110,7 @@ class Intake:
             "due_at": now,
         }
 
-    async def _take(self, call: Call, draft: Draft) -> Response:
-        accepted = await self._accept(draft)
+    async def _answer(self, call: Call, accepted: Accepted | Problem) -> Response:
         if isinstance(accepted, Problem):
             raise accepted
         row = accepted.job
@@ -119,6 +139,20 @@ class Intake:
         ]
         runtime.ledger.note(tx, told, now)
         return accepted
+
+
+def _held(receive: Receive, place: Place) -> Receive:
+    """Return `receive` that holds what comes: a body need not announce its size."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        place.hold(size)
+        return message
+
+    return counted
 
 
 def account_named(runtime: Runtime, account: str | None) -> Vendor:

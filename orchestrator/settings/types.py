@@ -64,6 +64,8 @@ def _account_name(text: str) -> str:
 
 #: At most a year: more is a unit mistaken.
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+#: So many a second.
+Rate = Annotated[float, Field(gt=0, le=10_000)]
 Url = Annotated[str, AfterValidator(_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
