@@ -77,6 +77,14 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
             return _lost(row, vendor, error, now)
 
 
+def overslept(row: Row, now: datetime) -> Ending:
+    """The process stood still between claim and request, and the exchange could outlive the claim: nothing was sent.
+
+    By then another process may have sent it, so the request must not leave: a lease fences rows, not vendors.
+    """
+    return Ending(row, {"outcome": "overslept"}, queue=_back(row, now))
+
+
 def failed(row: Row, error: Refused, source: Source = Source.SUBMIT) -> Ending:
     """It will not be made. Fenced: while another claim is at work, our no is not the last word."""
     report = Report(JobState.FAILED, message=error.vendor_message, vendor_code=error.vendor_code)

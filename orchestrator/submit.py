@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from orchestrator import claims, endings
+from orchestrator.clock import after
 from orchestrator.endings import Ending
 from orchestrator.errors import Exchange, Refused, Unsupported
 from orchestrator.ledger import Postponed, Verdict
@@ -119,6 +120,9 @@ class Submitting:
             self.rt.nudge("submit")
 
     async def _submit(self, row: Row, vendor: Vendor) -> Ending:
+        now = self.rt.clock.now()
+        if now > after(row["due_at"], -DEADLINE):
+            return endings.overslept(row, now)
         try:
             request = vendor.submission(order_of(self.rt, row, vendor))
             receipt = vendor.receipt(await self.rt.submissions.send(request, deadline=DEADLINE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from orchestrator.settings import Settings
 from orchestrator.tables import job, metadata
 from tests import databases
 
-Answer = Callable[[httpx.Request], httpx.Response]
+Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
@@ -53,9 +53,10 @@ class FakeInternet:
         self.requests: list[httpx.Request] = []
         self.answer: Answer = lambda _: httpx.Response(200)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        return self.answer(request)
+        answer = self.answer(request)
+        return answer if isinstance(answer, httpx.Response) else await answer
 
     def bodies(self) -> list[Any]:
         """Return the JSON of every request."""

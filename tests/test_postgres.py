@@ -36,9 +36,7 @@ def address(tmp_path: Path) -> Any:
 async def replicas(folder: Path, address: str, count: int, **values: Any) -> AsyncIterator[list[House]]:
     """Several runtimes that share nothing but the database."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(house(folder, database_url=address, **values)) for _ in range(count)
-        ]
+        yield [await stack.enter_async_context(house(folder, database_url=address, **values)) for _ in range(count)]
 
 
 def put(tx: Tx, name: str) -> str:
@@ -76,7 +74,9 @@ async def test_replicas_that_claim_at_once_never_take_the_same(tmp_path: Path, a
             await houses[0].open()
         now = houses[0].clock.now()
         rounds = [
-            h.rt.store.write(claims.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7) for h in houses for _ in "123"
+            h.rt.store.write(claims.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
+            for h in houses
+            for _ in "123"
         ]
         taken = [row["id"] for rows in await asyncio.gather(*rounds) for row in rows]
         assert len(taken) == len(set(taken))

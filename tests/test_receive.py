@@ -36,8 +36,8 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def h(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, accounts=ACCOUNTS) as opened:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
+    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
         yield opened
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from orchestrator import postgres
 from orchestrator.clock import SUBMIT_SCHEDULE
 from orchestrator.endings import AUTH_TRIES
 from orchestrator.errors import Blocked
 from orchestrator.states import IN_FLIGHT, JobState, Source
-from orchestrator.submit import LEASE, Submitting
+from orchestrator.submit import DEADLINE, LEASE, Submitting
 from orchestrator.tables import account_state, job, trace
 from tests.engine import at_vendor, drive, happened, legacy, refused, said, seconds_until_due, subscribe, tell, unknown
-from tests.house import START, House, house
+from tests.house import START, Answer, House, house
 
 S = JobState
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -34,8 +35,8 @@ NOT_SENT = httpx.ConnectError("refused")
 
 
 @pytest.fixture
-async def h(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, accounts=ACCOUNTS) as opened:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
+    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
         yield opened
 
 
@@ -103,15 +104,15 @@ async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: House) -> No
     assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (S.SUBMITTED, "dreaming", "t-1")
 
 
-async def test_the_intent_is_durable_before_the_request_leaves(h: House) -> None:
+async def test_the_intent_is_durable_before_the_request_leaves(h: House, database: str) -> None:
     seen: list[tuple[str, int, int]] = []
-    file = h.rt.settings.database_file
-    assert file is not None
+    elsewhere = sa.create_engine(postgres.url_of(database) if postgres.is_postgres(database) else database)
 
     def look(_: httpx.Request) -> httpx.Response:
-        other = sqlite3.connect(file)
-        seen.extend(other.execute("SELECT state, attempt, lease FROM job"))
-        other.close()
+        with elsewhere.connect() as other:
+            found = other.execute(sa.select(job.c.state, job.c.attempt, job.c.lease))
+            seen.extend((str(state), attempt, lease) for state, attempt, lease in found)
+        elsewhere.dispose()
         return said(legacy("t-1", "submitted"))
 
     await submitted(h, "kling", look)
@@ -353,30 +354,59 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(h: 
     assert await happened(h) == [f"job.{state}"]
 
 
+def overtaken(h: House, stage: Submitting, answer: Any, claimed: list[Any]) -> Answer:
+    """Answer a submission so late that somebody else has claimed the job by then."""
+
+    async def late(_: httpx.Request) -> httpx.Response:
+        h.clock.turn(LEASE)
+        claimed.extend(await stage.take(10))
+        if isinstance(answer, Exception):
+            raise answer
+        found: httpx.Response = answer
+        return found
+
+    return late
+
+
 @pytest.mark.parametrize("answer", [refused(1201), refused(1303, 429), NOT_SENT, LOST])
 async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: House, answer: Any) -> None:
     opened, stage = await h.open("kling"), Submitting(h.rt)
+    claimed: list[Any] = []
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE)
-    (current,) = await stage.take(10)
-    before = await h.job(opened["id"])
-    h.internet.answer = raising(answer) if isinstance(answer, Exception) else lambda _: answer
+    h.internet.answer = overtaken(h, stage, answer, claimed)
     await stage.work(zombie)
-    assert await h.job(opened["id"]) == before
+    now = await h.job(opened["id"])
+    assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie["lease"] + 1)
     h.internet.answer = lambda _: said(legacy("t-9", "submitted"))
-    await stage.work(current)
+    await stage.work(claimed[0])
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-9"
 
 
 async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: House) -> None:
     opened, stage = await h.open("kling"), Submitting(h.rt)
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE)
-    await stage.take(10)
-    h.internet.answer = accepted
+    h.internet.answer = overtaken(h, stage, said(legacy("t-1", "submitted")), [])
     await stage.work(zombie)
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"]) == (S.SUBMITTED, "t-1")
+
+
+async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: House) -> None:
+    """Stopped between claim and request: somebody else may have submitted it by now, and a render costs money."""
+    opened, stage = await h.open("kling"), Submitting(h.rt)
+    (zombie,) = await stage.take(10)
+    h.clock.turn(LEASE - DEADLINE + 1)
+    await stage.work(zombie)
+    assert h.internet.requests == []
+    row = await h.job(opened["id"])
+    assert (row["state"], row["due_at"], row["tries"]) == (S.QUEUED, h.clock.now(), 0)
+
+    (zombie,) = await stage.take(10)
+    h.clock.turn(LEASE)
+    (current,) = await stage.take(10)
+    await stage.work(zombie)
+    assert h.internet.requests == []
+    assert (await h.job(opened["id"]))["lease"] == current["lease"]
 
 
 async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: House) -> None:
