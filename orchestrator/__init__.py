@@ -15,7 +15,8 @@ every stage is given).
 
 The floors; a module imports only from those below it, and `tests/test_layers.py` holds the law:
 
-    roof      app (puts everything together), simulator/ (a misbehaving world), bench/
+    roof      app (puts everything together) over running (loops and ticks); simulator/ (a
+              misbehaving world), bench/
     doors     api/ (JSON for callers, and the vendors' door in front), cli/ (commands)
     stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
     truth     ledger over decide, fanout, silence; runtime, workers; subscribers, keyring, outcomes, timeline

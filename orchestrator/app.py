@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import httpx
-import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.applications import Starlette
 
-from orchestrator import deliver, destinations, poll, submit, vendors
+from orchestrator import destinations, vendors
 from orchestrator.account import Account
 from orchestrator.api import probes, routes
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
 from orchestrator.guard import Guard
-from orchestrator.housekeeping import Progress, prepare, retire
 from orchestrator.ids import Ids
 from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger
 from orchestrator.receive import Receiving
+from orchestrator.running import running
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings, ensure_secret_keys
 from orchestrator.signing import Keys
 from orchestrator.store import Store
 from orchestrator.transport import GuardedTransport
-
-log = structlog.get_logger()
-
-#: Seconds that work under way may take to end when we are told to stop.
-DRAIN = 15.0
-#: Seconds between our clock and the database's that are worth telling the operator.
-_DRIFT = 2.0
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -123,75 +113,3 @@ def application(rt: Runtime) -> Starlette:
     # In front of all middleware: every push passes here, and the door answers for its own errors.
     app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))
     return app
-
-
-@contextlib.asynccontextmanager
-async def running(rt: Runtime) -> AsyncIterator[None]:
-    """Open the database, run the stages and the ticks; at the end drain, give claims back, and close."""
-    rt.store.start()
-    try:
-        await discipline(rt)
-        await rt.store.write(prepare, sorted(rt.vendors))
-        if rt.settings.role != "api":
-            rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
-        for stage in rt.workers.values():
-            stage.start()
-            stage.nudge()
-        rt.store.listen(lambda stage: hear(rt, stage))
-        ticks = schedule(rt)
-        ticks.start()
-        try:
-            yield
-        finally:
-            # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
-            ticks.pause()
-            await asyncio.gather(*(stage.stop(DRAIN) for stage in rt.workers.values()))
-            ticks.shutdown(wait=False)
-            await rt.submissions.aclose()
-            await rt.internet.aclose()
-    finally:
-        rt.store.close()
-
-
-def schedule(rt: Runtime) -> AsyncIOScheduler:
-    """Return the clock of the house. Every tick is idempotent, and none of them is a job of ours."""
-    defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    ticks = AsyncIOScheduler(timezone="UTC", job_defaults=defaults)
-
-    def every(seconds: float, run: Callable[..., Awaitable[None]], *args: object) -> None:
-        ticks.add_job(run, "interval", seconds=seconds, args=args, jitter=None if seconds < 5 else 5)
-
-    for stage in rt.workers:
-        every(1, nudge, rt, stage)
-    every(30, checkpoint, rt)
-    every(30, discipline, rt)
-    if not rt.workers:
-        return ticks
-    every(1, poll.expire, rt)
-    every(60, retire, rt, Progress())
-    return ticks
-
-
-async def nudge(rt: Runtime, stage: str) -> None:
-    """The promise behind every nudge."""
-    rt.nudge(stage)
-
-
-def hear(rt: Runtime, stage: str) -> None:
-    """Look for work because another process says that there is some."""
-    if stage in rt.workers:
-        rt.workers[stage].nudge()
-
-
-async def discipline(rt: Runtime) -> None:
-    """Set our clock by the database's, where several processes share it."""
-    if isinstance(rt.clock, Disciplined):
-        ahead = await rt.store.ahead(rt.clock.own.now)
-        rt.clock.correct(ahead)
-        if abs(ahead) > _DRIFT:
-            log.warning("this machine's clock is wrong; the database's is used", seconds_behind=round(ahead, 3))
-
-
-async def checkpoint(rt: Runtime) -> None:
-    """Keep the write-ahead log short."""
-    rt.store.checkpoint()

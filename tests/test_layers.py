@@ -29,7 +29,7 @@ FLOORS = {
     "timeline housekeeping",
     "4 stages": "submit receive poll deliver",
     "5 doors": "api",
-    "6 roof": "app",
+    "6 roof": "running app",
     "7 outside": "simulator cli bench __main__",
 }
 PLUG_INS = {"vendors": Vendor, "destinations": Destination}

@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from orchestrator.app import application, build, running
+from orchestrator.app import application, build
 from orchestrator.bench.load import quantile
 from orchestrator.bench.servers import settings
 from orchestrator.clock import SystemClock, epoch_ms
+from orchestrator.running import running
 from orchestrator.runtime import Runtime
 from orchestrator.settings import Settings
 from orchestrator.simulator import Faults, World

@@ -1,0 +1,59 @@
+"""Ticks: what a database that is away does to them, and who runs which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import structlog
+
+from orchestrator.app import build
+from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.running import running, schedule
+from orchestrator.store import Tx
+from tests import databases
+from tests.house import House, settings
+
+
+async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again(h: House) -> None:
+    async def away(_: Tx) -> None:
+        raise Unavailable("the database is not available: gone")
+
+    ticks = schedule(h.rt)
+    run = next(job.func for job in ticks.get_jobs() if job.name == "checkpoint")
+    with structlog.testing.capture_logs() as logged:
+        await run(away, None)
+    assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
+
+
+async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: House) -> None:
+    async def broken(_: Tx) -> None:
+        raise LookupError("a bug")
+
+    run = next(job.func for job in schedule(h.rt).get_jobs() if job.name == "checkpoint")
+    with pytest.raises(LookupError):
+        await run(broken, None)
+
+
+@pytest.mark.parametrize(
+    ("role", "stages", "ticks"),
+    [
+        ("all", {"submit", "poll", "deliver"}, {"nudge", "checkpoint", "discipline", "expire", "retire"}),
+        ("worker", {"submit", "poll", "deliver"}, {"nudge", "checkpoint", "discipline", "expire", "retire"}),
+        ("api", set(), {"checkpoint", "discipline"}),
+    ],
+)
+async def test_a_role_runs_what_it_is_for(tmp_path: Path, role: str, stages: set[str], ticks: set[str]) -> None:
+    address = databases.url("postgresql", tmp_path)
+    rt = build(settings(tmp_path, database_url=address, role=role))
+    try:
+        async with running(rt):
+            assert set(rt.workers) == stages
+            assert {job.name for job in schedule(rt).get_jobs()} == ticks
+    finally:
+        databases.drop(address)
+
+
+def test_sqlite_has_one_process_and_that_does_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use PostgreSQL"):
+        build(settings(tmp_path, role="api"))
