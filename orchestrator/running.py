@@ -1,4 +1,4 @@
-"""What runs for as long as the service lives: the loops of the stages, and the ticks, the promise behind every nudge."""
+"""What runs while the service lives: the loops of the stages, and the ticks, the promise behind every nudge."""
 
 from __future__ import annotations
 
