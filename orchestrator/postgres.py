@@ -27,6 +27,12 @@ _TRIES = (0.02, 0.1, 0.5)
 _CHANNEL = "orchestrator"
 #: Seconds a listener waits before it looks whether it is to end.
 _LOOK = 0.2
+#: A replica that freezes inside a transaction holds its locks. The server ends that transaction, and the connections
+#: of peers that are gone; a unit takes milliseconds.
+_ENDS = (
+    "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5"
+    " -c tcp_keepalives_count=3"
+)
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
@@ -46,14 +52,20 @@ def url_of(url: str) -> sa.URL:
 
 def engine_of(url: str, connections: int, *, read_only: bool = False) -> sa.Engine:
     """Return an engine of up to so many connections. Raises `ConfigError` where the driver is missing."""
-    options = {"options": "-c default_transaction_read_only=on"} if read_only else {}
+    parsed = url_of(url)
+    options = [_ENDS, *(["-c default_transaction_read_only=on"] if read_only else []), parsed.query.get("options", "")]
     try:
         return sa.create_engine(
-            url_of(url),
+            parsed.difference_update_query(["options"]),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
-            connect_args={"connect_timeout": 5, "application_name": "orchestrator", "keepalives_idle": 15, **options},
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "orchestrator",
+                "keepalives_idle": 15,
+                "options": " ".join(map(str, options)),
+            },
         )
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error

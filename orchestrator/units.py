@@ -21,8 +21,9 @@ Tx = sa.Connection
 
 #: Units that may wait. Beyond this the database is not keeping up, and saying so beats growing.
 BACKLOG = 8192
-#: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a restart.
-_TAKEN_BACK = ("40001", "40P01", "57P01", "57P02", "57P03")
+#: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a transaction that
+#: stood still for too long, a restart.
+_TAKEN_BACK = ("40001", "40P01", "25P03", "57P01", "57P02", "57P03")
 #: Classes of its trouble with itself: connections, resources, an operator's hand, the system, a standby.
 _AWAY = ("08", "25006", "53", "57", "58")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -129,6 +130,38 @@ async def test_two_units_that_lock_crosswise_both_get_there(address: str) -> Non
         await asyncio.gather(*(store.write(crosswise, *pair) for pair in pairs))
         counts = await store.read(lambda tx: list(tx.scalars(sa.select(account_state.c.pushes))))
         assert counts == [4, 4]
+    finally:
+        store.close()
+
+
+async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_again(address: str) -> None:
+    """A frozen replica may not keep an account's row from the others."""
+    store = Store(address + "&options=-c%20idle_in_transaction_session_timeout%3D200")
+    store.start()
+    tries: list[int] = []
+
+    def freezes(tx: Tx) -> str:
+        tries.append(len(tries))
+        done = put(tx, "a")
+        if len(tries) == 1:
+            threading.Event().wait(0.6)
+        return done
+
+    try:
+        assert await store.write(freezes) == "a"
+        assert len(tries) == 2
+        assert await store.read(names) == {"a"}
+    finally:
+        store.close()
+
+
+async def test_a_transaction_may_stand_still_for_ten_seconds_unless_the_url_says_otherwise(address: str) -> None:
+    store = Store(address)
+    store.start()
+    try:
+        for ask in (store.write, store.read):
+            said = await ask(lambda tx: tx.scalar(sa.text("SHOW idle_in_transaction_session_timeout")))
+            assert said == "10s"
     finally:
         store.close()
 
