@@ -6,7 +6,7 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 READY := .venv/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test simulate check chaos clean
 
 demo: $(READY)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
@@ -14,11 +14,19 @@ demo: $(READY)
 test: $(READY)
 	@.venv/bin/python -m pytest $(ARGS)
 
+# SEED=n shows one run again; SEEDS=n runs many. Hashing in a fixed order keeps a run the same in every process.
+simulate: $(READY)
+	@PYTHONHASHSEED=0 .venv/bin/python -m tests.simulate $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+
 check: $(READY)
 	@.venv/bin/ruff check orchestrator tests
 	@.venv/bin/ruff format --check orchestrator tests
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -n 0 tests/test_layers.py
+
+# Real processes killed, paused, cut off and misled, on both databases: RUNS of each FAULT; exit code 1 on a complaint.
+chaos: $(READY)
+	@.venv/bin/python -m tests.chaos --runs $(or $(RUNS),2) --fault "$(FAULT)" $(ARGS)
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,16 +1,21 @@
-"""The auditor: compares, from outside, what vendors and a subscriber saw with what is in the database file."""
+"""The auditor: compares, from outside, what vendors and a subscriber saw with what is in the database."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from orchestrator import postgres
 
 Json = dict[str, Any]
+Kind = Literal["lost", "duplicated", "stuck", "wrong"]
 
 #: Accounts, and vendors' prefixes, that can be asked by external id: one order is one render whatever happens.
 ASKABLE = frozenset({"kling", "kling_new", "kling_v2", "cloudsway"})
@@ -24,47 +29,67 @@ SPELT: Mapping[str, frozenset[str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Something that is not as it must be."""
+
+    kind: Kind
+    words: str
+
+
 class Books:
-    """A service's database, read after its process has ended."""
+    """A service's database, of either kind, read after its processes have ended."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, url: str) -> None:
+        self.is_file = not postgres.is_postgres(url)
+        self._url = sa.make_url(f"sqlite:///file:{url.partition(':///')[2]}?mode=ro&uri=true")
+        if not self.is_file:
+            self._url = postgres.url_of(url)
 
-    def rows(self, query: str) -> list[sqlite3.Row]:
+    def rows(self, query: str) -> list[sa.RowMapping]:
         """Return what a query finds."""
-        with closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return connection.execute(query).fetchall()
+        engine = sa.create_engine(self._url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return [*connection.execute(sa.text(query)).mappings()]
 
     def count(self, query: str) -> Counter[str]:
-        """Return how often each value of a query's one column occurs."""
-        return Counter(str(row[0]) for row in self.rows(query))
+        """Return how often each value of a query's first column occurs."""
+        return Counter(str(next(iter(row.values()))) for row in self.rows(query))
 
 
-def complaints(books: Books, owned: Sequence[str], report: Json) -> list[str]:
-    """Return everything that is not as it must be. `owned` are the ids that callers were given."""
-    return [
-        *_lost_jobs(books, set(owned)),
-        *_unkept_pushes(books, report),
-        *_wrong_events(books),
-        *_wrong_deliveries(books, set(owned), report["subscriber"]),
-        *(f"rendered twice: {one}" for one in report["double_renders"] if one["vendor"] in ASKABLE),
-        *(f"violation: {one}" for one in report["violations"]),
-        *(f"database: {row[0]}" for row in books.rows("PRAGMA integrity_check") if row[0] != "ok"),
-    ]
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What parties outside the system know: ids that callers were given, and the simulator's report."""
+
+    owned: Sequence[str]
+    report: Json
+    #: Jobs that each account may have at its vendor at once.
+    limit: int
 
 
-def _lost_jobs(books: Books, owned: set[str]) -> Iterator[str]:
-    states = {row["id"]: row["state"] for row in books.rows("SELECT id, state FROM job")}
-    yield from (f"acknowledged and gone: {job}" for job in sorted(owned - states.keys()))
-    yield from (f"nobody was told of: {job}" for job in sorted(states.keys() - owned))
-    yield from (f"{job} is still {state}" for job, state in states.items() if state not in FINAL)
-    expired = books.rows("SELECT id, account FROM job WHERE state = 'expired'")
-    yield from (f"{row['id']} expired and could be asked about" for row in expired if row["account"] in ASKABLE)
-    yield from (f"{row[0]} is final and due" for row in books.rows("SELECT id FROM job WHERE due_at IS NOT NULL"))
+def complaints(books: Books, seen: Seen) -> list[Complaint]:
+    """Return everything that is not as it must be."""
+    return [*_wrong_jobs(books, seen), *_unkept_pushes(books, seen.report), *_wrong_events(books),
+            *_wrong_deliveries(books), *_unheard(books, seen), *_wrong_renders(seen), *_broken_file(books)]  # fmt: skip
 
 
-def _unkept_pushes(books: Books, report: Json) -> Iterator[str]:
+def _wrong_jobs(books: Books, seen: Seen) -> Iterator[Complaint]:
+    owned, jobs = set(seen.owned), books.rows("SELECT id, account, state, due_at FROM job")
+    known = {row["id"] for row in jobs}
+    yield from (Complaint("lost", f"acknowledged and gone: {job}") for job in sorted(owned - known))
+    yield from (Complaint("duplicated", f"nobody was told of {job}") for job in sorted(known - owned))
+    if len(owned) != len(seen.owned):
+        yield Complaint("duplicated", "two orders were answered with one job")
+    for row in jobs:
+        if row["state"] not in FINAL:
+            yield Complaint("stuck", f"{row['id']} is still {row['state']}")
+        elif row["due_at"] is not None:
+            yield Complaint("stuck", f"{row['id']} is final and due")
+        elif row["state"] == "expired" and row["account"] in ASKABLE:
+            yield Complaint("stuck", f"{row['id']} expired and could be asked about")
+
+
+def _unkept_pushes(books: Books, report: Json) -> Iterator[Complaint]:
     """Every push that was answered with 200 has its row, with its words in it."""
     kept: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
     for row in books.rows("SELECT body FROM push WHERE outcome NOT LIKE 'rejected%'"):
@@ -79,7 +104,7 @@ def _unkept_pushes(books: Books, report: Json) -> Iterator[str]:
         names = {push["vendor_task_id"], *tasks[push["vendor"], push["external_task_id"]]}
         told = (words for name in names for words in kept[name])
         if push["status"] == 200 and not any(words & SPELT[push["state"]] for words in told):
-            yield f"a push was acknowledged and is not kept: {push}"
+            yield Complaint("lost", f"a push was acknowledged and is not kept: {push}")
 
 
 def _words(said: Any) -> Iterator[str]:
@@ -94,25 +119,68 @@ def _words(said: Any) -> Iterator[str]:
             yield str(said)
 
 
-def _wrong_events(books: Books) -> Iterator[str]:
+def _wrong_events(books: Books) -> Iterator[Complaint]:
     told: defaultdict[str, list[tuple[int, str, bool]]] = defaultdict(list)
     for row in books.rows("SELECT job_id, sequence, type, body FROM event WHERE job_id IS NOT NULL ORDER BY sequence"):
         told[row["job_id"]].append((row["sequence"], row["type"], json.loads(row["body"]).get("late", False)))
-    for job, events in told.items():
+    for row in books.rows("SELECT id FROM job"):
+        events = told[row["id"]]
         if [sequence for sequence, _, _ in events] != list(range(1, len(events) + 1)):
-            yield f"{job}: gaps between its events: {events}"
+            yield Complaint("wrong", f"{row['id']}: gaps between its events: {events}")
         ends = [kind for _, kind, late in events if kind.removeprefix("job.") in FINAL and not late]
         if len(ends) != 1:
-            yield f"{job}: {len(ends)} completions: {ends}"
+            yield Complaint("duplicated" if ends else "lost", f"{row['id']}: {len(ends)} completions: {ends}")
 
 
-def _wrong_deliveries(books: Books, owned: set[str], heard: Json) -> Iterator[str]:
-    for state, count in books.count("SELECT state FROM delivery").items():
+def _wrong_deliveries(books: Books) -> Iterator[Complaint]:
+    """One delivery, and a delivered one, for each event and standing subscriber whose globs match it."""
+    found = books.rows("SELECT event_id, subscriber_id, state FROM delivery")
+    owed = Counter((row["event_id"], row["subscriber_id"]) for row in found)
+    people = books.rows("SELECT id, types FROM subscriber WHERE callback_origin IS NULL")
+    wanted = {
+        (event["id"], one["id"])
+        for event in books.rows("SELECT id, type FROM event")
+        for one in people
+        if any(fnmatchcase(event["type"], glob) for glob in json.loads(one["types"]))
+    }
+    yield from (Complaint("lost", f"no delivery of {event} to {to}") for event, to in wanted - owed.keys())
+    yield from (Complaint("duplicated", f"delivery of {event} to {to}") for event, to in owed.keys() - wanted)
+    yield from (Complaint("duplicated", f"{n} deliveries of {one}") for one, n in owed.items() if n > 1)
+    for state, count in Counter(row["state"] for row in found).items():
         if state != "delivered":
-            yield f"{count} deliveries are {state}"
+            yield Complaint("stuck" if state == "pending" else "lost", f"{count} deliveries are {state}")
+
+
+def _unheard(books: Books, seen: Seen) -> Iterator[Complaint]:
+    """The subscriber heard one ending of each job, under one id, with the bytes that are in the books."""
+    heard: Json = seen.report["subscriber"]
     completions: Mapping[str, int] = heard["completions"]
-    yield from (f"the subscriber never heard of {job}" for job in sorted(owned - completions.keys()))
-    yield from (f"the subscriber heard {count} endings of {job}" for job, count in completions.items() if count != 1)
+    silent = set(seen.owned) - completions.keys()
+    yield from (Complaint("lost", f"the subscriber never heard of {job}") for job in sorted(silent))
+    twice = {job: count for job, count in completions.items() if count != 1}
+    yield from (Complaint("duplicated", f"the subscriber heard {n} endings of {job}") for job, n in twice.items())
     false = sum(not one["verified"] for one in heard["deliveries"])
     if false:
-        yield f"{false} deliveries did not verify"
+        yield Complaint("wrong", f"{false} deliveries did not verify")
+    written = {row["id"]: hashlib.sha256(row["body"]).hexdigest() for row in books.rows("SELECT id, body FROM event")}
+    for one, digest in zip(heard["deliveries"], seen.report.get("digests", ()), strict=False):
+        if written.get(one["webhook_id"]) != digest:
+            yield Complaint("wrong", f"{one['webhook_id']} came with other bytes than are in the books")
+
+
+def _wrong_renders(seen: Seen) -> Iterator[Complaint]:
+    for one in seen.report["double_renders"]:
+        if one["vendor"] in ASKABLE:
+            yield Complaint("duplicated", f"rendered twice: {one}")
+    for vendor, times in seen.report.get("repeated", {}).items():
+        if vendor in ASKABLE and times:
+            yield Complaint("duplicated", f"{vendor} was sent {times} orders again that it has, instead of being asked")
+    for vendor, peak in seen.report["peaks"].items():
+        if peak > seen.limit:
+            yield Complaint("wrong", f"{vendor} had {peak} renders at once, and {seen.limit} are allowed")
+    yield from (Complaint("wrong", f"violation: {one}") for one in seen.report["violations"])
+
+
+def _broken_file(books: Books) -> Iterator[Complaint]:
+    found = books.rows("PRAGMA integrity_check") if books.is_file else []
+    yield from (Complaint("wrong", f"database: {row}") for row in found if row["integrity_check"] != "ok")

@@ -1,4 +1,4 @@
-"""The service as a process that is killed at any moment, or told to stop."""
+"""The service as a process that is told to stop. `test_chaos.py` kills it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ from pathlib import Path
 
 import httpx
 
-from tests import kill
 from tests.audit import Books
 from tests.caller import KEY, Json, eventually
 from tests.live import order
 from tests.processes import Simulator, service, simulator
 
 HEADERS = {"authorization": f"Bearer {KEY}"}
-
-
-async def test_killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    run = await kill.execute(tmp_path, kills=4, jobs=100, seed=3, program="tests.hasty", deadline=9)
-    assert run.wrong == []
-    assert (run.kills, len(run.owned)) == (4, 100)
-    # The run was what it says: calls went unanswered, pushes were missed, answers were lost.
-    assert run.repeats > 0
-    assert {push["status"] for push in run.report["pushes"]} >= {200, None}
-    assert run.exit_code in (0, -signal.SIGTERM)
 
 
 async def attempts(sim: Simulator) -> list[Json]:

@@ -9,12 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulate.planted import FIRST_SEEDS, PLANTED
+from tests.simulate.planted import PLANTED
 from tests.simulate.run import simulate
 
-SLICES, SLICE = 20, 10
+#: A taste: `make simulate` runs hundreds, and as many as one likes.
+SLICES, SLICE = 6, 4
 #: Seeds in which a planted fault must be found.
-ENOUGH = 300
+ENOUGH = 20
+#: The planted faults that show within a few seeds. `python -m tests.simulate.planted` looks for all of them.
+PLAIN = (
+    "a claim does not move due_at",
+    "the account's limit is not looked at",
+    "the intent is not committed before the request",
+    "a lost answer is sent again at once",
+    "a final state may change",
+    "a success without output is believed",
+    "the event is written in another transaction",
+    "paused subscribers are owed nothing",
+    "delivered is written before it is sent",
+    "a failed delivery is never due again",
+    "each attempt has a webhook-id of its own",
+    "a push is acknowledged before it is durable",
+    "the idempotency key is ignored",
+    "a silent vendor is never asked",
+)
 ROOT = Path(__file__).parent.parent
 
 
@@ -26,10 +44,9 @@ def test_nothing_goes_wrong_whatever_goes_wrong(slice_: int) -> None:
         assert result.violation is None, f"{told}\n{result.violation}\nagain: make simulate SEED={seed}"
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_planted_fault_is_found(name: str) -> None:
-    """The search begins where it was found before: after a change of the product, that may be elsewhere."""
-    for seed in range(FIRST_SEEDS[name], FIRST_SEEDS[name] + ENOUGH):
+    for seed in range(1, 1 + ENOUGH):
         with PLANTED[name]():
             found = simulate(seed).violation
         if found is not None:
@@ -38,15 +55,14 @@ def test_a_planted_fault_is_found(name: str) -> None:
     raise AssertionError(f"{ENOUGH} seeds do not find it: {name}")
 
 
-@pytest.mark.parametrize("seed", [2, 3, 5])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_a_seed_is_one_run_in_this_process_and_in_any_other(seed: int) -> None:
     first = simulate(seed)
     assert (simulate(seed).digest, simulate(seed).steps) == (first.digest, first.steps)
-    for order in ("1", "2"):
-        command = [sys.executable, "-m", "tests.simulate", "--seed", str(seed)]
-        environment = {**os.environ, "PYTHONHASHSEED": order}
-        said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-        assert said.splitlines()[-1] == f"trace {first.digest}"
+    command = [sys.executable, "-m", "tests.simulate", "--seed", str(seed)]
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == f"trace {first.digest}"
 
 
 def test_two_seeds_are_two_runs() -> None:

@@ -1,0 +1,92 @@
+"""Places in the product where a process strikes itself: functions wrapped from outside, counted by their passages."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal
+
+from orchestrator import endings, schema
+from orchestrator.api.intake import Intake
+from orchestrator.deliver import Delivering
+from orchestrator.ledger import Ledger
+from orchestrator.poll import Polling
+from orchestrator.receive import Receiving
+from orchestrator.submit import Submitting
+
+Call = Callable[..., Any]
+When = Literal["before", "after", "after some"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Before or after each call of `owner.name`, or after each that returned something.
+
+    What runs in a transaction ends before its commit.
+    """
+
+    owner: object
+    name: str
+    when: When
+
+
+POINTS = {
+    "starting": Point(schema, "prepare", "after"),
+    "accept: before commit": Point(Ledger, "open", "after"),
+    "accept: committed, 202 not seen": Point(Intake, "_answer", "before"),
+    "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
+    "submit: claimed, not sent": Point(Submitting, "_submit", "before"),
+    "submit: sent, answer lost": Point(endings, "accepted", "before"),
+    "submit: before the answer's commit": Point(Submitting, "_record", "after"),
+    "push: before commit": Point(Receiving, "_record", "after"),
+    "push: committed, 200 lost": Point(Receiving, "_take", "after"),
+    "poll: asked, before commit": Point(Polling, "_record", "after"),
+    "deliver: claimed, not sent": Point(Delivering, "_attempt", "before"),
+    "deliver: sent, not recorded": Point(Delivering, "_attempt", "after"),
+    "deliver: before the record's commit": Point(Delivering, "_record", "after"),
+}
+
+
+def arm(name: str, passage: int, how: signal.Signals) -> None:
+    """Have this process send itself a signal at the n-th passage (from 1) of a point. SIGSTOP passes on when woken."""
+    point, passages = POINTS[name], itertools.count(1)
+
+    def strike() -> None:
+        if next(passages) == passage:
+            os.kill(os.getpid(), how)
+
+    setattr(point.owner, point.name, _wrapped(getattr(point.owner, point.name), strike, point.when))
+
+
+def _wrapped(whole: Call, strike: Callable[[], None], when: When) -> Call:
+    if inspect.iscoroutinefunction(whole):
+        return _wrapped_later(whole, strike, when)
+
+    @wraps(whole)
+    def call(*args: Any, **named: Any) -> Any:
+        if when == "before":
+            strike()
+        value = whole(*args, **named)
+        if when == "after" or (when == "after some" and value):
+            strike()
+        return value
+
+    return call
+
+
+def _wrapped_later(whole: Callable[..., Coroutine[Any, Any, Any]], strike: Callable[[], None], when: When) -> Call:
+    @wraps(whole)
+    async def call(*args: Any, **named: Any) -> Any:
+        if when == "before":
+            strike()
+        value = await whole(*args, **named)
+        if when == "after" or (when == "after some" and value):
+            strike()
+        return value
+
+    return call

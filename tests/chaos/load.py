@@ -1,0 +1,85 @@
+"""Callers who submit carefully: the same order under the same Idempotency-Key until it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.audit import ASKABLE, Json
+from tests.caller import eventually
+from tests.live import order
+from tests.processes import Simulator
+
+ACCOUNTS = ("kling", "cloudsway", "dreamto", "agentsflare", "cubicspaces", "kling_new")
+_LIVE = "queued,submitting,submitted,processing"
+
+
+@dataclass
+class Load:
+    """So many orders, about so many a second, to a URL that may not answer."""
+
+    http: httpx.AsyncClient
+    orders: int
+    rate: float
+    rng: random.Random
+    #: Seconds. What a vendor neither pushes nor can be asked about ends then.
+    deadline: float
+    accounts: tuple[str, ...] = ACCOUNTS
+    #: The job of each answered order, as often as callers were told of it.
+    owned: list[str] = field(default_factory=list)
+    #: Calls that were not answered, or were told to come again.
+    repeats: int = 0
+    #: Of these, how many were told so by us.
+    refused: int = 0
+    #: Calls answered with a job that an earlier, unanswered call had made.
+    replayed: int = 0
+
+    async def run(self) -> None:
+        """Submit everything, and return when all of it is answered."""
+        async with asyncio.TaskGroup() as callers:
+            for number in range(self.orders):
+                callers.create_task(self._call(number))
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) / self.rate)
+
+    async def _call(self, number: int) -> None:
+        account = self.accounts[number % len(self.accounts)]
+        body = order(account) if account in ASKABLE else order(account, deadline=self.deadline)
+        while True:
+            with contextlib.suppress(httpx.TransportError, httpx.DecodingError):
+                answer = await self.http.post("/v1/jobs", json=body, headers={"idempotency-key": f"order-{number}"})
+                if answer.status_code == httpx.codes.ACCEPTED:
+                    self.owned.append(answer.json()["id"])
+                    self.replayed += "idempotent-replayed" in answer.headers
+                    return
+                assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
+                self.refused += 1
+            self.repeats += 1
+            await asyncio.sleep(self.rng.uniform(0.1, 0.3))
+
+
+async def settled(http: httpx.AsyncClient, seconds: float) -> None:
+    """Wait until nothing is live and nothing is owed."""
+
+    async def over() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            lists = [
+                await http.get(f"/v1/jobs?status={_LIVE}&limit=1"),
+                await http.get("/v1/deliveries?status=pending&limit=1"),
+            ]
+            return all(one.status_code == httpx.codes.OK and not one.json()["data"] for one in lists)
+        return False
+
+    await eventually(over, "everything ends", seconds)
+
+
+async def listen(sim: Simulator, http: httpx.AsyncClient, hook: str, slack: str) -> None:
+    """Make the simulator's subscriber hear everything, and its Slack what went well."""
+    body: Json = {"url": hook, "types": ["job.*", "account.*"], "max_in_flight": 32}
+    made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
+    await sim.tell("/secret", secret=made["secret"])
+    body = {"kind": "slack", "url": slack, "types": ["job.succeeded"], "max_in_flight": 32}
+    (await http.post("/v1/subscribers", json=body)).raise_for_status()

