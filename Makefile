@@ -26,7 +26,7 @@ check: $(READY)
 
 # Real processes killed, paused, cut off and misled, on both databases: RUNS of each FAULT; exit code 1 on a complaint.
 chaos: $(READY)
-	@.venv/bin/python -m tests.chaos --runs $(or $(RUNS),2) --fault "$(FAULT)" $(ARGS)
+	@.venv/bin/python -m tests.chaos --runs $(or $(RUNS),1) --fault "$(FAULT)" $(ARGS)
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

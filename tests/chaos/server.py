@@ -51,9 +51,11 @@ class Server:
         raise TimeoutError("PostgreSQL does not start any more")
 
     def create(self) -> str:
-        """Return the URL of a new, empty database."""
-        name = f"chaos_{next(_numbers)}"
+        """Return the URL of a new, empty database. The one before it goes: a crash recovers all there are."""
+        number = next(_numbers)
+        name, before = f"chaos_{number}", f"chaos_{number - 1}"
         with self._operator() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(before)))
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._url.replace("/postgres?", f"/{name}?")
 

@@ -54,34 +54,6 @@ PLANTED: Mapping[str, Plant] = {
     "a silent vendor is never asked": _swap(Polling, "_claim", lambda *_: Claimed()),
 }
 
-#: The first seed, counted from 1, that finds each: as many runs as it took.
-FIRST_SEEDS: Mapping[str, int] = {
-    "bookkeeping ignores the lease": 18,
-    "a claim does not move due_at": 1,
-    "the lease is shorter than the deadline": 26,
-    "a claim that has run out still submits": 24,
-    "the account's limit is not looked at": 1,
-    "the intent is not committed before the request": 15,
-    "a lost answer is sent again at once": 11,
-    "one not-found is enough to send again": 41,
-    "a rank may fall": 11,
-    "a final state may change": 1,
-    "expired is for ever": 15,
-    "a success without output is believed": 2,
-    "answers are matched by position": 4,
-    "the event is written in another transaction": 1,
-    "paused subscribers are owed nothing": 3,
-    "delivered is written before it is sent": 1,
-    "a failed delivery is never due again": 1,
-    "each attempt has a webhook-id of its own": 1,
-    "a kept push is not applied again": 4,
-    "a push is acknowledged before it is durable": 1,
-    "a required signature may be missing": 16,
-    "a callback token is good for every account": 1,
-    "the idempotency key is ignored": 1,
-    "a silent vendor is never asked": 2,
-}
-
 
 def main() -> None:
     """Say for each planted fault which seed finds it first, of 300."""
