@@ -14,25 +14,35 @@ from tests.simulate.run import simulate
 
 #: A taste: `make simulate` runs hundreds, and as many as one likes.
 SLICES, SLICE = 6, 4
-#: Seeds in which a planted fault must be found.
-ENOUGH = 20
-#: The planted faults that show within a few seeds. `python -m tests.simulate.planted` looks for all of them.
-PLAIN = (
-    "a claim does not move due_at",
-    "the account's limit is not looked at",
-    "the intent is not committed before the request",
-    "a lost answer is sent again at once",
-    "a final state may change",
-    "a success without output is believed",
-    "the event is written in another transaction",
-    "paused subscribers are owed nothing",
-    "delivered is written before it is sent",
-    "a failed delivery is never due again",
-    "each attempt has a webhook-id of its own",
-    "a push is acknowledged before it is durable",
-    "the idempotency key is ignored",
-    "a silent vendor is never asked",
-)
+#: Seeds in which a planted fault must be found, from the one on that found it first.
+ENOUGH = 300
+#: The first seed, counted from 1, that finds each: as many runs as it took. Another product may need another seed.
+FIRST_SEEDS = {
+    "bookkeeping ignores the lease": 18,
+    "a claim does not move due_at": 1,
+    "the lease is shorter than the deadline": 26,
+    "a claim that has run out still submits": 24,
+    "the account's limit is not looked at": 1,
+    "the intent is not committed before the request": 15,
+    "a lost answer is sent again at once": 11,
+    "one not-found is enough to send again": 41,
+    "a rank may fall": 11,
+    "a final state may change": 1,
+    "expired is for ever": 15,
+    "a success without output is believed": 2,
+    "answers are matched by position": 4,
+    "the event is written in another transaction": 1,
+    "paused subscribers are owed nothing": 3,
+    "delivered is written before it is sent": 1,
+    "a failed delivery is never due again": 1,
+    "each attempt has a webhook-id of its own": 1,
+    "a kept push is not applied again": 4,
+    "a push is acknowledged before it is durable": 1,
+    "a required signature may be missing": 16,
+    "a callback token is good for every account": 1,
+    "the idempotency key is ignored": 1,
+    "a silent vendor is never asked": 2,
+}
 ROOT = Path(__file__).parent.parent
 
 
@@ -44,9 +54,9 @@ def test_nothing_goes_wrong_whatever_goes_wrong(slice_: int) -> None:
         assert result.violation is None, f"{told}\n{result.violation}\nagain: make simulate SEED={seed}"
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(name: str) -> None:
-    for seed in range(1, 1 + ENOUGH):
+    for seed in range(FIRST_SEEDS[name], FIRST_SEEDS[name] + ENOUGH):
         with PLANTED[name]():
             found = simulate(seed).violation
         if found is not None:
