@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
@@ -10,9 +9,9 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from orchestrator import postgres, schema
-from orchestrator.errors import ConfigError
-from orchestrator.sqlite import Lock, engines, usable
+from orchestrator.sqlite import Lock, engines, opened, told, usable
 from orchestrator.units import Unit
+from orchestrator.wakes import Wakes
 from orchestrator.writer import Writer
 
 #: Connections that only read.
@@ -54,19 +53,29 @@ def database_of(url: str, beside: Callable[[int, str], Executor]) -> Database:
     return Sqlite(url, beside)
 
 
-def check(url: str) -> str:
-    """Return what people may see of a database that can be had, and by us. Nothing is made.
+def look(url: str) -> str:
+    """Return what people may see of a database that can be had, and is as we need it or empty. Nothing is made.
 
-    Raises `ConfigError`, also if SQLite's one process is there already.
+    Raises `ConfigError`. A SQLite file may be another process's meanwhile.
     """
     if postgres.is_postgres(url):
-        return postgres.reach(url)
+        with postgres.reached(url) as tx:
+            schema.fits(tx)
+        return schema.named(postgres.url_of(url))
     file = usable(url)
     if file.exists():
-        lock = Lock(url)
-        lock.take()
-        lock.release()
+        with opened(url) as tx:
+            schema.fits(tx)
     return str(file)
+
+
+def check(url: str) -> str:
+    """Look at a database, also for another process that has it to itself. Raises `ConfigError`. Nothing is made."""
+    shown = look(url)
+    if not postgres.is_postgres(url) and usable(url).exists():
+        with Lock(url):
+            return shown
+    return shown
 
 
 class Sqlite:
@@ -88,11 +97,11 @@ class Sqlite:
         """Take the file for this process and make its tables. Raises `ConfigError`."""
         self._lock.take()
         try:
-            with self._engine.begin() as tx:
+            with told(), self._engine.begin() as tx:
                 schema.prepare(tx)
-        except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+        except BaseException:
             self._lock.release()
-            raise ConfigError(f"database_url: {error}; name another file, or restore this one") from error
+            raise
 
     def put(self, unit: Unit) -> None:
         """Have a unit run and committed. Raises `Unavailable`."""
@@ -120,11 +129,10 @@ class Postgres:
     shared = True
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._engine = postgres.engine_of(url, postgres.WRITERS + 1)
         self.reading = postgres.engine_of(url, READERS, read_only=True)
         self._writers = postgres.Writers(self._engine)
-        self._wakes = postgres.Wakes(self._engine)
+        self._wakes = Wakes(self._engine)
 
     @property
     def commits(self) -> int:
@@ -133,8 +141,7 @@ class Postgres:
 
     def start(self) -> None:
         """Make the tables, if they are not there. Raises `ConfigError`."""
-        postgres.reach(self._url)
-        with self._engine.begin() as tx:
+        with postgres.told(), self._engine.begin() as tx:
             schema.prepare(tx)
         self._writers.start()
 

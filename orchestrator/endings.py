@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from orchestrator.clock import SUBMIT_SCHEDULE, Rng, after, grown, jittered, retry_delay
 from orchestrator.decide import Heard
-from orchestrator.errors import Blocked, Exchange, NotSent, Refused
+from orchestrator.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.ledger import Ledger, Postponed, Verdict
 from orchestrator.report import Report
 from orchestrator.states import JobState, Source
@@ -59,6 +59,8 @@ def accepted(row: Row, receipt: Receipt) -> Ending:
 def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng) -> Ending:
     """The exchange was not accepted."""
     match error:
+        case TooLate():
+            return Ending(row, {"outcome": error.kind}, queue=_back(row, now))
         case Blocked():
             return failed(row, Refused(str(error), code="vendor_unavailable"))
         case NotSent():
@@ -75,14 +77,6 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
             return failed(row, error)
         case _:
             return _lost(row, vendor, error, now)
-
-
-def overslept(row: Row, now: datetime) -> Ending:
-    """The process stood still between claim and request, and the exchange could outlive the claim: nothing was sent.
-
-    By then another process may have sent it, so the request must not leave: a lease fences rows, not vendors.
-    """
-    return Ending(row, {"outcome": "overslept"}, queue=_back(row, now))
 
 
 def failed(row: Row, error: Refused, source: Source = Source.SUBMIT) -> Ending:

@@ -143,6 +143,12 @@ class NotSent(Exchange):
         self.kind = kind or self.kind
 
 
+class TooLate(NotSent):
+    """The process stood still until the request may no longer leave: another one may have sent it by now."""
+
+    kind = "too_late"
+
+
 class Blocked(NotSent):
     """The address is not one we may reach. Trying again cannot help."""
 

@@ -1,7 +1,7 @@
-"""PostgreSQL, which N replicas share: a few writing connections, retries of what the server takes back, and wake-ups.
+"""PostgreSQL, which N replicas share: a few writing connections, and retries of what the server takes back.
 
 READ COMMITTED and SKIP LOCKED. A unit of work may be run again whole, so a deadlock, a restart or a lost connection
-costs a moment and nothing else. NOTIFY makes other replicas look sooner; their own tick is the promise.
+costs a moment and nothing else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -24,9 +24,6 @@ GROUP = 128
 WRITERS = 4
 #: Seconds before each further try of a group that the server took back.
 _TRIES = (0.02, 0.1, 0.5)
-_CHANNEL = "orchestrator"
-#: Seconds a listener waits before it looks whether it is to end.
-_LOOK = 0.2
 #: A replica that freezes inside a transaction holds its locks. The server ends that transaction, and the connections
 #: of peers that are gone; a unit takes milliseconds.
 _ENDS = (
@@ -53,7 +50,9 @@ def url_of(url: str) -> sa.URL:
 def engine_of(url: str, connections: int, *, read_only: bool = False) -> sa.Engine:
     """Return an engine of up to so many connections. Raises `ConfigError` where the driver is missing."""
     parsed = url_of(url)
-    options = [_ENDS, *(["-c default_transaction_read_only=on"] if read_only else []), parsed.query.get("options", "")]
+    # The URL's own come last, and win.
+    options = [_ENDS, *(["-c default_transaction_read_only=on"] if read_only else [])]
+    options += parsed.normalized_query.get("options", ())
     try:
         return sa.create_engine(
             parsed.difference_update_query(["options"]),
@@ -64,23 +63,32 @@ def engine_of(url: str, connections: int, *, read_only: bool = False) -> sa.Engi
                 "connect_timeout": 5,
                 "application_name": "orchestrator",
                 "keepalives_idle": 15,
-                "options": " ".join(map(str, options)),
+                "options": " ".join(options),
             },
         )
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error
 
 
-def reach(url: str) -> str:
-    """Return the URL as people may see it, if there is such a database. Raises `ConfigError`."""
-    shown = url_of(url).set(drivername="postgresql", query={}).render_as_string()
-    engine = engine_of(url, 1)
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raise what the server says as `ConfigError`."""
     try:
-        with engine.connect():
-            return shown
+        yield
     except sa.exc.DBAPIError as error:
         words = " ".join(str(error.orig).split())
-        raise ConfigError(f"database_url: {words}; is the server up, and is there such a database and user?") from error
+        raise ConfigError(
+            f"database_url: {words}; is the server up, and is there such a database, and a user who may make tables?"
+        ) from error
+
+
+@contextlib.contextmanager
+def reached(url: str) -> Iterator[sa.Connection]:
+    """Yield a connection that cannot write. Raises `ConfigError` if there is no such database."""
+    engine = engine_of(url, 1, read_only=True)
+    try:
+        with told(), engine.connect() as connection:
+            yield connection
     finally:
         engine.dispose()
 
@@ -166,56 +174,6 @@ def _tell(outcomes: list[Outcome]) -> None:
     # The loop may be gone, and with it who waited; what was committed stays committed.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(settle, outcomes)
-
-
-class Wakes:
-    """Tells other replicas that something is due, and hears it from them. All of it may be lost."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._pid = 0
-
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """Call `heard` with the name of each stage another replica woke, on a thread of its own."""
-        self._thread = threading.Thread(target=self._listen, args=(heard,), name="wakes", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _listen(self, heard: Callable[[str], object]) -> None:
-        # The second is the driver's own, of a connection that ends while it listens.
-        lost = (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError)
-        while not self._ending.is_set():
-            with contextlib.suppress(*lost), _listening(self._engine) as notices:
-                while not self._ending.is_set():
-                    for stage in notices():
-                        heard(stage)
-            self._ending.wait(1.0)
-
-
-def wake(tx: Tx, stage: str) -> None:
-    """Tell every other replica that a stage has work."""
-    tx.execute(sa.text("SELECT pg_notify(:channel, :stage)"), {"channel": _CHANNEL, "stage": stage})
-
-
-@contextlib.contextmanager
-def _listening(engine: sa.Engine) -> Iterator[Callable[[], list[str]]]:
-    """Listen on a connection of one's own; yield what returns the stages named meanwhile, if any."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        try:
-            yield lambda: [notice.payload for notice in driver.notifies(timeout=_LOOK)]
-        finally:
-            # It must not go back among the others: it would go on gathering notices.
-            connection.invalidate()
 
 
 def server_time(tx: Tx) -> datetime:

@@ -75,9 +75,15 @@ def prepare(tx: sa.Connection) -> None:
 
     Raises `ConfigError`: changing a database in use is the operator's decision.
     """
-    if current(tx) is None and not _present(tx):
+    if _is_empty(tx):
         upgrade(tx)
     else:
+        check(tx)
+
+
+def fits(tx: sa.Connection) -> None:
+    """Raise `ConfigError` if `prepare` would. Nothing is changed."""
+    if not _is_empty(tx):
         check(tx)
 
 
@@ -90,6 +96,10 @@ def check(tx: sa.Connection, folder: Path = _FOLDER) -> None:
     if due := _after(tx, found, folder):
         had = "has no tables yet" if found is None else f"has schema {found}"
         raise ConfigError(f"{_name(tx)} {had}, and this orchestrator needs {due[-1]}; {_MIGRATE}")
+
+
+def _is_empty(tx: sa.Connection) -> bool:
+    return current(tx) is None and not _present(tx)
 
 
 def _after(tx: sa.Connection, found: str | None, folder: Path) -> list[str]:

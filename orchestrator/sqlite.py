@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,13 @@ class Lock:
         except OSError as error:
             raise ConfigError(f"cannot open {path}: {error.strerror}; check that the folder exists") from error
 
+    def __enter__(self) -> Lock:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     @property
     def held(self) -> bool:
         """True while the file is ours."""
@@ -93,6 +103,27 @@ def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     _prepare(writer, _WRITER, "BEGIN IMMEDIATE")
     _prepare(reader, _READER, "BEGIN")
     return writer, reader
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raise what SQLite says of a file as `ConfigError`."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+        words = getattr(error, "orig", error)
+        raise ConfigError(f"database_url: {words}; name another file, or restore this one") from error
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[sa.Connection]:
+    """Yield a connection to a file that cannot write to it. Raises `ConfigError` if it is no database."""
+    engine = engines(url)[1]
+    try:
+        with told(), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _prepare(engine: sa.Engine, pragmas: tuple[str, ...], begin: str) -> None:

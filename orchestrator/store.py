@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator import postgres
+from orchestrator import postgres, wakes
 from orchestrator.databases import READERS, database_of
 from orchestrator.errors import Unavailable
 from orchestrator.units import Tx, Unit, ours, transient
@@ -101,7 +101,7 @@ class Store:
     def _wake(self, stage: str) -> None:
         self._woken.discard(stage)
         try:
-            self._put(postgres.wake, (stage,))
+            self._put(wakes.wake, (stage,))
         except Unavailable:
             return
 

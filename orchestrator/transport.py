@@ -18,7 +18,7 @@ import httpx
 import yarl
 from aiohttp.abc import ResolveResult
 
-from orchestrator.errors import Blocked, CutOff, NotSent
+from orchestrator.errors import Blocked, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard, check_form
 
 
@@ -79,8 +79,14 @@ def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
 async def _mark_sent(
     _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
 ) -> None:
-    """Called on a connected socket just before the first write: what fails earlier never left, the rest may have."""
-    context.trace_request_ctx.extensions["sent"] = True
+    """Called on a connected socket just before the first write: what fails earlier never left, the rest may have.
+
+    Connecting takes its time, and a process can stand still in it.
+    """
+    request: httpx.Request = context.trace_request_ctx
+    if (may_leave := request.extensions.get("may_leave")) and not may_leave():
+        raise TooLate(f"{request.url.host}: the request may no longer leave")
+    request.extensions["sent"] = True
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
@@ -109,7 +115,8 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
 class GuardedTransport(httpx.AsyncBaseTransport):
     """An httpx transport on an aiohttp session: guarded, no redirects, cookies, proxies, decompression or retries.
 
-    Raises `Blocked`, `NotSent` or `CutOff`, and keeps `request.extensions["sent"]` true to the facts meanwhile.
+    Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`, and keeps `request.extensions["sent"]` true to the facts
+    meanwhile. `request.extensions["may_leave"]`, if there is one, is asked just before the first byte.
     `keepalive` is seconds of idleness; `fresh` never reuses a connection, since a stale one is what makes the fate of
     a POST unknown. `tls` replaces the system's authorities.
     """

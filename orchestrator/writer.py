@@ -100,7 +100,7 @@ class Writer:
                 outcomes = perform(tx, group)
                 undo.pop_all()
                 return outcomes, tx
-        except BaseException as error:
+        except Exception as error:
             return [Outcome(unit, error=error) for unit in group], None
 
     def _beside(self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[Outcome]], *args: Any) -> None:

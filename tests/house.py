@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from orchestrator.app import build
 from orchestrator.clock import after
+from orchestrator.errors import TooLate
 from orchestrator.housekeeping import prepare
 from orchestrator.opening import Accepted
 from orchestrator.runtime import Runtime
@@ -54,6 +55,8 @@ class FakeInternet:
         self.answer: Answer = lambda _: httpx.Response(200)
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if (may_leave := request.extensions.get("may_leave")) and not may_leave():
+            raise TooLate("the request may no longer leave")
         self.requests.append(request)
         answer = self.answer(request)
         return answer if isinstance(answer, httpx.Response) else await answer

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.errors import Blocked, ConfigError, CutOff, NotSent
+from orchestrator.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard
 from orchestrator.internet import Internet
 from orchestrator.transport import GuardedTransport
@@ -268,6 +268,19 @@ async def test_an_address_that_does_not_finish_connecting_is_given_up(monkeypatc
     monkeypatch.setattr("orchestrator.transport.CONNECT_TIMEOUT", 0.1)
     async with serving(stays_silent) as server:
         await assert_not_sent(server.url(scheme="https"), "connect_timeout")
+
+
+async def test_a_request_that_may_no_longer_leave_once_it_is_connected_was_not_sent() -> None:
+    """Connecting takes its time; a process that stood still meanwhile may find another one at work."""
+    async with serving(says(OK)) as server, internet() as door:
+        request = post(server.url())
+        request.extensions["may_leave"] = lambda: False
+        with pytest.raises(TooLate):
+            await door.send(request, deadline=5)
+        assert request.extensions["sent"] is False
+        request.extensions["may_leave"] = lambda: True
+        await door.send(request, deadline=5)
+    assert len(server.requests) == 1, "and the connection that was made sent nothing"
 
 
 async def assert_not_sent(url: str, kind: str, *, deadline: float = 5, tls: ssl.SSLContext | None = None) -> None:

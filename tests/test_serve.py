@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+#: A schema from before schemas had numbers.
+BEFORE = Path(__file__).parent / "samples" / "before_revisions.sql"
 COMMAND = (sys.executable, "-m", "orchestrator")
 
 
@@ -129,6 +132,19 @@ def test_a_database_that_cannot_be_had_is_said_before_anything_is_made(tmp_path:
     assert ".keys" not in refused.stderr
     assert "secret_keys" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_behind_is_left_alone_and_said_in_one_line(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "orchestrator.db")) as older:
+        older.executescript(BEFORE.read_text(encoding="utf-8"))
+    for words in (["serve", "--port", "0"], ["config", "check"]):
+        refused = ran(tmp_path, *words)
+        assert refused.returncode == 1
+        assert "run `orchestrator migrate`" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert ran(tmp_path, "migrate").returncode == 0
+    with served(tmp_path) as (_, url):
+        assert httpx.get(url + "/readyz").status_code == 200
 
 
 def test_a_port_that_is_taken_is_said_with_the_way_out(tmp_path: Path) -> None:

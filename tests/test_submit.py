@@ -392,7 +392,7 @@ async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: House) ->
 
 
 async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: House) -> None:
-    """Stopped between claim and request: somebody else may have submitted it by now, and a render costs money."""
+    """Stopped between claim and first byte: somebody else may have submitted it by now, and a render costs money."""
     opened, stage = await h.open("kling"), Submitting(h.rt)
     (zombie,) = await stage.take(10)
     h.clock.turn(LEASE - DEADLINE + 1)

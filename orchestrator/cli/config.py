@@ -91,17 +91,13 @@ def init(
 def faults(settings: Settings, session: Session) -> list[str]:
     """Return what only the parts that use the settings can find wrong with them."""
     # Here, so that commands which only talk to a server start without the service.
+    from orchestrator import databases
     from orchestrator.app import accounts, bind
     from orchestrator.guard import Guard
-    from orchestrator.postgres import is_postgres, reach
-    from orchestrator.sqlite import usable
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""
-        if is_postgres(settings.database_url):
-            reach(settings.database_url)
-        else:
-            usable(settings.database_url)
+        databases.look(settings.database_url)
         if not settings.secret_keys and settings.database_file is None:
             raise ConfigError(NO_KEYS)
         if not settings.secret_keys and settings.database_file is not None:

@@ -53,13 +53,8 @@ def _changing(name: str, url: str) -> Iterator[sa.Connection]:
             yield tx
         return
     usable(url)
-    lock = Lock(url)
-    lock.take()
-    try:
-        with _begun(name, engines(url)[0]) as tx:
-            yield tx
-    finally:
-        lock.release()
+    with Lock(url), _begun(name, engines(url)[0]) as tx:
+        yield tx
 
 
 @contextlib.contextmanager
