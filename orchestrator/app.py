@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from orchestrator import destinations, vendors
 from orchestrator.account import Account
-from orchestrator.api import probes, routes
+from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
@@ -108,7 +108,7 @@ def application(rt: Runtime) -> Starlette:
             yield
 
     if rt.settings.role == "worker":
-        return Starlette(routes=probes(rt), lifespan=lifespan)
+        return Starlette(routes=routes_of_worker(rt), lifespan=lifespan)
     app = Starlette(routes=routes(rt), lifespan=lifespan)
     # In front of all middleware: every push passes here, and the door answers for its own errors.
     app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))

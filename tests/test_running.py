@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 
-from orchestrator.app import build
+from orchestrator.app import application, build
 from orchestrator.errors import ConfigError, Unavailable
 from orchestrator.running import running, schedule
 from orchestrator.store import Tx
@@ -50,6 +51,25 @@ async def test_a_role_runs_what_it_is_for(tmp_path: Path, role: str, stages: set
         async with running(rt):
             assert set(rt.workers) == stages
             assert {job.name for job in schedule(rt).get_jobs()} == ticks
+    finally:
+        databases.drop(address)
+
+
+@pytest.mark.parametrize("path", ["/callbacks/main/token", "/v1/jobs", "/"])
+async def test_who_is_led_to_a_worker_is_told_to_come_later(tmp_path: Path, path: str) -> None:
+    """A vendor that hears 404 does not come again."""
+    address = databases.url("postgresql", tmp_path)
+    app = application(build(settings(tmp_path, database_url=address, role="worker")))
+    try:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://w") as client,
+        ):
+            answer = await client.post(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert (await client.get("/readyz")).status_code == 200
     finally:
         databases.drop(address)
 

@@ -58,8 +58,18 @@ def routes(runtime: Runtime) -> list[Route]:
     ]
 
 
+def routes_of_worker(runtime: Runtime) -> list[Route]:
+    """Return what a process that only works answers: its health, and to whoever was led here by mistake, "later".
+
+    A vendor that hears 404 does not come again.
+    """
+    elsewhere = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), health.elsewhere)
+    closed = Door(runtime, Gate(runtime), elsewhere, reads=None, changes=Scope.READ)
+    return [*probes(runtime), Route("/{rest:path}", closed)]
+
+
 def probes(runtime: Runtime) -> list[Route]:
-    """Return what anybody may ask, and what a process that only works answers."""
+    """Return what anybody may ask."""
     gate = Gate(runtime)
     asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness()}
     return [Route(path, Door(runtime, gate, {"GET": answer}, reads=None)) for path, answer in asked.items()]

@@ -63,6 +63,7 @@ def _shown(vendor: Vendor, row: Row, in_flight: int) -> dict[str, Any]:
         "lookup": vendor.lookup,
         "in_flight": in_flight,
         "max_in_flight": vendor.account.max_in_flight,
+        "rate_limit": vendor.account.rate_limit,
         "pushes": row.get("pushes", 0),
         "pushes_missed": row.get("pushes_missed", 0),
         "pushes_degraded": row.get("degraded", False),

@@ -24,6 +24,11 @@ async def alive(call: Call) -> Response:
     return reply({"status": "ok"})
 
 
+async def elsewhere(call: Call) -> Response:
+    """Whatever it is, a process with role `worker` does not answer it. Raises `Unavailable`."""
+    raise Unavailable(f"{call.request.method} reached a worker: lead callers and vendors to role `api` or `all`")
+
+
 class Readiness:
     """`GET /readyz`: 503 unless the database can be read and written: a full disk still reads well.
 

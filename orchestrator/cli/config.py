@@ -34,7 +34,8 @@ api_keys     = ["{key}"]     # bootstrap key (admin)
 # api_key    = "..."                             # kling also: access_key + secret_key
 # signature  = "none"                            # required | optional | none: the vendor's own push signature
 # webhook_secrets = ["whsec_..."]
-# max_in_flight = 10
+# max_in_flight = 10                             # jobs at the vendor at once
+# rate_limit = 2                                 # submissions a second
 # [accounts.main.options]
 # endpoint_path = "my-endpoint"
 # [accounts.main.poll]
@@ -125,4 +126,4 @@ def _at(tree: object, path: list[str]) -> object:
 def _words(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
-    return "-" if value in ("", {}) else str(value)
+    return "-" if value in (None, "", {}) else str(value)
