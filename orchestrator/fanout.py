@@ -24,7 +24,7 @@ from orchestrator.tables import delivery, event, subscriber
 class Fact:
     """Something that happened. `job` is the job as it now is, if it is about one; `data` is what subscribers see.
 
-    `only` restricts it to one subscriber, `but` leaves one out.
+    `only` restricts it to one subscriber, `but` leaves one out. `id` is its event's, where that was chosen beforehand.
     """
 
     type: EventType
@@ -35,6 +35,7 @@ class Fact:
     late: bool = False
     only: str | None = None
     but: str | None = None
+    id: str | None = None
 
 
 def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]:
@@ -45,7 +46,7 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
     events: list[dict[str, Any]] = []
     owed: list[dict[str, Any]] = []
     for fact in facts:
-        event_id = ids("evt")
+        event_id = fact.id or ids("evt")
         body = wire.event(fact.type, now, event_id, fact.sequence, dict(fact.data), late=fact.late)
         job_id = fact.job["id"] if fact.job else None
         events.append(

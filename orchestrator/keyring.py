@@ -15,11 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.bulk import insert
 from orchestrator.ids import Ids
 from orchestrator.store import Tx
 from orchestrator.tables import api_key
 
 Row = Mapping[Any, Any]
+Values = dict[str, Any]
 
 PREFIX = "orc_"
 _FORM = re.compile(r"orc_[A-Za-z0-9_-]{32,252}")
@@ -51,12 +53,10 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def issue(
-    tx: Tx, ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: datetime
-) -> tuple[str, dict[str, Any]]:
-    """Make a key. Return its secret, which nobody can be shown again, and its row."""
+def new(ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: datetime) -> tuple[Values, str]:
+    """Return a row for `add`, and the key's secret, which nobody can be shown again."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    row: dict[str, Any] = {
+    row: Values = {
         "id": ids("key"),
         "name": name,
         "prefix": secret[:_SHOWN],
@@ -67,8 +67,12 @@ def issue(
         "revoked_at": None,
         "last_used_at": None,
     }
-    tx.execute(sa.insert(api_key), [row])
-    return secret, row
+    return row, secret
+
+
+def add(tx: Tx, row: Values) -> None:
+    """Keep a key. Run again, it finds its own row and leaves it."""
+    tx.execute(insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"]), [row])
 
 
 def find(tx: Tx, secret: str, now: datetime) -> Row | None:

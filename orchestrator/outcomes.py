@@ -83,11 +83,12 @@ _DELIVERED = (
         last_error=None, done_at=sa.bindparam("b_now"),
     )
 )  # fmt: skip
+# Its tries are those of the claim and one more, not one more than there are: a unit may be run again.
 _FAILED = (
     sa.update(delivery)
     .where(_ID, delivery.c.lease == sa.bindparam("b_lease"), delivery.c.state != DeliveryState.DELIVERED)
     .values(
-        state=sa.bindparam("b_state"), due_at=sa.bindparam("b_due"), tries=delivery.c.tries + 1,
+        state=sa.bindparam("b_state"), due_at=sa.bindparam("b_due"), tries=sa.bindparam("b_tries"),
         last_status=sa.bindparam("b_status"), last_error=sa.bindparam("b_error"), done_at=sa.bindparam("b_done"),
     )
 )  # fmt: skip
@@ -109,8 +110,9 @@ def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> d
     else:
         due = after(now, max(wait, one.rest or 0.0))
     return {
-        "b_id": one.row["id"], "b_lease": one.row["lease"], "b_state": state, "b_due": due, "b_status": one.status,
-        "b_error": one.error, "b_done": now if state is DeliveryState.DEAD else None,
+        "b_id": one.row["id"], "b_lease": one.row["lease"], "b_state": state, "b_due": due,
+        "b_tries": one.row["tries"] + 1, "b_status": one.status, "b_error": one.error,
+        "b_done": now if state is DeliveryState.DEAD else None,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Subscribers: who wants events, and whether they flow. Every function is a unit of work.
+"""Subscribers: who wants events, and whether they flow. Every function that takes `tx` is a unit of work.
 
 A subscriber that is paused or disabled loses nothing: its deliveries are held, and flow when it is active again.
 """
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from orchestrator import wire
+from orchestrator.bulk import insert
 from orchestrator.clock import after as later
 from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Destination
@@ -22,7 +23,7 @@ from orchestrator.ids import Ids
 from orchestrator.signing import Keys, new_secret
 from orchestrator.states import DeliveryState, EventType, Source, SubscriberState
 from orchestrator.store import Tx
-from orchestrator.tables import delivery, subscriber
+from orchestrator.tables import delivery, event, subscriber
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]
@@ -31,8 +32,7 @@ _STANDING = subscriber.c.callback_origin.is_(None)
 _OWED = (DeliveryState.PENDING, DeliveryState.HELD)
 
 
-def create(
-    tx: Tx,
+def new(
     ids: Ids,
     keys: Keys,
     *,
@@ -45,8 +45,8 @@ def create(
     rate_limit: float | None,
     max_in_flight: int,
     now: datetime,
-) -> tuple[Row, str | None]:
-    """Take a subscriber on. Return its row, and its signing secret if deliveries of this kind are signed."""
+) -> tuple[Values, str | None]:
+    """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
     secret = new_secret() if destination.signed else None
     row: Values = {
         "id": ids("sub"),
@@ -66,8 +66,12 @@ def create(
         **addressed(keys, destination, url),
         **headed(keys, headers),
     }
-    tx.execute(sa.insert(subscriber), [row])
     return row, secret
+
+
+def add(tx: Tx, row: Values) -> None:
+    """Take a subscriber on. Run again, it finds its own row and leaves it."""
+    tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"]), [row])
 
 
 def addressed(keys: Keys, destination: Destination, url: str) -> Values:
@@ -90,10 +94,10 @@ def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[Row]:
     return list(tx.execute(query).mappings())
 
 
-def get(tx: Tx, subscriber_id: str) -> Row | None:
-    """Return a subscriber, or None."""
+def get(tx: Tx, subscriber_id: str, *, to_change: bool = False) -> Row | None:
+    """Return a subscriber, or None. `to_change` keeps others from changing it until the transaction ends."""
     query = sa.select(subscriber).where(subscriber.c.id == subscriber_id, _STANDING)
-    return tx.execute(query).mappings().first()
+    return tx.execute(query.with_for_update() if to_change else query).mappings().first()
 
 
 def change(tx: Tx, subscriber_id: str, values: Values) -> Row | None:
@@ -143,28 +147,34 @@ def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) ->
     fan_out(tx, ids, [fact], now)
 
 
-def send_test(tx: Tx, ids: Ids, subscriber_id: str, now: datetime) -> str | None:
-    """Owe a subscriber, and nobody else, a test event. Return the event's id; None if there is no such subscriber."""
-    row = get(tx, subscriber_id)
-    if row is None:
-        return None
-    fact = Fact(EventType.TEST, Source.OPERATOR, wire.subscriber(row), only=subscriber_id)
-    return fan_out(tx, ids, [fact], now)[0]
+def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime) -> bool:
+    """Owe a subscriber, and nobody else, a test event of that id: one, however often this is run.
 
-
-def rotate(tx: Tx, keys: Keys, subscriber_id: str, grace: float, now: datetime) -> tuple[Row, str, datetime] | None:
-    """Give a subscriber a new secret; the older ones go on signing for at most `grace` seconds more.
-
-    Return its row, the new secret, and when the previous one ends; None if there is no such subscriber, or it has
-    no secret.
+    False if there is no such subscriber.
     """
     row = get(tx, subscriber_id)
+    if row is None:
+        return False
+    if tx.execute(sa.select(event.c.id).where(event.c.id == event_id)).first() is None:
+        fact = Fact(EventType.TEST, Source.OPERATOR, wire.subscriber(row), only=subscriber_id, id=event_id)
+        fan_out(tx, ids, [fact], now)
+    return True
+
+
+def rotate(tx: Tx, subscriber_id: str, hidden: str, grace: float, now: datetime) -> tuple[Row, datetime] | None:
+    """Give a subscriber a new secret, `hidden`; the older ones go on signing for at most `grace` seconds more.
+
+    Return its row, and when the previous one ends; None if there is no such subscriber, or it has no secret. Run
+    again, it finds the new secret there and leaves it.
+    """
+    row = get(tx, subscriber_id, to_change=True)
     if row is None or not row["secrets"]:
         return None
     ends = later(now, grace)
+    if any(one["key"] == hidden for one in row["secrets"]):
+        return row, ends
     limit = epoch_ms(ends)
     older = [one | {"until": limit if one["until"] is None else min(one["until"], limit)} for one in row["secrets"]]
-    secret = new_secret()
     still = [one for one in older if one["until"] > epoch_ms(now)]
-    changed = change(tx, subscriber_id, {"secrets": [{"key": keys.hide(secret), "until": None}, *still]})
-    return None if changed is None else (changed, secret, ends)
+    changed = change(tx, subscriber_id, {"secrets": [{"key": hidden, "until": None}, *still]})
+    return None if changed is None else (changed, ends)

@@ -45,12 +45,9 @@ async def subscribe(
         "destination": h.rt.destinations[kind], "url": url, "types": list(types) or ["*"], "description": "",
         "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8, "now": h.clock.now(),
     }  # fmt: skip
-
-    def create(tx: Any) -> dict[str, Any]:
-        row, secret = subscribers.create(tx, h.rt.ids, h.rt.keys, **given | values)
-        return dict(row) | {"secret": secret}
-
-    return await h.rt.store.write(create)
+    row, secret = subscribers.new(h.rt.ids, h.rt.keys, **given | values)
+    await h.rt.store.write(subscribers.add, row)
+    return row | {"secret": secret}
 
 
 async def at_vendor(h: House, account: str = "main", task: str = "t-1", **values: Any) -> dict[str, Any]:

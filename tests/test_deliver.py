@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
 from orchestrator import deliver as delivering
-from orchestrator import subscribers
+from orchestrator import signing, subscribers
 from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.deliver import KEPT, LEASE, Delivering
 from orchestrator.errors import Blocked
@@ -84,9 +84,9 @@ async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agree
 
 async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after(h: House) -> None:
     to = await one_owed(h)
-    rotated = await h.rt.store.write(subscribers.rotate, h.rt.keys, to["id"], 60.0, h.clock.now())
-    assert rotated is not None
-    new_secret = rotated[1]
+    new_secret = signing.new_secret()
+    hidden = h.rt.keys.hide(new_secret)
+    assert await h.rt.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
 
     async def signatures() -> list[str]:
         await deliver(h, httpx.Response(500))

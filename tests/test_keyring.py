@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator import keyring
+from orchestrator.cli import offline
 from orchestrator.clock import SystemClock
 from orchestrator.ids import Ids
-from orchestrator.keyring import Scope
+from orchestrator.keyring import Scope, Values
 from orchestrator.store import Tx
 from orchestrator.tables import api_key, metadata
+from tests.house import House
+from tests.test_api_support import calling, in_doubt
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 IDS = Ids(SystemClock(), Random(1))
@@ -30,8 +34,13 @@ def tx() -> Iterator[Tx]:
     engine.dispose()
 
 
+def new(**values: datetime | None) -> tuple[Values, str]:
+    return keyring.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, **({"expires_at": None} | values))
+
+
 def issue(tx: Tx, **values: datetime | None) -> tuple[str, str]:
-    secret, row = keyring.issue(tx, IDS, name="ci", scope=Scope.WRITE, now=NOW, **({"expires_at": None} | values))
+    row, secret = new(**values)
+    keyring.add(tx, row)
     return secret, row["id"]
 
 
@@ -42,6 +51,36 @@ def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
     (row,) = tx.execute(sa.select(api_key)).mappings()
     assert secret not in str(dict(row))
     assert secret.startswith(row["prefix"])
+
+
+async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: House) -> None:
+    row, _ = new()
+    await h.rt.store.write(keyring.add, row)
+    await h.rt.store.write(keyring.revoke, row["id"], NOW)
+    await h.rt.store.write(keyring.add, row)
+    (kept,) = await h.rows(api_key)
+    assert kept == row | {"revoked_at": NOW}
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_a_key_made_by_a_commit_in_doubt_is_the_one_that_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with calling(tmp_path) as api:
+        in_doubt(monkeypatch)
+        made = await api.post("/v1/keys", 201, {"name": "ci", "scope": "read"})
+        assert [row["id"] for row in await api.rows(api_key)] == [made["id"]]
+        await api.get("/v1/jobs", headers={"authorization": f"Bearer {made['key']}"})
+
+
+def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_shown(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_doubt(monkeypatch)
+    made = offline.issue(database, SystemClock(), name="first", scope="admin", expires_at=None)
+    (kept,) = offline.listing(database, limit=9, after=None)["data"]
+    assert kept == {name: value for name, value in made.items() if name != "key"}
+    assert made["key"].startswith(kept["prefix"])
 
 
 def test_a_key_is_found_until_it_expires_or_is_revoked(tx: Tx) -> None:

@@ -100,7 +100,7 @@ async def test_proof_written_twice_is_kept_once(h: House) -> None:
     await ended(h, [one(row, to, Verdict.LATER, status=500)])
     await ended(h, [one(row, to, Verdict.LATER, status=503)])
     (proof,) = await h.rows(attempt)
-    assert proof["status"] == 500
+    assert (proof["status"], (await dlv(h, row))["tries"]) == (500, 1)
 
 
 # -- health

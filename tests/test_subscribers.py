@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,8 +19,10 @@ from orchestrator.ids import Ids
 from orchestrator.signing import Keys
 from orchestrator.states import EventType, Source, SubscriberState
 from orchestrator.store import Tx
-from orchestrator.subscribers import Row
+from orchestrator.subscribers import Row, Values
 from orchestrator.tables import delivery, event, metadata, subscriber
+from tests.house import House
+from tests.test_api_support import calling, in_doubt, subscribed
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -37,12 +40,18 @@ def tx() -> Iterator[Tx]:
     engine.dispose()
 
 
-def create(tx: Tx, kind: str = "webhook", **values: Any) -> tuple[Row, str | None]:
+def new(kind: str = "webhook", **values: Any) -> tuple[Values, str | None]:
     given: dict[str, Any] = {
         "destination": KINDS[kind], "url": "https://my.app/hook?token=t", "types": ["job.*", "subscriber.*"],
         "description": "", "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8, "now": NOW,
     }  # fmt: skip
-    return subscribers.create(tx, IDS, KEYS, **(given | values))
+    return subscribers.new(IDS, KEYS, **(given | values))
+
+
+def create(tx: Tx, kind: str = "webhook", **values: Any) -> tuple[Row, str | None]:
+    row, secret = new(kind, **values)
+    subscribers.add(tx, row)
+    return row, secret
 
 
 def owe(tx: Tx, count: int = 1) -> None:
@@ -63,6 +72,26 @@ def test_address_headers_and_secret_are_encrypted(tx: Tx) -> None:
     assert KEYS.reveal(row["address"]) == "https://my.app/hook?token=t"
     assert KEYS.reveal(row["secrets"][0]["key"]) == secret
     assert json.loads(KEYS.reveal(row["headers"])) == {"authorization": "Bearer theirs"}
+
+
+async def test_a_unit_run_twice_makes_one_subscriber_and_leaves_it_as_it_is_by_then(h: House) -> None:
+    row, _ = new()
+    await h.rt.store.write(subscribers.add, row)
+    await h.rt.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None, NOW)
+    await h.rt.store.write(subscribers.add, row)
+    (kept,) = await h.rows(subscriber)
+    assert kept == row | {"state": SubscriberState.PAUSED}
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_whoever_is_taken_on_by_a_commit_in_doubt_has_the_secret_that_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with calling(tmp_path) as api:
+        in_doubt(monkeypatch)
+        made = await subscribed(api)
+        (row,) = await api.rows(subscriber)
+        assert (row["id"], [api.rt.keys.reveal(one["key"]) for one in row["secrets"]]) == (made["id"], [made["secret"]])
 
 
 def test_an_address_that_is_a_secret_is_shown_without_its_path(tx: Tx) -> None:
@@ -127,23 +156,44 @@ def test_disabling_nobody_is_no_news(tx: Tx) -> None:
 def test_a_test_event_goes_to_one_subscriber_alone(tx: Tx) -> None:
     to = create(tx, types=["job.failed"])[0]["id"]
     other = create(tx, types=["*"])[0]["id"]
-    assert subscribers.send_test(tx, IDS, to, NOW)
+    assert subscribers.send_test(tx, IDS, to, IDS("evt"), NOW)
     assert (len(owed(tx, to)), owed(tx, other)) == (1, [])
-    assert subscribers.send_test(tx, IDS, "sub_none", NOW) is None
+    assert not subscribers.send_test(tx, IDS, "sub_none", IDS("evt"), NOW)
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        in_doubt(monkeypatch)
+        sent = await api.post(f"/v1/subscribers/{made['id']}/test", 202)
+        assert [row["id"] for row in await api.rows(event)] == [sent["id"]]
+        assert [row["event_id"] for row in await api.rows(delivery)] == [sent["id"]]
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_a_rotation_by_a_commit_in_doubt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        in_doubt(monkeypatch)
+        rotated = await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 200)
+        (row,) = await api.rows(subscriber)
+        assert [api.rt.keys.reveal(one["key"]) for one in row["secrets"]] == [rotated["secret"], made["secret"]]
 
 
 def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_what_is_over(tx: Tx) -> None:
     row, first = create(tx)
-    done = subscribers.rotate(tx, KEYS, row["id"], 60, NOW)
+    done = subscribers.rotate(tx, row["id"], KEYS.hide("second"), 60, NOW)
     assert done is not None
-    changed, second, ends = done
+    changed, ends = done
     assert ends == NOW + timedelta(seconds=60)
-    assert [KEYS.reveal(one["key"]) for one in changed["secrets"]] == [second, first]
+    assert [KEYS.reveal(one["key"]) for one in changed["secrets"]] == ["second", first]
     assert changed["secrets"][0]["until"] is None
-    again = subscribers.rotate(tx, KEYS, row["id"], 3600, LATER)
+    again = subscribers.rotate(tx, row["id"], KEYS.hide("third"), 3600, LATER)
     assert again is not None
-    assert [KEYS.reveal(one["key"]) for one in again[0]["secrets"]] == [again[1], second]
+    assert [KEYS.reveal(one["key"]) for one in again[0]["secrets"]] == ["third", "second"]
 
 
 def test_a_kind_without_secrets_has_none_to_rotate(tx: Tx) -> None:
-    assert subscribers.rotate(tx, KEYS, create(tx, "slack", url="https://s.example/x")[0]["id"], 60, NOW) is None
+    to = create(tx, "slack", url="https://s.example/x")[0]["id"]
+    assert subscribers.rotate(tx, to, KEYS.hide("new"), 60, NOW) is None

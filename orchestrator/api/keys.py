@@ -28,8 +28,8 @@ async def create(call: Call) -> Response:
     now = runtime.clock.now()
     if body.expires_at is not None and body.expires_at <= now:
         raise problems.fault("/expires_at", "past", "This is in the past")
-    make = partial(keyring.issue, name=body.name, scope=body.scope, expires_at=body.expires_at, now=now)
-    secret, row = await runtime.store.write(make, runtime.ids)
+    row, secret = keyring.new(runtime.ids, name=body.name, scope=body.scope, expires_at=body.expires_at, now=now)
+    await runtime.store.write(keyring.add, row)
     return reply(_shown(row) | {"key": secret}, 201)
 
 

@@ -17,6 +17,7 @@ from orchestrator.api.pages import Page, listed
 from orchestrator.destinations import Destination
 from orchestrator.errors import ConfigError, Conflict
 from orchestrator.runtime import Runtime
+from orchestrator.signing import new_secret
 from orchestrator.states import SubscriberState
 
 
@@ -36,9 +37,9 @@ async def create(call: Call) -> Response:
         raise problems.fault("/kind", "unknown_kind", f"No such kind of destination; there are: {known}")
     _check_address(runtime, destination, body.url)
     _check_options(destination, body.options)
-    given = body.model_dump(exclude={"kind"})
-    make = partial(subscribers.create, destination=destination, now=runtime.clock.now(), **given)
-    row, secret = await runtime.store.write(make, runtime.ids, runtime.keys)
+    given = body.model_dump(exclude={"kind"}) | {"destination": destination, "now": runtime.clock.now()}
+    row, secret = subscribers.new(runtime.ids, runtime.keys, **given)
+    await runtime.store.write(subscribers.add, row)
     said = wire.subscriber(row) | ({"secret": secret} if secret else {})
     return reply(said, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
 
@@ -102,8 +103,9 @@ async def test(call: Call) -> Response:
     """`POST /v1/subscribers/{id}/test`: an event for it alone."""
     await call.body(Empty, optional=True)
     runtime = call.runtime
-    sent = await runtime.store.write(subscribers.send_test, runtime.ids, call.id("sub"), runtime.clock.now())
-    event_id = found(sent, "subscriber")
+    event_id, now = runtime.ids("evt"), runtime.clock.now()
+    if not await runtime.store.write(subscribers.send_test, runtime.ids, call.id("sub"), event_id, now):
+        found(None, "subscriber")
     runtime.nudge("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
     return reply({"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202)
@@ -130,9 +132,10 @@ async def rotate(call: Call) -> Response:
     """`POST /v1/subscribers/{id}/rotate-secret`: both secrets sign until the grace is over."""
     body = await call.body(Rotation, optional=True)
     row, runtime = await _row(call), call.runtime
-    now = runtime.clock.now()
-    done = await runtime.store.write(subscribers.rotate, runtime.keys, row["id"], body.grace_seconds, now)
+    secret, now = new_secret(), runtime.clock.now()
+    hidden = runtime.keys.hide(secret)
+    done = await runtime.store.write(subscribers.rotate, row["id"], hidden, body.grace_seconds, now)
     if done is None:
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
-    changed, secret, ends = done
+    changed, ends = done
     return reply(wire.subscriber(changed) | {"secret": secret, "previous_expires_at": wire.instant(ends)})

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator import keyring
 from orchestrator.cli.terminal import Record
@@ -15,16 +15,15 @@ from orchestrator.ids import Ids
 from orchestrator.keyring import Scope
 from orchestrator.store import Store, Tx
 
+T = TypeVar("T")
+
 
 def issue(url: str, clock: Clock, *, name: str, scope: str, expires_at: datetime | None) -> Record:
     """Return a key made now, with its secret. Raises `ConfigError` if the database is another process's."""
-
-    def unit(tx: Tx) -> Record:
-        ids, now = Ids(clock, random.SystemRandom()), clock.now()
-        secret, row = keyring.issue(tx, ids, name=name, scope=Scope(scope), expires_at=expires_at, now=now)
-        return {**_shown(row), "key": secret}
-
-    return asyncio.run(_written(url, unit))
+    ids = Ids(clock, random.SystemRandom())
+    row, secret = keyring.new(ids, name=name, scope=Scope(scope), expires_at=expires_at, now=clock.now())
+    asyncio.run(_written(url, keyring.add, row))
+    return {**_shown(row), "key": secret}
 
 
 def listing(url: str, *, limit: int, after: str | None) -> Record:
@@ -39,11 +38,11 @@ def listing(url: str, *, limit: int, after: str | None) -> Record:
     return asyncio.run(_written(url, unit))
 
 
-async def _written(url: str, unit: Callable[[Tx], Record]) -> Record:
+async def _written(url: str, unit: Callable[..., T], *args: Any) -> T:
     store = Store(url)
     store.start()
     try:
-        return await store.write(unit)
+        return await store.write(unit, *args)
     finally:
         store.close()
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from orchestrator.errors import TooLate
+
 if TYPE_CHECKING:
     from tests.simulate.world import World
-
-
-_ACCEPTED_WITHIN = 20.0
 
 
 class Peer(Protocol):
@@ -44,10 +43,10 @@ class Network(httpx.AsyncBaseTransport):
         world = self._world
         world.checker.outside_transactions(request)
         request.extensions["sent"] = False
-        started = world.loop.time()
         await asyncio.sleep(world.dice.uniform(0, 0.1))
-        # The other side has given up on whoever was stopped while it connected.
-        if world.strikes("refused_connection") or world.loop.time() - started > _ACCEPTED_WITHIN:
+        if (may_leave := request.extensions.get("may_leave")) and not may_leave():
+            raise TooLate("the request may no longer leave")
+        if world.strikes("refused_connection"):
             world.trace.say("refused", request.url.host)
             raise httpx.ConnectError("connection refused")
         request.extensions["sent"] = True

@@ -106,11 +106,12 @@ class World:
             for person in self.subscribers:
                 chosen = self.dice.choice((["job.*"], ["job.*"], ["*"], ["job.succeeded", "job.failed", "job.expired"]))
                 types = chosen if person.answers else ["job.succeeded"]
-                row, secret = subscribers.create(
-                    tx, ids, keys, destination=load()["webhook"], url=f"https://{person.host}/", types=types,
+                row, secret = subscribers.new(
+                    ids, keys, destination=load()["webhook"], url=f"https://{person.host}/", types=types,
                     description="", headers={}, options={}, rate_limit=None, max_in_flight=8,
                     now=after(START, 0),
                 )  # fmt: skip
+                subscribers.add(tx, row)
                 person.id, person.secret = row["id"], str(secret)
 
     # -- chance
