@@ -8,6 +8,7 @@ as many as there are, up to 64: so few texts that the driver keeps them all prep
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,8 +89,17 @@ def inserting(table: sa.Table, *names: str, but: Callable[[sqlite.Insert], sqlit
     return Bulk({name: table.c[name] for name in names}, build)
 
 
-def updating(table: sa.Table, *names: str, key: Sequence[str]) -> Bulk:
-    """Return an UPDATE of the rows whose `key` columns are as `was_<column>` says, to what the other columns say."""
+def updating(
+    table: sa.Table,
+    *names: str,
+    key: Sequence[str],
+    where: sa.ColumnElement[bool] | None = None,
+    also: Mapping[str, sa.ColumnElement[Any]] = MappingProxyType({}),
+) -> Bulk:
+    """Return an UPDATE of the rows whose `key` columns are as `was_<column>` says, to what the other columns say.
+
+    `where` restricts it further, `also` sets more; neither has parameters of its own.
+    """
     columns = {f"was_{name}": table.c[name] for name in key} | {name: table.c[name] for name in names}
 
     def build(_: str, row: Parameters) -> sa.ClauseElement:
@@ -97,7 +107,8 @@ def updating(table: sa.Table, *names: str, key: Sequence[str]) -> Bulk:
         shape = [sa.column(f"new_{name}", column.type) for name, column in columns.items()]
         new = sa.values(*shape, name="new").data([tuple(row.values())]).cte("new")
         same = sa.and_(*(table.c[name] == new.c[f"new_was_{name}"] for name in key))
-        return sa.update(table).where(same).values({name: new.c[f"new_{name}"] for name in names})
+        wanted = same if where is None else sa.and_(same, where)
+        return sa.update(table).where(wanted).values({name: new.c[f"new_{name}"] for name in names} | dict(also))
 
     return Bulk(columns, build)
 

@@ -85,7 +85,7 @@ class Delivering:
         if not lanes:
             return Claimed()
         self.rt.rng.shuffle(lanes)
-        found = tx.execute(sa.select(subscriber).where(subscriber.c.id.in_(lanes))).mappings()
+        found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings()
         people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
         free = {lane: people[lane]["max_in_flight"] - under_way.get(lane, 0) for lane in lanes if lane in people}
         # Alone, a lane may take all its places at once; among others, a few at a time.
@@ -112,9 +112,8 @@ class Delivering:
     def _dues(self, tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         if not rows:
             return []
-        joined = sa.select(event, job.c.callback_url).select_from(event.outerjoin(job, job.c.id == event.c.job_id))
-        wanted = joined.where(event.c.id.in_({row["event_id"] for row in rows}))
-        events = {found["id"]: found for found in tx.execute(wanted).mappings()}
+        wanted = {"ids": list({row["event_id"] for row in rows})}
+        events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings()}
         return [
             Due(row, events[row["event_id"]], people[row["subscriber_id"]]) for row in rows if row["event_id"] in events
         ]
@@ -183,6 +182,15 @@ class Delivering:
 
     def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
         return record(tx, self.rt.ids, self.rt.rng, attempted, self.rt.clock.now())
+
+
+# Built once: putting a statement together costs more than running it.
+_PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(sa.bindparam("lanes", expanding=True)))
+_EVENTS = (
+    sa.select(event, job.c.callback_url)
+    .select_from(event.outerjoin(job, job.c.id == event.c.job_id))
+    .where(event.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
 
 
 def _log(done: Attempted, *, disabled: bool) -> None:

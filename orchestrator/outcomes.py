@@ -5,6 +5,7 @@ Success is a fact and is never fenced. Failure is bookkeeping and is: a claim th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.bulk import insert
+from orchestrator.bulk import inserting, updating
 from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.destinations import Verdict
 from orchestrator.ids import Ids
@@ -44,14 +45,13 @@ class Attempted:
 
 def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> list[bool]:
     """Write attempts and what follows from them; tell for each whether it switched its subscriber off."""
-    tx.execute(insert(tx.dialect.name, attempt).on_conflict_do_nothing(), [_proof(one) for one in attempted])
-    current = _current(tx, attempted)
-    delivered = [_ended(one, now) for one in attempted if one.verdict is Verdict.DELIVERED]
-    if delivered:
-        tx.execute(_DELIVERED, delivered)
+    _PROOFS(tx, [_proof(one) for one in attempted])
+    wanted = {"ids": list({one.to["id"] for one in attempted})}
+    # As they are now: one may have been paused while it was being called.
+    current = {row["id"]: row for row in tx.execute(_CURRENT, wanted).mappings()}
+    _DELIVERED(tx, [_ended(one, now) for one in attempted if one.verdict is Verdict.DELIVERED])
     failed = [one for one in attempted if one.verdict is not Verdict.DELIVERED]
-    if failed:
-        tx.execute(_FAILED, [_scheduled(one, current.get(one.to["id"]), rng, now) for one in failed])
+    _FAILED(tx, [_scheduled(one, current.get(one.to["id"]), rng, now) for one in failed])
     return _judge_subscribers(tx, ids, attempted, current, now)
 
 
@@ -67,35 +67,23 @@ def _proof(one: Attempted) -> dict[str, Any]:
     }
 
 
-def _current(tx: Tx, attempted: Sequence[Attempted]) -> dict[str, Row]:
-    """Return the subscribers as they are now: one may have been paused while it was being called."""
-    wanted = {one.to["id"] for one in attempted}
-    columns = (subscriber.c.id, subscriber.c.state, subscriber.c.failing_since, subscriber.c.callback_origin)
-    return {row["id"]: row for row in tx.execute(sa.select(*columns).where(subscriber.c.id.in_(wanted))).mappings()}
-
-
-_ID = delivery.c.id == sa.bindparam("b_id")
-_DELIVERED = (
-    sa.update(delivery)
-    .where(_ID, delivery.c.state != DeliveryState.DELIVERED)
-    .values(
-        state=DeliveryState.DELIVERED, due_at=None, tries=delivery.c.tries + 1, last_status=sa.bindparam("b_status"),
-        last_error=None, done_at=sa.bindparam("b_now"),
-    )
+_CURRENT = sa.select(
+    subscriber.c.id, subscriber.c.state, subscriber.c.failing_since, subscriber.c.callback_origin
+).where(subscriber.c.id.in_(sa.bindparam("ids", expanding=True)))
+_PROOFS = inserting(
+    attempt, "delivery_id", "n", "at", "status", "ms", "error", "response",
+    but=lambda made: made.on_conflict_do_nothing(),
 )  # fmt: skip
-# Its tries are those of the claim and one more, not one more than there are: a unit may be run again.
-_FAILED = (
-    sa.update(delivery)
-    .where(_ID, delivery.c.lease == sa.bindparam("b_lease"), delivery.c.state != DeliveryState.DELIVERED)
-    .values(
-        state=sa.bindparam("b_state"), due_at=sa.bindparam("b_due"), tries=sa.bindparam("b_tries"),
-        last_status=sa.bindparam("b_status"), last_error=sa.bindparam("b_error"), done_at=sa.bindparam("b_done"),
-    )
-)  # fmt: skip
+_RESULT = ("state", "due_at", "last_status", "last_error", "done_at")
+_OPEN = delivery.c.state != sa.literal_column(f"'{DeliveryState.DELIVERED}'")
+_ONE_MORE = delivery.c.tries + sa.literal_column("1")
+_DELIVERED = updating(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})
+# Not one more than there are: a unit may be run again.
+_FAILED = updating(delivery, *_RESULT, "tries", key=("id", "lease"), where=_OPEN)
 
 
 def _ended(one: Attempted, now: datetime) -> dict[str, Any]:
-    return {"b_id": one.row["id"], "b_status": one.status, "b_now": now}
+    return _result(one, DeliveryState.DELIVERED, None, now)
 
 
 def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> dict[str, Any]:
@@ -109,10 +97,13 @@ def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> d
         state = DeliveryState.HELD
     else:
         due = after(now, max(wait, one.rest or 0.0))
+    return _result(one, state, due, now if state is DeliveryState.DEAD else None)
+
+
+def _result(one: Attempted, state: DeliveryState, due: datetime | None, done: datetime | None) -> dict[str, Any]:
     return {
-        "b_id": one.row["id"], "b_lease": one.row["lease"], "b_state": state, "b_due": due,
-        "b_tries": one.row["tries"] + 1, "b_status": one.status, "b_error": one.error,
-        "b_done": now if state is DeliveryState.DEAD else None,
+        "was_id": one.row["id"], "was_lease": one.row["lease"], "state": state, "due_at": due,
+        "tries": one.row["tries"] + 1, "last_status": one.status, "last_error": one.error, "done_at": done,
     }  # fmt: skip
 
 
@@ -120,7 +111,9 @@ def _judge_subscribers(
     tx: Tx, ids: Ids, attempted: Sequence[Attempted], current: Mapping[str, Row], now: datetime
 ) -> list[bool]:
     off: set[str] = set()
-    by_person = {one.to["id"]: [other for other in attempted if other.to["id"] == one.to["id"]] for one in attempted}
+    by_person: defaultdict[str, list[Attempted]] = defaultdict(list)
+    for one in attempted:
+        by_person[one.to["id"]].append(one)
     for person, tried in sorted(by_person.items()):
         if person in current and (reason := _health(tx, current[person], tried, now)):
             disable(tx, ids, person, reason, now)
