@@ -30,6 +30,15 @@ _ENDS = (
     "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5"
     " -c tcp_keepalives_count=3"
 )
+#: What waits for a lock is ended by the server itself, and sooner than we hang up: from a peer that hung up, it would
+#: go on waiting there.
+_HURRY = "-c statement_timeout=8s"
+#: Connecting takes at most five seconds, and our end notices too that a peer is gone: on a connection that nobody uses,
+#: and of what was sent (milliseconds).
+_NAMED = {
+    "application_name": "orchestrator", "connect_timeout": 5, "tcp_user_timeout": 10_000,
+    "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3,
+}  # fmt: skip
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
@@ -47,27 +56,34 @@ def url_of(url: str) -> sa.URL:
         raise ConfigError("database_url is no URL; write postgresql://user:password@host/database") from error
 
 
-def engine_of(url: str, connections: int, *, read_only: bool = False) -> sa.Engine:
-    """Return an engine of up to so many connections. Raises `ConfigError` where the driver is missing."""
+def engine_of(url: str, connections: int, *, read_only: bool = False, patient: bool = False) -> sa.Engine:
+    """Return an engine of up to so many connections, whose transactions may take seconds unless it is patient.
+
+    Raises `ConfigError` where the driver is missing.
+    """
     parsed = url_of(url)
-    # The URL's own come last, and win.
-    options = [_ENDS, *(["-c default_transaction_read_only=on"] if read_only else [])]
+    options = [_ENDS]
+    if read_only:
+        options.append("-c default_transaction_read_only=on")
+    if not patient:
+        options.append(_HURRY)
+    # The URL's own come last, and win; so do its other words.
     options += parsed.normalized_query.get("options", ())
+    named = {word: value for word, value in _NAMED.items() if word not in parsed.query}
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             parsed.difference_update_query(["options"]),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
-            connect_args={
-                "connect_timeout": 5,
-                "application_name": "orchestrator",
-                "keepalives_idle": 15,
-                "options": " ".join(options),
-            },
+            connect_args=named | {"options": " ".join(options)},
         )
+        from orchestrator.dial import Dial
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error
+    if not patient:
+        sa.event.listen(engine, "do_connect", Dial())
+    return engine
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ BACKLOG = 8192
 #: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a transaction that
 #: stood still for too long, a restart.
 _TAKEN_BACK = ("40001", "40P01", "25P03", "57P01", "57P02", "57P03")
+#: What was ended because it took too long, by the server or by us. Who waits for it has waited enough.
+_TOO_LONG = "57014"
 #: Classes of its trouble with itself: connections, resources, an operator's hand, the system, a standby.
 _AWAY = ("08", "25006", "53", "57", "58")
 
@@ -92,7 +94,7 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
             # In the savepoint: what a batch with too few answers wrote must not stay.
             return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
-        if transient(error):
+        if transient(error) or _state(error) == _TOO_LONG:
             raise
         if not is_open(tx):
             # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
@@ -112,9 +114,14 @@ def is_open(tx: Tx) -> bool:
 
 def transient(error: BaseException) -> bool:
     """True for trouble that is over when a transaction is run again: a deadlock, a lost connection."""
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, DBAPIError) or _state(error) == _TOO_LONG:
         return False
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TAKEN_BACK
+    return error.connection_invalidated or _state(error) in _TAKEN_BACK
+
+
+def _state(error: BaseException) -> str:
+    """Return PostgreSQL's code of what went wrong; empty if it gave none."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
 
 
 @contextlib.contextmanager
@@ -128,8 +135,7 @@ def translated() -> Iterator[None]:
 
 def _away(error: DBAPIError) -> bool:
     """True if the database cannot do what it is asked, whatever that is: gone, full, or read-only after a failover."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return isinstance(error, OperationalError | InterfaceError) or state.startswith(_AWAY) or transient(error)
+    return isinstance(error, OperationalError | InterfaceError) or _state(error).startswith(_AWAY) or transient(error)
 
 
 def ours(error: BaseException) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,8 @@ from orchestrator.units import Tx
 _CHANNEL = "orchestrator"
 #: Seconds a listener waits before it looks whether it is to end.
 _LOOK = 0.2
+#: Looks after which it asks for a sign of life: silence sounds the same when nobody is there any more.
+_ASK = 50
 
 
 class Wakes:
@@ -55,10 +58,16 @@ def _listening(engine: sa.Engine) -> Iterator[Callable[[], list[str]]]:
     """Listen on a connection of one's own; yield what returns the stages named meanwhile, if any."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-        driver = connection.connection.driver_connection
+        driver, looks = connection.connection.driver_connection, itertools.count(1)
         assert driver is not None
+
+        def look() -> list[str]:
+            if next(looks) % _ASK == 0:
+                connection.exec_driver_sql("SELECT 1")
+            return [notice.payload for notice in driver.notifies(timeout=_LOOK)]
+
         try:
-            yield lambda: [notice.payload for notice in driver.notifies(timeout=_LOOK)]
+            yield look
         finally:
             # It must not go back among the others: it would go on gathering notices.
             connection.invalidate()

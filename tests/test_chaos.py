@@ -14,11 +14,12 @@ import pytest
 from tests.audit import Json, Kind, Seen, complaints
 from tests.chaos.kills import RANDOM
 from tests.chaos.nursery import nursery
-from tests.chaos.proxy import WAYS, Proxy
+from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault, Run, execute
 from tests.chaos.server import running
 from tests.chaos.stage import Means, Size
 from tests.chaos.table import FAULTS
+from tests.chaos.ways import WAYS
 
 #: Of vendors that can be asked: what they cannot tell takes seconds to give up on.
 SMALL = Size(orders=16, rate=8, accounts=("kling", "cloudsway", "kling_new"))
@@ -107,7 +108,7 @@ async def test_a_proxy_treats_a_connection_as_it_is_told(way: str) -> None:
     async with echo(way) as proxy:
         back = await said(proxy, words)
         assert proxy.treated == {way: 1}
-    if way in ("straight", "brief", "late", "trickle", "trickle request"):
+    if way in ("straight", "brief", "half-close later", "late", "trickle", "trickle request"):
         assert back == words
     else:
         assert back is None or len(back) < len(words)

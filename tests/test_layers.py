@@ -23,7 +23,7 @@ ROOT = Path(orchestrator.__file__).parent
 FLOORS = {
     "0 ground": "errors states clock deadlines ids values settings logs",
     "1 facts": "signing order account form refusal report official official_rules wire columns tables bulk",
-    "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer postgres wakes "
+    "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
     "databases store claims guard transport internet",
     "3 truth": "admission fanout decide silence opening ledger workers runtime endings subscribers keyring outcomes "
     "timeline housekeeping",

@@ -49,7 +49,7 @@ def _document(name: str, revision: str | None, applied: Sequence[str]) -> Record
 def _changing(name: str, url: str) -> Iterator[sa.Connection]:
     """Yield a transaction. A SQLite file is taken for this process, and made if it is not there."""
     if postgres.is_postgres(url):
-        with _begun(name, postgres.engine_of(url, 1)) as tx:
+        with _begun(name, postgres.engine_of(url, 1, patient=True)) as tx:
             yield tx
         return
     usable(url)

@@ -5,10 +5,11 @@ python -m tests.chaos steady                                          throughput
 
 run.py       one run: stage, load, fault, quiet, audit     stage.py     world, replicas, database, network
 load.py      callers who repeat themselves                 server.py    a PostgreSQL of our own
-proxy.py     a network that misbehaves                     table.py     all runs, and what they came to
+proxy.py     a network that misbehaves                     ways.py      how it does
 program.py   the product, able to strike itself            failpoints.py where it can
 world.py     the simulator, which remembers bytes          nursery.py   starts processes without their imports
-steady.py    throughput over time
+steady.py    throughput over time                          table.py     all runs, and what they came to
 
-Faults, one module per meaning: kills.py, points.py, pauses.py, outages.py, disk.py, clocks.py, network.py
+Faults, one module per meaning: kills.py, points.py, pauses.py, outages.py, disk.py, clocks.py, network.py,
+partitions.py
 """

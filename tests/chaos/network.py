@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.chaos.proxy import WAYS, Proxy
+from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault
 from tests.chaos.stage import Stage
+from tests.chaos.ways import WAYS
 
 _BAD = tuple(way for way in WAYS if way not in ("straight", "brief"))
 #: The others are well for a moment: one that is kept would carry everything from then on.

@@ -7,6 +7,7 @@ CHAOS_CLOCK   JSON: seconds that the clock is wrong by, and after how many secon
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -31,7 +32,8 @@ def skew(seconds: float, delay: float) -> None:
 
 
 def prepared() -> None:
-    """Do as the environment says."""
+    """Do as the environment says, and on SIGUSR1 say what every thread is at."""
+    faulthandler.register(signal.SIGUSR1)
     if os.environ.get("CHAOS_LEASES") == "hasty":
         hurry()
     if point := os.environ.get("CHAOS_POINT"):

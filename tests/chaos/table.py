@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import clocks, disk, kills, network, outages, pauses, points
+from tests.chaos import clocks, disk, kills, network, outages, partitions, pauses, points
 from tests.chaos.nursery import nursery
 from tests.chaos.run import KINDS, Fault, Run, execute
 from tests.chaos.server import running
 from tests.chaos.stage import Means
 
 FAULTS: tuple[Fault, ...] = (
-    *kills.FAULTS, *points.FAULTS, *pauses.FAULTS, *outages.FAULTS, *disk.FAULTS, *clocks.FAULTS, *network.FAULTS
+    *kills.FAULTS, *points.FAULTS, *pauses.FAULTS, *outages.FAULTS, *disk.FAULTS, *clocks.FAULTS, *network.FAULTS,
+    *partitions.FAULTS,
 )  # fmt: skip
 _HEAD = ("fault", "database", "runs", "hits", "lost", "duplicated", "stuck", "wrong", "seconds")
 _WIDTHS = (43, 11, 5, 5, 5, 11, 6, 6, 8)
