@@ -30,7 +30,7 @@ FLOORS = {
     "4 stages": "submit receive poll deliver",
     "5 doors": "api",
     "6 roof": "running app",
-    "7 outside": "simulator cli bench __main__",
+    "7 outside": "simulator bench cli __main__",
 }
 PLUG_INS = {"vendors": Vendor, "destinations": Destination}
 STAGES = FLOORS["4 stages"].split()

@@ -1,11 +1,19 @@
 """Benches: every figure beside its limit, measured in the same run, since machines are noisy and ratios are not.
 
-    python -m orchestrator.bench ingest      durable acknowledgements beside a bare handler that parses the same body,
-                                              on uvicorn's defaults (plain) and on what `serve` runs on (fast)
-    python -m orchestrator.bench deliver     recorded deliveries beside one shared httpx.AsyncClient
-    python -m orchestrator.bench latency     push -> delivered at low load
-    python -m orchestrator.bench isolation   other subscribers' delay beside one that hangs and one that trickles
-    python -m orchestrator.bench missed      what it costs when every push is lost
+    benches.py    all of them by name
+    plan.py       what is asked for            figures.py    what comes of it
+    ingest.py     pushes that end jobs         deliver.py    deliveries owed to one subscriber
+    lifecycle.py  whole jobs                   walk.py       ... and who drives them
+    latency.py    push -> delivered            isolation.py  ... beside subscribers that hang
+    fanout.py     one event for many           poll.py       asking, and having nothing to ask
+    claims.py     what a claim costs           missed.py     when every push is lost
+    memory.py     what the service holds       start.py      until it is ready
+    growth.py     the same as a database grows
 
-Servers run in processes of their own on loopback; every loop is bounded and ends by itself.
+What is measured is `orchestrator serve` itself, in a process of its own, driven from this one:
+
+    place.py      a database for one run       seeding.py, history.py, series.py   what is in it at first
+    processes.py  starting, watching, ending   service.py, counted.py              the service, its statements counted
+    raw.py        HTTP that costs little       load.py, rows.py, truth.py          the load, bare commits, what is true
+    child.py      what every other process is made of: bare.py, gateway.py, sink.py, stuck.py
 """

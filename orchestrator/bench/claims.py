@@ -1,58 +1,82 @@
-"""What a claim costs beside an empty queue: with 100,000 rows due tomorrow, and with one lane of 100,000 due now."""
+"""What a claim costs: with a thousand rows due tomorrow, with many more of them, and beside one lane that is hot."""
 
 from __future__ import annotations
 
-import asyncio
-import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator import claims
+from orchestrator.bench import seeding
+from orchestrator.bench.figures import Figure, Limit, quantile
+from orchestrator.bench.figures import Result as Found
+from orchestrator.bench.place import place
+from orchestrator.bench.plan import Plan
+from orchestrator.bench.series import N, chunks, fill, ids, text
 from orchestrator.clock import SystemClock, after
 from orchestrator.states import DeliveryState, JobState
-from orchestrator.store import Store, Tx
+from orchestrator.store import Tx
 from orchestrator.tables import delivery, job
 
-ROWS = 100_000
-_REPEATS = 200
+#: Rows due tomorrow, at first and in the end; rows of the hot lane, due now. Others have few rows, due now.
+FEW, MANY, HOT = 1_000, 100_000, 100_000
+_LANES = 100
+_RIPE = 64
 _DAY = 86400.0
+_MOST = 100_000
 Claim = Callable[[Tx, datetime], list[Any]]
 
 
-def run(database: str | None, rounds: int) -> dict[str, Any]:
-    """Measure on a database's URL, or on a file of SQLite's."""
-    with tempfile.TemporaryDirectory() as name:
-        return asyncio.run(_measure(database or f"sqlite:///{Path(name) / 'bench.db'}", rounds))
-
-
-async def _measure(url: str, rounds: int) -> dict[str, Any]:
-    store = Store(url)
-    store.start()
+def bench(plan: Plan) -> Found:
+    """Measure claims of jobs and of deliveries, each taken back so that all find the same."""
+    many = plan.jobs or MANY
+    hot = min(HOT, many)
     now = SystemClock().now()
-    try:
-        figures: dict[str, Any] = {}
-        for queue, fill in (("empty", None), ("due_tomorrow", _tomorrow), ("hot_lane", _hot)):
-            if fill is not None:
-                await store.write(fill, now)
-                if store.shared:
-                    await store.write(lambda tx: tx.execute(sa.text("ANALYZE")) and None)
-            for kind, claim in (("jobs", _jobs), ("deliveries", _deliveries)):
-                spent = [t for _ in range(rounds) for t in await store.write(_timed, claim, now)]
-                figures[f"{queue}.{kind}"] = {
-                    "p50_ms": 1000 * statistics.median(spent),
-                    "p99_ms": 1000 * sorted(spent)[int(0.99 * len(spent))],
-                    "taken": await store.write(_counted, claim, now),
-                    "plan": await store.write(_plan, claim, now),
-                }
-        return figures
-    finally:
-        store.close()
+    spent: dict[str, dict[str, list[list[float]]]] = {}
+    plans: dict[str, list[str]] = {}
+    with place(plan) as here, here.writing(durable=True) as engine:
+        _ripe(engine, now)
+        for name, rows in (("few", FEW), ("many", max(0, many - FEW)), ("hot", hot)):
+            plan.tell(f"claims: {rows:,} rows more, {'due now in one lane' if name == 'hot' else 'due tomorrow'}")
+            _fill(engine, name, rows, now)
+            spent[name] = {kind: _rounds(engine, plan, claim, now) for kind, claim in _CLAIMS.items()}
+            plans |= {f"{name}.{kind}": _plan(engine, claim, now) for kind, claim in _CLAIMS.items()}
+    figures = [figure for kind in _CLAIMS for share in (0.5, 0.99) for figure in _figures(spent, kind, share)]
+    count = sum(len(one) for kinds in spent.values() for rounds in kinds.values() for one in rounds)
+    return Found("claims", count, figures, more={"few": FEW, "many": many, "hot": hot, "plans": plans})
+
+
+def _figures(spent: dict[str, dict[str, list[list[float]]]], kind: str, share: float) -> list[Figure]:
+    """Return a quantile with few rows, and beside it the same with many, and with a hot lane besides."""
+    times = {name: [1000 * quantile(one, share) for one in kinds[kind]] for name, kinds in spent.items()}
+    beside = [Limit("few rows due tomorrow", times["few"])]
+    return [
+        Figure(f"{kind}_p{round(100 * share)}_ms_{name}", rounds, [] if name == "few" else beside)
+        for name, rounds in times.items()
+    ]
+
+
+def _rounds(engine: sa.Engine, plan: Plan, claim: Claim, now: datetime) -> list[list[float]]:
+    """Return the seconds of each claim, in so many rounds that share the plan's time."""
+    rounds = []
+    for _ in range(plan.rounds):
+        with engine.begin() as tx:
+            rounds.append(_timed(tx, claim, now, plan.seconds / 2))
+    return rounds
+
+
+def _timed(tx: Tx, claim: Claim, now: datetime, seconds: float) -> list[float]:
+    spent, until = list[float](), time.perf_counter() + seconds
+    while time.perf_counter() < until and len(spent) < _MOST:
+        with tx.begin_nested() as undo:
+            started = time.perf_counter()
+            claim(tx, now)
+            spent.append(time.perf_counter() - started)
+            undo.rollback()
+    return spent
 
 
 def _jobs(tx: Tx, now: datetime) -> list[Any]:
@@ -65,78 +89,45 @@ def _deliveries(tx: Tx, now: datetime) -> list[Any]:
     return claims.take_deliveries(tx, dict.fromkeys(lanes, claims.QUANTUM), now, 45.0, 64)
 
 
-def _timed(tx: Tx, claim: Claim, now: datetime) -> list[float]:
-    """Return the seconds of each of many claims; each is taken back, so that all find the same."""
-    spent = []
-    for _ in range(_REPEATS):
-        with tx.begin_nested() as undo:
-            started = time.perf_counter()
-            claim(tx, now)
-            spent.append(time.perf_counter() - started)
-            undo.rollback()
-    return spent
+_CLAIMS: dict[str, Claim] = {"jobs": _jobs, "deliveries": _deliveries}
 
 
-def _counted(tx: Tx, claim: Claim, now: datetime) -> int:
-    with tx.begin_nested() as undo:
-        taken = len(claim(tx, now))
-        undo.rollback()
-    return taken
-
-
-def _plan(tx: Tx, claim: Claim, now: datetime) -> list[str]:
+def _plan(engine: sa.Engine, claim: Claim, now: datetime) -> list[str]:
     """Return how the database reads our tables for a claim."""
     found: list[str] = []
-    how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
+    how = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
 
     def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
         if statement.startswith(("SELECT", "WITH", "UPDATE")):
             cursor.execute(how + statement, parameters)
             found.extend(str(row[-1]).strip().partition("  (")[0] for row in cursor.fetchall())
 
-    sa.event.listen(tx, "before_cursor_execute", explain)
-    try:
-        with tx.begin_nested() as undo:
-            claim(tx, now)
-            undo.rollback()
-    finally:
-        sa.event.remove(tx, "before_cursor_execute", explain)
+    with engine.connect() as tx, tx.begin() as undo:
+        sa.event.listen(tx, "before_cursor_execute", explain)
+        claim(tx, now)
+        undo.rollback()
     return sorted({line for line in found if "ix_" in line or "Seq Scan" in line or line.startswith("SCAN job")})
 
 
-def _tomorrow(tx: Tx, now: datetime) -> None:
-    _fill(tx, "later", _text("lane", _N % 100), after(now, _DAY), now)
+def _ripe(engine: sa.Engine, now: datetime) -> None:
+    """Have something to claim: a batch of rows in ten quiet lanes."""
+    _rows(engine, "003", _RIPE, text("quiet", N % 10), now, now)
 
 
-def _hot(tx: Tx, now: datetime) -> None:
-    _fill(tx, "hot", sa.literal("hot"), now, now)
+def _fill(engine: sa.Engine, name: str, rows: int, now: datetime) -> None:
+    lane: sa.ColumnElement[str] = sa.literal("hot") if name == "hot" else text("later", N % _LANES)
+    era = {"few": "000", "many": "001", "hot": "002"}[name]
+    _rows(engine, era, rows, lane, now if name == "hot" else after(now, _DAY), now)
+    seeding.analyzed(engine)
 
 
-_N: sa.ColumnElement[int] = sa.column("n", sa.Integer)
-
-
-def _text(prefix: str, number: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
-    return sa.literal(prefix) + sa.cast(number, sa.String)
-
-
-def _fill(tx: Tx, name: str, lane: sa.ColumnElement[str], due: datetime, now: datetime) -> None:
-    """Insert that many jobs and deliveries with one statement each."""
-    first = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
-    numbers = first.union_all(sa.select(first.c.n + 1).where(first.c.n < ROWS))
-
-    def insert(table: sa.Table, **values: Any) -> None:
-        columns = [
-            value if isinstance(value, sa.ColumnElement) else sa.literal(value, table.c[column].type)
-            for column, value in values.items()
-        ]
-        tx.execute(sa.insert(table).from_select(list(values), sa.select(*columns).select_from(numbers)))
-
-    insert(
-        job, id=_text(f"job_{name}", _N), account=lane, vendor="kling", model="m", capability="text2video", input={},
-        external_task_id=_text(name, _N), state=JobState.QUEUED, metadata={}, api_key="bench", attempt=0, tries=0,
-        asks=0, misses=0, lease=0, due_at=due, version=1, sequence=0, created_at=now, deadline_at=after(now, _DAY),
-    )  # fmt: skip
-    insert(
-        delivery, id=_text(f"dlv_{name}", _N), event_id=_text(f"evt_{name}", _N), subscriber_id=lane,
-        state=DeliveryState.PENDING, due_at=due, lease=0, tries=0, created_at=now,
-    )  # fmt: skip
+def _rows(engine: sa.Engine, era: str, count: int, lane: sa.ColumnElement[str], due: datetime, now: datetime) -> None:
+    """Insert that many jobs and deliveries."""
+    for start, many in chunks(count):
+        with engine.begin() as tx:
+            queued = {"account": lane, "state": JobState.QUEUED, "due_at": due, "attempt": 0, "submitted_at": None}
+            seeding.jobs(tx, era, start, many, 1, now, **queued, vendor_task_id=None)
+            fill(
+                tx, delivery, start, many, id=ids("dlv", era), event_id=ids("evt", era), subscriber_id=lane,
+                state=DeliveryState.PENDING, due_at=due, lease=0, tries=0, created_at=now,
+            )  # fmt: skip

@@ -1,93 +1,152 @@
-"""Deliveries a second with every attempt recorded durably, beside one shared httpx.AsyncClient at 32 in flight."""
+"""Deliveries with every attempt recorded durably, beside bare aiohttp and one shared httpx.AsyncClient."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import httpx
+import sqlalchemy as sa
 
-from orchestrator.app import build
-from orchestrator.bench.seeding import jobs, subscribe
-from orchestrator.bench.servers import process, service, settings
-from orchestrator.bench.sink import arrivals, sink
+from orchestrator.bench import history, seeding, truth
+from orchestrator.bench.figures import Figure, Honest, Limit, Result, total
+from orchestrator.bench.place import Place, place
+from orchestrator.bench.plan import Plan, Spoiled
+from orchestrator.bench.processes import child
+from orchestrator.bench.raw import run
+from orchestrator.bench.service import Service, Usage, accounts_of, costs, service
+from orchestrator.bench.sink import Arrival, arrivals, arrived, judged
 from orchestrator.clock import SystemClock
-from orchestrator.decide import Heard
-from orchestrator.report import Output, Report
-from orchestrator.runtime import Runtime
-from orchestrator.settings import Settings
 from orchestrator.signing import new_secret, sign
-from orchestrator.states import JobState, Source
-from orchestrator.store import Tx
+from orchestrator.tables import delivery
 
-CLOCK = SystemClock()
 IN_FLIGHT = 32
-_PATIENCE = 60.0
+#: Deliveries owed for each second of a run: about as many as a core sends.
+_PER_S = 2000
+#: Seconds without a single arrival after which nothing more will come.
+_PATIENCE = 20.0
+_LOOK = 0.05
 _BODY = b'{"type":"job.succeeded","data":{"id":"job_x","note":"' + b"x" * 800 + b'"}}'
+Send = Callable[[str, dict[str, str]], Awaitable[None]]
 
 
-def run(deliveries: int, rounds: int) -> dict[str, Any]:
-    """Measure both in turn, `rounds` times, and return medians and their ratio."""
-    ours, theirs = list[float](), list[float]()
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as name, sink() as port:
-            asyncio.run(_owe(settings(Path(name)), deliveries, port))
-            with process(service, Path(name), {}):
-                ours.append(asyncio.run(_rate(port, deliveries)))
-        with sink() as port:
-            theirs.append(asyncio.run(_shared_client(port, min(deliveries, 2000))))
-    return {
-        "ours_per_s": statistics.median(ours),
-        "httpx_client_per_s": statistics.median(theirs),
-        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
-        "ratio_spread": sorted(round(a / b, 2) for a, b in zip(ours, theirs, strict=True)),
-    }
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """One run of the service."""
+
+    rate: float
+    used: Usage
+    count: int
+    honest: Honest
 
 
-async def _owe(given: Settings, count: int, port: int) -> None:
-    """Fill a database with deliveries that are due, all to one subscriber."""
-    ids = await jobs(given, count)
-    rt = build(given)
-    rt.store.start()
-    try:
-        await rt.store.write(subscribe, rt, f"http://127.0.0.1:{port}/hook")
-        for start in range(0, count, 500):
-            await rt.store.write(_succeed, rt, ids[start : start + 500])
-    finally:
-        rt.store.close()
+def bench(plan: Plan) -> Result:
+    """Measure the service and both limits in turns."""
+    ours, theirs, plain = list[Ours](), list[float](), list[float]()
+    for number in range(plan.rounds):
+        plan.tell(f"deliver: round {number + 1} of {plan.rounds}")
+        ours.append(measure(plan))
+        theirs.append(_limit(plan, _httpx))
+        plain.append(_limit(plan, _aiohttp))
+    limits = [Limit("bare aiohttp", plain), Limit("one shared httpx.AsyncClient", theirs)]
+    figures = [
+        Figure("deliveries_per_s", [one.rate for one in ours], limits),
+        *costs("delivery", [(one.used, one.count) for one in ours], {}),
+    ]
+    more = {"in_flight": IN_FLIGHT}
+    return Result("deliver", sum(one.count for one in ours), figures, total([one.honest for one in ours]), more)
 
 
-def _succeed(tx: Tx, rt: Runtime, ids: list[str]) -> None:
-    done = Report(JobState.SUCCEEDED, "succeed", videos=(Output("https://cdn.example.com/v.mp4", duration=5.0),))
-    rt.ledger.apply(tx, [Heard(job_id, done, Source.PUSH) for job_id in ids])
+def measure(plan: Plan) -> Ours:
+    """Owe one subscriber many events, let them be due at one instant, and watch them arrive.
+
+    Lost are also those that no recorded attempt proves.
+    """
+    with place(plan) as here, child("orchestrator.bench.sink") as sink:
+        with here.writing() as engine:
+            history.lay(engine, plan)
+            count = owe(engine, plan, sink.port)
+        with service(here, accounts_of(plan.accounts or 1)) as it:
+            used = release(here, it, sink.port, count)
+        came = run(arrivals(sink.port))
+        honest = judged(came, count) + Honest(lost=max(0, truth.unproven(here, len(came))))
+        return Ours(rate(came), used, count, honest)
 
 
-async def _rate(port: int, count: int) -> float:
-    """Return deliveries a second, from the first arrival to the last."""
-    until = time.monotonic() + _PATIENCE
-    while len(arrived := await arrivals(port)) < count:
-        if time.monotonic() > until:
-            raise TimeoutError(f"{len(arrived)} of {count} deliveries arrived")
-        await CLOCK.sleep(0.2)
-    times = sorted(at for at, _ in arrived)
-    return len(times) / (times[-1] - times[0])
+def owe(engine: sa.Engine, plan: Plan, port: int) -> int:
+    """Owe a subscriber on a port as many events as a plan has time for; it wants no others. Return how many."""
+    (to,) = seeding.subscribe(engine, f"http://127.0.0.1:{port}/hook", types=("account.push_degraded",))
+    count = max(IN_FLIGHT, int(plan.seconds * _PER_S))
+    seeding.owed(engine, count, to)
+    return count
 
 
-async def _shared_client(port: int, count: int) -> float:
-    """Return what a plain sender does: one httpx client, 32 in flight, signed, nothing recorded."""
-    secret, turn = new_secret(), iter(range(count))
+def release(here: Place, it: Service, port: int, count: int) -> Usage:
+    """Let them be due, wait until all have arrived, and return what that took."""
+    before = it.usage()
+    seeding.release(here, delivery, delivery.c.id >= f"dlv_{seeding.OWED}")
+    run(until(port, count))
+    return it.usage() - before
 
-    async def send(client: httpx.AsyncClient) -> None:
-        for number in turn:
-            headers = sign([secret], f"evt_{number}", CLOCK.now(), _BODY)
-            answer = await client.post(f"http://127.0.0.1:{port}/hook", content=_BODY, headers=headers)
-            answer.raise_for_status()
 
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=IN_FLIGHT)) as client:
-        started = time.perf_counter()
-        await asyncio.gather(*(send(client) for _ in range(IN_FLIGHT)))
-    return count / (time.perf_counter() - started)
+def rate(came: Sequence[Arrival]) -> float:
+    """Return arrivals a second, from the first to the last."""
+    return (len(came) - 1) / max(came[-1].at - came[0].at, 1e-6)
+
+
+async def until(port: int, count: int) -> None:
+    """Wait until so much has arrived at the sink. Raises `Spoiled` when no more comes."""
+    so_far, since = 0, time.monotonic()
+    while (now := await arrived(port)) < count:
+        if now > so_far:
+            so_far, since = now, time.monotonic()
+        elif time.monotonic() - since > _PATIENCE:
+            raise Spoiled(f"{now} of {count} deliveries arrived, and no more come")
+        await asyncio.sleep(_LOOK)
+
+
+def _limit(plan: Plan, sending: Callable[[Plan, str], Coroutine[Any, Any, float]]) -> float:
+    with child("orchestrator.bench.sink") as sink:
+        return run(sending(plan, f"http://127.0.0.1:{sink.port}/hook"))
+
+
+async def _httpx(plan: Plan, url: str) -> float:
+    """Return what a plain sender does: one client, signed, nothing recorded."""
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=IN_FLIGHT), trust_env=False) as client:
+
+        async def send(event: str, headers: dict[str, str]) -> None:
+            (await client.post(url, content=_BODY, headers=headers)).raise_for_status()
+
+        return await _rate(plan, send)
+
+
+async def _aiohttp(plan: Plan, url: str) -> float:
+    """Return the same of aiohttp."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT)) as session:
+
+        async def send(event: str, headers: dict[str, str]) -> None:
+            async with session.post(url, data=_BODY, headers=headers) as answer:
+                await answer.read()
+                answer.raise_for_status()
+
+        return await _rate(plan, send)
+
+
+async def _rate(plan: Plan, send: Send) -> float:
+    secret, clock, done = new_secret(), SystemClock(), 0
+    started = time.perf_counter()
+    until = started + plan.seconds
+
+    async def sender(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            event = f"evt_{number}_{done}"
+            await send(event, sign([secret], event, clock.now(), _BODY))
+            done += 1
+
+    await asyncio.gather(*(sender(number) for number in range(IN_FLIGHT)))
+    return done / (time.perf_counter() - started)

@@ -1,71 +1,134 @@
-"""Durable acknowledgements of terminal pushes, beside a bare handler that only parses the same body."""
+"""Durable acknowledgements of pushes that end jobs, beside a handler that only parses them, and beside bare commits."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import statistics
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-from orchestrator.bench.load import Figures, drive, post
-from orchestrator.bench.seeding import jobs, paused_subscriber
-from orchestrator.bench.servers import SERVERS, bare, process, service, settings
+import sqlalchemy as sa
+
+from orchestrator.bench import history, rows, seeding, truth
+from orchestrator.bench.figures import Figure, Honest, Limit, Result, latencies, total
+from orchestrator.bench.gateway import success
+from orchestrator.bench.load import Load, drive
+from orchestrator.bench.place import place
+from orchestrator.bench.plan import Plan
+from orchestrator.bench.processes import burden, child
+from orchestrator.bench.raw import request, run
+from orchestrator.bench.service import SECRET, Service, Usage, account_names, accounts_of, costs, service
 from orchestrator.clock import SystemClock
 from orchestrator.signing import Callback, Keys
 from orchestrator.values import encode
 
-SECONDS_OF_TOKENS = timedelta(days=1)
+CONNECTIONS = 64
+#: More than this machine could take: the pushes of a run must not run out.
+_MOST_PER_S = 8000
+_TOKENS_LAST = timedelta(days=1)
 
 
-def run(count: int, connections: int, rounds: int) -> dict[str, Any]:
-    """Measure ours and the bare handler on each of `SERVERS`, all in turns, and return their figures by server."""
-    pairs = [{server: _pair(server, count, connections) for server in SERVERS} for _ in range(rounds)]
-    return {server: _figures([pair[server] for pair in pairs]) for server in SERVERS}
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """One run of the service."""
+
+    load: Load
+    used: Usage
+    honest: Honest
+    commits: float
+
+    @property
+    def count(self) -> int:
+        """Pushes that were acknowledged."""
+        return len(self.load.acknowledged)
 
 
-def _pair(server: str, count: int, connections: int) -> tuple[Figures, Figures]:
-    """Send one push for each of `count` jobs to us, and the same to the bare handler."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ids = asyncio.run(jobs(settings(folder), count))
-        asyncio.run(paused_subscriber(settings(folder)))
-        requests = [post(*one) for one in pushes(folder, ids)]
-        with process(service, folder, {}, server=server) as port:
-            ours = asyncio.run(drive(port, requests, connections))
-    with process(bare, server=server) as port:
-        return ours, asyncio.run(drive(port, requests, connections))
+def bench(plan: Plan) -> Result:
+    """Measure the service and both limits in turns."""
+    ours, bare, plain, cpu = list[Ours](), list[Load](), list[Load](), list[float]()
+    for number in range(plan.rounds):
+        plan.tell(f"ingest: round {number + 1} of {plan.rounds}")
+        ours.append(measure(plan, rows_beside=True))
+        load, spent = handler(plan)
+        bare.append(load)
+        cpu.append(spent)
+        plain.append(handler(plan, "--plain")[0])
+    used = [(one.used, one.count) for one in ours]
+    rates = [
+        Limit("bare Starlette handler", [one.rate for one in bare]),
+        Limit("the same on uvicorn's defaults", [one.rate for one in plain]),
+        Limit("bare commits of the same rows", [one.commits for one in ours]),
+    ]
+    figures = [
+        Figure("pushes_per_s", [one.load.rate for one in ours], rates),
+        *latencies([one.load.latencies for one in ours], {rates[0].name: [one.latencies for one in bare]}),
+        *costs("push", used, {rates[0].name: cpu}),
+    ]
+    refused = sum(len(one.load.latencies) - one.count for one in ours)
+    more = {"connections": CONNECTIONS, "not_acknowledged": refused}
+    return Result("ingest", sum(one.count for one in ours), figures, total([one.honest for one in ours]), more)
 
 
-def _figures(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, Any]:
-    """Return medians of the rounds, and of the ratio within each."""
-    ours, limit = zip(*pairs, strict=True)
-    return {
-        "ours_per_s": statistics.median(one.rate for one in ours),
-        "bare_per_s": statistics.median(one.rate for one in limit),
-        "ratio": statistics.median(a.rate / b.rate for a, b in pairs),
-        "ratio_spread": sorted(round(a.rate / b.rate, 3) for a, b in pairs),
-        "p50_ms": statistics.median(one.quantile(0.5) for one in ours),
-        "p99_ms": statistics.median(one.quantile(0.99) for one in ours),
-        "not_acknowledged": sum(count for one in ours for status, count in one.statuses.items() if status != 200),
-    }
+def measure(plan: Plan, *, rows_beside: bool = False) -> Ours:
+    """Push one success for each of many jobs, for as long as the plan says, and check what was acknowledged.
+
+    A paused subscriber is owed every event: the row is written, and nothing sent.
+    """
+    with place(plan) as here:
+        accounts = plan.accounts or 1
+        with here.writing() as engine:
+            history.lay(engine, plan)
+            order = prepare(engine, plan)
+        requests = pushes(order, accounts)
+        with service(here, accounts_of(accounts)) as it:
+            load, used = send(it, requests, plan)
+        honest = truth.told(here, [order[place][1] for place in load.acknowledged])
+        group = round(len(load.acknowledged) / max(1, used.commits))
+        return Ours(load, used, honest, rows.committed(plan, here, group) if rows_beside else 0.0)
 
 
-def pushes(folder: Path, ids: list[str]) -> list[tuple[str, bytes]]:
-    """Return path and body of one terminal push for each job, in Kling's legacy form."""
-    keys = Keys([key.get_secret_value() for key in settings(folder).secret_keys])
-    expires = SystemClock().now() + SECONDS_OF_TOKENS
+def prepare(engine: sa.Engine, plan: Plan) -> list[tuple[int, str]]:
+    """Have jobs that wait for their push, more than there is time for, and somebody who is owed their events."""
+    seeding.subscribe(engine, seeding.NOWHERE, paused=True)
+    return shuffled(seeding.submitted(engine, _most(plan), plan.accounts or 1))
+
+
+def send(it: Service, requests: Sequence[bytes], plan: Plan) -> tuple[Load, Usage]:
+    """Push for as long as the plan says; return what came of it and what it took."""
+    before = it.usage()
+    load = run(drive(it.port, requests, CONNECTIONS, plan.seconds))
+    return load, it.usage() - before
+
+
+def _most(plan: Plan) -> int:
+    return max(CONNECTIONS, int(plan.seconds * _MOST_PER_S))
+
+
+def handler(plan: Plan, *how: str) -> tuple[Load, float]:
+    """Send the same pushes to the bare handler; return what came of them, and its CPU seconds for each."""
+    jobs = [(number, f"job_{number}") for number in range(_most(plan))]
+    requests = pushes(jobs, 1)
+    with child("orchestrator.bench.bare", "push", *how) as bare:
+        bare.ready(bare.port)
+        before = burden(bare.pid).cpu
+        load = run(drive(bare.port, requests, CONNECTIONS, plan.seconds))
+        return load, (burden(bare.pid).cpu - before) / max(1, len(load.acknowledged))
+
+
+def shuffled(ids: Sequence[str]) -> list[tuple[int, str]]:
+    """Return jobs and their numbers in the order in which vendors finish them: none."""
+    order = list(enumerate(ids))
+    random.Random(1).shuffle(order)
+    return order
+
+
+def pushes(jobs: Sequence[tuple[int, str]], accounts: int) -> list[bytes]:
+    """Return the request that ends each of numbered jobs, in Kling's legacy standard."""
+    keys, names = Keys([SECRET]), account_names(accounts)
+    expires = SystemClock().now() + _TOKENS_LAST
     made = []
-    for number, job_id in enumerate(ids):
-        task = str(10**17 + number)
-        body = {
-            "task_id": task, "task_status": "succeed", "task_status_msg": "", "created_at": 1774805076166,
-            "updated_at": 1774805136166, "final_unit_deduction": "1", "task_info": {"external_task_id": job_id},
-            "task_result": {"videos": [{"id": task, "url": f"https://cdn.example.com/{task}.mp4", "duration": "5.1"}]},
-        }  # fmt: skip
-        made.append((f"/callbacks/bench/{keys.mint('bench', Callback(job_id, 1), expires)}", encode(body)))
-    random.Random(1).shuffle(made)
+    for number, job_id in jobs:
+        account = names[number % accounts]
+        path = f"/callbacks/{account}/{keys.mint(account, Callback(job_id, 1), expires)}"
+        made.append(request("POST", path, encode(success(str(9 * 10**17 + number), job_id))))
     return made

@@ -1,67 +1,67 @@
-"""Push -> delivered at low load: what a subscriber waits for after its vendor has told us."""
+"""Push -> delivered at low load: what a subscriber waits for when its vendor has told us, beside a bare relay."""
 
 from __future__ import annotations
 
-import asyncio
-import statistics
-import tempfile
+import contextlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from orchestrator.app import build
-from orchestrator.bench.ingest import pushes
-from orchestrator.bench.load import drive, post, quantile
-from orchestrator.bench.seeding import jobs, subscribe
-from orchestrator.bench.servers import process, service, settings
-from orchestrator.bench.sink import arrivals, sink
-from orchestrator.clock import SystemClock
+from orchestrator.bench import history, seeding
+from orchestrator.bench.deliver import until
+from orchestrator.bench.figures import Honest, Result, latencies, total
+from orchestrator.bench.ingest import pushes, shuffled
+from orchestrator.bench.load import pace
+from orchestrator.bench.place import place
+from orchestrator.bench.plan import Plan
+from orchestrator.bench.processes import child
+from orchestrator.bench.raw import run
+from orchestrator.bench.service import accounts_of, costs, service
+from orchestrator.bench.sink import Arrival, arrivals, judged
 
-CLOCK = SystemClock()
-#: Seconds the last deliveries have to arrive.
-_PATIENCE = 10.0
-
-
-def run(count: int, per_second: float) -> dict[str, Any]:
-    """Send `count` pushes, evenly, and return how long each took until its delivery arrived, in milliseconds."""
-    with tempfile.TemporaryDirectory() as name, sink() as port:
-        folder = Path(name)
-        requests = [post(*one) for one in pushes(folder, asyncio.run(jobs(settings(folder), count)))]
-        asyncio.run(_subscribe(folder, port))
-        with process(service, folder, {}) as door:
-            waits = asyncio.run(delays(door, port, requests, 1 / per_second))
-    return {
-        "deliveries": len(waits),
-        "p50_ms": quantile(waits, 0.5),
-        "p99_ms": quantile(waits, 0.99),
-        "mean_ms": 1000 * statistics.fmean(waits),
-    }
+#: Pushes a second.
+PER_S = 50
 
 
-async def _subscribe(folder: Path, port: int) -> None:
-    rt = build(settings(folder))
-    rt.store.start()
-    try:
-        await rt.store.write(subscribe, rt, f"http://127.0.0.1:{port}/hook")
-    finally:
-        rt.store.close()
+def bench(plan: Plan) -> Result:
+    """Measure the service and the relay in turns."""
+    ours, bare, used, honest = list[list[float]](), list[list[float]](), [], list[Honest]()
+    for number in range(plan.rounds):
+        plan.tell(f"latency: round {number + 1} of {plan.rounds}")
+        with place(plan) as here, child("orchestrator.bench.sink") as sink:
+            with here.writing() as engine:
+                history.lay(engine, plan)
+                seeding.subscribe(engine, f"http://127.0.0.1:{sink.port}/hook")
+                jobs = shuffled(seeding.submitted(engine, _count(plan)))
+            with service(here, accounts_of(1)) as it:
+                before = it.usage()
+                waits, came = delays(it.port, sink.port, jobs)
+                used.append((it.usage() - before, len(jobs)))
+        ours.append(waits)
+        honest.append(judged(came, len(jobs)))
+        bare.append(_relay(plan))
+    figures = [*latencies(ours, {"bare relay": bare}), *costs("delivery", used, {})]
+    return Result("latency", sum(map(len, ours)), figures, total(honest), {"pushes_per_s": PER_S})
 
 
-async def delays(door: int, port: int, requests: Sequence[bytes], pause: float) -> list[float]:
-    """Push at an even pace, and return the seconds until each delivery arrived at the sink on `port`.
+def _count(plan: Plan) -> int:
+    return max(10, int(plan.seconds * PER_S))
 
-    Arrivals are matched by order, which the pace keeps.
-    """
-    sent, started = list[float](), CLOCK.monotonic()
-    for number, request in enumerate(requests):
-        await CLOCK.sleep(started + number * pause - CLOCK.monotonic())
-        sent.append(CLOCK.now().timestamp())
-        figures = await drive(door, [request], 1)
-        if figures.statuses != {200: 1}:
-            raise RuntimeError(f"a push was answered {figures.statuses}")
-    until = CLOCK.monotonic() + _PATIENCE
-    while len(arrived := await arrivals(port)) < len(sent):
-        if CLOCK.monotonic() > until:
-            raise TimeoutError(f"{len(arrived)} of {len(sent)} deliveries arrived")
-        await CLOCK.sleep(0.1)
-    return [at - began for (at, _), began in zip(sorted(arrived), sent, strict=True)]
+
+def _relay(plan: Plan) -> list[float]:
+    """Return the delays of something that passes a push on and stores nothing."""
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(child("orchestrator.bench.sink"))
+        bare = stack.enter_context(child("orchestrator.bench.bare", "walk", "9", str(sink.port)))
+        bare.ready(bare.port)
+        jobs = [(number, f"job_{number}") for number in range(_count(plan))]
+        return delays(bare.port, sink.port, jobs)[0]
+
+
+def delays(
+    door: int, subscriber: int, jobs: Sequence[tuple[int, str]], per_s: float = PER_S
+) -> tuple[list[float], list[Arrival]]:
+    """Push at an even pace; return the seconds until each was delivered, and all arrivals."""
+    sent = run(pace(door, pushes(jobs, 1), 1 / per_s))
+    run(until(subscriber, len(jobs)))
+    came = run(arrivals(subscriber))
+    first = {one.job: one.at for one in reversed(came)}
+    return [first[job] - began for (_, job), began in zip(jobs, sent, strict=True) if job in first], came

@@ -1,63 +1,74 @@
-"""A load generator that costs as little as Python allows: raw HTTP/1.1 over kept-alive connections."""
+"""The load: requests over kept-alive connections, each sent as soon as the last is answered, or at an even pace."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from orchestrator.bench.plan import Spoiled
+from orchestrator.bench.raw import Line, line
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What a run of requests came to. Times in seconds."""
+@dataclass(slots=True)
+class Load:
+    """What requests came to. Times in seconds; `acknowledged` are the places of those that were answered 2xx."""
 
-    requests: int
-    seconds: float
-    statuses: dict[int, int]
-    latencies: Sequence[float]
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    acknowledged: list[int] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
-        return self.requests / self.seconds
+        """Requests answered 2xx a second."""
+        return len(self.acknowledged) / self.seconds if self.seconds else 0.0
 
-    def quantile(self, share: float) -> float:
-        """Return the latency that `share` of the requests did not exceed, in milliseconds."""
-        return quantile(self.latencies, share)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile of times in seconds, as milliseconds."""
-    ordered = sorted(values)
-    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+    def note(self, place: int, status: int, latency: float) -> None:
+        """Count an answer."""
+        self.statuses[status] += 1
+        self.latencies.append(latency)
+        if status < 300:
+            self.acknowledged.append(place)
 
 
-def post(path: str, body: bytes) -> bytes:
-    """Return the bytes of a POST."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def drive(port: int, requests: Sequence[bytes], connections: int) -> Figures:
-    """Send the requests over so many connections, each as soon as the last is answered."""
-    waiting, latencies, statuses = iter(requests), list[float](), dict[int, int]()
+async def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf) -> Load:
+    """Send requests for so many seconds, or until there are no more."""
+    load, waiting = Load(), iter(enumerate(requests))
+    lines = [await line(port) for _ in range(connections)]
     started = time.perf_counter()
-    await asyncio.gather(*(_talk(port, waiting, latencies, statuses) for _ in range(connections)))
-    return Figures(len(latencies), time.perf_counter() - started, statuses, latencies)
+    await asyncio.gather(*(_talk(one, waiting, load, started + seconds) for one in lines))
+    load.seconds = time.perf_counter() - started
+    for one in lines:
+        await one.close()
+    if not load.acknowledged:
+        raise Spoiled(f"nothing was acknowledged: {dict(load.statuses) or 'no answers'}")
+    return load
 
 
-async def _talk(port: int, waiting: Iterator[bytes], latencies: list[float], statuses: dict[int, int]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for request in waiting:
+async def _talk(there: Line, waiting: Iterator[tuple[int, bytes]], load: Load, until: float) -> None:
+    for place, request in waiting:
         sent = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        status = int(head[9:12])
-        at = head.lower().index(b"content-length:") + 15
-        await reader.readexactly(int(head[at : head.index(b"\r", at)]))
-        latencies.append(time.perf_counter() - sent)
-        statuses[status] = statuses.get(status, 0) + 1
-    writer.close()
+        if sent >= until:
+            return
+        status, _ = await there.ask(request)
+        load.note(place, status, time.perf_counter() - sent)
+
+
+async def pace(port: int, requests: Sequence[bytes], pause: float) -> list[float]:
+    """Send requests one by one, so many seconds apart; return when each was sent, by the machine's clock.
+
+    Raises `Spoiled` for an answer that is no 2xx.
+    """
+    there, sent, started = await line(port), list[float](), time.perf_counter()
+    for place, request in enumerate(requests):
+        await asyncio.sleep(started + place * pause - time.perf_counter())
+        sent.append(time.time())
+        status, _ = await there.ask(request)
+        if status >= 300:
+            raise Spoiled(f"a push was answered {status}")
+    await there.close()
+    return sent

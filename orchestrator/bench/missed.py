@@ -2,122 +2,108 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import statistics
-import tempfile
-from pathlib import Path
+import contextlib
+import json
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import sqlalchemy as sa
 
-from orchestrator.app import application, build
-from orchestrator.bench.load import quantile
-from orchestrator.bench.servers import settings
-from orchestrator.clock import SystemClock, epoch_ms
-from orchestrator.running import running
-from orchestrator.runtime import Runtime
-from orchestrator.settings import Settings
-from orchestrator.simulator import Faults, World
+from orchestrator.bench import seeding
+from orchestrator.bench.deliver import until
+from orchestrator.bench.figures import Figure, Honest, Json, Limit, Result, quantile, total
+from orchestrator.bench.load import drive
+from orchestrator.bench.place import Place, place
+from orchestrator.bench.plan import Plan, Spoiled
+from orchestrator.bench.processes import child
+from orchestrator.bench.raw import get, request, run
+from orchestrator.bench.service import AUTHORIZATION, service
+from orchestrator.bench.sink import arrivals, judged
+from orchestrator.clock import epoch_ms
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.orders import ORDERS
-from orchestrator.simulator.serving import Serving
-from orchestrator.store import Tx
 from orchestrator.tables import job
+from orchestrator.values import encode
 
 ACCOUNTS = ("kling", "cloudsway", "agentsflare", "dreamto")
-#: In proportion to renders of two seconds what the defaults are to renders of two minutes.
-POLL = {"first_after": 1.0, "interval": 0.5, "max_interval": 2.0}
-RENDER_SECONDS = 2.0
-CLOCK = SystemClock()
+#: Seconds a render takes, at most; a shorter plan has shorter ones.
+RENDER = 2.0
+#: In proportion to a render what the defaults are to a render of two minutes.
+POLL = {"first_after": 0.5, "interval": 0.25, "max_interval": 1.0}
 _CALLERS = 16
-_PATIENCE = 40.0
+_PER_S = 20
 
 
-def run(count: int) -> dict[str, Any]:
-    """Run `count` jobs with pushes and without, and return what the vendor's silence costs, in seconds.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Seconds from the end of a render to the moment its job is final with us, and who said so."""
 
-    A delay is from the end of a render to the moment its job is final with us.
-    """
-    pushed, by = asyncio.run(_round(count, Faults()))
-    missed, alone = asyncio.run(_round(count, Faults(drop_push=1.0)))
-    return {
-        "jobs": count,
-        "completed": {"with_pushes": len(pushed), "without": len(missed)},
-        "resolved_by": {"with_pushes": by, "without": alone},
-        "delay_with_pushes_s": _figures(pushed),
-        "delay_without_s": _figures(missed),
-        "median_added_s": round(statistics.median(missed) - statistics.median(pushed), 3),
-        "poll": POLL,
+    delays: list[float]
+    by: Counter[str]
+    honest: Honest
+
+
+def bench(plan: Plan) -> Result:
+    """Run the same jobs without pushes and with them, in turns, against the simulator of every dialect."""
+    pushed, missed = list[Told](), list[Told]()
+    for number in range(plan.rounds):
+        plan.tell(f"missed: round {number + 1} of {plan.rounds}")
+        pushed.append(_round(plan, {}))
+        missed.append(_round(plan, {"drop_push": 1.0}))
+    shares = {"median": 0.5, "p99": 0.99, "worst": 1.0}
+    figures = [
+        Figure(f"{name}_s", _quantiles(missed, share), [Limit("with pushes", _quantiles(pushed, share))])
+        for name, share in shares.items()
+    ]
+    by = {
+        name: dict(sum((one.by for one in told), Counter())) for name, told in (("with", pushed), ("without", missed))
     }
+    jobs = sum(len(one.delays) for one in missed)
+    more = {"resolved_by": by, "render_s": _render(plan)}
+    return Result("missed", jobs, figures, total([one.honest for one in pushed + missed]), more)
 
 
-def _figures(delays: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(delays), 3),
-        "p99": round(quantile(delays, 0.99) / 1000, 3),
-        "worst": round(max(delays), 3),
-    }
+def _render(plan: Plan) -> float:
+    return min(RENDER, plan.seconds)
 
 
-async def _round(count: int, faults: Faults) -> tuple[list[float], dict[str, int]]:
-    """Return the delay of each job that succeeded, and who said so how often."""
-    with tempfile.TemporaryDirectory() as name:
-        async with World(render_seconds=RENDER_SECONDS, faults=faults) as world:
-            given = _settings(Path(name), world)
-            rt = build(given)
-            serving = Serving(application(rt), int(given.public_url.rpartition(":")[2]))
-            async with running(rt):
-                await serving.start()
-                try:
-                    await _submit(given, count)
-                    rows = await _ended(rt, count)
-                finally:
-                    await serving.stop()
-            return _delays(rows, world), _tally(rows)
+def _quantiles(told: list[Told], share: float) -> list[float]:
+    return [quantile(one.delays, share) for one in told]
 
 
-def _settings(folder: Path, world: World) -> Settings:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    more = {"max_in_flight": 1000, "poll": POLL}
-    accounts = {name: account_settings(world.base_url, name) | more for name in ACCOUNTS}
-    return settings(folder, accounts=accounts, public_url=f"http://127.0.0.1:{port}")
+def _round(plan: Plan, faults: Json) -> Told:
+    """Submit to every account in turn, and compare when renders ended with when we knew."""
+    count = max(len(ACCOUNTS), int(plan.seconds * _PER_S))
+    words = ("--port", "0", "--render-seconds", str(_render(plan)), "--faults", json.dumps(faults))
+    with contextlib.ExitStack() as stack:
+        here = stack.enter_context(place(plan))
+        world = json.loads(stack.enter_context(child("orchestrator.simulator", *words)).line)["url"]
+        sink = stack.enter_context(child("orchestrator.bench.sink"))
+        with here.writing() as engine:
+            seeding.subscribe(engine, f"http://127.0.0.1:{sink.port}/hook")
+        poll = {name: share * _render(plan) for name, share in POLL.items()}
+        more = {"max_in_flight": 1000, "poll": poll}
+        accounts = {name: account_settings(world, name) | more for name in ACCOUNTS}
+        with service(here, accounts) as it:
+            load = run(drive(it.port, _orders(count), _CALLERS))
+            if len(load.acknowledged) < count:
+                raise Spoiled(f"submissions were answered {dict(load.statuses)}")
+            run(until(sink.port, count))
+        came = run(arrivals(sink.port))
+        report = json.loads(run(get(int(world.rpartition(":")[2]), "/_control/report")))
+        return _told(here, report["renders"], judged(came, count))
 
 
-async def _submit(given: Settings, count: int) -> None:
-    bodies = [next(body for name, _, body in ORDERS if name == ACCOUNTS[n % len(ACCOUNTS)]) for n in range(count)]
-    waiting = iter(bodies)
-    headers = {"authorization": f"Bearer {given.api_keys[0].get_secret_value()}"}
-    async with httpx.AsyncClient(base_url=given.public_url, headers=headers, timeout=30) as client:
-
-        async def caller() -> None:
-            for body in waiting:
-                (await client.post("/v1/jobs", json=body)).raise_for_status()
-
-        await asyncio.gather(*(caller() for _ in range(_CALLERS)))
+def _orders(count: int) -> list[bytes]:
+    bodies = {name: body for name, _, body in reversed(ORDERS)}
+    names = [ACCOUNTS[number % len(ACCOUNTS)] for number in range(count)]
+    return [request("POST", "/v1/jobs", encode(bodies[name]), AUTHORIZATION) for name in names]
 
 
-async def _ended(rt: Runtime, count: int) -> list[sa.RowMapping]:
-    """Return the jobs that succeeded once all of them have. Raises `TimeoutError`."""
-    until = CLOCK.monotonic() + _PATIENCE
-    while len(rows := await rt.store.read(_succeeded)) < count:
-        if CLOCK.monotonic() > until:
-            raise TimeoutError(f"{len(rows)} of {count} jobs succeeded")
-        await CLOCK.sleep(0.2)
-    return rows
-
-
-def _succeeded(tx: Tx) -> list[sa.RowMapping]:
-    return list(tx.execute(sa.select(job).where(job.c.state == "succeeded")).mappings())
-
-
-def _delays(rows: list[sa.RowMapping], world: World) -> list[float]:
-    over = {render.external_task_id: render.states[-1][1] for render in world.renders}
-    return [epoch_ms(row["finished_at"]) / 1000 - over[row["external_task_id"]] for row in rows]
-
-
-def _tally(rows: list[sa.RowMapping]) -> dict[str, int]:
-    told = [str(row["resolved_by"]) for row in rows]
-    return {source: told.count(source) for source in sorted(set(told))}
+def _told(here: Place, renders: list[dict[str, Any]], honest: Honest) -> Told:
+    over = {render["external_task_id"]: render["states"][-1][1] for render in renders}
+    with here.reading() as tx:
+        rows = tx.execute(sa.select(job.c.external_task_id, job.c.finished_at, job.c.resolved_by)).all()
+    delays = [epoch_ms(at) / 1000 - over[external] for external, at, _ in rows]
+    return Told(delays, Counter(str(by) for *_, by in rows), honest)

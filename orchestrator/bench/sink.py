@@ -1,100 +1,87 @@
-"""A receiver that costs next to nothing: raw HTTP/1.1, answers 200, remembers when each request arrived."""
+"""A subscriber that costs next to nothing: answers 200, and remembers which event arrived when.
+
+`GET /count` answers how many arrived; `GET /` lists them, each line `time event job sequence`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import multiprocessing
-import socket
-from collections.abc import Iterator
-from multiprocessing.synchronize import Event as Flag
-from typing import Any
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import uvloop
+from orchestrator.bench.figures import Honest
+from orchestrator.bench.raw import get, header, response
 
-from orchestrator.clock import SystemClock
-
-CLOCK = SystemClock()
-
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+_OK = response()
+_SEQUENCE = re.compile(rb'"sequence":\s*(\d+)')
+_JOB = re.compile(rb'"id":\s*"(job_[^"]+)"')
 
 
-class _Sink(asyncio.Protocol):
-    """One connection. `arrivals` is shared by all of them: (time, webhook-id) of each delivery."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A delivery at the subscriber's end. `at` is by the machine's clock."""
 
-    def __init__(self, arrivals: list[tuple[float, str]]) -> None:
-        self._arrivals = arrivals
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (request := self._whole()) is not None:
-            if request.startswith(b"GET"):
-                body = json.dumps(self._arrivals).encode()
-                self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-                continue
-            self._arrivals.append((CLOCK.now().timestamp(), _header(request, b"webhook-id").decode()))
-            self._transport.write(_ANSWER)
-
-    def _whole(self) -> bytes | None:
-        """Return the next whole request, head and body, if it has arrived."""
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return None
-        whole = end + 4 + int(_header(self._buffer[:end], b"content-length") or 0)
-        if len(self._buffer) < whole:
-            return None
-        request, self._buffer = self._buffer[:whole], self._buffer[whole:]
-        return request
+    at: float
+    event: str
+    job: str
+    sequence: int
 
 
-def _header(head: bytes, name: bytes) -> bytes:
-    at = head.lower().find(b"\r\n" + name + b":")
-    if at < 0:
-        return b""
-    start = at + len(name) + 3
-    end = head.find(b"\r", start)
-    return head[start : end if end >= 0 else len(head)].strip()
+def read(head: bytes, body: bytes) -> Arrival:
+    """Return what a delivery is about."""
+    job, sequence = _JOB.search(body), _SEQUENCE.search(body)
+    return Arrival(
+        time.time(),
+        header(head, b"webhook-id").decode(),
+        job[1].decode() if job else "",
+        int(sequence[1]) if sequence else 0,
+    )
 
 
-def _serve(sock: socket.socket, stop: Flag) -> None:
-    async def main() -> None:
-        arrivals: list[tuple[float, str]] = []
-        server = await asyncio.get_running_loop().create_server(lambda: _Sink(arrivals), sock=sock)
-        async with server:
-            await asyncio.to_thread(stop.wait)
-
-    uvloop.run(main())
+def judged(arrived: Sequence[Arrival], owed: int) -> Honest:
+    """Return what is missing of so many events, what came again, and what came after a later event of its job."""
+    events = {one.event for one in arrived}
+    return Honest(owed - len(events), len(arrived) - len(events), _inversions(arrived))
 
 
-@contextlib.contextmanager
-def sink() -> Iterator[int]:
-    """Run the receiver in a process; yield its port. `GET /` answers all arrivals."""
-    spawn = multiprocessing.get_context("spawn")
-    sock, stop = socket.socket(), spawn.Event()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.bind(("127.0.0.1", 0))
-    sock.listen(512)
-    child = spawn.Process(target=_serve, args=(sock, stop))
-    child.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        stop.set()
-        child.join(10)
-        sock.close()
+def _inversions(arrived: Iterable[Arrival]) -> int:
+    latest, count = Counter[str](), 0
+    for one in arrived:
+        count += one.sequence < latest[one.job]
+        latest[one.job] = max(latest[one.job], one.sequence)
+    return count
 
 
-async def arrivals(port: int) -> list[tuple[float, str]]:
-    """Return when each delivery arrived at the sink on `port`, in seconds of the machine's clock."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    body = await reader.readexactly(int(_header(head, b"content-length")))
-    writer.close()
-    return [(at, event) for at, event in json.loads(body)]
+async def arrivals(port: int) -> list[Arrival]:
+    """Return what has arrived at the sink on a port, in order."""
+    lines = (await get(port, "/")).decode().split("\n")
+    parts = [line.split(" ") for line in lines if line]
+    return [Arrival(float(at), event, job, int(sequence)) for at, event, job, sequence in parts]
+
+
+async def arrived(port: int) -> int:
+    """Return how many have."""
+    return int(await get(port, "/count"))
+
+
+def main() -> None:
+    """Be the subscriber."""
+    from orchestrator.bench.child import serve
+
+    kept: list[Arrival] = []
+
+    def answer(head: bytes, body: bytes) -> bytes:
+        if head.startswith(b"POST"):
+            kept.append(read(head, body))
+            return _OK
+        if head.startswith(b"GET /count"):
+            return response(b"%d" % len(kept))
+        return response("\n".join(f"{one.at} {one.event} {one.job} {one.sequence}" for one in kept).encode())
+
+    serve(answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import accounts, config, demo, jobs, keys, migrate, serve, signature, submit, subscribers
+from orchestrator.cli import accounts, bench, config, demo, jobs, keys, migrate, serve, signature, submit, subscribers
 from orchestrator.cli.command import Options, Session, command
 
 _CODES = "Exit codes: " + (__doc__ or "").partition("Exit codes: ")[2]
@@ -67,6 +67,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(signature.app, name="signature")
 app.add_typer(signature.secrets, name="secrets")
 app.add_typer(config.app, name="config")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
