@@ -93,22 +93,25 @@ def updating(
     table: sa.Table,
     *names: str,
     key: Sequence[str],
+    more: Sequence[str] = (),
     where: sa.ColumnElement[bool] | None = None,
     also: Mapping[str, sa.ColumnElement[Any]] = MappingProxyType({}),
 ) -> Bulk:
     """Return an UPDATE of the rows whose `key` columns are as `was_<column>` says, to what the other columns say.
 
-    `where` restricts it further, `also` sets more; neither has parameters of its own.
+    Columns in `more` grow by what they say. `where` restricts it further, `also` sets others; neither has parameters.
     """
-    columns = {f"was_{name}": table.c[name] for name in key} | {name: table.c[name] for name in names}
+    columns = {f"was_{name}": table.c[name] for name in key} | {name: table.c[name] for name in (*names, *more)}
 
     def build(_: str, row: Parameters) -> sa.ClauseElement:
         # A CTE, since SQLite has no UPDATE ... FROM (VALUES ...).
         shape = [sa.column(f"new_{name}", column.type) for name, column in columns.items()]
         new = sa.values(*shape, name="new").data([tuple(row.values())]).cte("new")
         same = sa.and_(*(table.c[name] == new.c[f"new_was_{name}"] for name in key))
+        values = {name: new.c[f"new_{name}"] for name in names} | dict(also)
+        values |= {name: table.c[name] + new.c[f"new_{name}"] for name in more}
         wanted = same if where is None else sa.and_(same, where)
-        return sa.update(table).where(wanted).values({name: new.c[f"new_{name}"] for name in names} | dict(also))
+        return sa.update(table).where(wanted).values(values)
 
     return Bulk(columns, build)
 

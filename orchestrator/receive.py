@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.bulk import inserting
+from orchestrator.bulk import inserting, updating
 from orchestrator.decide import Heard
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
@@ -139,8 +139,8 @@ class Receiving:
         return answers
 
     def _count(self, tx: Tx, rows: list[dict[str, Any]], now: datetime) -> None:
-        for account, count in sorted(Counter(row["account"] for row in rows).items()):
-            tx.execute(_COUNT, {"name": account, "more": count, "at": now})
+        counts = sorted(Counter(row["account"] for row in rows).items())
+        _COUNT(tx, [{"was_account": account, "pushes": count, "last_push_at": now} for account, count in counts])
 
 
 #: Keeps a push, or counts more copies of it.
@@ -191,14 +191,7 @@ def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-_COUNT = (
-    sa.update(account_state)
-    .where(account_state.c.account == sa.bindparam("name"))
-    .values(
-        pushes=account_state.c.pushes + sa.bindparam("more", type_=account_state.c.pushes.type),
-        last_push_at=sa.bindparam("at"),
-    )
-)
+_COUNT = updating(account_state, "last_push_at", key=("account",), more=("pushes",))
 
 
 def _about(callback: Callback, reports: list[Report]) -> Report:

@@ -142,6 +142,8 @@ class Subscriber(SQLModel, table=True):
     failing_since: datetime | None = Field(default=None, sa_type=Instant)
     created_at: datetime = Field(sa_type=Instant)
 
+    __table_args__ = (Index("ix_subscriber_types", "callback_origin", "types"),)
+
 
 class Delivery(SQLModel, table=True):
     """One event owed to one subscriber."""
