@@ -31,12 +31,13 @@ chaos: $(READY)
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The stamp makes the second run instant; a changed lock file sets up again. `--inexact` leaves uv itself in place.
+# The stamp makes the second run instant; a changed lock file sets up again. `--inexact` leaves uv itself in place, and
+# bytecode made now is not made anew by every process where PYTHONDONTWRITEBYTECODE is set.
 $(READY): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: no python3.11 or python3 of that age on PATH" >&2; exit 1; }
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv >&2 || \
 		{ echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" >&2
 	@env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
-		.venv/bin/uv sync --frozen --inexact --quiet --python .venv/bin/python >&2
+		.venv/bin/uv sync --frozen --inexact --quiet --compile-bytecode --python .venv/bin/python >&2
 	@touch $@
