@@ -7,9 +7,7 @@ others that end at the same time; if it cannot be, the delivery is not sent agai
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,7 +16,6 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import claims
 from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Message, Verdict
 from orchestrator.errors import Blocked, ConfigError, Exchange
@@ -26,7 +23,8 @@ from orchestrator.outcomes import Attempted, record
 from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, job, subscriber
+from orchestrator.tables import delivery
+from orchestrator.turns import Due, Turns
 from orchestrator.values import text
 from orchestrator.workers import Claimed, Worker
 
@@ -39,20 +37,9 @@ DEADLINE = 15.0
 LEASE = 45.0
 #: Attempts under way at once in this process.
 LIMIT = 256
-#: Lanes whose rates are kept although they have their second's worth again.
-_REMEMBERED = 1024
 #: Bytes of an answer that are read; and characters of it that are kept.
 ANSWER_CAP = 16_384
 KEPT = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A claimed delivery with all it takes to attempt it."""
-
-    row: Row
-    event: Row
-    to: Row
 
 
 def worker(rt: Runtime) -> Worker[Due]:
@@ -62,66 +49,23 @@ def worker(rt: Runtime) -> Worker[Due]:
 
 
 class Delivering:
-    """The stage, over one runtime. It alone knows how many attempts each lane has under way here."""
+    """The stage, over one runtime."""
 
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
-        self._under_way: Counter[str] = Counter()
-        self._rates: dict[str, claims.Allowance] = {}
+        self.turns = Turns(rt.clock, rt.rng)
         self._end = rt.store.batched(self._record)
 
     async def take(self, room: int) -> Claimed[Due]:
         """Claim the oldest due deliveries of every lane that has a free place."""
-        # Lanes come and go: one with nothing under way is forgotten.
-        self._under_way = +self._under_way
-        dues = await self.rt.store.write(self._claim, room, dict(self._under_way))
-        for due in dues:
-            self._under_way[due.to["id"]] += 1
+        dues: Claimed[Due] = await self.rt.store.write(self.turns.take, room, LEASE)
+        self.turns.begin(dues)
         return dues
-
-    def _claim(self, tx: Tx, room: int, under_way: Mapping[str, int]) -> Claimed[Due]:
-        now = self.rt.clock.now()
-        lanes = claims.lanes(tx, delivery.c.subscriber_id, now)
-        if not lanes:
-            return Claimed()
-        self.rt.rng.shuffle(lanes)
-        found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings()
-        people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
-        free = {lane: people[lane]["max_in_flight"] - under_way.get(lane, 0) for lane in lanes if lane in people}
-        # Alone, a lane may take all its places at once; among others, a few at a time.
-        share = max(claims.QUANTUM, room // len(lanes))
-        quanta = {lane: self._quantum(people[lane], min(places, share), now) for lane, places in free.items()}
-        rows = claims.take_deliveries(tx, {lane: n for lane, n in quanta.items() if n > 0}, now, LEASE, room)
-        got = Counter(row["subscriber_id"] for row in rows)
-        more = len(rows) == room or any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
-        return Claimed(self._dues(tx, rows, people), more=more)
-
-    def _quantum(self, person: Row, wanted: int, now: datetime) -> int:
-        if person["rate_limit"] is None or wanted <= 0:
-            return wanted
-        rate = person["rate_limit"]
-        if len(self._rates) >= _REMEMBERED:
-            # A full one says no more than none: subscribers come and go.
-            now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
-            self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
-        held = replace(self._rates.get(person["id"], claims.Allowance(rate, 1.0, now)), rate=rate).refilled(now)
-        taken = min(wanted, int(held.tokens))
-        self._rates[person["id"]] = held.less(taken)
-        return taken
-
-    def _dues(self, tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
-        if not rows:
-            return []
-        wanted = {"ids": list({row["event_id"] for row in rows})}
-        events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings()}
-        return [
-            Due(row, events[row["event_id"]], people[row["subscriber_id"]]) for row in rows if row["event_id"] in events
-        ]
 
     async def give_back(self, dues: Sequence[Due]) -> None:
         """Make deliveries due again that were not attempted."""
         for due in dues:
-            self._under_way[due.to["id"]] -= 1
+            self.turns.end(due)
         await self.rt.store.write(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
 
     async def work(self, due: Due) -> None:
@@ -131,7 +75,7 @@ class Delivering:
             disabled = await self.rt.insist(self._end, done)
             _log(done, disabled=disabled)
         finally:
-            self._under_way[due.to["id"]] -= 1
+            self.turns.end(due)
         if disabled:
             self.rt.nudge("deliver")
 
@@ -182,15 +126,6 @@ class Delivering:
 
     def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
         return record(tx, self.rt.ids, self.rt.rng, attempted, self.rt.clock.now())
-
-
-# Built once: putting a statement together costs more than running it.
-_PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(sa.bindparam("lanes", expanding=True)))
-_EVENTS = (
-    sa.select(event, job.c.callback_url)
-    .select_from(event.outerjoin(job, job.c.id == event.c.job_id))
-    .where(event.c.id.in_(sa.bindparam("ids", expanding=True)))
-)
 
 
 def _log(done: Attempted, *, disabled: bool) -> None:

@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
-from orchestrator import deliver as delivering
 from orchestrator import signing, subscribers
 from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.deliver import KEPT, LEASE, Delivering
@@ -326,26 +325,6 @@ async def test_a_rate_is_held_over_time(h: House) -> None:
             sent += 1
         h.clock.turn(0.25)
     assert 19 <= sent <= 21, "two a second for ten seconds"
-
-
-async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivering, "_REMEMBERED", 3)
-    stage = Delivering(h.rt)
-    for n in range(20):
-        assert stage._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
-        h.clock.turn(0.4)
-    assert list(stage._rates) == ["sub_17", "sub_18", "sub_19"]
-
-
-async def test_a_lane_with_nothing_under_way_is_forgotten(h: House) -> None:
-    stage = Delivering(h.rt)
-    h.internet.answer = lambda _: OK
-    for _ in range(5):
-        await subscribe(h)
-    await at_vendor(h)
-    assert await drive(stage) == 5
-    await stage.take(1)
-    assert not stage._under_way
 
 
 async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: House) -> None:

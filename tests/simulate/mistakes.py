@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import decide, endings, fanout, ledger, submit
-from orchestrator.deliver import Delivering, Due
+from orchestrator.deliver import Delivering
 from orchestrator.destinations import Verdict
 from orchestrator.ledger import Ledger, Postponed
 from orchestrator.outcomes import Attempted
@@ -23,6 +23,7 @@ from orchestrator.signing import Callback, Keys
 from orchestrator.states import RANK, JobState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import job, push
+from orchestrator.turns import Due
 
 
 @contextlib.contextmanager
@@ -135,7 +136,7 @@ _audience = fanout._audience
 async def delivered_first(self: Delivering, due: Due) -> None:
     now = self.rt.clock.now()
     await self.rt.insist(self._end, Attempted(due.row, due.to, now, 0, Verdict.DELIVERED, status=200))
-    self._under_way[due.to["id"]] -= 1
+    self.turns.end(due)
     await self._attempt(due)
 
 

@@ -1,0 +1,78 @@
+"""Turns: every lane that has something due is served, however many there are, and none is remembered for nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from orchestrator import turns
+from orchestrator.deliver import LEASE
+from orchestrator.turns import Due, Turns
+from tests.engine import at_vendor, subscribe
+from tests.house import House
+
+
+@pytest.fixture
+def mine(h: House) -> Turns:
+    return Turns(h.rt.clock, h.rt.rng)
+
+
+async def take(h: House, mine: Turns, room: int) -> list[Due]:
+    dues = await h.rt.store.write(mine.take, room, LEASE)
+    mine.begin(dues)
+    return list(dues)
+
+
+@pytest.mark.parametrize("room", [1, 4, 100])
+async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
+    h: House, mine: Turns, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_GLANCE", 3)
+    people = [(await subscribe(h, max_in_flight=1))["id"] for _ in range(10)]
+    await at_vendor(h)
+    served = Counter[str]()
+    while dues := await take(h, mine, room):
+        served.update(due.to["id"] for due in dues)
+    assert served == Counter(people)
+
+
+async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(h: House, mine: Turns) -> None:
+    people = [(await subscribe(h))["id"] for _ in range(6)]
+    for n in range(3):
+        await at_vendor(h, task=f"t-{n}")
+    served = [due.to["id"] for _ in people for due in await take(h, mine, 3)]
+    assert Counter(served) == Counter(people * 3)
+    assert [served[n : n + 3] for n in range(0, 18, 3)] == [[person] * 3 for person in dict.fromkeys(served)]
+
+
+async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(h: House, mine: Turns) -> None:
+    await subscribe(h)
+    late = await subscribe(h)
+    await at_vendor(h, task="t-1")
+    (first,) = await take(h, mine, 1)
+    (second,) = await take(h, mine, 1)
+    assert {first.to["id"], second.to["id"]} > {late["id"]}
+    await at_vendor(h, task="t-2")
+    assert len(await take(h, mine, 100)) == 2
+
+
+async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(
+    h: House, mine: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_REMEMBERED", 3)
+    for n in range(20):
+        assert mine._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
+        h.clock.turn(0.4)
+    assert list(mine._rates) == ["sub_17", "sub_18", "sub_19"]
+
+
+async def test_a_lane_with_nothing_under_way_is_forgotten(h: House, mine: Turns) -> None:
+    for _ in range(5):
+        await subscribe(h)
+    await at_vendor(h)
+    dues = await take(h, mine, 100)
+    assert len(mine._under_way) == 5
+    for due in dues:
+        mine.end(due)
+    assert not mine._under_way
