@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from tests.house import House, house
 # The same examples on every run, and none of them too slow for a busy machine.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("steady")
+
+#: Workers at most: each has a PostgreSQL server of its own.
+_WORKERS = 8
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Have half as many workers again as there are cores: half of what tests do is to wait for others."""
+    cores = len(os.sched_getaffinity(0))
+    return min(cores + (cores + 1) // 2, _WORKERS)
 
 
 @pytest.fixture(params=databases.KINDS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+RowT = TypeVar("RowT", bound=NamedTuple)
 
 
 class JobRow(NamedTuple):
@@ -83,17 +85,14 @@ class Books:
             return False
         self._changes = self._connection.total_changes
         run = self._connection.execute
-        jobs = {row[0]: JobRow._make(row) for row in run(_JOBS)}
-        deliveries = {row[0]: DeliveryRow._make(row) for row in run(_DELIVERIES)}
+        jobs, self.changed_jobs = _renewed(self.jobs, JobRow, run(_JOBS))
+        deliveries, self.changed_deliveries = _renewed(self.deliveries, DeliveryRow, run(_DELIVERIES))
         self.subscribers = {row[0]: SubscriberRow._make(row) for row in run(_SUBSCRIBERS)}
         self.paused = dict(run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL"))
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
         if self.new_events:
             self._events = self.new_events[-1].rowid
-        self.changed_jobs = [(self.jobs.get(key), row) for key, row in jobs.items() if self.jobs.get(key) != row]
-        known = self.deliveries
-        self.changed_deliveries = [(known.get(key), row) for key, row in deliveries.items() if known.get(key) != row]
-        self.gone = sorted((self.jobs.keys() - jobs.keys()) | (known.keys() - deliveries.keys()))
+        self.gone = sorted((self.jobs.keys() - jobs.keys()) | (self.deliveries.keys() - deliveries.keys()))
         self.jobs, self.deliveries = jobs, deliveries
         return True
 
@@ -105,6 +104,21 @@ class Books:
     def has_job(self, job_id: str) -> bool:
         """True if there is such a job."""
         return self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone() is not None
+
+
+def _renewed(
+    known: Mapping[str, RowT], kind: type[RowT], rows: Iterable[tuple[Any, ...]]
+) -> tuple[dict[str, RowT], list[tuple[RowT | None, RowT]]]:
+    """Return all rows by id; and what is not as it was, with what it was. A row as before stays the same object."""
+    now: dict[str, RowT] = {}
+    changed: list[tuple[RowT | None, RowT]] = []
+    for row in rows:
+        before = known.get(row[0])
+        after = before if before is not None and before == row else kind._make(row)
+        if after is not before:
+            changed.append((before, after))
+        now[row[0]] = after
+    return now, changed
 
 
 def _select(kind: type[NamedTuple], table: str) -> str:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.sqlite import InHand
 from orchestrator.tables import metadata
 
 
 @cache
 def engine() -> sa.Engine:
     """Return the one engine: made once, since compiling its statements takes longer than a run."""
-    made = sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False})
-
-    @sa.event.listens_for(made, "connect")
-    def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-
-    @sa.event.listens_for(made, "begin")
-    def begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
+    driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
+    made = sa.create_engine("sqlite+inhand://", poolclass=sa.pool.StaticPool, connect_args=driver)
+    assert isinstance(made.dialect, InHand)
     with made.begin() as tx:
         metadata.create_all(tx)
     return made

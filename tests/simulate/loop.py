@@ -47,7 +47,10 @@ class Idle(Exception):
 class _Numbered(asyncio.Task[T]):
     """A task whose place in a set does not depend on where it lies in memory."""
 
-    number = 0
+    def __init__(self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], number: int, **more: Any) -> None:
+        # First: what follows puts it into a set.
+        self.number = number
+        super().__init__(coro, **more)
 
     def __hash__(self) -> int:
         return self.number
@@ -117,8 +120,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.Task[T]:
         """Start a task, and remember it."""
-        task = _Numbered(coro, loop=self, name=str(name or "task"), context=context)
-        task.number = len(self._kept)
+        task = _Numbered(coro, len(self._kept), loop=self, name=str(name or "task"), context=context)
         self._kept.append(task)
         return task
 
