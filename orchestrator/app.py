@@ -19,6 +19,7 @@ from orchestrator.guard import Guard
 from orchestrator.ids import Ids
 from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger
+from orchestrator.postgres import is_postgres
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime
@@ -42,11 +43,10 @@ def build(
     store: Store | None = None,
 ) -> Runtime:
     """Put a runtime together. `transport` stands in for the internet, `store` for the database, in tests."""
+    check_role(settings)
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()
     store = store or Store(settings.database_url)
-    if settings.role != "all" and not store.shared:
-        raise ConfigError(f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL")
     clock = Disciplined(clock) if store.shared else clock
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids = Ids(clock, rng)
@@ -66,6 +66,12 @@ def build(
         vendors=bound,
         destinations=destinations.load(),
     )
+
+
+def check_role(settings: Settings) -> None:
+    """Raise `ConfigError` for a part of the work where one process has to do all of it."""
+    if settings.role != "all" and not is_postgres(settings.database_url):
+        raise ConfigError(f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL")
 
 
 def accounts(settings: Settings) -> dict[str, Account]:

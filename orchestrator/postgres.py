@@ -80,7 +80,7 @@ def engine_of(url: str, connections: int, *, read_only: bool = False, patient: b
         )
         from orchestrator.dial import Dial
     except ModuleNotFoundError as error:
-        raise ConfigError("database_url: PostgreSQL needs its driver; pip install 'orchestrator[postgres]'") from error
+        raise ConfigError("database_url: PostgreSQL needs its driver; install with the extra `postgres`") from error
     if not patient:
         sa.event.listen(engine, "do_connect", Dial())
     return engine
@@ -93,9 +93,8 @@ def told() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         words = " ".join(str(error.orig).split())
-        raise ConfigError(
-            f"database_url: {words}; is the server up, and is there such a database, and a user who may make tables?"
-        ) from error
+        hint = "the server must be up and have such a database, and a user who may make tables in it"
+        raise ConfigError(f"database_url: {words}; {hint}") from error
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = int.from_bytes(b"orchestr", "big")
 #: Alembic keeps what it works on in module globals: one thread of a process at a time.
 _ALEMBIC = threading.Lock()
-_MIGRATE = "run `orchestrator migrate`"
+_MIGRATE = "run `orchestrator migrate` on it"
 _ELSEWHERE = "name a database of orchestrator's own in database_url"
 
 

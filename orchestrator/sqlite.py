@@ -34,7 +34,9 @@ def path_of(url: str) -> Path:
     """Return the database file of a URL. Raises `ConfigError` for a URL that names none."""
     parsed = sa.make_url(url)
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise ConfigError(f"database_url: {parsed.drivername} is not supported; use sqlite:///orchestrator.db")
+        raise ConfigError(
+            f"database_url: {parsed.drivername} is not supported; use sqlite:///orchestrator.db or postgresql://..."
+        )
     if not parsed.database or parsed.database == ":memory:":
         raise ConfigError("database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db")
     return Path(parsed.database)

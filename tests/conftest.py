@@ -23,6 +23,7 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
 #: Workers at most: each has a PostgreSQL server of its own.
 _WORKERS = 8
 

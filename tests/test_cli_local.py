@@ -58,10 +58,30 @@ def test_check_finds_what_only_the_vendor_can_know() -> None:
     assert "accounts.b." in ran.err
 
 
+def test_check_warns_of_a_secret_that_can_be_guessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+    for secret, warned in (("x" * 31, True), ("x" * 32, False)):
+        monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", secret)
+        ran = run("config", "check")
+        assert ran.code == 0
+        assert ("warning: secret_keys: 1 with fewer than 32" in ran.err) is warned
+        assert secret not in ran.err
+
+
+def test_check_refuses_a_part_of_the_work_where_one_process_has_to_do_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_ROLE", "api")
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "SQLite serves one process" in ran.err
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgresql://u@127.0.0.1:1/d", "is the server up"),
+        ("postgresql://u@127.0.0.1:1/d", "the server must be up"),
         ("sqlite://", "names no file"),
         ("sqlite:///nodir/x.db", "nodir is not there; make that folder"),
         ("sqlite:////proc/self/x.db", "/proc/self cannot be written"),

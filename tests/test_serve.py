@@ -123,7 +123,7 @@ def test_a_second_ctrl_c_ends_at_once_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("postgresql://u@127.0.0.1:1/d", "is the server up"), ("sqlite:///nodir/x.db", "nodir is not there")],
+    [("postgresql://u@127.0.0.1:1/d", "the server must be up"), ("sqlite:///nodir/x.db", "nodir is not there")],
 )
 def test_a_database_that_cannot_be_had_is_said_before_anything_is_made(tmp_path: Path, url: str, words: str) -> None:
     refused = ran(tmp_path, "serve", "--port", "0", "--database-url", url)

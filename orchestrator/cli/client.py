@@ -83,7 +83,7 @@ class Client:
                 code=Exit.UNREACHABLE,
             ) from error
         if answer.status >= 400:
-            raise refusal(answer)
+            raise refusal(answer, self.server)
         return answer
 
 
@@ -104,8 +104,8 @@ def _document(response: httpx.Response) -> Any:
         ) from error
 
 
-def refusal(answer: Answer) -> Failure:
-    """Return the failure that a problem document (RFC 9457) describes."""
+def refusal(answer: Answer, server: str) -> Failure:
+    """Return the failure that a server's problem document (RFC 9457) describes."""
     problem = answer.document if isinstance(answer.document, dict) else {}
     code = _CODES.get(answer.status, Exit.ERROR)
     if "idempotency" in str(problem.get("code")):
@@ -116,8 +116,8 @@ def refusal(answer: Answer) -> Failure:
     faults = [f"{fault.get('pointer')}: {fault.get('message')}" for fault in problem.get("errors") or []]
     lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
     hints = {
-        Exit.AUTH: "give a key: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` makes one);\n"
-        "  or run it where the server's orchestrator.toml is, or give --config",
+        Exit.AUTH: f"{server} wants a key of its own: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` "
+        "makes one);\n  or run it where that server's orchestrator.toml is, or give --config",
         Exit.NOT_FOUND: "`orchestrator jobs ls` shows what there is",
     }
     hint = hints.get(code, f"request {problem['request_id']}" if problem.get("request_id") else "")

@@ -62,6 +62,8 @@ def check(session: Session) -> None:
     settings = load(session.options.config)
     if found := faults(settings, session):
         raise ConfigError("\n".join(found))
+    for risk in settings.risks():
+        session.terminal.notice(f"warning: {risk}")
     document: Record = {"valid": True, "accounts": sorted(settings.accounts)}
     names = ", ".join(sorted(settings.accounts)) or "none"
     session.terminal.record(document, {"valid": "yes", "accounts": names}, key="valid")
@@ -93,7 +95,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
     """Return what only the parts that use the settings can find wrong with them."""
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator import databases
-    from orchestrator.app import accounts, bind
+    from orchestrator.app import accounts, bind, check_role
     from orchestrator.guard import Guard
 
     def stored() -> None:
@@ -104,7 +106,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
         if not settings.secret_keys and settings.database_file is not None:
             keyfile.check(keyfile.beside(settings.database_file))
 
-    tried: list[Callable[[], object]] = [stored, lambda: Guard(settings.allow_private)]
+    tried: list[Callable[[], object]] = [stored, partial(check_role, settings), lambda: Guard(settings.allow_private)]
     tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]
     return [fault for one in tried if (fault := _fault(one))]
 

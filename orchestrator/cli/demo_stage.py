@@ -49,7 +49,7 @@ class Api:
         """Return what was made. Raises `Failure` if it was refused."""
         response = await self._http.post(path, json=body, headers=headers)
         if response.is_error:
-            raise refusal(Answer(response.status_code, response.headers, response.json()))
+            raise refusal(Answer(response.status_code, response.headers, response.json()), str(self._http.base_url))
         made: Record = response.json()
         return made
 
@@ -60,7 +60,7 @@ class Api:
         while True:
             response = await self._http.get(path, params=query)
             if response.is_error:
-                raise refusal(Answer(response.status_code, response.headers, response.json()))
+                raise refusal(Answer(response.status_code, response.headers, response.json()), str(self._http.base_url))
             page = response.json()
             found += page["data"]
             if not page["has_more"]:

@@ -39,6 +39,8 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
     logs.configure(settings.log_format)
     app = create_app(settings)
     session.terminal.notice(announcement(settings, database))
+    for risk in settings.risks():
+        session.terminal.notice(f"warning: {risk}")
     if workers > 1:
         Supervisor(workers, child, settings, listening).run()
     elif not serve(app, listening):

@@ -60,6 +60,10 @@ class PollSettings(BaseModel):
         return self
 
 
+#: Characters from which a secret is not guessed.
+_STRONG = 32
+
+
 class AccountSettings(BaseModel):
     """One vendor as the operator can use it."""
 
@@ -133,6 +137,12 @@ class Settings(BaseSettings):
         """Return all of it for display: secrets and passwords masked."""
         shown = _shown(self.model_dump())
         return shown if isinstance(shown, dict) else {}
+
+    def risks(self) -> list[str]:
+        """Return in words what is allowed and better were not so."""
+        weak = [key for key in self.secret_keys if len(key.get_secret_value()) < _STRONG]
+        words = f"secret_keys: {len(weak)} with fewer than {_STRONG} characters; who guesses one can forge callbacks"
+        return [f"{words}: put a long random one first"] if weak else []
 
     def origins(self) -> dict[str, str]:
         """Return where each dotted key was written: a flag, a variable, a file, or `default`."""

@@ -22,7 +22,7 @@ def _url(text: str) -> str:
 
 def _database(text: str) -> str:
     if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
-        raise ValueError("must be a URL such as sqlite:///orchestrator.db")
+        raise ValueError("must be sqlite:///orchestrator.db or the like, or postgresql://user:password@host/database")
     return re.sub(r"^postgres://", "postgresql://", text)
 
 

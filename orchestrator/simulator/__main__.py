@@ -23,8 +23,11 @@ from orchestrator.simulator.world import World
 
 
 def faults(words: str) -> Faults:
-    """Faults out of a command line's JSON. argparse turns the ValueError into exit code 2."""
-    return Faults.from_json(json.loads(words))
+    """Faults out of a command line's JSON. argparse makes exit code 2 of what is wrong with it."""
+    try:
+        return Faults.from_json(json.loads(words))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def arguments() -> argparse.Namespace:
@@ -95,8 +98,11 @@ def main() -> None:
         sys.stdout.write(configuration(f"http://{given.host}:{given.port}"))
         return
     factory = uvicorn.Config("", log_config=None).get_loop_factory()
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(run(given))
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(run(given))
+    except OSError as error:
+        sys.exit(f"error: cannot listen on {given.host}: {error.strerror}; --port and --subscriber-port name others")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ class Faults:
     @classmethod
     def from_json(cls, given: JSON) -> Faults:
         """Faults as a JSON object names them. Raises ValueError for an unknown name or a value that is no measure."""
-        if not isinstance(given, dict) or not given.keys() <= {known.name for known in fields(cls)}:
-            raise ValueError("faults: not an object of known names")
+        known = {one.name for one in fields(cls)}
+        if not isinstance(given, dict) or not given.keys() <= known:
+            raise ValueError(f"faults: not an object with some of {', '.join(sorted(known))}")
         made = cls()
         for name, value in given.items():
             setattr(made, name, measure(name, value))

@@ -26,6 +26,8 @@ def main() -> None:
         return
     if given.what == "steady":
         well = asyncio.run(steady.run(given.seconds, given.seed))
+    elif not any(given.fault.lower() in fault.name.lower() for fault in FAULTS):
+        parser.error(f"no fault has {given.fault!r} in its name; `python -m tests.chaos list` shows them")
     else:
         wanted = Wanted(given.fault, given.database or KINDS, given.runs, given.seed)
         well = asyncio.run(table(wanted))
