@@ -139,7 +139,7 @@ def unanswered(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rn
 
 
 def _back(row: Row, due: datetime, **values: int) -> Postponed:
-    return Postponed(row["id"], row["lease"], {"due_at": due, **values})
+    return Postponed.of(row, {"due_at": due, **values})
 
 
 def _later(row: Row, due: datetime, note: Mapping[str, Any], *, misses: int) -> Ending:

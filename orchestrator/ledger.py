@@ -41,11 +41,21 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Bookkeeping of a claim: fenced by its lease, it changes nothing once somebody else has claimed the job."""
+    """Bookkeeping of a claim, about the job as it was claimed.
+
+    It changes nothing once somebody else has claimed the job, or it has changed: what is new of it came with a time of
+    its own. To wait for the deadline since a task has no id, for one, is wrong as soon as it has.
+    """
 
     job_id: str
     lease: int
+    version: int
     values: Values
+
+    @staticmethod
+    def of(row: Row, values: Values) -> Postponed:
+        """Return what is to become of a claimed row."""
+        return Postponed(row["id"], row["lease"], row["version"], values)
 
 
 @dataclass(slots=True)
@@ -179,13 +189,10 @@ class Ledger:
     # -- bookkeeping
 
     def postpone(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
-        """Set when a claimed, live job is due again. A stale lease changes nothing."""
+        """Set when a claimed, live job is due again."""
         for one in postponed:
-            tx.execute(
-                sa.update(job)
-                .where(job.c.id == one.job_id, job.c.lease == one.lease, job.c.due_at.is_not(None))
-                .values(**one.values)
-            )
+            same = sa.and_(job.c.id == one.job_id, job.c.lease == one.lease, job.c.version == one.version)
+            tx.execute(sa.update(job).where(same, job.c.due_at.is_not(None)).values(**one.values))
 
     def hurry(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
         """Make jobs due for a question at once. One that is still being submitted keeps its claim."""

@@ -95,7 +95,7 @@ class Polling:
     async def give_back(self, questions: Sequence[Question]) -> None:
         """Make jobs due again whose questions were not asked."""
         due = {"due_at": self.rt.clock.now()}
-        held = [Postponed(row["id"], row["lease"], due) for question in questions for row in question.rows]
+        held = [Postponed.of(row, due) for question in questions for row in question.rows]
         await self.rt.store.write(self.rt.ledger.postpone, held)
 
     async def work(self, question: Question) -> None:
@@ -154,10 +154,7 @@ class Polling:
     def _unasked(self, question: Question, error: Unsupported) -> Answer:
         """There is nothing to ask by: the answer with the task's id was lost. Only a push can tell, or the deadline."""
         notes = [(row["id"], "submit", {"outcome": "cannot_be_asked", "reason": error.why}) for row in question.rows]
-        later = [
-            Postponed(row["id"], row["lease"], {"due_at": self._patience(row, question.vendor)})
-            for row in question.rows
-        ]
+        later = [Postponed.of(row, {"due_at": self._patience(row, question.vendor)}) for row in question.rows]
         return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=0)
 
     def _patience(self, row: Row, vendor: Vendor) -> datetime:
@@ -176,7 +173,7 @@ class Polling:
         poll = vendor.account.poll
         wait = max(least, grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
         due = after(self.rt.clock.now(), jittered(wait, self.rt.rng, 0.1))
-        return Postponed(row["id"], row["lease"], {"due_at": due, "asks": row["asks"] + 1, **values})
+        return Postponed.of(row, {"due_at": due, "asks": row["asks"] + 1, **values})
 
     def _record(self, tx: Tx, answers: list[Answer]) -> list[list[Verdict]]:
         ledger = self.rt.ledger

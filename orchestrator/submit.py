@@ -106,7 +106,7 @@ class Submitting:
         now = self.rt.clock.now()
         for undo, fresh in ((self.rt.ledger.requeue, True), (self.rt.ledger.postpone, False)):
             held = [row for row in rows if bool(row.get("fresh")) is fresh]
-            await self.rt.store.write(undo, [Postponed(row["id"], row["lease"], {"due_at": now}) for row in held])
+            await self.rt.store.write(undo, [Postponed.of(row, {"due_at": now}) for row in held])
 
     async def work(self, row: Row) -> None:
         """Submit a fresh job, or find out about a lost one, and record how that ended."""

@@ -197,18 +197,18 @@ async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: House) -
 async def test_a_stale_lease_changes_nothing(h: House) -> None:
     row = job_row(1, "main", JobState.SUBMITTING, START) | {"lease": 7}
     await insert(h, job, [row])
-    stale = Postponed("job_1", 6, {"due_at": after(START, 999)})
+    stale = Postponed("job_1", 6, 1, {"due_at": after(START, 999)})
     await h.rt.store.write(h.rt.ledger.postpone, [stale])
     await h.rt.store.write(h.rt.ledger.requeue, [stale])
     assert (await h.job("job_1"))["due_at"] == START
     assert (await h.job("job_1"))["state"] == JobState.SUBMITTING
-    await h.rt.store.write(h.rt.ledger.requeue, [Postponed("job_1", 7, {"due_at": after(START, 5)})])
+    await h.rt.store.write(h.rt.ledger.requeue, [Postponed("job_1", 7, 1, {"due_at": after(START, 5)})])
     assert (await h.job("job_1"))["state"] == JobState.QUEUED
 
 
 async def test_nothing_that_has_ended_is_postponed(h: House) -> None:
     await insert(h, job, [job_row(1, "main", JobState.SUCCEEDED, None)])
-    await h.rt.store.write(h.rt.ledger.postpone, [Postponed("job_1", 0, {"due_at": START})])
+    await h.rt.store.write(h.rt.ledger.postpone, [Postponed("job_1", 0, 1, {"due_at": START})])
     assert (await h.job("job_1"))["due_at"] is None
 
 

@@ -415,3 +415,16 @@ async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_dea
     assert (await account(h, "dreamto"))["polls"] == 0
     (note,) = [row for row in await h.rows(trace) if row["detail"].get("outcome") == "cannot_be_asked"]
     assert note["job_id"] == row["id"]
+
+
+async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by(h: House) -> None:
+    """The answer to the submission may be recorded late: then nobody waits until the deadline any more."""
+    (row,) = await silent(h, "dreamto")
+    await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
+    stage = Polling(h.rt)
+    (question,) = await stage.take(10)
+    await tell(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
+    await stage.work(question)
+    now = await h.job(row["id"])
+    assert now["vendor_task_id"] == "t-9"
+    assert seconds_until_due(h, now) <= 60

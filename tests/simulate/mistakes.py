@@ -54,7 +54,7 @@ def unwritten(self: Ledger, tx: Tx, claimed: Sequence[Mapping[Any, Any]]) -> lis
 
 
 def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> endings.Ending:
-    return endings.Ending(row, {"outcome": error.kind}, queue=Postponed(row["id"], row["lease"], {"due_at": now}))
+    return endings.Ending(row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now}))
 
 
 def never(at: datetime, _seconds: float) -> datetime:
