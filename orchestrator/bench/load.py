@@ -36,7 +36,7 @@ class Load:
 
 
 async def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf) -> Load:
-    """Send requests for so many seconds, or until there are no more."""
+    """Send requests for so many seconds, at least one on each connection, or until there are no more."""
     load, waiting = Load(), iter(enumerate(requests))
     lines = [await line(port) for _ in range(connections)]
     started = time.perf_counter()
@@ -52,10 +52,10 @@ async def drive(port: int, requests: Sequence[bytes], connections: int, seconds:
 async def _talk(there: Line, waiting: Iterator[tuple[int, bytes]], load: Load, until: float) -> None:
     for place, request in waiting:
         sent = time.perf_counter()
-        if sent >= until:
-            return
         status, _ = await there.ask(request)
-        load.note(place, status, time.perf_counter() - sent)
+        load.note(place, status, (now := time.perf_counter()) - sent)
+        if now >= until:
+            return
 
 
 async def pace(port: int, requests: Sequence[bytes], pause: float) -> list[float]:
