@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
@@ -51,7 +52,7 @@ def header(head: bytes, name: bytes) -> bytes:
     return head[start : end if end >= 0 else len(head)].strip()
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.Protocol, ABC):
     """One connection, cut into messages: a head, and a body as long as that says."""
 
     def __init__(self) -> None:
@@ -80,9 +81,9 @@ class Wire(asyncio.Protocol):
             body, self._buffer = self._buffer[end + 4 : whole], self._buffer[whole:]
             self.heard(head, body)
 
+    @abstractmethod
     def heard(self, head: bytes, body: bytes) -> None:
         """Take a whole message."""
-        raise NotImplementedError
 
 
 class Door(Wire):
