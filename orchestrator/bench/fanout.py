@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.bench import rows, seeding, truth
 from orchestrator.bench.figures import Figure, Honest, Limit, Result, latencies, total
-from orchestrator.bench.ingest import pushes, shuffled
-from orchestrator.bench.load import Load, drive
+from orchestrator.bench.ingest import Ours, pushes, shuffled
+from orchestrator.bench.load import drive
 from orchestrator.bench.place import place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.raw import run
-from orchestrator.bench.service import Usage, accounts_of, costs, service
+from orchestrator.bench.service import accounts_of, costs, service
 
 #: Subscribers of every event, and the most of them unless the plan says otherwise.
 STEPS, MOST = (1, 100), 1_000
@@ -19,21 +17,6 @@ _CONNECTIONS = 4
 #: Deliveries that a run may come to in each second of it.
 _ROWS_PER_S = 100_000
 _PUSHES_PER_S = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """One run of the service."""
-
-    load: Load
-    used: Usage
-    honest: Honest
-    commits: float
-
-    @property
-    def count(self) -> int:
-        """Pushes that were acknowledged."""
-        return len(self.load.acknowledged)
 
 
 def bench(plan: Plan) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import signal
 import sys
@@ -20,6 +21,9 @@ from orchestrator.simulator.faults import Faults
 from orchestrator.simulator.orders import ORDERS
 from orchestrator.simulator.subscriber import Subscriber
 from orchestrator.simulator.world import World
+
+#: What a system says of an address that cannot be had.
+_NOT_OURS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def faults(words: str) -> Faults:
@@ -102,6 +106,8 @@ def main() -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(run(given))
     except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
         sys.exit(f"error: cannot listen on {given.host}: {error.strerror}; --port and --subscriber-port name others")
 
 
