@@ -23,6 +23,7 @@ from orchestrator.settings import Settings
 from orchestrator.simulator import Subscriber, World
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.serving import InLoop
 from tests import databases, house
 from tests.caller import KEY, Api, Json, until
 
@@ -51,14 +52,6 @@ def full_disk(folder: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to pytest."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def listening(port: int = 0) -> socket.socket:
     """Return a bound socket on loopback; port 0 picks a free one."""
     return socket.create_server(("127.0.0.1", port), backlog=512)
@@ -67,7 +60,7 @@ def listening(port: int = 0) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(rt: Runtime, sock: socket.socket) -> AsyncIterator[None]:
     """Serve a runtime's application, its loops included, from here to the end of the block."""
-    server = _Server(uvicorn.Config(application(rt), log_config=None, access_log=False, ws="none"))
+    server = InLoop(uvicorn.Config(application(rt), log_config=None, access_log=False, ws="none"))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the service starts")

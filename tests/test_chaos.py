@@ -20,6 +20,7 @@ from tests.chaos.server import running
 from tests.chaos.stage import Means, Size
 from tests.chaos.table import FAULTS
 from tests.chaos.ways import WAYS
+from tests.streams import accepting
 
 #: Of vendors that can be asked: what they cannot tell takes seconds to give up on.
 SMALL = Size(orders=16, rate=8, accounts=("kling", "cloudsway", "kling_new"))
@@ -80,9 +81,7 @@ async def echo(way: str) -> AsyncIterator[Proxy]:
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with Proxy(lambda: [port], random.Random(1)) as proxy, server:
+    async with accepting(answer) as port, Proxy(lambda: [port], random.Random(1)) as proxy:
         proxy.ways = (way,)
         yield proxy
 

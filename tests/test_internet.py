@@ -23,6 +23,7 @@ from orchestrator.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard
 from orchestrator.internet import Internet
 from orchestrator.transport import GuardedTransport
+from tests.streams import accepting
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -70,9 +71,7 @@ class Server:
 @asynccontextmanager
 async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     server = Server(answer)
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls)
-    server.port = listener.sockets[0].getsockname()[1]
-    async with listener:
+    async with accepting(server.handle, tls=tls) as server.port:
         yield server
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shlex
+import socket
 import sys
 import time
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +18,14 @@ import httpx
 import jwt
 import pytest
 from standardwebhooks import Webhook
+from starlette.responses import PlainTextResponse
 
 from orchestrator.simulator import Subscriber, World
 from orchestrator.simulator.__main__ import configuration
 from orchestrator.simulator.accounts import KEYS, SIMULATED, account_settings, webhook_secret
 from orchestrator.simulator.dialect_cubicspaces import Shape
 from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.serving import Serving
 from orchestrator.simulator.subscriber import Misbehaviour
 
 Json = dict[str, Any]
@@ -35,14 +38,14 @@ def bearer(vendor: str) -> dict[str, str]:
     return {"authorization": f"Bearer {KEYS[vendor].api_key}"}
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
     world = World(**{"render_seconds": 0.02, **options})
     async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
         yield world, http
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def subscribed() -> AsyncIterator[tuple[Subscriber, httpx.AsyncClient]]:
     async with Subscriber([OLD_SECRET, SECRET]) as subscriber, httpx.AsyncClient(verify=False) as http:
         yield subscriber, http
@@ -197,3 +200,18 @@ async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> Non
         assert report["subscriber"]["verified"] == 1
     process.terminate()
     assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_connection_accepted_while_a_server_stops_is_over_with_it(turns: int) -> None:
+    """python/cpython#109564: it was left open, and belonged to nobody."""
+    serving = Serving(PlainTextResponse("hello"))
+    await serving.start()
+    with socket.create_connection(("127.0.0.1", int(serving.url.rpartition(":")[2]))) as client:
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await serving.stop()
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b""

@@ -5,13 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 from starlette.types import ASGIApp
 
 
-class _Server(uvicorn.Server):
+async def stop_accepting(servers: Sequence[asyncio.Server]) -> None:
+    """Close listening servers of this loop, after every connection they have accepted has reached its protocol.
+
+    One accepted just as `Server.close` is called would otherwise stay open for ever: python/cpython#109564.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())
+    # One turn for the task that makes the transport, one for `connection_made`, one for whoever waits for that.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()
+
+
+class InLoop(uvicorn.Server):
+    """A uvicorn server that leaves signals to its process, and no connection behind."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await stop_accepting(self.servers)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Server(InLoop):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
@@ -23,10 +51,6 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.over.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Serving:

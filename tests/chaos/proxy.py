@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from tests.chaos.ways import WAYS, Pipe
+from tests.streams import accepting
 
 #: Ports on loopback to connect to, the first that lets us in being taken.
 Backends = Callable[[], Sequence[int]]
@@ -29,26 +30,21 @@ class Proxy:
         self.treated: Counter[str] = Counter()
         self._backends = backends
         self._rng = rng
-        self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._listening = contextlib.AsyncExitStack()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.url = ""
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=512)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = await self._listening.enter_async_context(accepting(self._serve))
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in [*self._open]:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listening.aclose()
 
     @property
     def mistreated(self) -> int:
@@ -74,17 +70,21 @@ class Proxy:
 
     def reset(self) -> int:
         """Reset every connection; return how many there were."""
-        for task, writer in self._open.items():
+        for writer, task in self._open.items():
             _reset(writer)
             task.cancel()
         return len(self._open)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._open[task] = writer
-        task.add_done_callback(self._open.pop)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[writer] = task
+        try:
+            await self._treat(reader, writer)
+        finally:
+            del self._open[writer]
+
+    async def _treat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         way, flowing = self._rng.choice(self.ways), self._flowing
         self.treated[way] += 1
         beyond: asyncio.StreamWriter | None = None
