@@ -54,7 +54,7 @@ def asked(how: str) -> set[str]:
 GROWN = {"pushes_per_s", "push_p99_ms", "statements_per_push", "deliveries_per_s", "jobs_per_s", "job_p99_ms"}
 #: What scripts may rely on.
 FIGURES: dict[str, set[str]] = {
-    "ingest": {"pushes_per_s"} | QUANTILES | costs("push"),
+    "ingest": {"pushes_per_s", "pushes_per_s_256_connections"} | QUANTILES | costs("push"),
     "deliver": {"deliveries_per_s"} | costs("delivery"),
     "lifecycle": {"jobs_per_s"} | QUANTILES | costs("job"),
     "latency": QUANTILES | costs("delivery"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.bench import deliver, history, ingest, truth
+from orchestrator.bench import deliver, history, ingest, seeding, truth
 from orchestrator.bench.figures import Figure, Honest, Limit, Result, quantile, total
 from orchestrator.bench.lifecycle import RENDER
 from orchestrator.bench.place import place
@@ -99,6 +99,7 @@ def _measure(plan: Plan) -> Grown:
             load, used = ingest.send(it, requests, plan)
             deliver.release(here, it, sink.port, count)
             came = run(arrivals(sink.port))
+            seeding.end(here)
             # Only now: it was to hear nothing of the pushes.
             subscribe(it, hook(sock))
             walked = run(Walk(sock, accounts).run(it.port, plan.seconds))

@@ -22,7 +22,8 @@ from orchestrator.clock import SystemClock
 from orchestrator.signing import Callback, Keys
 from orchestrator.values import encode
 
-CONNECTIONS = 64
+#: Connections at once: of a busy service, and of one that is pushed as hard as it can be.
+CONNECTIONS, MANY = 64, 256
 #: More than this machine could take: the pushes of a run must not run out.
 _MOST_PER_S = 8000
 _TOKENS_LAST = timedelta(days=1)
@@ -46,6 +47,7 @@ class Ours:
 def bench(plan: Plan) -> Result:
     """Measure the service and both limits in turns."""
     ours, bare, plain, cpu = list[Ours](), list[Load](), list[Load](), list[float]()
+    most, bare_most = list[Ours](), list[Load]()
     for number in range(plan.rounds):
         plan.tell(f"ingest: round {number + 1} of {plan.rounds}")
         ours.append(measure(plan, rows_beside=True))
@@ -53,6 +55,8 @@ def bench(plan: Plan) -> Result:
         bare.append(load)
         cpu.append(spent)
         plain.append(handler(plan, "--plain")[0])
+        most.append(measure(plan, connections=MANY))
+        bare_most.append(handler(plan, connections=MANY)[0])
     used = [(one.used, one.count) for one in ours]
     rates = [
         Limit("bare Starlette handler", [one.rate for one in bare]),
@@ -63,13 +67,19 @@ def bench(plan: Plan) -> Result:
         Figure("pushes_per_s", [one.load.rate for one in ours], rates),
         *latencies([one.load.latencies for one in ours], {rates[0].name: [one.latencies for one in bare]}),
         *costs("push", used, {rates[0].name: cpu}),
+        Figure(
+            f"pushes_per_s_{MANY}_connections",
+            [one.load.rate for one in most],
+            [Limit(rates[0].name, [one.rate for one in bare_most])],
+        ),
     ]
-    refused = sum(len(one.load.latencies) - one.count for one in ours)
+    every = ours + most
+    refused = sum(len(one.load.latencies) - one.count for one in every)
     more = {"connections": CONNECTIONS, "not_acknowledged": refused}
-    return Result("ingest", sum(one.count for one in ours), figures, total([one.honest for one in ours]), more)
+    return Result("ingest", sum(one.count for one in every), figures, total([one.honest for one in every]), more)
 
 
-def measure(plan: Plan, *, rows_beside: bool = False) -> Ours:
+def measure(plan: Plan, *, connections: int = CONNECTIONS, rows_beside: bool = False) -> Ours:
     """Push one success for each of many jobs, for as long as the plan says, and check what was acknowledged.
 
     A paused subscriber is owed every event: the row is written, and nothing sent.
@@ -81,7 +91,7 @@ def measure(plan: Plan, *, rows_beside: bool = False) -> Ours:
             order = prepare(engine, plan)
         requests = pushes(order, accounts)
         with service(here, accounts_of(accounts)) as it:
-            load, used = send(it, requests, plan)
+            load, used = send(it, requests, plan, connections)
         honest = truth.told(here, [order[place][1] for place in load.acknowledged])
         group = round(len(load.acknowledged) / max(1, used.commits))
         return Ours(load, used, honest, rows.committed(plan, here, group) if rows_beside else 0.0)
@@ -93,25 +103,25 @@ def prepare(engine: sa.Engine, plan: Plan) -> list[tuple[int, str]]:
     return shuffled(seeding.submitted(engine, _most(plan), plan.accounts or 1))
 
 
-def send(it: Service, requests: Sequence[bytes], plan: Plan) -> tuple[Load, Usage]:
+def send(it: Service, requests: Sequence[bytes], plan: Plan, connections: int = CONNECTIONS) -> tuple[Load, Usage]:
     """Push for as long as the plan says; return what came of it and what it took."""
     before = it.usage()
-    load = run(drive(it.port, requests, CONNECTIONS, plan.seconds))
+    load = run(drive(it.port, requests, connections, plan.seconds))
     return load, it.usage() - before
 
 
 def _most(plan: Plan) -> int:
-    return max(CONNECTIONS, int(plan.seconds * _MOST_PER_S))
+    return max(MANY, int(plan.seconds * _MOST_PER_S))
 
 
-def handler(plan: Plan, *how: str) -> tuple[Load, float]:
+def handler(plan: Plan, *how: str, connections: int = CONNECTIONS) -> tuple[Load, float]:
     """Send the same pushes to the bare handler; return what came of them, and its CPU seconds for each."""
     jobs = [(number, f"job_{number}") for number in range(_most(plan))]
     requests = pushes(jobs, 1)
     with child("orchestrator.bench.bare", "push", *how) as bare:
         bare.ready(bare.port)
         before = burden(bare.pid).cpu
-        load = run(drive(bare.port, requests, CONNECTIONS, plan.seconds))
+        load = run(drive(bare.port, requests, connections, plan.seconds))
         return load, (burden(bare.pid).cpu - before) / max(1, len(load.acknowledged))
 
 

@@ -40,6 +40,13 @@ def release(place: Place, table: sa.Table, *which: sa.ColumnElement[bool]) -> No
         tx.execute(sa.update(table).where(later).values(due_at=CLOCK.now()))
 
 
+def end(place: Place) -> None:
+    """End the jobs of a bench that nobody pushed about: alive, they would count against their accounts' limits."""
+    left = sa.and_(job.c.id >= f"job_{BENCH}", job.c.state == JobState.SUBMITTED)
+    with place.beside() as tx:
+        tx.execute(sa.update(job).where(left).values(state=JobState.CANCELED, due_at=None, finished_at=CLOCK.now()))
+
+
 def submitted(
     engine: sa.Engine, count: int, accounts: int = 1, state: JobState = JobState.SUBMITTED, era: str = BENCH
 ) -> list[str]:

@@ -71,7 +71,7 @@ class Walk:
     async def _caller(self, port: int, numbers: Iterator[int], until: float) -> None:
         there = await line(port)
         for number in numbers:
-            await self._free.acquire()
+            await self._place()
             if (sent := time.monotonic()) >= until:
                 break
             status, body = await there.ask(self._order(number))
@@ -80,6 +80,14 @@ class Walk:
             self._walked.accepted.append(time.monotonic() - sent)
             self._on_its_way(json.loads(body)["id"], sent)
         await there.close()
+
+    async def _place(self) -> None:
+        """Wait until another job may be on its way."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise Spoiled(f"none of {IN_FLIGHT} jobs was delivered for {_PATIENCE:.0f} s") from error
 
     def _order(self, number: int) -> bytes:
         order = {
