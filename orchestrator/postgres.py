@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +23,8 @@ from orchestrator.units import BACKLOG, Outcome, Tx, Unit, ours, perform, settle
 GROUP = 128
 #: Connections that write. More would wait for each other's commits no less, and take more of the server.
 WRITERS = 4
+#: Transactions that may hold items of one batch. With more, each holds fewer, and all of them cost more.
+_ABREAST = 2
 #: Seconds before each further try of a group that the server took back.
 _TRIES = (0.02, 0.1, 0.5)
 #: A replica that freezes inside a transaction holds its locks. The server ends that transaction, and the connections
@@ -117,6 +120,8 @@ class Writers:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(WRITERS)]
+        #: How many transactions hold items of a batch now.
+        self._busy: Counter[Callable[..., Any]] = Counter()
         #: Transactions committed, for the bench.
         self.commits = 0
 
@@ -147,6 +152,7 @@ class Writers:
     def _run(self) -> None:
         while group := self._take():
             _tell(self._commit(group))
+            self._done(group[0])
 
     def _take(self) -> list[Unit]:
         """Return a unit, and with an item of a batch its neighbours; nothing once it is time to end.
@@ -154,18 +160,28 @@ class Writers:
         One call to a transaction: locks are then taken in the order of that call, and two replicas cannot cross.
         """
         with self._changed:
-            while not self._waiting:
-                if self._stopping.is_set():
+            while (first := self._first()) is None:
+                if self._stopping.is_set() and not self._waiting:
+                    self._changed.notify_all()
                     return []
                 self._changed.wait()
-            first = self._waiting.popleft()
-            if not first.item:
-                return [first]
-            same = [unit for unit in self._waiting if unit.item and unit.run == first.run][: GROUP - 1]
-            if same:
-                taken = set(map(id, same))
-                self._waiting = deque(unit for unit in self._waiting if id(unit) not in taken)
-            return [first, *same]
+            group = [first]
+            if first.item:
+                self._busy[first.run] += 1
+                group = [unit for unit in self._waiting if unit.item and unit.run == first.run][:GROUP]
+            taken = set(map(id, group))
+            self._waiting = deque(unit for unit in self._waiting if id(unit) not in taken)
+            return group
+
+    def _first(self) -> Unit | None:
+        """Return the oldest unit that need not wait for its neighbours to gather; None if there is none."""
+        return next((unit for unit in self._waiting if not unit.item or self._busy[unit.run] < _ABREAST), None)
+
+    def _done(self, first: Unit) -> None:
+        if first.item:
+            with self._changed:
+                self._busy[first.run] -= 1
+                self._changed.notify()
 
     def _commit(self, group: list[Unit]) -> list[Outcome]:
         for wait in (*_TRIES, None):

@@ -23,6 +23,7 @@ from orchestrator.store import Batch, Store, Tx
 from orchestrator.submit import Submitting
 from orchestrator.tables import account_state, job
 from tests import databases
+from tests.caller import until
 from tests.house import House, house
 
 
@@ -132,6 +133,32 @@ async def test_two_units_that_lock_crosswise_both_get_there(address: str) -> Non
         assert counts == [4, 4]
     finally:
         store.close()
+
+
+async def test_items_gather_while_two_transactions_hold_others_of_their_batch(address: str) -> None:
+    """Small groups cost more than they bring; what else waits goes past them, and closing forgets none."""
+    store = Store(address)
+    store.start()
+    go_on, sizes = threading.Event(), list[int]()
+
+    def together(tx: Tx, items: list[str]) -> list[str]:
+        sizes.append(len(items))
+        go_on.wait(10)
+        return [put(tx, item) for item in items]
+
+    batch: Batch[str, str] = store.batched(together)
+    try:
+        writes = [asyncio.create_task(batch("first"))]
+        await until(lambda: sizes == [1], "a transaction holds it")
+        writes.append(asyncio.create_task(batch("second")))
+        await until(lambda: sizes == [1, 1], "another one holds that")
+        writes += [asyncio.create_task(batch(f"later {number}")) for number in range(10)]
+        assert await store.write(put, "by itself") == "by itself"
+        go_on.set()
+    finally:
+        store.close()
+    assert len(await asyncio.gather(*writes)) == 12
+    assert len(sizes) <= 4, "what waited was put together"
 
 
 async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_again(address: str) -> None:
