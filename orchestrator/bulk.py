@@ -2,7 +2,7 @@
 
 Row by row, SQLAlchemy looks at each row's parameters, and the driver gives up the interpreter and wins it back for each
 row; both cost more than the database's own work. Here a statement is compiled once, over one row, and written out over
-as many as there are, up to 64: so few texts that the driver keeps them all prepared.
+as many as there are, up to 64: so few texts that the driver keeps them all prepared. Looking rows up is alike.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class _Written:
     """The statement in one dialect, cut before and after the parameters of its row."""
 
     def __init__(self, dialect: sa.Dialect, columns: Columns, build: Build) -> None:
-        self._processors = [
-            (name, column.type.dialect_impl(dialect).bind_processor(dialect)) for name, column in columns.items()
-        ]
+        self._names = tuple(columns)
+        processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns.values()]
+        self._processors = [(at, process) for at, process in enumerate(processors) if process]
         row = {name: sa.bindparam(name, type_=column.type) for name, column in columns.items()}
         compiled = build(dialect.name, row).compile(dialect=_POSITIONAL[dialect.name])
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
@@ -67,9 +67,73 @@ class _Written:
 
     def values(self, rows: Sequence[Row]) -> tuple[Any, ...]:
         """Return the parameters of rows, as the driver takes them."""
-        return tuple(
-            [row[name] if process is None else process(row[name]) for row in rows for name, process in self._processors]
-        )
+        values: list[Any] = []
+        for row in rows:
+            one = [*map(row.__getitem__, self._names)]
+            for at, process in self._processors:
+                if one[at] is not None:
+                    one[at] = process(one[at])
+            values += one
+        return tuple(values)
+
+
+class Finder:
+    """A SELECT compiled once; with `among(column)` in it, of the rows whose column has one of some values."""
+
+    def __init__(self, select: sa.Select[Any]) -> None:
+        self.select = select
+        self._sought: dict[str, _Sought] = {}
+
+    def __call__(self, tx: sa.Connection, values: Sequence[Any] | None = None) -> list[list[Any]]:
+        """Return the rows, each a list in the order of its columns: those of the first 64 values, of the next, ..."""
+        dialect = tx.dialect
+        if dialect.name not in self._sought:
+            self._sought[dialect.name] = _Sought(dialect, self.select)
+        sought = self._sought[dialect.name]
+        if values is None:
+            return sought.rows(tx, ())
+        blocks = [tuple(values[start : start + _MOST]) for start in range(0, len(values), _MOST)]
+        return [row for block in blocks for row in sought.rows(tx, block)]
+
+
+def among(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition of a `Finder` that the column has one of its values. They are sent as they are."""
+    return column.in_(sa.bindparam("among", expanding=True))
+
+
+class _Sought:
+    """The SELECT in one dialect."""
+
+    def __init__(self, dialect: sa.Dialect, select: sa.Select[Any]) -> None:
+        self._select = select
+        self._dialect = _POSITIONAL[dialect.name]
+        types = [column.type.dialect_impl(dialect) for column in select.selected_columns]
+        processors = [one.result_processor(dialect, None) for one in types]
+        self._processors = [(at, process) for at, process in enumerate(processors) if process]
+        self._texts: dict[int, str] = {}
+
+    def rows(self, tx: sa.Connection, values: tuple[Any, ...]) -> list[list[Any]]:
+        """Return the rows that have one of the values."""
+        if values:
+            # To be one of the same is as good: few texts, for the driver to keep.
+            values += values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
+        rows = [list(row) for row in tx.exec_driver_sql(self.over(len(values)), values).fetchall()]
+        for at, process in self._processors:
+            for row in rows:
+                if row[at] is not None:
+                    row[at] = process(row[at])
+        return rows
+
+    def over(self, count: int) -> str:
+        """Return the statement over so many values; constants are written into it."""
+        if count not in self._texts:
+            how = {"render_postcompile": True} if count else {"literal_binds": True}
+            wanted = self._select.params(among=[None] * count) if count else self._select
+            compiled = wanted.compile(dialect=self._dialect, compile_kwargs=how)
+            assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
+            assert len(compiled.positiontup or ()) == count, "its only parameters are the values"
+            self._texts[count] = str(compiled)
+        return self._texts[count]
 
 
 #: Parameters are known by their place: that is how the text of one row can stand for many.

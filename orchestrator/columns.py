@@ -52,7 +52,7 @@ def _milliseconds(value: datetime | None) -> int | None:
 
 
 def _instant(value: int | None) -> datetime | None:
-    return None if value is None else EPOCH + timedelta(milliseconds=value)
+    return None if value is None else EPOCH + value * _MILLISECOND
 
 
 def _written(value: Any) -> str | None:
@@ -60,7 +60,9 @@ def _written(value: Any) -> str | None:
 
 
 def _read(value: str | None) -> Any:
-    return None if value is None else _JSON.decode(value)
+    # What we wrote ourselves has nothing around it.
+    return None if value is None else _JSON.raw_decode(value)[0]
 
 
 _JSON = json.JSONDecoder()
+_MILLISECOND = timedelta(milliseconds=1)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import wire
 from orchestrator.clock import after, grown
@@ -21,8 +21,7 @@ Row = Mapping[str, Any]
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """A report about one job, and how we came by it.
 
     `attempt` is the submission whose callback token a push carried; `code` and `words` are our error
@@ -127,9 +126,10 @@ def _doubtful(row: Row, heard: Heard, vendor: Vendor | None) -> bool:
 
 def _names_another(row: Row, report: Report) -> bool:
     """True if both of a report's ids, as far as it has them, are not the job's."""
-    known, ours = row["vendor_task_id"], {row["vendor_task_id"], row["external_task_id"]}
-    said = {report.vendor_task_id, report.external_task_id}
-    return known is not None and report.vendor_task_id is not None and not said & ours
+    known, said, ours = row["vendor_task_id"], report.vendor_task_id, row["external_task_id"]
+    if known is None or said is None:
+        return False
+    return said not in (known, ours) and report.external_task_id not in (known, ours)
 
 
 def _outputless(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, facts: Values) -> Change:

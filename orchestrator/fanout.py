@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from orchestrator import wire
-from orchestrator.bulk import insert, inserting
+from orchestrator.bulk import Finder, among, insert, inserting
 from orchestrator.ids import Ids
 from orchestrator.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """Something that happened. `job` is the job as it now is, if it is about one; `data` is what subscribers see.
 
     `only` restricts it to one subscriber, `but` leaves one out. `id` is its event's, where that was chosen beforehand.
@@ -45,18 +43,19 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
         return []
     standing = _interested(tx, {fact.type for fact in facts if fact.only is None})
     events: list[dict[str, Any]] = []
-    owed: list[dict[str, Any]] = []
-    for fact in facts:
-        event_id = fact.id or ids("evt")
+    owed: list[tuple[str, str, str]] = []
+    for fact, new_id in zip(facts, ids.many("evt", len(facts)), strict=True):
+        event_id = fact.id or new_id
         body = wire.event(fact.type, now, event_id, fact.sequence, dict(fact.data), late=fact.late)
         job_id = fact.job["id"] if fact.job else None
         events.append(
             {"id": event_id, "job_id": job_id, "sequence": fact.sequence, "type": fact.type, "source": fact.source,
              "body": body, "created_at": now}
         )  # fmt: skip
-        owed += [_delivery(ids("dlv"), event_id, to, state, now) for to, state in _audience(fact, standing)]
+        owed += [(event_id, to, state) for to, state in _audience(fact, standing)]
     _EVENTS(tx, events)
-    _DELIVERIES(tx, owed)
+    new = zip(ids.many("dlv", len(owed)), owed, strict=True)
+    _DELIVERIES(tx, [_delivery(delivery_id, *debt, now) for delivery_id, debt in new])
     return [row["id"] for row in events]
 
 
@@ -68,8 +67,8 @@ def _interested(tx: Tx, kinds: Collection[str]) -> Sequence[Any]:
 
     Ten thousand of them want few different things. So first what is wanted at all, then by whom.
     """
-    wanted = [said for said in tx.scalars(_WISHES) if any(matches(_globs(said), kind) for kind in kinds)]
-    return tx.execute(_STANDING, {"wishes": wanted}).all() if wanted else []
+    wanted = [said for (said,) in _WISHES(tx) if any(matches(_globs(said), kind) for kind in kinds)]
+    return _STANDING(tx, wanted)
 
 
 @lru_cache(maxsize=4096)
@@ -88,9 +87,9 @@ def _each_wish() -> sa.Select[tuple[str]]:
 
 
 # Built once: putting a statement together costs more than running it.
-_WISHES = _each_wish()
-_STANDING = sa.select(subscriber.c.id, _types, subscriber.c.state).where(
-    subscriber.c.callback_origin.is_(None), _types.in_(sa.bindparam("wishes", expanding=True))
+_WISHES = Finder(_each_wish())
+_STANDING = Finder(
+    sa.select(subscriber.c.id, _types, subscriber.c.state).where(subscriber.c.callback_origin.is_(None), among(_types))
 )
 _EVENTS = inserting(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
 _DELIVERIES = inserting(delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at")

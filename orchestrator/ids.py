@@ -7,6 +7,7 @@ Specification: https://github.com/jetify-com/typeid (spec 0.3.0) and RFC 9562 se
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from datetime import datetime
 from functools import lru_cache
@@ -18,7 +19,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _FORM = re.compile(rf"({'|'.join(PREFIXES)})_[0-7][{_ALPHABET}]{{25}}")
 _RANDOM_BITS = 74
-_STEP_BITS = 32
+#: Drawn at once: asking the system for each step alone takes longer than the rest of an id.
+_STEPS = struct.Struct("<64I")
 
 
 class Ids:
@@ -30,22 +32,36 @@ class Ids:
         self._lock = threading.Lock()
         self._ms = 0
         self._tail = 0
+        self._steps: list[int] = []
 
     def __call__(self, prefix: str) -> str:
         """Return a new id with that prefix."""
+        return self.many(prefix, 1)[0]
+
+    def many(self, prefix: str, count: int) -> list[str]:
+        """Return so many of them."""
         with self._lock:
             ms = epoch_ms(self._clock.now())
-            if ms > self._ms:
-                self._ms = ms
-                # The top bit stays clear: room to count on within the millisecond.
+            return [self._next(prefix, ms) for _ in range(count)]
+
+    def _next(self, prefix: str, ms: int) -> str:
+        if ms > self._ms:
+            self._ms = ms
+            # The top bit stays clear: room to count on within the millisecond.
+            self._tail = self._rng.getrandbits(_RANDOM_BITS - 1)
+        else:
+            # Same millisecond, or the clock went back: count on from the last id.
+            self._tail += 1 + self._step()
+            if self._tail >> _RANDOM_BITS:
+                self._ms += 1
                 self._tail = self._rng.getrandbits(_RANDOM_BITS - 1)
-            else:
-                # Same millisecond, or the clock went back: count on from the last id.
-                self._tail += 1 + self._rng.getrandbits(_STEP_BITS)
-                if self._tail >> _RANDOM_BITS:
-                    self._ms += 1
-                    self._tail = self._rng.getrandbits(_RANDOM_BITS - 1)
-            return f"{prefix}_{_time(self._ms)}{_rest(self._tail)}"
+        return f"{prefix}_{_time(self._ms)}{_rest(self._tail)}"
+
+    def _step(self) -> int:
+        """Return 32 random bits."""
+        if not self._steps:
+            self._steps += _STEPS.unpack(self._rng.randbytes(_STEPS.size))
+        return self._steps.pop()
 
 
 def earliest(prefix: str, at: datetime) -> str:

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from orchestrator import silence, wire
-from orchestrator.bulk import updating
+from orchestrator.bulk import Finder, among, updating
 from orchestrator.clock import Clock, after
-from orchestrator.decide import Change, Heard, Outcome, Values, decide
+from orchestrator.decide import Heard, Outcome, Values, decide
 from orchestrator.errors import Problem
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
 from orchestrator.opening import Accepted, take_on
-from orchestrator.states import AT_VENDOR, EventType, JobState, Source
+from orchestrator.states import AT_VENDOR, EventType, JobState
 from orchestrator.store import Tx
 from orchestrator.tables import job, trace
 from orchestrator.vendors import Vendor
@@ -30,8 +30,7 @@ from orchestrator.vendors import Vendor
 Row = Mapping[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What came of a report: its outcome, and the job as it is after it (None if there is none)."""
 
     outcome: Outcome
@@ -67,7 +66,9 @@ class _Sitting:
     taken: set[tuple[str, str]]
     silent: frozenset[str]
     facts: list[Fact] = field(default_factory=list)
+    #: Jobs that changed; those of them that got a vendor id.
     changed: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
 
     def settle(self, row: Row, vendor: Vendor | None, values: Values) -> Values:
         """Return the values as they can be written."""
@@ -133,14 +134,14 @@ class Ledger:
         now = self._clock.now()
         if not heard:
             return []
-        found = tx.execute(_FIND, {"ids": [one.job_id for one in heard]})
+        found = _FIND(tx, sorted({one.job_id for one in heard}))
         rows = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
         states = silence.known(tx, {row["account"] for row in rows.values()})
         silent = frozenset(account for account, state in states.items() if state["degraded"])
         sitting = _Sitting(now, rows, self._taken(tx, rows, heard), silent)
         verdicts = [self._believe(sitting, one) for one in heard]
-        self._save(tx, [row for job_id, row in rows.items() if job_id in sitting.changed], before)
+        self._save(tx, sitting, before)
         after_all = [(one.job, one.moved) for one in verdicts]
         stopped = silence.watch(tx, states, self._vendors, heard, after_all, now)
         fan_out(tx, self._ids, sitting.facts + stopped, now)
@@ -158,33 +159,31 @@ class Ledger:
         if not news:
             return Verdict(change.outcome, row)
         # Who waits for a change is not to be woken by our own timetable.
-        row |= values | {"version": row["version"] + bool(news - _UNSEEN)}
+        row |= values
+        row["version"] += not news <= _UNSEEN
         sitting.changed.add(row["id"])
+        if "vendor_task_id" in news:
+            sitting.named.add(row["id"])
         if change.moved is not None:
             row["sequence"] += 1
-            sitting.facts.append(self._moved(dict(row), change, heard.source, late=late))
+            data = wire.job(row, self._base)
+            sitting.facts.append(Fact(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late))
         return Verdict(change.outcome, row, moved=change.moved is not None)
-
-    def _moved(self, row: Values, change: Change, source: Source, *, late: bool) -> Fact:
-        kind = EventType(f"job.{change.moved}")
-        return Fact(kind, source, wire.job(row, self._base), row["sequence"], row, late=late)
 
     def _taken(self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[Heard]) -> set[tuple[str, str]]:
         """Return which of the vendor ids that are news to us belong to some job already."""
         news = [
-            (row["account"], one.report.vendor_task_id)
+            one.report.vendor_task_id
             for one in heard
             if one.report.vendor_task_id and (row := rows.get(one.job_id)) and not row["vendor_task_id"]
         ]
-        if not news:
-            return set()
-        known = {"accounts": list({account for account, _ in news}), "tasks": [task for _, task in news]}
-        return {(account, task) for account, task in tx.execute(_TAKEN, known)}
+        return {(account, task) for account, task in _TAKEN(tx, news)}
 
-    def _save(self, tx: Tx, rows: list[Values], before: Mapping[str, int]) -> None:
+    def _save(self, tx: Tx, sitting: _Sitting, before: Mapping[str, int]) -> None:
         """Write changed rows, narrow columns only, guarded by the version they were read at."""
-        if rows:
-            _SAVE(tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows])
+        for statement, ids in ((_SAVE, sitting.changed - sitting.named), (_NAME, sitting.named)):
+            rows = [row for job_id, row in sitting.rows.items() if job_id in ids]
+            statement(tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows])
 
     # -- bookkeeping
 
@@ -211,20 +210,22 @@ class Ledger:
             tx.execute(sa.insert(trace), rows)
 
 
-#: What a report may change. The wide columns (input, metadata) are never written again.
+#: What a report may change, and once in its life a vendor's id. The wide columns (input, metadata) are never written
+#: again, and to write an id that stays would cost SQLite its index of them.
 MUTABLE = (
-    "vendor_task_id", "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
-    "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
+    "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version", "sequence",
+    "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
 )  # fmt: skip
+
+#: What is told of a job that has moved there.
+_MOVED = {JobState(kind.removeprefix("job.")): kind for kind in EventType if kind.startswith("job.")}
 
 #: Changes that do not make another version of a job.
 _UNSEEN = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
 # Built once: putting a statement together costs more than running it.
-_FIND = sa.select(job).where(job.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(job.c.id).with_for_update()
+_FIND = Finder(sa.select(job).where(among(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
-_TAKEN = sa.select(job.c.account, job.c.vendor_task_id).where(
-    job.c.account.in_(sa.bindparam("accounts", expanding=True)),
-    job.c.vendor_task_id.in_(sa.bindparam("tasks", expanding=True)),
-)
+_TAKEN = Finder(sa.select(job.c.account, job.c.vendor_task_id).where(among(job.c.vendor_task_id)))
 _SAVE = updating(job, *MUTABLE, key=("id", "version"))
+_NAME = updating(job, "vendor_task_id", *MUTABLE, key=("id", "version"))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.bulk import inserting, updating
+from orchestrator.bulk import Finder, among, inserting, updating
 from orchestrator.decide import Heard
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
@@ -40,8 +39,7 @@ KEPT_BYTES = 4 << 20
 _KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A push to keep, and what it says. Without a report it is kept as evidence: `outcome` says of what."""
 
     row: dict[str, Any]
@@ -97,7 +95,6 @@ class Receiving:
     def _row(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         mark = hashlib.sha256(b"\0".join((callback.job_id.encode(), body))).hexdigest()
         return {
-            "id": self.rt.ids("psh"),
             "account": vendor.account.name,
             "job_id": callback.job_id,
             "attempt": callback.attempt,
@@ -132,6 +129,8 @@ class Receiving:
         verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
         rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
+        for row, push_id in zip(rows, self.rt.ids.many("psh", len(rows)), strict=True):
+            row["id"] = push_id
         self._count(tx, [row for row in rows if not _is_rejected(row)], now)
         _KEEP(tx, _once(_bounded(tx, rows)))
         if ask := [one.row["job_id"] for one in taken if one.ask]:
@@ -148,7 +147,7 @@ _KEEP = inserting(
     push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers", "body", "outcome",
     "copies",
     but=lambda made: made.on_conflict_do_update(
-        index_elements=["account", "dedupe_key"], set_={"copies": push.c.copies + made.excluded.copies}
+        index_elements=["job_id", "dedupe_key"], set_={"copies": push.c.copies + made.excluded.copies}
     ),
 )  # fmt: skip
 
@@ -156,7 +155,7 @@ _KEEP = inserting(
 def _bounded(tx: Tx, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows to keep: of a job that has too many, one row without a body counts all the others."""
     known: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for job_id, key, size in tx.execute(_KNOWN, {"ids": list({row["job_id"] for row in rows})}):
+    for job_id, key, size in _KNOWN(tx, list({row["job_id"] for row in rows})):
         known[job_id][key] = size
     kept = []
     for row in rows:
@@ -177,16 +176,14 @@ def _is_rejected(row: Mapping[str, Any]) -> bool:
     return str(row["outcome"]).startswith("rejected")
 
 
-_KNOWN = sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(
-    push.c.job_id.in_(sa.bindparam("ids", expanding=True))
-)
+_KNOWN = Finder(sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(among(push.c.job_id)))
 
 
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Count the copies among rows: one statement may not meet the same push twice (PostgreSQL)."""
     first: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        known = first.setdefault((row["account"], row["dedupe_key"]), row)
+        known = first.setdefault((row["job_id"], row["dedupe_key"]), row)
         known["copies"] += known is not row
     return list(first.values())
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.errors import Unreadable
 from orchestrator.states import JobState
@@ -33,8 +33,7 @@ WORDS: Words = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One file a vendor made. `duration` in seconds; None where the vendor did not say."""
 
     url: str
@@ -196,17 +195,21 @@ SHAPES: tuple[tuple[Callable[[Item], bool], Callable[[Item, Words], Report]], ..
 
 def outputs(value: Any) -> tuple[Output, ...]:
     """Return the entries of a list of files that have a usable URL."""
-    entries = value[:_OUTPUT_CAP] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return ()
     return tuple(
         Output(address, name(entry.get("id")), seconds(entry.get("duration")), _expiry(address))
-        for entry in entries
+        for entry in value[:_OUTPUT_CAP]
         if isinstance(entry, dict) and (address := url(entry.get("url")))
     )
 
 
+_KS_TIME = re.compile(r"[?&]ksTime=([0-9a-f]{8})(?:&|$)")
+
+
 def _expiry(address: str) -> datetime | None:
     """Return when Kling's CDN stops serving a URL: `ksTime` is hexadecimal Unix seconds."""
-    found = re.search(r"[?&]ksTime=([0-9a-f]{8})(?:&|$)", address)
+    found = _KS_TIME.search(address)
     return datetime.fromtimestamp(int(found[1], 16), UTC) if found else None
 
 

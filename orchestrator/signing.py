@@ -13,30 +13,26 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from itsdangerous import BadData, Signer, URLSafeSerializer
-from itsdangerous import BadSignature as BadSignatureData
-from itsdangerous.encoding import want_bytes
+from itsdangerous import BadData, Signer
+from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from orchestrator.clock import epoch_ms
-from orchestrator.errors import BadSignature, BadToken, ConfigError
+from orchestrator.errors import BadSignature, BadToken, ConfigError, NotJson
+from orchestrator.values import encode, parse
 
 TOLERANCE = 300
 _PREFIX = "whsec_"
 _SIGNATURES_CAP = 32
-#: How 32 bytes end in Base64 when the two bits left over are zero.
-_LAST = frozenset("AEIMQUYcgkosw048")
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(NamedTuple):
     """What a callback token says: which job, and which attempt at submitting it."""
 
     job_id: str
@@ -44,30 +40,44 @@ class Callback:
 
 
 class _Signer(Signer):
-    """HMAC-SHA256 with a key derived for a purpose once, not anew for every token."""
+    """Makes and reads the tokens of one purpose: HMAC-SHA256 with a key derived for it once, not anew for every token.
+
+    A token is what itsdangerous' URL-safe serializer makes of as short a payload: JSON and signature, each in Base64.
+    """
 
     default_digest_method = staticmethod(hashlib.sha256)
     default_key_derivation = "hmac"
 
-    def __init__(self, secret_keys: Sequence[str], salt: bytes) -> None:
-        super().__init__(secret_keys, salt)
-        self._derived = {key: super(_Signer, self).derive_key(key) for key in self.secret_keys}
-
-    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
-        """Return what one of the secret keys, or the newest, comes to for this purpose."""
-        return self._derived[self.secret_key if secret_key is None else want_bytes(secret_key)]
-
-
-class _Serializer(URLSafeSerializer):
-    """Makes and reads the tokens of one purpose, with one signer."""
-
     def __init__(self, secret_keys: Sequence[str], purpose: str) -> None:
         super().__init__(list(secret_keys), purpose)
-        self._signer = _Signer(secret_keys, purpose.encode())
+        derived = [self.derive_key(key) for key in reversed(self.secret_keys)]
+        #: Newest first: signatures of nothing yet, which are cheaper to copy than to make.
+        self._keyed = [hmac.new(key, digestmod=hashlib.sha256) for key in derived]
 
-    def make_signer(self, salt: str | bytes | None = None) -> Signer:
-        """Return the signer."""
-        return self._signer
+    def get_signature(self, value: str | bytes) -> bytes:
+        """Return what the newest key signs a value with."""
+        return _signature(self._keyed[0], want_bytes(value))
+
+    def verify_signature(self, value: str | bytes, sig: str | bytes) -> bool:
+        """Check a signature as it is spelt: Base64 leaves bits free, but another spelling is not what we minted."""
+        return any(hmac.compare_digest(_signature(key, want_bytes(value)), want_bytes(sig)) for key in self._keyed)
+
+    def seal(self, said: Any) -> str:
+        """Return a token that holds `said`."""
+        return self.sign(base64_encode(encode(said))).decode()
+
+    def opened(self, token: str) -> Any:
+        """Return what a token holds. Raises one of `_NOT_OURS`."""
+        return parse(base64_decode(self.unsign(token)))
+
+
+def _signature(keyed: hmac.HMAC, value: bytes) -> bytes:
+    mac = keyed.copy()
+    mac.update(value)
+    return base64_encode(mac.digest())
+
+
+_NOT_OURS = (BadData, NotJson, ValueError, TypeError)
 
 
 class Keys:
@@ -78,32 +88,24 @@ class Keys:
             raise ConfigError("secret_keys is empty: give at least one long random text")
         # itsdangerous wants the newest last.
         oldest_first = list(reversed(secret_keys))
-        self._serializer = lru_cache(maxsize=1024)(lambda purpose: _Serializer(oldest_first, purpose))
+        self._signer = lru_cache(maxsize=1024)(lambda purpose: _Signer(oldest_first, purpose))
         self._vault = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys])
         #: Signs what goes to a job's own callback_url; all of them sign, so that a rotation breaks nobody.
         self.callback_secrets = tuple(
             _PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode() for key in secret_keys
         )
 
-    def _opened(self, purpose: str, token: str) -> Any:
-        """Return what a token holds. Raises `BadData`."""
-        said = self._serializer(purpose).loads(token)
-        if token[-1] not in _LAST:
-            # Base64 leaves the last bits of the last character free: another spelling is another token, and not ours.
-            raise BadSignatureData("not the spelling it was minted in")
-        return said
-
     def mint(self, account: str, callback: Callback, expires: datetime) -> str:
         """Return the token of the URL that a vendor calls back for one attempt of one job."""
         payload = [callback.job_id, callback.attempt, epoch_ms(expires) // 1000]
-        return str(self._serializer(f"callback:{account}").dumps(payload))
+        return self._signer(f"callback:{account}").seal(payload)
 
     def unseal(self, account: str, token: str, now: datetime) -> Callback:
         """Return what a token says. Raises `BadToken` if it is not ours, not for this account, or expired."""
         try:
-            job_id, attempt, expires = self._opened(f"callback:{account}", token)
+            job_id, attempt, expires = self._signer(f"callback:{account}").opened(token)
             late = epoch_ms(now) // 1000 > expires
-        except (BadData, ValueError, TypeError) as error:
+        except _NOT_OURS as error:
             raise BadToken("not a callback token for this account") from error
         if late:
             raise BadToken("the callback token has expired")
@@ -111,13 +113,13 @@ class Keys:
 
     def admit(self, now: datetime) -> str:
         """Return a pass that proves, for a minute, that its bearer holds `secret_keys` (the local command line)."""
-        return str(self._serializer("operator").dumps(epoch_ms(now) // 1000))
+        return self._signer("operator").seal(epoch_ms(now) // 1000)
 
     def admits(self, token: str, now: datetime) -> bool:
         """True if `token` is such a pass, made within the last minute."""
         try:
-            return abs(epoch_ms(now) // 1000 - int(self._opened("operator", token))) <= 60
-        except (BadData, ValueError, TypeError):
+            return abs(epoch_ms(now) // 1000 - int(self._signer("operator").opened(token))) <= 60
+        except _NOT_OURS:
             return False
 
     def hide(self, text: str) -> str:
@@ -154,8 +156,16 @@ def key_bytes(secret: str) -> bytes:
     return key
 
 
+@lru_cache(maxsize=4096)
+def _keyed(secret: str) -> hmac.HMAC:
+    """Return the signature of nothing yet: `hmac.digest` would prepare the key anew, and let go of the interpreter."""
+    return hmac.new(key_bytes(secret), digestmod="sha256")
+
+
 def _mac(secret: str, signed: bytes) -> bytes:
-    return hmac.digest(key_bytes(secret), signed, "sha256")
+    mac = _keyed(secret).copy()
+    mac.update(signed)
+    return mac.digest()
 
 
 def sign(keys: Iterable[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:

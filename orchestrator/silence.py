@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator import clock
+from orchestrator.bulk import Finder, among
 from orchestrator.decide import Heard
 from orchestrator.fanout import Fact
 from orchestrator.states import FINAL, EventType, JobState, Source
@@ -27,7 +28,7 @@ Row = Mapping[Any, Any]
 
 def known(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
     """Return what is known of accounts, by name."""
-    rows = tx.execute(_STATES, {"names": sorted(accounts)})
+    rows = _STATES(tx, sorted(accounts))
     return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in rows}
 
 
@@ -69,7 +70,7 @@ def watch(
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
-    row = tx.execute(_STATES.with_for_update(), {"names": [account]}).mappings().one()
+    row = tx.execute(_STATES.select.with_for_update(), {"among": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
@@ -93,9 +94,5 @@ def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
     tx.execute(sa.update(job).where(waiting).values(due_at=soon))
 
 
-_COLUMNS = account_state.c.keys()
-_STATES = (
-    sa.select(account_state)
-    .where(account_state.c.account.in_(sa.bindparam("names", expanding=True)))
-    .order_by(account_state.c.account)
-)
+_COLUMNS = ("account", "silent", "degraded", "pushes_missed")
+_STATES = Finder(sa.select(*(account_state.c[name] for name in _COLUMNS)).where(among(account_state.c.account)))

@@ -98,7 +98,7 @@ class Push(SQLModel, table=True):
     outcome: str
     copies: int = 1
 
-    __table_args__ = (UniqueConstraint("account", "dedupe_key"), Index("ix_push_job", "job_id"))
+    __table_args__ = (UniqueConstraint("job_id", "dedupe_key"),)
 
 
 class Event(SQLModel, table=True):

@@ -19,6 +19,7 @@ _URL_CAP = 8192
 
 def parse(body: bytes) -> Any:
     """Return the JSON value of `body`. Raises `NotJson` for anything that is not strict JSON."""
+    # Not orjson: what does not fit 64 bits would come back as the nearest float, and ids may be numbers.
     try:
         return _STRICT.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as error:

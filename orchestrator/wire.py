@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.clock import rfc3339
@@ -78,8 +79,12 @@ def is_final(row: Row) -> bool:
 
 def event(kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False) -> bytes:
     """Return the exact bytes of an event, as they are signed and sent."""
-    body = {"type": kind, "timestamp": rfc3339(at), "id": event_id, "sequence": sequence, "data": data}
+    body = {"type": kind, "timestamp": _stamp(at), "id": event_id, "sequence": sequence, "data": data}
     return encode(body | {"late": True} if late else body)
+
+
+#: All events of a transaction are of the same instant.
+_stamp = lru_cache(maxsize=4)(rfc3339)
 
 
 def subscriber(row: Row) -> Json:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import fanout, ledger, receive
-from orchestrator.bulk import _POSITIONAL, Bulk, Row, _Written, inserting, updating
+from orchestrator import fanout, ledger, postgres, receive, sqlite
+from orchestrator.bulk import _POSITIONAL, Bulk, Finder, Row, _Written, among, inserting, updating
 from orchestrator.columns import Instant, Json
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -187,6 +187,64 @@ def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(tx: s
     assert stored(tx) == [row(5)]
 
 
+# -- what is looked up
+
+FIND = Finder(sa.select(*(TABLE.c[name] for name in INSERT._columns)).where(among(TABLE.c.key)).order_by(TABLE.c.key))
+
+
+@pytest.fixture
+def there(database: str) -> Iterator[sa.Connection]:
+    """On each kind of database, with what is done undone."""
+    server = postgres.is_postgres(database)
+    engine = postgres.engine_of(database, 1) if server else sqlite.engines(database)[0]
+    with engine.connect() as connection, connection.begin() as undone:
+        TABLE.metadata.create_all(connection)
+        yield connection
+        undone.rollback()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_rows_are_found_by_64_values_at_a_time(there: sa.Connection, count: int) -> None:
+    INSERT(there, [row(number) for number in range(250)])
+    noted = Calls()
+    sa.event.listen(there, "before_cursor_execute", noted.note)
+    found = FIND(there, [f"k{number:03}" for number in range(count)])
+    assert [dict(zip(INSERT._columns, one, strict=True)) for one in found] == [row(number) for number in range(count)]
+    assert len(noted) == -(-count // 64)
+
+
+def test_a_value_no_row_has_finds_none_and_one_given_twice_finds_its_row_once(there: sa.Connection) -> None:
+    INSERT(there, [row(1), row(2)])
+    assert [one[0] for one in FIND(there, ["k002", "k009", "k002", "k002", "nobody"])] == ["k002"]
+
+
+def test_what_is_found_is_what_sqlalchemy_finds(there: sa.Connection) -> None:
+    empty = {"group": None, "values": None, "when": None, "body": None, "check": None}
+    INSERT(there, [row(1), row(2, **empty), row(3, values={"n": 2**80, "ä": [None]}, check=False, body=b"\0\xff")])
+    expected = [list(one) for one in there.execute(FIND.select, {"among": ["k001", "k002", "k003"]})]
+    found = FIND(there, ["k001", "k002", "k003"])
+    assert found == expected
+    assert [[type(value) for value in one] for one in found] == [[type(value) for value in one] for one in expected]
+
+
+def test_seven_texts_find_any_number_of_values(tx: sa.Connection, calls: Calls) -> None:
+    for count in range(1, 130):
+        FIND(tx, ["k"] * count)
+    assert len(set(calls)) == 7
+
+
+def test_a_select_of_constants_alone_is_found_too(there: sa.Connection) -> None:
+    INSERT(there, [row(number) for number in range(9)])
+    third = Finder(sa.select(TABLE.c.key).where(TABLE.c.group > 2, TABLE.c.key > "").order_by(TABLE.c.key).limit(1))
+    assert third(there) == [["k003"]]
+
+
+def test_what_is_found_by_values_has_no_other_parameters(tx: sa.Connection) -> None:
+    with pytest.raises(AssertionError):
+        Finder(FIND.select.where(TABLE.c.group == 5))(tx, ["k001"])
+
+
 # -- the same for PostgreSQL, as text
 
 
@@ -196,6 +254,7 @@ def written(bulk: Bulk) -> _Written:
 
 PRODUCT = {
     "_SAVE": ledger._SAVE,
+    "_NAME": ledger._NAME,
     "_KEEP": receive._KEEP,
     "_EVENTS": fanout._EVENTS,
     "_DELIVERIES": fanout._DELIVERIES,

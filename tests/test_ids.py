@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import threading
@@ -88,6 +89,29 @@ def test_ids_go_on_sorting_when_a_millisecond_is_used_up() -> None:
         made += [ids("evt") for _ in range(3)]
     assert made == sorted(set(made))
     assert all(decoded(one).version == 7 and decoded(one).variant == uuid.RFC_4122 for one in made)
+
+
+@given(st.lists(st.integers(0, 200), max_size=5), st.integers())
+def test_many_ids_sort_as_if_made_one_by_one(counts: list[int], seed: int) -> None:
+    ids = Ids(TurnedClock(), random.Random(seed))
+    made = [one for count in counts for one in (*ids.many("evt", count), ids("evt"))]
+    assert len(made) == sum(counts) + len(counts)
+    assert made == sorted(set(made))
+    assert all(is_id(one, "evt") for one in made)
+
+
+def test_the_same_seed_makes_the_same_ids() -> None:
+    one, other = (Ids(TurnedClock(), random.Random(7)) for _ in range(2))
+    assert one.many("job", 200) == [other("job") for _ in range(200)]
+
+
+def test_every_step_to_the_next_id_is_drawn_anew() -> None:
+    """Of a thousand steps of 32 bits, two that are alike would be chance; a pool that is used twice would show."""
+    made = [decoded(one).int & (1 << 62) - 1 for one in Ids(TurnedClock(), random.Random(3)).many("job", 1000)]
+    steps = [after - before for before, after in itertools.pairwise(made)]
+    assert len(set(steps)) == len(steps)
+    assert min(steps) >= 1
+    assert 1 << 31 < max(steps) <= 1 << 32
 
 
 def test_threads_never_get_the_same_id() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from orchestrator.errors import Conflict, Problem
 from orchestrator.opening import Accepted, take_on
 from orchestrator.report import Output, Report
 from orchestrator.states import FINAL, LIVE, RANK, JobState, Source
+from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job, trace
 from tests.engine import VIDEO, at_vendor, bodies, happened, hear, subscribe, tell
 from tests.house import START, House, house
@@ -264,3 +266,18 @@ async def _account_for_events(h: House, jobs: dict[str, dict[str, Any]]) -> None
             ends[:1] == ["job.expired"] and n == len(events) - 1 and len(ends) == 2 for n in range(len(events))
         ]
     assert len(await h.rows(delivery)) == len(await h.rows(event))
+
+
+async def test_a_vendors_id_is_written_when_it_is_new_and_never_again(h: House) -> None:
+    """To write it as it is would cost SQLite its index of them with every report."""
+    opened = await h.open()
+
+    def named(tx: Tx, state: JobState) -> int:
+        noted: list[str] = []
+        sa.event.listen(tx, "before_cursor_execute", lambda *called: noted.append(called[2]))
+        h.rt.ledger.apply(tx, [Heard(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)])
+        return sum("SET vendor_task_id" in statement for statement in noted)
+
+    assert [await h.rt.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)] == [1, 0, 0]
+    settled = await h.job(opened["id"])
+    assert (settled["vendor_task_id"], settled["state"]) == ("t-1", S.FAILED)

@@ -46,6 +46,27 @@ def test_what_is_not_strict_json_is_unreadable(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"a": "ü"}'.encode("utf-16"), {"a": "ü"}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (rb'{"a": "\ud800"}', {"a": "\ud800"}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": 123456789012345678901234567891}', {"a": 123456789012345678901234567891}),
+    ],
+    ids=["utf-16", "byte order mark", "half a character", "twice", "a long number"],
+)
+def test_unusual_json_is_json(body: bytes, said: Any) -> None:
+    assert parse(body) == said
+
+
+@pytest.mark.parametrize("number", ["1" * 19, "1" * 21, "9" * 40, "-1e400", "1e400"])
+def test_a_number_that_is_none_of_ours_says_nothing(number: str) -> None:
+    (report,) = read(parse(f'{{"task_status": "done", "task_id": -1, "updated_at": {number}}}'.encode()), WORDS)
+    assert report.updated_at is None
+
+
+@pytest.mark.parametrize(
     "body", [None, 5, "x", {}, {"status": "done"}, [5], [{}], {"code": 0, "data": None}, {"code": 0, "data": "x"}]
 )
 def test_what_holds_no_task_is_unreadable(body: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
 from standardwebhooks import Webhook
 
 from orchestrator.errors import BadSignature, BadToken, ConfigError
@@ -159,6 +161,17 @@ def test_a_token_is_worth_one_account_until_its_date() -> None:
     assert keys.unseal("main", token, LATER) == OURS
     with pytest.raises(BadToken, match="expired"):
         keys.unseal("main", token, LATER + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("purpose", ["callback:main", "operator"])
+def test_a_token_is_what_itsdangerous_makes_and_reads(purpose: str) -> None:
+    """It is the format of every token out there: vendors hold them for as long as a render takes."""
+    how = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    theirs = URLSafeSerializer("k" * 32, salt=purpose, signer_kwargs=how)
+    ours = Keys(["k" * 32])._signer(purpose)
+    for said in (["job_01kb7x3m5tf6a8r2w9n4c1d0eh", 2, 1795330729], 1795330729):
+        assert theirs.dumps(said) == ours.seal(said)
+        assert theirs.loads(ours.seal(said)) == ours.opened(theirs.dumps(said)) == said
 
 
 def test_tokens_outlive_a_rotation_until_their_key_is_removed() -> None:

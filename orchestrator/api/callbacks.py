@@ -23,9 +23,7 @@ log = structlog.get_logger()
 PREFIX = "/callbacks/"
 #: Seconds a vendor may take to send its body.
 BODY_DEADLINE = 20.0
-_JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
-_OK = b'{"ok":true}'
 
 
 class Answer(Exception):
@@ -61,11 +59,13 @@ class CallbackDoor:
         try:
             await self._take_in(scope, receive)
         except Answer as answer:
-            await _respond(send, int(answer.status), answer.body, _PROBLEM, *answer.headers)
+            answered = _messages(int(answer.status), answer.body, _PROBLEM, *answer.headers)
         except ConnectionResetError:
             return
         else:
-            await _respond(send, 200, _OK, _JSON)
+            answered = _OK
+        for message in answered:
+            await send(message)
 
     async def _take_in(self, scope: Scope, receive: Receive) -> None:
         if scope["method"] != "POST":
@@ -133,7 +133,12 @@ def _check_size(size: int) -> None:
         raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
 
 
-async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+def _messages(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[Message, Message]:
+    """Return an answer as ASGI has it sent."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
+    return start, {"type": "http.response.body", "body": body}
+
+
+#: Made once: nearly every push is answered with it.
+_OK = _messages(200, b'{"ok":true}', (b"content-type", b"application/json"))

@@ -163,10 +163,10 @@ async def skipping(self: Receiving, taken: Taken) -> None:
     """A push that is kept already is not applied again, although keeping and applying are two transactions."""
 
     def keep(tx: Tx) -> bool:
-        same = sa.and_(push.c.account == taken.row["account"], push.c.dedupe_key == taken.row["dedupe_key"])
+        same = sa.and_(push.c.job_id == taken.row["job_id"], push.c.dedupe_key == taken.row["dedupe_key"])
         known = tx.execute(sa.select(push.c.id).where(same)).first() is not None
         if not known:
-            tx.execute(sa.insert(push), [taken.row])
+            tx.execute(sa.insert(push), [taken.row | {"id": self.rt.ids("psh")}])
         return known
 
     if not await self.rt.store.write(keep) and taken.heard is not None:
