@@ -77,7 +77,7 @@ class Polling:
 
     async def take(self, room: int) -> Claimed[Question]:
         """Claim jobs about which silence has become suspicious, and make questions of them."""
-        return await self.rt.store.write(self._claim, room)
+        return await self.rt.store.claim(self._claim, room)
 
     def _claim(self, tx: Tx, room: int) -> Claimed[Question]:
         now, questions = self.rt.clock.now(), list[Question]()
@@ -96,7 +96,7 @@ class Polling:
         """Make jobs due again whose questions were not asked."""
         due = {"due_at": self.rt.clock.now()}
         held = [Postponed.of(row, due) for question in questions for row in question.rows]
-        await self.rt.store.write(self.rt.ledger.postpone, held)
+        await self.rt.store.claim(self.rt.ledger.postpone, held)
 
     async def work(self, question: Question) -> None:
         """Ask, and record the answer or the lack of one."""

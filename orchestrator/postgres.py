@@ -187,6 +187,8 @@ class Writers:
         for wait in (*_TRIES, None):
             try:
                 with self._engine.begin() as tx:
+                    if not any(unit.lasting for unit in group):
+                        tx.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     outcomes = perform(tx, group)
             except BaseException as error:
                 if wait is None or not transient(error):

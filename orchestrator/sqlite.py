@@ -22,12 +22,12 @@ _WRITER = (
     "synchronous=FULL",
     "busy_timeout=5000",
     "temp_store=MEMORY",
-    "cache_size=-65536",
+    "cache_size=-16384",
     "journal_size_limit=67108864",
     # 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
     "wal_autocheckpoint=4000",
 )
-_READER = ("busy_timeout=5000", "query_only=ON", "temp_store=MEMORY", "cache_size=-16384", "wal_autocheckpoint=0")
+_READER = ("busy_timeout=5000", "query_only=ON", "temp_store=MEMORY", "cache_size=-2048", "wal_autocheckpoint=0")
 
 
 def path_of(url: str) -> Path:
@@ -126,6 +126,11 @@ class InHand(SQLiteDialect_pysqlite):
     def do_rollback_to_savepoint(self, connection: sa.Connection, name: str) -> None:
         """Undo what came after a savepoint."""
         _run(connection.connection, f"ROLLBACK TO {name}")
+
+
+def wait_for_disk(tx: sa.Connection, wait: bool) -> None:
+    """Have the next commit wait until the disk has it, or until a later one does."""
+    _run(tx.connection, f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")
 
 
 def _run(connection: PoolProxiedConnection, words: str) -> None:

@@ -79,6 +79,11 @@ class Store:
         value: T = await self._put(run, args)
         return value
 
+    async def claim(self, run: Callable[..., T], *args: Any) -> T:
+        """As `write`, for what a loss of power may take back: who claims work, claims it again. Waits for no disk."""
+        value: T = await self._put(run, args, lasting=False)
+        return value
+
     async def read(self, run: Callable[..., T], *args: Any) -> T:
         """Run `run(connection, *args)` on a connection that cannot write. Raises `Unavailable`."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, run, args)
@@ -113,8 +118,10 @@ class Store:
         there = await self.read(postgres.server_time)
         return (there - before - (now() - before) / 2).total_seconds()
 
-    def _put(self, run: Callable[..., Any], args: tuple[Any, ...], *, item: bool = False) -> asyncio.Future[Any]:
-        unit = Unit(run, args, asyncio.get_running_loop().create_future(), item)
+    def _put(
+        self, run: Callable[..., Any], args: tuple[Any, ...], *, item: bool = False, lasting: bool = True
+    ) -> asyncio.Future[Any]:
+        unit = Unit(run, args, asyncio.get_running_loop().create_future(), item, lasting)
         self._database.put(unit)
         # A waiter that is cancelled leaves its unit to run: the writer looks at the future only to answer.
         return unit.future

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -32,16 +32,19 @@ _AWAY = ("08", "25006", "53", "57", "58")
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """One piece of work: a call, or one item of a batch (`item`), and who waits for it."""
+    """One piece of work: a call, or one item of a batch (`item`), and who waits for it.
+
+    A loss of power may take back what is not `lasting`; the end of a process may not.
+    """
 
     run: Callable[..., Any]
     args: tuple[Any, ...]
     future: asyncio.Future[Any]
     item: bool = False
+    lasting: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a unit came to."""
 
     unit: Unit

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.errors import Unavailable
+from orchestrator.sqlite import wait_for_disk
 from orchestrator.units import BACKLOG, Outcome, Unit, perform, settle, translated
 
 #: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
@@ -96,6 +97,8 @@ class Writer:
         try:
             with translated(), contextlib.ExitStack() as undo:
                 tx = undo.enter_context(self._engine.connect())
+                # Outside of a transaction only: https://sqlite.org/pragma.html#pragma_synchronous
+                wait_for_disk(tx, any(unit.lasting for unit in group))
                 tx.begin()
                 outcomes = perform(tx, group)
                 undo.pop_all()
@@ -116,7 +119,8 @@ class Writer:
 
     def _done(self, loop: asyncio.AbstractEventLoop, aside: Future[list[Outcome]]) -> None:
         settle(aside.result())
-        self._next(loop)
+        # Not at once: who was waiting answers first, and what that brings may share the next commit.
+        loop.call_soon(self._next, loop)
 
     def _commit(self, tx: sa.Connection, outcomes: list[Outcome]) -> list[Outcome]:
         try:

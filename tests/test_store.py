@@ -74,6 +74,35 @@ async def held(store: Store) -> Gate:
     return gate
 
 
+#: How a database says whether a commit waits for the disk, if it does and if it does not.
+PATIENCE = {"sqlite": ("PRAGMA synchronous", 2, 1), "postgresql": ("SHOW synchronous_commit", "on", "off")}
+
+
+async def test_a_claim_does_not_wait_for_the_disk_and_everything_else_does(database: str) -> None:
+    """Nothing that anybody was told may be lost with the power; that something was claimed may."""
+    ask, waits, hurries = PATIENCE[database.partition(":")[0]]
+    store = Store(database)
+    store.start()
+
+    def asked(tx: Tx) -> object:
+        return tx.exec_driver_sql(ask).scalar()
+
+    try:
+        found = [await run(asked) for run in (store.write, store.claim, store.write)]
+        assert found == [waits, hurries, waits]
+    finally:
+        store.close()
+
+
+async def test_a_claim_that_shares_a_commit_with_others_waits_with_them(store: Store) -> None:
+    gate = await held(store)
+    both = [asyncio.ensure_future(store.claim(put, "a")), asyncio.ensure_future(store.write(put, "b"))]
+    how = asyncio.ensure_future(store.claim(lambda tx: tx.exec_driver_sql("PRAGMA synchronous").scalar()))
+    await gate.open()
+    assert await asyncio.gather(*both) == ["a", "b"]
+    assert await how == 2
+
+
 async def fill_disk(store: Store) -> None:
     """Let the file grow by no more than two pages."""
 

@@ -84,7 +84,7 @@ class Gate:
 
     async def _touch(self, key_id: str, now: datetime) -> None:
         try:
-            await self._runtime.store.write(keyring.touch, key_id, now)
+            await self._runtime.store.claim(keyring.touch, key_id, now)
         except Unavailable as error:
             # A full disk must not lock readers out.
             log.warning("the use of a key could not be recorded", key=key_id, error=str(error))
