@@ -23,7 +23,7 @@ The floors; a module imports only from those below it, and `tests/test_layers.py
     plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
     database  store over databases: sqlite (statements on the loop, writer commits beside it) or postgres (its dial
               hangs up on silence, its wakes reach other replicas); schema; units, claims. Internet: internet over
-              transport and guard, the only way out
+              transport, spelling and guard, the only way out
     facts     tables over columns; bulk, wire (what outsiders see), signing, order, form, report, refusal, account,
               official
     ground    errors, states, clock, deadlines, ids, values, settings, logs

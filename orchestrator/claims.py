@@ -61,7 +61,10 @@ def take_jobs(
 
 
 def take_deliveries(tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int) -> list[sa.RowMapping]:
-    """Claim the oldest due deliveries for `lease` seconds: so many of each subscriber, `room` in all."""
+    """Claim the oldest due deliveries for `lease` seconds: so many of each subscriber, `room` in all.
+
+    Of each are returned its ids, its lease, and the tries before.
+    """
     return _claim(tx, delivery, _oldest(tx, _DELIVERIES, {"now": now}, quanta, room), now, lease)
 
 
@@ -79,7 +82,7 @@ def _oldest(
 def _claim(tx: Tx, table: sa.Table, ids: list[str], now: datetime, lease: float) -> list[sa.RowMapping]:
     if not ids:
         return []
-    rows = tx.execute(_TAKE[table.name], {"ids": ids, "now": now, "until": after(now, lease)}).mappings()
+    rows = tx.execute(_TAKE[table.name], {"ids": ids, "now": now, "until": after(now, lease)}).mappings().all()
     place = {found: n for n, found in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["id"]])
 
@@ -92,16 +95,17 @@ def _due(table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]) -
     )
 
 
-def _take(table: sa.Table) -> ReturningUpdate[Any]:
+def _take(table: sa.Table, *columns: sa.Column[Any]) -> ReturningUpdate[Any]:
     # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and takes nothing.
     mine = sa.and_(table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now"))
     until = sa.bindparam("until", type_=table.c.due_at.type)
-    return sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1).returning(*table.c)
+    return sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1).returning(*columns)
 
 
 _JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
 _DELIVERIES = _due(delivery, delivery.c.subscriber_id)
-_TAKE = {table.name: _take(table) for table in (job, delivery)}
+_OWED = (delivery.c.id, delivery.c.event_id, delivery.c.subscriber_id, delivery.c.lease, delivery.c.tries)
+_TAKE = {"job": _take(job, *job.c), "delivery": _take(delivery, *_OWED)}
 
 
 def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, int]:

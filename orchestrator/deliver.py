@@ -19,7 +19,7 @@ import structlog
 from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Message, Verdict
 from orchestrator.errors import Blocked, ConfigError, Exchange
-from orchestrator.outcomes import Attempted, record
+from orchestrator.outcomes import Attempted, Company, record
 from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
@@ -55,10 +55,11 @@ class Delivering:
         self.rt = rt
         self.turns = Turns(rt.clock, rt.rng)
         self._end = rt.store.batched(self._record)
+        self._company = Company(self._make_room)
 
     async def take(self, room: int) -> Claimed[Due]:
         """Claim the oldest due deliveries of every lane that has a free place."""
-        dues: Claimed[Due] = await self.rt.store.write(self.turns.take, room, LEASE)
+        dues: Claimed[Due] = await self.rt.store.claim(self.turns.take, room, LEASE)
         self.turns.begin(dues)
         return dues
 
@@ -66,18 +67,28 @@ class Delivering:
         """Make deliveries due again that were not attempted."""
         for due in dues:
             self.turns.end(due)
-        await self.rt.store.write(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
+        await self.rt.store.claim(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
 
     async def work(self, due: Due) -> None:
         """Make one attempt and record it."""
         try:
             done = await self._attempt(due)
+            if done.verdict is Verdict.DELIVERED:
+                # Others keep their place until they are recorded: what they came to may be that the lane rests.
+                self.turns.end(due)
+            await self._company.wait(self.turns.under_way)
             disabled = await self.rt.insist(self._end, done)
             _log(done, disabled=disabled)
         finally:
-            self.turns.end(due)
+            if self.turns.end(due):
+                self._make_room()
         if disabled:
             self.rt.nudge("deliver")
+
+    def _make_room(self) -> None:
+        """Look for what waited for the places that were freed."""
+        if "deliver" in self.rt.workers:
+            self.rt.workers["deliver"].make_room()
 
     async def _attempt(self, due: Due) -> Attempted:
         rt, started = self.rt, self.rt.clock.monotonic()
@@ -101,7 +112,7 @@ class Delivering:
             status=response.status_code,
             error=None if verdict is Verdict.DELIVERED else _why(response),
             response=text(response.content[:KEPT].decode("utf-8", "replace")),
-            rest=retry_after(response.headers, now),
+            rest=None if verdict is Verdict.DELIVERED else retry_after(response.headers, now),
         )
 
     def _since(self, started: float) -> int:

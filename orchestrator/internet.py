@@ -10,6 +10,22 @@ from orchestrator.deadlines import Deadlines
 from orchestrator.errors import CutOff, NotSent
 
 
+class Whole(httpx.Response):
+    """An answer and the body that was read. Nothing is decoded: a small gzip can be a huge body."""
+
+    def __init__(self, head: httpx.Response, request: httpx.Request, body: bytes) -> None:
+        stream = httpx.ByteStream(body)
+        super().__init__(
+            head.status_code, headers=head.headers, stream=stream, request=request, extensions=head.extensions
+        )
+        self._whole = body
+
+    @property
+    def content(self) -> bytes:
+        """The body as received."""
+        return self._whole
+
+
 class Internet:
     """Sends one request and reads its whole answer, within a deadline and a size."""
 
@@ -45,10 +61,7 @@ class Internet:
             raise CutOff(str(error)) from error
         if len(body) > cap and overflow == "error":
             raise CutOff(f"{request.url.host}: more than {cap} bytes", kind="too_large")
-        whole = httpx.Response(
-            response.status_code, content=body[:cap], request=request, extensions=response.extensions
-        )
-        whole.headers = response.headers  # set late, so that httpx decodes nothing: a small gzip can be a huge body
+        whole = Whole(response, request, body[:cap])
         if len(body) > cap:
             whole.extensions["truncated"] = True
         return whole

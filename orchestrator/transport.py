@@ -1,25 +1,30 @@
 """The wire: an httpx transport that aiohttp carries, with the guard at the socket.
 
-httpx is the vocabulary, aiohttp does the work: httpx's own pool is slow under load and does not survive cancellation.
+httpx is the vocabulary; aiohttp connects, keeps connections and reads what comes back, without its session: what that
+adds to a request (cookies, redirects, retries, proxies, signals) is what we do not want, and two thirds of its price.
+httpx's own pool is slow under load and does not survive cancellation.
 Every failure is one of two facts: `NotSent`, no byte of the request left us; `CutOff`, some may have.
 """
 
 from __future__ import annotations
 
-import io
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
 import httpx
 import yarl
 from aiohttp.abc import ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 
 from orchestrator.errors import Blocked, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard, check_form
+from orchestrator.spelling import spelt
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):
@@ -41,8 +46,9 @@ class _GuardedResolver(aiohttp.ThreadedResolver):
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for one address, TCP and TLS handshake together."""
 
-_AT_ONCE: Final = 2**20
-"""Bytes of a request body written in one go; more would hold up the event loop, and aiohttp warns of it."""
+_ORIGINS: Final = 1024
+_STALE: Final = 3
+"""Origins whose way there is remembered, and connections in a row that may turn out to be of no use."""
 
 # First match wins, so OSError, the base of most of them, stands last.
 _BEFORE: Final[list[tuple[type[Exception], str]]] = [
@@ -57,9 +63,10 @@ _AFTER: Final[list[tuple[type[Exception], str]]] = [
     (TimeoutError, "timeout"),
     (aiohttp.ServerDisconnectedError, "disconnected"),
     (aiohttp.ClientPayloadError, "disconnected"),
-    (aiohttp.ClientResponseError, "bad_response"),
+    (HttpProcessingError, "bad_response"),
     (OSError, "connection_reset"),
 ]
+_FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 
 def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
@@ -67,8 +74,7 @@ def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
     host, sent = request.url.host, request.extensions["sent"]
     if isinstance(error, aiohttp.InvalidURL):
         return Blocked(f"{host}: not a host that can be reached")
-    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
-        # Headers are serialised after `sent` is set and before the first byte, so this one is known not to have left.
+    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError) and not sent:
         return NotSent(f"{host}: the request cannot be written", kind="invalid_request")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     kind = next((word for match, word in (_AFTER if sent else _BEFORE) if isinstance(cause, match)), None)
@@ -76,44 +82,47 @@ def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
     return (CutOff if sent else NotSent)(f"{host}: {why}", kind=kind)
 
 
-async def _mark_sent(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    """Called on a connected socket just before the first write: what fails earlier never left, the rest may have.
-
-    Connecting takes its time, and a process can stand still in it.
-    """
-    request: httpx.Request = context.trace_request_ctx
+def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport | None) -> None:
+    """Hand the request to a connected socket: what fails earlier never left, the rest may have."""
+    # Connecting takes its time, and a process can stand still in it.
     if (may_leave := request.extensions.get("may_leave")) and not may_leave():
         raise TooLate(f"{request.url.host}: the request may no longer leave")
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError
     request.extensions["sent"] = True
+    transport.write(written)
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     """The bytes as they come off the wire. Closing before the end closes the connection too."""
 
-    def __init__(self, request: httpx.Request, answer: aiohttp.ClientResponse) -> None:
+    def __init__(self, request: httpx.Request, connection: Connection, rest: aiohttp.StreamReader) -> None:
         self._request = request
-        self._answer = answer
+        self._connection = connection
+        self._rest = rest
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._answer.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+            chunk = await self._rest.readany()
+        except _FAILURES as error:
             raise _failure(self._request, error) from None
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        self._answer.close()
+        transport = self._connection.transport
+        if self._rest.at_eof() and transport is not None and not transport.get_write_buffer_size():
+            self._connection.release()
+        else:
+            _drop(self._connection)
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """An httpx transport on an aiohttp session: guarded, no redirects, cookies, proxies, decompression or retries.
+    """An httpx transport on aiohttp's connections: guarded, no redirects, cookies, proxies, decompression or retries.
 
     Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`, and keeps `request.extensions["sent"]` true to the facts
     meanwhile. `request.extensions["may_leave"]`, if there is one, is asked just before the first byte.
@@ -134,10 +143,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._keepalive = None if fresh else keepalive
         self._limit_per_host = limit_per_host
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._patience = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
+        self._connector: aiohttp.TCPConnector | None = None
+        self._origin = lru_cache(_ORIGINS)(_origin)
 
-    def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+    def _open(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(
             limit=0,
             limit_per_host=self._limit_per_host,
             keepalive_timeout=self._keepalive,
@@ -146,42 +157,64 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             socket_factory=self._guard.open_socket,
             ssl=self._tls or True,
         )
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_mark_sent)
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
-            skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
-            trace_configs=[trace],
-        )
-        # aiohttp sends a GET, PUT or DELETE again by itself when the connection breaks; one send is one request here.
-        session._retry_connection = False
-        return session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
         check_form(request.url)
-        if self._session is None:
-            self._session = self._open()
         body = await request.aread()
         try:
-            answer = await self._session.request(
-                request.method,
-                yarl.URL(str(request.url), encoded=True),
-                # httpx frames a stream of unknown length as chunked; here the body is whole and aiohttp counts it.
-                headers=[(k.decode(), v.decode()) for k, v in request.headers.raw if k.lower() != b"transfer-encoding"],
-                data=io.BytesIO(body) if len(body) > _AT_ONCE else body or None,
-                allow_redirects=False,
-                trace_request_ctx=request,
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            written = spelt(request, body)
+            connection = await self._connect(request.url)
+            try:
+                _send(request, written, connection.transport)
+                status, headers, rest = await _heard(connection, bodiless=request.method == "HEAD")
+            except BaseException:
+                _drop(connection)
+                raise
+        except _FAILURES as error:
             raise _failure(request, error) from None
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(request, answer))
+        return httpx.Response(status, headers=headers, stream=_Body(request, connection, rest))
+
+    async def _connect(self, url: httpx.URL) -> Connection:
+        if self._connector is None:
+            self._connector = self._open()
+        origin = self._origin(url.scheme, url.netloc)
+        for _ in range(_STALE):
+            connection = await self._connector.connect(origin, [], self._patience)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            # The other side has spoken out of turn: what it said would pass for the answer to this request.
+            _drop(connection)
+        raise ConnectionResetError
 
     async def aclose(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connector, self._connector = self._connector, None
+        self._origin.cache_clear()
+        if connector is not None:
+            await connector.close()
+
+
+def _origin(scheme: str, netloc: bytes) -> aiohttp.ClientRequest:
+    """What aiohttp's connector wants to know of where a request goes. It goes by no other."""
+    url = yarl.URL(f"{scheme}://{netloc.decode()}/", encoded=True)
+    return aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
+
+
+def _drop(connection: Connection) -> None:
+    """Let go of a connection at once: closing politely would wait for a peer that takes nothing."""
+    if connection.transport is not None:
+        connection.transport.abort()
+    connection.close()
+
+
+async def _heard(
+    connection: Connection, *, bodiless: bool
+) -> tuple[int, tuple[tuple[bytes, bytes], ...], aiohttp.StreamReader]:
+    """The head of the answer, and its body to come. What only says that there will be one (1xx) is passed over."""
+    protocol = connection.protocol
+    assert protocol is not None
+    protocol.set_response_params(skip_payload=bodiless, read_until_eof=True, auto_decompress=False)
+    while True:
+        head, rest = await protocol.read()
+        if head.code >= 200 or head.code == 101:
+            return head.code, head.raw_headers, rest

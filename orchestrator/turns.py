@@ -24,7 +24,7 @@ _GLANCE = 256
 _REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Due:
     """A claimed delivery with all it takes to attempt it."""
 
@@ -39,45 +39,60 @@ class Turns:
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock
         self._rng = rng
+        self._places: set[Due] = set()
         self._under_way: Counter[str] = Counter()
         self._rates: dict[str, claims.Allowance] = {}
         #: Lanes that had something due when they were last looked for, and have not had their turn since.
         self._round: list[str] = []
 
+    @property
+    def under_way(self) -> int:
+        """Attempts that hold a place."""
+        return len(self._places)
+
     def begin(self, dues: Iterable[Due]) -> None:
-        """Count attempts as under way."""
+        """Give attempts their places."""
+        self._places.update(dues)
         self._under_way.update(due.to["id"] for due in dues)
 
-    def end(self, due: Due) -> None:
-        """Count an attempt as over. A lane with nothing under way is forgotten: lanes come and go."""
+    def end(self, due: Due) -> bool:
+        """Free an attempt's place; False if it has none. A lane without any is forgotten: lanes come and go."""
+        if due not in self._places:
+            return False
+        self._places.remove(due)
         self._under_way[due.to["id"]] -= 1
         if not self._under_way[due.to["id"]]:
             del self._under_way[due.to["id"]]
+        return True
 
     def take(self, tx: Tx, room: int, lease: float) -> Claimed[Due]:
-        """Claim up to `room` deliveries for `lease` seconds: first of lanes whose turn is still to come."""
+        """Claim up to `room` deliveries for `lease` seconds: first of lanes whose turn is still to come.
+
+        `full` says that a lane may have had more than it has places for.
+        """
         now = self._clock.now()
-        dues = self._serve_round(tx, room, now, lease)
-        if not dues:
-            self._round = claims.lanes(tx, delivery.c.subscriber_id, now)
-            self._rng.shuffle(self._round)
-            dues = self._serve_round(tx, room, now, lease)
-        return dues
+        if dues := self._serve_round(tx, room, now, lease):
+            # Nothing is known of the lanes that had their turn before.
+            dues.more = True
+            return dues
+        self._round = claims.lanes(tx, delivery.c.subscriber_id, now)
+        self._rng.shuffle(self._round)
+        return self._serve_round(tx, room, now, lease)
 
     def _serve_round(self, tx: Tx, room: int, now: datetime, lease: float) -> Claimed[Due]:
         """Claim from the first lanes of the round that have something to give."""
         dues: Claimed[Due] = Claimed()
-        more = False
+        more = full = False
         while self._round and not dues:
             lanes, self._round = self._round[:_GLANCE], self._round[_GLANCE:]
             dues = self._serve(tx, lanes, room, now, lease)
-            more = more or dues.more
-        dues.more = more or bool(self._round)
+            more, full = more or dues.more, full or dues.full
+        dues.more, dues.full = more or bool(self._round), full
         return dues
 
     def _serve(self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float) -> Claimed[Due]:
         """Claim from these lanes; those it does not get to are looked at again first."""
-        found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings()
+        found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings().all()
         people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
         free = {lane: people[lane]["max_in_flight"] - self._under_way[lane] for lane in lanes if lane in people}
         # Alone, a lane may take all its places at once; among others, a few at a time.
@@ -87,8 +102,9 @@ class Turns:
         got = Counter(row["subscriber_id"] for row in rows)
         if len(rows) == room:
             self._round[:0] = lanes[1 + max(lanes.index(lane) for lane in got) :]
-        more = len(rows) == room or any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
-        return Claimed(_dues(tx, rows, people), more=more)
+        more = len(rows) == room or any(got[lane] == share < places for lane, places in free.items())
+        full = any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
+        return Claimed(_dues(tx, rows, people), more=more, full=full)
 
     def _quantum(self, person: Row, wanted: int, now: datetime) -> int:
         if person["rate_limit"] is None or wanted <= 0:
@@ -108,7 +124,7 @@ def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
     if not rows:
         return []
     wanted = {"ids": list({row["event_id"] for row in rows})}
-    events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings()}
+    events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings().all()}
     return [
         Due(row, events[row["event_id"]], people[row["subscriber_id"]]) for row in rows if row["event_id"] in events
     ]
@@ -117,7 +133,7 @@ def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
 # Built once: putting a statement together costs more than running it.
 _PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(sa.bindparam("lanes", expanding=True)))
 _EVENTS = (
-    sa.select(event, job.c.callback_url)
+    sa.select(event.c.id, event.c.type, event.c.body, job.c.callback_url)
     .select_from(event.outerjoin(job, job.c.id == event.c.job_id))
     .where(event.c.id.in_(sa.bindparam("ids", expanding=True)))
 )

@@ -110,6 +110,8 @@ class Worker(Generic[Work]):
 
     async def _fill(self) -> None:
         while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
+            # Room that is made while we look may have come too late for the look.
+            self._full = True
             pieces = await self._take(room)
             self._more, self._full = pieces.more, pieces.full
             if self._stopping.is_set():

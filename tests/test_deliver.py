@@ -16,10 +16,12 @@ from standardwebhooks.webhooks import Webhook
 
 from orchestrator import signing, subscribers
 from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
-from orchestrator.deliver import KEPT, LEASE, Delivering
+from orchestrator.deliver import KEPT, LEASE, Delivering, worker
 from orchestrator.errors import Blocked
 from orchestrator.fanout import callback_lane
+from orchestrator.outcomes import Attempted
 from orchestrator.states import DeliveryState, JobState, SubscriberState
+from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, subscriber
 from tests.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
 from tests.house import House
@@ -290,12 +292,56 @@ async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: House) ->
         await at_vendor(h, task=f"t-{n}")
     stage = Delivering(h.rt)
     first = await stage.take(100)
-    assert (len(first), first.more) == (3, True)
+    assert (len(first), first.full, first.more) == (3, True, False)
     second = await stage.take(100)
-    assert (len(second), second.more) == (0, True)
+    assert (len(second), second.full, second.more) == (0, True, False)
     h.internet.answer = lambda _: OK
     await stage.work(first[0])
     assert len(await stage.take(100)) == 1
+
+
+async def test_a_success_frees_its_place_at_once_and_a_failure_once_it_is_recorded(h: House) -> None:
+    """A failure may let the lane rest, and that must be known before the next attempt."""
+    await subscribe(h, max_in_flight=2)
+    for n in range(2):
+        await at_vendor(h, task=f"t-{n}")
+    left: list[int] = []
+
+    class Watched(Delivering):
+        def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
+            left.append(self.turns.under_way)
+            return super()._record(tx, attempted)
+
+    stage = Watched(h.rt)
+    good, bad = await stage.take(10)
+    h.internet.answer = lambda _: OK
+    await stage.work(good)
+    h.internet.answer = lambda _: httpx.Response(500)
+    await stage.work(bad)
+    assert (left, stage.turns.under_way) == ([1, 1], 0)
+
+
+async def test_what_waits_for_a_place_gets_it_without_a_tick(h: House) -> None:
+    """Whatever became of the attempt before it."""
+    await subscribe(h, max_in_flight=1)
+    for n in range(5):
+        await at_vendor(h, task=f"t-{n}")
+    answers, all_asked = [500, 204, 400, 204, 204], asyncio.Event()
+
+    def answered(_: httpx.Request) -> httpx.Response:
+        status = answers.pop()
+        if not answers:
+            all_asked.set()
+        return httpx.Response(status)
+
+    h.internet.answer = answered
+    working = h.rt.workers["deliver"] = worker(h.rt)
+    working.start()
+    working.nudge()
+    async with asyncio.timeout(5):
+        await all_asked.wait()
+    await working.stop(5)
+    assert len(await h.rows(attempt)) == 5
 
 
 async def test_a_lane_that_hangs_leaves_the_others_their_room(h: House) -> None:

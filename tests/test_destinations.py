@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Oracle
 
 from orchestrator import __version__, destinations, signing
-from orchestrator.destinations import Destination, Message
+from orchestrator.destinations import Destination, Message, post
 from orchestrator.errors import ConfigError
 from orchestrator.states import EventType
 
@@ -55,6 +55,16 @@ def message(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, **values
 def test_the_folder_is_the_registry() -> None:
     assert {"webhook", "slack"} <= KINDS.keys()
     assert all(isinstance(one, Destination) and one.kind == kind for kind, one in KINDS.items())
+
+
+@pytest.mark.parametrize(
+    "address", [ADDRESS, "http://127.0.0.1:8080/a%2Fb?q=1", "https://b\u00fccher.example/", "http://[::1]:81/"]
+)
+def test_a_post_is_what_httpx_would_have_made_of_it(address: str) -> None:
+    headers, body = {"content-type": "application/json", "x-name": "1"}, b"{}"
+    ours, theirs = post(address, headers, body), httpx.Request("POST", address, headers=headers, content=body)
+    assert (ours.method, ours.url, ours.content) == (theirs.method, theirs.url, theirs.content)
+    assert sorted(ours.headers.raw) == sorted(theirs.headers.raw)
 
 
 @ALL

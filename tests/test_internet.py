@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import gzip
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -68,14 +68,14 @@ class Server:
         return f"{scheme}://{host}:{self.port}{path}"
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     server = Server(answer)
     async with accepting(server.handle, tls=tls) as server.port:
         yield server
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def internet(
     guard: Guard = LOOPBACK, *, fresh: bool = False, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Internet]:
@@ -250,10 +250,11 @@ async def test_a_name_without_an_address_was_not_sent() -> None:
     await assert_not_sent("http://nobody.invalid/", "dns_error")
 
 
-async def test_a_header_that_cannot_be_written_was_not_sent() -> None:
+@pytest.mark.parametrize("note", ["a\r\nb: c", "a\nb: c", "a\rb: c", "a\r\n\r\nGET / HTTP/1.1", "a\0b"])
+async def test_a_header_that_cannot_be_written_was_not_sent(note: str) -> None:
     async with serving(says(OK)) as server, internet() as door:
         with pytest.raises(NotSent) as failure:
-            await door.send(post(server.url(), note="a\r\nb: c"), deadline=5)
+            await door.send(post(server.url(), note=note), deadline=5)
         assert (failure.value.kind, server.requests) == ("invalid_request", [])
 
 
@@ -413,6 +414,25 @@ async def test_nothing_is_decompressed() -> None:
         assert b"accept-encoding: identity" in server.requests[0].lower()
 
 
+async def test_what_only_announces_an_answer_is_passed_over() -> None:
+    announced = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with serving(says(announced, OK)) as server, internet() as door:
+        for _ in range(2):
+            assert (await door.send(post(server.url()), deadline=5)).content == b"ok"
+        assert server.connections == 1
+
+
+async def test_an_answer_to_head_has_no_body_whatever_length_it_names() -> None:
+    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")) as server, internet() as door:
+        answer = await door.send(httpx.Request("HEAD", server.url()), deadline=5)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async with serving(says(b"HTTP/1.1 200 OK\r\n\r\n", b"all", b" of it", close=True)) as server, internet() as door:
+        assert (await door.send(post(server.url()), deadline=5)).content == b"all of it"
+
+
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     async with serving(says(b"HTTP/1.1 307 Go\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n")) as server:
         async with internet() as door:
@@ -434,6 +454,24 @@ async def test_the_request_goes_out_as_it_was_built() -> None:
     host = b"Host: 127.0.0.1:%d" % server.port
     assert sorted(lines) == sorted([host, *(f"{k}: {v}".encode() for k, v in headers), b"Content-Length: 5"])
     assert body == b"hello"
+
+
+async def test_the_other_side_is_told_its_name_and_not_to_compress() -> None:
+    """httpx leaves a request alone that is made of a stream."""
+    async with serving(says(OK)) as server, internet() as door:
+        await door.send(httpx.Request("GET", server.url(), stream=httpx.ByteStream(b"")), deadline=5)
+        lines = server.requests[0].split(b"\r\n")
+    assert lines == [
+        b"GET / HTTP/1.1", b"Host: 127.0.0.1:%d" % server.port, b"Accept-Encoding: identity", b"", b"",
+    ]  # fmt: skip
+
+
+async def test_a_length_that_is_not_the_bodys_is_set_right() -> None:
+    async with serving(says(OK)) as server, internet() as door:
+        request = httpx.Request("POST", server.url(), headers={"content-length": "99"}, content=b"hello")
+        await door.send(request, deadline=5)
+    assert server.requests[0].lower().count(b"content-length") == 1
+    assert server.requests[0].endswith(b"\r\nContent-Length: 5\r\n\r\nhello")
 
 
 async def test_a_streamed_body_is_counted_and_sent_whole() -> None:
@@ -474,6 +512,62 @@ async def test_connections_are_kept_alive_unless_fresh_ones_are_asked_for(fresh:
         for _ in range(3):
             await door.send(post(server.url()), deadline=5)
         assert server.connections == connections
+
+
+async def test_what_was_said_out_of_turn_is_not_taken_for_the_answer_to_the_next_request() -> None:
+    idle, spoken = asyncio.Event(), asyncio.Event()
+
+    async def talks(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        if server.connections == 1:
+            await idle.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+            spoken.set()
+
+    async with serving(talks) as server, serving(says(OK)) as other, internet() as door:
+        await door.send(post(server.url()), deadline=5)
+        idle.set()
+        await spoken.wait()
+        # While this travels, what was said arrives.
+        await door.send(post(other.url()), deadline=5)
+        assert (await door.send(post(server.url()), deadline=5)).content == b"ok"
+        assert server.connections == 2
+
+
+async def test_a_peer_that_always_speaks_first_is_given_up() -> None:
+    connections = 0
+
+    async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"220 ready\r\n")
+        await reader.read()
+        writer.close()
+
+    async with accepting(greets) as port, internet() as door:
+        with pytest.raises((NotSent, CutOff)) as failure:
+            await door.send(post(f"http://127.0.0.1:{port}/"), deadline=5)
+    assert failure.value.kind in {"connection_reset", "bad_response"}
+    assert 0 < connections <= 3
+
+
+async def test_a_peer_that_takes_nothing_holds_no_connection_past_the_deadline() -> None:
+    body, given_up, taken = bytes(40_000_000), asyncio.Event(), asyncio.Queue[int]()
+
+    async def takes_nothing_at_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await given_up.wait()
+        size = 0
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(1 << 20):
+                size += len(chunk)
+        taken.put_nowait(size)
+        writer.close()
+
+    async with accepting(takes_nothing_at_first) as port, internet() as door:
+        with pytest.raises(CutOff):
+            await door.send(httpx.Request("POST", f"http://127.0.0.1:{port}/", content=body), deadline=0.1)
+        given_up.set()
+        assert await taken.get() < len(body), "what was not taken by then was thrown away"
 
 
 async def test_cancelled_requests_leave_nothing_behind_for_later_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import subscribers
+from orchestrator import outcomes, subscribers
 from orchestrator.clock import STANDARD_SCHEDULE, after
 from orchestrator.destinations import Verdict
-from orchestrator.outcomes import PATIENCE, Attempted, record
+from orchestrator.outcomes import PATIENCE, Attempted, Company, record
 from orchestrator.states import DeliveryState, SubscriberState
 from orchestrator.tables import attempt, delivery, event, subscriber
 from tests.engine import at_vendor, happened, subscribe
@@ -44,6 +45,43 @@ async def person(h: House, to: dict[str, Any]) -> dict[str, Any]:
 async def dlv(h: House, row: dict[str, Any]) -> dict[str, Any]:
     (now,) = await h.rows(delivery, delivery.c.id == row["id"])
     return now
+
+
+# -- together
+
+
+async def test_one_alone_does_not_wait_for_company() -> None:
+    gathered: list[None] = []
+    await Company(lambda: gathered.append(None)).wait(0)
+    assert gathered == [None]
+
+
+async def test_half_of_many_are_recorded_while_the_other_half_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MOMENT", 60.0)
+    gathered, left = list[int](), set(range(8))
+    company = Company(lambda: gathered.append(len(left)))
+
+    async def end(number: int) -> None:
+        left.remove(number)
+        await company.wait(len(left))
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(end(n) for n in range(4)))
+        await asyncio.gather(*(end(n) for n in range(4, 8)))
+    assert gathered == [4, 2, 1, 0]
+
+
+async def test_nobody_waits_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MOMENT", 0.01)
+    gathered: list[None] = []
+    company = Company(lambda: gathered.append(None))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(company.wait(99) for _ in range(3)))
+        await company.wait(99)
+    assert gathered == [None, None], "three together, and one"
+
+
+# -- one by one
 
 
 async def test_many_ends_at_once_are_told_apart(h: House) -> None:

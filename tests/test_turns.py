@@ -73,6 +73,31 @@ async def test_a_lane_with_nothing_under_way_is_forgotten(h: House, mine: Turns)
     await at_vendor(h)
     dues = await take(h, mine, 100)
     assert len(mine._under_way) == 5
-    for due in dues:
-        mine.end(due)
+    assert [mine.end(due) for due in dues] == [True] * 5
     assert not mine._under_way
+
+
+async def test_a_place_is_freed_once(h: House, mine: Turns) -> None:
+    await subscribe(h, max_in_flight=2)
+    for n in range(3):
+        await at_vendor(h, task=f"t-{n}")
+    first, second = await take(h, mine, 100)
+    assert [mine.end(first), mine.end(first), mine.under_way] == [True, False, 1]
+    assert len(await take(h, mine, 100)) == 1
+    assert mine.end(second)
+
+
+async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(h: House, mine: Turns) -> None:
+    for _ in range(2):
+        await subscribe(h, max_in_flight=20)
+    for n in range(30):
+        await at_vendor(h, task=f"t-{n}")
+
+    async def look(room: int) -> tuple[int, bool, bool]:
+        dues = await h.rt.store.write(mine.take, room, LEASE)
+        mine.begin(dues)
+        return len(dues), dues.more, dues.full
+
+    assert await look(20) == (20, True, True), "the room is used up"
+    assert await look(32) == (20, False, True), "so are the places"
+    assert await look(32) == (0, False, True)

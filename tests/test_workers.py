@@ -23,6 +23,7 @@ class Bench:
         self.returned: list[str] = []
         self.looks = 0
         self.most = 0
+        self.full = False
         self.on_take: Callable[[], Awaitable[None]] | None = None
         self.worker = Worker("bench", limit=limit, take=self._take, work=self._work, give_back=self._give_back)
 
@@ -34,7 +35,7 @@ class Bench:
         taken, self.queue = self.queue[:share], self.queue[share:]
         self.under_way |= {piece: asyncio.get_running_loop().create_future() for piece in taken}
         self.most = max(self.most, len(self.under_way))
-        return Claimed(taken, more=bool(self.queue))
+        return Claimed(taken, more=bool(self.queue), full=self.full)
 
     async def _work(self, piece: str) -> None:
         try:
@@ -125,6 +126,36 @@ async def test_a_nudge_during_a_look_is_not_lost() -> None:
     bench.finish("late")
     await bench.worker.stop(1)
     assert bench.done == ["late"]
+
+
+@pytest.mark.parametrize(("full", "looks"), [(True, 2), (False, 1)])
+async def test_room_is_looked_for_only_where_the_want_of_it_left_something(full: bool, looks: int) -> None:
+    bench = Bench()
+    bench.full = full
+    bench.worker.start()
+    bench.worker.nudge()
+    await bench.until(lambda: bench.looks == 1)
+    await bench.settle()
+    bench.worker.make_room()
+    await bench.settle()
+    assert bench.looks == looks
+    await bench.worker.stop(1)
+
+
+async def test_room_that_is_made_during_a_look_is_looked_at_again() -> None:
+    bench = Bench()
+
+    async def makes_room() -> None:
+        if bench.looks == 1:
+            bench.worker.make_room()
+
+    bench.on_take = makes_room
+    bench.worker.start()
+    bench.worker.nudge()
+    await bench.until(lambda: bench.looks == 2)
+    await bench.settle()
+    assert bench.looks == 2
+    await bench.worker.stop(1)
 
 
 @pytest.mark.parametrize("error", [Unavailable("no database"), LookupError("a bug")])

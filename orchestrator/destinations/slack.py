@@ -16,7 +16,7 @@ import httpx
 
 from orchestrator import __version__
 from orchestrator.clock import epoch_ms
-from orchestrator.destinations import Destination, Message, Verdict, judge
+from orchestrator.destinations import Destination, Message, Verdict, judge, post
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Slack(Destination):
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
         """Return the POST of a message about the event; Slack knows no signatures."""
         headers = {"content-type": "application/json; charset=utf-8", "user-agent": f"orchestrator/{__version__}"}
-        return httpx.Request("POST", address, headers=headers, content=json.dumps(_message(message)).encode())
+        return post(address, headers, json.dumps(_message(message)).encode())
 
     def judge(self, response: httpx.Response) -> Verdict:
         """Return what an answer means: `no_service` and its like are for good, `invalid_*` is about this message."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__, signing
-from orchestrator.destinations import Destination, Message, parsed
+from orchestrator.destinations import Destination, Message, post
 
 _SOURCE = "orchestrator"
 
@@ -33,7 +33,7 @@ class Webhook(Destination):
         theirs = {name: value for name, value in message.headers.items() if not is_ours(name)}
         ours = {"content-type": content_type, "user-agent": f"orchestrator/{__version__}"}
         signed = signing.sign(keys, message.event_id, message.at, body)
-        return httpx.Request("POST", parsed(address), headers={**theirs, **ours, **signed}, content=body)
+        return post(address, {**theirs, **ours, **signed}, body)
 
 
 #: Headers about the connection or the body's framing, and the one that names us.
