@@ -1,4 +1,4 @@
-"""SQLite, set up as a production store: WAL, `synchronous=FULL`, one process, one writing connection."""
+"""SQLite, set up as a production store: WAL, `synchronous=FULL` but for claims, one process, one writing connection."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _WRITER = (
     "synchronous=FULL",
     "busy_timeout=5000",
     "temp_store=MEMORY",
+    # Small: the operating system holds the file's pages too, and what is held twice only grows the process.
     "cache_size=-16384",
     "journal_size_limit=67108864",
     # 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.

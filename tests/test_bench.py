@@ -135,17 +135,18 @@ def test_a_database_that_cannot_be_had_is_said_in_words(tmp_path: Path) -> None:
     assert "is not there; make that folder" in ran.err
 
 
-def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_a_bench_ends_everything(how: signal.Signals, tmp_path: Path) -> None:
     """Processes too: one that outlived the bench would hold its end of our pipe, and we would wait for it."""
     command = [sys.executable, "-m", "orchestrator", "bench", "ingest", "--seconds", "30"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as bench:
         assert bench.stderr is not None
         assert bench.stderr.readline().startswith(b"ingest: round 1")
-        bench.send_signal(signal.SIGINT)
+        bench.send_signal(how)
         _, said = bench.communicate(timeout=60)
     assert bench.returncode == 130, said
     assert b"nothing was left behind" in said
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("orchestrator_bench_*"))
 
 
 def test_a_process_that_does_not_start_is_said_with_its_last_words() -> None:

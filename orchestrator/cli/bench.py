@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +45,7 @@ Database = Annotated[str, typer.Option(help=_DATABASE)]
 Seconds = Annotated[float, typer.Option(min=0.1, max=86_400, help="Of each measurement.")]
 Rounds = Annotated[int, typer.Option(min=1, max=1000, help="Ours and its limits take turns so often.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Jobs in the database, or handled, or due.")]
-History = Annotated[int, typer.Option(min=0, help="Rows of history behind them; at least five for each job.")]
+History = Annotated[int, typer.Option(min=0, help="Rows of history behind them: five for each job, or more.")]
 Subscribers = Annotated[int | None, typer.Option(min=1, help="Subscribers; all but one want other events.")]
 Accounts = Annotated[int | None, typer.Option(min=1, help="Accounts that the work is spread over.")]
 Waiting = Annotated[int | None, typer.Option(min=0, help="Waiting retries of a dead subscriber.")]
@@ -83,12 +85,15 @@ def _run(session: Session, name: str, plan: Plan) -> None:
         raise Failure(words, code=Exit.USAGE)
     found: list[Result] = []
     try:
-        for result in results(name, plan):
-            found.append(result)
-            if not session.terminal.json:
-                _show(session, result)
+        with _stoppable():
+            for result in results(name, plan):
+                found.append(result)
+                if not session.terminal.json:
+                    _show(session, result)
     except KeyboardInterrupt:
         raise Failure("stopped; nothing was left behind", code=Exit.INTERRUPTED) from None
+    except BrokenPipeError:
+        raise
     except (OSError, sa.exc.SQLAlchemyError) as error:
         why = clean(error).splitlines()[0]
         raise Failure(f"cut off: {why}", hint="is there memory, and room on the disk?") from error
@@ -96,6 +101,17 @@ def _run(session: Session, name: str, plan: Plan) -> None:
         session.terminal.document({"object": "bench", **machine(plan), "results": [one.document() for one in found]})
     if broken := [one.bench for one in found if one.honest.lost or one.honest.duplicated]:
         raise Failure(f"something was lost, or told twice: {', '.join(broken)}")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Take whoever ends us for Ctrl-C: folders and processes are to be gone afterwards."""
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _show(session: Session, result: Result) -> None:
