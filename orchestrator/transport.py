@@ -114,8 +114,16 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
         return chunk
 
     async def aclose(self) -> None:
-        transport = self._connection.transport
-        if self._rest.at_eof() and transport is not None and not transport.get_write_buffer_size():
+        transport, protocol = self._connection.transport, self._connection.protocol
+        if (
+            self._rest.at_eof()
+            and protocol is not None
+            and transport is not None
+            and not transport.get_write_buffer_size()
+        ):
+            # Without it, whatever a kept connection is sent is held back unread after a buffer's worth. With it, each
+            # answer that nobody asked for would be read and queued.
+            protocol._parser = None
             self._connection.release()
         else:
             _drop(self._connection)

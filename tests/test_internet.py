@@ -551,6 +551,28 @@ async def test_a_peer_that_always_speaks_first_is_given_up() -> None:
     assert 0 < connections <= 3
 
 
+async def test_what_a_kept_connection_is_sent_is_held_back() -> None:
+    held_back = asyncio.get_running_loop().create_future()
+
+    async def idles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await kept.wait()
+        writer.write((b"HTTP/1.1 204 No Content\r\nX: " + b"x" * 8_000 + b"\r\n\r\n") * 2_500)
+        try:
+            async with asyncio.timeout(1):
+                await writer.drain()
+            held_back.set_result(False)
+        except (TimeoutError, ConnectionError) as end:
+            held_back.set_result(isinstance(end, TimeoutError))
+
+    kept = asyncio.Event()
+    async with accepting(idles) as port, internet() as door:
+        assert (await door.send(post(f"http://127.0.0.1:{port}/"), deadline=5)).content == b"ok"
+        kept.set()
+        assert await held_back
+
+
 async def test_a_peer_that_takes_nothing_holds_no_connection_past_the_deadline() -> None:
     body, given_up, taken = bytes(20_000_000), asyncio.Event(), asyncio.Queue[int]()
 

@@ -101,8 +101,10 @@ def test_a_lock_left_behind_by_a_dead_process_does_not_hold(url: str, tmp_path: 
     (tmp_path / "jobs.db.lock").write_text("")
     lock = Lock(url)
     lock.take()
+    assert lock.held
     lock.release()
     lock.release()
+    assert not lock.held
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
