@@ -17,10 +17,10 @@ from orchestrator.columns import Count, Instant, Json
 from orchestrator.states import DeliveryState, JobState, SubscriberState
 
 
-def _pending(name: str, *columns: str) -> Index:
+def _pending(name: str, *columns: str, given: str = "due_at") -> Index:
     """Return an index of the rows that have something due: `due_at <= ?` implies its condition in both databases."""
-    due = sa.text("due_at IS NOT NULL")
-    return Index(name, *columns, sqlite_where=due, postgresql_where=due)
+    some = sa.text(f"{given} IS NOT NULL")
+    return Index(name, *columns, sqlite_where=some, postgresql_where=some)
 
 
 class Job(SQLModel, table=True):
@@ -112,8 +112,13 @@ class Event(SQLModel, table=True):
     source: str
     body: bytes
     created_at: datetime = Field(sa_type=Instant)
+    #: Given by PostgreSQL itself, from a sequence; NULL on SQLite, which has a row's own number. See `journal`.
+    position: int | None = Field(default=None, sa_type=sa.BigInteger)
 
-    __table_args__ = (Index("ix_event_job", "job_id", "sequence", unique=True),)
+    __table_args__ = (
+        Index("ix_event_job", "job_id", "sequence", unique=True),
+        _pending("ix_event_position", "position", given="position"),
+    )
 
 
 class Subscriber(SQLModel, table=True):

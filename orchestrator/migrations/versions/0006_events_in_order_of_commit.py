@@ -1,0 +1,24 @@
+"""Events on PostgreSQL are numbered when they are inserted, so that they can be read in the order of their commits."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Add the number; what is there gets it by age. SQLite has one writer, and numbers rows by itself."""
+    op.add_column("event", sa.Column("position", sa.BigInteger()))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE SEQUENCE event_position OWNED BY event.position")
+        op.execute(
+            "UPDATE event SET position = aged.n"
+            " FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM event) AS aged WHERE aged.id = event.id"
+        )
+        op.execute("SELECT setval('event_position', max(position)) FROM event HAVING count(*) > 0")
+        op.execute("ALTER TABLE event ALTER position SET DEFAULT nextval('event_position')")
+    given = sa.text("position IS NOT NULL")
+    op.create_index("ix_event_position", "event", ["position"], sqlite_where=given, postgresql_where=given)
