@@ -19,7 +19,8 @@ The floors; a module imports only from those below it, and `tests/test_layers.py
               misbehaving world), bench/
     doors     api/ (JSON for callers, and the vendors' door in front), cli/ (commands)
     stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
-    truth     ledger over decide, fanout, silence; runtime, workers; turns, outcomes; subscribers, keyring, timeline
+    truth     ledger over decide, fanout, silence; runtime, workers; turns, outcomes; subscribers, keyring, timeline;
+              tail (the log as it grows) over journal (in the order of commits)
     plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
     database  store over databases: sqlite (statements on the loop, writer commits beside it) or postgres (its dial
               hangs up on silence, its wakes reach other replicas); schema; units, claims. Internet: internet over

@@ -24,12 +24,17 @@ class Admission:
         self._places = places
         self._room = room
 
+    @property
+    def is_full(self) -> bool:
+        """True if there is no place."""
+        return not self._places
+
     def admit(self, announced: int = 0) -> Place:
         """Return a place for a request whose body has so many bytes; 0 if that is not known.
 
         Raises `Unavailable` if there is none. To be used as a context, at whose end the place is free again.
         """
-        if not self._places:
+        if self.is_full:
             raise self._full()
         place = Place(self)
         place.hold(announced)

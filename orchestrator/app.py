@@ -113,9 +113,12 @@ def application(rt: Runtime) -> Starlette:
         async with running(rt):
             yield
 
-    if rt.settings.role == "worker":
-        return Starlette(routes=routes_of_worker(rt), lifespan=lifespan)
-    app = Starlette(routes=routes(rt), lifespan=lifespan)
+    worker = rt.settings.role == "worker"
+    app = Starlette(routes=routes_of_worker(rt) if worker else routes(rt), lifespan=lifespan)
+    # For the server to call when it is told to end: it waits for every answer before it ends the lifespan.
+    app.state.close = rt.tail.close
+    if worker:
+        return app
     # In front of all middleware: every push passes here, and the door answers for its own errors.
     app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))
     return app

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from orchestrator.admission import Admission
 from orchestrator.clock import Clock, Rng, jittered
 from orchestrator.decide import Heard, Outcome
 from orchestrator.destinations import Destination
@@ -23,6 +24,7 @@ from orchestrator.settings import Settings
 from orchestrator.signing import Callback, Keys
 from orchestrator.states import FINAL, JobState
 from orchestrator.store import Batch, Store
+from orchestrator.tail import Tail
 from orchestrator.vendors import Vendor
 from orchestrator.workers import Worker
 
@@ -34,6 +36,8 @@ R = TypeVar("R")
 PATIENCE = 20.0
 #: A callback token outlives its job by this much: vendors push late.
 TOKEN_GRACE = timedelta(days=7)
+#: Callers that are kept waiting at once. Each costs some 50 kB.
+_WAITERS = 1000
 
 
 class Bell:
@@ -83,9 +87,15 @@ class Runtime:
     bell: Bell = field(default_factory=Bell)
     workers: dict[str, Worker[Any]] = field(default_factory=dict)
     believe: Batch[Heard, Verdict] = field(init=False)
+    #: The log, as those see it who follow it.
+    tail: Tail = field(init=False)
+    #: Places for those who are kept waiting: streams, long polls, `Prefer: wait`.
+    waiters: Admission = field(init=False)
 
     def __post_init__(self) -> None:
         self.believe = self.store.batched(self.ledger.apply)
+        self.tail = Tail(self.store, self.clock, timedelta(days=self.settings.retention_days))
+        self.waiters = Admission(self.rng, places=_WAITERS)
 
     @property
     def base(self) -> str:
@@ -95,6 +105,9 @@ class Runtime:
     def nudge(self, stage: str) -> None:
         """Tell a stage that something is due: here, or if it has no room here, wherever else the database is shared."""
         worker = self.workers.get(stage)
+        if stage == "deliver":
+            # Whoever says this has committed an event, or may have.
+            self.tail.nudge()
         if worker is not None:
             worker.nudge()
         if worker is None or not worker.has_room:

@@ -66,6 +66,7 @@ async def serving(rt: Runtime, sock: socket.socket) -> AsyncIterator[None]:
         await until(lambda: server.started or task.done(), "the service starts")
         yield
     finally:
+        rt.tail.close()
         server.should_exit = True
         await task
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ def an_id(n: int) -> str:
 def insert(writer: psycopg.Connection[Any], event_id: str) -> None:
     """Write an event as `fan_out` does: without a place."""
     columns = "id, sequence, type, source, body, created_at"
-    writer.execute(f"INSERT INTO event ({columns}) VALUES (%s, 1, 'job.failed', 'push', '{{}}', 0)", [event_id])
+    values = [event_id, json.dumps({"id": event_id}).encode()]
+    writer.execute(f"INSERT INTO event ({columns}) VALUES (%s, 1, 'job.failed', 'push', %s, 0)", values)
 
 
 def put(tx: Tx, *numbers: int, size: int = 2, kind: str = "job.failed", about: str | None = None) -> None:
@@ -255,14 +257,14 @@ def test_events_from_before_are_numbered_by_their_age(tmp_path: Path) -> None:
         for statement in (
             "DROP INDEX ix_event_position",
             "ALTER TABLE event DROP position",
-            "UPDATE schema_version SET version_num = '0004'",
+            "UPDATE schema_version SET version_num = '0005'",
         ):
             tx.execute(statement)
         for n in (3, 1, 2):
             insert(tx, an_id(n))
     engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+psycopg"))
     with engine.begin() as connection:
-        assert "0006" in schema.upgrade(connection)
+        assert schema.upgrade(connection) == ["0006"]
     engine.dispose()
     with psycopg.connect(address) as writer:
         insert(writer, an_id(0))

@@ -25,7 +25,7 @@ FLOORS = {
     "1 facts": "signing order account form refusal report official official_rules wire columns tables bulk",
     "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
     "databases store claims guard spelling transport internet",
-    "3 truth": "admission journal fanout decide silence opening ledger workers turns runtime endings subscribers "
+    "3 truth": "admission journal tail fanout decide silence opening ledger workers turns runtime endings subscribers "
     "keyring outcomes timeline housekeeping",
     "4 stages": "submit receive poll deliver",
     "5 doors": "api",

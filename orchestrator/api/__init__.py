@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from orchestrator.api import accounts, deliveries, events, files, health, jobs, keys, replays, subscribers
+from orchestrator.api import accounts, deliveries, events, files, health, jobs, keys, replays, stream, subscribers
 from orchestrator.api.auth import Gate
 from orchestrator.api.door import Door, Handler
 from orchestrator.api.intake import Intake
@@ -32,6 +32,7 @@ def routes(runtime: Runtime) -> list[Route]:
         at("/v1/jobs/{id}/retry", POST=intake.retry),
         at("/v1/files/upload", POST=files.upload),
         at("/v1/events", GET=events.ls),
+        at("/v1/events/stream", GET=stream.follow),
         at("/v1/events/{id}", GET=events.show),
         at("/v1/events/{id}/replay", POST=replays.of_event),
         at("/v1/subscribers", GET=subscribers.ls, POST=subscribers.create),

@@ -1,20 +1,23 @@
-"""Events: the durable log of what happened."""
+"""Events: the durable log of what happened, newest first, or oldest first and as it grows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator.api.bodies import Globs
 from orchestrator.api.deliveries import id_of
 from orchestrator.api.door import Call, found, reply
-from orchestrator.api.pages import Page, listed, newest
+from orchestrator.api.pages import Page, digits, listed, newest
+from orchestrator.api.problems import Refusal
 from orchestrator.fanout import matches
+from orchestrator.journal import Mark, Wanted
+from orchestrator.journal import Page as Part
 from orchestrator.states import EventType
 from orchestrator.store import Tx
 from orchestrator.tables import event
@@ -22,29 +25,74 @@ from orchestrator.tables import event
 Row = Mapping[Any, Any]
 
 
-def _globs(value: Any) -> Any:
+def globs(value: Any) -> Any:
+    """Return what commas divide."""
     return value.split(",") if isinstance(value, str) else value
 
 
+def kinds(wanted: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the event types that globs match; None if there are no globs."""
+    return None if wanted is None else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
+
+
 class EventQuery(Page):
-    """`GET /v1/events`: `type` is one or more globs, with commas."""
+    """`GET /v1/events`: `type` is one or more globs, with commas.
+
+    With `wait`, at most so many seconds, the list goes the other way: what came after `after`, as it comes.
+    """
 
     prefix = "evt"
 
-    type: Annotated[Globs, BeforeValidator(_globs)] | None = None
+    type: Annotated[Globs, BeforeValidator(globs)] | None = None
     job: Annotated[str, id_of("job")] | None = None
+    wait: Annotated[int, BeforeValidator(digits), Field(ge=0, le=60)] | None = None
 
 
 async def ls(call: Call) -> Response:
-    """`GET /v1/events`, newest first."""
+    """`GET /v1/events`, newest first; with `wait` oldest first."""
     query = call.query(EventQuery)
+    if query.wait is not None:
+        return await _follow(call, query, query.wait)
     return listed(call, await call.runtime.store.read(_select, query), query, shown)
+
+
+async def _follow(call: Call, query: EventQuery, wait: int) -> Response:
+    """Answer with what came after a cursor, as soon as there is any; `next_cursor` is where to go on, always."""
+    runtime, tail = call.runtime, call.runtime.tail
+    with runtime.waiters.admit():
+        async with tail.following() as over:
+            begin = await tail.mark(query.after)
+            if begin.gap:
+                raise _gap(begin)
+            wanted = Wanted(kinds(query.type), query.job)
+            ends = runtime.clock.monotonic() + wait
+            part, cursor = await tail.read(begin.place, wanted, query.limit), begin.id
+            while not part.rows and not over.is_set():
+                cursor = part.last or cursor
+                left = ends - runtime.clock.monotonic()
+                if not part.more and left <= 0:
+                    break
+                await tail.news(part.place, left)
+                part = await tail.read(part.place, wanted, query.limit)
+    return reply(_envelope(part, cursor))
+
+
+def _envelope(part: Part, cursor: str) -> dict[str, Any]:
+    data = [shown(row) for row in part.rows]
+    last = part.last or (data[-1]["id"] if data else cursor)
+    return {"object": "list", "data": data, "has_more": part.more, "next_cursor": last}
+
+
+def _gap(begin: Mark) -> Refusal:
+    """Return the refusal of a cursor after which events may be deleted."""
+    why = "what came after this event may be deleted already; go on after `next_cursor`"
+    return Refusal(why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id)
 
 
 def _select(tx: Tx, query: EventQuery) -> list[Row]:
     chosen = sa.select(event)
     if query.type is not None:
-        chosen = chosen.where(event.c.type.in_([kind for kind in EventType if matches(tuple(query.type), kind)]))
+        chosen = chosen.where(event.c.type.in_(kinds(query.type) or ()))
     if query.job is not None:
         chosen = chosen.where(event.c.job_id == query.job)
     return newest(tx, chosen, event.c.id, query)

@@ -115,9 +115,11 @@ class Intake:
             raise accepted
         row = accepted.job
         self._runtime.nudge("submit")
-        wait = waiting.preferred(call.request)
+        # The job is taken on: without a place to wait in, the answer is only sooner.
+        wait = None if self._runtime.waiters.is_full else waiting.preferred(call.request)
         if wait is not None:
-            row = await waiting.until(self._runtime, row["id"], wait, wire.is_final)
+            with self._runtime.waiters.admit():
+                row = await waiting.until(self._runtime, row["id"], wait, wire.is_final)
         status = 200 if wait is not None and wire.is_final(row) else 202
         response = waiting.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
         response.headers.update(waiting.applied(wait))

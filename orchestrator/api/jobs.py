@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -85,7 +86,8 @@ async def show(call: Call) -> Response:
     def is_news(row: Row) -> bool:
         return wire.is_final(row) or (known is not None and not _is_known(row, known))
 
-    row = await waiting.until(call.runtime, call.id("job"), wait or 0, is_news)
+    with call.runtime.waiters.admit() if wait else nullcontext():
+        row = await waiting.until(call.runtime, call.id("job"), wait or 0, is_news)
     if known is not None and _is_known(row, known):
         return Response(status_code=304, headers={"etag": waiting.etag(row), **waiting.applied(wait)})
     response = waiting.shown(call.runtime, row)

@@ -19,7 +19,7 @@ from orchestrator.store import Tx
 Row = Mapping[Any, Any]
 
 
-def _digits(value: Any) -> Any:
+def digits(value: Any) -> Any:
     """Leave only plain digits to pydantic, which reads `1_0` and ` 5.0 ` as integers too."""
     if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
         raise PydanticCustomError("int_parsing", "Input should be a whole number")
@@ -37,7 +37,7 @@ class Page(Query):
 
     prefix: ClassVar[str]
 
-    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=200)] = 50
+    limit: Annotated[int, BeforeValidator(digits), Field(ge=1, le=200)] = 50
     after: str | None = None
 
     @field_validator("after")

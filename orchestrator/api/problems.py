@@ -27,6 +27,7 @@ CODES: Mapping[str, str] = {
     "insufficient_scope": "This key may not do that. Use one with a wider scope.",
     "not_found": "Check the id and the path.",
     "method_not_allowed": "The `Allow` header names the methods that are.",
+    "cursor_gone": "Events that came after the cursor may be deleted. Go on after `next_cursor`.",
     "conflict": "It exists, but not in a state that allows this.",
     "external_task_id_taken": "The job in `job_id` has this external_task_id on this account. Send another one.",
     "idempotency_key_reused": "The job in `job_id` was made with this key and another body. Send a new key.",

@@ -45,12 +45,12 @@ def applied(seconds: int | None) -> dict[str, str]:
 
 
 async def until(runtime: Runtime, job_id: str, seconds: float, done: Callable[[Row], bool]) -> Row:
-    """Return the job once `done` says so, or as it is after `seconds`. Raises `NotFound`."""
+    """Return the job once `done` says so, or as it is after `seconds`, or when we are to end. Raises `NotFound`."""
     ends = runtime.clock.monotonic() + seconds
     while True:
         row = found(await runtime.store.read(find, job_id), "job")
         left = ends - runtime.clock.monotonic()
-        if left <= 0 or done(row):
+        if left <= 0 or done(row) or runtime.tail.closed:
             return row
         await runtime.bell.wait(job_id, min(left, _LOOK))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -23,6 +25,8 @@ from orchestrator.settings import Settings
 #: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
 _GRACE = 20
 _BACKLOG = 2048
+#: Seconds, once and up to twice, for a client to read the end of its answer then.
+_UNREAD = 1.0
 _AT_ONCE = "stopped at once; what was under way comes back with its lease"
 
 
@@ -65,7 +69,30 @@ def serve(app: Starlette, listening: socket.socket) -> bool:
 
 
 class Server(uvicorn.Server):
-    """Ends in good order when told to, and at once when told again."""
+    """Ends in good order when told to, and at once when told again. `close` is told before answers are waited for."""
+
+    def __init__(self, config: uvicorn.Config, close: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._close = close
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End streams, wait for answers, but not for clients that do not read the end of theirs."""
+        self._close()
+        hanging_up = asyncio.create_task(self._hang_up())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hanging_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Break off connections that are to be closed, and after a while still hold what nobody reads."""
+        closing: set[object] = set()
+        while True:
+            await asyncio.sleep(_UNREAD)
+            for connection in list(self.server_state.connections):
+                if connection in closing:
+                    connection.transport.abort()
+            closing = {one for one in self.server_state.connections if one.transport.is_closing()}
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; the second Ctrl-C ends the process."""
@@ -100,7 +127,8 @@ def server_of(app: Starlette) -> uvicorn.Server:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
-        )
+        ),
+        app.state.close,
     )
 
 
