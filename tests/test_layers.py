@@ -22,7 +22,7 @@ ROOT = Path(orchestrator.__file__).parent
 #: and the contract of their own package.
 FLOORS = {
     "0 ground": "errors states clock deadlines ids values settings logs",
-    "1 facts": "signing order account form refusal report official official_rules wire columns tables bulk",
+    "1 facts": "signing order account form refusal report official official_rules wire shapes columns tables bulk",
     "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
     "databases store claims guard spelling transport internet",
     "3 truth": "admission journal tail fanout decide silence opening ledger workers turns runtime endings subscribers "
