@@ -4,11 +4,12 @@
 UV_VERSION := 0.13.8
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+RUNS := .venv/.runs
 READY := .venv/.ready
 
 .PHONY: demo test simulate check chaos clean
 
-demo: $(READY)
+demo: $(RUNS)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
 
 test: $(READY)
@@ -31,13 +32,20 @@ chaos: $(READY)
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The stamp makes the second run instant; a changed lock file sets up again. `--inexact` leaves uv itself in place, and
-# bytecode made now is not made anew by every process where PYTHONDONTWRITEBYTECODE is set.
-$(READY): pyproject.toml uv.lock Makefile
+# The stamps make the second run instant; a changed lock file sets up again. What only tests need (PostgreSQL, Node, Go, ...)
+# is not fetched for the demo. `--inexact` leaves uv itself in place, and bytecode made now is not made anew by every
+# process where PYTHONDONTWRITEBYTECODE is set.
+SYNC = env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
+	.venv/bin/uv sync --frozen --inexact --quiet --compile-bytecode --python .venv/bin/python
+
+$(RUNS): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: no python3.11 or python3 of that age on PATH" >&2; exit 1; }
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv >&2 || \
 		{ echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" >&2
-	@env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
-		.venv/bin/uv sync --frozen --inexact --quiet --compile-bytecode --python .venv/bin/python >&2
+	@$(SYNC) --no-dev >&2
+	@touch $@
+
+$(READY): $(RUNS)
+	@$(SYNC) >&2
 	@touch $@
