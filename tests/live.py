@@ -26,6 +26,7 @@ from orchestrator.simulator.orders import ORDERS
 from orchestrator.simulator.serving import InLoop
 from tests import databases, house
 from tests.caller import KEY, Api, Json, until
+from tests.contract import HELD
 
 #: Silence is never suspicious while a test runs: what completes was pushed.
 PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
@@ -53,8 +54,10 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 
 def listening(port: int = 0) -> socket.socket:
-    """Return a bound socket on loopback; port 0 picks a free one."""
-    return socket.create_server(("127.0.0.1", port), backlog=512)
+    """Return a bound socket on loopback, as `serve` makes it; port 0 picks a free one."""
+    sock = socket.create_server(("127.0.0.1", port), backlog=512)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 @contextlib.asynccontextmanager
@@ -81,7 +84,7 @@ class Live:
     world: World
     subscriber: Subscriber
     #: Posts like a vendor would: no key.
-    outside: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=20))
+    outside: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=HELD))
 
     async def hears(self, job_id: str, kind: str = "job.succeeded") -> None:
         """Wait until the subscriber has been told that."""
@@ -120,7 +123,7 @@ async def service(given: Settings, world: World, subscriber: Subscriber, sock: s
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
         serving(rt, sock),
-        httpx.AsyncClient(base_url=given.public_url, headers=headers, timeout=30) as http,
+        httpx.AsyncClient(base_url=given.public_url, headers=headers, timeout=30, event_hooks=HELD) as http,
     ):
         it = Live(given.public_url, rt, Api(http), world, subscriber)
         async with it.outside:
@@ -176,7 +179,7 @@ class Lives:
         try:
             await rt.store.write(prepare, sorted(rt.vendors))
             async with httpx.AsyncClient(
-                base_url=self.settings.public_url, headers=headers, transport=transport
+                base_url=self.settings.public_url, headers=headers, transport=transport, event_hooks=HELD
             ) as http:
                 yield rt, Api(http)
         finally:
