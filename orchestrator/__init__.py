@@ -15,18 +15,20 @@ every stage is given).
 
 The floors; a module imports only from those below it, and `tests/test_layers.py` holds the law:
 
-    roof      app (puts everything together) over running (loops and ticks); simulator/ (a
-              misbehaving world), bench/
-    doors     api/ (JSON for callers, and the vendors' door in front), cli/ (commands)
-    stages    submit, receive, poll, deliver: none imports another, they meet in committed rows
-    truth     ledger over decide, fanout, silence; runtime, workers; turns, outcomes; subscribers, keyring, timeline;
-              tail (the log as it grows) over journal (in the order of commits)
+    outside   client/ (Python, of the API alone), cli/ over it, embed/ (the service inside another application),
+              simulator/ (a misbehaving world), bench/
+    roof      app (puts everything together) over running (loops and ticks)
+    doors     api/ (JSON for callers, its OpenAPI document, and the vendors' door in front)
+    stages    submit, receive, poll, deliver, replay: none imports another, they meet in committed rows
+    truth     ledger over decide, fanout, silence; runtime, workers; turns, outcomes; subscribers, keyring, timeline,
+              selection (of what a replay is about), checks (of accounts); lists over ways (the index that leads to
+              them); tail (the log as it grows) over journal (in the order of commits); metrics, gauges
     plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
     database  store over databases: sqlite (statements on the loop, writer commits beside it) or postgres (its dial
               hangs up on silence, its wakes reach other replicas); schema; units, claims. Internet: internet over
               transport, spelling and guard, the only way out
-    facts     tables over columns; bulk, wire (what outsiders see), signing, order, form, report, refusal, account,
-              official
+    facts     tables over columns, indexes; bulk; wire and shapes (what outsiders see); signing, pings, order, form,
+              report, refusal, account, official
     ground    errors, states, clock, deadlines, ids, values, settings, logs
 
 Words: a Job is work we ask a Vendor for, on an Account; a Push is a request it sends us; a Report is what it says; a

@@ -13,6 +13,7 @@ from orchestrator import destinations, vendors
 from orchestrator.account import Account
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.api.mounted import Mounted
 from orchestrator.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.errors import ConfigError
 from orchestrator.guard import Guard
@@ -23,7 +24,7 @@ from orchestrator.postgres import is_postgres
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime
-from orchestrator.settings import Settings, ensure_secret_keys
+from orchestrator.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.signing import Keys
 from orchestrator.store import Store
 from orchestrator.transport import GuardedTransport
@@ -66,6 +67,15 @@ def build(
         vendors=bound,
         destinations=destinations.load(),
     )
+
+
+def check(settings: Settings) -> None:
+    """Raise `ConfigError` for what can be seen to be wrong before anything is made or opened."""
+    check_role(settings)
+    if not settings.secret_keys and settings.database_file is None:
+        raise ConfigError(NO_KEYS)
+    for account in accounts(settings).values():
+        bind(account, SystemClock())
 
 
 def check_role(settings: Settings) -> None:
@@ -117,8 +127,7 @@ def application(rt: Runtime) -> Starlette:
     app = Starlette(routes=routes_of_worker(rt) if worker else routes(rt), lifespan=lifespan)
     # For the server to call when it is told to end: it waits for every answer before it ends the lifespan.
     app.state.close = rt.tail.close
-    if worker:
-        return app
+    stack = app.build_middleware_stack()
     # In front of all middleware: every push passes here, and the door answers for its own errors.
-    app.middleware_stack = CallbackDoor(app.build_middleware_stack(), Receiving(rt))
+    app.middleware_stack = Mounted(stack if worker else CallbackDoor(stack, Receiving(rt)))
     return app

@@ -19,6 +19,7 @@ import structlog
 from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Message, Verdict
 from orchestrator.errors import Blocked, ConfigError, Exchange
+from orchestrator.ids import made_at
 from orchestrator.outcomes import Attempted, Company, record
 from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
@@ -78,12 +79,22 @@ class Delivering:
                 self.turns.end(due)
             await self._company.wait(self.turns.under_way)
             disabled = await self.rt.insist(self._end, done)
+            self._count(done, disabled=disabled)
             _log(done, disabled=disabled)
         finally:
             if self.turns.end(due):
                 self._make_room()
         if disabled:
             self.rt.nudge("deliver")
+
+    def _count(self, done: Attempted, *, disabled: bool) -> None:
+        lag = None
+        if done.verdict is Verdict.DELIVERED:
+            # The event is as old as the id of what was owed with it.
+            lag = (done.at - made_at(done.row["id"])).total_seconds() + done.ms / 1000
+        self.rt.metrics.attempted(done.to["kind"], done.verdict, done.ms / 1000, lag)
+        if disabled:
+            self.rt.metrics.disabled("gone" if done.verdict is Verdict.GONE else "failing").inc()
 
     def _make_room(self) -> None:
         """Look for what waited for the places that were freed."""

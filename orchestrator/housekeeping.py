@@ -18,7 +18,7 @@ from orchestrator.clock import Clock, after
 from orchestrator.ids import earliest
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
-from orchestrator.tables import account_state, attempt, delivery, event, job, push, trace
+from orchestrator.tables import account_state, attempt, delivery, event, job, push, replay, trace
 
 _DAY = 86400.0
 #: Seconds after which a slice begins nothing more; the rest after it, in multiples of what it took, and at least.
@@ -121,6 +121,14 @@ def _stray_pushes(tx: Tx, before: datetime, place: str, is_over: Callable[[], bo
     return found[-1].id if len(found) == _LOOK else None
 
 
+def _old_replays(tx: Tx, before: datetime, place: str, is_over: Callable[[], bool]) -> str | None:
+    """Sweep replays that ended; one that still runs is not old."""
+    found = tx.execute(_REPLAYS, {"place": place, "aged": earliest("rpl", before)}).all()
+    if gone := [replay_id for replay_id, ended in found if ended is not None and ended < before]:
+        tx.execute(_GONE["replay"], {"ids": gone})
+    return found[-1].id if len(found) == _LOOK else None
+
+
 def _emptied(empty: Callable[[Tx, list[str]], bool], tx: Tx, ids: list[str], is_over: Callable[[], bool]) -> bool:
     """Delete what belongs to jobs or notices, a little at a time. False if time was up while there was more."""
     while empty(tx, ids):
@@ -190,6 +198,7 @@ def _some(of: sa.ColumnElement[str], *columns: sa.ColumnElement[Any], most: int 
 _JOBS = _next(job, job.c.due_at, job.c.finished_at)
 _EVENTS = _next(event, event.c.job_id)
 _STRAYS = _next(push, job.c.id.label("job")).select_from(push.outerjoin(job, job.c.id == push.c.job_id))
+_REPLAYS = _next(replay, replay.c.finished_at)
 _OWED_EVENTS = sa.select(delivery.c.event_id).where(delivery.c.event_id.in_(_IDS), delivery.c.due_at.is_not(None))
 _OWED_JOBS = (
     sa.select(event.c.job_id)
@@ -205,6 +214,6 @@ _ATTEMPTED = sa.delete(attempt).where(
     _ATTEMPT.in_(_some(attempt.c.delivery_id, attempt.c.delivery_id, attempt.c.n, most=_NARROW))
 )
 _NOTED = sa.delete(trace).where(trace.c.id.in_(_some(trace.c.job_id, trace.c.id, most=_NARROW)))
-_GONE = {table.name: sa.delete(table).where(table.c.id.in_(_IDS)) for table in (job, event, delivery, push)}
+_GONE = {table.name: sa.delete(table).where(table.c.id.in_(_IDS)) for table in (job, event, delivery, push, replay)}
 #: In the order in which things are swept: what belongs to a job goes with it.
-_SWEEPS: Mapping[str, Sweep] = {"job": _old_jobs, "event": _old_notices, "push": _stray_pushes}
+_SWEEPS: Mapping[str, Sweep] = {"job": _old_jobs, "event": _old_notices, "push": _stray_pushes, "replay": _old_replays}

@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 import struct
 import threading
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 
-from orchestrator.clock import Clock, Rng, epoch_ms
+from orchestrator.clock import EPOCH, Clock, Rng, epoch_ms
 
-PREFIXES = ("job", "psh", "evt", "sub", "dlv", "key")
+PREFIXES = ("job", "psh", "evt", "sub", "dlv", "key", "rpl")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _FORM = re.compile(rf"({'|'.join(PREFIXES)})_[0-7][{_ALPHABET}]{{25}}")
 _RANDOM_BITS = 74
+_TIME_DIGITS = 10
+#: Python's own base 32 leaves out other letters.
+_TO_PYTHONS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 #: Drawn at once: asking the system for each step alone takes longer than the rest of an id.
 _STEPS = struct.Struct("<64I")
 
@@ -67,6 +70,12 @@ class Ids:
 def earliest(prefix: str, at: datetime) -> str:
     """Return the id below which everything was made before `at`."""
     return f"{prefix}_{_time(epoch_ms(at))}{_rest(0)}"
+
+
+def made_at(text: str) -> datetime:
+    """Return the instant at which one of our ids was made, in whole milliseconds."""
+    time = text.rpartition("_")[2][:_TIME_DIGITS]
+    return EPOCH + timedelta(milliseconds=int(time.translate(_TO_PYTHONS), 32))
 
 
 @lru_cache(maxsize=8)

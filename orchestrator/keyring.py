@@ -53,8 +53,13 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def new(ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: datetime) -> tuple[Values, str]:
-    """Return a row for `add`, and the key's secret, which nobody can be shown again."""
+def new(
+    ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: datetime, rate_limit: int | None = None
+) -> tuple[Values, str]:
+    """Return a row for `add`, and the key's secret, which nobody can be shown again.
+
+    `rate_limit` is in requests a minute; 0: any number, None: as many as the settings say.
+    """
     secret = PREFIX + secrets.token_urlsafe(32)
     row: Values = {
         "id": ids("key"),
@@ -62,6 +67,7 @@ def new(ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: 
         "prefix": secret[:_SHOWN],
         "digest": digest(secret),
         "scope": scope,
+        "rate_limit": rate_limit,
         "created_at": now,
         "expires_at": expires_at,
         "revoked_at": None,
@@ -99,6 +105,11 @@ def ls(tx: Tx, *, limit: int, after: str | None = None) -> list[Row]:
     if after is not None:
         query = query.where(api_key.c.id < after)
     return list(tx.execute(query).mappings())
+
+
+def get(tx: Tx, key_id: str) -> Row | None:
+    """Return a key's row, also if it was revoked; None if there is none."""
+    return tx.execute(sa.select(api_key).where(api_key.c.id == key_id)).mappings().first()
 
 
 def revoke(tx: Tx, key_id: str, now: datetime) -> bool:

@@ -39,8 +39,9 @@ def _clash(tx: Tx, row: Draft) -> Accepted | Problem:
         return _taken(tx, row)
     if first["fingerprint"] == row["fingerprint"]:
         return Accepted(first, replayed=True)
+    said = row["idempotency_key"].partition("\n")[0]
     return Problem(
-        f"Idempotency-Key {row['idempotency_key']!r} was used with another body, for {first['id']}; send a new key",
+        f"Idempotency-Key {said!r} was used with another body, for {first['id']}; send a new key",
         code="idempotency_key_reused",
         title="Idempotency key reused",
         job_id=first["id"],

@@ -68,6 +68,12 @@ def worker(rt: Runtime) -> Worker[Question]:
     return Worker("poll", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
 
 
+#: What asking about a job came to, for those who count, by the outcome that is noted; any other word is the vendor's.
+_RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"} | dict.fromkeys(
+    ("not_sent", "blocked_address", "too_late", "timeout", "refused", "cut_off", "too_large", "error"), "unanswered"
+)
+
+
 class Polling:
     """The stage, over one runtime."""
 
@@ -102,12 +108,16 @@ class Polling:
         """Ask, and record the answer or the lack of one."""
         try:
             request = self._request(question)
-            response = await self.rt.internet.send(request, deadline=DEADLINE, cap=1 << 20)
-            answer = self._answered(question, question.vendor.read_answer(response))
+            with self.rt.metrics.exchange(self.rt.clock, question.vendor.name, "inquiry"):
+                response = await self.rt.internet.send(request, deadline=DEADLINE, cap=1 << 20)
+                reports = question.vendor.read_answer(response)
+            answer = self._answered(question, reports)
         except Exchange as error:
             answer = self._unanswered(question, error)
         except Unsupported as error:
             answer = self._unasked(question, error)
+        for _, _, note in answer.notes:
+            self.rt.metrics.polls(question.vendor.name, _RESULTS.get(str(note["outcome"]), "answered")).inc()
         verdicts = await self.rt.insist(self._end, answer)
         self.rt.told(verdicts)
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator.bulk import Finder, among, inserting, updating
-from orchestrator.decide import Heard
+from orchestrator.decide import Heard, Outcome
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.ledger import Verdict
 from orchestrator.report import Report
@@ -73,6 +73,8 @@ class Receiving:
             row["verified"] = self._verified(vendor, headers, body)
             report = _about(callback, vendor.read_push(body))
         except (BadSignature, NotJson) as error:
+            result = "bad_signature" if isinstance(error, BadSignature) else "malformed"
+            self.rt.metrics.pushes(vendor.name, result).inc()
             await self._reject(row, error)
             raise
         except Unreadable as error:
@@ -109,6 +111,8 @@ class Receiving:
 
     async def _take(self, taken: Taken) -> None:
         verdict = await self._keep(taken)
+        result = _RESULTS.get(verdict.outcome, "accepted") if verdict else "malformed"
+        self.rt.metrics.pushes(self.rt.vendors[taken.row["account"]].name, result).inc()
         if verdict is not None:
             self.rt.told([verdict])
         if taken.ask:
@@ -142,6 +146,8 @@ class Receiving:
         _COUNT(tx, [{"was_account": account, "pushes": count, "last_push_at": now} for account, count in counts])
 
 
+#: What a push came to, for those who count; whatever else it came to, it was accepted.
+_RESULTS = {Outcome.STALE: "stale", Outcome.CONTRADICTS: "stale", Outcome.NO_JOB: "unknown_task"}
 #: Keeps a push, or counts more copies of it.
 _KEEP = inserting(
     push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers", "body", "outcome",

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from orchestrator import deliver, poll, submit
-from orchestrator.clock import Disciplined
+from orchestrator import deliver, poll, replay, submit
+from orchestrator.clock import Clock, Disciplined
 from orchestrator.errors import Unavailable
 from orchestrator.housekeeping import Progress, prepare, retire
 from orchestrator.runtime import Runtime
@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 #: Seconds that work under way may take to end when we are told to stop.
 DRAIN = 15.0
+#: Seconds between ticks that only tell whether they are on time.
+BEAT = 1.0
 #: Seconds between our clock and the database's that are worth telling the operator.
 _DRIFT = 2.0
 
@@ -31,7 +33,8 @@ async def running(rt: Runtime) -> AsyncIterator[None]:
         await discipline(rt)
         await rt.store.write(prepare, sorted(rt.vendors))
         if rt.settings.role != "api":
-            rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
+            rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt))
+            rt.workers.update(deliver=deliver.worker(rt), replay=replay.worker(rt))
         for stage in rt.workers.values():
             stage.start()
             stage.nudge()
@@ -62,6 +65,7 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
 
     for stage in rt.workers:
         every(1, nudge, rt, stage)
+    every(BEAT, beat, rt, Beats(rt.clock))
     every(30, checkpoint, rt)
     every(30, discipline, rt)
     if not rt.workers:
@@ -96,6 +100,24 @@ async def discipline(rt: Runtime) -> None:
         rt.clock.correct(ahead)
         if abs(ahead) > _DRIFT:
             log.warning("this machine's clock is wrong; the database's is used", seconds_behind=round(ahead, 3))
+
+
+class Beats:
+    """When the scheduler was last seen to be on time, or late."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: float | None = None
+
+    def late(self) -> float:
+        """Return by how many seconds this call came later than `BEAT` after the last."""
+        last, self._last = self._last, self._clock.monotonic()
+        return 0.0 if last is None else max(self._last - last - BEAT, 0.0)
+
+
+async def beat(rt: Runtime, beats: Beats) -> None:
+    """Tell by how much ticks come late: a loop that is blocked is seen here first."""
+    rt.metrics.scheduler_lag.set(beats.late())
 
 
 async def checkpoint(rt: Runtime) -> None:

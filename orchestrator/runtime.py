@@ -19,6 +19,7 @@ from orchestrator.guard import Guard
 from orchestrator.ids import Ids
 from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger, Verdict
+from orchestrator.metrics import Metrics
 from orchestrator.order import Capability, Order
 from orchestrator.settings import Settings
 from orchestrator.signing import Callback, Keys
@@ -86,6 +87,7 @@ class Runtime:
     destinations: Mapping[str, Destination]
     bell: Bell = field(default_factory=Bell)
     workers: dict[str, Worker[Any]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
     believe: Batch[Heard, Verdict] = field(init=False)
     #: The log, as those see it who follow it.
     tail: Tail = field(init=False)
@@ -122,10 +124,16 @@ class Runtime:
             self.bell.ring(verdict.job["id"])
             if verdict.moved:
                 self.nudge("deliver")
-                if verdict.job["state"] in FINAL and "submit" in self.workers:
-                    self.workers["submit"].make_room()
+                if verdict.job["state"] in FINAL:
+                    self._ended(verdict.job)
             if verdict.job["due_at"] is not None and verdict.job["due_at"] <= self.clock.now():
                 self.nudge("poll")
+
+    def _ended(self, row: Mapping[Any, Any]) -> None:
+        vendor = self.vendors.get(row["account"])
+        self.metrics.ended(row, pushes=vendor is not None and vendor.pushes)
+        if "submit" in self.workers:
+            self.workers["submit"].make_room()
 
     async def hear(self, heard: Heard) -> Verdict:
         """Give a report to the ledger and wake whom it concerns. Raises `Unavailable`."""

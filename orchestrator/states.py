@@ -83,6 +83,17 @@ class SubscriberState(StrEnum):
     DISABLED = "disabled"
 
 
+class ReplayState(StrEnum):
+    """How far a replay has come."""
+
+    #: Some of what it is about may still have to be made due.
+    RUNNING = "running"
+    #: All of it was made due.
+    DONE = "done"
+    #: Somebody stopped it; what was made due until then stays so.
+    CANCELED = "canceled"
+
+
 class Source(StrEnum):
     """Who told us. A final job keeps it as `resolved_by`."""
 

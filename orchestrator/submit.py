@@ -125,7 +125,8 @@ class Submitting:
         try:
             request = vendor.submission(order_of(self.rt, row, vendor))
             request.extensions["may_leave"] = lambda: self.rt.clock.now() <= latest
-            receipt = vendor.receipt(await self.rt.submissions.send(request, deadline=DEADLINE))
+            with self.rt.metrics.exchange(self.rt.clock, vendor.name, "submit"):
+                receipt = vendor.receipt(await self.rt.submissions.send(request, deadline=DEADLINE))
         except Exchange as error:
             return endings.interrupted(row, vendor, error, self.rt.clock.now(), self.rt.rng)
         except Unsupported as error:
@@ -138,7 +139,8 @@ class Submitting:
             return endings.unasked(row, vendor, self.rt.clock.now(), LEASE)
         try:
             request = vendor.lookup_request(order_of(self.rt, row, vendor))
-            reports = vendor.read_answer(await self.rt.internet.send(request, deadline=DEADLINE))
+            with self.rt.metrics.exchange(self.rt.clock, vendor.name, "lookup"):
+                reports = vendor.read_answer(await self.rt.internet.send(request, deadline=DEADLINE))
         except Exchange as error:
             return endings.unanswered(row, vendor, error, self.rt.clock.now(), self.rt.rng)
         return endings.looked_up(row, vendor, reports, self.rt.clock.now())

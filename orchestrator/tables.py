@@ -14,13 +14,8 @@ import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
 from orchestrator.columns import Count, Instant, Json
-from orchestrator.states import DeliveryState, JobState, SubscriberState
-
-
-def _pending(name: str, *columns: str, given: str = "due_at") -> Index:
-    """Return an index of the rows that have something due: `due_at <= ?` implies its condition in both databases."""
-    some = sa.text(f"{given} IS NOT NULL")
-    return Index(name, *columns, sqlite_where=some, postgresql_where=some)
+from orchestrator.indexes import dead, pending, rare
+from orchestrator.states import DeliveryState, JobState, ReplayState, SubscriberState
 
 
 class Job(SQLModel, table=True):
@@ -78,8 +73,13 @@ class Job(SQLModel, table=True):
         UniqueConstraint("external_task_id", "account"),
         Index("ix_job_idempotency", "api_key", "idempotency_key", unique=True),
         Index("ix_job_vendor_task", "vendor_task_id", "account", unique=True),
-        _pending("ix_job_due", "account", "state", "due_at"),
-        _pending("ix_job_deadline", "deadline_at"),
+        pending("ix_job_due", "account", "state", "due_at"),
+        pending("ix_job_deadline", "deadline_at"),
+        # These are for lists.
+        Index("ix_job_account", "account", "id"),
+        Index("ix_job_model", "model", "id"),
+        rare("ix_job_state", "job", "state"),
+        rare("ix_job_resolved", "job", "resolved_by"),
     )
 
 
@@ -117,7 +117,8 @@ class Event(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_event_job", "job_id", "sequence", unique=True),
-        _pending("ix_event_position", "position", given="position"),
+        pending("ix_event_position", "position", given="position"),
+        rare("ix_event_type", "event", "type"),
     )
 
 
@@ -168,8 +169,11 @@ class Delivery(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("event_id", "subscriber_id"),
-        _pending("ix_delivery_due", "subscriber_id", "due_at"),
+        pending("ix_delivery_due", "subscriber_id", "due_at"),
         Index("ix_delivery_subscriber", "subscriber_id", "id"),
+        rare("ix_delivery_state", "delivery", "state"),
+        dead("ix_delivery_dead", "id"),
+        dead("ix_delivery_dead_of", "subscriber_id", "id"),
     )
 
 
@@ -185,6 +189,36 @@ class Attempt(SQLModel, table=True):
     response: str | None = None
 
 
+class Replay(SQLModel, table=True):
+    """Deliveries to be made due again, or events to be owed that were missed: which, and how far that has come."""
+
+    id: str = Field(primary_key=True)
+    api_key: str
+    subscriber_id: str | None = None
+    event_id: str | None = None
+    #: The state of the deliveries; without meaning where it is about missed events.
+    status: str
+    #: Globs of event types; None: all.
+    types: list[str] | None = Field(default=None, sa_type=Json)
+    since: datetime | None = Field(default=None, sa_type=Instant)
+    until: datetime | None = Field(default=None, sa_type=Instant)
+    missed: bool = False
+    #: Deliveries made due a second; None: as fast as it goes.
+    rate: float | None = None
+    state: str = ReplayState.RUNNING
+    #: Ids of deliveries, or of missed events: up to which it was gone through, and at which it ends.
+    cursor: str
+    newest: str
+    #: What it was about when it was asked for, and how much of that was made due.
+    counted: int = Field(sa_type=Count)
+    replayed: int = Field(default=0, sa_type=Count)
+    due_at: datetime | None = Field(default=None, sa_type=Instant)
+    created_at: datetime = Field(sa_type=Instant)
+    finished_at: datetime | None = Field(default=None, sa_type=Instant)
+
+    __table_args__ = (pending("ix_replay_due", "due_at"),)
+
+
 class Trace(SQLModel, table=True):
     """What we did about a job and no other row tells: submissions, questions, operators."""
 
@@ -194,7 +228,7 @@ class Trace(SQLModel, table=True):
     kind: str
     detail: dict[str, Any] = Field(sa_type=Json)
 
-    __table_args__ = (Index("ix_trace_job", "job_id", "id"),)
+    __table_args__ = (Index("ix_trace_job", "job_id", "at", "id"),)
 
 
 class AccountState(SQLModel, table=True):
@@ -230,6 +264,8 @@ class ApiKey(SQLModel, table=True):
     prefix: str
     digest: str = Field(unique=True)
     scope: str
+    #: Requests a minute; 0: any number, None: as many as the settings say.
+    rate_limit: int | None = None
     created_at: datetime = Field(sa_type=Instant)
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     revoked_at: datetime | None = Field(default=None, sa_type=Instant)
@@ -243,6 +279,7 @@ event = metadata.tables["event"]
 subscriber = metadata.tables["subscriber"]
 delivery = metadata.tables["delivery"]
 attempt = metadata.tables["attempt"]
+replay = metadata.tables["replay"]
 trace = metadata.tables["trace"]
 account_state = metadata.tables["account_state"]
 api_key = metadata.tables["api_key"]

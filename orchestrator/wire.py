@@ -126,6 +126,26 @@ def delivery(row: Row, attempts: Iterable[Row] | None = None) -> Json:
     return said if attempts is None else said | {"attempts": [attempt(one) for one in attempts]}
 
 
+def replay(row: Row) -> Json:
+    """Return a replay, or what one would be: without an id it was only counted."""
+    wanted = {"status": None if row["missed"] else row["status"], "types": row["types"], "missed": row["missed"]}
+    span = {"since": instant(row["since"]), "until": instant(row["until"])}
+    about = {"subscriber": row["subscriber_id"], "event": row["event_id"], "filter": wanted | span}
+    if row["id"] is None:
+        return {"object": "replay", "dry_run": True, **about, "count": row["counted"]}
+    return {
+        "id": row["id"],
+        "object": "replay",
+        "status": row["state"],
+        **about,
+        "rate": row["rate"],
+        "count": row["counted"],
+        "replayed": row["replayed"],
+        "created_at": instant(row["created_at"]),
+        "finished_at": instant(row["finished_at"]),
+    }
+
+
 def attempt(row: Row) -> Json:
     """Return one try at a delivery."""
     return {

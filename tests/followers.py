@@ -86,6 +86,8 @@ class Follower:
     #: How many streams the server has ended, rather than we.
     ends: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    #: What says who it is.
+    key: Mapping[str, str] = field(default_factory=lambda: KEYED)
 
     @property
     def ids(self) -> list[str]:
@@ -99,7 +101,7 @@ class Follower:
 
     async def follow(self) -> None:
         """Read one stream to its end."""
-        headers = KEYED | ({"last-event-id": self.last} if self.last and self.header else {})
+        headers = {**self.key} | ({"last-event-id": self.last} if self.last and self.header else {})
         more = f"&last_event_id={self.last}" if self.last and not self.header else ""
         async with (
             httpx.AsyncClient(headers=headers, timeout=60) as http,

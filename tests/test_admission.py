@@ -26,6 +26,7 @@ from orchestrator.signing import Callback
 from orchestrator.states import JobState
 from orchestrator.tables import job, push
 from tests.caller import eventually, until
+from tests.contract import HELD
 from tests.engine import at_vendor, tell
 from tests.house import House, house
 from tests.test_api_support import ADMIN, BODY
@@ -251,7 +252,9 @@ async def counter(tmp_path: Path, everywhere: None) -> AsyncIterator[Counter]:
         ]
         transport = httpx.ASGITransport(Starlette(routes=routes))
         headers = {"authorization": f"Bearer {ADMIN}"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as http:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
+        ) as http:
             yield Counter(h, http)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.keyring import Scope
+from orchestrator.states import JobState
 from tests.test_api_support import BODY, calling, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -60,3 +62,31 @@ async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_o
         shared = [api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"}) for _ in range(50)]
         jobs = await asyncio.gather(*alone, *shared)
         assert len({job["id"] for job in jobs}) == len(await api.rows("job")) == 51
+
+
+async def test_a_key_counts_on_its_path_alone(tmp_path: Path) -> None:
+    """The same key makes one job by submission, and one by each retry, however often it is sent."""
+    async with calling(tmp_path) as api:
+        headers = {"idempotency-key": "k"}
+        first = await api.post("/v1/jobs", 202, BODY, headers=headers)
+        other = await submitted(api)
+        made = {first["id"], other["id"]}
+        for old in (first, other):
+            await api.finish(old["id"], JobState.FAILED)
+            path = f"/v1/jobs/{old['id']}/retry"
+            retried = await api.call("POST", path, 202, headers=headers)
+            again = await api.call("POST", path, 202, headers={"idempotency-key": '"k"'})
+            assert "idempotent-replayed" not in retried.headers
+            assert (again.headers["idempotent-replayed"], again.json()) == ("true", retried.json())
+            made.add(retried.json()["id"])
+        assert {row["id"] for row in await api.rows("job")} == made
+        assert len(made) == 4
+
+
+@pytest.mark.parametrize(("body", "status"), [({"model": 5}, 422), ({"account": "nobody"}, 422)])
+async def test_a_refusal_leaves_the_key_free(tmp_path: Path, body: dict[str, Any], status: int) -> None:
+    async with calling(tmp_path) as api:
+        headers = {"idempotency-key": "k"}
+        await api.post("/v1/jobs", status, BODY | body, headers=headers)
+        assert await api.rows("job") == []
+        assert "idempotent-replayed" not in (await api.call("POST", "/v1/jobs", 202, BODY, headers=headers)).headers

@@ -24,6 +24,7 @@ from orchestrator.keyring import Scope
 from orchestrator.report import Output, Report
 from orchestrator.states import JobState, Source
 from orchestrator.store import Store
+from tests.contract import HELD
 from tests.house import FakeInternet, House, TurnedClock, settings
 
 T = TypeVar("T")
@@ -148,7 +149,9 @@ async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
     headers = {"authorization": f"Bearer {ADMIN}"}
     try:
         await rt.store.write(prepare, sorted(rt.vendors))
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as caller.http:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
+        ) as caller.http:
             yield caller
     finally:
         await rt.submissions.aclose()
@@ -166,5 +169,6 @@ PATHS = [
     ("POST", "/v1/subscribers/x/rotate-secret"), ("POST", "/v1/subscribers/x/replay"), ("GET", "/v1/deliveries"),
     ("GET", "/v1/deliveries/x"), ("POST", "/v1/deliveries/x/retry"), ("GET", "/v1/accounts"),
     ("GET", "/v1/accounts/x"), ("GET", "/v1/signing-key"), ("GET", "/v1/keys"), ("POST", "/v1/keys"),
-    ("DELETE", "/v1/keys/x"), ("GET", "/v1/nothing"),
+    ("GET", "/v1/keys/x"), ("DELETE", "/v1/keys/x"), ("GET", "/v1/replays"), ("POST", "/v1/replays"),
+    ("GET", "/v1/replays/x"), ("POST", "/v1/replays/x/cancel"), ("GET", "/v1/nothing"),
 ]  # fmt: skip

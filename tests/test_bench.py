@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.bench import history
+from orchestrator.bench import crowd, history
 from orchestrator.bench.benches import ALL, BENCHES
 from orchestrator.bench.counted import Counts, count
 from orchestrator.bench.figures import Figure, Honest, Limit, words
@@ -25,6 +25,7 @@ from orchestrator.bench.plan import Plan, Spoiled
 from orchestrator.bench.processes import burden, child
 from orchestrator.bench.sink import Arrival, judged
 from orchestrator.cli.bench import ABOUT
+from orchestrator.clock import EPOCH
 from orchestrator.ids import is_id
 from orchestrator.tables import attempt, delivery, event, job, push, subscriber, trace
 from tests.command_line import isolate, run
@@ -36,6 +37,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "growth": ("--jobs", "1001", "--subscribers", "1", "--accounts", "1", "--waiting", "0"),
     "memory": ("--jobs", "40"),
     "poll": ("--jobs", "200"),
+    "reads": ("--jobs", "1500"),
     "start": ("--jobs", "200"),
 }
 QUANTILES = {"p50_ms", "p95_ms", "p99_ms"}
@@ -62,6 +64,7 @@ FIGURES: dict[str, set[str]] = {
     "fanout": {f"{name}_to_1" for name in {"deliveries_owed_per_s"} | QUANTILES | costs("push")},
     "poll": {"idle_percent_of_a_core"} | asked("by_1") | asked("by_20"),
     "claims": {f"{kind}_{p}_ms_{size}" for kind in KINDS for p in ("p50", "p99") for size in ("few", "many", "hot")},
+    "reads": {f"{name}_{p}_ms" for name in crowd.paths(9, "", "", EPOCH) for p in ("p50", "p99")},
     "missed": {"median_s", "p99_s", "worst_s"},
     "memory": {"idle_rss_mb", "rss_mb_after_first_jobs", "rss_mb_after_all_jobs"},
     "start": {"ready_s"},

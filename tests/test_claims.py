@@ -67,12 +67,17 @@ async def plans(h: House, run: Any, *args: Any) -> list[str]:
 
 @pytest.fixture
 async def crowded(h: House) -> House:
-    """One hot lane of each kind, another with two rows, and 20,000 rows that are due tomorrow in eight lanes."""
+    """One hot lane of each kind, another with two rows, and 20,000 rows in eight lanes.
+
+    Those are due tomorrow, but for two thirds of the jobs, which are history.
+    """
     tomorrow = after(START, DAY)
     await insert(h, job, [job_row(0, "", JobState.SUBMITTED, tomorrow)])
     await insert(h, delivery, [delivery_row(0, "", tomorrow)])
     lane = "CASE WHEN n % 10 <> 0 THEN 'hot' ELSE 'cold' || (n % 7) END"
-    await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n", ("id", "account", "external_task_id"))
+    history = "CASE WHEN n % 3 = 0 THEN 'submitted' ELSE 'succeeded' END, CASE WHEN n % 3 = 0 THEN due_at END"
+    names = ("id", "account", "external_task_id", "state", "due_at")
+    await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n, {history}", names)
     await multiply(h, delivery, f"'dlv_' || n, {lane}, 'evt_' || n", ("id", "subscriber_id", "event_id"))
     due = [job_row(30_000 + n, "hot", JobState.QUEUED, START) for n in range(300)]
     await insert(h, job, due + [job_row(40_000 + n, "cold1", JobState.QUEUED, START) for n in range(2)])

@@ -17,6 +17,7 @@ from orchestrator.client.requests import Request, given, path, several
 from orchestrator.client.wire import CAP, Target
 from orchestrator.errors import ConfigError
 from orchestrator.shapes import Job, Page
+from orchestrator.shapes.base import document
 from tests.clients import Said, a_job, said, script, scripted
 
 GET = Request("GET", "/v1/jobs")
@@ -71,10 +72,16 @@ def test_what_is_not_ours_is_said_to_be_none(answer: Said, why: str) -> None:
         finished(scripted(answer).call(GET))
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"object": "job"}, a_job(status="unheard of")])
+@pytest.mark.parametrize("document", [None, [], {}, {"object": "job"}, a_job(status=7)])
 def test_another_shape_is_not_ours_either(document: Any) -> None:
     with pytest.raises(errors.NotOurs, match="no Job"):
         read(Job, finished(scripted(said(document)).call(GET)))
+
+
+def test_a_word_of_a_newer_server_is_plain_text() -> None:
+    job = read(Job, finished(scripted(said(a_job(status="paused", resolved_by="omen"))).call(GET)))
+    assert (job.status, job.resolved_by, job.is_final) == ("paused", "omen", False)
+    assert document(job)["status"] == "paused"
 
 
 def test_an_answer_without_a_body_has_no_document() -> None:

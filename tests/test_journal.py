@@ -22,6 +22,7 @@ from orchestrator.store import Store, Tx
 from orchestrator.tables import event
 from tests import databases
 from tests.house import START, House
+from tests.test_schema import upto
 
 ALL = Wanted()
 OLDEST = earliest("evt", after(START, -86400))
@@ -253,18 +254,14 @@ async def test_on_sqlite_a_place_that_is_given_out_twice_is_noticed(tmp_path: Pa
 def test_events_from_before_are_numbered_by_their_age(tmp_path: Path) -> None:
     """PostgreSQL goes on counting after them."""
     address = databases.url("postgresql", tmp_path, empty=True)
-    with opened(address), psycopg.connect(address) as tx:
-        for statement in (
-            "DROP INDEX ix_event_position",
-            "ALTER TABLE event DROP position",
-            "UPDATE schema_version SET version_num = '0005'",
-        ):
-            tx.execute(statement)
-        for n in (3, 1, 2):
-            insert(tx, an_id(n))
     engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+psycopg"))
     with engine.begin() as connection:
-        assert schema.upgrade(connection) == ["0006"]
+        schema.upgrade(connection, upto("0005", tmp_path / "before"))
+    with psycopg.connect(address) as writer:
+        for n in (3, 1, 2):
+            insert(writer, an_id(n))
+    with engine.begin() as connection:
+        assert schema.upgrade(connection, upto("0006", tmp_path / "after")) == ["0006"]
     engine.dispose()
     with psycopg.connect(address) as writer:
         insert(writer, an_id(0))

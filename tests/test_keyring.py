@@ -34,12 +34,12 @@ def tx() -> Iterator[Tx]:
     engine.dispose()
 
 
-def new(**values: datetime | None) -> tuple[Values, str]:
-    return keyring.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, **({"expires_at": None} | values))
+def new(expires_at: datetime | None = None) -> tuple[Values, str]:
+    return keyring.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7)
 
 
-def issue(tx: Tx, **values: datetime | None) -> tuple[str, str]:
-    row, secret = new(**values)
+def issue(tx: Tx, expires_at: datetime | None = None) -> tuple[str, str]:
+    row, secret = new(expires_at)
     keyring.add(tx, row)
     return secret, row["id"]
 
@@ -77,7 +77,7 @@ def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_sh
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt(monkeypatch)
-    made = offline.issue(database, SystemClock(), name="first", scope="admin", expires_at=None)
+    made = offline.issue(database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7)
     (kept,) = offline.listing(database, limit=9, after=None)["data"]
     assert kept == {name: value for name, value in made.items() if name != "key"}
     assert made["key"].startswith(kept["prefix"])

@@ -22,15 +22,16 @@ ROOT = Path(orchestrator.__file__).parent
 #: and the contract of their own package.
 FLOORS = {
     "0 ground": "errors states clock deadlines ids values settings logs",
-    "1 facts": "signing order account form refusal report official official_rules wire shapes columns tables bulk",
+    "1 facts": "signing pings order account form refusal report official official_rules wire "
+    "shapes columns indexes tables bulk",
     "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
     "databases store claims guard spelling transport internet",
-    "3 truth": "admission journal tail fanout decide silence opening ledger workers turns runtime endings subscribers "
-    "keyring outcomes timeline housekeeping",
-    "4 stages": "submit receive poll deliver",
+    "3 truth": "checks admission journal tail fanout decide silence opening ledger workers turns metrics runtime "
+    "gauges endings subscribers keyring outcomes ways lists timeline housekeeping selection",
+    "4 stages": "submit receive poll deliver replay",
     "5 doors": "api",
     "6 roof": "running app",
-    "7 outside": "simulator bench cli __main__",
+    "7 outside": "client embed simulator bench cli __main__",
 }
 PLUG_INS = {"vendors": Vendor, "destinations": Destination}
 STAGES = FLOORS["4 stages"].split()

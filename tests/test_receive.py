@@ -329,7 +329,9 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
     ]  # fmt: skip
     assert rows[-1]["outcome"] == "not kept: the job has too many pushes"
     assert (await account(h))["pushes"] == 11
-    (entry,) = [e.said for e in await h.rt.store.read(entries, opened["id"]) if e.said.get("push") == rows[-1]["id"]]
+    (entry,) = [
+        e.said for e in await h.rt.store.read(entries, opened["id"], None, 999) if e.said.get("push") == rows[-1]["id"]
+    ]
     assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
 
 

@@ -39,9 +39,17 @@ async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Hou
 @pytest.mark.parametrize(
     ("role", "stages", "ticks"),
     [
-        ("all", {"submit", "poll", "deliver"}, {"nudge", "checkpoint", "discipline", "expire", "retire"}),
-        ("worker", {"submit", "poll", "deliver"}, {"nudge", "checkpoint", "discipline", "expire", "retire"}),
-        ("api", set(), {"checkpoint", "discipline"}),
+        (
+            "all",
+            {"submit", "poll", "deliver", "replay"},
+            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+        ),
+        (
+            "worker",
+            {"submit", "poll", "deliver", "replay"},
+            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+        ),
+        ("api", set(), {"beat", "checkpoint", "discipline"}),
     ],
 )
 async def test_a_role_runs_what_it_is_for(tmp_path: Path, role: str, stages: set[str], ticks: set[str]) -> None:

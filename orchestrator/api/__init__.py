@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from orchestrator.api import accounts, deliveries, events, files, health, jobs, keys, replays, stream, subscribers
+from orchestrator.api import (
+    accounts,
+    checks,
+    deliveries,
+    docs,
+    events,
+    files,
+    health,
+    jobs,
+    keys,
+    metrics,
+    replays,
+    stream,
+    subscribers,
+)
 from orchestrator.api.auth import Gate
 from orchestrator.api.door import Door, Handler
 from orchestrator.api.intake import Intake
-from orchestrator.api.problems import explain
+from orchestrator.api.openapi import Document
 from orchestrator.keyring import Scope
 from orchestrator.runtime import Runtime
 
 
 def routes(runtime: Runtime) -> list[Route]:
-    """Return the routes. The last ones answer for every path that is nobody's, so they come after all others."""
-    gate, intake = Gate(runtime), Intake(runtime)
+    """Return the routes, measured."""
+    return [metrics.measured(runtime, route) for route in doors(runtime)]
+
+
+def doors(runtime: Runtime) -> list[Route]:
+    """Return a door for each path. The last ones answer for all that are nobody's, so they come after all others."""
+    gate, intake, document = Gate(runtime), Intake(runtime), Document(runtime.base)
 
     def at(path: str, **handlers: Handler) -> Route:
         return Route(path, Door(runtime, gate, handlers))
@@ -23,7 +42,10 @@ def routes(runtime: Runtime) -> list[Route]:
     def secret(path: str, needs: Scope, **handlers: Handler) -> Route:
         return Route(path, Door(runtime, gate, handlers, reads=needs, changes=needs))
 
-    return [
+    def public(path: str, handler: Handler) -> Route:
+        return Route(path, Door(runtime, gate, {"GET": handler}, reads=None))
+
+    made = [
         at("/v1/jobs", GET=jobs.ls, POST=intake.submit),
         at("/v1/jobs/{id}", GET=jobs.show),
         at("/v1/jobs/{id}/timeline", GET=jobs.history),
@@ -42,21 +64,31 @@ def routes(runtime: Runtime) -> list[Route]:
         at("/v1/subscribers/{id}/resume", POST=subscribers.resume),
         at("/v1/subscribers/{id}/rotate-secret", POST=subscribers.rotate),
         at("/v1/subscribers/{id}/replay", POST=replays.of_subscriber),
+        at("/v1/replays", GET=replays.ls, POST=replays.create),
+        at("/v1/replays/{id}", GET=replays.show),
+        at("/v1/replays/{id}/cancel", POST=replays.cancel),
         at("/v1/deliveries", GET=deliveries.ls),
         at("/v1/deliveries/{id}", GET=deliveries.show),
         at("/v1/deliveries/{id}/retry", POST=deliveries.retry),
         at("/v1/accounts", GET=accounts.ls),
         at("/v1/accounts/{name}", GET=accounts.show),
+        at("/v1/accounts/{name}/check", POST=checks.Checkup().check),
         # Whoever holds the signing key can also forge deliveries: reading jobs is not enough.
         secret("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
         secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
-        secret("/v1/keys/{id}", Scope.ADMIN, DELETE=keys.revoker(gate)),
+        secret("/v1/keys/{id}", Scope.ADMIN, GET=keys.show, DELETE=keys.revoker(gate)),
         *probes(runtime),
-        Route("/errors/{code}", explain),
+        public("/openapi.json", document.show),
+        public("/docs", docs.page),
+        public("/docs/", docs.back),
+        public("/docs/{name:path}", docs.file),
+        public("/errors/{code}", docs.explain),
         at("/v1"),
         at("/v1/{rest:path}"),
         Route("/{rest:path}", Door(runtime, gate, {}, reads=None)),
     ]
+    document.tells_of(made)
+    return made
 
 
 def routes_of_worker(runtime: Runtime) -> list[Route]:
@@ -66,11 +98,12 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
     """
     elsewhere = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), health.elsewhere)
     closed = Door(runtime, Gate(runtime), elsewhere, reads=None, changes=Scope.READ)
-    return [*probes(runtime), Route("/{rest:path}", closed)]
+    return [metrics.measured(runtime, route) for route in (*probes(runtime), Route("/{rest:path}", closed))]
 
 
 def probes(runtime: Runtime) -> list[Route]:
     """Return what anybody may ask."""
     gate = Gate(runtime)
-    asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness()}
+    asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness().probe}
+    asked["/metrics"] = metrics.Exposition(runtime).show
     return [Route(path, Door(runtime, gate, {"GET": answer}, reads=None)) for path, answer in asked.items()]

@@ -8,9 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import claims, wire
+from orchestrator import claims, shapes, wire
 from orchestrator.api.door import Call, found, reply
-from orchestrator.api.pages import Page, Query, listed
+from orchestrator.api.operation import answer, operation
+from orchestrator.api.pages import Page, listed
 from orchestrator.store import Tx
 from orchestrator.tables import account_state
 from orchestrator.vendors import Vendor
@@ -29,23 +30,24 @@ class AccountQuery(Page):
         return 1 <= len(value) <= 64
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/accounts`, by name."""
-    query = call.query(AccountQuery)
+@operation("List accounts", answers={200: answer(shapes.Page[shapes.Account], "Link")})
+async def ls(call: Call, query: AccountQuery) -> Response:
+    """By name; a name is the cursor."""
     names = [name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after]
     page = [call.runtime.vendors[name] for name in names[: query.limit + 1]]
     return listed(call, await call.runtime.store.read(_read, page), query, dict, lambda said: str(said["name"]))
 
 
+@operation("Get an account", answers={200: shapes.Account})
 async def show(call: Call) -> Response:
-    """`GET /v1/accounts/{name}`."""
+    """How the vendor is doing: what is in flight, what was pushed and what had to be asked for."""
     vendor = found(call.runtime.vendors.get(call.request.path_params["name"]), "account")
     return reply((await call.runtime.store.read(_read, [vendor]))[0])
 
 
+@operation("Get the signing key", answers={200: shapes.SigningKey})
 async def signing_key(call: Call) -> Response:
-    """`GET /v1/signing-key`: what verifies the deliveries to a job's own callback_url."""
-    call.query(Query)
+    """What verifies the deliveries to a job's own `callback_url`."""
     return reply({"object": "signing_key", "secret": call.runtime.keys.callback_secrets[0]})
 
 

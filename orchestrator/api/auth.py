@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +13,7 @@ import structlog
 from starlette.requests import Request
 
 from orchestrator import keyring
+from orchestrator.api.limits import Limits, Standing
 from orchestrator.api.problems import Refusal
 from orchestrator.clock import after
 from orchestrator.errors import Unavailable
@@ -23,14 +27,20 @@ OPERATOR = "orc_pass."
 #: Seconds for which a found key is believed without asking again; a revoked one works on elsewhere for as long.
 _FRESH = 3.0
 _REMEMBERED = 4096
+#: Where in a request's scope stands what its caller has left.
+_STANDING = "orchestrator.standing"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who was let in. `id` goes on the jobs they submit and is the scope of their idempotency keys."""
+    """Who was let in. `id` goes on the jobs they submit and is the scope of their idempotency keys.
+
+    `rate_limit` is in requests a minute; None: what the settings say.
+    """
 
     id: str
     scope: Scope
+    rate_limit: int | None = None
 
 
 class Gate:
@@ -40,18 +50,47 @@ class Gate:
         self._runtime = runtime
         self._bootstrap = [keyring.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
         self._known: dict[str, tuple[Caller, datetime]] = {}
+        self._limits = Limits(runtime.clock)
+        self._forgot = asyncio.Event()
 
     async def admit(self, request: Request) -> Caller:
-        """Return who is calling. Raises a 401 `Problem`, the same for every reason, or `Unavailable`."""
+        """Return who is calling, and count it as one of their requests; what they have left is for `told`.
+
+        Raises a `Problem` 401, the same for every reason, or 429, and `Unavailable`.
+        """
         caller = await self._find(_bearer(request))
         if caller is None:
             why = "send a valid key as `Authorization: Bearer orc_...`"
             raise Refusal(why, status=401, code="unauthorized", title="Not authenticated")
+        usual = self._runtime.settings.api_rate_limit
+        quota = usual if caller.rate_limit is None else caller.rate_limit
+        request.scope[_STANDING] = standing = self._limits.spend(caller.id, quota)
+        if standing is not None and standing.wait:
+            why = f"this key may make {quota} requests a minute in this process; come back after `Retry-After` seconds"
+            raise Refusal(why, status=429, code="rate_limited", title="Too many requests")
         return caller
+
+    async def ended(self, request: Request) -> None:
+        """Return when the key of a request that was let in is good no more: at once if it was revoked here."""
+        secret = _bearer(request)
+        # What the operator shows is good for a minute, and for what was begun in it.
+        while secret.startswith(OPERATOR) or await self._is_good(secret):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FRESH):
+                    await self._forgot.wait()
+
+    async def _is_good(self, secret: str) -> bool:
+        try:
+            return await self._find(secret) is not None
+        except Unavailable:
+            # A database that is away for a moment ends nobody's stream.
+            return True
 
     def forget(self) -> None:
         """Believe nothing found so far: a key was revoked."""
         self._known.clear()
+        self._forgot.set()
+        self._forgot = asyncio.Event()
 
     async def _find(self, secret: str) -> Caller | None:
         now = self._runtime.clock.now()
@@ -77,7 +116,7 @@ class Gate:
             await self._touch(row["id"], now)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        caller = Caller(row["id"], Scope(row["scope"]))
+        caller = Caller(row["id"], Scope(row["scope"]), row["rate_limit"])
         until = after(now, _FRESH)
         self._known[digest] = caller, min(until, row["expires_at"] or until)
         return caller
@@ -88,6 +127,12 @@ class Gate:
         except Unavailable as error:
             # A full disk must not lock readers out.
             log.warning("the use of a key could not be recorded", key=key_id, error=str(error))
+
+
+def told(request: Request) -> Mapping[str, str]:
+    """Return what every answer says to a caller that was recognised: how many requests they have left."""
+    standing: Standing | None = request.scope.get(_STANDING)
+    return {} if standing is None else standing.headers()
 
 
 def _bearer(request: Request) -> str:

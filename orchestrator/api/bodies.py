@@ -2,84 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-from pydantic import StringConstraints as Text
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from orchestrator.api import problems
-from orchestrator.destinations.webhook import is_ours
-from orchestrator.fanout import matches
+from orchestrator.api.fields import (
+    Description,
+    ExternalId,
+    Globs,
+    Headers,
+    InFlight,
+    Metadata,
+    Name,
+    Options,
+    Rate,
+    Url,
+    When,
+    Word,
+)
 from orchestrator.keyring import Scope
 from orchestrator.order import Capability, Input
-from orchestrator.states import FINAL_EVENTS, DeliveryState, EventType
+from orchestrator.states import FINAL_EVENTS, DeliveryState
 
 _DAY = 86400
-_METADATA_CAP = 16 * 1024
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
 #: Where gateway document 0 puts what is ours.
 _INSIDE_INPUT = ("callback_url", "external_task_id")
 
 
-def _glob(glob: str) -> str:
-    if not any(matches((glob,), kind) for kind in EventType):
-        raise PydanticCustomError("event_type", "Matches no event type")
-    return glob
-
-
-def _when(value: Any) -> Any:
-    """Leave only RFC 3339 to pydantic, which reads numbers and bare dates too."""
-    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
-        return value
-    raise PydanticCustomError("rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z")
-
-
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("rfc3339", "Input should be a time between the years 1 and 9999") from None
-
-
-def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if any(len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()):
-        raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
-    if len(json.dumps(value)) > _METADATA_CAP:
-        raise PydanticCustomError("metadata", "Metadata may be 16 KiB long")
-    return value
-
-
-def _headers(value: dict[str, str]) -> dict[str, str]:
-    for name, said in value.items():
-        if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(said)):
-            raise PydanticCustomError("header", "A header needs a plain name and a value of printable ASCII")
-        if is_ours(name):
-            raise PydanticCustomError("header", "We set this header ourselves: host, user-agent, content-*, webhook-*")
-    return value
-
-
-When = Annotated[datetime, BeforeValidator(_when), AfterValidator(_utc), Field(strict=False)]
-Name = Annotated[str, Text(min_length=1, max_length=128)]
-Url = Annotated[str, Text(min_length=1, max_length=2048)]
-ExternalId = Annotated[str, Text(pattern=r"^[A-Za-z0-9_.:-]{1,64}\z")]
-Globs = Annotated[
-    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_glob)]], Field(min_length=1, max_length=32)
-]
-Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_metadata)]
-Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_headers)]
-Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_length=20)]
-Description = Annotated[str, Text(max_length=500)]
-Rate = Annotated[float, Field(gt=0, le=10_000)]
-InFlight = Annotated[int, Field(ge=1, le=256)]
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """Describe fields that stay as they are when they are left out."""
+    for one in schema["properties"].values():
+        one.pop("default", None)
 
 
 class Body(BaseModel):
@@ -120,6 +75,17 @@ class Submission(Body):
         return {**said, **ours, "input": inner}
 
 
+class Upload(Body):
+    """`POST /v1/files/upload`, a form."""
+
+    file: Annotated[
+        bytes, WithJsonSchema({"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"})
+    ]
+    kind: Annotated[Word, Field(description="The vendor's word, such as `image`.")]
+    purpose: Annotated[Word, Field(description="The vendor's word, such as `reference`.")]
+    account: Word | None = None
+
+
 class NewSubscriber(Body):
     """`POST /v1/subscribers`."""
 
@@ -135,6 +101,8 @@ class NewSubscriber(Body):
 
 class SubscriberChange(Body):
     """`PATCH /v1/subscribers/{id}`: what is left out stays; only `rate_limit` may become null."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     url: Url = ""
     types: Globs = []
@@ -156,11 +124,43 @@ class Rotation(Body):
 
 
 class Replay(Body):
-    """`POST /v1/subscribers/{id}/replay`: deliveries begun in [since, until), in one state."""
+    """`POST /v1/subscribers/{id}/replay`: deliveries begun in [since, until), in one state.
+
+    With `missed` instead the events of that time that it wants, and of which there is no delivery to it.
+    """
 
     since: When | None = None
     until: When | None = None
     status: Annotated[DeliveryState, Field(strict=False)] = DeliveryState.DEAD
+    types: Globs | None = None
+    missed: Annotated[bool, Field(description="About events that it was never owed, instead of deliveries.")] = False
+    rate: Annotated[Rate | None, Field(description="Deliveries made due a second; null: as fast as it goes.")] = None
+    dry_run: Annotated[bool, Field(description="Only count.")] = False
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Replay:
+        if self.missed and "status" in self.model_fields_set:
+            raise problems.fault("/status", "conflict", "What was missed has no delivery, so none in a state")
+        return self
+
+
+class NewReplay(Replay):
+    """`POST /v1/replays`: of one subscriber or all, of one event or all."""
+
+    subscriber: Name | None = None
+    event: Name | None = None
+
+    @model_validator(mode="after")
+    def _is_somebodys(self) -> NewReplay:
+        if self.missed and self.subscriber is None:
+            raise problems.fault("/subscriber", "missing", "Name the subscriber that missed them")
+        return self
+
+
+class EventReplay(Body):
+    """`POST /v1/events/{id}/replay`: to one subscriber, or to all."""
+
+    subscriber: Name | None = None
 
 
 class NewKey(Body):
@@ -168,4 +168,8 @@ class NewKey(Body):
 
     name: Name
     scope: Annotated[Scope, Field(strict=False)] = Scope.WRITE
+    rate_limit: Annotated[
+        int | None,
+        Field(ge=0, le=100_000_000, description="Requests a minute; 0: any number, null: as many as the settings say."),
+    ] = None
     expires_at: When | None = None

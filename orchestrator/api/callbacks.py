@@ -13,6 +13,7 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator import pings
 from orchestrator.admission import Admission, Place, announced
 from orchestrator.deadlines import Deadlines
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
@@ -21,9 +22,12 @@ from orchestrator.receive import CAP, Receiving
 log = structlog.get_logger()
 
 PREFIX = "/callbacks/"
+#: As metrics name it.
+_ROUTE = "/callbacks/{account}/{token}"
 #: Seconds a vendor may take to send its body.
 BODY_DEADLINE = 20.0
 _PROBLEM = (b"content-type", b"application/problem+json")
+_JSON = (b"content-type", b"application/json")
 
 
 class Answer(Exception):
@@ -56,22 +60,29 @@ class CallbackDoor:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
+        began = self._receiving.rt.clock.monotonic()
         try:
-            await self._take_in(scope, receive)
+            answered = await self._take_in(scope, receive)
         except Answer as answer:
             answered = _messages(int(answer.status), answer.body, _PROBLEM, *answer.headers)
         except ConnectionResetError:
             return
-        else:
-            answered = _OK
+        self._count(scope, answered[0]["status"], began)
         for message in answered:
             await send(message)
 
-    async def _take_in(self, scope: Scope, receive: Receive) -> None:
+    def _count(self, scope: Scope, status: int, began: float) -> None:
+        metrics, method = self._receiving.rt.metrics, "POST" if scope["method"] == "POST" else "other"
+        metrics.requests(_ROUTE, method, str(status)).inc()
+        metrics.request_seconds(_ROUTE, method).observe(self._receiving.rt.clock.monotonic() - began)
+
+    async def _take_in(self, scope: Scope, receive: Receive) -> tuple[Message, Message]:
         if scope["method"] != "POST":
             raise Answer(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST"))
         account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
         try:
+            if account == pings.PING:
+                return self._pong(token)
             vendor, callback = self._receiving.unseal(account, token)
             headers = _headers(scope)
             size = announced(headers.get("content-length"))
@@ -79,7 +90,10 @@ class CallbackDoor:
             with self._admission.admit(size) as place:
                 body = await _body(place, receive, self._deadlines)
                 await self._receiving.push(vendor, callback, headers, body)
+                return _OK
         except BadToken as error:
+            known = self._receiving.rt.vendors.get(account)
+            self._receiving.rt.metrics.pushes(known.name if known else "unknown", "unknown_task").inc()
             log.info("callback refused", why=str(error))
             raise Answer(*_NOT_FOUND) from error
         except BadSignature as error:
@@ -94,6 +108,12 @@ class CallbackDoor:
             # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
             log.exception("a push could not be taken in", account=account)
             raise Answer(*_trouble(5)) from error
+
+    def _pong(self, token: str) -> tuple[Message, Message]:
+        """Show an operator who holds our keys that this door is ours. Raises `BadToken` for everybody else."""
+        rt = self._receiving.rt
+        said = {"ok": True, "pong": pings.pong(rt.keys, token, rt.clock.now())}
+        return _messages(200, json.dumps(said).encode(), _JSON)
 
 
 def _trouble(seconds: int) -> tuple[HTTPStatus, str, tuple[bytes, bytes]]:
@@ -141,4 +161,4 @@ def _messages(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[
 
 
 #: Made once: nearly every push is answered with it.
-_OK = _messages(200, b'{"ok":true}', (b"content-type", b"application/json"))
+_OK = _messages(200, b'{"ok":true}', _JSON)

@@ -7,16 +7,15 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from orchestrator import wire
+from orchestrator import lists, shapes, wire
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
-from orchestrator.api.pages import Page, listed, newest
+from orchestrator.api.fields import IdOf
+from orchestrator.api.operation import answer, operation
+from orchestrator.api.pages import Page, paged
 from orchestrator.errors import Conflict
-from orchestrator.ids import is_id
 from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, subscriber
@@ -26,44 +25,32 @@ Row = Mapping[Any, Any]
 _WITH_EVENT = sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id)
 
 
-def id_of(prefix: str) -> AfterValidator:
-    """Return a check that a parameter is one of our ids with that prefix."""
-
-    def check(value: str) -> str:
-        if not is_id(value, prefix):
-            raise PydanticCustomError("id", "Not an id of that kind")
-        return value
-
-    return AfterValidator(check)
-
-
 class DeliveryQuery(Page):
     """`GET /v1/deliveries`."""
 
     prefix = "dlv"
 
     status: DeliveryState | None = None
-    subscriber: Annotated[str, id_of("sub")] | None = None
-    event: Annotated[str, id_of("evt")] | None = None
+    subscriber: Annotated[str, IdOf("sub")] | None = None
+    event: Annotated[str, IdOf("evt")] | None = None
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/deliveries`, newest first."""
-    query = call.query(DeliveryQuery)
-    return listed(call, await call.runtime.store.read(_select, query), query, wire.delivery)
+@operation("List deliveries", answers={200: answer(shapes.Page[shapes.Delivery], "Link")})
+async def ls(call: Call, query: DeliveryQuery) -> Response:
+    """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
+    part = await call.runtime.store.read(_select, query)
+    return paged(call, [wire.delivery(row) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: DeliveryQuery) -> list[Row]:
-    wanted = {"state": query.status, "subscriber_id": query.subscriber, "event_id": query.event}
-    chosen = _WITH_EVENT
-    for name, value in wanted.items():
-        if value is not None:
-            chosen = chosen.where(delivery.c[name] == value)
-    return newest(tx, chosen, delivery.c.id, query)
+def _select(tx: Tx, query: DeliveryQuery) -> lists.Part:
+    named = {"state": query.status, "subscriber_id": query.subscriber, "event_id": query.event}
+    wanted = {name: [value] for name, value in named.items() if value is not None}
+    return lists.deliveries(tx, wanted, query.after, query.limit)
 
 
+@operation("Get a delivery", answers={200: shapes.TriedDelivery})
 async def show(call: Call) -> Response:
-    """`GET /v1/deliveries/{id}`, with its attempts."""
+    """With every attempt at it."""
     row, attempts = await call.runtime.store.read(_find, call.id("dlv"))
     return reply(wire.delivery(found(row, "delivery"), attempts))
 
@@ -74,9 +61,9 @@ def _find(tx: Tx, delivery_id: str) -> tuple[Row | None, list[Row]]:
     return row, list(tx.execute(tried).mappings())
 
 
-async def retry(call: Call) -> Response:
-    """`POST /v1/deliveries/{id}/retry`: an attempt now, whatever its state; its schedule goes on after it."""
-    await call.body(Empty, optional=True)
+@operation("Retry a delivery", answers={202: shapes.TriedDelivery}, refuses=("conflict",))
+async def retry(call: Call, body: Empty) -> Response:
+    """An attempt now, whatever its state; its schedule goes on after it."""
     runtime = call.runtime
     row, attempts = await runtime.store.write(_hurry, call.id("dlv"), runtime.clock.now())
     shown = wire.delivery(found(row, "delivery"), attempts)

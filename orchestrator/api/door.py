@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from orchestrator.api import problems, reading
-from orchestrator.api.auth import Caller, Gate
+from orchestrator.api.auth import Caller, Gate, told
 from orchestrator.api.problems import Refusal
 from orchestrator.errors import NotFound, Problem, Unavailable
 from orchestrator.ids import is_id
@@ -39,6 +39,7 @@ class Call:
     runtime: Runtime
     request: Request
     caller: Caller
+    gate: Gate
 
     def id(self, prefix: str) -> str:
         """Return the id in the path. Raises `NotFound` for what cannot be one of ours."""
@@ -63,7 +64,7 @@ class Call:
         return reading.validated(model, await reading.json_of(self.request, optional=optional))
 
 
-_NOUNS = {"job": "job", "evt": "event", "sub": "subscriber", "dlv": "delivery", "key": "key"}
+_NOUNS = {"job": "job", "evt": "event", "sub": "subscriber", "dlv": "delivery", "key": "key", "rpl": "replay"}
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -94,7 +95,7 @@ class Door:
     ) -> None:
         self._runtime = runtime
         self._gate = gate
-        self._handlers = handlers
+        self.handlers = handlers
         self._reads = reads
         self._changes = changes
 
@@ -110,6 +111,7 @@ class Door:
                 log.info("the caller left before its request was whole")
                 return
         response.headers["x-request-id"] = request_id
+        response.headers.update(told(request))
         if request.method == "HEAD":
             # The headers stay those of a GET, Content-Length too.
             response.body = b""
@@ -134,22 +136,26 @@ class Door:
 
     async def _served(self, request: Request) -> Response:
         caller = _NOBODY if self._reads is None else await self._gate.admit(request)
-        if not self._handlers:
+        if not self.handlers:
             raise NotFound("no such path")
         method = "GET" if request.method == "HEAD" else request.method
-        handler = self._handlers.get(method)
+        handler = self.handlers.get(method)
         if handler is None:
             status = HTTPStatus.METHOD_NOT_ALLOWED
             raise Refusal("not with this method", status=status, code="method_not_allowed", title=status.phrase)
-        needed = (self._reads or Scope.READ) if method == "GET" else self._changes
+        needed = self.needs(method) or Scope.READ
         if not caller.scope.covers(needed):
             why = f"this needs a key with the scope {needed}"
             raise Refusal(why, status=403, code="insufficient_scope", title="Not allowed with this key")
-        return await handler(Call(self._runtime, request, caller))
+        return await handler(Call(self._runtime, request, caller, self._gate))
+
+    def needs(self, method: str) -> Scope | None:
+        """Return the scope that a method takes; None: not even a key."""
+        return self._reads if method == "GET" or self._reads is None else self._changes
 
     def _hints(self, problem: Problem) -> dict[str, str]:
         """Return the headers that belong to a status code."""
         if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            methods = {*self._handlers, "HEAD"} if "GET" in self._handlers else set(self._handlers)
+            methods = {*self.handlers, "HEAD"} if "GET" in self.handlers else set(self.handlers)
             return {"allow": ", ".join(sorted(methods))}
         return {"www-authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}

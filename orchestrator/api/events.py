@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator.api.bodies import Globs
-from orchestrator.api.deliveries import id_of
+from orchestrator import lists, shapes
 from orchestrator.api.door import Call, found, reply
-from orchestrator.api.pages import Page, digits, listed, newest
+from orchestrator.api.fields import Globs, IdOf
+from orchestrator.api.operation import answer, operation
+from orchestrator.api.pages import Page, digits, paged
 from orchestrator.api.problems import Refusal
 from orchestrator.fanout import matches
 from orchestrator.journal import Mark, Wanted
@@ -35,6 +36,10 @@ def kinds(wanted: Sequence[str] | None) -> frozenset[str] | None:
     return None if wanted is None else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
 
 
+_ABOUT_WAIT = "Seconds. The list is oldest first, of what came after `after`, as it comes."
+Wait = Annotated[int, Field(ge=0, le=60, description=_ABOUT_WAIT), BeforeValidator(digits)]
+
+
 class EventQuery(Page):
     """`GET /v1/events`: `type` is one or more globs, with commas.
 
@@ -43,17 +48,25 @@ class EventQuery(Page):
 
     prefix = "evt"
 
-    type: Annotated[Globs, BeforeValidator(globs)] | None = None
-    job: Annotated[str, id_of("job")] | None = None
-    wait: Annotated[int, BeforeValidator(digits), Field(ge=0, le=60)] | None = None
+    type: Annotated[Globs, BeforeValidator(globs), Field(description="Event types; `*` matches.")] | None = None
+    job: Annotated[str, IdOf("job")] | None = None
+    wait: Wait | None = None
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/events`, newest first; with `wait` oldest first."""
-    query = call.query(EventQuery)
+@operation(
+    "List events",
+    answers={200: answer(shapes.Page[shapes.LoggedEvent], "Link")},
+    refuses=("cursor_gone", "unavailable"),
+)
+async def ls(call: Call, query: EventQuery) -> Response:
+    """Newest first. With `wait` oldest first: what came after `after`, or what comes from now on.
+
+    A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on.
+    """
     if query.wait is not None:
         return await _follow(call, query, query.wait)
-    return listed(call, await call.runtime.store.read(_select, query), query, shown)
+    part = await call.runtime.store.read(_select, query)
+    return paged(call, [shown(row) for row in part.rows], part.next)
 
 
 async def _follow(call: Call, query: EventQuery, wait: int) -> Response:
@@ -89,17 +102,16 @@ def _gap(begin: Mark) -> Refusal:
     return Refusal(why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id)
 
 
-def _select(tx: Tx, query: EventQuery) -> list[Row]:
-    chosen = sa.select(event)
+def _select(tx: Tx, query: EventQuery) -> lists.Part:
+    wanted = {} if query.job is None else {"job_id": [query.job]}
     if query.type is not None:
-        chosen = chosen.where(event.c.type.in_(kinds(query.type) or ()))
-    if query.job is not None:
-        chosen = chosen.where(event.c.job_id == query.job)
-    return newest(tx, chosen, event.c.id, query)
+        wanted["type"] = sorted(kinds(query.type) or ())
+    return lists.events(tx, wanted, query.after, query.limit)
 
 
+@operation("Get an event", answers={200: shapes.LoggedEvent})
 async def show(call: Call) -> Response:
-    """`GET /v1/events/{id}`."""
+    """What was sent, which job it is of, and who told us."""
     return reply(shown(found(await call.runtime.store.read(find, call.id("evt")), "event")))
 
 

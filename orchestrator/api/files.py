@@ -14,9 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from orchestrator import shapes
 from orchestrator.api import problems, reading
+from orchestrator.api.bodies import Upload
 from orchestrator.api.door import Call, reply
 from orchestrator.api.intake import account_named
+from orchestrator.api.operation import FORM, answer, operation
 from orchestrator.api.problems import Refusal
 from orchestrator.errors import Exchange, Fault, Problem, Unreadable, Unsupported
 from orchestrator.values import parse
@@ -31,8 +34,15 @@ _WORD = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _FIELDS = ("account", "kind", "purpose")
 
 
+@operation(
+    "Upload a file",
+    answers={"2XX": answer(shapes.VendorAnswer, says="What the vendor answered, with its status")},
+    refuses=("malformed_form", "unsupported", "vendor_error"),
+    body=Upload,
+    media=FORM,
+)
 async def upload(call: Call) -> Response:
-    """`POST /v1/files/upload`: the vendor's answer, if it took the file."""
+    """A reference file is passed on to a vendor that takes uploads. Nothing of it is kept here."""
     reading.check_media(call.request, "multipart/form-data")
     form = await _form(call.request)
     try:

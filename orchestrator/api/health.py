@@ -9,7 +9,9 @@ import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
 
+from orchestrator import shapes
 from orchestrator.api.door import Call, reply
+from orchestrator.api.operation import answer, operation
 from orchestrator.errors import Unavailable
 from orchestrator.store import Tx
 from orchestrator.tables import trace
@@ -19,8 +21,9 @@ log = structlog.get_logger()
 _BELIEVED = 1.0
 
 
+@operation("Check liveness", answers={200: shapes.Alive}, lenient=True)
 async def alive(call: Call) -> Response:
-    """`GET /healthz`: touches nothing."""
+    """Touches nothing: a process that answers is alive."""
     return reply({"status": "ok"})
 
 
@@ -30,7 +33,7 @@ async def elsewhere(call: Call) -> Response:
 
 
 class Readiness:
-    """`GET /readyz`: 503 unless the database can be read and written: a full disk still reads well.
+    """Whether the database can be read and written: a full disk still reads well.
 
     Anybody may ask, so a write that went well is believed for a second.
     """
@@ -38,8 +41,13 @@ class Readiness:
     def __init__(self) -> None:
         self._until = -math.inf
 
-    async def __call__(self, call: Call) -> Response:
-        """Answer one probe."""
+    @operation(
+        "Check readiness",
+        answers={200: shapes.Readiness, 503: answer(shapes.Readiness, "Retry-After", says="Not ready")},
+        lenient=True,
+    )
+    async def probe(self, call: Call) -> Response:
+        """503 unless the database can be read and written."""
         runtime = call.runtime
         try:
             await runtime.store.read(_answers)

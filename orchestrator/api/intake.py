@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from orchestrator import wire
+from orchestrator import shapes, wire
 from orchestrator.admission import Admission, Place, announced
 from orchestrator.api import problems, reading, waiting
 from orchestrator.api.bodies import Empty, Submission
 from orchestrator.api.door import Call
+from orchestrator.api.once import fingerprint, idempotency_key
+from orchestrator.api.operation import answer, operation
 from orchestrator.clock import after
 from orchestrator.errors import Blocked, Conflict, Problem
 from orchestrator.fanout import callback_lane
@@ -29,9 +29,13 @@ from orchestrator.vendors import Vendor
 Row = Mapping[Any, Any]
 Draft = dict[str, Any]
 
-_KEY_CAP = 255
 #: Bytes of bodies in hand at once. Read into values, the worst of them come to thirty times that.
 _ROOM = 16 << 20
+
+
+_SAID = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
+_TAKEN_ON = answer(shapes.Job, *_SAID, "Retry-After", says="Taken on")
+_ENDED = answer(shapes.Job, *_SAID, says="It ended within `Prefer: wait`")
 
 
 class Intake:
@@ -42,8 +46,19 @@ class Intake:
         self._admission = admission or Admission(runtime.rng, room=_ROOM)
         self._accept = runtime.store.batched(self._own)
 
+    @operation(
+        "Submit a job",
+        answers={202: _TAKEN_ON, 200: _ENDED},
+        refuses=("unsupported", "external_task_id_taken", "idempotency_key_reused"),
+        takes=("Idempotency-Key", "Prefer"),
+        body=Submission,
+    )
     async def submit(self, call: Call) -> Response:
-        """`POST /v1/jobs`."""
+        """It is kept before it is answered, and survives whatever happens then.
+
+        A render costs money: send an `Idempotency-Key`, and send the same again when no answer came. Gateway document
+        0's form is taken too, with `callback_url` and `external_task_id` inside `input`.
+        """
         size = announced(call.request.headers.get("content-length"))
         # One that is too large is refused as that, and nothing of it is read.
         with self._admission.admit(size if size <= reading.BODY_CAP else 0) as place:
@@ -57,7 +72,7 @@ class Intake:
         body = reading.validated(Submission, said)
         vendor = account_named(self._runtime, body.account)
         given = body.input.given()
-        draft = self._draft(call, vendor, key, _fingerprint(said)) | {
+        draft = self._draft(call, vendor, key, fingerprint(said)) | {
             "model": body.model,
             "capability": body.capability or vendor.infer(given),
             "input": given,
@@ -70,8 +85,15 @@ class Intake:
         vendor.check(_order(draft))
         return draft
 
+    @operation(
+        "Retry a job",
+        answers={202: _TAKEN_ON, 200: _ENDED},
+        refuses=("conflict", "unsupported", "idempotency_key_reused"),
+        takes=("Idempotency-Key", "Prefer"),
+        body=Empty,
+    )
     async def retry(self, call: Call) -> Response:
-        """`POST /v1/jobs/{id}/retry`: the same work again, as a new job with a new external id."""
+        """The same work again, as a new job with a new external id. The old one has to be final."""
         # What it repeats may be as large as a body was.
         with self._admission.admit(reading.BODY_CAP):
             accepted = await self._accept(await self._repetition(call))
@@ -88,7 +110,9 @@ class Intake:
         if vendor is None:
             raise Conflict(f"the account {old['account']} is configured no more", job_id=old["id"])
         same = ("model", "capability", "input", "callback_url", "callback_events", "metadata")
-        draft = self._draft(call, vendor, key, _fingerprint({"retry_of": old["id"]})) | {
+        # A key counts on its path alone. No caller's own key reads like this: it would have to be printable.
+        key = f"{key}\n{old['id']}" if key else None
+        draft = self._draft(call, vendor, key, fingerprint({"retry_of": old["id"]})) | {
             name: old[name] for name in same
         }
         patience = (old["deadline_at"] - old["created_at"]).total_seconds()
@@ -114,6 +138,8 @@ class Intake:
         if isinstance(accepted, Problem):
             raise accepted
         row = accepted.job
+        if not accepted.replayed:
+            self._runtime.metrics.submitted(row["vendor"], row["model"])
         self._runtime.nudge("submit")
         # The job is taken on: without a place to wait in, the answer is only sooner.
         wait = None if self._runtime.waiters.is_full else waiting.preferred(call.request)
@@ -173,22 +199,6 @@ def _order(draft: Draft) -> Order:
     return Order(
         draft["id"], draft["model"], Capability(draft["capability"]), draft["input"], draft["external_task_id"]
     )
-
-
-def _fingerprint(said: Any) -> str:
-    """Return what tells two bodies apart that carry the same idempotency key: order and spaces do not."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def idempotency_key(call: Call) -> str | None:
-    """Return the Idempotency-Key, bare or as the quoted string of the draft. Raises a 422 `Problem`."""
-    said = call.request.headers.getlist("idempotency-key")
-    if not said:
-        return None
-    key = said[0][1:-1] if len(said[0]) > 1 and said[0][0] == said[0][-1] == '"' else said[0]
-    if len(said) > 1 or not (1 <= len(key) <= _KEY_CAP and key.isascii() and key.isprintable()):
-        raise Problem(f"Idempotency-Key must be one text of 1 to {_KEY_CAP} printable ASCII characters")
-    return key
 
 
 def checked_url(runtime: Runtime, pointer: str, url: str | None) -> str | None:

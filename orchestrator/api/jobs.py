@@ -10,18 +10,20 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import timeline, wire
+from orchestrator import lists, shapes, timeline, wire
 from orchestrator.api import waiting
-from orchestrator.api.bodies import Empty, When
+from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found
-from orchestrator.api.pages import Page, listed, newest
+from orchestrator.api.fields import When
+from orchestrator.api.operation import answer, operation
+from orchestrator.api.pages import Page, listed, paged
 from orchestrator.decide import Heard
 from orchestrator.errors import Conflict
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.report import Report
 from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
-from orchestrator.tables import job, trace
+from orchestrator.tables import trace
 
 Row = Mapping[Any, Any]
 
@@ -40,12 +42,12 @@ class JobQuery(Page):
 
     prefix = "job"
 
-    status: Annotated[tuple[JobState, ...], BeforeValidator(_words)] | None = None
+    status: Annotated[tuple[JobState, ...], BeforeValidator(_words), Field(description="One or more.")] | None = None
     account: Filter | None = None
     model: Filter | None = None
     external_task_id: Filter | None = None
     resolved_by: Source | None = None
-    created_after: When | None = None
+    created_after: Annotated[When, Field(description="Exclusive.")] | None = None
 
 
 class TimelineQuery(Page):
@@ -59,27 +61,31 @@ class TimelineQuery(Page):
         return timeline.is_cursor(value)
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/jobs`, newest first."""
-    query = call.query(JobQuery)
-    rows = await call.runtime.store.read(_select, query)
-    return listed(call, rows, query, lambda row: wire.job(row, call.runtime.base))
+@operation("List jobs", answers={200: answer(shapes.Page[shapes.Job], "Link")})
+async def ls(call: Call, query: JobQuery) -> Response:
+    """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
+    part = await call.runtime.store.read(_select, query)
+    return paged(call, [wire.job(row, call.runtime.base) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> list[Row]:
-    chosen = sa.select(job)
-    for name in ("account", "model", "external_task_id", "resolved_by"):
-        if (wanted := getattr(query, name)) is not None:
-            chosen = chosen.where(job.c[name] == wanted)
+def _select(tx: Tx, query: JobQuery) -> lists.Part:
+    named = {name: getattr(query, name) for name in ("account", "model", "external_task_id", "resolved_by")}
+    wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:
-        chosen = chosen.where(job.c.state.in_(query.status))
-    if query.created_after is not None:
-        chosen = chosen.where(job.c.created_at > query.created_after)
-    return newest(tx, chosen, job.c.id, query)
+        wanted["state"] = list(dict.fromkeys(query.status))
+    return lists.jobs(tx, wanted, query.after, query.limit, query.created_after)
 
 
+@operation(
+    "Get a job",
+    answers={
+        200: answer(shapes.Job, "ETag", "Retry-After", "Preference-Applied"),
+        304: answer(None, "ETag", "Preference-Applied", says="It still is what the caller has"),
+    },
+    takes=("Prefer", "If-None-Match"),
+)
 async def show(call: Call) -> Response:
-    """`GET /v1/jobs/{id}`: at once, or with `Prefer: wait` when it is final, or no longer what the caller has."""
+    """At once; with `Prefer: wait` when it is final, or no longer what `If-None-Match` names."""
     known = _known(call)
     wait = waiting.preferred(call.request)
 
@@ -105,19 +111,19 @@ def _is_known(row: Row, known: frozenset[str]) -> bool:
     return "*" in known or waiting.etag(row) in known
 
 
-async def history(call: Call) -> Response:
-    """`GET /v1/jobs/{id}/timeline`: everything known of it, oldest first."""
-    query, job_id = call.query(TimelineQuery), call.id("job")
+@operation("Get a job's timeline", answers={200: answer(shapes.Page[shapes.TimelineEntry], "Link")})
+async def history(call: Call, query: TimelineQuery) -> Response:
+    """Everything known of it, oldest first, what was refused included."""
+    job_id = call.id("job")
     found(await call.runtime.store.read(waiting.find, job_id), "job")
-    entries = await call.runtime.store.read(timeline.entries, job_id)
-    later = [entry for entry in entries if query.after is None or entry.cursor > query.after]
-    page = [{"id": entry.cursor, **entry.said} for entry in later[: query.limit + 1]]
+    entries = await call.runtime.store.read(timeline.entries, job_id, query.after, query.limit + 1)
+    page = [{"id": entry.cursor, **entry.said} for entry in entries]
     return listed(call, page, query, lambda entry: entry)
 
 
-async def cancel(call: Call) -> Response:
-    """`POST /v1/jobs/{id}/cancel`: stop following it. The vendor may still render it."""
-    await call.body(Empty, optional=True)
+@operation("Cancel a job", answers={200: answer(shapes.Job, "ETag")}, refuses=("conflict",))
+async def cancel(call: Call, body: Empty) -> Response:
+    """Stop following it. The vendor may still render it."""
     runtime, job_id = call.runtime, call.id("job")
     verdict = await runtime.store.write(_cancel, runtime.ledger, job_id, call.caller.id)
     row = found(verdict.job, "job")
@@ -134,9 +140,9 @@ def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
     return verdict
 
 
-async def refresh(call: Call) -> Response:
-    """`POST /v1/jobs/{id}/refresh`: ask the vendor now, and answer with the job as it then is."""
-    await call.body(Empty, optional=True)
+@operation("Refresh a job", answers={200: answer(shapes.Job, "ETag", "Retry-After")})
+async def refresh(call: Call, body: Empty) -> Response:
+    """Ask the vendor now, and answer with the job as it then is, ten seconds later at most."""
     runtime, job_id = call.runtime, call.id("job")
     row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
     before = found(row, "job")
@@ -162,5 +168,6 @@ def _hurry(tx: Tx, ledger: Ledger, job_id: str, now: Any) -> tuple[Row | None, i
 
 def _look(tx: Tx, job_id: str) -> tuple[Row | None, int]:
     """Return the job, and the last question about it."""
-    asked = sa.select(sa.func.max(trace.c.id)).where(trace.c.job_id == job_id, trace.c.kind == "poll")
+    asked = sa.select(trace.c.id).where(trace.c.job_id == job_id, trace.c.kind == "poll")
+    asked = asked.order_by(trace.c.at.desc(), trace.c.id.desc()).limit(1)
     return waiting.find(tx, job_id), tx.scalar(asked) or 0

@@ -8,11 +8,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import keyring, wire
+from orchestrator import keyring, shapes, wire
 from orchestrator.api import problems
 from orchestrator.api.auth import Gate
 from orchestrator.api.bodies import NewKey
 from orchestrator.api.door import Call, Handler, found, reply
+from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
 
 
@@ -22,28 +23,37 @@ class KeyQuery(Page):
     prefix = "key"
 
 
-async def create(call: Call) -> Response:
-    """`POST /v1/keys`."""
-    body, runtime = await call.body(NewKey), call.runtime
+@operation("Create a key", answers={201: answer(shapes.NewApiKey, "Location")})
+async def create(call: Call, body: NewKey) -> Response:
+    """The key itself is shown here and never again."""
+    runtime = call.runtime
     now = runtime.clock.now()
     if body.expires_at is not None and body.expires_at <= now:
         raise problems.fault("/expires_at", "past", "This is in the past")
-    row, secret = keyring.new(runtime.ids, name=body.name, scope=body.scope, expires_at=body.expires_at, now=now)
+    row, secret = keyring.new(runtime.ids, now=now, **body.model_dump())
     await runtime.store.write(keyring.add, row)
-    return reply(_shown(row) | {"key": secret}, 201)
+    return reply(_shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"})
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/keys`, newest first."""
-    query = call.query(KeyQuery)
+@operation("List keys", answers={200: answer(shapes.Page[shapes.ApiKey], "Link")})
+async def ls(call: Call, query: KeyQuery) -> Response:
+    """Newest first, revoked ones too. Keys of the configuration are not among them."""
     read = partial(keyring.ls, limit=query.limit + 1, after=query.after)
     return listed(call, await call.runtime.store.read(read), query, _shown)
 
 
-def revoker(gate: Gate) -> Handler:
-    """Return `DELETE /v1/keys/{id}`: the key ends, here at once and in other processes within seconds."""
+@operation("Get a key", answers={200: shapes.ApiKey})
+async def show(call: Call) -> Response:
+    """What it may do, until when, and when it was last used, to the minute."""
+    return reply(_shown(found(await call.runtime.store.read(keyring.get, call.id("key")), "key")))
 
+
+def revoker(gate: Gate) -> Handler:
+    """Return the handler that revokes a key, which that gate forgets at once."""
+
+    @operation("Revoke a key", answers={204: None})
     async def revoke(call: Call) -> Response:
+        """For good: in this process at once, open streams too, and in others within seconds."""
         now = call.runtime.clock.now()
         if not await call.runtime.store.write(keyring.revoke, call.id("key"), now):
             found(None, "key")
@@ -55,5 +65,5 @@ def revoker(gate: Gate) -> Handler:
 
 def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
     at = ("created_at", "expires_at", "revoked_at", "last_used_at")
-    said = {name: row[name] for name in ("id", "name", "prefix", "scope")}
+    said = {name: row[name] for name in ("id", "name", "prefix", "scope", "rate_limit")}
     return {"object": "api_key", **said, **{name: wire.instant(row[name]) for name in at}}

@@ -37,8 +37,8 @@ class Page(Query):
 
     prefix: ClassVar[str]
 
-    limit: Annotated[int, BeforeValidator(digits), Field(ge=1, le=200)] = 50
-    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(digits)] = 50
+    after: Annotated[str | None, Field(description="The `next_cursor` of the part before.")] = None
 
     @field_validator("after")
     @classmethod
@@ -73,11 +73,16 @@ def listed(
 ) -> Response:
     """Answer with a page of `rows`, which are one more than `page.limit` if there is more."""
     kept = rows[: page.limit]
-    more = len(rows) > page.limit
-    last = cursor(kept[-1]) if more else None
+    return paged(call, [shape(row) for row in kept], cursor(kept[-1]) if len(rows) > page.limit else None)
+
+
+def paged(call: Call, data: Sequence[Row], last: str | None) -> Response:
+    """Answer with a page after which one goes on from `last`; None: there is no more.
+
+    It may hold fewer than were asked for, or none: what was looked at for it is bounded, and `last` need not be in it.
+    """
     headers = {"link": f'<{_next(call, last)}>; rel="next"'} if last else {}
-    said = {"object": "list", "data": [shape(row) for row in kept], "has_more": more, "next_cursor": last}
-    return reply(said, headers=headers)
+    return reply({"object": "list", "data": data, "has_more": last is not None, "next_cursor": last}, headers=headers)
 
 
 def _next(call: Call, cursor: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.errors import Fault, Problem
@@ -15,26 +14,39 @@ from orchestrator.errors import Fault, Problem
 _FAULTS_CAP = 50
 _POINTER_CAP = 256
 
-#: What each code asks of the caller. `GET /errors/{code}` serves them: `type` leads there.
-CODES: Mapping[str, str] = {
-    "validation_failed": "Correct what `errors` points at and send the request again.",
-    "unsupported": "The vendor's dialect has no place for this field. Leave it out, or use another account.",
-    "not_json": "Send one JSON object in UTF-8, nested at most 64 levels deep.",
-    "malformed_form": "Send multipart/form-data with one file.",
-    "unsupported_media_type": "Send JSON with `content-type: application/json`; uploads are multipart/form-data.",
-    "too_large": "Send less.",
-    "unauthorized": "Send a valid key: `Authorization: Bearer orc_...`.",
-    "insufficient_scope": "This key may not do that. Use one with a wider scope.",
-    "not_found": "Check the id and the path.",
-    "method_not_allowed": "The `Allow` header names the methods that are.",
-    "cursor_gone": "Events that came after the cursor may be deleted. Go on after `next_cursor`.",
-    "conflict": "It exists, but not in a state that allows this.",
-    "external_task_id_taken": "The job in `job_id` has this external_task_id on this account. Send another one.",
-    "idempotency_key_reused": "The job in `job_id` was made with this key and another body. Send a new key.",
-    "vendor_error": "The vendor did not take it. Its status, if it gave one, is in `vendor_status`.",
-    "unavailable": "Our own trouble, nothing was done. Send it again after `Retry-After` seconds.",
-    "internal_error": "A fault of ours; `request_id` finds it in the log.",
+
+class Code(NamedTuple):
+    """What a code stands for: the status it comes with, and what it asks of the caller."""
+
+    status: int
+    advice: str
+
+
+#: Every code there is. `GET /errors/{code}` serves them: `type` leads there.
+CODES: Mapping[str, Code] = {
+    "validation_failed": Code(422, "Correct what `errors` points at and send the request again."),
+    "unsupported": Code(422, "The vendor's dialect has no place for this field. Leave it out, or use another account."),
+    "not_json": Code(400, "Send one JSON object in UTF-8, nested at most 64 levels deep."),
+    "malformed_form": Code(400, "Send multipart/form-data with one file."),
+    "unsupported_media_type": Code(415, "Send JSON, uncompressed; uploads are multipart/form-data."),
+    "too_large": Code(413, "Send less."),
+    "unauthorized": Code(401, "Send a valid key: `Authorization: Bearer orc_...`."),
+    "insufficient_scope": Code(403, "This key may not do that. Use one with a wider scope."),
+    "rate_limited": Code(429, "This key has used up its requests. Send it again after `Retry-After` seconds."),
+    "not_found": Code(404, "Check the id and the path."),
+    "method_not_allowed": Code(405, "The `Allow` header names the methods that are."),
+    "cursor_gone": Code(410, "Events that came after the cursor may be deleted. Go on after `next_cursor`."),
+    "conflict": Code(409, "It exists, but not in a state that allows this."),
+    "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its account. Send another."),
+    "idempotency_key_reused": Code(422, "The job in `job_id` was made with this key and another body. Send a new key."),
+    "vendor_error": Code(502, "The vendor did not take it. Its status, if it gave one, is in `vendor_status`."),
+    "unavailable": Code(503, "Our own trouble, nothing was done. Send it again after `Retry-After` seconds."),
+    "internal_error": Code(500, "A fault of ours; `request_id` finds it in the log."),
 }
+
+
+#: Types that others have defined: https://www.iana.org/assignments/http-problem-types
+_REGISTERED = {"rate_limited": "https://iana.org/assignments/http-problem-types#quota-exceeded"}
 
 
 class Refusal(Problem):
@@ -94,7 +106,7 @@ def _pointer(where: Iterable[int | str]) -> str:
 def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the problem as a response."""
     said: dict[str, Any] = {
-        "type": f"{base}/errors/{problem.code}",
+        "type": _REGISTERED.get(problem.code, f"{base}/errors/{problem.code}"),
         "title": problem.title,
         "status": problem.status,
         "code": problem.code,
@@ -107,10 +119,3 @@ def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, s
     # Escaped to ASCII: a field name in a pointer may hold what UTF-8 cannot.
     body = json.dumps(said).encode()
     return Response(body, problem.status, headers, media_type="application/problem+json")
-
-
-def explain(request: Request) -> Response:
-    """Answer what a problem's `type` leads to."""
-    code = request.path_params["code"]
-    known = CODES.get(code)
-    return Response(f"{code}\n\n{known or 'No such problem.'}\n", 200 if known else 404, media_type="text/plain")

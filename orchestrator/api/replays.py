@@ -1,4 +1,4 @@
-"""Replays: deliveries made due again, for one subscriber or for one event."""
+"""Replays: deliveries made due again in bulk, or one event to all who were owed it."""
 
 from __future__ import annotations
 
@@ -7,64 +7,147 @@ from datetime import datetime
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import subscribers
-from orchestrator.api.bodies import Empty, Replay
-from orchestrator.api.deliveries import again
+from orchestrator import replay, shapes, subscribers, wire
+from orchestrator.api import problems
+from orchestrator.api.bodies import Empty, EventReplay, NewReplay, Replay
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.events import find
+from orchestrator.api.operation import answer, operation
+from orchestrator.api.pages import Page, Row, listed, newest
 from orchestrator.bulk import insert
+from orchestrator.errors import Conflict
 from orchestrator.fanout import matches
 from orchestrator.ids import Ids
-from orchestrator.states import DeliveryState, SubscriberState
+from orchestrator.states import DeliveryState, EventType, ReplayState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, subscriber
+from orchestrator.tables import replay as table
+
+_STARTED = answer(shapes.Replay, "Location", says="Begun; `status` tells whether it is done already")
+_COUNTED = answer(shapes.ReplayCount, says="Only counted: `dry_run`")
 
 
-async def of_subscriber(call: Call) -> Response:
-    """`POST /v1/subscribers/{id}/replay`: what it did not get, or got, in a span of time."""
-    body = await call.body(Replay, optional=True)
-    subscriber_id, runtime = call.id("sub"), call.runtime
-    count = await runtime.store.write(_subscriber, subscriber_id, body, runtime.clock.now())
-    found(count, "subscriber")
+class ReplayQuery(Page):
+    """`GET /v1/replays`."""
+
+    prefix = "rpl"
+
+    status: ReplayState | None = None
+
+
+@operation("Begin a replay", answers={202: _STARTED, 200: _COUNTED})
+async def create(call: Call, body: NewReplay) -> Response:
+    """Make due again what is in one state, by default dead: of one subscriber or all, of one event or all.
+
+    It is about what there was when it was asked for, each once. A small one is done when it is answered; a large one
+    goes on whatever becomes of this process. With `dry_run` it is only counted.
+    """
+    reads = call.runtime.store.read
+    if body.subscriber is not None and await reads(subscribers.get, body.subscriber) is None:
+        raise problems.fault("/subscriber", "unknown_subscriber", "No such subscriber; GET /v1/subscribers lists them")
+    if body.event is not None and await reads(find, body.event) is None:
+        raise problems.fault("/event", "unknown_event", "No such event; GET /v1/events lists them")
+    return await _begun(call, body, body.subscriber, body.event)
+
+
+@operation("Replay to a subscriber", answers={202: _STARTED, 200: _COUNTED})
+async def of_subscriber(call: Call, body: Replay) -> Response:
+    """What it did not get, or got, in a span of time; or with `missed` what it was never owed."""
+    subscriber_id = call.id("sub")
+    found(await call.runtime.store.read(subscribers.get, subscriber_id), "subscriber")
+    return await _begun(call, body, subscriber_id, None)
+
+
+async def _begun(call: Call, body: Replay, subscriber_id: str | None, event_id: str | None) -> Response:
+    runtime = call.runtime
+    given = body.model_dump(exclude={"subscriber", "event", "dry_run"})
+    draft = replay.new(
+        runtime.ids,
+        api_key=call.caller.id,
+        now=runtime.clock.now(),
+        subscriber_id=subscriber_id,
+        event_id=event_id,
+        **given,
+    )
+    row = await runtime.store.read(replay.counted, draft)
+    if body.dry_run:
+        return reply(wire.replay(row | {"id": None}))
+    shown = wire.replay(await runtime.store.write(replay.begin, runtime.ids, row))
     runtime.nudge("deliver")
-    return reply({"object": "replay", "subscriber": subscriber_id, "count": count}, 202)
+    if shown["status"] == ReplayState.RUNNING:
+        runtime.nudge("replay")
+    return reply(shown, 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
 
 
-def _subscriber(tx: Tx, subscriber_id: str, body: Replay, now: datetime) -> int | None:
-    if subscribers.get(tx, subscriber_id) is None:
-        return None
-    which = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state == body.status)
-    if body.since is not None:
-        which = sa.and_(which, delivery.c.created_at >= body.since)
-    if body.until is not None:
-        which = sa.and_(which, delivery.c.created_at < body.until)
-    return again(tx, which, now)
+@operation("List replays", answers={200: answer(shapes.Page[shapes.Replay], "Link")})
+async def ls(call: Call, query: ReplayQuery) -> Response:
+    """Newest first."""
+    return listed(call, await call.runtime.store.read(_select, query), query, wire.replay)
 
 
-async def of_event(call: Call) -> Response:
-    """`POST /v1/events/{id}/replay`: to everyone who was owed it, and to active subscribers who joined since."""
-    await call.body(Empty, optional=True)
+def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
+    chosen = sa.select(table)
+    if query.status is not None:
+        chosen = chosen.where(table.c.state == query.status)
+    return newest(tx, chosen, table.c.id, query)
+
+
+@operation("Get a replay", answers={200: shapes.Replay})
+async def show(call: Call) -> Response:
+    """How far it has come."""
+    return reply(wire.replay(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay")))
+
+
+@operation("Cancel a replay", answers={200: shapes.Replay}, refuses=("conflict",))
+async def cancel(call: Call, body: Empty) -> Response:
+    """Make nothing more due. What was made due is delivered."""
+    runtime = call.runtime
+    row, ended = found(await runtime.store.write(replay.cancel, call.id("rpl"), runtime.clock.now()), "replay")
+    if not ended:
+        raise Conflict(f"{row['id']} is {row['state']}; only a running replay can be canceled")
+    return reply(wire.replay(row))
+
+
+@operation("Replay an event", answers={202: shapes.EventReplay})
+async def of_event(call: Call, body: EventReplay) -> Response:
+    """To everyone who was owed it, and to active subscribers who joined since; or to one of them alone."""
     event_id, runtime = call.id("evt"), call.runtime
-    count = await runtime.store.write(_event, runtime.ids, event_id, runtime.clock.now())
+    if body.subscriber is not None and await runtime.store.read(subscribers.get, body.subscriber) is None:
+        raise problems.fault("/subscriber", "unknown_subscriber", "No such subscriber; GET /v1/subscribers lists them")
+    count = await runtime.store.write(_event, runtime.ids, event_id, body.subscriber, runtime.clock.now())
     found(count, "event")
     runtime.nudge("deliver")
-    return reply({"object": "replay", "event": event_id, "count": count}, 202)
+    return reply({"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202)
 
 
-def _event(tx: Tx, ids: Ids, event_id: str, now: datetime) -> int | None:
+def _event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> int | None:
+    """Unit of work: owe an event, again or for the first time; return to how many."""
     row = find(tx, event_id)
     if row is None:
         return None
-    standing = sa.select(subscriber.c.id, subscriber.c.types).where(
-        subscriber.c.callback_origin.is_(None), subscriber.c.state == SubscriberState.ACTIVE
-    )
+    everyone = sa.select(subscriber.c.id)
+    active = everyone.where(subscriber.c.state == SubscriberState.ACTIVE)
+    _to_newcomers(tx, ids, row, active if only is None else everyone.where(subscriber.c.id == only), now)
+    flows = delivery.c.subscriber_id.in_(active)
+    again = {
+        "state": sa.case((flows, DeliveryState.PENDING.value), else_=DeliveryState.HELD.value),
+        "due_at": sa.case((flows, sa.literal(now, delivery.c.due_at.type)), else_=sa.null()),
+        "done_at": None,
+    }
+    wanted = sa.and_(delivery.c.event_id == event_id, delivery.c.subscriber_id.in_(everyone))
+    if only is not None:
+        wanted = sa.and_(wanted, delivery.c.subscriber_id == only)
+    return tx.execute(sa.update(delivery).where(wanted).values(**again)).rowcount
+
+
+def _to_newcomers(tx: Tx, ids: Ids, event: Row, people: sa.Select[tuple[str]], now: datetime) -> None:
+    """Owe an event to those who want its type and are not owed it yet. A test is for one subscriber alone."""
+    standing = people.where(subscriber.c.callback_origin.is_(None)).add_columns(subscriber.c.types)
     fresh = [
-        {"id": ids("dlv"), "event_id": event_id, "subscriber_id": to, "state": DeliveryState.PENDING, "due_at": now,
+        {"id": ids("dlv"), "event_id": event["id"], "subscriber_id": to, "state": DeliveryState.PENDING, "due_at": now,
          "lease": 0, "tries": 0, "created_at": now}
         for to, types in tx.execute(standing)
-        if matches(tuple(types), row["type"])
+        if matches(tuple(types), event["type"]) and event["type"] != EventType.TEST
     ]  # fmt: skip
     if fresh:
         tx.execute(insert(tx.dialect.name, delivery).on_conflict_do_nothing(), fresh)
-    reachable = delivery.c.subscriber_id.in_(sa.select(subscriber.c.id))
-    return again(tx, sa.and_(delivery.c.event_id == event_id, reachable), now)

@@ -2,8 +2,8 @@
 
 The format and what clients do with it: https://html.spec.whatwg.org/multipage/server-sent-events.html
 Ids are sent from the beginning and with heartbeats too, so a client that has not been sent an event yet, or wants few
-of them, comes back to the right place. A stream ends after a quarter of an hour: its key is looked at again then, and
-clients spread over the processes there are.
+of them, comes back to the right place. A stream ends when its key does, and after a quarter of an hour: clients
+spread over the processes there are.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
-from typing import Annotated
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Annotated, Any
 
 import structlog
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api import problems
-from orchestrator.api.bodies import Globs
-from orchestrator.api.deliveries import id_of
 from orchestrator.api.door import Call
 from orchestrator.api.events import globs, kinds
+from orchestrator.api.fields import Globs, IdOf
+from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Query
 from orchestrator.clock import Clock, jittered
 from orchestrator.deadlines import Deadlines
@@ -49,26 +50,35 @@ _PING = b": still here\n"
 #: Seconds that the end of a stream may take to be written.
 _FAREWELL = 0.5
 _deadlines = Deadlines()
+#: Returns when a stream is to end.
+End = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class StreamQuery(Query):
     """`GET /v1/events/stream`: `types` is one or more globs, with commas; `last_event_id` for who can set no header."""
 
-    types: Annotated[Globs, BeforeValidator(globs)] | None = None
-    last_event_id: Annotated[str, id_of("evt")] | None = None
+    types: Annotated[Globs, BeforeValidator(globs), Field(description="Event types; `*` matches.")] | None = None
+    last_event_id: Annotated[str, IdOf("evt"), Field(description="As the header.")] | None = None
 
 
-async def follow(call: Call) -> Response:
-    """`GET /v1/events/stream`. Raises `Problem` 422, and `Unavailable` if there is no room."""
-    query, runtime = call.query(StreamQuery), call.runtime
+@operation(
+    "Stream events",
+    answers={200: answer(None, media="text/event-stream", says="Events as they come")},
+    takes=("Last-Event-ID",),
+)
+async def follow(call: Call, query: StreamQuery) -> Response:
+    """Server-Sent Events after `Last-Event-ID`, else from now on. Ends after a quarter of an hour: come back."""
+    runtime = call.runtime
     last = _header(call) or query.last_event_id
     async with contextlib.AsyncExitStack() as held:
         held.enter_context(runtime.waiters.admit())
+        held.enter_context(runtime.metrics.sse_clients.track_inprogress())
         over = await held.enter_async_context(runtime.tail.following())
         begin = await runtime.tail.mark(last)
         sent = blocks(runtime.tail, runtime.clock, Wanted(kinds(query.types)), begin, over)
         # What is held is let go when the stream has ended.
-        return EventStream(sent, over, jittered(LONGEST, runtime.rng), held.pop_all())
+        expelled = partial(call.gate.ended, call.request)
+        return EventStream(sent, (over.wait, expelled), jittered(LONGEST, runtime.rng), held.pop_all())
 
 
 def _header(call: Call) -> str | None:
@@ -117,18 +127,18 @@ def _gap(begin: Mark) -> bytes:
 
 
 class EventStream(Response):
-    """Sends blocks until the client leaves or does not read, following is over, or it has been long enough."""
+    """Sends blocks until the client leaves or does not read, one of `ends` returns, or it has been long enough."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, sent: AsyncGenerator[bytes, None], over: asyncio.Event, longest: float, held: contextlib.AsyncExitStack
+        self, sent: AsyncGenerator[bytes, None], ends: Sequence[End], longest: float, held: contextlib.AsyncExitStack
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
         self._blocks = sent
-        self._over = over
+        self._ends = ends
         self._longest = longest
         self._held = held
 
@@ -144,8 +154,8 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_over(self, receive: Receive, send: Send) -> None:
-        ends = [self._send(send), _gone(receive), self._over.wait()]
-        tasks = [asyncio.create_task(one) for one in ends]
+        tasks = [asyncio.create_task(one) for one in (self._send(send), _gone(receive))]
+        tasks += [asyncio.create_task(end()) for end in self._ends]
         try:
             await asyncio.wait(tasks, timeout=self._longest, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -8,11 +8,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import subscribers, wire
+from orchestrator import shapes, subscribers, wire
 from orchestrator.api import problems
 from orchestrator.api.bodies import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.intake import checked_url
+from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
 from orchestrator.destinations import Destination
 from orchestrator.errors import ConfigError, Conflict
@@ -27,9 +28,9 @@ class SubscriberQuery(Page):
     prefix = "sub"
 
 
-async def create(call: Call) -> Response:
-    """`POST /v1/subscribers`."""
-    body = await call.body(NewSubscriber)
+@operation("Create a subscriber", answers={201: answer(shapes.NewSubscriber, "Location")})
+async def create(call: Call, body: NewSubscriber) -> Response:
+    """Its secret is shown here and never again."""
     runtime = call.runtime
     destination = runtime.destinations.get(body.kind)
     if destination is None:
@@ -58,15 +59,16 @@ def _check_options(destination: Destination, options: Mapping[str, str]) -> None
             raise problems.fault(f"/options/{name[:64]}", "unknown_option", str(error)) from None
 
 
-async def ls(call: Call) -> Response:
-    """`GET /v1/subscribers`, newest first."""
-    query = call.query(SubscriberQuery)
+@operation("List subscribers", answers={200: answer(shapes.Page[shapes.Subscriber], "Link")})
+async def ls(call: Call, query: SubscriberQuery) -> Response:
+    """Newest first."""
     read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
     return listed(call, await call.runtime.store.read(read), query, wire.subscriber)
 
 
+@operation("Get a subscriber", answers={200: shapes.Subscriber})
 async def show(call: Call) -> Response:
-    """`GET /v1/subscribers/{id}`."""
+    """Its address is shown as far as it is no secret; its headers never are."""
     return reply(wire.subscriber(await _row(call)))
 
 
@@ -74,9 +76,10 @@ async def _row(call: Call) -> Mapping[Any, Any]:
     return found(await call.runtime.store.read(subscribers.get, call.id("sub")), "subscriber")
 
 
-async def change(call: Call) -> Response:
-    """`PATCH /v1/subscribers/{id}`: what is left out stays."""
-    given = (await call.body(SubscriberChange, optional=True)).given()
+@operation("Change a subscriber", answers={200: shapes.Subscriber}, refuses=("conflict",))
+async def change(call: Call, body: SubscriberChange) -> Response:
+    """What is left out stays."""
+    given = body.given()
     row, runtime = await _row(call), call.runtime
     destination = runtime.destinations.get(row["kind"])
     if destination is None:
@@ -91,17 +94,18 @@ async def change(call: Call) -> Response:
     return reply(wire.subscriber(found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")))
 
 
+@operation("Delete a subscriber", answers={204: None})
 async def remove(call: Call) -> Response:
-    """`DELETE /v1/subscribers/{id}`: what it was still owed is dead."""
+    """What it was still owed is dead."""
     runtime = call.runtime
     if not await runtime.store.write(subscribers.remove, call.id("sub"), runtime.clock.now()):
         found(None, "subscriber")
     return Response(status_code=204)
 
 
-async def test(call: Call) -> Response:
-    """`POST /v1/subscribers/{id}/test`: an event for it alone."""
-    await call.body(Empty, optional=True)
+@operation("Test a subscriber", answers={202: shapes.TestEvent})
+async def test(call: Call, body: Empty) -> Response:
+    """Send an event, `subscriber.test`, to it alone."""
     runtime = call.runtime
     event_id, now = runtime.ids("evt"), runtime.clock.now()
     if not await runtime.store.write(subscribers.send_test, runtime.ids, call.id("sub"), event_id, now):
@@ -111,26 +115,26 @@ async def test(call: Call) -> Response:
     return reply({"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202)
 
 
-async def pause(call: Call) -> Response:
-    """`POST /v1/subscribers/{id}/pause`: deliveries are held."""
-    await call.body(Empty, optional=True)
+@operation("Pause a subscriber", answers={200: shapes.Subscriber})
+async def pause(call: Call, body: Empty) -> Response:
+    """Its deliveries are held."""
     now, state = call.runtime.clock.now(), SubscriberState.PAUSED
     row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None, now)
     return reply(wire.subscriber(found(row, "subscriber")))
 
 
-async def resume(call: Call) -> Response:
-    """`POST /v1/subscribers/{id}/resume`: what was held flows."""
-    await call.body(Empty, optional=True)
+@operation("Resume a subscriber", answers={200: shapes.Subscriber})
+async def resume(call: Call, body: Empty) -> Response:
+    """What was held flows. One that we disabled is active again."""
     row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
     shown = wire.subscriber(found(row, "subscriber"))
     call.runtime.nudge("deliver")
     return reply(shown)
 
 
-async def rotate(call: Call) -> Response:
-    """`POST /v1/subscribers/{id}/rotate-secret`: both secrets sign until the grace is over."""
-    body = await call.body(Rotation, optional=True)
+@operation("Rotate a subscriber's secret", answers={200: shapes.RotatedSubscriber}, refuses=("conflict",))
+async def rotate(call: Call, body: Rotation) -> Response:
+    """The new secret is shown here and never again. Both secrets sign until the grace is over."""
     row, runtime = await _row(call), call.runtime
     secret, now = new_secret(), runtime.clock.now()
     hidden = runtime.keys.hide(secret)

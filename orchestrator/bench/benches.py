@@ -21,6 +21,7 @@ from orchestrator.bench import (
     memory,
     missed,
     poll,
+    reads,
     start,
 )
 from orchestrator.bench.figures import Json, Result
@@ -48,6 +49,7 @@ BENCHES: Mapping[str, Bench] = {
     "fanout": Bench(fanout.bench, frozenset({"subscribers"})),
     "poll": Bench(poll.bench, frozenset({"jobs"})),
     "claims": Bench(claims.bench, frozenset({"jobs"})),
+    "reads": Bench(reads.bench, frozenset({"jobs"})),
     "missed": Bench(missed.bench),
     "memory": Bench(memory.bench, frozenset({"jobs", "subscribers", "accounts"})),
     "start": Bench(start.bench, frozenset(SIZES)),

@@ -40,14 +40,15 @@ def lay(engine: sa.Engine, plan: Plan) -> None:
             with engine.begin() as tx:
                 finished(tx, BEFORE, start, many, accounts, now)
                 for layer in range(max(1, -(-plan.history // (LAYER * count)))):
-                    _layer(tx, start, many, layer, count, gone, now)
+                    layer_of(tx, start, many, layer, count, gone, now)
     bystanders(engine, plan)
     if plan.waiting:
         _retries(engine, plan.waiting, now)
     analyzed(engine)
 
 
-def _layer(tx: sa.Connection, start: int, count: int, layer: int, of: int, to: str, now: datetime) -> None:
+def layer_of(tx: sa.Connection, start: int, count: int, layer: int, of: int, to: str, now: datetime) -> None:
+    """Lay down one layer of history behind so many jobs; a further one after the first `of` each."""
     number: sa.ColumnElement[int] = N + layer * of
     mine = ids("job", BEFORE)
     fill(

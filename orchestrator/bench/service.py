@@ -85,6 +85,7 @@ def settings(place: Place, port: int, accounts: Json) -> Json:
         "port": port,
         "secret_keys": [SECRET],
         "api_keys": [API_KEY],
+        "api_rate_limit": 0,
         "allow_private": ["127.0.0.0/8"],
         "log_format": "json",
         "accounts": accounts,

@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    #: Requests a minute of each API key, in each process; 0: any number. A key may have a limit of its own.
+    api_rate_limit: Annotated[int, Field(ge=0, le=100_000_000)] = 60_000
     log_format: Literal["auto", "json", "console"] = "auto"
     #: What this process does, where several share a PostgreSQL database: answer, work, or both.
     role: Literal["all", "api", "worker"] = "all"

@@ -1,0 +1,39 @@
+"""Is an account any good? Asked now, of its vendor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from starlette.responses import Response
+
+from orchestrator import checks, shapes
+from orchestrator.api.bodies import Empty
+from orchestrator.api.door import Call, found, reply
+from orchestrator.api.operation import operation
+from orchestrator.checks import Check
+
+#: Seconds for which an answer is given again: who asks in a loop does not make us ask the vendor in one.
+_BELIEVED = 5.0
+
+
+class Checkup:
+    """Asks each vendor one thing at a time."""
+
+    def __init__(self) -> None:
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._found: dict[str, tuple[Check, float]] = {}
+
+    @operation("Check an account", answers={200: shapes.AccountCheck})
+    async def check(self, call: Call, body: Empty) -> Response:
+        """Ask the vendor about a task that cannot exist: it costs nothing, and shows whether the vendor is there and
+        takes our credentials. The answer is believed for five seconds.
+        """
+        runtime = call.runtime
+        vendor = found(runtime.vendors.get(call.request.path_params["name"]), "account")
+        async with self._turns[vendor.account.name]:
+            known, until = self._found.get(vendor.account.name, (None, 0.0))
+            if known is None or runtime.clock.monotonic() >= until:
+                known = await checks.ask(vendor, runtime.internet, runtime.clock)
+                self._found[vendor.account.name] = known, runtime.clock.monotonic() + _BELIEVED
+        return reply(known.shown())

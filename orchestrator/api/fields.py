@@ -1,0 +1,103 @@
+"""What callers may write in one field: texts, numbers and times, each within its bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic import StringConstraints as Text
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from orchestrator.destinations.webhook import is_ours
+from orchestrator.fanout import matches
+from orchestrator.ids import is_id
+from orchestrator.states import EventType
+
+_METADATA_CAP = 16 * 1024
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
+
+
+def _glob(glob: str) -> str:
+    if not any(matches((glob,), kind) for kind in EventType):
+        raise PydanticCustomError("event_type", "Matches no event type")
+    return glob
+
+
+def _when(value: Any) -> Any:
+    """Leave only RFC 3339 to pydantic, which reads numbers and bare dates too."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        return value
+    raise PydanticCustomError("rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z")
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("rfc3339", "Input should be a time between the years 1 and 9999") from None
+
+
+def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if any(len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()):
+        raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
+    if len(json.dumps(value)) > _METADATA_CAP:
+        raise PydanticCustomError("metadata", "Metadata may be 16 KiB long")
+    return value
+
+
+def _headers(value: dict[str, str]) -> dict[str, str]:
+    for name, said in value.items():
+        if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(said)):
+            raise PydanticCustomError("header", "A header needs a plain name and a value of printable ASCII")
+        if is_ours(name):
+            raise PydanticCustomError("header", "We set this header ourselves: host, user-agent, content-*, webhook-*")
+    return value
+
+
+def id_pattern(prefix: str) -> str:
+    """Return the form of our ids with that prefix, as JSON Schema has patterns."""
+    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
+
+
+@dataclass(frozen=True, slots=True)
+class IdOf:
+    """Marks a text as one of our ids with that prefix."""
+
+    prefix: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Have it checked."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Have it described."""
+        return {**handler(schema), "pattern": id_pattern(self.prefix)}
+
+    def _checked(self, value: str) -> str:
+        if not is_id(value, self.prefix):
+            raise PydanticCustomError("id", "Not an id of that kind")
+        return value
+
+
+When = Annotated[datetime, BeforeValidator(_when), AfterValidator(_utc), Field(strict=False)]
+Name = Annotated[str, Text(min_length=1, max_length=128)]
+Url = Annotated[str, Text(min_length=1, max_length=2048)]
+ExternalId = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
+Globs = Annotated[
+    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_glob)]], Field(min_length=1, max_length=32)
+]
+Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_metadata)]
+Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_headers)]
+Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_length=20)]
+Word = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
+Description = Annotated[str, Text(max_length=500)]
+Rate = Annotated[float, Field(gt=0, le=10_000)]
+InFlight = Annotated[int, Field(ge=1, le=256)]

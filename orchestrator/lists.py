@@ -1,0 +1,166 @@
+"""Pages of what there is most of, newest first: jobs, events and deliveries. Their cost does not grow with the tables.
+
+A page is read along one index whose last column is the id: that of its rarest filter, as far as a look ahead can tell,
+or the primary key where no filter has one. The other filters are tried on what is met on the way, and a page looks at
+so many rows at most. It may therefore hold fewer than it could, or nothing, and still say where the next one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.clock import EPOCH
+from orchestrator.ids import earliest
+from orchestrator.indexes import COMMON
+from orchestrator.store import Tx
+from orchestrator.tables import delivery, event, job
+from orchestrator.ways import Way, look
+
+Row = Mapping[Any, Any]
+#: Values by column.
+Wanted = Mapping[str, Sequence[str]]
+
+#: Rows that one page looks at, at most.
+LOOK = 2_000
+#: It does so in portions, each these many times as large as what came before: most pages are full after the first.
+_FIRST, _GROWS = 200, 4
+#: How far along each of several indexes one looks ahead, to take the one that ends first.
+_AHEAD = 1_000
+#: An id is made at most so long before the instant that its row says it was created at.
+_EARLIER = timedelta(seconds=2)
+#: No id says when before that.
+_OLDEST = EPOCH + _EARLIER
+#: After every id: of a UUID's 130 bits in base 32, the first two are zero.
+_END = "8"
+#: Everything about a job that is shown.
+_SHOWN = (
+    "id", "state", "account", "vendor", "model", "capability", "external_task_id", "vendor_task_id", "vendor_status",
+    "progress", "input", "output", "error", "metadata", "resolved_by", "retry_of", "version", "created_at",
+    "submitted_at", "finished_at", "deadline_at", "due_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows, newest first, at most as many as were asked for; fewer do not mean the end.
+
+    `next` is the id after which to go on; None: there is nothing more.
+    """
+
+    rows: Sequence[Row]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """What can be listed: `ways` rarest first."""
+
+    table: sa.Table
+    prefix: str
+    shown: sa.Select[Any]
+    ways: tuple[Way, ...]
+
+    def open(self, wanted: Wanted) -> list[Way]:
+        """Return the ways there are to what is wanted."""
+        common = {way: COMMON.get((self.table.name, way.column), frozenset()) for way in self.ways}
+        return [way for way in self.ways if way.column in wanted and not common[way] & set(wanted[way.column])]
+
+
+_JOBS = _List(
+    job,
+    "job",
+    sa.select(*(job.c[name] for name in _SHOWN)),
+    (Way("external_task_id", few=True), Way("state"), Way("resolved_by"), Way("model"), Way("account")),
+)
+_EVENTS = _List(
+    event,
+    "evt",
+    sa.select(*(event.c[name] for name in ("id", "job_id", "source", "body"))),
+    (Way("job_id", few=True), Way("type")),
+)
+_DELIVERIES = _List(
+    delivery,
+    "dlv",
+    sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id),
+    (Way("event_id", few=True), Way("state"), Way("subscriber_id")),
+)
+
+
+def jobs(
+    tx: Tx, wanted: Wanted, after: str | None, limit: int, since: datetime | None = None, look: int = LOOK
+) -> Part:
+    """Return jobs that have one of the wanted values in each of some columns, and were created after `since`."""
+    return _page(tx, _JOBS, wanted, after, limit, since, look)
+
+
+def events(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int = LOOK) -> Part:
+    """Return events that have one of the wanted values in each of some columns."""
+    return _page(tx, _EVENTS, wanted, after, limit, None, look)
+
+
+def deliveries(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int = LOOK) -> Part:
+    """Return deliveries, each with the type and the job of its event."""
+    return _page(tx, _DELIVERIES, wanted, after, limit, None, look)
+
+
+def _page(
+    tx: Tx, of: _List, wanted: Wanted, after: str | None, limit: int, since: datetime | None, look_at: int
+) -> Part:
+    if not all(wanted.values()):
+        return Part([], None)
+    known: dict[str, Any] = {
+        **{f"rest_{name}": values for name, values in wanted.items()},
+        **{f"one_{name}": values[0] for name, values in wanted.items()},
+        "since": since,
+        "floor": earliest(of.prefix, max(since, _OLDEST) - _EARLIER) if since else "",
+        "after": after or f"{of.prefix}_{_END}",
+    }
+    way = _shortest(tx, of, wanted, known)
+    values = wanted[way.column] if way else ("",)
+    known |= _numbered(values)
+    rest = tuple(name for name in wanted if way is None or name != way.column)
+    paths = tuple(one.column for one in of.open(wanted) if one != way and len(wanted[one.column]) == 1)
+    sought = look(of.shown, of.table, way, len(values), rest, since is not None, paths)
+    rows = list[Row]()
+    # With nothing left to try, what is looked at is what is found.
+    for portion in _portions(look_at) if sought.picky else (limit + 1,):
+        span = max(portion // len(values), limit + 1)
+        rows += tx.execute(sought.rows, known | {"span": span, "most": limit + 1 - len(rows)}).mappings()
+        if len(rows) > limit:
+            return Part(rows[:limit], rows[limit - 1]["id"])
+        looked, known["after"] = tx.execute(sought.edge, known | {"span": span}).one() if sought.picky else (0, "")
+        if looked < span:
+            return Part(rows, None)
+    return Part(rows, known["after"])
+
+
+def _shortest(tx: Tx, of: _List, wanted: Wanted, known: Mapping[str, Any]) -> Way | None:
+    """Return the way with the fewest rows on it, as far as a look ahead can tell; None: there is no way."""
+    ways = of.open(wanted)
+    if len(ways) < 2 or ways[0].few:
+        return ways[0] if ways else None
+
+    def ahead(way: Way) -> int:
+        values = wanted[way.column]
+        edge = look(of.shown, of.table, way, len(values), (), since=False).edge
+        count: int = tx.execute(edge, {**known, **_numbered(values), "span": _AHEAD}).one()[0]
+        return count
+
+    return min(ways, key=ahead)
+
+
+def _numbered(values: Sequence[str]) -> dict[str, str]:
+    return {f"value_{n}": value for n, value in enumerate(values)}
+
+
+def _portions(left: int) -> Iterator[int]:
+    portion = min(_FIRST, left)
+    while left > 0:
+        yield min(portion, left)
+        left -= portion
+        portion *= _GROWS

@@ -1,0 +1,64 @@
+"""What the API answers with, as models: the OpenAPI document is made of them, and the Python client returns them.
+
+`wire` writes these very fields, without the models, where it is quick to write and the tests hold the two together.
+All times are RFC 3339 in UTC. Fields are only ever added: a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+from orchestrator.shapes.accounts import Account, AccountCheck, ApiKey, NewApiKey, SigningKey
+from orchestrator.shapes.base import Fault, Page, Problem, Shape, document
+from orchestrator.shapes.deliveries import (
+    Attempt,
+    Delivery,
+    EventReplay,
+    Replay,
+    ReplayCount,
+    ReplayFilter,
+    TriedDelivery,
+)
+from orchestrator.shapes.events import AccountFact, Event, LoggedEvent
+from orchestrator.shapes.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
+from orchestrator.shapes.service import Alive, Check, OpenApi, PushRefusal, Readiness, Taken, VendorAnswer
+from orchestrator.shapes.subscribers import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent, TestLinks
+
+__all__ = [
+    "Account",
+    "AccountCheck",
+    "AccountFact",
+    "Alive",
+    "ApiKey",
+    "Attempt",
+    "Check",
+    "Delivery",
+    "Event",
+    "EventReplay",
+    "Fault",
+    "Job",
+    "JobError",
+    "JobLinks",
+    "LoggedEvent",
+    "NewApiKey",
+    "NewSubscriber",
+    "OpenApi",
+    "Output",
+    "OutputFile",
+    "Page",
+    "Problem",
+    "PushRefusal",
+    "Readiness",
+    "Replay",
+    "ReplayCount",
+    "ReplayFilter",
+    "RotatedSubscriber",
+    "Shape",
+    "SigningKey",
+    "Subscriber",
+    "Taken",
+    "TestEvent",
+    "TestLinks",
+    "TimelineEntry",
+    "TriedDelivery",
+    "VendorAnswer",
+    "document",
+]

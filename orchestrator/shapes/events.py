@@ -1,0 +1,43 @@
+"""Events, and what they tell of that is nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from orchestrator.shapes.base import Growing, Shape
+from orchestrator.shapes.jobs import Job
+from orchestrator.states import EventType, Source
+
+
+class Event(Shape):
+    """The fact that something happened. `data` is the job, subscriber or account as it then was."""
+
+    type: Annotated[EventType, Growing]
+    timestamp: AwareDatetime
+    id: str
+    sequence: Annotated[int, Field(description="Counts a job's events from 1.")]
+    data: dict[str, JsonValue]
+    late: Annotated[bool, Field(description="The vendor's verdict after the job had expired.")] = False
+
+    @property
+    def job(self) -> Job | None:
+        """The job it tells of, or None if it is of something else."""
+        return Job.model_validate(self.data) if self.data.get("object") == "job" else None
+
+
+class LoggedEvent(Event):
+    """An event in the log: what was sent, which job it is of, and who told us."""
+
+    object: Literal["event"]
+    job_id: Annotated[str | None, Field(alias="job")]
+    source: Annotated[Source, Growing]
+
+
+class AccountFact(Shape):
+    """What an event tells of an account: how many completions in a row no push told us of."""
+
+    object: Literal["account"]
+    name: str
+    completions_without_push: int

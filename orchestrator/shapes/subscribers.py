@@ -1,0 +1,56 @@
+"""Subscribers, and what they are sent to try them out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from orchestrator.shapes.base import Growing, Shape
+from orchestrator.states import SubscriberState
+
+
+class Subscriber(Shape):
+    """Who wants events. `url` is shown as far as it is no secret."""
+
+    id: str
+    object: Literal["subscriber"]
+    kind: str
+    url: str
+    types: Annotated[list[str], Field(description="Event types; `*` matches.")]
+    description: str
+    rate_limit: Annotated[float | None, Field(description="Attempts a second.")]
+    max_in_flight: int
+    options: dict[str, str]
+    status: Annotated[SubscriberState, Growing]
+    disabled_reason: str | None
+    failing_since: AwareDatetime | None
+    created_at: AwareDatetime
+
+
+class NewSubscriber(Subscriber):
+    """A subscriber that was just made: `secret` is shown this once, where deliveries of its kind are signed."""
+
+    secret: str | None = None
+
+
+class RotatedSubscriber(Subscriber):
+    """A subscriber with its new secret, shown this once; the previous one signs too until `previous_expires_at`."""
+
+    secret: str
+    previous_expires_at: AwareDatetime
+
+
+class TestLinks(Shape):
+    """Where to see whether a test arrived."""
+
+    deliveries: str
+
+
+class TestEvent(Shape):
+    """The event that a test sends."""
+
+    object: Literal["event"]
+    id: str
+    type: Literal["subscriber.test"]
+    links: TestLinks
