@@ -58,7 +58,7 @@ def faked() -> Iterator[Fake]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = answer  # noqa: N815 - the library's names
+        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - the library's names
 
         def log_message(self, format: str, *args: object) -> None:
             """Stay silent."""
@@ -74,8 +74,9 @@ def faked() -> Iterator[Fake]:
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give a test its own folder and none of this machine's variables."""
+    """Give a test its own folder, for what is remembered too, and none of this machine's variables."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in os.environ:
         if name.upper().startswith("ORCHESTRATOR_") or name in ("DATABASE_URL", "PORT", "PUBLIC_URL"):
             monkeypatch.delenv(name)

@@ -47,7 +47,7 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
     shown = run(*path, "--help")
     assert shown.code == 0
     words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown.out).split())
-    assert f"Example: orchestrator {' '.join(path)}" in words
+    assert re.search(rf"Example: .*\borchestrator {' '.join(path)}\b", words)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,8 @@ def test_a_time_that_is_none_is_said_with_its_option(option: str, words: tuple[s
     assert f"Invalid value for {option}" in ran.err
 
 
-def test_the_top_command_knows_its_version_and_no_exit_code_that_nothing_has() -> None:
+def test_the_top_command_knows_its_version() -> None:
     assert re.fullmatch(r"orchestrator \d+\.\d+\.\d+\n", run("--version").out)
-    assert "doctor" not in run("--help").out
 
 
 def test_who_is_not_let_in_learns_of_every_way(fake: Fake) -> None:

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 import standardwebhooks
 
+from orchestrator.cli.access import Access
+from orchestrator.settings import Settings
+from orchestrator.signing import Keys
 from tests.command_line import SECRET, Fake, faked, isolate, run
+from tests.house import TurnedClock
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +40,56 @@ def test_a_signature_made_here_is_good_everywhere_and_the_other_way_round() -> N
     ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said)
     assert ran.code == 1
     assert "no signature matches" in ran.err
+
+
+def signed(body: bytes, **more: str) -> dict[str, str]:
+    Path("body.json").write_bytes(body)
+    words = [f"--{name}={value}" for name, value in more.items()]
+    headers: dict[str, str] = json.loads(
+        run("signature", "sign", "--secret", SECRET, "--file", "body.json", "--json", *words).out
+    )
+    return headers
+
+
+def test_pasted_headers_are_verified_as_they_came() -> None:
+    headers = signed(b"{}")
+    lines = "".join(f"< {name.title()}: {value}\r\n" for name, value in headers.items())
+    Path("headers.txt").write_text(f"POST /hook HTTP/1.1\r\n{lines}Host: x\r\n")
+    words = ("signature", "verify", "--secret", SECRET, "--file", "body.json")
+    assert run(*words, "--header-file", "headers.txt").code == 0
+    assert run(*words, "--headers", lines).code == 0
+    assert run(*words).code == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "secret", "check", "words"),
+    [
+        ({"webhook-timestamp": ""}, SECRET, "header_missing", "webhook-timestamp missing"),
+        ({"webhook-timestamp": "soon"}, SECRET, "timestamp_malformed", "'soon'"),
+        ({"webhook-timestamp": "1"}, SECRET, "timestamp_too_far", "--any-time"),
+        ({"webhook-timestamp": "99999999999"}, SECRET, "timestamp_too_far", "ahead of this clock"),
+        ({"webhook-signature": "v2,aGVsbG8="}, SECRET, "no_match", "holds no v1,<base64>"),
+        ({"webhook-id": "msg_other"}, SECRET, "no_match", "another secret, or not the exact bytes"),
+        ({}, SECRET[:-4] + "AAA=", "no_match", "another secret"),
+        ({}, "whsec_?", "secret_malformed", "begins with whsec_"),
+    ],
+)
+def test_what_is_wrong_with_a_signature_is_said(changed: dict[str, str], secret: str, check: str, words: str) -> None:
+    headers = signed(b"{}") | changed
+    pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
+    ran = run("signature", "verify", "--secret", secret, "--file", "body.json", "--headers", pasted, "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["failed"] == check
+    assert words in ran.err
+
+
+def test_a_newline_that_an_editor_added_is_recognised() -> None:
+    headers = signed(b"{}")
+    Path("body.json").write_bytes(b"{}\n")
+    pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
+    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", "--headers", pasted)
+    assert ran.code == 1
+    assert "without the newline at its end" in ran.err
 
 
 def test_a_first_configuration_is_complete_private_and_never_overwritten() -> None:
@@ -139,6 +193,16 @@ def test_the_callback_secret_is_the_same_with_and_without_a_server(fake: Fake, m
     assert run("secrets", "callback").out.startswith("whsec_")
     fake.script("GET /v1/signing-key", (200, {"object": "signing_key", "secret": SECRET}))
     assert run("--server", fake.url, "secrets", "callback").out == f"{SECRET}\n"
+
+
+def test_the_pass_of_a_long_command_is_made_anew_for_each_request() -> None:
+    """It is good for a minute, and following the log takes longer."""
+    clock, settings = TurnedClock(), Settings.model_validate({"secret_keys": ["k" * 40]})
+    bearer = Access.local("http://127.0.0.1:8080", settings, clock).bearer
+    assert bearer is not None
+    for _ in range(3):
+        assert Keys(["k" * 40]).admits(bearer().removeprefix("orc_pass."), clock.now())
+        clock.turn(3600)
 
 
 def test_version_is_the_packages_own() -> None:

@@ -113,7 +113,68 @@ def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"orchestrator jobs show {JOB}" in err
+    assert err.endswith(f"detached; the job keeps running\n  orchestrator jobs watch {JOB}\n")
+
+
+def test_a_wait_that_ends_too_soon_says_what_stands_in_the_way(fake: Fake) -> None:
+    refused = {"id": "2", "kind": "submit", "outcome": "connection_refused", "reason": "Connect call failed"}
+    again = {"id": "3", "kind": "submit", "outcome": "begun"}
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(refused, again)))
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait", "0.1")
+    assert ran.code == 7
+    assert "submit: connection_refused (Connect call failed)" in ran.err
+
+
+def test_a_server_that_is_away_for_a_while_only_makes_waiting_longer(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    away = {"title": "Unavailable", "code": "unavailable"}
+    fake.script(f"GET /v1/jobs/{JOB}", (503, away), (503, away), (200, job()))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait")
+    assert ran.code == 0
+    assert ran.err.count("trying again until it answers") == 1
+
+
+@pytest.fixture
+def results() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def made(url: str, *names: str) -> dict[str, Any]:
+    return job(output={"videos": [{"url": f"{url}/{name}", "duration": 5.0} for name in names], "images": []})
+
+
+def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, made(results.url, "a.mp4", "b.mp4")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    for name in ("a", "b"):
+        results.script(f"GET /{name}.mp4", (200, {"video": name}))
+    ran = run("--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4")
+    assert ran.code == 0
+    assert {one.name: json.loads(one.read_text())["video"] for one in Path().iterdir()} == {
+        "v.mp4": "a",
+        "v-2.mp4": "b",
+    }
+    assert all("authorization" not in headers for _, headers, _ in results.asked)
+
+
+def test_a_download_that_fails_leaves_what_was_there(fake: Fake, results: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, made(results.url, "gone.mp4")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    Path("v.mp4").write_text("before")
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--output", "v.mp4")
+    assert ran.code == 1
+    assert "answered 404" in ran.err
+    assert [(one.name, one.read_text()) for one in Path().iterdir()] == [("v.mp4", "before")]
+
+
+@pytest.mark.parametrize("path", [".", "nowhere/v.mp4"])
+def test_where_no_file_can_be_made_nothing_is_submitted(fake: Fake, path: str) -> None:
+    assert run("--server", fake.url, "submit", "--prompt", "p", "--output", path).code == 2
+    assert fake.asked == []
 
 
 def test_waiting_with_json_ends_with_the_one_document_even_when_the_job_failed(fake: Fake) -> None:
@@ -137,4 +198,4 @@ def test_a_subscribers_secret_is_shown_when_it_is_made(fake: Fake) -> None:
     fake.script("POST /v1/subscribers", (201, made))
     ran = run("--server", fake.url, "subscribers", "add", "https://u", "--types", "job.failed, job.succeeded")
     assert SECRET in ran.out
-    assert fake.asked[0][2] == {"kind": "webhook", "url": "https://u", "types": ["job.failed", "job.succeeded"]}
+    assert fake.asked[0][2] == {"url": "https://u", "types": ["job.failed", "job.succeeded"]}

@@ -28,6 +28,7 @@ ABOUT: Mapping[str, tuple[str, str]] = {
     "fanout": ("What a push costs when many subscribers are owed its event.", "--subscribers 10000"),
     "poll": ("Asking vendors, one job or many to a question; and what live jobs cost at rest.", "--jobs 100000"),
     "claims": ("What a claim costs beside rows that are not due, and beside a hot lane.", "--jobs 1000000"),
+    "reads": ("Lists, shows and timelines beside the same with a thousand jobs.", "--jobs 1000000 --seconds 30"),
     "missed": ("When every push is lost: how much later jobs complete.", "--rounds 1"),
     "memory": ("What the service holds at rest, after the first jobs and after all; measured once.", "--jobs 1000000"),
     "start": ("Until /readyz says so, on a database of many jobs.", "--jobs 1000000"),

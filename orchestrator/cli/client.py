@@ -1,60 +1,53 @@
-"""The server, as the command line knows it: one call, and a `Failure` with the right exit code when it is refused."""
+"""The Python client, as commands use it: documents as the server sent them, and a `Failure` where it is refused."""
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from orchestrator import __version__
+from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.client import (
+    Answer,
+    ApiError,
+    ClientError,
+    NotOurs,
+    RateLimited,
+    Unavailable,
+    Unreachable,
+    is_loopback,
+)
+from orchestrator.client import Client as PythonClient
 
-#: More than any list of ours; a server that says more is not ours.
-_CAP = 32 * 2**20
-#: A held answer (`Prefer: wait=60`) and some room.
-_TIMEOUT = httpx.Timeout(75, connect=5)
+#: Seconds for which an answer may be silent, beyond what it was asked to be held. Less than an operator's patience.
+_TIMEOUT = 15.0
 _CODES = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 409: Exit.CONFLICT}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server said. `document` is None where there was no body (304)."""
-
-    status: int
-    headers: httpx.Headers
-    document: Any
-
-
-def is_loopback(url: str) -> bool:
-    """True if the URL's host is this machine by name or number."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class Client:
-    """Calls one server with one key."""
+    """Calls one server. What fails is said at once: commands that can wait try again themselves, and say so."""
 
-    def __init__(self, server: str, key: str | None) -> None:
-        self.server = server.rstrip("/")
-        headers = {"user-agent": f"orchestrator-cli/{__version__}"}
-        if key:
-            headers["authorization"] = f"Bearer {key}"
+    def __init__(self, access: Access) -> None:
+        def admitted(request: httpx.Request) -> httpx.Request:
+            if access.bearer is not None:
+                request.headers["authorization"] = f"Bearer {access.bearer()}"
+            return request
+
+        self.server = access.server
         # A proxy of the environment cannot reach this machine's loopback.
-        self._http = httpx.Client(headers=headers, timeout=_TIMEOUT, trust_env=not is_loopback(server))
+        self._http = httpx.Client(auth=admitted, trust_env=not is_loopback(access.server))
+        agent = f"orchestrator-cli/{__version__}"
+        self._client = PythonClient(access.server, timeout=_TIMEOUT, retries=0, http=self._http, user_agent=agent)
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def get(self, path: str, **query: object) -> Any:
-        """Return a document; parameters that are None are left out."""
+        """Return a document; parameters that are None are left out. Raises `Failure`."""
         return self.call("GET", path, query=query).document
 
     def call(
@@ -66,61 +59,53 @@ class Client:
         query: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the server's answer. Raises `Failure` if it refuses or cannot be reached.
-
-        Errors after a request left are raised as `httpx.RequestError` inside the failure's cause.
-        """
-        params = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        """Return the server's answer. Raises `Failure` if it refuses or cannot be reached."""
         try:
-            with self._http.stream(
-                method, self.server + path, params=params, headers=headers, json=body if body is not None else None
-            ) as response:
-                answer = Answer(response.status_code, response.headers, _document(response))
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Failure(
-                f"{self.server} cannot be reached: {error or type(error).__name__}",
+            return self._client.call(method, path, json=body, query=query or {}, headers=headers or {})
+        except ClientError as error:
+            raise failure(error, self.server) from error
+
+
+def failure(error: ClientError, server: str) -> Failure:
+    """Return what an error of the Python client is to a command: with its exit code, and what to do next."""
+    match error:
+        case ApiError():
+            return _refusal(error, server)
+        case Unreachable():
+            why = error.__cause__
+            return Failure(
+                f"{server} cannot be reached: {str(why) or type(why).__name__}",
                 hint="is `orchestrator serve` running there? --server or ORCHESTRATOR_SERVER names another",
                 code=Exit.UNREACHABLE,
-            ) from error
-        if answer.status >= 400:
-            raise refusal(answer, self.server)
-        return answer
+                later=0.0,
+            )
+        case NotOurs():
+            return Failure(error.message, hint="is this the right --server, or a proxy in front of it?")
+        case _:
+            return Failure(error.message, hint=error.hint)
 
 
-def _document(response: httpx.Response) -> Any:
-    raw = bytearray()
-    for chunk in response.iter_bytes():
-        raw += chunk
-        if len(raw) > _CAP:
-            raise Failure("the server's answer is larger than any of ours", hint="is this the right --server?")
-    if not raw:
-        return None
-    try:
-        return json.loads(raw)
-    except ValueError as error:
-        raise Failure(
-            f"{response.request.url.host} answered {response.status_code} with something that is not JSON",
-            hint="is this the right --server, or a proxy in front of it?",
-        ) from error
-
-
-def refusal(answer: Answer, server: str) -> Failure:
-    """Return the failure that a server's problem document (RFC 9457) describes."""
-    problem = answer.document if isinstance(answer.document, dict) else {}
-    code = _CODES.get(answer.status, Exit.ERROR)
-    if "idempotency" in str(problem.get("code")):
-        code = Exit.CONFLICT
-    lines = [f"{problem.get('title') or 'the server refused'} ({answer.status})"]
-    if problem.get("detail"):
-        lines[0] += f": {problem['detail']}"
-    faults = [f"{fault.get('pointer')}: {fault.get('message')}" for fault in problem.get("errors") or []]
+def _refusal(error: ApiError, server: str) -> Failure:
+    code = Exit.CONFLICT if "idempotency" in error.code else _CODES.get(error.status, Exit.ERROR)
+    lines = [f"{error.title or 'the server refused'} ({error.status})" + (f": {error.detail}" if error.detail else "")]
+    faults = [f"{fault.pointer}: {fault.message}" for fault in error.errors]
     lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
-    hints = {
-        Exit.AUTH: f"{server} wants a key of its own: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` "
-        "makes one);\n  or run it where that server's orchestrator.toml is, or give --config",
-        Exit.NOT_FOUND: "`orchestrator jobs ls` shows what there is",
-    }
-    hint = hints.get(code, f"request {problem['request_id']}" if problem.get("request_id") else "")
-    if problem.get("job_id"):
-        hint = f"see: orchestrator jobs show {problem['job_id']}"
-    return Failure("\n".join(lines), hint=hint, code=code, document=problem or None)
+    later = (error.retry_after or 0.0) if isinstance(error, (RateLimited, Unavailable)) else None
+    hint = _hint(error, code, server)
+    return Failure("\n".join(lines), hint=hint, code=code, document=error.document, later=later)
+
+
+def _hint(error: ApiError, code: Exit, server: str) -> str:
+    """Return what to do about a refusal."""
+    if job_id := (error.document or {}).get("job_id"):
+        return f"see: orchestrator jobs show {job_id}"
+    if error.status == httpx.codes.FORBIDDEN:
+        return f"{server} wants a key of wider scope: read < write < admin (`orchestrator keys create --scope`)"
+    if code is Exit.AUTH:
+        return (
+            f"{server} wants a key of its own: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` makes one)"
+            ";\n  or run it where that server's orchestrator.toml is, or give --config"
+        )
+    if code is Exit.NOT_FOUND:
+        return "`orchestrator jobs ls` shows what there is"
+    return f"request {error.request_id}" if error.request_id else ""

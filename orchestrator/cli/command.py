@@ -15,21 +15,20 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.client import Client, is_loopback
+from orchestrator.cli.access import Access, local_url
+from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal
+from orchestrator.client import is_loopback
 from orchestrator.clock import SystemClock
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.settings import Settings, keyfile, load
-from orchestrator.signing import Keys
-
-#: Begins what says "I can read the secret keys", instead of an API key.
-_OPERATOR = "orc_pass."
+from orchestrator.settings import Settings, load
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Bare ids.")]
 Server = Annotated[str | None, typer.Option("--server", help="URL of the server (ORCHESTRATOR_SERVER).")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (also NO_COLOR).")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key (ORCHESTRATOR_API_KEY).")]
 
 
@@ -61,41 +60,17 @@ class Session:
         """Return the instant."""
         return self.clock.now()
 
-    def client(self) -> AbstractContextManager[Client]:
-        """Return the server to talk to, with the best key at hand."""
+    def access(self) -> Access:
+        """Return the server to talk to, with the best key at hand. Raises `Failure` if the settings are wrong."""
         server, key = self.options.server, self.options.api_key
-        if server is None or (key is None and is_loopback(server)):
+        if key is None and (server is None or is_loopback(server)):
             settings = self.settings()
-            server = server or local_url(settings)
-            key = key or local_key(settings, self.now())
-        return closing(Client(server, key))
+            return Access.local((server or local_url(settings)).rstrip("/"), settings, self.clock)
+        return Access.keyed((server or local_url(self.settings())).rstrip("/"), key)
 
-
-def local_url(settings: Settings) -> str:
-    """Return where this machine's own server listens."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
-def local_key(settings: Settings, now: datetime) -> str | None:
-    """Return a bootstrap key, else a pass for a minute made of the secret keys, if these are ours to read.
-
-    Only for the server these settings describe: no other is sent anything made from them.
-    """
-    if settings.api_keys:
-        return settings.api_keys[0].get_secret_value()
-    keys = secret_keys(settings)
-    return _OPERATOR + Keys(keys).admit(now) if keys else None
-
-
-def secret_keys(settings: Settings) -> list[str]:
-    """Return the secret keys this machine can read, newest first; none is made."""
-    if settings.secret_keys or settings.database_file is None:
-        return [key.get_secret_value() for key in settings.secret_keys]
-    try:
-        return keyfile.read(keyfile.beside(settings.database_file))
-    except OSError:
-        return []
+    def client(self) -> AbstractContextManager[Client]:
+        """Return the server to talk to, to be asked."""
+        return closing(Client(self.access()))
 
 
 def command(group: typer.Typer, name: str, example: str, **more: Any) -> Callable[[Callable[..., None]], None]:
@@ -116,9 +91,19 @@ def command(group: typer.Typer, name: str, example: str, **more: Any) -> Callabl
         every = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*parameters, *offered))]
         run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
         run.__annotations__ = {one.name: one.annotation for one in every}
-        group.command(name, epilog=f"Example: {example}", **more)(run)
+        group.command(name, help=_reflowed(function.__doc__ or ""), epilog=f"Example: {example}", **more)(run)
 
     return register
+
+
+def _reflowed(text: str) -> str:
+    """Return paragraphs without the line breaks of the source: those of the terminal will do."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def colourless() -> None:
+    """Have nothing coloured from here on: rich looks there too."""
+    os.environ["NO_COLOR"] = "1"
 
 
 def _shared(
@@ -128,7 +113,10 @@ def _shared(
     server: Server = None,
     api_key: ApiKey = None,
     config: ConfigFile = None,
+    no_color: NoColor = False,
 ) -> Session:
+    if no_color:
+        colourless()
     before: Options = ctx.ensure_object(Options)
     options = Options(server or before.server, api_key or before.api_key, config or before.config)
     return Session(options, Terminal(json, quiet))
@@ -141,18 +129,24 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
     except Failure as failure:
         if session.terminal.json and failure.document is not None:
             session.terminal.document(failure.document)
-        raise stop(session.terminal, failure.message, failure.hint, failure.code) from failure
+        _say(session.terminal, failure.message, failure.hint, failure.code)
+        raise typer.Exit(failure.code) from failure
     except OrchestratorError as error:
-        raise stop(session.terminal, str(error) or type(error).__name__) from error
+        _say(session.terminal, str(error) or type(error).__name__)
+        raise typer.Exit(Exit.ERROR) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our pipe has gone (`| head`). Python flushes once more at its end: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
 
 
-def stop(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> typer.Exit:
-    """Print an error and return what to raise."""
-    terminal.notice(f"error: {message}", "bold red" if "\n" not in message else "red")
+def _say(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> None:
+    """Print why a command ends."""
+    if code is Exit.INTERRUPTED:
+        terminal.notice(message)
+    else:
+        terminal.notice(f"error: {message}", "bold red" if "\n" not in message else "red")
     if hint:
         terminal.notice(f"  {hint}")
-    return typer.Exit(code)

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import uvicorn
 
-from orchestrator.cli.client import Answer, refusal
+from orchestrator.cli.client import failure
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
+from orchestrator.client import AsyncClient, ClientError
 from orchestrator.settings import Settings
 from orchestrator.simulator import Faults, Subscriber, World
 from orchestrator.simulator.accounts import SIMULATED, account_settings
@@ -42,15 +42,12 @@ class Play:
 class Api:
     """The service, as any caller sees it."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
 
     async def post(self, path: str, body: Record, **headers: str) -> Record:
         """Return what was made. Raises `Failure` if it was refused."""
-        response = await self._http.post(path, json=body, headers=headers)
-        if response.is_error:
-            raise refusal(Answer(response.status_code, response.headers, response.json()), str(self._http.base_url))
-        made: Record = response.json()
+        made: Record = await self._called("POST", path, json=body, headers=headers)
         return made
 
     async def every(self, path: str) -> list[Record]:
@@ -58,14 +55,17 @@ class Api:
         found: list[Record] = []
         query: dict[str, Any] = {"limit": _PAGE}
         while True:
-            response = await self._http.get(path, params=query)
-            if response.is_error:
-                raise refusal(Answer(response.status_code, response.headers, response.json()), str(self._http.base_url))
-            page = response.json()
+            page = await self._called("GET", path, query=query)
             found += page["data"]
             if not page["has_more"]:
                 return found
             query["after"] = page["next_cursor"]
+
+    async def _called(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            return (await self._client.call(method, path, **more)).document
+        except ClientError as error:
+            raise failure(error, self._client.server) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,9 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
         world = await stack.enter_async_context(World(play.seed, 2.0 / play.speed, play.faults()))
         settings = _settings(play, world.base_url, url, folder)
         await stack.enter_async_context(_serving(settings, listening))
-        headers = {"authorization": f"Bearer {settings.api_keys[0].get_secret_value()}"}
-        http = httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
-        await stack.enter_async_context(http)
-        yield Stage(world, subscriber, Api(http), url)
+        client = AsyncClient(url, settings.api_keys[0].get_secret_value())
+        await stack.enter_async_context(client)
+        yield Stage(world, subscriber, Api(client), url)
 
 
 def _settings(play: Play, world: str, url: str, folder: str) -> Settings:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.completing import ACCOUNTS, JOBS
+from orchestrator.cli.failure import Failure
+from orchestrator.cli.finding import JOB, find
+from orchestrator.cli.several import Yes, confirm, several
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.clock import rfc3339
-from orchestrator.ids import is_id
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and steer them.")
 
@@ -31,7 +32,11 @@ EVENTS: Columns = {
     "kind": lambda entry: entry["kind"],
     "what": lambda entry: ", ".join(f"{key}={value}" for key, value in entry.items() if _telling(key, value)),
 }
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of one.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of one.", autocompletion=JOBS)]
+JobIds = Annotated[
+    list[str],
+    typer.Argument(metavar="JOB", help="Ids, or beginnings of them; - reads stdin.", autocompletion=JOBS),
+]
 Limit = Annotated[int, typer.Option(min=1, max=200)]
 
 
@@ -47,30 +52,11 @@ def seconds(option: str, text: str) -> int:
     return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-def find(client: Client, text: str) -> Record:
-    """Return the one job whose id is or begins with `text`. Raises `Failure` for none or several."""
-    given = text if text.startswith("job_") else f"job_{text}"
-    if is_id(given, "job"):
-        found: Record = client.get(f"/v1/jobs/{given}")
-        return found
-    if not re.fullmatch(r"job_[0-7][0-9a-hjkmnp-tv-z]{0,25}", given):
-        raise Failure(f"{text} begins no job's id", code=Exit.NOT_FOUND, hint="they look like job_01k...")
-    # Ids sort by time and lists are newest first: what follows the last possible id with this beginning has it.
-    some = client.get("/v1/jobs", after=given.ljust(30, "z"), limit=2)["data"]
-    matching = [job for job in some if job["id"].startswith(given)]
-    if not matching:
-        raise Failure(f"no job's id begins with {text}", code=Exit.NOT_FOUND, hint="`orchestrator jobs ls`")
-    if len(matching) > 1:
-        raise Failure(f"several jobs' ids begin with {text}", code=Exit.USAGE, hint="give more of it")
-    job: Record = matching[0]
-    return job
-
-
 @command(app, "ls", "orchestrator jobs ls --status failed --since 2h")
 def ls(
     session: Session,
     status: Annotated[str | None, typer.Option(help="queued, processing, succeeded, failed, ...")] = None,
-    account: str | None = None,
+    account: Annotated[str | None, typer.Option(autocompletion=ACCOUNTS)] = None,
     model: str | None = None,
     external_id: Annotated[str | None, typer.Option(help="Your own id of the job.")] = None,
     resolved_by: Annotated[str | None, typer.Option(help="push, poll, submit, lookup, clock or operator.")] = None,
@@ -96,28 +82,56 @@ def show(
 ) -> None:
     """Show one job, or its timeline."""
     with session.client() as client:
-        found = find(client, job)
+        found = find(client, JOB, job)
         if timeline:
             session.terminal.listing(client.get(f"/v1/jobs/{found['id']}/timeline", limit=200), EVENTS, whole="what")
             return
     session.terminal.record(found, shown(found))
 
 
-def _steer(verb: str, help_text: str) -> None:
-    """Make the command for one of the verbs a job has."""
+def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
+    """Do one thing to jobs, to all that can take it. Raises the first `Failure` after the last job."""
+    terminal, refused = session.terminal, list[Failure]()
+    steered: list[Record] = []
+    with session.client() as client:
+        found = [find(client, JOB, one) for one in several(ids)]
+        if ask and len(found) > 1:
+            confirm(terminal, f"{verb} these {len(found)} jobs?", [f"{one['id']} {one['status']}" for one in found])
+        for one in found:
+            try:
+                steered.append(client.call("POST", f"/v1/jobs/{one['id']}/{verb}").document)
+            except Failure as failure:
+                if len(found) == 1:
+                    raise
+                refused.append(failure)
+                terminal.notice(f"{one['id']}: {failure.message}", "red")
+    if len(found) == 1:
+        terminal.record(steered[0], shown(steered[0]))
+        return
+    if not found:
+        terminal.notice("no jobs were named")
+    terminal.listing({"object": "list", "data": steered, "has_more": False, "next_cursor": None}, COLUMNS)
+    if refused:
+        message = f"{len(refused)} of {len(found)} jobs were refused"
+        raise Failure(message, code=refused[0].code)
 
-    def steer(session: Session, job: JobId) -> None:
-        with session.client() as client:
-            answer = client.call("POST", f"/v1/jobs/{find(client, job)['id']}/{verb}").document
-        session.terminal.record(answer, shown(answer))
 
-    steer.__doc__ = help_text
-    command(app, verb, f"orchestrator jobs {verb} job_01m7x")(steer)
+@command(app, "cancel", "orchestrator jobs ls --status queued -q | orchestrator jobs cancel - --yes")
+def cancel(session: Session, jobs: JobIds, yes: Yes = False) -> None:
+    """Stop following jobs. Asks first where there are several."""
+    _steered(session, "cancel", jobs, ask=not yes)
 
 
-_steer("cancel", "Stop following a job.")
-_steer("refresh", "Ask the vendor about a job now.")
-_steer("retry", "Make a new job from a final one.")
+@command(app, "refresh", "orchestrator jobs refresh job_01m7x")
+def refresh(session: Session, jobs: JobIds) -> None:
+    """Ask the vendor about jobs now."""
+    _steered(session, "refresh", jobs, ask=False)
+
+
+@command(app, "retry", "orchestrator jobs ls --status failed --since 1h -q | orchestrator jobs retry -")
+def retry(session: Session, jobs: JobIds) -> None:
+    """Make new jobs from final ones."""
+    _steered(session, "retry", jobs, ask=False)
 
 
 def shown(job: Record) -> Record:
@@ -145,7 +159,12 @@ def shown(job: Record) -> Record:
     }
 
 
+def outputs(job: Record) -> list[Record]:
+    """Return a succeeded job's results, videos first."""
+    output = job.get("output") or {}
+    return [made for kind in ("videos", "images") for made in output.get(kind) or []]
+
+
 def urls(job: Record) -> list[str]:
     """Return where a succeeded job's results are."""
-    output = job.get("output") or {}
-    return [made["url"] for kind in ("videos", "images") for made in output.get(kind) or []]
+    return [made["url"] for made in outputs(job)]

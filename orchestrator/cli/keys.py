@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.finding import Kind, find
 from orchestrator.cli.jobs import Limit, seconds
+from orchestrator.cli.several import Yes, confirm
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.clock import rfc3339
 
@@ -19,11 +22,17 @@ COLUMNS: Columns = {
     "id": lambda one: one["id"],
     "name": lambda one: one["name"],
     "scope": lambda one: one["scope"],
+    "state": lambda one: state(one),
+    "last used": lambda one: moment(one.get("last_used_at")),
+    "expires": lambda one: moment(one.get("expires_at")),
+    "a minute": lambda one: one.get("rate_limit") or "-",
     "key": lambda one: f"{one['prefix']}..." if one.get("prefix") else "",
     "created": lambda one: moment(one.get("created_at")),
-    "expires": lambda one: moment(one.get("expires_at")),
-    "revoked": lambda one: moment(one.get("revoked_at")),
 }
+#: What matters of a key, in a line of a small terminal.
+_NARROW: Columns = {name: COLUMNS[name] for name in ("id", "name", "scope", "state", "last used")}
+_WIDE = 150
+KEY = Kind("key", "/v1/keys", "key", "orchestrator keys ls")
 
 
 @command(app, "create", "orchestrator keys create --name ci --scope write --expires 90d")
@@ -32,18 +41,22 @@ def create(
     name: Annotated[str, typer.Option(help="What it is for.")] = "cli",
     scope: Annotated[Literal["admin", "write", "read"], typer.Option(help="Each includes those after it.")] = "admin",
     expires: Annotated[str | None, typer.Option(help="In 12h, 90d; default: never.")] = None,
+    rate_limit: Annotated[
+        int | None, typer.Option(min=0, help="Requests a minute; 0: any number. Default: what the settings say.")
+    ] = None,
 ) -> None:
     """Make an API key. It is shown once, now."""
     until = session.now() + timedelta(seconds=seconds("--expires", expires)) if expires else None
-    body: Record = {"name": name, "scope": scope, **({"expires_at": rfc3339(until)} if until else {})}
+    body: Record = {"name": name, "scope": scope, "expires_at": rfc3339(until) if until else None}
+    given = {key: value for key, value in (body | {"rate_limit": rate_limit}).items() if value is not None}
     try:
         with session.client() as client:
-            made: Record = client.call("POST", "/v1/keys", body=body).document
+            made: Record = client.call("POST", "/v1/keys", body=given).document
     except Failure as failure:
         url = _database(session, failure)
         from orchestrator.cli.offline import issue
 
-        made = issue(url, session.clock, name=name, scope=scope, expires_at=until)
+        made = issue(url, session.clock, name=name, scope=scope, expires_at=until, rate_limit=rate_limit)
     if session.terminal.json:
         session.terminal.document(made)
         return
@@ -52,7 +65,11 @@ def create(
 
 
 @command(app, "ls", "orchestrator keys ls")
-def ls(session: Session, limit: Limit = 50, after: str | None = None) -> None:
+def ls(
+    session: Session,
+    limit: Limit = 50,
+    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
+) -> None:
     """List keys, newest first. The keys themselves are not kept anywhere."""
     try:
         with session.client() as client:
@@ -62,7 +79,38 @@ def ls(session: Session, limit: Limit = 50, after: str | None = None) -> None:
         from orchestrator.cli.offline import listing
 
         envelope = listing(url, limit=limit, after=after)
-    session.terminal.listing(envelope, COLUMNS)
+    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
+
+
+@command(app, "revoke", "orchestrator keys revoke key_01m7x --yes")
+def revoke(
+    session: Session,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or the beginning of one; not the key itself.")],
+    yes: Yes = False,
+) -> None:
+    """End a key, for good."""
+    if key.startswith("orc_"):
+        raise typer.BadParameter("give the key's id (`orchestrator keys ls`), not the key", param_hint="KEY")
+    try:
+        with session.client() as client:
+            found = find(client, KEY, key)
+            if not yes:
+                confirm(session.terminal, "revoke this key?", [f"{found['id']} {found['name']} {found['scope']}"])
+            client.call("DELETE", f"/v1/keys/{found['id']}")
+    except Failure as failure:
+        url = _database(session, failure)
+        from orchestrator.cli.offline import end, held
+
+        found = held(url, key)
+        if not yes:
+            confirm(session.terminal, "revoke this key?", [f"{found['id']} {found['name']} {found['scope']}"])
+        end(url, session.clock, found["id"])
+    session.terminal.record({"id": found["id"], "revoked": True}, {"revoked": found["id"]})
+
+
+def state(key: Record) -> str:
+    """Return what a key is good for, in a word. Whether it has expired is the reader's clock's business."""
+    return f"revoked {moment(key['revoked_at'])}" if key.get("revoked_at") else "good"
 
 
 def _database(session: Session, failure: Failure) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from orchestrator import keyring
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.clock import Clock, rfc3339
 from orchestrator.ids import Ids
@@ -18,10 +19,14 @@ from orchestrator.store import Store, Tx
 T = TypeVar("T")
 
 
-def issue(url: str, clock: Clock, *, name: str, scope: str, expires_at: datetime | None) -> Record:
+def issue(
+    url: str, clock: Clock, *, name: str, scope: str, expires_at: datetime | None, rate_limit: int | None
+) -> Record:
     """Return a key made now, with its secret. Raises `ConfigError` if the database is another process's."""
     ids = Ids(clock, random.SystemRandom())
-    row, secret = keyring.new(ids, name=name, scope=Scope(scope), expires_at=expires_at, now=clock.now())
+    row, secret = keyring.new(
+        ids, name=name, scope=Scope(scope), expires_at=expires_at, now=clock.now(), rate_limit=rate_limit
+    )
     asyncio.run(_written(url, keyring.add, row))
     return {**_shown(row), "key": secret}
 
@@ -36,6 +41,24 @@ def listing(url: str, *, limit: int, after: str | None) -> Record:
         return {"object": "list", "data": page, "has_more": more, "next_cursor": page[-1]["id"] if more else None}
 
     return asyncio.run(_written(url, unit))
+
+
+def held(url: str, text: str) -> Record:
+    """Return the one key whose id is or begins with `text`. Raises `Failure` for none (exit 3) or several (exit 2)."""
+    given = text if text.startswith("key_") else f"key_{text}"
+    # What follows the last possible id with this beginning has it.
+    some = listing(url, limit=2, after=given.ljust(30, "z") + "z")["data"]
+    matching: list[Record] = [one for one in some if one["id"].startswith(given)]
+    if not matching:
+        raise Failure(f"no key's id begins with {text}", code=Exit.NOT_FOUND, hint="`orchestrator keys ls`")
+    if len(matching) > 1:
+        raise Failure(f"several keys' ids begin with {text}", code=Exit.USAGE, hint="give more of it")
+    return matching[0]
+
+
+def end(url: str, clock: Clock, key_id: str) -> None:
+    """Revoke a key. Raises `ConfigError` if the database is another process's."""
+    asyncio.run(_written(url, keyring.revoke, key_id, clock.now()))
 
 
 async def _written(url: str, unit: Callable[..., T], *args: Any) -> T:

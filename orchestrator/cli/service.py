@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -16,7 +17,9 @@ from starlette.applications import Starlette
 
 from orchestrator import databases, logs
 from orchestrator.app import create_app
-from orchestrator.cli.command import Session, local_url
+from orchestrator.cli import numbers
+from orchestrator.cli.access import local_url
+from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.supervisor import Supervisor
 from orchestrator.postgres import is_postgres
@@ -46,7 +49,8 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
     for risk in settings.risks():
         session.terminal.notice(f"warning: {risk}")
     if workers > 1:
-        Supervisor(workers, child, settings, listening).run()
+        with numbers.shared() as folder:
+            Supervisor(workers, child, settings, listening, gone=partial(numbers.forget, folder)).run()
     elif not serve(app, listening):
         raise Failure("the service did not start", hint="the log above says why")
 

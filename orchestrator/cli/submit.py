@@ -11,14 +11,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from orchestrator.cli.client import Answer, Client
+from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
+from orchestrator.cli.completing import ACCOUNTS
+from orchestrator.cli.download import writable
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.jobs import seconds, shown
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
+from orchestrator.client import Answer
 
-_FOREVER = "86400"
+_FOREVER = 86400.0
 _INPUT_CAP = 2**20
 #: How often an unanswered submission is sent again. The key makes it the same job.
 _TRIES = 3
@@ -31,7 +34,7 @@ class Waits(TyperCommand):
         spelled: list[str] = []
         for word, following in zip(args, [*args[1:], ""], strict=True):
             bare = word == "--wait" and not following.replace(".", "", 1).isdigit()
-            spelled.append(f"--wait={_FOREVER}" if bare else word)
+            spelled.append(f"--wait={_FOREVER:.0f}" if bare else word)
         return super().parse_args(ctx, spelled)
 
 
@@ -42,7 +45,9 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     session: Session,
-    account: Annotated[str | None, typer.Option(help="May be left out where only one is configured.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="May be left out where only one is configured.", autocompletion=ACCOUNTS)
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
     capability: Annotated[
         str | None, typer.Option(help="text2video, image2video, ...; the input may decide it.")
@@ -60,8 +65,13 @@ def submit(
     callback_url: Annotated[str | None, typer.Option(help="Where this job's events go, signed.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Give up after 90s, 15m, 2h.")] = None,
     wait: Annotated[float | None, typer.Option(metavar="[SECONDS]", min=0, help="Stay until it is final.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Wait, and download what came of it, to video.mp4.")
+    ] = None,
 ) -> None:
     """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
+    if output is not None:
+        output, wait = writable(output), _FOREVER if wait is None else wait
     told: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
     order = {name: value for name, value in told.items() if value is not None}
     body: Record = {
@@ -80,8 +90,8 @@ def submit(
         if wait is None:
             session.terminal.record(job, shown(job))
             return
-        session.terminal.notice(f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}")
-        wait_for(session, client, job, wait)
+        session.terminal.notice(f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}", "green")
+        wait_for(session, client, job, wait, output)
 
 
 def _sent(client: Client, body: Record, key: str) -> Answer:

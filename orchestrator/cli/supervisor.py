@@ -43,13 +43,25 @@ class Patience:
     end: float = 40.0
 
 
+def _nobody_asks(pid: int) -> None:
+    """Tell nobody that a process has ended."""
+
+
 class Supervisor:
     """Keeps `count` processes running `child` until it is told to end. They do not outlive it."""
 
     def __init__(
-        self, count: int, child: Child, settings: Settings, listening: socket.socket, patience: Patience | None = None
+        self,
+        count: int,
+        child: Child,
+        settings: Settings,
+        listening: socket.socket,
+        patience: Patience | None = None,
+        gone: Callable[[int], None] = _nobody_asks,
     ) -> None:
+        """Prepare. `gone` is told the number of every process that has ended."""
         self._count = count
+        self._gone = gone
         self._patience = patience or Patience()
         self._args = (child, settings, listening, self._patience.end)
         self._spawn = multiprocessing.get_context("spawn")
@@ -121,6 +133,7 @@ class Supervisor:
             if process.is_alive():
                 continue
             del self._running[process]
+            self._gone(process.pid or 0)
             if not self._told:
                 log.warning("a process ended", pid=process.pid, exit_code=process.exitcode, seconds=round(lived, 1))
                 if not started:

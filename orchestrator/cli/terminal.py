@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -59,6 +60,11 @@ class Terminal:
     json: bool = False
     quiet: bool = False
 
+    @property
+    def live(self) -> bool:
+        """True if somebody watches stderr, on a terminal that can draw a line again."""
+        return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
     def listing(self, envelope: Record, columns: Columns, *, whole: str = "") -> None:
         """Print a list as the API answered it."""
         rows: list[Record] = envelope["data"]
@@ -114,6 +120,12 @@ class Terminal:
         if words:
             sys.stdout.write(words + "\n")
             sys.stdout.flush()
+
+    def styled(self, *pieces: str | tuple[str, str]) -> None:
+        """Print a line of data from words and (words, style): with colours on a terminal that has and wants them."""
+        cleaned = [clean(one) if isinstance(one, str) else (clean(one[0]), one[1]) for one in pieces]
+        Console(soft_wrap=True).print(Text.assemble(*cleaned))
+        sys.stdout.flush()
 
     def notice(self, words: str, style: str = "") -> None:
         """Tell people something that is not data."""

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
+from pathlib import Path
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
+from orchestrator.cli.download import download
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.jobs import urls
-from orchestrator.cli.terminal import Record, clean, span
+from orchestrator.cli.history import history, teller
+from orchestrator.cli.jobs import outputs, urls
+from orchestrator.cli.progress import View, view
+from orchestrator.cli.terminal import Record, clean, moment, span
 from orchestrator.states import FINAL
 
-#: The longest a question is held; shorter than the minute most proxies allow.
-_HOLD = 25
+#: The longest a question is held; shorter than the minute most proxies allow. Where somebody watches, news of the
+#: job's history are asked for in between.
+_HOLD, _WATCHED = 25, 4
 #: A server that does not hold questions is not asked more often than this.
 _PACE = 0.5
-TELLERS = {
-    "push": "told by push",
-    "poll": "no push came, a poll found it",
-    "submit": "told by the submit answer",
-    "lookup": "found by asking for its id",
-    "clock": "told by the clock",
-    "operator": "ended by an operator",
-}
 
 
 def is_final(job: Record) -> bool:
@@ -37,58 +27,93 @@ def is_final(job: Record) -> bool:
     return job["status"] in {str(state) for state in FINAL}
 
 
-def follow(client: Client, job: Record, seconds: float, changed: Callable[[Record], None]) -> Record:
-    """Return the job once it is final, or as it is after `seconds`."""
+def follow(client: Client, job: Record, seconds: float, shown: View, *, watched: bool) -> Record:
+    """Return the job once it is final, or as it is after `seconds`. A server that is away is tried again."""
     until = time.monotonic() + seconds
     # The answer to the submission is known: only what differs from it is news.
     tag = f'"v{job["version"]}"' if "version" in job else ""
     while not is_final(job) and (left := until - time.monotonic()) > 0:
         asked = time.monotonic()
-        # Only "tell me when it is no longer this" is held for every change.
-        held = {"prefer": f"wait={max(1, int(min(_HOLD, left)))}", "if-none-match": tag} if tag else {}
-        answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=held)
-        tag = answer.headers.get("etag", "")
-        if answer.status == 200:
-            job = answer.document
-            changed(job)
+        try:
+            if watched:
+                shown.heard(history(client, job))
+            # Only "tell me when it is no longer this" is held for every change.
+            hold = max(1, int(min(_WATCHED if watched else _HOLD, left)))
+            held = {"prefer": f"wait={hold}", "if-none-match": tag} if tag else {}
+            answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=held)
+        except Failure as failure:
+            if failure.later is None:
+                raise
+            shown.lost(failure)
+            time.sleep(min(failure.later, max(0.0, until - time.monotonic())))
+        else:
+            tag = answer.headers.get("etag", "")
+            if answer.status == 200:
+                job = answer.document
+                shown.changed(job)
         time.sleep(min(max(0.0, _PACE - (time.monotonic() - asked)), max(0.0, until - time.monotonic())))
     return job
 
 
-def told(client: Client, job: Record) -> str:
-    """Return who told us, and how often we heard and had to ask."""
-    kinds = Counter(entry["kind"] for entry in client.get(f"/v1/jobs/{job['id']}/timeline", limit=200)["data"])
-    heard = f"{kinds['push']} push{'' if kinds['push'] == 1 else 'es'}"
-    asked = f"{kinds['poll']} poll{'' if kinds['poll'] == 1 else 's'}"
-    teller = TELLERS.get(str(job.get("resolved_by")), "")
-    return f"{teller} ({heard}, {asked})" if teller else f"{heard}, {asked}"
+def wait(session: Session, client: Client, job: Record, seconds: float, output: Path | None = None) -> None:
+    """Follow a job, print how it ended, and fetch what came of it.
 
-
-def wait(session: Session, client: Client, job: Record, seconds: float) -> None:
-    """Follow a job and print how it ended. Raises `Failure`: the job failed, or the time is up."""
-    began = time.monotonic()
+    Raises `Failure`: the job failed, or the time is up.
+    """
+    terminal, began = session.terminal, time.monotonic()
     try:
-        job = _watched(session, client, job, seconds)
+        with view(terminal, job, session.now) as shown:
+            job = follow(client, job, seconds, shown, watched=terminal.live)
     except KeyboardInterrupt:
-        raise Failure(
-            "detached; the job keeps running", hint=f"orchestrator jobs show {job['id']}", code=Exit.INTERRUPTED
-        ) from None
+        hint = f"orchestrator jobs watch {job['id']}"
+        raise Failure("detached; the job keeps running", hint=hint, code=Exit.INTERRUPTED) from None
     took = span(time.monotonic() - began)
-    if session.terminal.json:
-        session.terminal.document(job)
-    elif session.terminal.quiet:
-        session.terminal.say(job["id"])
+    if terminal.json:
+        terminal.document(job)
+    elif terminal.quiet:
+        terminal.say(job["id"])
     if not is_final(job):
-        hint = f"it keeps running: orchestrator jobs show {job['id']}"
-        raise Failure(f"{job['id']} is still {job['status']} after {took}", hint=hint, code=Exit.WAIT_TIMED_OUT)
+        raise _unfinished(client, job, took)
     if job["status"] != "succeeded":
-        error = job.get("error") or {}
-        why = _why(error)
-        message = f"{job['id']} {job['status']} after {took}, {told(client, job)}" + (f"\n  {why}" if why else "")
-        raise Failure(message, hint=f"orchestrator jobs show {job['id']} --timeline", code=Exit.JOB_FAILED)
-    if not (session.terminal.json or session.terminal.quiet):
-        session.terminal.say(f"✓ Succeeded in {took}, {told(client, job)}")
-        session.terminal.say("\n".join(f"  {clean(url)}" for url in urls(job)))
+        raise _failed(client, job, took)
+    if not (terminal.json or terminal.quiet):
+        past = history(client, job)
+        terminal.styled(("✓", "bold green"), f" Succeeded in {took}, {teller(job, past)}")
+        for line in (*(f"{clean(url)}{about}" for url, about in _described(job)), past.told):
+            terminal.say(f"  {line}" if line else "")
+    if output is not None:
+        if not urls(job):
+            raise Failure(f"{job['id']} has no results to download")
+        download(terminal, urls(job), output)
+
+
+def _described(job: Record) -> list[tuple[str, str]]:
+    """Return each result's URL, and what is known of it."""
+    found = []
+    for made in outputs(job):
+        length = f"{made['duration']:g} s" if made.get("duration") else ""
+        ends = f"expires {moment(made['expires_at'])}" if made.get("expires_at") else ""
+        about = " · ".join(filter(None, (length, ends)))
+        found.append((made["url"], f"   {about}" if about else ""))
+    return found
+
+
+def _unfinished(client: Client, job: Record, took: str) -> Failure:
+    message = f"{job['id']} is still {job['status']} after {took}"
+    try:
+        trouble = history(client, job).trouble
+    except Failure as failure:
+        trouble = failure.message
+    if trouble:
+        message += f"\n  {trouble}"
+    return Failure(message, hint=f"it keeps running: orchestrator jobs watch {job['id']}", code=Exit.WAIT_TIMED_OUT)
+
+
+def _failed(client: Client, job: Record, took: str) -> Failure:
+    why = _why(job.get("error") or {})
+    message = f"{job['id']} {job['status']} after {took}, {teller(job, history(client, job))}"
+    hint = f"orchestrator jobs show {job['id']} --timeline"
+    return Failure(message + (f"\n  {why}" if why else ""), hint=hint, code=Exit.JOB_FAILED)
 
 
 def _why(error: Record) -> str:
@@ -96,30 +121,3 @@ def _why(error: Record) -> str:
     said = [clean(error[key]) for key in ("code", "message") if error.get(key)]
     vendor = clean(error.get("vendor_message"))
     return ": ".join(said if any(vendor in one for one in said) else [*said, vendor])
-
-
-def _watched(session: Session, client: Client, job: Record, seconds: float) -> Record:
-    """Follow a job with a live line where somebody watches, else with a line for every change."""
-    if not sys.stderr.isatty():
-        seen = {job["status"]}
-
-        def changed(now: Record) -> None:
-            if now["status"] not in seen:
-                seen.add(now["status"])
-                session.terminal.notice(f"  {now['id']} {now['status']}")
-
-        return follow(client, job, seconds, changed)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    said = TextColumn("{task.fields[said]}", markup=False, style="dim")
-    with Progress(*columns, said, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(_line(job), total=None, said="")
-
-        def redrawn(now: Record) -> None:
-            progress.update(task, description=_line(now), said=told(client, now))
-
-        return follow(client, job, seconds, redrawn)
-
-
-def _line(job: Record) -> str:
-    done = f" {job['progress']}%" if job.get("progress") is not None else ""
-    return Text(clean(f"{job['status']}{done}")).plain

@@ -1,0 +1,170 @@
+"""Whether the public URL leads to us: how it is written, where it goes, and what comes back through it."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from functools import partial
+from urllib.parse import urlsplit
+
+import httpx
+
+from orchestrator import app, pings
+from orchestrator.api.auth import OPERATOR
+from orchestrator.cli.access import secret_keys
+from orchestrator.cli.doctor.exchange import Answer, client, exchange
+from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
+from orchestrator.client import is_loopback
+from orchestrator.clock import Clock, SystemClock
+from orchestrator.errors import Blocked, ConfigError
+from orchestrator.guard import Guard
+from orchestrator.settings import Settings
+from orchestrator.signing import Keys
+
+_DEADLINE = 8.0
+#: Seconds to the first bytes of a stream, which are sent at once: with more, somebody holds them back.
+_SOON = 3.0
+_HELD = 6.0
+_OURS = "there is no such callback"
+_FIREWALL = "vendors must get through to /callbacks/ without a login: let it through there"
+_BUFFERED = "switch buffering off for /v1/events/stream (nginx: proxy_buffering off)"
+
+
+def checks(settings: Settings, clock: Clock, *, running: bool) -> list[Check]:
+    """Return the checks of the public URL."""
+    written: Check = ("public URL", partial(_written, settings))
+    if not running and is_loopback(settings.public_url):
+        return [written]
+    return [written, ("callbacks", partial(_callbacks, settings, clock, running))]
+
+
+def _written(settings: Settings) -> Iterator[Finding]:
+    url = settings.public_url
+    if at_home := _stays_at_home(settings):
+        yield ok("public URL", f"{url}: as near as the vendors, which are all in allow_private")
+        return
+    host = urlsplit(url).hostname or ""
+    try:
+        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    except (OSError, UnicodeError) as error:
+        yield problem("public URL", f"{host} does not resolve: {error}", "make a DNS entry, or change public_url")
+        return
+    hidden = [address for address in found if _is_hidden(address)]
+    said = settings.origins().get("public_url") != "default"
+    if hidden:
+        words = f"{url} leads to {', '.join(hidden)}, where no vendor can reach us" if said else f"not set ({url})"
+        fix = "set public_url (PUBLIC_URL) to where vendors reach this server"
+        pushed = not at_home and _is_pushed(settings)
+        yield problem("public URL", words, fix) if pushed else warning("public URL", words, fix)
+    elif not url.startswith("https://"):
+        yield warning("public URL", f"{url} is not https: callback tokens can be read on the way", "use https")
+    else:
+        yield ok("public URL", f"{url} leads to {', '.join(found)}")
+
+
+def _stays_at_home(settings: Settings) -> bool:
+    """True if every vendor is in a network of ours, as in a demo."""
+    try:
+        guard = Guard(settings.allow_private)
+        bound = [one.base_url for one in app.accounts(settings).values()]
+    except ConfigError:
+        return False
+    return bool(bound) and all(url and guard.is_at_home(url) for url in bound)
+
+
+def _is_pushed(settings: Settings) -> bool:
+    """True if some vendor is told to call us."""
+    for account in app.accounts(settings).values():
+        try:
+            if app.bind(account, SystemClock()).pushes:
+                return True
+        except ConfigError:
+            continue
+    return False
+
+
+def _is_hidden(address: str) -> bool:
+    try:
+        Guard().check(address.partition("%")[0])
+    except Blocked:
+        return True
+    return False
+
+
+def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Finding]:
+    """Post a ping through the public URL. Only where it is answered by us, open a stream there: that takes a pass."""
+    readable = secret_keys(settings)
+    if not readable:
+        yield warning("callbacks", "not tried: no secret keys can be read here", "run it as the server's user")
+        return
+    keys, base = Keys(readable), settings.public_url.rstrip("/")
+    nonce = secrets.token_urlsafe(12)
+    token = pings.ping(keys, nonce, clock.now())
+    try:
+        answer = exchange("POST", f"{base}/callbacks/{pings.PING}/{token}", _DEADLINE, {"ping": True})
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        yield _unreached(base, error, running)
+        return
+    if pings.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
+        yield ok("callbacks", f"{base} leads to this service, in {answer.took * 1000:.0f} ms")
+        yield from _stream(base, OPERATOR + keys.admit(clock.now()))
+    else:
+        yield _misled(base, answer)
+
+
+def _unreached(base: str, error: Exception, running: bool) -> Finding:
+    words = f"{base} cannot be reached: {error or type(error).__name__}"
+    if "CERTIFICATE" in str(error).upper():
+        return problem("callbacks", words, "vendors check certificates: renew it, and send the whole chain")
+    if not running:
+        return warning("callbacks", words, "start the server: orchestrator serve")
+    fix = "DNS, firewall, reverse proxy? Some routers do not lead back from inside: then try from elsewhere"
+    return problem("callbacks", words, fix)
+
+
+def _misled(base: str, answer: Answer) -> Finding:
+    """Return who answered instead of us."""
+    status = answer.status
+    if 300 <= status < 400:
+        where = answer.headers.get("location", "")[:200].partition("/callbacks/")[0]
+        fix = "vendors do not follow redirects: set public_url to where it leads"
+        return problem("callbacks", f"{base} redirects ({status}) to {where}", fix)
+    if status == httpx.codes.NOT_FOUND and _OURS in answer.text:
+        words = f"{base} leads to an orchestrator that has other secret_keys"
+        return problem("callbacks", words, "give all replicas the same ones; is it another deployment?")
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return problem("callbacks", f"{base} wants a login, or a firewall refuses ({status})", _FIREWALL)
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        fix = 'does the proxy know where this server listens, and is that one with role "all" or "api"?'
+        return problem("callbacks", f"{base} answers {status}: a proxy without a server behind it", fix)
+    words = f"somebody else answers at {base} ({status})"
+    return problem("callbacks", words, "lead POST /callbacks/* to this server, paths unchanged")
+
+
+def _stream(base: str, bearer: str) -> Iterator[Finding]:
+    """Open the stream of events and measure when its first bytes arrive: they are sent at once."""
+    headers = {"authorization": f"Bearer {bearer}", "accept": "text/event-stream"}
+    began = time.monotonic()
+    try:
+        with (
+            client(base, _HELD) as http,
+            http.stream("GET", f"{base}/v1/events/stream", headers=headers) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                words = f"{base}/v1/events/stream answers {answer.status_code}"
+                yield warning("event stream", words, "lead /v1/events/stream to this server too")
+                return
+            next(answer.iter_raw(), b"")
+    except httpx.ReadTimeout:
+        yield problem("event stream", f"not a byte within {_HELD:g} s: a proxy holds it back", _BUFFERED)
+        return
+    except httpx.TransportError as error:
+        yield warning("event stream", f"broke off: {error or type(error).__name__}", "look at the proxy's log")
+        return
+    took = time.monotonic() - began
+    if took > _SOON:
+        yield problem("event stream", f"its first bytes took {took:.1f} s: a proxy holds them back", _BUFFERED)
+    else:
+        yield ok("event stream", f"its first bytes were here in {took * 1000:.0f} ms")
