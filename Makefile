@@ -12,7 +12,9 @@ READY := .venv/.ready
 demo: $(RUNS)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
 
+# Compiled beforehand, since the tests start some hundreds of processes.
 test: $(READY)
+	@.venv/bin/python -m compileall -q orchestrator tests
 	@.venv/bin/python -m pytest $(ARGS)
 
 # SEED=n shows one run again; SEEDS=n runs many. Hashing in a fixed order keeps a run the same in every process.
