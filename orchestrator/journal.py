@@ -37,6 +37,8 @@ Row = Mapping[Any, Any]
 
 #: Events, and bytes of their bodies, that a reader is given at once; one event at least.
 ROWS, BYTES = 64, 64 << 10
+#: Events that are looked at for those of some types.
+LOOK = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +132,23 @@ def mark(tx: Tx, event_id: str, oldest: str, now_id: str) -> Mark:
 def page(tx: Tx, place: int, upto: int, wanted: Wanted, most: int = ROWS, room: int = BYTES) -> Page:
     """Return the first wanted events after a place and not after `upto`."""
     sizes, rows = _statements(tx.dialect.name, wanted.types is not None, wanted.job is not None)
-    which = {"place": place, "upto": upto, "types": list(wanted.types or ()), "job": wanted.job}
+    edge = _edge(tx, place, upto) if wanted.types is not None and wanted.job is None else None
+    ends = upto if edge is None else edge.place
+    which = {"place": place, "upto": ends, "types": list(wanted.types or ()), "job": wanted.job}
     found = tx.execute(sizes, which | {"most": most + 1}).all()
     kept = share([size for _, size in found[:most]], room)
-    if not kept:
-        return Page([], upto)
-    more = kept < len(found)
-    taken = list(tx.execute(rows, which | {"upto": found[kept - 1][0]}).mappings())
-    return Page(taken, found[kept - 1][0] if more else upto, more, taken[-1]["id"] if more and taken else None)
+    taken = list(tx.execute(rows, which | {"upto": found[kept - 1][0]}).mappings()) if kept else []
+    if kept < len(found):
+        return Page(taken, found[kept - 1][0], True, taken[-1]["id"] if taken else None)
+    return Page(taken, ends, edge is not None, edge.id if edge else None)
+
+
+def _edge(tx: Tx, place: int, upto: int) -> Mark | None:
+    """Return where the events end that one page looks at; None if those are all there are."""
+    at = _place(tx.dialect.name)
+    looked = sa.select(at, event.c.id).where(at > place, at <= upto).order_by(at)
+    found = tx.execute(looked.offset(LOOK - 1).limit(1)).first()
+    return Mark(*found) if found else None
 
 
 def share(sizes: Sequence[int], room: int = BYTES) -> int:

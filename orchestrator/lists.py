@@ -25,8 +25,9 @@ Row = Mapping[Any, Any]
 #: Values by column.
 Wanted = Mapping[str, Sequence[str]]
 
-#: Rows that one page looks at, at most.
-LOOK = 2_000
+#: Rows that one page looks at, at most; so many times as many where no index leads to what is wanted, since most rows
+#: are that.
+LOOK, _FAR = 2_000, 10
 #: It does so in portions, each these many times as large as what came before: most pages are full after the first.
 _FIRST, _GROWS = 200, 4
 #: How far along each of several indexes one looks ahead, to take the one that ends first.
@@ -128,7 +129,7 @@ def _page(
     sought = look(of.shown, of.table, way, len(values), rest, since is not None, paths)
     rows = list[Row]()
     # With nothing left to try, what is looked at is what is found.
-    for portion in _portions(look_at) if sought.picky else (limit + 1,):
+    for portion in _portions(look_at if way else look_at * _FAR) if sought.picky else (limit + 1,):
         span = max(portion // len(values), limit + 1)
         rows += tx.execute(sought.rows, known | {"span": span, "most": limit + 1 - len(rows)}).mappings()
         if len(rows) > limit:

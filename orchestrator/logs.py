@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Literal
 
@@ -61,6 +62,15 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Mask every secret by its name, or by its looks."""
     return {key: masked(value, key) for key, value in event.items()}
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return a traceback as text, for the field `exception`.
+
+    Not `log.exception`: inside another application its renderer has the word, and structlog's own shows every variable
+    of every frame, the caller's key among them.
+    """
+    return str(masked("".join(traceback.format_exception(error))))
 
 
 def masked(value: object, name: str = "", depth: int = _DEPTH) -> object:

@@ -31,6 +31,7 @@ Row = Mapping[Any, Any]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 #: The library too looks once, when it is imported.
 _SHARED = os.environ.get(FOLDER)
+_PREFIX = "orchestrator_"
 #: Models with a label of their own; the others are `other`.
 _MODELS = 50
 _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
@@ -122,7 +123,8 @@ class Metrics:
         """A job came to its end; its vendor `pushes`, or can only be asked."""
         vendor, status, by = row["vendor"], row["state"], row["resolved_by"]
         self._finished(vendor, status, by).inc()
-        self._job_seconds(vendor, status).observe((row["finished_at"] - row["created_at"]).total_seconds())
+        # Two clocks may have said when: sums never fall.
+        self._job_seconds(vendor, status).observe(max((row["finished_at"] - row["created_at"]).total_seconds(), 0.0))
         if by == "push" and row["vendor_updated_at"] is not None:
             lag = (row["finished_at"] - row["vendor_updated_at"]).total_seconds()
             self._push_lag(vendor).observe(max(lag, 0.0))
@@ -162,12 +164,9 @@ class Metrics:
         )
 
     def page(self, more: Collector) -> bytes:
-        """Return everything in Prometheus's text format, and what `more` collects besides."""
+        """Return everything in Prometheus's text format, and what `more` collects besides. On any thread."""
         whole = CollectorRegistry()
-        if _SHARED is not None:
-            MultiProcessCollector(whole, _SHARED)  # type: ignore[no-untyped-call]  # the library does not say
-        else:
-            whole.register(_Plain(self._own))
+        whole.register(_Plain(self._own) if _SHARED is None else _Ours(_SHARED))
         whole.register(more)
         return generate_latest(whole)
 
@@ -187,6 +186,18 @@ class _Plain(Collector):
         for metric in self._registry.collect():
             metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
             yield metric
+
+
+class _Ours(Collector):
+    """What all processes keep in a folder, as far as it is ours: a host that we are part of may keep its own there."""
+
+    def __init__(self, folder: str) -> None:
+        self._all = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]  # the library does not say
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._all.collect():  # type: ignore[no-untyped-call]
+            if metric.name.startswith(_PREFIX):
+                yield metric
 
 
 _OUTCOMES: Mapping[type[Exchange], str] = {NotSent: "not_sent", Refused: "refused", CutOff: "cut_off"}

@@ -121,7 +121,9 @@ class Receiving:
     async def _reject(self, row: dict[str, Any], error: BadSignature | NotJson) -> None:
         """Keep a push that is not believed, as evidence. Failing to do so changes nothing for the sender."""
         log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
-        row |= {"outcome": f"rejected: {error}", "dedupe_key": "rejected " + row["dedupe_key"]}
+        # One body may be rejected for several reasons, one after the other; each of them is evidence.
+        why = hashlib.sha256(str(error).encode()).hexdigest()[:8]
+        row |= {"outcome": f"rejected: {error}", "dedupe_key": f"rejected {why} {row['dedupe_key']}"}
         try:
             await self._keep(Taken(row, None))
         except Unavailable:

@@ -35,8 +35,8 @@ Values = dict[str, Any]
 SLICE = 500
 #: Seconds that a slice is followed by at most, in which others write: as long as it took.
 _LONGEST_REST = 1.0
-#: Seconds after which the next slice of a replay with a rate is looked for, at least.
-_SOONEST = 0.01
+#: Seconds after which the next slice of a replay with a rate is looked for, at least; and from when on the tick does.
+_SOONEST, _TICK = 0.01, 1.0
 
 
 def new(
@@ -173,7 +173,7 @@ class Replaying:
             self._again.cancel()
         wait = 0.0 if row is None else (row["due_at"] - self.rt.clock.now()).total_seconds()
         if row is None or wait > 0:
-            if row is not None:
+            if 0 < wait < _TICK:
                 # The tick alone would come late for every slice of a replay with a rate.
                 loop = asyncio.get_running_loop()
                 self._again = loop.call_later(max(wait, _SOONEST), self.rt.nudge, "replay")
@@ -184,7 +184,12 @@ class Replaying:
         """Do one slice, and let others write for as long as it took."""
         clock = self.rt.clock
         started = clock.monotonic()
-        row = await self.rt.store.write(advance, self.rt.ids, replay_id, clock.now())
+        try:
+            row = await self.rt.store.write(advance, self.rt.ids, replay_id, clock.now())
+        except Exception:
+            # It is due still, and would be begun again at once, over and over.
+            await clock.sleep(_LONGEST_REST)
+            raise
         if row is None:
             return
         self.rt.nudge("deliver")

@@ -44,6 +44,7 @@ async def running(rt: Runtime) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            rt.tail.close()
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
             await asyncio.gather(*(stage.stop(DRAIN) for stage in rt.workers.values()))

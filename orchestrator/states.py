@@ -73,6 +73,10 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+#: The `last_error` of what was owed to a subscriber that was deleted.
+DELETED = "subscriber_deleted"
+
+
 class SubscriberState(StrEnum):
     """Whether events flow to a subscriber."""
 

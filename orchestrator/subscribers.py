@@ -21,7 +21,7 @@ from orchestrator.destinations import Destination
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.ids import Ids
 from orchestrator.signing import Keys, new_secret
-from orchestrator.states import DeliveryState, EventType, Source, SubscriberState
+from orchestrator.states import DELETED, DeliveryState, EventType, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 
@@ -112,7 +112,7 @@ def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:
     if get(tx, subscriber_id) is None:
         return False
     owed = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state.in_(_OWED))
-    end = {"state": DeliveryState.DEAD, "due_at": None, "last_error": "subscriber_deleted", "done_at": now}
+    end = {"state": DeliveryState.DEAD, "due_at": None, "last_error": DELETED, "done_at": now}
     tx.execute(sa.update(delivery).where(owed).values(**end))
     tx.execute(sa.delete(subscriber).where(subscriber.c.id == subscriber_id))
     return True

@@ -24,6 +24,7 @@ from orchestrator.deadlines import Deadlines
 from orchestrator.errors import Unavailable
 from orchestrator.ids import earliest
 from orchestrator.journal import Mark, Page, Row, Wanted, Whole
+from orchestrator.logs import traceback_of
 from orchestrator.store import Store, Tx
 
 log = structlog.get_logger()
@@ -135,6 +136,10 @@ class Tail:
                     continue
             except Unavailable as error:
                 log.warning("the log waits for the database", error=str(error))
+            except Exception as error:
+                # Nobody is to wait for a loop that is gone: who follows comes back, and has another one begun.
+                log.error("the log is followed no more", exception=traceback_of(error))
+                self._stop()
             await _either(self._due, _SOON if self._whole.writing else _TICK)
             self._due.clear()
             # What else is committed now shares a look.

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator import claims
 from orchestrator.clock import Clock, Rng
+from orchestrator.states import DELETED, DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job, subscriber
 from orchestrator.workers import Claimed
@@ -93,6 +94,9 @@ class Turns:
     def _serve(self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float) -> Claimed[Due]:
         """Claim from these lanes; those it does not get to are looked at again first."""
         found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings().all()
+        if gone := set(lanes) - {row["id"] for row in found}:
+            # It was deleted while somebody, who still saw it, owed it something.
+            tx.execute(_NOBODYS, {"lanes": list(gone), "now": now})
         people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
         free = {lane: people[lane]["max_in_flight"] - self._under_way[lane] for lane in lanes if lane in people}
         # Alone, a lane may take all its places at once; among others, a few at a time.
@@ -125,15 +129,27 @@ def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         return []
     wanted = {"ids": list({row["event_id"] for row in rows})}
     events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings().all()}
+    if lost := [row["id"] for row in rows if row["event_id"] not in events]:
+        # Retention took the event while it was owed once more: there is nothing to tell, nor a job that this is about.
+        tx.execute(_LOST, {"ids": lost})
     return [
         Due(row, events[row["event_id"]], people[row["subscriber_id"]]) for row in rows if row["event_id"] in events
     ]
 
 
 # Built once: putting a statement together costs more than running it.
-_PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(sa.bindparam("lanes", expanding=True)))
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_LANES: sa.BindParameter[Any] = sa.bindparam("lanes", expanding=True)
+_NOW = sa.bindparam("now", type_=delivery.c.due_at.type)
+_NOBODYS = (
+    sa.update(delivery)
+    .where(delivery.c.subscriber_id.in_(_LANES), delivery.c.due_at <= _NOW)
+    .values(state=DeliveryState.DEAD, due_at=None, done_at=_NOW, last_error=DELETED)
+)
+_LOST = sa.delete(delivery).where(delivery.c.id.in_(_IDS))
+_PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
 _EVENTS = (
     sa.select(event.c.id, event.c.type, event.c.body, job.c.callback_url)
     .select_from(event.outerjoin(job, job.c.id == event.c.job_id))
-    .where(event.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(event.c.id.in_(_IDS))
 )

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from orchestrator.errors import Unavailable
+from orchestrator.logs import traceback_of
 
 log = structlog.get_logger()
 Work = TypeVar("Work")
@@ -105,8 +106,8 @@ class Worker(Generic[Work]):
                 await self._fill()
             except Unavailable as error:
                 log.warning("stage waits for the database", stage=self.name, error=str(error))
-            except Exception:
-                log.exception("stage failed to take work", stage=self.name)
+            except Exception as error:
+                log.error("stage failed to take work", stage=self.name, exception=traceback_of(error))
 
     async def _fill(self) -> None:
         while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
@@ -129,8 +130,8 @@ class Worker(Generic[Work]):
             await self._work(piece)
         except Unavailable as error:
             log.warning("work could not be recorded; its lease will bring it back", stage=self.name, error=str(error))
-        except Exception:
-            log.exception("work failed; its lease will bring it back", stage=self.name)
+        except Exception as error:
+            log.error("work failed; its lease will bring it back", stage=self.name, exception=traceback_of(error))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]

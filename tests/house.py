@@ -32,9 +32,10 @@ class TurnedClock:
 
     def __init__(self) -> None:
         self._now = START
+        self._behind = timedelta()
 
     def now(self) -> datetime:
-        return self._now
+        return self._now - self._behind
 
     def monotonic(self) -> float:
         return (self._now - START).total_seconds()
@@ -45,6 +46,10 @@ class TurnedClock:
     def turn(self, seconds: float) -> None:
         """Let time pass."""
         self._now += timedelta(seconds=seconds)
+
+    def set_back(self, seconds: float) -> None:
+        """Set it as an operator does: time itself does not go back."""
+        self._behind += timedelta(seconds=seconds)
 
 
 class FakeInternet:

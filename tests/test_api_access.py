@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from orchestrator.keyring import Scope
 from orchestrator.states import JobState
+from orchestrator.tables import api_key
 from tests import databases
 from tests.test_api_support import BODY, PATHS, TWO, calling, is_problem
 
@@ -69,12 +71,42 @@ async def test_keys_end_by_expiry_and_by_revocation(tmp_path: Path) -> None:
         assert zoned["expires_at"] == "2027-01-01T00:00:00.000Z"
 
 
+async def test_a_clock_that_is_set_back_makes_no_revoked_key_last(tmp_path: Path) -> None:
+    """Another process revoked it: this one believes what it found for seconds, and those are counted by no calendar."""
+    async with calling(tmp_path) as api:
+        headers = await api.key(Scope.READ)
+        await api.get("/v1/jobs", headers=headers)
+        await api.run(sa.update(api_key).values(revoked_at=api.clock.now()))
+        api.clock.turn(4)
+        api.clock.set_back(3600)
+        await api.get("/v1/jobs", 401, headers=headers)
+
+
 async def test_whoever_holds_the_secret_keys_needs_no_key_for_a_minute(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         headers = {"authorization": "Bearer orc_pass." + api.rt.keys.admit(api.clock.now())}
         await api.get("/v1/keys", headers=headers)
         api.clock.turn(120)
         await api.get("/v1/keys", 401, headers=headers)
+
+
+async def test_a_fault_of_ours_is_told_without_the_callers_key_whoever_renders_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inside another application nobody configured structlog: it then shows every variable of a traceback."""
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    structlog.reset_defaults()
+    async with calling(tmp_path) as api:
+        headers = await api.key(Scope.READ)
+        with monkeypatch.context() as broken:
+            broken.setattr(api.rt.store, "read", fail)
+            await api.get("/v1/jobs", 500, headers=headers)
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said
+    assert headers["authorization"].removeprefix("Bearer ") not in said
 
 
 async def test_unknown_paths_and_methods_are_problems(tmp_path: Path) -> None:

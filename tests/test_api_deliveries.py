@@ -52,7 +52,10 @@ async def test_deliveries_are_listed_with_their_event_and_filtered(tmp_path: Pat
         for subscriber in (one["id"], two["id"]):
             (mine,) = (await api.get(f"/v1/deliveries?subscriber={subscriber}&status=pending"))["data"]
             assert mine["subscriber"] == subscriber
-        for bad in ("status=lost", "subscriber=x", "event=x", "after=x", "limit=0", "colour=red"):
+        await api.run(sa.update(delivery).where(delivery.c.subscriber_id == two["id"]).values(state="dead"))
+        for states, found in (("dead", 1), ("dead,pending", 2), ("pending,pending,held", 1), ("held,delivered", 0)):
+            assert len((await api.get(f"/v1/deliveries?status={states}"))["data"]) == found
+        for bad in ("status=lost", "status=dead,", "subscriber=x", "event=x", "after=x", "limit=0", "colour=red"):
             await api.get(f"/v1/deliveries?{bad}", 422)
 
 

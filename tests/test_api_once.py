@@ -34,6 +34,7 @@ async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None
         first = await api.post("/v1/jobs", 202, BODY, headers=headers)
         refused = await api.post("/v1/jobs", 422, BODY | {"model": "other"}, headers=headers)
         assert (refused["code"], refused["job_id"]) == ("idempotency_key_reused", first["id"])
+        assert refused["errors"] == [{"pointer": "", "code": refused["code"], "message": refused["detail"]}]
 
 
 async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> None:
@@ -46,7 +47,8 @@ async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "a\tb"])
 async def test_an_unusable_idempotency_key_is_refused(tmp_path: Path, key: str) -> None:
     async with calling(tmp_path) as api:
-        await api.post("/v1/jobs", 422, BODY, headers={"idempotency-key": key})
+        refused = await api.post("/v1/jobs", 422, BODY, headers={"idempotency-key": key})
+        assert [one["pointer"] for one in refused["errors"]] == [""]
 
 
 async def test_an_external_id_is_taken_once_in_an_account(tmp_path: Path) -> None:

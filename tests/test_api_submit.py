@@ -60,6 +60,20 @@ async def test_document_0s_form_is_the_same_submission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "wrong"), [("callback_url", "http://10.0.0.1/hook"), ("callback_url", 5), ("external_task_id", "a b")]
+)
+async def test_document_0s_fields_are_pointed_at_where_they_were_written(
+    tmp_path: Path, name: str, wrong: object
+) -> None:
+    async with calling(tmp_path) as api:
+        inside = await api.post("/v1/jobs", 422, BODY | {"input": {"prompt": "x", name: wrong}})
+        assert [one["pointer"] for one in inside["errors"]] == [f"/input/{name}"]
+        assert inside["detail"].startswith(f"/input/{name}: ")
+        outside = await api.post("/v1/jobs", 422, BODY | {name: wrong})
+        assert [one["pointer"] for one in outside["errors"]] == [f"/{name}"]
+
+
+@pytest.mark.parametrize(
     ("change", "pointer"),
     [
         ({"account": "nobody"}, "/account"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator import subscribers
 from orchestrator.states import FINAL_EVENTS
+from orchestrator.store import Store
 from tests.test_api_support import HOOK, calling, subscribed, told
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -140,3 +143,19 @@ async def test_both_secrets_sign_while_a_rotation_lasts(tmp_path: Path) -> None:
         await api.post(path, 422, {"grace_seconds": -1})
         slack = await subscribed(api, kind="slack", url="https://hooks.slack.com/x")
         await api.post(f"/v1/subscribers/{slack['id']}/rotate-secret", 409)
+
+
+async def test_a_subscriber_that_is_deleted_while_its_secret_is_rotated_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Store.write
+
+    async def after_others(self: Store, run: Callable[..., Any], *args: Any) -> Any:
+        if run is subscribers.rotate:
+            await write(self, subscribers.remove, args[0], api.clock.now())
+        return await write(self, run, *args)
+
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        monkeypatch.setattr(Store, "write", after_others)
+        await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 404)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,6 +206,22 @@ async def test_a_page_is_small_and_says_how_far_it_goes(h: House) -> None:
     assert (await of(Wanted(frozenset({"job.failed"}), "job_x")))[:2] == ([], False)
 
 
+async def test_a_page_looks_at_so_many_events_at_most_for_what_is_rare(
+    h: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wants what there is little of, and was away for long, has the log read a part at a time."""
+    monkeypatch.setattr(journal, "LOOK", 4)
+    await h.rt.store.write(lambda tx: put(tx, *range(1, 11), kind="job.succeeded"))
+    await h.rt.store.write(lambda tx: put(tx, 11))
+    upto = (await h.rt.store.read(journal.whole, Whole())).upto
+    page, said = Page([], 0, more=True), list[tuple[str | None, bool]]()
+    while page.more:
+        page = await h.rt.store.read(journal.page, page.place, upto, Wanted(frozenset({"job.failed"})))
+        said.append((page.last, page.more))
+    assert said == [(an_id(4), True), (an_id(8), True), (None, False)]
+    assert ([row["id"] for row in page.rows], page.place) == ([an_id(11)], upto)
+
+
 async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
     """Reading goes on as near to it as can be."""
     recent = h.rt.ids("evt")
@@ -268,3 +285,25 @@ def test_events_from_before_are_numbered_by_their_age(tmp_path: Path) -> None:
         found = writer.execute("SELECT id FROM event ORDER BY position").fetchall()
     databases.drop(address)
     assert [one for (one,) in found] == [an_id(n) for n in (1, 2, 3, 0)]
+
+
+def test_a_log_that_was_long_before_it_had_numbers_gets_them_for_its_end(tmp_path: Path) -> None:
+    """To number millions would keep every replica waiting; who comes back to before that is told of a gap."""
+    address = databases.url("postgresql", tmp_path, empty=True)
+    engine = sa.create_engine(sa.make_url(address).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        schema.upgrade(connection, upto("0005", tmp_path / "before"))
+    with psycopg.connect(address) as writer:
+        for n in (3, 1, 2, 4):
+            insert(writer, an_id(n))
+    (script,) = (folder := upto("0006", tmp_path / "after")).glob("versions/0006*.py")
+    short = re.sub("_NEWEST = .*", "_NEWEST = 2", script.read_text(encoding="utf-8"))
+    script.write_text(short, encoding="utf-8")
+    with engine.begin() as connection:
+        schema.upgrade(connection, folder)
+        found = connection.execute(sa.text("SELECT id FROM event WHERE position IS NOT NULL ORDER BY position"))
+        assert [one for (one,) in found] == [an_id(3), an_id(4)]
+        assert journal.mark(connection, an_id(1), OLDEST, NOW) == journal.Mark(0, NOW, gap=True)
+        assert not journal.mark(connection, an_id(3), an_id(0), NOW).gap
+    engine.dispose()
+    databases.drop(address)

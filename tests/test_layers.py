@@ -147,6 +147,12 @@ def test_only_one_door_leads_out() -> None:
     assert not [module for module in INSIDE if uses(module, "httpx") & CLIENTS]
 
 
+def test_no_traceback_is_left_to_somebody_elses_renderer() -> None:
+    """`logs.traceback_of` says why."""
+    written = {module: ast.unparse(tree(module)) for module in INSIDE}
+    assert not [module for module, text in written.items() if "log.exception(" in text or "exc_info=" in text]
+
+
 def test_time_and_chance_come_through_their_ports() -> None:
     """Only `clock` looks at the machine's; the roof picks the source of chance."""
     modules = [module for module in INSIDE if module != "clock"]

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,33 @@ def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
     assert total(again, "http_requests_total", route="/healthz") == 30
     assert total(again, "build_info", version=orchestrator.__version__) == 1
     assert total(again, "sse_clients") == 0
+
+
+def test_what_a_host_counts_in_the_same_folder_is_not_told(tmp_path: Path) -> None:
+    """Anybody may read our metrics; those of the application around us are not ours to show."""
+    program = """
+from prometheus_client import Counter
+from orchestrator.gauges import Counted
+from orchestrator.metrics import Metrics
+Counter("logins", "The host's own.", ["user"]).labels("alice").inc()
+metrics = Metrics()
+metrics.submitted("kling", "kling-v3")
+print(metrics.page(Counted()).decode())
+"""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert total(read(said), "jobs_submitted_total", vendor="kling") == 1
+    assert "logins" not in said
+
+
+def test_a_clock_that_was_set_back_makes_no_sum_fall() -> None:
+    metrics = Metrics()
+    row = {"vendor": "kling", "state": "succeeded", "resolved_by": "push", "vendor_updated_at": None}
+    metrics.ended(row | {"created_at": START, "finished_at": after(START, -60)}, pushes=True)
+    assert total(page_of(metrics), "job_duration_seconds_sum") == 0
+    assert total(page_of(metrics), "job_duration_seconds_count") == 1
 
 
 # -- what is made of it

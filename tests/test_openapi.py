@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from standardwebhooks import Webhook as Verifier
 from starlette.routing import Route
 
 import orchestrator
-from orchestrator.api import doors, examples
+from orchestrator.api import doors, examples, openapi
 from orchestrator.api.door import Call, Door
 from orchestrator.api.openapi import document
 from orchestrator.api.problems import CODES
@@ -202,3 +204,21 @@ def test_answers_in_tests_are_held_to_it(status: int, body: Any, headers: dict[s
     contract().check(answered(200, examples.JOB, {"etag": '"v3"'}))
     with pytest.raises((AssertionError, ValidationError)):
         contract().check(answered(status, body, headers))
+
+
+async def test_it_is_written_once_and_not_where_everything_else_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write it takes a fifth of a second: pushes and deliveries go on meanwhile."""
+    threads: list[threading.Thread] = []
+
+    def write(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return document(*given)
+
+    monkeypatch.setattr(openapi, "document", write)
+    async with calling(tmp_path) as api:
+        one, other = await asyncio.gather(*(api.http.get("/openapi.json") for _ in range(2)))
+        assert one.content == other.content
+    (thread,) = threads
+    assert thread is not threading.main_thread()

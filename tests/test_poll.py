@@ -11,6 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.api import examples
 from orchestrator.poll import LEASE, Polling, expire
 from orchestrator.states import JobState, Source
 from orchestrator.submit import Submitting
@@ -355,6 +356,8 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) ->
         living["id"]: (S.SUBMITTED, None),
     }
     assert (await happened(h)).count("job.expired") == 2
+    # As the OpenAPI document shows it: the state is all the reason there is.
+    assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA["job.expired"]["error"]
     await expire(h.rt)
     assert (await happened(h)).count("job.expired") == 2
 

@@ -252,6 +252,20 @@ async def test_a_right_signature_is_noted(h: House, policy: str) -> None:
     assert "webhook-signature" not in kept["headers"]
 
 
+async def test_every_reason_to_reject_one_body_is_kept(h: House) -> None:
+    opened, body = await at_vendor(h, "required"), legacy("t-1", "succeed")
+    forged = signed(h, body, secret="whsec_" + "f" * 32)
+    for headers in ({}, forged, {}, {"webhook-id": "msg_1"}):
+        with pytest.raises(BadSignature):
+            await pushed(h, opened, body, headers=headers)
+    kept = await h.rows(push)
+    assert sorted((row["outcome"].partition(": ")[2], row["copies"]) for row in kept) == [
+        ("no signature matches a configured secret", 1),
+        ("the account requires a signature and the push has none", 2),
+        ("webhook-id, webhook-timestamp and webhook-signature must come together", 1),
+    ]
+
+
 async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: House) -> None:
     body = legacy("t-1", "succeed")
     assert (await pushed(h, await at_vendor(h, "optional"), body))["state"] == S.SUCCEEDED

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from orchestrator import replay
 from orchestrator.bulk import inserting
 from orchestrator.clock import rfc3339
+from orchestrator.errors import Unavailable
 from orchestrator.housekeeping import retire
 from orchestrator.ids import Ids
 from orchestrator.replay import Replaying
@@ -225,8 +226,10 @@ async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
         ({"missed": True}, "/subscriber"),
         ({"status": "lost"}, "/status"),
         ({"rate": 0}, "/rate"),
+        ({"rate": 1e-12}, "/rate"),
         ({"types": ["job.exploded"]}, "/types/0"),
         ({"since": "yesterday"}, "/since"),
+        ({"since": "2026-11-20T10:00:00Z", "until": "2026-11-20T10:59:59+01:00"}, "/until"),
         ({"colour": "red"}, "/colour"),
     ],
 )
@@ -342,6 +345,35 @@ async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
         assert 1 <= api.clock.monotonic() - started < 3
 
 
+async def test_a_slice_that_fails_is_not_tried_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is due still: without a rest one processor would do nothing else, and the disk fill with log."""
+
+    def fail(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    async with calling(tmp_path) as api:
+        monkeypatch.setattr(replay, "SLICE", 1)
+        await died(api, (await subscribed(api))["id"], 3)
+        await api.post("/v1/replays", 202, {})
+        monkeypatch.setattr(replay, "advance", fail)
+        stage = Replaying(api.rt)
+        (found,) = await stage.take(1)
+        started = api.clock.monotonic()
+        with pytest.raises(Unavailable):
+            await stage.work(found)
+        assert api.clock.monotonic() - started >= 1
+
+
+async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_path: Path) -> None:
+    """An application that the service was a part of lives on after it."""
+    async with calling(tmp_path) as api:
+        await died(api, (await subscribed(api))["id"], 2)
+        await api.post("/v1/replays", 202, {"rate": 0.001})
+        stage = Replaying(api.rt)
+        assert not await stage.take(1)
+        assert stage._again is None
+
+
 async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         done, runs = [(await api.post("/v1/replays", 202, {}))["id"] for _ in range(2)]
@@ -370,13 +402,24 @@ async def test_a_slice_looks_at_what_it_goes_through_and_no_more(tmp_path: Path,
             assert "ix_delivery_dead" in slicing
 
 
-def planned(tx: Tx, ids: Ids, row: dict[str, Any]) -> Sequence[str]:
-    """Begin a replay; return the plans of the statements that count and that look at deliveries in one state."""
+async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_path: Path) -> None:
+    """PostgreSQL makes a set of a subquery that it thinks is asked often; here of everything a subscriber was owed."""
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await died(api, to, 1500, state="delivered")
+        await api.run(sa.text("ANALYZE"))
+        row = replay.new(api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True)
+        plan = (await api.rt.store.write(planned, api.rt.ids, row, "AS fits"))[0]
+        assert re.search("event_id ?=", plan), plan
+
+
+def planned(tx: Tx, ids: Ids, row: dict[str, Any], having: str = "delivery.state") -> Sequence[str]:
+    """Begin a replay; return the plans of its SELECTs with these words, such as those that count and that look."""
     plans: list[str] = []
     how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
 
     def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
-        if statement.startswith("SELECT") and "delivery.state" in statement:
+        if statement.startswith("SELECT") and having in statement:
             found = cursor.connection.execute(how + statement, parameters).fetchall()
             plans.append("\n".join(str(line) for line in found))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import httpx
@@ -85,3 +86,14 @@ async def test_who_is_led_to_a_worker_is_told_to_come_later(tmp_path: Path, path
 def test_sqlite_has_one_process_and_that_does_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use PostgreSQL"):
         build(settings(tmp_path, role="api"))
+
+
+async def test_nobody_follows_the_log_of_a_database_that_is_closed(tmp_path: Path, everywhere: None) -> None:
+    """Not every server says that it ends before it ends the lifespan."""
+    rt = build(settings(tmp_path))
+    async with contextlib.AsyncExitStack() as held:
+        async with running(rt):
+            over = await held.enter_async_context(rt.tail.following())
+            assert not over.is_set()
+        assert over.is_set()
+        assert rt.tail.closed

@@ -15,9 +15,12 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from orchestrator import journal
 from orchestrator.admission import Admission
 from orchestrator.api import stream
+from orchestrator.journal import Whole
 from orchestrator.states import EventType
+from orchestrator.store import Tx
 from orchestrator.tables import event
 from tests import databases
 from tests.caller import eventually, until
@@ -331,6 +334,28 @@ async def test_who_may_not_read_events_may_not_follow_them(tmp_path: Path) -> No
                 refused = await http.get("/v1/events/stream", headers={"last-event-id": header})
                 assert refused.json()["errors"][0]["pointer"] == "/last_event_id"
             assert (await http.head("/v1/events/stream")).headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is gone must not be waited for: a stream would go on in silence, and so would every new one."""
+    look, failed = journal.whole, list[bool]()
+
+    def fail_once(tx: Tx, known: Whole) -> Whole:
+        if len(failed) == 1:
+            return look(tx, known)
+        failed.append(True)
+        raise ZeroDivisionError
+
+    async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
+        (first,) = await it.say({})
+        await client.hears(first)
+        monkeypatch.setattr(journal, "whole", fail_once)
+        await until(lambda: failed, "the next look fails")
+        (second,) = await it.say({})
+        await client.hears(first, second)
+        assert client.ends == 1
 
 
 async def test_on_sqlite_a_place_given_out_twice_hides_nothing(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator import turns
 from orchestrator.deliver import LEASE
+from orchestrator.tables import delivery, event, subscriber
 from orchestrator.turns import Due, Turns
 from tests.engine import at_vendor, subscribe
 from tests.house import House
@@ -101,3 +103,21 @@ async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(h
     assert await look(20) == (20, True, True), "the room is used up"
     assert await look(32) == (20, False, True), "so are the places"
     assert await look(32) == (0, False, True)
+
+
+async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(h: House, mine: Turns) -> None:
+    """Pending, it would be due for ever, and keep its job from retention."""
+    gone, there = [(await subscribe(h))["id"] for _ in range(2)]
+    await at_vendor(h)
+    await h.run(sa.delete(subscriber).where(subscriber.c.id == gone))
+    assert [due.to["id"] for due in await take(h, mine, 100)] == [there]
+    (row,) = await h.rows(delivery, delivery.c.subscriber_id == gone)
+    assert (row["state"], row["due_at"], row["last_error"]) == ("dead", None, "subscriber_deleted")
+
+
+async def test_what_is_owed_of_an_event_that_is_gone_is_forgotten(h: House, mine: Turns) -> None:
+    await subscribe(h)
+    await at_vendor(h)
+    await h.run(sa.delete(event))
+    assert not await take(h, mine, 100)
+    assert not await h.rows(delivery)

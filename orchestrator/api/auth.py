@@ -15,7 +15,6 @@ from starlette.requests import Request
 from orchestrator import keyring
 from orchestrator.api.limits import Limits, Standing
 from orchestrator.api.problems import Refusal
-from orchestrator.clock import after
 from orchestrator.errors import Unavailable
 from orchestrator.keyring import Scope
 from orchestrator.runtime import Runtime
@@ -43,13 +42,22 @@ class Caller:
     rate_limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A key that was found: believed until then by the clock that never goes back, and no longer than it is good."""
+
+    caller: Caller
+    until: float
+    expires_at: datetime | None
+
+
 class Gate:
     """Lets callers in."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._bootstrap = [keyring.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
-        self._known: dict[str, tuple[Caller, datetime]] = {}
+        self._known: dict[str, _Found] = {}
         self._limits = Limits(runtime.clock)
         self._forgot = asyncio.Event()
 
@@ -104,8 +112,10 @@ class Gate:
         matches = [hmac.compare_digest(digest, known) for known in self._bootstrap]
         if any(matches):
             return Caller(f"bootstrap_{digest[:12]}", Scope.ADMIN)
-        caller, until = self._known.get(digest, (None, now))
-        return caller if caller is not None and until > now else await self._look_up(secret, digest, now)
+        known = self._known.get(digest)
+        if known is None or known.until <= self._runtime.clock.monotonic():
+            return await self._look_up(secret, digest, now)
+        return known.caller if known.expires_at is None or known.expires_at > now else None
 
     async def _look_up(self, secret: str, digest: str, now: datetime) -> Caller | None:
         row = await self._runtime.store.read(keyring.find, secret, now)
@@ -117,8 +127,7 @@ class Gate:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         caller = Caller(row["id"], Scope(row["scope"]), row["rate_limit"])
-        until = after(now, _FRESH)
-        self._known[digest] = caller, min(until, row["expires_at"] or until)
+        self._known[digest] = _Found(caller, self._runtime.clock.monotonic() + _FRESH, row["expires_at"])
         return caller
 
     async def _touch(self, key_id: str, now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -17,11 +18,13 @@ from orchestrator.api.fields import (
     Metadata,
     Name,
     Options,
+    Pace,
     Rate,
     Url,
     When,
     Word,
 )
+from orchestrator.errors import Problem
 from orchestrator.keyring import Scope
 from orchestrator.order import Capability, Input
 from orchestrator.states import FINAL_EVENTS, DeliveryState
@@ -73,6 +76,17 @@ class Submission(Body):
                 raise problems.fault(f"/input/{name}", "conflict", f"{name} is given twice, and not the same")
         inner = {name: value for name, value in said["input"].items() if name not in ours}
         return {**said, **ours, "input": inner}
+
+
+def as_written(problem: Problem, said: Any) -> Problem:
+    """Return a problem that points at where a caller wrote what document 0 has inside `input`."""
+    inner = said.get("input") if isinstance(said, Mapping) else None
+    moved = {f"/{name}" for name in _INSIDE_INPUT if isinstance(inner, Mapping) and name in inner}
+    if problem.status != 422 or not any(one.pointer in moved for one in problem.faults):
+        return problem
+    return problems.faulty(
+        replace(one, pointer=f"/input{one.pointer}") if one.pointer in moved else one for one in problem.faults
+    )
 
 
 class Upload(Body):
@@ -134,13 +148,15 @@ class Replay(Body):
     status: Annotated[DeliveryState, Field(strict=False)] = DeliveryState.DEAD
     types: Globs | None = None
     missed: Annotated[bool, Field(description="About events that it was never owed, instead of deliveries.")] = False
-    rate: Annotated[Rate | None, Field(description="Deliveries made due a second; null: as fast as it goes.")] = None
+    rate: Annotated[Pace | None, Field(description="Deliveries made due a second; null: as fast as it goes.")] = None
     dry_run: Annotated[bool, Field(description="Only count.")] = False
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Replay:
         if self.missed and "status" in self.model_fields_set:
             raise problems.fault("/status", "conflict", "What was missed has no delivery, so none in a state")
+        if self.since is not None and self.until is not None and self.until < self.since:
+            raise problems.fault("/until", "conflict", "This is before `since`")
         return self
 
 

@@ -17,6 +17,7 @@ from orchestrator import pings
 from orchestrator.admission import Admission, Place, announced
 from orchestrator.deadlines import Deadlines
 from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
+from orchestrator.logs import traceback_of
 from orchestrator.receive import CAP, Receiving
 
 log = structlog.get_logger()
@@ -106,7 +107,7 @@ class CallbackDoor:
             raise
         except Exception as error:
             # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
-            log.exception("a push could not be taken in", account=account)
+            log.error("a push could not be taken in", account=account, exception=traceback_of(error))
             raise Answer(*_trouble(5)) from error
 
     def _pong(self, token: str) -> tuple[Message, Message]:

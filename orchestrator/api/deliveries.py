@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import lists, shapes, wire
@@ -14,7 +15,7 @@ from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, paged
+from orchestrator.api.pages import Page, paged, words
 from orchestrator.errors import Conflict
 from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
@@ -25,12 +26,15 @@ Row = Mapping[Any, Any]
 _WITH_EVENT = sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id)
 
 
+States = Annotated[tuple[DeliveryState, ...], BeforeValidator(words), Field(description="One or more.")]
+
+
 class DeliveryQuery(Page):
     """`GET /v1/deliveries`."""
 
     prefix = "dlv"
 
-    status: DeliveryState | None = None
+    status: States | None = None
     subscriber: Annotated[str, IdOf("sub")] | None = None
     event: Annotated[str, IdOf("evt")] | None = None
 
@@ -43,8 +47,10 @@ async def ls(call: Call, query: DeliveryQuery) -> Response:
 
 
 def _select(tx: Tx, query: DeliveryQuery) -> lists.Part:
-    named = {"state": query.status, "subscriber_id": query.subscriber, "event_id": query.event}
+    named = {"subscriber_id": query.subscriber, "event_id": query.event}
     wanted = {name: [value] for name, value in named.items() if value is not None}
+    if query.status is not None:
+        wanted["state"] = list(dict.fromkeys(query.status))
     return lists.deliveries(tx, wanted, query.after, query.limit)
 
 

@@ -21,6 +21,7 @@ from orchestrator.api.problems import Refusal
 from orchestrator.errors import NotFound, Problem, Unavailable
 from orchestrator.ids import is_id
 from orchestrator.keyring import Scope
+from orchestrator.logs import traceback_of
 from orchestrator.runtime import Runtime
 from orchestrator.values import encode
 
@@ -129,15 +130,15 @@ class Door:
             return problems.answer(why, self._runtime.base, request_id, wait)
         except ClientDisconnect:
             raise
-        except Exception:
-            log.exception("a call failed", method=request.method, path=request.url.path)
+        except Exception as error:
+            log.error("a call failed", method=request.method, path=request.url.path, exception=traceback_of(error))
             why = Refusal("a fault of ours", status=500, code="internal_error", title="Internal error")
             return problems.answer(why, self._runtime.base, request_id)
 
     async def _served(self, request: Request) -> Response:
         caller = _NOBODY if self._reads is None else await self._gate.admit(request)
         if not self.handlers:
-            raise NotFound("no such path")
+            raise NotFound(f"no such path; {self._runtime.base}/docs tells which there are")
         method = "GET" if request.method == "HEAD" else request.method
         handler = self.handlers.get(method)
         if handler is None:

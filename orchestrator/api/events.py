@@ -14,7 +14,7 @@ from orchestrator import lists, shapes
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, digits, paged
+from orchestrator.api.pages import Page, digits, paged, words
 from orchestrator.api.problems import Refusal
 from orchestrator.fanout import matches
 from orchestrator.journal import Mark, Wanted
@@ -26,16 +26,13 @@ from orchestrator.tables import event
 Row = Mapping[Any, Any]
 
 
-def globs(value: Any) -> Any:
-    """Return what commas divide."""
-    return value.split(",") if isinstance(value, str) else value
-
-
 def kinds(wanted: Sequence[str] | None) -> frozenset[str] | None:
     """Return the event types that globs match; None if there are no globs."""
     return None if wanted is None else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
 
 
+#: Seconds after its time in which an answer looks on through what is there already.
+_LOOK = 1.0
 _ABOUT_WAIT = "Seconds. The list is oldest first, of what came after `after`, as it comes."
 Wait = Annotated[int, Field(ge=0, le=60, description=_ABOUT_WAIT), BeforeValidator(digits)]
 
@@ -48,7 +45,7 @@ class EventQuery(Page):
 
     prefix = "evt"
 
-    type: Annotated[Globs, BeforeValidator(globs), Field(description="Event types; `*` matches.")] | None = None
+    type: Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")] | None = None
     job: Annotated[str, IdOf("job")] | None = None
     wait: Wait | None = None
 
@@ -83,7 +80,7 @@ async def _follow(call: Call, query: EventQuery, wait: int) -> Response:
             while not part.rows and not over.is_set():
                 cursor = part.last or cursor
                 left = ends - runtime.clock.monotonic()
-                if not part.more and left <= 0:
+                if left <= (-_LOOK if part.more else 0):
                     break
                 await tail.news(part.place, left)
                 part = await tail.read(part.place, wanted, query.limit)

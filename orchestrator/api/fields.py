@@ -100,4 +100,6 @@ Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_le
 Word = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
 Description = Annotated[str, Text(max_length=500)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
+#: As slow as one in a quarter of an hour: what is asked for more slowly would never end.
+Pace = Annotated[float, Field(ge=0.001, le=10_000)]
 InFlight = Annotated[int, Field(ge=1, le=256)]

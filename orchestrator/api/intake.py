@@ -13,7 +13,7 @@ from starlette.types import Message, Receive
 from orchestrator import shapes, wire
 from orchestrator.admission import Admission, Place, announced
 from orchestrator.api import problems, reading, waiting
-from orchestrator.api.bodies import Empty, Submission
+from orchestrator.api.bodies import Empty, Submission, as_written
 from orchestrator.api.door import Call
 from orchestrator.api.once import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
@@ -69,6 +69,12 @@ class Intake:
         """Return the job a caller asks for. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         said = await reading.json_of(Request(call.request.scope, _held(call.request.receive, place)))
+        try:
+            return self._asked_for(call, key, said)
+        except Problem as problem:
+            raise as_written(problem, said) from None
+
+    def _asked_for(self, call: Call, key: str | None, said: Any) -> Draft:
         body = reading.validated(Submission, said)
         vendor = account_named(self._runtime, body.account)
         given = body.input.given()

@@ -16,7 +16,7 @@ from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found
 from orchestrator.api.fields import When
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, listed, paged
+from orchestrator.api.pages import Page, listed, paged, words
 from orchestrator.decide import Heard
 from orchestrator.errors import Conflict
 from orchestrator.ledger import Ledger, Verdict
@@ -33,16 +33,12 @@ _PATIENCE = 10.0
 Filter = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-def _words(value: Any) -> Any:
-    return value.split(",") if isinstance(value, str) else value
-
-
 class JobQuery(Page):
     """`GET /v1/jobs`."""
 
     prefix = "job"
 
-    status: Annotated[tuple[JobState, ...], BeforeValidator(_words), Field(description="One or more.")] | None = None
+    status: Annotated[tuple[JobState, ...], BeforeValidator(words), Field(description="One or more.")] | None = None
     account: Filter | None = None
     model: Filter | None = None
     external_task_id: Filter | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,13 +22,17 @@ class Exposition:
 
     def __init__(self, runtime: Runtime) -> None:
         self._gauges = Gauges(runtime)
+        self._turn = asyncio.Lock()
 
     @operation(
         "Read metrics", answers={200: answer(None, media="text/plain", says="Prometheus text format")}, lenient=True
     )
     async def show(self, call: Call) -> Response:
         """In Prometheus's text format. What the database would tell is left out while it cannot be asked."""
-        body = call.runtime.metrics.page(await self._gauges.now())
+        counted = await self._gauges.now()
+        # Anybody may ask: one at a time, and not where everything else is waiting for it.
+        async with self._turn:
+            body = await asyncio.to_thread(call.runtime.metrics.page, counted)
         return Response(body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
 

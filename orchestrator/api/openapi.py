@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -50,12 +51,13 @@ _KEY = {
 
 
 class Document:
-    """The document of a service, written when somebody asks for it first."""
+    """The document of a service, written when somebody asks for it first: that takes a while, so on another thread."""
 
     def __init__(self, base: str) -> None:
         self._base = base
         self._routes: Sequence[Route] = ()
-        self._content = b""
+        self._turn = asyncio.Lock()
+        self._written: tuple[bytes, str] | None = None
 
     def tells_of(self, routes: Iterable[Route]) -> None:
         """Describe these."""
@@ -64,9 +66,14 @@ class Document:
     @operation("Get the API document", answers={200: answer(shapes.OpenApi, "ETag"), 304: NOT_CHANGED}, lenient=True)
     async def show(self, call: Call) -> Response:
         """OpenAPI 3.1."""
-        if not self._content:
-            self._content = encode(document(self._routes, self._base))
-        return fixed(call, self._content, etag(self._content), "application/json")
+        async with self._turn:
+            if self._written is None:
+                self._written = await asyncio.to_thread(self._write)
+        return fixed(call, *self._written, "application/json")
+
+    def _write(self) -> tuple[bytes, str]:
+        content = encode(document(self._routes, self._base))
+        return content, etag(content)
 
 
 def document(routes: Iterable[Route], base: str) -> Json:

@@ -26,6 +26,11 @@ def digits(value: Any) -> Any:
     return value
 
 
+def words(value: Any) -> Any:
+    """Return what commas divide."""
+    return value.split(",") if isinstance(value, str) else value
+
+
 class Query(BaseModel):
     """Query parameters: unknown ones are refused."""
 

@@ -115,7 +115,9 @@ def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, s
         **problem.members,
     }
     if problem.status == 422:
-        said["errors"] = [{"pointer": one.pointer, "code": one.code, "message": one.message} for one in problem.faults]
+        # What is wrong with a header, or with the request as a whole, points at no field.
+        faults = problem.faults or (Fault("", problem.code, problem.detail),)
+        said["errors"] = [{"pointer": one.pointer, "code": one.code, "message": one.message} for one in faults]
     # Escaped to ASCII: a field name in a pointer may hold what UTF-8 cannot.
     body = json.dumps(said).encode()
     return Response(body, problem.status, headers, media_type="application/problem+json")

@@ -22,15 +22,16 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.api import problems
 from orchestrator.api.door import Call
-from orchestrator.api.events import globs, kinds
+from orchestrator.api.events import kinds
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Query
+from orchestrator.api.pages import Query, words
 from orchestrator.clock import Clock, jittered
 from orchestrator.deadlines import Deadlines
 from orchestrator.errors import Unavailable
 from orchestrator.ids import is_id
 from orchestrator.journal import Mark, Row, Wanted
+from orchestrator.logs import traceback_of
 from orchestrator.tail import Tail
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ End = Callable[[], Coroutine[Any, Any, Any]]
 class StreamQuery(Query):
     """`GET /v1/events/stream`: `types` is one or more globs, with commas; `last_event_id` for who can set no header."""
 
-    types: Annotated[Globs, BeforeValidator(globs), Field(description="Event types; `*` matches.")] | None = None
+    types: Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")] | None = None
     last_event_id: Annotated[str, IdOf("evt"), Field(description="As the header.")] | None = None
 
 
@@ -172,6 +173,11 @@ class EventStream(Response):
             log.warning("a stream ends early", error=str(error))
         except TimeoutError:
             log.info("a stream ends: its client does not read")
+        except OSError:
+            # What servers raise for a client that has left: https://asgi.readthedocs.io/en/latest/specs/www.html
+            log.info("a stream ends: its client left")
+        except Exception as error:
+            log.error("a stream ends early", exception=traceback_of(error))
 
 
 async def _in_pieces(send: Send, block: bytes) -> None:

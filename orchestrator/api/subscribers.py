@@ -140,6 +140,8 @@ async def rotate(call: Call, body: Rotation) -> Response:
     hidden = runtime.keys.hide(secret)
     done = await runtime.store.write(subscribers.rotate, row["id"], hidden, body.grace_seconds, now)
     if done is None:
+        # Either it has no secret, or it was deleted meanwhile.
+        row = await _row(call)
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
     changed, ends = done
     return reply(wire.subscriber(changed) | {"secret": secret, "previous_expires_at": wire.instant(ends)})

@@ -33,7 +33,7 @@ Growing = WrapValidator(_or_text)
 class Shape(BaseModel):
     """An answer, or a part of one."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Page(Shape, Generic[ThingT]):

@@ -34,7 +34,7 @@ class JobError(Shape):
         str,
         Field(
             description="`vendor_failed` (the render failed), `vendor_refused`, `vendor_auth`, `account_exhausted`, "
-            "`vendor_unavailable`, `submit_unknown`, `output_missing`, `deadline_exceeded`, ..."
+            "`vendor_unavailable`, `submit_unknown`, `output_missing`, ..."
         ),
     ]
     message: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import traceback
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
@@ -84,8 +83,7 @@ def _overheard(world: World) -> Iterator[None]:
     """Let nothing be logged, and take an error that the product logs for a violation: it says that one is a bug."""
 
     def listen(_: object, method: str, event: MutableMapping[str, Any]) -> str:
-        why = traceback.format_exc() if event.get("exc_info") else ""
-        world.complain(f"the product logged {method}: {event.get('event')} {why}")
+        world.complain(f"the product logged {method}: {event.get('event')} {event.get('exception', '')}")
         raise structlog.DropEvent
 
     before = structlog.get_config()

@@ -8,16 +8,21 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
+#: Of the events that are there so many get a number: more of them would keep everybody waiting, as the table is locked
+#: meanwhile. Who comes back to an older one hears of a gap.
+_NEWEST = 20_000
+
 
 def upgrade() -> None:
-    """Add the number; what is there gets it by age. SQLite has one writer, and numbers rows by itself."""
+    """Add the number; the newest events get it by age. SQLite has one writer, and numbers rows by itself."""
     op.add_column("event", sa.Column("position", sa.BigInteger()))
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE SEQUENCE event_position OWNED BY event.position")
-        op.execute(
-            "UPDATE event SET position = aged.n"
-            " FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM event) AS aged WHERE aged.id = event.id"
+        aged = sa.text(
+            "UPDATE event SET position = aged.n FROM (SELECT id, row_number() OVER (ORDER BY id) AS n"
+            " FROM (SELECT id FROM event ORDER BY id DESC LIMIT :newest) AS newest) AS aged WHERE aged.id = event.id"
         )
+        op.execute(aged.bindparams(newest=_NEWEST))
         op.execute("SELECT setval('event_position', max(position)) FROM event HAVING count(*) > 0")
         op.execute("ALTER TABLE event ALTER position SET DEFAULT nextval('event_position')")
     given = sa.text("position IS NOT NULL")

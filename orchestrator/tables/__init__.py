@@ -1,0 +1,50 @@
+"""The tables: facts, no behaviour. Everybody uses the Core tables below; nothing is ever lazily loaded.
+
+The row is the queue: `due_at` says when the next step is ours (NULL: nothing pending) and `state` says which step.
+There are no foreign keys: the ledger alone writes these rows, in one transaction, and a look-up on every insert is
+what the hot path cannot spare. Every index is there for one statement.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import SQLModel
+
+from orchestrator.tables.callers import ApiKey
+from orchestrator.tables.jobs import AccountState, Job, Push, Trace
+from orchestrator.tables.telling import Attempt, Delivery, Event, Replay, Subscriber
+
+__all__ = [
+    "AccountState",
+    "ApiKey",
+    "Attempt",
+    "Delivery",
+    "Event",
+    "Job",
+    "Push",
+    "Replay",
+    "Subscriber",
+    "Trace",
+    "account_state",
+    "api_key",
+    "attempt",
+    "delivery",
+    "event",
+    "job",
+    "metadata",
+    "push",
+    "replay",
+    "subscriber",
+    "trace",
+]
+
+metadata = SQLModel.metadata
+job = metadata.tables["job"]
+push = metadata.tables["push"]
+event = metadata.tables["event"]
+subscriber = metadata.tables["subscriber"]
+delivery = metadata.tables["delivery"]
+attempt = metadata.tables["attempt"]
+replay = metadata.tables["replay"]
+trace = metadata.tables["trace"]
+account_state = metadata.tables["account_state"]
+api_key = metadata.tables["api_key"]

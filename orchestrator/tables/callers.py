@@ -1,0 +1,28 @@
+"""Facts of callers: their keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlmodel import Field, SQLModel
+
+from orchestrator.columns import Instant
+
+
+class ApiKey(SQLModel, table=True):
+    """A caller's key: only its digest is kept."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    name: str
+    #: The first characters, so that people recognise it.
+    prefix: str
+    digest: str = Field(unique=True)
+    scope: str
+    #: Requests a minute; 0: any number, None: as many as the settings say.
+    rate_limit: int | None = None
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+    last_used_at: datetime | None = Field(default=None, sa_type=Instant)
