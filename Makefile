@@ -4,12 +4,12 @@
 UV_VERSION := 0.13.8
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
-RUNS := .venv/.runs
+RUNNABLE := .venv/.runs
 READY := .venv/.ready
 
 .PHONY: demo test simulate check chaos clean
 
-demo: $(RUNS)
+demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
 
 # Compiled beforehand, since the tests start some hundreds of processes.
@@ -40,14 +40,16 @@ clean:
 SYNC = env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
 	.venv/bin/uv sync --frozen --inexact --quiet --compile-bytecode --python .venv/bin/python
 
-$(RUNS): pyproject.toml uv.lock Makefile
+$(RUNNABLE): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: no python3.11 or python3 of that age on PATH" >&2; exit 1; }
+	@echo "setting up .venv: fetching the libraries, once" >&2
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv >&2 || \
 		{ echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" >&2
 	@$(SYNC) --no-dev >&2
 	@touch $@
 
-$(READY): $(RUNS)
+$(READY): $(RUNNABLE)
+	@echo "setting up .venv: fetching what tests need, once (PostgreSQL, Node and Go are large)" >&2
 	@$(SYNC) >&2
 	@touch $@

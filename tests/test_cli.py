@@ -20,6 +20,8 @@ from orchestrator.cli import app
 from orchestrator.cli.terminal import clean, fitted
 from tests.command_line import JOB, KEY, Fake, faked, isolate, job, page, run
 
+AT = "2026-11-20 10:00:00"
+
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_long_words_give_way_to_a_narrow_terminal_and_ids_never(
 def test_a_table_on_a_terminal_keeps_its_ids_whole_and_shortens_the_rest(tmp_path: Path) -> None:
     script = (
         "from orchestrator.cli.terminal import Terminal; "
-        f"Terminal().table(['id', 'url', 'job'], [['sub_1', 'https://' + 'u' * 200, '{JOB}']])"
+        f"Terminal().table(['id', 'url', 'at', 'job'], [['sub_1', 'https://' + 'u' * 200, '{AT}', '{JOB}']])"
     )
     seen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
@@ -145,7 +147,7 @@ def test_a_table_on_a_terminal_keeps_its_ids_whole_and_shortens_the_rest(tmp_pat
     head, row = os.read(seen, 4096).decode().splitlines()
     os.close(seen)
     assert "ID     URL" in head
-    assert row.endswith(f"u…  {JOB}")
+    assert row.endswith(f"u…  {AT}  {JOB}")
     assert len(row) == 80
 
 
@@ -154,6 +156,7 @@ def test_faults_of_a_request_are_listed_with_their_pointers(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (422, {"title": "Request is not valid", "errors": faults, "request_id": "req_1"}))
     ran = run("--server", fake.url, "submit", "--prompt", "a cat")
     assert "/model: Field required" in ran.err
+    assert "--model takes the vendor's own name" in ran.err
     assert "/input/size: cannot" in ran.err
     assert "req_1" in ran.err
 

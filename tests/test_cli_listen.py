@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.cli.forward import Forwarder
+from orchestrator.cli.listen.forward import Forwarder
 from orchestrator.clock import SystemClock
 from orchestrator.ids import earliest
 from orchestrator.states import EventType

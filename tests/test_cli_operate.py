@@ -191,7 +191,9 @@ def test_a_test_that_is_not_taken_is_exit_1_with_the_answer(fake: Fake) -> None:
     assert "answered 500, server_error in 7 ms: no" in done.out
     assert "\x1b" not in done.out
     scripted_test(fake, delivery("held", tries=0, last_status=None, attempts=[]))
-    assert "paused or disabled" in ran(fake, "subscribers", "test", SUB).out
+    held = ran(fake, "subscribers", "test", SUB)
+    assert "paused or disabled" in held.out
+    assert f"subscribers resume {SUB}" in held.err
 
 
 def test_a_test_need_not_be_waited_for_nor_is_it_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +234,10 @@ def test_a_replay_is_counted_and_not_done_where_nobody_can_be_asked(fake: Fake) 
     fake.script("POST /v1/replays", (200, {"object": "replay", "dry_run": True, "count": 3}))
     refused = ran(fake, "deliveries", "replay", "--since", "1d")
     assert refused.code == 2
-    assert "replay 3 dead deliveries?" in refused.err
+    assert "replay 3 dead deliveries since 1d ago?" in refused.err
     counted = ran(fake, "deliveries", "replay", "--since", "1d", "--dry-run", "--json")
     assert json.loads(counted.out)["count"] == 3
+    assert ran(fake, "deliveries", "replay", "--dry-run").out.endswith("  of all time\n")
     assert all(body["dry_run"] for body in bodies(fake, "POST /v1/replays"))
 
 

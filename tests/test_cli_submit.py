@@ -54,6 +54,13 @@ def test_submit_builds_the_order_from_file_and_flags(fake: Fake) -> None:
     assert len(headers["idempotency-key"]) >= 24
 
 
+def test_a_submission_of_nothing_is_refused_by_the_server(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (422, {"title": "Request is not valid"}))
+    ran = run("--server", fake.url, "submit")
+    assert (ran.code, fake.asked[0][2]) == (1, {"input": {}})
+    assert "(422)" in ran.err
+
+
 def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     run("--server", fake.url, "submit", "--input", "-", "--idempotency-key", "mine", stdin='{"prompt": "p"}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -14,7 +15,7 @@ from orchestrator.client.answers import answered, read, retry_after
 from orchestrator.client.faces import finished
 from orchestrator.client.pages import AsyncPages, Listing, Pages
 from orchestrator.client.requests import Request, given, path, several
-from orchestrator.client.wire import CAP, Target
+from orchestrator.client.wire import CAP, Target, way
 from orchestrator.errors import ConfigError
 from orchestrator.shapes import Job, Page
 from orchestrator.shapes.base import document
@@ -162,7 +163,16 @@ def test_server_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     [("http://127.0.0.1:1", True), ("http://localhost", True), ("http://[::1]:1", True), ("http://127.example", False)],
 )
 def test_no_proxy_is_asked_the_way_to_this_machine(server: str, loopback: bool) -> None:
-    assert Target.of(server, None, None).is_loopback is loopback
+    assert way(server)["trust_env"] is not loopback
+
+
+def test_certificates_are_checked_wherever_there_are_any() -> None:
+    """Without https there are none, and reading the authorities takes longer than most calls."""
+    assert way("HTTPS://there.example")["verify"] is True
+    none = way("http://there.example")["verify"]
+    assert isinstance(none, ssl.SSLContext)
+    assert none.verify_mode is ssl.CERT_REQUIRED
+    assert none.cert_store_stats()["x509"] == 0
 
 
 def page(cursor: str | None, *ids: str, more: bool = True) -> Said:

@@ -83,8 +83,9 @@ async def test_a_signature_that_is_required_must_be_right(tmp_path: Path) -> Non
         }
         assert refused == dict.fromkeys(flaws, 401)
         assert not (await it.api.job(job_id))["finished_at"]
-        (kept,) = await it.api.timeline(job_id, "push")
-        assert kept["outcome"].startswith("rejected: ")
+        kept = await it.api.timeline(job_id, "push")
+        assert len({one["outcome"] for one in kept if one["outcome"].startswith("rejected: ")}) == len(kept) == 4
+        assert sum(one["copies"] for one in kept) == len(flaws)
         assert (await it.outside.post(push.url, content=push.body, headers=signed(push))).status_code == 200
         assert (await it.api.ended(job_id))["resolved_by"] == "push"
 

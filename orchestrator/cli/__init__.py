@@ -6,39 +6,99 @@ out, 8 the server cannot be reached, 9 doctor found problems, 130 Ctrl-C.
 
 from __future__ import annotations
 
+import importlib
+import io
 import platform
+import sys
+from collections.abc import Iterator, MutableMapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator import __version__
-from orchestrator.cli import (
-    accounts,
-    bench,
-    completion,
-    config,
-    deliveries,
-    demo,
-    doctor,
-    events,
-    jobs,
-    keys,
-    listen,
-    migrate,
-    serve,
-    signature,
-    submit,
-    subscriber_care,
-    subscribers,
-    watch,
-)
 from orchestrator.cli.command import Options, Session, colourless, command
 
 _CODES = "Exit codes: " + " ".join((__doc__ or "").partition("Exit codes: ")[2].split())
 
+#: Commands as they are listed, and the modules each is made of: only the one that is called is imported.
+_MODULES = {
+    "demo": ("demo",),
+    "serve": ("serve",),
+    "submit": ("submit",),
+    "listen": ("listen",),
+    "doctor": ("doctor",),
+    "migrate": ("migrate",),
+    "version": (),
+    "jobs": ("jobs", "watch"),
+    "events": ("events",),
+    "subscribers": ("subscribers", "subscriber_care"),
+    "deliveries": ("deliveries",),
+    "accounts": ("accounts",),
+    "keys": ("keys",),
+    "signature": ("signature",),
+    "secrets": ("secrets",),
+    "config": ("config",),
+    "completion": ("completion",),
+    "bench": ("bench",),
+}
+
+
+@cache
+def _registered(name: str) -> typer.Typer:
+    """Return a program that knows one command or group of commands."""
+    alone = typer.Typer()
+    if name == "version":
+        command(alone, name, "orchestrator version --json")(version)
+        return alone
+    first, *more = (importlib.import_module(f"{__name__}.{module}") for module in _MODULES[name])
+    if not hasattr(first, "app"):
+        first.register(alone)
+        return alone
+    for module in more:
+        module.register(first.app)
+    alone.add_typer(first.app, name=name)
+    return alone
+
+
+class _Commands(MutableMapping[str, Any]):
+    """Commands by name, each made when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = dict.fromkeys(_MODULES)
+
+    def __getitem__(self, name: str) -> Any:
+        made = self._made[name]
+        if made is None:
+            made = self._made[name] = typer.main.get_group(_registered(name)).commands[name]
+        return made
+
+    def __setitem__(self, name: str, made: Any) -> None:
+        self._made[name] = made
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+class _Program(TyperGroup):
+    """All commands, of which one is run."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.commands = _Commands()
+
+
 app = typer.Typer(
     name="orchestrator",
+    cls=_Program,
     help="Owns video jobs: submits them, believes signed pushes, polls what stays silent, tells subscribers.",
     epilog=_CODES,
     no_args_is_help=True,
@@ -76,29 +136,11 @@ def version(session: Session) -> None:
     session.terminal.record(document, {"orchestrator": __version__, "python": document["python"]}, key="version")
 
 
-demo.register(app)
-serve.register(app)
-submit.register(app)
-listen.register(app)
-doctor.register(app)
-migrate.register(app)
-command(app, "version", "orchestrator version --json")(version)
-watch.register(jobs.app)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(events.app, name="events")
-subscriber_care.register(subscribers.app)
-app.add_typer(subscribers.app, name="subscribers")
-app.add_typer(deliveries.app, name="deliveries")
-app.add_typer(accounts.app, name="accounts")
-app.add_typer(keys.app, name="keys")
-app.add_typer(signature.app, name="signature")
-app.add_typer(signature.secrets, name="secrets")
-app.add_typer(config.app, name="config")
-app.add_typer(completion.app, name="completion")
-app.add_typer(bench.app, name="bench")
-
-
 def main() -> None:
     """Run the program."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that does not know our signs shows their numbers; the command goes on.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Its name is the same however it was started: completion scripts and hints are made of it.
     app(prog_name="orchestrator")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orchestrator.clock import Clock
-from orchestrator.settings import Settings, keyfile
-from orchestrator.signing import Keys
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
 
 #: Begins what says "I can read the secret keys", instead of an API key.
 _OPERATOR = "orc_pass."
@@ -38,6 +40,9 @@ class Access:
         readable = secret_keys(settings)
         if not readable:
             return cls(server)
+        # Here, and below: a command that is given a server and a key starts without settings and cryptography.
+        from orchestrator.signing import Keys
+
         keys = Keys(readable)
         # A pass is good for a minute, and a command may take longer.
         return cls(server, lambda: _OPERATOR + keys.admit(clock.now()), "operator")
@@ -53,6 +58,8 @@ def secret_keys(settings: Settings) -> list[str]:
     """Return the secret keys this machine can read, newest first; none is made."""
     if settings.secret_keys or settings.database_file is None:
         return [key.get_secret_value() for key in settings.secret_keys]
+    from orchestrator.settings import keyfile
+
     try:
         return keyfile.read(keyfile.beside(settings.database_file))
     except OSError:

@@ -13,6 +13,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import ACCOUNTS
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Columns, Record, moment
+from orchestrator.client.requests import path
 
 app = typer.Typer(no_args_is_help=True, help="Configured vendors.")
 
@@ -65,7 +66,7 @@ def ls(session: Session) -> None:
 def show(session: Session, name: Name) -> None:
     """Show one account and how it is doing."""
     with session.client() as client:
-        found: Record = client.get(f"/v1/accounts/{name}")
+        found: Record = client.get(path("accounts", name))
     session.terminal.record(found, shown(found), key="name")
 
 
@@ -105,7 +106,7 @@ def asked(client: Client, names: list[str]) -> list[Record]:
     if not names:
         names = [one["name"] for one in client.get("/v1/accounts", limit=200)["data"]]
     with ThreadPoolExecutor(_ABREAST) as pool:
-        return [*pool.map(lambda name: client.call("POST", f"/v1/accounts/{name}/check").document, names)]
+        return [*pool.map(lambda name: client.call("POST", path("accounts", name, "check")).document, names)]
 
 
 def is_failed(check: Record) -> bool:

@@ -11,18 +11,19 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.access import Access, local_url
-from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal
-from orchestrator.client import is_loopback
 from orchestrator.clock import SystemClock
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.settings import Settings, load
+
+if TYPE_CHECKING:
+    from orchestrator.cli.access import Access
+    from orchestrator.cli.client import Client
+    from orchestrator.settings import Settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -51,6 +52,9 @@ class Session:
 
     def settings(self, **flags: object) -> Settings:
         """Return this machine's settings. Raises `Failure` with what is wrong with them."""
+        # Here, as in the next two: a command starts without what it does not need.
+        from orchestrator.settings import load
+
         try:
             return load(self.options.config, **flags)
         except ConfigError as error:
@@ -62,6 +66,9 @@ class Session:
 
     def access(self) -> Access:
         """Return the server to talk to, with the best key at hand. Raises `Failure` if the settings are wrong."""
+        from orchestrator.cli.access import Access, local_url
+        from orchestrator.client import is_loopback
+
         server, key = self.options.server, self.options.api_key
         if key is None and (server is None or is_loopback(server)):
             settings = self.settings()
@@ -70,6 +77,8 @@ class Session:
 
     def client(self) -> AbstractContextManager[Client]:
         """Return the server to talk to, to be asked."""
+        from orchestrator.cli.client import Client
+
         return closing(Client(self.access()))
 
 
@@ -134,7 +143,8 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
     except OrchestratorError as error:
         _say(session.terminal, str(error) or type(error).__name__)
         raise typer.Exit(Exit.ERROR) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        # The second: Ctrl-C, or the end of the input, at a question.
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our pipe has gone (`| head`). Python flushes once more at its end: let that go nowhere.

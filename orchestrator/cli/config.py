@@ -11,13 +11,23 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Record
+from orchestrator.cli.terminal import Columns, Record
 from orchestrator.errors import ConfigError
 from orchestrator.settings import NO_KEYS, Settings, keyfile, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
+
+_COLUMNS: Columns = {
+    "setting": lambda one: one["setting"],
+    "value": lambda one: one["value"],
+    "from": lambda one: one["from"],
+}
+#: In a line of a small terminal.
+_NARROW: Columns = {name: _COLUMNS[name] for name in ("setting", "value")}
+_WIDE = 110
 
 _FIRST = """\
 # Precedence: flags > ORCHESTRATOR_* environment (__ nests) > secrets directory > this file > defaults.
@@ -52,8 +62,12 @@ def show(session: Session) -> None:
     if session.terminal.json:
         session.terminal.document({key: {"value": values[key], "origin": origins[key]} for key in origins})
         return
-    rows = [[key, _words(values[key]), origin] for key, origin in origins.items()]
-    session.terminal.table(["setting", "value", "from"], rows, whole="value")
+    columns = fitting(_COLUMNS, _NARROW, _WIDE)
+    settled = [{"setting": key, "value": _words(values[key]), "from": origin} for key, origin in origins.items()]
+    rows = [[str(show(one)) for show in columns.values()] for one in settled]
+    session.terminal.table(list(columns), rows, whole="value")
+    if "from" not in columns:
+        session.terminal.notice(f"a terminal {_WIDE} wide, a pipe and --json are also told where each was written")
 
 
 @command(app, "check", "orchestrator config check --config orchestrator.toml")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import EVENTS, JOBS, SUBSCRIBERS
 from orchestrator.cli.failure import Exit, Failure
@@ -24,6 +25,9 @@ COLUMNS: Columns = {
     "job": lambda one: one["job"] or "-",
     "by": lambda one: one["source"],
 }
+#: In a line of a small terminal.
+_NARROW: Columns = {name: COLUMNS[name] for name in ("id", "at", "type", "by")}
+_WIDE = 110
 EventId = Annotated[
     str, typer.Argument(metavar="EVT", help="An event's id, or the beginning of one.", autocompletion=EVENTS)
 ]
@@ -46,7 +50,7 @@ def ls(
     kept = [one for one in envelope["data"] if one["id"] >= oldest]
     if len(kept) < len(envelope["data"]):
         envelope |= {"data": kept, "has_more": False, "next_cursor": None}
-    session.terminal.listing(envelope, COLUMNS)
+    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 
 @command(app, "show", "orchestrator events show evt_01m7x")

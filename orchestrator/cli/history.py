@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.cli.client import Client
+from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
 
 #: Pages of two hundred entries: a job that is asked about for days has more, and they say nothing new.
@@ -83,7 +84,16 @@ def _trouble(entries: list[Record]) -> str:
     return f"{spoken[-1]['kind']}: {spoken[-1].get('outcome') or 'failed'} ({spoken[-1]['reason']})"
 
 
-def teller(job: Record, past: History) -> str:
-    """Return who told us how a job ended, and how often we heard and had to ask."""
+def known(client: Client, job: Record) -> History | None:
+    """Return what is known of a job; None where the server does not say it now, which changes nothing of the job."""
+    try:
+        return history(client, job)
+    except Failure:
+        return None
+
+
+def teller(job: Record, past: History | None) -> str:
+    """Return who told us how a job ended, and how often we heard and had to ask, as far as that is known."""
     who = TELLERS.get(str(job.get("resolved_by")), "")
-    return f"{who} ({past.heard})" if who else past.heard
+    heard = past.heard if past else ""
+    return f"{who} ({heard})" if who and heard else who or heard

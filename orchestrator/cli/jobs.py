@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
+from orchestrator.cli.client import Client
+from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import ACCOUNTS, JOBS
 from orchestrator.cli.failure import Failure
@@ -27,10 +31,13 @@ COLUMNS: Columns = {
     "created": lambda job: moment(job["created_at"]),
     "told by": lambda job: job["resolved_by"] or "-",
 }
+#: In a line of a small terminal.
+_NARROW: Columns = {name: COLUMNS[name] for name in ("id", "status", "account", "created")}
+_WIDE = 120
 EVENTS: Columns = {
     "at": lambda entry: moment(entry["at"]),
     "kind": lambda entry: entry["kind"],
-    "what": lambda entry: ", ".join(f"{key}={value}" for key, value in entry.items() if _telling(key, value)),
+    "what": lambda entry: ", ".join(f"{key}={_word(value)}" for key, value in entry.items() if _telling(key, value)),
 }
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of one.", autocompletion=JOBS)]
 JobIds = Annotated[
@@ -42,6 +49,11 @@ Limit = Annotated[int, typer.Option(min=1, max=200)]
 
 def _telling(key: str, value: object) -> bool:
     return key not in ("at", "kind", "id") and value not in (None, "", [], {})
+
+
+def _word(value: object) -> str:
+    """Return a value as JSON spells it, a text without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def seconds(option: str, text: str) -> int:
@@ -71,7 +83,7 @@ def ls(
         envelope = client.get(
             "/v1/jobs", **query, resolved_by=resolved_by, created_after=created, limit=limit, after=after
         )
-    session.terminal.listing(envelope, COLUMNS)
+    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 
 @command(app, "show", "orchestrator jobs show job_01m7x --timeline")
@@ -99,7 +111,7 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
             confirm(terminal, f"{verb} these {len(found)} jobs?", [f"{one['id']} {one['status']}" for one in found])
         for one in found:
             try:
-                steered.append(client.call("POST", f"/v1/jobs/{one['id']}/{verb}").document)
+                steered.append(_steer(client, one["id"], verb))
             except Failure as failure:
                 if len(found) == 1:
                     raise
@@ -110,10 +122,22 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
         return
     if not found:
         terminal.notice("no jobs were named")
-    terminal.listing({"object": "list", "data": steered, "has_more": False, "next_cursor": None}, COLUMNS)
+    terminal.listing(
+        {"object": "list", "data": steered, "has_more": False, "next_cursor": None}, fitting(COLUMNS, _NARROW, _WIDE)
+    )
     if refused:
         message = f"{len(refused)} of {len(found)} jobs were refused"
         raise Failure(message, code=refused[0].code)
+
+
+def _steer(client: Client, job_id: str, verb: str) -> Record:
+    path = f"/v1/jobs/{job_id}/{verb}"
+    if verb != "retry":
+        done: Record = client.call("POST", path).document
+        return done
+    again = "look whether `orchestrator jobs ls` shows a new job before it is tried again"
+    made: Record = client.order(path, secrets.token_urlsafe(24), again).document
+    return made
 
 
 @command(app, "cancel", "orchestrator jobs ls --status queued -q | orchestrator jobs cancel - --yes")

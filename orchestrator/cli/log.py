@@ -15,11 +15,11 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.clock import grown
-from orchestrator.ids import earliest
+from orchestrator.ids import earliest, is_id
 
 #: Seconds a question is held: a line that went dead without a word is noticed after about this long.
 HOLD = 20
-#: Seconds between questions while events come one by one: they share an answer then.
+#: Seconds between questions at least, unless there is more at once. Events that come one by one share an answer then.
 _PACE = 0.25
 _LIMIT = 200
 #: Seconds between tries at a server that is away: the first pause, how it grows, and the longest.
@@ -42,15 +42,14 @@ class Part:
 
 def end(client: Client) -> str:
     """Return the place where the log ends now."""
-    cursor: str = client.get("/v1/events", wait=0, limit=1)["next_cursor"]
-    return cursor
+    return _place(client, client.get("/v1/events", wait=0, limit=1)["next_cursor"])
 
 
 def since(client: Client, at: datetime) -> str:
     """Return the place before the first event of an instant or later: ids sort by time."""
     first = earliest("evt", at)
     before = client.get("/v1/events", after=first, limit=1)["data"]
-    return before[0]["id"] if before else first
+    return _place(client, before[0]["id"]) if before else first
 
 
 def follow(
@@ -76,8 +75,10 @@ def follow(
             wait, back, tries = 0.0, True, tries + 1
             continue
         yield part
+        stands = part.after == after
         after, wait, back, tries = part.after, hold, False, 0
-        if part.events and not part.more:
+        # A server that is about to end answers at once, with nothing: that is no reason to hurry either.
+        if stands or not part.more:
             time.sleep(max(0.0, _PACE - (time.monotonic() - asked)))
 
 
@@ -88,5 +89,12 @@ def _ask(client: Client, after: str, types: str | None, wait: float, back: bool)
         problem = failure.document if isinstance(failure.document, dict) else {}
         if problem.get("code") != "cursor_gone":
             raise
-        return Part([], problem["next_cursor"], more=True, back=back, gap=True)
-    return Part(page["data"], page["next_cursor"], page["has_more"], back)
+        return Part([], _place(client, problem.get("next_cursor")), more=True, back=back, gap=True)
+    return Part(page["data"], _place(client, page["next_cursor"]), page["has_more"], back)
+
+
+def _place(client: Client, cursor: object) -> str:
+    """Return a place that is one. Raises `Failure`: going on from anything else would lose the place we have."""
+    if not (isinstance(cursor, str) and is_id(cursor, "evt")):
+        raise Failure(f"{client.server} said no place in the log to go on from", hint="is this the right --server?")
+    return cursor

@@ -16,7 +16,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.finding import SUBSCRIBER, find
 from orchestrator.cli.jobs import seconds
 from orchestrator.cli.several import confirm
-from orchestrator.cli.terminal import Record, span
+from orchestrator.cli.terminal import Record, clean, span
 from orchestrator.clock import rfc3339
 
 #: Seconds between looks at a replay under way.
@@ -54,6 +54,12 @@ class Wish:
         }
         return {name: value for name, value in body.items() if value is not None}
 
+    def when(self) -> str:
+        """Return in words the time it is about."""
+        bounds = {"since": self.since, "before": self.until}
+        said = (f"{word} {text}{'' if 'T' in text.upper() else ' ago'}" for word, text in bounds.items() if text)
+        return ", ".join(said) or "of all time"
+
 
 def instant(option: str, text: str | None, now: datetime) -> str | None:
     """Return an RFC 3339 time for one, or for a span before now. Raises typer.BadParameter."""
@@ -76,13 +82,18 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
         count = counted["count"]
         what = "events it never got" if wish.missed else f"{wish.status} deliveries"
         if dry_run:
-            terminal.record(counted, {"would be replayed": count, "which": what}, key="count")
+            said = {"would be replayed": count, "which": what, "when": wish.when()}
+            terminal.record(counted, said, key="count")
             return
         if not yes and count:
-            confirm(terminal, f"replay {count} {what}?", [])
+            confirm(terminal, f"replay {count} {what} {wish.when()}?", [])
         replay: Record = client.call("POST", "/v1/replays", body=body).document
         if wait:
-            replay = _followed(session, client, replay)
+            try:
+                replay = _followed(session, client, replay)
+            except KeyboardInterrupt:
+                words = f"stopped looking; the server goes on with {replay['id']}"
+                raise Failure(words, code=Exit.INTERRUPTED) from None
     terminal.record(replay, shown(replay))
     if replay["status"] == "running" and not terminal.json:
         terminal.notice("the server goes on by itself; --wait stays until it is done")
@@ -92,15 +103,25 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
 
 def _followed(session: Session, client: Client, replay: Record) -> Record:
     """Return a replay once it is over, showing on the way how far it is."""
-    began, last = time.monotonic(), -1
+    began, last, away = time.monotonic(), -1, False
     while replay["status"] == "running":
         if replay["replayed"] != last and not session.terminal.json:
             last = replay["replayed"]
             words = f"{last} of {replay['count']} · {span(time.monotonic() - began)}"
             _progress(session, words)
         time.sleep(_LOOKS)
-        replay = client.get(f"/v1/replays/{replay['id']}")
-    if last >= 0 and session.terminal.live:
+        try:
+            replay = client.get(f"/v1/replays/{replay['id']}")
+        except Failure as failure:
+            if failure.later is None:
+                raise
+            if not away:
+                _progress(session, f"{failure.message}; trying again until it answers")
+            away = True
+            time.sleep(failure.later)
+        else:
+            away = False
+    if session.terminal.live:
         sys.stderr.write("\r\x1b[K")
     return replay
 
@@ -108,7 +129,7 @@ def _followed(session: Session, client: Client, replay: Record) -> Record:
 def _progress(session: Session, words: str) -> None:
     """Say how far it is: on a terminal in one line that is written anew."""
     if session.terminal.live:
-        sys.stderr.write(f"\r\x1b[K  {words}")
+        sys.stderr.write(f"\r\x1b[K  {clean(words)}")
         sys.stderr.flush()
     else:
         session.terminal.notice(words)

@@ -31,6 +31,6 @@ def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
     if len(preview) > _SHOWN:
         terminal.notice(f"  and {len(preview) - _SHOWN} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Failure(question, hint="nobody is here to ask: --yes does it", code=Exit.USAGE)
+        raise Failure(f"nobody is here to answer: {question}", hint="--yes does it without asking", code=Exit.USAGE)
     if not typer.confirm(question, err=True):
         raise Failure("nothing was done")

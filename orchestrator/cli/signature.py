@@ -1,24 +1,22 @@
-"""`orchestrator signature` and `secrets`: sign and check webhooks by hand, with the code that does it in earnest."""
+"""`orchestrator signature`: sign and check webhooks by hand, with the code that does it in earnest."""
 
 from __future__ import annotations
 
-import secrets as chance
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.access import secret_keys
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import span
 from orchestrator.clock import epoch_ms, from_epoch
 from orchestrator.errors import BadSignature, ConfigError
-from orchestrator.signing import TOLERANCE, Keys, key_bytes, sign, verify
+from orchestrator.signing import TOLERANCE, key_bytes, sign, verify
 
 app = typer.Typer(no_args_is_help=True, help="Sign and check webhooks by hand (Standard Webhooks).")
-secrets = typer.Typer(no_args_is_help=True, help="Secrets that others need.")
 
 _CAP = 2**20
 _NAMES = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -45,7 +43,7 @@ def sign_(
     """Print the three headers that sign a body."""
     at = session.now() if timestamp is None else from_epoch(timestamp)
     key_bytes(secret)
-    headers = sign([secret], message_id or f"msg_{chance.token_hex(12)}", at, _read(file))
+    headers = sign([secret], message_id or f"msg_{secrets.token_hex(12)}", at, _read(file))
     session.terminal.record(headers, {f"{name}:": value for name, value in headers.items()}, key="webhook-signature")
 
 
@@ -116,24 +114,3 @@ def _cause(secret: str, said: dict[str, str], body: bytes) -> str:
 
 def _invalid(check: str, message: str, hint: str = "") -> Failure:
     return Failure(message, hint=hint, document={"valid": False, "failed": check, "reason": message})
-
-
-@command(secrets, "callback", "orchestrator secrets callback")
-def callback(session: Session) -> None:
-    """Print the secret that signs what goes to jobs' own callback_url."""
-    try:
-        with session.client() as client:
-            document = client.get("/v1/signing-key")
-    except Failure as failure:
-        # Without a server, the secret keys of this machine give the same answer, if they are ours to read.
-        if (
-            failure.code is not Exit.UNREACHABLE
-            or session.options.server
-            or not (keys := secret_keys(session.settings()))
-        ):
-            raise
-        document = {"object": "signing_key", "secret": Keys(keys).callback_secrets[0]}
-    if session.terminal.json:
-        session.terminal.document(document)
-    else:
-        session.terminal.say(document["secret"])

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import ACCOUNTS
 from orchestrator.cli.download import writable
-from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.jobs import seconds, shown
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
-from orchestrator.client import Answer
 
 _FOREVER = 86400.0
 _INPUT_CAP = 2**20
-#: How often an unanswered submission is sent again. The key makes it the same job.
-_TRIES = 3
 
 
 class Waits(TyperCommand):
@@ -32,7 +28,7 @@ class Waits(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spelled: list[str] = []
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in zip_longest(args, args[1:], fillvalue=""):
             bare = word == "--wait" and not following.replace(".", "", 1).isdigit()
             spelled.append(f"--wait={_FOREVER:.0f}" if bare else word)
         return super().parse_args(ctx, spelled)
@@ -40,7 +36,9 @@ class Waits(TyperCommand):
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    command(app, "submit", 'orchestrator submit --account main --prompt "a cat surfing" --wait', cls=Waits)(submit)
+    command(
+        app, "submit", 'orchestrator submit --account main --model kling-v3 --prompt "a cat surfing" --wait', cls=Waits
+    )(submit)
 
 
 def submit(
@@ -55,7 +53,7 @@ def submit(
     prompt: str | None = None,
     image: Annotated[str | None, typer.Option(help="URL of the (first) image.")] = None,
     last_image: Annotated[str | None, typer.Option(help="URL of the last frame.")] = None,
-    given: Annotated[str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")] = None,
+    text: Annotated[str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Your own id of the job, unique in its account.")] = None,
     idempotency_key: Annotated[
@@ -78,7 +76,7 @@ def submit(
         "account": account,
         "model": model,
         "capability": capability,
-        "input": _set({**_read(given), **order}, sets or []),
+        "input": _set({**_read(text), **order}, sets or []),
         "external_task_id": external_id,
         "callback_url": callback_url,
         "metadata": dict(_pair("--metadata", one) for one in metadata or []) or None,
@@ -86,23 +84,14 @@ def submit(
     }
     with session.client() as client:
         key = idempotency_key or secrets.token_urlsafe(24)
-        job: Record = _sent(client, {name: value for name, value in body.items() if value is not None}, key).document
+        given = {name: value for name, value in body.items() if value is not None}
+        again = f"the same command with --idempotency-key {key} makes no second job"
+        job: Record = client.order("/v1/jobs", key, again, given).document
         if wait is None:
             session.terminal.record(job, shown(job))
             return
         session.terminal.notice(f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}", "green")
         wait_for(session, client, job, wait, output)
-
-
-def _sent(client: Client, body: Record, key: str) -> Answer:
-    """Submit; once more if the answer was lost, since the key makes it the same job."""
-    for left in range(_TRIES - 1, -1, -1):
-        try:
-            return client.call("POST", "/v1/jobs", body=body, headers={"idempotency-key": key})
-        except Failure as failure:
-            if failure.code is not Exit.UNREACHABLE or not left:
-                raise
-    raise AssertionError("the last try returns or raises")
 
 
 def _read(given: str | None) -> Record:

@@ -81,7 +81,8 @@ def trial(
         delivery = tried(client, sent["id"])
     session.terminal.record(delivery, {"delivery": delivery["id"], "outcome": outcome(delivery)})
     if delivery["status"] != "delivered":
-        hint = f"`orchestrator deliveries show {delivery['id']}`; it is tried again like any other delivery"
+        show = f"`orchestrator deliveries show {delivery['id']}`; it is tried again like any other delivery"
+        hint = f"`orchestrator subscribers resume {found['id']}`" if delivery["status"] == "held" else show
         raise Failure("the subscriber did not take it", hint=hint)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +20,24 @@ Columns = Mapping[str, Callable[[Record], object]]
 
 #: Cells of this width are not shortened any further.
 _NARROWEST = 8
+#: Less room than this holds no words.
+_LEAST = 24
 _IDS = re.compile(r"\b[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def clean(words: object) -> str:
     """Return text that cannot drive a terminal: vendors and callers wrote some of it."""
     text = "" if words is None else str(words)
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def spelled(document: object, *, indent: int | None = None) -> str:
+    """Return JSON that cannot drive a terminal either: what is not printable is escaped, as JSON may always do."""
+    text = json.dumps(document, indent=indent, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8"))
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def moment(stamp: object) -> str:
@@ -44,6 +56,18 @@ def fitted(widths: Sequence[int], fixed: Collection[int], room: int) -> list[int
     return fitting
 
 
+def hung(line: str, indent: int, room: int) -> str:
+    """Return a line of a table that is longer than `room` with the words of its last column below each other."""
+    if cell_len(line) <= room or room - indent < _LEAST:
+        return line
+    return textwrap.fill(line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _unshortened(cells: Sequence[str]) -> bool:
+    """True for a column of ids, or of times: half of one is none."""
+    return any(_IDS.search(cell) or _MOMENT.fullmatch(cell) for cell in cells)
+
+
 def span(seconds: float) -> str:
     """Return `1m 08s`."""
     minutes, rest = divmod(int(seconds), 60)
@@ -53,12 +77,20 @@ def span(seconds: float) -> str:
     return f"{minutes}m {rest:02}s" if minutes else f"{seconds:.1f}s"
 
 
+class _Stdout(Console):
+    """Stdout with colours; that nobody reads it any more is for the command to hear, as where it has none."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 @dataclass(slots=True)
 class Terminal:
-    """Prints in the form that was asked for: tables, JSON, or bare ids."""
+    """Prints in the form that was asked for: tables, JSON, or bare ids. With `streaming` each document is a line."""
 
     json: bool = False
     quiet: bool = False
+    streaming: bool = False
 
     @property
     def live(self) -> bool:
@@ -89,42 +121,44 @@ class Terminal:
             self.say("\n".join(f"{name:<{width}}  {value}" for name, value in said.items()))
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = "") -> None:
-        """Print a table. A terminal's lines are made to fit by shortening long words; never ids, nor `whole`."""
+        """Print a table. A terminal's lines are made to fit by shortening long words; never ids, times, nor `whole`."""
         columns = [[head.upper(), *cells] for head, *cells in zip(heads, *rows, strict=True)]
         columns = [[cell.replace("\n", " ") for cell in column] for column in columns]
         widths = [max(map(cell_len, column)) for column in columns]
-        watched = sys.stdout.isatty()
+        watched, room = sys.stdout.isatty(), Console().width
         if watched:
-            fixed = {n for n, head in enumerate(heads) if n == 0 or head == whole or _IDS.search(" ".join(columns[n]))}
-            widths = fitted(widths, fixed, Console().width)
+            fixed = {n for n, head in enumerate(heads) if n == 0 or head == whole or _unshortened(columns[n])}
+            widths = fitted(widths, fixed, room)
         for number, line in enumerate(zip(*columns, strict=True)):
             cells = [Text(cell) for cell in line]
             for cell, width in zip(cells, widths, strict=True):
                 cell.truncate(width, overflow="ellipsis", pad=True)
             words = "  ".join(cell.plain for cell in cells).rstrip()
+            if watched and heads[-1] == whole:
+                words = hung(words, sum(widths[:-1]) + 2 * (len(widths) - 1), room)
             if watched and not number:
-                Console(soft_wrap=True).print(Text(words, style="bold"))
+                _Stdout(soft_wrap=True).print(Text(words, style="bold"))
             else:
                 self.say(words)
 
     def document(self, document: object) -> None:
-        """Print the one JSON document of a command."""
-        self.say(json.dumps(document, indent=2, ensure_ascii=False))
+        """Print the one JSON document of a command, or one of many."""
+        self.say(spelled(document, indent=None if self.streaming else 2))
 
     def line(self, document: object) -> None:
         """Print a JSON document on one line, so that the last line is all of it."""
-        self.say(json.dumps(document, ensure_ascii=False))
+        self.say(spelled(document))
 
     def say(self, words: str) -> None:
         """Print a line of data."""
         if words:
-            sys.stdout.write(words + "\n")
+            sys.stdout.write(clean(words) + "\n")
             sys.stdout.flush()
 
     def styled(self, *pieces: str | tuple[str, str]) -> None:
         """Print a line of data from words and (words, style): with colours on a terminal that has and wants them."""
         cleaned = [clean(one) if isinstance(one, str) else (clean(one[0]), one[1]) for one in pieces]
-        Console(soft_wrap=True).print(Text.assemble(*cleaned))
+        _Stdout(soft_wrap=True).print(Text.assemble(*cleaned))
         sys.stdout.flush()
 
     def notice(self, words: str, style: str = "") -> None:

@@ -9,7 +9,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.download import download
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.history import history, teller
+from orchestrator.cli.history import history, known, teller
 from orchestrator.cli.jobs import outputs, urls
 from orchestrator.cli.progress import View, view
 from orchestrator.cli.terminal import Record, clean, moment, span
@@ -77,9 +77,10 @@ def wait(session: Session, client: Client, job: Record, seconds: float, output: 
     if job["status"] != "succeeded":
         raise _failed(client, job, took)
     if not (terminal.json or terminal.quiet):
-        past = history(client, job)
-        terminal.styled(("✓", "bold green"), f" Succeeded in {took}, {teller(job, past)}")
-        for line in (*(f"{clean(url)}{about}" for url, about in _described(job)), past.told):
+        past = known(client, job)
+        told = teller(job, past)
+        terminal.styled(("✓", "bold green"), f" Succeeded in {took}" + (f", {told}" if told else ""))
+        for line in (*(f"{clean(url)}{about}" for url, about in _described(job)), past.told if past else ""):
             terminal.say(f"  {line}" if line else "")
     if output is not None:
         if not urls(job):
@@ -111,7 +112,8 @@ def _unfinished(client: Client, job: Record, took: str) -> Failure:
 
 def _failed(client: Client, job: Record, took: str) -> Failure:
     why = _why(job.get("error") or {})
-    message = f"{job['id']} {job['status']} after {took}, {teller(job, history(client, job))}"
+    told = teller(job, known(client, job))
+    message = f"{job['id']} {job['status']} after {took}" + (f", {told}" if told else "")
     hint = f"orchestrator jobs show {job['id']} --timeline"
     return Failure(message + (f"\n  {why}" if why else ""), hint=hint, code=Exit.JOB_FAILED)
 

@@ -71,9 +71,11 @@ class Board:
     def table(self) -> Table:
         """Return the jobs under way, and below them those that ended last, as far as there is room."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        # On a narrow terminal the last two give way.
-        for head, least in (("JOB", 30), ("STATUS", 15), ("ACCOUNT", 7), ("WHAT", 8)):
-            table.add_column(head, no_wrap=True, overflow="ellipsis", min_width=least)
+        table.add_column("JOB", no_wrap=True, width=30)
+        table.add_column("STATUS", no_wrap=True, width=15)
+        # On a narrow terminal these two give way: a table takes room from what may wrap, and their cells do not.
+        table.add_column("ACCOUNT")
+        table.add_column("WHAT")
         live = [job for job in self.jobs.values() if not is_final(job)]
         final = sorted((job for job in self.jobs.values() if is_final(job)), key=lambda job: str(job["finished_at"]))
         rows = max(2, min(_ROWS, Console().height - 4))
@@ -81,7 +83,10 @@ class Board:
         for job in [*live[:rows], *final[-room:]]:
             done = "" if job.get("progress") is None or is_final(job) else f" {job['progress']:.0f}%"
             status = Text(f"{job['status']}{done}", style=_STYLES.get(job["status"], ""))
-            table.add_row(Text(job["id"]), status, Text(clean(job["account"])), Text(_said(job).strip()))
+            words = (
+                Text(clean(one), no_wrap=True, overflow="ellipsis") for one in (job["account"], _said(job).strip())
+            )
+            table.add_row(Text(job["id"]), status, *words)
         if (hidden := len(live) - rows) > 0:
             table.add_row(Text(f"and {hidden} more under way", style="dim"))
         return table
@@ -110,6 +115,7 @@ def watch(
 
     On a terminal as a table; elsewhere a line for every change, with --json a document on each line.
     """
+    session.terminal.streaming = True
     if bool(jobs) == everything:
         raise typer.BadParameter("name jobs to watch, or --all")
     with session.client() as client:

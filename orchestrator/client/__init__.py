@@ -48,7 +48,7 @@ from orchestrator.client.requests import UNSET
 from orchestrator.client.retries import Retries
 from orchestrator.client.streams import AsyncEventStream, EventStream
 from orchestrator.client.webhook import Webhook
-from orchestrator.client.wire import Target, Wire, is_loopback
+from orchestrator.client.wire import Target, Wire, is_loopback, way
 from orchestrator.errors import BadSignature, OrchestratorError
 
 #: Seconds for which an answer may be silent, beyond what it was asked to be held.
@@ -153,4 +153,5 @@ __all__ = [
     "WaitTimeout",
     "Webhook",
     "is_loopback",
+    "way",
 ]

@@ -33,9 +33,13 @@ _KINDS: Mapping[int, type[errors.ApiError]] = {
     502: errors.Unavailable,
     503: errors.Unavailable,
     504: errors.Unavailable,
+    **dict.fromkeys((*range(520, 528), 530), errors.Unavailable),
 }
-#: Who says these without a word of ours is a proxy whose server is away.
-_PROXIES_OWN = frozenset({502, 503, 504})
+#: Who says these without a word of ours is a proxy whose server is away, or who lets nobody through for now. Those from
+#: 520 on are Cloudflare's: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+_PROXIES_OWN = frozenset({429, 502, 503, 504, *range(520, 528), 530})
+#: Characters of what a refusal says, and faults it lists: more is no message.
+_WORDS, _FAULTS = 2000, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def refusal(request: Request, status: int, headers: httpx.Headers, problem: dict
     """Return the error that a problem document describes; unknown statuses are plain `ApiError`."""
     # With our words a 502 is about the vendor, not about us.
     kind = errors.ApiError if status == 502 and problem else _KINDS.get(status, errors.ApiError)
-    said = {name: str((problem or {}).get(name) or "") for name in ("code", "title", "detail", "request_id")}
+    said = {name: str((problem or {}).get(name) or "")[:_WORDS] for name in ("code", "title", "detail", "request_id")}
     faults = _faults((problem or {}).get("errors"))
     what = said["title"] or f"{httpx.codes.get_reason_phrase(status) or 'refused'}"
     message = f"{request.method} {request.path}: {what} ({', '.join(filter(None, (str(status), said['code'])))})"
@@ -86,7 +90,7 @@ def refusal(request: Request, status: int, headers: httpx.Headers, problem: dict
 def _faults(said: object) -> tuple[Fault, ...]:
     texts = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     names = ("pointer", "code", "message")
-    return tuple(Fault(**{name: str(one.get(name, "")) for name in names}) for one in texts)
+    return tuple(Fault(**{name: str(one.get(name, ""))[:_WORDS] for name in names}) for one in texts[:_FAULTS])
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

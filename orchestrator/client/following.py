@@ -26,6 +26,8 @@ from orchestrator.shapes import Event
 SILENCE = 45.0
 #: Seconds before coming back that a pause never exceeds, whatever the server asks for.
 _LONGEST = 60.0
+#: Seconds for the words of a refusal to arrive.
+_WORDS = 30.0
 #: Events that are remembered, in case a server tells one again.
 _REMEMBERED = 1024
 #: Answers after which nothing will get better by asking again.
@@ -130,7 +132,7 @@ class Following:
         if opened.status == 200 and kind == "text/event-stream":
             return opened
         try:
-            body = await self.wire.body(opened)
+            body = await self.wire.body(request, opened, self.wire.port.monotonic() + _WORDS)
         finally:
             await opened.close()
         answered(request, str(self.wire.target), opened.status, opened.headers, body)

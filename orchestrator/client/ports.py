@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ import httpx
 
 from orchestrator.client.errors import Unreachable
 from orchestrator.client.requests import Request
-from orchestrator.client.wire import Target
+from orchestrator.client.wire import Target, way
 
 #: After these nothing has left for the server.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -62,6 +64,11 @@ class _BlockingAnswer:
             raise self.lost(error) from error
 
     async def close(self) -> None:
+        stream = self.response.extensions.get("network_stream")
+        if stream is not None and not self.response.is_closed:
+            # Another thread may be reading, and only this wakes it.
+            with contextlib.suppress(OSError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self.response.close()
 
 
@@ -70,7 +77,7 @@ class BlockingPort:
 
     def __init__(self, target: Target, http: httpx.Client | None) -> None:
         self._own = http is None
-        self._http = http or httpx.Client(trust_env=not target.is_loopback)
+        self._http = http or httpx.Client(**way(target.url))
 
     async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> _BlockingAnswer:
         """Send a request and return the head of its answer. Raises `Unreachable`."""
@@ -126,7 +133,7 @@ class AwaitedPort:
 
     def __init__(self, target: Target, http: httpx.AsyncClient | None) -> None:
         self._own = http is None
-        self._http = http or httpx.AsyncClient(trust_env=not target.is_loopback)
+        self._http = http or httpx.AsyncClient(**way(target.url))
 
     async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> _AwaitedAnswer:
         """Send a request and return the head of its answer. Raises `Unreachable`."""

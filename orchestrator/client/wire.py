@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import ssl
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +22,8 @@ from orchestrator.errors import ConfigError
 #: More than any list of ours; a server that says more is not ours.
 CAP = 32 * 2**20
 _CONNECT = 5.0
+#: Seconds beyond its silence that an answer may take to arrive: one that drips would never be complete.
+_ARRIVING = 60.0
 
 
 class Opened(Protocol):
@@ -79,7 +82,7 @@ class Target:
         except (ValueError, httpx.InvalidURL):
             usable = None
         if not usable:
-            raise ConfigError("the server must be a URL, such as http://127.0.0.1:8080")
+            raise ConfigError("the server must be a URL with http:// or https://, such as http://127.0.0.1:8080")
         return cls(url, key, " ".join(filter(None, (user_agent, f"orchestrator-python/{__version__}"))))
 
     def __str__(self) -> str:
@@ -88,11 +91,6 @@ class Target:
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     __repr__ = __str__
-
-    @property
-    def is_loopback(self) -> bool:
-        """True if the host is this machine, by name or number: no proxy leads there."""
-        return is_loopback(self.url)
 
     def headers(self, request: Request) -> dict[str, str]:
         """Return the headers of a request to it."""
@@ -103,11 +101,31 @@ class Target:
 
 def is_loopback(url: str) -> bool:
     """True if the URL's host is this machine by name or number."""
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class Way(TypedDict):
+    """How an httpx client gets to a server."""
+
+    trust_env: bool
+    verify: ssl.SSLContext | bool
+
+
+def way(url: str) -> Way:
+    """Return how to get to a URL, where redirects are not followed.
+
+    No proxy of the environment leads to this machine's loopback. Without https nobody's certificate is believed:
+    reading the authorities takes longer than most calls.
+    """
+    secure = url.lower().startswith("https:")
+    return Way(trust_env=not is_loopback(url), verify=secure or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +153,10 @@ class Wire:
     async def once(self, request: Request, patience: float = math.inf) -> Answer:
         """Return the answer to a call that is sent once, and at most waited for so long. Raises `ClientError`."""
         silence = min(self.timeout + request.held, patience)
+        ends = self.port.monotonic() + min(silence + _ARRIVING, patience)
         opened = await self.open(request, silence)
         try:
-            body = await self.body(opened)
+            body = await self.body(request, opened, ends)
         finally:
             await opened.close()
         return answered(request, str(self.target), opened.status, opened.headers, body)
@@ -147,11 +166,14 @@ class Wire:
         timeout = httpx.Timeout(silence, connect=min(_CONNECT, self.timeout))
         return await self.port.open(request, self.target, timeout)
 
-    async def body(self, opened: Opened) -> bytes:
-        """Return the rest of an answer. Raises `Unreachable`, and `NotOurs` if it is too large."""
+    async def body(self, request: Request, opened: Opened, ends: float) -> bytes:
+        """Return the rest of an answer. Raises `Unreachable`, at the instant `ends` too, and `NotOurs` if too large."""
         body = bytearray()
         while piece := await opened.read():
             body += piece
+            if self.port.monotonic() > ends:
+                message = f"{request.method} {request.path}: {self.target} did not come to the end of its answer"
+                raise errors.Unreachable(message, sent=True, idempotency_key=request.idempotency_key)
             if len(body) > CAP:
                 raise errors.NotOurs(f"{self.target} answered with more than {CAP >> 20} MiB")
         return bytes(body)

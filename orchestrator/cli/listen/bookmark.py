@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.errors import ConfigError
 from orchestrator.ids import is_id
-from orchestrator.signing import new_secret
+from orchestrator.signing import key_bytes, new_secret
 
 
 def state_folder() -> Path:
@@ -57,8 +58,16 @@ class Bookmark:
         os.close(self._held)
 
     def secret(self) -> str:
-        """Return the secret that signs for this consumer: the same one whenever the process ends and begins again."""
-        return self._secret.read_text(encoding="ascii", errors="replace").strip()
+        """Return the secret that signs for this consumer: the same one whenever the process ends and begins again.
+
+        Raises `Failure` if what is kept is none.
+        """
+        said = self._secret.read_text(encoding="ascii", errors="replace").strip()
+        try:
+            key_bytes(said)
+        except ConfigError as error:
+            raise Failure(f"{self._secret} holds no secret", hint="remove it, and a new one is made") from error
+        return said
 
     def read(self) -> str | None:
         """Return the last event that was handled; None if there is none yet.
@@ -78,6 +87,8 @@ class Bookmark:
 
     def keep(self, event_id: str) -> None:
         """Remember the last event that was handled: the whole id or the one before, whenever the process is killed."""
+        if not is_id(event_id, "evt"):
+            raise Failure("the server named an event with what is no id", hint="is this the right --server?")
         draft = self._cursor.with_suffix(".next")
         try:
             draft.write_text(event_id + "\n", encoding="ascii")

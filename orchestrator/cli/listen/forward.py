@@ -11,7 +11,7 @@ import httpx
 import typer
 
 from orchestrator import __version__
-from orchestrator.client import is_loopback
+from orchestrator.client import way
 from orchestrator.clock import Clock, grown
 from orchestrator.signing import sign
 
@@ -88,7 +88,7 @@ class Forwarder:
             headers={**ours, **headers},
             timeout=_TIMEOUT,
             follow_redirects=False,
-            trust_env=not is_loopback(url),
+            **way(url),
         )
 
     def close(self) -> None:

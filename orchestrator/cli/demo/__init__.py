@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Run everything on this machine: simulated vendors, the real service, a subscriber. Nothing leaves it."""
     # Here, so that commands which only talk to a server start without the simulator and the service.
-    from orchestrator.cli.demo_run import Play, run
+    from orchestrator.cli.demo.run import Play, run
 
     try:
         summary, broken = run(Play(seed, speed, drop_push, duplicate_push, fail_render))

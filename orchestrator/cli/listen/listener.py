@@ -1,99 +1,39 @@
-"""`orchestrator listen`: the log on this machine's screen, and on its own server while that is being written."""
+"""Events as they come, on the screen and at the consumer, across every outage."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Annotated
-
-import typer
+from datetime import datetime
 
 from orchestrator import values
 from orchestrator.cli import log
-from orchestrator.cli.bookmark import Bookmark
 from orchestrator.cli.client import Client
-from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import EVENTS
+from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.finding import EVENT, find
-from orchestrator.cli.forward import Forwarder, Told, more_headers, target
-from orchestrator.cli.jobs import seconds
-from orchestrator.cli.terminal import Record, Terminal, moment
-from orchestrator.signing import key_bytes
+from orchestrator.cli.listen.bookmark import Bookmark
+from orchestrator.cli.listen.forward import Forwarder, Told
+from orchestrator.cli.terminal import Record, moment
 
+#: Seconds after an outage in which another one is still the same.
+_SETTLING = 5.0
 #: What an event of the API has and an event as it is sent has not.
 _NOT_SENT = ("object", "job", "source")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    command(app, "listen", "orchestrator listen --forward-to localhost:3000/hook --events 'job.*'")(listen)
-
-
-def listen(
-    session: Session,
-    forward_to: Annotated[str | None, typer.Option(metavar="URL", help="Send each event there, signed.")] = None,
-    events: Annotated[str | None, typer.Option(help="Event types, comma separated; * matches. Default: all.")] = None,
-    since: Annotated[str | None, typer.Option(help="Begin 90s, 15m, 2h, 30d ago; 0s: now.")] = None,
-    begin: Annotated[
-        str | None, typer.Option("--from", metavar="EVT", help="Begin with this event.", autocompletion=EVENTS)
-    ] = None,
-    secret: Annotated[
-        str | None, typer.Option(envvar="WEBHOOK_SECRET", help="whsec_... to sign with; default: one that is kept.")
-    ] = None,
-    print_secret: Annotated[bool, typer.Option("--print-secret", help="Print that secret and end.")] = False,
-    header: Annotated[list[str] | None, typer.Option(metavar="K:V", help="Send this too.")] = None,
-) -> None:
-    """Follow the log of events, and forward them to a server of yours, until Ctrl-C.
-
-    It goes on where it was, whatever ended it: what happened meanwhile comes first. The place is kept for each server,
-    key and --forward-to. The first time it begins now.
-
-    Forwarded events are signed as deliveries are (Standard Webhooks) and come in order, one at a time. A consumer that
-    is not there is waited for; an answer that is no success is shown, and not tried again. If this is killed while an
-    event is on its way, that one is sent again: drop repeats by webhook-id.
-
-    A replay makes no new event. To get one event again, and what followed it: --from EVT.
-    """
-    if since is not None and begin is not None:
-        raise typer.BadParameter("--since and --from exclude each other")
-    if secret is not None:
-        key_bytes(secret)
-    url = target(forward_to) if forward_to else None
-    headers = more_headers(header or [])
-    ago = seconds("--since", since) if since is not None else None
-    with ExitStack() as held:
-        access = session.access()
-        mark = held.enter_context(closing(Bookmark(access.server, access.who, url or "")))
-        if print_secret:
-            session.terminal.say(secret or mark.secret())
-            return
-        mark.hold()
-        client = held.enter_context(session.client())
-        forwarder = None
-        if url:
-            signing = secret or mark.secret()
-            forwarder = Forwarder(url, signing, headers, session.clock, lambda words: _warn(session.terminal, words))
-            held.enter_context(closing(forwarder))
-            session.terminal.notice(f"forwarding to {url}, signed with {'the secret given' if secret else signing}")
-        known = mark.read() if begin is None and ago is None else None
-        past = session.now() - timedelta(seconds=ago) if ago else None
-        _Listener(session, client, mark, forwarder).run(events, known, begin, past)
-
-
-def _warn(terminal: Terminal, words: str) -> None:
-    terminal.notice(words, "yellow")
-
-
 @dataclass(slots=True)
-class _Listener:
+class Listener:
+    """Follows the log from a place on: shows each event, forwards it if it is to be, and keeps the place."""
+
     session: Session
     client: Client
     mark: Bookmark
     forwarder: Forwarder | None
     last: str = ""
+    #: Where an outage has just ended: the monotonic time until which another one is still the same.
+    settled: float = 0.0
 
     def run(self, types: str | None, known: str | None, begin: str | None, since: datetime | None) -> None:
         """Handle events until Ctrl-C, which is a `Failure` too, or until the server will not have us.
@@ -175,13 +115,22 @@ class _Listener:
         self.session.terminal.notice(words, "dim")
 
     def _lost(self, failure: Failure) -> None:
-        _warn(self.session.terminal, f"{failure.message}; trying again until it answers")
+        if self._is_settling():
+            return
+        self.session.terminal.notice(f"{failure.message}; trying again until it answers", "yellow")
 
     def _told_how_many(self, count: int) -> None:
         self._say(f"caught up {_events(count)}" if count else "nothing happened meanwhile")
 
     def _reconnected(self, count: int) -> None:
-        self._say(f"reconnected, caught up {_events(count)}" if count else "reconnected, nothing was missed")
+        # Processes behind one address end one after the other, and a proxy may lead to both the old and the new: each
+        # cut ends with an answer, and all of it is one outage to who reads this.
+        again, self.settled = self._is_settling(), time.monotonic() + _SETTLING
+        if count or not again:
+            self._say(f"reconnected, caught up {_events(count)}" if count else "reconnected, nothing was missed")
+
+    def _is_settling(self) -> bool:
+        return time.monotonic() < self.settled
 
     def _shout(self, after: str) -> None:
         words = "STREAM GAP: events between this place and the beginning of the log are deleted and were not seen"

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from orchestrator import __version__, logs
-from orchestrator.cli.demo_show import Glance, Show
-from orchestrator.cli.demo_stage import Play, Stage, staged
+from orchestrator.cli.demo.show import Glance, Show
+from orchestrator.cli.demo.stage import Play, Stage, staged
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import is_final
 from orchestrator.simulator.orders import ORDERS

@@ -1,0 +1,33 @@
+"""`orchestrator secrets`: what others need to believe us."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli.access import secret_keys
+from orchestrator.cli.command import Session, command
+from orchestrator.cli.failure import Exit, Failure
+from orchestrator.signing import Keys
+
+app = typer.Typer(no_args_is_help=True, help="Secrets that others need.")
+
+
+@command(app, "callback", "orchestrator secrets callback")
+def callback(session: Session) -> None:
+    """Print the secret that signs what goes to jobs' own callback_url."""
+    try:
+        with session.client() as client:
+            document = client.get("/v1/signing-key")
+    except Failure as failure:
+        # Without a server, the secret keys of this machine give the same answer, if they are ours to read.
+        if (
+            failure.code is not Exit.UNREACHABLE
+            or session.options.server
+            or not (keys := secret_keys(session.settings()))
+        ):
+            raise
+        document = {"object": "signing_key", "secret": Keys(keys).callback_secrets[0]}
+    if session.terminal.json:
+        session.terminal.document(document)
+    else:
+        session.terminal.say(document["secret"])
