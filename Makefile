@@ -22,8 +22,8 @@ simulate: $(READY)
 	@PYTHONHASHSEED=0 .venv/bin/python -m tests.simulate $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
 
 check: $(READY)
-	@.venv/bin/ruff check orchestrator tests
-	@.venv/bin/ruff format --check orchestrator tests
+	@.venv/bin/ruff check orchestrator tests docs
+	@.venv/bin/ruff format --check orchestrator tests docs
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -n 0 tests/test_layers.py
 
