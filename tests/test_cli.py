@@ -179,12 +179,25 @@ def test_what_a_server_says_is_printed_as_it_is_and_drives_no_terminal(fake: Fak
 )
 def test_a_list_is_a_table_or_ids_or_one_json_document(fake: Fake, options: tuple[str, ...], expected: str) -> None:
     fake.script("GET /v1/jobs", (200, page(job(), more=True)))
-    ran = run("--server", fake.url, "jobs", "ls", *options)
+    ran = run("--server", fake.url, "jobs", "ls", "--limit", "1", *options)
     assert ran.out.startswith(expected)
     if "--json" in options:
         assert json.loads(ran.out)["data"][0]["id"] == JOB
     elif not options:
         assert f"--after {JOB}" in ran.err
+
+
+def test_short_pages_are_read_on_from(fake: Fake) -> None:
+    """With several filters a page may hold fewer than there are, or none."""
+    empty = {"object": "list", "data": [], "has_more": True, "next_cursor": "job_2"}
+    ids = [JOB[:-1] + last for last in "abc"]
+    first = {**page(job(id=ids[0])), "has_more": True, "next_cursor": "job_1"}
+    rest = page(job(id=ids[1]), job(id=ids[2]), more=True)
+    fake.script("GET /v1/jobs", (200, first), (200, empty), (200, rest))
+    ran = run("--server", fake.url, "jobs", "ls", "--model", "m", "--limit", "3", "-q")
+    assert ran.out.split() == ids
+    asked = [one.partition("?")[2] for one, *_ in fake.asked]
+    assert asked == ["model=m&limit=3", "model=m&after=job_1&limit=2", "model=m&after=job_2&limit=2"]
 
 
 def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:

@@ -59,8 +59,8 @@ def ls(
     with session.client() as client:
         to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
         of = find(client, EVENT, event)["id"] if event else None
-        query = {"status": status, "subscriber": to, "event": of, "limit": limit, "after": after}
-        envelope = client.get("/v1/deliveries", **query)
+        query = {"status": status, "subscriber": to, "event": of, "after": after}
+        envelope = client.page("/v1/deliveries", **query, limit=limit)
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 

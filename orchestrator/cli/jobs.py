@@ -80,7 +80,7 @@ def ls(
     created = rfc3339(session.now() - timedelta(seconds=seconds("--since", since))) if since else None
     query: dict[str, Any] = {"status": status, "account": account, "model": model, "external_task_id": external_id}
     with session.client() as client:
-        envelope = client.get(
+        envelope = client.page(
             "/v1/jobs", **query, resolved_by=resolved_by, created_after=created, limit=limit, after=after
         )
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
