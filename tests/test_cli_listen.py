@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import threading
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,6 +48,16 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> N
         await it.says(f"the same command goes on after {ids[-1]}")
 
 
+@contextlib.asynccontextmanager
+async def killing(server: Replica) -> AsyncIterator[None]:
+    """Leave no process behind, however the block ends."""
+    try:
+        yield
+    finally:
+        if server.child is not None:
+            await server.stop(signal.SIGKILL)
+
+
 async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen(tmp_path: Path) -> None:
     dead_end = {"vendor": "kling", "base_url": "http://127.0.0.1:9", "api_key": "k"}
     server = Replica(tmp_path, {"main": dead_end}, program="orchestrator")
@@ -63,7 +74,7 @@ async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen
             if job == jobs[len(jobs) // 2]:
                 await killed.wait()
 
-    async with keyed as http, consuming() as consumer, listener(tmp_path, server.url) as it:
+    async with keyed as http, consuming() as consumer, listener(tmp_path, server.url) as it, killing(server):
         await server.start()
         await server.ready(http)
         jobs = [(await http.post("/v1/jobs", json=order)).json()["id"] for _ in range(60)]
@@ -81,8 +92,9 @@ async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen
         assert len(events) == len(jobs)
         await consumer.hears(*(one["id"] for one in reversed(events)))
         assert len(consumer.got) == len(jobs), "the place is the listener's own: a server that dies repeats nothing"
+        # It is said once the events are through.
+        await it.says("reconnected")
         assert it.err.count("reconnected") == it.err.count("trying again until it answers") == 1
-        await server.stop(signal.SIGKILL)
 
 
 async def test_forwarded_events_are_signed_with_a_secret_that_stays(tmp_path: Path) -> None:
