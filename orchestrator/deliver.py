@@ -56,7 +56,7 @@ class Delivering:
         self.rt = rt
         self.turns = Turns(rt.clock, rt.rng)
         self._end = rt.store.batched(self._record)
-        self._company = Company(self._make_room)
+        self._company = Company()
 
     async def take(self, room: int) -> Claimed[Due]:
         """Claim the oldest due deliveries of every lane that has a free place."""
@@ -71,19 +71,19 @@ class Delivering:
         await self.rt.store.claim(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
 
     async def work(self, due: Due) -> None:
-        """Make one attempt and record it."""
+        """Make one attempt and record it.
+
+        It holds its place until then: what a lane has under way is what its subscriber may hear again after a kill.
+        """
         try:
             done = await self._attempt(due)
-            if done.verdict is Verdict.DELIVERED:
-                # Others keep their place until they are recorded: what they came to may be that the lane rests.
-                self.turns.end(due)
             await self._company.wait(self.turns.under_way)
             disabled = await self.rt.insist(self._end, done)
             self._count(done, disabled=disabled)
             _log(done, disabled=disabled)
         finally:
-            if self.turns.end(due):
-                self._make_room()
+            self.turns.end(due)
+            self._make_room()
         if disabled:
             self.rt.nudge("deliver")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -49,18 +49,17 @@ class Attempted:
 class Company:
     """Lets attempts that end one soon after the other be recorded together: one more costs a tenth of the first.
 
-    Who ends waits for company until at least half of all have ended, a moment at most. So one alone does not wait, and
-    of many one half is under way while the other is recorded.
+    Who ends waits for company until all that are under way have ended, a moment at most. So one alone does not wait,
+    and one that hangs makes nobody wait for longer.
     """
 
-    def __init__(self, gathered: Callable[[], None]) -> None:
-        self._gathered = gathered
+    def __init__(self) -> None:
         self._ended = 0
         self._door = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, under_way: int) -> None:
-        """Return when there is company enough, with so many others still under way."""
+        """Return when there is company enough, with so many under way: the caller's own is one of them."""
         self._ended += 1
         if self._ended >= under_way:
             self._go()
@@ -74,7 +73,6 @@ class Company:
             self._timer.cancel()
         door, self._door, self._timer, self._ended = self._door, asyncio.Event(), None, 0
         door.set()
-        self._gathered()
 
 
 def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> list[bool]:

@@ -25,7 +25,7 @@ _GLANCE = 256
 _REMEMBERED = 1024
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Due:
     """A claimed delivery with all it takes to attempt it."""
 
@@ -40,31 +40,25 @@ class Turns:
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock
         self._rng = rng
-        self._places: set[Due] = set()
         self._under_way: Counter[str] = Counter()
+        #: Of all lanes together.
+        self.under_way = 0
         self._rates: dict[str, claims.Allowance] = {}
         #: Lanes that had something due when they were last looked for, and have not had their turn since.
         self._round: list[str] = []
 
-    @property
-    def under_way(self) -> int:
-        """Attempts that hold a place."""
-        return len(self._places)
-
     def begin(self, dues: Iterable[Due]) -> None:
         """Give attempts their places."""
-        self._places.update(dues)
-        self._under_way.update(due.to["id"] for due in dues)
+        lanes = [due.to["id"] for due in dues]
+        self._under_way.update(lanes)
+        self.under_way += len(lanes)
 
-    def end(self, due: Due) -> bool:
-        """Free an attempt's place; False if it has none. A lane without any is forgotten: lanes come and go."""
-        if due not in self._places:
-            return False
-        self._places.remove(due)
+    def end(self, due: Due) -> None:
+        """Free an attempt's place. A lane without any is forgotten: lanes come and go."""
+        self.under_way -= 1
         self._under_way[due.to["id"]] -= 1
         if not self._under_way[due.to["id"]]:
             del self._under_way[due.to["id"]]
-        return True
 
     def take(self, tx: Tx, room: int, lease: float) -> Claimed[Due]:
         """Claim up to `room` deliveries for `lease` seconds: first of lanes whose turn is still to come.

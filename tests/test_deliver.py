@@ -300,8 +300,8 @@ async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: House) ->
     assert len(await stage.take(100)) == 1
 
 
-async def test_a_success_frees_its_place_at_once_and_a_failure_once_it_is_recorded(h: House) -> None:
-    """A failure may let the lane rest, and that must be known before the next attempt."""
+async def test_an_attempt_holds_its_place_until_it_is_recorded(h: House) -> None:
+    """What has no place may be heard again after a kill; and a failure may let the lane rest before the next one."""
     await subscribe(h, max_in_flight=2)
     for n in range(2):
         await at_vendor(h, task=f"t-{n}")
@@ -318,7 +318,7 @@ async def test_a_success_frees_its_place_at_once_and_a_failure_once_it_is_record
     await stage.work(good)
     h.internet.answer = lambda _: httpx.Response(500)
     await stage.work(bad)
-    assert (left, stage.turns.under_way) == ([1, 1], 0)
+    assert (left, stage.turns.under_way) == ([2, 1], 0)
 
 
 async def test_what_waits_for_a_place_gets_it_without_a_tick(h: House) -> None:

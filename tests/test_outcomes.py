@@ -50,35 +50,36 @@ async def dlv(h: House, row: dict[str, Any]) -> dict[str, Any]:
 # -- together
 
 
-async def test_one_alone_does_not_wait_for_company() -> None:
-    gathered: list[None] = []
-    await Company(lambda: gathered.append(None)).wait(0)
-    assert gathered == [None]
-
-
-async def test_half_of_many_are_recorded_while_the_other_half_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_alone_does_not_wait_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcomes, "MOMENT", 60.0)
-    gathered, left = list[int](), set(range(8))
-    company = Company(lambda: gathered.append(len(left)))
+    async with asyncio.timeout(5):
+        await Company().wait(1)
+
+
+async def test_all_that_are_under_way_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MOMENT", 60.0)
+    company, gone = Company(), list[int]()
 
     async def end(number: int) -> None:
-        left.remove(number)
-        await company.wait(len(left))
+        await company.wait(4)
+        gone.append(number)
 
-    async with asyncio.timeout(5):
-        await asyncio.gather(*(end(n) for n in range(4)))
-        await asyncio.gather(*(end(n) for n in range(4, 8)))
-    assert gathered == [4, 2, 1, 0]
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(end(number))
+        await asyncio.sleep(0)
+        assert not gone
+        await end(3)
+        assert gone == [3]
+    assert sorted(gone) == [0, 1, 2, 3]
 
 
 async def test_nobody_waits_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcomes, "MOMENT", 0.01)
-    gathered: list[None] = []
-    company = Company(lambda: gathered.append(None))
+    company = Company()
     async with asyncio.timeout(5):
         await asyncio.gather(*(company.wait(99) for _ in range(3)))
         await company.wait(99)
-    assert gathered == [None, None], "three together, and one"
 
 
 # -- one by one
