@@ -37,7 +37,12 @@ def pending(name: str, *columns: str, given: str = "due_at") -> sa.Index:
 
 def dead(name: str, *columns: str) -> sa.Index:
     """Return an index of the dead deliveries, which are few: the living do not pay for it."""
-    return _some(name, f"state = '{DeliveryState.DEAD}'", *columns)
+    return _some(name, being("state", DeliveryState.DEAD), *columns)
+
+
+def being(column: str, value: str) -> str:
+    """Return the condition of an index of the rows that have one value in a column."""
+    return f"{column} = '{value}'"
 
 
 def _some(name: str, condition: str, *columns: str) -> sa.Index:

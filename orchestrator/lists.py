@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from orchestrator.clock import EPOCH
 from orchestrator.ids import earliest
 from orchestrator.indexes import COMMON
+from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job
 from orchestrator.ways import Way, look
@@ -27,11 +28,9 @@ Wanted = Mapping[str, Sequence[str]]
 
 #: Rows that one page looks at, at most; so many times as many where no index leads to what is wanted, since most rows
 #: are that.
-LOOK, _FAR = 2_000, 10
+LOOK, _FAR = 800, 10
 #: It does so in portions, each these many times as large as what came before: most pages are full after the first.
-_FIRST, _GROWS = 200, 4
-#: How far along each of several indexes one looks ahead, to take the one that ends first.
-_AHEAD = 1_000
+_FIRST, _GROWS = 200, 3
 #: An id is made at most so long before the instant that its row says it was created at.
 _EARLIER = timedelta(seconds=2)
 #: No id says when before that.
@@ -68,8 +67,13 @@ class _List:
 
     def open(self, wanted: Wanted) -> list[Way]:
         """Return the ways there are to what is wanted."""
-        common = {way: COMMON.get((self.table.name, way.column), frozenset()) for way in self.ways}
-        return [way for way in self.ways if way.column in wanted and not common[way] & set(wanted[way.column])]
+        return [way for way in self.ways if way.column in wanted and self._has(way, wanted)]
+
+    def _has(self, way: Way, wanted: Wanted) -> bool:
+        if way.only is not None:
+            column, value = way.only
+            return list(wanted.get(column, ())) == [value]
+        return not COMMON.get((self.table.name, way.column), frozenset()) & set(wanted[way.column])
 
 
 _JOBS = _List(
@@ -88,7 +92,12 @@ _DELIVERIES = _List(
     delivery,
     "dlv",
     sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id),
-    (Way("event_id", few=True), Way("state"), Way("subscriber_id")),
+    (
+        Way("event_id", few=True),
+        Way("subscriber_id", only=("state", DeliveryState.DEAD)),
+        Way("state"),
+        Way("subscriber_id"),
+    ),
 )
 
 
@@ -124,33 +133,37 @@ def _page(
     way = _shortest(tx, of, wanted, known)
     values = wanted[way.column] if way else ("",)
     known |= _numbered(values)
-    rest = tuple(name for name in wanted if way is None or name != way.column)
-    paths = tuple(one.column for one in of.open(wanted) if one != way and len(wanted[one.column]) == 1)
+    rest = tuple(name for name in wanted if way is None or name not in way.columns)
+    paths = tuple(one.column for one in of.open(wanted) if one.column in rest and len(wanted[one.column]) == 1)
     sought = look(of.shown, of.table, way, len(values), rest, since is not None, paths)
-    rows = list[Row]()
+    rows, floor = list[Row](), known["floor"]
     # With nothing left to try, what is looked at is what is found.
-    for portion in _portions(look_at if way else look_at * _FAR) if sought.picky else (limit + 1,):
-        span = max(portion // len(values), limit + 1)
-        rows += tx.execute(sought.rows, known | {"span": span, "most": limit + 1 - len(rows)}).mappings()
+    for portion in _portions(look_at if way else look_at * _FAR) if sought.picky else (None,):
+        span = None if portion is None else max(portion // len(values), limit + 1)
+        edge = None if span is None else tx.scalar(sought.edge, known | {"span": span})
+        reached = known | {"floor": floor if edge is None else edge, "most": limit + 1 - len(rows)}
+        rows += tx.execute(sought.rows, reached).mappings()
         if len(rows) > limit:
             return Part(rows[:limit], rows[limit - 1]["id"])
-        looked, known["after"] = tx.execute(sought.edge, known | {"span": span}).one() if sought.picky else (0, "")
-        if looked < span:
+        if edge is None:
             return Part(rows, None)
+        known["after"] = edge
     return Part(rows, known["after"])
 
 
 def _shortest(tx: Tx, of: _List, wanted: Wanted, known: Mapping[str, Any]) -> Way | None:
-    """Return the way with the fewest rows on it, as far as a look ahead can tell; None: there is no way."""
+    """Return the way with the fewest rows on it, as far as a look ahead can tell; None: there is no way.
+
+    It is the one on which so many rows lead furthest back, or to the end.
+    """
     ways = of.open(wanted)
-    if len(ways) < 2 or ways[0].few:
+    if len(ways) < 2 or ways[0].sure:
         return ways[0] if ways else None
 
-    def ahead(way: Way) -> int:
+    def ahead(way: Way) -> str:
         values = wanted[way.column]
         edge = look(of.shown, of.table, way, len(values), (), since=False).edge
-        count: int = tx.execute(edge, {**known, **_numbered(values), "span": _AHEAD}).one()[0]
-        return count
+        return tx.scalar(edge, {**known, **_numbered(values), "span": _FIRST}) or ""
 
     return min(ways, key=ahead)
 

@@ -126,6 +126,9 @@ FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
     (lists.deliveries, delivery, {"state": [DeliveryState.PENDING]}),
     (lists.deliveries, delivery, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}),
     (lists.deliveries, delivery, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
+    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}),
+    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past", "sub_main"]}),
+    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD, DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
     (lists.deliveries, delivery, {"event_id": ["evt_0100033"]}),
     (lists.deliveries, delivery, {"event_id": ["evt_0100033"], "subscriber_id": ["sub_main"]}),
 ]
@@ -146,12 +149,14 @@ async def test_pages_together_are_everything_that_is_wanted_once_and_newest_firs
 
 
 async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
-    await filled(h, 400)
-    await h.run(sa.update(job).where(job.c.id > "job_0100200").values(account="main"))
-    await h.run(sa.update(job).where(job.c.account == "past", job.c.id > "job_0100004").values(model="odd"))
+    await filled(h, 404)
+    new, last = job.c.id > "job_0100004", sa.func.substr(job.c.id, 11)
+    await h.run(sa.update(job).values(account="past", model="usual"))
+    await h.run(sa.update(job).where(new, last.in_(list("02468"))).values(account="main"))
+    await h.run(sa.update(job).where(new, last.in_(list("13579"))).values(model="odd"))
     pages = await walked(h, along(lists.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW))
-    assert pages[-1] == ["job_0100004", "job_0100003", "job_0100002"]
-    assert pages[:-1] == [[]] * (180 // _FEW), "what is the other account's was passed by, a step at a time"
+    assert pages[-1] == [f"job_010000{n}" for n in (4, 3, 2, 1)]
+    assert pages[:-1] == [[]] * (200 // _FEW), "what fits one filter alone was passed by, a step at a time"
 
 
 async def test_the_way_that_ends_first_is_taken(h: House) -> None:
@@ -221,6 +226,8 @@ INDEXES: list[tuple[Any, Wanted, str]] = [
     (lists.events, {"job_id": ["job_0100033"]}, "ix_event_job"),
     (lists.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
     (lists.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
+    (lists.deliveries, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}, "ix_delivery_dead"),
+    (lists.deliveries, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]}, "ix_delivery_state"),
 ]
 
 
