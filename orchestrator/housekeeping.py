@@ -152,7 +152,10 @@ def _delete_events(tx: Tx, events: list[str]) -> bool:
         return False
     owed = list(tx.scalars(_DELIVERIES, {"ids": events}))
     if owed:
-        if tx.execute(_ATTEMPTED, {"ids": owed}).rowcount == _NARROW:
+        if tried := tx.execute(_ATTEMPTS, {"ids": owed}).all():
+            last = tried[-1]
+            tx.execute(_ATTEMPTED, {"ids": owed, "delivery": last.delivery_id, "n": last.n})
+        if len(tried) == _NARROW:
             return True
         tx.execute(_GONE["delivery"], {"ids": owed})
     if len(owed) < _ROWS:
@@ -167,7 +170,9 @@ def _pushed(tx: Tx, jobs: list[str]) -> bool:
 
 
 def _noted(tx: Tx, jobs: list[str]) -> bool:
-    return tx.execute(_NOTED, {"ids": jobs}).rowcount == _NARROW
+    if notes := list(tx.scalars(_NOTES, {"ids": jobs})):
+        tx.execute(_GONE["trace"], {"ids": notes})
+    return len(notes) == _NARROW
 
 
 def _few(found: Iterable[Sequence[Any]]) -> list[str]:
@@ -209,11 +214,16 @@ _TOLD = _some(event.c.job_id, event.c.id, sa.func.length(event.c.body))
 _ANNOUNCED = _some(event.c.id, event.c.id, sa.func.length(event.c.body))
 _DELIVERIES = _some(delivery.c.event_id, delivery.c.id)
 _PUSHES = _some(push.c.job_id, push.c.id, sa.func.length(push.c.body))
-_ATTEMPT = sa.tuple_(attempt.c.delivery_id, attempt.c.n)
+# Found first and deleted then: of both in one statement PostgreSQL may make a join, and one that reads the table over
+# and over if it believes that it is empty.
+_ATTEMPT = (attempt.c.delivery_id, attempt.c.n)
+_ATTEMPTS = _some(attempt.c.delivery_id, *_ATTEMPT, most=_NARROW).order_by(*_ATTEMPT)
 _ATTEMPTED = sa.delete(attempt).where(
-    _ATTEMPT.in_(_some(attempt.c.delivery_id, attempt.c.delivery_id, attempt.c.n, most=_NARROW))
+    attempt.c.delivery_id.in_(_IDS), sa.tuple_(*_ATTEMPT) <= sa.tuple_(sa.bindparam("delivery"), sa.bindparam("n"))
 )
-_NOTED = sa.delete(trace).where(trace.c.id.in_(_some(trace.c.job_id, trace.c.id, most=_NARROW)))
-_GONE = {table.name: sa.delete(table).where(table.c.id.in_(_IDS)) for table in (job, event, delivery, push, replay)}
+_NOTES = _some(trace.c.job_id, trace.c.id, most=_NARROW)
+_GONE = {
+    table.name: sa.delete(table).where(table.c.id.in_(_IDS)) for table in (job, event, delivery, push, replay, trace)
+}
 #: In the order in which things are swept: what belongs to a job goes with it.
 _SWEEPS: Mapping[str, Sweep] = {"job": _old_jobs, "event": _old_notices, "push": _stray_pushes, "replay": _old_replays}

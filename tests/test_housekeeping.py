@@ -18,6 +18,7 @@ from orchestrator.signing import Callback
 from orchestrator.states import EventType, JobState, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, attempt, delivery, event, job, push, trace
+from tests import databases
 from tests.engine import at_vendor, drive, subscribe, tell
 from tests.house import House, TurnedClock, house
 
@@ -298,6 +299,20 @@ async def test_visits_cut_short_come_past_what_must_stay(
         await retire(h.rt, progress)
         visits += 1
     assert 100 // 16 <= visits < 20
+
+
+async def test_a_planner_that_takes_full_tables_for_empty_ones_is_not_believed(tmp_path: Path) -> None:
+    """As when autovacuum looks at a table while what fills it is not committed. A unit has ten seconds in all."""
+    address = databases.url("postgresql", tmp_path)
+    async with house(tmp_path, database_url=address) as misled:
+        await rich(misled, jobs=20)
+        empty = "reltuples = 0, relpages = greatest(relpages, 1) WHERE relkind = 'r' AND relname"
+        names = ", ".join(f"'{table.name}'" for table in ABOUT_JOBS)
+        await misled.run(sa.text(f"UPDATE pg_class SET {empty} IN ({names})"))
+        misled.clock.turn(RETENTION + 1)
+        await retire(misled.rt)
+        assert await left(misled) == dict.fromkeys(await left(misled), 0)
+    databases.drop(address)
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
