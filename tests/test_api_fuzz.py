@@ -9,10 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.test_api_support import PATHS, Caller, calling, is_problem
+
+pytestmark = pytest.mark.long
 
 IDS = st.sampled_from(["job", "evt", "sub", "dlv", "key"]).map(lambda prefix: f"{prefix}_01kb7x3m5tf6a8r2w9n4c1d0eh")
 TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(["job.*", "https://my.app/x", "main", "\x00"])

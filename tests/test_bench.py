@@ -31,6 +31,8 @@ from orchestrator.tables import attempt, delivery, event, job, push, subscriber,
 from tests.command_line import isolate, run
 from tests.databases import server
 
+pytestmark = pytest.mark.long
+
 SIZES: dict[str, tuple[str, ...]] = {
     "claims": ("--jobs", "2000"),
     "fanout": ("--subscribers", "1"),

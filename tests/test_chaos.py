@@ -22,6 +22,8 @@ from tests.chaos.table import FAULTS
 from tests.chaos.ways import WAYS
 from tests.streams import accepting
 
+pytestmark = pytest.mark.long
+
 #: Of vendors that can be asked: what they cannot tell takes seconds to give up on.
 SMALL = Size(orders=16, rate=8, accounts=("kling", "cloudsway", "kling_new"))
 

@@ -27,6 +27,8 @@ from tests.followers import serving
 from tests.listeners import consuming, listener
 from tests.processes import Replica, free_port
 
+pytestmark = pytest.mark.long
+
 
 async def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
     """Nothing is missing; at most the one event that was on its way comes twice."""

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.cli.demo import spoken
 from orchestrator.simulator.orders import ORDERS
+
+pytestmark = pytest.mark.long
 
 
 def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:

@@ -20,6 +20,8 @@ from orchestrator.errors import Unavailable
 from orchestrator.store import Batch, Store, Tx
 from tests import databases
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.caller import until
 from tests.documents import Block, chosen
 from tests.processes import free_port
 from tests.shells import Shell, shell
+
+pytestmark = pytest.mark.long
 
 READY = '{"status":"ok"'
 

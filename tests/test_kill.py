@@ -6,11 +6,14 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.audit import Books
 from tests.caller import KEY, Json, eventually
 from tests.live import order
 from tests.processes import Simulator, service, simulator
+
+pytestmark = pytest.mark.long
 
 HEADERS = {"authorization": f"Bearer {KEY}"}
 

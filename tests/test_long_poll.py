@@ -17,6 +17,8 @@ from tests.followers import Follower, serving
 from tests.processes import Replica
 from tests.test_journal import an_id
 
+pytestmark = pytest.mark.long
+
 
 def ids(page: dict[str, Any]) -> list[str]:
     return [one["id"] for one in page["data"]]

@@ -35,6 +35,8 @@ from tests.live import IMPATIENT, live, order
 from tests.test_serve import served
 from tests.test_supervisor import started
 
+pytestmark = pytest.mark.long
+
 DEPLOY = Path(orchestrator.__file__).parent.parent / "deploy"
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 

@@ -21,6 +21,8 @@ from tests.caller import KEY, Json, eventually
 from tests.house import settings
 from tests.processes import Replica
 
+pytestmark = pytest.mark.long
+
 #: Dead deliveries; how many of them are made due a second; and attempts at once.
 MANY, RATE, PLACES = 2000, 1000, 32
 

@@ -8,8 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.caller import KEY, Json
 from tests.live import Live, live, order
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 CHECKS = (

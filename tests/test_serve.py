@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.long
+
 #: A schema from before schemas had numbers.
 BEFORE = Path(__file__).parent / "samples" / "before_revisions.sql"
 COMMAND = (sys.executable, "-m", "orchestrator")

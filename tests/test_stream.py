@@ -28,6 +28,8 @@ from tests.followers import KEYED, Follower, Service, serving
 from tests.live import listening
 from tests.test_journal import an_id, insert
 
+pytestmark = pytest.mark.long
+
 BIG = {"x": "x" * 50_000}
 
 

@@ -21,6 +21,8 @@ from orchestrator.cli.failure import Failure
 from orchestrator.cli.supervisor import Child, Patience, Supervisor
 from orchestrator.settings import Settings
 
+pytestmark = pytest.mark.long
+
 T = TypeVar("T")
 Service = tuple[subprocess.Popen[str], str]
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from orchestrator.simulator import Faults, Subscriber
 from orchestrator.simulator.subscriber import Misbehaviour
 from tests.caller import eventually, until
 from tests.live import IMPATIENT, full_disk, live, order
+
+pytestmark = pytest.mark.long
 
 
 async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_missing(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import httpx
 import httpx_sse
+import pytest
 
 from orchestrator.simulator import World
 from tests.caller import KEY, Api, Json, until
 from tests.live import IMPATIENT, order
 from tests.processes import Replica, end, simulated
 from tests.strangers import node
+
+pytestmark = pytest.mark.long
 
 TYPES = ("job.submitted", "job.processing", "job.succeeded")
 KEYED = {"authorization": f"Bearer {KEY}"}

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
 from orchestrator.simulator import World
 from tests.caller import KEY, eventually, until
 from tests.command_line import run
 from tests.processes import ROOT, Child, end, free_port, simulated, spawn
+
+pytestmark = pytest.mark.long
 
 EXAMPLES = ROOT / "docs" / "examples"
 KEYED = {"authorization": f"Bearer {KEY}"}
