@@ -187,6 +187,15 @@ def test_a_list_is_a_table_or_ids_or_one_json_document(fake: Fake, options: tupl
         assert f"--after {JOB}" in ran.err
 
 
+def test_a_list_without_anything_says_so_to_people_alone(fake: Fake) -> None:
+    fake.script("GET /v1/jobs", (200, page()))
+    ran = run("--server", fake.url, "jobs", "ls")
+    assert (ran.code, ran.err) == (0, "there are none\n")
+    assert (
+        run("--server", fake.url, "jobs", "ls", "--json").err == run("--server", fake.url, "jobs", "ls", "-q").err == ""
+    )
+
+
 def test_short_pages_are_read_on_from(fake: Fake) -> None:
     """With several filters a page may hold fewer than there are, or none."""
     empty = {"object": "list", "data": [], "has_more": True, "next_cursor": "job_2"}

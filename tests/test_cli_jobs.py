@@ -146,7 +146,8 @@ def test_watching_wants_jobs_or_all(words: tuple[str, ...]) -> None:
 def test_events_are_listed_back_to_a_moment(fake: Fake) -> None:
     known(fake, job())
     fresh, old = (earliest("evt", SystemClock().now() - timedelta(hours=hours)) for hours in (1, 3))
-    fake.script("GET /v1/events", (200, page({**event(), "id": fresh}, {**event(), "id": old}, more=True)))
+    first, rest = {**event(), "id": fresh}, {**event(), "id": old}
+    fake.script("GET /v1/events", (200, page(first, more=True)), (200, page(rest, more=True)))
     ran = run("--server", fake.url, "events", "ls", "--type", "job.*", "--job", JOB, "--since", "2h", "-q")
     assert ran.out == f"{fresh}\n"
     assert "type=job.%2A" in fake.asked[-1][0]

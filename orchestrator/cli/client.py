@@ -33,7 +33,7 @@ _TRIES, _SOON = 3, 5.0
 #: Seconds that a server is left alone at most before it is asked again, whatever it asks for.
 _LONGEST = 60.0
 #: Short pages that are read on from, at most: then there is a cursor for whoever wants to go on.
-_READ_ON = 50
+_READ_ON = 100
 _LISTED = ("jobs", "events", "subscribers", "deliveries", "accounts", "keys")
 _CODES = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 409: Exit.CONFLICT}
 
@@ -64,14 +64,14 @@ class Client:
         """Return a document; parameters that are None are left out. Raises `Failure`."""
         return self.call("GET", path, query=query).document
 
-    def page(self, path: str, *, limit: int, **query: object) -> Record:
+    def page(self, path: str, *, limit: int, oldest: str = "", **query: object) -> Record:
         """Return a page of a list as one that is full, unless there is no more: several filters make short ones.
 
-        Raises `Failure`.
+        Nor is it read on past an id, the `oldest` that is wanted. Raises `Failure`.
         """
         page: Record = self.get(path, **query, limit=limit)
         for _ in range(_READ_ON):
-            if len(page["data"]) >= limit or not page["has_more"]:
+            if len(page["data"]) >= limit or not page["has_more"] or str(page["next_cursor"]) < oldest:
                 break
             rest = self.get(path, **query | {"after": page["next_cursor"]}, limit=limit - len(page["data"]))
             page = {**rest, "data": [*page["data"], *rest["data"]]}

@@ -46,7 +46,7 @@ def ls(
     oldest = earliest("evt", session.now() - timedelta(seconds=seconds("--since", since))) if since else ""
     with session.client() as client:
         of = find(client, JOB, job)["id"] if job else None
-        envelope: Record = client.get("/v1/events", type=type, job=of, limit=limit, after=after)
+        envelope = client.page("/v1/events", type=type, job=of, limit=limit, after=after, oldest=oldest)
     kept = [one for one in envelope["data"] if one["id"] >= oldest]
     if len(kept) < len(envelope["data"]):
         envelope |= {"data": kept, "has_more": False, "next_cursor": None}

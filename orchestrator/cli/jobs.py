@@ -120,8 +120,6 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
     if len(found) == 1:
         terminal.record(steered[0], shown(steered[0]))
         return
-    if not found:
-        terminal.notice("no jobs were named")
     terminal.listing(
         {"object": "list", "data": steered, "has_more": False, "next_cursor": None}, fitting(COLUMNS, _NARROW, _WIDE)
     )

@@ -106,6 +106,8 @@ class Terminal:
             self.say("\n".join(str(row.get("id") or row.get("name")) for row in rows))
         else:
             self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows], whole=whole)
+            if not rows:
+                self.notice("there are none")
             if envelope.get("has_more"):
                 self.notice(f"more: --after {envelope.get('next_cursor')}")
 
