@@ -59,8 +59,7 @@ def ls(
     with session.client() as client:
         to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
         of = find(client, EVENT, event)["id"] if event else None
-        query = {"status": status, "subscriber": to, "event": of, "after": after}
-        envelope = client.page("/v1/deliveries", **query, limit=limit)
+        envelope = client.page("/v1/deliveries", status=status, subscriber=to, event=of, limit=limit, after=after)
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 
