@@ -102,4 +102,9 @@ Description = Annotated[str, Text(max_length=500)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 #: As slow as one in a quarter of an hour: what is asked for more slowly would never end.
 Pace = Annotated[float, Field(ge=0.001, le=10_000)]
-InFlight = Annotated[int, Field(ge=1, le=256)]
+InFlight = Annotated[
+    int,
+    Field(
+        ge=1, le=256, description="Deliveries under way at once in each process. As many may come again after a kill."
+    ),
+]
