@@ -226,6 +226,7 @@ INDEXES: list[tuple[Any, Wanted, str]] = [
     (lists.events, {"job_id": ["job_0100033"]}, "ix_event_job"),
     (lists.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
     (lists.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
+    # PostgreSQL may take that of all the dead, while they are few.
     (lists.deliveries, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}, "ix_delivery_dead"),
     (lists.deliveries, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]}, "ix_delivery_state"),
 ]
@@ -242,6 +243,26 @@ async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
             # The primary key only finds rows by their ids: it is never walked from one end.
             keys = [line for line in seen if re.search(r"Scan Backward using \w+_pkey|autoindex\w+ \(id[<>]", line)]
             assert not keys, (wanted, seen)
+
+
+TRIED: list[tuple[Any, Wanted, datetime | None]] = [
+    (lists.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, None),
+    (lists.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, START),
+    (lists.jobs, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}, None),
+    (lists.jobs, {"state": [JobState.FAILED, JobState.SUCCEEDED], "resolved_by": [Source.PUSH]}, None),
+    (lists.jobs, {"state": [JobState.FAILED, JobState.QUEUED], "model": ["usual"], "account": ["past"]}, None),
+    (lists.deliveries, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}, None),
+]
+
+
+async def test_what_else_is_wanted_is_tried_on_the_way(crowded: House) -> None:
+    """However little of it a planner expects: it neither gathers all that is on the way, nor takes another index."""
+    for of, wanted, since in TRIED:
+        for limit in (50, 200):
+            seen = await plan(
+                crowded, along(of, wanted, limit=limit, since=since) if since else along(of, wanted, limit)
+            )
+            assert not [line for line in seen if "Bitmap" in line or "Parallel" in line], (wanted, seen)
 
 
 async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: House) -> None:
