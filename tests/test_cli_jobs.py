@@ -154,6 +154,13 @@ def test_events_are_listed_back_to_a_moment(fake: Fake) -> None:
     assert f"job={JOB}" in fake.asked[-1][0]
 
 
+def test_what_was_passed_by_beyond_that_moment_is_no_more_of_the_list(fake: Fake) -> None:
+    old = earliest("evt", SystemClock().now() - timedelta(hours=3))
+    fake.script("GET /v1/events", (200, {**page(), "has_more": True, "next_cursor": old}))
+    said = json.loads(run("--server", fake.url, "events", "ls", "--since", "2h", "--json").out)
+    assert (said["data"], said["has_more"], said["next_cursor"], len(fake.asked)) == ([], False, None, 1)
+
+
 def test_an_event_is_replayed_to_all_or_to_one(fake: Fake) -> None:
     fake.script(f"GET /v1/events/{EVENT}", (200, {**event(), "id": EVENT}))
     fake.script(f"POST /v1/events/{EVENT}/replay", (202, {"object": "replay", "event": EVENT, "count": 3}))

@@ -91,7 +91,9 @@ def retry(session: Session, deliveries: DeliveryIds) -> None:
         terminal.record(retried[0], shown(retried[0]))
     else:
         envelope: Record = {"object": "list", "data": retried, "has_more": False, "next_cursor": None}
-        terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
+        terminal.listing(
+            envelope, fitting(COLUMNS, _NARROW, _WIDE), empty="" if refused else "no deliveries were named"
+        )
     if refused:
         raise Failure(f"{len(refused)} of {len(found)} deliveries were refused", code=refused[0].code)
 

@@ -120,9 +120,8 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
     if len(found) == 1:
         terminal.record(steered[0], shown(steered[0]))
         return
-    terminal.listing(
-        {"object": "list", "data": steered, "has_more": False, "next_cursor": None}, fitting(COLUMNS, _NARROW, _WIDE)
-    )
+    envelope: Record = {"object": "list", "data": steered, "has_more": False, "next_cursor": None}
+    terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE), empty="" if refused else "no jobs were named")
     if refused:
         message = f"{len(refused)} of {len(found)} jobs were refused"
         raise Failure(message, code=refused[0].code)

@@ -97,8 +97,8 @@ class Terminal:
         """True if somebody watches stderr, on a terminal that can draw a line again."""
         return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
-    def listing(self, envelope: Record, columns: Columns, *, whole: str = "") -> None:
-        """Print a list as the API answered it."""
+    def listing(self, envelope: Record, columns: Columns, *, whole: str = "", empty: str = "there are none") -> None:
+        """Print a list as the API answered it; `empty` says to people that nothing is in it."""
         rows: list[Record] = envelope["data"]
         if self.json:
             self.document(envelope)
@@ -106,10 +106,10 @@ class Terminal:
             self.say("\n".join(str(row.get("id") or row.get("name")) for row in rows))
         else:
             self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows], whole=whole)
-            if not rows:
-                self.notice("there are none")
             if envelope.get("has_more"):
                 self.notice(f"more: --after {envelope.get('next_cursor')}")
+            elif not rows and empty:
+                self.notice(empty)
 
     def record(self, record: Record, shown: Mapping[str, object], *, key: str = "id") -> None:
         """Print one thing: its fields, one to a line, without those that say nothing."""
