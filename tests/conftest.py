@@ -36,14 +36,15 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have every worker begin with a share of the long ones, and end with what others can take from it.
 
-    At first each is given one run of the items, in order.
+    At first each is given one run of the items, in order; the runs differ by one at most, and grow.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     long = [item for item in items if item.get_closest_marker("long")]
     rest = [item for item in items if not item.get_closest_marker("long")]
-    shares = [long[n::workers] for n in range(workers)]
-    size = len(items) // workers
-    for share in shares:
+    shares, left = [long[n::workers] for n in range(workers)], len(items)
+    for n, share in enumerate(shares):
+        size = left // (workers - n)
+        left -= size
         room = max(0, size - len(share))
         share += rest[:room]
         del rest[:room]
