@@ -10,11 +10,10 @@ from orchestrator.cli import replays
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import DELIVERIES
-from orchestrator.cli.failure import Failure
 from orchestrator.cli.finding import DELIVERY, EVENT, SUBSCRIBER, find
 from orchestrator.cli.jobs import Limit
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.several import Yes, several
+from orchestrator.cli.several import Yes, each, several
 from orchestrator.cli.terminal import Columns, Record, moment
 
 app = typer.Typer(no_args_is_help=True, help="Events owed to subscribers.")
@@ -76,26 +75,14 @@ def show(session: Session, delivery: DeliveryId) -> None:
 @command(app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -")
 def retry(session: Session, deliveries: DeliveryIds) -> None:
     """Try deliveries again now, whatever became of them; their schedule goes on after it."""
-    terminal, refused, retried = session.terminal, list[Failure](), list[Record]()
     with session.client() as client:
-        found = [find(client, DELIVERY, one)["id"] for one in several(deliveries)]
-        for one in found:
-            try:
-                retried.append(client.call("POST", f"/v1/deliveries/{one}/retry").document)
-            except Failure as failure:
-                if len(found) == 1:
-                    raise
-                refused.append(failure)
-                terminal.notice(f"{one}: {failure.message}", "red")
-    if len(found) == 1:
-        terminal.record(retried[0], shown(retried[0]))
-    else:
-        envelope: Record = {"object": "list", "data": retried, "has_more": False, "next_cursor": None}
-        terminal.listing(
-            envelope, fitting(COLUMNS, _NARROW, _WIDE), empty="" if refused else "no deliveries were named"
-        )
-    if refused:
-        raise Failure(f"{len(refused)} of {len(found)} deliveries were refused", code=refused[0].code)
+
+        def again(delivery: str) -> Record:
+            done: Record = client.call("POST", f"/v1/deliveries/{delivery}/retry").document
+            return done
+
+        found = list(dict.fromkeys(find(client, DELIVERY, one)["id"] for one in several(deliveries)))
+        each(session.terminal, "deliveries", found, again, shown, fitting(COLUMNS, _NARROW, _WIDE))
 
 
 @command(app, "replay", "orchestrator deliveries replay --status dead --since 1d --dry-run")

@@ -14,9 +14,8 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import ACCOUNTS, JOBS
-from orchestrator.cli.failure import Failure
 from orchestrator.cli.finding import JOB, find
-from orchestrator.cli.several import Yes, confirm, several
+from orchestrator.cli.several import Yes, confirm, each, several
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.clock import rfc3339
 
@@ -102,29 +101,14 @@ def show(
 
 
 def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
-    """Do one thing to jobs, to all that can take it. Raises the first `Failure` after the last job."""
-    terminal, refused = session.terminal, list[Failure]()
-    steered: list[Record] = []
+    """Do one thing to jobs, to all that can take it. Raises `Failure` for those that cannot."""
     with session.client() as client:
-        found = [find(client, JOB, one) for one in several(ids)]
+        found = {one["id"]: one for one in (find(client, JOB, word) for word in several(ids))}
         if ask and len(found) > 1:
-            confirm(terminal, f"{verb} these {len(found)} jobs?", [f"{one['id']} {one['status']}" for one in found])
-        for one in found:
-            try:
-                steered.append(_steer(client, one["id"], verb))
-            except Failure as failure:
-                if len(found) == 1:
-                    raise
-                refused.append(failure)
-                terminal.notice(f"{one['id']}: {failure.message}", "red")
-    if len(found) == 1:
-        terminal.record(steered[0], shown(steered[0]))
-        return
-    envelope: Record = {"object": "list", "data": steered, "has_more": False, "next_cursor": None}
-    terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE), empty="" if refused else "no jobs were named")
-    if refused:
-        message = f"{len(refused)} of {len(found)} jobs were refused"
-        raise Failure(message, code=refused[0].code)
+            preview = [f"{job_id} {one['status']}" for job_id, one in found.items()]
+            confirm(session.terminal, f"{verb} these {len(found)} jobs?", preview)
+        columns = fitting(COLUMNS, _NARROW, _WIDE)
+        each(session.terminal, "jobs", list(found), lambda job_id: _steer(client, job_id, verb), shown, columns)
 
 
 def _steer(client: Client, job_id: str, verb: str) -> Record:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Terminal
+from orchestrator.cli.terminal import Columns, Record, Terminal
 
 #: Characters that are read from a pipe: tens of thousands of ids.
 _CAP = 2**20
@@ -34,3 +34,32 @@ def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
         raise Failure(f"nobody is here to answer: {question}", hint="--yes does it without asking", code=Exit.USAGE)
     if not typer.confirm(question, err=True):
         raise Failure("nothing was done")
+
+
+def each(
+    terminal: Terminal,
+    things: str,
+    ids: Sequence[str],
+    do: Callable[[str], Record],
+    shown: Callable[[Record], Record],
+    columns: Columns,
+) -> None:
+    """Do one thing to each and print what came of it; a refusal among several is said, and does not end it.
+
+    Raises `Failure`: that of the only one, or one about all of them after the last.
+    """
+    if len(ids) == 1:
+        only = do(ids[0])
+        terminal.record(only, shown(only))
+        return
+    done, refused = list[Record](), list[Failure]()
+    for one in ids:
+        try:
+            done.append(do(one))
+        except Failure as failure:
+            refused.append(failure)
+            terminal.notice(f"{one}: {failure.message}", "red")
+    envelope: Record = {"object": "list", "data": done, "has_more": False, "next_cursor": None}
+    terminal.listing(envelope, columns, empty="" if refused else f"no {things} were named")
+    if refused:
+        raise Failure(f"{len(refused)} of {len(ids)} {things} were refused", code=refused[0].code)
