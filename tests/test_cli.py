@@ -222,6 +222,9 @@ def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:
     ran = run("--server", fake.url, "deliveries", "ls", "--status", "dead")
     assert ran.out.splitlines()[1].split()[:4] == ["dlv_1", "dead", "job.failed", JOB]
     assert json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)["data"][0]["event"] == "evt_1"
+    fake.script("GET /v1/deliveries", (200, page({**told, "id": "dlv_0"}, more=True)))
+    since = json.loads(run("--server", fake.url, "deliveries", "ls", "--since", "1h", "--json").out)
+    assert (since["data"], since["has_more"]) == ([], False), "that is from long ago"
 
 
 def test_filters_reach_the_server(fake: Fake) -> None:

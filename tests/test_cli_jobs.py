@@ -74,6 +74,23 @@ def test_several_jobs_are_steered_at_once_and_those_refused_are_named(fake: Fake
     ]
 
 
+def test_a_pipe_of_one_is_answered_as_a_pipe_of_many(fake: Fake) -> None:
+    known(fake, job())
+    fake.script(f"POST /v1/jobs/{JOB}/refresh", (200, job()))
+    piped = json.loads(run("--server", fake.url, "jobs", "refresh", "-", "--json", stdin=f"{JOB}\n").out)
+    assert (piped["object"], [one["id"] for one in piped["data"]]) == ("list", [JOB])
+    assert json.loads(run("--server", fake.url, "jobs", "refresh", JOB, "--json").out)["id"] == JOB
+
+
+def test_where_all_are_refused_there_is_no_table(fake: Fake) -> None:
+    known(fake, job(), job(id=OTHER))
+    for one in (JOB, OTHER):
+        fake.script(f"POST /v1/jobs/{one}/cancel", (409, {"title": "Conflict", "detail": "is final already"}))
+    ran = run("--server", fake.url, "jobs", "cancel", JOB, OTHER, "--yes")
+    assert (ran.code, ran.out) == (5, "")
+    assert "2 of 2 jobs were refused" in ran.err
+
+
 def test_several_are_not_canceled_where_nobody_can_be_asked(fake: Fake) -> None:
     known(fake, job(), job(id=OTHER))
     ran = run("--server", fake.url, "jobs", "cancel", JOB, OTHER)

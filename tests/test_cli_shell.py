@@ -48,6 +48,11 @@ def test_ids_are_completed_from_the_server(fake: Fake) -> None:
     assert fake.asked[0][1]["authorization"] == f"Bearer {KEY}"
 
 
+def test_words_that_are_known_here_are_completed_without_a_server(fake: Fake) -> None:
+    assert completed(fake, "jobs", "ls", "--status", "fa") == ["failed"]
+    assert completed(fake, "deliveries", "ls", "--status", "de") == ["delivered", "dead"]
+
+
 def test_completion_fails_without_a_word(fake: Fake) -> None:
     assert completed(fake, "accounts", "show", "ma") == []
 

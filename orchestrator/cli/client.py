@@ -67,7 +67,7 @@ class Client:
     def page(self, path: str, *, limit: int, oldest: str = "", **query: object) -> Record:
         """Return a page of a list as one that is full, unless there is no more: several filters make short ones.
 
-        Nor is it read on past an id, the `oldest` that is wanted. Raises `Failure`.
+        It ends at an id, the `oldest` that is wanted. Raises `Failure`.
         """
         page: Record = self.get(path, **query, limit=limit)
         for _ in range(_READ_ON):
@@ -75,6 +75,9 @@ class Client:
                 break
             rest = self.get(path, **query | {"after": page["next_cursor"]}, limit=limit - len(page["data"]))
             page = {**rest, "data": [*page["data"], *rest["data"]]}
+        kept = [one for one in page["data"] if not oldest or one["id"] >= oldest]
+        if len(kept) < len(page["data"]) or (page["has_more"] and str(page["next_cursor"]) < oldest):
+            page = {**page, "data": kept, "has_more": False, "next_cursor": None}
         return page
 
     def call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import typer
 
@@ -39,6 +39,12 @@ def _offering(path: str, offer: Callable[[Record], tuple[str, str]]) -> Callable
         return [(word, help_) for word, help_ in list(found) if word.startswith(incomplete)]
 
     return complete
+
+
+def among(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what completes one of some words."""
+    known = [str(word) for word in words]
+    return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
 
 JOBS = _offering("/v1/jobs", lambda one: (one["id"], f"{one['status']} {one['model']}"))

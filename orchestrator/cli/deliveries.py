@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -9,12 +10,14 @@ import typer
 from orchestrator.cli import replays
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import DELIVERIES
+from orchestrator.cli.completing import DELIVERIES, EVENTS, SUBSCRIBERS, among
 from orchestrator.cli.finding import DELIVERY, EVENT, SUBSCRIBER, find
-from orchestrator.cli.jobs import Limit
+from orchestrator.cli.jobs import Limit, seconds
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.several import Yes, each, several
+from orchestrator.cli.several import Yes, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
+from orchestrator.ids import earliest
+from orchestrator.states import DeliveryState
 
 app = typer.Typer(no_args_is_help=True, help="Events owed to subscribers.")
 
@@ -41,24 +44,35 @@ ATTEMPTS: Columns = {
 DeliveryId = Annotated[
     str, typer.Argument(metavar="DLV", help="A delivery's id, or the beginning of one.", autocompletion=DELIVERIES)
 ]
-DeliveryIds = Annotated[list[str], typer.Argument(metavar="DLV...", help="Ids, or beginnings of them; - reads stdin.")]
-Status = Annotated[str | None, typer.Option(help="pending, held, delivered or dead.")]
+DeliveryIds = Annotated[
+    list[str],
+    typer.Argument(metavar="DLV...", help="Ids, or beginnings of them; - reads stdin.", autocompletion=DELIVERIES),
+]
+Status = Annotated[
+    str | None, typer.Option(help="pending, held, delivered or dead.", autocompletion=among(DeliveryState))
+]
 
 
 @command(app, "ls", "orchestrator deliveries ls --status dead")
 def ls(
     session: Session,
     status: Status = None,
-    subscriber: Annotated[str | None, typer.Option(metavar="SUB", help="Of one subscriber.")] = None,
-    event: Annotated[str | None, typer.Option(metavar="EVT", help="Of one event.")] = None,
+    subscriber: Annotated[
+        str | None, typer.Option(metavar="SUB", help="Of one subscriber.", autocompletion=SUBSCRIBERS)
+    ] = None,
+    event: Annotated[str | None, typer.Option(metavar="EVT", help="Of one event.", autocompletion=EVENTS)] = None,
+    since: Annotated[str | None, typer.Option(help="Of the last 90s, 15m, 2h, 30d.")] = None,
     limit: Limit = 50,
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List deliveries, newest first."""
+    oldest = earliest("dlv", session.now() - timedelta(seconds=seconds("--since", since))) if since else ""
     with session.client() as client:
         to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
         of = find(client, EVENT, event)["id"] if event else None
-        envelope = client.page("/v1/deliveries", status=status, subscriber=to, event=of, limit=limit, after=after)
+        envelope = client.page(
+            "/v1/deliveries", status=status, subscriber=to, event=of, limit=limit, after=after, oldest=oldest
+        )
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 
@@ -74,7 +88,7 @@ def show(session: Session, delivery: DeliveryId) -> None:
 
 @command(app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -")
 def retry(session: Session, deliveries: DeliveryIds) -> None:
-    """Try deliveries again now, whatever became of them; their schedule goes on after it."""
+    """Try deliveries again now, whatever became of them; each try that fails is one of their schedule."""
     with session.client() as client:
 
         def again(delivery: str) -> Record:
@@ -82,7 +96,8 @@ def retry(session: Session, deliveries: DeliveryIds) -> None:
             return done
 
         found = list(dict.fromkeys(find(client, DELIVERY, one)["id"] for one in several(deliveries)))
-        each(session.terminal, "deliveries", found, again, shown, fitting(COLUMNS, _NARROW, _WIDE))
+        columns = fitting(COLUMNS, _NARROW, _WIDE)
+        each(session.terminal, "deliveries", found, again, shown, columns, alone=one_named(deliveries))
 
 
 @command(app, "replay", "orchestrator deliveries replay --status dead --since 1d --dry-run")

@@ -47,9 +47,6 @@ def ls(
     with session.client() as client:
         of = find(client, JOB, job)["id"] if job else None
         envelope = client.page("/v1/events", type=type, job=of, limit=limit, after=after, oldest=oldest)
-    kept = [one for one in envelope["data"] if one["id"] >= oldest]
-    if len(kept) < len(envelope["data"]) or (envelope["has_more"] and str(envelope["next_cursor"]) < oldest):
-        envelope |= {"data": kept, "has_more": False, "next_cursor": None}
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 

@@ -13,11 +13,12 @@ import typer
 from orchestrator.cli.client import Client
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import ACCOUNTS, JOBS
+from orchestrator.cli.completing import ACCOUNTS, JOBS, among
 from orchestrator.cli.finding import JOB, find
-from orchestrator.cli.several import Yes, confirm, each, several
+from orchestrator.cli.several import Yes, confirm, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.clock import rfc3339
+from orchestrator.states import JobState
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and steer them.")
 
@@ -66,7 +67,9 @@ def seconds(option: str, text: str) -> int:
 @command(app, "ls", "orchestrator jobs ls --status failed --since 2h")
 def ls(
     session: Session,
-    status: Annotated[str | None, typer.Option(help="queued, processing, succeeded, failed, ...")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="queued, processing, succeeded, failed, ...", autocompletion=among(JobState))
+    ] = None,
     account: Annotated[str | None, typer.Option(autocompletion=ACCOUNTS)] = None,
     model: str | None = None,
     external_id: Annotated[str | None, typer.Option(help="Your own id of the job.")] = None,
@@ -107,8 +110,8 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
         if ask and len(found) > 1:
             preview = [f"{job_id} {one['status']}" for job_id, one in found.items()]
             confirm(session.terminal, f"{verb} these {len(found)} jobs?", preview)
-        columns = fitting(COLUMNS, _NARROW, _WIDE)
-        each(session.terminal, "jobs", list(found), lambda job_id: _steer(client, job_id, verb), shown, columns)
+        columns, alone = fitting(COLUMNS, _NARROW, _WIDE), one_named(ids)
+        each(session.terminal, "jobs", list(found), lambda one: _steer(client, one, verb), shown, columns, alone=alone)
 
 
 def _steer(client: Client, job_id: str, verb: str) -> Record:

@@ -24,6 +24,11 @@ def several(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(read))
 
 
+def one_named(words: Sequence[str]) -> bool:
+    """True if people named a single id: its answer is that thing. A pipe of one is answered as one of many are."""
+    return len(words) == 1 and words[0] != "-"
+
+
 def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
     """Show what is to be done and ask. Raises `Failure`: the answer is no, or nobody is there to ask (exit 2)."""
     for line in preview[:_SHOWN]:
@@ -43,12 +48,14 @@ def each(
     do: Callable[[str], Record],
     shown: Callable[[Record], Record],
     columns: Columns,
+    *,
+    alone: bool,
 ) -> None:
     """Do one thing to each and print what came of it; a refusal among several is said, and does not end it.
 
-    Raises `Failure`: that of the only one, or one about all of them after the last.
+    Raises `Failure`: that of the one that stands `alone`, or one about all of them after the last.
     """
-    if len(ids) == 1:
+    if alone:
         only = do(ids[0])
         terminal.record(only, shown(only))
         return
@@ -60,6 +67,7 @@ def each(
             refused.append(failure)
             terminal.notice(f"{one}: {failure.message}", "red")
     envelope: Record = {"object": "list", "data": done, "has_more": False, "next_cursor": None}
-    terminal.listing(envelope, columns, empty="" if refused else f"no {things} were named")
+    if terminal.json or done or not refused:
+        terminal.listing(envelope, columns, empty=f"no {things} were named")
     if refused:
         raise Failure(f"{len(refused)} of {len(ids)} {things} were refused", code=refused[0].code)

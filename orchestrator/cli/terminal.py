@@ -108,7 +108,7 @@ class Terminal:
             self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows], whole=whole)
             if envelope.get("has_more"):
                 self.notice(f"more: --after {envelope.get('next_cursor')}")
-            elif not rows and empty:
+            elif not rows:
                 self.notice(empty)
 
     def record(self, record: Record, shown: Mapping[str, object], *, key: str = "id") -> None:
