@@ -45,7 +45,7 @@ HEADERS = st.dictionaries(
 DOCUMENTED = {200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(PATHS), IDS | TEXTS, st.dictionaries(NAMES | TEXTS, TEXTS, max_size=2),
                           BODIES, HEADERS), min_size=20, max_size=40))  # fmt: skip
 def test_every_answer_is_a_documented_one(tmp_path_factory: Any, requests: list[Any]) -> None:
