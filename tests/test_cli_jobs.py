@@ -171,6 +171,22 @@ def test_events_are_listed_back_to_a_moment(fake: Fake) -> None:
     assert f"job={JOB}" in fake.asked[-1][0]
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["jobs ls --since", "events ls --since", "deliveries ls --since", "deliveries replay --dry-run --since",
+     "listen --since", "keys create --name x --expires", "submit --account a --prompt x --deadline"],
+)  # fmt: skip
+def test_a_span_that_nobody_can_mean_is_refused_in_words(words: str) -> None:
+    refused = run("--server", "http://127.0.0.1:1", *words.split(), "999999999d")
+    assert (refused.code, refused.out) == (2, "")
+    assert "is longer than a hundred years" in " ".join(refused.err.replace("│", " ").split())
+
+
+def test_a_moment_before_there_were_any_events_is_before_all_of_them(fake: Fake) -> None:
+    fake.script("GET /v1/events", (200, page(event())))
+    assert run("--server", fake.url, "events", "ls", "--since", "30000d", "-q").out == f"{event()['id']}\n"
+
+
 def test_what_was_passed_by_beyond_that_moment_is_no_more_of_the_list(fake: Fake) -> None:
     old = earliest("evt", SystemClock().now() - timedelta(hours=3))
     fake.script("GET /v1/events", (200, {**page(), "has_more": True, "next_cursor": old}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import DELIVERIES, EVENTS, SUBSCRIBERS, among
 from orchestrator.cli.finding import DELIVERY, EVENT, SUBSCRIBER, find
-from orchestrator.cli.jobs import Limit, seconds
+from orchestrator.cli.jobs import Limit, ago
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
 from orchestrator.cli.several import Yes, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
@@ -66,7 +65,7 @@ def ls(
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List deliveries, newest first."""
-    oldest = earliest("dlv", session.now() - timedelta(seconds=seconds("--since", since))) if since else ""
+    oldest = earliest("dlv", ago("--since", since, session.now())) if since else ""
     with session.client() as client:
         to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
         of = find(client, EVENT, event)["id"] if event else None

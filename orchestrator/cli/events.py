@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import EVENTS, JOBS, SUBSCRIBERS
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.finding import EVENT, JOB, SUBSCRIBER, find
-from orchestrator.cli.jobs import Limit, seconds
+from orchestrator.cli.jobs import Limit, ago
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.ids import earliest
 
@@ -43,7 +42,7 @@ def ls(
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List events, newest first."""
-    oldest = earliest("evt", session.now() - timedelta(seconds=seconds("--since", since))) if since else ""
+    oldest = earliest("evt", ago("--since", since, session.now())) if since else ""
     with session.client() as client:
         of = find(client, JOB, job)["id"] if job else None
         envelope = client.page("/v1/events", type=type, job=of, limit=limit, after=after, oldest=oldest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ from orchestrator.cli.completing import ACCOUNTS, JOBS, among
 from orchestrator.cli.finding import JOB, find
 from orchestrator.cli.several import Yes, confirm, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.clock import rfc3339
+from orchestrator.clock import EPOCH, rfc3339
 from orchestrator.states import JobState
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and steer them.")
@@ -34,6 +34,8 @@ COLUMNS: Columns = {
 #: In a line of a small terminal.
 _NARROW: Columns = {name: COLUMNS[name] for name in ("id", "status", "account", "created")}
 _WIDE = 120
+#: Seconds of the longest span that anybody can mean.
+_LONGEST = 100 * 365 * 86_400
 EVENTS: Columns = {
     "at": lambda entry: moment(entry["at"]),
     "kind": lambda entry: entry["kind"],
@@ -61,7 +63,15 @@ def seconds(option: str, text: str) -> int:
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
     if not found:
         raise typer.BadParameter(f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option)
-    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    span = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    if span > _LONGEST:
+        raise typer.BadParameter(f"{text!r} is longer than a hundred years", param_hint=option)
+    return span
+
+
+def ago(option: str, text: str, now: datetime) -> datetime:
+    """Return the instant so long before now, 1970 at the earliest: no id is older. Raises typer.BadParameter."""
+    return max(EPOCH, now - timedelta(seconds=seconds(option, text)))
 
 
 @command(app, "ls", "orchestrator jobs ls --status failed --since 2h")
@@ -79,7 +89,7 @@ def ls(
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List jobs, newest first."""
-    created = rfc3339(session.now() - timedelta(seconds=seconds("--since", since))) if since else None
+    created = rfc3339(ago("--since", since, session.now())) if since else None
     query: dict[str, Any] = {"status": status, "account": account, "model": model, "external_task_id": external_id}
     with session.client() as client:
         envelope = client.page(

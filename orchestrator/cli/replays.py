@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -14,7 +14,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.finding import SUBSCRIBER, find
-from orchestrator.cli.jobs import seconds
+from orchestrator.cli.jobs import ago
 from orchestrator.cli.several import confirm
 from orchestrator.cli.terminal import Record, clean, span
 from orchestrator.clock import rfc3339
@@ -65,7 +65,7 @@ def instant(option: str, text: str | None, now: datetime) -> str | None:
     """Return an RFC 3339 time for one, or for a span before now. Raises typer.BadParameter."""
     if text is None or "T" in text.upper():
         return text
-    return rfc3339(now - timedelta(seconds=seconds(option, text)))
+    return rfc3339(ago(option, text, now))
 
 
 def words(text: str | None) -> list[str] | None:

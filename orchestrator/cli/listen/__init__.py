@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completing import EVENTS
-from orchestrator.cli.jobs import seconds
+from orchestrator.cli.jobs import ago, seconds
 from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, more_headers, target
 from orchestrator.cli.listen.listener import Listener
@@ -55,7 +54,7 @@ def listen(
         key_bytes(secret)
     url = target(forward_to) if forward_to else None
     headers = more_headers(header or [])
-    ago = seconds("--since", since) if since is not None else None
+    span = seconds("--since", since) if since is not None else None
     with ExitStack() as held:
         access = session.access()
         mark = held.enter_context(closing(Bookmark(access.server, access.who, url or "")))
@@ -70,8 +69,8 @@ def listen(
             forwarder = Forwarder(url, signing, headers, session.clock, lambda words: _warn(session.terminal, words))
             held.enter_context(closing(forwarder))
             session.terminal.notice(f"forwarding to {url}, signed with {'the secret given' if secret else signing}")
-        known = mark.read() if begin is None and ago is None else None
-        past = session.now() - timedelta(seconds=ago) if ago else None
+        known = mark.read() if begin is None and span is None else None
+        past = ago("--since", since, session.now()) if span and since else None
         Listener(session, client, mark, forwarder).run(events, known, begin, past)
 
 
