@@ -140,6 +140,24 @@ def test_a_database_that_cannot_be_had_is_said_in_words(tmp_path: Path) -> None:
     assert "is not there; make that folder" in ran.err
 
 
+def test_ctrl_c_in_the_moment_in_which_its_folder_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made, make = list[str](), os.mkdir
+
+    def interrupted(path: Any, *more: Any) -> None:
+        make(path, *more)
+        made.append(Path(path).name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), place(Plan()):
+        raise AssertionError("it never came to that")
+    assert made
+    assert not list(tmp_path.glob("orchestrator_bench_*"))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_who_ends_a_bench_ends_everything(how: signal.Signals, tmp_path: Path) -> None:
     """Processes too: one that outlived the bench would hold its end of our pipe, and we would wait for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,12 +79,24 @@ def place(plan: Plan) -> Iterator[Place]:
     """Make a place. Raises `ConfigError` if the database cannot be reached or written."""
     server = postgres.is_postgres(plan.database)
     beside = None if server or not plan.database else sqlite.usable(plan.database).parent
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=beside) as folder:
+    with _folder(beside) as folder:
         if not server:
-            yield Place(Path(folder), f"sqlite:///{folder}/bench.db")
+            yield Place(folder, f"sqlite:///{folder}/bench.db")
             return
         with _schema(plan.database) as url:
-            yield Place(Path(folder), url)
+            yield Place(folder, url)
+
+
+@contextlib.contextmanager
+def _folder(beside: Path | None) -> Iterator[Path]:
+    """Make a folder, and remove it. Its name is known before it is there: Ctrl-C may come as soon as it is."""
+    folder = (beside or Path(tempfile.gettempdir())) / (_PREFIX + secrets.token_hex(8))
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
