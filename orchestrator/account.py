@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 #: The options a vendor has, and the words each may be; None: any text.
 Options = Mapping[str, tuple[str, ...] | None]

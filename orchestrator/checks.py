@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 
-from orchestrator.clock import Clock, rfc3339
-from orchestrator.errors import CutOff, Exchange, Refused, Unreadable
+from orchestrator.foundation.clock import Clock, rfc3339
+from orchestrator.foundation.errors import CutOff, Exchange, Refused, Unreadable
+from orchestrator.foundation.json_codec import parse
 from orchestrator.internet import Internet
 from orchestrator.order import Order
 from orchestrator.refusal import complaint
-from orchestrator.values import parse
 from orchestrator.vendors import Vendor
 
 #: Seconds for the question and its answer.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from orchestrator.clock import after, epoch_ms
-from orchestrator.states import IN_FLIGHT, JobState
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import IN_FLIGHT, JobState
+from orchestrator.foundation.token_bucket import Allowance
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, delivery, job
 
 #: Rows one lane gives at a time while others wait.
 QUANTUM = 16
-#: Seconds by which the clocks of replicas may differ; a later mark is the mark of a clock that was set back since.
-_DRIFT = 2.0
 
 
 def lanes(tx: Tx, column: sa.Column[str], now: datetime, state: JobState | None = None) -> list[str]:
@@ -134,36 +132,6 @@ def in_flight(tx: Tx, account: str) -> int:
         job.c.account == account, job.c.state.in_(IN_FLIGHT), job.c.due_at.is_not(None)
     )
     return tx.scalar(held) or 0
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a rate of so many a second allows: a bucket that holds a second's worth, at least one, as it was `at`."""
-
-    rate: float
-    tokens: float
-    at: datetime
-
-    @property
-    def most(self) -> float:
-        """What the bucket holds when it is full."""
-        return max(self.rate, 1.0)
-
-    def refilled(self, now: datetime) -> Allowance:
-        """Return it as it is now."""
-        at = min(self.at, after(now, _DRIFT))
-        # In the milliseconds that are stored: what is rounded away at each look would add up.
-        passed = max(epoch_ms(now) - epoch_ms(at), 0) / 1000
-        return replace(self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at))
-
-    def less(self, taken: int) -> Allowance:
-        """Return what is left of it."""
-        return replace(self, tokens=self.tokens - taken)
-
-    @property
-    def wait(self) -> float:
-        """Seconds until it allows one; 0.0 if it does already."""
-        return max(1.0 - self.tokens, 0.0) / self.rate
 
 
 def allowances(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, Allowance]:

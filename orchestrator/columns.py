@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.clock import EPOCH, epoch_ms
-from orchestrator.values import encode
+from orchestrator.foundation.clock import EPOCH, epoch_ms
+from orchestrator.foundation.json_codec import encode
 
 
 class Instant(sa.types.TypeDecorator[datetime]):

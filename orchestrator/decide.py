@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from orchestrator import wire
-from orchestrator.clock import after, grown
+from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
 from orchestrator.report import Report
-from orchestrator.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
 from orchestrator.vendors import Poll, Vendor
 
 Row = Mapping[str, Any]

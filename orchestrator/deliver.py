@@ -16,17 +16,17 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Message, Verdict
-from orchestrator.errors import Blocked, ConfigError, Exchange
-from orchestrator.ids import made_at
+from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
+from orchestrator.foundation.ids import made_at
+from orchestrator.foundation.untrusted import text
 from orchestrator.outcomes import Attempted, Company, record
 from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
 from orchestrator.tables import delivery
 from orchestrator.turns import Due, Turns
-from orchestrator.values import text
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]

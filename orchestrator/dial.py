@@ -20,7 +20,7 @@ from psycopg.errors import ConnectionTimeout, QueryCanceled
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from orchestrator.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock
 
 #: Seconds a transaction may take.
 PATIENCE = 10.0

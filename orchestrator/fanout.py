@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from orchestrator import wire
 from orchestrator.bulk import Finder, among, insert, inserting
-from orchestrator.ids import Ids
-from orchestrator.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 

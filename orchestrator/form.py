@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import Unsupported
+from orchestrator.foundation.errors import Unsupported
 
 _DEEPEST = 32
 _OURS = ("callback_url", "external_task_id")

@@ -15,9 +15,9 @@ import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.states import DeliveryState
 from orchestrator.runtime import Runtime
-from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, job, subscriber
 

@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 import httpx
 
-from orchestrator.errors import Blocked, ConfigError
+from orchestrator.foundation.errors import Blocked, ConfigError
 
 # IANA's special-purpose registries, spelled out: `is_global` varies with the Python version and calls multicast global.
 # 168.63.129.16 is Azure's host agent. Of IPv6 only 2000::/3 is left, without documentation and without the tunnels

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.bulk import insert
-from orchestrator.clock import Clock, after
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import Clock, after
+from orchestrator.foundation.ids import earliest
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, attempt, delivery, event, job, push, replay, trace

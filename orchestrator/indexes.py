@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from orchestrator.states import DeliveryState, EventType, JobState, Source
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
 
 #: What most rows have in a column, in the end: who wants something else finds it by an index of the others.
 COMMON: Mapping[tuple[str, str], frozenset[str]] = {

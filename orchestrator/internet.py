@@ -6,8 +6,8 @@ from typing import Literal
 
 import httpx
 
-from orchestrator.deadlines import Deadlines
-from orchestrator.errors import CutOff, NotSent
+from orchestrator.foundation.errors import CutOff, NotSent
+from orchestrator.foundation.timeouts import Deadlines
 
 
 class Whole(httpx.Response):

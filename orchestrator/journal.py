@@ -27,8 +27,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.clock import EPOCH
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import EPOCH
+from orchestrator.foundation.ids import earliest
 from orchestrator.store import Tx
 from orchestrator.tables import event
 

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.bulk import insert
-from orchestrator.ids import Ids
+from orchestrator.foundation.ids import Ids
 from orchestrator.store import Tx
 from orchestrator.tables import api_key
 

@@ -16,13 +16,13 @@ import sqlalchemy as sa
 
 from orchestrator import silence, wire
 from orchestrator.bulk import Finder, among, updating
-from orchestrator.clock import Clock, after
 from orchestrator.decide import Heard, Outcome, Values, decide
-from orchestrator.errors import Problem
 from orchestrator.fanout import Fact, fan_out
-from orchestrator.ids import Ids
+from orchestrator.foundation.clock import Clock, after
+from orchestrator.foundation.errors import Problem
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.opening import Accepted, take_on
-from orchestrator.states import AT_VENDOR, EventType, JobState
 from orchestrator.store import Tx
 from orchestrator.tables import job, trace
 from orchestrator.vendors import Vendor

@@ -14,10 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.clock import EPOCH
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import EPOCH
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.states import DeliveryState
 from orchestrator.indexes import COMMON
-from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job
 from orchestrator.ways import Way, look

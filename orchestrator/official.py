@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.form import Fields, Form, Place, at_most, choice, seconds_text, whole_seconds
-from orchestrator.order import Capability
+from orchestrator.foundation.states import Capability
 from orchestrator.refusal import complaint
 
 Item = Mapping[str, Any]

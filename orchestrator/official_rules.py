@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.errors import Unsupported
 from orchestrator.form import Place, at_most
+from orchestrator.foundation.errors import Unsupported
 from orchestrator.official import Forms, Item
 
 _MOST_SHOTS = 6

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.bulk import insert
-from orchestrator.errors import Conflict, Problem
+from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.store import Tx
 from orchestrator.tables import job
 

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from orchestrator.foundation.states import Capability
 
 Json = dict[str, JsonValue]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 #: A URL, or on gateways that take it, Base64 without a `data:` prefix.
 Media = Annotated[str, StringConstraints(min_length=1, max_length=700_000)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-
-class Capability(StrEnum):
-    """What can be made, plainest first."""
-
-    TEXT2VIDEO = "text2video"
-    IMAGE2VIDEO = "image2video"
-    MULTI_IMAGE2VIDEO = "multi_image2video"
-    MOTION_CONTROL = "motion_control"
-    OMNI_VIDEO = "omni_video"
 
 
 class _Part(BaseModel):

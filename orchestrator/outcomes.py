@@ -15,10 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.bulk import inserting, updating
-from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.destinations import Verdict
-from orchestrator.ids import Ids
-from orchestrator.states import DeliveryState, SubscriberState
+from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.subscribers import disable
 from orchestrator.tables import attempt, delivery, subscriber

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator import claims
-from orchestrator.clock import after, grown, jittered
 from orchestrator.decide import Heard
-from orchestrator.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.clock import after, grown, jittered
+from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Postponed, Verdict
 from orchestrator.report import Report
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor

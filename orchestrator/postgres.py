@@ -15,8 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.clock import EPOCH
-from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.foundation.clock import EPOCH
+from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.units import BACKLOG, Outcome, Tx, Unit, ours, perform, settle, transient
 
 #: Units that may share one commit.

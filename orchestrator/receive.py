@@ -17,12 +17,12 @@ import structlog
 
 from orchestrator.bulk import Finder, among, inserting, updating
 from orchestrator.decide import Heard, Outcome
-from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
+from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
+from orchestrator.foundation.signing.secret_keys import Callback
+from orchestrator.foundation.states import Source
 from orchestrator.ledger import Verdict
 from orchestrator.report import Report
 from orchestrator.runtime import Runtime
-from orchestrator.signing import Callback
-from orchestrator.states import Source
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, push
 from orchestrator.vendors import Vendor

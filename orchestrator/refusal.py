@@ -12,9 +12,9 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from orchestrator.errors import CutOff, Refused
-from orchestrator.values import code as read_code
-from orchestrator.values import text
+from orchestrator.foundation.errors import CutOff, Refused
+from orchestrator.foundation.untrusted import code as read_code
+from orchestrator.foundation.untrusted import text
 
 _LONGEST_WAIT = 86400.0
 

@@ -17,11 +17,11 @@ import structlog
 
 from orchestrator import selection
 from orchestrator.bulk import insert
-from orchestrator.clock import after
-from orchestrator.ids import Ids
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState, ReplayState
 from orchestrator.runtime import Runtime
 from orchestrator.selection import Candidate
-from orchestrator.states import DeliveryState, ReplayState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, replay
 from orchestrator.workers import Claimed, Worker

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from orchestrator.errors import Unreadable
-from orchestrator.states import JobState
-from orchestrator.values import code, instant, name, percent, seconds, text, url
+from orchestrator.foundation.errors import Unreadable
+from orchestrator.foundation.states import JobState
+from orchestrator.foundation.untrusted import code, instant, name, percent, seconds, text, url
 
 Item = Mapping[str, Any]
 Words = Mapping[str, JobState]

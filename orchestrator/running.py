@@ -10,8 +10,8 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from orchestrator import deliver, poll, replay, submit
-from orchestrator.clock import Clock, Disciplined
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.clock import Clock, Disciplined
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.housekeeping import Progress, prepare, retire
 from orchestrator.runtime import Runtime
 

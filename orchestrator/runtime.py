@@ -10,20 +10,20 @@ from typing import Any, TypeVar
 
 import structlog
 
-from orchestrator.admission import Admission
-from orchestrator.clock import Clock, Rng, jittered
 from orchestrator.decide import Heard, Outcome
 from orchestrator.destinations import Destination
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.clock import Clock, Rng, jittered
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.metrics import Metrics
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
+from orchestrator.foundation.states import FINAL, Capability, JobState
 from orchestrator.guard import Guard
-from orchestrator.ids import Ids
 from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger, Verdict
-from orchestrator.metrics import Metrics
-from orchestrator.order import Capability, Order
-from orchestrator.settings import Settings
-from orchestrator.signing import Callback, Keys
-from orchestrator.states import FINAL, JobState
+from orchestrator.order import Order
 from orchestrator.store import Batch, Store
 from orchestrator.tail import Tail
 from orchestrator.vendors import Vendor

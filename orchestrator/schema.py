@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.tables import metadata
 
 #: Where a database says which schema it has.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orchestrator.clock import EPOCH, after
 from orchestrator.fanout import matches
-from orchestrator.ids import earliest
-from orchestrator.states import DeliveryState, EventType, SubscriberState
+from orchestrator.foundation.clock import EPOCH, after
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 

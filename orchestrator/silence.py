@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import clock
 from orchestrator.bulk import Finder, among
 from orchestrator.decide import Heard
 from orchestrator.fanout import Fact
-from orchestrator.states import FINAL, EventType, JobState, Source
+from orchestrator.foundation import clock
+from orchestrator.foundation.states import FINAL, EventType, JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor

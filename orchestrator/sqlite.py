@@ -15,7 +15,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.pool import PoolProxiedConnection
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 _WRITER = (
     "journal_mode=WAL",

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from orchestrator import postgres, wakes
 from orchestrator.databases import READERS, database_of
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.units import Tx, Unit, ours, transient
 
 __all__ = ["Batch", "Store", "Tx"]

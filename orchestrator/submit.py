@@ -15,12 +15,12 @@ from typing import Any
 import structlog
 
 from orchestrator import claims, endings
-from orchestrator.clock import after
 from orchestrator.endings import Ending
-from orchestrator.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.states import JobState
 from orchestrator.ledger import Postponed, Verdict
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.states import JobState
 from orchestrator.store import Tx
 from orchestrator.tables import job
 from orchestrator.vendors import Lookup, Vendor

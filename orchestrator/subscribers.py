@@ -15,13 +15,14 @@ import sqlalchemy as sa
 
 from orchestrator import wire
 from orchestrator.bulk import insert
-from orchestrator.clock import after as later
-from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Destination
 from orchestrator.fanout import Fact, fan_out
-from orchestrator.ids import Ids
-from orchestrator.signing import Keys, new_secret
-from orchestrator.states import DELETED, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.foundation.clock import after as later
+from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.foundation.signing.standard_webhooks import new_secret
+from orchestrator.foundation.states import DELETED, DeliveryState, EventType, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 

@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from orchestrator import journal
-from orchestrator.clock import Clock
-from orchestrator.deadlines import Deadlines
-from orchestrator.errors import Unavailable
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.logs import traceback_of
+from orchestrator.foundation.timeouts import Deadlines
 from orchestrator.journal import Mark, Page, Row, Wanted, Whole
-from orchestrator.logs import traceback_of
 from orchestrator.store import Store, Tx
 
 log = structlog.get_logger()

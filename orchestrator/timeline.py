@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from orchestrator import wire
-from orchestrator.clock import EPOCH, epoch_ms
+from orchestrator.foundation.clock import EPOCH, epoch_ms
 from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, push, trace
 

@@ -22,7 +22,7 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
-from orchestrator.errors import Blocked, CutOff, NotSent, TooLate
+from orchestrator.foundation.errors import Blocked, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard, check_form
 from orchestrator.spelling import spelt
 

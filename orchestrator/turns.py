@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import claims
-from orchestrator.clock import Clock, Rng
-from orchestrator.states import DELETED, DeliveryState
+from orchestrator.foundation import token_bucket
+from orchestrator.foundation.clock import Clock, Rng
+from orchestrator.foundation.states import DELETED, DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, job, subscriber
 from orchestrator.workers import Claimed
@@ -43,7 +44,7 @@ class Turns:
         self._under_way: Counter[str] = Counter()
         #: Of all lanes together.
         self.under_way = 0
-        self._rates: dict[str, claims.Allowance] = {}
+        self._rates: dict[str, token_bucket.Allowance] = {}
         #: Lanes that had something due when they were last looked for, and have not had their turn since.
         self._round: list[str] = []
 
@@ -112,7 +113,7 @@ class Turns:
             # A full one says no more than none: subscribers come and go.
             now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
             self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
-        held = replace(self._rates.get(person["id"], claims.Allowance(rate, 1.0, now)), rate=rate).refilled(now)
+        held = replace(self._rates.get(person["id"], token_bucket.Allowance(rate, 1.0, now)), rate=rate).refilled(now)
         taken = min(wanted, int(held.tokens))
         self._rates[person["id"]] = held.less(taken)
         return taken

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 
 Tx = sa.Connection
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from orchestrator.clock import rfc3339
+from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.states import FINAL, JobState
 from orchestrator.report import Output, Report
-from orchestrator.states import FINAL, JobState
-from orchestrator.values import encode
 
 Row = Mapping[Any, Any]
 Json = dict[str, Any]

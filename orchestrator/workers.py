@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from orchestrator.errors import Unavailable
-from orchestrator.logs import traceback_of
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.logs import traceback_of
 
 log = structlog.get_logger()
 Work = TypeVar("Work")

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.sqlite import wait_for_disk
 from orchestrator.units import BACKLOG, Outcome, Unit, perform, settle, translated
 

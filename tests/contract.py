@@ -14,7 +14,7 @@ from orchestrator.api import doors
 from orchestrator.api.examples import BASE
 from orchestrator.api.openapi import document
 from orchestrator.app import build
-from orchestrator.settings import Settings
+from orchestrator.foundation.settings import Settings
 
 Json = dict[str, Any]
 

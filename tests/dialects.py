@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.clock import SystemClock, rfc3339
-from orchestrator.order import Capability, Input, Order
+from orchestrator.foundation.clock import SystemClock, rfc3339
+from orchestrator.foundation.states import Capability
+from orchestrator.order import Input, Order
 from orchestrator.report import Report
 from orchestrator.vendors import Account, Vendor, load
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from orchestrator import subscribers
-from orchestrator.clock import after
 from orchestrator.decide import Heard
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Verdict
 from orchestrator.report import Output, Report
-from orchestrator.states import JobState, Source
 from orchestrator.tables import event
 from orchestrator.workers import Claimed
 from tests.house import House

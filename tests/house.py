@@ -14,12 +14,12 @@ import httpx
 import sqlalchemy as sa
 
 from orchestrator.app import build
-from orchestrator.clock import after
-from orchestrator.errors import TooLate
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import TooLate
+from orchestrator.foundation.settings import Settings
 from orchestrator.housekeeping import prepare
 from orchestrator.opening import Accepted
 from orchestrator.runtime import Runtime
-from orchestrator.settings import Settings
 from orchestrator.tables import job, metadata
 from tests import databases
 

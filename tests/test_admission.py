@@ -14,16 +14,16 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Message
 
-from orchestrator.admission import Admission, announced
 from orchestrator.api import callbacks, reading
 from orchestrator.api.auth import Gate
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.door import Door
 from orchestrator.api.intake import Intake
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.admission import Admission, announced
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.signing.secret_keys import Callback
+from orchestrator.foundation.states import JobState
 from orchestrator.receive import CAP, Receiving
-from orchestrator.signing import Callback
-from orchestrator.states import JobState
 from orchestrator.tables import job, push
 from tests.caller import eventually, until
 from tests.contract import HELD

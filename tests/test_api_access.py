@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
+from orchestrator.foundation.states import JobState
 from orchestrator.keyring import Scope
-from orchestrator.states import JobState
 from orchestrator.tables import api_key
 from tests import databases
 from tests.test_api_support import BODY, PATHS, TWO, calling, is_problem

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from tests.test_api_support import calling
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.states import JobState
+from orchestrator.foundation.states import JobState
 from orchestrator.tables import delivery
 from tests.test_api_support import calling, subscribed, told
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.api.limits import Limits
-from orchestrator.clock import after
+from orchestrator.foundation.clock import after
 from orchestrator.keyring import Scope
 from tests.caller import until
 from tests.followers import Follower, serving

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.ids import is_id
+from orchestrator.foundation.ids import is_id
 from tests.test_api_support import BODY, TWO, calling, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator import subscribers
-from orchestrator.states import FINAL_EVENTS
+from orchestrator.foundation.states import FINAL_EVENTS
 from orchestrator.store import Store
 from tests.test_api_support import HOOK, calling, subscribed, told
 

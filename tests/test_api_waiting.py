@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.states import JobState
+from orchestrator.foundation.states import JobState
 from tests.test_api_support import BODY, calling, eventually, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -25,8 +25,8 @@ from orchestrator.bench.plan import Plan, Spoiled
 from orchestrator.bench.processes import burden, child
 from orchestrator.bench.sink import Arrival, judged
 from orchestrator.cli.bench import ABOUT
-from orchestrator.clock import EPOCH
-from orchestrator.ids import is_id
+from orchestrator.foundation.clock import EPOCH
+from orchestrator.foundation.ids import is_id
 from orchestrator.tables import attempt, delivery, event, job, push, subscriber, trace
 from tests.command_line import isolate, run
 from tests.databases import server

@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from orchestrator import logs
 from orchestrator.api import callbacks
 from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.foundation import logs
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
+from orchestrator.foundation.states import JobState
 from orchestrator.receive import CAP, Receiving
 from orchestrator.report import Report
-from orchestrator.signing import Callback, Keys, new_secret, sign
-from orchestrator.states import JobState
 from orchestrator.store import Tx
 from orchestrator.tables import push
 from orchestrator.vendors.agentsflare import AgentsFlare

@@ -14,7 +14,7 @@ import pytest
 from orchestrator import checks, shapes
 from orchestrator.app import accounts, application, bind
 from orchestrator.checks import Check
-from orchestrator.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock
 from orchestrator.guard import Guard
 from orchestrator.internet import Internet
 from orchestrator.simulator import World

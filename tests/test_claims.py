@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import claims
-from orchestrator.claims import Allowance
-from orchestrator.clock import after
 from orchestrator.destinations import Verdict
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import DeliveryState, JobState
+from orchestrator.foundation.token_bucket import Allowance
 from orchestrator.ledger import Postponed
 from orchestrator.outcomes import Attempted, record
-from orchestrator.states import DeliveryState, JobState
 from orchestrator.store import Tx
 from orchestrator.tables import account_state, delivery, job
 from tests.house import START, House

@@ -185,4 +185,10 @@ def test_a_command_is_started_without_what_it_does_not_need() -> None:
     )
     loaded = {*found.stdout.split()}
     assert "orchestrator.cli" in loaded
-    assert not loaded & {"httpx", "orchestrator.settings", "orchestrator.client", "orchestrator.cli.jobs", "sqlalchemy"}
+    assert not loaded & {
+        "httpx",
+        "orchestrator.foundation.settings",
+        "orchestrator.client",
+        "orchestrator.cli.jobs",
+        "sqlalchemy",
+    }

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clock import SystemClock
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.ids import earliest
 from tests.command_line import JOB, Fake, faked, isolate, job, page, run
 
 OTHER = JOB[:-1] + "0"

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from orchestrator.cli.listen.forward import Forwarder
-from orchestrator.clock import SystemClock
-from orchestrator.ids import earliest
-from orchestrator.states import EventType
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.states import EventType
 from tests.caller import KEY, until
 from tests.command_line import SECRET, isolate, run
 from tests.followers import serving

@@ -12,8 +12,8 @@ import pytest
 import standardwebhooks
 
 from orchestrator.cli.access import Access
-from orchestrator.settings import Settings
-from orchestrator.signing import Keys
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing.secret_keys import Keys
 from tests.command_line import SECRET, Fake, faked, isolate, run
 from tests.house import TurnedClock
 

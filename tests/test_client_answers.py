@@ -16,7 +16,7 @@ from orchestrator.client.faces import finished
 from orchestrator.client.pages import AsyncPages, Listing, Pages
 from orchestrator.client.requests import Request, given, path, several
 from orchestrator.client.wire import CAP, Target, way
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.shapes import Job, Page
 from orchestrator.shapes.base import document
 from tests.clients import Said, a_job, said, script, scripted

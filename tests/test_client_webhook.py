@@ -12,8 +12,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from orchestrator.client import BadSignature, NotOurs, OrchestratorError, Webhook
-from orchestrator.errors import ConfigError
-from orchestrator.signing import new_secret, sign
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from tests.clients import a_job
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)

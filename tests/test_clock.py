@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.clock import (
+from orchestrator.foundation.clock import (
     SHORT_SCHEDULE,
     STANDARD_SCHEDULE,
     SUBMIT_SCHEDULE,

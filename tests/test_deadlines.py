@@ -13,8 +13,8 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import deadlines as module
-from orchestrator.deadlines import GRAIN, Deadlines
+from orchestrator.foundation import timeouts as module
+from orchestrator.foundation.timeouts import GRAIN, Deadlines
 
 Ts = TypeVarTuple("Ts")
 Main = Callable[[Deadlines], Coroutine[Any, Any, None]]

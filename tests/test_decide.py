@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.clock import after, grown
 from orchestrator.decide import Change, Heard, Outcome, decide
+from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
 from orchestrator.report import Output, Report
-from orchestrator.states import FINAL, LIVE, RANK, JobState, Source
 from orchestrator.vendors import Account, Poll, Vendor, load
 from tests.house import START, TurnedClock
 

@@ -14,13 +14,14 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
-from orchestrator import signing, subscribers
-from orchestrator.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
+from orchestrator import subscribers
 from orchestrator.deliver import KEPT, LEASE, Delivering, worker
-from orchestrator.errors import Blocked
 from orchestrator.fanout import callback_lane
+from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
+from orchestrator.foundation.errors import Blocked
+from orchestrator.foundation.signing import standard_webhooks
+from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from orchestrator.outcomes import Attempted
-from orchestrator.states import DeliveryState, JobState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, subscriber
 from tests.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
@@ -85,7 +86,7 @@ async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agree
 
 async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after(h: House) -> None:
     to = await one_owed(h)
-    new_secret = signing.new_secret()
+    new_secret = standard_webhooks.new_secret()
     hidden = h.rt.keys.hide(new_secret)
     assert await h.rt.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from orchestrator.settings import Settings, load
+from orchestrator.foundation.settings import Settings, load
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Oracle
 
-from orchestrator import __version__, destinations, signing
+from orchestrator import __version__, destinations
 from orchestrator.destinations import Destination, Message, post
-from orchestrator.errors import ConfigError
-from orchestrator.states import EventType
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.signing import standard_webhooks
+from orchestrator.foundation.states import EventType
 
 KINDS = destinations.load()
 ALL = pytest.mark.parametrize("kind", sorted(KINDS))
@@ -118,7 +119,7 @@ def test_the_public_library_verifies_with_the_new_and_the_old_secret(options: di
     sent = message(options=options)
     request = KINDS["webhook"].request(ADDRESS, sent, [SECRET, OLDER])
     headers = dict(request.headers)
-    assert signing.verify([verifier], headers, request.content, now=sent.at)
+    assert standard_webhooks.verify([verifier], headers, request.content, now=sent.at)
     assert headers["webhook-id"] == "evt_1"
     assert headers["webhook-timestamp"] == str(int(sent.at.timestamp()))
     assert len(headers["webhook-signature"].split(" ")) == 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 from orchestrator.destinations import Verdict
-from orchestrator.states import EventType
+from orchestrator.foundation.states import EventType
 from tests.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, SUBSCRIBER, message
 
 

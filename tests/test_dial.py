@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import dial, postgres, wakes
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.store import Batch, Store, Tx
 from tests import databases
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from orchestrator import destinations, shapes
 from orchestrator.api.bodies import Submission
 from orchestrator.destinations import Message
-from orchestrator.settings import load
+from orchestrator.foundation.settings import load
 from orchestrator.simulator.accounts import webhook_secret
 from tests.documents import PAGES, ROOT, Block, Page, anchor, blocks, chosen
 

@@ -19,12 +19,12 @@ from orchestrator.api.problems import CODES
 from orchestrator.cli import app
 from orchestrator.client import Client
 from orchestrator.client.faces import Resource
-from orchestrator.clock import STANDARD_SCHEDULE
 from orchestrator.destinations import Verdict, judge
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.clock import STANDARD_SCHEDULE
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import AccountSettings, PollSettings, Settings, load
+from orchestrator.foundation.states import EventType, JobState
 from orchestrator.order import Input
-from orchestrator.settings import AccountSettings, PollSettings, Settings, load
-from orchestrator.states import EventType, JobState
 from tests.contract import contract
 from tests.documents import PAGES, ROOT, Page, coded, rows, sections
 

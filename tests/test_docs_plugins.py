@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from orchestrator import destinations, vendors
-from orchestrator.states import EventType
+from orchestrator.foundation.states import EventType
 from tests import dialects, test_destinations, test_vendor_forms, test_vendors
 from tests.dialects import Case
 from tests.documents import blocks, chosen

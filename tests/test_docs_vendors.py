@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app import accounts, bind
-from orchestrator.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.settings import load
 from orchestrator.order import Input
-from orchestrator.settings import load
 from orchestrator.vendors import Lookup, Vendor
 from orchestrator.vendors import load as vendors
 from tests.documents import Block, chosen, rows, sections

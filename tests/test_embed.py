@@ -17,7 +17,7 @@ from starlette.routing import Mount
 
 from orchestrator.api.mounted import below
 from orchestrator.embed import Orchestrator
-from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.simulator import World
 from tests.hosts import address, hosted, mounted, service
 from tests.live import order

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import subscribers
 from orchestrator.fanout import Fact, callback_lane, fan_out, matches
-from orchestrator.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
 from orchestrator.tables import delivery, event, subscriber
 from tests.engine import at_vendor, bodies, happened, subscribe, tell
 from tests.house import House

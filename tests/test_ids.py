@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.clock import epoch_ms
-from orchestrator.ids import PREFIXES, Ids, _rest, _time, earliest, is_id
+from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, is_id
 from tests.house import START, TurnedClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
+from orchestrator.foundation.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
 from orchestrator.guard import Guard
 from orchestrator.internet import Internet
 from orchestrator.transport import GuardedTransport

@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import journal, schema
-from orchestrator.clock import after
-from orchestrator.ids import earliest
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.ids import earliest
 from orchestrator.journal import Page, Wanted, Whole
 from orchestrator.store import Store, Tx
 from orchestrator.tables import event

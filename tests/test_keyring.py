@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from orchestrator import keyring
 from orchestrator.cli import offline
-from orchestrator.clock import SystemClock
-from orchestrator.ids import Ids
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.ids import Ids
 from orchestrator.keyring import Scope, Values
 from orchestrator.store import Tx
 from orchestrator.tables import api_key, metadata

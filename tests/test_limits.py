@@ -17,12 +17,12 @@ import sqlalchemy as sa
 
 from orchestrator import submit
 from orchestrator.app import build
-from orchestrator.clock import after
 from orchestrator.decide import Heard
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
 from orchestrator.postgres import engine_of, is_postgres
 from orchestrator.report import Report
 from orchestrator.sqlite import engines
-from orchestrator.states import IN_FLIGHT, JobState, Source
 from orchestrator.store import Store
 from orchestrator.submit import Submitting
 from orchestrator.tables import account_state, job

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import lists, timeline
-from orchestrator.clock import after
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
 from orchestrator.lists import Part, Wanted
-from orchestrator.states import DeliveryState, EventType, JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, job, push, trace
 from tests.house import START, House

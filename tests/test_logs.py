@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from orchestrator import logs
+from orchestrator.foundation import logs
 
 TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.states import EventType
+from orchestrator.foundation.states import EventType
 from tests.caller import KEY, until
 from tests.followers import Follower, serving
 from tests.processes import Replica

@@ -21,10 +21,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
-from orchestrator.clock import EPOCH, after
+from orchestrator.foundation.clock import EPOCH, after
+from orchestrator.foundation.ids import made_at
+from orchestrator.foundation.metrics import Metrics
 from orchestrator.gauges import Counted, Gauges
-from orchestrator.ids import made_at
-from orchestrator.metrics import Metrics
 from orchestrator.simulator.faults import Faults
 from orchestrator.store import Store
 from orchestrator.tables import delivery, subscriber
@@ -242,7 +242,7 @@ def test_what_a_host_counts_in_the_same_folder_is_not_told(tmp_path: Path) -> No
     program = """
 from prometheus_client import Counter
 from orchestrator.gauges import Counted
-from orchestrator.metrics import Metrics
+from orchestrator.foundation.metrics import Metrics
 Counter("logins", "The host's own.", ["user"]).labels("alice").inc()
 metrics = Metrics()
 metrics.submitted("kling", "kling-v3")

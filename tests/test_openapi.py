@@ -23,12 +23,12 @@ from orchestrator.api import doors, examples, openapi
 from orchestrator.api.door import Call, Door
 from orchestrator.api.openapi import document
 from orchestrator.api.problems import CODES
-from orchestrator.clock import SystemClock
 from orchestrator.destinations import Message
 from orchestrator.destinations.webhook import Webhook
-from orchestrator.errors import Problem
-from orchestrator.signing import new_secret
-from orchestrator.states import EventType
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.errors import Problem
+from orchestrator.foundation.signing.standard_webhooks import new_secret
+from orchestrator.foundation.states import EventType
 from tests.contract import contract
 from tests.test_api_support import calling
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.errors import Unsupported
 from orchestrator.form import Form, Place, at_most, check_extra, check_form, choice, placed, seconds_text, whole_seconds
+from orchestrator.foundation.errors import Unsupported
 from orchestrator.order import Input
 
 FORM = Form(

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import claims, postgres
-from orchestrator.clock import Disciplined, SystemClock
-from orchestrator.errors import ConfigError, Unavailable
-from orchestrator.states import JobState
+from orchestrator.foundation.clock import Disciplined, SystemClock
+from orchestrator.foundation.errors import ConfigError, Unavailable
+from orchestrator.foundation.states import JobState
 from orchestrator.store import Batch, Store, Tx
 from orchestrator.submit import Submitting
 from orchestrator.tables import account_state, job

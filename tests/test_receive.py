@@ -12,12 +12,13 @@ import pytest
 
 from orchestrator import receive
 from orchestrator.bulk import _Sought
-from orchestrator.errors import BadSignature, BadToken, Unreadable
+from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
+from orchestrator.foundation.signing.secret_keys import Callback
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
+from orchestrator.foundation.states import JobState, Source
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.runtime import TOKEN_GRACE
-from orchestrator.signing import Callback, new_secret, sign
-from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 from orchestrator.submit import Submitting
 from orchestrator.tables import account_state, event, job, push

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import CutOff, Refused
+from orchestrator.foundation.errors import CutOff, Refused
 from orchestrator.refusal import complaint, judge, retry_after
 from tests.dialects import NOW, SAMPLES
 

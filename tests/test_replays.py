@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from orchestrator import replay
 from orchestrator.bulk import inserting
-from orchestrator.clock import rfc3339
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState
 from orchestrator.housekeeping import retire
-from orchestrator.ids import Ids
 from orchestrator.replay import Replaying
-from orchestrator.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, event, subscriber
 from orchestrator.tables import replay as table

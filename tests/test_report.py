@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import Unreadable
+from orchestrator.foundation.errors import Unreadable
+from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.states import JobState
+from orchestrator.foundation.untrusted import code, instant, name, number, percent, seconds, text, url
 from orchestrator.report import WORDS, Report, read
-from orchestrator.states import JobState
-from orchestrator.values import code, instant, name, number, parse, percent, seconds, text, url
 from tests.dialects import FOLDERS, SAMPLES, vendor
 
 MAP = json.loads((SAMPLES / "status_map.json").read_bytes())

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from orchestrator.app import application, build
-from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.running import running, schedule
 from orchestrator.store import Tx
 from tests import databases

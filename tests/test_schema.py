@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 import orchestrator
 from orchestrator import postgres, schema, sqlite
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.tables import metadata
 from tests import databases
 from tests.command_line import isolate, run

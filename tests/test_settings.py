@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import ConfigError
-from orchestrator.settings import Settings, ensure_secret_keys, load
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import Settings, ensure_secret_keys, load
 
 WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
 KEY = "orc_" + "a" * 32

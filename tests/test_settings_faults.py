@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError
-from orchestrator.settings import load
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import load
 
 WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
 KEY = "orc_" + "a" * 32

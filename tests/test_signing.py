@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 from standardwebhooks import Webhook
 
-from orchestrator.errors import BadSignature, BadToken, ConfigError
-from orchestrator.signing import Callback, Keys, key_bytes, new_secret, sign, verify
+from orchestrator.foundation.errors import BadSignature, BadToken, ConfigError
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
+from orchestrator.foundation.signing.standard_webhooks import key_bytes, new_secret, sign, verify
 from tests.dialects import SAMPLES
 
 NOW = datetime(2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.errors import ConfigError, Unavailable
+from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.sqlite import Lock, engines, path_of
 from orchestrator.store import Store, Tx
 

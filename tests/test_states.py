@@ -6,7 +6,17 @@ from itertools import product
 
 import pytest
 
-from orchestrator.states import AT_VENDOR, FINAL, FINAL_EVENTS, IN_FLIGHT, LIVE, RANK, EventType, JobState, may_move
+from orchestrator.foundation.states import (
+    AT_VENDOR,
+    FINAL,
+    FINAL_EVENTS,
+    IN_FLIGHT,
+    LIVE,
+    RANK,
+    EventType,
+    JobState,
+    may_move,
+)
 
 LADDER = (JobState.QUEUED, JobState.SUBMITTING, JobState.SUBMITTED, JobState.PROCESSING, JobState.EXPIRED)
 VERDICTS = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)

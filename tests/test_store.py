@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.databases import Sqlite
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.store import Batch, Store, Tx
 from orchestrator.tables import account_state
 

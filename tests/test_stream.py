@@ -16,10 +16,10 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import journal
-from orchestrator.admission import Admission
 from orchestrator.api import stream
+from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.states import EventType
 from orchestrator.journal import Whole
-from orchestrator.states import EventType
 from orchestrator.store import Tx
 from orchestrator.tables import event
 from tests import databases

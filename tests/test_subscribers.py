@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import destinations, subscribers
-from orchestrator.clock import SystemClock
 from orchestrator.fanout import Fact, callback_lane, fan_out
-from orchestrator.ids import Ids
-from orchestrator.signing import Keys
-from orchestrator.states import EventType, Source, SubscriberState
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.foundation.states import EventType, Source, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.subscribers import Row, Values
 from orchestrator.tables import delivery, event, metadata, subscriber

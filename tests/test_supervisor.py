@@ -19,7 +19,7 @@ import pytest
 
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.supervisor import Child, Patience, Supervisor
-from orchestrator.settings import Settings
+from orchestrator.foundation.settings import Settings
 
 pytestmark = pytest.mark.long
 

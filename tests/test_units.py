@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.sqlite import engines
 from orchestrator.units import Outcome, Tx, Unit, ours, perform, settle
 

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.errors import Unsupported
-from orchestrator.order import Capability, Input, Order
+from orchestrator.foundation.errors import Unsupported
+from orchestrator.foundation.states import Capability
+from orchestrator.order import Input, Order
 from orchestrator.vendors import Lookup, Vendor
 from tests.dialects import FOLDERS, order, vendor
 

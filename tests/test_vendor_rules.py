@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import Unsupported
+from orchestrator.foundation.errors import Unsupported
 from tests.dialects import order, vendor
 
 A, B = "https://example.com/a.png", "https://example.com/b.png"

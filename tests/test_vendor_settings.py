@@ -9,8 +9,8 @@ import httpx
 import jwt
 import pytest
 
-from orchestrator.clock import epoch_ms
-from orchestrator.errors import ConfigError, Refused, Unsupported
+from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.errors import ConfigError, Refused, Unsupported
 from orchestrator.vendors import Lookup
 from tests.dialects import NOW, SAMPLES, VENDORS, account, order, vendor
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import CutOff, Refused, Unreadable
 from orchestrator.form import put
+from orchestrator.foundation.errors import CutOff, Refused, Unreadable
 from orchestrator.order import Order
 from orchestrator.vendors import Vendor
 from tests.dialects import FOLDERS, VENDORS, Case, cases, expectations, indexed, order, told, vendor

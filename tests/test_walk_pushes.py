@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from orchestrator.signing import Callback
+from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.simulator import Faults
 from orchestrator.simulator.accounts import KEYS
 from orchestrator.simulator.courier import tampered

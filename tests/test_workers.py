@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.workers import Claimed, Worker
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from orchestrator import keyring
 from orchestrator.api.limits import Limits, Standing
 from orchestrator.api.problems import Refusal
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.keyring import Scope
 from orchestrator.runtime import Runtime
 

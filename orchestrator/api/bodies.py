@@ -24,10 +24,10 @@ from orchestrator.api.fields import (
     When,
     Word,
 )
-from orchestrator.errors import Problem
+from orchestrator.foundation.errors import Problem
+from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
 from orchestrator.keyring import Scope
-from orchestrator.order import Capability, Input
-from orchestrator.states import FINAL_EVENTS, DeliveryState
+from orchestrator.order import Input
 
 _DAY = 86400
 #: Where gateway document 0 puts what is ours.

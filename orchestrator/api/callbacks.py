@@ -13,11 +13,11 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator import pings
-from orchestrator.admission import Admission, Place, announced
-from orchestrator.deadlines import Deadlines
-from orchestrator.errors import BadSignature, BadToken, NotJson, Unavailable
-from orchestrator.logs import traceback_of
+from orchestrator.foundation.admission import Admission, Place, announced
+from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable
+from orchestrator.foundation.logs import traceback_of
+from orchestrator.foundation.signing import callback_probe
+from orchestrator.foundation.timeouts import Deadlines
 from orchestrator.receive import CAP, Receiving
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class CallbackDoor:
             raise Answer(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST"))
         account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
         try:
-            if account == pings.PING:
+            if account == callback_probe.PING:
                 return self._pong(token)
             vendor, callback = self._receiving.unseal(account, token)
             headers = _headers(scope)
@@ -113,7 +113,7 @@ class CallbackDoor:
     def _pong(self, token: str) -> tuple[Message, Message]:
         """Show an operator who holds our keys that this door is ours. Raises `BadToken` for everybody else."""
         rt = self._receiving.rt
-        said = {"ok": True, "pong": pings.pong(rt.keys, token, rt.clock.now())}
+        said = {"ok": True, "pong": callback_probe.pong(rt.keys, token, rt.clock.now())}
         return _messages(200, json.dumps(said).encode(), _JSON)
 
 

@@ -16,8 +16,8 @@ from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, paged, words
-from orchestrator.errors import Conflict
-from orchestrator.states import DeliveryState
+from orchestrator.foundation.errors import Conflict
+from orchestrator.foundation.states import DeliveryState
 from orchestrator.store import Tx
 from orchestrator.tables import attempt, delivery, event, subscriber
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from orchestrator.api.door import Call
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.problems import CODES
-from orchestrator.errors import NotFound
+from orchestrator.foundation.errors import NotFound
 
 _STATIC = Path(__file__).parent.parent / "static"
 _SWAGGER = _STATIC / "swagger-ui"

@@ -17,9 +17,9 @@ from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, digits, paged, words
 from orchestrator.api.problems import Refusal
 from orchestrator.fanout import matches
+from orchestrator.foundation.states import EventType
 from orchestrator.journal import Mark, Wanted
 from orchestrator.journal import Page as Part
-from orchestrator.states import EventType
 from orchestrator.store import Tx
 from orchestrator.tables import event
 

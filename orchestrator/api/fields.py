@@ -14,8 +14,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orchestrator.destinations.webhook import is_ours
 from orchestrator.fanout import matches
-from orchestrator.ids import is_id
-from orchestrator.states import EventType
+from orchestrator.foundation.ids import is_id
+from orchestrator.foundation.states import EventType
 
 _METADATA_CAP = 16 * 1024
 _RFC3339 = re.compile(

@@ -21,8 +21,8 @@ from orchestrator.api.door import Call, reply
 from orchestrator.api.intake import account_named
 from orchestrator.api.operation import FORM, answer, operation
 from orchestrator.api.problems import Refusal
-from orchestrator.errors import Exchange, Fault, Problem, Unreadable, Unsupported
-from orchestrator.values import parse
+from orchestrator.foundation.errors import Exchange, Fault, Problem, Unreadable, Unsupported
+from orchestrator.foundation.json_codec import parse
 
 log = structlog.get_logger()
 

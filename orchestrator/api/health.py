@@ -12,7 +12,7 @@ from starlette.responses import Response
 from orchestrator import shapes
 from orchestrator.api.door import Call, reply
 from orchestrator.api.operation import answer, operation
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.store import Tx
 from orchestrator.tables import trace
 

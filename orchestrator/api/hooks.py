@@ -10,8 +10,8 @@ from orchestrator import shapes
 from orchestrator.api import examples
 from orchestrator.api.operation import JSON
 from orchestrator.api.schemas import AT, Json, Schemas
-from orchestrator.states import EventType
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.states import EventType
 
 #: What an event is about, by the first word of its type; `EventType` has no others.
 _DATA: dict[str, type[BaseModel]] = {

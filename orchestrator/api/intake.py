@@ -11,17 +11,18 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from orchestrator import shapes, wire
-from orchestrator.admission import Admission, Place, announced
 from orchestrator.api import problems, reading, waiting
 from orchestrator.api.bodies import Empty, Submission, as_written
 from orchestrator.api.door import Call
 from orchestrator.api.once import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
-from orchestrator.clock import after
-from orchestrator.errors import Blocked, Conflict, Problem
 from orchestrator.fanout import callback_lane
+from orchestrator.foundation.admission import Admission, Place, announced
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import Blocked, Conflict, Problem
+from orchestrator.foundation.states import Capability
 from orchestrator.opening import Accepted
-from orchestrator.order import Capability, Order
+from orchestrator.order import Order
 from orchestrator.runtime import Runtime
 from orchestrator.store import Tx
 from orchestrator.vendors import Vendor

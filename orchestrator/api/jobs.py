@@ -18,10 +18,10 @@ from orchestrator.api.fields import When
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed, paged, words
 from orchestrator.decide import Heard
-from orchestrator.errors import Conflict
+from orchestrator.foundation.errors import Conflict
+from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.report import Report
-from orchestrator.states import JobState, Source
 from orchestrator.store import Tx
 from orchestrator.tables import trace
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from orchestrator.clock import Clock
+from orchestrator.foundation.clock import Clock
 
 #: Seconds in which a quota comes back.
 _WINDOW = 60

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from orchestrator.api.door import Call
-from orchestrator.errors import Problem
+from orchestrator.foundation.errors import Problem
 
 _KEY_CAP = 255
 

@@ -17,7 +17,7 @@ from orchestrator.api.operation import answer, operation
 from orchestrator.api.paths import Place
 from orchestrator.api.problems import CODES
 from orchestrator.api.schemas import Json, Schemas
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
 
 _ABOUT = """\
 Owns video-generation jobs: submits them to vendors with a callback, believes signed pushes, asks only about what stays

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from orchestrator.api.door import Call, reply
-from orchestrator.ids import is_id
+from orchestrator.foundation.ids import is_id
 from orchestrator.store import Tx
 
 Row = Mapping[Any, Any]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from orchestrator.errors import Fault, Problem
+from orchestrator.foundation.errors import Fault, Problem
 
 _FAULTS_CAP = 50
 _POINTER_CAP = 256

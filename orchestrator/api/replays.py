@@ -15,10 +15,10 @@ from orchestrator.api.events import find
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, Row, listed, newest
 from orchestrator.bulk import insert
-from orchestrator.errors import Conflict
 from orchestrator.fanout import matches
-from orchestrator.ids import Ids
-from orchestrator.states import DeliveryState, EventType, ReplayState, SubscriberState
+from orchestrator.foundation.errors import Conflict
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, subscriber
 from orchestrator.tables import replay as table

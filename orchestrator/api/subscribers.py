@@ -16,10 +16,10 @@ from orchestrator.api.intake import checked_url
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
 from orchestrator.destinations import Destination
-from orchestrator.errors import ConfigError, Conflict
+from orchestrator.foundation.errors import ConfigError, Conflict
+from orchestrator.foundation.signing.standard_webhooks import new_secret
+from orchestrator.foundation.states import SubscriberState
 from orchestrator.runtime import Runtime
-from orchestrator.signing import new_secret
-from orchestrator.states import SubscriberState
 
 
 class SubscriberQuery(Page):

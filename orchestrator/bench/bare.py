@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from orchestrator.bench.child import follow, listening
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
 
 
 def push() -> Starlette:

@@ -16,8 +16,8 @@ from orchestrator.bench.figures import Result as Found
 from orchestrator.bench.place import place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, ids, text
-from orchestrator.clock import SystemClock, after
-from orchestrator.states import DeliveryState, JobState
+from orchestrator.foundation.clock import SystemClock, after
+from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.store import Tx
 from orchestrator.tables import delivery, job
 

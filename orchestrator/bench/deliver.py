@@ -20,8 +20,8 @@ from orchestrator.bench.processes import child
 from orchestrator.bench.raw import run
 from orchestrator.bench.service import Service, Usage, accounts_of, costs, service
 from orchestrator.bench.sink import Arrival, arrivals, arrived, judged
-from orchestrator.clock import SystemClock
-from orchestrator.signing import new_secret, sign
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.tables import delivery
 
 IN_FLIGHT = 32

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.bench.raw import Line, get, line, request, response
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
 
 #: Connections that pushes go over.
 _LINES = 16

@@ -22,8 +22,8 @@ from orchestrator.bench.seeding import (
     subscribe,
 )
 from orchestrator.bench.series import N, chunks, fill, ids, text
-from orchestrator.clock import after
-from orchestrator.states import DeliveryState
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import DeliveryState
 from orchestrator.tables import attempt, push, trace
 
 #: Rows of history that a job has in one layer of it: a push, an event, a delivery, an attempt and a trace.

@@ -18,9 +18,9 @@ from orchestrator.bench.plan import Plan
 from orchestrator.bench.processes import burden, child
 from orchestrator.bench.raw import request, run
 from orchestrator.bench.service import SECRET, Service, Usage, account_names, accounts_of, costs, service
-from orchestrator.clock import SystemClock
-from orchestrator.signing import Callback, Keys
-from orchestrator.values import encode
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
 
 #: Connections at once: of a busy service, and of one that is pushed as hard as it can be.
 CONNECTIONS, MANY = 64, 256

@@ -14,10 +14,10 @@ from orchestrator.bench.place import Place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, id_of, ids, text, written
 from orchestrator.bench.service import SECRET
-from orchestrator.clock import SystemClock, after
-from orchestrator.ids import Ids
-from orchestrator.signing import Keys
-from orchestrator.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from orchestrator.foundation.clock import SystemClock, after
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
 from orchestrator.tables import delivery, event, job, subscriber
 
 CLOCK = SystemClock()

@@ -17,7 +17,7 @@ from orchestrator.bench.load import drive
 from orchestrator.bench.place import Place
 from orchestrator.bench.processes import burden, child
 from orchestrator.bench.raw import request, run
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
 
 SECRET = "bench-" + "k" * 40
 API_KEY = "orc_" + "b" * 40

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from orchestrator.bench.figures import Honest
 from orchestrator.bench.place import Place
 from orchestrator.bench.seeding import BENCH
-from orchestrator.states import FINAL_EVENTS, DeliveryState, JobState
+from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, JobState
 from orchestrator.tables import attempt, delivery, event, job, push
 
 #: Rows that a bench worked on, or caused, have ids from here on.

@@ -13,7 +13,7 @@ from orchestrator.bench.plan import Spoiled
 from orchestrator.bench.raw import line, request, response, serving
 from orchestrator.bench.service import AUTHORIZATION, account_names
 from orchestrator.bench.sink import Arrival, read
-from orchestrator.values import encode
+from orchestrator.foundation.json_codec import encode
 
 #: Connections of callers, and jobs between submission and delivery at once.
 CALLERS = 16

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.clock import Clock
+from orchestrator.foundation.clock import Clock
 
 if TYPE_CHECKING:
-    from orchestrator.settings import Settings
+    from orchestrator.foundation.settings import Settings
 
 #: Begins what says "I can read the secret keys", instead of an API key.
 _OPERATOR = "orc_pass."
@@ -41,7 +41,7 @@ class Access:
         if not readable:
             return cls(server)
         # Here, and below: a command that is given a server and a key starts without settings and cryptography.
-        from orchestrator.signing import Keys
+        from orchestrator.foundation.signing.secret_keys import Keys
 
         keys = Keys(readable)
         # A pass is good for a minute, and a command may take longer.
@@ -58,9 +58,9 @@ def secret_keys(settings: Settings) -> list[str]:
     """Return the secret keys this machine can read, newest first; none is made."""
     if settings.secret_keys or settings.database_file is None:
         return [key.get_secret_value() for key in settings.secret_keys]
-    from orchestrator.settings import keyfile
+    from orchestrator.foundation.settings import key_file
 
     try:
-        return keyfile.read(keyfile.beside(settings.database_file))
+        return key_file.read(key_file.beside(settings.database_file))
     except OSError:
         return []

@@ -9,10 +9,10 @@ from orchestrator.app import accounts, bind
 from orchestrator.checks import ask
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
-from orchestrator.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.settings import Settings
 from orchestrator.guard import Guard
 from orchestrator.internet import Internet
-from orchestrator.settings import Settings
 from orchestrator.transport import GuardedTransport
 from orchestrator.vendors import Vendor
 

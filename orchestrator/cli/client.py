@@ -24,7 +24,7 @@ from orchestrator.client import (
     way,
 )
 from orchestrator.client import Client as PythonClient
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 #: Seconds for which an answer may be silent, beyond what it was asked to be held. Less than an operator's patience.
 _TIMEOUT = 15.0

@@ -17,13 +17,13 @@ import typer
 
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal
-from orchestrator.clock import SystemClock
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.errors import ConfigError, OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.cli.access import Access
     from orchestrator.cli.client import Client
-    from orchestrator.settings import Settings
+    from orchestrator.foundation.settings import Settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -53,7 +53,7 @@ class Session:
     def settings(self, **flags: object) -> Settings:
         """Return this machine's settings. Raises `Failure` with what is wrong with them."""
         # Here, as in the next two: a command starts without what it does not need.
-        from orchestrator.settings import load
+        from orchestrator.foundation.settings import load
 
         try:
             return load(self.options.config, **flags)

@@ -15,8 +15,8 @@ from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Columns, Record
-from orchestrator.errors import ConfigError
-from orchestrator.settings import NO_KEYS, Settings, keyfile, load
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import NO_KEYS, Settings, key_file, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
 
@@ -118,7 +118,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
         if not settings.secret_keys and settings.database_file is None:
             raise ConfigError(NO_KEYS)
         if not settings.secret_keys and settings.database_file is not None:
-            keyfile.check(keyfile.beside(settings.database_file))
+            key_file.check(key_file.beside(settings.database_file))
 
     tried: list[Callable[[], object]] = [stored, partial(check_role, settings), lambda: Guard(settings.allow_private)]
     tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]

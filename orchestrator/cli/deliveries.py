@@ -15,8 +15,8 @@ from orchestrator.cli.jobs import Limit, ago
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
 from orchestrator.cli.several import Yes, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.ids import earliest
-from orchestrator.states import DeliveryState
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.states import DeliveryState
 
 app = typer.Typer(no_args_is_help=True, help="Events owed to subscribers.")
 

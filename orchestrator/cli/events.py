@@ -13,7 +13,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.finding import EVENT, JOB, SUBSCRIBER, find
 from orchestrator.cli.jobs import Limit, ago
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.ids import earliest
+from orchestrator.foundation.ids import earliest
 
 app = typer.Typer(no_args_is_help=True, help="The durable log: look at events, and tell subscribers again.")
 

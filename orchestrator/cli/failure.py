@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.foundation.errors import OrchestratorError
 
 
 class Exit(IntEnum):

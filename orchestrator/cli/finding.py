@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
-from orchestrator.ids import is_id
+from orchestrator.foundation.ids import is_id
 
 
 @dataclass(frozen=True, slots=True)

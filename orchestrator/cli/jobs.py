@@ -17,8 +17,8 @@ from orchestrator.cli.completing import ACCOUNTS, JOBS, among
 from orchestrator.cli.finding import JOB, find
 from orchestrator.cli.several import Yes, confirm, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.clock import EPOCH, rfc3339
-from orchestrator.states import JobState
+from orchestrator.foundation.clock import EPOCH, rfc3339
+from orchestrator.foundation.states import JobState
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and steer them.")
 

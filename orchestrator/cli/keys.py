@@ -14,7 +14,7 @@ from orchestrator.cli.finding import Kind, find
 from orchestrator.cli.jobs import Limit, seconds
 from orchestrator.cli.several import Yes, confirm
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.clock import rfc3339
+from orchestrator.foundation.clock import rfc3339
 
 app = typer.Typer(no_args_is_help=True, help="Who may call the API.")
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
-from orchestrator.clock import grown
-from orchestrator.ids import earliest, is_id
+from orchestrator.foundation.clock import grown
+from orchestrator.foundation.ids import earliest, is_id
 
 #: Seconds a question is held: a line that went dead without a word is noticed after about this long.
 HOLD = 20

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from orchestrator import postgres, schema
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record, Terminal
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.sqlite import Lock, engines, usable
 
 

@@ -17,7 +17,7 @@ from orchestrator.cli.finding import SUBSCRIBER, find
 from orchestrator.cli.jobs import ago
 from orchestrator.cli.several import confirm
 from orchestrator.cli.terminal import Record, clean, span
-from orchestrator.clock import rfc3339
+from orchestrator.foundation.clock import rfc3339
 
 #: Seconds between looks at a replay under way.
 _LOOKS = 0.5

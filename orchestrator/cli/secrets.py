@@ -7,7 +7,7 @@ import typer
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.signing import Keys
+from orchestrator.foundation.signing.secret_keys import Keys
 
 app = typer.Typer(no_args_is_help=True, help="Secrets that others need.")
 

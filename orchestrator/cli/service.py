@@ -15,15 +15,16 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from orchestrator import databases, logs
+from orchestrator import databases
 from orchestrator.app import create_app
 from orchestrator.cli import numbers
 from orchestrator.cli.access import local_url
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.supervisor import Supervisor
+from orchestrator.foundation import logs
+from orchestrator.foundation.settings import Settings
 from orchestrator.postgres import is_postgres
-from orchestrator.settings import Settings
 
 #: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
 _GRACE = 20

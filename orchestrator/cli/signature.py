@@ -12,9 +12,9 @@ import typer
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import span
-from orchestrator.clock import epoch_ms, from_epoch
-from orchestrator.errors import BadSignature, ConfigError
-from orchestrator.signing import TOLERANCE, key_bytes, sign, verify
+from orchestrator.foundation.clock import epoch_ms, from_epoch
+from orchestrator.foundation.errors import BadSignature, ConfigError
+from orchestrator.foundation.signing.standard_webhooks import TOLERANCE, key_bytes, sign, verify
 
 app = typer.Typer(no_args_is_help=True, help="Sign and check webhooks by hand (Standard Webhooks).")
 

@@ -15,7 +15,7 @@ from orchestrator.cli.jobs import Limit
 from orchestrator.cli.replays import Types, words
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.cli.trial import outcome
-from orchestrator.states import FINAL_EVENTS
+from orchestrator.foundation.states import FINAL_EVENTS
 
 app = typer.Typer(no_args_is_help=True, help="Who is told what becomes of jobs.")
 

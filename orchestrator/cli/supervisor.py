@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 import structlog
 
 from orchestrator.cli.failure import Failure
-from orchestrator.settings import Settings
+from orchestrator.foundation.settings import Settings
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from orchestrator.cli.history import history, known, teller
 from orchestrator.cli.jobs import outputs, urls
 from orchestrator.cli.progress import View, view
 from orchestrator.cli.terminal import Record, clean, moment, span
-from orchestrator.states import FINAL
+from orchestrator.foundation.states import FINAL
 
 #: The longest a question is held; shorter than the minute most proxies allow. Where somebody watches, news of the
 #: job's history are asked for in between.

@@ -49,7 +49,7 @@ from orchestrator.client.retries import Retries
 from orchestrator.client.streams import AsyncEventStream, EventStream
 from orchestrator.client.webhook import Webhook
 from orchestrator.client.wire import Target, Wire, is_loopback, way
-from orchestrator.errors import BadSignature, OrchestratorError
+from orchestrator.foundation.errors import BadSignature, OrchestratorError
 
 #: Seconds for which an answer may be silent, beyond what it was asked to be held.
 TIMEOUT = 30.0

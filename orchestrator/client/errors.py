@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.foundation.errors import OrchestratorError
 from orchestrator.shapes import Fault, Job
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from orchestrator import signing
 from orchestrator.client.errors import NotOurs
-from orchestrator.clock import SystemClock
-from orchestrator.errors import BadSignature, ConfigError
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.errors import BadSignature, ConfigError
+from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.shapes import Event
 
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -34,7 +34,7 @@ class Webhook:
         if not self._secrets:
             raise ConfigError("a webhook needs the subscriber's secret: whsec_...")
         for secret in self._secrets:
-            signing.key_bytes(secret)
+            standard_webhooks.key_bytes(secret)
 
     def __repr__(self) -> str:
         return f"<Webhook with {len(self._secrets)} secret{'' if len(self._secrets) == 1 else 's'}>"
@@ -52,7 +52,7 @@ class Webhook:
             raise TypeError("verify needs the raw body in bytes: text or parsed JSON is not what was signed")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         said = {name.lower(): value for name, value in pairs if name.lower() in _HEADERS}
-        if not signing.verify(self._secrets, said, bytes(body), now=now or SystemClock().now()):
+        if not standard_webhooks.verify(self._secrets, said, bytes(body), now=now or SystemClock().now()):
             raise BadSignature("not signed: webhook-id, webhook-timestamp and webhook-signature are missing")
         try:
             return Event.model_validate_json(bytes(body))

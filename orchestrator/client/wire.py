@@ -17,7 +17,7 @@ from orchestrator.client import errors
 from orchestrator.client.answers import Answer, answered
 from orchestrator.client.requests import Request
 from orchestrator.client.retries import Retries
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 #: More than any list of ours; a server that says more is not ours.
 CAP = 32 * 2**20

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 __all__ = ["Destination", "Message", "Verdict", "judge", "load", "post"]
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__
-from orchestrator.clock import epoch_ms
 from orchestrator.destinations import Destination, Message, Verdict, judge, post
+from orchestrator.foundation.clock import epoch_ms
 
 Json = dict[str, Any]
 

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator import __version__, signing
+from orchestrator import __version__
 from orchestrator.destinations import Destination, Message, post
+from orchestrator.foundation.signing import standard_webhooks
 
 _SOURCE = "orchestrator"
 
@@ -32,7 +33,7 @@ class Webhook(Destination):
             body, content_type = _cloudevent(message), "application/cloudevents+json"
         theirs = {name: value for name, value in message.headers.items() if not is_ours(name)}
         ours = {"content-type": content_type, "user-agent": f"orchestrator/{__version__}"}
-        signed = signing.sign(keys, message.event_id, message.at, body)
+        signed = standard_webhooks.sign(keys, message.event_id, message.at, body)
         return post(address, {**theirs, **ours, **signed}, body)
 
 

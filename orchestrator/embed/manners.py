@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from orchestrator.logs import masked
+from orchestrator.foundation.logs import masked
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 #: Where uvicorn writes the path of every request, tokens of callbacks included.

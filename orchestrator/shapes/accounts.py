@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from orchestrator.order import Capability
+from orchestrator.foundation.states import Capability
 from orchestrator.shapes.base import Growing, Shape
 
 

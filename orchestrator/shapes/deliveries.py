@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
+from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
 from orchestrator.shapes.base import Growing, Shape
-from orchestrator.states import DeliveryState, EventType, ReplayState
 
 
 class Attempt(Shape):

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from orchestrator.foundation.states import EventType, Source
 from orchestrator.shapes.base import Growing, Shape
 from orchestrator.shapes.jobs import Job
-from orchestrator.states import EventType, Source
 
 
 class Event(Shape):

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
-from orchestrator.order import Capability
+from orchestrator.foundation.states import FINAL, Capability, JobState, Source
 from orchestrator.shapes.base import Growing, Shape
-from orchestrator.states import FINAL, JobState, Source
 
 
 class OutputFile(Shape):

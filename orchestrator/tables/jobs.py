@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
 from orchestrator.columns import Count, Instant, Json
+from orchestrator.foundation.states import JobState
 from orchestrator.indexes import pending, rare
-from orchestrator.states import JobState
 
 
 class Job(SQLModel, table=True):

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
 from orchestrator.columns import Count, Instant, Json
+from orchestrator.foundation.states import DeliveryState, ReplayState, SubscriberState
 from orchestrator.indexes import dead, pending, rare
-from orchestrator.states import DeliveryState, ReplayState, SubscriberState
 
 
 class Event(SQLModel, table=True):

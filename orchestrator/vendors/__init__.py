@@ -20,15 +20,17 @@ from urllib.parse import quote
 
 import httpx
 
-from orchestrator import signing
 from orchestrator.account import Account, Lookup, Options, Poll, check_options
-from orchestrator.clock import Clock
-from orchestrator.errors import ConfigError, CutOff, Unreadable, Unsupported
 from orchestrator.form import Form, check_extra, check_form, placed, put
-from orchestrator.order import Capability, Order
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import ConfigError, CutOff, Unreadable, Unsupported
+from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.signing import standard_webhooks
+from orchestrator.foundation.states import Capability
+from orchestrator.foundation.untrusted import name
+from orchestrator.order import Order
 from orchestrator.refusal import judge, retry_after
 from orchestrator.report import WORDS, Report, Words, read, read_item
-from orchestrator.values import name, parse
 
 __all__ = ["Account", "Lookup", "Options", "Order", "Poll", "Receipt", "Report", "Vendor", "load", "segment"]
 
@@ -153,7 +155,7 @@ class Vendor(ABC):
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """True if the vendor signed this push, False if it did not. Raises `BadSignature` if it did so wrongly."""
-        return signing.verify(self.account.webhook_secrets, headers, body, now=self.clock.now())
+        return standard_webhooks.verify(self.account.webhook_secrets, headers, body, now=self.clock.now())
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return what a push says. Raises `Unreadable`."""

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.clock import Clock
-from orchestrator.errors import Unsupported
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import Unsupported
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.official import legacy_forms, no_such_task
-from orchestrator.order import Capability
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
 
 # https://docs.agentsflare.com/en/api-examples/kling

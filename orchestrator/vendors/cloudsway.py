@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.clock import Clock
-from orchestrator.errors import ConfigError
 from orchestrator.form import Form
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.official import (
     NEW_PROMPT,
     NEW_RATIO,
@@ -21,9 +22,7 @@ from orchestrator.official import (
     no_such_task,
 )
 from orchestrator.official_rules import check_shots
-from orchestrator.order import Capability
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/

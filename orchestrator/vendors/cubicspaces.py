@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.clock import Clock
 from orchestrator.form import Fields, Form, Place, seconds_text, whole_seconds
-from orchestrator.order import Capability
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.refusal import complaint
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Account, Options, Order, Vendor, segment
 
 # https://doc.cubicspaces.cloud/api/video/kling.html

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import httpx
 
 from orchestrator.form import Form
-from orchestrator.order import Capability
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Order, Vendor, segment
 
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std

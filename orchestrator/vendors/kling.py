@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import httpx
 import jwt
 
-from orchestrator.clock import Clock, epoch_ms
-from orchestrator.errors import ConfigError
 from orchestrator.form import Fields, Form, seconds_text
+from orchestrator.foundation.clock import Clock, epoch_ms
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.official import (
     NEW_AUDIO,
     NEW_OMNI,
@@ -26,9 +27,7 @@ from orchestrator.official import (
     no_such_task,
 )
 from orchestrator.official_rules import check_shots, strict
-from orchestrator.order import Capability
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
 
 # https://klingai.com/document-api

@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.clock import Clock
-from orchestrator.errors import ConfigError
 from orchestrator.form import Fields, Form, Place, whole_seconds
-from orchestrator.order import Capability
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.states import Capability, JobState
 from orchestrator.report import WORDS, Words
-from orchestrator.states import JobState
 from orchestrator.vendors import Account, Options, Order, Vendor, segment
 
 # https://docs.uniall.ai/models/video/kling

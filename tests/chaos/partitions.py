@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from orchestrator.signing import Callback, Keys
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from tests.audit import Complaint
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault

@@ -14,7 +14,7 @@ import signal
 from datetime import datetime
 
 from orchestrator.cli import main
-from orchestrator.clock import SystemClock, after
+from orchestrator.foundation.clock import SystemClock, after
 from tests.chaos import failpoints
 from tests.hasty import hurry
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from orchestrator.states import IN_FLIGHT
+from orchestrator.foundation.states import IN_FLIGHT
 from tests.simulate.books import Books, JobRow
 from tests.simulate.start import START
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.states import FINAL, JobState
+from orchestrator.foundation.states import FINAL, JobState
 from tests.simulate.agenda import virtual
 from tests.simulate.books import JobRow
 from tests.simulate.dialects import FAILED, SUCCEEDED

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from orchestrator.fanout import matches
-from orchestrator.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
+from orchestrator.foundation.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
 from tests.simulate.agenda import Agenda, agenda_of, virtual
 from tests.simulate.books import Books, DeliveryRow, EventRow, JobRow
 from tests.simulate.dialects import FAILED, SUCCEEDED, Render

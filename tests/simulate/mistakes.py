@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from orchestrator import decide, endings, fanout, ledger, submit
 from orchestrator.deliver import Delivering
 from orchestrator.destinations import Verdict
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
+from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.ledger import Ledger, Postponed
 from orchestrator.outcomes import Attempted
 from orchestrator.poll import Answer, Polling, Question
 from orchestrator.receive import Receiving, Taken
 from orchestrator.report import Report
-from orchestrator.signing import Callback, Keys
-from orchestrator.states import RANK, JobState, SubscriberState
 from orchestrator.store import Tx
 from orchestrator.tables import job, push
 from orchestrator.turns import Due

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from orchestrator.errors import TooLate
+from orchestrator.foundation.errors import TooLate
 
 if TYPE_CHECKING:
     from tests.simulate.world import World

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from standardwebhooks.webhooks import Webhook
 
-from orchestrator.states import SubscriberState
+from orchestrator.foundation.states import SubscriberState
 from tests.caller import KEY
 from tests.simulate.doors import Answered
 from tests.simulate.network import Trickle

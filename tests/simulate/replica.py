@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import deliver, poll, submit
 from orchestrator.account import Lookup
 from orchestrator.app import application, build
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.housekeeping import prepare
 from orchestrator.runtime import Runtime
 from tests.simulate.doors import Answered, ask

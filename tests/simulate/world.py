@@ -11,11 +11,11 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from orchestrator import subscribers
-from orchestrator.clock import after
 from orchestrator.destinations import load
-from orchestrator.ids import Ids
-from orchestrator.settings import Settings
-from orchestrator.signing import Keys
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing.secret_keys import Keys
 from tests.caller import KEY
 from tests.simulate.books import Books
 from tests.simulate.database import emptied, engine

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.store import Store
 from orchestrator.units import Outcome, Unit, perform, settle, translated
 from orchestrator.writer import Writer

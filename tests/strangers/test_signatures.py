@@ -16,7 +16,7 @@ import standardwebhooks
 import svix.webhooks
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
-from orchestrator.signing import new_secret, sign
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from tests.caller import until
 from tests.live import live, order
 from tests.strangers import go, node

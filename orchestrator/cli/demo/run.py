@@ -8,11 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from orchestrator import __version__, logs
+from orchestrator import __version__
 from orchestrator.cli.demo.show import Glance, Show
 from orchestrator.cli.demo.stage import Play, Stage, staged
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import is_final
+from orchestrator.foundation import logs
 from orchestrator.simulator.orders import ORDERS
 
 __all__ = ["Play", "run"]

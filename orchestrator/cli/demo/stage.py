@@ -17,7 +17,7 @@ from orchestrator.cli.client import failure
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.client import AsyncClient, ClientError
-from orchestrator.settings import Settings
+from orchestrator.foundation.settings import Settings
 from orchestrator.simulator import Faults, Subscriber, World
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 

@@ -15,10 +15,10 @@ from orchestrator.cli.accounts import is_failed, said, verdict
 from orchestrator.cli.asking import checks as asked
 from orchestrator.cli.doctor.findings import Check, Finding, Status, ok, problem, warning
 from orchestrator.cli.terminal import Record
-from orchestrator.clock import Clock
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
 from orchestrator.guard import Guard
-from orchestrator.settings import NO_KEYS, Settings, keyfile
 from orchestrator.sqlite import opened
 
 #: Bytes free on the disk: with less than the first the database soon takes no writes, the second is a reason to look.
@@ -110,7 +110,7 @@ def _size(count: int) -> str:
 
 
 def _secret_keys(settings: Settings) -> Iterator[Finding]:
-    file = None if settings.database_file is None else keyfile.beside(settings.database_file)
+    file = None if settings.database_file is None else key_file.beside(settings.database_file)
     keys = secret_keys(settings)
     fix = 'put a fresh one first: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
     if not keys:

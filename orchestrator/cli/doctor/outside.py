@@ -11,17 +11,18 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestrator import app, pings
+from orchestrator import app
 from orchestrator.api.auth import OPERATOR
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.doctor.exchange import Answer, client, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.client import is_loopback
-from orchestrator.clock import Clock, SystemClock
-from orchestrator.errors import Blocked, ConfigError
+from orchestrator.foundation.clock import Clock, SystemClock
+from orchestrator.foundation.errors import Blocked, ConfigError
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing import callback_probe
+from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.guard import Guard
-from orchestrator.settings import Settings
-from orchestrator.signing import Keys
 
 _DEADLINE = 8.0
 #: Seconds to the first bytes of a stream, which are sent at once: with more, somebody holds them back.
@@ -101,13 +102,13 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
         return
     keys, base = Keys(readable), settings.public_url.rstrip("/")
     nonce = secrets.token_urlsafe(12)
-    token = pings.ping(keys, nonce, clock.now())
+    token = callback_probe.ping(keys, nonce, clock.now())
     try:
-        answer = exchange("POST", f"{base}/callbacks/{pings.PING}/{token}", _DEADLINE, {"ping": True})
+        answer = exchange("POST", f"{base}/callbacks/{callback_probe.PING}/{token}", _DEADLINE, {"ping": True})
     except (httpx.TransportError, httpx.InvalidURL) as error:
         yield _unreached(base, error, running)
         return
-    if pings.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
+    if callback_probe.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
         yield ok("callbacks", f"{base} leads to this service, in {answer.took * 1000:.0f} ms")
         yield from _stream(base, OPERATOR + keys.admit(clock.now()))
     else:

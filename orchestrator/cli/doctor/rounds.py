@@ -8,8 +8,8 @@ from orchestrator.cli.access import local_url
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor import here, outside, service
 from orchestrator.cli.doctor.findings import Check, Finding, gathered, problem, warning
-from orchestrator.errors import ConfigError
-from orchestrator.settings import Settings, load
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import Settings, load
 
 #: Seconds for everything, and those that the checks have at the least, whatever went before.
 _DEADLINE = 28.0

@@ -19,7 +19,7 @@ from orchestrator.cli.doctor.here import account, clock_of
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.cli.trial import outcome, tried
-from orchestrator.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock
 
 _DEADLINE = 5.0
 #: Seconds that clocks may be apart, unnoticed and at all.

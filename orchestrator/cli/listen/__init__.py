@@ -14,7 +14,7 @@ from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, more_headers, target
 from orchestrator.cli.listen.listener import Listener
 from orchestrator.cli.terminal import Terminal
-from orchestrator.signing import key_bytes
+from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
 
 def register(app: typer.Typer) -> None:

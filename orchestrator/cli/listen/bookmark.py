@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.errors import ConfigError
-from orchestrator.ids import is_id
-from orchestrator.signing import key_bytes, new_secret
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.ids import is_id
+from orchestrator.foundation.signing.standard_webhooks import key_bytes, new_secret
 
 
 def state_folder() -> Path:

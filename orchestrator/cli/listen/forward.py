@@ -12,8 +12,8 @@ import typer
 
 from orchestrator import __version__
 from orchestrator.client import way
-from orchestrator.clock import Clock, grown
-from orchestrator.signing import sign
+from orchestrator.foundation.clock import Clock, grown
+from orchestrator.foundation.signing.standard_webhooks import sign
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
 #: Bytes of an answer that are read, so that the connection can be used again. Nobody looks at them.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator import values
 from orchestrator.cli import log
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
@@ -16,6 +15,7 @@ from orchestrator.cli.finding import EVENT, find
 from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, Told
 from orchestrator.cli.terminal import Record, moment
+from orchestrator.foundation import json_codec
 
 #: Seconds after an outage in which another one is still the same.
 _SETTLING = 5.0
@@ -86,7 +86,7 @@ class Listener:
         told = None
         if self.forwarder:
             sent = {name: value for name, value in event.items() if name not in _NOT_SENT}
-            told = self.forwarder.tell(event["id"], values.encode(sent))
+            told = self.forwarder.tell(event["id"], json_codec.encode(sent))
         # First on the screen, then in the book: killed in between, it is shown twice rather than never.
         self._show(event, told)
         self._keep(event["id"])

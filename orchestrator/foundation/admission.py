@@ -5,8 +5,8 @@ A request counts until it is answered; of its body count the bytes its head anno
 
 from __future__ import annotations
 
-from orchestrator.clock import Rng
-from orchestrator.errors import Unavailable
+from orchestrator.foundation.clock import Rng
+from orchestrator.foundation.errors import Unavailable
 
 #: Requests under way at once.
 PLACES = 2000

@@ -1,45 +1,20 @@
-"""Single values out of what a stranger sent: of the right type, of a sensible size, storable, or nothing."""
+"""Single values out of untrusted JSON: of the right type, bounded, storable, or None."""
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
-import orjson
-
-from orchestrator.clock import from_epoch
-from orchestrator.errors import NotJson
+from orchestrator.foundation.clock import from_epoch
 
 _TEXT_CAP = 2000
+
+
 _ID_CAP = 255
+
+
 _URL_CAP = 8192
-
-
-def parse(body: bytes) -> Any:
-    """Return the JSON value of `body`. Raises `NotJson` for anything that is not strict JSON."""
-    # Not orjson: what does not fit 64 bits would come back as the nearest float, and ids may be numbers.
-    try:
-        return _STRICT.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        raise NotJson("the body is not JSON") from error
-
-
-def _not_a_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
-
-
-_STRICT = json.JSONDecoder(parse_constant=_not_a_number)
-
-
-def encode(value: Any) -> bytes:
-    """Return compact UTF-8 JSON."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        # Callers may send whole numbers of any size, and orjson takes 64 bits.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def url(value: Any) -> str | None:

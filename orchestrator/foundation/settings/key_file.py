@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 
 def beside(database: Path) -> Path:

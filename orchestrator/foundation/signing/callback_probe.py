@@ -9,8 +9,8 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
-from orchestrator.errors import BadToken
-from orchestrator.signing import Callback, Keys
+from orchestrator.foundation.errors import BadToken
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
 
 #: Where an account's name stands otherwise. Those have no capital letters.
 PING = "PING"

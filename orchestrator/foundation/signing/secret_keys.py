@@ -1,18 +1,14 @@
-"""Tokens and signatures: the callback tokens we mint, and Standard Webhooks both ways.
+"""Everything that is derived from `secret_keys`: callback tokens, operator passes, encryption at rest.
 
 Callback tokens are itsdangerous signatures, so that a URL is worth exactly one job of one account until a date.
-Standard Webhooks: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-import re
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,13 +19,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
-from orchestrator.clock import epoch_ms
-from orchestrator.errors import BadSignature, BadToken, ConfigError, NotJson
-from orchestrator.values import encode, parse
-
-TOLERANCE = 300
-_PREFIX = "whsec_"
-_SIGNATURES_CAP = 32
+from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.errors import BadToken, ConfigError, NotJson
+from orchestrator.foundation.json_codec import encode, parse
+from orchestrator.foundation.signing.standard_webhooks import PREFIX
 
 
 class Callback(NamedTuple):
@@ -92,7 +85,7 @@ class Keys:
         self._vault = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys])
         #: Signs what goes to a job's own callback_url; all of them sign, so that a rotation breaks nobody.
         self.callback_secrets = tuple(
-            _PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode() for key in secret_keys
+            PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode() for key in secret_keys
         )
 
     def mint(self, account: str, callback: Callback, expires: datetime) -> str:
@@ -137,74 +130,3 @@ class Keys:
 def _derive(key: str, purpose: str) -> bytes:
     """Return 32 bytes for one purpose, so that no two uses share a key (RFC 5869)."""
     return HKDF(SHA256(), 32, salt=None, info=f"orchestrator {purpose}".encode()).derive(key.encode())
-
-
-def new_secret() -> str:
-    """Return a fresh signing secret, `whsec_` and 32 random bytes."""
-    return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-@lru_cache(maxsize=4096)
-def key_bytes(secret: str) -> bytes:
-    """Return the bytes of a `whsec_` secret. Raises `ConfigError` if it is not Base64."""
-    try:
-        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ConfigError("a signing secret must be whsec_ followed by Base64") from error
-    if not key:
-        raise ConfigError("a signing secret is empty")
-    return key
-
-
-@lru_cache(maxsize=4096)
-def _keyed(secret: str) -> hmac.HMAC:
-    """Return the signature of nothing yet: `hmac.digest` would prepare the key anew, and let go of the interpreter."""
-    return hmac.new(key_bytes(secret), digestmod="sha256")
-
-
-def _mac(secret: str, signed: bytes) -> bytes:
-    mac = _keyed(secret).copy()
-    mac.update(signed)
-    return mac.digest()
-
-
-def sign(keys: Iterable[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:
-    """Return the three Standard Webhooks headers, with one signature for each key, newest first."""
-    stamp = str(epoch_ms(at) // 1000)
-    signed = b".".join((message_id.encode(), stamp.encode(), body))
-    signatures = " ".join("v1," + base64.b64encode(_mac(key, signed)).decode() for key in keys)
-    return {"webhook-id": message_id, "webhook-timestamp": stamp, "webhook-signature": signatures}
-
-
-def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, *, now: datetime) -> bool:
-    """Check Standard Webhooks headers (lower-case names): True if signed and right, False if not signed at all.
-
-    Raises `BadSignature` naming the failed check when some header is there and anything is wrong with it.
-    """
-    said = [headers.get(f"webhook-{part}") for part in ("id", "timestamp", "signature")]
-    if not any(said):
-        return False
-    message_id, stamp, signatures = said
-    if not (message_id and stamp and signatures):
-        raise BadSignature("webhook-id, webhook-timestamp and webhook-signature must come together")
-    if "." in message_id or not re.fullmatch(r"[0-9]{1,12}", stamp):
-        raise BadSignature("webhook-id or webhook-timestamp is malformed")
-    if abs(epoch_ms(now) / 1000 - int(stamp)) > TOLERANCE:
-        raise BadSignature("webhook-timestamp is more than five minutes away")
-    signed = b".".join((message_id.encode("latin-1", "replace"), stamp.encode(), body))
-    given = [_decoded(one) for one in signatures.split(" ")[:_SIGNATURES_CAP]]
-    # Every pair is compared: how long it takes says nothing about which key or signature matched.
-    macs = [_mac(key, signed) for key in keys]
-    matches = [hmac.compare_digest(mac, one) for mac in macs for one in given]
-    if not any(matches):
-        raise BadSignature("no signature matches a configured secret")
-    return True
-
-
-def _decoded(signature: str) -> bytes:
-    """Return the bytes of a `v1,<base64>` entry; nothing, which matches nothing, for any other."""
-    version, _, value = signature.partition(",")
-    try:
-        return base64.b64decode(value, validate=True) if version == "v1" else b""
-    except (binascii.Error, ValueError):
-        return b""

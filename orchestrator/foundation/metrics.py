@@ -21,8 +21,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from orchestrator import __version__
-from orchestrator.clock import Clock
-from orchestrator.errors import CutOff, Exchange, NotSent, Refused
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import CutOff, Exchange, NotSent, Refused
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 Row = Mapping[Any, Any]

@@ -12,7 +12,7 @@ import threading
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from orchestrator.clock import EPOCH, Clock, Rng, epoch_ms
+from orchestrator.foundation.clock import EPOCH, Clock, Rng, epoch_ms
 
 PREFIXES = ("job", "psh", "evt", "sub", "dlv", "key", "rpl")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

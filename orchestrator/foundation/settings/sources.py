@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pydantic_settings import NestedSecretsSettingsSource, SettingsError
 
-from orchestrator.errors import ConfigError
+from orchestrator.foundation.errors import ConfigError
 
 PREFIX = "orchestrator_"
 NESTS = "__"

@@ -18,10 +18,10 @@ from pydantic import model_validator as checked
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from orchestrator.errors import ConfigError
-from orchestrator.settings import keyfile, sources
-from orchestrator.settings.faults import UNMET, fault_lines, shape_of
-from orchestrator.settings.types import (
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import key_file, sources
+from orchestrator.foundation.settings.error_messages import UNMET, fault_lines, shape_of
+from orchestrator.foundation.settings.types import (
     AccountName,
     BootstrapKey,
     Cidr,
@@ -184,8 +184,8 @@ def ensure_secret_keys(settings: Settings) -> Settings:
     database = settings.database_file
     if database is None:
         raise ConfigError(NO_KEYS)
-    path = keyfile.beside(database)
-    keys = keyfile.read_or_create(path)
+    path = key_file.beside(database)
+    keys = key_file.read_or_create(path)
     settings = settings.model_copy(update={"secret_keys": [SecretStr(key) for key in keys]})
     settings._origins["secret_keys"] = str(path)
     return settings

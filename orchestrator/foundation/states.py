@@ -127,3 +127,13 @@ class EventType(StrEnum):
 
 #: What a subscriber hears that did not choose.
 FINAL_EVENTS = tuple(f"job.{state}" for state in sorted(FINAL))
+
+
+class Capability(StrEnum):
+    """What can be made, plainest first."""
+
+    TEXT2VIDEO = "text2video"
+    IMAGE2VIDEO = "image2video"
+    MULTI_IMAGE2VIDEO = "multi_image2video"
+    MOTION_CONTROL = "motion_control"
+    OMNI_VIDEO = "omni_video"

@@ -1,0 +1,1 @@
+"""Signatures and tokens: what is derived from `secret_keys`, and Standard Webhooks both ways."""
