@@ -14,20 +14,20 @@ from orchestrator.account import Account
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.mounted import Mounted
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
+from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
-from orchestrator.guard import Guard
-from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger
 from orchestrator.postgres import is_postgres
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime
 from orchestrator.store import Store
-from orchestrator.transport import GuardedTransport
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
+from orchestrator.egress.http_client import Internet
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.errors import CutOff, Exchange, Refused, Unreadable
 from orchestrator.foundation.json_codec import parse
-from orchestrator.internet import Internet
 from orchestrator.order import Order
 from orchestrator.refusal import complaint
 from orchestrator.vendors import Vendor

@@ -12,6 +12,8 @@ import structlog
 
 from orchestrator.decide import Heard, Outcome
 from orchestrator.destinations import Destination
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
 from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import Clock, Rng, jittered
 from orchestrator.foundation.errors import Unavailable
@@ -20,8 +22,6 @@ from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import FINAL, Capability, JobState
-from orchestrator.guard import Guard
-from orchestrator.internet import Internet
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.order import Order
 from orchestrator.store import Batch, Store

@@ -14,12 +14,12 @@ import pytest
 from orchestrator import checks, shapes
 from orchestrator.app import accounts, application, bind
 from orchestrator.checks import Check
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
+from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
-from orchestrator.guard import Guard
-from orchestrator.internet import Internet
 from orchestrator.simulator import World
 from orchestrator.simulator.accounts import SIMULATED, account_settings
-from orchestrator.transport import GuardedTransport
 from orchestrator.vendors import Vendor
 from tests import house
 from tests.caller import KEY, Json

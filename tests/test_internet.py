@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
+from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
-from orchestrator.guard import Guard
-from orchestrator.internet import Internet
-from orchestrator.transport import GuardedTransport
 from tests.streams import accepting
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -265,7 +265,7 @@ async def test_a_handshake_that_never_ends_was_not_sent() -> None:
 
 
 async def test_an_address_that_does_not_finish_connecting_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.transport.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("orchestrator.egress.transport.CONNECT_TIMEOUT", 0.1)
     async with serving(stays_silent) as server:
         await assert_not_sent(server.url(scheme="https"), "connect_timeout")
 

@@ -24,8 +24,8 @@ FLOORS = {
     "0 ground": "foundation.errors foundation.states foundation.clock foundation.timeouts foundation.ids foundation.json_codec foundation.untrusted foundation.token_bucket foundation.settings foundation.logs",
     "1 facts": "foundation.signing  order account form refusal report official official_rules wire "
     "shapes columns indexes tables bulk",
-    "2 plug-ins, database, internet": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
-    "databases store claims guard spelling transport internet",
+    "2 plug-ins, database, egress.http_client": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
+    "databases store claims egress.address_policy  egress.transport egress.http_client",
     "3 truth": "checks foundation.admission journal tail fanout decide silence opening ledger workers turns foundation.metrics runtime "
     "gauges endings subscribers keyring outcomes ways lists timeline housekeeping selection",
     "4 stages": "submit receive poll deliver replay",
@@ -42,7 +42,7 @@ ORDER = [name for names in FLOORS.values() for name in names.split()]
 PLACES = frozenset(ORDER)
 
 #: The only modules that open sockets.
-SOCKETS = {"transport", "guard"}
+SOCKETS = {"egress.transport", "egress.address_policy"}
 NETWORK = ("aiohttp", "socket", "http.client", "urllib.request", "requests", "urllib3", "ftplib", "smtplib")
 CLIENTS = {
     "Client",
@@ -174,4 +174,4 @@ def test_the_law_would_notice() -> None:
     assert "vendors" in ours("vendors.kling")
     assert "sleep" in uses("foundation.clock", "asyncio")
     assert "now" in uses("foundation.clock", "datetime")
-    assert {top(name) for name in imported("transport")} >= {"aiohttp", "socket"}
+    assert {top(name) for name in imported("egress.transport")} >= {"aiohttp", "socket"}

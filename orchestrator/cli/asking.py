@@ -9,11 +9,11 @@ from orchestrator.app import accounts, bind
 from orchestrator.checks import ask
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
+from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import Settings
-from orchestrator.guard import Guard
-from orchestrator.internet import Internet
-from orchestrator.transport import GuardedTransport
 from orchestrator.vendors import Vendor
 
 

@@ -110,7 +110,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator import databases
     from orchestrator.app import accounts, bind, check_role
-    from orchestrator.guard import Guard
+    from orchestrator.egress.address_policy import Guard
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""

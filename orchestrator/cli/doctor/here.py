@@ -15,10 +15,10 @@ from orchestrator.cli.accounts import is_failed, said, verdict
 from orchestrator.cli.asking import checks as asked
 from orchestrator.cli.doctor.findings import Check, Finding, Status, ok, problem, warning
 from orchestrator.cli.terminal import Record
+from orchestrator.egress.address_policy import Guard
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
-from orchestrator.guard import Guard
 from orchestrator.sqlite import opened
 
 #: Bytes free on the disk: with less than the first the database soon takes no writes, the second is a reason to look.

@@ -17,12 +17,12 @@ from orchestrator.cli.access import secret_keys
 from orchestrator.cli.doctor.exchange import Answer, client, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.client import is_loopback
+from orchestrator.egress.address_policy import Guard
 from orchestrator.foundation.clock import Clock, SystemClock
 from orchestrator.foundation.errors import Blocked, ConfigError
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing import callback_probe
 from orchestrator.foundation.signing.secret_keys import Keys
-from orchestrator.guard import Guard
 
 _DEADLINE = 8.0
 #: Seconds to the first bytes of a stream, which are sent at once: with more, somebody holds them back.

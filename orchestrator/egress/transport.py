@@ -22,9 +22,8 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
+from orchestrator.egress.address_policy import Guard, check_form
 from orchestrator.foundation.errors import Blocked, CutOff, NotSent, TooLate
-from orchestrator.guard import Guard, check_form
-from orchestrator.spelling import spelt
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):
@@ -226,3 +225,32 @@ async def _heard(
         head, rest = await protocol.read()
         if head.code >= 200 or head.code == 101:
             return head.code, head.raw_headers, rest
+
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def spelt(request: httpx.Request, body: bytes) -> bytes:
+    """The request as it leaves: its headers as they were built, and what the other side needs to know besides.
+
+    The body is whole here, so it is counted, whatever httpx made of a stream of unknown length; an answer may not be
+    compressed. Raises `ValueError` if one line would be read as two.
+    """
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+    said = set()
+    for name, value in request.headers.raw:
+        lower = name.lower()
+        said.add(lower)
+        if lower not in _FRAMING:
+            lines.append(b"%b: %b" % (name, value))
+    if b"host" not in said:
+        lines.append(b"Host: " + request.url.netloc)
+    if b"accept-encoding" not in said:
+        lines.append(b"Accept-Encoding: identity")
+    if body or said & _FRAMING:
+        lines.append(b"Content-Length: %d" % len(body))
+    ends = len(lines) + 1
+    head = b"\r\n".join((*lines, b"", b""))
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        raise ValueError("a line of the request has a break in it")
+    return head + body
