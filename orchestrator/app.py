@@ -14,6 +14,8 @@ from orchestrator.account import Account
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.mounted import Mounted
+from orchestrator.database.postgres.engine import is_postgres
+from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
 from orchestrator.egress.transport import GuardedTransport
@@ -23,11 +25,9 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.ledger import Ledger
-from orchestrator.postgres import is_postgres
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime
-from orchestrator.store import Store
 
 
 def create_app(settings: Settings) -> Starlette:

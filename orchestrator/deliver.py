@@ -16,6 +16,8 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery
 from orchestrator.destinations import Message, Verdict
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
@@ -24,8 +26,6 @@ from orchestrator.foundation.untrusted import text
 from orchestrator.outcomes import Attempted, Company, record
 from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
-from orchestrator.tables import delivery
 from orchestrator.turns import Due, Turns
 from orchestrator.workers import Claimed, Worker
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state
 from orchestrator.decide import Heard
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE, Rng, after, grown, jittered, retry_delay
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Postponed, Verdict
 from orchestrator.report import Report
-from orchestrator.store import Tx
-from orchestrator.tables import account_state
 from orchestrator.vendors import Lookup, Receipt, Vendor
 
 Row = Mapping[Any, Any]

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from orchestrator import wire
-from orchestrator.bulk import Finder, among, insert, inserting
+from orchestrator.database.bulk import Finder, among, insert, inserting
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, subscriber
 
 
 class Fact(NamedTuple):

@@ -15,11 +15,11 @@ import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, job, subscriber
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import DeliveryState
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, job, subscriber
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, replay, trace
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, attempt, delivery, event, job, push, replay, trace
 
 _DAY = 86400.0
 #: Seconds after which a slice begins nothing more; the rest after it, in multiples of what it took, and at least.

@@ -27,10 +27,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import event
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import earliest
-from orchestrator.store import Tx
-from orchestrator.tables import event
 
 #: An event: id, type, source, job_id, body and its place, `position`.
 Row = Mapping[Any, Any]

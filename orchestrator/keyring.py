@@ -15,10 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import api_key
 from orchestrator.foundation.ids import Ids
-from orchestrator.store import Tx
-from orchestrator.tables import api_key
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from orchestrator import silence, wire
-from orchestrator.bulk import Finder, among, updating
+from orchestrator.database.bulk import Finder, among, updating
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job, trace
 from orchestrator.decide import Heard, Outcome, Values, decide
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.foundation.clock import Clock, after
@@ -23,8 +25,6 @@ from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.opening import Accepted, take_on
-from orchestrator.store import Tx
-from orchestrator.tables import job, trace
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]

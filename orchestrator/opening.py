@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job
 from orchestrator.foundation.errors import Conflict, Problem
-from orchestrator.store import Tx
-from orchestrator.tables import job
 
 Row = Mapping[Any, Any]
 Draft = dict[str, Any]

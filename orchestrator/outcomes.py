@@ -14,14 +14,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.bulk import inserting, updating
+from orchestrator.database.bulk import inserting, updating
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import attempt, delivery, subscriber
 from orchestrator.destinations import Verdict
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, SubscriberState
-from orchestrator.store import Tx
 from orchestrator.subscribers import disable
-from orchestrator.tables import attempt, delivery, subscriber
 
 Row = Mapping[Any, Any]
 

@@ -16,7 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import claims
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, job
 from orchestrator.decide import Heard
 from orchestrator.foundation.clock import after, grown, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
@@ -24,8 +26,6 @@ from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Postponed, Verdict
 from orchestrator.report import Report
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor
 from orchestrator.workers import Claimed, Worker
 
@@ -88,15 +88,15 @@ class Polling:
     def _claim(self, tx: Tx, room: int) -> Claimed[Question]:
         now, questions = self.rt.clock.now(), list[Question]()
         for state in (JobState.SUBMITTED, JobState.PROCESSING):
-            found = claims.lanes(tx, job.c.account, now, state)
+            found = queue.lanes(tx, job.c.account, now, state)
             known = [name for name in found if name in self.rt.vendors]
             self.rt.rng.shuffle(known)
             for name in known:
                 vendor, free = self.rt.vendors[name], room - len(questions)
-                quantum = min(free, claims.QUANTUM) * vendor.batch
-                rows = claims.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
+                quantum = min(free, queue.QUANTUM) * vendor.batch
+                rows = queue.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
                 questions += _questions(vendor, rows)
-        return Claimed(questions, more=len(questions) >= min(room, claims.QUANTUM))
+        return Claimed(questions, more=len(questions) >= min(room, queue.QUANTUM))
 
     async def give_back(self, questions: Sequence[Question]) -> None:
         """Make jobs due again whose questions were not asked."""

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.bulk import Finder, among, inserting, updating
+from orchestrator.database.bulk import Finder, among, inserting, updating
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, push
 from orchestrator.decide import Heard, Outcome
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
@@ -23,8 +25,6 @@ from orchestrator.foundation.states import Source
 from orchestrator.ledger import Verdict
 from orchestrator.report import Report
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, push
 from orchestrator.vendors import Vendor
 
 log = structlog.get_logger()

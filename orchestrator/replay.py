@@ -16,14 +16,14 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator import selection
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, replay
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, ReplayState
 from orchestrator.runtime import Runtime
 from orchestrator.selection import Candidate
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, replay
 from orchestrator.workers import Claimed, Worker
 
 log = structlog.get_logger()

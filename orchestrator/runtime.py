@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from orchestrator.database.store import Batch, Store
 from orchestrator.decide import Heard, Outcome
 from orchestrator.destinations import Destination
 from orchestrator.egress.address_policy import Guard
@@ -24,7 +25,6 @@ from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import FINAL, Capability, JobState
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.order import Order
-from orchestrator.store import Batch, Store
 from orchestrator.tail import Tail
 from orchestrator.vendors import Vendor
 from orchestrator.workers import Worker

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.fanout import matches
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, subscriber
 
 Row = Mapping[Any, Any]
 

@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.bulk import Finder, among
+from orchestrator.database.bulk import Finder, among
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, job
 from orchestrator.decide import Heard
 from orchestrator.fanout import Fact
 from orchestrator.foundation import clock
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, job
 from orchestrator.vendors import Vendor
 
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.

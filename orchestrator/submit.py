@@ -15,14 +15,15 @@ from typing import Any
 import structlog
 
 from orchestrator import claims, endings
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job
 from orchestrator.endings import Ending
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState
 from orchestrator.ledger import Postponed, Verdict
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.store import Tx
-from orchestrator.tables import job
 from orchestrator.vendors import Lookup, Vendor
 from orchestrator.workers import Claimed, Worker
 
@@ -67,8 +68,8 @@ class Submitting:
     def _claim(self, tx: Tx, room: int) -> tuple[Claimed[Row], float | None]:
         """Return the claimed, and the seconds until the rate of some account that it held back allows one more."""
         now = self.rt.clock.now()
-        lost = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), claims.QUANTUM)
-        rows: list[Row] = list(claims.take_jobs(tx, JobState.SUBMITTING, lost, now, LEASE, room))
+        lost = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
+        rows: list[Row] = list(queue.take_jobs(tx, JobState.SUBMITTING, lost, now, LEASE, room))
         limits = {
             name: self.rt.vendors[name].account.max_in_flight
             for name in self._lanes(tx, JobState.QUEUED)
@@ -77,8 +78,8 @@ class Submitting:
         free = claims.free_slots(tx, limits, now) if limits else {}
         begun, wait = self._begin(tx, free, room - len(rows), now)
         rows += begun
-        full = any(free.get(name, 0) <= claims.QUANTUM for name in limits)
-        return Claimed(rows, more=len(rows) >= min(room, claims.QUANTUM), full=full), wait
+        full = any(free.get(name, 0) <= queue.QUANTUM for name in limits)
+        return Claimed(rows, more=len(rows) >= min(room, queue.QUANTUM), full=full), wait
 
     def _begin(
         self, tx: Tx, free: Mapping[str, int], room: int, now: datetime
@@ -87,8 +88,8 @@ class Submitting:
         rates = {name: rate for name in free if (rate := self.rt.vendors[name].account.rate_limit) is not None}
         allowances = claims.allowances(tx, rates, now) if rates else {}
         allowed = {name: int(one.tokens) for name, one in allowances.items()}
-        quanta = {name: min(slots, claims.QUANTUM, allowed.get(name, slots)) for name, slots in free.items()}
-        queued = claims.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
+        quanta = {name: min(slots, queue.QUANTUM, allowed.get(name, slots)) for name, slots in free.items()}
+        queued = queue.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
         begun = [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
         spent = Counter(row["account"] for row in begun)
         left = {name: one.less(spent[name]) for name, one in allowances.items()}
@@ -96,7 +97,7 @@ class Submitting:
         return begun, min((one.wait for one in left.values() if one.wait), default=None)
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
-        found = claims.lanes(tx, job.c.account, self.rt.clock.now(), state)
+        found = queue.lanes(tx, job.c.account, self.rt.clock.now(), state)
         known = [name for name in found if name in self.rt.vendors]
         self.rt.rng.shuffle(known)
         return known

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from orchestrator import wire
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.destinations import Destination
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.foundation.clock import after as later
@@ -23,8 +25,6 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import DELETED, DeliveryState, EventType, Source, SubscriberState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, subscriber
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]

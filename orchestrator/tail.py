@@ -19,13 +19,13 @@ from datetime import datetime, timedelta
 import structlog
 
 from orchestrator import journal
+from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.timeouts import Deadlines
 from orchestrator.journal import Mark, Page, Row, Wanted, Whole
-from orchestrator.store import Store, Tx
 
 log = structlog.get_logger()
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from orchestrator import wire
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import attempt, delivery, event, push, trace
 from orchestrator.foundation.clock import EPOCH, epoch_ms
-from orchestrator.store import Tx
-from orchestrator.tables import attempt, delivery, event, push, trace
 
 Row = Mapping[Any, Any]
 

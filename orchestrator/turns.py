@@ -10,12 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import claims
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, job, subscriber
 from orchestrator.foundation import token_bucket
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.states import DELETED, DeliveryState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, job, subscriber
 from orchestrator.workers import Claimed
 
 Row = Mapping[Any, Any]
@@ -71,7 +71,7 @@ class Turns:
             # Nothing is known of the lanes that had their turn before.
             dues.more = True
             return dues
-        self._round = claims.lanes(tx, delivery.c.subscriber_id, now)
+        self._round = queue.lanes(tx, delivery.c.subscriber_id, now)
         self._rng.shuffle(self._round)
         return self._serve_round(tx, room, now, lease)
 
@@ -95,9 +95,9 @@ class Turns:
         people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
         free = {lane: people[lane]["max_in_flight"] - self._under_way[lane] for lane in lanes if lane in people}
         # Alone, a lane may take all its places at once; among others, a few at a time.
-        share = max(claims.QUANTUM, room // len(lanes))
+        share = max(queue.QUANTUM, room // len(lanes))
         quanta = {lane: self._quantum(people[lane], min(places, share), now) for lane, places in free.items()}
-        rows = claims.take_deliveries(tx, {lane: n for lane, n in quanta.items() if n > 0}, now, lease, room)
+        rows = queue.take_deliveries(tx, {lane: n for lane, n in quanta.items() if n > 0}, now, lease, room)
         got = Counter(row["subscriber_id"] for row in rows)
         if len(rows) == room:
             self._round[:0] = lanes[1 + max(lanes.index(lane) for lane in got) :]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from orchestrator import postgres
+from orchestrator.database.postgres import engine as postgres
 
 Json = dict[str, Any]
 Kind = Literal["lost", "duplicated", "stuck", "wrong"]

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from orchestrator import postgres
-from orchestrator.store import Store
-from orchestrator.tables import metadata
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.store import Store
+from orchestrator.database.tables import metadata
 
 KINDS = ("sqlite", "postgresql")
 _numbers = itertools.count()

@@ -8,12 +8,12 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from orchestrator import subscribers
+from orchestrator.database.tables import event
 from orchestrator.decide import Heard
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Verdict
 from orchestrator.report import Output, Report
-from orchestrator.tables import event
 from orchestrator.workers import Claimed
 from tests.house import House
 

@@ -14,13 +14,13 @@ import httpx
 import sqlalchemy as sa
 
 from orchestrator.app import build
+from orchestrator.database.tables import job, metadata
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
 from orchestrator.foundation.settings import Settings
 from orchestrator.housekeeping import prepare
 from orchestrator.opening import Accepted
 from orchestrator.runtime import Runtime
-from orchestrator.tables import job, metadata
 from tests import databases
 
 Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.database.tables import delivery
 from orchestrator.foundation.states import JobState
-from orchestrator.tables import delivery
 from tests.test_api_support import calling, subscribed, told
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator import subscribers
+from orchestrator.database.store import Store
 from orchestrator.foundation.states import FINAL_EVENTS
-from orchestrator.store import Store
 from tests.test_api_support import HOOK, calling, subscribed, told
 
 pytestmark = pytest.mark.usefixtures("everywhere")

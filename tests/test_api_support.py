@@ -18,12 +18,12 @@ from starlette.applications import Starlette
 from orchestrator import keyring
 from orchestrator.api import routes
 from orchestrator.app import build
+from orchestrator.database.store import Store
 from orchestrator.decide import Heard
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.housekeeping import prepare
 from orchestrator.keyring import Scope
 from orchestrator.report import Output, Report
-from orchestrator.store import Store
 from tests.contract import HELD
 from tests.house import FakeInternet, House, TurnedClock, settings
 

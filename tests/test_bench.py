@@ -25,9 +25,9 @@ from orchestrator.bench.plan import Plan, Spoiled
 from orchestrator.bench.processes import burden, child
 from orchestrator.bench.sink import Arrival, judged
 from orchestrator.cli.bench import ABOUT
+from orchestrator.database.tables import attempt, delivery, event, job, push, subscriber, trace
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import is_id
-from orchestrator.tables import attempt, delivery, event, job, push, subscriber, trace
 from tests.command_line import isolate, run
 from tests.databases import server
 

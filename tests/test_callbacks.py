@@ -19,14 +19,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api import callbacks
 from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import push
 from orchestrator.foundation import logs
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
 from orchestrator.receive import CAP, Receiving
 from orchestrator.report import Report
-from orchestrator.store import Tx
-from orchestrator.tables import push
 from orchestrator.vendors.agentsflare import AgentsFlare
 from tests.contract import HELD
 from tests.engine import at_vendor, legacy

@@ -11,14 +11,15 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import claims
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, delivery, job
 from orchestrator.destinations import Verdict
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.foundation.token_bucket import Allowance
 from orchestrator.ledger import Postponed
 from orchestrator.outcomes import Attempted, record
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, delivery, job
 from tests.house import START, House
 
 DAY = 86400.0
@@ -102,10 +103,10 @@ async def multiply(h: House, table: sa.Table, expressions: str, names: tuple[str
 async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     """Every statement SEARCHes the partial index by a bound; none of them scans the table or sorts."""
     now = crowded.clock.now()
-    seen = await plans(crowded, claims.lanes, job.c.account, now, JobState.QUEUED)
-    seen += await plans(crowded, claims.lanes, delivery.c.subscriber_id, now)
-    seen += await plans(crowded, claims.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
-    seen += await plans(crowded, claims.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
+    seen = await plans(crowded, queue.lanes, job.c.account, now, JobState.QUEUED)
+    seen += await plans(crowded, queue.lanes, delivery.c.subscriber_id, now)
+    seen += await plans(crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
+    seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
     seen += await plans(crowded, claims.in_flight, "cold1")
     if crowded.rt.store.shared:
         print(*seen, sep="\n")
@@ -128,8 +129,8 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) 
     """Counted in SQLite's own steps, or in pages PostgreSQL looked at: the test is the same on a slow machine."""
 
     def claim(tx: Tx) -> None:
-        claims.lanes(tx, job.c.account, START, JobState.QUEUED)
-        claims.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
+        queue.lanes(tx, job.c.account, START, JobState.QUEUED)
+        queue.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
 
     def pages(tx: Tx) -> int:
         fetched = sa.text("SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'")
@@ -158,30 +159,30 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) 
 
 
 async def test_lanes_are_those_with_something_due_of_that_kind(crowded: House) -> None:
-    found = await crowded.rt.store.read(claims.lanes, job.c.account, START, JobState.QUEUED)
+    found = await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
     assert set(found) == {"hot", "cold1"}
-    assert await crowded.rt.store.read(claims.lanes, job.c.account, START, JobState.PROCESSING) == []
-    later = await crowded.rt.store.read(claims.lanes, delivery.c.subscriber_id, after(START, DAY))
+    assert await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING) == []
+    later = await crowded.rt.store.read(queue.lanes, delivery.c.subscriber_id, after(START, DAY))
     assert set(later) == {"hot", *(f"cold{n}" for n in range(7))}
 
 
 async def test_a_hot_lane_leaves_room_for_the_others(crowded: House) -> None:
-    quanta = {"hot": claims.QUANTUM, "cold1": claims.QUANTUM}
-    taken = await crowded.rt.store.write(claims.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64)
-    assert Counter(row["account"] for row in taken) == {"hot": claims.QUANTUM, "cold1": 2}
-    owed = await crowded.rt.store.write(claims.take_deliveries, quanta, START, 45.0, 64)
-    assert Counter(row["subscriber_id"] for row in owed) == {"hot": claims.QUANTUM, "cold1": 2}
+    quanta = {"hot": queue.QUANTUM, "cold1": queue.QUANTUM}
+    taken = await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64)
+    assert Counter(row["account"] for row in taken) == {"hot": queue.QUANTUM, "cold1": 2}
+    owed = await crowded.rt.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
+    assert Counter(row["subscriber_id"] for row in owed) == {"hot": queue.QUANTUM, "cold1": 2}
 
 
 async def test_room_is_never_exceeded(crowded: House) -> None:
     quanta = {"hot": 16, "cold1": 16}
-    assert len(await crowded.rt.store.write(claims.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5)) == 5
-    assert await crowded.rt.store.write(claims.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
+    assert len(await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5)) == 5
+    assert await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
 
 
 async def test_the_oldest_of_a_lane_come_first(h: House) -> None:
     await insert(h, job, [job_row(n, "main", JobState.QUEUED, after(START, -n)) for n in range(20)])
-    taken = await h.rt.store.write(claims.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9)
+    taken = await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9)
     assert [row["id"] for row in taken] == ["job_19", "job_18", "job_17"]
 
 
@@ -190,7 +191,7 @@ async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: House) -
 
     async def take(seconds: float) -> list[sa.RowMapping]:
         at = after(START, seconds)
-        return await h.rt.store.write(claims.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9)
+        return await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9)
 
     (first,) = await take(0)
     assert first["lease"] == 1

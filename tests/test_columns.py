@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.columns import Instant, Json
+from orchestrator.database.tables.columns import Instant, Json
 
 NOW = datetime(2026, 11, 20, 10, 0, 0, 123_000, tzinfo=UTC)
 TABLE = sa.Table("kept", sa.MetaData(), sa.Column("at", Instant), sa.Column("value", Json))

@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
 from orchestrator import subscribers
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.deliver import KEPT, LEASE, Delivering, worker
 from orchestrator.fanout import callback_lane
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
@@ -22,8 +24,6 @@ from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from orchestrator.outcomes import Attempted
-from orchestrator.store import Tx
-from orchestrator.tables import attempt, delivery, event, subscriber
 from tests.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
 from tests.house import House
 

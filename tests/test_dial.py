@@ -15,9 +15,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import dial, postgres, wakes
+from orchestrator.database.postgres import connection, notify
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.store import Batch, Store, Tx
 from tests import databases
 
 pytestmark = pytest.mark.long
@@ -33,7 +34,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def store(address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """A store whose transactions may take a second."""
-    monkeypatch.setattr(dial, "PATIENCE", 1.0)
+    monkeypatch.setattr(connection, "PATIENCE", 1.0)
     made = Store(address)
     made.start()
     yield made
@@ -115,7 +116,7 @@ async def test_a_transaction_has_so_many_seconds_in_all(store: Store) -> None:
 
 
 async def test_a_store_ends_although_its_database_is_silent(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial, "PATIENCE", 0.5)
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
     store = Store(address)
     store.start()
     store.listen(lambda stage: None)
@@ -157,8 +158,8 @@ def test_the_server_ends_a_statement_before_we_hang_up_and_lets_a_migration_take
     limit = sa.text("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
     hurried, patient = postgres.engine_of(address, 1), postgres.engine_of(address, 1, patient=True)
     with hurried.begin() as tx:
-        assert 0 < tx.execute(limit).scalar_one() < dial.PATIENCE * 1000
-    monkeypatch.setattr(dial, "PATIENCE", 0.1)
+        assert 0 < tx.execute(limit).scalar_one() < connection.PATIENCE * 1000
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
     with patient.begin() as tx:
         assert tx.execute(limit).scalar_one() == 0
         tx.execute(sa.text("SELECT pg_sleep(0.3)"))
@@ -169,7 +170,7 @@ def test_the_server_ends_a_statement_before_we_hang_up_and_lets_a_migration_take
 async def test_a_listener_that_would_hear_nothing_any_more_notices(
     store: Store, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakes, "_ASK", 2)
+    monkeypatch.setattr(notify, "_ASK", 2)
     heard: asyncio.Queue[str] = asyncio.Queue()
     store.listen(heard.put_nowait)
 

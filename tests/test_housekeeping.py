@@ -10,14 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import housekeeping, subscribers
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, trace
 from orchestrator.deliver import Delivering
 from orchestrator.fanout import Fact, fan_out
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
 from orchestrator.housekeeping import Progress, prepare, retire
 from orchestrator.receive import Receiving
-from orchestrator.store import Tx
-from orchestrator.tables import account_state, attempt, delivery, event, job, push, trace
 from tests import databases
 from tests.engine import at_vendor, drive, subscribe, tell
 from tests.house import House, TurnedClock, house

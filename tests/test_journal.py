@@ -15,12 +15,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import journal, schema
+from orchestrator import journal
+from orchestrator.database import schema
+from orchestrator.database.store import Store, Tx
+from orchestrator.database.tables import event
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import earliest
 from orchestrator.journal import Page, Wanted, Whole
-from orchestrator.store import Store, Tx
-from orchestrator.tables import event
 from tests import databases
 from tests.house import START, House
 from tests.test_schema import upto

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from orchestrator import keyring
 from orchestrator.cli import offline
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import api_key, metadata
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from orchestrator.keyring import Scope, Values
-from orchestrator.store import Tx
-from orchestrator.tables import api_key, metadata
 from tests.house import House
 from tests.test_api_support import calling, in_doubt
 

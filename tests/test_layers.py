@@ -23,11 +23,11 @@ ROOT = Path(orchestrator.__file__).parent
 FLOORS = {
     "0 ground": "foundation.errors foundation.states foundation.clock foundation.timeouts foundation.ids foundation.json_codec foundation.untrusted foundation.token_bucket foundation.settings foundation.logs",
     "1 facts": "foundation.signing  order account form refusal report official official_rules wire "
-    "shapes columns indexes tables bulk",
-    "2 plug-ins, database, egress.http_client": "vendors destinations units sqlite schema migrations writer dial postgres wakes "
-    "databases store claims egress.address_policy  egress.transport egress.http_client",
+    "shapes database.tables.columns database.tables.indexes database.tables database.bulk",
+    "2 plug-ins, database, egress.http_client": "vendors destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
+    "database.backend database.store database.queue claims egress.address_policy  egress.transport egress.http_client",
     "3 truth": "checks foundation.admission journal tail fanout decide silence opening ledger workers turns foundation.metrics runtime "
-    "gauges endings subscribers keyring outcomes ways lists timeline housekeeping selection",
+    "gauges endings subscribers keyring outcomes database.index_scan database.listing timeline housekeeping selection",
     "4 stages": "submit receive poll deliver replay",
     "5 doors": "api",
     "6 roof": "running app",
@@ -170,7 +170,7 @@ def test_time_and_chance_come_through_their_ports() -> None:
 
 def test_the_law_would_notice() -> None:
     """The reading of imports itself is held to something."""
-    assert {"store", "ledger", "decide"} <= ours("runtime")
+    assert {"database.store", "ledger", "decide"} <= ours("runtime")
     assert "vendors" in ours("vendors.kling")
     assert "sleep" in uses("foundation.clock", "asyncio")
     assert "now" in uses("foundation.clock", "datetime")

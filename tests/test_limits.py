@@ -17,15 +17,15 @@ import sqlalchemy as sa
 
 from orchestrator import submit
 from orchestrator.app import build
+from orchestrator.database.postgres.engine import engine_of, is_postgres
+from orchestrator.database.sqlite.engine import engines
+from orchestrator.database.store import Store
+from orchestrator.database.tables import account_state, job
 from orchestrator.decide import Heard
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
-from orchestrator.postgres import engine_of, is_postgres
 from orchestrator.report import Report
-from orchestrator.sqlite import engines
-from orchestrator.store import Store
 from orchestrator.submit import Submitting
-from orchestrator.tables import account_state, job
 from tests.caller import until
 from tests.engine import legacy, said, tell
 from tests.house import START, FakeInternet, House, house, settings

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import lists, timeline
+from orchestrator import timeline
+from orchestrator.database import listing
+from orchestrator.database.listing import Part, Wanted
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import attempt, delivery, event, job, push, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
-from orchestrator.lists import Part, Wanted
-from orchestrator.store import Tx
-from orchestrator.tables import attempt, delivery, event, job, push, trace
 from tests.house import START, House
 
 #: Of each kind. Every hundredth job is out of the ordinary; the older half is of an account that was given up.
@@ -98,39 +99,39 @@ async def walked(h: House, page: Page) -> list[list[str]]:
 
 
 FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
-    (lists.jobs, job, {}),
-    (lists.jobs, job, {"state": [JobState.FAILED]}),
-    (lists.jobs, job, {"state": [JobState.SUCCEEDED]}),
-    (lists.jobs, job, {"state": [JobState.EXPIRED]}),
-    (lists.jobs, job, {"state": [JobState.FAILED, JobState.QUEUED, JobState.EXPIRED]}),
-    (lists.jobs, job, {"state": [JobState.FAILED, JobState.SUCCEEDED]}),
-    (lists.jobs, job, {"account": ["past"]}),
-    (lists.jobs, job, {"account": ["nobody"]}),
-    (lists.jobs, job, {"model": ["new"]}),
-    (lists.jobs, job, {"resolved_by": [Source.OPERATOR]}),
-    (lists.jobs, job, {"resolved_by": [Source.PUSH]}),
-    (lists.jobs, job, {"external_task_id": ["ext-33"]}),
-    (lists.jobs, job, {"state": [JobState.FAILED], "model": ["new"]}),
-    (lists.jobs, job, {"state": [JobState.QUEUED], "model": ["new"], "account": ["past"]}),
-    (lists.jobs, job, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}),
-    (lists.jobs, job, {"external_task_id": ["ext-33"], "account": ["main"]}),
-    (lists.events, event, {}),
-    (lists.events, event, {"type": [EventType.JOB_FAILED]}),
-    (lists.events, event, {"type": [EventType.JOB_FAILED, EventType.SUBSCRIBER_DISABLED]}),
-    (lists.events, event, {"type": [EventType.JOB_SUBMITTED]}),
-    (lists.events, event, {"type": sorted(EventType)}),
-    (lists.events, event, {"job_id": ["job_0100033"]}),
-    (lists.events, event, {"job_id": ["job_0100033"], "type": [EventType.JOB_SUCCEEDED]}),
-    (lists.deliveries, delivery, {}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.PENDING]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past", "sub_main"]}),
-    (lists.deliveries, delivery, {"state": [DeliveryState.DEAD, DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
-    (lists.deliveries, delivery, {"event_id": ["evt_0100033"]}),
-    (lists.deliveries, delivery, {"event_id": ["evt_0100033"], "subscriber_id": ["sub_main"]}),
+    (listing.jobs, job, {}),
+    (listing.jobs, job, {"state": [JobState.FAILED]}),
+    (listing.jobs, job, {"state": [JobState.SUCCEEDED]}),
+    (listing.jobs, job, {"state": [JobState.EXPIRED]}),
+    (listing.jobs, job, {"state": [JobState.FAILED, JobState.QUEUED, JobState.EXPIRED]}),
+    (listing.jobs, job, {"state": [JobState.FAILED, JobState.SUCCEEDED]}),
+    (listing.jobs, job, {"account": ["past"]}),
+    (listing.jobs, job, {"account": ["nobody"]}),
+    (listing.jobs, job, {"model": ["new"]}),
+    (listing.jobs, job, {"resolved_by": [Source.OPERATOR]}),
+    (listing.jobs, job, {"resolved_by": [Source.PUSH]}),
+    (listing.jobs, job, {"external_task_id": ["ext-33"]}),
+    (listing.jobs, job, {"state": [JobState.FAILED], "model": ["new"]}),
+    (listing.jobs, job, {"state": [JobState.QUEUED], "model": ["new"], "account": ["past"]}),
+    (listing.jobs, job, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}),
+    (listing.jobs, job, {"external_task_id": ["ext-33"], "account": ["main"]}),
+    (listing.events, event, {}),
+    (listing.events, event, {"type": [EventType.JOB_FAILED]}),
+    (listing.events, event, {"type": [EventType.JOB_FAILED, EventType.SUBSCRIBER_DISABLED]}),
+    (listing.events, event, {"type": [EventType.JOB_SUBMITTED]}),
+    (listing.events, event, {"type": sorted(EventType)}),
+    (listing.events, event, {"job_id": ["job_0100033"]}),
+    (listing.events, event, {"job_id": ["job_0100033"], "type": [EventType.JOB_SUCCEEDED]}),
+    (listing.deliveries, delivery, {}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.PENDING]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past", "sub_main"]}),
+    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD, DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
+    (listing.deliveries, delivery, {"event_id": ["evt_0100033"]}),
+    (listing.deliveries, delivery, {"event_id": ["evt_0100033"], "subscriber_id": ["sub_main"]}),
 ]
 
 
@@ -154,7 +155,7 @@ async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
     await h.run(sa.update(job).values(account="past", model="usual"))
     await h.run(sa.update(job).where(new, last.in_(list("02468"))).values(account="main"))
     await h.run(sa.update(job).where(new, last.in_(list("13579"))).values(model="odd"))
-    pages = await walked(h, along(lists.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW))
+    pages = await walked(h, along(listing.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW))
     assert pages[-1] == [f"job_010000{n}" for n in (4, 3, 2, 1)]
     assert pages[:-1] == [[]] * (200 // _FEW), "what fits one filter alone was passed by, a step at a time"
 
@@ -165,7 +166,7 @@ async def test_the_way_that_ends_first_is_taken(h: House) -> None:
     seldom: list[Wanted] = [{"account": ["nobody"]}, {"model": ["none"]}, {"state": [JobState.EXPIRED]}]
     for rare in seldom:
         wanted: Wanted = {"model": ["usual"], "account": ["main"], "state": [JobState.QUEUED], **rare}
-        assert await walked(h, along(lists.jobs, wanted, look=_FEW)) == [[]]
+        assert await walked(h, along(listing.jobs, wanted, look=_FEW)) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -176,10 +177,10 @@ async def test_created_after_is_a_bound_on_ids(h: House, days: int, found: int) 
     rows = [_dated(h, START + timedelta(days=n)) for n in range(1, 401)]
     await insert(h, job, rows)
     since = START + timedelta(days=days)
-    pages = await walked(h, along(lists.jobs, {}, since=since, look=_FEW))
+    pages = await walked(h, along(listing.jobs, {}, since=since, look=_FEW))
     assert [one for page in pages for one in page] == [row["id"] for row in rows[::-1]][:found]
     assert len(pages) <= 1 + found / 7
-    rare = await walked(h, along(lists.jobs, {"state": [JobState.FAILED]}, since=since, look=_FEW))
+    rare = await walked(h, along(listing.jobs, {"state": [JobState.FAILED]}, since=since, look=_FEW))
     assert rare == [[]]
 
 
@@ -215,27 +216,27 @@ async def plan(h: House, page: Callable[[Tx, str | None], object], last: str | N
 
 
 INDEXES: list[tuple[Any, Wanted, str]] = [
-    (lists.jobs, {"state": [JobState.FAILED]}, "ix_job_state"),
-    (lists.jobs, {"state": [JobState.QUEUED, JobState.EXPIRED]}, "ix_job_state"),
-    (lists.jobs, {"account": ["past"]}, "ix_job_account"),
-    (lists.jobs, {"model": ["usual"]}, "ix_job_model"),
-    (lists.jobs, {"resolved_by": [Source.OPERATOR]}, "ix_job_resolved"),
-    (lists.jobs, {"state": [JobState.FAILED], "model": ["new"]}, "ix_job_state"),
-    (lists.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, "ix_job_account"),
-    (lists.events, {"type": [EventType.JOB_FAILED]}, "ix_event_type"),
-    (lists.events, {"job_id": ["job_0100033"]}, "ix_event_job"),
-    (lists.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
-    (lists.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
+    (listing.jobs, {"state": [JobState.FAILED]}, "ix_job_state"),
+    (listing.jobs, {"state": [JobState.QUEUED, JobState.EXPIRED]}, "ix_job_state"),
+    (listing.jobs, {"account": ["past"]}, "ix_job_account"),
+    (listing.jobs, {"model": ["usual"]}, "ix_job_model"),
+    (listing.jobs, {"resolved_by": [Source.OPERATOR]}, "ix_job_resolved"),
+    (listing.jobs, {"state": [JobState.FAILED], "model": ["new"]}, "ix_job_state"),
+    (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, "ix_job_account"),
+    (listing.events, {"type": [EventType.JOB_FAILED]}, "ix_event_type"),
+    (listing.events, {"job_id": ["job_0100033"]}, "ix_event_job"),
+    (listing.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
+    (listing.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
     # PostgreSQL may take that of all the dead, while they are few.
-    (lists.deliveries, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}, "ix_delivery_dead"),
-    (lists.deliveries, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]}, "ix_delivery_state"),
+    (listing.deliveries, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}, "ix_delivery_dead"),
+    (listing.deliveries, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]}, "ix_delivery_state"),
 ]
 
 
 async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
     """In its order, so nothing is sorted but what is shown; also where a planner thinks that others were as good."""
     for of, wanted, index in INDEXES:
-        for last in (None, {lists.jobs: "job_0105000", lists.events: "evt_0105000"}.get(of, "dlv_0105000")):
+        for last in (None, {listing.jobs: "job_0105000", listing.events: "evt_0105000"}.get(of, "dlv_0105000")):
             seen = await plan(crowded, along(of, wanted, limit=50), last)
             assert [line for line in seen if index in line], (wanted, seen)
             whole = [line for line in seen if re.search(r"Seq Scan|^SCAN (job|event|delivery)\b", line)]
@@ -246,12 +247,12 @@ async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
 
 
 TRIED: list[tuple[Any, Wanted, datetime | None]] = [
-    (lists.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, None),
-    (lists.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, START),
-    (lists.jobs, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}, None),
-    (lists.jobs, {"state": [JobState.FAILED, JobState.SUCCEEDED], "resolved_by": [Source.PUSH]}, None),
-    (lists.jobs, {"state": [JobState.FAILED, JobState.QUEUED], "model": ["usual"], "account": ["past"]}, None),
-    (lists.deliveries, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}, None),
+    (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, None),
+    (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, START),
+    (listing.jobs, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}, None),
+    (listing.jobs, {"state": [JobState.FAILED, JobState.SUCCEEDED], "resolved_by": [Source.PUSH]}, None),
+    (listing.jobs, {"state": [JobState.FAILED, JobState.QUEUED], "model": ["usual"], "account": ["past"]}, None),
+    (listing.deliveries, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}, None),
 ]
 
 
@@ -267,7 +268,7 @@ async def test_what_else_is_wanted_is_tried_on_the_way(crowded: House) -> None:
 
 async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: House) -> None:
     """Counted in SQLite's own steps, or in pages that PostgreSQL looked at: the same on a slow machine."""
-    also: list[tuple[Any, Wanted, str]] = [(lists.jobs, {}, ""), (lists.jobs, {"external_task_id": ["ext-3"]}, "")]
+    also: list[tuple[Any, Wanted, str]] = [(listing.jobs, {}, ""), (listing.jobs, {"external_task_id": ["ext-3"]}, "")]
     for of, wanted, _ in INDEXES + also:
         spent = await cost(crowded, along(of, wanted, limit=50, look=500))
         assert spent < (1_500 if crowded.rt.store.shared else 60_000), (wanted, spent)

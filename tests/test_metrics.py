@@ -21,13 +21,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
+from orchestrator.database.store import Store
+from orchestrator.database.tables import delivery, subscriber
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.gauges import Counted, Gauges
 from orchestrator.simulator.faults import Faults
-from orchestrator.store import Store
-from orchestrator.tables import delivery, subscriber
 from tests import databases
 from tests.caller import until
 from tests.house import START, House

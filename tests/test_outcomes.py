@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from orchestrator import outcomes, subscribers
+from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.destinations import Verdict
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
 from orchestrator.outcomes import PATIENCE, Attempted, Company, record
-from orchestrator.tables import attempt, delivery, event, subscriber
 from tests.engine import at_vendor, happened, subscribe
 from tests.house import House
 

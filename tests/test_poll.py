@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.api import examples
+from orchestrator.database.tables import account_state, event, job, trace
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.poll import LEASE, Polling, expire
 from orchestrator.submit import Submitting
-from orchestrator.tables import account_state, event, job, trace
 from tests.engine import (
     at_vendor,
     bodies,

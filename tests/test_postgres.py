@@ -15,13 +15,14 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import claims, postgres
+from orchestrator.database import queue
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.store import Batch, Store, Tx
+from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.clock import Disciplined, SystemClock
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.states import JobState
-from orchestrator.store import Batch, Store, Tx
 from orchestrator.submit import Submitting
-from orchestrator.tables import account_state, job
 from tests import databases
 from tests.caller import until
 from tests.house import House, house
@@ -76,9 +77,7 @@ async def test_replicas_that_claim_at_once_never_take_the_same(tmp_path: Path, a
             await houses[0].open()
         now = houses[0].clock.now()
         rounds = [
-            h.rt.store.write(claims.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
-            for h in houses
-            for _ in "123"
+            h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7) for h in houses for _ in "123"
         ]
         taken = [row["id"] for rows in await asyncio.gather(*rounds) for row in rows]
         assert len(taken) == len(set(taken))

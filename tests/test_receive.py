@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator import receive
-from orchestrator.bulk import _Sought
+from orchestrator.database.bulk import _Sought
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, event, job, push
 from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
@@ -19,9 +21,7 @@ from orchestrator.foundation.states import JobState, Source
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.runtime import TOKEN_GRACE
-from orchestrator.store import Tx
 from orchestrator.submit import Submitting
-from orchestrator.tables import account_state, event, job, push
 from orchestrator.timeline import entries
 from tests.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.house import House, house

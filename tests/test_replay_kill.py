@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator import subscribers, wire
 from orchestrator.app import build
-from orchestrator.bulk import inserting
+from orchestrator.database.bulk import inserting
+from orchestrator.database.tables import delivery, event
 from orchestrator.simulator import Subscriber
-from orchestrator.tables import delivery, event
 from tests import databases
 from tests.audit import Books
 from tests.caller import KEY, Json, eventually

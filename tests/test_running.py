@@ -10,9 +10,9 @@ import pytest
 import structlog
 
 from orchestrator.app import application, build
+from orchestrator.database.store import Tx
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.running import running, schedule
-from orchestrator.store import Tx
 from tests import databases
 from tests.house import House, settings
 

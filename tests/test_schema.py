@@ -18,9 +18,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import orchestrator
-from orchestrator import postgres, schema, sqlite
+from orchestrator.database import schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.sqlite import engine as sqlite
+from orchestrator.database.tables import metadata
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.tables import metadata
 from tests import databases
 from tests.command_line import isolate, run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.database.sqlite.engine import Lock, engines, path_of
+from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.errors import ConfigError, Unavailable
-from orchestrator.sqlite import Lock, engines, path_of
-from orchestrator.store import Store, Tx
 
 OTHER_PROCESS = """
 import sys

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.databases import Sqlite
+from orchestrator.database.backend import Sqlite
+from orchestrator.database.store import Batch, Store, Tx
+from orchestrator.database.tables import account_state
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.store import Batch, Store, Tx
-from orchestrator.tables import account_state
 
 Put = Callable[[Tx, list[str]], list[str]]
 

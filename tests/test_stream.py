@@ -17,11 +17,11 @@ import sqlalchemy as sa
 
 from orchestrator import journal
 from orchestrator.api import stream
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import event
 from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.states import EventType
 from orchestrator.journal import Whole
-from orchestrator.store import Tx
-from orchestrator.tables import event
 from tests import databases
 from tests.caller import eventually, until
 from tests.followers import KEYED, Follower, Service, serving

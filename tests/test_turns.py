@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import turns
+from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.deliver import LEASE
-from orchestrator.tables import delivery, event, subscriber
 from orchestrator.turns import Due, Turns
 from tests.engine import at_vendor, subscribe
 from tests.house import House

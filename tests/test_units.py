@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.database.sqlite.engine import engines
+from orchestrator.database.unit_of_work import Outcome, Tx, Unit, ours, perform, settle
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.sqlite import engines
-from orchestrator.units import Outcome, Tx, Unit, ours, perform, settle
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from orchestrator import claims, shapes, wire
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
-from orchestrator.store import Tx
-from orchestrator.tables import account_state
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]

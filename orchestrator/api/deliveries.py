@@ -10,16 +10,17 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import lists, shapes, wire
+from orchestrator import shapes, wire
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, paged, words
+from orchestrator.database import listing
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import DeliveryState
-from orchestrator.store import Tx
-from orchestrator.tables import attempt, delivery, event, subscriber
 
 Row = Mapping[Any, Any]
 
@@ -46,12 +47,12 @@ async def ls(call: Call, query: DeliveryQuery) -> Response:
     return paged(call, [wire.delivery(row) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: DeliveryQuery) -> lists.Part:
+def _select(tx: Tx, query: DeliveryQuery) -> listing.Part:
     named = {"subscriber_id": query.subscriber, "event_id": query.event}
     wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:
         wanted["state"] = list(dict.fromkeys(query.status))
-    return lists.deliveries(tx, wanted, query.after, query.limit)
+    return listing.deliveries(tx, wanted, query.after, query.limit)
 
 
 @operation("Get a delivery", answers={200: shapes.TriedDelivery})

@@ -10,18 +10,19 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import lists, shapes
+from orchestrator import shapes
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, digits, paged, words
 from orchestrator.api.problems import Refusal
+from orchestrator.database import listing
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import event
 from orchestrator.fanout import matches
 from orchestrator.foundation.states import EventType
 from orchestrator.journal import Mark, Wanted
 from orchestrator.journal import Page as Part
-from orchestrator.store import Tx
-from orchestrator.tables import event
 
 Row = Mapping[Any, Any]
 
@@ -99,11 +100,11 @@ def _gap(begin: Mark) -> Refusal:
     return Refusal(why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id)
 
 
-def _select(tx: Tx, query: EventQuery) -> lists.Part:
+def _select(tx: Tx, query: EventQuery) -> listing.Part:
     wanted = {} if query.job is None else {"job_id": [query.job]}
     if query.type is not None:
         wanted["type"] = sorted(kinds(query.type) or ())
-    return lists.events(tx, wanted, query.after, query.limit)
+    return listing.events(tx, wanted, query.after, query.limit)
 
 
 @operation("Get an event", answers={200: shapes.LoggedEvent})

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from orchestrator import shapes
 from orchestrator.api.door import Call, reply
 from orchestrator.api.operation import answer, operation
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import trace
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.store import Tx
-from orchestrator.tables import trace
 
 log = structlog.get_logger()
 

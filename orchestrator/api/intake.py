@@ -16,6 +16,7 @@ from orchestrator.api.bodies import Empty, Submission, as_written
 from orchestrator.api.door import Call
 from orchestrator.api.once import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
+from orchestrator.database.store import Tx
 from orchestrator.fanout import callback_lane
 from orchestrator.foundation.admission import Admission, Place, announced
 from orchestrator.foundation.clock import after
@@ -24,7 +25,6 @@ from orchestrator.foundation.states import Capability
 from orchestrator.opening import Accepted
 from orchestrator.order import Order
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]

@@ -10,20 +10,21 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import lists, shapes, timeline, wire
+from orchestrator import shapes, timeline, wire
 from orchestrator.api import waiting
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found
 from orchestrator.api.fields import When
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed, paged, words
+from orchestrator.database import listing
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import trace
 from orchestrator.decide import Heard
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.report import Report
-from orchestrator.store import Tx
-from orchestrator.tables import trace
 
 Row = Mapping[Any, Any]
 
@@ -64,12 +65,12 @@ async def ls(call: Call, query: JobQuery) -> Response:
     return paged(call, [wire.job(row, call.runtime.base) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> lists.Part:
+def _select(tx: Tx, query: JobQuery) -> listing.Part:
     named = {name: getattr(query, name) for name in ("account", "model", "external_task_id", "resolved_by")}
     wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:
         wanted["state"] = list(dict.fromkeys(query.status))
-    return lists.jobs(tx, wanted, query.after, query.limit, query.created_after)
+    return listing.jobs(tx, wanted, query.after, query.limit, query.created_after)
 
 
 @operation(

@@ -13,8 +13,8 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from orchestrator.api.door import Call, reply
+from orchestrator.database.store import Tx
 from orchestrator.foundation.ids import is_id
-from orchestrator.store import Tx
 
 Row = Mapping[Any, Any]
 

@@ -14,14 +14,14 @@ from orchestrator.api.door import Call, found, reply
 from orchestrator.api.events import find
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, Row, listed, newest
-from orchestrator.bulk import insert
+from orchestrator.database.bulk import insert
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, subscriber
+from orchestrator.database.tables import replay as table
 from orchestrator.fanout import matches
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, subscriber
-from orchestrator.tables import replay as table
 
 _STARTED = answer(shapes.Replay, "Location", says="Begun; `status` tells whether it is done already")
 _COUNTED = answer(shapes.ReplayCount, says="Only counted: `dry_run`")

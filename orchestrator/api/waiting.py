@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from orchestrator import wire
 from orchestrator.api.door import found, reply
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job
 from orchestrator.runtime import Runtime
-from orchestrator.store import Tx
-from orchestrator.tables import job
 
 Row = Mapping[Any, Any]
 

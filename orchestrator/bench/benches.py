@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator import __version__, postgres
+from orchestrator import __version__
 from orchestrator.bench import (
     claims,
     deliver,
@@ -26,6 +26,7 @@ from orchestrator.bench import (
 )
 from orchestrator.bench.figures import Json, Result
 from orchestrator.bench.plan import Plan
+from orchestrator.database.postgres import engine as postgres
 
 #: Fields of a plan that say how much is in the database.
 SIZES = ("jobs", "history", "subscribers", "accounts", "waiting")

@@ -9,17 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import claims
 from orchestrator.bench import seeding
 from orchestrator.bench.figures import Figure, Limit, quantile
 from orchestrator.bench.figures import Result as Found
 from orchestrator.bench.place import place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, ids, text
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, job
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.states import DeliveryState, JobState
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, job
 
 #: Rows due tomorrow, at first and in the end; rows of the hot lane, due now. Others have few rows, due now.
 FEW, MANY, HOT = 1_000, 100_000, 100_000
@@ -80,13 +80,13 @@ def _timed(tx: Tx, claim: Claim, now: datetime, seconds: float) -> list[float]:
 
 
 def _jobs(tx: Tx, now: datetime) -> list[Any]:
-    lanes = claims.lanes(tx, job.c.account, now, JobState.QUEUED)
-    return claims.take_jobs(tx, JobState.QUEUED, dict.fromkeys(lanes, claims.QUANTUM), now, 75.0, 64)
+    lanes = queue.lanes(tx, job.c.account, now, JobState.QUEUED)
+    return queue.take_jobs(tx, JobState.QUEUED, dict.fromkeys(lanes, queue.QUANTUM), now, 75.0, 64)
 
 
 def _deliveries(tx: Tx, now: datetime) -> list[Any]:
-    lanes = claims.lanes(tx, delivery.c.subscriber_id, now)
-    return claims.take_deliveries(tx, dict.fromkeys(lanes, claims.QUANTUM), now, 45.0, 64)
+    lanes = queue.lanes(tx, delivery.c.subscriber_id, now)
+    return queue.take_deliveries(tx, dict.fromkeys(lanes, queue.QUANTUM), now, 45.0, 64)
 
 
 _CLAIMS: dict[str, Claim] = {"jobs": _jobs, "deliveries": _deliveries}

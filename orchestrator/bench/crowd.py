@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from orchestrator.bench.history import layer_of
 from orchestrator.bench.seeding import BEFORE, CLOCK, NOWHERE, jobs, owed, submitted, subscribe
 from orchestrator.bench.series import N, chunks, id_of, text
+from orchestrator.database.tables import delivery, event
 from orchestrator.foundation.clock import EPOCH, after, rfc3339
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
-from orchestrator.tables import delivery, event
 
 ACCOUNTS = 4
 #: Jobs with ids of now: all others are as old as an id can be.

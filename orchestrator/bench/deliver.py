@@ -20,9 +20,9 @@ from orchestrator.bench.processes import child
 from orchestrator.bench.raw import run
 from orchestrator.bench.service import Service, Usage, accounts_of, costs, service
 from orchestrator.bench.sink import Arrival, arrivals, arrived, judged
+from orchestrator.database.tables import delivery
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
-from orchestrator.tables import delivery
 
 IN_FLIGHT = 32
 #: Deliveries owed for each second of a run: about as many as a core sends.

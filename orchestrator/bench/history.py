@@ -22,9 +22,9 @@ from orchestrator.bench.seeding import (
     subscribe,
 )
 from orchestrator.bench.series import N, chunks, fill, ids, text
+from orchestrator.database.tables import attempt, push, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState
-from orchestrator.tables import attempt, push, trace
 
 #: Rows of history that a job has in one layer of it: a push, an event, a delivery, an attempt and a trace.
 LAYER = 5

@@ -20,11 +20,11 @@ from orchestrator.bench.processes import child
 from orchestrator.bench.raw import get, request, run
 from orchestrator.bench.service import AUTHORIZATION, service
 from orchestrator.bench.sink import arrivals, judged
+from orchestrator.database.tables import job
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.json_codec import encode
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.orders import ORDERS
-from orchestrator.tables import job
 
 ACCOUNTS = ("kling", "cloudsway", "agentsflare", "dreamto")
 #: Seconds a render takes, at most; a shorter plan has shorter ones.

@@ -14,8 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import postgres, schema, sqlite
 from orchestrator.bench.plan import Plan
+from orchestrator.database import schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.sqlite import engine as sqlite
 
 #: So that databases we made can be told from others, should a bench be killed.
 _PREFIX = "orchestrator_bench_"

@@ -18,8 +18,8 @@ from orchestrator.bench.plan import Plan, Spoiled
 from orchestrator.bench.processes import child
 from orchestrator.bench.raw import run
 from orchestrator.bench.service import Service, Usage, accounts_of, service
+from orchestrator.database.tables import job
 from orchestrator.foundation.states import JobState
-from orchestrator.tables import job
 
 #: Kling's two standards, an account each: how many jobs a question may be about.
 BATCHES: Mapping[str, str] = {"by_1": "legacy", "by_20": "new"}

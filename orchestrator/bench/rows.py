@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from orchestrator.bench.place import Place, place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.truth import SINCE
-from orchestrator.tables import delivery, event, job, push
+from orchestrator.database.tables import delivery, event, job, push
 
 Rows = Sequence[tuple[Any, ...]]
 _INSERTED: Mapping[sa.Table, sa.Column[str]] = {push: push.c.job_id, event: event.c.id, delivery: delivery.c.event_id}

@@ -14,11 +14,11 @@ from orchestrator.bench.place import Place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, id_of, ids, text, written
 from orchestrator.bench.service import SECRET
+from orchestrator.database.tables import delivery, event, job, subscriber
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
-from orchestrator.tables import delivery, event, job, subscriber
 
 CLOCK = SystemClock()
 #: The eras of ids: what lay there before, retries that wait, jobs that a bench works on, deliveries it owes. The

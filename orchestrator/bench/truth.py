@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from orchestrator.bench.figures import Honest
 from orchestrator.bench.place import Place
 from orchestrator.bench.seeding import BENCH
+from orchestrator.database.tables import attempt, delivery, event, job, push
 from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, JobState
-from orchestrator.tables import attempt, delivery, event, job, push
 
 #: Rows that a bench worked on, or caused, have ids from here on.
 SINCE = {prefix: f"{prefix}_{BENCH}" for prefix in ("job", "evt")}

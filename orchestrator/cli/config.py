@@ -108,13 +108,13 @@ def init(
 def faults(settings: Settings, session: Session) -> list[str]:
     """Return what only the parts that use the settings can find wrong with them."""
     # Here, so that commands which only talk to a server start without the service.
-    from orchestrator import databases
     from orchestrator.app import accounts, bind, check_role
+    from orchestrator.database import backend
     from orchestrator.egress.address_policy import Guard
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""
-        databases.look(settings.database_url)
+        backend.look(settings.database_url)
         if not settings.secret_keys and settings.database_file is None:
             raise ConfigError(NO_KEYS)
         if not settings.secret_keys and settings.database_file is not None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from orchestrator import postgres, schema
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record, Terminal
+from orchestrator.database import schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.sqlite.engine import Lock, engines, usable
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.sqlite import Lock, engines, usable
 
 
 def run(terminal: Terminal, url: str, *, check: bool) -> None:

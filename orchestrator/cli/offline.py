@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from orchestrator import keyring
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
+from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.ids import Ids
 from orchestrator.keyring import Scope
-from orchestrator.store import Store, Tx
 
 T = TypeVar("T")
 

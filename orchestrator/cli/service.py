@@ -15,16 +15,16 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from orchestrator import databases
 from orchestrator.app import create_app
 from orchestrator.cli import numbers
 from orchestrator.cli.access import local_url
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.supervisor import Supervisor
+from orchestrator.database import backend
+from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.foundation import logs
 from orchestrator.foundation.settings import Settings
-from orchestrator.postgres import is_postgres
 
 #: Seconds for requests under way to end after SIGTERM; our own draining takes at most fifteen of them.
 _GRACE = 20
@@ -39,7 +39,7 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
     if workers > 1 and not is_postgres(settings.database_url):
         raise Failure("SQLite serves one process", hint="leave --workers away, or use PostgreSQL")
     # Said in one line now: before anything is made, and rather than with a traceback from inside the server.
-    database = databases.check(settings.database_url)
+    database = backend.check(settings.database_url)
     listening = listen(settings)
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})
     if settings.origins()["public_url"] == "default":

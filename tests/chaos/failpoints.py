@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-from orchestrator import endings, schema
+from orchestrator import endings
 from orchestrator.api.intake import Intake
+from orchestrator.database import schema
 from orchestrator.deliver import Delivering
 from orchestrator.ledger import Ledger
 from orchestrator.poll import Polling

@@ -16,7 +16,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from orchestrator import postgres
+from orchestrator.database.postgres import engine as postgres
 from tests.processes import free_port
 
 _numbers = itertools.count()

@@ -6,8 +6,8 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from orchestrator.sqlite import InHand
-from orchestrator.tables import metadata
+from orchestrator.database.sqlite.engine import InHand
+from orchestrator.database.tables import metadata
 
 
 @cache

@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import decide, endings, fanout, ledger, submit
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job, push
 from orchestrator.deliver import Delivering
 from orchestrator.destinations import Verdict
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
@@ -21,8 +23,6 @@ from orchestrator.outcomes import Attempted
 from orchestrator.poll import Answer, Polling, Question
 from orchestrator.receive import Receiving, Taken
 from orchestrator.report import Report
-from orchestrator.store import Tx
-from orchestrator.tables import job, push
 from orchestrator.turns import Due
 
 

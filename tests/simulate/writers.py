@@ -15,10 +15,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from orchestrator.database.sqlite.writer import Writer
+from orchestrator.database.store import Store
+from orchestrator.database.unit_of_work import Outcome, Unit, perform, settle, translated
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.store import Store
-from orchestrator.units import Outcome, Unit, perform, settle, translated
-from orchestrator.writer import Writer
 from tests.simulate.database import engine
 
 P = ParamSpec("P")

@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from orchestrator import app, databases, postgres, schema
+from orchestrator import app
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.accounts import is_failed, said, verdict
 from orchestrator.cli.asking import checks as asked
 from orchestrator.cli.doctor.findings import Check, Finding, Status, ok, problem, warning
 from orchestrator.cli.terminal import Record
+from orchestrator.database import backend, schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.sqlite.engine import opened
 from orchestrator.egress.address_policy import Guard
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
-from orchestrator.sqlite import opened
 
 #: Bytes free on the disk: with less than the first the database soon takes no writes, the second is a reason to look.
 _TIGHT, _LOW = 100 << 20, 1 << 30
@@ -70,7 +72,7 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
         # Reads only, and does not take the file's lock: a running server keeps it.
-        shown = databases.look(settings.database_url)
+        shown = backend.look(settings.database_url)
     except ConfigError as error:
         fix = "`orchestrator migrate` brings a schema up to date; otherwise change database_url"
         yield problem("database", str(error), fix)

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.columns import Count, Instant, Json
+from orchestrator.database.tables.columns import Count, Instant, Json
+from orchestrator.database.tables.indexes import dead, pending, rare
 from orchestrator.foundation.states import DeliveryState, ReplayState, SubscriberState
-from orchestrator.indexes import dead, pending, rare
 
 
 class Event(SQLModel, table=True):

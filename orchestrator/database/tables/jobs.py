@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.columns import Count, Instant, Json
+from orchestrator.database.tables.columns import Count, Instant, Json
+from orchestrator.database.tables.indexes import pending, rare
 from orchestrator.foundation.states import JobState
-from orchestrator.indexes import pending, rare
 
 
 class Job(SQLModel, table=True):

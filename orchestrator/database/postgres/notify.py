@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
 
-from orchestrator.units import Tx
+from orchestrator.database.unit_of_work import Tx
 
 _CHANNEL = "orchestrator"
 #: Seconds a listener waits before it looks whether it is to end.

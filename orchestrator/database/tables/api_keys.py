@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Field, SQLModel
 
-from orchestrator.columns import Instant
+from orchestrator.database.tables.columns import Instant
 
 
 class ApiKey(SQLModel, table=True):

@@ -1,11 +1,11 @@
-"""Runs migrations on the connection `orchestrator.schema` hands over, in its transaction. Alembic loads this file."""
+"""Runs migrations on the connection `database.schema` hands over, in its transaction. Alembic loads this file."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from orchestrator.schema import CONNECTION, VERSION_TABLE
-from orchestrator.tables import metadata
+from orchestrator.database.schema import CONNECTION, VERSION_TABLE
+from orchestrator.database.tables import metadata
 
 context.configure(
     connection=context.config.attributes[CONNECTION],

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.indexes import COMMON, being, uncommon
+from orchestrator.database.tables.indexes import COMMON, being, uncommon
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator import postgres, wakes
-from orchestrator.databases import READERS, database_of
+from orchestrator.database.backend import READERS, database_of
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.postgres import notify
+from orchestrator.database.unit_of_work import Tx, Unit, ours, transient
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.units import Tx, Unit, ours, transient
 
 __all__ = ["Batch", "Store", "Tx"]
 
@@ -106,7 +107,7 @@ class Store:
     def _wake(self, stage: str) -> None:
         self._woken.discard(stage)
         try:
-            self._put(wakes.wake, (stage,))
+            self._put(notify.wake, (stage,))
         except Unavailable:
             return
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from sqlmodel import SQLModel
 
-from orchestrator.tables.callers import ApiKey
-from orchestrator.tables.jobs import AccountState, Job, Push, Trace
-from orchestrator.tables.telling import Attempt, Delivery, Event, Replay, Subscriber
+from orchestrator.database.tables.api_keys import ApiKey
+from orchestrator.database.tables.events import Attempt, Delivery, Event, Replay, Subscriber
+from orchestrator.database.tables.jobs import AccountState, Job, Push, Trace
 
 __all__ = [
     "AccountState",

@@ -17,9 +17,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.sqlite.engine import wait_for_disk
+from orchestrator.database.unit_of_work import BACKLOG, Outcome, Unit, perform, settle, translated
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.sqlite import wait_for_disk
-from orchestrator.units import BACKLOG, Outcome, Unit, perform, settle, translated
 
 #: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
 GROUP = 128

@@ -16,8 +16,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from orchestrator.database.tables import metadata
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.tables import metadata
 
 #: Where a database says which schema it has.
 VERSION_TABLE = "schema_version"

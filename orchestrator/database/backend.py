@@ -8,11 +8,12 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from orchestrator import postgres, schema
-from orchestrator.sqlite import Lock, engines, opened, told, usable
-from orchestrator.units import Unit
-from orchestrator.wakes import Wakes
-from orchestrator.writer import Writer
+from orchestrator.database import schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.postgres.notify import Wakes
+from orchestrator.database.sqlite.engine import Lock, engines, opened, told, usable
+from orchestrator.database.sqlite.writer import Writer
+from orchestrator.database.unit_of_work import Unit
 
 #: Connections that only read.
 READERS = 4

@@ -14,13 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.index_scan import Way, look
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, job
+from orchestrator.database.tables.indexes import COMMON
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState
-from orchestrator.indexes import COMMON
-from orchestrator.store import Tx
-from orchestrator.tables import delivery, event, job
-from orchestrator.ways import Way, look
 
 Row = Mapping[Any, Any]
 #: Values by column.

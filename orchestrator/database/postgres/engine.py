@@ -15,9 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.unit_of_work import BACKLOG, Outcome, Tx, Unit, ours, perform, settle, transient
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.errors import ConfigError, Unavailable
-from orchestrator.units import BACKLOG, Outcome, Tx, Unit, ours, perform, settle, transient
 
 #: Units that may share one commit.
 GROUP = 128
@@ -81,7 +81,7 @@ def engine_of(url: str, connections: int, *, read_only: bool = False, patient: b
             pool_timeout=5,
             connect_args=named | {"options": " ".join(options)},
         )
-        from orchestrator.dial import Dial
+        from orchestrator.database.postgres.connection import Dial
     except ModuleNotFoundError as error:
         raise ConfigError("database_url: PostgreSQL needs its driver; install with the extra `postgres`") from error
     if not patient:

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, writers, and notifications between replicas."""

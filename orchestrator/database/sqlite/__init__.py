@@ -1,0 +1,1 @@
+"""SQLite: one writer thread, many readers, one process."""
