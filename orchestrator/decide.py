@@ -11,10 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from orchestrator import wire
 from orchestrator.foundation.clock import after, grown
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
-from orchestrator.report import Report
+from orchestrator.report import Output, Report
+from orchestrator.schemas.base import Json, rfc3339_or_none
 from orchestrator.vendors import Poll, Vendor
 
 Row = Mapping[str, Any]
@@ -161,9 +161,9 @@ def _move(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobS
     if heard.source in _VENDOR_SPEAKS and heard.lease is None and row["submitted_at"] is None:
         values["submitted_at"] = now
     if to is JobState.SUCCEEDED:
-        values |= {"output": wire.output(heard.report), "progress": 100, "error": None}
+        values |= {"output": output_json(heard.report), "progress": 100, "error": None}
     if to is JobState.FAILED:
-        values["error"] = wire.error(heard.code, _why(heard), heard.report)
+        values["error"] = error_json(heard.code, _why(heard), heard.report)
     return Change(Outcome.MOVED, values, to)
 
 
@@ -213,3 +213,22 @@ def _patience(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> V
 
 def _poll(vendor: Vendor | None) -> Poll:
     return vendor.account.poll if vendor else Poll()
+
+
+def output_json(report: Report) -> Json:
+    """Return a job's `output`: what the vendor made."""
+    return {"videos": [_file(one) for one in report.videos], "images": [_file(one) for one in report.images]}
+
+
+def _file(made: Output) -> Json:
+    return {"id": made.id, "url": made.url, "duration": made.duration, "expires_at": rfc3339_or_none(made.expires_at)}
+
+
+def error_json(code: str, message: str, report: Report | None = None) -> Json:
+    """Return a job's `error`: our code and words, and the vendor's if it had any."""
+    return {
+        "code": code,
+        "message": message,
+        "vendor_code": report.vendor_code if report else None,
+        "vendor_message": report.message if report else None,
+    }

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from orchestrator import wire
 from orchestrator.database.bulk import Finder, among, insert, inserting
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.schemas.events import event_body
 
 
 class Fact(NamedTuple):
@@ -46,7 +46,7 @@ def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]
     owed: list[tuple[str, str, str]] = []
     for fact, new_id in zip(facts, ids.many("evt", len(facts)), strict=True):
         event_id = fact.id or new_id
-        body = wire.event(fact.type, now, event_id, fact.sequence, dict(fact.data), late=fact.late)
+        body = event_body(fact.type, now, event_id, fact.sequence, dict(fact.data), late=fact.late)
         job_id = fact.job["id"] if fact.job else None
         events.append(
             {"id": event_id, "job_id": job_id, "sequence": fact.sequence, "type": fact.type, "source": fact.source,

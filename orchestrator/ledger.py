@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orchestrator import silence, wire
+from orchestrator import silence
 from orchestrator.database.bulk import Finder, among, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
@@ -25,6 +25,7 @@ from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.opening import Accepted, take_on
+from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]
@@ -166,7 +167,7 @@ class Ledger:
             sitting.named.add(row["id"])
         if change.moved is not None:
             row["sequence"] += 1
-            data = wire.job(row, self._base)
+            data = job_json(row, self._base)
             sitting.facts.append(Fact(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late))
         return Verdict(change.outcome, row, moved=change.moved is not None)
 

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from orchestrator import wire
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
@@ -25,6 +24,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import DELETED, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.schemas.subscribers import subscriber_json
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]
@@ -144,7 +144,7 @@ def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) ->
     row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason, now)
     if row is None or before is None or before["state"] == SubscriberState.DISABLED:
         return
-    fact = Fact(EventType.SUBSCRIBER_DISABLED, Source.CLOCK, wire.subscriber(row), but=subscriber_id)
+    fact = Fact(EventType.SUBSCRIBER_DISABLED, Source.CLOCK, subscriber_json(row), but=subscriber_id)
     fan_out(tx, ids, [fact], now)
 
 
@@ -157,7 +157,7 @@ def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime
     if row is None:
         return False
     if tx.execute(sa.select(event.c.id).where(event.c.id == event_id)).first() is None:
-        fact = Fact(EventType.TEST, Source.OPERATOR, wire.subscriber(row), only=subscriber_id, id=event_id)
+        fact = Fact(EventType.TEST, Source.OPERATOR, subscriber_json(row), only=subscriber_id, id=event_id)
         fan_out(tx, ids, [fact], now)
     return True
 

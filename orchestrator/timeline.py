@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orchestrator import wire
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, push, trace
 from orchestrator.foundation.clock import EPOCH, epoch_ms
+from orchestrator.schemas.base import rfc3339_or_none
+from orchestrator.schemas.deliveries import attempt_json
 
 Row = Mapping[Any, Any]
 
@@ -88,7 +89,7 @@ def _rows(tx: Tx, found: sa.Select[Any]) -> Sequence[Row]:
 
 
 def _entry(row: Row, at: str, kind: str, rank: int, key: object, said: Mapping[str, Any]) -> Entry:
-    return Entry(f"{epoch_ms(row[at]):015d}-{rank}{key}", {**said, "at": wire.instant(row[at]), "kind": kind})
+    return Entry(f"{epoch_ms(row[at]):015d}-{rank}{key}", {**said, "at": rfc3339_or_none(row[at]), "kind": kind})
 
 
 def _traces(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
@@ -144,4 +145,4 @@ def _attempts(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]
     keys = {"key": attempt.c.delivery_id, "number": attempt.c.n}
     for row in _rows(tx, _later(mine, attempt.c.at, _ATTEMPT, place, limit, **keys)):
         of = {"delivery": row["delivery_id"], "subscriber": row["subscriber_id"]}
-        yield _entry(row, "at", "attempt", _ATTEMPT, f"{row['delivery_id']}.{row['n']:05d}", of | wire.attempt(row))
+        yield _entry(row, "at", "attempt", _ATTEMPT, f"{row['delivery_id']}.{row['n']:05d}", of | attempt_json(row))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator import checks, shapes
+from orchestrator import checks, schemas
 from orchestrator.app import accounts, application, bind
 from orchestrator.checks import Check
 from orchestrator.egress.address_policy import Guard
@@ -171,7 +171,7 @@ async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> No
             answers = await asyncio.gather(*(http.post("/v1/accounts/main/check") for _ in range(5)))
             assert [one.status_code for one in answers] == [200] * 5
             assert len(it.internet.requests) == 1
-            shown = shapes.AccountCheck.model_validate(answers[0].json())
+            shown = schemas.AccountCheck.model_validate(answers[0].json())
             assert (shown.account, shown.authorized, shown.vendor_code) == ("main", True, 1201)
             it.clock.turn(6)
             await http.post("/v1/accounts/main/check")

@@ -17,8 +17,8 @@ from orchestrator.client.pages import AsyncPages, Listing, Pages
 from orchestrator.client.requests import Request, given, path, several
 from orchestrator.client.wire import CAP, Target, way
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.shapes import Job, Page
-from orchestrator.shapes.base import document
+from orchestrator.schemas import Job, Page
+from orchestrator.schemas.base import document
 from tests.clients import Said, a_job, said, script, scripted
 
 GET = Request("GET", "/v1/jobs")

@@ -18,7 +18,7 @@ import orchestrator
 import orchestrator.client as public
 from orchestrator.client import AsyncClient, AsyncEventStream, AsyncPages, Client, EventStream, Pages, errors
 from orchestrator.client.faces import Resource
-from orchestrator.shapes import Event, Job
+from orchestrator.schemas import Event, Job
 from tests.clients import a_job
 
 SECRET = "orc_" + "s" * 40

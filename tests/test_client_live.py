@@ -17,7 +17,7 @@ from orchestrator.client import (
     Unauthorized,
     WaitTimeout,
 )
-from orchestrator.shapes import Job
+from orchestrator.schemas import Job
 from tests.caller import until
 from tests.clients import FACES, both, opened
 from tests.live import live, lives, order

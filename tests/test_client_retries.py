@@ -15,7 +15,7 @@ from orchestrator.client.faces import finished
 from orchestrator.client.requests import Request
 from orchestrator.client.retries import Retries
 from orchestrator.client.waiting import PATIENCE, until_final
-from orchestrator.shapes import Job
+from orchestrator.schemas import Job
 from tests.clients import FACES, Said, a_job, both, lost, opened, said, script, scripted
 from tests.live import listening, live, order
 from tests.streams import accepting

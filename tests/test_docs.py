@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import destinations, shapes
+from orchestrator import destinations, schemas
 from orchestrator.api.bodies import Submission
 from orchestrator.destinations import Message
 from orchestrator.foundation.settings import load
@@ -49,9 +49,9 @@ KNOWN = {
     "text": {"": ""},
 }  # fmt: skip
 JSON_SHAPES: dict[str, type[BaseModel]] = {
-    "Event": shapes.Event,
-    "Job": shapes.Job,
-    "Problem": shapes.Problem,
+    "Event": schemas.Event,
+    "Job": schemas.Job,
+    "Problem": schemas.Problem,
     "a submission": Submission,
 }
 EACH_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -118,8 +118,8 @@ def test_json_has_the_shape_it_is_said_to_have(block: Block) -> None:
     shape.model_validate_json(block.code)
     assert set(said) <= set(shape.model_fields)
     if block.how == "Event":
-        assert set(said["data"]) == set(shapes.Job.model_fields)
-        shapes.Job.model_validate(said["data"])
+        assert set(said["data"]) == set(schemas.Job.model_fields)
+        schemas.Job.model_validate(said["data"])
 
 
 @each("json", "a CloudEvent")

@@ -13,7 +13,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from orchestrator import client, shapes
+from orchestrator import client, schemas
 from orchestrator.api.bodies import Submission
 from orchestrator.api.problems import CODES
 from orchestrator.cli import app
@@ -109,7 +109,7 @@ def test_the_api_page_lists_every_field_state_and_code() -> None:
     codes = {coded(row[0])[0]: row[1] for row in rows(API["Errors"])}
     problems = {code: str(one.status) for code, one in CODES.items()}
     assert {code: codes.pop(code, "") for code in problems} == problems
-    described = shapes.JobError.model_fields["code"].description or ""
+    described = schemas.JobError.model_fields["code"].description or ""
     assert set(re.findall(r"`(\w+)`", described)) <= set(codes)
 
 

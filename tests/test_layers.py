@@ -22,8 +22,8 @@ ROOT = Path(orchestrator.__file__).parent
 #: and the contract of their own package.
 FLOORS = {
     "0 ground": "foundation.errors foundation.states foundation.clock foundation.timeouts foundation.ids foundation.json_codec foundation.untrusted foundation.token_bucket foundation.settings foundation.logs",
-    "1 facts": "foundation.signing  order account form refusal report official official_rules wire "
-    "shapes database.tables.columns database.tables.indexes database.tables database.bulk",
+    "1 facts": "foundation.signing  order account form refusal report official official_rules  "
+    "schemas database.tables.columns database.tables.indexes database.tables database.bulk",
     "2 plug-ins, database, egress.http_client": "vendors destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
     "database.backend database.store database.queue claims egress.address_policy  egress.transport egress.http_client",
     "3 truth": "checks foundation.admission journal tail fanout decide silence opening ledger workers turns foundation.metrics runtime "

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.api.door import Call
 from orchestrator.api.examples import IDS
 from orchestrator.api.operation import declared, operation
-from orchestrator.shapes import Alive
+from orchestrator.schemas import Alive
 from tests.test_api_support import calling
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator import subscribers, wire
+from orchestrator import subscribers
 from orchestrator.app import build
 from orchestrator.database.bulk import inserting
 from orchestrator.database.tables import delivery, event
+from orchestrator.schemas.events import event_body
 from orchestrator.simulator import Subscriber
 from tests import databases
 from tests.audit import Books
@@ -40,7 +41,7 @@ async def buried(folder: Path, database: str, url: str) -> tuple[list[str], str]
     )  # fmt: skip
     events = [
         {"id": one, "sequence": 1, "type": "job.succeeded", "source": "push", "created_at": now,
-         "body": wire.event("job.succeeded", now, one, 1, {"id": one})}
+         "body": event_body("job.succeeded", now, one, 1, {"id": one})}
         for one in about
     ]  # fmt: skip
     dead = [

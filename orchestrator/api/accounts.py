@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import claims, shapes, wire
+from orchestrator import claims, schemas
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
+from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]
@@ -30,7 +31,7 @@ class AccountQuery(Page):
         return 1 <= len(value) <= 64
 
 
-@operation("List accounts", answers={200: answer(shapes.Page[shapes.Account], "Link")})
+@operation("List accounts", answers={200: answer(schemas.Page[schemas.Account], "Link")})
 async def ls(call: Call, query: AccountQuery) -> Response:
     """By name; a name is the cursor."""
     names = [name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after]
@@ -38,14 +39,14 @@ async def ls(call: Call, query: AccountQuery) -> Response:
     return listed(call, await call.runtime.store.read(_read, page), query, dict, lambda said: str(said["name"]))
 
 
-@operation("Get an account", answers={200: shapes.Account})
+@operation("Get an account", answers={200: schemas.Account})
 async def show(call: Call) -> Response:
     """How the vendor is doing: what is in flight, what was pushed and what had to be asked for."""
     vendor = found(call.runtime.vendors.get(call.request.path_params["name"]), "account")
     return reply((await call.runtime.store.read(_read, [vendor]))[0])
 
 
-@operation("Get the signing key", answers={200: shapes.SigningKey})
+@operation("Get the signing key", answers={200: schemas.SigningKey})
 async def signing_key(call: Call) -> Response:
     """What verifies the deliveries to a job's own `callback_url`."""
     return reply({"object": "signing_key", "secret": call.runtime.keys.callback_secrets[0]})
@@ -70,6 +71,6 @@ def _shown(vendor: Vendor, row: Row, in_flight: int) -> dict[str, Any]:
         "pushes_missed": row.get("pushes_missed", 0),
         "pushes_degraded": row.get("degraded", False),
         "polls": row.get("polls", 0),
-        "last_push_at": wire.instant(row.get("last_push_at")),
-        "paused_until": wire.instant(row.get("paused_until")),
+        "last_push_at": rfc3339_or_none(row.get("last_push_at")),
+        "paused_until": rfc3339_or_none(row.get("paused_until")),
     }

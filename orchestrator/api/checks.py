@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from starlette.responses import Response
 
-from orchestrator import checks, shapes
+from orchestrator import checks, schemas
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.operation import operation
@@ -24,7 +24,7 @@ class Checkup:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._found: dict[str, tuple[Check, float]] = {}
 
-    @operation("Check an account", answers={200: shapes.AccountCheck})
+    @operation("Check an account", answers={200: schemas.AccountCheck})
     async def check(self, call: Call, body: Empty) -> Response:
         """Ask the vendor about a task that cannot exist: it costs nothing, and shows whether the vendor is there and
         takes our credentials. The answer is believed for five seconds.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import shapes, wire
+from orchestrator import schemas
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import IdOf
@@ -21,6 +21,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.schemas.deliveries import delivery_json
 
 Row = Mapping[Any, Any]
 
@@ -40,11 +41,11 @@ class DeliveryQuery(Page):
     event: Annotated[str, IdOf("evt")] | None = None
 
 
-@operation("List deliveries", answers={200: answer(shapes.Page[shapes.Delivery], "Link")})
+@operation("List deliveries", answers={200: answer(schemas.Page[schemas.Delivery], "Link")})
 async def ls(call: Call, query: DeliveryQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
     part = await call.runtime.store.read(_select, query)
-    return paged(call, [wire.delivery(row) for row in part.rows], part.next)
+    return paged(call, [delivery_json(row) for row in part.rows], part.next)
 
 
 def _select(tx: Tx, query: DeliveryQuery) -> listing.Part:
@@ -55,11 +56,11 @@ def _select(tx: Tx, query: DeliveryQuery) -> listing.Part:
     return listing.deliveries(tx, wanted, query.after, query.limit)
 
 
-@operation("Get a delivery", answers={200: shapes.TriedDelivery})
+@operation("Get a delivery", answers={200: schemas.TriedDelivery})
 async def show(call: Call) -> Response:
     """With every attempt at it."""
     row, attempts = await call.runtime.store.read(_find, call.id("dlv"))
-    return reply(wire.delivery(found(row, "delivery"), attempts))
+    return reply(delivery_json(found(row, "delivery"), attempts))
 
 
 def _find(tx: Tx, delivery_id: str) -> tuple[Row | None, list[Row]]:
@@ -68,12 +69,12 @@ def _find(tx: Tx, delivery_id: str) -> tuple[Row | None, list[Row]]:
     return row, list(tx.execute(tried).mappings())
 
 
-@operation("Retry a delivery", answers={202: shapes.TriedDelivery}, refuses=("conflict",))
+@operation("Retry a delivery", answers={202: schemas.TriedDelivery}, refuses=("conflict",))
 async def retry(call: Call, body: Empty) -> Response:
     """An attempt now, whatever its state; its schedule goes on after it."""
     runtime = call.runtime
     row, attempts = await runtime.store.write(_hurry, call.id("dlv"), runtime.clock.now())
-    shown = wire.delivery(found(row, "delivery"), attempts)
+    shown = delivery_json(found(row, "delivery"), attempts)
     runtime.nudge("deliver")
     return reply(shown, 202)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
@@ -53,7 +53,7 @@ class EventQuery(Page):
 
 @operation(
     "List events",
-    answers={200: answer(shapes.Page[shapes.LoggedEvent], "Link")},
+    answers={200: answer(schemas.Page[schemas.LoggedEvent], "Link")},
     refuses=("cursor_gone", "unavailable"),
 )
 async def ls(call: Call, query: EventQuery) -> Response:
@@ -107,7 +107,7 @@ def _select(tx: Tx, query: EventQuery) -> listing.Part:
     return listing.events(tx, wanted, query.after, query.limit)
 
 
-@operation("Get an event", answers={200: shapes.LoggedEvent})
+@operation("Get an event", answers={200: schemas.LoggedEvent})
 async def show(call: Call) -> Response:
     """What was sent, which job it is of, and who told us."""
     return reply(shown(found(await call.runtime.store.read(find, call.id("evt")), "event")))

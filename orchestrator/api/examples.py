@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import bodies
 from orchestrator.api.problems import CODES
 
@@ -83,36 +83,36 @@ def event(kind: str) -> Json:
 
 _LOGGED = {"object": "event", **event("job.succeeded"), "job": IDS["job"], "source": "push"}
 _MADE: dict[type[BaseModel], Any] = {
-    shapes.Job: JOB,
-    shapes.TimelineEntry: {"id": "001795168872480-21", "at": _ENDED, "kind": "move", "to": "succeeded", "by": "push"},
-    shapes.LoggedEvent: _LOGGED,
-    shapes.Subscriber: SUBSCRIBER,
-    shapes.NewSubscriber: {**SUBSCRIBER, "secret": _SECRET},
-    shapes.RotatedSubscriber: {**SUBSCRIBER, "secret": _SECRET, "previous_expires_at": _LATER},
-    shapes.TestEvent: {"object": "event", "id": IDS["evt"], "type": "subscriber.test",
+    schemas.Job: JOB,
+    schemas.TimelineEntry: {"id": "001795168872480-21", "at": _ENDED, "kind": "move", "to": "succeeded", "by": "push"},
+    schemas.LoggedEvent: _LOGGED,
+    schemas.Subscriber: SUBSCRIBER,
+    schemas.NewSubscriber: {**SUBSCRIBER, "secret": _SECRET},
+    schemas.RotatedSubscriber: {**SUBSCRIBER, "secret": _SECRET, "previous_expires_at": _LATER},
+    schemas.TestEvent: {"object": "event", "id": IDS["evt"], "type": "subscriber.test",
                        "links": {"deliveries": f"{BASE}/v1/deliveries?event={IDS['evt']}"}},
-    shapes.Delivery: _DELIVERY,
-    shapes.TriedDelivery: {**_DELIVERY, "attempts": [_ATTEMPT]},
-    shapes.Replay: {**_REPLAY, "id": IDS["rpl"], "status": "running", "rate": 20, "replayed": 40, "created_at": _LATER,
+    schemas.Delivery: _DELIVERY,
+    schemas.TriedDelivery: {**_DELIVERY, "attempts": [_ATTEMPT]},
+    schemas.Replay: {**_REPLAY, "id": IDS["rpl"], "status": "running", "rate": 20, "replayed": 40, "created_at": _LATER,
                     "finished_at": None},
-    shapes.ReplayCount: {**_REPLAY, "dry_run": True},
-    shapes.EventReplay: {"object": "replay", "event": IDS["evt"], "subscriber": None, "count": 2},
-    shapes.Account: {"object": "account", "name": "main", "vendor": "cloudsway",
+    schemas.ReplayCount: {**_REPLAY, "dry_run": True},
+    schemas.EventReplay: {"object": "replay", "event": IDS["evt"], "subscriber": None, "count": 2},
+    schemas.Account: {"object": "account", "name": "main", "vendor": "cloudsway",
                      "capabilities": ["image2video", "text2video"], "lookup": "none", "in_flight": 3,
                      "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
                      "pushes_degraded": False, "polls": 88, "last_push_at": _ENDED, "paused_until": None},
-    shapes.AccountCheck: {"object": "account_check", "account": "main", "reachable": True, "authorized": True,
+    schemas.AccountCheck: {"object": "account_check", "account": "main", "reachable": True, "authorized": True,
                           "detail": "the vendor takes our credentials", "status": 404, "vendor_code": 1203,
                           "vendor_message": "task not found", "latency_ms": 184, "clock_skew_seconds": 0.0,
                           "checked_at": _ENDED},
-    shapes.ApiKey: _KEY,
-    shapes.NewApiKey: {**_KEY, "last_used_at": None, "key": "orc_Rk3vTq" + "x" * 37},
-    shapes.SigningKey: {"object": "signing_key", "secret": _SECRET},
-    shapes.VendorAnswer: {"id": "file_118"},
-    shapes.OpenApi: {"openapi": "3.1.0", "info": {"title": "orchestrator", "version": "1"}, "paths": {}},
-    shapes.Alive: {"status": "ok"},
-    shapes.Readiness: {"status": "ok", "checks": [{"name": "database", "status": "ok"}]},
-    shapes.Taken: {"ok": True},
+    schemas.ApiKey: _KEY,
+    schemas.NewApiKey: {**_KEY, "last_used_at": None, "key": "orc_Rk3vTq" + "x" * 37},
+    schemas.SigningKey: {"object": "signing_key", "secret": _SECRET},
+    schemas.VendorAnswer: {"id": "file_118"},
+    schemas.OpenApi: {"openapi": "3.1.0", "info": {"title": "orchestrator", "version": "1"}, "paths": {}},
+    schemas.Alive: {"status": "ok"},
+    schemas.Readiness: {"status": "ok", "checks": [{"name": "database", "status": "ok"}]},
+    schemas.Taken: {"ok": True},
     bodies.Submission: {"account": "main", "model": "kling-v3", "capability": "image2video", "input": _WANTED,
                         "external_task_id": "order-991", "callback_url": _URL, "metadata": {"order": "991"},
                         "deadline": 3600},
@@ -131,7 +131,7 @@ _MADE: dict[type[BaseModel], Any] = {
 def of(model: type[BaseModel]) -> Any:
     """Return an example of a model; of a page one with one entry. Raises `KeyError` if there is none."""
     about = model.__pydantic_generic_metadata__
-    if about["origin"] is shapes.Page:
+    if about["origin"] is schemas.Page:
         return {"object": "list", "data": [of(about["args"][0])], "has_more": False, "next_cursor": None}
     return _MADE[model]
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import problems, reading
 from orchestrator.api.bodies import Upload
 from orchestrator.api.door import Call, reply
@@ -36,7 +36,7 @@ _FIELDS = ("account", "kind", "purpose")
 
 @operation(
     "Upload a file",
-    answers={"2XX": answer(shapes.VendorAnswer, says="What the vendor answered, with its status")},
+    answers={"2XX": answer(schemas.VendorAnswer, says="What the vendor answered, with its status")},
     refuses=("malformed_form", "unsupported", "vendor_error"),
     body=Upload,
     media=FORM,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.door import Call, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.database.store import Tx
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 _BELIEVED = 1.0
 
 
-@operation("Check liveness", answers={200: shapes.Alive}, lenient=True)
+@operation("Check liveness", answers={200: schemas.Alive}, lenient=True)
 async def alive(call: Call) -> Response:
     """Touches nothing: a process that answers is alive."""
     return reply({"status": "ok"})
@@ -43,7 +43,7 @@ class Readiness:
 
     @operation(
         "Check readiness",
-        answers={200: shapes.Readiness, 503: answer(shapes.Readiness, "Retry-After", says="Not ready")},
+        answers={200: schemas.Readiness, 503: answer(schemas.Readiness, "Retry-After", says="Not ready")},
         lenient=True,
     )
     async def probe(self, call: Call) -> Response:

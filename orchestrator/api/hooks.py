@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from pydantic import BaseModel
 
-from orchestrator import shapes
+from orchestrator import schemas as shapes
 from orchestrator.api import examples
 from orchestrator.api.operation import JSON
 from orchestrator.api.schemas import AT, Json, Schemas

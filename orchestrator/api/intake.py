@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from orchestrator import shapes, wire
+from orchestrator import schemas
 from orchestrator.api import problems, reading, waiting
 from orchestrator.api.bodies import Empty, Submission, as_written
 from orchestrator.api.door import Call
@@ -25,6 +25,7 @@ from orchestrator.foundation.states import Capability
 from orchestrator.opening import Accepted
 from orchestrator.order import Order
 from orchestrator.runtime import Runtime
+from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors import Vendor
 
 Row = Mapping[Any, Any]
@@ -35,8 +36,8 @@ _ROOM = 16 << 20
 
 
 _SAID = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
-_TAKEN_ON = answer(shapes.Job, *_SAID, "Retry-After", says="Taken on")
-_ENDED = answer(shapes.Job, *_SAID, says="It ended within `Prefer: wait`")
+_TAKEN_ON = answer(schemas.Job, *_SAID, "Retry-After", says="Taken on")
+_ENDED = answer(schemas.Job, *_SAID, says="It ended within `Prefer: wait`")
 
 
 class Intake:
@@ -110,8 +111,8 @@ class Intake:
         """Return the job that does the same work as one that is final. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         await call.body(Empty, optional=True)
-        old = await waiting.until(self._runtime, call.id("job"), 0, wire.is_final)
-        if not wire.is_final(old):
+        old = await waiting.until(self._runtime, call.id("job"), 0, is_final)
+        if not is_final(old):
             raise Conflict(f"{old['id']} is {old['state']}; only a final job can be retried", job_id=old["id"])
         vendor = self._runtime.vendors.get(old["account"])
         if vendor is None:
@@ -152,8 +153,8 @@ class Intake:
         wait = None if self._runtime.waiters.is_full else waiting.preferred(call.request)
         if wait is not None:
             with self._runtime.waiters.admit():
-                row = await waiting.until(self._runtime, row["id"], wait, wire.is_final)
-        status = 200 if wait is not None and wire.is_final(row) else 202
+                row = await waiting.until(self._runtime, row["id"], wait, is_final)
+        status = 200 if wait is not None and is_final(row) else 202
         response = waiting.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
         response.headers.update(waiting.applied(wait))
         if accepted.replayed:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import shapes, timeline, wire
+from orchestrator import schemas, timeline
 from orchestrator.api import waiting
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found
@@ -25,6 +25,7 @@ from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Verdict
 from orchestrator.report import Report
+from orchestrator.schemas.jobs import is_final, job_json
 
 Row = Mapping[Any, Any]
 
@@ -58,11 +59,11 @@ class TimelineQuery(Page):
         return timeline.is_cursor(value)
 
 
-@operation("List jobs", answers={200: answer(shapes.Page[shapes.Job], "Link")})
+@operation("List jobs", answers={200: answer(schemas.Page[schemas.Job], "Link")})
 async def ls(call: Call, query: JobQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
     part = await call.runtime.store.read(_select, query)
-    return paged(call, [wire.job(row, call.runtime.base) for row in part.rows], part.next)
+    return paged(call, [job_json(row, call.runtime.base) for row in part.rows], part.next)
 
 
 def _select(tx: Tx, query: JobQuery) -> listing.Part:
@@ -76,7 +77,7 @@ def _select(tx: Tx, query: JobQuery) -> listing.Part:
 @operation(
     "Get a job",
     answers={
-        200: answer(shapes.Job, "ETag", "Retry-After", "Preference-Applied"),
+        200: answer(schemas.Job, "ETag", "Retry-After", "Preference-Applied"),
         304: answer(None, "ETag", "Preference-Applied", says="It still is what the caller has"),
     },
     takes=("Prefer", "If-None-Match"),
@@ -87,7 +88,7 @@ async def show(call: Call) -> Response:
     wait = waiting.preferred(call.request)
 
     def is_news(row: Row) -> bool:
-        return wire.is_final(row) or (known is not None and not _is_known(row, known))
+        return is_final(row) or (known is not None and not _is_known(row, known))
 
     with call.runtime.waiters.admit() if wait else nullcontext():
         row = await waiting.until(call.runtime, call.id("job"), wait or 0, is_news)
@@ -108,7 +109,7 @@ def _is_known(row: Row, known: frozenset[str]) -> bool:
     return "*" in known or waiting.etag(row) in known
 
 
-@operation("Get a job's timeline", answers={200: answer(shapes.Page[shapes.TimelineEntry], "Link")})
+@operation("Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")})
 async def history(call: Call, query: TimelineQuery) -> Response:
     """Everything known of it, oldest first, what was refused included."""
     job_id = call.id("job")
@@ -118,7 +119,7 @@ async def history(call: Call, query: TimelineQuery) -> Response:
     return listed(call, page, query, lambda entry: entry)
 
 
-@operation("Cancel a job", answers={200: answer(shapes.Job, "ETag")}, refuses=("conflict",))
+@operation("Cancel a job", answers={200: answer(schemas.Job, "ETag")}, refuses=("conflict",))
 async def cancel(call: Call, body: Empty) -> Response:
     """Stop following it. The vendor may still render it."""
     runtime, job_id = call.runtime, call.id("job")
@@ -137,13 +138,13 @@ def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
     return verdict
 
 
-@operation("Refresh a job", answers={200: answer(shapes.Job, "ETag", "Retry-After")})
+@operation("Refresh a job", answers={200: answer(schemas.Job, "ETag", "Retry-After")})
 async def refresh(call: Call, body: Empty) -> Response:
     """Ask the vendor now, and answer with the job as it then is, ten seconds later at most."""
     runtime, job_id = call.runtime, call.id("job")
     row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
     before = found(row, "job")
-    if wire.is_final(before):
+    if is_final(before):
         return waiting.shown(runtime, before)
     runtime.nudge("poll")
     runtime.nudge("submit")

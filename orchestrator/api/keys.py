@@ -8,13 +8,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import keyring, shapes, wire
+from orchestrator import keyring, schemas
 from orchestrator.api import problems
 from orchestrator.api.auth import Gate
 from orchestrator.api.bodies import NewKey
 from orchestrator.api.door import Call, Handler, found, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
+from orchestrator.schemas.base import rfc3339_or_none
 
 
 class KeyQuery(Page):
@@ -23,7 +24,7 @@ class KeyQuery(Page):
     prefix = "key"
 
 
-@operation("Create a key", answers={201: answer(shapes.NewApiKey, "Location")})
+@operation("Create a key", answers={201: answer(schemas.NewApiKey, "Location")})
 async def create(call: Call, body: NewKey) -> Response:
     """The key itself is shown here and never again."""
     runtime = call.runtime
@@ -35,14 +36,14 @@ async def create(call: Call, body: NewKey) -> Response:
     return reply(_shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"})
 
 
-@operation("List keys", answers={200: answer(shapes.Page[shapes.ApiKey], "Link")})
+@operation("List keys", answers={200: answer(schemas.Page[schemas.ApiKey], "Link")})
 async def ls(call: Call, query: KeyQuery) -> Response:
     """Newest first, revoked ones too. Keys of the configuration are not among them."""
     read = partial(keyring.ls, limit=query.limit + 1, after=query.after)
     return listed(call, await call.runtime.store.read(read), query, _shown)
 
 
-@operation("Get a key", answers={200: shapes.ApiKey})
+@operation("Get a key", answers={200: schemas.ApiKey})
 async def show(call: Call) -> Response:
     """What it may do, until when, and when it was last used, to the minute."""
     return reply(_shown(found(await call.runtime.store.read(keyring.get, call.id("key")), "key")))
@@ -66,4 +67,4 @@ def revoker(gate: Gate) -> Handler:
 def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
     at = ("created_at", "expires_at", "revoked_at", "last_used_at")
     said = {name: row[name] for name in ("id", "name", "prefix", "scope", "rate_limit")}
-    return {"object": "api_key", **said, **{name: wire.instant(row[name]) for name in at}}
+    return {"object": "api_key", **said, **{name: rfc3339_or_none(row[name]) for name in at}}

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator import __version__, shapes
+from orchestrator import __version__
+from orchestrator import schemas as shapes
 from orchestrator.api import headers, hooks, paths
 from orchestrator.api.docs import NOT_CHANGED, etag, fixed
 from orchestrator.api.door import Call

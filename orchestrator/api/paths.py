@@ -17,7 +17,7 @@ from orchestrator.api.operation import JSON, Answer, Operation, declared
 from orchestrator.api.problems import CODES
 from orchestrator.api.schemas import Json, Schemas
 from orchestrator.keyring import Scope
-from orchestrator.shapes import Problem
+from orchestrator.schemas import Problem
 
 _PROBLEM = "application/problem+json"
 _KINDS = {"jobs": "job", "events": "evt", "subscribers": "sub", "deliveries": "dlv", "keys": "key", "replays": "rpl"}

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import replay, shapes, subscribers, wire
+from orchestrator import replay, schemas, subscribers
 from orchestrator.api import problems
 from orchestrator.api.bodies import Empty, EventReplay, NewReplay, Replay
 from orchestrator.api.door import Call, found, reply
@@ -22,9 +22,10 @@ from orchestrator.fanout import matches
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
+from orchestrator.schemas.deliveries import replay_json
 
-_STARTED = answer(shapes.Replay, "Location", says="Begun; `status` tells whether it is done already")
-_COUNTED = answer(shapes.ReplayCount, says="Only counted: `dry_run`")
+_STARTED = answer(schemas.Replay, "Location", says="Begun; `status` tells whether it is done already")
+_COUNTED = answer(schemas.ReplayCount, says="Only counted: `dry_run`")
 
 
 class ReplayQuery(Page):
@@ -71,18 +72,18 @@ async def _begun(call: Call, body: Replay, subscriber_id: str | None, event_id: 
     )
     row = await runtime.store.read(replay.counted, draft)
     if body.dry_run:
-        return reply(wire.replay(row | {"id": None}))
-    shown = wire.replay(await runtime.store.write(replay.begin, runtime.ids, row))
+        return reply(replay_json(row | {"id": None}))
+    shown = replay_json(await runtime.store.write(replay.begin, runtime.ids, row))
     runtime.nudge("deliver")
     if shown["status"] == ReplayState.RUNNING:
         runtime.nudge("replay")
     return reply(shown, 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
 
 
-@operation("List replays", answers={200: answer(shapes.Page[shapes.Replay], "Link")})
+@operation("List replays", answers={200: answer(schemas.Page[schemas.Replay], "Link")})
 async def ls(call: Call, query: ReplayQuery) -> Response:
     """Newest first."""
-    return listed(call, await call.runtime.store.read(_select, query), query, wire.replay)
+    return listed(call, await call.runtime.store.read(_select, query), query, replay_json)
 
 
 def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
@@ -92,23 +93,23 @@ def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
     return newest(tx, chosen, table.c.id, query)
 
 
-@operation("Get a replay", answers={200: shapes.Replay})
+@operation("Get a replay", answers={200: schemas.Replay})
 async def show(call: Call) -> Response:
     """How far it has come."""
-    return reply(wire.replay(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay")))
+    return reply(replay_json(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay")))
 
 
-@operation("Cancel a replay", answers={200: shapes.Replay}, refuses=("conflict",))
+@operation("Cancel a replay", answers={200: schemas.Replay}, refuses=("conflict",))
 async def cancel(call: Call, body: Empty) -> Response:
     """Make nothing more due. What was made due is delivered."""
     runtime = call.runtime
     row, ended = found(await runtime.store.write(replay.cancel, call.id("rpl"), runtime.clock.now()), "replay")
     if not ended:
         raise Conflict(f"{row['id']} is {row['state']}; only a running replay can be canceled")
-    return reply(wire.replay(row))
+    return reply(replay_json(row))
 
 
-@operation("Replay an event", answers={202: shapes.EventReplay})
+@operation("Replay an event", answers={202: schemas.EventReplay})
 async def of_event(call: Call, body: EventReplay) -> Response:
     """To everyone who was owed it, and to active subscribers who joined since; or to one of them alone."""
     event_id, runtime = call.id("evt"), call.runtime

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import shapes, subscribers, wire
+from orchestrator import schemas, subscribers
 from orchestrator.api import problems
 from orchestrator.api.bodies import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.api.door import Call, found, reply
@@ -20,6 +20,8 @@ from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.runtime import Runtime
+from orchestrator.schemas.base import rfc3339_or_none
+from orchestrator.schemas.subscribers import subscriber_json
 
 
 class SubscriberQuery(Page):
@@ -28,7 +30,7 @@ class SubscriberQuery(Page):
     prefix = "sub"
 
 
-@operation("Create a subscriber", answers={201: answer(shapes.NewSubscriber, "Location")})
+@operation("Create a subscriber", answers={201: answer(schemas.NewSubscriber, "Location")})
 async def create(call: Call, body: NewSubscriber) -> Response:
     """Its secret is shown here and never again."""
     runtime = call.runtime
@@ -41,7 +43,7 @@ async def create(call: Call, body: NewSubscriber) -> Response:
     given = body.model_dump(exclude={"kind"}) | {"destination": destination, "now": runtime.clock.now()}
     row, secret = subscribers.new(runtime.ids, runtime.keys, **given)
     await runtime.store.write(subscribers.add, row)
-    said = wire.subscriber(row) | ({"secret": secret} if secret else {})
+    said = subscriber_json(row) | ({"secret": secret} if secret else {})
     return reply(said, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
 
 
@@ -59,24 +61,24 @@ def _check_options(destination: Destination, options: Mapping[str, str]) -> None
             raise problems.fault(f"/options/{name[:64]}", "unknown_option", str(error)) from None
 
 
-@operation("List subscribers", answers={200: answer(shapes.Page[shapes.Subscriber], "Link")})
+@operation("List subscribers", answers={200: answer(schemas.Page[schemas.Subscriber], "Link")})
 async def ls(call: Call, query: SubscriberQuery) -> Response:
     """Newest first."""
     read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
-    return listed(call, await call.runtime.store.read(read), query, wire.subscriber)
+    return listed(call, await call.runtime.store.read(read), query, subscriber_json)
 
 
-@operation("Get a subscriber", answers={200: shapes.Subscriber})
+@operation("Get a subscriber", answers={200: schemas.Subscriber})
 async def show(call: Call) -> Response:
     """Its address is shown as far as it is no secret; its headers never are."""
-    return reply(wire.subscriber(await _row(call)))
+    return reply(subscriber_json(await _row(call)))
 
 
 async def _row(call: Call) -> Mapping[Any, Any]:
     return found(await call.runtime.store.read(subscribers.get, call.id("sub")), "subscriber")
 
 
-@operation("Change a subscriber", answers={200: shapes.Subscriber}, refuses=("conflict",))
+@operation("Change a subscriber", answers={200: schemas.Subscriber}, refuses=("conflict",))
 async def change(call: Call, body: SubscriberChange) -> Response:
     """What is left out stays."""
     given = body.given()
@@ -91,7 +93,7 @@ async def change(call: Call, body: SubscriberChange) -> Response:
     if "headers" in given:
         values |= subscribers.headed(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
-    return reply(wire.subscriber(found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")))
+    return reply(subscriber_json(found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")))
 
 
 @operation("Delete a subscriber", answers={204: None})
@@ -103,7 +105,7 @@ async def remove(call: Call) -> Response:
     return Response(status_code=204)
 
 
-@operation("Test a subscriber", answers={202: shapes.TestEvent})
+@operation("Test a subscriber", answers={202: schemas.TestEvent})
 async def test(call: Call, body: Empty) -> Response:
     """Send an event, `subscriber.test`, to it alone."""
     runtime = call.runtime
@@ -115,24 +117,24 @@ async def test(call: Call, body: Empty) -> Response:
     return reply({"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202)
 
 
-@operation("Pause a subscriber", answers={200: shapes.Subscriber})
+@operation("Pause a subscriber", answers={200: schemas.Subscriber})
 async def pause(call: Call, body: Empty) -> Response:
     """Its deliveries are held."""
     now, state = call.runtime.clock.now(), SubscriberState.PAUSED
     row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None, now)
-    return reply(wire.subscriber(found(row, "subscriber")))
+    return reply(subscriber_json(found(row, "subscriber")))
 
 
-@operation("Resume a subscriber", answers={200: shapes.Subscriber})
+@operation("Resume a subscriber", answers={200: schemas.Subscriber})
 async def resume(call: Call, body: Empty) -> Response:
     """What was held flows. One that we disabled is active again."""
     row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
-    shown = wire.subscriber(found(row, "subscriber"))
+    shown = subscriber_json(found(row, "subscriber"))
     call.runtime.nudge("deliver")
     return reply(shown)
 
 
-@operation("Rotate a subscriber's secret", answers={200: shapes.RotatedSubscriber}, refuses=("conflict",))
+@operation("Rotate a subscriber's secret", answers={200: schemas.RotatedSubscriber}, refuses=("conflict",))
 async def rotate(call: Call, body: Rotation) -> Response:
     """The new secret is shown here and never again. Both secrets sign until the grace is over."""
     row, runtime = await _row(call), call.runtime
@@ -144,4 +146,4 @@ async def rotate(call: Call, body: Rotation) -> Response:
         row = await _row(call)
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
     changed, ends = done
-    return reply(wire.subscriber(changed) | {"secret": secret, "previous_expires_at": wire.instant(ends)})
+    return reply(subscriber_json(changed) | {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)})

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator import wire
 from orchestrator.api.door import found, reply
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.runtime import Runtime
+from orchestrator.schemas.jobs import is_final, job_json
 
 Row = Mapping[Any, Any]
 
@@ -63,6 +63,6 @@ def etag(row: Row) -> str:
 def shown(runtime: Runtime, row: Row, status: int = 200, **headers: str) -> Response:
     """Answer with a job."""
     said = {name.replace("_", "-"): value for name, value in headers.items()} | {"etag": etag(row)}
-    if not wire.is_final(row):
+    if not is_final(row):
         said["retry-after"] = _AGAIN
-    return reply(wire.job(row, runtime.base), status, said)
+    return reply(job_json(row, runtime.base), status, said)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import destinations, subscribers, wire
+from orchestrator import destinations, subscribers
 from orchestrator.bench.place import Place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, id_of, ids, text, written
@@ -19,6 +19,8 @@ from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from orchestrator.schemas.events import event_body
+from orchestrator.schemas.jobs import job_json
 
 CLOCK = SystemClock()
 #: The eras of ids: what lay there before, retries that wait, jobs that a bench works on, deliveries it owes. The
@@ -158,5 +160,5 @@ def _body(now: datetime, sequence: int) -> str:
         "resolved_by": Source.PUSH, "version": 3, "created_at": now, "submitted_at": now, "finished_at": now,
         "deadline_at": after(now, _DAY),
     }  # fmt: skip
-    data = wire.job(row, "http://127.0.0.1:8080")
-    return wire.event(EventType.JOB_SUCCEEDED, now, "<event>", sequence, data).decode()
+    data = job_json(row, "http://127.0.0.1:8080")
+    return event_body(EventType.JOB_SUCCEEDED, now, "<event>", sequence, data).decode()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.client import errors
 from orchestrator.client.requests import Request
-from orchestrator.shapes import Fault
+from orchestrator.schemas import Fault
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

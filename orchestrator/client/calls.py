@@ -18,7 +18,7 @@ from orchestrator.client.replays import Replays
 from orchestrator.client.requests import Request, path
 from orchestrator.client.subscribers import Subscribers
 from orchestrator.client.wire import Wire
-from orchestrator.shapes import Job, SigningKey
+from orchestrator.schemas import Job, SigningKey
 
 _JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.foundation.errors import OrchestratorError
-from orchestrator.shapes import Fault, Job
+from orchestrator.schemas import Fault, Job
 
 
 class ClientError(OrchestratorError):

@@ -11,7 +11,7 @@ from orchestrator.client.notices import Callbacks, Gap, Reconnect
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.requests import Request, given, path, several
 from orchestrator.client.streams import streamed
-from orchestrator.shapes import Delivery, EventReplay, LoggedEvent, Page, TriedDelivery
+from orchestrator.schemas import Delivery, EventReplay, LoggedEvent, Page, TriedDelivery
 
 
 class Events(Resource[FaceT]):

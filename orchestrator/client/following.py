@@ -20,7 +20,7 @@ from orchestrator.client.notices import Callbacks, Gap, Reconnect, done
 from orchestrator.client.requests import Request, path
 from orchestrator.client.sse import Message, Parser, TooLong
 from orchestrator.client.wire import Opened, Wire
-from orchestrator.shapes import Event
+from orchestrator.schemas import Event
 
 #: Seconds without a byte after which a connection is given up: three heartbeats of the server's.
 SILENCE = 45.0

@@ -10,7 +10,7 @@ from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.requests import Request, path
 from orchestrator.client.sending import keyed
-from orchestrator.shapes import Job, Page, TimelineEntry
+from orchestrator.schemas import Job, Page, TimelineEntry
 
 
 class Jobs(Resource[FaceT]):

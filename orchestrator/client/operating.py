@@ -8,7 +8,7 @@ from orchestrator.client.answers import read
 from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.requests import Request, given, path
-from orchestrator.shapes import Account, AccountCheck, ApiKey, NewApiKey, Page
+from orchestrator.schemas import Account, AccountCheck, ApiKey, NewApiKey, Page
 
 
 class Accounts(Resource[FaceT]):

@@ -12,7 +12,7 @@ from orchestrator.client.answers import read
 from orchestrator.client.faces import Awaiting, Blocking, Resource, finished
 from orchestrator.client.requests import Request
 from orchestrator.client.wire import Wire
-from orchestrator.shapes import Page
+from orchestrator.schemas import Page
 
 P = ParamSpec("P")
 ThingT = TypeVar("ThingT")

@@ -9,7 +9,7 @@ from orchestrator.client.answers import read
 from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.requests import Request, given, path, several
-from orchestrator.shapes import Page, Replay, ReplayCount
+from orchestrator.schemas import Page, Replay, ReplayCount
 
 
 def wish(

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, overload
 
 from orchestrator.client.faces import Awaiting, Blocking, Resource, finished
 from orchestrator.client.following import Following
-from orchestrator.shapes import Event
+from orchestrator.schemas import Event
 
 P = ParamSpec("P")
 

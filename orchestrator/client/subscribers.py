@@ -10,7 +10,7 @@ from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.replays import wish
 from orchestrator.client.requests import UNSET, Request, Unset, given, path, several
-from orchestrator.shapes import NewSubscriber, Page, Replay, RotatedSubscriber, Subscriber, TestEvent
+from orchestrator.schemas import NewSubscriber, Page, Replay, RotatedSubscriber, Subscriber, TestEvent
 
 
 class Subscribers(Resource[FaceT]):

@@ -16,7 +16,7 @@ from orchestrator.client.notices import done
 from orchestrator.client.requests import Request, path
 from orchestrator.client.retries import is_passing
 from orchestrator.client.wire import Wire
-from orchestrator.shapes import Job
+from orchestrator.schemas import Job
 
 #: Seconds for which a question is held: shorter than the minute that most proxies allow.
 HOLD = 30

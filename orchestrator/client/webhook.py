@@ -11,7 +11,7 @@ from orchestrator.client.errors import NotOurs
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import BadSignature, ConfigError
 from orchestrator.foundation.signing import standard_webhooks
-from orchestrator.shapes import Event
+from orchestrator.schemas import Event
 
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 

@@ -6,9 +6,9 @@ All times are RFC 3339 in UTC. Fields are only ever added: a reader ignores thos
 
 from __future__ import annotations
 
-from orchestrator.shapes.accounts import Account, AccountCheck, ApiKey, NewApiKey, SigningKey
-from orchestrator.shapes.base import Fault, Page, Problem, Shape, document
-from orchestrator.shapes.deliveries import (
+from orchestrator.schemas.accounts import Account, AccountCheck, ApiKey, NewApiKey, SigningKey
+from orchestrator.schemas.base import Fault, Page, Problem, Shape, document
+from orchestrator.schemas.deliveries import (
     Attempt,
     Delivery,
     EventReplay,
@@ -17,10 +17,10 @@ from orchestrator.shapes.deliveries import (
     ReplayFilter,
     TriedDelivery,
 )
-from orchestrator.shapes.events import AccountFact, Event, LoggedEvent
-from orchestrator.shapes.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
-from orchestrator.shapes.service import Alive, Check, OpenApi, PushRefusal, Readiness, Taken, VendorAnswer
-from orchestrator.shapes.subscribers import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent, TestLinks
+from orchestrator.schemas.events import AccountFact, Event, LoggedEvent
+from orchestrator.schemas.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
+from orchestrator.schemas.service import Alive, Check, OpenApi, PushRefusal, Readiness, Taken, VendorAnswer
+from orchestrator.schemas.subscribers import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent, TestLinks
 
 __all__ = [
     "Account",

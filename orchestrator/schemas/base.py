@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
@@ -12,6 +14,8 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+
+from orchestrator.foundation.clock import rfc3339
 
 ThingT = TypeVar("ThingT")
 
@@ -73,3 +77,14 @@ class Problem(Shape):
 def document(model: BaseModel) -> dict[str, Any]:
     """Return a model as the JSON it was read from, by its own names."""
     return model.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+
+
+Row = Mapping[Any, Any]
+
+
+Json = dict[str, Any]
+
+
+def rfc3339_or_none(at: datetime | None) -> str | None:
+    """Return RFC 3339, or None."""
+    return None if at is None else rfc3339(at)

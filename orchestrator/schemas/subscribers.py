@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import SubscriberState
-from orchestrator.shapes.base import Growing, Shape
+from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
 
 
 class Subscriber(Shape):
@@ -54,3 +54,22 @@ class TestEvent(Shape):
     id: str
     type: Literal["subscriber.test"]
     links: TestLinks
+
+
+def subscriber_json(row: Row) -> Json:
+    """Return a subscriber. Its address is shown as far as it is no secret; header values never are."""
+    return {
+        "id": row["id"],
+        "object": "subscriber",
+        "kind": row["kind"],
+        "url": row["shown"],
+        "types": row["types"],
+        "description": row["description"],
+        "rate_limit": row["rate_limit"],
+        "max_in_flight": row["max_in_flight"],
+        "options": row["options"],
+        "status": row["state"],
+        "disabled_reason": row["reason"],
+        "failing_since": rfc3339_or_none(row["failing_since"]),
+        "created_at": rfc3339_or_none(row["created_at"]),
+    }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
-from orchestrator.shapes.base import Growing, Shape
+from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
 
 
 class Attempt(Shape):
@@ -92,3 +93,55 @@ class EventReplay(Shape):
     event: str
     subscriber: Annotated[str | None, Field(description="Null: all who were owed it, and who joined since.")]
     count: int
+
+
+def delivery_json(row: Row, attempts: Iterable[Row] | None = None) -> Json:
+    """Return a delivery, with its attempts where they were asked for."""
+    said = {
+        "id": row["id"],
+        "object": "delivery",
+        "event": row["event_id"],
+        "event_type": row["type"],
+        "job": row["job_id"],
+        "subscriber": row["subscriber_id"],
+        "status": row["state"],
+        "tries": row["tries"],
+        "last_status": row["last_status"],
+        "last_error": row["last_error"],
+        "next_attempt_at": rfc3339_or_none(row["due_at"]),
+        "created_at": rfc3339_or_none(row["created_at"]),
+        "done_at": rfc3339_or_none(row["done_at"]),
+    }
+    return said if attempts is None else said | {"attempts": [attempt_json(one) for one in attempts]}
+
+
+def replay_json(row: Row) -> Json:
+    """Return a replay, or what one would be: without an id it was only counted."""
+    wanted = {"status": None if row["missed"] else row["status"], "types": row["types"], "missed": row["missed"]}
+    span = {"since": rfc3339_or_none(row["since"]), "until": rfc3339_or_none(row["until"])}
+    about = {"subscriber": row["subscriber_id"], "event": row["event_id"], "filter": wanted | span}
+    if row["id"] is None:
+        return {"object": "replay", "dry_run": True, **about, "count": row["counted"]}
+    return {
+        "id": row["id"],
+        "object": "replay",
+        "status": row["state"],
+        **about,
+        "rate": row["rate"],
+        "count": row["counted"],
+        "replayed": row["replayed"],
+        "created_at": rfc3339_or_none(row["created_at"]),
+        "finished_at": rfc3339_or_none(row["finished_at"]),
+    }
+
+
+def attempt_json(row: Row) -> Json:
+    """Return one try at a delivery."""
+    return {
+        "n": row["n"],
+        "at": rfc3339_or_none(row["at"]),
+        "status": row["status"],
+        "ms": row["ms"],
+        "error": row["error"],
+        "response": row["response"],
+    }

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue, RootModel
 
-from orchestrator.shapes.base import Shape
+from orchestrator.schemas.base import Shape
 
 
 class Taken(Shape):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType, Source
-from orchestrator.shapes.base import Growing, Shape
-from orchestrator.shapes.jobs import Job
+from orchestrator.schemas.base import Growing, Json, Shape
+from orchestrator.schemas.jobs import Job
 
 
 class Event(Shape):
@@ -41,3 +45,13 @@ class AccountFact(Shape):
     object: Literal["account"]
     name: str
     completions_without_push: int
+
+
+def event_body(kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False) -> bytes:
+    """Return the exact bytes of an event, as they are signed and sent."""
+    body = {"type": kind, "timestamp": _stamp(at), "id": event_id, "sequence": sequence, "data": data}
+    return encode(body | {"late": True} if late else body)
+
+
+#: All events of a transaction are of the same instant.
+_stamp = lru_cache(maxsize=4)(rfc3339)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import Capability
-from orchestrator.shapes.base import Growing, Shape
+from orchestrator.schemas.base import Growing, Shape
 
 
 class Account(Shape):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from orchestrator.foundation.states import FINAL, Capability, JobState, Source
-from orchestrator.shapes.base import Growing, Shape
+from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
 
 
 class OutputFile(Shape):
@@ -103,3 +103,40 @@ class TimelineEntry(Shape):
     id: Annotated[str, Field(description="The cursor of this entry.")]
     at: AwareDatetime
     kind: Literal["submit", "push", "poll", "move", "event", "delivery", "attempt", "operator"]
+
+
+def job_json(row: Row, base: str) -> Json:
+    """Return a job; `base` is our public URL."""
+    link = f"{base}/v1/jobs/{row['id']}"
+    waiting = row["state"] in (JobState.SUBMITTED, JobState.PROCESSING)
+    return {
+        "id": row["id"],
+        "object": "job",
+        "status": row["state"],
+        "account": row["account"],
+        "vendor": row["vendor"],
+        "model": row["model"],
+        "capability": row["capability"],
+        "external_task_id": row["external_task_id"],
+        "vendor_task_id": row["vendor_task_id"],
+        "vendor_status": row["vendor_status"],
+        "progress": row["progress"],
+        "input": row["input"],
+        "output": row["output"],
+        "error": row["error"],
+        "metadata": row["metadata"],
+        "resolved_by": row["resolved_by"],
+        "retry_of": row["retry_of"],
+        "version": row["version"],
+        "created_at": rfc3339_or_none(row["created_at"]),
+        "submitted_at": rfc3339_or_none(row["submitted_at"]),
+        "finished_at": rfc3339_or_none(row["finished_at"]),
+        "deadline_at": rfc3339_or_none(row["deadline_at"]),
+        "next_poll_at": rfc3339_or_none(row["due_at"]) if waiting else None,
+        "links": {"self": link, "timeline": f"{link}/timeline", "events": f"{base}/v1/events?job={row['id']}"},
+    }
+
+
+def is_final(row: Row) -> bool:
+    """True if nothing more is expected of a job."""
+    return row["state"] in FINAL
