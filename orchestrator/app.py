@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 from starlette.applications import Starlette
 
-from orchestrator import destinations, vendors
-from orchestrator.account import Account
+from orchestrator import destinations
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.mounted import Mounted
@@ -28,6 +27,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime
+from orchestrator.vendors.registry import accounts, bind
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -82,37 +82,6 @@ def check_role(settings: Settings) -> None:
     """Raise `ConfigError` for a part of the work where one process has to do all of it."""
     if settings.role != "all" and not is_postgres(settings.database_url):
         raise ConfigError(f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL")
-
-
-def accounts(settings: Settings) -> dict[str, Account]:
-    """Return the configured accounts by name."""
-    return {
-        name: Account(
-            name=name,
-            vendor=one.vendor,
-            base_url=one.base_url,
-            api_key=one.api_key.get_secret_value(),
-            access_key=one.access_key.get_secret_value(),
-            secret_key=one.secret_key.get_secret_value(),
-            signature=one.signature,
-            webhook_secrets=tuple(secret.get_secret_value() for secret in one.webhook_secrets),
-            max_in_flight=one.max_in_flight,
-            rate_limit=one.rate_limit,
-            at_least_once=one.on_lost_submit == "at_least_once",
-            options=one.options,
-            poll=vendors.Poll(**one.poll.model_dump()),
-        )
-        for name, one in settings.accounts.items()
-    }
-
-
-def bind(account: Account, clock: Clock) -> vendors.Vendor:
-    """Return the vendor of an account. Raises `ConfigError` if there is none of that name."""
-    known = vendors.load()
-    if account.vendor not in known:
-        names = ", ".join(sorted(known))
-        raise ConfigError(f"accounts.{account.name}.vendor is {account.vendor!r}; known vendors: {names}")
-    return known[account.vendor](account, clock)
 
 
 def application(rt: Runtime) -> Starlette:

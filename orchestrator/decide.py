@@ -12,10 +12,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
-from orchestrator.report import Output, Report
 from orchestrator.schemas.base import Json, rfc3339_or_none
-from orchestrator.vendors import Poll, Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.report import Output, Report
 
 Row = Mapping[str, Any]
 Values = dict[str, Any]

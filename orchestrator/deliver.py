@@ -24,9 +24,9 @@ from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.untrusted import text
 from orchestrator.outcomes import Attempted, Company, record
-from orchestrator.refusal import retry_after
 from orchestrator.runtime import Runtime
 from orchestrator.turns import Due, Turns
+from orchestrator.vendors.error_codes import retry_after
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]

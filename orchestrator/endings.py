@@ -19,8 +19,8 @@ from orchestrator.foundation.clock import SUBMIT_SCHEDULE, Rng, after, grown, ji
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Postponed, Verdict
-from orchestrator.report import Report
-from orchestrator.vendors import Lookup, Receipt, Vendor
+from orchestrator.vendors.contract import Lookup, Receipt, Vendor
+from orchestrator.vendors.report import Report
 
 Row = Mapping[Any, Any]
 

@@ -26,7 +26,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.opening import Accepted, take_on
 from orchestrator.schemas.jobs import job_json
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
 
 Row = Mapping[Any, Any]
 

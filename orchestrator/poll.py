@@ -24,9 +24,9 @@ from orchestrator.foundation.clock import after, grown, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Postponed, Verdict
-from orchestrator.report import Report
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.report import Report
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]

@@ -23,9 +23,9 @@ from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unav
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import Source
 from orchestrator.ledger import Verdict
-from orchestrator.report import Report
 from orchestrator.runtime import Runtime
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.report import Report
 
 log = structlog.get_logger()
 

@@ -24,9 +24,9 @@ from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import FINAL, Capability, JobState
 from orchestrator.ledger import Ledger, Verdict
-from orchestrator.order import Order
 from orchestrator.tail import Tail
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.order import Order
 from orchestrator.workers import Worker
 
 log = structlog.get_logger()

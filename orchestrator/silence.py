@@ -17,7 +17,7 @@ from orchestrator.decide import Heard
 from orchestrator.fanout import Fact
 from orchestrator.foundation import clock
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
 
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.
 SILENCE = 3

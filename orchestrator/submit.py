@@ -24,7 +24,7 @@ from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState
 from orchestrator.ledger import Postponed, Verdict
 from orchestrator.runtime import Runtime, order_of
-from orchestrator.vendors import Lookup, Vendor
+from orchestrator.vendors.contract import Lookup, Vendor
 from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]

@@ -15,10 +15,12 @@ import httpx
 import pytest
 
 from orchestrator.foundation.clock import SystemClock, rfc3339
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.order import Input, Order
-from orchestrator.report import Report
-from orchestrator.vendors import Account, Vendor, load
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.order import Input, Order
+from orchestrator.vendors.registry import load
+from orchestrator.vendors.report import Report
 
 SAMPLES = Path(__file__).parent / "samples"
 VENDORS = load()

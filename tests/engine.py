@@ -13,7 +13,7 @@ from orchestrator.decide import Heard
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Verdict
-from orchestrator.report import Output, Report
+from orchestrator.vendors.report import Output, Report
 from orchestrator.workers import Claimed
 from tests.house import House
 

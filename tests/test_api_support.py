@@ -23,7 +23,7 @@ from orchestrator.decide import Heard
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.housekeeping import prepare
 from orchestrator.keyring import Scope
-from orchestrator.report import Output, Report
+from orchestrator.vendors.report import Output, Report
 from tests.contract import HELD
 from tests.house import FakeInternet, House, TurnedClock, settings
 

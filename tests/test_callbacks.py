@@ -26,8 +26,8 @@ from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
 from orchestrator.receive import CAP, Receiving
-from orchestrator.report import Report
-from orchestrator.vendors.agentsflare import AgentsFlare
+from orchestrator.vendors.dialects.agentsflare import AgentsFlare
+from orchestrator.vendors.report import Report
 from tests.contract import HELD
 from tests.engine import at_vendor, legacy
 from tests.house import House, house

@@ -11,16 +11,18 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator import checks, schemas
-from orchestrator.app import accounts, application, bind
-from orchestrator.checks import Check
+from orchestrator import schemas
+from orchestrator.app import application
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.simulator import World
 from orchestrator.simulator.accounts import SIMULATED, account_settings
-from orchestrator.vendors import Vendor
+from orchestrator.vendors import account_check
+from orchestrator.vendors.account_check import Check
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.registry import accounts, bind
 from tests import house
 from tests.caller import KEY, Json
 from tests.contract import HELD
@@ -35,7 +37,7 @@ async def asked(folder: Path, *settings: tuple[str, Json]) -> list[Check]:
     internet = Internet(GuardedTransport(Guard(given.allow_private)))
     vendors = [bind(one, SystemClock()) for one in accounts(given).values()]
     try:
-        return [*await asyncio.gather(*(checks.ask(one, internet, SystemClock()) for one in vendors))]
+        return [*await asyncio.gather(*(account_check.ask(one, internet, SystemClock()) for one in vendors))]
     finally:
         await internet.aclose()
 
@@ -83,7 +85,7 @@ async def test_a_vendor_that_is_not_there_was_not_reached(tmp_path: Path) -> Non
 
 
 async def test_a_vendor_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "DEADLINE", 0.2)
+    monkeypatch.setattr(account_check, "DEADLINE", 0.2)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -136,7 +138,7 @@ async def test_what_an_answer_shows_of_the_credentials(
 ) -> None:
     answer = httpx.Response(status, json=said) if said else httpx.Response(status, text="<html>")
     internet = Internet(httpx.MockTransport(lambda _: answer))
-    found = await checks.ask(bound(tmp_path), internet, SystemClock())
+    found = await account_check.ask(bound(tmp_path), internet, SystemClock())
     assert (found.reachable, found.authorized, found.status) == (True, authorized, status)
     assert found.detail
 
@@ -144,7 +146,7 @@ async def test_what_an_answer_shows_of_the_credentials(
 async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> None:
     ahead = format_datetime(SystemClock().now() + timedelta(seconds=90), usegmt=True)
     answer = httpx.Response(404, json={"error": {"message": "job not found"}}, headers={"date": ahead})
-    found = await checks.ask(dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock())
+    found = await account_check.ask(dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock())
     assert found.authorized
     assert found.clock_skew_seconds is not None
     assert 88 <= found.clock_skew_seconds <= 91
@@ -153,11 +155,11 @@ async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> No
 @pytest.mark.parametrize(("ahead", "told"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)])
 def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told: float) -> None:
     date = format_datetime((AT + timedelta(seconds=ahead)).replace(microsecond=0), usegmt=True)
-    found = checks.skew({"date": date}, AT, 0.2)
+    found = account_check.skew({"date": date}, AT, 0.2)
     assert found is not None
     assert abs(found - told) <= 1
-    assert checks.skew({"date": "soon"}, AT, 0.2) is None
-    assert checks.skew({}, AT, 0.2) is None
+    assert account_check.skew({"date": "soon"}, AT, 0.2) is None
+    assert account_check.skew({}, AT, 0.2) is None
 
 
 async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import AccountSettings, PollSettings, Settings, load
 from orchestrator.foundation.states import EventType, JobState
-from orchestrator.order import Input
+from orchestrator.vendors.order import Input
 from tests.contract import contract
 from tests.documents import PAGES, ROOT, Page, coded, rows, sections
 

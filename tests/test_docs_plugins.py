@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator import destinations, vendors
+from orchestrator import destinations
 from orchestrator.foundation.states import EventType
+from orchestrator.vendors import registry
 from tests import dialects, test_destinations, test_vendor_forms, test_vendors
 from tests.dialects import Case
 from tests.documents import blocks, chosen
@@ -54,7 +55,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (folder / block.how.removeprefix("a sample, ")).write_text(block.code)
     kind = named("python", "as a vendor")["Acme"]
     monkeypatch.setattr(dialects, "SAMPLES", tmp_path)
-    monkeypatch.setattr(dialects, "VENDORS", {**vendors.load(), "acme": kind})
+    monkeypatch.setattr(dialects, "VENDORS", {**registry.load(), "acme": kind})
     return "acme"
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app import accounts, bind
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import load
-from orchestrator.order import Input
-from orchestrator.vendors import Lookup, Vendor
-from orchestrator.vendors import load as vendors
+from orchestrator.vendors.contract import Lookup, Vendor
+from orchestrator.vendors.order import Input
+from orchestrator.vendors.registry import accounts, bind
+from orchestrator.vendors.registry import load as vendors
 from tests.documents import Block, chosen, rows, sections
 
 PAGE = "docs/vendors.md"

@@ -21,7 +21,7 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
 from orchestrator.opening import Accepted, take_on
-from orchestrator.report import Output, Report
+from orchestrator.vendors.report import Output, Report
 from tests.engine import VIDEO, at_vendor, bodies, happened, hear, subscribe, tell
 from tests.house import START, House, house
 

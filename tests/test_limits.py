@@ -24,8 +24,8 @@ from orchestrator.database.tables import account_state, job
 from orchestrator.decide import Heard
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
-from orchestrator.report import Report
 from orchestrator.submit import Submitting
+from orchestrator.vendors.report import Report
 from tests.caller import until
 from tests.engine import legacy, said, tell
 from tests.house import START, FakeInternet, House, house, settings

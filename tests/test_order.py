@@ -11,9 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.form import Form, Place, at_most, check_extra, check_form, choice, placed, seconds_text, whole_seconds
 from orchestrator.foundation.errors import Unsupported
-from orchestrator.order import Input
+from orchestrator.vendors.field_mapping import (
+    Form,
+    Place,
+    at_most,
+    check_extra,
+    check_form,
+    choice,
+    placed,
+    seconds_text,
+    whole_seconds,
+)
+from orchestrator.vendors.order import Input
 
 FORM = Form(
     "/make",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.foundation.errors import CutOff, Refused
-from orchestrator.refusal import complaint, judge, retry_after
+from orchestrator.vendors.error_codes import complaint, judge, retry_after
 from tests.dialects import NOW, SAMPLES
 
 CODES = [entry for entry in json.loads((SAMPLES / "error_codes.json").read_bytes())["codes"] if entry["code"]]

@@ -14,7 +14,7 @@ from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import parse
 from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import code, instant, name, number, percent, seconds, text, url
-from orchestrator.report import WORDS, Report, read
+from orchestrator.vendors.report import WORDS, Report, read
 from tests.dialects import FOLDERS, SAMPLES, vendor
 
 MAP = json.loads((SAMPLES / "status_map.json").read_bytes())

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.states import Capability
-from orchestrator.order import Input, Order
-from orchestrator.vendors import Lookup, Vendor
+from orchestrator.vendors.contract import Lookup, Vendor
+from orchestrator.vendors.order import Input, Order
 from tests.dialects import FOLDERS, order, vendor
 
 PICTURE, CLIP = "https://example.com/a.png", "https://example.com/a.mp4"

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import ConfigError, Refused, Unsupported
-from orchestrator.vendors import Lookup
+from orchestrator.vendors.contract import Lookup
 from tests.dialects import NOW, SAMPLES, VENDORS, account, order, vendor
 
 SECRET = "s" * 32

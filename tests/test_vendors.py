@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.form import put
 from orchestrator.foundation.errors import CutOff, Refused, Unreadable
-from orchestrator.order import Order
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.field_mapping import put
+from orchestrator.vendors.order import Order
 from tests.dialects import FOLDERS, VENDORS, Case, cases, expectations, indexed, order, told, vendor
 
 
@@ -108,7 +108,7 @@ def test_every_sample_is_used(folder: str) -> None:
 
 def test_every_vendor_has_samples_and_its_file_has_its_name() -> None:
     assert {expectations(folder)["account"]["vendor"] for folder in FOLDERS} == set(VENDORS)
-    assert all(kind.__module__ == f"orchestrator.vendors.{name}" for name, kind in VENDORS.items())
+    assert all(kind.__module__ == f"orchestrator.vendors.dialects.{name}" for name, kind in VENDORS.items())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

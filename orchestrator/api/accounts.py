@@ -15,7 +15,7 @@ from orchestrator.api.pages import Page, listed
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.schemas.base import rfc3339_or_none
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
 
 Row = Mapping[Any, Any]
 

@@ -27,7 +27,7 @@ from orchestrator.api.fields import (
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
 from orchestrator.keyring import Scope
-from orchestrator.order import Input
+from orchestrator.vendors.order import Input
 
 _DAY = 86400
 #: Where gateway document 0 puts what is ours.

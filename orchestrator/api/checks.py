@@ -7,11 +7,12 @@ from collections import defaultdict
 
 from starlette.responses import Response
 
-from orchestrator import checks, schemas
+from orchestrator import schemas
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.operation import operation
-from orchestrator.checks import Check
+from orchestrator.vendors import account_check
+from orchestrator.vendors.account_check import Check
 
 #: Seconds for which an answer is given again: who asks in a loop does not make us ask the vendor in one.
 _BELIEVED = 5.0
@@ -34,6 +35,6 @@ class Checkup:
         async with self._turns[vendor.account.name]:
             known, until = self._found.get(vendor.account.name, (None, 0.0))
             if known is None or runtime.clock.monotonic() >= until:
-                known = await checks.ask(vendor, runtime.internet, runtime.clock)
+                known = await account_check.ask(vendor, runtime.internet, runtime.clock)
                 self._found[vendor.account.name] = known, runtime.clock.monotonic() + _BELIEVED
         return reply(known.shown())

@@ -23,10 +23,10 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
 from orchestrator.opening import Accepted
-from orchestrator.order import Order
 from orchestrator.runtime import Runtime
 from orchestrator.schemas.jobs import is_final
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.order import Order
 
 Row = Mapping[Any, Any]
 Draft = dict[str, Any]

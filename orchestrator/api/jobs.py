@@ -24,8 +24,8 @@ from orchestrator.decide import Heard
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Ledger, Verdict
-from orchestrator.report import Report
 from orchestrator.schemas.jobs import is_final, job_json
+from orchestrator.vendors.report import Report
 
 Row = Mapping[Any, Any]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from orchestrator.app import accounts, bind
-from orchestrator.checks import ask
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.egress.address_policy import Guard
@@ -14,7 +12,9 @@ from orchestrator.egress.http_client import Internet
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import Settings
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.account_check import ask
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.registry import accounts, bind
 
 
 def checks(settings: Settings, names: Sequence[str]) -> list[Record]:

@@ -108,9 +108,10 @@ def init(
 def faults(settings: Settings, session: Session) -> list[str]:
     """Return what only the parts that use the settings can find wrong with them."""
     # Here, so that commands which only talk to a server start without the service.
-    from orchestrator.app import accounts, bind, check_role
+    from orchestrator.app import check_role
     from orchestrator.database import backend
     from orchestrator.egress.address_policy import Guard
+    from orchestrator.vendors.registry import accounts, bind
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""

@@ -22,8 +22,8 @@ from orchestrator.ledger import Ledger, Postponed
 from orchestrator.outcomes import Attempted
 from orchestrator.poll import Answer, Polling, Question
 from orchestrator.receive import Receiving, Taken
-from orchestrator.report import Report
 from orchestrator.turns import Due
+from orchestrator.vendors.report import Report
 
 
 @contextlib.contextmanager

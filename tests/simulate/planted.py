@@ -15,7 +15,7 @@ from orchestrator.deliver import Delivering
 from orchestrator.ledger import Ledger
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
-from orchestrator.report import Report
+from orchestrator.vendors.report import Report
 from orchestrator.workers import Claimed
 from tests.simulate import mistakes
 

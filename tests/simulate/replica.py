@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import deliver, poll, submit
-from orchestrator.account import Lookup
 from orchestrator.app import application, build
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.housekeeping import prepare
 from orchestrator.runtime import Runtime
+from orchestrator.vendors.contract import Lookup
 from tests.simulate.doors import Answered, ask
 from tests.simulate.loop import Process
 from tests.simulate.network import Network

@@ -22,6 +22,7 @@ from orchestrator.egress.address_policy import Guard
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
+from orchestrator.vendors import registry
 
 #: Bytes free on the disk: with less than the first the database soon takes no writes, the second is a reason to look.
 _TIGHT, _LOW = 100 << 20, 1 << 30
@@ -49,9 +50,9 @@ def checks(settings: Settings, clock: Clock) -> list[Check]:
 
 def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
     faults = []
-    for name, account in app.accounts(settings).items():
+    for name, account in registry.accounts(settings).items():
         try:
-            app.bind(account, clock)
+            registry.bind(account, clock)
         except ConfigError as error:
             faults.append(str(error).removeprefix(f"accounts.{name}: "))
     try:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestrator import app
 from orchestrator.api.auth import OPERATOR
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.doctor.exchange import Answer, client, exchange
@@ -23,6 +22,7 @@ from orchestrator.foundation.errors import Blocked, ConfigError
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing import callback_probe
 from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.vendors import registry
 
 _DEADLINE = 8.0
 #: Seconds to the first bytes of a stream, which are sent at once: with more, somebody holds them back.
@@ -69,7 +69,7 @@ def _stays_at_home(settings: Settings) -> bool:
     """True if every vendor is in a network of ours, as in a demo."""
     try:
         guard = Guard(settings.allow_private)
-        bound = [one.base_url for one in app.accounts(settings).values()]
+        bound = [one.base_url for one in registry.accounts(settings).values()]
     except ConfigError:
         return False
     return bool(bound) and all(url and guard.is_at_home(url) for url in bound)
@@ -77,9 +77,9 @@ def _stays_at_home(settings: Settings) -> bool:
 
 def _is_pushed(settings: Settings) -> bool:
     """True if some vendor is told to call us."""
-    for account in app.accounts(settings).values():
+    for account in registry.accounts(settings).values():
         try:
-            if app.bind(account, SystemClock()).pushes:
+            if registry.bind(account, SystemClock()).pushes:
                 return True
         except ConfigError:
             continue

@@ -9,7 +9,6 @@ from functools import partial
 import httpx
 
 from orchestrator import __version__
-from orchestrator.checks import skew
 from orchestrator.cli.accounts import asked
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
@@ -20,6 +19,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.cli.trial import outcome, tried
 from orchestrator.foundation.clock import SystemClock
+from orchestrator.vendors.account_check import skew
 
 _DEADLINE = 5.0
 #: Seconds that clocks may be apart, unnoticed and at all.

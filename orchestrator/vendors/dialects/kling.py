@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import httpx
 import jwt
 
-from orchestrator.form import Fields, Form, seconds_text
 from orchestrator.foundation.clock import Clock, epoch_ms
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.official import (
+from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.field_mapping import Fields, Form, seconds_text
+from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
     NEW_OMNI,
     NEW_PROMPT,
@@ -22,13 +24,14 @@ from orchestrator.official import (
     NEW_WORDS,
     PROMPT_OR_SHOTS,
     Forms,
+    check_shots,
     frame,
     legacy_forms,
     no_such_task,
+    strict,
 )
-from orchestrator.official_rules import check_shots, strict
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://klingai.com/document-api
 STATUS: Words = {

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import httpx
 
-from orchestrator.form import Form
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Order, Vendor, segment
+from orchestrator.vendors.contract import Vendor, segment
+from orchestrator.vendors.field_mapping import Form
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
 # Only this word is documented; the words for an end are read from all that Kling gateways say.

@@ -19,9 +19,9 @@ from orchestrator.egress.http_client import Internet
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.errors import CutOff, Exchange, Refused, Unreadable
 from orchestrator.foundation.json_codec import parse
-from orchestrator.order import Order
-from orchestrator.refusal import complaint
-from orchestrator.vendors import Vendor
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.error_codes import complaint
+from orchestrator.vendors.order import Order
 
 #: Seconds for the question and its answer.
 DEADLINE = 10.0

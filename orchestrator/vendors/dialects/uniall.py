@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.form import Fields, Form, Place, whole_seconds
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Account, Options, Order, Vendor, segment
+from orchestrator.vendors.contract import Options, Vendor, segment
+from orchestrator.vendors.field_mapping import Fields, Form, Place, whole_seconds
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://docs.uniall.ai/models/video/kling
 STATUS: Words = {

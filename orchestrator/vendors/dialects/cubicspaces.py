@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.form import Fields, Form, Place, seconds_text, whole_seconds
 from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.refusal import complaint
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Account, Options, Order, Vendor, segment
+from orchestrator.vendors.contract import Options, Vendor, segment
+from orchestrator.vendors.error_codes import complaint
+from orchestrator.vendors.field_mapping import Fields, Form, Place, seconds_text, whole_seconds
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
 # The capital words are new-api's own, in its task record: https://github.com/QuantumNous/new-api

@@ -10,10 +10,12 @@ import httpx
 
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unsupported
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.official import legacy_forms, no_such_task
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.kling_standard import legacy_forms, no_such_task
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://docs.agentsflare.com/en/api-examples/kling
 STATUS: Words = {

@@ -7,23 +7,25 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.form import Form
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.official import (
+from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.field_mapping import Form
+from orchestrator.vendors.kling_standard import (
     NEW_PROMPT,
     NEW_RATIO,
     NEW_SETTINGS,
     NEW_WATERMARK,
     NEW_WORDS,
     PROMPT_OR_SHOTS,
+    check_shots,
     frame,
     no_such_task,
 )
-from orchestrator.official_rules import check_shots
-from orchestrator.report import WORDS, Words
-from orchestrator.vendors import Account, Lookup, Options, Order, Vendor, segment
+from orchestrator.vendors.order import Order
+from orchestrator.vendors.report import WORDS, Words
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
 STATUS: Words = {
