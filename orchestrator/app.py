@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import httpx
 from starlette.applications import Starlette
 
-from orchestrator import destinations
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.mounted import Mounted
@@ -18,6 +17,7 @@ from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
 from orchestrator.egress.transport import GuardedTransport
+from orchestrator.events import destinations
 from orchestrator.foundation.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids

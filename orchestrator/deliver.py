@@ -18,7 +18,7 @@ import structlog
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery
-from orchestrator.destinations import Message, Verdict
+from orchestrator.events.destinations import Message, Verdict
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
 from orchestrator.foundation.ids import made_at

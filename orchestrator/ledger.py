@@ -19,7 +19,7 @@ from orchestrator.database.bulk import Finder, among, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
 from orchestrator.decide import Heard, Outcome, Values, decide
-from orchestrator.fanout import Fact, fan_out
+from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids

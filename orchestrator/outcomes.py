@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import inserting, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
-from orchestrator.destinations import Verdict
+from orchestrator.events.destinations import Verdict
+from orchestrator.events.subscribers import disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, SubscriberState
-from orchestrator.subscribers import disable
 
 Row = Mapping[Any, Any]
 

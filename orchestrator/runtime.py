@@ -12,9 +12,10 @@ import structlog
 
 from orchestrator.database.store import Batch, Store
 from orchestrator.decide import Heard, Outcome
-from orchestrator.destinations import Destination
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
+from orchestrator.events.destinations import Destination
+from orchestrator.events.feed import Tail
 from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import Clock, Rng, jittered
 from orchestrator.foundation.errors import Unavailable
@@ -24,7 +25,6 @@ from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import FINAL, Capability, JobState
 from orchestrator.ledger import Ledger, Verdict
-from orchestrator.tail import Tail
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
 from orchestrator.workers import Worker

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.fanout import matches
+from orchestrator.events.outbox import matches
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState

@@ -14,7 +14,7 @@ from orchestrator.database.bulk import Finder, among
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.decide import Heard
-from orchestrator.fanout import Fact
+from orchestrator.events.outbox import Fact
 from orchestrator.foundation import clock
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
 from orchestrator.vendors.contract import Vendor

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from orchestrator import subscribers
 from orchestrator.database.tables import event
 from orchestrator.decide import Heard
+from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.ledger import Verdict

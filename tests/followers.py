@@ -16,7 +16,7 @@ import httpx
 from orchestrator.app import application, build
 from orchestrator.cli.service import server_of
 from orchestrator.database.store import Tx
-from orchestrator.fanout import Fact, fan_out
+from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.states import EventType, Source
 from orchestrator.runtime import Runtime
 from tests import house

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import subscribers
 from orchestrator.database.store import Store
+from orchestrator.events import subscribers
 from orchestrator.foundation.states import FINAL_EVENTS
 from tests.test_api_support import HOOK, calling, subscribed, told
 

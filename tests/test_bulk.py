@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import fanout, ledger, receive
+from orchestrator import ledger, receive
 from orchestrator.database.bulk import _POSITIONAL, Bulk, Finder, Row, _Written, among, inserting, updating
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.tables.columns import Instant, Json
+from orchestrator.events import outbox
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 #: Its names are reserved words where they can be.
@@ -258,8 +259,8 @@ PRODUCT = {
     "_SAVE": ledger._SAVE,
     "_NAME": ledger._NAME,
     "_KEEP": receive._KEEP,
-    "_EVENTS": fanout._EVENTS,
-    "_DELIVERIES": fanout._DELIVERIES,
+    "_EVENTS": outbox._EVENTS,
+    "_DELIVERIES": outbox._DELIVERIES,
     "INSERT": INSERT,
     "UPDATE": UPDATE,
 }

@@ -14,7 +14,7 @@ from orchestrator import claims
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, delivery, job
-from orchestrator.destinations import Verdict
+from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.foundation.token_bucket import Allowance

@@ -14,11 +14,11 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
-from orchestrator import subscribers
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.deliver import KEPT, LEASE, Delivering, worker
-from orchestrator.fanout import callback_lane
+from orchestrator.events import subscribers
+from orchestrator.events.outbox import callback_lane
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks

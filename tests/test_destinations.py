@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Oracle
 
-from orchestrator import __version__, destinations
-from orchestrator.destinations import Destination, Message, post
+from orchestrator import __version__
+from orchestrator.events import destinations
+from orchestrator.events.destinations import Destination, Message, post
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import EventType

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
-from orchestrator.destinations import Verdict
+from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.states import EventType
 from tests.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, SUBSCRIBER, message
 

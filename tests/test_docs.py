@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import destinations, schemas
+from orchestrator import schemas
 from orchestrator.api.bodies import Submission
-from orchestrator.destinations import Message
+from orchestrator.events import destinations
+from orchestrator.events.destinations import Message
 from orchestrator.foundation.settings import load
 from orchestrator.simulator.accounts import webhook_secret
 from tests.documents import PAGES, ROOT, Block, Page, anchor, blocks, chosen

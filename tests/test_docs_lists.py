@@ -19,7 +19,7 @@ from orchestrator.api.problems import CODES
 from orchestrator.cli import app
 from orchestrator.client import Client
 from orchestrator.client.faces import Resource
-from orchestrator.destinations import Verdict, judge
+from orchestrator.events.destinations import Verdict, judge
 from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import AccountSettings, PollSettings, Settings, load

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator import destinations
+from orchestrator.events import destinations
 from orchestrator.foundation.states import EventType
 from orchestrator.vendors import registry
 from tests import dialects, test_destinations, test_vendor_forms, test_vendors

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import subscribers
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.fanout import Fact, callback_lane, fan_out, matches
+from orchestrator.events import subscribers
+from orchestrator.events.outbox import Fact, callback_lane, fan_out, matches
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
 from tests.engine import at_vendor, bodies, happened, subscribe, tell
 from tests.house import House

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import housekeeping, subscribers
+from orchestrator import housekeeping
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, trace
 from orchestrator.deliver import Delivering
-from orchestrator.fanout import Fact, fan_out
+from orchestrator.events import subscribers
+from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
 from orchestrator.housekeeping import Progress, prepare, retire

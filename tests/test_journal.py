@@ -15,13 +15,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import journal
 from orchestrator.database import schema
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import event
+from orchestrator.events import log
+from orchestrator.events.log import Page, Wanted, Whole
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import earliest
-from orchestrator.journal import Page, Wanted, Whole
 from tests import databases
 from tests.house import START, House
 from tests.test_schema import upto
@@ -80,8 +80,8 @@ class Reader:
 
     async def read(self) -> list[str]:
         """Return the ids of what can be read now."""
-        self.known = await self._store.read(journal.whole, self.known)
-        page = await self._store.read(journal.page, self._place, self.known.upto, ALL, 1000, 1 << 20)
+        self.known = await self._store.read(log.whole, self.known)
+        page = await self._store.read(log.page, self._place, self.known.upto, ALL, 1000, 1 << 20)
         self._place = max(self._place, page.place)
         found = [row["id"] for row in page.rows]
         self.seen += found
@@ -174,25 +174,25 @@ async def test_readers_beside_busy_writers_see_everything_once_and_all_in_one_or
 
 async def test_a_reader_goes_on_after_what_it_has_seen(h: House) -> None:
     await h.rt.store.write(put, 5, 3, 4)
-    known = await h.rt.store.read(journal.whole, Whole())
-    mark = await h.rt.store.read(journal.mark, an_id(3), an_id(0), NOW)
-    page = await h.rt.store.read(journal.page, mark.place, known.upto, ALL)
+    known = await h.rt.store.read(log.whole, Whole())
+    mark = await h.rt.store.read(log.mark, an_id(3), an_id(0), NOW)
+    page = await h.rt.store.read(log.page, mark.place, known.upto, ALL)
     assert [row["id"] for row in page.rows] == [an_id(4)], "in the order of writing, not of ids"
     assert not mark.gap
-    end = await h.rt.store.read(journal.end, known, NOW)
+    end = await h.rt.store.read(log.end, known, NOW)
     assert (end.id, end.gap) == (an_id(4), False)
-    assert not (await h.rt.store.read(journal.page, end.place, known.upto, ALL)).rows
+    assert not (await h.rt.store.read(log.page, end.place, known.upto, ALL)).rows
 
 
 async def test_a_page_is_small_and_says_how_far_it_goes(h: House) -> None:
     store = h.rt.store
-    await store.write(lambda tx: put(tx, *range(1, 4), size=journal.BYTES // 2))
+    await store.write(lambda tx: put(tx, *range(1, 4), size=log.BYTES // 2))
     await store.write(lambda tx: put(tx, *range(4, 7), kind="job.submitted", about="job_x"))
-    await store.write(lambda tx: put(tx, 7, size=journal.BYTES * 3))
-    upto = (await store.read(journal.whole, Whole())).upto
+    await store.write(lambda tx: put(tx, 7, size=log.BYTES * 3))
+    upto = (await store.read(log.whole, Whole())).upto
 
-    async def of(wanted: Wanted, place: int = 0, most: int = journal.ROWS) -> tuple[list[int], bool, Page]:
-        page = await store.read(journal.page, place, upto, wanted, most)
+    async def of(wanted: Wanted, place: int = 0, most: int = log.ROWS) -> tuple[list[int], bool, Page]:
+        page = await store.read(log.page, place, upto, wanted, most)
         return [int(row["id"][4:]) for row in page.rows], page.more, page
 
     seen, more, page = await of(ALL)
@@ -211,13 +211,13 @@ async def test_a_page_looks_at_so_many_events_at_most_for_what_is_rare(
     h: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who wants what there is little of, and was away for long, has the log read a part at a time."""
-    monkeypatch.setattr(journal, "LOOK", 4)
+    monkeypatch.setattr(log, "LOOK", 4)
     await h.rt.store.write(lambda tx: put(tx, *range(1, 11), kind="job.succeeded"))
     await h.rt.store.write(lambda tx: put(tx, 11))
-    upto = (await h.rt.store.read(journal.whole, Whole())).upto
+    upto = (await h.rt.store.read(log.whole, Whole())).upto
     page, said = Page([], 0, more=True), list[tuple[str | None, bool]]()
     while page.more:
-        page = await h.rt.store.read(journal.page, page.place, upto, Wanted(frozenset({"job.failed"})))
+        page = await h.rt.store.read(log.page, page.place, upto, Wanted(frozenset({"job.failed"})))
         said.append((page.last, page.more))
     assert said == [(an_id(4), True), (an_id(8), True), (None, False)]
     assert ([row["id"] for row in page.rows], page.place) == ([an_id(11)], upto)
@@ -234,7 +234,7 @@ async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
         tx.execute(sa.insert(event).values(id=recent, **row))
 
     async def mark(event_id: str) -> tuple[str, bool]:
-        found = await h.rt.store.read(journal.mark, event_id, OLDEST, NOW)
+        found = await h.rt.store.read(log.mark, event_id, OLDEST, NOW)
         return found.id, found.gap
 
     assert await mark(recent) == (NOW, True), "nothing is there"
@@ -243,30 +243,30 @@ async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
     assert await mark(later) == (recent, True), "never made"
     assert await mark(an_id(0)) == (NOW, True), "deleted"
     assert await mark(an_id(1)) == (an_id(1), True), "there, but what came after it may be deleted"
-    assert (await h.rt.store.read(journal.mark, NOW, OLDEST, NOW)).place == 0
+    assert (await h.rt.store.read(log.mark, NOW, OLDEST, NOW)).place == 0
 
 
 async def test_the_end_of_an_empty_log_is_where_everything_comes_after(h: House) -> None:
-    known = await h.rt.store.read(journal.whole, Whole())
-    end = await h.rt.store.read(journal.end, known, NOW)
+    known = await h.rt.store.read(log.whole, Whole())
+    end = await h.rt.store.read(log.end, known, NOW)
     await h.rt.store.write(put, 1)
-    mark = await h.rt.store.read(journal.mark, end.id, OLDEST, NOW)
-    upto = (await h.rt.store.read(journal.whole, known)).upto
-    page = await h.rt.store.read(journal.page, mark.place, upto, ALL)
+    mark = await h.rt.store.read(log.mark, end.id, OLDEST, NOW)
+    upto = (await h.rt.store.read(log.whole, known)).upto
+    page = await h.rt.store.read(log.page, mark.place, upto, ALL)
     assert ([row["id"] for row in page.rows], mark.gap) == ([an_id(1)], False)
 
 
 async def test_on_sqlite_a_place_that_is_given_out_twice_is_noticed(tmp_path: Path) -> None:
     with opened(databases.url("sqlite", tmp_path)) as store:
         await store.write(put, 1, 2)
-        known = await store.read(journal.whole, Whole())
-        end = await store.read(journal.end, known, NOW)
-        assert await store.read(journal.stands, end)
+        known = await store.read(log.whole, Whole())
+        end = await store.read(log.end, known, NOW)
+        assert await store.read(log.stands, end)
         await store.write(lambda tx: tx.execute(sa.delete(event).where(event.c.id == an_id(2))) and None)
-        assert not await store.read(journal.stands, end)
+        assert not await store.read(log.stands, end)
         await store.write(put, 3)
-        assert (await store.read(journal.whole, known)).upto == end.place, "the same number"
-        assert not await store.read(journal.stands, end)
+        assert (await store.read(log.whole, known)).upto == end.place, "the same number"
+        assert not await store.read(log.stands, end)
 
 
 def test_events_from_before_are_numbered_by_their_age(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_log_that_was_long_before_it_had_numbers_gets_them_for_its_end(tmp_pat
         schema.upgrade(connection, folder)
         found = connection.execute(sa.text("SELECT id FROM event WHERE position IS NOT NULL ORDER BY position"))
         assert [one for (one,) in found] == [an_id(3), an_id(4)]
-        assert journal.mark(connection, an_id(1), OLDEST, NOW) == journal.Mark(0, NOW, gap=True)
-        assert not journal.mark(connection, an_id(3), an_id(0), NOW).gap
+        assert log.mark(connection, an_id(1), OLDEST, NOW) == log.Mark(0, NOW, gap=True)
+        assert not log.mark(connection, an_id(3), an_id(0), NOW).gap
     engine.dispose()
     databases.drop(address)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from orchestrator.destinations import Destination
+from orchestrator.events.destinations import Destination
 from orchestrator.vendors.contract import Vendor
 
 ROOT = Path(orchestrator.__file__).parent
@@ -24,17 +24,17 @@ FLOORS = {
     "0 ground": "foundation.errors foundation.states foundation.clock foundation.timeouts foundation.ids foundation.json_codec foundation.untrusted foundation.token_bucket foundation.settings foundation.logs",
     "1 facts": "foundation.signing  vendors.order  vendors.field_mapping vendors.error_codes vendors.report vendors.kling_standard   "
     "schemas database.tables.columns database.tables.indexes database.tables database.bulk",
-    "2 plug-ins, database, egress.http_client": "vendors.contract vendors.dialects vendors.registry destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
+    "2 plug-ins, database, egress.http_client": "vendors.contract vendors.dialects vendors.registry events.destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
     "database.backend database.store database.queue claims egress.address_policy  egress.transport egress.http_client",
-    "3 truth": "vendors.account_check foundation.admission journal tail fanout decide silence opening ledger workers turns foundation.metrics runtime "
-    "gauges endings subscribers keyring outcomes database.index_scan database.listing timeline housekeeping selection",
+    "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox decide silence opening ledger workers turns foundation.metrics runtime "
+    "gauges endings events.subscribers keyring outcomes database.index_scan database.listing timeline housekeeping selection",
     "4 stages": "submit receive poll deliver replay",
     "5 doors": "api",
     "6 roof": "running app",
     "7 outside": "client embed simulator bench cli __main__",
 }
-PLUG_INS = {"vendors.dialects": Vendor, "destinations": Destination}
-CONTRACTS = {"vendors.dialects": "vendors.contract", "destinations": "destinations"}
+PLUG_INS = {"vendors.dialects": Vendor, "events.destinations": Destination}
+CONTRACTS = {"vendors.dialects": "vendors.contract", "events.destinations": "events.destinations"}
 STAGES = FLOORS["4 stages"].split()
 BELOW_PLUG_INS = (FLOORS["0 ground"] + " " + FLOORS["1 facts"]).split()
 #: These run beside the product, not in it: they may sleep, draw and open sockets of their own.

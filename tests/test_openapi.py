@@ -23,8 +23,8 @@ from orchestrator.api import doors, examples, openapi
 from orchestrator.api.door import Call, Door
 from orchestrator.api.openapi import document
 from orchestrator.api.problems import CODES
-from orchestrator.destinations import Message
-from orchestrator.destinations.webhook import Webhook
+from orchestrator.events.destinations import Message
+from orchestrator.events.destinations.webhook import Webhook
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.signing.standard_webhooks import new_secret

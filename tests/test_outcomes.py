@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import outcomes, subscribers
+from orchestrator import outcomes
 from orchestrator.database.tables import attempt, delivery, event, subscriber
-from orchestrator.destinations import Verdict
+from orchestrator.events import subscribers
+from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
 from orchestrator.outcomes import PATIENCE, Attempted, Company, record

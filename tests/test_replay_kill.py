@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator import subscribers
 from orchestrator.app import build
 from orchestrator.database.bulk import inserting
 from orchestrator.database.tables import delivery, event
+from orchestrator.events import subscribers
 from orchestrator.schemas.events import event_body
 from orchestrator.simulator import Subscriber
 from tests import databases

@@ -15,13 +15,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import journal
 from orchestrator.api import stream
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
+from orchestrator.events import log
+from orchestrator.events.log import Whole
 from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.states import EventType
-from orchestrator.journal import Whole
 from tests import databases
 from tests.caller import eventually, until
 from tests.followers import KEYED, Follower, Service, serving
@@ -342,7 +342,7 @@ async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_eve
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop that is gone must not be waited for: a stream would go on in silence, and so would every new one."""
-    look, failed = journal.whole, list[bool]()
+    look, failed = log.whole, list[bool]()
 
     def fail_once(tx: Tx, known: Whole) -> Whole:
         if len(failed) == 1:
@@ -353,7 +353,7 @@ async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_eve
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         (first,) = await it.say({})
         await client.hears(first)
-        monkeypatch.setattr(journal, "whole", fail_once)
+        monkeypatch.setattr(log, "whole", fail_once)
         await until(lambda: failed, "the next look fails")
         (second,) = await it.say({})
         await client.hears(first, second)

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import destinations, subscribers
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, metadata, subscriber
-from orchestrator.fanout import Fact, callback_lane, fan_out
+from orchestrator.events import destinations, subscribers
+from orchestrator.events.outbox import Fact, callback_lane, fan_out
+from orchestrator.events.subscribers import Row, Values
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import EventType, Source, SubscriberState
-from orchestrator.subscribers import Row, Values
 from tests.house import House
 from tests.test_api_support import calling, in_doubt, subscribed
 

@@ -19,10 +19,10 @@ from orchestrator.api.problems import Refusal
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
-from orchestrator.fanout import matches
+from orchestrator.events.log import Mark, Wanted
+from orchestrator.events.log import Page as Part
+from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import EventType
-from orchestrator.journal import Mark, Wanted
-from orchestrator.journal import Page as Part
 
 Row = Mapping[Any, Any]
 

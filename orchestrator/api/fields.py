@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic import StringConstraints as Text
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from orchestrator.destinations.webhook import is_ours
-from orchestrator.fanout import matches
+from orchestrator.events.destinations.webhook import is_ours
+from orchestrator.events.outbox import matches
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.states import EventType
 

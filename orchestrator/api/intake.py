@@ -17,7 +17,7 @@ from orchestrator.api.door import Call
 from orchestrator.api.once import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
 from orchestrator.database.store import Tx
-from orchestrator.fanout import callback_lane
+from orchestrator.events.outbox import callback_lane
 from orchestrator.foundation.admission import Admission, Place, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem

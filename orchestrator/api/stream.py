@@ -26,13 +26,13 @@ from orchestrator.api.events import kinds
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Query, words
+from orchestrator.events.feed import Tail
+from orchestrator.events.log import Mark, Row, Wanted
 from orchestrator.foundation.clock import Clock, jittered
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.timeouts import Deadlines
-from orchestrator.journal import Mark, Row, Wanted
-from orchestrator.tail import Tail
 
 log = structlog.get_logger()
 

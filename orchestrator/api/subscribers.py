@@ -8,14 +8,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import schemas, subscribers
+from orchestrator import schemas
 from orchestrator.api import problems
 from orchestrator.api.bodies import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.intake import checked_url
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
-from orchestrator.destinations import Destination
+from orchestrator.events import subscribers
+from orchestrator.events.destinations import Destination
 from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState

@@ -9,12 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import destinations, subscribers
 from orchestrator.bench.place import Place
 from orchestrator.bench.plan import Plan
 from orchestrator.bench.series import N, chunks, fill, id_of, ids, text, written
 from orchestrator.bench.service import SECRET
 from orchestrator.database.tables import delivery, event, job, subscriber
+from orchestrator.events import destinations, subscribers
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys

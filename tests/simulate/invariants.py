@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from orchestrator.fanout import matches
+from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
 from tests.simulate.agenda import Agenda, agenda_of, virtual
 from tests.simulate.books import Books, DeliveryRow, EventRow, JobRow

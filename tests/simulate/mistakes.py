@@ -11,11 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import decide, endings, fanout, ledger, submit
+from orchestrator import decide, endings, ledger, submit
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
 from orchestrator.deliver import Delivering
-from orchestrator.destinations import Verdict
+from orchestrator.events import outbox
+from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.ledger import Ledger, Postponed
@@ -111,7 +112,7 @@ def by_position(self: Polling, question: Question, reports: Sequence[Report]) ->
 def event_apart() -> Iterator[None]:
     """The event is written in a transaction of its own, right after the one that moved the job."""
     owed: list[tuple[Any, ...]] = []
-    write, told = fanout.fan_out, Ledger.apply
+    write, told = outbox.fan_out, Ledger.apply
 
     def later(tx: Tx, *args: Any) -> list[str]:
         owed.append(args)
@@ -126,11 +127,11 @@ def event_apart() -> Iterator[None]:
         yield
 
 
-def to_the_active(fact: fanout.Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
+def to_the_active(fact: outbox.Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
     return [one for one in _audience(fact, standing) if one[1] == SubscriberState.ACTIVE]
 
 
-_audience = fanout._audience
+_audience = outbox._audience
 
 
 async def delivered_first(self: Delivering, due: Due) -> None:

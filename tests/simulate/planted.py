@@ -9,9 +9,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator import claims, decide, endings, fanout, outcomes, submit
+from orchestrator import claims, decide, endings, outcomes, submit
 from orchestrator.api import intake
 from orchestrator.deliver import Delivering
+from orchestrator.events import outbox
 from orchestrator.ledger import Ledger
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
@@ -42,7 +43,7 @@ PLANTED: Mapping[str, Plant] = {
     "a success without output is believed": _swap(Report, "has_output", property(mistakes.believed)),
     "answers are matched by position": _swap(Polling, "_answered", mistakes.by_position),
     "the event is written in another transaction": mistakes.event_apart,
-    "paused subscribers are owed nothing": _swap(fanout, "_audience", mistakes.to_the_active),
+    "paused subscribers are owed nothing": _swap(outbox, "_audience", mistakes.to_the_active),
     "delivered is written before it is sent": _swap(Delivering, "work", mistakes.delivered_first),
     "a failed delivery is never due again": _swap(outcomes, "after", mistakes.never_again),
     "each attempt has a webhook-id of its own": mistakes.new_name_each_time,

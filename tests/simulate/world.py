@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from orchestrator import subscribers
-from orchestrator.destinations import load
+from orchestrator.events import subscribers
+from orchestrator.events.destinations import load
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import Settings

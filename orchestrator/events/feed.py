@@ -18,14 +18,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from orchestrator import journal
 from orchestrator.database.store import Store, Tx
+from orchestrator.events import log as journal
+from orchestrator.events.log import Mark, Page, Row, Wanted, Whole
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.timeouts import Deadlines
-from orchestrator.journal import Mark, Page, Row, Wanted, Whole
 
 log = structlog.get_logger()
 

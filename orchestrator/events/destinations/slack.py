@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__
-from orchestrator.destinations import Destination, Message, Verdict, judge, post
+from orchestrator.events.destinations import Destination, Message, Verdict, judge, post
 from orchestrator.foundation.clock import epoch_ms
 
 Json = dict[str, Any]

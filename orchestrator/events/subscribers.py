@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.destinations import Destination
-from orchestrator.fanout import Fact, fan_out
+from orchestrator.events.destinations import Destination
+from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.clock import after as later
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.ids import Ids

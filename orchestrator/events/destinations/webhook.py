@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__
-from orchestrator.destinations import Destination, Message, post
+from orchestrator.events.destinations import Destination, Message, post
 from orchestrator.foundation.signing import standard_webhooks
 
 _SOURCE = "orchestrator"
