@@ -23,7 +23,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
-from orchestrator.ledger import Ledger
+from orchestrator.jobs.ledger import Ledger
 from orchestrator.receive import Receiving
 from orchestrator.running import running
 from orchestrator.runtime import Runtime

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
-from orchestrator.decide import Heard
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE, Rng, after, grown, jittered, retry_delay
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.ledger import Ledger, Postponed, Verdict
+from orchestrator.jobs.ledger import Ledger, Postponed, Verdict
+from orchestrator.jobs.transition import Heard
 from orchestrator.vendors.contract import Lookup, Receipt, Vendor
 from orchestrator.vendors.report import Report
 

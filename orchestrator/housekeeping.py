@@ -13,9 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, replay, trace
+from orchestrator.database.tables import attempt, delivery, event, job, push, replay, trace
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.runtime import Runtime
@@ -45,14 +44,6 @@ class Progress:
 #: Looks at the next rows after an id, and deletes what is old and nobody's; returns the id it came to, or None at the
 #: end. Given whether time is up, it stops early, at an id from which it can go on.
 Sweep = Callable[[Tx, datetime, str, Callable[[], bool]], str | None]
-
-
-def prepare(tx: Tx, accounts: Sequence[str]) -> None:
-    """Make sure every configured account has its row of state: its lock guards the account's limit."""
-    if accounts:
-        tx.execute(
-            insert(tx.dialect.name, account_state).on_conflict_do_nothing(), [{"account": name} for name in accounts]
-        )
 
 
 async def retire(rt: Runtime, progress: Progress | None = None) -> None:

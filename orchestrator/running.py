@@ -12,7 +12,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from orchestrator import deliver, poll, replay, submit
 from orchestrator.foundation.clock import Clock, Disciplined
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.housekeeping import Progress, prepare, retire
+from orchestrator.housekeeping import Progress, retire
+from orchestrator.jobs.capacity import prepare
 from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import structlog
 
 from orchestrator.database.store import Batch, Store
-from orchestrator.decide import Heard, Outcome
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
 from orchestrator.events.destinations import Destination
@@ -24,7 +23,8 @@ from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import FINAL, Capability, JobState
-from orchestrator.ledger import Ledger, Verdict
+from orchestrator.jobs.ledger import Ledger, Verdict
+from orchestrator.jobs.transition import Heard, Outcome
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
 from orchestrator.workers import Worker

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator import claims, endings
+from orchestrator import endings
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
@@ -22,7 +22,8 @@ from orchestrator.endings import Ending
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState
-from orchestrator.ledger import Postponed, Verdict
+from orchestrator.jobs import capacity
+from orchestrator.jobs.ledger import Postponed, Verdict
 from orchestrator.runtime import Runtime, order_of
 from orchestrator.vendors.contract import Lookup, Vendor
 from orchestrator.workers import Claimed, Worker
@@ -75,7 +76,7 @@ class Submitting:
             for name in self._lanes(tx, JobState.QUEUED)
             if len(rows) < room
         }
-        free = claims.free_slots(tx, limits, now) if limits else {}
+        free = capacity.free_slots(tx, limits, now) if limits else {}
         begun, wait = self._begin(tx, free, room - len(rows), now)
         rows += begun
         full = any(free.get(name, 0) <= queue.QUANTUM for name in limits)
@@ -86,14 +87,14 @@ class Submitting:
     ) -> tuple[list[dict[str, Any]], float | None]:
         """Begin queued jobs, as many of each account as it has slots and rate for."""
         rates = {name: rate for name in free if (rate := self.rt.vendors[name].account.rate_limit) is not None}
-        allowances = claims.allowances(tx, rates, now) if rates else {}
+        allowances = capacity.allowances(tx, rates, now) if rates else {}
         allowed = {name: int(one.tokens) for name, one in allowances.items()}
         quanta = {name: min(slots, queue.QUANTUM, allowed.get(name, slots)) for name, slots in free.items()}
         queued = queue.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
         begun = [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
         spent = Counter(row["account"] for row in begun)
         left = {name: one.less(spent[name]) for name, one in allowances.items()}
-        claims.spend(tx, {name: one for name, one in left.items() if spent[name]})
+        capacity.spend(tx, {name: one for name, one in left.items() if spent[name]})
         return begun, min((one.wait for one in left.values() if one.wait), default=None)
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:

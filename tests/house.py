@@ -18,8 +18,8 @@ from orchestrator.database.tables import job, metadata
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
 from orchestrator.foundation.settings import Settings
-from orchestrator.housekeeping import prepare
-from orchestrator.opening import Accepted
+from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.creation import Accepted
 from orchestrator.runtime import Runtime
 from tests import databases
 

@@ -18,7 +18,7 @@ import uvicorn
 from orchestrator.app import application, build
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.settings import Settings
-from orchestrator.housekeeping import prepare
+from orchestrator.jobs.capacity import prepare
 from orchestrator.runtime import Runtime
 from orchestrator.simulator import Subscriber, World
 from orchestrator.simulator.accounts import account_settings

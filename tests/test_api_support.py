@@ -19,9 +19,9 @@ from orchestrator import keyring
 from orchestrator.api import routes
 from orchestrator.app import build
 from orchestrator.database.store import Store
-from orchestrator.decide import Heard
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.housekeeping import prepare
+from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.transition import Heard
 from orchestrator.keyring import Scope
 from orchestrator.vendors.report import Output, Report
 from tests.contract import HELD

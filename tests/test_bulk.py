@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import ledger, receive
+from orchestrator import receive
 from orchestrator.database.bulk import _POSITIONAL, Bulk, Finder, Row, _Written, among, inserting, updating
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.tables.columns import Instant, Json
 from orchestrator.events import outbox
+from orchestrator.jobs import ledger
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 #: Its names are reserved words where they can be.

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import claims
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, delivery, job
@@ -18,7 +17,8 @@ from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.foundation.token_bucket import Allowance
-from orchestrator.ledger import Postponed
+from orchestrator.jobs import capacity
+from orchestrator.jobs.ledger import Postponed
 from orchestrator.outcomes import Attempted, record
 from tests.house import START, House
 
@@ -107,7 +107,7 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     seen += await plans(crowded, queue.lanes, delivery.c.subscriber_id, now)
     seen += await plans(crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
     seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
-    seen += await plans(crowded, claims.in_flight, "cold1")
+    seen += await plans(crowded, capacity.in_flight, "cold1")
     if crowded.rt.store.shared:
         print(*seen, sep="\n")
         scans = [line for line in seen if "Scan" in line]
@@ -247,8 +247,8 @@ async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: 
     await insert(h, job, [job_row(90 + n, "full", JobState.SUBMITTED, START) for n in range(3)])
     await insert(h, job, [job_row(99, "main", JobState.SUCCEEDED, None)])
     limits = {"main": 10, "paused": 10, "full": 3}
-    assert await h.rt.store.write(claims.free_slots, limits, START) == {"main": 7}
-    assert await h.rt.store.write(claims.free_slots, limits, after(START, 1)) == {"main": 7, "paused": 10}
+    assert await h.rt.store.write(capacity.free_slots, limits, START) == {"main": 7}
+    assert await h.rt.store.write(capacity.free_slots, limits, after(START, 1)) == {"main": 7, "paused": 10}
 
 
 # -- the arithmetic of a rate

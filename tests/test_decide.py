@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide import Change, Heard, Outcome, decide
 from orchestrator.foundation.clock import after, grown
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
+from orchestrator.jobs.transition import Change, Heard, Outcome, decide
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.registry import load
 from orchestrator.vendors.report import Output, Report

@@ -17,7 +17,8 @@ from orchestrator.events import subscribers
 from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
-from orchestrator.housekeeping import Progress, prepare, retire
+from orchestrator.housekeeping import Progress, retire
+from orchestrator.jobs.capacity import prepare
 from orchestrator.receive import Receiving
 from tests import databases
 from tests.engine import at_vendor, drive, subscribe, tell

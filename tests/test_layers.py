@@ -25,9 +25,9 @@ FLOORS = {
     "1 facts": "foundation.signing  vendors.order  vendors.field_mapping vendors.error_codes vendors.report vendors.kling_standard   "
     "schemas database.tables.columns database.tables.indexes database.tables database.bulk",
     "2 plug-ins, database, egress.http_client": "vendors.contract vendors.dialects vendors.registry events.destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
-    "database.backend database.store database.queue claims egress.address_policy  egress.transport egress.http_client",
-    "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox decide silence opening ledger workers turns foundation.metrics runtime "
-    "gauges endings events.subscribers keyring outcomes database.index_scan database.listing timeline housekeeping selection",
+    "database.backend database.store database.queue jobs.capacity egress.address_policy  egress.transport egress.http_client",
+    "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox jobs.transition jobs.push_health jobs.creation jobs.ledger workers turns foundation.metrics runtime "
+    "gauges endings events.subscribers keyring outcomes database.index_scan database.listing jobs.timeline housekeeping selection",
     "4 stages": "submit receive poll deliver replay",
     "5 doors": "api",
     "6 roof": "running app",
@@ -171,7 +171,7 @@ def test_time_and_chance_come_through_their_ports() -> None:
 
 def test_the_law_would_notice() -> None:
     """The reading of imports itself is held to something."""
-    assert {"database.store", "ledger", "decide"} <= ours("runtime")
+    assert {"database.store", "jobs.ledger", "jobs.transition"} <= ours("runtime")
     assert "vendors.contract" in ours("vendors.dialects.kling")
     assert "sleep" in uses("foundation.clock", "asyncio")
     assert "now" in uses("foundation.clock", "datetime")

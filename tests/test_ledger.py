@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, trace
-from orchestrator.decide import Heard, Outcome
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
-from orchestrator.opening import Accepted, take_on
+from orchestrator.jobs.creation import Accepted, take_on
+from orchestrator.jobs.transition import Heard, Outcome
 from orchestrator.vendors.report import Output, Report
 from tests.engine import VIDEO, at_vendor, bodies, happened, hear, subscribe, tell
 from tests.house import START, House, house

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import timeline
 from orchestrator.database import listing
 from orchestrator.database.listing import Part, Wanted
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, job, push, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
+from orchestrator.jobs import timeline
 from tests.house import START, House
 
 #: Of each kind. Every hundredth job is out of the ordinary; the older half is of an account that was given up.

@@ -18,11 +18,11 @@ from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.timeline import entries
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.runtime import TOKEN_GRACE
 from orchestrator.submit import Submitting
-from orchestrator.timeline import entries
 from tests.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.house import House, house
 

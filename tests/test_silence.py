@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.silence import SILENCE
+from orchestrator.jobs.push_health import SILENCE
 from tests.engine import at_vendor, bodies, happened, tell
 from tests.house import House, house
 

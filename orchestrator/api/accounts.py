@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import claims, schemas
+from orchestrator import schemas
 from orchestrator.api.door import Call, found, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
+from orchestrator.jobs import capacity
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.vendors.contract import Vendor
 
@@ -54,7 +55,7 @@ async def signing_key(call: Call) -> Response:
 
 def _read(tx: Tx, vendors: Iterable[Vendor]) -> list[dict[str, Any]]:
     rows = {row["account"]: row for row in tx.execute(sa.select(account_state)).mappings()}
-    return [_shown(one, rows.get(one.account.name, {}), claims.in_flight(tx, one.account.name)) for one in vendors]
+    return [_shown(one, rows.get(one.account.name, {}), capacity.in_flight(tx, one.account.name)) for one in vendors]
 
 
 def _shown(vendor: Vendor, row: Row, in_flight: int) -> dict[str, Any]:

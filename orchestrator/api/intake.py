@@ -22,7 +22,7 @@ from orchestrator.foundation.admission import Admission, Place, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
-from orchestrator.opening import Accepted
+from orchestrator.jobs.creation import Accepted
 from orchestrator.runtime import Runtime
 from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from orchestrator import schemas, timeline
+from orchestrator import schemas
 from orchestrator.api import waiting
 from orchestrator.api.bodies import Empty
 from orchestrator.api.door import Call, found
@@ -20,10 +20,11 @@ from orchestrator.api.pages import Page, listed, paged, words
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
-from orchestrator.decide import Heard
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.ledger import Ledger, Verdict
+from orchestrator.jobs import timeline
+from orchestrator.jobs.ledger import Ledger, Verdict
+from orchestrator.jobs.transition import Heard
 from orchestrator.schemas.jobs import is_final, job_json
 from orchestrator.vendors.report import Report
 

@@ -15,7 +15,7 @@ from orchestrator import endings
 from orchestrator.api.intake import Intake
 from orchestrator.database import schema
 from orchestrator.deliver import Delivering
-from orchestrator.ledger import Ledger
+from orchestrator.jobs.ledger import Ledger
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.submit import Submitting

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import decide, endings, ledger, submit
+from orchestrator import endings, submit
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
 from orchestrator.deliver import Delivering
@@ -19,7 +19,8 @@ from orchestrator.events import outbox
 from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
-from orchestrator.ledger import Ledger, Postponed
+from orchestrator.jobs import ledger, transition
+from orchestrator.jobs.ledger import Ledger, Postponed
 from orchestrator.outcomes import Attempted
 from orchestrator.poll import Answer, Polling, Question
 from orchestrator.receive import Receiving, Taken
@@ -82,13 +83,13 @@ def may_change(old: JobState, new: JobState) -> bool:
 @contextlib.contextmanager
 def final_may_change() -> Iterator[None]:
     lower = {state: min(rank, 99) for state, rank in RANK.items()}
-    with swapped(decide, "RANK", lower), swapped(decide, "may_move", may_change):
+    with swapped(transition, "RANK", lower), swapped(transition, "may_move", may_change):
         yield
 
 
 @contextlib.contextmanager
 def expired_for_ever() -> Iterator[None]:
-    with swapped(decide, "RANK", {**RANK, JobState.EXPIRED: 100}):
+    with swapped(transition, "RANK", {**RANK, JobState.EXPIRED: 100}):
         yield
 
 

@@ -9,11 +9,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator import claims, decide, endings, outcomes, submit
+from orchestrator import endings, outcomes, submit
 from orchestrator.api import intake
+from orchestrator.database import queue
 from orchestrator.deliver import Delivering
 from orchestrator.events import outbox
-from orchestrator.ledger import Ledger
+from orchestrator.jobs import capacity, transition
+from orchestrator.jobs.ledger import Ledger
 from orchestrator.poll import Polling
 from orchestrator.receive import Receiving
 from orchestrator.vendors.report import Report
@@ -30,14 +32,14 @@ def _swap(owner: Any, name: str, value: Any) -> Plant:
 #: What is wrong, and how to make it so.
 PLANTED: Mapping[str, Plant] = {
     "bookkeeping ignores the lease": _swap(Ledger, "requeue", mistakes.unfenced),
-    "a claim does not move due_at": _swap(claims, "after", lambda now, _: now),
+    "a claim does not move due_at": _swap(queue, "after", lambda now, _: now),
     "the lease is shorter than the deadline": mistakes.short_lease,
     "a claim that has run out still submits": _swap(submit, "after", mistakes.never),
-    "the account's limit is not looked at": _swap(claims, "free_slots", mistakes.uncounted),
+    "the account's limit is not looked at": _swap(capacity, "free_slots", mistakes.uncounted),
     "the intent is not committed before the request": _swap(Ledger, "begin", mistakes.unwritten),
     "a lost answer is sent again at once": _swap(endings, "_lost", mistakes.back_at_once),
     "one not-found is enough to send again": _swap(endings, "NEGATIVES", 1),
-    "a rank may fall": _swap(decide, "may_move", mistakes.may_fall),
+    "a rank may fall": _swap(transition, "may_move", mistakes.may_fall),
     "a final state may change": mistakes.final_may_change,
     "expired is for ever": mistakes.expired_for_ever,
     "a success without output is believed": _swap(Report, "has_output", property(mistakes.believed)),

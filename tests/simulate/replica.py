@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import deliver, poll, submit
 from orchestrator.app import application, build
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.housekeeping import prepare
+from orchestrator.jobs.capacity import prepare
 from orchestrator.runtime import Runtime
 from orchestrator.vendors.contract import Lookup
 from tests.simulate.doors import Answered, ask

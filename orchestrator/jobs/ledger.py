@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orchestrator import silence
 from orchestrator.database.bulk import Finder, among, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
-from orchestrator.decide import Heard, Outcome, Values, decide
 from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
-from orchestrator.opening import Accepted, take_on
+from orchestrator.jobs import push_health
+from orchestrator.jobs.creation import Accepted, take_on
+from orchestrator.jobs.transition import Heard, Outcome, Values, decide
 from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors.contract import Vendor
 
@@ -138,13 +138,13 @@ class Ledger:
         found = _FIND(tx, sorted({one.job_id for one in heard}))
         rows = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        states = silence.known(tx, {row["account"] for row in rows.values()})
+        states = push_health.known(tx, {row["account"] for row in rows.values()})
         silent = frozenset(account for account, state in states.items() if state["degraded"])
         sitting = _Sitting(now, rows, self._taken(tx, rows, heard), silent)
         verdicts = [self._believe(sitting, one) for one in heard]
         self._save(tx, sitting, before)
         after_all = [(one.job, one.moved) for one in verdicts]
-        stopped = silence.watch(tx, states, self._vendors, heard, after_all, now)
+        stopped = push_health.watch(tx, states, self._vendors, heard, after_all, now)
         fan_out(tx, self._ids, sitting.facts + stopped, now)
         return verdicts
 

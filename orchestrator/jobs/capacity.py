@@ -1,17 +1,14 @@
-"""Claiming what is due: fair between lanes, fenced by a lease, at a cost that does not grow with what is not due.
-
-A claim pushes `due_at` forward by the lease and counts `lease` up. A crash gives the work back by time alone: there is
-no "running" state, no heartbeat and no rescuer. Finishing is fenced: it changes nothing once the lease has moved on.
-"""
+"""How many more jobs an account may have at its vendor: slots in flight, and a rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.states import IN_FLIGHT
@@ -62,3 +59,11 @@ def spend(tx: Tx, left: Mapping[str, Allowance]) -> None:
     for account, one in left.items():
         mine = account_state.c.account == account
         tx.execute(sa.update(account_state).where(mine).values(tokens=one.tokens, tokens_at=one.at))
+
+
+def prepare(tx: Tx, accounts: Sequence[str]) -> None:
+    """Make sure every configured account has its row of state: its lock guards the account's limit."""
+    if accounts:
+        tx.execute(
+            insert(tx.dialect.name, account_state).on_conflict_do_nothing(), [{"account": name} for name in accounts]
+        )

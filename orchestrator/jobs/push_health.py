@@ -13,10 +13,10 @@ import structlog
 from orchestrator.database.bulk import Finder, among
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
-from orchestrator.decide import Heard
 from orchestrator.events.outbox import Fact
 from orchestrator.foundation import clock
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
+from orchestrator.jobs.transition import Heard
 from orchestrator.vendors.contract import Vendor
 
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.

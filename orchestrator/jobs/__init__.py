@@ -1,0 +1,1 @@
+"""Jobs: the ledger is the only writer of job state; a transition is a pure function."""
