@@ -17,6 +17,9 @@ from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
 from orchestrator.egress.transport import GuardedTransport
+from orchestrator.engine.lifecycle import running
+from orchestrator.engine.receive import Receiving
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events import destinations
 from orchestrator.foundation.clock import Clock, Disciplined, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
@@ -24,9 +27,6 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.jobs.ledger import Ledger
-from orchestrator.receive import Receiving
-from orchestrator.running import running
-from orchestrator.runtime import Runtime
 from orchestrator.vendors.registry import accounts, bind
 
 

@@ -17,9 +17,9 @@ from prometheus_client.registry import Collector
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job, subscriber
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import DeliveryState
-from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()
 

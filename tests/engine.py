@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from orchestrator.database.tables import event
+from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import Verdict
 from orchestrator.jobs.transition import Heard
 from orchestrator.vendors.report import Output, Report
-from orchestrator.workers import Claimed
 from tests.house import House
 
 Work = TypeVar("Work")

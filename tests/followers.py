@@ -16,9 +16,9 @@ import httpx
 from orchestrator.app import application, build
 from orchestrator.cli.service import server_of
 from orchestrator.database.store import Tx
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.states import EventType, Source
-from orchestrator.runtime import Runtime
 from tests import house
 from tests.caller import KEY, until
 from tests.live import listening

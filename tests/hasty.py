@@ -5,8 +5,8 @@ A claim still lasts twice its work's deadline and a margin; only the unit is sma
 
 from __future__ import annotations
 
-from orchestrator import deliver, endings, outcomes, poll, runtime, submit
 from orchestrator.cli import main
+from orchestrator.engine import deliver, deliver_results, poll, runtime, submit, submit_outcome
 
 #: Seconds a claim lasts.
 LEASE = 4.0
@@ -21,8 +21,8 @@ def hurry() -> None:
     deliver.DEADLINE, deliver.LEASE = 1.5, LEASE
     runtime.PATIENCE = 0.5
     # These names are the stages' own copies.
-    vars(outcomes).update(STANDARD_SCHEDULE=SCHEDULE, SHORT_SCHEDULE=SCHEDULE)
-    vars(endings).update(SUBMIT_SCHEDULE=SCHEDULE)
+    vars(deliver_results).update(STANDARD_SCHEDULE=SCHEDULE, SHORT_SCHEDULE=SCHEDULE)
+    vars(submit_outcome).update(SUBMIT_SCHEDULE=SCHEDULE)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from orchestrator.app import build
 from orchestrator.database.tables import job, metadata
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
 from orchestrator.foundation.settings import Settings
 from orchestrator.jobs.capacity import prepare
 from orchestrator.jobs.creation import Accepted
-from orchestrator.runtime import Runtime
 from tests import databases
 
 Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]

@@ -16,10 +16,10 @@ import httpx
 import uvicorn
 
 from orchestrator.app import application, build
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.settings import Settings
 from orchestrator.jobs.capacity import prepare
-from orchestrator.runtime import Runtime
 from orchestrator.simulator import Subscriber, World
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.orders import ORDERS

@@ -20,11 +20,11 @@ from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.api.door import Door
 from orchestrator.api.intake import Intake
 from orchestrator.database.tables import job, push
+from orchestrator.engine.receive import CAP, Receiving
 from orchestrator.foundation.admission import Admission, announced
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import JobState
-from orchestrator.receive import CAP, Receiving
 from tests.caller import eventually, until
 from tests.contract import HELD
 from tests.engine import at_vendor, tell

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.engine.poll import Polling
 from orchestrator.foundation.states import JobState
-from orchestrator.poll import Polling
 from tests.test_api_support import TWO, calling, eventually, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import receive
 from orchestrator.database.bulk import _POSITIONAL, Bulk, Finder, Row, _Written, among, inserting, updating
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.tables.columns import Instant, Json
+from orchestrator.engine import receive
 from orchestrator.events import outbox
 from orchestrator.jobs import ledger
 

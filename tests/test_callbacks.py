@@ -21,11 +21,11 @@ from orchestrator.api import callbacks
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import push
+from orchestrator.engine.receive import CAP, Receiving
 from orchestrator.foundation import logs
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
-from orchestrator.receive import CAP, Receiving
 from orchestrator.vendors.dialects.agentsflare import AgentsFlare
 from orchestrator.vendors.report import Report
 from tests.contract import HELD

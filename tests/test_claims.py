@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, delivery, job
+from orchestrator.engine.deliver_results import Attempted, record
 from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState
 from orchestrator.foundation.token_bucket import Allowance
 from orchestrator.jobs import capacity
 from orchestrator.jobs.ledger import Postponed
-from orchestrator.outcomes import Attempted, record
 from tests.house import START, House
 
 DAY = 86400.0

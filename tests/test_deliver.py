@@ -16,14 +16,14 @@ from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
-from orchestrator.deliver import KEPT, LEASE, Delivering, worker
+from orchestrator.engine.deliver import KEPT, LEASE, Delivering, worker
+from orchestrator.engine.deliver_results import Attempted
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import callback_lane
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
-from orchestrator.outcomes import Attempted
 from tests.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
 from tests.house import House
 

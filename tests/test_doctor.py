@@ -19,10 +19,10 @@ from starlette.routing import Route
 from orchestrator.api.callbacks import CallbackDoor
 from orchestrator.cli.doctor import findings, here, outside
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
+from orchestrator.engine.receive import Receiving
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
-from orchestrator.receive import Receiving
 from orchestrator.simulator.serving import Serving
 from tests import house
 from tests.caller import KEY, Json

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import housekeeping
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, trace
-from orchestrator.deliver import Delivering
+from orchestrator.engine import retention
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.receive import Receiving
+from orchestrator.engine.retention import Progress, retire
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import Fact, fan_out
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
-from orchestrator.housekeeping import Progress, retire
 from orchestrator.jobs.capacity import prepare
-from orchestrator.receive import Receiving
 from tests import databases
 from tests.engine import at_vendor, drive, subscribe, tell
 from tests.house import House, TurnedClock, house
@@ -275,7 +275,7 @@ async def test_it_rests_after_each_slice_for_longer_than_that_took(h: House, bus
 async def test_a_visit_ends_after_its_time_and_the_next_one_goes_on(
     h: House, busy: BusyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "_VISIT", 0.2)
+    monkeypatch.setattr(retention, "_VISIT", 0.2)
     await rich(h, jobs=20)
     progress, counts = Progress(), list[int]()
     while not counts or counts[-1]:
@@ -291,8 +291,8 @@ async def test_visits_cut_short_come_past_what_must_stay(
     h: House, busy: BusyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Live jobs that are older than the retention stand in front of one that can go."""
-    monkeypatch.setattr(housekeeping, "_VISIT", 0.001)
-    monkeypatch.setattr(housekeeping, "_SLICE", 0.0)
+    monkeypatch.setattr(retention, "_VISIT", 0.001)
+    monkeypatch.setattr(retention, "_SLICE", 0.0)
     live = [await h.open() for _ in range(100)]
     await rich(h, jobs=1, events=1)
     await h.run(sa.update(job).where(job.c.id.in_([row["id"] for row in live])).values(due_at=h.clock.now()))

@@ -26,11 +26,11 @@ FLOORS = {
     "schemas database.tables.columns database.tables.indexes database.tables database.bulk",
     "2 plug-ins, database, egress.http_client": "vendors.contract vendors.dialects vendors.registry events.destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
     "database.backend database.store database.queue jobs.capacity egress.address_policy  egress.transport egress.http_client",
-    "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox jobs.transition jobs.push_health jobs.creation jobs.ledger workers turns foundation.metrics runtime "
-    "gauges endings events.subscribers keyring outcomes database.index_scan database.listing jobs.timeline housekeeping selection",
-    "4 stages": "submit receive poll deliver replay",
+    "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox jobs.transition jobs.push_health jobs.creation jobs.ledger engine.worker engine.deliver_schedule foundation.metrics engine.runtime "
+    "gauges engine.submit_outcome events.subscribers keyring engine.deliver_results database.index_scan database.listing jobs.timeline engine.retention engine.replay_selection",
+    "4 stages": "engine.submit engine.receive engine.poll engine.deliver engine.replay",
     "5 doors": "api",
-    "6 roof": "running app",
+    "6 roof": "engine.lifecycle app",
     "7 outside": "client embed simulator bench cli __main__",
 }
 PLUG_INS = {"vendors.dialects": Vendor, "events.destinations": Destination}
@@ -171,7 +171,7 @@ def test_time_and_chance_come_through_their_ports() -> None:
 
 def test_the_law_would_notice() -> None:
     """The reading of imports itself is held to something."""
-    assert {"database.store", "jobs.ledger", "jobs.transition"} <= ours("runtime")
+    assert {"database.store", "jobs.ledger", "jobs.transition"} <= ours("engine.runtime")
     assert "vendors.contract" in ours("vendors.dialects.kling")
     assert "sleep" in uses("foundation.clock", "asyncio")
     assert "now" in uses("foundation.clock", "datetime")

@@ -15,16 +15,16 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import submit
 from orchestrator.app import build
 from orchestrator.database.postgres.engine import engine_of, is_postgres
 from orchestrator.database.sqlite.engine import engines
 from orchestrator.database.store import Store
 from orchestrator.database.tables import account_state, job
+from orchestrator.engine import submit
+from orchestrator.engine.submit import Submitting
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
 from orchestrator.jobs.transition import Heard
-from orchestrator.submit import Submitting
 from orchestrator.vendors.report import Report
 from tests.caller import until
 from tests.engine import legacy, said, tell

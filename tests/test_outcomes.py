@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator import outcomes
 from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.engine import deliver_results
+from orchestrator.engine.deliver_results import PATIENCE, Attempted, Company, record
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
-from orchestrator.outcomes import PATIENCE, Attempted, Company, record
 from tests.engine import at_vendor, happened, subscribe
 from tests.house import House
 
@@ -52,13 +52,13 @@ async def dlv(h: House, row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_one_alone_does_not_wait_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "MOMENT", 60.0)
+    monkeypatch.setattr(deliver_results, "MOMENT", 60.0)
     async with asyncio.timeout(5):
         await Company().wait(1)
 
 
 async def test_all_that_are_under_way_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "MOMENT", 60.0)
+    monkeypatch.setattr(deliver_results, "MOMENT", 60.0)
     company, gone = Company(), list[int]()
 
     async def end(number: int) -> None:
@@ -76,7 +76,7 @@ async def test_all_that_are_under_way_go_together(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_nobody_waits_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes, "MOMENT", 0.01)
+    monkeypatch.setattr(deliver_results, "MOMENT", 0.01)
     company = Company()
     async with asyncio.timeout(5):
         await asyncio.gather(*(company.wait(99) for _ in range(3)))

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from orchestrator.api import examples
 from orchestrator.database.tables import account_state, event, job, trace
+from orchestrator.engine.poll import LEASE, Polling, expire
+from orchestrator.engine.submit import Submitting
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.poll import LEASE, Polling, expire
-from orchestrator.submit import Submitting
 from tests.engine import (
     at_vendor,
     bodies,

@@ -19,10 +19,10 @@ from orchestrator.database import queue
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.database.tables import account_state, job
+from orchestrator.engine.submit import Submitting
 from orchestrator.foundation.clock import Disciplined, SystemClock
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.states import JobState
-from orchestrator.submit import Submitting
 from tests import databases
 from tests.caller import until
 from tests.house import House, house

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from orchestrator import receive
 from orchestrator.database.bulk import _Sought
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, event, job, push
+from orchestrator.engine import receive
+from orchestrator.engine.poll import Polling
+from orchestrator.engine.receive import Receiving
+from orchestrator.engine.runtime import TOKEN_GRACE
+from orchestrator.engine.submit import Submitting
 from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.timeline import entries
-from orchestrator.poll import Polling
-from orchestrator.receive import Receiving
-from orchestrator.runtime import TOKEN_GRACE
-from orchestrator.submit import Submitting
 from tests.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.house import House, house
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import replay
 from orchestrator.database.bulk import inserting
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables import replay as table
+from orchestrator.engine import replay
+from orchestrator.engine.replay import Replaying
+from orchestrator.engine.retention import retire
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState
-from orchestrator.housekeeping import retire
-from orchestrator.replay import Replaying
 from tests.caller import Json, eventually
 from tests.house import House
 from tests.test_api_support import calling, in_doubt, subscribed

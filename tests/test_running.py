@@ -11,8 +11,8 @@ import structlog
 
 from orchestrator.app import application, build
 from orchestrator.database.store import Tx
+from orchestrator.engine.lifecycle import running, schedule
 from orchestrator.foundation.errors import ConfigError, Unavailable
-from orchestrator.running import running, schedule
 from tests import databases
 from tests.house import House, settings
 

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.tables import account_state, job, trace
-from orchestrator.endings import AUTH_TRIES
+from orchestrator.engine.submit import DEADLINE, LEASE, Submitting
+from orchestrator.engine.submit_outcome import AUTH_TRIES
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
-from orchestrator.submit import DEADLINE, LEASE, Submitting
 from tests.engine import at_vendor, drive, happened, legacy, refused, said, seconds_until_due, subscribe, tell, unknown
 from tests.house import START, Answer, House, house
 

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import turns
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.deliver import LEASE
-from orchestrator.turns import Due, Turns
+from orchestrator.engine import deliver_schedule
+from orchestrator.engine.deliver import LEASE
+from orchestrator.engine.deliver_schedule import Due, Turns
 from tests.engine import at_vendor, subscribe
 from tests.house import House
 
@@ -30,7 +30,7 @@ async def take(h: House, mine: Turns, room: int) -> list[Due]:
 async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
     h: House, mine: Turns, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_GLANCE", 3)
+    monkeypatch.setattr(deliver_schedule, "_GLANCE", 3)
     people = [(await subscribe(h, max_in_flight=1))["id"] for _ in range(10)]
     await at_vendor(h)
     served = Counter[str]()
@@ -62,7 +62,7 @@ async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(h
 async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(
     h: House, mine: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "_REMEMBERED", 3)
+    monkeypatch.setattr(deliver_schedule, "_REMEMBERED", 3)
     for n in range(20):
         assert mine._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
         h.clock.turn(0.4)

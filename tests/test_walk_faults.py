@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.deliver import Delivering
-from orchestrator.runtime import Runtime, order_of
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.submit import DEADLINE, Submitting
 from orchestrator.simulator import Faults
-from orchestrator.submit import DEADLINE, Submitting
 from tests.caller import Json, eventually, until
 from tests.live import IMPATIENT, full_disk, live, lives, order
 

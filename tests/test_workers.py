@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.workers import Claimed, Worker
 
 
 class Bench:

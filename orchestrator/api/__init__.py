@@ -23,8 +23,8 @@ from orchestrator.api.auth import Gate
 from orchestrator.api.door import Door, Handler
 from orchestrator.api.intake import Intake
 from orchestrator.api.openapi import Document
+from orchestrator.engine.runtime import Runtime
 from orchestrator.keyring import Scope
-from orchestrator.runtime import Runtime
 
 
 def routes(runtime: Runtime) -> list[Route]:

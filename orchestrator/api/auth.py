@@ -15,9 +15,9 @@ from starlette.requests import Request
 from orchestrator import keyring
 from orchestrator.api.limits import Limits, Standing
 from orchestrator.api.problems import Refusal
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.keyring import Scope
-from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.engine.receive import CAP, Receiving
 from orchestrator.foundation.admission import Admission, Place, announced
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.signing import callback_probe
 from orchestrator.foundation.timeouts import Deadlines
-from orchestrator.receive import CAP, Receiving
 
 log = structlog.get_logger()
 

@@ -18,12 +18,12 @@ from starlette.types import Scope as AsgiScope
 from orchestrator.api import problems, reading
 from orchestrator.api.auth import Caller, Gate, told
 from orchestrator.api.problems import Refusal
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.keyring import Scope
-from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -17,13 +17,13 @@ from orchestrator.api.door import Call
 from orchestrator.api.once import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
 from orchestrator.database.store import Tx
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import callback_lane
 from orchestrator.foundation.admission import Admission, Place, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted
-from orchestrator.runtime import Runtime
 from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order

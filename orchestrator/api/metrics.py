@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.api.door import Call
 from orchestrator.api.operation import answer, operation
+from orchestrator.engine.runtime import Runtime
 from orchestrator.gauges import Gauges
-from orchestrator.runtime import Runtime
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 

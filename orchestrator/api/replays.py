@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from orchestrator import replay, schemas
+from orchestrator import schemas
 from orchestrator.api import problems
 from orchestrator.api.bodies import Empty, EventReplay, NewReplay, Replay
 from orchestrator.api.door import Call, found, reply
@@ -18,6 +18,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, subscriber
 from orchestrator.database.tables import replay as table
+from orchestrator.engine import replay
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.errors import Conflict

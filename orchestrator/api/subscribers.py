@@ -15,12 +15,12 @@ from orchestrator.api.door import Call, found, reply
 from orchestrator.api.intake import checked_url
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pages import Page, listed
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
-from orchestrator.runtime import Runtime
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.subscribers import subscriber_json
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from orchestrator.api.door import found, reply
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
-from orchestrator.runtime import Runtime
+from orchestrator.engine.runtime import Runtime
 from orchestrator.schemas.jobs import is_final, job_json
 
 Row = Mapping[Any, Any]

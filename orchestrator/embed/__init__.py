@@ -28,11 +28,11 @@ from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient
 from orchestrator.embed.indoors import Indoors
 from orchestrator.embed.manners import discreet, told_to_end
+from orchestrator.engine.lifecycle import running
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.error_messages import fault_lines
-from orchestrator.running import running
-from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-from orchestrator import endings
 from orchestrator.api.intake import Intake
 from orchestrator.database import schema
-from orchestrator.deliver import Delivering
+from orchestrator.engine import submit_outcome
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.poll import Polling
+from orchestrator.engine.receive import Receiving
+from orchestrator.engine.submit import Submitting
 from orchestrator.jobs.ledger import Ledger
-from orchestrator.poll import Polling
-from orchestrator.receive import Receiving
-from orchestrator.submit import Submitting
 
 Call = Callable[..., Any]
 When = Literal["before", "after", "after some"]
@@ -42,7 +42,7 @@ POINTS = {
     "accept: committed, 202 not seen": Point(Intake, "_answer", "before"),
     "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
     "submit: claimed, not sent": Point(Submitting, "_submit", "before"),
-    "submit: sent, answer lost": Point(endings, "accepted", "before"),
+    "submit: sent, answer lost": Point(submit_outcome, "accepted", "before"),
     "submit: before the answer's commit": Point(Submitting, "_record", "after"),
     "push: before commit": Point(Receiving, "_record", "after"),
     "push: committed, 200 lost": Point(Receiving, "_take", "after"),

@@ -11,20 +11,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator import endings, submit
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
-from orchestrator.deliver import Delivering
+from orchestrator.engine import submit, submit_outcome
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.deliver_results import Attempted
+from orchestrator.engine.deliver_schedule import Due
+from orchestrator.engine.poll import Answer, Polling, Question
+from orchestrator.engine.receive import Receiving, Taken
 from orchestrator.events import outbox
 from orchestrator.events.destinations import Verdict
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
 from orchestrator.jobs.ledger import Ledger, Postponed
-from orchestrator.outcomes import Attempted
-from orchestrator.poll import Answer, Polling, Question
-from orchestrator.receive import Receiving, Taken
-from orchestrator.turns import Due
 from orchestrator.vendors.report import Report
 
 
@@ -55,8 +55,8 @@ def unwritten(self: Ledger, tx: Tx, claimed: Sequence[Mapping[Any, Any]]) -> lis
     return [{**row, "state": JobState.SUBMITTING, "attempt": row["attempt"] + 1} for row in claimed]
 
 
-def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> endings.Ending:
-    return endings.Ending(row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now}))
+def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> submit_outcome.Ending:
+    return submit_outcome.Ending(row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now}))
 
 
 def never(at: datetime, _seconds: float) -> datetime:

@@ -9,17 +9,17 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator import endings, outcomes, submit
 from orchestrator.api import intake
 from orchestrator.database import queue
-from orchestrator.deliver import Delivering
+from orchestrator.engine import deliver_results, submit, submit_outcome
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.poll import Polling
+from orchestrator.engine.receive import Receiving
+from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
 from orchestrator.jobs import capacity, transition
 from orchestrator.jobs.ledger import Ledger
-from orchestrator.poll import Polling
-from orchestrator.receive import Receiving
 from orchestrator.vendors.report import Report
-from orchestrator.workers import Claimed
 from tests.simulate import mistakes
 
 Plant = Callable[[], contextlib.AbstractContextManager[None]]
@@ -37,8 +37,8 @@ PLANTED: Mapping[str, Plant] = {
     "a claim that has run out still submits": _swap(submit, "after", mistakes.never),
     "the account's limit is not looked at": _swap(capacity, "free_slots", mistakes.uncounted),
     "the intent is not committed before the request": _swap(Ledger, "begin", mistakes.unwritten),
-    "a lost answer is sent again at once": _swap(endings, "_lost", mistakes.back_at_once),
-    "one not-found is enough to send again": _swap(endings, "NEGATIVES", 1),
+    "a lost answer is sent again at once": _swap(submit_outcome, "_lost", mistakes.back_at_once),
+    "one not-found is enough to send again": _swap(submit_outcome, "NEGATIVES", 1),
     "a rank may fall": _swap(transition, "may_move", mistakes.may_fall),
     "a final state may change": mistakes.final_may_change,
     "expired is for ever": mistakes.expired_for_ever,
@@ -47,7 +47,7 @@ PLANTED: Mapping[str, Plant] = {
     "the event is written in another transaction": mistakes.event_apart,
     "paused subscribers are owed nothing": _swap(outbox, "_audience", mistakes.to_the_active),
     "delivered is written before it is sent": _swap(Delivering, "work", mistakes.delivered_first),
-    "a failed delivery is never due again": _swap(outcomes, "after", mistakes.never_again),
+    "a failed delivery is never due again": _swap(deliver_results, "after", mistakes.never_again),
     "each attempt has a webhook-id of its own": mistakes.new_name_each_time,
     "a kept push is not applied again": _swap(Receiving, "_take", mistakes.skipping),
     "a push is acknowledged before it is durable": mistakes.hasty_ok,

@@ -8,11 +8,11 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import deliver, poll, submit
 from orchestrator.app import application, build
+from orchestrator.engine import deliver, poll, submit
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.jobs.capacity import prepare
-from orchestrator.runtime import Runtime
 from orchestrator.vendors.contract import Lookup
 from tests.simulate.doors import Answered, ask
 from tests.simulate.loop import Process

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from orchestrator import poll
+from orchestrator.engine import poll
+from orchestrator.engine.retention import retire
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.housekeeping import retire
-from orchestrator.runtime import Runtime
 
 if TYPE_CHECKING:
     from tests.simulate.world import World

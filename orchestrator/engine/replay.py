@@ -15,16 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from orchestrator import selection
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, replay
+from orchestrator.engine import replay_selection
+from orchestrator.engine.replay_selection import Candidate
+from orchestrator.engine.runtime import Runtime
+from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, ReplayState
-from orchestrator.runtime import Runtime
-from orchestrator.selection import Candidate
-from orchestrator.workers import Claimed, Worker
 
 log = structlog.get_logger()
 
@@ -63,8 +63,8 @@ def new(
 
 def counted(tx: Tx, row: Values) -> Values:
     """Return a new row with what it is about: where it begins and ends, and how much that is. Changes nothing."""
-    bounded = row | selection.bounds(tx, row)
-    return bounded | {"counted": selection.count(tx, bounded)}
+    bounded = row | replay_selection.bounds(tx, row)
+    return bounded | {"counted": replay_selection.count(tx, bounded)}
 
 
 def begin(tx: Tx, ids: Ids, row: Values) -> Row:
@@ -104,7 +104,7 @@ def _slice(tx: Tx, ids: Ids, row: Row, now: datetime) -> Row:
     """Make due what comes next, and move the cursor past it."""
     share = SLICE if row["rate"] is None else max(1, min(SLICE, int(row["rate"])))
     # One more than it goes through tells whether it is the last one.
-    looked = selection.ahead(tx, row, SLICE + 1)
+    looked = replay_selection.ahead(tx, row, SLICE + 1)
     passed = _passed(looked[:SLICE], share)
     chosen = [one for one in passed if one.fits]
     done = _owe(tx, ids, row, chosen, now) if row["missed"] else _renew(tx, row, chosen, now)
@@ -128,7 +128,7 @@ def _renew(tx: Tx, row: Row, chosen: Sequence[Candidate], now: datetime) -> int:
     done = 0
     for flows in (True, False):
         some = [one.id for one in chosen if one.flows is flows]
-        mine = sa.and_(delivery.c.id.in_(some), *selection.standing(row))
+        mine = sa.and_(delivery.c.id.in_(some), *replay_selection.standing(row))
         if some:
             done += tx.execute(sa.update(delivery).where(mine).values(**_state(flows, now), done_at=None)).rowcount
     return done

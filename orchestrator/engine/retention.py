@@ -15,9 +15,9 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, job, push, replay, trace
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import earliest
-from orchestrator.runtime import Runtime
 
 _DAY = 86400.0
 #: Seconds after which a slice begins nothing more; the rest after it, in multiples of what it took, and at least.

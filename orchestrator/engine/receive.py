@@ -18,12 +18,12 @@ import structlog
 from orchestrator.database.bulk import Finder, among, inserting, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, push
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import Source
 from orchestrator.jobs.ledger import Verdict
 from orchestrator.jobs.transition import Heard, Outcome
-from orchestrator.runtime import Runtime
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Report
 

@@ -14,19 +14,19 @@ from typing import Any
 
 import structlog
 
-from orchestrator import endings
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
-from orchestrator.endings import Ending
+from orchestrator.engine import submit_outcome
+from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.submit_outcome import Ending
+from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs import capacity
 from orchestrator.jobs.ledger import Postponed, Verdict
-from orchestrator.runtime import Runtime, order_of
 from orchestrator.vendors.contract import Lookup, Vendor
-from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 
@@ -130,22 +130,22 @@ class Submitting:
             with self.rt.metrics.exchange(self.rt.clock, vendor.name, "submit"):
                 receipt = vendor.receipt(await self.rt.submissions.send(request, deadline=DEADLINE))
         except Exchange as error:
-            return endings.interrupted(row, vendor, error, self.rt.clock.now(), self.rt.rng)
+            return submit_outcome.interrupted(row, vendor, error, self.rt.clock.now(), self.rt.rng)
         except Unsupported as error:
             # It was checked when the job was taken on; the configuration has changed since.
-            return endings.failed(row, Refused(error.why))
-        return endings.accepted(row, receipt)
+            return submit_outcome.failed(row, Refused(error.why))
+        return submit_outcome.accepted(row, receipt)
 
     async def _find_out(self, row: Row, vendor: Vendor) -> Ending:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:
-            return endings.unasked(row, vendor, self.rt.clock.now(), LEASE)
+            return submit_outcome.unasked(row, vendor, self.rt.clock.now(), LEASE)
         try:
             request = vendor.lookup_request(order_of(self.rt, row, vendor))
             with self.rt.metrics.exchange(self.rt.clock, vendor.name, "lookup"):
                 reports = vendor.read_answer(await self.rt.internet.send(request, deadline=DEADLINE))
         except Exchange as error:
-            return endings.unanswered(row, vendor, error, self.rt.clock.now(), self.rt.rng)
-        return endings.looked_up(row, vendor, reports, self.rt.clock.now())
+            return submit_outcome.unanswered(row, vendor, error, self.rt.clock.now(), self.rt.rng)
+        return submit_outcome.looked_up(row, vendor, reports, self.rt.clock.now())
 
     def _record(self, tx: Tx, ended: list[Ending]) -> list[Verdict | None]:
-        return endings.record(tx, self.rt.ledger, self.rt.rng, ended, self.rt.clock.now())
+        return submit_outcome.record(tx, self.rt.ledger, self.rt.rng, ended, self.rt.clock.now())

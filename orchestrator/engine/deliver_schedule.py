@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, subscriber
+from orchestrator.engine.worker import Claimed
 from orchestrator.foundation import token_bucket
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.states import DELETED, DeliveryState
-from orchestrator.workers import Claimed
 
 Row = Mapping[Any, Any]
 

@@ -13,6 +13,7 @@ import structlog
 from orchestrator.database.store import Batch, Store
 from orchestrator.egress.address_policy import Guard
 from orchestrator.egress.http_client import Internet
+from orchestrator.engine.worker import Worker
 from orchestrator.events.destinations import Destination
 from orchestrator.events.feed import Tail
 from orchestrator.foundation.admission import Admission
@@ -27,7 +28,6 @@ from orchestrator.jobs.ledger import Ledger, Verdict
 from orchestrator.jobs.transition import Heard, Outcome
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
-from orchestrator.workers import Worker
 
 log = structlog.get_logger()
 ItemT = TypeVar("ItemT")

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from orchestrator import deliver, poll, replay, submit
+from orchestrator.engine import deliver, poll, replay, submit
+from orchestrator.engine.retention import Progress, retire
+from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import Clock, Disciplined
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.housekeeping import Progress, retire
 from orchestrator.jobs.capacity import prepare
-from orchestrator.runtime import Runtime
 
 log = structlog.get_logger()
 

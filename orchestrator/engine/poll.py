@@ -19,15 +19,15 @@ import structlog
 from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
+from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.foundation.clock import after, grown, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import Postponed, Verdict
 from orchestrator.jobs.transition import Heard
-from orchestrator.runtime import Runtime, order_of
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Report
-from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 

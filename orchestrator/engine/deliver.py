@@ -18,16 +18,16 @@ import structlog
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery
+from orchestrator.engine.deliver_results import Attempted, Company, record
+from orchestrator.engine.deliver_schedule import Due, Turns
+from orchestrator.engine.runtime import Runtime
+from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.events.destinations import Message, Verdict
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.untrusted import text
-from orchestrator.outcomes import Attempted, Company, record
-from orchestrator.runtime import Runtime
-from orchestrator.turns import Due, Turns
 from orchestrator.vendors.error_codes import retry_after
-from orchestrator.workers import Claimed, Worker
 
 Row = Mapping[Any, Any]
 
