@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackDoor
-from orchestrator.api.mounted import Mounted
+from orchestrator.api.root_path import Mounted
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import Guard

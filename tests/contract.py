@@ -11,8 +11,8 @@ import httpx
 from jsonschema_rs import Draft202012Validator
 
 from orchestrator.api import doors
-from orchestrator.api.examples import BASE
-from orchestrator.api.openapi import document
+from orchestrator.api.openapi.document import document
+from orchestrator.api.openapi.examples import BASE
 from orchestrator.app import build
 from orchestrator.foundation.settings import Settings
 

@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Message
 
-from orchestrator.api import callbacks, reading
-from orchestrator.api.auth import Gate
+from orchestrator.api import callbacks, request_body
+from orchestrator.api.auth.authenticator import Gate
 from orchestrator.api.callbacks import CallbackDoor
-from orchestrator.api.door import Door
-from orchestrator.api.intake import Intake
+from orchestrator.api.endpoint import Door
+from orchestrator.api.job_submission import Intake
 from orchestrator.database.tables import job, push
 from orchestrator.engine.receive import CAP, Receiving
 from orchestrator.foundation.admission import Admission, announced
@@ -245,7 +245,7 @@ class Counter:
 @pytest.fixture
 async def counter(tmp_path: Path, everywhere: None) -> AsyncIterator[Counter]:
     async with house(tmp_path, api_keys=[ADMIN]) as h:
-        intake = Intake(h.rt, door(places=1, room=2 * reading.BODY_CAP))
+        intake = Intake(h.rt, door(places=1, room=2 * request_body.BODY_CAP))
         routes = [
             Route(path, Door(h.rt, Gate(h.rt), {"POST": handler}))
             for path, handler in (("/v1/jobs", intake.submit), ("/v1/jobs/{id}/retry", intake.retry))
@@ -289,7 +289,7 @@ async def test_a_submission_that_waits_for_its_end_keeps_no_place(counter: Count
 
 
 async def test_a_submission_that_is_too_large_is_413_even_where_there_is_no_room(counter: Counter) -> None:
-    assert (await counter.submit(b" " * (reading.BODY_CAP + 1))).status_code == 413
+    assert (await counter.submit(b" " * (request_body.BODY_CAP + 1))).status_code == 413
 
     async def endless() -> AsyncIterator[bytes]:
         while True:

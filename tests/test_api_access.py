@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.database.tables import api_key
 from orchestrator.foundation.states import JobState
-from orchestrator.keyring import Scope
 from tests import databases
 from tests.test_api_support import BODY, PATHS, TWO, calling, is_problem
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.api.limits import Limits
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.auth.rate_limit import Limits
 from orchestrator.foundation.clock import after
-from orchestrator.keyring import Scope
 from tests.caller import until
 from tests.followers import Follower, serving
 from tests.house import TurnedClock

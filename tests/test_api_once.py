@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.foundation.states import JobState
-from orchestrator.keyring import Scope
 from tests.test_api_support import BODY, calling, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -15,14 +15,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from orchestrator import keyring
 from orchestrator.api import routes
+from orchestrator.api.auth import api_keys
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.app import build
 from orchestrator.database.store import Store
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.capacity import prepare
 from orchestrator.jobs.transition import Heard
-from orchestrator.keyring import Scope
 from orchestrator.vendors.report import Output, Report
 from tests.contract import HELD
 from tests.house import FakeInternet, House, TurnedClock, settings
@@ -82,8 +82,8 @@ class Caller(House):
     async def key(self, scope: Scope, **values: Any) -> dict[str, str]:
         """Return the headers of a fresh key."""
         given: dict[str, Any] = {"name": scope.value, "scope": scope, "expires_at": None, "now": self.clock.now()}
-        row, secret = keyring.new(self.rt.ids, **(given | values))
-        await self.rt.store.write(keyring.add, row)
+        row, secret = api_keys.new(self.rt.ids, **(given | values))
+        await self.rt.store.write(api_keys.add, row)
         return {"authorization": f"Bearer {secret}"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator import schemas
-from orchestrator.api.bodies import Submission
+from orchestrator.api.requests import Submission
 from orchestrator.events import destinations
 from orchestrator.events.destinations import Message
 from orchestrator.foundation.settings import load

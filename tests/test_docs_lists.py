@@ -14,8 +14,8 @@ import typer
 from pydantic import BaseModel
 
 from orchestrator import client, schemas
-from orchestrator.api.bodies import Submission
 from orchestrator.api.problems import CODES
+from orchestrator.api.requests import Submission
 from orchestrator.cli import app
 from orchestrator.client import Client
 from orchestrator.client.faces import Resource

@@ -15,7 +15,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from orchestrator.api.mounted import below
+from orchestrator.api.root_path import below
 from orchestrator.embed import Orchestrator
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.simulator import World

@@ -11,13 +11,13 @@ from random import Random
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import keyring
+from orchestrator.api.auth import api_keys
+from orchestrator.api.auth.api_keys import Scope, Values
 from orchestrator.cli import offline
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key, metadata
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
-from orchestrator.keyring import Scope, Values
 from tests.house import House
 from tests.test_api_support import calling, in_doubt
 
@@ -35,19 +35,19 @@ def tx() -> Iterator[Tx]:
 
 
 def new(expires_at: datetime | None = None) -> tuple[Values, str]:
-    return keyring.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7)
+    return api_keys.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7)
 
 
 def issue(tx: Tx, expires_at: datetime | None = None) -> tuple[str, str]:
     row, secret = new(expires_at)
-    keyring.add(tx, row)
+    api_keys.add(tx, row)
     return secret, row["id"]
 
 
 def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
     secret, _ = issue(tx)
     assert re.fullmatch(r"orc_[A-Za-z0-9_-]{43}", secret)
-    assert keyring.is_key(secret)
+    assert api_keys.is_key(secret)
     (row,) = tx.execute(sa.select(api_key)).mappings()
     assert secret not in str(dict(row))
     assert secret.startswith(row["prefix"])
@@ -55,9 +55,9 @@ def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
 
 async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: House) -> None:
     row, _ = new()
-    await h.rt.store.write(keyring.add, row)
-    await h.rt.store.write(keyring.revoke, row["id"], NOW)
-    await h.rt.store.write(keyring.add, row)
+    await h.rt.store.write(api_keys.add, row)
+    await h.rt.store.write(api_keys.revoke, row["id"], NOW)
+    await h.rt.store.write(api_keys.add, row)
     (kept,) = await h.rows(api_key)
     assert kept == row | {"revoked_at": NOW}
 
@@ -85,39 +85,39 @@ def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_sh
 
 def test_a_key_is_found_until_it_expires_or_is_revoked(tx: Tx) -> None:
     secret, key_id = issue(tx, expires_at=NOW + timedelta(hours=1))
-    found = keyring.find(tx, secret, NOW)
+    found = api_keys.find(tx, secret, NOW)
     assert found is not None
     assert (found["id"], found["scope"]) == (key_id, "write")
-    assert keyring.find(tx, secret, NOW + timedelta(hours=1)) is None
-    assert keyring.find(tx, secret[:-1] + ("A" if secret[-1] != "A" else "B"), NOW) is None
-    assert keyring.revoke(tx, key_id, NOW)
-    assert keyring.find(tx, secret, NOW) is None
+    assert api_keys.find(tx, secret, NOW + timedelta(hours=1)) is None
+    assert api_keys.find(tx, secret[:-1] + ("A" if secret[-1] != "A" else "B"), NOW) is None
+    assert api_keys.revoke(tx, key_id, NOW)
+    assert api_keys.find(tx, secret, NOW) is None
 
 
 def test_revoking_twice_keeps_the_first_time_and_a_stranger_is_told_apart(tx: Tx) -> None:
     _, key_id = issue(tx)
-    assert keyring.revoke(tx, key_id, NOW)
-    assert keyring.revoke(tx, key_id, NOW + timedelta(days=1))
-    assert keyring.ls(tx, limit=9)[0]["revoked_at"] == NOW
-    assert not keyring.revoke(tx, "key_none", NOW)
+    assert api_keys.revoke(tx, key_id, NOW)
+    assert api_keys.revoke(tx, key_id, NOW + timedelta(days=1))
+    assert api_keys.ls(tx, limit=9)[0]["revoked_at"] == NOW
+    assert not api_keys.revoke(tx, "key_none", NOW)
 
 
 def test_keys_are_listed_newest_first(tx: Tx) -> None:
     made = [issue(tx)[1] for _ in range(3)][::-1]
-    assert [row["id"] for row in keyring.ls(tx, limit=2)] == made[:2]
-    assert [row["id"] for row in keyring.ls(tx, limit=2, after=made[1])] == made[2:]
+    assert [row["id"] for row in api_keys.ls(tx, limit=2)] == made[:2]
+    assert [row["id"] for row in api_keys.ls(tx, limit=2, after=made[1])] == made[2:]
 
 
 def test_the_last_use_is_recorded_once_a_minute(tx: Tx) -> None:
     secret, key_id = issue(tx)
-    row = keyring.find(tx, secret, NOW)
+    row = api_keys.find(tx, secret, NOW)
     assert row is not None
-    assert keyring.is_due_a_touch(row, NOW)
-    keyring.touch(tx, key_id, NOW)
-    row = keyring.find(tx, secret, NOW)
+    assert api_keys.is_due_a_touch(row, NOW)
+    api_keys.touch(tx, key_id, NOW)
+    row = api_keys.find(tx, secret, NOW)
     assert row is not None
-    assert not keyring.is_due_a_touch(row, NOW + timedelta(seconds=59))
-    assert keyring.is_due_a_touch(row, NOW + timedelta(seconds=60))
+    assert not api_keys.is_due_a_touch(row, NOW + timedelta(seconds=59))
+    assert api_keys.is_due_a_touch(row, NOW + timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(

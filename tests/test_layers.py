@@ -27,7 +27,7 @@ FLOORS = {
     "2 plug-ins, database, egress.http_client": "vendors.contract vendors.dialects vendors.registry events.destinations database.unit_of_work database.sqlite.engine database.schema database.migrations database.sqlite.writer database.postgres.connection database.postgres.engine database.postgres.notify "
     "database.backend database.store database.queue jobs.capacity egress.address_policy  egress.transport egress.http_client",
     "3 truth": "vendors.account_check foundation.admission events.log events.feed events.outbox jobs.transition jobs.push_health jobs.creation jobs.ledger engine.worker engine.deliver_schedule foundation.metrics engine.runtime "
-    "gauges engine.submit_outcome events.subscribers keyring engine.deliver_results database.index_scan database.listing jobs.timeline engine.retention engine.replay_selection",
+    " engine.submit_outcome events.subscribers  engine.deliver_results database.index_scan database.listing jobs.timeline engine.retention engine.replay_selection",
     "4 stages": "engine.submit engine.receive engine.poll engine.deliver engine.replay",
     "5 doors": "api",
     "6 roof": "engine.lifecycle app",

@@ -21,12 +21,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
+from orchestrator.api.database_gauges import Counted, Gauges
 from orchestrator.database.store import Store
 from orchestrator.database.tables import delivery, subscriber
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.metrics import Metrics
-from orchestrator.gauges import Counted, Gauges
 from orchestrator.simulator.faults import Faults
 from tests import databases
 from tests.caller import until

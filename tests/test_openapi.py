@@ -19,9 +19,11 @@ from standardwebhooks import Webhook as Verifier
 from starlette.routing import Route
 
 import orchestrator
-from orchestrator.api import doors, examples, openapi
-from orchestrator.api.door import Call, Door
-from orchestrator.api.openapi import document
+from orchestrator.api import doors
+from orchestrator.api.endpoint import Call, Door
+from orchestrator.api.openapi import document as writer
+from orchestrator.api.openapi import examples
+from orchestrator.api.openapi.document import document
 from orchestrator.api.problems import CODES
 from orchestrator.events.destinations import Message
 from orchestrator.events.destinations.webhook import Webhook
@@ -216,7 +218,7 @@ async def test_it_is_written_once_and_not_where_everything_else_waits(
         threads.append(threading.current_thread())
         return document(*given)
 
-    monkeypatch.setattr(openapi, "document", write)
+    monkeypatch.setattr(writer, "document", write)
     async with calling(tmp_path) as api:
         one, other = await asyncio.gather(*(api.http.get("/openapi.json") for _ in range(2)))
         assert one.content == other.content

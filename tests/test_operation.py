@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.door import Call
-from orchestrator.api.examples import IDS
+from orchestrator.api.endpoint import Call
+from orchestrator.api.openapi.examples import IDS
 from orchestrator.api.operation import declared, operation
 from orchestrator.schemas import Alive
 from tests.test_api_support import calling

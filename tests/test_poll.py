@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.api import examples
+from orchestrator.api.openapi import examples
 from orchestrator.database.tables import account_state, event, job, trace
 from orchestrator.engine.poll import LEASE, Polling, expire
 from orchestrator.engine.submit import Submitting

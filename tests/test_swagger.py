@@ -16,7 +16,7 @@ import orchestrator
 from orchestrator.api import routes
 from tests.test_api_support import calling
 
-STATIC = Path(orchestrator.__file__).parent / "static"
+STATIC = Path(orchestrator.__file__).parent / "api" / "static"
 VENDORED = STATIC / "swagger-ui"
 POLICY = {
     "default-src": "'none'", "script-src": "'self'", "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:",

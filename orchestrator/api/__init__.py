@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from orchestrator.api import (
+    account_checks,
     accounts,
-    checks,
     deliveries,
     docs,
     events,
@@ -19,12 +19,12 @@ from orchestrator.api import (
     stream,
     subscribers,
 )
-from orchestrator.api.auth import Gate
-from orchestrator.api.door import Door, Handler
-from orchestrator.api.intake import Intake
-from orchestrator.api.openapi import Document
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.auth.authenticator import Gate
+from orchestrator.api.endpoint import Door, Handler
+from orchestrator.api.job_submission import Intake
+from orchestrator.api.openapi.document import Document
 from orchestrator.engine.runtime import Runtime
-from orchestrator.keyring import Scope
 
 
 def routes(runtime: Runtime) -> list[Route]:
@@ -72,7 +72,7 @@ def doors(runtime: Runtime) -> list[Route]:
         at("/v1/deliveries/{id}/retry", POST=deliveries.retry),
         at("/v1/accounts", GET=accounts.ls),
         at("/v1/accounts/{name}", GET=accounts.show),
-        at("/v1/accounts/{name}/check", POST=checks.Checkup().check),
+        at("/v1/accounts/{name}/check", POST=account_checks.Checkup().check),
         # Whoever holds the signing key can also forge deliveries: reading jobs is not enough.
         secret("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
         secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.door import Call, found, reply
+from orchestrator.api.endpoint import Call, found, reply
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, listed
+from orchestrator.api.pagination import Page, listed
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.jobs import capacity

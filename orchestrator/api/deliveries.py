@@ -11,11 +11,11 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.bodies import Empty
-from orchestrator.api.door import Call, found, reply
+from orchestrator.api.endpoint import Call, found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, paged, words
+from orchestrator.api.pagination import Page, paged, words
+from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber

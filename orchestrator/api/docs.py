@@ -8,12 +8,12 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from orchestrator.api.door import Call
+from orchestrator.api.endpoint import Call
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.errors import NotFound
 
-_STATIC = Path(__file__).parent.parent / "static"
+_STATIC = Path(__file__).parent / "static"
 _SWAGGER = _STATIC / "swagger-ui"
 _SCRIPT = "text/javascript"
 #: What `/docs/{name}` has: nothing else is looked for in the file system.

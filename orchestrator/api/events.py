@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.door import Call, found, reply
+from orchestrator.api.endpoint import Call, found, reply
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, digits, paged, words
+from orchestrator.api.pagination import Page, digits, paged, words
 from orchestrator.api.problems import Refusal
 from orchestrator.database import listing
 from orchestrator.database.store import Tx

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from orchestrator import schemas
-from orchestrator.api import problems, reading
-from orchestrator.api.bodies import Upload
-from orchestrator.api.door import Call, reply
-from orchestrator.api.intake import account_named
+from orchestrator.api import problems, request_body
+from orchestrator.api.endpoint import Call, reply
+from orchestrator.api.job_submission import account_named
 from orchestrator.api.operation import FORM, answer, operation
 from orchestrator.api.problems import Refusal
+from orchestrator.api.requests import Upload
 from orchestrator.foundation.errors import Exchange, Fault, Problem, Unreadable, Unsupported
 from orchestrator.foundation.json_codec import parse
 
@@ -43,7 +43,7 @@ _FIELDS = ("account", "kind", "purpose")
 )
 async def upload(call: Call) -> Response:
     """A reference file is passed on to a vendor that takes uploads. Nothing of it is kept here."""
-    reading.check_media(call.request, "multipart/form-data")
+    request_body.check_media(call.request, "multipart/form-data")
     form = await _form(call.request)
     try:
         words, file = _checked(form)

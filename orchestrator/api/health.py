@@ -10,7 +10,7 @@ import structlog
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.door import Call, reply
+from orchestrator.api.endpoint import Call, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace

@@ -11,12 +11,12 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import waiting
-from orchestrator.api.bodies import Empty
-from orchestrator.api.door import Call, found
+from orchestrator.api import long_poll
+from orchestrator.api.endpoint import Call, found
 from orchestrator.api.fields import When
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, listed, paged, words
+from orchestrator.api.pagination import Page, listed, paged, words
+from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
@@ -86,17 +86,17 @@ def _select(tx: Tx, query: JobQuery) -> listing.Part:
 async def show(call: Call) -> Response:
     """At once; with `Prefer: wait` when it is final, or no longer what `If-None-Match` names."""
     known = _known(call)
-    wait = waiting.preferred(call.request)
+    wait = long_poll.preferred(call.request)
 
     def is_news(row: Row) -> bool:
         return is_final(row) or (known is not None and not _is_known(row, known))
 
     with call.runtime.waiters.admit() if wait else nullcontext():
-        row = await waiting.until(call.runtime, call.id("job"), wait or 0, is_news)
+        row = await long_poll.until(call.runtime, call.id("job"), wait or 0, is_news)
     if known is not None and _is_known(row, known):
-        return Response(status_code=304, headers={"etag": waiting.etag(row), **waiting.applied(wait)})
-    response = waiting.shown(call.runtime, row)
-    response.headers.update(waiting.applied(wait))
+        return Response(status_code=304, headers={"etag": long_poll.etag(row), **long_poll.applied(wait)})
+    response = long_poll.shown(call.runtime, row)
+    response.headers.update(long_poll.applied(wait))
     return response
 
 
@@ -107,14 +107,14 @@ def _known(call: Call) -> frozenset[str] | None:
 
 
 def _is_known(row: Row, known: frozenset[str]) -> bool:
-    return "*" in known or waiting.etag(row) in known
+    return "*" in known or long_poll.etag(row) in known
 
 
 @operation("Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")})
 async def history(call: Call, query: TimelineQuery) -> Response:
     """Everything known of it, oldest first, what was refused included."""
     job_id = call.id("job")
-    found(await call.runtime.store.read(waiting.find, job_id), "job")
+    found(await call.runtime.store.read(long_poll.find, job_id), "job")
     entries = await call.runtime.store.read(timeline.entries, job_id, query.after, query.limit + 1)
     page = [{"id": entry.cursor, **entry.said} for entry in entries]
     return listed(call, page, query, lambda entry: entry)
@@ -129,7 +129,7 @@ async def cancel(call: Call, body: Empty) -> Response:
     if not verdict.moved:
         raise Conflict(f"{job_id} is {row['state']} already", job_id=job_id)
     runtime.told([verdict])
-    return waiting.shown(runtime, row)
+    return long_poll.shown(runtime, row)
 
 
 def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
@@ -146,7 +146,7 @@ async def refresh(call: Call, body: Empty) -> Response:
     row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
     before = found(row, "job")
     if is_final(before):
-        return waiting.shown(runtime, before)
+        return long_poll.shown(runtime, before)
     runtime.nudge("poll")
     runtime.nudge("submit")
     ends = runtime.clock.monotonic() + _PATIENCE
@@ -156,7 +156,7 @@ async def refresh(call: Call, body: Empty) -> Response:
         if asked > questions or found(now, "job")["version"] != before["version"]:
             break
         await runtime.bell.wait(job_id, 0.25)
-    return waiting.shown(runtime, found(await runtime.store.read(waiting.find, job_id), "job"))
+    return long_poll.shown(runtime, found(await runtime.store.read(long_poll.find, job_id), "job"))
 
 
 def _hurry(tx: Tx, ledger: Ledger, job_id: str, now: Any) -> tuple[Row | None, int]:
@@ -169,4 +169,4 @@ def _look(tx: Tx, job_id: str) -> tuple[Row | None, int]:
     """Return the job, and the last question about it."""
     asked = sa.select(trace.c.id).where(trace.c.job_id == job_id, trace.c.kind == "poll")
     asked = asked.order_by(trace.c.at.desc(), trace.c.id.desc()).limit(1)
-    return waiting.find(tx, job_id), tx.scalar(asked) or 0
+    return long_poll.find(tx, job_id), tx.scalar(asked) or 0

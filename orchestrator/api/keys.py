@@ -8,13 +8,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator import keyring, schemas
+from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.auth import Gate
-from orchestrator.api.bodies import NewKey
-from orchestrator.api.door import Call, Handler, found, reply
+from orchestrator.api.auth import api_keys
+from orchestrator.api.auth.authenticator import Gate
+from orchestrator.api.endpoint import Call, Handler, found, reply
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, listed
+from orchestrator.api.pagination import Page, listed
+from orchestrator.api.requests import NewKey
 from orchestrator.schemas.base import rfc3339_or_none
 
 
@@ -31,22 +32,22 @@ async def create(call: Call, body: NewKey) -> Response:
     now = runtime.clock.now()
     if body.expires_at is not None and body.expires_at <= now:
         raise problems.fault("/expires_at", "past", "This is in the past")
-    row, secret = keyring.new(runtime.ids, now=now, **body.model_dump())
-    await runtime.store.write(keyring.add, row)
+    row, secret = api_keys.new(runtime.ids, now=now, **body.model_dump())
+    await runtime.store.write(api_keys.add, row)
     return reply(_shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"})
 
 
 @operation("List keys", answers={200: answer(schemas.Page[schemas.ApiKey], "Link")})
 async def ls(call: Call, query: KeyQuery) -> Response:
     """Newest first, revoked ones too. Keys of the configuration are not among them."""
-    read = partial(keyring.ls, limit=query.limit + 1, after=query.after)
+    read = partial(api_keys.ls, limit=query.limit + 1, after=query.after)
     return listed(call, await call.runtime.store.read(read), query, _shown)
 
 
 @operation("Get a key", answers={200: schemas.ApiKey})
 async def show(call: Call) -> Response:
     """What it may do, until when, and when it was last used, to the minute."""
-    return reply(_shown(found(await call.runtime.store.read(keyring.get, call.id("key")), "key")))
+    return reply(_shown(found(await call.runtime.store.read(api_keys.get, call.id("key")), "key")))
 
 
 def revoker(gate: Gate) -> Handler:
@@ -56,7 +57,7 @@ def revoker(gate: Gate) -> Handler:
     async def revoke(call: Call) -> Response:
         """For good: in this process at once, open streams too, and in others within seconds."""
         now = call.runtime.clock.now()
-        if not await call.runtime.store.write(keyring.revoke, call.id("key"), now):
+        if not await call.runtime.store.write(api_keys.revoke, call.id("key"), now):
             found(None, "key")
         gate.forget()
         return Response(status_code=204)

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.api.door import Call
+from orchestrator.api.database_gauges import Gauges
+from orchestrator.api.endpoint import Call
 from orchestrator.api.operation import answer, operation
 from orchestrator.engine.runtime import Runtime
-from orchestrator.gauges import Gauges
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 

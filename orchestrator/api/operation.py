@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from orchestrator.api.door import Call
-from orchestrator.api.pages import Query
+from orchestrator.api.endpoint import Call
+from orchestrator.api.pagination import Query
 
 #: `(call)`, `(call, query)`, `(call, body)` or `(call, query, body)`, of a method too.
 Handling = Callable[..., Awaitable[Response]]

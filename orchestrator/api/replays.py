@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.bodies import Empty, EventReplay, NewReplay, Replay
-from orchestrator.api.door import Call, found, reply
+from orchestrator.api.endpoint import Call, found, reply
 from orchestrator.api.events import find
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, Row, listed, newest
+from orchestrator.api.pagination import Page, Row, listed, newest
+from orchestrator.api.requests import Empty, EventReplay, NewReplay, Replay
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, subscriber

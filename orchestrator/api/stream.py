@@ -21,11 +21,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api import problems
-from orchestrator.api.door import Call
+from orchestrator.api.endpoint import Call
 from orchestrator.api.events import kinds
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Query, words
+from orchestrator.api.pagination import Query, words
 from orchestrator.events.feed import Tail
 from orchestrator.events.log import Mark, Row, Wanted
 from orchestrator.foundation.clock import Clock, jittered

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.bodies import Empty, NewSubscriber, Rotation, SubscriberChange
-from orchestrator.api.door import Call, found, reply
-from orchestrator.api.intake import checked_url
+from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.job_submission import checked_url
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pages import Page, listed
+from orchestrator.api.pagination import Page, listed
+from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Destination

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from orchestrator import keyring
+from orchestrator.api.auth import api_keys
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.ids import Ids
-from orchestrator.keyring import Scope
 
 T = TypeVar("T")
 
@@ -24,10 +24,10 @@ def issue(
 ) -> Record:
     """Return a key made now, with its secret. Raises `ConfigError` if the database is another process's."""
     ids = Ids(clock, random.SystemRandom())
-    row, secret = keyring.new(
+    row, secret = api_keys.new(
         ids, name=name, scope=Scope(scope), expires_at=expires_at, now=clock.now(), rate_limit=rate_limit
     )
-    asyncio.run(_written(url, keyring.add, row))
+    asyncio.run(_written(url, api_keys.add, row))
     return {**_shown(row), "key": secret}
 
 
@@ -35,7 +35,7 @@ def listing(url: str, *, limit: int, after: str | None) -> Record:
     """Return keys in the API's list envelope, newest first."""
 
     def unit(tx: Tx) -> Record:
-        rows = keyring.ls(tx, limit=limit + 1, after=after)
+        rows = api_keys.ls(tx, limit=limit + 1, after=after)
         page = [_shown(dict(row)) for row in rows[:limit]]
         more = len(rows) > limit
         return {"object": "list", "data": page, "has_more": more, "next_cursor": page[-1]["id"] if more else None}
@@ -58,7 +58,7 @@ def held(url: str, text: str) -> Record:
 
 def end(url: str, clock: Clock, key_id: str) -> None:
     """Revoke a key. Raises `ConfigError` if the database is another process's."""
-    asyncio.run(_written(url, keyring.revoke, key_id, clock.now()))
+    asyncio.run(_written(url, api_keys.revoke, key_id, clock.now()))
 
 
 async def _written(url: str, unit: Callable[..., T], *args: Any) -> T:

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from orchestrator.api.auth import OPERATOR
+from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.api.problems import Refusal, answer
 from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient

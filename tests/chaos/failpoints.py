@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-from orchestrator.api.intake import Intake
+from orchestrator.api.job_submission import Intake
 from orchestrator.database import schema
 from orchestrator.engine import submit_outcome
 from orchestrator.engine.deliver import Delivering

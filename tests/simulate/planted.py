@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.api import intake
+from orchestrator.api import job_submission
 from orchestrator.database import queue
 from orchestrator.engine import deliver_results, submit, submit_outcome
 from orchestrator.engine.deliver import Delivering
@@ -53,7 +53,7 @@ PLANTED: Mapping[str, Plant] = {
     "a push is acknowledged before it is durable": mistakes.hasty_ok,
     "a required signature may be missing": _swap(Receiving, "_verified", mistakes.unverified),
     "a callback token is good for every account": mistakes.token_for_all,
-    "the idempotency key is ignored": _swap(intake, "idempotency_key", lambda _: None),
+    "the idempotency key is ignored": _swap(job_submission, "idempotency_key", lambda _: None),
     "a silent vendor is never asked": _swap(Polling, "_claim", lambda *_: Claimed()),
 }
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestrator.api.auth import OPERATOR
+from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.doctor.exchange import Answer, client, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from orchestrator.api.door import Call
+from orchestrator.api.endpoint import Call
 from orchestrator.foundation.errors import Problem
 
 _KEY_CAP = 255

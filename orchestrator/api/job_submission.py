@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from orchestrator import schemas
-from orchestrator.api import problems, reading, waiting
-from orchestrator.api.bodies import Empty, Submission, as_written
-from orchestrator.api.door import Call
-from orchestrator.api.once import fingerprint, idempotency_key
+from orchestrator.api import long_poll, problems, request_body
+from orchestrator.api.endpoint import Call
+from orchestrator.api.idempotency import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
+from orchestrator.api.requests import Empty, Submission, as_written
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import callback_lane
@@ -63,21 +63,21 @@ class Intake:
         """
         size = announced(call.request.headers.get("content-length"))
         # One that is too large is refused as that, and nothing of it is read.
-        with self._admission.admit(size if size <= reading.BODY_CAP else 0) as place:
+        with self._admission.admit(size if size <= request_body.BODY_CAP else 0) as place:
             accepted = await self._accept(await self._submission(call, place))
         return await self._answer(call, accepted)
 
     async def _submission(self, call: Call, place: Place) -> Draft:
         """Return the job a caller asks for. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
-        said = await reading.json_of(Request(call.request.scope, _held(call.request.receive, place)))
+        said = await request_body.json_of(Request(call.request.scope, _held(call.request.receive, place)))
         try:
             return self._asked_for(call, key, said)
         except Problem as problem:
             raise as_written(problem, said) from None
 
     def _asked_for(self, call: Call, key: str | None, said: Any) -> Draft:
-        body = reading.validated(Submission, said)
+        body = request_body.validated(Submission, said)
         vendor = account_named(self._runtime, body.account)
         given = body.input.given()
         draft = self._draft(call, vendor, key, fingerprint(said)) | {
@@ -103,7 +103,7 @@ class Intake:
     async def retry(self, call: Call) -> Response:
         """The same work again, as a new job with a new external id. The old one has to be final."""
         # What it repeats may be as large as a body was.
-        with self._admission.admit(reading.BODY_CAP):
+        with self._admission.admit(request_body.BODY_CAP):
             accepted = await self._accept(await self._repetition(call))
         return await self._answer(call, accepted)
 
@@ -111,7 +111,7 @@ class Intake:
         """Return the job that does the same work as one that is final. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         await call.body(Empty, optional=True)
-        old = await waiting.until(self._runtime, call.id("job"), 0, is_final)
+        old = await long_poll.until(self._runtime, call.id("job"), 0, is_final)
         if not is_final(old):
             raise Conflict(f"{old['id']} is {old['state']}; only a final job can be retried", job_id=old["id"])
         vendor = self._runtime.vendors.get(old["account"])
@@ -150,13 +150,13 @@ class Intake:
             self._runtime.metrics.submitted(row["vendor"], row["model"])
         self._runtime.nudge("submit")
         # The job is taken on: without a place to wait in, the answer is only sooner.
-        wait = None if self._runtime.waiters.is_full else waiting.preferred(call.request)
+        wait = None if self._runtime.waiters.is_full else long_poll.preferred(call.request)
         if wait is not None:
             with self._runtime.waiters.admit():
-                row = await waiting.until(self._runtime, row["id"], wait, is_final)
+                row = await long_poll.until(self._runtime, row["id"], wait, is_final)
         status = 200 if wait is not None and is_final(row) else 202
-        response = waiting.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
-        response.headers.update(waiting.applied(wait))
+        response = long_poll.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
+        response.headers.update(long_poll.applied(wait))
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
         return response

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import schemas
-from orchestrator.api import bodies
+from orchestrator.api import requests
 from orchestrator.api.problems import CODES
 
 Json = dict[str, Any]
@@ -113,18 +113,18 @@ _MADE: dict[type[BaseModel], Any] = {
     schemas.Alive: {"status": "ok"},
     schemas.Readiness: {"status": "ok", "checks": [{"name": "database", "status": "ok"}]},
     schemas.Taken: {"ok": True},
-    bodies.Submission: {"account": "main", "model": "kling-v3", "capability": "image2video", "input": _WANTED,
+    requests.Submission: {"account": "main", "model": "kling-v3", "capability": "image2video", "input": _WANTED,
                         "external_task_id": "order-991", "callback_url": _URL, "metadata": {"order": "991"},
                         "deadline": 3600},
-    bodies.Upload: {"file": "...", "kind": "video", "purpose": "reference", "account": "main"},
-    bodies.NewSubscriber: {"url": _URL, "types": ["job.*"], "description": "the shop"},
-    bodies.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},
-    bodies.Rotation: {"grace_seconds": 3600},
-    bodies.Replay: {"since": _BEGUN, "status": "dead"},
-    bodies.NewReplay: {"since": _BEGUN, "subscriber": IDS["sub"], "rate": 20, "dry_run": True},
-    bodies.EventReplay: {"subscriber": IDS["sub"]},
-    bodies.NewKey: {"name": "the shop", "scope": "write"},
-    bodies.Empty: {},
+    requests.Upload: {"file": "...", "kind": "video", "purpose": "reference", "account": "main"},
+    requests.NewSubscriber: {"url": _URL, "types": ["job.*"], "description": "the shop"},
+    requests.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},
+    requests.Rotation: {"grace_seconds": 3600},
+    requests.Replay: {"since": _BEGUN, "status": "dead"},
+    requests.NewReplay: {"since": _BEGUN, "subscriber": IDS["sub"], "rate": 20, "dry_run": True},
+    requests.EventReplay: {"subscriber": IDS["sub"]},
+    requests.NewKey: {"name": "the shop", "scope": "write"},
+    requests.Empty: {},
 }  # fmt: skip
 
 

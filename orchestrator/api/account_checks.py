@@ -8,9 +8,9 @@ from collections import defaultdict
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.bodies import Empty
-from orchestrator.api.door import Call, found, reply
+from orchestrator.api.endpoint import Call, found, reply
 from orchestrator.api.operation import operation
+from orchestrator.api.requests import Empty
 from orchestrator.vendors import account_check
 from orchestrator.vendors.account_check import Check
 

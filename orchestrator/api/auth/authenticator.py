@@ -12,12 +12,12 @@ from datetime import datetime
 import structlog
 from starlette.requests import Request
 
-from orchestrator import keyring
-from orchestrator.api.limits import Limits, Standing
+from orchestrator.api.auth import api_keys
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.auth.rate_limit import Limits, Standing
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.keyring import Scope
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class Gate:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._bootstrap = [keyring.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
+        self._bootstrap = [api_keys.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
         self._known: dict[str, _Found] = {}
         self._limits = Limits(runtime.clock)
         self._forgot = asyncio.Event()
@@ -105,9 +105,9 @@ class Gate:
         if secret.startswith(OPERATOR):
             admitted = self._runtime.keys.admits(secret.removeprefix(OPERATOR), now)
             return Caller("operator", Scope.ADMIN) if admitted else None
-        if not keyring.is_key(secret):
+        if not api_keys.is_key(secret):
             return None
-        digest = keyring.digest(secret)
+        digest = api_keys.digest(secret)
         # All are compared, so that the time says nothing about which one it nearly was.
         matches = [hmac.compare_digest(digest, known) for known in self._bootstrap]
         if any(matches):
@@ -118,11 +118,11 @@ class Gate:
         return known.caller if known.expires_at is None or known.expires_at > now else None
 
     async def _look_up(self, secret: str, digest: str, now: datetime) -> Caller | None:
-        row = await self._runtime.store.read(keyring.find, secret, now)
+        row = await self._runtime.store.read(api_keys.find, secret, now)
         if row is None:
             self._known.pop(digest, None)
             return None
-        if keyring.is_due_a_touch(row, now):
+        if api_keys.is_due_a_touch(row, now):
             await self._touch(row["id"], now)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
@@ -132,7 +132,7 @@ class Gate:
 
     async def _touch(self, key_id: str, now: datetime) -> None:
         try:
-            await self._runtime.store.claim(keyring.touch, key_id, now)
+            await self._runtime.store.claim(api_keys.touch, key_id, now)
         except Unavailable as error:
             # A full disk must not lock readers out.
             log.warning("the use of a key could not be recorded", key=key_id, error=str(error))

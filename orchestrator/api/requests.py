@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from orchestrator.api import problems
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.fields import (
     Description,
     ExternalId,
@@ -26,7 +27,6 @@ from orchestrator.api.fields import (
 )
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
-from orchestrator.keyring import Scope
 from orchestrator.vendors.order import Input
 
 _DAY = 86400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.api.examples import BASE, IDS
+from orchestrator.api.openapi.examples import BASE, IDS
 
 Json = dict[str, Any]
 

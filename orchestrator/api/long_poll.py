@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.api.door import found, reply
+from orchestrator.api.endpoint import found, reply
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.engine.runtime import Runtime

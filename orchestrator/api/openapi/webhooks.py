@@ -7,9 +7,9 @@ from http import HTTPStatus
 from pydantic import BaseModel
 
 from orchestrator import schemas as shapes
-from orchestrator.api import examples
+from orchestrator.api.openapi import examples
+from orchestrator.api.openapi.components import AT, Json, Schemas
 from orchestrator.api.operation import JSON
-from orchestrator.api.schemas import AT, Json, Schemas
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType
 

@@ -11,13 +11,13 @@ from starlette.routing import Route
 
 from orchestrator import __version__
 from orchestrator import schemas as shapes
-from orchestrator.api import headers, hooks, paths
 from orchestrator.api.docs import NOT_CHANGED, etag, fixed
-from orchestrator.api.door import Call
+from orchestrator.api.endpoint import Call
+from orchestrator.api.openapi import headers, operations, webhooks
+from orchestrator.api.openapi.components import Json, Schemas
+from orchestrator.api.openapi.operations import Place
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.paths import Place
 from orchestrator.api.problems import CODES
-from orchestrator.api.schemas import Json, Schemas
 from orchestrator.foundation.json_codec import encode
 
 _ABOUT = """\
@@ -79,23 +79,23 @@ class Document:
 
 def document(routes: Iterable[Route], base: str) -> Json:
     """Return the OpenAPI 3.1 document of a service at `base`."""
-    told = list(paths.places(routes))
+    told = list(operations.places(routes))
     schemas = _schemas(told)
-    events = hooks.events(schemas)
+    events = webhooks.events(schemas)
     calls: dict[str, Json] = defaultdict(dict)
     for place in told:
-        calls[place.path][place.method.lower()] = paths.described(place, schemas)
-    calls["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"] = hooks.stream()
+        calls[place.path][place.method.lower()] = operations.described(place, schemas)
+    calls["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"] = webhooks.stream()
     return {
         "openapi": "3.1.0",
         "info": {"title": "orchestrator", "version": __version__, "description": _ABOUT},
         "servers": [{"url": base}],
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
-        "paths": {**calls, "/callbacks/{account}/{token}": {"post": hooks.door(schemas)}},
-        "webhooks": hooks.webhooks(),
+        "paths": {**calls, "/callbacks/{account}/{token}": {"post": webhooks.door(schemas)}},
+        "webhooks": webhooks.webhooks(),
         "components": {
             "schemas": dict(sorted({**schemas.components, **events}.items())),
-            "responses": {code: paths.refusal([code]) for code in CODES},
+            "responses": {code: operations.refusal([code]) for code in CODES},
             "parameters": {name: headers.parameter(name) for name in headers.SENT},
             "headers": headers.ANSWERED,
             "securitySchemes": {"key": _KEY},
@@ -109,5 +109,5 @@ def _schemas(told: Sequence[Place]) -> Schemas:
     return Schemas(
         queries=[one.query for one in known if one.query is not None],
         read=[one.body for one in known if one.body is not None],
-        written=[*answered, shapes.Problem, *hooks.models()],
+        written=[*answered, shapes.Problem, *webhooks.models()],
     )

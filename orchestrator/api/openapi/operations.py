@@ -10,13 +10,13 @@ from http import HTTPStatus
 
 from starlette.routing import Route
 
-from orchestrator.api import examples, headers
-from orchestrator.api.door import Door
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.endpoint import Door
 from orchestrator.api.fields import id_pattern
+from orchestrator.api.openapi import examples, headers
+from orchestrator.api.openapi.components import Json, Schemas
 from orchestrator.api.operation import JSON, Answer, Operation, declared
 from orchestrator.api.problems import CODES
-from orchestrator.api.schemas import Json, Schemas
-from orchestrator.keyring import Scope
 from orchestrator.schemas import Problem
 
 _PROBLEM = "application/problem+json"

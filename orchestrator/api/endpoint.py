@@ -15,15 +15,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from orchestrator.api import problems, reading
-from orchestrator.api.auth import Caller, Gate, told
+from orchestrator.api import problems, request_body
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.auth.authenticator import Caller, Gate, told
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.logs import traceback_of
-from orchestrator.keyring import Scope
 
 log = structlog.get_logger()
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -55,14 +55,14 @@ class Call:
         for name, value in self.request.query_params.multi_items():
             if name in said:
                 raise problems.fault(f"/{name[:64]}", "duplicate", "Given more than once")
-            if not (reading.is_storable(name) and reading.is_storable(value)):
+            if not (request_body.is_storable(name) and request_body.is_storable(value)):
                 raise problems.fault("", "string_unstorable", "Text may not hold NUL")
             said[name] = value
-        return reading.validated(model, said)
+        return request_body.validated(model, said)
 
     async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
         """Return the JSON body. Raises `Problem` 400, 413, 415 or 422."""
-        return reading.validated(model, await reading.json_of(self.request, optional=optional))
+        return request_body.validated(model, await request_body.json_of(self.request, optional=optional))
 
 
 _NOUNS = {"job": "job", "evt": "event", "sub": "subscriber", "dlv": "delivery", "key": "key", "rpl": "replay"}

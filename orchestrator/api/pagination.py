@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from orchestrator.api.door import Call, reply
+from orchestrator.api.endpoint import Call, reply
 from orchestrator.database.store import Tx
 from orchestrator.foundation.ids import is_id
 

@@ -1,0 +1,1 @@
+"""Who calls: API keys, their scopes, and how often each may call."""
