@@ -16,15 +16,14 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.bench import crowd, history
-from orchestrator.bench.benches import ALL, BENCHES
-from orchestrator.bench.counted import Counts, count
-from orchestrator.bench.figures import Figure, Honest, Limit, words
-from orchestrator.bench.place import place
-from orchestrator.bench.plan import Plan, Spoiled
-from orchestrator.bench.processes import burden, child
-from orchestrator.bench.sink import Arrival, judged
-from orchestrator.cli.bench import ABOUT
+from orchestrator.cli.bench import ABOUT, crowd, history
+from orchestrator.cli.bench.benches import ALL, BENCHES
+from orchestrator.cli.bench.counted import Counts, count
+from orchestrator.cli.bench.figures import Figure, Honest, Limit, words
+from orchestrator.cli.bench.place import place
+from orchestrator.cli.bench.plan import Plan, Spoiled
+from orchestrator.cli.bench.processes import burden, child
+from orchestrator.cli.bench.sink import Arrival, judged
 from orchestrator.database.tables import attempt, delivery, event, job, push, subscriber, trace
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import is_id
@@ -173,7 +172,7 @@ def test_who_ends_a_bench_ends_everything(how: signal.Signals, tmp_path: Path) -
 
 
 def test_a_process_that_does_not_start_is_said_with_its_last_words() -> None:
-    with pytest.raises(Spoiled, match=r"did not start: .*No module named"), child("orchestrator.bench.nonesuch"):
+    with pytest.raises(Spoiled, match=r"did not start: .*No module named"), child("orchestrator.cli.bench.nonesuch"):
         raise AssertionError("it did start")
 
 

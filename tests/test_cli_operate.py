@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import replays, trial
+from orchestrator.cli import replays, subscriber_test
 from tests.caller import KEY, Json
 from tests.command_line import JOB, SECRET, Fake, Ran, faked, isolate, page, run
 from tests.live import live
@@ -29,7 +29,7 @@ AT = "2026-11-20T10:00:00.000Z"
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path)
     monkeypatch.setattr(replays, "_LOOKS", 0.01)
-    monkeypatch.setattr(trial, "_LOOKS", 0.01)
+    monkeypatch.setattr(subscriber_test, "_LOOKS", 0.01)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_test_need_not_be_waited_for_nor_is_it_for_ever(fake: Fake, monkeypatc
     done = ran(fake, "subscribers", "test", SUB, "--no-wait", "--json")
     assert json.loads(done.out)["id"] == EVT
     assert not any("/v1/deliveries" in call for call, _, _ in fake.asked)
-    monkeypatch.setattr(trial.tried, "__defaults__", (0.05,))
+    monkeypatch.setattr(subscriber_test.tried, "__defaults__", (0.05,))
     assert ran(fake, "subscribers", "test", SUB).code == 7
 
 

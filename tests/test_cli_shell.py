@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import orchestrator.cli
-from orchestrator.cli.completing import ACCOUNTS, JOBS
+from orchestrator.cli.completers import ACCOUNTS, JOBS
 from tests.command_line import JOB, KEY, Fake, faked, isolate, job, page, run
 
 

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from starlette.routing import Route
 
 from orchestrator.api.callbacks import CallbackDoor
-from orchestrator.cli.doctor import findings, here, outside
+from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
 from orchestrator.engine.receive import Receiving
 from orchestrator.foundation.clock import SystemClock
@@ -212,7 +212,7 @@ def test_what_the_check_of_an_account_shows(differs: Json, status: str, words: s
         "account": "main", "reachable": True, "authorized": True, "detail": "why", "status": 400, "vendor_code": None,
         "vendor_message": "Authorization", "latency_ms": 12, "clock_skew_seconds": None,
     }  # fmt: skip
-    found = here.account(check | differs)
+    found = local.account(check | differs)
     assert (found.check, found.status.value) == ("account main", status)
     assert words in found.found
     assert found.fix or status == "ok"
@@ -220,7 +220,7 @@ def test_what_the_check_of_an_account_shows(differs: Json, status: str, words: s
 
 @pytest.mark.parametrize(("skew", "told"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])])
 def test_a_vendors_clock_that_is_apart_is_a_problem(skew: float | None, told: list[str]) -> None:
-    found = [*here.clock_of({"account": "main", "clock_skew_seconds": skew})]
+    found = [*local.clock_of({"account": "main", "clock_skew_seconds": skew})]
     assert [one.status for one in found] == [Status.PROBLEM] * len(told)
     assert all(words in one.found for one, words in zip(found, told, strict=True))
 
@@ -286,7 +286,7 @@ def held(_: Request) -> Response:
 
 
 async def looked(settings: Settings) -> dict[str, Finding]:
-    checks = outside.checks(settings, SystemClock(), running=True)
+    checks = public_url.checks(settings, SystemClock(), running=True)
     found = await asyncio.to_thread(gathered, checks, 5)
     return {one.check: one for one in found}
 
@@ -299,7 +299,7 @@ async def test_a_stream_whose_first_bytes_come_at_once_is_well(tmp_path: Path) -
 
 
 async def test_a_proxy_that_holds_a_stream_back_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "_HELD", 0.2)
+    monkeypatch.setattr(public_url, "_HELD", 0.2)
     async with public(tmp_path, stream=held) as settings:
         found = await looked(settings)
     assert found["event stream"].status is Status.PROBLEM
@@ -309,7 +309,7 @@ async def test_a_proxy_that_holds_a_stream_back_is_a_problem(tmp_path: Path, mon
 async def test_a_proxy_that_lets_the_first_bytes_wait_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outside, "_SOON", -1.0)
+    monkeypatch.setattr(public_url, "_SOON", -1.0)
     async with public(tmp_path, stream=first_bytes) as settings:
         found = await looked(settings)
     assert found["event stream"].status is Status.PROBLEM

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.api.auth import api_keys
 from orchestrator.api.auth.api_keys import Scope, Values
-from orchestrator.cli import offline
+from orchestrator.cli import local_keys
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key, metadata
 from orchestrator.foundation.clock import SystemClock
@@ -77,8 +77,8 @@ def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_sh
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt(monkeypatch)
-    made = offline.issue(database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7)
-    (kept,) = offline.listing(database, limit=9, after=None)["data"]
+    made = local_keys.issue(database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7)
+    (kept,) = local_keys.listing(database, limit=9, after=None)["data"]
     assert kept == {name: value for name, value in made.items() if name != "key"}
     assert made["key"].startswith(kept["prefix"])
 

@@ -31,7 +31,7 @@ FLOORS = {
     "4 stages": "engine.submit engine.receive engine.poll engine.deliver engine.replay",
     "5 doors": "api",
     "6 roof": "engine.lifecycle app",
-    "7 outside": "client embed simulator bench cli __main__",
+    "7 outside": "client embed simulator  cli __main__",
 }
 PLUG_INS = {"vendors.dialects": Vendor, "events.destinations": Destination}
 CONTRACTS = {"vendors.dialects": "vendors.contract", "events.destinations": "events.destinations"}

@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.client import Client
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import ACCOUNTS
+from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.client.requests import path
@@ -94,7 +94,7 @@ def checked(session: Session, names: list[str]) -> list[Record]:
         if failure.code is not Exit.UNREACHABLE or session.options.server is not None:
             raise
         # Here, so that commands which only talk to a server start without the service.
-        from orchestrator.cli.asking import checks
+        from orchestrator.cli.account_check import checks
 
         settings = session.settings()
         session.terminal.notice(f"no server on port {settings.port}: asking from here")

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import replays
+from orchestrator.cli.batch import Yes, each, one_named, several
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import DELIVERIES, EVENTS, SUBSCRIBERS, among
-from orchestrator.cli.finding import DELIVERY, EVENT, SUBSCRIBER, find
+from orchestrator.cli.completers import DELIVERIES, EVENTS, SUBSCRIBERS, among
 from orchestrator.cli.jobs import Limit, ago
+from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER, find
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.several import Yes, each, one_named, several
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState

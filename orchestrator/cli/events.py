@@ -8,10 +8,10 @@ import typer
 
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import EVENTS, JOBS, SUBSCRIBERS
+from orchestrator.cli.completers import EVENTS, JOBS, SUBSCRIBERS
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.finding import EVENT, JOB, SUBSCRIBER, find
 from orchestrator.cli.jobs import Limit, ago
+from orchestrator.cli.lookup import EVENT, JOB, SUBSCRIBER, find
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.foundation.ids import earliest
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.cli.batch import Yes, confirm, each, one_named, several
 from orchestrator.cli.client import Client
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import ACCOUNTS, JOBS, among
-from orchestrator.cli.finding import JOB, find
-from orchestrator.cli.several import Yes, confirm, each, one_named, several
+from orchestrator.cli.completers import ACCOUNTS, JOBS, among
+from orchestrator.cli.lookup import JOB, find
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.foundation.clock import EPOCH, rfc3339
 from orchestrator.foundation.states import JobState

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.cli.batch import Yes, confirm
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.finding import Kind, find
 from orchestrator.cli.jobs import Limit, seconds
-from orchestrator.cli.several import Yes, confirm
+from orchestrator.cli.lookup import Kind, find
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.foundation.clock import rfc3339
 
@@ -54,7 +54,7 @@ def create(
             made: Record = client.call("POST", "/v1/keys", body=given).document
     except Failure as failure:
         url = _database(session, failure)
-        from orchestrator.cli.offline import issue
+        from orchestrator.cli.local_keys import issue
 
         made = issue(url, session.clock, name=name, scope=scope, expires_at=until, rate_limit=rate_limit)
     if session.terminal.json:
@@ -76,7 +76,7 @@ def ls(
             envelope: Record = client.get("/v1/keys", limit=limit, after=after)
     except Failure as failure:
         url = _database(session, failure)
-        from orchestrator.cli.offline import listing
+        from orchestrator.cli.local_keys import listing
 
         envelope = listing(url, limit=limit, after=after)
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
@@ -99,7 +99,7 @@ def revoke(
             client.call("DELETE", f"/v1/keys/{found['id']}")
     except Failure as failure:
         url = _database(session, failure)
-        from orchestrator.cli.offline import end, held
+        from orchestrator.cli.local_keys import end, held
 
         found = held(url, key)
         if not yes:

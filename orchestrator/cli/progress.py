@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.history import History, polls
+from orchestrator.cli.job_history import History, polls
 from orchestrator.cli.terminal import Record, Terminal, clean, span
 
 

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.batch import confirm
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.finding import SUBSCRIBER, find
 from orchestrator.cli.jobs import ago
-from orchestrator.cli.several import confirm
+from orchestrator.cli.lookup import SUBSCRIBER, find
 from orchestrator.cli.terminal import Record, clean, span
 from orchestrator.foundation.clock import rfc3339
 

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from orchestrator.app import create_app
-from orchestrator.cli import numbers
+from orchestrator.cli import metrics_dir
 from orchestrator.cli.access import local_url
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
@@ -50,8 +50,8 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
     for risk in settings.risks():
         session.terminal.notice(f"warning: {risk}")
     if workers > 1:
-        with numbers.shared() as folder:
-            Supervisor(workers, child, settings, listening, gone=partial(numbers.forget, folder)).run()
+        with metrics_dir.shared() as folder:
+            Supervisor(workers, child, settings, listening, gone=partial(metrics_dir.forget, folder)).run()
     elif not serve(app, listening):
         raise Failure("the service did not start", hint="the log above says why")
 

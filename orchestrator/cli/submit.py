@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import ACCOUNTS
+from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.download import writable
 from orchestrator.cli.jobs import seconds, shown
 from orchestrator.cli.terminal import Record

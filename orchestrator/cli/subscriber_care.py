@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import replays
+from orchestrator.cli.batch import Yes, confirm
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.finding import SUBSCRIBER, find
 from orchestrator.cli.jobs import seconds
+from orchestrator.cli.lookup import SUBSCRIBER, find
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.several import Yes, confirm
+from orchestrator.cli.subscriber_test import outcome, tried
 from orchestrator.cli.subscribers import SubscriberId, changed
 from orchestrator.cli.terminal import Record, moment
-from orchestrator.cli.trial import outcome, tried
 
 
 def register(app: typer.Typer) -> None:

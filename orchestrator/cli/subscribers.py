@@ -9,12 +9,12 @@ import typer
 
 from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import SUBSCRIBERS
-from orchestrator.cli.finding import SUBSCRIBER, find
+from orchestrator.cli.completers import SUBSCRIBERS
 from orchestrator.cli.jobs import Limit
+from orchestrator.cli.lookup import SUBSCRIBER, find
 from orchestrator.cli.replays import Types, words
+from orchestrator.cli.subscriber_test import outcome
 from orchestrator.cli.terminal import Columns, Record, moment
-from orchestrator.cli.trial import outcome
 from orchestrator.foundation.states import FINAL_EVENTS
 
 app = typer.Typer(no_args_is_help=True, help="Who is told what becomes of jobs.")

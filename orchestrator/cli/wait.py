@@ -9,7 +9,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.download import download
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.history import history, known, teller
+from orchestrator.cli.job_history import history, known, teller
 from orchestrator.cli.jobs import outputs, urls
 from orchestrator.cli.progress import View, view
 from orchestrator.cli.terminal import Record, clean, moment, span

@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import log
+from orchestrator.cli.batch import several
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import JOBS
+from orchestrator.cli.completers import JOBS
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.finding import JOB, find
-from orchestrator.cli.history import TELLERS
-from orchestrator.cli.several import several
+from orchestrator.cli.job_history import TELLERS
+from orchestrator.cli.lookup import JOB, find
 from orchestrator.cli.terminal import Record, Terminal, clean, moment
 from orchestrator.cli.wait import is_final
 

@@ -38,7 +38,7 @@ def doctor(
 ) -> None:
     """Check configuration, database, server, public URL, accounts and subscribers; exit 9 if there are problems."""
     # Here, so that commands which only talk to a server start without the service.
-    from orchestrator.cli.doctor.rounds import examine
+    from orchestrator.cli.doctor.run import examine
 
     findings = examine(session, send_test=send_test)
     problems = [one for one in findings if one.status is Status.PROBLEM]

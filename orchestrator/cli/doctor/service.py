@@ -14,10 +14,10 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor.exchange import Answer, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
-from orchestrator.cli.doctor.here import account, clock_of
+from orchestrator.cli.doctor.local import account, clock_of
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.subscriber_test import outcome, tried
 from orchestrator.cli.terminal import Record, moment
-from orchestrator.cli.trial import outcome, tried
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.vendors.account_check import skew
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completing import EVENTS
+from orchestrator.cli.completers import EVENTS
 from orchestrator.cli.jobs import ago, seconds
 from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, more_headers, target

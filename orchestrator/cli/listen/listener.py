@@ -11,9 +11,9 @@ from orchestrator.cli import log
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.finding import EVENT, find
 from orchestrator.cli.listen.bookmark import Bookmark
 from orchestrator.cli.listen.forward import Forwarder, Told
+from orchestrator.cli.lookup import EVENT, find
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation import json_codec
 

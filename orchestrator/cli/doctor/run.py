@@ -1,0 +1,50 @@
+"""Which checks there are, and in which order they are told."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from orchestrator.cli.access import local_url
+from orchestrator.cli.command import Session
+from orchestrator.cli.doctor import local, public_url, service
+from orchestrator.cli.doctor.findings import Check, Finding, gathered, problem, warning
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import Settings, load
+
+#: Seconds for everything, and those that the checks have at the least, whatever went before.
+_DEADLINE = 28.0
+_LEAST = 10.0
+
+
+def examine(session: Session, *, send_test: bool = False) -> list[Finding]:
+    """Return everything that was found. Takes half a minute at most."""
+    named, ends = session.options.server, session.clock.monotonic() + _DEADLINE
+    settings, faults = _settings(session, named)
+    if settings is None and named is None:
+        return faults
+    server = (named or local_url(settings or Settings())).rstrip("/")
+    met = service.met(server, named is not None)
+    checks: list[Check] = []
+    if settings is not None:
+        checks += local.checks(settings, session.clock)
+    checks.append(("server", lambda: met.findings))
+    if met.running:
+        checks += service.checks(session, server, send_test=send_test)
+    elif settings is not None and settings.accounts:
+        checks.append(("accounts", partial(local.accounts, settings)))
+    if settings is not None:
+        checks += public_url.checks(settings, session.clock, running=met.running)
+    return faults + gathered(checks, max(_LEAST, ends - session.clock.monotonic()))
+
+
+def _settings(session: Session, named: str | None) -> tuple[Settings | None, list[Finding]]:
+    """Return this machine's settings, None where there are none to look at; and why, or what is wrong with them."""
+    try:
+        settings = load(session.options.config)
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        return None, [problem("configuration", line, "`orchestrator config check` tries again") for line in lines]
+    if named is not None and all(origin == "default" for origin in settings.origins().values()):
+        words = "no settings here: what can only be seen on the server's own machine is left out"
+        return None, [warning("configuration", words, "run it there too")]
+    return settings, []
