@@ -25,7 +25,7 @@ check: $(READY)
 	@.venv/bin/ruff check orchestrator tests docs
 	@.venv/bin/ruff format --check orchestrator tests docs
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -n 0 tests/test_layers.py
+	@.venv/bin/python -m pytest -n 0 tests/test_architecture.py
 
 # Real processes killed, paused, cut off and misled, on both databases: RUNS of each FAULT; exit code 1 on a complaint.
 chaos: $(READY)

@@ -13,7 +13,7 @@ Six files tell the whole story: `states` (what a job can be), `decide` (what a r
 writer of job state), `claims` (the row is the queue), `vendors/__init__` (the contract of a dialect), `runtime` (what
 every stage is given).
 
-The floors; a module imports only from those below it, and `tests/test_layers.py` holds the law:
+The floors; a module imports only from those below it, and `tests/test_architecture.py` holds the law:
 
     outside   client/ (Python, of the API alone), cli/ over it, embed/ (the service inside another application),
               simulator/ (a misbehaving world), bench/

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import databases
-from tests.house import House, house
+from tests.harness import databases
+from tests.harness.runtime import House, house
 
 # The same examples on every run, and none of them too slow for a busy machine.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)

@@ -21,8 +21,8 @@ from types import TracebackType
 
 import httpx
 
-from orchestrator.client.answers import Answer
-from orchestrator.client.calls import Calls
+from orchestrator.client.callbacks import Gap, Reconnect
+from orchestrator.client.connection import Target, Wire, is_loopback, way
 from orchestrator.client.errors import (
     ApiError,
     ClientError,
@@ -40,15 +40,15 @@ from orchestrator.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from orchestrator.client.faces import Awaiting, Blocking
-from orchestrator.client.notices import Gap, Reconnect
+from orchestrator.client.methods import Calls
 from orchestrator.client.pages import AsyncPages, Pages
-from orchestrator.client.ports import AwaitedPort, BlockingPort
 from orchestrator.client.requests import UNSET
+from orchestrator.client.responses import Answer
 from orchestrator.client.retries import Retries
 from orchestrator.client.streams import AsyncEventStream, EventStream
+from orchestrator.client.sync_async import Awaiting, Blocking
+from orchestrator.client.transports import AwaitedPort, BlockingPort
 from orchestrator.client.webhook import Webhook
-from orchestrator.client.wire import Target, Wire, is_loopback, way
 from orchestrator.foundation.errors import BadSignature, OrchestratorError
 
 #: Seconds for which an answer may be silent, beyond what it was asked to be held.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from orchestrator.client.answers import read
-from orchestrator.client.faces import FaceT, Resource, offered
+from orchestrator.client.callbacks import Callbacks, Gap, Reconnect
 from orchestrator.client.following import Following
-from orchestrator.client.notices import Callbacks, Gap, Reconnect
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.requests import Request, given, path, several
+from orchestrator.client.responses import read
 from orchestrator.client.streams import streamed
+from orchestrator.client.sync_async import FaceT, Resource, offered
 from orchestrator.schemas import Delivery, EventReplay, LoggedEvent, Page, TriedDelivery
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from orchestrator.client import errors
-from orchestrator.client.answers import answered
-from orchestrator.client.notices import Callbacks, Gap, Reconnect, done
+from orchestrator.client.callbacks import Callbacks, Gap, Reconnect, done
+from orchestrator.client.connection import Opened, Wire
 from orchestrator.client.requests import Request, path
+from orchestrator.client.responses import answered
 from orchestrator.client.sse import Message, Parser, TooLong
-from orchestrator.client.wire import Opened, Wire
 from orchestrator.schemas import Event
 
 #: Seconds without a byte after which a connection is given up: three heartbeats of the server's.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from orchestrator.client.answers import read
-from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
-from orchestrator.client.requests import Request, path
-from orchestrator.client.sending import keyed
+from orchestrator.client.requests import Request, keyed, path
+from orchestrator.client.responses import read
+from orchestrator.client.sync_async import FaceT, Resource, offered
 from orchestrator.schemas import Job, Page, TimelineEntry
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from orchestrator.client.answers import read
-from orchestrator.client.faces import Awaiting, Blocking, Resource, finished
+from orchestrator.client.connection import Wire
 from orchestrator.client.requests import Request
-from orchestrator.client.wire import Wire
+from orchestrator.client.responses import read
+from orchestrator.client.sync_async import Awaiting, Blocking, Resource, finished
 from orchestrator.schemas import Page
 
 P = ParamSpec("P")

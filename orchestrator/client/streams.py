@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
-from orchestrator.client.faces import Awaiting, Blocking, Resource, finished
 from orchestrator.client.following import Following
+from orchestrator.client.sync_async import Awaiting, Blocking, Resource, finished
 from orchestrator.schemas import Event
 
 P = ParamSpec("P")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from orchestrator.client.answers import read
-from orchestrator.client.faces import FaceT, Resource, offered
 from orchestrator.client.pages import Listing, listed
 from orchestrator.client.replays import wish
 from orchestrator.client.requests import UNSET, Request, Unset, given, path, several
+from orchestrator.client.responses import read
+from orchestrator.client.sync_async import FaceT, Resource, offered
 from orchestrator.schemas import NewSubscriber, Page, Replay, RotatedSubscriber, Subscriber, TestEvent
 
 

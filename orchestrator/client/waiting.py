@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.client import errors
-from orchestrator.client.answers import read
-from orchestrator.client.notices import done
+from orchestrator.client.callbacks import done
+from orchestrator.client.connection import Wire
 from orchestrator.client.requests import Request, path
+from orchestrator.client.responses import read
 from orchestrator.client.retries import is_passing
-from orchestrator.client.wire import Wire
 from orchestrator.schemas import Job
 
 #: Seconds for which a question is held: shorter than the minute that most proxies allow.

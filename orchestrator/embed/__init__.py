@@ -26,8 +26,8 @@ from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.api.problems import Refusal, answer
 from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient
-from orchestrator.embed.indoors import Indoors
-from orchestrator.embed.manners import discreet, told_to_end
+from orchestrator.embed.asgi_transport import Indoors
+from orchestrator.embed.host_process import discreet, told_to_end
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import ConfigError, Unavailable

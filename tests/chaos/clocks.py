@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tests.chaos.run import Fault
 from tests.chaos.stage import Environment, Stage
-from tests.processes import Replica
+from tests.harness.processes import Replica
 
 #: Seconds after its start in which a process's clock jumps: into the load.
 _JUMP = 6.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.run import Fault
 from tests.chaos.stage import Stage
-from tests.processes import Replica
+from tests.harness.processes import Replica
 
 #: Seconds.
 _LONG = 3.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.audit import ASKABLE, Json
-from tests.caller import eventually
-from tests.live import order
-from tests.processes import Simulator
+from tests.harness.api_caller import eventually
+from tests.harness.audit import ASKABLE, Json
+from tests.harness.live import order
+from tests.harness.processes import Simulator
 
 ACCOUNTS = ("kling", "cloudsway", "dreamto", "agentsflare", "cubicspaces", "kling_new")
 _LIVE = "queued,submitting,submitted,processing"

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from tests.audit import Json
-from tests.processes import ROOT
+from tests.harness.audit import Json
+from tests.harness.processes import ROOT
 
 #: What those who will be forked import; themselves not, since they are yet to be run.
 _WARM = (
     "orchestrator.cli.service", "orchestrator.simulator.__main__", "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite.pysqlite", "alembic.command", "uvloop", "httptools", "tests.hasty",
+    "sqlalchemy.dialects.sqlite.pysqlite", "alembic.command", "uvloop", "httptools", "tests.harness.short_leases",
     "tests.chaos.failpoints",
 )  # fmt: skip
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
-from tests.audit import Complaint
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault
 from tests.chaos.stage import Stage
-from tests.processes import Replica
+from tests.harness.audit import Complaint
+from tests.harness.processes import Replica
 
 #: Seconds: more than a claim lasts, and more than it takes to give up both an answer and a connection.
 _LONG = 18.0

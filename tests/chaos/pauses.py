@@ -8,12 +8,12 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.audit import Complaint
-from tests.caller import eventually
 from tests.chaos.run import Fault
 from tests.chaos.stage import Environment, Stage
-from tests.hasty import LEASE
-from tests.processes import Replica
+from tests.harness.api_caller import eventually
+from tests.harness.audit import Complaint
+from tests.harness.processes import Replica
+from tests.harness.short_leases import LEASE
 
 #: Seconds. Others have had the time to take over, and to find out.
 _PAUSE = LEASE + 2.5

@@ -6,10 +6,10 @@ import json
 import signal
 from collections.abc import Mapping
 
-from tests.audit import Json
 from tests.chaos.run import Fault
 from tests.chaos.stage import Environment, Stage
-from tests.processes import Replica
+from tests.harness.audit import Json
+from tests.harness.processes import Replica
 
 #: Crashes of one run.
 _CRASHES = 4

@@ -1,6 +1,6 @@
 """`python -m tests.chaos.program serve`: the product, made to strike itself or to read a wrong clock.
 
-CHAOS_LEASES  `hasty` for claims of seconds (`tests.hasty`), anything else for the product's own
+CHAOS_LEASES  `hasty` for claims of seconds (`tests.harness.short_leases`), anything else for the product's own
 CHAOS_POINT   JSON: the name of a failpoint, the passage from 1, the signal's number
 CHAOS_CLOCK   JSON: seconds that the clock is wrong by, and after how many seconds it becomes so
 """
@@ -16,7 +16,7 @@ from datetime import datetime
 from orchestrator.cli import main
 from orchestrator.foundation.clock import SystemClock, after
 from tests.chaos import failpoints
-from tests.hasty import hurry
+from tests.harness.short_leases import hurry
 
 
 def skew(seconds: float, delay: float) -> None:

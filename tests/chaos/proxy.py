@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from tests.chaos.ways import WAYS, Pipe
-from tests.streams import accepting
+from tests.harness.streams import accepting
 
 #: Ports on loopback to connect to, the first that lets us in being taken.
 Backends = Callable[[], Sequence[int]]

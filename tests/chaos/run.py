@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.audit import Books, Complaint, Json, Seen, complaints
 from tests.chaos.load import Load, listen, settled
 from tests.chaos.stage import Environment, Means, Plan, Size, Stage, stage
+from tests.harness.audit import Books, Complaint, Json, Seen, complaints
 
 KINDS = ("sqlite", "postgresql")
 #: How the simulated world behaves whatever else happens.

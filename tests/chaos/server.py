@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from orchestrator.database.postgres import engine as postgres
-from tests.processes import free_port
+from tests.harness.processes import free_port
 
 _numbers = itertools.count()
 _TRIES = 5

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 
-from tests.audit import Complaint, Json
-from tests.caller import KEY, eventually
 from tests.chaos.load import ACCOUNTS, Load
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
-from tests.processes import Child, Replica, Simulator, Spawn, end, simulated, simulator, spawn
+from tests.harness.api_caller import KEY, eventually
+from tests.harness.audit import Complaint, Json
+from tests.harness.processes import Child, Replica, Simulator, Spawn, end, simulated, simulator, spawn
 
 REPLICAS = {"sqlite": 1, "postgresql": 3}
 #: Seconds. Silence is suspicious soon.

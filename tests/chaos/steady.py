@@ -12,14 +12,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.audit import Json
 from tests.chaos.kills import every
 from tests.chaos.nursery import nursery
 from tests.chaos.points import in_the_middle
 from tests.chaos.run import Fault, Run, execute
 from tests.chaos.server import running
 from tests.chaos.stage import Means, Size
-from tests.hasty import LEASE
+from tests.harness.audit import Json
+from tests.harness.short_leases import LEASE
 
 #: Orders a second.
 RATE = 8.0

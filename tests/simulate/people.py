@@ -11,7 +11,7 @@ import httpx
 from standardwebhooks.webhooks import Webhook
 
 from orchestrator.foundation.states import SubscriberState
-from tests.caller import KEY
+from tests.harness.api_caller import KEY
 from tests.simulate.doors import Answered
 from tests.simulate.network import Trickle
 from tests.simulate.start import START

@@ -16,7 +16,7 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
-from tests.caller import KEY
+from tests.harness.api_caller import KEY
 from tests.simulate.books import Books
 from tests.simulate.database import emptied, engine
 from tests.simulate.doors import Answered

@@ -1,0 +1,93 @@
+"""Deliveries and events over HTTP: read, attempted again, replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.database.tables import delivery
+from orchestrator.foundation.states import JobState
+from tests.api.test_support import calling, subscribed, told
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+
+async def test_what_died_is_replayed_in_a_span_of_time(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        path = f"/v1/subscribers/{(await subscribed(api))['id']}/replay"
+        for _ in range(2):
+            await told(api)
+            api.clock.turn(3600)
+        await api.run(sa.update(delivery).values(state="dead", due_at=None))
+        span = {"since": "2026-11-20T10:30:00Z", "until": "2026-11-20T13:00:00+01:00"}
+        assert (await api.post(path, 202, span))["count"] == 1
+        assert (await api.post(path, 202))["count"] == 1
+        assert (await api.post(path, 202))["count"] == 0
+        assert (await api.post(path, 202, {"status": "pending"}))["count"] == 2
+        await api.post(path, 422, {"since": "yesterday"})
+        await api.post(path, 422, {"status": "failed"})
+
+
+async def test_an_event_is_replayed_to_all_who_were_owed_it_and_to_newcomers(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        await subscribed(api)
+        await told(api)
+        await subscribed(api)
+        await subscribed(api, types=["job.failed"])
+        (event,) = (await api.get("/v1/events"))["data"]
+        assert (await api.post(f"/v1/events/{event['id']}/replay", 202))["count"] == 2
+        assert (await api.post(f"/v1/events/{event['id']}/replay", 202))["count"] == 2
+        await api.post(f"/v1/events/{api.rt.ids('evt')}/replay", 404)
+
+
+async def test_deliveries_are_listed_with_their_event_and_filtered(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        one, two = await subscribed(api), await subscribed(api)
+        job_id = await told(api)
+        page = await api.get("/v1/deliveries?limit=1")
+        assert (page["has_more"], page["data"][0]["job"]) == (True, job_id)
+        assert page["data"][0]["event_type"] == "job.succeeded"
+        for subscriber in (one["id"], two["id"]):
+            (mine,) = (await api.get(f"/v1/deliveries?subscriber={subscriber}&status=pending"))["data"]
+            assert mine["subscriber"] == subscriber
+        await api.run(sa.update(delivery).where(delivery.c.subscriber_id == two["id"]).values(state="dead"))
+        for states, found in (("dead", 1), ("dead,pending", 2), ("pending,pending,held", 1), ("held,delivered", 0)):
+            assert len((await api.get(f"/v1/deliveries?status={states}"))["data"]) == found
+        for bad in ("status=lost", "status=dead,", "subscriber=x", "event=x", "after=x", "limit=0", "colour=red"):
+            await api.get(f"/v1/deliveries?{bad}", 422)
+
+
+@pytest.mark.parametrize("state", ["pending", "held", "dead", "delivered"])
+async def test_any_delivery_can_be_attempted_now(tmp_path: Path, state: str) -> None:
+    async with calling(tmp_path) as api:
+        await subscribed(api)
+        await told(api)
+        await api.run(sa.update(delivery).values(state=state, due_at=None, tries=3))
+        delivery_id = (await api.get("/v1/deliveries"))["data"][0]["id"]
+        retried = await api.post(f"/v1/deliveries/{delivery_id}/retry", 202)
+        assert (retried["status"], retried["tries"], retried["attempts"]) == ("pending", 3, [])
+        assert retried["next_attempt_at"] is not None
+        assert (await api.get(f"/v1/deliveries/{delivery_id}")) == retried
+
+
+async def test_an_unknown_delivery_or_event_is_not_found(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        await api.get("/v1/deliveries/" + api.rt.ids("dlv"), 404)
+        await api.post("/v1/deliveries/" + api.rt.ids("dlv") + "/retry", 404)
+        await api.get("/v1/events/" + api.rt.ids("evt"), 404)
+        await api.get("/v1/events/stray", 404)
+
+
+async def test_events_are_a_log_of_what_was_sent(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        done, failed = await told(api), await told(api, JobState.FAILED)
+        newest, oldest = (await api.get("/v1/events"))["data"]
+        assert (newest["type"], newest["job"]) == ("job.failed", failed)
+        assert (oldest["sequence"], oldest["data"]["id"], oldest["source"]) == (1, done, "push")
+        assert await api.get(f"/v1/events/{oldest['id']}") == oldest
+        assert (await api.get(f"/v1/events?job={done}"))["data"] == [oldest]
+        assert (await api.get("/v1/events?type=job.fail*,subscriber.*"))["data"] == [newest]
+        for bad in ("type=job.exploded", "type=", "job=x", "limit=500"):
+            await api.get(f"/v1/events?{bad}", 422)

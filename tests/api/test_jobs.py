@@ -1,0 +1,156 @@
+"""Jobs over HTTP: listed, looked into, asked about, let go and tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.engine.poll import Polling
+from orchestrator.foundation.states import JobState
+from tests.api.test_support import TWO, calling, eventually, submitted
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+
+async def test_jobs_are_listed_newest_first_page_by_page(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = [(await submitted(api))["id"] for _ in range(5)][::-1]
+        first = await api.call("GET", "/v1/jobs?limit=2&account=main", 200)
+        page = first.json()
+        assert page.keys() == {"object", "data", "has_more", "next_cursor"}
+        assert [job["id"] for job in page["data"]] == made[:2]
+        assert (page["object"], page["has_more"], page["next_cursor"]) == ("list", True, made[1])
+        onward = first.links["next"]["url"].removeprefix(api.rt.base)
+        second = (await api.call("GET", onward, 200)).json()
+        assert [job["id"] for job in second["data"]] == made[2:4]
+        last = await api.call("GET", f"/v1/jobs?limit=2&after={made[3]}", 200)
+        assert last.json() == {
+            "object": "list",
+            "data": [last.json()["data"][0]],
+            "has_more": False,
+            "next_cursor": None,
+        }
+        assert "link" not in last.headers
+
+
+async def test_lists_are_filtered(tmp_path: Path) -> None:
+    async with calling(tmp_path, accounts=TWO) as api:
+        early = await submitted(api, account="main", model="a", external_task_id="e-1")
+        api.clock.turn(10)
+        late = await submitted(api, account="dream", model="b")
+        await api.finish(late["id"])
+
+        async def ids(query: str) -> list[str]:
+            return [job["id"] for job in (await api.get(f"/v1/jobs?{query}"))["data"]]
+
+        assert await ids("status=queued") == await ids("account=main") == await ids("model=a") == [early["id"]]
+        assert await ids("external_task_id=e-1") == [early["id"]]
+        assert await ids("status=queued,succeeded") == [late["id"], early["id"]]
+        assert await ids("resolved_by=push") == await ids(f"created_after={early['created_at']}") == [late["id"]]
+        assert await ids("created_after=2026-11-20T11:00:00%2B02:00") == [late["id"], early["id"]]
+        assert await ids("account=other") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=201", "limit=x", "limit=-1", "limit=1_0", "limit=", "limit=1&limit=2", "status=done", "status=",
+     "status=queued,", "after=job_x", "after=evt_01kb7x3m5tf6a8r2w9n4c1d0eh", "resolved_by=me", "created_after=1",
+     "created_after=2026-11-20", "created_after=2026-11-20T10:00:00", "created_after=2026-13-20T10:00:00Z",
+     "colour=red", "account=%00", "model="],
+)  # fmt: skip
+async def test_a_query_out_of_range_is_refused(tmp_path: Path, query: str) -> None:
+    async with calling(tmp_path) as api:
+        await api.get(f"/v1/jobs?{query}", 422)
+
+
+@pytest.mark.parametrize("method", ["GET /", "GET /timeline", "POST /cancel", "POST /refresh", "POST /retry"])
+async def test_an_unknown_job_is_not_found(tmp_path: Path, method: str) -> None:
+    async with calling(tmp_path) as api:
+        verb, _, call = method.partition(" /")
+        for job_id in (api.rt.ids("job"), "job_x", "%00", api.rt.ids("evt")):
+            await api.call(verb, f"/v1/jobs/{job_id}/{call}".rstrip("/"), 404)
+
+
+async def test_the_timeline_tells_everything_oldest_first(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        await api.post("/v1/subscribers", 201, {"url": "https://my.app/hook", "types": ["job.*"]})
+        job = await submitted(api)
+        note = (job["id"], "submit", {"attempt": 1, "outcome": "begun", "kind": "no", "at": "no"})
+        await api.rt.store.write(api.rt.ledger.note, [note], api.clock.now())
+        await api.finish(job["id"])
+        await api.post(f"/v1/jobs/{job['id']}/retry", 202)
+        whole = await api.get(f"/v1/jobs/{job['id']}/timeline")
+        kinds = [entry["kind"] for entry in whole["data"]]
+        assert kinds == ["submit", "move", "event", "delivery", "operator"]
+        assert whole["data"] == sorted(whole["data"], key=lambda entry: entry["at"])
+        assert whole["data"][1] | {"to": "succeeded", "by": "push"} == whole["data"][1]
+        paged, after = [], ""
+        while True:
+            page = await api.get(f"/v1/jobs/{job['id']}/timeline?limit=2{after}")
+            paged += page["data"]
+            if not page["has_more"]:
+                break
+            after = f"&after={page['next_cursor']}"
+        assert paged == whole["data"]
+        await api.get(f"/v1/jobs/{job['id']}/timeline?after=x", 422)
+
+
+async def test_a_canceled_job_is_followed_no_more(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(api)
+        canceled = await api.post(f"/v1/jobs/{job['id']}/cancel", 200)
+        assert (canceled["status"], canceled["resolved_by"]) == ("canceled", "operator")
+        assert (await api.post(f"/v1/jobs/{job['id']}/cancel", 409))["job_id"] == job["id"]
+        await api.finish(job["id"])
+        assert (await api.get(f"/v1/jobs/{job['id']}"))["status"] == "canceled"
+        (told,) = [
+            one for one in (await api.get(f"/v1/jobs/{job['id']}/timeline"))["data"] if one["kind"] == "operator"
+        ]
+        assert told["action"] == "cancel"
+
+
+async def test_a_final_job_can_be_retried_as_a_new_one(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(
+            api, external_task_id="a", metadata={"k": "v"}, callback_url="https://my.app/x", deadline=99
+        )
+        assert (await api.post(f"/v1/jobs/{job['id']}/retry", 409))["code"] == "conflict"
+        await api.finish(job["id"], JobState.FAILED)
+        headers = {"idempotency-key": "again"}
+        response = await api.call("POST", f"/v1/jobs/{job['id']}/retry", 202, headers=headers)
+        again = response.json()
+        assert response.headers["location"] == again["links"]["self"]
+        assert (again["retry_of"], again["status"], again["external_task_id"]) == (job["id"], "queued", again["id"])
+        for same in ("account", "model", "capability", "input", "metadata"):
+            assert again[same] == job[same]
+        row = await api.job(again["id"])
+        assert row["callback_url"] == "https://my.app/x"
+        assert (row["deadline_at"] - row["created_at"]).total_seconds() == pytest.approx(99, abs=0.01)
+        repeated = await api.call("POST", f"/v1/jobs/{job['id']}/retry", 202, headers=headers)
+        assert repeated.json()["id"] == again["id"]
+        await api.post(f"/v1/jobs/{job['id']}/retry", 422, {"colour": "red"})
+
+
+async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await api.open(state=JobState.PROCESSING, vendor_task_id="t-1")
+        asking = asyncio.create_task(api.call("POST", f"/v1/jobs/{job['id']}/refresh", 200))
+        stage = Polling(api.rt)
+        questions = await eventually(lambda: stage.take(1))
+        assert not asking.done()
+        made = {"videos": [{"url": "https://v/x.mp4", "duration": "5"}]}
+        said = {"code": 0, "data": {"task_id": "t-1", "task_status": "succeed", "task_result": made}}
+        api.internet.answer = lambda _: httpx.Response(200, json=said)
+        await stage.work(questions[0])
+        done = (await asking).json()
+        assert (done["status"], done["resolved_by"]) == ("succeeded", "poll")
+        assert (await api.post(f"/v1/jobs/{job['id']}/refresh", 200))["status"] == "succeeded"
+
+
+async def test_a_refresh_of_a_job_that_nobody_has_answers_at_once(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job = await submitted(api)
+        assert (await api.post(f"/v1/jobs/{job['id']}/refresh", 200))["status"] == "queued"

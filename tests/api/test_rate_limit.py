@@ -1,0 +1,139 @@
+"""Requests are counted for each key: what is left is told with every answer, and who has none left is sent away."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.auth.rate_limit import Limits
+from orchestrator.foundation.clock import after
+from tests.api.test_support import ADMIN, BODY, calling
+from tests.harness.api_caller import until
+from tests.harness.followers import Follower, serving
+from tests.harness.runtime import TurnedClock
+
+QUOTA = 6
+
+
+def spent(limits: Limits, key: str = "key") -> tuple[bool, int]:
+    """Take a request; return whether it is let in, and what is left."""
+    standing = limits.spend(key, QUOTA)
+    assert standing is not None
+    return not standing.wait, standing.left
+
+
+def test_a_quota_may_be_used_at_once_and_comes_back_evenly() -> None:
+    clock = TurnedClock()
+    limits = Limits(clock)
+    assert [spent(limits) for _ in range(QUOTA + 1)] == [(True, left) for left in (5, 4, 3, 2, 1, 0)] + [(False, 0)]
+    for _ in range(3):
+        clock.turn(9.9)
+        assert spent(limits) == (False, 0)
+        clock.turn(0.1)
+        assert spent(limits) == (True, 0)
+    clock.turn(60)
+    assert spent(limits) == (True, 5)
+
+
+def test_who_is_refused_is_told_when_to_come_back_and_is_let_in_then() -> None:
+    clock = TurnedClock()
+    limits = Limits(clock)
+    for _ in range(QUOTA):
+        limits.spend("key", QUOTA)
+    clock.turn(3.5)
+    refused = limits.spend("key", QUOTA)
+    assert refused is not None
+    said = refused.headers()
+    assert (said["retry-after"], said["ratelimit"]) == ("7", '"default";r=0;t=57')
+    clock.turn(7)
+    assert spent(limits)[0]
+
+
+def test_keys_are_counted_apart_and_forgotten_when_they_have_all_of_it() -> None:
+    clock = TurnedClock()
+    limits = Limits(clock)
+    for n in range(5000):
+        assert spent(limits, f"key_{n}") == (True, 5)
+        clock.turn(0.1)
+    assert len(limits._whole_at) <= 4096
+    assert spent(limits, "key_4999") == (True, 4)
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_every_answer_tells_what_is_left_and_a_refusal_stores_nothing(tmp_path: Path) -> None:
+    async with calling(tmp_path, api_rate_limit=4) as api:
+        for n, (method, path, status) in enumerate(
+            [("GET", "/v1/jobs", 200), ("GET", "/v1/nothing", 404), ("PUT", "/v1/jobs", 405), ("POST", "/v1/jobs", 202)]
+        ):
+            answer = await api.call(method, path, status, BODY if status == 202 else None)
+            assert answer.headers["ratelimit-policy"] == '"default";q=4;w=60'
+            assert re.fullmatch(rf'"default";r={3 - n};t=\d+', answer.headers["ratelimit"])
+        refused = await api.call("POST", "/v1/jobs", 429, BODY, headers={"idempotency-key": "k"})
+        assert refused.json()["code"] == "rate_limited"
+        assert refused.json()["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        assert refused.headers["ratelimit"].startswith('"default";r=0;')
+        assert len(await api.rows("job")) == 1
+        api.clock.turn(int(refused.headers["retry-after"]))
+        taken = await api.call("POST", "/v1/jobs", 202, BODY, headers={"idempotency-key": "k"})
+        assert "idempotent-replayed" not in taken.headers
+        assert (await api.http.get("/errors/rate_limited")).status_code == 200
+
+
+async def test_a_key_may_have_a_limit_of_its_own_or_none(tmp_path: Path) -> None:
+    async with calling(tmp_path, api_rate_limit=9) as api:
+        made = [await api.post("/v1/keys", 201, {"name": "ci", "rate_limit": limit}) for limit in (2, 0, None)]
+        assert [one["rate_limit"] for one in made] == [2, 0, None]
+        narrow, free, usual = ({"authorization": f"Bearer {one['key']}"} for one in made)
+        answer = await api.call("GET", "/v1/jobs", 200, headers=usual)
+        assert answer.headers["ratelimit-policy"] == '"default";q=9;w=60'
+        for _ in range(20):
+            assert "ratelimit" not in (await api.call("GET", "/v1/jobs", 200, headers=free)).headers
+        for status in (200, 200, 429):
+            await api.call("GET", "/v1/jobs", status, headers=narrow)
+        for bad in (-1, 1.5, "many"):
+            refused = await api.post("/v1/keys", 422, {"name": "x", "rate_limit": bad})
+            assert refused["errors"][0]["pointer"] == "/rate_limit"
+
+
+async def test_nobody_is_counted_who_is_not_known(tmp_path: Path) -> None:
+    async with calling(tmp_path, api_rate_limit=1) as api:
+        api.http.headers.pop("authorization")
+        for _ in range(3):
+            assert "ratelimit" not in (await api.call("GET", "/v1/jobs", 401)).headers
+            assert "ratelimit" not in (await api.call("GET", "/healthz", 200)).headers
+        await api.call("GET", "/v1/jobs", 200, headers={"authorization": f"Bearer {ADMIN}"})
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_a_key_is_shown_by_its_id_and_never_itself(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await api.call("POST", "/v1/keys", 201, {"name": "ci", "scope": "read", "rate_limit": 5})
+        path = made.headers["location"].removeprefix(api.rt.base)
+        assert await api.get(path) == {name: value for name, value in made.json().items() if name != "key"}
+        await api.get("/v1/jobs", headers={"authorization": f"Bearer {made.json()['key']}"})
+        assert (await api.get(path))["last_used_at"]
+        await api.call("DELETE", path, 204)
+        assert (await api.get(path))["revoked_at"]
+        await api.get("/v1/keys/" + api.rt.ids("key"), 404)
+        await api.get(path, 403, headers=await api.key(Scope.WRITE))
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
+    """Another one's, at the same time, goes on."""
+    async with serving(tmp_path) as it, it.caller() as http:
+        now = it.rt.clock.now()
+        expires = after(now, 1.5) if how == "expired" else now + timedelta(days=1)
+        made = (await http.post("/v1/keys", json={"name": "x", "expires_at": expires.isoformat()})).json()
+        mine, other = Follower(it.url, key={"authorization": f"Bearer {made['key']}"}), Follower(it.url)
+        async with mine.following(), other.following():
+            if how == "revoked":
+                await http.delete(f"/v1/keys/{made['id']}")
+            await until(lambda: mine.ends == 1, "its stream ends", 8)
+            assert other.ends == 0
+            await other.hears(*await it.say({"n": 1}))
+            assert mine.ids == []

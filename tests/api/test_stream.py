@@ -1,0 +1,371 @@
+"""The stream of events, over real sockets: nothing is lost and nothing said twice, whatever ends a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.api import stream
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import event
+from orchestrator.events import log
+from orchestrator.events.log import Whole
+from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.states import EventType
+from tests.events.test_log import an_id, insert
+from tests.harness import databases
+from tests.harness.api_caller import eventually, until
+from tests.harness.followers import KEYED, Follower, Service, serving
+from tests.harness.live import listening
+
+pytestmark = pytest.mark.long
+
+BIG = {"x": "x" * 50_000}
+
+
+async def test_a_client_is_told_what_subscribers_are(tmp_path: Path, everywhere: None) -> None:
+    async with serving(tmp_path) as it, Follower(it.url).following() as client, it.caller() as http:
+        (one,) = await it.say({"n": 1})
+        await client.hears(one)
+        said = (await http.get(f"/v1/events/{one}")).json()
+        row = await it.rt.store.read(lambda tx: tx.execute(sa.select(event.c.body)).scalar_one())
+        assert f"data: {row.decode()}" in client.lines, "byte for byte"
+        assert client.lines[0] == "retry: 2000"
+        ((kind, event_id, data),) = client.events
+        assert (kind, event_id) == ("job.succeeded", one)
+        assert data == {name: said[name] for name in ("type", "timestamp", "id", "sequence", "data")}
+
+
+@pytest.mark.parametrize("header", [True, False])
+async def test_a_client_that_comes_back_has_missed_nothing_and_hears_nothing_twice(
+    tmp_path: Path, everywhere: None, header: bool
+) -> None:
+    """Also over the end of the service, and whether it said where it was in the header or in the query."""
+    with listening() as sock:
+        port = sock.getsockname()[1]
+    client, ids = Follower(f"http://127.0.0.1:{port}", header=header), list[str]()
+    async with serving(tmp_path, listening(port)) as it:
+        async with client.following():
+            ids += await it.count(0, 10)
+            await client.hears(*ids)
+        ids += await it.count(10, 20)
+        async with client.following():
+            await client.hears(*ids)
+        ids += await it.count(20, 30)
+    async with serving(tmp_path, listening(port)) as it:
+        ids += await it.count(30, 40)
+        async with client.following():
+            ids += await it.count(40, 50)
+            await client.hears(*ids)
+    assert (client.ids, client.gaps) == (ids, 0)
+
+
+async def test_clients_come_back_by_themselves_when_the_service_does(tmp_path: Path, everywhere: None) -> None:
+    """Before they were told of any event, too."""
+    with listening() as sock:
+        port = sock.getsockname()[1]
+    client = Follower(f"http://127.0.0.1:{port}")
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(tmp_path, listening(port)) as it:
+            await stack.enter_async_context(client.following(coming_back=True))
+        ids = list[str]()
+        for n in range(3):
+            async with serving(tmp_path, listening(port)) as it:
+                ids += await it.count(10 * n, 10 * n + 10)
+                await client.hears(*ids)
+                ids += await it.count(0, 5)
+        async with serving(tmp_path, listening(port)) as it:
+            await client.hears(*ids)
+    assert (client.ids, client.gaps) == (ids, 0)
+    assert client.ends == 5, "each stream was ended in good order"
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Service, Service]]:
+    monkeypatch.setattr(databases, "kind", "postgresql")
+    async with serving(tmp_path) as one, serving(tmp_path) as other:
+        yield one, other
+    databases.forget()
+
+
+async def test_a_client_goes_on_at_another_replica(replicas: tuple[Service, Service]) -> None:
+    """While both of them write."""
+    one, other = replicas
+    client, ids = Follower(""), list[str]()
+
+    async def write(it: Service) -> None:
+        for n in range(40):
+            ids.extend(await it.say({"n": n}, {"m": n}))
+
+    async with Follower(one.url).following() as steady:
+        writing = asyncio.gather(write(one), write(other))
+        for turn in range(12):
+            client.url = replicas[turn % 2].url
+            seen = len(client.ids)
+            async with client.following():
+                await until(lambda seen=seen: len(client.ids) > seen or writing.done())  # type: ignore[misc]
+        await writing
+        await until(lambda: len(steady.ids) >= len(ids))
+        async with client.following():
+            await until(lambda: client.ids[-1:] == steady.ids[-1:])
+    begun = steady.ids.index(client.ids[0])
+    assert client.ids == steady.ids[begun:], "the order is the same everywhere"
+    assert sorted(steady.ids) == sorted(ids)
+
+
+async def test_commits_in_another_order_than_their_events_were_made(replicas: tuple[Service, Service]) -> None:
+    """The first is invisible when the second is committed; a client that is told of neither, or both, misses none."""
+    it, other = replicas
+    first, second = it.rt.ids("evt"), other.rt.ids("evt")
+    url = it.rt.settings.database_url
+    async with Follower(it.url).following() as client, other.caller() as http:
+        mark = (await http.get("/v1/events?wait=0")).json()["next_cursor"]
+        async with Follower(other.url).following() as beside:
+            with psycopg.connect(url) as slow, psycopg.connect(url) as quick:
+                insert(slow, first)
+                insert(quick, second)
+                quick.commit()
+                # Whoever looks sees that it is there.
+                assert [row["id"] for row in (await http.get("/v1/events")).json()["data"]] == [second]
+                assert (await http.get(f"/v1/events?wait=1&after={mark}")).json()["data"] == []
+                assert (client.ids, beside.ids) == ([], [])
+                slow.commit()
+            for one in (client, beside):
+                await one.hears(first, second)
+        for seen, rest in ((first, [second]), (mark, [first, second])):
+            page = (await http.get(f"/v1/events?wait=5&after={seen}")).json()
+            assert [row["id"] for row in page["data"]] == rest
+
+
+async def test_a_client_hears_what_it_wants(tmp_path: Path, everywhere: None) -> None:
+    """And comes back to where it was, however much it did not want meanwhile."""
+    async with serving(tmp_path) as it, it.caller() as http:
+        client = Follower(it.url, "types=job.f*,account.*")
+        async with client.following():
+            await it.say({}, {}, kind=EventType.JOB_PROCESSING)
+            (one,) = await it.say({}, kind=EventType.JOB_FAILED)
+            await it.say({})
+            (two,) = await it.say({}, kind=EventType.ACCOUNT_PUSH_DEGRADED)
+            await client.hears(one, two)
+        await it.say({})
+        (three,) = await it.say({}, kind=EventType.JOB_FAILED)
+        async with client.following():
+            await client.hears(one, two, three)
+        assert client.ids == [one, two, three]
+        refused = await http.get("/v1/events/stream?types=nonsense")
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/types/0")
+
+
+async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(tmp_path: Path, everywhere: None) -> None:
+    async with serving(tmp_path) as it:
+        before = await it.count(0, 3)
+        old = Follower(it.url, last=an_id(1))
+        async with old.following():
+            later = await it.count(3, 5)
+            await old.hears(*before, *later)
+        assert old.events[0][0] == "stream.gap"
+        assert (old.gaps, old.ids) == (1, before + later), "what is there is told"
+        never = Follower(it.url, last=it.rt.ids("evt"))
+        async with never.following():
+            (last,) = await it.count(5, 6)
+            await never.hears(last)
+        assert [kind for kind, _, _ in never.events] == ["stream.gap", "job.succeeded"]
+        assert never.events[0][2] == {"type": "stream.gap", "resumes_after": later[-1]}
+        async with never.following():
+            (more,) = await it.count(6, 7)
+            await never.hears(last, more)
+        assert never.gaps == 1, "and not again"
+
+
+async def test_silence_is_broken_by_signs_of_life(
+    tmp_path: Path, everywhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lead a client that wants few events past those it does not want."""
+    monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
+    async with serving(tmp_path) as it, Follower(it.url, "types=job.failed").following() as client:
+        await until(lambda: client.lines.count(": still here") >= 3, "heartbeats")
+        (passed,) = await it.say({})
+        await until(lambda: client.last == passed, "the client is led on")
+        assert client.events == []
+        assert client.lines.count(f"id: {passed}") == 1
+
+
+async def test_a_stream_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LONGEST", 0.1)
+    async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
+        ids = list[str]()
+        while client.ends < 3:
+            ids += await it.count(0, 1)
+        await client.hears(*ids)
+        assert client.ids == ids
+
+
+async def raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a stream on a connection that holds little unread, read its head, and then nothing."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+    head = f"GET /v1/events/stream HTTP/1.1\r\nhost: {host}\r\nauthorization: {KEYED['authorization']}\r\n\r\n"
+    writer.write(head.encode())
+    await reader.readuntil(b"retry: 2000")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    return reader, writer
+
+
+@contextlib.asynccontextmanager
+async def unread(url: str, count: int) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """Clients that do not read."""
+    made = [await raw(url) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for _, writer in made:
+            writer.transport.abort()
+
+
+def memory() -> int:
+    """Return the bytes of memory this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_a_slow_reader_gets_everything_and_holds_nobody_up(tmp_path: Path, everywhere: None) -> None:
+    """Far more than is kept for all of them."""
+    async with serving(tmp_path) as it, unread(it.url, 1) as ((reader, writer),):
+        async with Follower(it.url).following() as quick:
+            ids = [one for _ in range(40) for one in await it.say(*[BIG] * 10)]
+            await quick.hears(*ids)
+        heard = list[str]()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        rest = b""
+        async with asyncio.timeout(60):
+            while len(heard) < len(ids):
+                rest += await reader.read(65536)
+                *lines, rest = rest.split(b"\n")
+                heard += [line[4:].decode() for line in lines if line.startswith(b"id: ") and line[4:].decode() in ids]
+        assert heard == ids
+
+
+async def test_two_hundred_clients_that_do_not_read_cost_little(tmp_path: Path) -> None:
+    """Forty megabytes for each of them would be eight thousand."""
+    async with serving(tmp_path) as it, unread(it.url, 200):
+        before = memory()
+        for _ in range(80):
+            ids = await it.say(*[BIG] * 10)
+        await until(lambda: it.rt.tail._end.id == ids[-1])
+        grown = memory() - before
+        assert grown < 160 << 20, f"{grown >> 20} MiB"
+
+
+async def test_a_client_that_never_reads_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PATIENCE", 0.2)
+    async with serving(tmp_path) as it:
+        it.rt.waiters = one = Admission(it.rt.rng, places=1)
+        async with unread(it.url, 1):
+            assert one.is_full
+            while one.is_full:
+                await it.say(*[BIG] * 20)
+
+
+async def test_the_service_ends_at_once_with_streams_open(tmp_path: Path, everywhere: None) -> None:
+    """Five of which nobody reads."""
+    clients = [Follower("") for _ in range(12)]
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(tmp_path) as it:
+            for client in clients:
+                client.url = it.url
+                await stack.enter_async_context(client.following())
+            await stack.enter_async_context(unread(it.url, 5))
+            for _ in range(12):
+                ids = await it.say(*[BIG] * 10)
+            for client in clients:
+                await until(lambda client=client: client.ids[-1:] == ids[-1:])  # type: ignore[misc]
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 4
+        await until(lambda: all(client.ends for client in clients), "every stream has an end")
+
+
+async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) -> None:
+    async with serving(tmp_path) as it, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(30)]
+        queries = list[str]()
+        sa.event.listen(it.rt.store._database.reading, "before_cursor_execute", lambda *args: queries.append(args[2]))
+        ids = await it.say({}, {})
+        for client in clients:
+            await client.hears(*ids)
+        assert len([one for one in queries if "event.body" in one and "length" not in one]) == 1
+
+
+async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -> None:
+    async with serving(tmp_path) as it, it.caller() as http:
+        it.rt.waiters = Admission(it.rt.rng, places=2)
+        async with Follower(it.url).following(), Follower(it.url).following():
+            job = {"model": "m", "input": {"prompt": "a cat"}}
+            for path in ("/v1/events/stream", "/v1/events?wait=1"):
+                refused = await http.get(path)
+                assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+                assert int(refused.headers["retry-after"]) >= 1
+            made = await http.post("/v1/jobs", json=job, headers={"prefer": "wait=60"})
+            assert (made.status_code, made.headers.get("preference-applied")) == (202, None), "taken on, not waited for"
+            looked = await http.get(f"/v1/jobs/{made.json()['id']}", headers={"prefer": "wait=60"})
+            assert looked.status_code == 503
+
+        async def again() -> bool:
+            return (await http.get("/v1/events?wait=0")).status_code == 200
+
+        await eventually(again, "places are free again")
+
+
+async def test_who_may_not_read_events_may_not_follow_them(tmp_path: Path) -> None:
+    async with serving(tmp_path) as it, httpx.AsyncClient(base_url=it.url) as nobody:
+        assert (await nobody.get("/v1/events/stream")).status_code == 401
+        async with it.caller() as http:
+            for header in ("nonsense", "job_01kb7x3m5tf6a8r2w9n4c1d0eh"):
+                refused = await http.get("/v1/events/stream", headers={"last-event-id": header})
+                assert refused.json()["errors"][0]["pointer"] == "/last_event_id"
+            assert (await http.head("/v1/events/stream")).headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is gone must not be waited for: a stream would go on in silence, and so would every new one."""
+    look, failed = log.whole, list[bool]()
+
+    def fail_once(tx: Tx, known: Whole) -> Whole:
+        if len(failed) == 1:
+            return look(tx, known)
+        failed.append(True)
+        raise ZeroDivisionError
+
+    async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
+        (first,) = await it.say({})
+        await client.hears(first)
+        monkeypatch.setattr(log, "whole", fail_once)
+        await until(lambda: failed, "the next look fails")
+        (second,) = await it.say({})
+        await client.hears(first, second)
+        assert client.ends == 1
+
+
+async def test_on_sqlite_a_place_given_out_twice_hides_nothing(tmp_path: Path) -> None:
+    """Once the newest event was deleted, the next one gets its number: those who follow begin anew, from their ids."""
+    async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
+        kept, gone = await it.say({}, {})
+        await client.hears(kept, gone)
+        await it.rt.store.write(lambda tx: tx.execute(sa.delete(event).where(event.c.id == gone)) and None)
+        (same,) = await it.say({})
+        await client.hears(kept, gone, same)
+        assert (client.ids, client.gaps, client.ends) == ([kept, gone, same], 1, 1)

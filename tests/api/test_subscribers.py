@@ -1,0 +1,161 @@
+"""Subscribers, deliveries and events over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.database.store import Store
+from orchestrator.events import subscribers
+from orchestrator.foundation.states import FINAL_EVENTS
+from tests.api.test_support import HOOK, calling, subscribed, told
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+
+async def test_the_secret_is_shown_once(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        response = await api.call("POST", "/v1/subscribers", 201, HOOK)
+        made = response.json()
+        assert made["secret"].startswith("whsec_")
+        assert (made["status"], made["disabled_reason"]) == ("active", None)
+        assert (made["types"], made["max_in_flight"]) == (list(FINAL_EVENTS), 8)
+        shown = await api.get(response.headers["location"].removeprefix(api.rt.base))
+        assert shown == {name: value for name, value in made.items() if name != "secret"}
+        assert (await api.get("/v1/subscribers"))["data"] == [shown]
+
+
+async def test_a_slack_address_is_itself_a_secret(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api, kind="slack", url="https://hooks.slack.com/services/T/B/hunter2")
+        assert "secret" not in made
+        assert "hunter2" not in str(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"kind": "pigeon"}, "/kind"),
+        ({"url": "http://10.0.0.1/x"}, "/url"),
+        ({"url": "gopher://my.app"}, "/url"),
+        ({"url": ""}, "/url"),
+        ({"kind": "slack", "url": "http://hooks.slack.com/x"}, "/url"),
+        ({"types": ["job.*", "job.exploded"]}, "/types/1"),
+        ({"types": []}, "/types"),
+        ({"types": "job.*"}, "/types"),
+        ({"headers": {"webhook-id": "x"}}, "/headers"),
+        ({"headers": {"Host": "x"}}, "/headers"),
+        ({"headers": {"Content-Length": "1"}}, "/headers"),
+        ({"headers": {"x": "a\r\nb: c"}}, "/headers"),
+        ({"headers": {"a b": "x"}}, "/headers"),
+        ({"options": {"format": "xml"}}, "/options/format"),
+        ({"options": {"colour": "red"}}, "/options/colour"),
+        ({"rate_limit": 0}, "/rate_limit"),
+        ({"max_in_flight": 0}, "/max_in_flight"),
+        ({"max_in_flight": 1.5}, "/max_in_flight"),
+        ({"description": "x" * 501}, "/description"),
+        ({"secret": "whsec_mine"}, "/secret"),
+    ],
+)
+async def test_a_wrong_field_is_pointed_at(tmp_path: Path, change: dict[str, Any], pointer: str) -> None:
+    async with calling(tmp_path) as api:
+        assert (await api.post("/v1/subscribers", 422, HOOK | change))["errors"][0]["pointer"] == pointer
+        if "kind" not in change:
+            path = f"/v1/subscribers/{(await subscribed(api))['id']}"
+            refused = await api.call("PATCH", path, 422, change)
+            assert refused.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_a_change_leaves_the_rest_as_it_is(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api, rate_limit=2, description="mine")
+        del made["secret"]
+        path = f"/v1/subscribers/{made['id']}"
+        change = {
+            "url": "https://my.app/new",
+            "types": ["job.*"],
+            "rate_limit": None,
+            "options": {"format": "cloudevents"},
+        }
+        assert (await api.call("PATCH", path, 200, change)).json() == made | change
+        await api.call("PATCH", path, 200, {"headers": {"authorization": "Bearer hunter2"}})
+        (row,) = await api.rows("subscriber")
+        assert api.rt.keys.reveal(row["address"]) == "https://my.app/new"
+        assert "hunter2" in api.rt.keys.reveal(row["headers"])
+        assert "hunter2" not in str(await api.get(path))
+        assert (await api.call("PATCH", path, 200, {})).json() == made | change
+        for stays in ("types", "url", "max_in_flight"):
+            await api.call("PATCH", path, 422, {stays: None})
+        await api.call("PATCH", path, 422, {"kind": "slack"})
+
+
+@pytest.mark.parametrize("call", ["GET", "PATCH", "DELETE", "POST /test", "POST /pause", "POST /resume", "POST /replay",
+                                  "POST /rotate-secret"])  # fmt: skip
+async def test_an_unknown_subscriber_is_not_found(tmp_path: Path, call: str) -> None:
+    async with calling(tmp_path) as api:
+        method, _, verb = call.partition(" ")
+        for subscriber_id in (api.rt.ids("sub"), "sub_x"):
+            await api.call(method, f"/v1/subscribers/{subscriber_id}{verb}", 404)
+
+
+async def test_pausing_holds_and_resuming_lets_flow(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        path = f"/v1/subscribers/{(await subscribed(api))['id']}"
+        await told(api)
+        assert (await api.post(f"{path}/pause", 200))["status"] == "paused"
+        (held,) = (await api.get("/v1/deliveries?status=held"))["data"]
+        assert held["next_attempt_at"] is None
+        assert (await api.post(f"{path}/resume", 200))["status"] == "active"
+        (flowing,) = (await api.get("/v1/deliveries?status=pending"))["data"]
+        assert (flowing["id"], bool(flowing["next_attempt_at"])) == (held["id"], True)
+
+
+async def test_a_deleted_subscriber_is_gone_and_its_deliveries_are_dead(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        path = f"/v1/subscribers/{(await subscribed(api))['id']}"
+        await told(api)
+        await api.call("DELETE", path, 204)
+        await api.get(path, 404)
+        (dead,) = (await api.get("/v1/deliveries"))["data"]
+        assert (dead["status"], dead["last_error"]) == ("dead", "subscriber_deleted")
+        await api.post(f"/v1/deliveries/{dead['id']}/retry", 409)
+
+
+async def test_a_test_event_is_owed_to_that_subscriber_alone(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made, _ = await subscribed(api), await subscribed(api, types=["*"])
+        sent = await api.post(f"/v1/subscribers/{made['id']}/test", 202)
+        (owed,) = (await api.get(f"/v1/deliveries?event={sent['id']}"))["data"]
+        assert (owed["subscriber"], owed["event_type"], owed["job"]) == (made["id"], "subscriber.test", None)
+
+
+async def test_both_secrets_sign_while_a_rotation_lasts(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        path = f"/v1/subscribers/{made['id']}/rotate-secret"
+        rotated = await api.post(path, 200, {"grace_seconds": 60})
+        assert rotated["secret"] not in ("", made["secret"])
+        assert rotated["previous_expires_at"].startswith("2026-11-20T10:01:0")
+        assert rotated["id"] == made["id"]
+        await api.post(path, 422, {"grace_seconds": -1})
+        slack = await subscribed(api, kind="slack", url="https://hooks.slack.com/x")
+        await api.post(f"/v1/subscribers/{slack['id']}/rotate-secret", 409)
+
+
+async def test_a_subscriber_that_is_deleted_while_its_secret_is_rotated_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Store.write
+
+    async def after_others(self: Store, run: Callable[..., Any], *args: Any) -> Any:
+        if run is subscribers.rotate:
+            await write(self, subscribers.remove, args[0], api.clock.now())
+        return await write(self, run, *args)
+
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        monkeypatch.setattr(Store, "write", after_others)
+        await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 404)

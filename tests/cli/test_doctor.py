@@ -1,0 +1,354 @@
+"""The doctor: what it finds on this machine, of a running service, and through the public URL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.cli.doctor import findings, local, public_url
+from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
+from orchestrator.engine.receive import Receiving
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import Settings
+from orchestrator.simulator.serving import Serving
+from tests.harness import runtime
+from tests.harness.api_caller import KEY, Json
+from tests.harness.command_line import Ran, isolate, run
+from tests.harness.live import Live, live
+
+SECRET = "s3cret-" + "abcdefghijklmnopqrstuvwxyz0123456789"
+VENDOR_KEY = "vendor-key-that-is-wrong"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+def told(ran: Ran) -> dict[str, Json]:
+    """Return the findings of a run by their check: the worst one where there are several."""
+    order = [*Status]
+    # The service of a test runs in the same process, and its log goes to the same place.
+    said, _ = json.JSONDecoder().raw_decode(ran.out, ran.out.index('{\n  "findings"'))
+    assert said["problems"] == sum(one["status"] == "problem" for one in said["findings"])
+    assert ran.code == (9 if said["problems"] else 0), ran.out
+    return {one["check"]: one for one in sorted(said["findings"], key=lambda one: order.index(Status(one["status"])))}
+
+
+def settled(monkeypatch: pytest.MonkeyPatch, given: Settings, accounts: Json) -> None:
+    """Put into the environment what a service was started with."""
+    words = {
+        "PUBLIC_URL": given.public_url,
+        "PORT": given.public_url.rpartition(":")[2],
+        "DATABASE_URL": given.database_url,
+        "SECRET_KEYS": json.dumps([key.get_secret_value() for key in given.secret_keys]),
+        "API_KEYS": json.dumps([KEY]),
+        "ALLOW_PRIVATE": json.dumps(given.allow_private),
+        "ACCOUNTS": json.dumps(accounts),
+    }
+    for name, value in words.items():
+        monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+
+
+def described(it: Live) -> Json:
+    """Return the accounts of a service as they would be written."""
+    return {
+        name: {
+            "vendor": one.vendor,
+            "base_url": one.base_url,
+            "api_key": one.api_key.get_secret_value(),
+            "access_key": one.access_key.get_secret_value(),
+            "secret_key": one.secret_key.get_secret_value(),
+            "options": one.options,
+        }
+        for name, one in it.rt.settings.accounts.items()
+    }
+
+
+async def examined(*words: str) -> Ran:
+    return await asyncio.to_thread(partial(run, "doctor", *words))
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(tmp_path, ["kling", "dreamto"]) as it:
+        settled(monkeypatch, it.rt.settings, described(it))
+        found = told(ran := await examined("--json"))
+        assert found.pop("secret keys")["status"] == "warning", "those of tests are no random text"
+        assert not [one for one in found.values() if one["status"] != "ok"]
+        wanted = {"configuration", "database", "roles", "server", "server clock", "version"}
+        assert found.keys() >= wanted | {"account kling", "account dreamto", "public URL", "callbacks", "event stream"}
+        hidden = [one for row in described(it).values() for one in row.values() if len(one) > 15]
+        hidden = [one for one in hidden if not one.startswith("http")] + [KEY]
+        hidden += [key.get_secret_value() for key in it.rt.settings.secret_keys]
+        assert len(hidden) >= 5
+        assert not [one for one in hidden if one in ran.out + ran.err]
+
+
+async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(tmp_path, {"kling": {"access_key": "", "secret_key": "", "api_key": VENDOR_KEY}}) as it:
+        settled(monkeypatch, it.rt.settings, described(it))
+        gone = await it.api.subscribe("http://127.0.0.1:1/gone")
+        off = await it.api.subscribe("http://127.0.0.1:1/off")
+        await it.api.call("POST", f"/v1/subscribers/{off['id']}/pause")
+        ran = await examined("--json", "--send-test")
+        found = told(ran)
+        assert found["account kling"]["status"] == "problem"
+        assert "Authorization is invalid" in found["account kling"]["found"]
+        assert VENDOR_KEY not in ran.out
+        assert found[f"subscriber {off['id']}"]["status"] == "warning"
+        assert f"resume {off['id']}" in found[f"subscriber {off['id']}"]["fix"]
+        assert found[f"subscriber {gone['id']}"]["status"] == "problem"
+        assert "connection_refused" in found[f"subscriber {gone['id']}"]["found"]
+        later = told(await examined("--json"))
+        assert "failing since" in later[f"subscriber {gone['id']}"]["found"]
+
+
+def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = {"vendor": "dreamto", "api_key": VENDOR_KEY, "base_url": "http://127.0.0.1:1"}
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    monkeypatch.setenv("ORCHESTRATOR_ALLOW_PRIVATE", '["127.0.0.0/8"]')
+    monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", json.dumps([SECRET]))
+    monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
+    ran = run("doctor", "--json")
+    found = told(ran)
+    assert found["server"]["status"] == "warning"
+    assert "orchestrator serve" in found["server"]["fix"]
+    assert found["account main"]["status"] == "problem"
+    assert "not reached" in found["account main"]["found"]
+    assert not [name for name in ("callbacks", "version", "subscribers") if name in found]
+    assert [one.name for one in Path().iterdir()] == [], "it made nothing"
+    monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", "{}")
+    shown = run("doctor")
+    assert shown.code == 0, "warnings alone are no problem"
+    assert "! warning  server" in shown.out
+    assert "→ start it: orchestrator serve" in shown.out
+    assert "0 problems" in shown.err
+    assert run("doctor", "-q").out == ""
+    assert SECRET not in shown.out + shown.err + ran.out + ran.err
+
+
+def test_a_server_that_was_named_ought_to_be_there() -> None:
+    found = told(run("doctor", "--json", "--server", "http://127.0.0.1:1"))
+    assert found["server"]["status"] == "problem"
+    assert "left out" in found["configuration"]["found"]
+    assert "database" not in found
+
+
+def test_every_fault_of_the_settings_is_a_finding() -> None:
+    Path("orchestrator.toml").write_text('prt = 1\nhost = ""\n')
+    found = json.loads((ran := run("doctor", "--json")).out)["findings"]
+    assert ran.code == 9
+    assert len(found) == 2
+    assert any("did you mean port?" in one["found"] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check", "status", "words"),
+    [
+        ("DATABASE_URL", "sqlite:///nodir/x.db", "database", "problem", "nodir is not there"),
+        ("DATABASE_URL", "sqlite:///nodir/x.db", "data folder", "problem", "cannot be written"),
+        ("SECRET_KEYS", '["changeme"]', "secret keys", "problem", "for all to read"),
+        ("SECRET_KEYS", json.dumps(["k" * 40]), "secret keys", "warning", "no random text"),
+        ("SECRET_KEYS", '["Q7x.pL2!vb9"]', "secret keys", "warning", "fewer than 32"),
+        ("ROLE", "api", "roles", "problem", "SQLite serves one process"),
+        ("PUBLIC_URL", "http://10.1.2.3", "public URL", "problem", "no vendor can reach us"),
+        ("PUBLIC_URL", "https://nowhere.invalid", "public URL", "problem", "does not resolve"),
+        ("ALLOW_PRIVATE", '["127.0.0.0/8"]', "public URL", "problem", "not set"),
+        ("ACCOUNTS", '{"a": {"vendor": "nope"}}', "configuration", "problem", "known vendors"),
+        ("ACCOUNTS", "{}", "configuration", "warning", "no account"),
+    ],
+)
+def test_what_this_machine_shows(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, status: str, words: str
+) -> None:
+    # A vendor of the wide world, at a name that no name server has.
+    account = {"vendor": "kling", "api_key": "k", "base_url": "https://vendor.invalid"}
+    monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    monkeypatch.setenv(f"ORCHESTRATOR_{variable}", value)
+    found = told(run("doctor", "--json"))[check]
+    assert (found["status"], words in found["found"]) == (status, True), found
+    assert found["fix"]
+
+
+def test_a_key_file_that_others_can_read_is_told() -> None:
+    Path("orchestrator.db.keys").write_text(SECRET + "\n")
+    Path("orchestrator.db.keys").chmod(0o644)
+    found = told(run("doctor", "--json"))["secret keys"]
+    assert found["status"] == "warning"
+    assert found["fix"].startswith("chmod 600")
+
+
+@pytest.mark.parametrize(
+    ("differs", "status", "words"),
+    [
+        ({}, "ok", "accepted in 12 ms"),
+        ({"authorized": False, "status": 401, "vendor_code": 1002}, "problem", "1002: Authorization"),
+        ({"authorized": None, "status": 404}, "warning", "unclear"),
+        ({"authorized": None, "status": 503}, "problem", "the vendor is in trouble: 503"),
+        ({"reachable": False, "authorized": None, "status": None}, "problem", "not reached: why"),
+    ],
+)
+def test_what_the_check_of_an_account_shows(differs: Json, status: str, words: str) -> None:
+    check: Json = {
+        "account": "main", "reachable": True, "authorized": True, "detail": "why", "status": 400, "vendor_code": None,
+        "vendor_message": "Authorization", "latency_ms": 12, "clock_skew_seconds": None,
+    }  # fmt: skip
+    found = local.account(check | differs)
+    assert (found.check, found.status.value) == ("account main", status)
+    assert words in found.found
+    assert found.fix or status == "ok"
+
+
+@pytest.mark.parametrize(("skew", "told"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])])
+def test_a_vendors_clock_that_is_apart_is_a_problem(skew: float | None, told: list[str]) -> None:
+    found = [*local.clock_of({"account": "main", "clock_skew_seconds": skew})]
+    assert [one.status for one in found] == [Status.PROBLEM] * len(told)
+    assert all(words in one.found for one, words in zip(found, told, strict=True))
+
+
+def test_checks_that_hang_or_break_take_nothing_with_them() -> None:
+    def broken() -> Iterator[Finding]:
+        raise KeyError("orc_secret")
+
+    def refused() -> Iterator[Finding]:
+        raise ConfigError("that setting")
+
+    def hanging() -> Iterator[Finding]:
+        time.sleep(1)
+        yield ok("never", "")
+
+    found = gathered(
+        [("a", broken), ("b", hanging), ("c", refused), ("d", lambda: [ok("d", "well")]), ("e", list)], 0.1
+    )
+    assert [(one.check, one.status.value) for one in found] == [
+        ("a", "problem"), ("b", "problem"), ("c", "problem"), ("d", "ok"),
+    ]  # fmt: skip
+    assert "orc_secret" not in str(found)
+    assert "no result within 0.1 s" in found[1].found
+    assert found[2].found == "that setting"
+    assert findings.ok("x", "y").shown() == {"check": "x", "status": "ok", "found": "y", "fix": ""}
+
+
+# -- through the public URL
+
+
+@contextlib.asynccontextmanager
+async def public(folder: Path, **handlers: Callable[[Request], Response]) -> AsyncIterator[Settings]:
+    """Serve `stream` and, unless there is a handler for `callback`, our own door, behind a public URL."""
+    async with runtime.house(folder) as it:
+        it.rt.clock = SystemClock()
+
+        async def stream(request: Request) -> Response:
+            return handlers["stream"](request)
+
+        async def callback(request: Request) -> Response:
+            return handlers["callback"](request)
+
+        routes = [Route("/v1/events/stream", stream), Route("/callbacks/{rest:path}", callback, methods=["POST"])]
+        app = Starlette(routes=routes)
+        serving = Serving(app if "callback" in handlers else CallbackDoor(app, Receiving(it.rt)))
+        await serving.start()
+        try:
+            yield it.rt.settings.model_copy(update={"public_url": serving.url})
+        finally:
+            await serving.stop()
+
+
+def first_bytes(_: Request) -> Response:
+    return PlainTextResponse("retry: 2000\n\n", media_type="text/event-stream")
+
+
+def held(_: Request) -> Response:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(1)
+        yield b"too late"
+
+    return StreamingResponse(nothing(), media_type="text/event-stream")
+
+
+async def looked(settings: Settings) -> dict[str, Finding]:
+    checks = public_url.checks(settings, SystemClock(), running=True)
+    found = await asyncio.to_thread(gathered, checks, 5)
+    return {one.check: one for one in found}
+
+
+async def test_a_stream_whose_first_bytes_come_at_once_is_well(tmp_path: Path) -> None:
+    async with public(tmp_path, stream=first_bytes) as settings:
+        found = await looked(settings)
+    assert found["callbacks"].status is Status.OK
+    assert found["event stream"].status is Status.OK
+
+
+async def test_a_proxy_that_holds_a_stream_back_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_url, "_HELD", 0.2)
+    async with public(tmp_path, stream=held) as settings:
+        found = await looked(settings)
+    assert found["event stream"].status is Status.PROBLEM
+    assert "proxy_buffering off" in found["event stream"].fix
+
+
+async def test_a_proxy_that_lets_the_first_bytes_wait_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_url, "_SOON", -1.0)
+    async with public(tmp_path, stream=first_bytes) as settings:
+        found = await looked(settings)
+    assert found["event stream"].status is Status.PROBLEM
+    assert "first bytes took" in found["event stream"].found
+
+
+async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(tmp_path: Path) -> None:
+    async with public(tmp_path, stream=first_bytes) as settings:
+        other = runtime.settings(tmp_path, secret_keys=[SECRET], public_url=settings.public_url)
+        found = await looked(other)
+    assert found["callbacks"].status is Status.PROBLEM
+    assert "other secret_keys" in found["callbacks"].found
+    assert "event stream" not in found
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda _: RedirectResponse("https://elsewhere.test/callbacks/x", 301), "redirects (301) to https://elsewhere"),
+        (lambda _: PlainTextResponse("who are you", 401), "wants a login"),
+        (lambda _: PlainTextResponse("bad gateway", 502), "a proxy without a server behind it"),
+        (lambda _: PlainTextResponse("<h1>not found</h1>", 404), "somebody else answers"),
+        (lambda _: PlainTextResponse("welcome"), "somebody else answers"),
+        (lambda _: PlainTextResponse('{"ok": true, "pong": "made up"}'), "somebody else answers"),
+        (lambda _: PlainTextResponse('["pong"]'), "somebody else answers"),
+    ],
+)
+async def test_who_answers_instead_of_us_is_told_apart(
+    tmp_path: Path, answer: Callable[[Request], Response], words: str
+) -> None:
+    async with public(tmp_path, stream=first_bytes, callback=answer) as settings:
+        found = await looked(settings)
+    assert found["callbacks"].status is Status.PROBLEM
+    assert words in found["callbacks"].found
+    assert found["callbacks"].fix
+    assert "event stream" not in found, "no stranger is sent a pass"
+
+
+async def test_a_public_url_where_nobody_listens_is_a_problem_while_we_run(tmp_path: Path) -> None:
+    found = await looked(runtime.settings(tmp_path, public_url="http://127.0.0.1:1"))
+    assert found["callbacks"].status is Status.PROBLEM
+    assert "cannot be reached" in found["callbacks"].found

@@ -1,0 +1,194 @@
+"""The command line and servers that are slow, half gone, or none of ours: said in a line, and never done twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from orchestrator.cli.command import Session, command
+from orchestrator.cli.terminal import Terminal
+from tests.harness.command_line import JOB, KEY, Fake, Ran, faked, isolate, job, page, run
+
+PLACE = "evt_01m7xg8zneew6v9wgm06s8479n"
+#: An answer to who follows the log: nothing came.
+NOTHING = (200, page() | {"next_cursor": PLACE})
+AWAY = (503, {"title": "Temporarily unavailable", "code": "unavailable"})
+REFUSED = (401, {"title": "Not authenticated", "code": "unauthenticated"})
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def asked(fake: Fake, *words: str) -> Ran:
+    return run("--server", fake.url, "--api-key", KEY, *words)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        [],
+        "ok",
+        5,
+        {"data": 5, "has_more": False},
+        {"data": ["x"], "has_more": False},
+        {"data": [{}], "has_more": False},
+    ],
+    ids=json.dumps,
+)
+@pytest.mark.parametrize("words", [("jobs", "ls"), ("jobs", "watch", "--all"), ("accounts", "check"), ("listen",)])
+def test_a_server_that_says_yes_to_everything_is_found_out(fake: Fake, words: tuple[str, ...], document: Any) -> None:
+    """What it leaves out is said in a line: no traceback, and nothing is remembered of it."""
+    for call in ("GET /v1/jobs", "GET /v1/accounts", "GET /v1/events"):
+        fake.script(call, (200, document))
+    ran = asked(fake, *words)
+    assert ran.code == 1
+    assert "is this the right --server" in ran.err
+    assert not [*Path("state").rglob("*.cursor")]
+
+
+@pytest.mark.parametrize("server", ["nowhere", "http://[", "ftp://x"])
+def test_a_server_that_is_no_url_is_a_usage_error(server: str) -> None:
+    ran = run("--server", server, "--api-key", KEY, "jobs", "ls")
+    assert ran.code == 2
+    assert "must be a URL" in ran.err
+
+
+def test_a_password_in_the_servers_url_is_not_shown() -> None:
+    ran = run("--server", "http://me:hunter2@127.0.0.1:1", "--api-key", KEY, "jobs", "ls")
+    assert ran.code == 8
+    assert "hunter2" not in ran.err
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 6)])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_how_a_job_ended_is_told_although_the_server_goes_away(
+    fake: Fake, status: str, code: int, options: tuple[str, ...]
+) -> None:
+    """Its history is for people: without it the exit code is the same, and the document the only one."""
+    fake.script("POST /v1/jobs", (202, job(status, version=3)))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", AWAY)
+    ran = asked(fake, "submit", "--prompt", "a cat", "--wait", *options)
+    assert ran.code == code
+    assert not options or json.loads(ran.out)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("words", "call", "hint"),
+    [
+        (("submit", "--prompt", "a cat"), "POST /v1/jobs", "--idempotency-key {key} makes no second job"),
+        (("jobs", "retry", JOB), f"POST /v1/jobs/{JOB}/retry", "`orchestrator jobs ls` shows a new job"),
+    ],
+)
+def test_work_that_costs_money_is_asked_for_with_one_key_and_again_while_answers_are_lost(
+    fake: Fake, words: tuple[str, ...], call: str, hint: str
+) -> None:
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("failed")))
+    fake.script(call, (504, None))
+    ran = asked(fake, *words)
+    keys = [headers["idempotency-key"] for which, headers, _ in fake.asked if which == call]
+    assert len(keys) == 3
+    assert len({*keys}) == 1
+    assert hint.format(key=keys[0]) in " ".join(ran.err.split())
+    fake.script(call, (504, None), (200, job("queued")))
+    assert asked(fake, *words).code == 0
+
+
+def test_one_outage_in_pieces_is_told_of_once(fake: Fake) -> None:
+    """Processes behind one address end one after the other: each cut ends with an answer."""
+    fake.script("GET /v1/events", NOTHING, NOTHING, AWAY, NOTHING, AWAY, AWAY, NOTHING, REFUSED)
+    ran = asked(fake, "listen")
+    assert ran.code == 4
+    assert ran.err.count("trying again until it answers") == ran.err.count("reconnected") == 1
+
+
+def test_a_server_that_holds_no_question_is_not_asked_without_a_pause(fake: Fake) -> None:
+    fake.script("GET /v1/events", NOTHING, NOTHING, NOTHING, NOTHING, REFUSED)
+    began = time.monotonic()
+    assert asked(fake, "listen").code == 4
+    assert time.monotonic() - began >= 3 * 0.25
+
+
+def test_a_stream_of_documents_ends_with_a_line_too(fake: Fake) -> None:
+    fake.script("GET /v1/events", NOTHING, REFUSED)
+    ran = asked(fake, "listen", "--json")
+    (line,) = ran.out.splitlines()
+    assert json.loads(line)["code"] == "unauthenticated"
+
+
+def test_what_listen_keeps_is_not_believed_when_it_is_spoilt(fake: Fake) -> None:
+    """Neither half a place nor half a secret is taken for one, and both are said with their file."""
+    words = ("listen", "--forward-to", "localhost:3")
+    assert asked(fake, *words, "--print-secret").out.startswith("whsec_")
+    (kept,) = Path("state").rglob("*.secret")
+    kept.write_text("whs")
+    ran = asked(fake, *words)
+    assert ran.code == 1
+    assert f"{kept.name} holds no secret" in "".join(ran.err.splitlines())
+    kept.unlink()
+    assert asked(fake, *words, "--print-secret").out.startswith("whsec_")
+    kept.with_suffix(".cursor").write_text(PLACE[:9])
+    ran = asked(fake, *words)
+    assert ran.code == 1
+    assert "holds no event's id" in ran.err
+
+
+def test_a_folder_that_cannot_be_written_is_said(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("occupied").write_text("a file")
+    monkeypatch.setenv("XDG_STATE_HOME", "occupied")
+    ran = asked(fake, "listen")
+    assert ran.code == 1
+    assert "XDG_STATE_HOME names another folder" in ran.err
+
+
+def test_no_form_of_data_drives_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """U+009B begins a sequence as ESC [ does, and JSON need not escape it; half a surrogate pair cannot be printed."""
+    words = "a\x1b[2J\x9b2J\u202e\ud800\U0001f600é"
+    for terminal in (Terminal(json=True), Terminal(quiet=True)):
+        terminal.record({"id": words}, {})
+        printed = capsys.readouterr().out
+        assert printed.replace("\n", "").isprintable()
+        assert "\U0001f600é" in printed
+        assert not terminal.json or json.loads(printed) == {"id": words}
+
+
+def test_ctrl_c_at_a_question_is_exit_130() -> None:
+    def ask(session: Session) -> None:
+        raise typer.Abort
+
+    app = typer.Typer()
+    command(app, "ask", "ask")(ask)
+    assert typer.testing.CliRunner().invoke(app, []).exit_code == 130
+
+
+def test_a_command_is_started_without_what_it_does_not_need() -> None:
+    script = "import sys; from orchestrator.cli import main; sys.argv[1:] = ['version']; main()"
+    shown = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
+    found = subprocess.run(
+        [sys.executable, "-c", shown + script], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = {*found.stdout.split()}
+    assert "orchestrator.cli" in loaded
+    assert not loaded & {
+        "httpx",
+        "orchestrator.foundation.settings",
+        "orchestrator.client",
+        "orchestrator.cli.jobs",
+        "sqlalchemy",
+    }

@@ -1,0 +1,210 @@
+"""Commands that need no server: configuration, signatures, the first key."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import standardwebhooks
+
+from orchestrator.cli.access import Access
+from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing.secret_keys import Keys
+from tests.harness.command_line import SECRET, Fake, faked, isolate, run
+from tests.harness.runtime import TurnedClock
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def test_a_signature_made_here_is_good_everywhere_and_the_other_way_round() -> None:
+    Path("body.json").write_bytes(b'{"a": 1}')
+    signed = run("signature", "sign", "--secret", SECRET, "--file", "body.json", "--json")
+    headers = json.loads(signed.out)
+    assert standardwebhooks.Webhook(SECRET).verify(b'{"a": 1}', headers) == {"a": 1}
+    said = [f"--{name}={headers[f'webhook-{name}']}" for name in ("id", "timestamp", "signature")]
+    assert run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said).code == 0
+    Path("body.json").write_bytes(b'{"a": 2}')
+    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said)
+    assert ran.code == 1
+    assert "no signature matches" in ran.err
+
+
+def signed(body: bytes, **more: str) -> dict[str, str]:
+    Path("body.json").write_bytes(body)
+    words = [f"--{name}={value}" for name, value in more.items()]
+    headers: dict[str, str] = json.loads(
+        run("signature", "sign", "--secret", SECRET, "--file", "body.json", "--json", *words).out
+    )
+    return headers
+
+
+def test_pasted_headers_are_verified_as_they_came() -> None:
+    headers = signed(b"{}")
+    lines = "".join(f"< {name.title()}: {value}\r\n" for name, value in headers.items())
+    Path("headers.txt").write_text(f"POST /hook HTTP/1.1\r\n{lines}Host: x\r\n")
+    words = ("signature", "verify", "--secret", SECRET, "--file", "body.json")
+    assert run(*words, "--header-file", "headers.txt").code == 0
+    assert run(*words, "--headers", lines).code == 0
+    assert run(*words).code == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "secret", "check", "words"),
+    [
+        ({"webhook-timestamp": ""}, SECRET, "header_missing", "webhook-timestamp missing"),
+        ({"webhook-timestamp": "soon"}, SECRET, "timestamp_malformed", "'soon'"),
+        ({"webhook-timestamp": "1"}, SECRET, "timestamp_too_far", "--any-time"),
+        ({"webhook-timestamp": "99999999999"}, SECRET, "timestamp_too_far", "ahead of this clock"),
+        ({"webhook-signature": "v2,aGVsbG8="}, SECRET, "no_match", "holds no v1,<base64>"),
+        ({"webhook-id": "msg_other"}, SECRET, "no_match", "another secret, or not the exact bytes"),
+        ({}, SECRET[:-4] + "AAA=", "no_match", "another secret"),
+        ({}, "whsec_?", "secret_malformed", "begins with whsec_"),
+    ],
+)
+def test_what_is_wrong_with_a_signature_is_said(changed: dict[str, str], secret: str, check: str, words: str) -> None:
+    headers = signed(b"{}") | changed
+    pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
+    ran = run("signature", "verify", "--secret", secret, "--file", "body.json", "--headers", pasted, "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["failed"] == check
+    assert words in ran.err
+
+
+def test_a_newline_that_an_editor_added_is_recognised() -> None:
+    headers = signed(b"{}")
+    Path("body.json").write_bytes(b"{}\n")
+    pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
+    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", "--headers", pasted)
+    assert ran.code == 1
+    assert "without the newline at its end" in ran.err
+
+
+def test_a_first_configuration_is_complete_private_and_never_overwritten() -> None:
+    assert run("config", "init").code == 0
+    assert stat.S_IMODE(Path("orchestrator.toml").stat().st_mode) == 0o600
+    assert run("config", "check").code == 0
+    before = Path("orchestrator.toml").read_bytes()
+    assert run("config", "init").code == 5
+    assert Path("orchestrator.toml").read_bytes() == before
+    shown = json.loads(run("config", "show", "--json").out)
+    assert shown["secret_keys"] == {"value": ["***"], "origin": "orchestrator.toml"}
+    assert shown["port"] == {"value": 8080, "origin": "default"}
+
+
+def test_check_finds_what_only_the_vendor_can_know() -> None:
+    Path("orchestrator.toml").write_text('[accounts.a]\nvendor = "nope"\n[accounts.b]\nvendor = "dreamto"\n')
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "accounts.a.vendor" in ran.err
+    assert "accounts.b." in ran.err
+
+
+def test_check_warns_of_a_secret_that_can_be_guessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+    for secret, warned in (("x" * 31, True), ("x" * 32, False)):
+        monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", secret)
+        ran = run("config", "check")
+        assert ran.code == 0
+        assert ("warning: secret_keys: 1 with fewer than 32" in ran.err) is warned
+        assert secret not in ran.err
+
+
+def test_check_refuses_a_part_of_the_work_where_one_process_has_to_do_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_ROLE", "api")
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "SQLite serves one process" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://u@127.0.0.1:1/d", "the server must be up"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///nodir/x.db", "nodir is not there; make that folder"),
+        ("sqlite:////proc/self/x.db", "/proc/self cannot be written"),
+        ("sqlite:///folder", "no file that can be read and written"),
+    ],
+)
+def test_check_looks_where_everything_would_be_kept_and_makes_nothing(
+    monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    Path("folder").mkdir()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", url)
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert words in ran.err
+    assert "secret_keys" not in ran.err
+    assert "tries again" not in ran.err
+    assert [one.name for one in Path().iterdir()] == ["folder"]
+
+
+def test_check_reads_the_secret_keys_or_sees_that_they_could_be_made() -> None:
+    assert run("config", "check").code == 0
+    assert list(Path().iterdir()) == []
+    Path("orchestrator.db.keys").write_text("\n")
+    ran = run("config", "check")
+    assert ran.code == 1
+    assert "holds no key" in ran.err
+
+
+def test_settings_are_not_blamed_for_a_secret_given_by_hand() -> None:
+    ran = run("signature", "sign", "--secret", "whsec_?", stdin="{}")
+    assert ran.code == 1
+    assert "config check" not in ran.err
+
+
+def test_the_first_key_is_made_before_any_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    made = run("keys", "create", "--name", "ci", "--scope", "write", "--expires", "90d")
+    assert made.code == 0
+    secret = made.out.strip()
+    assert re.fullmatch(r"orc_[\w-]{43}", secret)
+    listed = json.loads(run("keys", "ls", "--json").out)
+    assert [(one["name"], one["scope"]) for one in listed["data"]] == [("ci", "write")]
+    assert secret not in json.dumps(listed)
+
+
+def test_a_key_for_a_named_server_is_not_made_elsewhere() -> None:
+    ran = run("keys", "create", "--name", "ci", "--server", "http://127.0.0.1:1")
+    assert ran.code == 8
+    assert not Path("orchestrator.db").exists()
+
+
+def test_the_callback_secret_is_the_same_with_and_without_a_server(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", "one long random text")
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    assert run("secrets", "callback").out.startswith("whsec_")
+    fake.script("GET /v1/signing-key", (200, {"object": "signing_key", "secret": SECRET}))
+    assert run("--server", fake.url, "secrets", "callback").out == f"{SECRET}\n"
+
+
+def test_the_pass_of_a_long_command_is_made_anew_for_each_request() -> None:
+    """It is good for a minute, and following the log takes longer."""
+    clock, settings = TurnedClock(), Settings.model_validate({"secret_keys": ["k" * 40]})
+    bearer = Access.local("http://127.0.0.1:8080", settings, clock).bearer
+    assert bearer is not None
+    for _ in range(3):
+        assert Keys(["k" * 40]).admits(bearer().removeprefix("orc_pass."), clock.now())
+        clock.turn(3600)
+
+
+def test_version_is_the_packages_own() -> None:
+    document = json.loads(run("version", "--json").out)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", document["version"])

@@ -1,0 +1,208 @@
+"""Submitting and subscribing from the command line: what goes out, and how waiting ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.command_line import JOB, KEY, SECRET, Fake, faked, isolate, job, page, run
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def test_submit_builds_the_order_from_file_and_flags(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    Path("order.json").write_text('{"prompt": "from the file", "duration": 5, "extra": {"a": 1}}')
+    words = (
+        "submit --account main --input @order.json --image https://i.example/1.png --set duration=10 --set extra.b=x"
+    )
+    more = "--metadata order=991 --external-id order-991 --deadline 1h --callback-url https://my.app/h --model m -q"
+    ran = run("--server", fake.url, *words.split(), "--prompt", "a cat", *more.split())
+    assert (ran.code, ran.out) == (0, f"{JOB}\n")
+    _, headers, body = fake.asked[0]
+    assert body == {
+        "account": "main",
+        "model": "m",
+        "input": {
+            "prompt": "a cat",
+            "image_url": "https://i.example/1.png",
+            "duration": 10,
+            "extra": {"a": 1, "b": "x"},
+        },
+        "external_task_id": "order-991",
+        "callback_url": "https://my.app/h",
+        "metadata": {"order": "991"},
+        "deadline": 3600,
+    }
+    assert len(headers["idempotency-key"]) >= 24
+
+
+def test_a_submission_of_nothing_is_refused_by_the_server(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (422, {"title": "Request is not valid"}))
+    ran = run("--server", fake.url, "submit")
+    assert (ran.code, fake.asked[0][2]) == (1, {"input": {}})
+    assert "(422)" in ran.err
+
+
+def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    run("--server", fake.url, "submit", "--input", "-", "--idempotency-key", "mine", stdin='{"prompt": "p"}')
+    _, headers, body = fake.asked[0]
+    assert (headers["idempotency-key"], body) == ("mine", {"input": {"prompt": "p"}})
+
+
+@pytest.mark.parametrize(
+    ("last", "wait", "code", "words"),
+    [
+        (job(), ("--wait",), 0, "told by push (2 pushes, 1 poll)"),
+        (job(resolved_by="poll"), ("--wait", "20"), 0, "a poll found it (2 pushes, 1 poll)"),
+        (job("failed", error={"code": "vendor_failed", "message": "no"}), ("--wait=20",), 6, "vendor_failed: no"),
+        (job("expired", resolved_by="clock"), ("--wait", "20"), 6, "expired"),
+        (job("canceled", resolved_by="operator"), ("--wait", "20"), 6, "canceled"),
+        (job("processing"), ("--wait", "1"), 7, "it keeps running"),
+    ],
+)
+def test_waiting_ends_as_the_job_ends(
+    fake: Fake, last: dict[str, Any], wait: tuple[str, ...], code: int, words: str
+) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued", version=7)))
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")), (304, None), (200, last))
+    fake.script(
+        f"GET /v1/jobs/{JOB}/timeline", (200, page(*({"id": "1", "kind": k} for k in ("push", "poll", "push"))))
+    )
+    ran = run("--server", fake.url, "submit", "--prompt", "p", *wait)
+    assert ran.code == code, ran.err
+    assert words in ran.out + ran.err
+    # The answer to the submission is what is known first, then the last answer.
+    tags = [(headers["prefer"][:5], headers["if-none-match"]) for _, headers, _ in fake.asked[1:3]]
+    assert tags == [("wait=", '"v7"'), ("wait=", '"v2"')]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("the vendor says: too dark", "\n  vendor_failed: the vendor says: too dark\n"),
+        ("the render failed", "\n  vendor_failed: the render failed: too dark\n"),
+    ],
+)
+def test_what_the_vendor_said_of_a_failure_is_said_once(fake: Fake, message: str, words: str) -> None:
+    error = {"code": "vendor_failed", "message": message, "vendor_message": "too dark"}
+    fake.script("POST /v1/jobs", (202, job("failed", error=error)))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    assert words in run("--server", fake.url, "submit", "--prompt", "p", "--wait").err
+
+
+def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")))
+    command = [sys.executable, "-m", "orchestrator", "--server", fake.url, "--api-key", KEY, "submit", "--wait"]
+    with subprocess.Popen([*command, "--prompt", "p"], stderr=subprocess.PIPE, text=True) as process:
+        while len(fake.asked) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith(f"detached; the job keeps running\n  orchestrator jobs watch {JOB}\n")
+
+
+def test_a_wait_that_ends_too_soon_says_what_stands_in_the_way(fake: Fake) -> None:
+    refused = {"id": "2", "kind": "submit", "outcome": "connection_refused", "reason": "Connect call failed"}
+    again = {"id": "3", "kind": "submit", "outcome": "begun"}
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(refused, again)))
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait", "0.1")
+    assert ran.code == 7
+    assert "submit: connection_refused (Connect call failed)" in ran.err
+
+
+def test_a_server_that_is_away_for_a_while_only_makes_waiting_longer(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    away = {"title": "Unavailable", "code": "unavailable"}
+    fake.script(f"GET /v1/jobs/{JOB}", (503, away), (503, away), (200, job()))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait")
+    assert ran.code == 0
+    assert ran.err.count("trying again until it answers") == 1
+
+
+@pytest.fixture
+def results() -> Iterator[Fake]:
+    with faked() as found:
+        yield found
+
+
+def made(url: str, *names: str) -> dict[str, Any]:
+    return job(output={"videos": [{"url": f"{url}/{name}", "duration": 5.0} for name in names], "images": []})
+
+
+def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, made(results.url, "a.mp4", "b.mp4")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    for name in ("a", "b"):
+        results.script(f"GET /{name}.mp4", (200, {"video": name}))
+    ran = run("--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4")
+    assert ran.code == 0
+    assert {one.name: json.loads(one.read_text())["video"] for one in Path().iterdir()} == {
+        "v.mp4": "a",
+        "v-2.mp4": "b",
+    }
+    assert all("authorization" not in headers for _, headers, _ in results.asked)
+
+
+def test_a_download_that_fails_leaves_what_was_there(fake: Fake, results: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, made(results.url, "gone.mp4")))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    Path("v.mp4").write_text("before")
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--output", "v.mp4")
+    assert ran.code == 1
+    assert "answered 404" in ran.err
+    assert [(one.name, one.read_text()) for one in Path().iterdir()] == [("v.mp4", "before")]
+
+
+@pytest.mark.parametrize("path", [".", "nowhere/v.mp4"])
+def test_where_no_file_can_be_made_nothing_is_submitted(fake: Fake, path: str) -> None:
+    assert run("--server", fake.url, "submit", "--prompt", "p", "--output", path).code == 2
+    assert fake.asked == []
+
+
+def test_waiting_with_json_ends_with_the_one_document_even_when_the_job_failed(fake: Fake) -> None:
+    fake.script("POST /v1/jobs", (202, job("queued")))
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job("failed", error={"code": "vendor_failed"})))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait", "--json")
+    assert ran.code == 6
+    assert json.loads(ran.out)["status"] == "failed"
+
+
+def test_a_subscribers_secret_is_shown_when_it_is_made(fake: Fake) -> None:
+    made = {
+        "id": "sub_1",
+        "kind": "webhook",
+        "status": "active",
+        "types": ["job.*"],
+        "url": "https://u",
+        "secret": SECRET,
+    }
+    fake.script("POST /v1/subscribers", (201, made))
+    ran = run("--server", fake.url, "subscribers", "add", "https://u", "--types", "job.failed, job.succeeded")
+    assert SECRET in ran.out
+    assert fake.asked[0][2] == {"url": "https://u", "types": ["job.failed", "job.succeeded"]}

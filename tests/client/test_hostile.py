@@ -1,0 +1,142 @@
+"""The Python client, cut off in the middle and lied to: it lets go of everything, and every answer ends some day."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.client import AsyncClient, Client, RateLimited, Unavailable, Unreachable
+from orchestrator.client.connection import Target, Wire
+from orchestrator.client.requests import Request
+from orchestrator.client.responses import answered
+from orchestrator.client.sync_async import finished
+from tests.harness.api_caller import until
+from tests.harness.scripted_client import Script, scripted
+
+GET = Request("GET", "/v1/jobs/job_1")
+
+
+@dataclass
+class Stalling:
+    """A server that begins every answer, and ends none. `held` are the connections that it still has."""
+
+    url: str = ""
+    asked: int = 0
+    held: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.held.add(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            streaming = b"/stream" in await reader.readuntil(b"\r\n\r\n")
+            kind = b"text/event-stream" if streaming else b"application/json"
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\ncontent-type: " + kind + b"\r\n\r\nid: e_1\n\n")
+            self.asked += 1
+            await reader.read()
+        self.held.discard(writer)
+        writer.close()
+
+
+@pytest.fixture
+async def stalling() -> AsyncIterator[Stalling]:
+    it = Stalling()
+    async with await asyncio.start_server(it.serve, "127.0.0.1", 0) as server:
+        it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield it
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.jobs.get("job_1"),
+        lambda client: client.wait("job_1"),
+        lambda client: client.jobs.list().page(),
+        lambda client: anext(client.events.stream()),
+    ],
+    ids=["get", "wait", "list", "stream"],
+)
+async def test_a_call_that_is_cancelled_in_the_middle_leaves_nothing_behind(
+    stalling: Stalling, call: Callable[[AsyncClient], Coroutine[Any, Any, object]]
+) -> None:
+    async with AsyncClient(stalling.url) as client:
+        before = asyncio.all_tasks()
+        asking = asyncio.ensure_future(call(client))
+        await until(lambda: stalling.asked == 1, "it asks")
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await until(lambda: not stalling.held, "the connection is let go")
+        await until(lambda: asyncio.all_tasks() <= before, "the tasks end")
+    # What was not closed says so here, and a warning is an error.
+    gc.collect()
+
+
+async def test_a_stream_that_another_thread_closes_ends_at_once(stalling: Stalling) -> None:
+    """Closing a socket wakes nobody who is reading from it: that would take until the silence is too long."""
+    with Client(stalling.url) as client:
+        stream = client.events.stream()
+        reading = asyncio.create_task(asyncio.to_thread(list, stream))
+        await until(lambda: stalling.asked == 1, "it reads")
+        began = time.monotonic()
+        await asyncio.to_thread(stream.close)
+        assert await reading == []
+        assert time.monotonic() - began < 5
+        await until(lambda: not stalling.held, "the connection is let go")
+
+
+@dataclass
+class Dripping:
+    """An answer without end, a byte every ten seconds."""
+
+    clock: Script
+    status: int = 200
+    headers: httpx.Headers = field(default_factory=httpx.Headers)
+    closed: bool = False
+
+    async def read(self) -> bytes:
+        self.clock.now += 10
+        return b" "
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Drips(Script):
+    """A world in which every answer drips."""
+
+    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> Any:
+        self.last = Dripping(self)
+        return self.last
+
+
+@pytest.mark.parametrize(("patience", "ends"), [(None, 90), (35.0, 35)])
+def test_an_answer_that_drips_is_given_up(patience: float | None, ends: float) -> None:
+    """None of its silences is too long: 30 s are allowed, and all of it must be there a minute after that."""
+    world = Drips([])
+    wire = Wire(world, Target("http://there", None, "test"), 30.0, scripted(RuntimeError()).retries)
+    with pytest.raises(Unreachable, match="end of its answer") as lost:
+        finished(wire.once(GET) if patience is None else wire.once(GET, patience))
+    assert lost.value.sent
+    assert ends < world.now <= ends + 10
+    assert world.last.closed
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, Unavailable), (524, Unavailable)])
+def test_a_proxys_own_page_is_a_refusal_for_now(status: int, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        answered(GET, "http://there", status, httpx.Headers(), b"<html>too many</html>")
+
+
+def test_a_refusal_of_megabytes_is_cut_short() -> None:
+    fault = b'{"pointer": "/x", "code": "c", "message": "%s"}' % (b"m" * 9000)
+    body = b'{"title": "t", "detail": "%s", "errors": [%s]}' % (b"d" * 90_000, b",".join([fault] * 900))
+    with pytest.raises(Exception, match="422") as refused:
+        answered(GET, "http://there", 422, httpx.Headers(), body)
+    assert len(str(refused.value)) < 150_000

@@ -1,0 +1,300 @@
+"""Claims: fair, fenced, within every account's limit, and as cheap with 20,000 rows that are not due as with none."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.database import queue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state, delivery, job
+from orchestrator.engine.deliver_results import Attempted, record
+from orchestrator.events.destinations import Verdict
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import DeliveryState, JobState
+from orchestrator.foundation.token_bucket import Allowance
+from orchestrator.jobs import capacity
+from orchestrator.jobs.ledger import Postponed
+from tests.harness.runtime import START, House
+
+DAY = 86400.0
+
+
+def job_row(number: int, account: str, state: JobState, due: datetime | None) -> dict[str, Any]:
+    return {
+        "id": f"job_{number}", "account": account, "vendor": "agentsflare", "model": "m", "capability": "text2video",
+        "input": {}, "external_task_id": f"job_{number}", "metadata": {}, "api_key": "key", "created_at": START,
+        "deadline_at": after(START, DAY), "state": state, "due_at": due, "attempt": 0, "tries": 0, "asks": 0,
+        "misses": 0, "lease": 0, "version": 1, "sequence": 0,
+    }  # fmt: skip
+
+
+def delivery_row(number: int, lane: str, due: datetime | None) -> dict[str, Any]:
+    return {
+        "id": f"dlv_{number}", "event_id": f"evt_{number}", "subscriber_id": lane, "state": DeliveryState.PENDING,
+        "due_at": due, "lease": 0, "tries": 0, "created_at": START,
+    }  # fmt: skip
+
+
+async def insert(h: House, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    await h.rt.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
+
+
+async def plans(h: House, run: Any, *args: Any) -> list[str]:
+    """Return how the database goes about every statement that a unit of work executes, a step to a line."""
+    found: list[str] = []
+
+    def explained(tx: Tx) -> None:
+        def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+            if re.match(r"(SELECT|WITH|UPDATE)", statement):
+                how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
+                cursor.execute(how + statement, parameters)
+                found.extend(row[-1] for row in cursor.fetchall())
+
+        sa.event.listen(tx, "before_cursor_execute", explain)
+        try:
+            run(tx, *args)
+        finally:
+            sa.event.remove(tx, "before_cursor_execute", explain)
+
+    await h.rt.store.write(explained)
+    return [line for line in found if "job" in line or "delivery" in line]
+
+
+@pytest.fixture
+async def crowded(h: House) -> House:
+    """One hot lane of each kind, another with two rows, and 20,000 rows in eight lanes.
+
+    Those are due tomorrow, but for two thirds of the jobs, which are history.
+    """
+    tomorrow = after(START, DAY)
+    await insert(h, job, [job_row(0, "", JobState.SUBMITTED, tomorrow)])
+    await insert(h, delivery, [delivery_row(0, "", tomorrow)])
+    lane = "CASE WHEN n % 10 <> 0 THEN 'hot' ELSE 'cold' || (n % 7) END"
+    history = "CASE WHEN n % 3 = 0 THEN 'submitted' ELSE 'succeeded' END, CASE WHEN n % 3 = 0 THEN due_at END"
+    names = ("id", "account", "external_task_id", "state", "due_at")
+    await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n, {history}", names)
+    await multiply(h, delivery, f"'dlv_' || n, {lane}, 'evt_' || n", ("id", "subscriber_id", "event_id"))
+    due = [job_row(30_000 + n, "hot", JobState.QUEUED, START) for n in range(300)]
+    await insert(h, job, due + [job_row(40_000 + n, "cold1", JobState.QUEUED, START) for n in range(2)])
+    owed = [delivery_row(30_000 + n, "hot", START) for n in range(300)]
+    await insert(h, delivery, owed + [delivery_row(40_000 + n, "cold1", START) for n in range(2)])
+    if h.rt.store.shared:
+        # As autovacuum would, by and by.
+        await h.run(sa.text("ANALYZE"))
+    return h
+
+
+async def multiply(h: House, table: sa.Table, expressions: str, names: tuple[str, ...]) -> None:
+    """Turn the one row of a table into 20,000 that differ in some columns only."""
+    rest = ", ".join(column.name for column in table.columns if column.name not in names)
+    numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000)"
+    into = f"INSERT INTO {table.name} ({', '.join(names)}, {rest})"
+    copy = f"{into} {numbers} SELECT {expressions}, {rest} FROM {table.name}, c"
+    await h.run(sa.text(copy))
+    await h.run(sa.delete(table).where(table.c.id.in_(("job_0", "dlv_0"))))
+
+
+async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
+    """Every statement SEARCHes the partial index by a bound; none of them scans the table or sorts."""
+    now = crowded.clock.now()
+    seen = await plans(crowded, queue.lanes, job.c.account, now, JobState.QUEUED)
+    seen += await plans(crowded, queue.lanes, delivery.c.subscriber_id, now)
+    seen += await plans(crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
+    seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
+    seen += await plans(crowded, capacity.in_flight, "cold1")
+    if crowded.rt.store.shared:
+        print(*seen, sep="\n")
+        scans = [line for line in seen if "Scan" in line]
+        assert len(scans) >= 9
+        assert not [line for line in seen if "Seq Scan" in line or "Sort" in line]
+        by = r"(using|Bitmap Index Scan on) (ix_job_due|ix_delivery_due|job_pkey|delivery_pkey)\b|Bitmap Heap|CTE Scan"
+        assert not [line for line in scans if not re.search(by, line) and "WorkTable" not in line]
+        return
+    tables = [line for line in seen if re.match(r"(SCAN|SEARCH) (job|delivery)\b", line)]
+    assert len(tables) >= 9
+    assert not [
+        line for line in tables if "ix_job_due" not in line and "ix_delivery_due" not in line and "id=?" not in line
+    ]
+    assert not [line for line in tables if line.startswith("SCAN") and "COVERING INDEX" not in line]
+    assert not [line for line in seen if "TEMP B-TREE" in line]
+
+
+async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) -> None:
+    """Counted in SQLite's own steps, or in pages PostgreSQL looked at: the test is the same on a slow machine."""
+
+    def claim(tx: Tx) -> None:
+        queue.lanes(tx, job.c.account, START, JobState.QUEUED)
+        queue.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
+
+    def pages(tx: Tx) -> int:
+        fetched = sa.text("SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'")
+        before = tx.execute(fetched).scalar_one()
+        claim(tx)
+        return int(tx.execute(fetched).scalar_one() - before)
+
+    def steps(tx: Tx) -> int:
+        counted = 0
+
+        def tick() -> None:
+            nonlocal counted
+            counted += 1
+
+        connection = tx.connection.driver_connection
+        assert connection is not None
+        connection.set_progress_handler(tick, 10)
+        claim(tx)
+        connection.set_progress_handler(None, 0)
+        return counted * 10
+
+    if crowded.rt.store.shared:
+        assert 0 < await crowded.rt.store.write(pages) < 500
+    else:
+        assert 0 < await crowded.rt.store.write(steps) < 10_000
+
+
+async def test_lanes_are_those_with_something_due_of_that_kind(crowded: House) -> None:
+    found = await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
+    assert set(found) == {"hot", "cold1"}
+    assert await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING) == []
+    later = await crowded.rt.store.read(queue.lanes, delivery.c.subscriber_id, after(START, DAY))
+    assert set(later) == {"hot", *(f"cold{n}" for n in range(7))}
+
+
+async def test_a_hot_lane_leaves_room_for_the_others(crowded: House) -> None:
+    quanta = {"hot": queue.QUANTUM, "cold1": queue.QUANTUM}
+    taken = await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64)
+    assert Counter(row["account"] for row in taken) == {"hot": queue.QUANTUM, "cold1": 2}
+    owed = await crowded.rt.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
+    assert Counter(row["subscriber_id"] for row in owed) == {"hot": queue.QUANTUM, "cold1": 2}
+
+
+async def test_room_is_never_exceeded(crowded: House) -> None:
+    quanta = {"hot": 16, "cold1": 16}
+    assert len(await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5)) == 5
+    assert await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
+
+
+async def test_the_oldest_of_a_lane_come_first(h: House) -> None:
+    await insert(h, job, [job_row(n, "main", JobState.QUEUED, after(START, -n)) for n in range(20)])
+    taken = await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9)
+    assert [row["id"] for row in taken] == ["job_19", "job_18", "job_17"]
+
+
+async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: House) -> None:
+    await insert(h, job, [job_row(1, "main", JobState.QUEUED, START)])
+
+    async def take(seconds: float) -> list[sa.RowMapping]:
+        at = after(START, seconds)
+        return await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9)
+
+    (first,) = await take(0)
+    assert first["lease"] == 1
+    assert await take(74.9) == []
+    (second,) = await take(75)
+    assert second["lease"] == 2
+
+
+async def test_a_stale_lease_changes_nothing(h: House) -> None:
+    row = job_row(1, "main", JobState.SUBMITTING, START) | {"lease": 7}
+    await insert(h, job, [row])
+    stale = Postponed("job_1", 6, 1, {"due_at": after(START, 999)})
+    await h.rt.store.write(h.rt.ledger.postpone, [stale])
+    await h.rt.store.write(h.rt.ledger.requeue, [stale])
+    assert (await h.job("job_1"))["due_at"] == START
+    assert (await h.job("job_1"))["state"] == JobState.SUBMITTING
+    await h.rt.store.write(h.rt.ledger.requeue, [Postponed("job_1", 7, 1, {"due_at": after(START, 5)})])
+    assert (await h.job("job_1"))["state"] == JobState.QUEUED
+
+
+async def test_nothing_that_has_ended_is_postponed(h: House) -> None:
+    await insert(h, job, [job_row(1, "main", JobState.SUCCEEDED, None)])
+    await h.rt.store.write(h.rt.ledger.postpone, [Postponed("job_1", 0, 1, {"due_at": START})])
+    assert (await h.job("job_1"))["due_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lease", "state"),
+    [
+        (Verdict.LATER, 1, DeliveryState.PENDING),
+        (Verdict.NEVER, 1, DeliveryState.PENDING),
+        (Verdict.NEVER, 2, DeliveryState.DEAD),
+        (Verdict.DELIVERED, 1, DeliveryState.DELIVERED),
+    ],
+)
+async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
+    h: House, verdict: Verdict, lease: int, state: DeliveryState
+) -> None:
+    row = delivery_row(1, "sub_1", START) | {"lease": 2}
+    await insert(h, delivery, [row])
+    done = Attempted(row | {"lease": lease}, {"id": "sub_1"}, START, 5, verdict)
+    await h.rt.store.write(record, h.rt.ids, h.rt.rng, [done], START)
+    (now,) = await h.rows(delivery)
+    assert now["state"] == state
+    assert (now["tries"] == 0) is (state is DeliveryState.PENDING)
+
+
+async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: House) -> None:
+    paused = {"paused": after(START, 1), "full": None}
+    await insert(h, account_state, [{"account": name, "paused_until": until} for name, until in paused.items()])
+    states = (JobState.SUBMITTING, JobState.SUBMITTED, JobState.PROCESSING, JobState.QUEUED)
+    await insert(h, job, [job_row(n, "main", state, START) for n, state in enumerate(states)])
+    await insert(h, job, [job_row(90 + n, "full", JobState.SUBMITTED, START) for n in range(3)])
+    await insert(h, job, [job_row(99, "main", JobState.SUCCEEDED, None)])
+    limits = {"main": 10, "paused": 10, "full": 3}
+    assert await h.rt.store.write(capacity.free_slots, limits, START) == {"main": 7}
+    assert await h.rt.store.write(capacity.free_slots, limits, after(START, 1)) == {"main": 7, "paused": 10}
+
+
+# -- the arithmetic of a rate
+
+
+def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
+    def steps(rate: float, *seconds: float) -> list[int]:
+        one, taken = Allowance(rate, 1.0, START), list[int]()
+        for at in seconds:
+            one = one.refilled(after(START, at))
+            taken.append(int(one.tokens))
+            one = one.less(taken[-1])
+        return taken
+
+    assert steps(10, 0, 60, 60.1) == [1, 10, 1]
+    assert steps(0.5, 0, 1, 1.999, 2, 90) == [1, 0, 0, 1, 1]
+
+
+def test_a_clock_that_goes_back_and_forth_earns_nothing() -> None:
+    one = Allowance(1.0, 0.0, START)
+    for second in (1, 0, 1, 0, 1):
+        one = one.refilled(after(START, second))
+    assert one.tokens == 1.0
+    spent = one.less(1)
+    for second in (0, 1, 0, 1):
+        spent = spent.refilled(after(START, second))
+    assert spent.tokens == 0.0
+
+
+def test_a_clock_that_was_hours_ahead_holds_nobody_back_for_hours() -> None:
+    ahead = Allowance(1.0, 0.0, START + timedelta(hours=5))
+    assert ahead.refilled(START).refilled(after(START, 3)).tokens == 1.0
+
+
+def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
+    one = Allowance(1.0, 0.0, START)
+    for n in range(5000):
+        looked = one.refilled(START + timedelta(microseconds=100 * n))
+        one = Allowance(1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000))
+    assert one.tokens == pytest.approx(0.499, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rate", "wait"), [(1.0, 2.0, 0.0), (7.5, 2.0, 0.0), (0.5, 2.0, 0.25), (0.0, 0.1, 10)]
+)
+def test_an_allowance_knows_when_it_allows_one(tokens: float, rate: float, wait: float) -> None:
+    one = Allowance(rate, tokens, START)
+    assert one.wait == wait
+    assert one.refilled(after(START, wait)).tokens >= 1

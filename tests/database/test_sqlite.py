@@ -1,0 +1,137 @@
+"""SQLite as a production store: durable settings, one process, readers that cannot write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.database.sqlite.engine import Lock, engines, path_of
+from orchestrator.database.store import Store, Tx
+from orchestrator.foundation.errors import ConfigError, Unavailable
+
+OTHER_PROCESS = """
+import sys
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.database.store import Store
+store = Store(sys.argv[1])
+try:
+    store.start()
+except ConfigError as error:
+    sys.exit(str(error))
+store.close()
+"""
+
+
+def pragma(tx: Tx, name: str) -> object:
+    return tx.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def elsewhere(url: str) -> subprocess.CompletedProcess[str]:
+    """Open and close a store in another process."""
+    return subprocess.run([sys.executable, "-c", OTHER_PROCESS, url], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+async def test_a_commit_is_durable_before_it_is_acknowledged(url: str) -> None:
+    store = Store(url)
+    store.start()
+    assert await store.write(pragma, "journal_mode") == "wal"
+    assert await store.write(pragma, "synchronous") == 2, "FULL: the log reaches the disk before COMMIT returns"
+    store.close()
+
+
+async def test_only_the_writer_ever_checkpoints(url: str) -> None:
+    store = Store(url)
+    store.start()
+    assert await store.read(pragma, "wal_autocheckpoint") == 0
+    assert await store.write(pragma, "wal_autocheckpoint") != 0
+    store.close()
+
+
+async def test_a_reader_cannot_write(url: str) -> None:
+    store = Store(url)
+    store.start()
+    with pytest.raises(Unavailable, match="readonly"):
+        await store.read(lambda tx: tx.exec_driver_sql("INSERT INTO account_state (account) VALUES ('x')"))
+    store.close()
+
+
+def test_a_write_holds_the_database_from_its_first_statement(url: str) -> None:
+    """A deferred transaction would fail half-way, when it first wrote."""
+    writer, _ = engines(url)
+    other, _ = engines(url)
+    with writer.begin(), other.connect() as second:
+        second.connection.driver_connection.execute("PRAGMA busy_timeout=0")  # type: ignore[union-attr]
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            second.exec_driver_sql("SELECT 1")
+    writer.dispose()
+    other.dispose()
+
+
+def test_a_second_store_on_the_same_file_is_refused_in_words_an_operator_understands(url: str) -> None:
+    first, second = Store(url), Store(url)
+    first.start()
+    with pytest.raises(ConfigError, match="in use by another orchestrator process"):
+        second.start()
+    first.close()
+    second.start()
+    second.close()
+
+
+def test_a_second_process_is_refused_until_the_first_ends(url: str) -> None:
+    store = Store(url)
+    store.start()
+    refused = elsewhere(url)
+    assert refused.returncode == 1
+    assert "SQLite serves one process" in refused.stderr
+    store.close()
+    assert elsewhere(url).returncode == 0
+
+
+def test_a_lock_left_behind_by_a_dead_process_does_not_hold(url: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.db.lock").write_text("")
+    lock = Lock(url)
+    lock.take()
+    assert lock.held
+    lock.release()
+    lock.release()
+    assert not lock.held
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no-such-folder.*check that the folder exists"):
+        Lock(f"sqlite:///{tmp_path / 'no-such-folder' / 'jobs.db'}").take()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://x@localhost/y"])
+def test_a_database_that_would_not_survive_or_is_not_supported_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"sqlite:///orchestrator\.db"):
+        path_of(url)
+
+
+def test_the_lock_file_is_for_its_owner_alone(url: str, tmp_path: Path) -> None:
+    lock = Lock(url)
+    lock.take()
+    assert os.stat(tmp_path / "jobs.db.lock").st_mode & 0o077 == 0
+    lock.release()
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    file.write_bytes(b"my diary, page one " * 100)
+    store = Store(url)
+    with pytest.raises(ConfigError, match="not a database"):
+        store.start()
+    assert file.read_bytes().startswith(b"my diary")
+    lock = Lock(url)
+    lock.take()
+    lock.release()

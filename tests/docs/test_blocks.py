@@ -1,0 +1,152 @@
+"""The documentation holds together: every block is run or checked by some test, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator import schemas
+from orchestrator.api.requests import Submission
+from orchestrator.events import destinations
+from orchestrator.events.destinations import Message
+from orchestrator.foundation.settings import load
+from orchestrator.simulator.accounts import webhook_secret
+from tests.harness.documents import PAGES, ROOT, Block, Page, anchor, blocks, chosen
+
+#: How blocks of each language are run or checked, and by which test.
+KNOWN = {
+    "sh": {
+        "in order": "docs/test_quickstart.py",
+        "on its own": "docs/test_quickstart.py",
+        "against a delivery": "docs/test_receivers.py",
+        "against a receiver": "docs/test_receivers.py",
+        "with a service": "docs/test_service.py",
+        "as commands": "docs/test_service.py",
+        "an environment": "docs/test_blocks.py",
+        "by an administrator": "docs/test_blocks.py",
+        "elsewhere": "",
+    },
+    "python": {
+        "as a receiver": "docs/test_receivers.py",
+        "against a delivery": "docs/test_receivers.py",
+        "with a service": "docs/test_service.py",
+        "as a vendor": "docs/test_plugins.py",
+        "as a destination": "docs/test_plugins.py",
+        "as an application": "docs/test_embedding.py",
+    },
+    "js": {"as a receiver": "docs/test_receivers.py"},
+    "go": {"as a receiver": "docs/test_receivers.py"},
+    "toml": {"settings": "docs/test_blocks.py", "an account": "docs/test_vendors.py"},
+    "json": {
+        "Event": "docs/test_blocks.py",
+        "Job": "docs/test_blocks.py",
+        "a submission": "docs/test_blocks.py",
+        "Problem": "docs/test_blocks.py",
+        "a CloudEvent": "docs/test_blocks.py",
+        "a sample": "docs/test_plugins.py",
+    },
+    "text": {"": ""},
+}
+JSON_SHAPES: dict[str, type[BaseModel]] = {
+    "Event": schemas.Event,
+    "Job": schemas.Job,
+    "Problem": schemas.Problem,
+    "a submission": Submission,
+}
+EACH_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def each(language: str, *how: str) -> pytest.MarkDecorator:
+    found = [one for one in chosen(language) if one.how in how]
+    return pytest.mark.parametrize("block", found, ids=str)
+
+
+@pytest.mark.parametrize("block", blocks(), ids=str)
+def test_every_block_is_run_by_some_test(block: Block) -> None:
+    assert block.language in KNOWN, f"{block}: no test runs {block.language!r}"
+    how, _, detail = block.how.partition(", ")
+    assert how in KNOWN[block.language], f"{block}: no test runs it {block.how!r}"
+    runner = ROOT / (detail if how == "elsewhere" else f"tests/{KNOWN[block.language][how]}")
+    assert runner.exists(), f"{block}: there is no {runner}"
+    if how == "elsewhere":
+        assert block.code.split()[-1] in runner.read_text(), f"{block}: {runner.name} does not run it"
+
+
+@EACH_PAGE
+def test_links_lead_to_pages_and_headings(path: Path) -> None:
+    for link in Page(path).links():
+        parts = urlsplit(link)
+        if parts.scheme:
+            assert parts.scheme == "https", link
+            continue
+        target = (path.parent / parts.path).resolve() if parts.path else path
+        assert target.exists(), f"{path.name}: {link}"
+        if parts.fragment:
+            assert parts.fragment in Page(target).anchors(), f"{path.name}: {link}"
+
+
+@EACH_PAGE
+def test_the_readme_leads_to_every_page(path: Path) -> None:
+    reachable = {(ROOT / urlsplit(link).path).resolve() for link in Page(ROOT / "README.md").links()}
+    assert path in reachable or path == ROOT / "README.md"
+
+
+@each("toml", "settings", "an account")
+def test_settings_are_settings(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (one for one in os.environ if one.startswith("ORCHESTRATOR_")):
+        monkeypatch.delenv(name)
+    (tmp_path / "orchestrator.toml").write_text(block.code)
+    load(tmp_path / "orchestrator.toml")
+
+
+@each("sh", "an environment")
+def test_an_environment_is_one(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in map(shlex.split, block.code.splitlines()):
+        name, _, value = words[1].partition("=")
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert set(settings.accounts) == {"main", "spare"}
+    assert settings.accounts["main"].poll.deadline == 7200
+
+
+@each("json", *JSON_SHAPES)
+def test_json_has_the_shape_it_is_said_to_have(block: Block) -> None:
+    said = json.loads(block.code)
+    shape = JSON_SHAPES[block.how]
+    shape.model_validate_json(block.code)
+    assert set(said) <= set(shape.model_fields)
+    if block.how == "Event":
+        assert set(said["data"]) == set(schemas.Job.model_fields)
+        schemas.Job.model_validate(said["data"])
+
+
+@each("json", "a CloudEvent")
+def test_a_cloudevent_is_as_the_product_writes_it(block: Block) -> None:
+    said = json.loads(block.code)
+    event = {"type": said["type"], "timestamp": said["time"], "id": said["id"], "sequence": 3, "data": said["data"]}
+    sent = Message(
+        said["id"], said["type"], json.dumps(event).encode(), datetime.now(UTC), options={"format": "cloudevents"}
+    )
+    request = destinations.load()["webhook"].request("https://my.app/events", sent, [webhook_secret("docs")])
+    assert json.loads(request.content) == said
+
+
+@each("sh", "by an administrator")
+def test_what_only_an_administrator_can_run_names_files_that_exist(block: Block) -> None:
+    for name in re.findall(r"\bdeploy/[\w./-]+", block.code):
+        assert (ROOT / name).exists(), name
+
+
+def test_anchors_are_made_as_github_makes_them() -> None:
+    assert anchor("When it is sent again") == "when-it-is-sent-again"
+    assert anchor("kling, new standard") == "kling-new-standard"
+    assert anchor("uniall, callback = extra_body") == "uniall-callback--extra_body"

@@ -1,0 +1,106 @@
+"""The plug-ins that the documentation adds, held against the contracts that ours are held against.
+
+What the pages tell a reader to run is this, without the files being in their folders:
+.venv/bin/pytest tests/vendors/test_contract.py tests/vendors/test_field_mapping.py -k acme
+.venv/bin/pytest tests/events/test_destinations.py -k discord
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.events import destinations
+from orchestrator.foundation.states import EventType
+from orchestrator.vendors import registry
+from tests.events import test_destinations
+from tests.harness import vendor_samples
+from tests.harness.documents import blocks, chosen
+from tests.harness.vendor_samples import Case
+from tests.vendors import test_contract, test_field_mapping
+
+HELD = {
+    "orders": [
+        test_contract.test_an_order_in_our_words_becomes_the_documented_request,
+        test_contract.test_an_order_without_its_capability_is_inferred_where_the_input_decides,
+    ],
+    "receipts": [test_contract.test_the_answer_to_a_submission_gives_the_task_id],
+    "errors": [
+        test_contract.test_an_error_answer_to_a_submission_says_what_to_do_next,
+        test_contract.test_only_a_vendors_own_word_for_it_means_that_a_task_is_unknown,
+    ],
+}
+FORMS = [
+    test_field_mapping.test_every_capability_can_be_asked_for_and_about,
+    test_field_mapping.test_a_field_that_has_no_place_is_refused_with_its_pointer,
+    test_field_mapping.test_no_field_that_has_a_place_is_dropped,
+]
+
+
+def named(language: str, how: str) -> dict[str, Any]:
+    """Return the names that a page's one module of a kind defines."""
+    [block] = chosen(language, how)
+    names: dict[str, Any] = {"__name__": f"docs.{how.split()[-1]}"}
+    exec(compile(block.code, str(block), "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the suite find the vendor and the samples of the page, and return the folder's name."""
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    for block in (one for one in blocks() if one.how.startswith("a sample, ")):
+        (folder / block.how.removeprefix("a sample, ")).write_text(block.code)
+    kind = named("python", "as a vendor")["Acme"]
+    monkeypatch.setattr(vendor_samples, "SAMPLES", tmp_path)
+    monkeypatch.setattr(vendor_samples, "VENDORS", {**registry.load(), "acme": kind})
+    return "acme"
+
+
+def test_the_vendor_of_the_page_keeps_the_contract_on_every_sample_of_the_page(acme: str) -> None:
+    expected = vendor_samples.expectations(acme)
+    held = 0
+    for section, tests in HELD.items():
+        for file, meaning in expected[section].items():
+            for test in tests:
+                test(Case(acme, file, meaning))
+                held += 1
+    for file, meaning in expected["reports"].items():
+        case = Case(acme, file, meaning)
+        test = (
+            test_contract.test_a_push_is_understood
+            if file.startswith("callback_")
+            else test_contract.test_the_answer_to_a_question_is_understood
+        )
+        test(case)
+        held += 1
+    test_contract.test_every_sample_is_used(acme)
+    test_contract.test_an_unknown_status_word_is_a_value_and_not_a_verdict(acme)
+    assert held == 7
+
+
+def test_every_form_of_the_vendor_of_the_page_keeps_the_contract(acme: str) -> None:
+    capabilities = vendor_samples.vendor(acme).capabilities
+    assert capabilities == {"text2video", "image2video"}
+    for capability in capabilities:
+        for test in FORMS:
+            test(acme, capability)
+
+
+def test_the_destination_of_the_page_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = named("python", "as a destination")["Discord"]()
+    monkeypatch.setattr(test_destinations, "KINDS", {**destinations.load(), "discord": kind})
+    test_destinations.test_the_folder_is_the_registry()
+    for event in EventType:
+        for data in (test_destinations.JOB, test_destinations.FAILED, *test_destinations.FLAWS):
+            test_destinations.test_every_event_becomes_one_post_of_json_to_the_address("discord", event, data)
+    test_destinations.test_signed_kinds_sign_and_others_do_not("discord")
+    test_destinations.test_an_option_nobody_knows_is_refused("discord")
+    for text in ("", "@everyone <!here>", "\x00\ud83d", "🐈" * 5000):
+        test_destinations.test_no_text_breaks_a_request.hypothesis.inner_test("discord", text, text)
+    for status, verdict in ((204, "delivered"), (404, "gone"), (429, "later"), (500, "later"), (401, "shortly")):
+        assert kind.judge(httpx.Response(status)) == verdict

@@ -1,0 +1,50 @@
+"""Calls to an application in the same process: an answer is handed over while it is being made."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from orchestrator.embed.asgi_transport import Indoors
+
+
+async def test_what_an_application_raises_reaches_who_calls_it_indoors() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError("before it answered")
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        if scope["path"] == "/fails":
+            raise LookupError("in the middle")
+
+    async with httpx.AsyncClient(transport=Indoors(early), base_url="http://inside") as http:
+        with pytest.raises(LookupError, match="before"):
+            await http.get("/")
+    async with httpx.AsyncClient(transport=Indoors(late), base_url="http://inside") as http:
+        with pytest.raises(LookupError, match="middle"):
+            await http.get("/fails")
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.get("/ends")
+
+
+async def test_an_application_indoors_hears_that_its_caller_has_left() -> None:
+    gone = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"more", "more_body": True})
+        finally:
+            gone.set()
+
+    async with (
+        httpx.AsyncClient(transport=Indoors(endless), base_url="http://inside") as http,
+        http.stream("GET", "/") as answer,
+    ):
+        assert await anext(answer.aiter_bytes()) == b"more"
+    assert gone.is_set()

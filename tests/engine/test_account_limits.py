@@ -1,0 +1,219 @@
+"""An account's limits hold: its slots and its rate, however many processes claim at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.app import build
+from orchestrator.database.postgres.engine import engine_of, is_postgres
+from orchestrator.database.sqlite.engine import engines
+from orchestrator.database.store import Store
+from orchestrator.database.tables import account_state, job
+from orchestrator.engine import submit
+from orchestrator.engine.submit import Submitting
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
+from orchestrator.jobs.transition import Heard
+from orchestrator.vendors.report import Report
+from tests.api.test_support import FlowingClock
+from tests.harness.api_caller import until
+from tests.harness.engine import legacy, said, tell
+from tests.harness.runtime import START, FakeInternet, House, house, settings
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+SLOTS = 5
+NARROW: dict[str, Any] = {"accounts": {"main": {"vendor": "kling", "api_key": "k", "max_in_flight": SLOTS}}}
+
+
+def rated(rate: float) -> dict[str, Any]:
+    return {"accounts": {"main": {"vendor": "kling", "api_key": "k", "max_in_flight": 1000, "rate_limit": rate}}}
+
+
+@contextlib.asynccontextmanager
+async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[list[House]]:
+    """Open houses over one database and one clock: with connections of their own where the database can be shared."""
+    async with house(folder, **values) as first, contextlib.AsyncExitStack() as others:
+        houses = [first]
+        for _ in range(count - 1):
+            store = Store(settings(folder, **values).database_url) if first.rt.store.shared else first.rt.store
+            if store is not first.rt.store:
+                store.start()
+                others.callback(store.close)
+            rt = build(
+                settings(folder, **values),
+                clock=first.clock,
+                rng=random.Random(len(houses)),
+                transport=httpx.MockTransport(FakeInternet()),
+                store=store,
+            )
+            others.push_async_callback(rt.internet.aclose)
+            others.push_async_callback(rt.submissions.aclose)
+            houses.append(House(rt, first.clock, FakeInternet()))
+        yield houses
+
+
+def accepted_uniquely(h: House) -> None:
+    numbers = iter(range(10_000))
+    h.internet.answer = lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
+
+
+# -- slots
+
+
+async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more(tmp_path: Path) -> None:
+    async with replicas(tmp_path, 3, **NARROW) as houses:
+        first = houses[0]
+        for _ in range(30):
+            await first.open()
+        stages = [Submitting(h.rt) for h in houses for _ in range(2)]
+        ended = 0
+        while ended < 30:
+            await asyncio.gather(*(stage.take(64) for stage in stages))
+            busy = await first.rows(job, job.c.state.in_(IN_FLIGHT))
+            assert len(busy) == min(SLOTS, 30 - ended)
+            for row in busy[: 1 + ended % SLOTS]:
+                await tell(first, row["id"], JobState.SUCCEEDED)
+                ended += 1
+
+
+async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_slots(tmp_path: Path) -> None:
+    """Real threads, each with a connection of its own: what a limit enforced by counting alone does not survive."""
+    async with house(tmp_path, **NARROW) as h:
+        for _ in range(60):
+            await h.open()
+        seen = await asyncio.to_thread(contend, h, 4)
+        assert max(seen) == SLOTS, "the slots were all in use at some time, and never more"
+        assert len(await h.rows(job, job.c.state == JobState.SUCCEEDED)) == 60
+
+
+def contend(h: House, count: int) -> list[int]:
+    """Let threads claim jobs and end them until none is left; return how many were in flight after each commit."""
+    seen: list[int] = []
+    failed: list[BaseException] = []
+    start = threading.Barrier(count)
+
+    def run() -> None:
+        engine = connection_of(h)
+        stage = Submitting(h.rt)
+        start.wait()
+        try:
+            while work(h, engine, stage, seen):
+                continue
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    return seen
+
+
+def connection_of(h: House) -> sa.Engine:
+    """Return an engine of its own to the database of a house."""
+    url = h.rt.settings.database_url
+    return engine_of(url, 1) if is_postgres(url) else engines(url)[0]
+
+
+def work(h: House, engine: sa.Engine, stage: Submitting, seen: list[int]) -> bool:
+    """Claim, look, and end one job; False when all have ended."""
+    with engine.begin() as tx:
+        stage._claim(tx, 64)
+    busy = sa.select(job.c.id).where(job.c.state.in_(IN_FLIGHT)).order_by(job.c.id)
+    with engine.begin() as tx:
+        found = list(tx.scalars(busy))
+        seen.append(len(found))
+        left = tx.scalar(sa.select(sa.func.count()).where(job.c.state != JobState.SUCCEEDED))
+    with engine.begin() as tx:
+        h.rt.ledger.apply(tx, [Heard(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]])
+        done = sa.update(job).where(job.c.id.in_(found[:1])).values(state=JobState.SUCCEEDED, due_at=None)
+        tx.execute(done)
+    return bool(left)
+
+
+# -- a rate
+
+
+async def begun(houses: Sequence[House], seconds: float, step: float) -> list[datetime]:
+    """Let every replica look for work every `step` seconds; return when each submission was begun."""
+    stages = [Submitting(h.rt) for h in houses]
+    clock, times = houses[0].clock, list[datetime]()
+    ends = after(clock.now(), seconds)
+    while clock.now() < ends:
+        for taken in await asyncio.gather(*(stage.take(64) for stage in stages)):
+            times += [clock.now()] * len(taken)
+        clock.turn(step)
+    return times
+
+
+def most_within(times: Sequence[datetime], seconds: float) -> int:
+    return max(sum(start <= at < after(start, seconds) for at in times) for start in times)
+
+
+@pytest.mark.parametrize(("rate", "step"), [(0.5, 0.3), (1, 0.013), (2.5, 0.1), (10, 0.037)])
+async def test_a_rate_is_never_exceeded_and_is_used(tmp_path: Path, rate: float, step: float) -> None:
+    """In any window: what the rate allows in it, and one second's worth (at least one) at once."""
+    async with replicas(tmp_path, 2, **rated(rate)) as houses:
+        for _ in range(int(8 * rate) + 20):
+            await houses[0].open()
+        seconds = 8.0 if rate >= 1 else 20.0
+        times = await begun(houses, seconds, step)
+        burst = max(rate, 1.0)
+        for window in (1.0, 3.0, seconds):
+            assert most_within(times, window) <= burst + rate * window
+        assert len(times) >= int(burst + rate * (seconds - 2 * step)) - 1
+
+
+async def test_a_rate_outlives_the_process(tmp_path: Path) -> None:
+    async with replicas(tmp_path, 2, **rated(2)) as houses:
+        for _ in range(9):
+            await houses[0].open()
+        assert [len(await Submitting(h.rt).take(64)) for h in houses] == [2, 0]
+        (row,) = await houses[0].rows(account_state)
+        assert (row["tokens"], row["tokens_at"]) == (0.0, START)
+
+
+async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -> None:
+    """Neither an empty queue nor a full account; and an account without a rate has no tokens at all."""
+    values = rated(2)
+    values["accounts"]["main"]["max_in_flight"] = 1
+    values["accounts"]["free"] = {"vendor": "kling", "api_key": "k"}
+    async with house(tmp_path, **values) as h:
+        stage = Submitting(h.rt)
+        await stage.take(64)
+        for account in ("main", "main", "main", "free"):
+            await h.open(account)
+        assert len(await stage.take(64)) == 2
+        assert len(await stage.take(64)) == 0
+        rows = {row["account"]: row["tokens"] for row in await h.rows(account_state)}
+        assert rows == {"main": 1.0, "free": None}
+
+
+async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a_tick(tmp_path: Path) -> None:
+    async with house(tmp_path, **rated(20)) as h:
+        h.rt.clock = FlowingClock()
+        accepted_uniquely(h)
+        for _ in range(24):
+            await h.open()
+        worker = submit.worker(h.rt)
+        h.rt.workers["submit"] = worker
+        worker.start()
+        worker.nudge()
+        await until(lambda: len(h.internet.requests) == 24, "all of them are submitted")
+        await worker.stop(5)

@@ -1,0 +1,99 @@
+"""Ticks: what a database that is away does to them, and who runs which."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+
+from orchestrator.app import application, build
+from orchestrator.database.store import Tx
+from orchestrator.engine.lifecycle import running, schedule
+from orchestrator.foundation.errors import ConfigError, Unavailable
+from tests.harness import databases
+from tests.harness.runtime import House, settings
+
+
+async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again(h: House) -> None:
+    async def away(_: Tx) -> None:
+        raise Unavailable("the database is not available: gone")
+
+    ticks = schedule(h.rt)
+    run = next(job.func for job in ticks.get_jobs() if job.name == "checkpoint")
+    with structlog.testing.capture_logs() as logged:
+        await run(away, None)
+    assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
+
+
+async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: House) -> None:
+    async def broken(_: Tx) -> None:
+        raise LookupError("a bug")
+
+    run = next(job.func for job in schedule(h.rt).get_jobs() if job.name == "checkpoint")
+    with pytest.raises(LookupError):
+        await run(broken, None)
+
+
+@pytest.mark.parametrize(
+    ("role", "stages", "ticks"),
+    [
+        (
+            "all",
+            {"submit", "poll", "deliver", "replay"},
+            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+        ),
+        (
+            "worker",
+            {"submit", "poll", "deliver", "replay"},
+            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+        ),
+        ("api", set(), {"beat", "checkpoint", "discipline"}),
+    ],
+)
+async def test_a_role_runs_what_it_is_for(tmp_path: Path, role: str, stages: set[str], ticks: set[str]) -> None:
+    address = databases.url("postgresql", tmp_path)
+    rt = build(settings(tmp_path, database_url=address, role=role))
+    try:
+        async with running(rt):
+            assert set(rt.workers) == stages
+            assert {job.name for job in schedule(rt).get_jobs()} == ticks
+    finally:
+        databases.drop(address)
+
+
+@pytest.mark.parametrize("path", ["/callbacks/main/token", "/v1/jobs", "/"])
+async def test_who_is_led_to_a_worker_is_told_to_come_later(tmp_path: Path, path: str) -> None:
+    """A vendor that hears 404 does not come again."""
+    address = databases.url("postgresql", tmp_path)
+    app = application(build(settings(tmp_path, database_url=address, role="worker")))
+    try:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://w") as client,
+        ):
+            answer = await client.post(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert (await client.get("/readyz")).status_code == 200
+    finally:
+        databases.drop(address)
+
+
+def test_sqlite_has_one_process_and_that_does_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use PostgreSQL"):
+        build(settings(tmp_path, role="api"))
+
+
+async def test_nobody_follows_the_log_of_a_database_that_is_closed(tmp_path: Path, everywhere: None) -> None:
+    """Not every server says that it ends before it ends the lifespan."""
+    rt = build(settings(tmp_path))
+    async with contextlib.AsyncExitStack() as held:
+        async with running(rt):
+            over = await held.enter_async_context(rt.tail.following())
+            assert not over.is_set()
+        assert over.is_set()
+        assert rt.tail.closed

@@ -1,0 +1,433 @@
+"""Asking: after silence, in batches, by id, ever more rarely, and never for ever."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.api.openapi import examples
+from orchestrator.database.tables import account_state, event, job, trace
+from orchestrator.engine.poll import LEASE, Polling, expire
+from orchestrator.engine.submit import Submitting
+from orchestrator.foundation.states import JobState, Source
+from tests.harness.engine import (
+    at_vendor,
+    bodies,
+    drive,
+    happened,
+    legacy,
+    new,
+    refused,
+    said,
+    seconds_until_due,
+    tell,
+    unknown,
+)
+from tests.harness.runtime import House, house
+
+S = JobState
+ACCOUNTS: dict[str, dict[str, Any]] = {
+    "main": {"vendor": "agentsflare", "api_key": "k"},
+    "many": {"vendor": "cloudsway", "api_key": "k", "options": {"endpoint_path": "e"}},
+    "forking": {"vendor": "cubicspaces", "api_key": "k"},
+    "dreamto": {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example"},
+}
+
+
+@pytest.fixture
+async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
+    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
+        yield opened
+
+
+async def ask(h: House, answer: Any) -> int:
+    """Let the stage ask everything it finds due, and return how many questions that took."""
+    h.internet.answer = answer if callable(answer) else lambda _: answer
+    return await drive(Polling(h.rt))
+
+
+async def silent(h: House, account: str = "main", count: int = 1) -> list[dict[str, Any]]:
+    """Return jobs of an account about which silence has just become suspicious."""
+    jobs = [await at_vendor(h, account, task=f"t-{account}-{n}") for n in range(count)]
+    h.clock.turn(60)
+    return jobs
+
+
+def asked(request: httpx.Request) -> list[str]:
+    return request.url.params["task_ids"].split(",")
+
+
+async def account(h: House, name: str = "main") -> dict[str, Any]:
+    (row,) = await h.rows(account_state, account_state.c.account == name)
+    return row
+
+
+# -- when and how
+
+
+async def test_nobody_is_asked_before_silence_is_suspicious(h: House) -> None:
+    await at_vendor(h)
+    h.clock.turn(59.9)
+    assert await ask(h, unknown()) == 0
+    h.clock.turn(0.1)
+    assert await ask(h, unknown()) == 1
+
+
+async def test_one_question_asks_about_twenty_where_the_dialect_can(h: House) -> None:
+    jobs = await silent(h, "many", 45)
+    assert await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request)])) == 3
+    assert sorted(len(asked(request)) for request in h.internet.requests) == [5, 20, 20]
+    assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
+
+
+async def test_where_it_cannot_each_job_is_asked_about_alone(h: House) -> None:
+    await silent(h, "main", 3)
+    assert await ask(h, unknown()) == 3
+    assert sorted(request.url.path.rpartition("/")[2] for request in h.internet.requests) == [
+        "t-main-0", "t-main-1", "t-main-2",
+    ]  # fmt: skip
+
+
+async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: House) -> None:
+    jobs = await silent(h, "many", 5)
+    state = {row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)}
+    strangers = [new("t-stranger", "failed"), new("t-other", "succeeded")]
+    await ask(h, lambda request: said(strangers + [new(task, state[task]) for task in reversed(asked(request))]))
+    assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUCCEEDED, S.FAILED] * 2 + [S.SUCCEEDED]
+
+
+async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: House) -> None:
+    first, second = await silent(h, "many", 2)
+    await ask(h, lambda _: said([new(first["vendor_task_id"], "processing")]))
+    assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (S.PROCESSING, 0)
+    assert ((await h.job(second["id"]))["state"], (await h.job(second["id"]))["misses"]) == (S.SUBMITTED, 1)
+
+
+async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: House) -> None:
+    jobs = await silent(h, "many", 2)
+    await ask(h, lambda _: said([new("t-x", "failed"), new("t-y", "failed")]))
+    assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUBMITTED, S.SUBMITTED]
+
+
+async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: House) -> None:
+    (row,) = await silent(h)
+    await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
+    done = await h.job(row["id"])
+    assert (done["state"], done["resolved_by"]) == (S.SUCCEEDED, Source.POLL)
+    assert ((await account(h))["pushes_missed"], (await account(h))["polls"]) == (1, 1)
+    (told,) = await h.rows(event, event.c.type == "job.succeeded")
+    assert told["source"] == Source.POLL
+
+
+async def test_questions_grow_rarer_up_to_the_accounts_limit(h: House) -> None:
+    (row,) = await silent(h)
+    waits = []
+    for _ in range(8):
+        await ask(h, said(legacy(row["vendor_task_id"], "processing")))
+        waits.append(seconds_until_due(h, await h.job(row["id"])))
+        h.clock.turn(waits[-1])
+    assert waits == pytest.approx([15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120, 120], abs=0.001)
+
+
+async def test_a_push_gives_the_vendor_new_credit(h: House) -> None:
+    (row,) = await silent(h)
+    await ask(h, said(legacy(row["vendor_task_id"], "processing")))
+    pushed = await tell(h, row["id"], S.PROCESSING, progress=50)
+    assert (seconds_until_due(h, pushed), pushed["asks"]) == (60, 0)
+
+
+# -- no answer, and no such task
+
+
+@pytest.mark.parametrize(
+    ("answer", "least"),
+    [
+        (httpx.Response(500), 15),
+        (httpx.Response(502, text="<html>"), 15),
+        (httpx.Response(429), 15),
+        (httpx.Response(429, headers={"retry-after": "300"}), 300),
+        (refused(1303, 429), 15),
+        (refused(1002, 401), 15),
+        (said([]), 15),
+        (said({"nonsense": 1}), 15),
+    ],
+)
+async def test_a_question_without_a_usable_answer_is_asked_again_later(
+    h: House, answer: httpx.Response, least: float
+) -> None:
+    (row,) = await silent(h)
+    await ask(h, answer)
+    now = await h.job(row["id"])
+    assert (now["state"], now["vendor_task_id"]) == (S.SUBMITTED, row["vendor_task_id"])
+    assert least <= seconds_until_due(h, now) <= least * 1.1
+    assert now["version"] == row["version"]
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("silence")])
+async def test_a_vendor_that_is_away_is_asked_again_later(h: House, error: Exception) -> None:
+    (row,) = await silent(h)
+
+    def away(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    await ask(h, away)
+    assert seconds_until_due(h, await h.job(row["id"])) >= 15
+    (note,) = await h.rows(trace, trace.c.kind == "poll")
+    assert note["detail"]["outcome"] in ("not_sent", "cut_off")
+
+
+async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: House) -> None:
+    (row,) = await silent(h)
+    turned = 60.0
+    while (await h.job(row["id"]))["state"] == S.SUBMITTED:
+        assert await ask(h, unknown()) == 1
+        now = await h.job(row["id"])
+        if now["due_at"]:
+            turned += seconds_until_due(h, now)
+            h.clock.turn(seconds_until_due(h, now))
+    ended = await h.job(row["id"])
+    assert (ended["state"], ended["resolved_by"]) == (S.FAILED, Source.POLL)
+    assert "no such task" in ended["error"]["message"]
+    assert 600 <= turned <= 600 + 132
+
+
+async def test_two_negatives_are_the_least_even_long_after(h: House) -> None:
+    (row,) = await silent(h)
+    h.clock.turn(9999)
+    await ask(h, unknown())
+    assert (await h.job(row["id"]))["misses"] == 1
+    await tell(h, row["id"], S.PROCESSING, progress=1)
+    assert (await h.job(row["id"]))["misses"] == 0, "any word of the vendor's starts the count again"
+
+
+# -- what the answers come to
+
+
+async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h: House) -> None:
+    (row,) = await silent(h)
+    empty = said(legacy(row["vendor_task_id"], "succeed", task_result={}))
+    for _ in range(20):
+        await ask(h, empty)
+        now = await h.job(row["id"])
+        if now["state"] == S.FAILED:
+            break
+        h.clock.turn(seconds_until_due(h, now))
+    assert now["error"]["code"] == "output_missing"
+    grace = (now["finished_at"] - now["outputless_since"]).total_seconds()
+    assert 300 <= grace <= 300 + 120
+
+
+async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: House) -> None:
+    (row,) = await silent(h)
+    await tell(h, row["id"], S.SUCCEEDED, videos=())
+    h.clock.turn(300)
+    await ask(h, httpx.Response(500))
+    now = await h.job(row["id"])
+    assert (now["state"], now["error"]["code"], now["resolved_by"]) == (S.FAILED, "output_missing", Source.CLOCK)
+
+
+async def test_an_output_that_shows_up_while_asking_is_a_success(h: House) -> None:
+    (row,) = await silent(h)
+    await tell(h, row["id"], S.SUCCEEDED, videos=())
+    await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
+    assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
+
+
+@pytest.mark.parametrize(("word", "state"), [("completed", S.SUCCEEDED), ("failed", S.FAILED)])
+async def test_a_doubted_failure_is_settled_by_asking_now(h: House, word: str, state: JobState) -> None:
+    (row,) = await silent(h, "forking")
+    await tell(h, row["id"], S.PROCESSING)
+    assert (await tell(h, row["id"], S.FAILED))["state"] == S.PROCESSING
+    task = {"id": row["vendor_task_id"], "status": word, "metadata": {"url": "https://cdn.example.com/v.mp4"}}
+    assert await ask(h, httpx.Response(200, json=task)) == 1
+    assert (await h.job(row["id"]))["state"] == state
+
+
+async def test_a_job_whose_id_was_never_learned_is_left_to_its_push(h: House) -> None:
+    opened = await h.open("dreamto")
+    await tell(h, opened["id"], S.PROCESSING)
+    h.clock.turn(60)
+    await ask(h, httpx.Response(200))
+    assert h.internet.requests == []
+    assert seconds_until_due(h, await h.job(opened["id"])) >= 15
+
+
+async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_works(h: House) -> None:
+    known = await at_vendor(h, "many", task="t-1")
+    opened = await h.open("many")
+    await tell(h, opened["id"], S.SUBMITTED)
+    h.clock.turn(60)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "task_ids" in request.url.params:
+            return said([new("t-1", "succeeded")])
+        return said([new("t-2", "succeeded", external_id=request.url.params["external_task_ids"])])
+
+    assert await ask(h, answer) == 2
+    rows = [await h.job(row["id"]) for row in (known, opened)]
+    assert [(row["state"], row["vendor_task_id"]) for row in rows] == [(S.SUCCEEDED, "t-1"), (S.SUCCEEDED, "t-2")]
+
+
+# -- claims
+
+
+async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: House) -> None:
+    await silent(h)
+    stage = Polling(h.rt)
+    assert len(await stage.take(10)) == 1
+    h.clock.turn(LEASE - 0.1)
+    assert list(await stage.take(10)) == []
+    h.clock.turn(0.1)
+    assert len(await stage.take(10)) == 1
+
+
+async def test_an_answer_that_comes_after_another_claim_is_still_true(h: House) -> None:
+    (row,) = await silent(h)
+    stage = Polling(h.rt)
+    (zombie,) = await stage.take(10)
+    h.clock.turn(LEASE)
+    await stage.take(10)
+    h.internet.answer = lambda _: said(legacy(row["vendor_task_id"], "succeed"))
+    await stage.work(zombie)
+    assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
+
+
+async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: House) -> None:
+    (row,) = await silent(h)
+    stage = Polling(h.rt)
+    (zombie,) = await stage.take(10)
+    h.clock.turn(LEASE)
+    await stage.take(10)
+    before = await h.job(row["id"])
+    h.internet.answer = lambda _: httpx.Response(500)
+    await stage.work(zombie)
+    assert await h.job(row["id"]) == before
+
+
+async def test_questions_that_were_not_asked_are_due_again(h: House) -> None:
+    await silent(h, "many", 25)
+    stage = Polling(h.rt)
+    await stage.give_back(await stage.take(10))
+    assert sum(len(question.rows) for question in await stage.take(10)) == 25
+
+
+async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: House) -> None:
+    await silent(h, "main", 40)
+    await at_vendor(h, "many", task="t-x")
+    h.clock.turn(60)
+    stage, seen = Polling(h.rt), set[str]()
+    for _ in range(4):
+        taken = await stage.take(17)
+        assert len(taken) <= 17
+        seen |= {question.vendor.account.name for question in taken}
+    assert seen == {"main", "many"}
+
+
+async def test_stages_do_not_take_each_others_jobs(h: House) -> None:
+    await h.open()
+    assert await ask(h, unknown()) == 0
+    await silent(h)
+    await h.run(job.delete().where(job.c.state == S.QUEUED))
+    assert list(await Submitting(h.rt).take(10)) == []
+
+
+# -- deadlines
+
+
+async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) -> None:
+    deadline: dict[str, Any] = {"deadline_at": h.clock.now()}
+    queued = await h.open(**deadline)
+    running = await at_vendor(h, **deadline)
+    done = await at_vendor(h, task="t-2", **deadline)
+    await tell(h, done["id"], S.SUCCEEDED)
+    living = await at_vendor(h, task="t-3")
+    await expire(h.rt)
+    states = {row["id"]: (row["state"], row["resolved_by"]) for row in await h.rows(job)}
+    assert states == {
+        queued["id"]: (S.EXPIRED, Source.CLOCK),
+        running["id"]: (S.EXPIRED, Source.CLOCK),
+        done["id"]: (S.SUCCEEDED, Source.PUSH),
+        living["id"]: (S.SUBMITTED, None),
+    }
+    assert (await happened(h)).count("job.expired") == 2
+    # As the OpenAPI document shows it: the state is all the reason there is.
+    assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA["job.expired"]["error"]
+    await expire(h.rt)
+    assert (await happened(h)).count("job.expired") == 2
+
+
+async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: House) -> None:
+    await h.open(deadline_at=h.clock.now())
+    columns = ", ".join(re.sub(r"^(id|external_task_id)$", r"\1 || '-' || n", c.name) for c in job.columns)
+    names = ", ".join(c.name for c in job.columns)
+    numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 700)"
+    await h.rt.store.write(
+        lambda tx: tx.exec_driver_sql(f"INSERT INTO job ({names}) {numbers} SELECT {columns} FROM job, c") and None
+    )
+    before = h.rt.store.commits
+    await expire(h.rt)
+    assert {row["state"] for row in await h.rows(job)} == {S.EXPIRED}
+    assert h.rt.store.commits - before < 30
+
+
+async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not_keep_the_sweep_busy(h: House) -> None:
+    opened = await at_vendor(h, deadline_at=h.clock.now())
+    await expire(h.rt)
+    await tell(h, opened["id"], S.SUCCEEDED, videos=())
+    await expire(h.rt)
+    assert (await h.job(opened["id"]))["due_at"] is None
+
+
+async def test_an_expired_jobs_late_verdict_is_told_as_late(h: House) -> None:
+    opened = await at_vendor(h, deadline_at=h.clock.now())
+    await expire(h.rt)
+    await tell(h, opened["id"], S.SUCCEEDED)
+    assert [(one["type"], one.get("late")) for one in (await bodies(h))[1:]] == [
+        ("job.expired", None), ("job.succeeded", True),
+    ]  # fmt: skip
+
+
+async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) -> None:
+    jobs = await silent(h, "many", 4)
+    await tell(h, jobs[3]["id"], S.PROCESSING)
+    gone = [row["vendor_task_id"] for row in jobs[:3]]
+    await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request) if task in gone]))
+    assert (await account(h, "many"))["degraded"]
+    assert "account.push_degraded" in await happened(h)
+    assert seconds_until_due(h, await h.job(jobs[3]["id"])) <= 15
+    await tell(h, jobs[3]["id"], S.SUCCEEDED)
+    assert (await happened(h))[-1] in ("job.succeeded", "account.push_recovered")
+    assert not (await account(h, "many"))["degraded"]
+
+
+async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(h: House) -> None:
+    """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
+    (row,) = await silent(h, "dreamto")
+    await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
+    await ask(h, unknown())
+
+    assert h.internet.requests == []
+    now = await h.job(row["id"])
+    assert (now["state"], now["due_at"]) == (S.SUBMITTED, now["deadline_at"])
+    assert (await account(h, "dreamto"))["polls"] == 0
+    (note,) = [row for row in await h.rows(trace) if row["detail"].get("outcome") == "cannot_be_asked"]
+    assert note["job_id"] == row["id"]
+
+
+async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by(h: House) -> None:
+    """The answer to the submission may be recorded late: then nobody waits until the deadline any more."""
+    (row,) = await silent(h, "dreamto")
+    await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
+    stage = Polling(h.rt)
+    (question,) = await stage.take(10)
+    await tell(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
+    await stage.work(question)
+    now = await h.job(row["id"])
+    assert now["vendor_task_id"] == "t-9"
+    assert seconds_until_due(h, now) <= 60

@@ -1,0 +1,432 @@
+"""Replays over HTTP and their stage: each delivery that a replay is about is made due once, whoever works it off."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.database.bulk import inserting
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, event, subscriber
+from orchestrator.database.tables import replay as table
+from orchestrator.engine import replay
+from orchestrator.engine.replay import Replaying
+from orchestrator.engine.retention import retire
+from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState
+from tests.api.test_support import calling, in_doubt, subscribed
+from tests.engine.test_account_limits import replicas
+from tests.harness.api_caller import Json, eventually
+from tests.harness.runtime import House
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+_EVENTS = inserting(event, "id", "sequence", "type", "source", "body", "created_at")
+_DELIVERIES = inserting(
+    delivery, "id", "event_id", "subscriber_id", "state", "lease", "tries", "created_at", "done_at"
+)  # fmt: skip
+
+
+async def happened(h: House, count: int, kind: str = "job.succeeded") -> list[str]:
+    """Write so many events that nobody is owed; return their ids."""
+    now, ids = h.clock.now(), h.rt.ids.many("evt", count)
+    rows = [
+        {"id": one, "sequence": 1, "type": kind, "source": "push", "body": b'{"data":{}}', "created_at": now}
+        for one in ids
+    ]
+    await h.rt.store.write(_EVENTS, rows)
+    return ids
+
+
+async def died(h: House, to: str, count: int, kind: str = "job.succeeded", state: str = "dead") -> list[str]:
+    """Write events, and a delivery of each that has ended; return the deliveries' ids."""
+    events, ids, now = await happened(h, count, kind), h.rt.ids.many("dlv", count), h.clock.now()
+    rows = [
+        {"id": one, "event_id": about, "subscriber_id": to, "state": state, "lease": 3, "tries": 10,
+         "created_at": now, "done_at": now}
+        for one, about in zip(ids, events, strict=True)
+    ]  # fmt: skip
+    await h.rt.store.write(_DELIVERIES, rows)
+    h.clock.turn(0.01)
+    return ids
+
+
+async def due(h: House) -> list[str]:
+    return [row["id"] for row in await h.rows(delivery, delivery.c.due_at.is_not(None))]
+
+
+async def worked_off(*houses: House) -> None:
+    """Let the stages of all houses work at once until nothing is left to replay."""
+
+    async def work(h: House) -> None:
+        stage = Replaying(h.rt)
+        while pieces := await stage.take(1):
+            await stage.work(pieces[0])
+
+    await asyncio.gather(*(work(h) for h in houses))
+
+
+async def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await died(api, to, 3)
+        for path, body in ((f"/v1/subscribers/{to}/replay", {}), ("/v1/replays", {"subscriber": to})):
+            said = await api.post(path, 200, body | {"dry_run": True})
+            assert (said["object"], said["dry_run"], said["count"]) == ("replay", True, 3)
+            assert "id" not in said
+        assert (await due(api), await api.rows(table)) == ([], [])
+
+
+async def test_what_is_small_is_done_when_it_is_answered(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        ids = await died(api, to, 3)
+        answer = await api.call("POST", f"/v1/subscribers/{to}/replay", 202)
+        said = answer.json()
+        assert (said["status"], said["count"], said["replayed"]) == ("done", 3, 3)
+        assert await api.get(answer.headers["location"].removeprefix(api.rt.base)) == said
+        assert await due(api) == ids
+        assert {row["tries"] for row in await api.rows(delivery)} == {10}
+
+
+async def test_what_is_large_is_worked_off_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "SLICE", 20)
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        ids = await died(api, to, 70)
+        begun = await api.post("/v1/replays", 202, {})
+        assert (begun["status"], begun["count"], begun["replayed"], begun["finished_at"]) == ("running", 70, 20, None)
+        assert await due(api) == ids[:20]
+        await worked_off(api)
+        ended = await api.get(f"/v1/replays/{begun['id']}")
+        assert (ended["status"], ended["replayed"], bool(ended["finished_at"])) == ("done", 70, True)
+        assert await due(api) == ids
+        assert (await api.get("/v1/replays?status=done"))["data"] == [ended]
+        assert (await api.get("/v1/replays?status=running"))["data"] == []
+
+
+async def test_what_dies_again_or_later_is_not_made_due_by_the_same_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "SLICE", 20)
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        ids, waiting = await died(api, to, 50), await died(api, to, 5, state="pending")
+        await api.post("/v1/replays", 202, {})
+        await died(api, to, 5)
+        made, stage = await due(api), Replaying(api.rt)
+        again = {"state": "dead", "due_at": None}
+        while pieces := await stage.take(1):
+            api.clock.turn(1)
+            later = sa.update(delivery).where(delivery.c.id.in_([*made, *waiting]))
+            await api.run(later.values(**again, done_at=api.clock.now()))
+            await stage.work(pieces[0])
+            made += await due(api)
+        assert sorted(made) == ids
+
+
+@pytest.mark.parametrize("missed", [False, True])
+async def test_what_is_newer_is_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: bool) -> None:
+    monkeypatch.setattr(replay, "SLICE", 20)
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        body = {"subscriber": to} | ({"missed": True} if missed else {"status": "pending"})
+
+        async def more(count: int) -> None:
+            await (happened(api, count) if missed else died(api, to, count, state="pending"))
+
+        await more(30)
+        begun = await api.post("/v1/replays", 202, body)
+        await more(5)
+        await worked_off(api)
+        assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == begun["count"] == 30
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_replicas_that_work_one_off_at_once_make_each_due_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(replay, "SLICE", 10)
+    async with replicas(tmp_path, count) as houses:
+        first = houses[0]
+        ids = await died(first, await joined(first), 205)
+        row = replay.new(first.rt.ids, api_key="key", now=first.clock.now())
+        counted = await first.rt.store.read(replay.counted, row)
+        await first.rt.store.write(replay.begin, first.rt.ids, counted)
+        await worked_off(*houses)
+        (ended,) = await first.rows(table)
+        assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == ("done", 205, 205, None)
+        assert await due(first) == ids
+
+
+async def joined(h: House) -> str:
+    """Write a subscriber."""
+    to = h.rt.ids("sub")
+    row = {
+        "id": to, "kind": "webhook", "address": "", "shown": "", "secrets": [], "types": ["job.*"], "description": "",
+        "options": {}, "max_in_flight": 8, "state": "active", "created_at": h.clock.now(),
+    }  # fmt: skip
+    await h.run(sa.insert(subscriber).values(**row))
+    return to
+
+
+async def test_a_slice_that_is_run_twice_makes_nothing_due_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "SLICE", 10)
+    async with calling(tmp_path) as api:
+        ids = await died(api, (await subscribed(api))["id"], 45)
+        in_doubt(monkeypatch)
+        begun = await api.post("/v1/replays", 202, {})
+        assert begun["replayed"] == 10
+        await worked_off(api)
+        (row,) = await api.rows(table)
+        assert (row["replayed"], await due(api)) == (45, ids)
+
+
+async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        one, two = [(await subscribed(api, types=["*"]))["id"] for _ in range(2)]
+        (a,) = await died(api, one, 1)
+        (b,) = await died(api, two, 1, "job.failed")
+        (c,) = await died(api, one, 1, state="delivered")
+        api.clock.turn(7200)
+        noon = rfc3339(api.clock.now())
+        (d,) = await died(api, two, 1)
+        about = (await api.rows(delivery, delivery.c.id == b))[0]["event_id"]
+        wanted: list[tuple[Json, list[str]]] = [
+            ({}, [a, b, d]), ({"subscriber": one}, [a]), ({"status": "delivered"}, [c]), ({"status": "held"}, []),
+            ({"types": ["*.failed"]}, [b]), ({"since": noon}, [d]), ({"until": noon}, [a, b]), ({"event": about}, [b]),
+            ({"event": about, "subscriber": one}, []), ({"types": ["job.*"], "subscriber": two, "until": noon}, [b]),
+        ]  # fmt: skip
+        reset = sa.update(delivery).values(due_at=None, done_at=None, state="dead")
+        for body, ids in wanted:
+            assert (await api.post("/v1/replays", 200, body | {"dry_run": True}))["count"] == len(ids), body
+            said = await api.post("/v1/replays", 202, body)
+            assert (said["count"], said["replayed"]) == (len(ids), len(ids)), body
+            assert await due(api) == ids, body
+            await api.run(reset.where(delivery.c.id != c))
+            await api.run(reset.values(state="delivered").where(delivery.c.id == c))
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"subscriber": "sub_x"}, "/subscriber"),
+        ({"event": "evt_x"}, "/event"),
+        ({"missed": True}, "/subscriber"),
+        ({"status": "lost"}, "/status"),
+        ({"rate": 0}, "/rate"),
+        ({"rate": 1e-12}, "/rate"),
+        ({"types": ["job.exploded"]}, "/types/0"),
+        ({"since": "yesterday"}, "/since"),
+        ({"since": "2026-11-20T10:00:00Z", "until": "2026-11-20T10:59:59+01:00"}, "/until"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+async def test_a_wrong_filter_is_pointed_at(tmp_path: Path, body: Json, pointer: str) -> None:
+    async with calling(tmp_path) as api:
+        assert (await api.post("/v1/replays", 422, body))["errors"][0]["pointer"] == pointer
+
+
+async def test_the_ends_of_the_calendar_are_spans_too(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        await died(api, (await subscribed(api))["id"], 1)
+        span = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}
+        assert (await api.post("/v1/replays", 202, span))["count"] == 1
+
+
+async def test_what_was_missed_is_owed_once_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a subscriber that came late, or wanted other types then; a test of another one's is none of its."""
+    monkeypatch.setattr(replay, "SLICE", 4)
+    async with calling(tmp_path) as api:
+        early = await happened(api, 3)
+        api.clock.turn(7200)
+        noon, events = rfc3339(api.clock.now()), await happened(api, 6)
+        await happened(api, 2, "job.failed")
+        await happened(api, 2, "subscriber.test")
+        to = (await subscribed(api, types=["job.succeeded", "subscriber.*"]))["id"]
+        path = f"/v1/subscribers/{to}/replay"
+        await api.post(path, 422, {"missed": True, "status": "dead"})
+        assert (await api.post(path, 200, {"missed": True, "dry_run": True}))["count"] == 9
+        begun = await api.post(path, 202, {"missed": True, "since": noon})
+        assert (begun["count"], begun["filter"]["missed"], begun["filter"]["status"]) == (6, True, None)
+        await worked_off(api)
+        assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == 6
+        owed = await api.rows(delivery)
+        assert sorted(row["event_id"] for row in owed) == events
+        assert {(row["subscriber_id"], row["state"], row["tries"]) for row in owed} == {(to, "pending", 0)}
+        assert (await api.post("/v1/replays", 202, {"subscriber": to, "missed": True}))["count"] == len(early)
+        await worked_off(api)
+        assert (await api.post(path, 202, {"missed": True}))["count"] == 0
+
+
+async def test_a_subscriber_that_is_off_is_held_for_until_it_is_on(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await api.post(f"/v1/subscribers/{to}/pause", 200)
+        await died(api, to, 2)
+        (missed,) = await happened(api, 1)
+        await api.post("/v1/replays", 202, {})
+        await api.post(f"/v1/subscribers/{to}/replay", 202, {"missed": True})
+        await api.post(f"/v1/events/{missed}/replay", 202)
+        assert [(row["state"], row["due_at"]) for row in await api.rows(delivery)] == [("held", None)] * 3
+        await api.post(f"/v1/subscribers/{to}/resume", 200)
+        assert len(await due(api)) == 3
+
+
+async def test_an_event_is_replayed_to_one_subscriber_alone(tmp_path: Path) -> None:
+    """Also to one that is off, for which it is held; and to nobody who does not want its type."""
+    async with calling(tmp_path) as api:
+        one, off, other = [await subscribed(api, types=[kind]) for kind in ("job.*", "job.*", "job.failed")]
+        await api.post(f"/v1/subscribers/{off['id']}/pause", 200)
+        (event_id,) = await happened(api, 1)
+        path = f"/v1/events/{event_id}/replay"
+        for someone, count in ((one, 1), (one, 1), (off, 1), (other, 0)):
+            said = await api.post(path, 202, {"subscriber": someone["id"]})
+            assert (said["subscriber"], said["count"]) == (someone["id"], count)
+        owed = {row["subscriber_id"]: row["state"] for row in await api.rows(delivery)}
+        assert owed == {one["id"]: "pending", off["id"]: "held"}
+        assert (await api.post(path, 202))["count"] == 2
+        refused = await api.post(path, 422, {"subscriber": api.rt.ids("sub")})
+        assert refused["errors"][0]["pointer"] == "/subscriber"
+
+
+async def test_a_deleted_subscribers_deliveries_stay_dead(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await died(api, to, 2)
+        await api.call("DELETE", f"/v1/subscribers/{to}", 204)
+        assert (await api.post("/v1/replays", 202, {}))["count"] == 0
+        assert await due(api) == []
+
+
+async def test_a_canceled_replay_makes_nothing_more_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "SLICE", 10)
+    async with calling(tmp_path) as api:
+        ids = await died(api, (await subscribed(api))["id"], 25)
+        path = f"/v1/replays/{(await api.post('/v1/replays', 202, {}))['id']}"
+        said = await api.post(f"{path}/cancel", 200)
+        assert (said["status"], said["replayed"], bool(said["finished_at"])) == ("canceled", 10, True)
+        await worked_off(api)
+        assert await due(api) == ids[:10]
+        await api.post(f"{path}/cancel", 409)
+        assert await api.get(path) == said
+        for missing in (api.rt.ids("rpl"), "rpl_x", ids[0]):
+            await api.get(f"/v1/replays/{missing}", 404)
+            await api.post(f"/v1/replays/{missing}/cancel", 404)
+
+
+async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        await died(api, (await subscribed(api))["id"], 40)
+        worker = replay.worker(api.rt)
+        api.rt.workers["replay"] = worker
+        worker.start()
+        started = api.clock.monotonic()
+        begun = await api.post("/v1/replays", 202, {"rate": 20})
+        assert (begun["replayed"], begun["rate"]) == (20, 20)
+        path = f"/v1/replays/{begun['id']}"
+
+        async def done() -> bool:
+            return bool((await api.get(path))["replayed"] == 40)
+
+        await eventually(done, "the rest is due")
+        await worker.stop(5)
+        assert 1 <= api.clock.monotonic() - started < 3
+
+
+async def test_a_slice_that_fails_is_not_tried_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is due still: without a rest one processor would do nothing else, and the disk fill with log."""
+
+    def fail(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    async with calling(tmp_path) as api:
+        monkeypatch.setattr(replay, "SLICE", 1)
+        await died(api, (await subscribed(api))["id"], 3)
+        await api.post("/v1/replays", 202, {})
+        monkeypatch.setattr(replay, "advance", fail)
+        stage = Replaying(api.rt)
+        (found,) = await stage.take(1)
+        started = api.clock.monotonic()
+        with pytest.raises(Unavailable):
+            await stage.work(found)
+        assert api.clock.monotonic() - started >= 1
+
+
+async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_path: Path) -> None:
+    """An application that the service was a part of lives on after it."""
+    async with calling(tmp_path) as api:
+        await died(api, (await subscribed(api))["id"], 2)
+        await api.post("/v1/replays", 202, {"rate": 0.001})
+        stage = Replaying(api.rt)
+        assert not await stage.take(1)
+        assert stage._again is None
+
+
+async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        done, runs = [(await api.post("/v1/replays", 202, {}))["id"] for _ in range(2)]
+        await api.run(sa.update(table).where(table.c.id == runs).values(finished_at=None, state="running"))
+        api.clock.turn(timedelta(days=31).total_seconds())
+        await retire(api.rt)
+        await api.get(f"/v1/replays/{done}", 404)
+        await api.get(f"/v1/replays/{runs}")
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("status", ["dead", "pending", "delivered"])
+async def test_a_slice_looks_at_what_it_goes_through_and_no_more(tmp_path: Path, status: str, own: bool) -> None:
+    """It follows an index in the order of ids, of the dead alone where it is about them. So does what counts those."""
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await died(api, to, 300, state="delivered")
+        await died(api, to, 3, state="dead")
+        await api.run(sa.text("ANALYZE"))
+        whose, state = (to if own else None), DeliveryState(status)
+        row = replay.new(api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state)
+        counting, slicing = await api.rt.store.write(planned, api.rt.ids, row)
+        assert not re.search("(?i)scan delivery|seq scan on delivery|temp b-tree|sort", slicing), slicing
+        if status == "dead":
+            assert "ix_delivery_dead" in counting
+            assert "ix_delivery_dead" in slicing
+
+
+async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_path: Path) -> None:
+    """PostgreSQL makes a set of a subquery that it thinks is asked often; here of everything a subscriber was owed."""
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await died(api, to, 1500, state="delivered")
+        await api.run(sa.text("ANALYZE"))
+        row = replay.new(api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True)
+        plan = (await api.rt.store.write(planned, api.rt.ids, row, "AS fits"))[0]
+        assert re.search("event_id ?=", plan), plan
+
+
+def planned(tx: Tx, ids: Ids, row: dict[str, Any], having: str = "delivery.state") -> Sequence[str]:
+    """Begin a replay; return the plans of its SELECTs with these words, such as those that count and that look."""
+    plans: list[str] = []
+    how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
+
+    def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        if statement.startswith("SELECT") and having in statement:
+            found = cursor.connection.execute(how + statement, parameters).fetchall()
+            plans.append("\n".join(str(line) for line in found))
+
+    if tx.dialect.name == "postgresql":
+        # So few rows are read whole, else.
+        tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
+    sa.event.listen(tx, "before_cursor_execute", explain)
+    replay.begin(tx, ids, replay.counted(tx, row))
+    sa.event.remove(tx, "before_cursor_execute", explain)
+    return plans

@@ -1,0 +1,219 @@
+"""Where a process can die on a job's way, over real sockets: what is left behind, and how it still ends well."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.submit import DEADLINE, Submitting
+from orchestrator.simulator import Faults
+from tests.harness.api_caller import Json, eventually, until
+from tests.harness.live import IMPATIENT, full_disk, live, lives, order
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+
+async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(tmp_path: Path) -> None:
+    async with live(tmp_path) as it:
+        with full_disk(tmp_path):
+            refused = await it.api.call("POST", "/v1/jobs", order("kling"), idempotency_key="order-1")
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await it.api.get("/v1/jobs"))["data"] == []
+        answer = await it.api.call("POST", "/v1/jobs", order("kling"), idempotency_key="order-1")
+        assert answer.status_code == 202
+        assert "idempotent-replayed" not in answer.headers
+        await it.api.ended(answer.json()["id"])
+        assert len(it.world.renders) == 1
+
+
+async def test_a_caller_that_never_saw_its_202_gets_the_same_job_again(tmp_path: Path) -> None:
+    async with live(tmp_path) as it:
+        asked = it.api.http.build_request(
+            "POST", "/v1/jobs", json=order("kling"), headers={"idempotency-key": "order-1"}
+        )
+        _, writer = await asyncio.open_connection("127.0.0.1", asked.url.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in asked.headers.items())
+        writer.write(f"POST /v1/jobs HTTP/1.1\r\n{head}\r\n".encode() + asked.content)
+        await writer.drain()
+        writer.close()
+
+        async def first() -> Json | None:
+            listed: list[Json] = (await it.api.get("/v1/jobs"))["data"]
+            return listed[0] if listed else None
+
+        owned = await eventually(first, "the job is owned")
+        answer = await it.api.call("POST", "/v1/jobs", order("kling"), idempotency_key="order-1")
+        assert (answer.json()["id"], answer.headers["idempotent-replayed"]) == (owned["id"], "true")
+        await it.api.ended(owned["id"])
+        assert len(it.world.renders) == 1
+
+
+async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"kling": {}}) as fate:
+        async with fate.half_way() as (rt, api):
+            job = await api.submit(order("kling"))
+            (row,) = await Submitting(rt).take(1)
+            assert (row["id"], (await api.job(job["id"]))["status"]) == (job["id"], "submitting")
+        async with fate.next() as it:
+            assert (await it.api.ended(job["id"]))["status"] == "succeeded"
+            said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+            assert said == ["begun", "not_found", "not_found_resend", "begun", "accepted"]
+            assert len(it.world.renders) == 1
+
+
+async def send(rt: Runtime) -> None:
+    """Submit what is due, and die before the answer is recorded."""
+    (row,) = await Submitting(rt).take(1)
+    vendor = rt.vendors[row["account"]]
+    answer = await rt.submissions.send(vendor.submission(order_of(rt, row, vendor)), deadline=DEADLINE)
+    assert answer.status_code == 200
+
+
+async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"cloudsway": {}}) as fate:
+        async with fate.half_way() as (rt, api):
+            job = await api.submit(order("cloudsway"))
+            await send(rt)
+            await fate.world.idle()
+        async with fate.next() as it:
+            ended = await it.api.ended(job["id"])
+            assert (ended["status"], ended["resolved_by"]) == ("succeeded", "lookup")
+            assert ended["vendor_task_id"] == it.world.renders[0].vendor_task_id
+            assert len(it.world.renders) == 1
+
+
+async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(tmp_path: Path) -> None:
+    """At most once is the default, since renders cost money: the job ends visibly, and its caller may retry."""
+    async with lives(tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}) as fate:
+        async with fate.half_way() as (rt, api):
+            job = await api.submit(order("agentsflare"))
+            await send(rt)
+            await fate.world.idle()
+        async with fate.next() as it:
+            ended = await it.api.ended(job["id"])
+            assert (ended["status"], ended["error"]["code"]) == ("failed", "submit_unknown")
+            assert len(it.world.renders) == 1
+            answer = await it.api.call("POST", f"/v1/jobs/{job['id']}/retry")
+            assert (answer.status_code, answer.json()["retry_of"]) == (202, job["id"])
+            assert (await it.api.ended(answer.json()["id"]))["status"] == "succeeded"
+
+
+async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) -> None:
+    account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 1}}
+    async with lives(tmp_path, {"agentsflare": account}) as fate:
+        async with fate.half_way() as (rt, api):
+            job = await api.submit(order("agentsflare"))
+            await Submitting(rt).take(1)
+        async with fate.next() as it:
+            assert (await it.api.ended(job["id"]))["status"] == "succeeded"
+            assert len(it.world.renders) == 1
+
+
+async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"kling": {}}) as fate:
+        async with fate.half_way() as (rt, api):
+            waiting = await api.submit(order("kling", deadline=60))
+            await Submitting(rt).take(1)
+            queued = await api.submit(order("kling", deadline=60))
+        async with fate.next() as it:
+            for job in (waiting, queued):
+                assert (await it.api.ended(job["id"]))["status"] == "expired"
+            assert it.world.renders == []
+
+
+async def test_an_answer_that_was_cut_off_is_adopted_by_lookup(tmp_path: Path) -> None:
+    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0, cut_answer=1.0)) as it:
+        job = await it.api.submit(order("kling"))
+        assert (await it.api.ended(job["id"]))["status"] == "succeeded"
+        said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+        assert said == ["begun", "disconnected", "found"]
+        assert len(it.world.renders) == 1
+
+
+async def test_a_push_settles_a_submission_whose_answer_was_cut_off(tmp_path: Path) -> None:
+    async with live(tmp_path, ["agentsflare"], faults=Faults(cut_answer=1.0)) as it:
+        job = await it.api.submit(order("agentsflare"))
+        ended = await it.api.ended(job["id"])
+        assert (ended["status"], ended["resolved_by"]) == ("succeeded", "push")
+        assert len(it.world.renders) == 1
+
+
+async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_the_vendors_id(tmp_path: Path) -> None:
+    async with live(tmp_path, ["agentsflare"]) as it:
+        it.world.inject("agentsflare", "submit", "push_before_answer")
+        job = await it.api.submit(order("agentsflare"))
+        final = await it.api.ended(job["id"])
+
+        async def filled() -> Json | None:
+            found = await it.api.job(job["id"])
+            return found if found["vendor_task_id"] else None
+
+        later = await eventually(filled, "the answer is recorded")
+        (render,) = it.world.renders
+        assert (final["status"], final["resolved_by"]) == ("succeeded", "push")
+        assert later == {**final, "vendor_task_id": render.names.task, "version": later["version"]}
+        assert [one["to"] for one in await it.api.timeline(job["id"], "move")] == [
+            "submitted", "processing", "succeeded",
+        ]  # fmt: skip
+
+
+async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_hears_twice(tmp_path: Path) -> None:
+    async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
+        made = await asyncio.gather(*(it.api.submit(order("agentsflare")) for _ in range(12)))
+        await until(lambda: len(it.world.renders) == len(made))
+        await it.world.idle()
+        lost = [push for push in it.world.pushes if push.state == "succeeded"]
+        assert len(lost) == len(made)
+        answers = await asyncio.gather(
+            *(it.api.call("POST", f"/v1/jobs/{job['id']}/refresh") for job in made),
+            *(it.outside.post(push.url, content=push.body) for push in lost),
+        )
+        # A job that a push has ended is not asked about.
+        assert {answer.status_code for answer in answers} <= {200, 409}
+        for job in made:
+            ended = await it.api.ended(job["id"])
+            said = [one["by"] for one in await it.api.timeline(job["id"], "move") if one["to"] == "succeeded"]
+            assert said == [ended["resolved_by"]]
+            assert said in (["push"], ["poll"])
+        await until(lambda: len(it.subscriber.completions()) == len(made))
+        assert set(it.subscriber.completions().values()) == {1}
+
+
+async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"kling": {}}) as fate:
+        async with fate.half_way() as (rt, api):
+            made = await api.subscribe(fate.subscriber.url)
+            fate.subscriber.secrets.append(made["secret"])
+            job = await api.submit(order("kling"))
+            await api.call("POST", f"/v1/jobs/{job['id']}/cancel")
+            stage = Delivering(rt)
+            (due,) = await stage.take(1)
+            fate.subscriber.misbehave("hang", seconds=60)
+            attempt = asyncio.create_task(stage.work(due))
+            await until(lambda: fate.subscriber.received, "the subscriber has it")
+            attempt.cancel()
+            await asyncio.wait([attempt])
+        async with fate.next():
+            first, second = await until(lambda: fate.subscriber.received[:2] if fate.subscriber.received[1:] else None)
+            assert first.webhook_id == second.webhook_id
+            assert first.body == second.body
+            assert first.verified
+            assert second.verified
+            assert fate.subscriber.completions() == {job["id"]: 1}
+
+
+async def test_a_push_to_a_process_that_is_gone_is_made_up_for(tmp_path: Path) -> None:
+    async with lives(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.4) as fate:
+        async with fate.next() as it:
+            job = await it.api.submit(order("kling"))
+            await until(lambda: it.world.renders, "the vendor has it")
+        await fate.world.idle()
+        assert fate.world.pushes[-1].status is None
+        async with fate.next() as it:
+            ended = await it.api.ended(job["id"])
+            assert (ended["status"], ended["resolved_by"]) == ("succeeded", "poll")

@@ -1,0 +1,176 @@
+"""The vendors' door over real sockets: what is believed, what is not, and what a second copy or a late one changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+
+from orchestrator.foundation.signing.secret_keys import Callback
+from orchestrator.simulator import Faults
+from orchestrator.simulator.accounts import KEYS
+from orchestrator.simulator.courier import tampered
+from orchestrator.simulator.render import Push
+from orchestrator.simulator.studio import FORGED_URL
+from tests.harness.api_caller import Json, until
+from tests.harness.live import IMPATIENT, Live, live, order
+
+pytestmark = pytest.mark.usefixtures("everywhere")
+
+SECRET = KEYS["kling"].webhook_secrets[0]
+STRANGER = "whsec_" + "A" * 43 + "="
+
+
+async def withheld(it: Live, account: str) -> tuple[str, Push]:
+    """Return a live job and its last push, which its vendor did not send."""
+    job = await it.api.submit(order(account))
+    push = await until(
+        lambda: next((one for one in it.world.pushes if one.kind == "dropped" and one.state == "succeeded"), None)
+    )
+    return job["id"], push
+
+
+def signed(push: Push, secret: str = SECRET, *, age: float = 0, body: bytes | None = None) -> dict[str, str]:
+    """Return the headers that sign a push, made by the public library."""
+    at = datetime.now(UTC) - timedelta(seconds=age)
+    return {
+        "webhook-id": push.message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(push.message_id, at, (body or push.body).decode()),
+    }
+
+
+async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(tmp_path: Path) -> None:
+    async with live(tmp_path, ["agentsflare", "dreamto"], faults=Faults(drop_push=1.0)) as it:
+        job_id, push = await withheld(it, "agentsflare")
+        token = push.url.rpartition("/")[2]
+        over = datetime.now(UTC) - timedelta(seconds=1)
+        expired = it.rt.keys.mint("agentsflare", Callback(job_id, 1), over)
+        wrong = [
+            tampered(push.url),
+            f"{it.url}/callbacks/agentsflare/{expired}",
+            f"{it.url}/callbacks/dreamto/{token}",
+            f"{it.url}/callbacks/nobody/{token}",
+            f"{it.url}/callbacks/agentsflare/",
+            f"{it.url}/callbacks/agentsflare/{token}/more",
+            f"{it.url}/callbacks/agentsflare/{'A' * 4000}",
+        ]
+        answers = [await it.outside.post(url, content=push.body) for url in wrong]
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({answer.content for answer in answers}) == 1
+        assert not (await it.api.job(job_id))["finished_at"]
+        assert (await it.outside.post(push.url, content=push.body)).status_code == 200
+        assert (await it.api.ended(job_id))["resolved_by"] == "push"
+
+
+async def test_a_signature_that_is_required_must_be_right(tmp_path: Path) -> None:
+    async with live(tmp_path, faults=Faults(drop_push=1.0)) as it:
+        job_id, push = await withheld(it, "kling")
+        flaws: dict[str, dict[str, str]] = {
+            "missing": {},
+            "somebody else's": signed(push, STRANGER),
+            "stale": signed(push, age=600),
+            "of another body": signed(push, body=b"{}"),
+            "half there": {"webhook-id": push.message_id},
+        }
+        refused = {
+            flaw: (await it.outside.post(push.url, content=push.body, headers=headers)).status_code
+            for flaw, headers in flaws.items()
+        }
+        assert refused == dict.fromkeys(flaws, 401)
+        assert not (await it.api.job(job_id))["finished_at"]
+        kept = await it.api.timeline(job_id, "push")
+        assert len({one["outcome"] for one in kept if one["outcome"].startswith("rejected: ")}) == len(kept) == 4
+        assert sum(one["copies"] for one in kept) == len(flaws)
+        assert (await it.outside.post(push.url, content=push.body, headers=signed(push))).status_code == 200
+        assert (await it.api.ended(job_id))["resolved_by"] == "push"
+
+
+async def test_a_vendor_whose_signatures_have_gone_stale_is_asked(tmp_path: Path) -> None:
+    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(stale_push=1.0)) as it:
+        job = await it.api.submit(order("kling"))
+        assert (await it.api.ended(job["id"]))["resolved_by"] == "poll"
+        await until(lambda: len(it.world.pushes) == 3 and all(push.status for push in it.world.pushes))
+        assert {push.status for push in it.world.pushes} == {401}
+
+
+async def test_what_is_no_push_is_refused_by_the_first_check_it_fails(tmp_path: Path) -> None:
+    async with live(tmp_path, faults=Faults(drop_push=1.0)) as it:
+        job_id, push = await withheld(it, "kling")
+        garbage = b"not json"
+        big = b'"' + b"x" * (1 << 20) + b'"'
+        asked = [
+            (await it.outside.get(push.url), 405),
+            (await it.outside.get(tampered(push.url)), 405),
+            (await it.outside.post(tampered(push.url), content=big), 404),
+            (await it.outside.post(push.url, content=big), 413),
+            (await it.outside.post(push.url, content=garbage), 401),
+            (await it.outside.post(push.url, content=garbage, headers=signed(push, body=garbage)), 400),
+        ]
+        assert [answer.status_code for answer, _ in asked] == [status for _, status in asked]
+        assert not (await it.api.job(job_id))["finished_at"]
+
+
+async def test_a_repeated_push_changes_nothing_and_is_acknowledged(tmp_path: Path) -> None:
+    async with live(tmp_path, faults=Faults(duplicate_push=1.0)) as it:
+        job = await it.api.submit(order("kling"))
+        await it.api.ended(job["id"])
+        await it.world.idle()
+        assert [push.status for push in it.world.pushes] == [200] * 6
+        assert [push["copies"] for push in await it.api.timeline(job["id"], "push")] == [2, 2, 2]
+        assert len(await it.api.timeline(job["id"], "event")) == 3
+        await it.hears(job["id"])
+        assert it.subscriber.completions() == {job["id"]: 1}
+
+
+async def test_disorder_forgery_and_repetition_at_once_change_no_outcome(tmp_path: Path) -> None:
+    faults = Faults(
+        duplicate_push=0.5, reorder_push=0.5, delay_push=0.3, forged_push=0.5, stale_push=0.1, drop_push=0.2,
+        delay_seconds=(0.05, 0.3),
+    )  # fmt: skip
+    accounts = {name: {"poll": IMPATIENT} for name in ("kling", "cloudsway", "agentsflare", "dreamto", "cubicspaces")}
+    async with live(tmp_path, accounts, faults=faults, render_seconds=0.3) as it:
+        made = await asyncio.gather(*(it.api.submit(order(account)) for account in accounts for _ in range(6)))
+        ended = [await it.api.ended(job["id"]) for job in made]
+        await it.world.idle()
+        assert {job["status"] for job in ended} == {"succeeded"}
+        assert FORGED_URL not in json.dumps(ended)
+        assert {push.status for push in it.world.pushes if push.kind == "forged"} == {404}
+        assert {push.status for push in it.world.pushes if push.kind in ("push", "duplicate")} == {200}
+        await until(lambda: len(it.subscriber.completions()) == len(made), "everything is told")
+        assert set(it.subscriber.completions().values()) == {1}
+        for job in made:
+            order_heard = it.types(job["id"])
+            assert order_heard == sorted(order_heard, key=["job.submitted", "job.processing", "job.succeeded"].index)
+
+
+async def test_a_success_without_its_url_is_asked_about_until_it_shows_one(tmp_path: Path) -> None:
+    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(no_url=1.0)) as it:
+        job = await it.api.submit(order("kling"))
+        ended = await it.api.ended(job["id"])
+        assert (ended["status"], ended["resolved_by"]) == ("succeeded", "poll")
+        assert ended["output"]["videos"][0]["url"]
+
+
+async def test_a_success_that_never_shows_a_url_fails_in_the_end(tmp_path: Path) -> None:
+    poll: Json = {**IMPATIENT, "output_grace": 0.5}
+    faults = Faults(no_url=1.0, no_url_times=None)
+    async with live(tmp_path, {"kling": {"poll": poll}}, faults=faults) as it:
+        job = await it.api.submit(order("kling"))
+        ended = await it.api.ended(job["id"])
+        assert (ended["status"], ended["error"]["code"]) == ("failed", "output_missing")
+        await it.hears(job["id"], "job.failed")
+        assert it.subscriber.completions() == {job["id"]: 1}
+
+
+async def test_a_word_nobody_knows_keeps_the_job_live(tmp_path: Path) -> None:
+    async with live(tmp_path, faults=Faults(unknown_word=1.0), render_seconds=0.3) as it:
+        job = await it.api.submit(order("kling"))
+        ended = await it.api.ended(job["id"])
+        assert ended["status"] == "succeeded"
+        outcomes = [push["outcome"] for push in await it.api.timeline(job["id"], "push")]
+        assert "unknown_word" in outcomes

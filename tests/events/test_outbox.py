@@ -1,0 +1,125 @@
+"""Who is owed what: one event for each fact, one delivery for each event and subscriber that wants it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.database.tables import delivery, event, subscriber
+from orchestrator.events import subscribers
+from orchestrator.events.outbox import Fact, callback_lane, fan_out, matches
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from tests.harness.engine import at_vendor, bodies, happened, subscribe, tell
+from tests.harness.runtime import House
+
+
+async def owed(h: House, to: str) -> list[str]:
+    """Return the types of the events that somebody is owed."""
+    types = {row["id"]: row["type"] for row in await h.rows(event)}
+    return [types[row["event_id"]] for row in await h.rows(delivery, delivery.c.subscriber_id == to)]
+
+
+async def fan(h: House, **values: Any) -> list[str]:
+    fact = Fact(**{"type": EventType.TEST, "source": Source.OPERATOR, "data": {"id": "x"}} | values)
+    return await h.rt.store.write(fan_out, h.rt.ids, [fact], h.clock.now())
+
+
+@pytest.mark.parametrize(
+    ("globs", "kind", "wanted"),
+    [
+        (("job.*",), "job.failed", True),
+        (("*",), "account.push_degraded", True),
+        (("job.failed", "job.expired"), "job.expired", True),
+        (("job.f*",), "job.succeeded", False),
+        (("job",), "job.failed", False),
+        ((), "job.failed", False),
+        (("JOB.*",), "job.failed", False),
+    ],
+)
+def test_a_glob_is_meant_as_it_is_written(globs: tuple[str, ...], kind: str, wanted: bool) -> None:
+    assert matches(globs, kind) is wanted
+
+
+async def test_every_matching_subscriber_is_owed_every_event_once(h: House) -> None:
+    all_of_it, ends, account = await subscribe(h), await subscribe(h, "job.succeeded"), await subscribe(h, "account.*")
+    job = await at_vendor(h)
+    await tell(h, job["id"], JobState.SUCCEEDED)
+    await tell(h, job["id"], JobState.SUCCEEDED)
+    assert await owed(h, all_of_it["id"]) == ["job.submitted", "job.succeeded"]
+    assert await owed(h, ends["id"]) == ["job.succeeded"]
+    assert await owed(h, account["id"]) == []
+
+
+async def test_an_event_is_written_even_if_nobody_wants_it(h: House) -> None:
+    await at_vendor(h)
+    assert await happened(h) == ["job.submitted"]
+    assert await h.rows(delivery) == []
+
+
+async def test_the_body_is_the_event_as_it_was_then(h: House) -> None:
+    job = await at_vendor(h)
+    h.clock.turn(5)
+    await tell(h, job["id"], JobState.SUCCEEDED)
+    first, last = await bodies(h)
+    assert first["data"]["status"] == "submitted"
+    assert last["data"]["status"] == "succeeded"
+    assert (first["sequence"], last["sequence"]) == (1, 2)
+    assert last["timestamp"] == "2026-11-20T10:00:05.000Z"
+    assert last["data"]["output"]["videos"][0]["url"].startswith("https://")
+    assert "late" not in last
+    assert [row["id"] for row in await h.rows(event)] == [first["id"], last["id"]]
+
+
+@pytest.mark.parametrize("state", [SubscriberState.PAUSED, SubscriberState.DISABLED])
+async def test_who_is_not_listening_loses_nothing(h: House, state: SubscriberState) -> None:
+    to = await subscribe(h)
+    await h.rt.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
+    await at_vendor(h)
+    (held,) = await h.rows(delivery)
+    assert (held["state"], held["due_at"]) == (DeliveryState.HELD, None)
+    h.clock.turn(9)
+    await h.rt.store.write(subscribers.flow, to["id"], h.clock.now())
+    (pending,) = await h.rows(delivery)
+    assert (pending["state"], pending["due_at"]) == (DeliveryState.PENDING, h.clock.now())
+
+
+async def test_a_fact_may_be_for_one_or_for_all_others(h: House) -> None:
+    one, other = await subscribe(h), await subscribe(h, "nothing.*")
+    await fan(h, only=other["id"])
+    assert await owed(h, other["id"]) == ["subscriber.test"]
+    assert await owed(h, one["id"]) == []
+    await fan(h, but=one["id"])
+    assert await owed(h, one["id"]) == []
+
+
+async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(h: House) -> None:
+    lane = await h.rt.store.write(callback_lane, h.rt.ids, "https://Caller.example/a", h.rt.keys.hide, h.clock.now())
+    quiet = {"callback_url": "https://caller.example/a", "callback_lane": lane}
+    for number, chosen in enumerate((None, ["job.*"])):
+        job = await at_vendor(h, task=f"t-{number}", **quiet, callback_events=chosen)
+        await tell(h, job["id"], JobState.PROCESSING)
+        await tell(h, job["id"], JobState.FAILED)
+    assert await owed(h, lane) == ["job.failed", "job.submitted", "job.processing", "job.failed"]
+
+
+async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: House) -> None:
+    urls = ("https://Caller.example/a", "https://caller.example/b?c=d", "https://caller.example:8443/a")
+    lanes = [await h.rt.store.write(callback_lane, h.rt.ids, url, h.rt.keys.hide, h.clock.now()) for url in urls]
+    assert lanes[0] == lanes[1] != lanes[2]
+    await at_vendor(h)
+    assert await h.rows(delivery) == []
+    assert len(await h.rows(subscriber)) == 2
+
+
+async def test_no_fact_costs_no_statement(h: House) -> None:
+    assert await h.rt.store.write(fan_out, h.rt.ids, [], h.clock.now()) == []
+    assert await h.rows(event) == []
+
+
+async def test_a_body_carries_what_people_wrote_unharmed(h: House) -> None:
+    job = await at_vendor(h, input={"prompt": '猫 \u2028 "quoted" </script>'})
+    (row,) = await h.rows(event)
+    assert json.loads(row["body"])["data"]["input"] == job["input"]
+    assert "猫".encode() in row["body"]

@@ -1,0 +1,296 @@
+"""What Prometheus reads: true of this application alone, or of all processes behind a port; cheap, and never secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import orchestrator
+from orchestrator.api.database_gauges import Counted, Gauges
+from orchestrator.database.store import Store
+from orchestrator.database.tables import delivery, subscriber
+from orchestrator.foundation.clock import EPOCH, after
+from orchestrator.foundation.ids import made_at
+from orchestrator.foundation.metrics import Metrics
+from orchestrator.simulator.faults import Faults
+from tests.cli.test_serve import served
+from tests.cli.test_supervisor import started
+from tests.harness import databases
+from tests.harness.api_caller import until
+from tests.harness.live import IMPATIENT, live, order
+from tests.harness.runtime import START, House
+
+pytestmark = pytest.mark.long
+
+DEPLOY = Path(orchestrator.__file__).parent.parent / "deploy"
+Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+
+def read(page: str) -> Samples:
+    """Return what a page says: by name, the value for each set of labels."""
+    found: Samples = defaultdict(dict)
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            found[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    return sum(
+        value for known, value in samples[f"orchestrator_{name}"].items() if labels.items() <= dict(known).items()
+    )
+
+
+def page_of(metrics: Metrics) -> Samples:
+    return read(metrics.page(Counted()).decode())
+
+
+# -- one process
+
+
+async def test_what_happens_to_a_job_is_counted_where_it_happens(tmp_path: Path) -> None:
+    async with live(tmp_path) as it:
+        made = await it.api.submit(order("kling"))
+        await it.hears(made["id"])
+        refused = await it.outside.post(it.url + "/callbacks/kling/forged", json={})
+        assert refused.status_code == 404
+        assert (await it.api.call("GET", f"/v1/jobs/{made['id']}")).status_code == 200
+
+        def counted() -> Samples | None:
+            found = page_of(it.rt.metrics)
+            return found if total(found, "deliveries_total", kind="webhook", result="delivered") else None
+
+        await until(counted, "the delivery is counted")
+        answer = await it.outside.get(it.url + "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = read(answer.text)
+    assert total(found, "jobs_submitted_total", vendor="kling", model=order("kling")["model"]) == 1
+    assert total(found, "jobs_finished_total", vendor="kling", status="succeeded", resolved_by="push") == 1
+    assert total(found, "job_duration_seconds_count", vendor="kling", status="succeeded") == 1
+    assert total(found, "vendor_requests_total", vendor="kling", operation="submit", outcome="accepted") == 1
+    assert total(found, "vendor_request_duration_seconds_sum", operation="submit") > 0
+    assert total(found, "pushes_received_total", vendor="kling", result="accepted") >= 1
+    assert total(found, "pushes_received_total", vendor="kling", result="unknown_task") == 1
+    assert total(found, "push_lag_seconds_count", vendor="kling") == 1
+    assert 0 < total(found, "delivery_lag_seconds_sum", kind="webhook") < 60
+    assert total(found, "http_requests_total", route="/v1/jobs", method="POST", status="202") == 1
+    assert total(found, "http_requests_total", route="/v1/jobs/{id}", method="GET", status="200") == 1
+    assert total(found, "http_requests_total", route="/callbacks/{account}/{token}", status="404") == 1
+    assert total(found, "http_request_duration_seconds_count", route="/v1/jobs", method="POST") == 1
+    assert total(found, "build_info", version=orchestrator.__version__) == 1
+    assert total(found, "jobs_in_flight") == total(found, "dead_letters") == 0
+    labels = {value for values in found.values() for labels in values for _, value in labels}
+    assert not [one for one in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", one)], "no ids, no URLs"
+    assert "_created" not in answer.text
+
+
+async def test_what_no_push_told_of_is_counted_as_missed_and_saved(tmp_path: Path) -> None:
+    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
+        made = await it.api.submit(order("kling"))
+        await it.hears(made["id"])
+        found = page_of(it.rt.metrics)
+    assert total(found, "push_missed_total", vendor="kling") == total(found, "poll_saves_total", vendor="kling") == 1
+    assert total(found, "polls_total", vendor="kling", result="answered") >= 1
+    assert total(found, "vendor_requests_total", vendor="kling", operation="inquiry", outcome="accepted") >= 1
+
+
+def test_two_applications_in_one_process_count_for_themselves() -> None:
+    one, other = Metrics(), Metrics()
+    one.submitted("kling", "m")
+    assert total(page_of(one), "jobs_submitted_total") == 1
+    assert total(page_of(other), "jobs_submitted_total") == 0
+
+
+def test_whatever_callers_call_their_models_there_are_not_many_series() -> None:
+    metrics = Metrics()
+    for number in range(200):
+        metrics.submitted("kling", f"model-{number}")
+    found = page_of(metrics)["orchestrator_jobs_submitted_total"]
+    assert len(found) == 51
+    assert sum(found.values()) == 200
+
+
+def test_the_ids_of_ours_say_when_they_were_made(h: House) -> None:
+    for seconds in (0, 0.001, 86_400 * 365 * 70):
+        at = after(START, seconds)
+        h.clock.turn((at - h.clock.now()).total_seconds())
+        assert made_at(h.rt.ids("dlv")) == at
+    assert made_at("evt_" + "0" * 26) == EPOCH
+
+
+# -- the database
+
+
+async def test_the_database_is_counted_along_indexes_and_by_kind(h: House) -> None:
+    for state in ("queued", "submitted"):
+        await h.open(state=state)
+    await h.open(state="succeeded", due_at=None)
+    people = [person(h, "sub_1", "webhook"), person(h, "sub_2", "slack")]
+    lanes = [("sub_1", "pending"), ("sub_2", "dead"), ("sub_2", "dead"), ("x", "pending")]
+    owed = [
+        {"id": f"dlv_{n}", "event_id": f"evt_{n}", "subscriber_id": lane, "state": state, "lease": 0, "tries": 0,
+         "due_at": None if state == "dead" else after(START, -n), "created_at": START}
+        for n, (lane, state) in enumerate(lanes)
+    ]  # fmt: skip
+    await h.rt.store.write(lambda tx: tx.execute(sa.insert(subscriber), people) and None)
+    await h.rt.store.write(lambda tx: tx.execute(sa.insert(delivery), owed) and None)
+    found = read(h.rt.metrics.page(await Gauges(h.rt).now()).decode())
+    assert total(found, "jobs_in_flight") == 2
+    assert total(found, "jobs_in_flight", vendor="agentsflare", status="queued") == 1
+    assert total(found, "deliveries_pending", kind="webhook") == total(found, "deliveries_pending", kind="unknown") == 1
+    assert total(found, "dead_letters", kind="slack") == 2
+    assert total(found, "outbox_oldest_age_seconds") == 3
+
+
+def person(h: House, name: str, kind: str) -> dict[str, Any]:
+    sealed = h.rt.keys.hide("https://x.example")
+    return {
+        "id": name, "kind": kind, "address": sealed, "shown": "x", "secrets": [], "types": [], "description": "",
+        "options": {}, "max_in_flight": 8, "state": "active", "created_at": START,
+    }  # fmt: skip
+
+
+async def test_it_is_counted_again_only_after_a_while(h: House) -> None:
+    reads = 0
+
+    def seen(*_: object) -> None:
+        nonlocal reads
+        reads += 1
+
+    gauges = Gauges(h.rt)
+    await gauges.now()
+    sa.event.listen(sa.Engine, "before_cursor_execute", seen)
+    try:
+        await gauges.now()
+        assert reads == 0
+        h.clock.turn(6)
+        await gauges.now()
+        assert reads > 0
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", seen)
+
+
+async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(h: House, tmp_path: Path) -> None:
+    away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
+    page = h.rt.metrics.page(await Gauges(dataclasses.replace(h.rt, store=away)).now()).decode()
+    away.close()
+    assert "orchestrator_dead_letters" not in page
+    assert "orchestrator_build_info" in page
+    assert "orchestrator_dead_letters" in h.rt.metrics.page(await Gauges(h.rt).now()).decode()
+
+
+# -- several processes
+
+
+def scraped(url: str) -> Samples:
+    """Scrape over a connection of its own: it reaches any of the processes."""
+    with httpx.Client(trust_env=False) as client:
+        return read(client.get(url + "/metrics", timeout=30).raise_for_status().text)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Two processes behind one port, and their URL."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "orchestrator.toml").write_text(f'secret_keys = ["{"k" * 40}"]\n')
+    address = databases.url("postgresql", tmp_path)
+    with served(tmp_path, "--workers", "2", "--database-url", address) as (process, url):
+        started(process)
+        started(process)
+        yield process, url
+    databases.drop(address)
+    assert not list(tmp_path.glob("orchestrator-metrics-*")), "what they shared is gone with them"
+
+
+def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
+    pair: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, url = pair
+    for _ in range(30):
+        with httpx.Client(trust_env=False) as client:
+            client.get(url + "/healthz", timeout=30).raise_for_status()
+    seen = [total(scraped(url), "http_requests_total", route="/healthz") for _ in range(10)]
+    assert seen == [30] * 10, "whichever of them is asked"
+    children = [int(one) for one in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    served_by = [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    assert len(served_by) == 2
+    os.kill(served_by[0], signal.SIGKILL)
+    started(process)
+    again = scraped(url)
+    assert total(again, "http_requests_total", route="/healthz") == 30
+    assert total(again, "build_info", version=orchestrator.__version__) == 1
+    assert total(again, "sse_clients") == 0
+
+
+def test_what_a_host_counts_in_the_same_folder_is_not_told(tmp_path: Path) -> None:
+    """Anybody may read our metrics; those of the application around us are not ours to show."""
+    program = """
+from prometheus_client import Counter
+from orchestrator.api.database_gauges import Counted
+from orchestrator.foundation.metrics import Metrics
+Counter("logins", "The host's own.", ["user"]).labels("alice").inc()
+metrics = Metrics()
+metrics.submitted("kling", "kling-v3")
+print(metrics.page(Counted()).decode())
+"""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert total(read(said), "jobs_submitted_total", vendor="kling") == 1
+    assert "logins" not in said
+
+
+def test_a_clock_that_was_set_back_makes_no_sum_fall() -> None:
+    metrics = Metrics()
+    row = {"vendor": "kling", "state": "succeeded", "resolved_by": "push", "vendor_updated_at": None}
+    metrics.ended(row | {"created_at": START, "finished_at": after(START, -60)}, pushes=True)
+    assert total(page_of(metrics), "job_duration_seconds_sum") == 0
+    assert total(page_of(metrics), "job_duration_seconds_count") == 1
+
+
+# -- what is made of it
+
+
+def names() -> set[str]:
+    return {*Metrics().names, *(metric.name for metric in Counted().collect())}
+
+
+@pytest.mark.parametrize("file", ["grafana/orchestrator.json", "prometheus/alerts.yml"])
+def test_what_is_shipped_asks_for_metrics_that_there_are(file: str) -> None:
+    used = set(re.findall(r"orchestrator_[a-z_]+", (DEPLOY / file).read_text()))
+    assert len(used) > 5
+    assert used <= names()
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    board = json.loads((DEPLOY / "grafana/orchestrator.json").read_text())
+    assert [one["name"] for one in board["templating"]["list"] if one["type"] == "datasource"] == ["datasource"]
+    panels = [one for one in board["panels"] if one["type"] != "row"]
+    assert len({one["id"] for one in board["panels"]}) == len(board["panels"])
+    assert all(one["targets"] and one["datasource"]["uid"] == "${datasource}" for one in panels)
+    assert all(one["gridPos"]["x"] + one["gridPos"]["w"] <= 24 for one in board["panels"])
+
+
+def test_every_alert_says_what_is_wrong_and_how_bad_it_is() -> None:
+    (group,) = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
+    assert len({one["alert"] for one in group["rules"]}) == len(group["rules"]) >= 6
+    for rule in group["rules"]:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["expr"].count("(") == rule["expr"].count(")")

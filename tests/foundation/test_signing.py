@@ -1,0 +1,241 @@
+"""Tokens we mint and signatures we check: what is ours passes, anything else is refused in our words."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
+from standardwebhooks import Webhook
+
+from orchestrator.foundation.errors import BadSignature, BadToken, ConfigError
+from orchestrator.foundation.signing.secret_keys import Callback, Keys
+from orchestrator.foundation.signing.standard_webhooks import key_bytes, new_secret, sign, verify
+from tests.harness.vendor_samples import SAMPLES
+
+NOW = datetime(2026, 11, 20, 10, 0, 0, 500_000, tzinfo=UTC)
+LATER = NOW + timedelta(days=7)
+OURS = Callback("job_01", 2)
+
+
+def vector(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((SAMPLES / "kling_v2" / f"callback_signed_{name}.json").read_bytes())
+    return found
+
+
+def checked(name: str, at: int) -> bool:
+    said = vector(name)
+    now = datetime.fromtimestamp(at, UTC)
+    return verify([said["secret"]], said["headers"], said["raw_body"].encode(), now=now)
+
+
+def test_klings_published_vector_verifies() -> None:
+    assert checked("vector", vector("vector")["valid_at"])
+
+
+def test_klings_vector_is_stale_five_minutes_later() -> None:
+    stale = vector("stale")["checked_at"]
+    assert checked("vector", stale - 1)
+    with pytest.raises(BadSignature, match="five minutes"):
+        checked("stale", stale)
+    with pytest.raises(BadSignature, match="five minutes"):
+        checked("vector", vector("vector")["valid_at"] - 301)
+
+
+@given(body=st.binary(), message=st.from_regex(r"[a-zA-Z0-9_\-]{1,40}", fullmatch=True))
+def test_what_we_sign_the_public_library_verifies_and_so_do_we(body: bytes, message: str) -> None:
+    """The library compares with its own clock, so it is asked about the present."""
+    secret, now = new_secret(), datetime.now(UTC)
+    headers = sign([secret], message, now, body)
+    assert verify([secret], headers, body, now=now)
+    text = body.decode("latin-1")
+    Webhook(secret).verify(json.dumps(text), sign([secret], message, now, json.dumps(text).encode()))
+
+
+def test_what_the_public_library_signs_we_verify() -> None:
+    secret = new_secret()
+    signature = Webhook(secret).sign("msg_1", NOW, '{"a": 1}')
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(NOW.timestamp())), "webhook-signature": signature}
+    assert verify([secret], headers, b'{"a": 1}', now=NOW)
+
+
+def test_during_a_rotation_any_pair_of_key_and_signature_will_do() -> None:
+    old, new, other = new_secret(), new_secret(), new_secret()
+    both = sign([new, old], "m", NOW, b"x")
+    assert all(verify(keys, both, b"x", now=NOW) for keys in ([old], [new], [other, old], [new, old]))
+    assert verify([new, old], sign([old], "m", NOW, b"x"), b"x", now=NOW)
+    padded = {**both, "webhook-signature": "v2,abc v1a,AAAA v1 " + both["webhook-signature"]}
+    assert verify([old], padded, b"x", now=NOW)
+    with pytest.raises(BadSignature):
+        verify([other], both, b"x", now=NOW)
+
+
+def test_no_headers_at_all_means_not_signed() -> None:
+    assert verify([new_secret()], {}, b"x", now=NOW) is False
+    assert verify([], {"content-type": "application/json"}, b"x", now=NOW) is False
+
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
+GOOD = sign([SECRET], "m", NOW, b"x")
+
+
+@pytest.mark.parametrize("gone", [("id",), ("timestamp",), ("signature",), ("id", "timestamp"), ("id", "signature")])
+def test_some_headers_without_the_others_are_a_bad_signature(gone: tuple[str, ...]) -> None:
+    for absent in (None, ""):
+        headers = {name: value for name, value in GOOD.items() if name.removeprefix("webhook-") not in gone}
+        headers |= {} if absent is None else dict.fromkeys((f"webhook-{part}" for part in gone), absent)
+        with pytest.raises(BadSignature, match="together"):
+            verify([SECRET], headers, b"x", now=NOW)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"webhook-id": "other"},
+        {"webhook-id": "m.m"},
+        {"webhook-id": "mü"},
+        {"webhook-timestamp": GOOD["webhook-timestamp"] + ".0"},
+        {"webhook-timestamp": "1e9"},
+        {"webhook-timestamp": "-5"},
+        {"webhook-timestamp": "٣٣٣"},
+        {"webhook-timestamp": "9" * 30},
+        {"webhook-timestamp": str(int(GOOD["webhook-timestamp"]) + 1)},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v1,ü"},
+        {"webhook-signature": "v1,!!!"},
+        {"webhook-signature": GOOD["webhook-signature"].replace("v1,", "v2,")},
+        {"webhook-signature": GOOD["webhook-signature"].removeprefix("v1,")},
+        {"webhook-signature": "v1,AAAA " * 40 + GOOD["webhook-signature"]},
+    ],
+    ids=str,
+)
+def test_anything_wrong_with_a_header_is_a_bad_signature(changed: dict[str, str]) -> None:
+    with pytest.raises(BadSignature):
+        verify([SECRET], {**GOOD, **changed}, b"x", now=NOW)
+
+
+def test_a_changed_body_or_no_secret_to_check_with_is_a_bad_signature() -> None:
+    for keys, body in (([SECRET], b"y"), ([], b"x")):
+        with pytest.raises(BadSignature):
+            verify(keys, GOOD, body, now=NOW)
+
+
+@given(headers=st.fixed_dictionaries({f"webhook-{part}": st.text() for part in ("id", "timestamp", "signature")}))
+def test_whatever_the_headers_hold_the_answer_is_in_our_words(headers: dict[str, str]) -> None:
+    signed = any(headers.values())
+    with pytest.raises(BadSignature) if signed else nullcontext():
+        assert verify([SECRET], headers, b"x", now=NOW) is False
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_!!", "whsec_ü", ""])
+def test_a_secret_that_is_no_base64_is_a_configuration_error(secret: str) -> None:
+    with pytest.raises(ConfigError):
+        key_bytes(secret)
+
+
+def test_new_secrets_hold_32_random_bytes() -> None:
+    one, other = new_secret(), new_secret()
+    assert one != other
+    assert len(base64.b64decode(one.removeprefix("whsec_"))) == 32
+
+
+def test_a_callback_token_gives_back_what_it_was_minted_for() -> None:
+    keys = Keys(["key-1"])
+    token = keys.mint("main", OURS, LATER)
+    assert keys.unseal("main", token, NOW) == OURS
+    assert token.replace("-", "").replace("_", "").replace(".", "").isalnum()
+
+
+def test_a_token_is_worth_one_account_until_its_date() -> None:
+    keys = Keys(["key-1"])
+    token = keys.mint("main", OURS, LATER)
+    with pytest.raises(BadToken, match="this account"):
+        keys.unseal("other", token, NOW)
+    assert keys.unseal("main", token, LATER) == OURS
+    with pytest.raises(BadToken, match="expired"):
+        keys.unseal("main", token, LATER + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("purpose", ["callback:main", "operator"])
+def test_a_token_is_what_itsdangerous_makes_and_reads(purpose: str) -> None:
+    """It is the format of every token out there: vendors hold them for as long as a render takes."""
+    how = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    theirs = URLSafeSerializer("k" * 32, salt=purpose, signer_kwargs=how)
+    ours = Keys(["k" * 32])._signer(purpose)
+    for said in (["job_01kb7x3m5tf6a8r2w9n4c1d0eh", 2, 1795330729], 1795330729):
+        assert theirs.dumps(said) == ours.seal(said)
+        assert theirs.loads(ours.seal(said)) == ours.opened(theirs.dumps(said)) == said
+
+
+def test_tokens_outlive_a_rotation_until_their_key_is_removed() -> None:
+    token = Keys(["old"]).mint("main", OURS, LATER)
+    assert Keys(["new", "old"]).unseal("main", token, NOW) == OURS
+    with pytest.raises(BadToken):
+        Keys(["new"]).unseal("main", token, NOW)
+    assert Keys(["new"]).unseal("main", Keys(["new", "old"]).mint("main", OURS, LATER), NOW) == OURS
+
+
+def test_no_character_of_a_token_can_be_changed() -> None:
+    keys = Keys(["key-1"])
+    token = keys.mint("main", OURS, LATER)
+    for at, character in enumerate(token[:-1]):
+        forged = token[:at] + ("A" if character != "A" else "B") + token[at + 1 :]
+        with pytest.raises(BadToken):
+            keys.unseal("main", forged, NOW)
+
+
+@settings(deadline=None)
+@given(token=st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_garbage_is_a_bad_token_and_nothing_else(token: str) -> None:
+    with pytest.raises(BadToken):
+        Keys(["key-1"]).unseal("main", token, NOW)
+
+
+def test_a_pass_for_operators_is_no_callback_token_and_lasts_a_minute() -> None:
+    keys = Keys(["new", "old"])
+    pass_ = Keys(["old"]).admit(NOW)
+    assert keys.admits(pass_, NOW + timedelta(seconds=59))
+    assert not keys.admits(pass_, NOW + timedelta(seconds=62))
+    assert not keys.admits("x", NOW)
+    with pytest.raises(BadToken):
+        keys.unseal("main", pass_, NOW)
+
+
+def test_what_is_hidden_can_be_revealed_until_its_key_is_removed() -> None:
+    stored = Keys(["old"]).hide("whsec_1")
+    assert "whsec_1" not in stored
+    assert Keys(["new", "old"]).reveal(stored) == "whsec_1"
+    for keys, text in ((Keys(["new"]), stored), (Keys(["old"]), "ü"), (Keys(["old"]), "")):
+        with pytest.raises(ConfigError):
+            keys.reveal(text)
+
+
+def test_callback_deliveries_are_signed_with_every_key_newest_first() -> None:
+    assert Keys(["new", "old"]).callback_secrets == (*Keys(["new"]).callback_secrets, *Keys(["old"]).callback_secrets)
+    assert len({*Keys(["a"]).callback_secrets, *Keys(["b"]).callback_secrets}) == 2
+
+
+def test_keys_want_at_least_one_secret() -> None:
+    with pytest.raises(ConfigError, match="secret_keys"):
+        Keys([])
+
+
+def test_every_other_spelling_of_a_token_is_refused() -> None:
+    """Base64 decodes several last characters alike; only the one that was minted opens."""
+    keys = Keys(["k" * 32])
+    token = keys.mint("main", OURS, LATER)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    opened = []
+    for last in alphabet:
+        with contextlib.suppress(BadToken):
+            opened.append((last, keys.unseal("main", token[:-1] + last, NOW)))
+
+    assert opened == [(token[-1], OURS)]

@@ -1,0 +1,161 @@
+"""Those who follow the log, and what they follow: a service on a socket, events on demand, clients of its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from orchestrator.app import application, build
+from orchestrator.cli.service import server_of
+from orchestrator.database.store import Tx
+from orchestrator.engine.runtime import Runtime
+from orchestrator.events.outbox import Fact, fan_out
+from orchestrator.foundation.states import EventType, Source
+from tests.harness import runtime
+from tests.harness.api_caller import KEY, until
+from tests.harness.live import listening
+
+KEYED = {"authorization": f"Bearer {KEY}"}
+
+
+@dataclass
+class Service:
+    """A process of ours, in this one: the product's own server."""
+
+    rt: Runtime
+    url: str
+
+    async def say(self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED) -> list[str]:
+        """Commit events in one transaction, and return their ids."""
+        made = await self.rt.store.write(_say, self.rt, kind, data)
+        self.rt.nudge("deliver")
+        return made
+
+    async def count(self, first: int, last: int) -> list[str]:
+        """Commit events one after the other, and return their ids."""
+        return [(await self.say({"n": n}))[0] for n in range(first, last)]
+
+    @contextlib.asynccontextmanager
+    async def caller(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A caller with a key, who may wait."""
+        async with httpx.AsyncClient(base_url=self.url, headers=KEYED, timeout=90) as http:
+            yield http
+
+
+def _say(tx: Tx, rt: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]) -> list[str]:
+    return fan_out(tx, rt.ids, [Fact(kind, Source.OPERATOR, one) for one in data], rt.clock.now())
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, sock: socket.socket | None = None, **values: Any) -> AsyncIterator[Service]:
+    """Serve from here to the end of the block; then the service is told to end, and is awaited."""
+    sock = sock or listening()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    rt = build(runtime.settings(folder, public_url=url, api_keys=[KEY], **values))
+    server = server_of(application(rt))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await until(lambda: server.started or task.done(), "the service starts")
+        yield Service(rt, url)
+    finally:
+        server.should_exit = True
+        await task
+
+
+@dataclass
+class Follower:
+    """A client as browsers are one: it parses what it is sent, and knows the last id."""
+
+    url: str
+    query: str = ""
+    last: str = ""
+    #: Where the last id is said: in the header, or in the query.
+    header: bool = True
+    #: What was dispatched: type, id, and the JSON that was sent.
+    events: list[tuple[str, str, Any]] = field(default_factory=list)
+    #: Lines as they came.
+    lines: list[str] = field(default_factory=list)
+    #: How many streams the server has ended, rather than we.
+    ends: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    #: What says who it is.
+    key: Mapping[str, str] = field(default_factory=lambda: KEYED)
+
+    @property
+    def ids(self) -> list[str]:
+        """The events of the log among what was dispatched."""
+        return [event_id for kind, event_id, _ in self.events if kind != "stream.gap"]
+
+    @property
+    def gaps(self) -> int:
+        """How often it heard of a gap."""
+        return len(self.events) - len(self.ids)
+
+    async def follow(self) -> None:
+        """Read one stream to its end."""
+        headers = {**self.key} | ({"last-event-id": self.last} if self.last and self.header else {})
+        more = f"&last_event_id={self.last}" if self.last and not self.header else ""
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=60) as http,
+            http.stream("GET", f"{self.url}/v1/events/stream?{self.query}{more}") as answer,
+        ):
+            assert answer.status_code == 200, await answer.aread()
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            await self._parse(answer)
+        self.ends += 1
+
+    async def _parse(self, answer: httpx.Response) -> None:
+        kind, data, last = "", list[str](), self.last
+        async for line in answer.aiter_lines():
+            self.lines.append(line)
+            name, _, value = line.partition(": ")
+            if name == "id":
+                last = value
+            elif name == "event":
+                kind = value
+            elif name == "data":
+                data.append(value)
+            elif not line:
+                # https://html.spec.whatwg.org/multipage/server-sent-events.html#dispatchMessage
+                self.last = last
+                if data:
+                    self.events.append((kind, last, json.loads("\n".join(data))))
+                kind, data = "", []
+                self.open.set()
+
+    async def keep_following(self) -> None:
+        """Come back whenever a stream ends, for as long as it takes."""
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                await self.follow()
+            await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def following(self, *, coming_back: bool = False) -> AsyncIterator[Follower]:
+        """Follow from here, once the stream is open, to the end of the block."""
+        self.open.clear()
+        task = asyncio.create_task(self.keep_following() if coming_back else self.follow())
+        opened = asyncio.create_task(self.open.wait())
+        await asyncio.wait([task, opened], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        opened.cancel()
+        try:
+            if task.done():
+                task.result()
+            assert self.open.is_set(), "the stream never opened"
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, opened, return_exceptions=True)
+
+    async def hears(self, *ids: str) -> None:
+        """Wait until the last of these was heard; then all of them must have been, once each and in this order."""
+        await until(lambda: ids[-1] in self.ids, f"{ids[-1]} is heard")
+        assert [one for one in self.ids if one in set(ids)] == [*ids]

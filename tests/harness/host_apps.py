@@ -1,0 +1,65 @@
+"""Applications of others, served on a socket, with the service mounted in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from orchestrator.embed import Orchestrator
+from orchestrator.simulator import World
+from orchestrator.simulator.accounts import account_settings
+from orchestrator.simulator.serving import InLoop
+from tests.harness.api_caller import KEY, until
+from tests.harness.live import listening
+
+KEYED = {"authorization": f"Bearer {KEY}"}
+
+
+def service(folder: Path, url: str, world: World | None = None, **more: Any) -> Orchestrator:
+    """Return a service with a file in a folder, and one account."""
+    account = account_settings(world.base_url if world else "https://vendor.example", "kling")
+    folder.mkdir(exist_ok=True)
+    given = {"accounts": {"kling": account}, "allow_private": ["127.0.0.0/8"], "api_keys": [KEY]}
+    return Orchestrator(public_url=url, database_url=f"sqlite:///{folder}/video.db", **{**given, **more})
+
+
+@contextlib.asynccontextmanager
+async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application on a socket, its lifespan included, from here to the end of the block; call it."""
+    sock = listening(port)
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    server = InLoop(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await until(lambda: server.started or task.done(), "the host starts")
+        async with httpx.AsyncClient(base_url=url, headers=KEYED, timeout=20, trust_env=False) as http:
+            yield http
+    finally:
+        server.should_exit = True
+        await task
+
+
+def address() -> tuple[int, str]:
+    """Return a port that is free, and the URL of it."""
+    with listening() as sock:
+        port = sock.getsockname()[1]
+    return port, f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def mounted(folder: Path, world: World | None = None) -> AsyncIterator[tuple[Orchestrator, httpx.AsyncClient]]:
+    """A service below `/a/video`, and a caller of its host."""
+    port, url = address()
+    video = service(folder, f"{url}/a/video", world)
+    app = Starlette(routes=[Mount("/a", routes=[Mount("/video", app=video)])], lifespan=video.lifespan)
+    async with hosted(app, port) as http:
+        yield video, http

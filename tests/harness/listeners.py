@@ -1,0 +1,152 @@
+"""What tests of `orchestrator listen` stand on: the command as a process, and a consumer that forgets nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.harness.api_caller import KEY, until
+from tests.harness.command_line import Ran, run
+from tests.harness.live import listening
+
+
+@dataclass
+class Consumer:
+    """A server on this machine that takes webhooks, answers as it is told, and forgets nothing."""
+
+    url: str
+    secret: str = ""
+    got: list[str] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+
+    @property
+    def first_times(self) -> list[str]:
+        """The ids that came, without those that came again."""
+        return list(dict.fromkeys(self.got))
+
+    async def hears(self, *ids: str, seconds: float = 30) -> None:
+        """Wait until the last of these came; then all of them must have, in this order."""
+        await until(lambda: ids[-1] in self.got, f"{ids[-1]} comes", seconds)
+        assert [one for one in self.first_times if one in {*ids}] == [*ids]
+
+    async def reaches(self, count: int) -> None:
+        """Wait until so many came."""
+        await until(lambda: len(self.got) >= count, f"{count} events come", 30)
+
+    async def take(self, request: Request) -> Response:
+        """Take one."""
+        try:
+            body, headers = await request.body(), dict(request.headers)
+        except ClientDisconnect:
+            # It was killed while it was telling.
+            return Response(status_code=400)
+        if self.secret:
+            self.events.append(standardwebhooks.Webhook(self.secret).verify(body, headers))
+        self.headers.append(headers)
+        self.got.append(headers["webhook-id"])
+        status = self.statuses.pop(0) if self.statuses else 204
+        return Response(status_code=status, headers={"location": "/elsewhere"} if 300 <= status < 400 else {})
+
+
+@contextlib.asynccontextmanager
+async def consuming(port: int = 0) -> AsyncIterator[Consumer]:
+    """Consume from here to the end of the block."""
+    sock = listening(port)
+    consumer = Consumer(f"http://127.0.0.1:{sock.getsockname()[1]}/hook")
+    app = Starlette(routes=[Route("/hook", consumer.take, methods=["POST"])])
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    await until(lambda: server.started, "the consumer starts")
+    try:
+        yield consumer
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
+
+
+@dataclass
+class Listener:
+    """The command, as often as it is started. What it says and prints goes to files, one after the other."""
+
+    folder: Path
+    server: str
+    key: str = KEY
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def out(self) -> str:
+        """What it printed."""
+        return (self.folder / "listen.out").read_text()
+
+    @property
+    def err(self) -> str:
+        """What it said."""
+        return (self.folder / "listen.err").read_text()
+
+    @property
+    def bookmark(self) -> Path:
+        """Where it keeps the last event that it has handled."""
+        (found,) = (self.folder / "state" / "orchestrator" / "listen").glob("*.cursor")
+        return found
+
+    async def start(self, *words: str) -> None:
+        """Start it."""
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "ORCHESTRATOR_API_KEY": self.key}
+        command = ("-m", "orchestrator", "--server", self.server, "listen", *words)
+        with (self.folder / "listen.out").open("ab") as out, (self.folder / "listen.err").open("ab") as err:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+            )
+
+    async def says(self, words: str, times: int = 1) -> None:
+        """Wait until it has said that so often."""
+        await until(lambda: self.err.count(words) >= times or self._ended(), f"it says {words!r}", 30)
+        assert self.err.count(words) >= times, self.err
+
+    async def prints(self, words: str) -> None:
+        """Wait until it has printed that."""
+        await until(lambda: words in self.out, f"it prints {words!r}", 30)
+
+    async def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Send it a signal and return its exit code."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(how)
+        return await self.process.wait()
+
+    def ran(self, *words: str) -> Ran:
+        """Return what came of a run that ends before it asks the server."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(self.folder / "state"))
+            return run("--server", self.server, "--api-key", self.key, "listen", *words)
+
+    def _ended(self) -> bool:
+        return self.process is None or self.process.returncode is not None
+
+
+@contextlib.asynccontextmanager
+async def listener(folder: Path, server: str) -> AsyncIterator[Listener]:
+    """A command that is not left behind."""
+    it = Listener(folder, server)
+    try:
+        yield it
+    finally:
+        if it.process is not None and it.process.returncode is None:
+            await it.end(signal.SIGKILL)

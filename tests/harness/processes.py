@@ -1,0 +1,192 @@
+"""The simulator and the service as processes of their own, to be killed, paused and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from orchestrator.simulator.accounts import account_settings
+from tests.harness.api_caller import KEY, Json, eventually
+from tests.harness.live import listening
+
+ROOT = Path(__file__).parents[2]
+
+
+class Child(Protocol):
+    """A process of ours."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send it a signal."""
+
+    async def wait(self) -> int:
+        """Return its exit code when it has ended."""
+
+
+class Spawn(Protocol):
+    """Starts `python -m words`. What it says goes to a file, what it prints to another if there is one."""
+
+    async def __call__(
+        self, *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Child:
+        """Return the process."""
+
+
+async def spawn(*words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None) -> Child:
+    """Start a fresh interpreter."""
+    with log.open("ab") as said, (out or log).open("ab") as printed:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *words, cwd=ROOT, env={**os.environ, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL, stdout=printed, stderr=said,
+        )  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port that is free now, and that no outgoing connection will get while its process is away."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with contextlib.suppress(OSError), listening(random.randrange(10_000, lowest)) as sock:
+            return int(sock.getsockname()[1])
+
+
+@dataclass
+class Simulator:
+    """Vendors and a subscriber in a process that survives."""
+
+    urls: Json
+    http: httpx.AsyncClient
+
+    async def report(self) -> Json:
+        """Return what it knows of renders, pushes and deliveries."""
+        found: Json = (await self.http.get("/report")).raise_for_status().json()
+        return found
+
+    async def tell(self, path: str, **body: Any) -> None:
+        """Tell it a secret, a fault or a misbehaviour."""
+        (await self.http.post(path, json=body)).raise_for_status()
+
+
+@contextlib.asynccontextmanager
+async def simulator(
+    folder: Path,
+    faults: Mapping[str, Any],
+    *,
+    seed: int = 1,
+    program: str = "orchestrator.simulator",
+    start: Spawn = spawn,
+) -> AsyncIterator[Simulator]:
+    """Run the simulator until the end of the block."""
+    ports = ("--port", "0", "--subscriber-port", "0")
+    world = ("--seed", str(seed), "--render-seconds", "0.8", "--faults", json.dumps(faults), "--push-retries", "1")
+    out = folder / "simulator.json"
+    child = await start(program, *ports, *world, log=folder / "simulator.log", out=out)
+
+    async def urls_printed() -> Json | None:
+        text = out.read_text() if out.exists() else ""
+        return dict(json.loads(text)) if text.endswith("\n") else None
+
+    try:
+        urls = await eventually(urls_printed, "the simulator is ready")
+        async with httpx.AsyncClient(base_url=urls["control"], timeout=30) as http:
+            yield Simulator(urls, http)
+    finally:
+        await end(child, signal.SIGTERM)
+
+
+async def end(child: Child, how: signal.Signals) -> int:
+    """Send a process a signal and return its exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(how)
+    return await child.wait()
+
+
+def simulated(world_url: str, accounts: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the settings of simulated accounts, by name and what differs in them, for the world behind a URL."""
+    return {name: account_settings(world_url, name) | changed for name, changed in accounts.items()}
+
+
+@dataclass
+class Replica:
+    """The program (`short_leases` or another) on one database and one port, one process after the other."""
+
+    folder: Path
+    accounts: Mapping[str, Json]
+    program: str = "tests.harness.short_leases"
+    #: Of one among several; also the name of its log.
+    name: str = "service"
+    #: By default a file in the folder.
+    database: str = ""
+    #: What vendors are told to call; by default this process itself.
+    public_url: str = ""
+    spawn: Spawn = spawn
+    port: int = field(default_factory=free_port)
+    child: Child | None = None
+
+    def __post_init__(self) -> None:
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database = self.database or f"sqlite:///{self.folder / 'jobs.db'}"
+        self.log = self.folder / f"{self.name}.log"
+
+    async def start(self, **more: str) -> None:
+        """Start a process. It is ready some time later. `more` is put into its environment."""
+        environment = {
+            "ORCHESTRATOR_PORT": str(self.port),
+            "ORCHESTRATOR_PUBLIC_URL": self.public_url or self.url,
+            "ORCHESTRATOR_DATABASE_URL": self.database,
+            "ORCHESTRATOR_SECRET_KEYS": json.dumps(["k" * 40]),
+            "ORCHESTRATOR_API_KEYS": json.dumps([KEY]),
+            "ORCHESTRATOR_ALLOW_PRIVATE": '["127.0.0.0/8"]',
+            "ORCHESTRATOR_ACCOUNTS": json.dumps(self.accounts),
+            "ORCHESTRATOR_LOG_FORMAT": "json",
+        }
+        self.child = await self.spawn(self.program, "serve", log=self.log, environment=environment | more)
+
+    async def ready(self, http: httpx.AsyncClient, seconds: float = 20) -> None:
+        """Wait until it serves."""
+
+        async def answers() -> bool:
+            assert self.child is not None
+            assert self.child.returncode is None, f"the service ended: see {self.log}"
+            with contextlib.suppress(httpx.TransportError):
+                return (await http.get(self.url + "/readyz")).status_code == httpx.codes.OK
+            return False
+
+        await eventually(answers, f"{self.name} is ready", seconds)
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the process and return its exit code."""
+        assert self.child is not None
+        code, self.child = await end(self.child, how), None
+        return code
+
+
+@contextlib.asynccontextmanager
+async def service(
+    folder: Path, world: Simulator, accounts: Mapping[str, Json], program: str = "tests.harness.short_leases"
+) -> AsyncIterator[Replica]:
+    """Run the service on a file until the end of the block, whatever becomes of it."""
+    it = Replica(folder, simulated(world.urls["url"], accounts), program)
+    await it.start()
+    try:
+        yield it
+    finally:
+        if it.child is not None:
+            await it.stop(signal.SIGKILL)

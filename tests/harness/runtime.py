@@ -1,0 +1,135 @@
+"""A real runtime for tests: real SQLite, real ledger and stages; the fakes are the clock one turns and the internet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from orchestrator.app import build
+from orchestrator.database.tables import job, metadata
+from orchestrator.engine.runtime import Runtime
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import TooLate
+from orchestrator.foundation.settings import Settings
+from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.creation import Accepted
+from tests.harness import databases
+
+Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+START = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+class TurnedClock:
+    """A clock that stands still until a test turns it."""
+
+    def __init__(self) -> None:
+        self._now = START
+        self._behind = timedelta()
+
+    def now(self) -> datetime:
+        return self._now - self._behind
+
+    def monotonic(self) -> float:
+        return (self._now - START).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.turn(seconds)
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(seconds=seconds)
+
+    def set_back(self, seconds: float) -> None:
+        """Set it as an operator does: time itself does not go back."""
+        self._behind += timedelta(seconds=seconds)
+
+
+class FakeInternet:
+    """Answers every request that leaves the house, and remembers it. Set `answer` to say how."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self.answer: Answer = lambda _: httpx.Response(200)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if (may_leave := request.extensions.get("may_leave")) and not may_leave():
+            raise TooLate("the request may no longer leave")
+        self.requests.append(request)
+        answer = self.answer(request)
+        return answer if isinstance(answer, httpx.Response) else await answer
+
+    def bodies(self) -> list[Any]:
+        """Return the JSON of every request."""
+        return [json.loads(request.content) for request in self.requests if request.content]
+
+
+class House:
+    """A runtime with short ways to look into it."""
+
+    def __init__(self, rt: Runtime, clock: TurnedClock, internet: FakeInternet) -> None:
+        self.rt = rt
+        self.clock = clock
+        self.internet = internet
+
+    async def open(self, account: str = "main", **values: Any) -> dict[str, Any]:
+        """Take on a job and return its row."""
+        now = self.clock.now()
+        job_id = self.rt.ids("job")
+        draft = {
+            "id": job_id, "account": account, "vendor": self.rt.vendors[account].name, "model": "kling-v3",
+            "capability": "text2video", "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {},
+            "api_key": "key", "created_at": now, "due_at": now, "deadline_at": after(now, 86400),
+        }  # fmt: skip
+        (opened,) = await self.rt.store.write(self.rt.ledger.open, [draft | values])
+        assert isinstance(opened, Accepted), opened
+        return dict(opened.job)
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job's row as it is now."""
+        (row,) = await self.rows(job, job.c.id == job_id)
+        return row
+
+    async def rows(self, table: sa.Table | str, *where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+        """Return the rows of a table."""
+        found = metadata.tables[table] if isinstance(table, str) else table
+        first = next(iter(found.primary_key.columns))
+        select = sa.select(found).where(*where).order_by(first)
+        return await self.rt.store.read(lambda tx: [dict(row) for row in tx.execute(select).mappings()])
+
+    async def run(self, statement: sa.Executable) -> None:
+        """Execute a statement, as an operator with a database shell would."""
+        await self.rt.store.write(lambda tx: tx.execute(statement) and None)
+
+
+def settings(folder: Path, **values: Any) -> Settings:
+    """Return settings over a fresh database, with one `agentsflare` account called `main` unless told otherwise."""
+    defaults: dict[str, Any] = {
+        "database_url": databases.at(folder),
+        "secret_keys": ["test-key-" + "k" * 32],
+        "public_url": "https://hooks.example.com",
+        "accounts": {"main": {"vendor": "agentsflare", "api_key": "vendor-key"}},
+    }
+    return Settings.model_validate(defaults | values)
+
+
+@contextlib.asynccontextmanager
+async def house(folder: Path, **values: Any) -> AsyncIterator[House]:
+    """Open a house without its loops: tests call `take` and `work` of the stages themselves."""
+    clock, internet = TurnedClock(), FakeInternet()
+    rt = build(settings(folder, **values), clock=clock, rng=random.Random(1), transport=httpx.MockTransport(internet))
+    rt.store.start()
+    try:
+        await rt.store.write(prepare, sorted(rt.vendors))
+        yield House(rt, clock, internet)
+    finally:
+        await rt.submissions.aclose()
+        await rt.internet.aclose()
+        rt.store.close()

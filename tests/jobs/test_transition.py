@@ -1,0 +1,367 @@
+"""What a report changes about a job: every race as a line in a table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.settings.accounts import Account, Poll
+from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
+from orchestrator.jobs.transition import Change, Heard, Outcome, decide
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.registry import load
+from orchestrator.vendors.report import Output, Report
+from tests.harness.runtime import START, TurnedClock
+
+S = JobState
+VIDEO = (Output("https://cdn.example.com/v.mp4"),)
+POLL = Poll(first_after=60, interval=15, max_interval=120, output_grace=300)
+#: Every word a report can be in; None is one we do not know.
+SAID = (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
+LATER = after(START, 10)
+
+
+def vendor(name: str = "agentsflare") -> Vendor:
+    account = Account(
+        "main", name, base_url="https://gw.example.com", api_key="k", poll=POLL, options=OPTIONS.get(name, {})
+    )
+    return load()[name](account, TurnedClock())
+
+
+OPTIONS = {"cloudsway": {"endpoint_path": "e"}}
+PLAIN = vendor()
+FORKING = vendor("cubicspaces")
+FAITHFUL = vendor("kling")
+
+
+def row(state: JobState, **values: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0,
+        "vendor_task_id": None, "external_task_id": "order-1",
+        "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
+        "due_at": None if state in FINAL else START,
+    }  # fmt: skip
+    return known | values
+
+
+def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> Heard:
+    """Return a report that is complete: a success shows its video."""
+    about = {name: values.pop(name) for name in ("attempt", "code", "lease") if name in values}
+    made = {"videos": VIDEO} if state is S.SUCCEEDED else {}
+    return Heard("job_1", Report(state, **made | {"word": "raw"} | values), source, **about)
+
+
+def told(known: dict[str, Any], one: Heard, by: Vendor | None = PLAIN, at: datetime = LATER) -> Change:
+    return decide(known, one, by, at)
+
+
+# -- every state, every report, every source
+
+
+@pytest.mark.parametrize("state", list(S))
+def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: JobState) -> None:
+    for said, source in product(SAID, Source):
+        change = told(row(state), heard(said, source))
+        now = change.moved or state
+        assert RANK[now] >= RANK[state]
+        assert (change.moved is not None) is (change.values.get("state", state) != state)
+        if RANK[state] == 100:
+            assert change.moved is None
+            assert not change.values.keys() - {"vendor_task_id"}
+        if now in FINAL:
+            assert change.values.get("due_at") is None
+        elif change.values:
+            assert change.values.get("due_at", START) is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "outcome", "moved"),
+    [
+        (S.QUEUED, S.SUBMITTED, Outcome.MOVED, S.SUBMITTED),
+        (S.SUBMITTING, S.SUBMITTED, Outcome.MOVED, S.SUBMITTED),
+        (S.SUBMITTING, S.PROCESSING, Outcome.MOVED, S.PROCESSING),
+        (S.SUBMITTING, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
+        (S.SUBMITTED, S.SUBMITTED, Outcome.STALE, None),
+        (S.SUBMITTED, S.PROCESSING, Outcome.MOVED, S.PROCESSING),
+        (S.PROCESSING, S.SUBMITTED, Outcome.STALE, None),
+        (S.PROCESSING, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
+        (S.PROCESSING, S.FAILED, Outcome.MOVED, S.FAILED),
+        (S.PROCESSING, S.CANCELED, Outcome.MOVED, S.CANCELED),
+        (S.PROCESSING, S.EXPIRED, Outcome.MOVED, S.EXPIRED),
+        (S.SUCCEEDED, S.SUCCEEDED, Outcome.STALE, None),
+        (S.SUCCEEDED, S.PROCESSING, Outcome.STALE, None),
+        (S.SUCCEEDED, S.FAILED, Outcome.CONTRADICTS, None),
+        (S.FAILED, S.SUCCEEDED, Outcome.CONTRADICTS, None),
+        (S.FAILED, S.EXPIRED, Outcome.STALE, None),
+        (S.CANCELED, S.SUCCEEDED, Outcome.STALE, None),
+        (S.EXPIRED, S.PROCESSING, Outcome.STALE, None),
+        (S.EXPIRED, S.CANCELED, Outcome.STALE, None),
+        (S.EXPIRED, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
+        (S.EXPIRED, S.FAILED, Outcome.MOVED, S.FAILED),
+    ],
+)
+def test_a_report_comes_to(state: JobState, said: JobState, outcome: Outcome, moved: JobState | None) -> None:
+    change = told(row(state), heard(said))
+    assert (change.outcome, change.moved) == (outcome, moved)
+
+
+def test_an_end_says_when_and_by_whom_and_how() -> None:
+    change = told(row(S.PROCESSING, progress=40), heard(S.SUCCEEDED, Source.POLL))
+    assert change.values["finished_at"] == LATER
+    assert change.values["resolved_by"] == Source.POLL
+    assert change.values["progress"] == 100
+    assert change.values["output"]["videos"][0]["url"] == VIDEO[0].url
+    failed = told(row(S.PROCESSING), heard(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"))
+    assert failed.values["error"]["code"] == "vendor_refused"
+    assert failed.values["error"]["vendor_code"] == 1301
+    assert "no cats" in failed.values["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("source", "begun"),
+    [(Source.PUSH, True), (Source.POLL, True), (Source.LOOKUP, True), (Source.SUBMIT, True),
+     (Source.CLOCK, False), (Source.OPERATOR, False)],
+)  # fmt: skip
+def test_only_a_word_of_the_vendors_says_that_it_was_submitted(source: Source, begun: bool) -> None:
+    change = told(row(S.SUBMITTING), heard(S.FAILED, source))
+    assert ("submitted_at" in change.values) is begun
+
+
+# -- news of the same rank
+
+
+@pytest.mark.parametrize(
+    ("known", "news", "outcome"),
+    [
+        ({}, {}, Outcome.STALE),
+        ({}, {"progress": 0}, Outcome.UPDATED),
+        ({"progress": 30}, {"progress": 30}, Outcome.STALE),
+        ({"progress": 30}, {"progress": 29}, Outcome.STALE),
+        ({"progress": 30}, {"progress": 31}, Outcome.UPDATED),
+        ({}, {"updated_at": START}, Outcome.UPDATED),
+        ({"vendor_updated_at": START}, {"updated_at": START}, Outcome.STALE),
+        ({"vendor_updated_at": LATER}, {"updated_at": START}, Outcome.STALE),
+        ({"vendor_updated_at": START}, {"updated_at": LATER}, Outcome.UPDATED),
+    ],
+)
+def test_equal_rank_takes_only_newer_times_and_more_progress(
+    known: dict[str, Any], news: dict[str, Any], outcome: Outcome
+) -> None:
+    change = told(row(S.PROCESSING, **known), heard(S.PROCESSING, **news))
+    assert change.outcome is outcome
+    assert ("vendor_status" in change.values) is (outcome is Outcome.UPDATED)
+
+
+# -- words nobody knows, and successes with nothing to show
+
+
+@pytest.mark.parametrize("state", [S.SUBMITTED, S.PROCESSING])
+def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> None:
+    change = told(row(state), heard(None, word="dreaming"))
+    assert (change.outcome, change.moved) == (Outcome.UNKNOWN_WORD, None)
+    assert change.values["vendor_status"] == "dreaming"
+    assert change.values["due_at"] > LATER
+
+
+@pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING])
+def test_an_unknown_word_still_proves_that_the_vendor_has_the_job(state: JobState) -> None:
+    change = told(row(state), heard(None, word="dreaming"))
+    assert (change.outcome, change.moved) == (Outcome.UNKNOWN_WORD, S.SUBMITTED)
+    assert change.values["submitted_at"] == LATER
+
+
+def test_a_pushed_success_without_output_is_asked_about_at_once() -> None:
+    change = told(row(S.SUBMITTED), heard(S.SUCCEEDED, videos=()))
+    assert (change.outcome, change.moved) == (Outcome.NO_OUTPUT, S.PROCESSING)
+    assert change.values["due_at"] == change.values["outputless_since"] == LATER
+
+
+def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure() -> None:
+    waiting = row(S.PROCESSING, outputless_since=START, asks=2)
+    empty = heard(S.SUCCEEDED, Source.POLL, videos=())
+    still = told(waiting, empty, at=after(START, 299))
+    assert (still.outcome, still.moved) == (Outcome.NO_OUTPUT, None)
+    assert still.values["due_at"] == after(START, 299 + grown(15, 2, factor=1.5, most=120))
+    assert still.values["outputless_since"] == START
+    ended = told(waiting, empty, at=after(START, 300))
+    assert (ended.outcome, ended.moved) == (Outcome.MOVED, S.FAILED)
+    assert ended.values["error"]["code"] == "output_missing"
+
+
+def test_an_output_that_shows_up_in_time_is_a_success() -> None:
+    change = told(row(S.PROCESSING, outputless_since=START), heard(S.SUCCEEDED, Source.POLL), at=after(START, 9999))
+    assert change.moved is S.SUCCEEDED
+
+
+def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
+    change = told(row(S.EXPIRED), heard(S.SUCCEEDED, videos=()))
+    assert change.outcome is Outcome.NO_OUTPUT
+    assert "due_at" not in change.values
+
+
+# -- failures that may be another attempt's
+
+
+@pytest.mark.parametrize(
+    ("by", "known", "attempt", "source", "outcome"),
+    [
+        (PLAIN, {"attempt": 2}, 1, Source.PUSH, Outcome.UNCONFIRMED),
+        (PLAIN, {"attempt": 2}, 2, Source.PUSH, Outcome.MOVED),
+        (PLAIN, {"attempt": 2}, None, Source.POLL, Outcome.MOVED),
+        (None, {"attempt": 2}, 1, Source.PUSH, Outcome.MOVED),
+        (FORKING, {"vendor_task_id": "t"}, 1, Source.PUSH, Outcome.UNCONFIRMED),
+        (FORKING, {"vendor_task_id": "t"}, None, Source.POLL, Outcome.MOVED),
+        (FORKING, {}, 1, Source.PUSH, Outcome.MOVED),
+    ],
+)
+def test_a_pushed_failure_is_doubted_where_another_task_may_make_it_good(
+    by: Vendor | None, known: dict[str, Any], attempt: int | None, source: Source, outcome: Outcome
+) -> None:
+    change = told(row(S.PROCESSING, **known), heard(S.FAILED, source, attempt=attempt), by)
+    assert change.outcome is outcome
+    if outcome is Outcome.UNCONFIRMED:
+        assert change.values == {"due_at": LATER}, "the vendor is asked now"
+
+
+@pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING, S.EXPIRED])
+def test_a_doubted_failure_leaves_alone_what_cannot_be_asked_about(state: JobState) -> None:
+    """A job being submitted keeps its claim: made due, somebody would take it for lost and send it twice."""
+    change = told(row(state, attempt=2), heard(S.FAILED, attempt=1))
+    assert (change.outcome, change.values) == (Outcome.UNCONFIRMED, {})
+
+
+@pytest.mark.parametrize("by", [PLAIN, FORKING])
+def test_an_older_attempts_success_is_a_success(by: Vendor) -> None:
+    change = told(row(S.PROCESSING, attempt=2, vendor_task_id="t"), heard(S.SUCCEEDED, attempt=1), by)
+    assert change.moved is S.SUCCEEDED
+
+
+# -- ids
+
+
+@pytest.mark.parametrize(
+    ("by", "source", "known", "adopted"),
+    [
+        (FAITHFUL, Source.PUSH, None, True),
+        (PLAIN, Source.PUSH, None, False),
+        (None, Source.PUSH, None, False),
+        (PLAIN, Source.SUBMIT, None, True),
+        (PLAIN, Source.POLL, None, True),
+        (PLAIN, Source.LOOKUP, None, True),
+        (FAITHFUL, Source.SUBMIT, "older", False),
+    ],
+)
+def test_a_vendor_id_is_learned_once_and_from_a_push_only_where_it_is_the_one_to_ask_by(
+    by: Vendor | None, source: Source, known: str | None, adopted: bool
+) -> None:
+    change = told(row(S.SUBMITTED, vendor_task_id=known), heard(S.PROCESSING, source, vendor_task_id="t-1"), by)
+    assert (change.values.get("vendor_task_id") == "t-1") is adopted
+
+
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_the_late_answer_to_a_submission_fills_the_id_and_nothing_else(state: JobState) -> None:
+    change = told(row(state), heard(S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1"))
+    assert change.values == {"vendor_task_id": "t-1"}
+
+
+# -- verdicts of our own
+
+
+@pytest.mark.parametrize(
+    ("state", "lease", "outcome"),
+    [(S.SUBMITTING, 3, Outcome.MOVED), (S.SUBMITTING, 2, Outcome.STALE), (S.SUBMITTED, 3, Outcome.STALE),
+     (S.QUEUED, 3, Outcome.STALE), (S.EXPIRED, 3, Outcome.STALE)],
+)  # fmt: skip
+def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
+    state: JobState, lease: int, outcome: Outcome
+) -> None:
+    change = told(row(state), heard(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
+    assert change.outcome is outcome
+    assert bool(change.values) is (outcome is Outcome.MOVED)
+
+
+# -- patience
+
+
+@pytest.mark.parametrize("source", [Source.PUSH, Source.SUBMIT])
+def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None:
+    change = told(row(S.SUBMITTING, asks=5, misses=2), heard(S.SUBMITTED, source))
+    assert (change.values["due_at"], change.values["asks"], change.values["misses"]) == (after(LATER, 60), 0, 0)
+
+
+@pytest.mark.parametrize(("asks", "wait"), [(0, 15), (1, 22.5), (2, 33.75), (20, 120)])
+def test_who_has_to_be_asked_is_asked_ever_more_rarely(asks: int, wait: float) -> None:
+    change = told(row(S.PROCESSING, asks=asks, misses=2), heard(S.PROCESSING, Source.POLL))
+    assert (change.values["due_at"], change.values["asks"]) == (after(LATER, wait), asks + 1)
+    assert change.values["misses"] == 0
+
+
+# -- anything at all
+
+REPORTS = st.builds(
+    Report,
+    state=st.sampled_from(SAID),
+    word=st.sampled_from(("", "raw")),
+    vendor_task_id=st.sampled_from((None, "t-1")),
+    progress=st.one_of(st.none(), st.integers(0, 100)),
+    videos=st.sampled_from(((), VIDEO)),
+    updated_at=st.sampled_from((None, START, LATER)),
+)
+HEARD = st.builds(
+    Heard,
+    job_id=st.just("job_1"),
+    report=REPORTS,
+    source=st.sampled_from(Source),
+    attempt=st.sampled_from((None, 1, 2)),
+    lease=st.sampled_from((None, 2, 3)),
+)
+
+
+@given(
+    st.sampled_from(S), st.lists(HEARD, max_size=12), st.sampled_from((None, PLAIN, FORKING, FAITHFUL)),
+    st.lists(st.integers(0, 400), min_size=12, max_size=12),
+)  # fmt: skip
+def test_no_sequence_of_reports_breaks_a_row(
+    state: JobState, said: list[Heard], by: Vendor | None, turns: list[int]
+) -> None:
+    known, now, ends = row(state), START, 0
+    for one, turn in zip(said, turns, strict=False):
+        now = after(now, turn)
+        change = decide(known, one, by, now)
+        before = JobState(known["state"])
+        known |= change.values
+        after_it = JobState(known["state"])
+        assert RANK[after_it] >= RANK[before]
+        assert change.moved is (after_it if after_it is not before else None)
+        ends += change.moved in FINAL and change.moved is not S.EXPIRED
+        assert (known["due_at"] is not None) is (after_it in LIVE)
+    assert ends <= 1
+
+
+# -- pushes about another task
+
+
+@pytest.mark.parametrize(
+    ("by", "said", "outcome"),
+    [
+        (FAITHFUL, {"vendor_task_id": "t-2"}, Outcome.UNCONFIRMED),
+        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-2"}, Outcome.UNCONFIRMED),
+        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-1"}, Outcome.MOVED),
+        (FAITHFUL, {"vendor_task_id": "t-1"}, Outcome.MOVED),
+        (FAITHFUL, {}, Outcome.MOVED),
+        # A gateway forwards our URL: it is Kling that pushes, with an id the gateway never told us.
+        (PLAIN, {"vendor_task_id": "t-2"}, Outcome.MOVED),
+    ],
+)
+def test_a_vendor_that_pushes_its_own_ids_is_asked_about_a_push_that_names_another_task(
+    by: Vendor, said: dict[str, Any], outcome: Outcome
+) -> None:
+    change = told(row(S.SUBMITTED, vendor_task_id="t-1"), heard(S.SUCCEEDED, **said), by)
+    assert change.outcome is outcome
+    assert (change.values["due_at"] == LATER) is (outcome is Outcome.UNCONFIRMED)

@@ -1,0 +1,117 @@
+"""The examples of the documentation, each run by uvicorn as anybody would: their application, and the service in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from orchestrator.simulator import World
+from tests.harness.api_caller import KEY, eventually, until
+from tests.harness.command_line import run
+from tests.harness.processes import ROOT, Child, end, free_port, simulated, spawn
+
+pytestmark = pytest.mark.long
+
+EXAMPLES = ROOT / "docs" / "examples"
+KEYED = {"authorization": f"Bearer {KEY}"}
+
+
+@dataclass
+class Host:
+    """An example that runs."""
+
+    url: str
+    http: httpx.AsyncClient
+    process: Child
+    log: Path
+    world: World
+
+    async def ends(self, how: signal.Signals) -> int:
+        """Tell it to end while somebody follows a stream; return its exit code. Fails if it waits for the stream."""
+        async with self.http.stream("GET", "/video/v1/events/stream", headers=KEYED) as stream, asyncio.timeout(10):
+            code, _ = await asyncio.gather(end(self.process, how), stream.aread())
+        return code
+
+
+@contextlib.asynccontextmanager
+async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
+    """Run an example from here to the end of the block, with one simulated account."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with World(render_seconds=0.1) as world, httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http:
+        environment = {
+            "MY_APP_URL": url,
+            "ORCHESTRATOR_PUBLIC_URL": f"{url}/video",
+            "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{folder / 'video.db'}",
+            "ORCHESTRATOR_API_KEYS": json.dumps([KEY]),
+            "ORCHESTRATOR_ALLOW_PRIVATE": '["127.0.0.0/8"]',
+            "ORCHESTRATOR_ACCOUNTS": json.dumps(simulated(world.base_url, {"kling": {}})),
+        }
+        program = ("uvicorn", f"{example}:app", "--app-dir", str(EXAMPLES), "--port", str(port), *words)
+        process = await spawn(*program, log=(log := folder / "host.log"), environment=environment)
+        try:
+            yield Host(url, http, process, log, world)
+        finally:
+            if process.returncode is None:
+                await end(process, signal.SIGKILL)
+
+
+async def ready(host: Host) -> None:
+    """Wait until an example serves."""
+
+    async def answers() -> bool:
+        assert host.process.returncode is None, host.log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return (await host.http.get("/video/readyz")).status_code == 200
+        return False
+
+    await eventually(answers, "the host is ready", 60)
+
+
+async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_hears_the_end(tmp_path: Path) -> None:
+    async with host(tmp_path, "embedded_starlette") as it:
+        await ready(it)
+        ordered = await it.http.post("/orders/991", json={"prompt": "a cat surfing"})
+        assert ordered.status_code == 202, ordered.text
+
+        async def heard() -> bool:
+            return bool((await it.http.get("/orders/991")).json()["status"] == "succeeded")
+
+        await eventually(heard, "the host hears that its order has succeeded")
+        listed = await it.http.get("/video/v1/jobs?external_task_id=991", headers=KEYED)
+        assert [job["resolved_by"] for job in listed.json()["data"]] == ["push"]
+        # How uvicorn ends on this signal: in good order, and then by the signal itself.
+        assert await it.ends(signal.SIGTERM) == -signal.SIGTERM
+        said = it.log.read_text()
+        assert "Application shutdown complete" in said
+        assert "Traceback" not in said
+        assert "POST /video/callbacks/kling/*** " in said, "the access log holds no token"
+
+
+async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream(tmp_path: Path) -> None:
+    async with host(tmp_path, "embedded_fastapi") as it:
+        await ready(it)
+        film = (await it.http.post("/films", json={"prompt": "a cat surfing"})).json()
+        assert film["status"] == "succeeded", film
+        assert film["urls"]
+        assert (await it.http.get(f"/films/{film['job']}")).json() == film
+        assert (await it.http.get("/docs")).status_code == 200, "FastAPI's own"
+        listed = await asyncio.to_thread(run, "jobs", "ls", "--json", "--server", f"{it.url}/video", "--api-key", KEY)
+        assert [job["id"] for job in json.loads(listed.out)["data"]] == [film["job"]], "the command line finds it there"
+        assert await it.ends(signal.SIGINT) == 0
+        assert "Traceback" not in it.log.read_text()
+
+
+async def test_with_two_workers_on_one_sqlite_file_the_second_says_why_it_cannot_start(tmp_path: Path) -> None:
+    async with host(tmp_path, "embedded_starlette", "--workers", "2") as it:
+        await until(lambda: "SQLite serves one process" in it.log.read_text(), "the second worker complains", 60)
+        assert f"{tmp_path / 'video.db'} is in use by another orchestrator process" in it.log.read_text()
+        await end(it.process, signal.SIGTERM)

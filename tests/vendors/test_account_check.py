@@ -1,0 +1,183 @@
+"""Checks of accounts: one harmless question to every simulated vendor, and what its answer shows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator import schemas
+from orchestrator.app import application
+from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.http_client import Internet
+from orchestrator.egress.transport import GuardedTransport
+from orchestrator.foundation.clock import SystemClock
+from orchestrator.simulator import World
+from orchestrator.simulator.accounts import SIMULATED, account_settings
+from orchestrator.vendors import account_check
+from orchestrator.vendors.account_check import Check
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.registry import accounts, bind
+from tests.harness import runtime
+from tests.harness.api_caller import KEY, Json
+from tests.harness.openapi_contract import HELD
+
+EVERY = [name for name, _ in SIMULATED]
+AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+async def asked(folder: Path, *settings: tuple[str, Json]) -> list[Check]:
+    """Return the checks of accounts with these settings, over real sockets."""
+    given = runtime.settings(folder, accounts=dict(settings), allow_private=["127.0.0.0/8"])
+    internet = Internet(GuardedTransport(Guard(given.allow_private)))
+    vendors = [bind(one, SystemClock()) for one in accounts(given).values()]
+    try:
+        return [*await asyncio.gather(*(account_check.ask(one, internet, SystemClock()) for one in vendors))]
+    finally:
+        await internet.aclose()
+
+
+async def test_every_vendor_shows_that_it_took_good_credentials(tmp_path: Path) -> None:
+    async with World() as world:
+        found = await asked(tmp_path, *((name, account_settings(world.base_url, name)) for name in EVERY))
+        assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, True))
+        assert not world.renders, "nothing was ordered"
+        assert not world.violations, "the question is one that its document allows"
+    assert all(one.latency_ms is not None and one.latency_ms < 5000 for one in found)
+
+
+async def test_every_vendor_shows_that_it_refused_bad_ones(tmp_path: Path) -> None:
+    async with World() as world:
+        wrong = []
+        for name in EVERY:
+            settings = account_settings(world.base_url, name)
+            fault = "secret_key" if "secret_key" in settings else "api_key"
+            wrong.append((name, settings | {fault: "not-" + "the-key" * 5}))
+        found = await asked(tmp_path, *wrong)
+    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, False))
+    assert all(one.status == 401 and one.vendor_message for one in found)
+    assert not any("not-the-key" in str(one) for one in found)
+
+
+async def test_an_address_that_is_wrong_shows_nothing_of_the_credentials(tmp_path: Path) -> None:
+    async with World() as world:
+        wrong = []
+        for name in EVERY:
+            settings = account_settings(world.base_url, name)
+            wrong.append((name, settings | {"base_url": f"{settings['base_url']}/v9"}))
+        found = await asked(tmp_path, *wrong)
+    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, None))
+
+
+async def test_a_vendor_that_is_not_there_was_not_reached(tmp_path: Path) -> None:
+    base = {"vendor": "dreamto", "api_key": "k", "base_url": "http://127.0.0.1:1"}
+    inside = base | {"base_url": "http://10.1.2.3"}
+    refused, blocked = await asked(tmp_path, ("main", base), ("inside", inside))
+    assert (refused.reachable, refused.authorized, refused.status) == (False, None, None)
+    assert "127.0.0.1" in refused.detail
+    assert not blocked.reachable
+    assert "not a public address" in blocked.detail
+
+
+async def test_a_vendor_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_check, "DEADLINE", 0.2)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        account = {"vendor": "dreamto", "api_key": "k", "base_url": f"http://127.0.0.1:{port}"}
+        (found,) = await asked(tmp_path, ("main", account))
+    assert not found.reachable
+    assert "no answer within 0.2 s" in found.detail
+
+
+def kling(folder: Path) -> Vendor:
+    given = runtime.settings(folder, accounts={"main": {"vendor": "kling", "api_key": "k"}})
+    return bind(accounts(given)["main"], SystemClock())
+
+
+def dreamto(folder: Path) -> Vendor:
+    account = {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.test"}
+    return bind(accounts(runtime.settings(folder, accounts={"main": account}))["main"], SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("bound", "status", "said", "authorized"),
+    [
+        (kling, 400, {"code": 1201, "message": "Task not found by id/external id"}, True),
+        (kling, 401, {"code": 1000, "message": "Authentication failed"}, False),
+        (kling, 401, {"code": 1003, "message": "Authorization is not yet valid"}, False),
+        (kling, 200, {"code": 1002, "message": "Authorization is invalid"}, False),
+        (kling, 429, {"code": 1304, "message": "IP not in whitelist"}, False),
+        (kling, 429, {"code": 1101, "message": "Account in arrears"}, True),
+        (kling, 429, {"code": 1302, "message": "Rate limit"}, True),
+        (kling, 429, None, None),
+        (kling, 404, {"code": 1203, "message": "Requested resource does not exist"}, None),
+        (kling, 503, {"code": 5001, "message": "Unavailable"}, None),
+        (kling, 200, None, None),
+        (kling, 302, None, None),
+        (kling, 403, None, False),
+        (dreamto, 404, {"error": {"message": "job not found"}}, True),
+        (dreamto, 404, {"detail": "Not Found"}, None),
+        (dreamto, 404, {"error": {"message": "Invalid URL (GET /v1/jobs/1)"}}, None),
+        (dreamto, 404, None, None),
+        (dreamto, 400, {"error": {"message": "malformed id"}}, True),
+        (dreamto, 402, {"error": {"message": "no credit"}}, True),
+    ],
+)
+async def test_what_an_answer_shows_of_the_credentials(
+    tmp_path: Path, bound: Any, status: int, said: Any, authorized: bool | None
+) -> None:
+    answer = httpx.Response(status, json=said) if said else httpx.Response(status, text="<html>")
+    internet = Internet(httpx.MockTransport(lambda _: answer))
+    found = await account_check.ask(bound(tmp_path), internet, SystemClock())
+    assert (found.reachable, found.authorized, found.status) == (True, authorized, status)
+    assert found.detail
+
+
+async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> None:
+    ahead = format_datetime(SystemClock().now() + timedelta(seconds=90), usegmt=True)
+    answer = httpx.Response(404, json={"error": {"message": "job not found"}}, headers={"date": ahead})
+    found = await account_check.ask(dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock())
+    assert found.authorized
+    assert found.clock_skew_seconds is not None
+    assert 88 <= found.clock_skew_seconds <= 91
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)])
+def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told: float) -> None:
+    date = format_datetime((AT + timedelta(seconds=ahead)).replace(microsecond=0), usegmt=True)
+    found = account_check.skew({"date": date}, AT, 0.2)
+    assert found is not None
+    assert abs(found - told) <= 1
+    assert account_check.skew({"date": "soon"}, AT, 0.2) is None
+    assert account_check.skew({}, AT, 0.2) is None
+
+
+async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> None:
+    async with runtime.house(tmp_path, api_keys=[KEY]) as it:
+        it.internet.answer = lambda _: httpx.Response(400, json={"code": 1201, "message": "Task not found by id"})
+        transport = httpx.ASGITransport(application(it.rt))
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", headers=headers, event_hooks=HELD
+        ) as http:
+            answers = await asyncio.gather(*(http.post("/v1/accounts/main/check") for _ in range(5)))
+            assert [one.status_code for one in answers] == [200] * 5
+            assert len(it.internet.requests) == 1
+            shown = schemas.AccountCheck.model_validate(answers[0].json())
+            assert (shown.account, shown.authorized, shown.vendor_code) == ("main", True, 1201)
+            it.clock.turn(6)
+            await http.post("/v1/accounts/main/check")
+            assert len(it.internet.requests) == 2
+            assert (await http.post("/v1/accounts/nobody/check")).status_code == 404
+            assert (await http.post("/v1/accounts/main/check", json={"a": 1})).status_code == 422
+            assert (await http.get("/v1/accounts/main/check")).status_code == 405

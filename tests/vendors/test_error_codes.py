@@ -1,0 +1,138 @@
+"""What an error answer means for the one who asked."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.foundation.errors import CutOff, Refused
+from orchestrator.vendors.error_codes import complaint, judge, retry_after
+from tests.harness.vendor_samples import NOW, SAMPLES
+
+CODES = [entry for entry in json.loads((SAMPLES / "error_codes.json").read_bytes())["codes"] if entry["code"]]
+#: The table's groups in the words a failed job shows.
+OURS = {"auth": "vendor_auth", "account": "account_exhausted", "params": "vendor_refused", "policy": "vendor_refused"}
+
+
+@pytest.mark.parametrize("entry", CODES, ids=lambda entry: str(entry["code"]))
+def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) -> None:
+    error = judge("kling", entry["http"], {"code": entry["code"], "message": entry["meaning"]})
+    if entry["group"] == "server":
+        assert isinstance(error, CutOff)
+        return
+    assert isinstance(error, Refused)
+    special = {1304: "vendor_auth", 1302: "vendor_unavailable", 1303: "vendor_unavailable"}
+    assert error.code == special.get(entry["code"]) or error.code == OURS[entry["group"]]
+    assert error.retryable is (entry["retry"] != "no")
+    assert error.crowded is (entry["group"] == "rate")
+    assert error.vendor_code == entry["code"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "meaning"),
+    [
+        (200, {"code": 0, "data": {}}, None),
+        (200, {"code": "success", "data": {}}, None),
+        (200, {"id": "1", "status": "failed", "error": {"code": "task_failed"}}, None),
+        (200, {}, None),
+        (200, None, None),
+        (200, {"code": 1303, "message": "parallel task over resource pack limit"}, "vendor_unavailable"),
+        (200, {"code": 1101}, "account_exhausted"),
+        (200, {"code": 5000}, "bad_response"),
+        (200, {"code": "strange"}, "bad_response"),
+        (400, {"code": 5000}, "bad_response"),
+        (429, {"code": 1102}, "account_exhausted"),
+        (429, None, "vendor_unavailable"),
+        (402, None, "account_exhausted"),
+        (401, {"error": {"message": "no", "code": ""}}, "vendor_auth"),
+        (403, None, "vendor_refused"),
+        (404, None, "vendor_refused"),
+        (301, None, "vendor_refused"),
+        (425, None, "vendor_unavailable"),
+        (408, None, "bad_response"),
+        (500, {"code": "build_request_failed"}, "vendor_refused"),
+        (500, {"code": "do_request_failed"}, "server_error"),
+        (502, None, "server_error"),
+        (504, "gateway timeout", "server_error"),
+    ],
+)
+def test_status_and_code_together_say_what_happened(status: int, said: Any, meaning: str | None) -> None:
+    error = judge("acme", status, said)
+    kinds = {"bad_response", "server_error"}
+    assert (error.kind if isinstance(error, CutOff) else error and error.code) == meaning
+    assert isinstance(error, CutOff) is (meaning in kinds)
+
+
+@pytest.mark.parametrize(
+    ("message", "duplicate"),
+    [
+        ("external_task_id already exists", True),
+        ("Task not found by id/external id", False),
+        ("the model does not exist", False),
+        ("Invalid parameter value", False),
+    ],
+)
+def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(message: str, duplicate: bool) -> None:
+    error = judge("kling", 400, {"code": 1201, "message": message})
+    assert isinstance(error, Refused)
+    assert error.duplicate is duplicate
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ({"code": 1303, "message": "busy"}, (1303, "busy")),
+        ({"code": "1303", "message": "busy"}, (1303, "busy")),
+        ({"error": {"code": "invalid_api_key", "message": "no"}}, ("invalid_api_key", "no")),
+        ({"error": "no"}, (None, "no")),
+        ({"detail": [{"msg": "Field required"}]}, (None, "Field required")),
+        ({"detail": "Not Found"}, (None, "Not Found")),
+        ({"code": True, "message": 5, "detail": [5]}, (None, None)),
+        (["x"], (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_a_complaint_is_found_in_any_envelope(said: Any, read: Any) -> None:
+    assert complaint(said) == read
+
+
+def test_a_refusal_names_the_vendor_and_carries_its_words() -> None:
+    error = judge("kling", 429, {"code": 1303, "message": "busy"}, wait=7.0)
+    assert isinstance(error, Refused)
+    assert (str(error), error.retry_after) == ("kling answered 429, code 1303: busy", 7.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("", None),
+        ("120", 120.0),
+        (" 5 ", 5.0),
+        ("9" * 400, 86400.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
+        ("Fri, 20 Nov 2026 10:01:00", 60.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_at_most_a_day(value: str, wait: float | None) -> None:
+    assert retry_after({"retry-after": value}, NOW) == wait
+
+
+DATES = st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} (Jan|Dec|Foo) [0-9]{1,5} [0-9:]{0,9} [+\-][0-9]{1,9}")
+
+
+@given(value=st.text() | DATES)
+def test_no_retry_after_breaks_us(value: str) -> None:
+    wait = retry_after({"retry-after": value}, NOW)
+    assert wait is None or 0 <= wait <= 86400

@@ -1,0 +1,174 @@
+"""Reading what vendors say: right where they are right, in our words where they are not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.foundation.errors import Unreadable
+from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.states import JobState
+from orchestrator.foundation.untrusted import code, instant, name, number, percent, seconds, text, url
+from orchestrator.vendors.report import WORDS, Report, read
+from tests.harness.vendor_samples import FOLDERS, SAMPLES, vendor
+
+MAP = json.loads((SAMPLES / "status_map.json").read_bytes())
+
+
+def one(body: Any) -> Report:
+    (report,) = read(body, WORDS)
+    return report
+
+
+@pytest.mark.parametrize("state", ["submitted", "processing", "succeeded", "failed"])
+def test_every_word_seen_at_a_gateway_is_known(state: str) -> None:
+    assert {word for word, meaning in WORDS.items() if meaning is JobState(state)} == set(MAP[state])
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_documented_word_means_what_its_document_says(folder: str) -> None:
+    words = vendor(folder).words
+    assert {word: str(words[word.lower()]) for word in MAP["documented"][folder]} == MAP["documented"][folder]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"NaN", b'{"a": Infinity}', b"[" * 100_000, b"1" * 5000, b"\x00"],
+    ids=["empty", "open", "not utf-8", "nan", "infinity", "deep", "long number", "nul"],
+)
+def test_what_is_not_strict_json_is_unreadable(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"a": "ü"}'.encode("utf-16"), {"a": "ü"}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (rb'{"a": "\ud800"}', {"a": "\ud800"}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": 123456789012345678901234567891}', {"a": 123456789012345678901234567891}),
+    ],
+    ids=["utf-16", "byte order mark", "half a character", "twice", "a long number"],
+)
+def test_unusual_json_is_json(body: bytes, said: Any) -> None:
+    assert parse(body) == said
+
+
+@pytest.mark.parametrize("number", ["1" * 19, "1" * 21, "9" * 40, "-1e400", "1e400"])
+def test_a_number_that_is_none_of_ours_says_nothing(number: str) -> None:
+    (report,) = read(parse(f'{{"task_status": "done", "task_id": -1, "updated_at": {number}}}'.encode()), WORDS)
+    assert report.updated_at is None
+
+
+@pytest.mark.parametrize(
+    "body", [None, 5, "x", {}, {"status": "done"}, [5], [{}], {"code": 0, "data": None}, {"code": 0, "data": "x"}]
+)
+def test_what_holds_no_task_is_unreadable(body: Any) -> None:
+    with pytest.raises(Unreadable):
+        read(body, WORDS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("body", [b"[]", b'{"code": 0, "data": []}'])
+def test_a_push_about_no_task_is_unreadable(folder: str, body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        vendor(folder).read_push(body)
+
+
+def test_an_envelope_is_opened_once() -> None:
+    task = {"task_id": "1", "task_status": "succeed"}
+    assert one({"code": 0, "message": "ok", "data": task}) == one(task)
+    with pytest.raises(Unreadable):
+        one({"code": 0, "data": {"code": 0, "data": task}})
+
+
+def test_an_external_id_is_found_where_either_kind_of_push_puts_it() -> None:
+    legacy = {"task_id": "1", "task_status": "submitted"}
+    assert one({**legacy, "task_info": {"external_task_id": "a"}}).external_task_id == "a"
+    assert one({**legacy, "external_task_id": "a"}).external_task_id == "a"
+    assert one({"id": "1", "status": "submitted", "create_time": 1, "external_id": "a"}).external_task_id == "a"
+
+
+def test_old_records_hide_the_url_of_a_success_in_the_reason_to_fail() -> None:
+    said = {"task_id": "1", "status": "SUCCESS", "fail_reason": "https://x.example/v.mp4"}
+    assert [video.url for video in one(said).videos] == ["https://x.example/v.mp4"]
+    assert one({**said, "status": "FAILURE", "fail_reason": "no"}).message == "no"
+
+
+def test_images_and_several_outputs_are_kept_apart() -> None:
+    kinds = [{"type": "image", "url": "https://x.example/i.png"}, {"type": "video", "url": "https://x.example/v.mp4"}]
+    report = one(
+        {"id": "1", "status": "succeeded", "outputs": [*kinds, {"type": "audio", "url": "https://x.example/a"}]}
+    )
+    assert [output.url for output in report.images] == ["https://x.example/i.png"]
+    assert [output.url for output in report.videos] == ["https://x.example/v.mp4"]
+
+
+@pytest.mark.parametrize("made", [None, "x", 5, {}, [None], [5], ["https://x.example/v"], [{"url": "ftp://x"}], [{}]])
+def test_a_success_without_a_usable_url_has_no_output(made: Any) -> None:
+    report = one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": made}})
+    assert report.state is JobState.SUCCEEDED
+    assert not report.has_output
+
+
+def test_the_hexadecimal_end_of_a_url_is_its_expiry() -> None:
+    address = "https://v.example/a.mp4?ksSecret=1&ksTime=6a6ef86e"
+    report = one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": [{"url": address}]}})
+    assert report.videos[0].expires_at == datetime(2026, 8, 2, 7, 57, 34, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("reader", "value", "meaning"),
+    [
+        (seconds, "5.041", 5.041),
+        (seconds, 5, 5.0),
+        (seconds, -1, None),
+        (seconds, True, None),
+        (seconds, "nan", None),
+        (seconds, "9" * 40, None),
+        (percent, "30%", 30),
+        (percent, 100, 100),
+        (percent, 101, None),
+        (percent, [], None),
+        (number, "1e400", None),
+        (instant, 0, None),
+        (instant, 1770000000, datetime(2026, 2, 2, 2, 40, tzinfo=UTC)),
+        (instant, 1770000000123, datetime(2026, 2, 2, 2, 40, 0, 123000, tzinfo=UTC)),
+        (instant, "1770000000", datetime(2026, 2, 2, 2, 40, tzinfo=UTC)),
+        (instant, 1e15, None),
+        (name, 9019300046, "9019300046"),
+        (name, True, None),
+        (name, 1 << 70, None),
+        (name, "", None),
+        (name, "a\0b", "ab"),
+        (text, "\ud800", "?"),
+        (text, "x" * 3000, "x" * 2000),
+        (code, "1301", 1301),
+        (code, "task_failed", "task_failed"),
+        (code, True, None),
+        (code, "²", "²"),
+        (url, "javascript:alert(1)", None),
+        (url, "https://" + "x" * 9000, None),
+        (url, "https://x.example", "https://x.example"),
+    ],
+)
+def test_values_are_read_as_what_they_mean_or_left_out(reader: Any, value: Any, meaning: Any) -> None:
+    assert reader(value) == meaning
+
+
+SIMPLE = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES: st.SearchStrategy[object] = SIMPLE | st.lists(st.integers()) | st.just({})
+
+
+@given(value=VALUES)
+def test_no_value_breaks_a_reader(value: Any) -> None:
+    for reader in (seconds, percent, number, instant, name, text, code, url):
+        said = reader(value)
+        assert said is None or "\0" not in str(said)
