@@ -81,7 +81,9 @@ def check(settings: Settings) -> None:
 def check_role(settings: Settings) -> None:
     """Raise `ConfigError` for a part of the work where one process has to do all of it."""
     if settings.role != "all" and not is_postgres(settings.database_url):
-        raise ConfigError(f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL")
+        raise ConfigError(
+            f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL"
+        )
 
 
 def application(rt: Runtime) -> Starlette:

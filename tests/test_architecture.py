@@ -48,7 +48,16 @@ STAGES = ("receive", "submit", "poll", "deliver", "replay", "retention")
 #: Law 5. Only these open sockets, and only this reads the clock, sleeps or draws; the application picks the source.
 SOCKETS = ("egress.transport", "egress.address_policy")
 CLOCK = "foundation.clock"
-NETWORK = ("aiohttp", "socket", "http.client", "urllib.request", "requests", "urllib3", "ftplib", "smtplib")
+NETWORK = (
+    "aiohttp",
+    "socket",
+    "http.client",
+    "urllib.request",
+    "requests",
+    "urllib3",
+    "ftplib",
+    "smtplib",
+)
 HTTPX = {
     "Client",
     "AsyncClient",
@@ -92,18 +101,37 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 def ours(of: Sources, module: str) -> set[str]:
     """Return the modules of the package that `module` imports."""
-    names = {name.removeprefix("orchestrator.") for name in imported(of[module]) if name.startswith("orchestrator.")}
+    names = {
+        name.removeprefix("orchestrator.")
+        for name in imported(of[module])
+        if name.startswith("orchestrator.")
+    }
     found = {name if name in of else name.rpartition(".")[0] for name in names}
     return found - {"", module}
 
 
 def used(tree: ast.Module, library: str) -> set[str]:
     """Return the names a module takes from `library`, imported from it or as its attributes."""
-    taken = {name.removeprefix(f"{library}.") for name in imported(tree) if name.startswith(f"{library}.")}
+    taken = {
+        name.removeprefix(f"{library}.")
+        for name in imported(tree)
+        if name.startswith(f"{library}.")
+    }
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    aliases = {alias.asname or alias.name for node in imports for alias in node.names if alias.name == library}
-    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
-    return taken | {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in aliases}
+    aliases = {
+        alias.asname or alias.name
+        for node in imports
+        for alias in node.names
+        if alias.name == library
+    }
+    nodes = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    )
+    return taken | {
+        node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in aliases
+    }
 
 
 def top(module: str) -> str:
@@ -157,7 +185,11 @@ def world(of: Sources) -> Iterator[str]:
     for module, tree in of.items():
         if top(module) in BESIDE:
             continue
-        network = {name for name in imported(tree) if f"{name}.".startswith(tuple(f"{one}." for one in NETWORK))}
+        network = {
+            name
+            for name in imported(tree)
+            if f"{name}.".startswith(tuple(f"{one}." for one in NETWORK))
+        }
         if (network and module not in SOCKETS) or used(tree, "httpx") & HTTPX:
             yield f"{module} opens sockets"
         if module == CLOCK:
@@ -202,21 +234,33 @@ def test_the_law_bites(law: Law, module: str, violation: str) -> None:
     assert list(law({**SOURCES, module: ast.parse(violation)}))
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name.rpartition(".")[0] in PLUG_INS])
+@pytest.mark.parametrize(
+    "module", [name for name in SOURCES if name.rpartition(".")[0] in PLUG_INS]
+)
 def test_a_plug_in_is_one_class_in_one_file(module: str) -> None:
     kind, _ = PLUG_INS[module.rpartition(".")[0]]
     loaded = importlib.import_module(f"orchestrator.{module}")
-    defined = [found for _, found in inspect.getmembers(loaded, inspect.isclass) if found.__module__ == loaded.__name__]
+    defined = [
+        found
+        for _, found in inspect.getmembers(loaded, inspect.isclass)
+        if found.__module__ == loaded.__name__
+    ]
     (found,) = [one for one in defined if issubclass(one, kind)]
     named = getattr(found, "name", None) or getattr(found, "kind", None)
     assert named == module.rpartition(".")[2], "it is called what its file is called"
 
 
 def test_imports_are_absolute() -> None:
-    assert not [name for name, tree in SOURCES.items() for found in imported(tree) if found.startswith(".")]
+    assert not [
+        name for name, tree in SOURCES.items() for found in imported(tree) if found.startswith(".")
+    ]
 
 
 def test_no_traceback_is_left_to_somebody_elses_renderer() -> None:
     """`logs.traceback_of` says why."""
     written = {name: ast.unparse(tree) for name, tree in SOURCES.items() if top(name) not in BESIDE}
-    assert not [module for module, text in written.items() if "log.exception(" in text or "exc_info=" in text]
+    assert not [
+        module
+        for module, text in written.items()
+        if "log.exception(" in text or "exc_info=" in text
+    ]

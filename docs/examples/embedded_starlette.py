@@ -25,7 +25,9 @@ orders: dict[str, str] = {}
 async def order(request: Request) -> JSONResponse:
     """POST /orders/{number} {"prompt": "..."}: have a video made."""
     number, body = request.path_params["number"], await request.json()
-    job = await video.client.submit(model="kling-v3", input=body, external_task_id=number, idempotency_key=number)
+    job = await video.client.submit(
+        model="kling-v3", input=body, external_task_id=number, idempotency_key=number
+    )
     orders.setdefault(number, job.status)
     return JSONResponse({"order": number, "job": job.id}, status_code=202)
 

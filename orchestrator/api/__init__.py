@@ -58,7 +58,12 @@ def doors(runtime: Runtime) -> list[Route]:
         at("/v1/events/{id}", GET=events.show),
         at("/v1/events/{id}/replay", POST=replays.of_event),
         at("/v1/subscribers", GET=subscribers.ls, POST=subscribers.create),
-        at("/v1/subscribers/{id}", GET=subscribers.show, PATCH=subscribers.change, DELETE=subscribers.remove),
+        at(
+            "/v1/subscribers/{id}",
+            GET=subscribers.show,
+            PATCH=subscribers.change,
+            DELETE=subscribers.remove,
+        ),
         at("/v1/subscribers/{id}/test", POST=subscribers.test),
         at("/v1/subscribers/{id}/pause", POST=subscribers.pause),
         at("/v1/subscribers/{id}/resume", POST=subscribers.resume),
@@ -98,7 +103,10 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
     """
     elsewhere = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), health.elsewhere)
     closed = Door(runtime, Gate(runtime), elsewhere, reads=None, changes=Scope.READ)
-    return [metrics.measured(runtime, route) for route in (*probes(runtime), Route("/{rest:path}", closed))]
+    return [
+        metrics.measured(runtime, route)
+        for route in (*probes(runtime), Route("/{rest:path}", closed))
+    ]
 
 
 def probes(runtime: Runtime) -> list[Route]:
@@ -106,4 +114,7 @@ def probes(runtime: Runtime) -> list[Route]:
     gate = Gate(runtime)
     asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness().probe}
     asked["/metrics"] = metrics.Exposition(runtime).show
-    return [Route(path, Door(runtime, gate, {"GET": answer}, reads=None)) for path, answer in asked.items()]
+    return [
+        Route(path, Door(runtime, gate, {"GET": answer}, reads=None))
+        for path, answer in asked.items()
+    ]

@@ -35,9 +35,17 @@ class AccountQuery(Page):
 @operation("List accounts", answers={200: answer(schemas.Page[schemas.Account], "Link")})
 async def ls(call: Call, query: AccountQuery) -> Response:
     """By name; a name is the cursor."""
-    names = [name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after]
+    names = [
+        name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after
+    ]
     page = [call.runtime.vendors[name] for name in names[: query.limit + 1]]
-    return listed(call, await call.runtime.store.read(_read, page), query, dict, lambda said: str(said["name"]))
+    return listed(
+        call,
+        await call.runtime.store.read(_read, page),
+        query,
+        dict,
+        lambda said: str(said["name"]),
+    )
 
 
 @operation("Get an account", answers={200: schemas.Account})
@@ -55,7 +63,10 @@ async def signing_key(call: Call) -> Response:
 
 def _read(tx: Tx, vendors: Iterable[Vendor]) -> list[dict[str, Any]]:
     rows = {row["account"]: row for row in tx.execute(sa.select(account_state)).mappings()}
-    return [_shown(one, rows.get(one.account.name, {}), capacity.in_flight(tx, one.account.name)) for one in vendors]
+    return [
+        _shown(one, rows.get(one.account.name, {}), capacity.in_flight(tx, one.account.name))
+        for one in vendors
+    ]
 
 
 def _shown(vendor: Vendor, row: Row, in_flight: int) -> dict[str, Any]:

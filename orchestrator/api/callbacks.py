@@ -40,7 +40,13 @@ class Answer(Exception):
         self.headers = headers
         code = status.phrase.lower().replace(" ", "_")
         self.body = json.dumps(
-            {"type": "about:blank", "title": status.phrase, "status": int(status), "code": code, "detail": detail}
+            {
+                "type": "about:blank",
+                "title": status.phrase,
+                "status": int(status),
+                "code": code,
+                "detail": detail,
+            }
         ).encode()
 
 
@@ -50,7 +56,9 @@ _NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
 class CallbackDoor:
     """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
 
-    def __init__(self, app: ASGIApp, receiving: Receiving, admission: Admission | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, receiving: Receiving, admission: Admission | None = None
+    ) -> None:
         self._app = app
         self._receiving = receiving
         self._admission = admission or Admission(receiving.rt.rng)
@@ -73,9 +81,14 @@ class CallbackDoor:
             await send(message)
 
     def _count(self, scope: Scope, status: int, began: float) -> None:
-        metrics, method = self._receiving.rt.metrics, "POST" if scope["method"] == "POST" else "other"
+        metrics, method = (
+            self._receiving.rt.metrics,
+            "POST" if scope["method"] == "POST" else "other",
+        )
         metrics.requests(_ROUTE, method, str(status)).inc()
-        metrics.request_seconds(_ROUTE, method).observe(self._receiving.rt.clock.monotonic() - began)
+        metrics.request_seconds(_ROUTE, method).observe(
+            self._receiving.rt.clock.monotonic() - began
+        )
 
     async def _take_in(self, scope: Scope, receive: Receive) -> tuple[Message, Message]:
         if scope["method"] != "POST":
@@ -94,7 +107,9 @@ class CallbackDoor:
                 return _OK
         except BadToken as error:
             known = self._receiving.rt.vendors.get(account)
-            self._receiving.rt.metrics.pushes(known.name if known else "unknown", "unknown_task").inc()
+            self._receiving.rt.metrics.pushes(
+                known.name if known else "unknown", "unknown_task"
+            ).inc()
             log.info("callback refused", why=str(error))
             raise Answer(*_NOT_FOUND) from error
         except BadSignature as error:
@@ -107,7 +122,9 @@ class CallbackDoor:
             raise
         except Exception as error:
             # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
-            log.error("a push could not be taken in", account=account, exception=traceback_of(error))
+            log.error(
+                "a push could not be taken in", account=account, exception=traceback_of(error)
+            )
             raise Answer(*_trouble(5)) from error
 
     def _pong(self, token: str) -> tuple[Message, Message]:

@@ -45,14 +45,20 @@ class Counted(Collector):
             live.add_metric(labels, count)
         yield live
         for name, says, counts in (
-            ("deliveries_pending", "Deliveries that are owed, and due or waiting for their time.", self.pending),
+            (
+                "deliveries_pending",
+                "Deliveries that are owed, and due or waiting for their time.",
+                self.pending,
+            ),
             ("dead_letters", "Deliveries that were given up.", self.dead),
         ):
             found = _gauge(name, says, "kind")
             for kind, count in sorted(counts.items()):
                 found.add_metric([kind], count)
             yield found
-        oldest = _gauge("outbox_oldest_age_seconds", "For how long the longest overdue delivery has been due.")
+        oldest = _gauge(
+            "outbox_oldest_age_seconds", "For how long the longest overdue delivery has been due."
+        )
         oldest.add_metric([], self.oldest)
         yield oldest
 

@@ -25,10 +25,14 @@ from orchestrator.schemas.deliveries import delivery_json
 
 Row = Mapping[Any, Any]
 
-_WITH_EVENT = sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id)
+_WITH_EVENT = sa.select(delivery, event.c.type, event.c.job_id).join(
+    event, event.c.id == delivery.c.event_id
+)
 
 
-States = Annotated[tuple[DeliveryState, ...], BeforeValidator(words), Field(description="One or more.")]
+States = Annotated[
+    tuple[DeliveryState, ...], BeforeValidator(words), Field(description="One or more.")
+]
 
 
 class DeliveryQuery(Page):

@@ -35,7 +35,9 @@ NOT_CHANGED = answer(None, "ETag", says="It still is what the caller has")
 
 
 @operation(
-    "Read the API document", answers={200: answer(None, "ETag", media="text/html"), 304: NOT_CHANGED}, lenient=True
+    "Read the API document",
+    answers={200: answer(None, "ETag", media="text/html"), 304: NOT_CHANGED},
+    lenient=True,
 )
 async def page(call: Call) -> Response:
     """This document as a page to read and to try calls on."""
@@ -65,7 +67,10 @@ async def back(call: Call) -> Response:
 def fixed(call: Call, content: bytes, etag: str, media: str) -> Response:
     """Answer with what changes only when the program does; 304 if the caller has it."""
     headers = {**_HEADERS, "etag": etag}
-    known = {tag.strip().removeprefix("W/") for tag in call.request.headers.get("if-none-match", "").split(",")}
+    known = {
+        tag.strip().removeprefix("W/")
+        for tag in call.request.headers.get("if-none-match", "").split(",")
+    }
     if known & {etag, "*"}:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=media)
@@ -88,4 +93,6 @@ async def explain(call: Call) -> Response:
     code = call.request.path_params["code"]
     if code not in CODES:
         raise NotFound("no such code of a problem")
-    return Response(f"{code} ({CODES[code].status})\n\n{CODES[code].advice}\n", media_type="text/plain")
+    return Response(
+        f"{code} ({CODES[code].status})\n\n{CODES[code].advice}\n", media_type="text/plain"
+    )

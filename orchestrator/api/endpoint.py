@@ -62,10 +62,19 @@ class Call:
 
     async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
         """Return the JSON body. Raises `Problem` 400, 413, 415 or 422."""
-        return request_body.validated(model, await request_body.json_of(self.request, optional=optional))
+        return request_body.validated(
+            model, await request_body.json_of(self.request, optional=optional)
+        )
 
 
-_NOUNS = {"job": "job", "evt": "event", "sub": "subscriber", "dlv": "delivery", "key": "key", "rpl": "replay"}
+_NOUNS = {
+    "job": "job",
+    "evt": "event",
+    "sub": "subscriber",
+    "dlv": "delivery",
+    "key": "key",
+    "rpl": "replay",
+}
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -104,7 +113,9 @@ class Door:
         """Answer one request, whatever happens, and say which request it was."""
         request = Request(scope, receive)
         said = request.headers.get("x-request-id", "")
-        request_id = said if _REQUEST_ID.fullmatch(said) else f"req_{self._runtime.rng.getrandbits(96):024x}"
+        request_id = (
+            said if _REQUEST_ID.fullmatch(said) else f"req_{self._runtime.rng.getrandbits(96):024x}"
+        )
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 response = await self._answer(request, request_id)
@@ -125,14 +136,23 @@ class Door:
             return problems.answer(problem, self._runtime.base, request_id, self._hints(problem))
         except Unavailable as error:
             log.warning("a call could not be served", error=str(error))
-            why = Refusal("try again later", status=503, code="unavailable", title="Temporarily unavailable")
+            why = Refusal(
+                "try again later", status=503, code="unavailable", title="Temporarily unavailable"
+            )
             wait = {"retry-after": str(error.retry_after)}
             return problems.answer(why, self._runtime.base, request_id, wait)
         except ClientDisconnect:
             raise
         except Exception as error:
-            log.error("a call failed", method=request.method, path=request.url.path, exception=traceback_of(error))
-            why = Refusal("a fault of ours", status=500, code="internal_error", title="Internal error")
+            log.error(
+                "a call failed",
+                method=request.method,
+                path=request.url.path,
+                exception=traceback_of(error),
+            )
+            why = Refusal(
+                "a fault of ours", status=500, code="internal_error", title="Internal error"
+            )
             return problems.answer(why, self._runtime.base, request_id)
 
     async def _served(self, request: Request) -> Response:
@@ -143,11 +163,18 @@ class Door:
         handler = self.handlers.get(method)
         if handler is None:
             status = HTTPStatus.METHOD_NOT_ALLOWED
-            raise Refusal("not with this method", status=status, code="method_not_allowed", title=status.phrase)
+            raise Refusal(
+                "not with this method",
+                status=status,
+                code="method_not_allowed",
+                title=status.phrase,
+            )
         needed = self.needs(method) or Scope.READ
         if not caller.scope.covers(needed):
             why = f"this needs a key with the scope {needed}"
-            raise Refusal(why, status=403, code="insufficient_scope", title="Not allowed with this key")
+            raise Refusal(
+                why, status=403, code="insufficient_scope", title="Not allowed with this key"
+            )
         return await handler(Call(self._runtime, request, caller, self._gate))
 
     def needs(self, method: str) -> Scope | None:

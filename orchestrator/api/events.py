@@ -29,7 +29,11 @@ Row = Mapping[Any, Any]
 
 def kinds(wanted: Sequence[str] | None) -> frozenset[str] | None:
     """Return the event types that globs match; None if there are no globs."""
-    return None if wanted is None else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
+    return (
+        None
+        if wanted is None
+        else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
+    )
 
 
 #: Seconds after its time in which an answer looks on through what is there already.
@@ -46,7 +50,10 @@ class EventQuery(Page):
 
     prefix = "evt"
 
-    type: Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")] | None = None
+    type: (
+        Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")]
+        | None
+    ) = None
     job: Annotated[str, IdOf("job")] | None = None
     wait: Wait | None = None
 
@@ -97,7 +104,9 @@ def _envelope(part: Part, cursor: str) -> dict[str, Any]:
 def _gap(begin: Mark) -> Refusal:
     """Return the refusal of a cursor after which events may be deleted."""
     why = "what came after this event may be deleted already; go on after `next_cursor`"
-    return Refusal(why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id)
+    return Refusal(
+        why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id
+    )
 
 
 def _select(tx: Tx, query: EventQuery) -> listing.Part:
@@ -120,4 +129,9 @@ def find(tx: Tx, event_id: str) -> Row | None:
 
 def shown(row: Row) -> dict[str, Any]:
     """Return an event: what was sent, and what it is about."""
-    return {"object": "event", **json.loads(row["body"]), "job": row["job_id"], "source": row["source"]}
+    return {
+        "object": "event",
+        **json.loads(row["body"]),
+        "job": row["job_id"],
+        "source": row["source"],
+    }

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    JsonValue,
+)
 from pydantic import StringConstraints as Text
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -35,18 +42,24 @@ def _when(value: Any) -> Any:
     """Leave only RFC 3339 to pydantic, which reads numbers and bare dates too."""
     if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
         return value
-    raise PydanticCustomError("rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z")
+    raise PydanticCustomError(
+        "rfc3339", "Input should be an RFC 3339 time with a zone, such as 2026-11-20T10:00:00Z"
+    )
 
 
 def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise PydanticCustomError("rfc3339", "Input should be a time between the years 1 and 9999") from None
+        raise PydanticCustomError(
+            "rfc3339", "Input should be a time between the years 1 and 9999"
+        ) from None
 
 
 def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if any(len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()):
+    if any(
+        len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()
+    ):
         raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
     if len(json.dumps(value)) > _METADATA_CAP:
         raise PydanticCustomError("metadata", "Metadata may be 16 KiB long")
@@ -56,9 +69,13 @@ def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 def _headers(value: dict[str, str]) -> dict[str, str]:
     for name, said in value.items():
         if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(said)):
-            raise PydanticCustomError("header", "A header needs a plain name and a value of printable ASCII")
+            raise PydanticCustomError(
+                "header", "A header needs a plain name and a value of printable ASCII"
+            )
         if is_ours(name):
-            raise PydanticCustomError("header", "We set this header ourselves: host, user-agent, content-*, webhook-*")
+            raise PydanticCustomError(
+                "header", "We set this header ourselves: host, user-agent, content-*, webhook-*"
+            )
     return value
 
 
@@ -73,11 +90,15 @@ class IdOf:
 
     prefix: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Have it checked."""
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Have it described."""
         return {**handler(schema), "pattern": id_pattern(self.prefix)}
 
@@ -92,7 +113,8 @@ Name = Annotated[str, Text(min_length=1, max_length=128)]
 Url = Annotated[str, Text(min_length=1, max_length=2048)]
 ExternalId = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
 Globs = Annotated[
-    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_glob)]], Field(min_length=1, max_length=32)
+    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_glob)]],
+    Field(min_length=1, max_length=32),
 ]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_metadata)]
 Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_headers)]
@@ -105,6 +127,8 @@ Pace = Annotated[float, Field(ge=0.001, le=10_000)]
 InFlight = Annotated[
     int,
     Field(
-        ge=1, le=256, description="Deliveries under way at once in each process. As many may come again after a kill."
+        ge=1,
+        le=256,
+        description="Deliveries under way at once in each process. As many may come again after a kill.",
     ),
 ]

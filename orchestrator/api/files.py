@@ -58,7 +58,9 @@ async def upload(call: Call) -> Response:
     try:
         answer = await call.runtime.submissions.send(request, deadline=_DEADLINE)
     except Exchange as error:
-        log.warning("an upload did not reach the vendor", account=vendor.account.name, error=str(error))
+        log.warning(
+            "an upload did not reach the vendor", account=vendor.account.name, error=str(error)
+        )
         raise _failed(f"{vendor.name}: {error}") from None
     return _passed_on(vendor.name, answer)
 
@@ -70,7 +72,9 @@ async def _form(request: Request) -> FormData:
         return await capped.form(max_files=1, max_fields=8, max_part_size=1024)
     except (HTTPException, MultiPartException, ValueError, LookupError):
         why = "the body is not a form with one file and a few short fields"
-        raise Refusal(why, status=400, code="malformed_form", title="The body is not a form") from None
+        raise Refusal(
+            why, status=400, code="malformed_form", title="The body is not a form"
+        ) from None
 
 
 def _capped(receive: Receive, cap: int) -> Receive:
@@ -90,7 +94,11 @@ def _capped(receive: Receive, cap: int) -> Receive:
 
 def _checked(form: FormData) -> tuple[Mapping[str, str], UploadFile]:
     """Return the words and the file. Raises a 422 `Problem` naming every field that is wrong."""
-    faults = [Fault(f"/{name[:64]}", "extra_forbidden", "No such field") for name in form if not _is_known(name)]
+    faults = [
+        Fault(f"/{name[:64]}", "extra_forbidden", "No such field")
+        for name in form
+        if not _is_known(name)
+    ]
     words: dict[str, str] = {}
     for name in _FIELDS:
         match form.getlist(name):
@@ -101,7 +109,13 @@ def _checked(form: FormData) -> tuple[Mapping[str, str], UploadFile]:
             case []:
                 faults.append(Fault(f"/{name}", "missing", "Field required"))
             case _:
-                faults.append(Fault(f"/{name}", "string_pattern", "One word of up to 64 letters, digits and _.:-"))
+                faults.append(
+                    Fault(
+                        f"/{name}",
+                        "string_pattern",
+                        "One word of up to 64 letters, digits and _.:-",
+                    )
+                )
     match form.getlist("file"):
         case [UploadFile() as file] if not faults:
             return words, file
@@ -133,4 +147,6 @@ def _passed_on(vendor: str, answer: httpx.Response) -> Response:
 
 def _failed(why: str, status: int | None = None) -> Problem:
     said = {} if status is None else {"vendor_status": str(status)}
-    return Refusal(why, faults=(), status=502, code="vendor_error", title="The vendor did not take it", **said)
+    return Refusal(
+        why, faults=(), status=502, code="vendor_error", title="The vendor did not take it", **said
+    )

@@ -29,7 +29,9 @@ async def alive(call: Call) -> Response:
 
 async def elsewhere(call: Call) -> Response:
     """Whatever it is, a process with role `worker` does not answer it. Raises `Unavailable`."""
-    raise Unavailable(f"{call.request.method} reached a worker: lead callers and vendors to role `api` or `all`")
+    raise Unavailable(
+        f"{call.request.method} reached a worker: lead callers and vendors to role `api` or `all`"
+    )
 
 
 class Readiness:
@@ -43,7 +45,10 @@ class Readiness:
 
     @operation(
         "Check readiness",
-        answers={200: schemas.Readiness, 503: answer(schemas.Readiness, "Retry-After", says="Not ready")},
+        answers={
+            200: schemas.Readiness,
+            503: answer(schemas.Readiness, "Retry-After", says="Not ready"),
+        },
         lenient=True,
     )
     async def probe(self, call: Call) -> Response:
@@ -57,7 +62,11 @@ class Readiness:
         except Unavailable as error:
             log.warning("not ready", error=str(error))
             checks = [{"name": "database", "status": "failing"}]
-            return reply({"status": "unavailable", "checks": checks}, 503, {"retry-after": str(error.retry_after)})
+            return reply(
+                {"status": "unavailable", "checks": checks},
+                503,
+                {"retry-after": str(error.retry_after)},
+            )
         return reply({"status": "ok", "checks": [{"name": "database", "status": "ok"}]})
 
 
@@ -67,5 +76,7 @@ def _answers(tx: Tx) -> None:
 
 def _takes_a_write(tx: Tx, now: datetime) -> None:
     """Add a row and take it away again: SQLite writes nothing for an update that changes nothing."""
-    added = sa.insert(trace).values(job_id="", at=now, kind="probe", detail={}).returning(trace.c.id)
+    added = (
+        sa.insert(trace).values(job_id="", at=now, kind="probe", detail={}).returning(trace.c.id)
+    )
     tx.execute(sa.delete(trace).where(trace.c.id == tx.scalar(added)))

@@ -17,7 +17,9 @@ _KEY_CAP = 255
 
 def fingerprint(said: Any) -> str:
     """Return what tells two bodies apart that carry the same idempotency key: order and spaces do not."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def idempotency_key(call: Call) -> str | None:
@@ -27,5 +29,7 @@ def idempotency_key(call: Call) -> str | None:
         return None
     key = said[0][1:-1] if len(said[0]) > 1 and said[0][0] == said[0][-1] == '"' else said[0]
     if len(said) > 1 or not (1 <= len(key) <= _KEY_CAP and key.isascii() and key.isprintable()):
-        raise Problem(f"Idempotency-Key must be one text of 1 to {_KEY_CAP} printable ASCII characters")
+        raise Problem(
+            f"Idempotency-Key must be one text of 1 to {_KEY_CAP} printable ASCII characters"
+        )
     return key

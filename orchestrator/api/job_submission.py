@@ -70,7 +70,9 @@ class Intake:
     async def _submission(self, call: Call, place: Place) -> Draft:
         """Return the job a caller asks for. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
-        said = await request_body.json_of(Request(call.request.scope, _held(call.request.receive, place)))
+        said = await request_body.json_of(
+            Request(call.request.scope, _held(call.request.receive, place))
+        )
         try:
             return self._asked_for(call, key, said)
         except Problem as problem:
@@ -89,7 +91,9 @@ class Intake:
             "metadata": body.metadata,
         }
         draft["external_task_id"] = body.external_task_id or draft["id"]
-        draft["deadline_at"] = after(draft["created_at"], body.deadline or vendor.account.poll.deadline)
+        draft["deadline_at"] = after(
+            draft["created_at"], body.deadline or vendor.account.poll.deadline
+        )
         vendor.check(_order(draft))
         return draft
 
@@ -113,7 +117,9 @@ class Intake:
         await call.body(Empty, optional=True)
         old = await long_poll.until(self._runtime, call.id("job"), 0, is_final)
         if not is_final(old):
-            raise Conflict(f"{old['id']} is {old['state']}; only a final job can be retried", job_id=old["id"])
+            raise Conflict(
+                f"{old['id']} is {old['state']}; only a final job can be retried", job_id=old["id"]
+            )
         vendor = self._runtime.vendors.get(old["account"])
         if vendor is None:
             raise Conflict(f"the account {old['account']} is configured no more", job_id=old["id"])
@@ -155,7 +161,9 @@ class Intake:
             with self._runtime.waiters.admit():
                 row = await long_poll.until(self._runtime, row["id"], wait, is_final)
         status = 200 if wait is not None and is_final(row) else 202
-        response = long_poll.shown(self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}")
+        response = long_poll.shown(
+            self._runtime, row, status, location=f"{self._runtime.base}/v1/jobs/{row['id']}"
+        )
         response.headers.update(long_poll.applied(wait))
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
@@ -167,11 +175,22 @@ class Intake:
         now = runtime.clock.now()
         for draft in drafts:
             url = draft["callback_url"]
-            draft["callback_lane"] = callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
+            draft["callback_lane"] = (
+                callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
+            )
         accepted = runtime.ledger.open(tx, drafts)
-        fresh = [one.job for one in accepted if isinstance(one, Accepted) and not one.replayed and one.job["retry_of"]]
+        fresh = [
+            one.job
+            for one in accepted
+            if isinstance(one, Accepted) and not one.replayed and one.job["retry_of"]
+        ]
         told = [
-            (row["retry_of"], "operator", {"action": "retry", "by": row["api_key"], "job": row["id"]}) for row in fresh
+            (
+                row["retry_of"],
+                "operator",
+                {"action": "retry", "by": row["api_key"], "job": row["id"]},
+            )
+            for row in fresh
         ]
         runtime.ledger.note(tx, told, now)
         return accepted
@@ -197,15 +216,25 @@ def account_named(runtime: Runtime, account: str | None) -> Vendor:
     if account is None and len(vendors) == 1:
         return next(iter(vendors.values()))
     if account is None:
-        raise problems.fault("/account", "missing", f"Name one of {len(vendors)} accounts; GET /v1/accounts lists them")
+        raise problems.fault(
+            "/account",
+            "missing",
+            f"Name one of {len(vendors)} accounts; GET /v1/accounts lists them",
+        )
     if account not in vendors:
-        raise problems.fault("/account", "unknown_account", "No such account; GET /v1/accounts lists them")
+        raise problems.fault(
+            "/account", "unknown_account", "No such account; GET /v1/accounts lists them"
+        )
     return vendors[account]
 
 
 def _order(draft: Draft) -> Order:
     return Order(
-        draft["id"], draft["model"], Capability(draft["capability"]), draft["input"], draft["external_task_id"]
+        draft["id"],
+        draft["model"],
+        Capability(draft["capability"]),
+        draft["input"],
+        draft["external_task_id"],
     )
 
 

@@ -41,7 +41,10 @@ class JobQuery(Page):
 
     prefix = "job"
 
-    status: Annotated[tuple[JobState, ...], BeforeValidator(words), Field(description="One or more.")] | None = None
+    status: (
+        Annotated[tuple[JobState, ...], BeforeValidator(words), Field(description="One or more.")]
+        | None
+    ) = None
     account: Filter | None = None
     model: Filter | None = None
     external_task_id: Filter | None = None
@@ -68,7 +71,10 @@ async def ls(call: Call, query: JobQuery) -> Response:
 
 
 def _select(tx: Tx, query: JobQuery) -> listing.Part:
-    named = {name: getattr(query, name) for name in ("account", "model", "external_task_id", "resolved_by")}
+    named = {
+        name: getattr(query, name)
+        for name in ("account", "model", "external_task_id", "resolved_by")
+    }
     wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:
         wanted["state"] = list(dict.fromkeys(query.status))
@@ -94,7 +100,9 @@ async def show(call: Call) -> Response:
     with call.runtime.waiters.admit() if wait else nullcontext():
         row = await long_poll.until(call.runtime, call.id("job"), wait or 0, is_news)
     if known is not None and _is_known(row, known):
-        return Response(status_code=304, headers={"etag": long_poll.etag(row), **long_poll.applied(wait)})
+        return Response(
+            status_code=304, headers={"etag": long_poll.etag(row), **long_poll.applied(wait)}
+        )
     response = long_poll.shown(call.runtime, row)
     response.headers.update(long_poll.applied(wait))
     return response
@@ -103,14 +111,20 @@ async def show(call: Call) -> Response:
 def _known(call: Call) -> frozenset[str] | None:
     """Return the entity tags a caller has, weak ones as strong: a job has no other representation."""
     said = call.request.headers.getlist("if-none-match")
-    return frozenset(tag.strip().removeprefix("W/") for one in said for tag in one.split(",")) if said else None
+    return (
+        frozenset(tag.strip().removeprefix("W/") for one in said for tag in one.split(","))
+        if said
+        else None
+    )
 
 
 def _is_known(row: Row, known: frozenset[str]) -> bool:
     return "*" in known or long_poll.etag(row) in known
 
 
-@operation("Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")})
+@operation(
+    "Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")}
+)
 async def history(call: Call, query: TimelineQuery) -> Response:
     """Everything known of it, oldest first, what was refused included."""
     job_id = call.id("job")
@@ -135,7 +149,9 @@ async def cancel(call: Call, body: Empty) -> Response:
 def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
     verdict = ledger.apply(tx, [Heard(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
     if verdict.moved and verdict.job is not None:
-        ledger.note(tx, [(job_id, "operator", {"action": "cancel", "by": by})], verdict.job["finished_at"])
+        ledger.note(
+            tx, [(job_id, "operator", {"action": "cancel", "by": by})], verdict.job["finished_at"]
+        )
     return verdict
 
 

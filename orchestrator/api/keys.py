@@ -34,7 +34,9 @@ async def create(call: Call, body: NewKey) -> Response:
         raise problems.fault("/expires_at", "past", "This is in the past")
     row, secret = api_keys.new(runtime.ids, now=now, **body.model_dump())
     await runtime.store.write(api_keys.add, row)
-    return reply(_shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"})
+    return reply(
+        _shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"}
+    )
 
 
 @operation("List keys", answers={200: answer(schemas.Page[schemas.ApiKey], "Link")})

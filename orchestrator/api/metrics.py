@@ -25,7 +25,9 @@ class Exposition:
         self._turn = asyncio.Lock()
 
     @operation(
-        "Read metrics", answers={200: answer(None, media="text/plain", says="Prometheus text format")}, lenient=True
+        "Read metrics",
+        answers={200: answer(None, media="text/plain", says="Prometheus text format")},
+        lenient=True,
     )
     async def show(self, call: Call) -> Response:
         """In Prometheus's text format. What the database would tell is left out while it cannot be asked."""
@@ -47,12 +49,17 @@ class Measured:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        began, method = self._clock.monotonic(), scope["method"] if scope["method"] in _METHODS else "other"
+        began, method = (
+            self._clock.monotonic(),
+            scope["method"] if scope["method"] in _METHODS else "other",
+        )
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._metrics.requests(self._route, method, str(message["status"])).inc()
-                self._metrics.request_seconds(self._route, method).observe(self._clock.monotonic() - began)
+                self._metrics.request_seconds(self._route, method).observe(
+                    self._clock.monotonic() - began
+                )
             await send(message)
 
         await self._app(scope, receive, counted)

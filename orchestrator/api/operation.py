@@ -54,10 +54,14 @@ class Operation:
     @property
     def may_be_empty(self) -> bool:
         """True if the body may be left out: then each of its fields may."""
-        return self.body is not None and not any(one.is_required() for one in self.body.model_fields.values())
+        return self.body is not None and not any(
+            one.is_required() for one in self.body.model_fields.values()
+        )
 
 
-def answer(body: type[BaseModel] | None, *headers: str, media: str = JSON, says: str = "") -> Answer:
+def answer(
+    body: type[BaseModel] | None, *headers: str, media: str = JSON, says: str = ""
+) -> Answer:
     """Return a kind of answer, for `operation`."""
     return Answer(body, headers, media, says)
 
@@ -82,11 +86,16 @@ def operation(
     def declare(handler: Handling) -> Handling:
         hints = get_type_hints(handler)
         asked, read = hints.get("query"), hints.get("body")
-        said = {status: one if isinstance(one, Answer) else Answer(one) for status, one in answers.items()}
+        said = {
+            status: one if isinstance(one, Answer) else Answer(one)
+            for status, one in answers.items()
+        }
         about = " ".join((handler.__doc__ or "").split())
         known = Operation(summary, about, said, refuses, takes, asked, read or body, media, lenient)
         checked = (
-            _asking(handler, asked, lenient) if read is None else _reading(handler, asked, read, known.may_be_empty)
+            _asking(handler, asked, lenient)
+            if read is None
+            else _reading(handler, asked, read, known.may_be_empty)
         )
         handle = wraps(handler)(checked)
         vars(handle)["operation"] = known
@@ -110,7 +119,9 @@ def _asking(handler: Handling, asked: type[BaseModel] | None, lenient: bool) -> 
     return handle
 
 
-def _reading(handler: Handling, asked: type[BaseModel] | None, read: type[BaseModel], optional: bool) -> Handling:
+def _reading(
+    handler: Handling, asked: type[BaseModel] | None, read: type[BaseModel], optional: bool
+) -> Handling:
     """Return the handler of a call with a body."""
 
     async def handle(*given: Any) -> Response:

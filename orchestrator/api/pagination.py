@@ -49,7 +49,9 @@ class Page(Query):
     @classmethod
     def _is_a_cursor(cls, value: str | None) -> str | None:
         if value is not None and not cls.is_cursor(value):
-            raise PydanticCustomError("cursor", "Not a cursor of this list; send the next_cursor of a page")
+            raise PydanticCustomError(
+                "cursor", "Not a cursor of this list; send the next_cursor of a page"
+            )
         return value
 
     @classmethod
@@ -78,7 +80,9 @@ def listed(
 ) -> Response:
     """Answer with a page of `rows`, which are one more than `page.limit` if there is more."""
     kept = rows[: page.limit]
-    return paged(call, [shape(row) for row in kept], cursor(kept[-1]) if len(rows) > page.limit else None)
+    return paged(
+        call, [shape(row) for row in kept], cursor(kept[-1]) if len(rows) > page.limit else None
+    )
 
 
 def paged(call: Call, data: Sequence[Row], last: str | None) -> Response:
@@ -87,7 +91,10 @@ def paged(call: Call, data: Sequence[Row], last: str | None) -> Response:
     It may hold fewer than were asked for, or none: what was looked at for it is bounded, and `last` need not be in it.
     """
     headers = {"link": f'<{_next(call, last)}>; rel="next"'} if last else {}
-    return reply({"object": "list", "data": data, "has_more": last is not None, "next_cursor": last}, headers=headers)
+    return reply(
+        {"object": "list", "data": data, "has_more": last is not None, "next_cursor": last},
+        headers=headers,
+    )
 
 
 def _next(call: Call, cursor: str) -> str:

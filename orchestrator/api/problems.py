@@ -25,22 +25,39 @@ class Code(NamedTuple):
 #: Every code there is. `GET /errors/{code}` serves them: `type` leads there.
 CODES: Mapping[str, Code] = {
     "validation_failed": Code(422, "Correct what `errors` points at and send the request again."),
-    "unsupported": Code(422, "The vendor's dialect has no place for this field. Leave it out, or use another account."),
+    "unsupported": Code(
+        422,
+        "The vendor's dialect has no place for this field. Leave it out, or use another account.",
+    ),
     "not_json": Code(400, "Send one JSON object in UTF-8, nested at most 64 levels deep."),
     "malformed_form": Code(400, "Send multipart/form-data with one file."),
-    "unsupported_media_type": Code(415, "Send JSON, uncompressed; uploads are multipart/form-data."),
+    "unsupported_media_type": Code(
+        415, "Send JSON, uncompressed; uploads are multipart/form-data."
+    ),
     "too_large": Code(413, "Send less."),
     "unauthorized": Code(401, "Send a valid key: `Authorization: Bearer orc_...`."),
     "insufficient_scope": Code(403, "This key may not do that. Use one with a wider scope."),
-    "rate_limited": Code(429, "This key has used up its requests. Send it again after `Retry-After` seconds."),
+    "rate_limited": Code(
+        429, "This key has used up its requests. Send it again after `Retry-After` seconds."
+    ),
     "not_found": Code(404, "Check the id and the path."),
     "method_not_allowed": Code(405, "The `Allow` header names the methods that are."),
-    "cursor_gone": Code(410, "Events that came after the cursor may be deleted. Go on after `next_cursor`."),
+    "cursor_gone": Code(
+        410, "Events that came after the cursor may be deleted. Go on after `next_cursor`."
+    ),
     "conflict": Code(409, "It exists, but not in a state that allows this."),
-    "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its account. Send another."),
-    "idempotency_key_reused": Code(422, "The job in `job_id` was made with this key and another body. Send a new key."),
-    "vendor_error": Code(502, "The vendor did not take it. Its status, if it gave one, is in `vendor_status`."),
-    "unavailable": Code(503, "Our own trouble, nothing was done. Send it again after `Retry-After` seconds."),
+    "external_task_id_taken": Code(
+        409, "The job in `job_id` has this external_task_id on its account. Send another."
+    ),
+    "idempotency_key_reused": Code(
+        422, "The job in `job_id` was made with this key and another body. Send a new key."
+    ),
+    "vendor_error": Code(
+        502, "The vendor did not take it. Its status, if it gave one, is in `vendor_status`."
+    ),
+    "unavailable": Code(
+        503, "Our own trouble, nothing was done. Send it again after `Retry-After` seconds."
+    ),
     "internal_error": Code(500, "A fault of ours; `request_id` finds it in the log."),
 }
 
@@ -60,7 +77,9 @@ def not_json(why: str) -> Problem:
 
 def too_large(cap: int) -> Problem:
     """Return the refusal of a body over `cap` bytes."""
-    return Refusal(f"the body is over {cap} bytes", status=413, code="too_large", title="The body is too large")
+    return Refusal(
+        f"the body is over {cap} bytes", status=413, code="too_large", title="The body is too large"
+    )
 
 
 def wrong_media(wanted: str) -> Problem:
@@ -73,7 +92,10 @@ def invalid(error: ValidationError) -> Problem:
     """Return what pydantic found, as pointers and words, without the input."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return faulty(
-        [Fault(_pointer(one["loc"]), one["type"], _WORDS.get(one["type"], one["msg"])) for one in found[:_FAULTS_CAP]]
+        [
+            Fault(_pointer(one["loc"]), one["type"], _WORDS.get(one["type"], one["msg"]))
+            for one in found[:_FAULTS_CAP]
+        ]
     )
 
 
@@ -103,7 +125,9 @@ def _pointer(where: Iterable[int | str]) -> str:
     return "".join("/" + part for part in parts)[:_POINTER_CAP]
 
 
-def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+def answer(
+    problem: Problem, base: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return the problem as a response."""
     said: dict[str, Any] = {
         "type": _REGISTERED.get(problem.code, f"{base}/errors/{problem.code}"),
@@ -117,7 +141,9 @@ def answer(problem: Problem, base: str, request_id: str, headers: Mapping[str, s
     if problem.status == 422:
         # What is wrong with a header, or with the request as a whole, points at no field.
         faults = problem.faults or (Fault("", problem.code, problem.detail),)
-        said["errors"] = [{"pointer": one.pointer, "code": one.code, "message": one.message} for one in faults]
+        said["errors"] = [
+            {"pointer": one.pointer, "code": one.code, "message": one.message} for one in faults
+        ]
     # Escaped to ASCII: a field name in a pointer may hold what UTF-8 cannot.
     body = json.dumps(said).encode()
     return Response(body, problem.status, headers, media_type="application/problem+json")

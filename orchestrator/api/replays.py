@@ -26,7 +26,9 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
 from orchestrator.schemas.deliveries import replay_json
 
-_STARTED = answer(schemas.Replay, "Location", says="Begun; `status` tells whether it is done already")
+_STARTED = answer(
+    schemas.Replay, "Location", says="Begun; `status` tells whether it is done already"
+)
 _COUNTED = answer(schemas.ReplayCount, says="Only counted: `dry_run`")
 
 
@@ -47,7 +49,11 @@ async def create(call: Call, body: NewReplay) -> Response:
     """
     reads = call.runtime.store.read
     if body.subscriber is not None and await reads(subscribers.get, body.subscriber) is None:
-        raise problems.fault("/subscriber", "unknown_subscriber", "No such subscriber; GET /v1/subscribers lists them")
+        raise problems.fault(
+            "/subscriber",
+            "unknown_subscriber",
+            "No such subscriber; GET /v1/subscribers lists them",
+        )
     if body.event is not None and await reads(find, body.event) is None:
         raise problems.fault("/event", "unknown_event", "No such event; GET /v1/events lists them")
     return await _begun(call, body, body.subscriber, body.event)
@@ -61,7 +67,9 @@ async def of_subscriber(call: Call, body: Replay) -> Response:
     return await _begun(call, body, subscriber_id, None)
 
 
-async def _begun(call: Call, body: Replay, subscriber_id: str | None, event_id: str | None) -> Response:
+async def _begun(
+    call: Call, body: Replay, subscriber_id: str | None, event_id: str | None
+) -> Response:
     runtime = call.runtime
     given = body.model_dump(exclude={"subscriber", "event", "dry_run"})
     draft = replay.new(
@@ -98,14 +106,18 @@ def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
 @operation("Get a replay", answers={200: schemas.Replay})
 async def show(call: Call) -> Response:
     """How far it has come."""
-    return reply(replay_json(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay")))
+    return reply(
+        replay_json(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay"))
+    )
 
 
 @operation("Cancel a replay", answers={200: schemas.Replay}, refuses=("conflict",))
 async def cancel(call: Call, body: Empty) -> Response:
     """Make nothing more due. What was made due is delivered."""
     runtime = call.runtime
-    row, ended = found(await runtime.store.write(replay.cancel, call.id("rpl"), runtime.clock.now()), "replay")
+    row, ended = found(
+        await runtime.store.write(replay.cancel, call.id("rpl"), runtime.clock.now()), "replay"
+    )
     if not ended:
         raise Conflict(f"{row['id']} is {row['state']}; only a running replay can be canceled")
     return reply(replay_json(row))
@@ -115,12 +127,23 @@ async def cancel(call: Call, body: Empty) -> Response:
 async def of_event(call: Call, body: EventReplay) -> Response:
     """To everyone who was owed it, and to active subscribers who joined since; or to one of them alone."""
     event_id, runtime = call.id("evt"), call.runtime
-    if body.subscriber is not None and await runtime.store.read(subscribers.get, body.subscriber) is None:
-        raise problems.fault("/subscriber", "unknown_subscriber", "No such subscriber; GET /v1/subscribers lists them")
-    count = await runtime.store.write(_event, runtime.ids, event_id, body.subscriber, runtime.clock.now())
+    if (
+        body.subscriber is not None
+        and await runtime.store.read(subscribers.get, body.subscriber) is None
+    ):
+        raise problems.fault(
+            "/subscriber",
+            "unknown_subscriber",
+            "No such subscriber; GET /v1/subscribers lists them",
+        )
+    count = await runtime.store.write(
+        _event, runtime.ids, event_id, body.subscriber, runtime.clock.now()
+    )
     found(count, "event")
     runtime.nudge("deliver")
-    return reply({"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202)
+    return reply(
+        {"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202
+    )
 
 
 def _event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> int | None:
@@ -130,7 +153,9 @@ def _event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> 
         return None
     everyone = sa.select(subscriber.c.id)
     active = everyone.where(subscriber.c.state == SubscriberState.ACTIVE)
-    _to_newcomers(tx, ids, row, active if only is None else everyone.where(subscriber.c.id == only), now)
+    _to_newcomers(
+        tx, ids, row, active if only is None else everyone.where(subscriber.c.id == only), now
+    )
     flows = delivery.c.subscriber_id.in_(active)
     again = {
         "state": sa.case((flows, DeliveryState.PENDING.value), else_=DeliveryState.HELD.value),
@@ -143,7 +168,9 @@ def _event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> 
     return tx.execute(sa.update(delivery).where(wanted).values(**again)).rowcount
 
 
-def _to_newcomers(tx: Tx, ids: Ids, event: Row, people: sa.Select[tuple[str]], now: datetime) -> None:
+def _to_newcomers(
+    tx: Tx, ids: Ids, event: Row, people: sa.Select[tuple[str]], now: datetime
+) -> None:
     """Owe an event to those who want its type and are not owed it yet. A test is for one subscriber alone."""
     standing = people.where(subscriber.c.callback_origin.is_(None)).add_columns(subscriber.c.types)
     fresh = [

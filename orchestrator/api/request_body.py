@@ -70,7 +70,9 @@ def parse(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise problems.not_json(f"{error.msg}, line {error.lineno} column {error.colno}") from None
     except ValueError:
-        raise problems.not_json("the body holds a number that JSON does not have, or that is too long") from None
+        raise problems.not_json(
+            "the body holds a number that JSON does not have, or that is too long"
+        ) from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -85,7 +87,9 @@ def _check(value: Any) -> None:
         if isinstance(item, float) and not math.isfinite(item):
             raise problems.fault(pointer, "finite_number", "This number is too large")
         if isinstance(item, str) and not is_storable(item):
-            raise problems.fault(pointer, "string_unstorable", "Text may not hold NUL or half a surrogate pair")
+            raise problems.fault(
+                pointer, "string_unstorable", "Text may not hold NUL or half a surrogate pair"
+            )
 
 
 def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
@@ -97,7 +101,9 @@ def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
         if isinstance(item, dict):
             for key in item:
                 yield depth, pointer, key
-            waiting.extend((depth + 1, f"{pointer}/{_escaped(key)}", inner) for key, inner in item.items())
+            waiting.extend(
+                (depth + 1, f"{pointer}/{_escaped(key)}", inner) for key, inner in item.items()
+            )
         elif isinstance(item, list):
             waiting.extend((depth + 1, f"{pointer}/{n}", inner) for n, inner in enumerate(item))
 

@@ -73,7 +73,9 @@ class Submission(Body):
         for name, value in ours.items():
             if said.get(name) is not None and said[name] != value:
                 # Raised as it is: a validator's own errors cannot say where.
-                raise problems.fault(f"/input/{name}", "conflict", f"{name} is given twice, and not the same")
+                raise problems.fault(
+                    f"/input/{name}", "conflict", f"{name} is given twice, and not the same"
+                )
         inner = {name: value for name, value in said["input"].items() if name not in ours}
         return {**said, **ours, "input": inner}
 
@@ -85,7 +87,8 @@ def as_written(problem: Problem, said: Any) -> Problem:
     if problem.status != 422 or not any(one.pointer in moved for one in problem.faults):
         return problem
     return problems.faulty(
-        replace(one, pointer=f"/input{one.pointer}") if one.pointer in moved else one for one in problem.faults
+        replace(one, pointer=f"/input{one.pointer}") if one.pointer in moved else one
+        for one in problem.faults
     )
 
 
@@ -93,7 +96,10 @@ class Upload(Body):
     """`POST /v1/files/upload`, a form."""
 
     file: Annotated[
-        bytes, WithJsonSchema({"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"})
+        bytes,
+        WithJsonSchema(
+            {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+        ),
     ]
     kind: Annotated[Word, Field(description="The vendor's word, such as `image`.")]
     purpose: Annotated[Word, Field(description="The vendor's word, such as `reference`.")]
@@ -147,14 +153,20 @@ class Replay(Body):
     until: When | None = None
     status: Annotated[DeliveryState, Field(strict=False)] = DeliveryState.DEAD
     types: Globs | None = None
-    missed: Annotated[bool, Field(description="About events that it was never owed, instead of deliveries.")] = False
-    rate: Annotated[Pace | None, Field(description="Deliveries made due a second; null: as fast as it goes.")] = None
+    missed: Annotated[
+        bool, Field(description="About events that it was never owed, instead of deliveries.")
+    ] = False
+    rate: Annotated[
+        Pace | None, Field(description="Deliveries made due a second; null: as fast as it goes.")
+    ] = None
     dry_run: Annotated[bool, Field(description="Only count.")] = False
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Replay:
         if self.missed and "status" in self.model_fields_set:
-            raise problems.fault("/status", "conflict", "What was missed has no delivery, so none in a state")
+            raise problems.fault(
+                "/status", "conflict", "What was missed has no delivery, so none in a state"
+            )
         if self.since is not None and self.until is not None and self.until < self.since:
             raise problems.fault("/until", "conflict", "This is before `since`")
         return self
@@ -186,6 +198,10 @@ class NewKey(Body):
     scope: Annotated[Scope, Field(strict=False)] = Scope.WRITE
     rate_limit: Annotated[
         int | None,
-        Field(ge=0, le=100_000_000, description="Requests a minute; 0: any number, null: as many as the settings say."),
+        Field(
+            ge=0,
+            le=100_000_000,
+            description="Requests a minute; 0: any number, null: as many as the settings say.",
+        ),
     ] = None
     expires_at: When | None = None

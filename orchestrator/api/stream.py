@@ -58,7 +58,10 @@ End = Callable[[], Coroutine[Any, Any, Any]]
 class StreamQuery(Query):
     """`GET /v1/events/stream`: `types` is one or more globs, with commas; `last_event_id` for who can set no header."""
 
-    types: Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")] | None = None
+    types: (
+        Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")]
+        | None
+    ) = None
     last_event_id: Annotated[str, IdOf("evt"), Field(description="As the header.")] | None = None
 
 
@@ -79,7 +82,9 @@ async def follow(call: Call, query: StreamQuery) -> Response:
         sent = blocks(runtime.tail, runtime.clock, Wanted(kinds(query.types)), begin, over)
         # What is held is let go when the stream has ended.
         expelled = partial(call.gate.ended, call.request)
-        return EventStream(sent, (over.wait, expelled), jittered(LONGEST, runtime.rng), held.pop_all())
+        return EventStream(
+            sent, (over.wait, expelled), jittered(LONGEST, runtime.rng), held.pop_all()
+        )
 
 
 def _header(call: Call) -> str | None:
@@ -113,7 +118,11 @@ async def blocks(
 
 def _block(row: Row) -> bytes:
     """Return an event. Its body is one line: JSON as we write it breaks none."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (row["id"].encode(), row["type"].encode(), row["body"])
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
+        row["id"].encode(),
+        row["type"].encode(),
+        row["body"],
+    )
 
 
 def _at(event_id: str) -> bytes:
@@ -133,7 +142,11 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, sent: AsyncGenerator[bytes, None], ends: Sequence[End], longest: float, held: contextlib.AsyncExitStack
+        self,
+        sent: AsyncGenerator[bytes, None],
+        ends: Sequence[End],
+        longest: float,
+        held: contextlib.AsyncExitStack,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -146,7 +159,13 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
         async with self._held:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
             if scope["method"] != "HEAD":
                 await self._until_over(receive, send)
             # Who does not read does not get this either.

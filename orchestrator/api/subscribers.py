@@ -38,10 +38,15 @@ async def create(call: Call, body: NewSubscriber) -> Response:
     destination = runtime.destinations.get(body.kind)
     if destination is None:
         known = ", ".join(sorted(runtime.destinations))
-        raise problems.fault("/kind", "unknown_kind", f"No such kind of destination; there are: {known}")
+        raise problems.fault(
+            "/kind", "unknown_kind", f"No such kind of destination; there are: {known}"
+        )
     _check_address(runtime, destination, body.url)
     _check_options(destination, body.options)
-    given = body.model_dump(exclude={"kind"}) | {"destination": destination, "now": runtime.clock.now()}
+    given = body.model_dump(exclude={"kind"}) | {
+        "destination": destination,
+        "now": runtime.clock.now(),
+    }
     row, secret = subscribers.new(runtime.ids, runtime.keys, **given)
     await runtime.store.write(subscribers.add, row)
     said = subscriber_json(row) | ({"secret": secret} if secret else {})
@@ -50,8 +55,12 @@ async def create(call: Call, body: NewSubscriber) -> Response:
 
 def _check_address(runtime: Runtime, destination: Destination, url: str) -> None:
     checked_url(runtime, "/url", url)
-    if destination.secret_address and not (url.lower().startswith("https://") or runtime.guard.is_at_home(url)):
-        raise problems.fault("/url", "https_required", f"The address of {destination.kind} is a secret: use https")
+    if destination.secret_address and not (
+        url.lower().startswith("https://") or runtime.guard.is_at_home(url)
+    ):
+        raise problems.fault(
+            "/url", "https_required", f"The address of {destination.kind} is a secret: use https"
+        )
 
 
 def _check_options(destination: Destination, options: Mapping[str, str]) -> None:
@@ -94,7 +103,11 @@ async def change(call: Call, body: SubscriberChange) -> Response:
     if "headers" in given:
         values |= subscribers.headed(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
-    return reply(subscriber_json(found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")))
+    return reply(
+        subscriber_json(
+            found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")
+        )
+    )
 
 
 @operation("Delete a subscriber", answers={204: None})
@@ -111,11 +124,15 @@ async def test(call: Call, body: Empty) -> Response:
     """Send an event, `subscriber.test`, to it alone."""
     runtime = call.runtime
     event_id, now = runtime.ids("evt"), runtime.clock.now()
-    if not await runtime.store.write(subscribers.send_test, runtime.ids, call.id("sub"), event_id, now):
+    if not await runtime.store.write(
+        subscribers.send_test, runtime.ids, call.id("sub"), event_id, now
+    ):
         found(None, "subscriber")
     runtime.nudge("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
-    return reply({"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202)
+    return reply(
+        {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202
+    )
 
 
 @operation("Pause a subscriber", answers={200: schemas.Subscriber})
@@ -135,7 +152,9 @@ async def resume(call: Call, body: Empty) -> Response:
     return reply(shown)
 
 
-@operation("Rotate a subscriber's secret", answers={200: schemas.RotatedSubscriber}, refuses=("conflict",))
+@operation(
+    "Rotate a subscriber's secret", answers={200: schemas.RotatedSubscriber}, refuses=("conflict",)
+)
 async def rotate(call: Call, body: Rotation) -> Response:
     """The new secret is shown here and never again. Both secrets sign until the grace is over."""
     row, runtime = await _row(call), call.runtime
@@ -147,4 +166,6 @@ async def rotate(call: Call, body: Rotation) -> Response:
         row = await _row(call)
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
     changed, ends = done
-    return reply(subscriber_json(changed) | {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)})
+    return reply(
+        subscriber_json(changed) | {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)}
+    )

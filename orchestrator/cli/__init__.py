@@ -116,12 +116,23 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def before(
     ctx: typer.Context,
-    server: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_SERVER", help="URL of the server.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="ORCHESTRATOR_API_KEY", help="Its key.")] = None,
-    config_file: Annotated[Path | None, typer.Option("--config", help="TOML file (ORCHESTRATOR_CONFIG).")] = None,
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colours (also NO_COLOR).")] = False,
+    server: Annotated[
+        str | None, typer.Option(envvar="ORCHESTRATOR_SERVER", help="URL of the server.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="ORCHESTRATOR_API_KEY", help="Its key.")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="TOML file (ORCHESTRATOR_CONFIG).")
+    ] = None,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours (also NO_COLOR).")
+    ] = False,
     _shown: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and end."
+        ),
     ] = False,
 ) -> None:
     """Keep what stood before the command."""
@@ -133,7 +144,9 @@ def before(
 def version(session: Session) -> None:
     """Print the version."""
     document = {"version": __version__, "python": platform.python_version()}
-    session.terminal.record(document, {"orchestrator": __version__, "python": document["python"]}, key="version")
+    session.terminal.record(
+        document, {"orchestrator": __version__, "python": document["python"]}, key="version"
+    )
 
 
 def main() -> None:

@@ -25,7 +25,11 @@ def checks(settings: Settings, names: Sequence[str]) -> list[Record]:
     known = accounts(settings)
     for name in names:
         if name not in known:
-            raise Failure(f"no account is called {name}", code=Exit.NOT_FOUND, hint=f"there are: {', '.join(known)}")
+            raise Failure(
+                f"no account is called {name}",
+                code=Exit.NOT_FOUND,
+                hint=f"there are: {', '.join(known)}",
+            )
     vendors = [bind(known[name], SystemClock()) for name in names or sorted(known)]
     return asyncio.run(_asked(settings, vendors))
 

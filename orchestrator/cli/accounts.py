@@ -29,14 +29,18 @@ COLUMNS: Columns = {
     "capabilities": lambda one: ",".join(one.get("capabilities") or []),
 }
 #: In a line of a small terminal.
-_NARROW: Columns = {name: COLUMNS[name] for name in ("name", "in flight", "pushes", "missed", "polls", "last push")}
+_NARROW: Columns = {
+    name: COLUMNS[name] for name in ("name", "in flight", "pushes", "missed", "polls", "last push")
+}
 _WIDE = 130
 CHECKS: Columns = {
     "account": lambda one: one["account"],
     "credentials": lambda one: verdict(one),
     "http": lambda one: one["status"] or "-",
     "ms": lambda one: "-" if one["latency_ms"] is None else one["latency_ms"],
-    "clock": lambda one: "-" if one["clock_skew_seconds"] is None else f"{one['clock_skew_seconds']:+g} s",
+    "clock": lambda one: (
+        "-" if one["clock_skew_seconds"] is None else f"{one['clock_skew_seconds']:+g} s"
+    ),
     "vendor says": lambda one: said(one) or one["detail"],
 }
 _LOOKUPS = {
@@ -50,7 +54,8 @@ _ABREAST = 8
 _TROUBLE = 500
 Name = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its name.", autocompletion=ACCOUNTS)]
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="ACCOUNT...", help="Names; default: all.", autocompletion=ACCOUNTS)
+    list[str] | None,
+    typer.Argument(metavar="ACCOUNT...", help="Names; default: all.", autocompletion=ACCOUNTS),
 ]
 
 
@@ -81,8 +86,12 @@ def check(session: Session, names: Names = None) -> None:
     else:
         session.terminal.listing(envelope, CHECKS, whole="credentials")
     if failed:
-        hint = "fix base_url, api_key or whatever the vendor complains of in [accounts.*], and restart"
-        raise Failure(f"{len(failed)} of {len(found)} accounts failed: {', '.join(failed)}", hint=hint)
+        hint = (
+            "fix base_url, api_key or whatever the vendor complains of in [accounts.*], and restart"
+        )
+        raise Failure(
+            f"{len(failed)} of {len(found)} accounts failed: {', '.join(failed)}", hint=hint
+        )
 
 
 def checked(session: Session, names: list[str]) -> list[Record]:
@@ -106,12 +115,18 @@ def asked(client: Client, names: list[str]) -> list[Record]:
     if not names:
         names = [one["name"] for one in client.get("/v1/accounts", limit=200)["data"]]
     with ThreadPoolExecutor(_ABREAST) as pool:
-        return [*pool.map(lambda name: client.call("POST", path("accounts", name, "check")).document, names)]
+        return [
+            *pool.map(
+                lambda name: client.call("POST", path("accounts", name, "check")).document, names
+            )
+        ]
 
 
 def is_failed(check: Record) -> bool:
     """True for an account that cannot be used now. What an answer leaves open has not failed."""
-    return not check["reachable"] or check["authorized"] is False or (check["status"] or 0) >= _TROUBLE
+    return (
+        not check["reachable"] or check["authorized"] is False or (check["status"] or 0) >= _TROUBLE
+    )
 
 
 def verdict(check: Record) -> str:
@@ -124,12 +139,16 @@ def verdict(check: Record) -> str:
 
 def said(check: Record) -> str:
     """Return the vendor's own words."""
-    return ": ".join(str(check[key]) for key in ("vendor_code", "vendor_message") if check[key] is not None)
+    return ": ".join(
+        str(check[key]) for key in ("vendor_code", "vendor_message") if check[key] is not None
+    )
 
 
 def shown(account: Record) -> Record:
     """Return what people want to know of an account, in order."""
-    degraded = " (going missing: jobs are asked about instead)" if account.get("pushes_degraded") else ""
+    degraded = (
+        " (going missing: jobs are asked about instead)" if account.get("pushes_degraded") else ""
+    )
     return {
         "name": account["name"],
         "vendor": account["vendor"],

@@ -20,7 +20,11 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def several(words: Sequence[str]) -> list[str]:
     """Return ids, each once, `-` standing for those on stdin (what `-q` prints)."""
-    read = [piece for word in words for piece in (sys.stdin.read(_CAP).split() if word == "-" else [word])]
+    read = [
+        piece
+        for word in words
+        for piece in (sys.stdin.read(_CAP).split() if word == "-" else [word])
+    ]
     return list(dict.fromkeys(read))
 
 
@@ -36,7 +40,11 @@ def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
     if len(preview) > _SHOWN:
         terminal.notice(f"  and {len(preview) - _SHOWN} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Failure(f"nobody is here to answer: {question}", hint="--yes does it without asking", code=Exit.USAGE)
+        raise Failure(
+            f"nobody is here to answer: {question}",
+            hint="--yes does it without asking",
+            code=Exit.USAGE,
+        )
     if not typer.confirm(question, err=True):
         raise Failure("nothing was done")
 

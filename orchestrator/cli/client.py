@@ -50,9 +50,13 @@ class Client:
         self._http = httpx.Client(auth=admitted, **way(access.server))
         agent = f"orchestrator-cli/{__version__}"
         try:
-            self._client = PythonClient(access.server, timeout=_TIMEOUT, retries=0, http=self._http, user_agent=agent)
+            self._client = PythonClient(
+                access.server, timeout=_TIMEOUT, retries=0, http=self._http, user_agent=agent
+            )
         except ConfigError as error:
-            raise Failure(str(error), hint="--server or ORCHESTRATOR_SERVER names it", code=Exit.USAGE) from error
+            raise Failure(
+                str(error), hint="--server or ORCHESTRATOR_SERVER names it", code=Exit.USAGE
+            ) from error
         #: Its URL, without a password that may stand in it.
         self.server = self._client.server
 
@@ -71,12 +75,20 @@ class Client:
         """
         page: Record = self.get(path, **query, limit=limit)
         for _ in range(_READ_ON):
-            if len(page["data"]) >= limit or not page["has_more"] or str(page["next_cursor"]) < oldest:
+            if (
+                len(page["data"]) >= limit
+                or not page["has_more"]
+                or str(page["next_cursor"]) < oldest
+            ):
                 break
-            rest = self.get(path, **query | {"after": page["next_cursor"]}, limit=limit - len(page["data"]))
+            rest = self.get(
+                path, **query | {"after": page["next_cursor"]}, limit=limit - len(page["data"])
+            )
             page = {**rest, "data": [*page["data"], *rest["data"]]}
         kept = [one for one in page["data"] if not oldest or one["id"] >= oldest]
-        if len(kept) < len(page["data"]) or (page["has_more"] and str(page["next_cursor"]) < oldest):
+        if len(kept) < len(page["data"]) or (
+            page["has_more"] and str(page["next_cursor"]) < oldest
+        ):
             page = {**page, "data": kept, "has_more": False, "next_cursor": None}
         return page
 
@@ -91,7 +103,9 @@ class Client:
     ) -> Answer:
         """Return the server's answer. Raises `Failure` if it refuses, cannot be reached, or is none of ours."""
         try:
-            answer = self._client.call(method, path, json=body, query=query or {}, headers=headers or {})
+            answer = self._client.call(
+                method, path, json=body, query=query or {}, headers=headers or {}
+            )
             return replace(answer, document=_checked(answer, self.server))
         except ClientError as error:
             raise failure(error, self.server, path) from error
@@ -105,7 +119,9 @@ class Client:
             try:
                 return self.call("POST", path, body=body, headers={"idempotency-key": key})
             except KeyboardInterrupt:
-                raise Failure("stopped; it may have been received", hint=again, code=Exit.INTERRUPTED) from None
+                raise Failure(
+                    "stopped; it may have been received", hint=again, code=Exit.INTERRUPTED
+                ) from None
             except Failure as failure:
                 if left and failure.later is not None and failure.later <= _SOON:
                     time.sleep(failure.later)
@@ -123,7 +139,10 @@ def _may_have_arrived(failure: Failure) -> bool:
             return lost.sent
         case ApiError() as refused:
             # Our own 503 says that nothing was done; a proxy's words say nothing about that.
-            return refused.status >= httpx.codes.INTERNAL_SERVER_ERROR and refused.code != "unavailable"
+            return (
+                refused.status >= httpx.codes.INTERNAL_SERVER_ERROR
+                and refused.code != "unavailable"
+            )
         case _:
             return False
 
@@ -147,7 +166,11 @@ def _checked(answer: Answer, server: str) -> Any:
     if answer.status in (204, 304) and document is None:
         return None
     rows = document.get("data") if isinstance(document, dict) and "has_more" in document else []
-    if not isinstance(document, dict) or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if (
+        not isinstance(document, dict)
+        or not isinstance(rows, list)
+        or not all(isinstance(row, dict) for row in rows)
+    ):
         raise NotOurs(f"{server} answered {answer.status} with JSON that is none of ours")
     return _said(document, server)
 
@@ -180,7 +203,9 @@ def failure(error: ClientError, server: str, path: str = "") -> Failure:
                 later=0.0,
             )
         case NotOurs():
-            return Failure(error.message, hint="is this the right --server, or a proxy in front of it?")
+            return Failure(
+                error.message, hint="is this the right --server, or a proxy in front of it?"
+            )
         case _:
             return Failure(error.message, hint=error.hint)
 
@@ -190,9 +215,15 @@ def _refusal(error: ApiError, server: str, path: str) -> Failure:
     faults = [f"{fault.pointer}: {fault.message}" for fault in error.errors]
     # Where the detail is the first fault, it is said once, and with its place.
     detail = faults[0] if faults and error.detail == error.errors[0].message else error.detail
-    lines = [f"{error.title or 'the server refused'} ({error.status})" + (f": {detail}" if detail else "")]
+    lines = [
+        f"{error.title or 'the server refused'} ({error.status})"
+        + (f": {detail}" if detail else "")
+    ]
     lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
-    passes = isinstance(error, (RateLimited, Unavailable)) or error.status >= httpx.codes.INTERNAL_SERVER_ERROR
+    passes = (
+        isinstance(error, (RateLimited, Unavailable))
+        or error.status >= httpx.codes.INTERNAL_SERVER_ERROR
+    )
     later = min(_LONGEST, error.retry_after or 0.0) if passes else None
     hint = _hint(error, code, server, path)
     return Failure("\n".join(lines), hint=hint, code=code, document=error.document, later=later)

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from orchestrator.cli.client import Client
     from orchestrator.foundation.settings import Settings
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file (default ./orchestrator.toml).")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Bare ids.")]
-Server = Annotated[str | None, typer.Option("--server", help="URL of the server (ORCHESTRATOR_SERVER).")]
+Server = Annotated[
+    str | None, typer.Option("--server", help="URL of the server (ORCHESTRATOR_SERVER).")
+]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (also NO_COLOR).")]
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key (ORCHESTRATOR_API_KEY).")]
 
@@ -82,7 +86,9 @@ class Session:
         return closing(Client(self.access()))
 
 
-def command(group: typer.Typer, name: str, example: str, **more: Any) -> Callable[[Callable[..., None]], None]:
+def command(
+    group: typer.Typer, name: str, example: str, **more: Any
+) -> Callable[[Callable[..., None]], None]:
     """Register a function of a `Session` as a command with the shared options. `example` ends its help."""
 
     def register(function: Callable[..., None]) -> None:
@@ -96,11 +102,18 @@ def command(group: typer.Typer, name: str, example: str, **more: Any) -> Callabl
             session = _shared(ctx, **{one.name: given.pop(one.name) for one in offered})
             _guarded(session, functools.partial(function, session, **given))
 
-        context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-        every = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*parameters, *offered))]
+        context = inspect.Parameter(
+            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        every = [
+            context,
+            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*parameters, *offered)),
+        ]
         run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
         run.__annotations__ = {one.name: one.annotation for one in every}
-        group.command(name, help=_reflowed(function.__doc__ or ""), epilog=f"Example: {example}", **more)(run)
+        group.command(
+            name, help=_reflowed(function.__doc__ or ""), epilog=f"Example: {example}", **more
+        )(run)
 
     return register
 

@@ -18,7 +18,9 @@ _MOST = 50
 Offers = list[tuple[str, str]]
 
 
-def _offering(path: str, offer: Callable[[Record], tuple[str, str]]) -> Callable[[typer.Context, str], Offers]:
+def _offering(
+    path: str, offer: Callable[[Record], tuple[str, str]]
+) -> Callable[[typer.Context, str], Offers]:
     """Return what completes a word from a list of the server's: offers what begins with it; nothing when in doubt."""
 
     def complete(ctx: typer.Context, incomplete: str) -> Offers:
@@ -28,7 +30,9 @@ def _offering(path: str, offer: Callable[[Record], tuple[str, str]]) -> Callable
             # Whatever is wrong, a half-typed command line is no place to say it.
             with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
                 before = ctx.find_root().params
-                options = Options(before.get("server"), before.get("api_key"), before.get("config_file"))
+                options = Options(
+                    before.get("server"), before.get("api_key"), before.get("config_file")
+                )
                 with Session(options, Terminal(quiet=True)).client() as client:
                     found.extend(map(offer, client.get(path, limit=_MOST)["data"]))
 
@@ -50,5 +54,7 @@ def among(words: Iterable[str]) -> Callable[[str], list[str]]:
 JOBS = _offering("/v1/jobs", lambda one: (one["id"], f"{one['status']} {one['model']}"))
 EVENTS = _offering("/v1/events", lambda one: (one["id"], one["type"]))
 SUBSCRIBERS = _offering("/v1/subscribers", lambda one: (one["id"], one["url"]))
-DELIVERIES = _offering("/v1/deliveries", lambda one: (one["id"], f"{one['status']} {one['event_type']}"))
+DELIVERIES = _offering(
+    "/v1/deliveries", lambda one: (one["id"], f"{one['status']} {one['event_type']}")
+)
 ACCOUNTS = _offering("/v1/accounts", lambda one: (one["name"], one["vendor"]))

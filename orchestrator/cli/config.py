@@ -60,14 +60,21 @@ def show(session: Session) -> None:
     origins = settings.origins()
     values = {key: _at(settings.redacted(), key.split(".")) for key in origins}
     if session.terminal.json:
-        session.terminal.document({key: {"value": values[key], "origin": origins[key]} for key in origins})
+        session.terminal.document(
+            {key: {"value": values[key], "origin": origins[key]} for key in origins}
+        )
         return
     columns = fitting(_COLUMNS, _NARROW, _WIDE)
-    settled = [{"setting": key, "value": _words(values[key]), "from": origin} for key, origin in origins.items()]
+    settled = [
+        {"setting": key, "value": _words(values[key]), "from": origin}
+        for key, origin in origins.items()
+    ]
     rows = [[str(show(one)) for show in columns.values()] for one in settled]
     session.terminal.table(list(columns), rows, whole="value")
     if "from" not in columns:
-        session.terminal.notice(f"a terminal {_WIDE} wide, a pipe and --json are also told where each was written")
+        session.terminal.notice(
+            f"a terminal {_WIDE} wide, a pipe and --json are also told where each was written"
+        )
 
 
 @command(app, "check", "orchestrator config check --config orchestrator.toml")
@@ -94,7 +101,9 @@ def init(
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
-        raise Failure(f"{file} exists", hint="name another with --file", code=Exit.CONFLICT) from error
+        raise Failure(
+            f"{file} exists", hint="name another with --file", code=Exit.CONFLICT
+        ) from error
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}", hint="name another with --file") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
@@ -121,7 +130,11 @@ def faults(settings: Settings, session: Session) -> list[str]:
         if not settings.secret_keys and settings.database_file is not None:
             key_file.check(key_file.beside(settings.database_file))
 
-    tried: list[Callable[[], object]] = [stored, partial(check_role, settings), lambda: Guard(settings.allow_private)]
+    tried: list[Callable[[], object]] = [
+        stored,
+        partial(check_role, settings),
+        lambda: Guard(settings.allow_private),
+    ]
     tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]
     return [fault for one in tried if (fault := _fault(one))]
 

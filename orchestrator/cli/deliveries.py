@@ -41,14 +41,22 @@ ATTEMPTS: Columns = {
     "said": lambda one: one["response"] or "",
 }
 DeliveryId = Annotated[
-    str, typer.Argument(metavar="DLV", help="A delivery's id, or the beginning of one.", autocompletion=DELIVERIES)
+    str,
+    typer.Argument(
+        metavar="DLV", help="A delivery's id, or the beginning of one.", autocompletion=DELIVERIES
+    ),
 ]
 DeliveryIds = Annotated[
     list[str],
-    typer.Argument(metavar="DLV...", help="Ids, or beginnings of them; - reads stdin.", autocompletion=DELIVERIES),
+    typer.Argument(
+        metavar="DLV...",
+        help="Ids, or beginnings of them; - reads stdin.",
+        autocompletion=DELIVERIES,
+    ),
 ]
 Status = Annotated[
-    str | None, typer.Option(help="pending, held, delivered or dead.", autocompletion=among(DeliveryState))
+    str | None,
+    typer.Option(help="pending, held, delivered or dead.", autocompletion=among(DeliveryState)),
 ]
 
 
@@ -57,9 +65,12 @@ def ls(
     session: Session,
     status: Status = None,
     subscriber: Annotated[
-        str | None, typer.Option(metavar="SUB", help="Of one subscriber.", autocompletion=SUBSCRIBERS)
+        str | None,
+        typer.Option(metavar="SUB", help="Of one subscriber.", autocompletion=SUBSCRIBERS),
     ] = None,
-    event: Annotated[str | None, typer.Option(metavar="EVT", help="Of one event.", autocompletion=EVENTS)] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="EVT", help="Of one event.", autocompletion=EVENTS)
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Of the last 90s, 15m, 2h, 30d.")] = None,
     limit: Limit = 50,
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
@@ -70,7 +81,13 @@ def ls(
         to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
         of = find(client, EVENT, event)["id"] if event else None
         envelope = client.page(
-            "/v1/deliveries", status=status, subscriber=to, event=of, limit=limit, after=after, oldest=oldest
+            "/v1/deliveries",
+            status=status,
+            subscriber=to,
+            event=of,
+            limit=limit,
+            after=after,
+            oldest=oldest,
         )
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
@@ -85,7 +102,9 @@ def show(session: Session, delivery: DeliveryId) -> None:
         session.terminal.listing({"data": found["attempts"]}, ATTEMPTS)
 
 
-@command(app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -")
+@command(
+    app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -"
+)
 def retry(session: Session, deliveries: DeliveryIds) -> None:
     """Try deliveries again now, whatever became of them; each try that fails is one of their schedule."""
     with session.client() as client:
@@ -94,9 +113,19 @@ def retry(session: Session, deliveries: DeliveryIds) -> None:
             done: Record = client.call("POST", f"/v1/deliveries/{delivery}/retry").document
             return done
 
-        found = list(dict.fromkeys(find(client, DELIVERY, one)["id"] for one in several(deliveries)))
+        found = list(
+            dict.fromkeys(find(client, DELIVERY, one)["id"] for one in several(deliveries))
+        )
         columns = fitting(COLUMNS, _NARROW, _WIDE)
-        each(session.terminal, "deliveries", found, again, shown, columns, alone=one_named(deliveries))
+        each(
+            session.terminal,
+            "deliveries",
+            found,
+            again,
+            shown,
+            columns,
+            alone=one_named(deliveries),
+        )
 
 
 @command(app, "replay", "orchestrator deliveries replay --status dead --since 1d --dry-run")

@@ -27,7 +27,9 @@ def writable(path: Path) -> Path:
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder; name a file in it", param_hint="--output")
     if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{path.parent} is not there; make that folder", param_hint="--output")
+        raise typer.BadParameter(
+            f"{path.parent} is not there; make that folder", param_hint="--output"
+        )
     return path
 
 
@@ -53,12 +55,17 @@ def _fetched(terminal: Terminal, url: str, path: Path) -> int:
     try:
         with http, http.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
-                raise Failure(f"{clean(url)} answered {response.status_code}", hint="the job's output may have expired")
+                raise Failure(
+                    f"{clean(url)} answered {response.status_code}",
+                    hint="the job's output may have expired",
+                )
             size = _saved(terminal, response, part, path.name)
         part.replace(path)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         message = f"{clean(url)} was not downloaded: {error or type(error).__name__}"
-        raise Failure(message, hint="the job itself has succeeded; the URL may work later, or elsewhere") from error
+        raise Failure(
+            message, hint="the job itself has succeeded; the URL may work later, or elsewhere"
+        ) from error
     except OSError as error:
         raise Failure(f"{part}: {error.strerror}") from error
     finally:
@@ -88,6 +95,8 @@ def _shown(terminal: Terminal, name: str, whole: int | None) -> Iterator[Callabl
         return
     columns = (TextColumn("  {task.description}", markup=False), BarColumn(bar_width=20))
     console = Console(stderr=True)
-    with Progress(*columns, DownloadColumn(), TransferSpeedColumn(), console=console, transient=True) as progress:
+    with Progress(
+        *columns, DownloadColumn(), TransferSpeedColumn(), console=console, transient=True
+    ) as progress:
         task = progress.add_task(name, total=whole)
         yield lambda count: progress.advance(task, count)

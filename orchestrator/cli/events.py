@@ -15,7 +15,9 @@ from orchestrator.cli.lookup import EVENT, JOB, SUBSCRIBER, find
 from orchestrator.cli.terminal import Columns, Record, moment
 from orchestrator.foundation.ids import earliest
 
-app = typer.Typer(no_args_is_help=True, help="The durable log: look at events, and tell subscribers again.")
+app = typer.Typer(
+    no_args_is_help=True, help="The durable log: look at events, and tell subscribers again."
+)
 
 COLUMNS: Columns = {
     "id": lambda one: one["id"],
@@ -28,14 +30,19 @@ COLUMNS: Columns = {
 _NARROW: Columns = {name: COLUMNS[name] for name in ("id", "at", "type", "by")}
 _WIDE = 110
 EventId = Annotated[
-    str, typer.Argument(metavar="EVT", help="An event's id, or the beginning of one.", autocompletion=EVENTS)
+    str,
+    typer.Argument(
+        metavar="EVT", help="An event's id, or the beginning of one.", autocompletion=EVENTS
+    ),
 ]
 
 
 @command(app, "ls", "orchestrator events ls --type 'job.*' --since 1h")
 def ls(
     session: Session,
-    type: Annotated[str | None, typer.Option(help="Event types, comma separated; * matches.")] = None,
+    type: Annotated[
+        str | None, typer.Option(help="Event types, comma separated; * matches.")
+    ] = None,
     job: Annotated[str | None, typer.Option(help="Of one job.", autocompletion=JOBS)] = None,
     since: Annotated[str | None, typer.Option(help="Of the last 90s, 15m, 2h, 30d.")] = None,
     limit: Limit = 50,
@@ -45,7 +52,9 @@ def ls(
     oldest = earliest("evt", ago("--since", since, session.now())) if since else ""
     with session.client() as client:
         of = find(client, JOB, job)["id"] if job else None
-        envelope = client.page("/v1/events", type=type, job=of, limit=limit, after=after, oldest=oldest)
+        envelope = client.page(
+            "/v1/events", type=type, job=of, limit=limit, after=after, oldest=oldest
+        )
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
 
@@ -69,7 +78,9 @@ def show(session: Session, event: EventId) -> None:
             "late": "yes" if found.get("late") else None,
             "by": found["source"],
             "job": found["job"],
-            "about": ", ".join(f"{name} {data[name]}" for name in ("status", "name", "url") if data.get(name)),
+            "about": ", ".join(
+                f"{name} {data[name]}" for name in ("status", "name", "url") if data.get(name)
+            ),
             "deliveries": "\n".join(_delivery(one) for one in owed),
         },
     )
@@ -85,7 +96,8 @@ def replay(
     session: Session,
     event: EventId,
     to: Annotated[
-        str | None, typer.Option(metavar="SUB", help="To this subscriber alone.", autocompletion=SUBSCRIBERS)
+        str | None,
+        typer.Option(metavar="SUB", help="To this subscriber alone.", autocompletion=SUBSCRIBERS),
     ] = None,
 ) -> None:
     """Deliver an event once more: to everyone who was owed it, and to active subscribers who joined since.
@@ -96,7 +108,9 @@ def replay(
         found = find(client, EVENT, event)["id"]
         if to is None:
             answer: Record = client.call("POST", f"/v1/events/{found}/replay").document
-            session.terminal.record(answer, {"event": found, "deliveries": answer["count"]}, key="event")
+            session.terminal.record(
+                answer, {"event": found, "deliveries": answer["count"]}, key="event"
+            )
             return
         subscriber = find(client, SUBSCRIBER, to)["id"]
         owed = client.get("/v1/deliveries", event=found, subscriber=subscriber, limit=1)["data"]
@@ -105,4 +119,6 @@ def replay(
             hint = f"without --to, it also goes to those who joined since: orchestrator events replay {found}"
             raise Failure(message, hint=hint, code=Exit.NOT_FOUND)
         again: Record = client.call("POST", f"/v1/deliveries/{owed[0]['id']}/retry").document
-    session.terminal.record(again, {"event": found, "delivery": again["id"], "status": again["status"]})
+    session.terminal.record(
+        again, {"event": found, "delivery": again["id"], "status": again["status"]}
+    )

@@ -66,7 +66,11 @@ def history(client: Client, job: Record) -> History:
     kinds = Counter(entry["kind"] for entry in entries)
     pushed = [entry["at"] for entry in entries if entry["kind"] == "push" and entry.get("at")]
     # One delivery per event and subscriber; what became of it is its newest word.
-    owed = {entry.get("delivery"): entry.get("status") for entry in entries if entry["kind"] == "delivery"}
+    owed = {
+        entry.get("delivery"): entry.get("status")
+        for entry in entries
+        if entry["kind"] == "delivery"
+    }
     return History(
         kinds["push"],
         kinds["poll"],
@@ -78,7 +82,11 @@ def history(client: Client, job: Record) -> History:
 
 def _trouble(entries: list[Record]) -> str:
     """Return why the vendor could not be asked the last time; nothing if it has been heard of since."""
-    spoken = [one for one in entries if one["kind"] in ("submit", "poll", "push") and one.get("outcome") != "begun"]
+    spoken = [
+        one
+        for one in entries
+        if one["kind"] in ("submit", "poll", "push") and one.get("outcome") != "begun"
+    ]
     if not spoken or spoken[-1]["kind"] == "push" or not spoken[-1].get("reason"):
         return ""
     return f"{spoken[-1]['kind']}: {spoken[-1].get('outcome') or 'failed'} ({spoken[-1]['reason']})"

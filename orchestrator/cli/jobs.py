@@ -39,12 +39,19 @@ _LONGEST = 100 * 365 * 86_400
 EVENTS: Columns = {
     "at": lambda entry: moment(entry["at"]),
     "kind": lambda entry: entry["kind"],
-    "what": lambda entry: ", ".join(f"{key}={_word(value)}" for key, value in entry.items() if _telling(key, value)),
+    "what": lambda entry: ", ".join(
+        f"{key}={_word(value)}" for key, value in entry.items() if _telling(key, value)
+    ),
 }
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of one.", autocompletion=JOBS)]
+JobId = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="A job's id, or the beginning of one.", autocompletion=JOBS),
+]
 JobIds = Annotated[
     list[str],
-    typer.Argument(metavar="JOB", help="Ids, or beginnings of them; - reads stdin.", autocompletion=JOBS),
+    typer.Argument(
+        metavar="JOB", help="Ids, or beginnings of them; - reads stdin.", autocompletion=JOBS
+    ),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=200)]
 
@@ -62,7 +69,9 @@ def seconds(option: str, text: str) -> int:
     """Return the seconds of `90`, `90s`, `15m`, `2h` or `30d`. Raises typer.BadParameter."""
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
     if not found:
-        raise typer.BadParameter(f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option)
+        raise typer.BadParameter(
+            f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option
+        )
     span = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
     if span > _LONGEST:
         raise typer.BadParameter(f"{text!r} is longer than a hundred years", param_hint=option)
@@ -78,22 +87,39 @@ def ago(option: str, text: str, now: datetime) -> datetime:
 def ls(
     session: Session,
     status: Annotated[
-        str | None, typer.Option(help="queued, processing, succeeded, failed, ...", autocompletion=among(JobState))
+        str | None,
+        typer.Option(
+            help="queued, processing, succeeded, failed, ...", autocompletion=among(JobState)
+        ),
     ] = None,
     account: Annotated[str | None, typer.Option(autocompletion=ACCOUNTS)] = None,
     model: str | None = None,
     external_id: Annotated[str | None, typer.Option(help="Your own id of the job.")] = None,
-    resolved_by: Annotated[str | None, typer.Option(help="push, poll, submit, lookup, clock or operator.")] = None,
-    since: Annotated[str | None, typer.Option(help="Created in the last 90s, 15m, 2h, 30d.")] = None,
+    resolved_by: Annotated[
+        str | None, typer.Option(help="push, poll, submit, lookup, clock or operator.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Created in the last 90s, 15m, 2h, 30d.")
+    ] = None,
     limit: Limit = 50,
     after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
 ) -> None:
     """List jobs, newest first."""
     created = rfc3339(ago("--since", since, session.now())) if since else None
-    query: dict[str, Any] = {"status": status, "account": account, "model": model, "external_task_id": external_id}
+    query: dict[str, Any] = {
+        "status": status,
+        "account": account,
+        "model": model,
+        "external_task_id": external_id,
+    }
     with session.client() as client:
         envelope = client.page(
-            "/v1/jobs", **query, resolved_by=resolved_by, created_after=created, limit=limit, after=after
+            "/v1/jobs",
+            **query,
+            resolved_by=resolved_by,
+            created_after=created,
+            limit=limit,
+            after=after,
         )
     session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
 
@@ -102,13 +128,17 @@ def ls(
 def show(
     session: Session,
     job: JobId,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Everything that happened, oldest first.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Everything that happened, oldest first.")
+    ] = False,
 ) -> None:
     """Show one job, or its timeline."""
     with session.client() as client:
         found = find(client, JOB, job)
         if timeline:
-            session.terminal.listing(client.get(f"/v1/jobs/{found['id']}/timeline", limit=200), EVENTS, whole="what")
+            session.terminal.listing(
+                client.get(f"/v1/jobs/{found['id']}/timeline", limit=200), EVENTS, whole="what"
+            )
             return
     session.terminal.record(found, shown(found))
 
@@ -121,7 +151,15 @@ def _steered(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
             preview = [f"{job_id} {one['status']}" for job_id, one in found.items()]
             confirm(session.terminal, f"{verb} these {len(found)} jobs?", preview)
         columns, alone = fitting(COLUMNS, _NARROW, _WIDE), one_named(ids)
-        each(session.terminal, "jobs", list(found), lambda one: _steer(client, one, verb), shown, columns, alone=alone)
+        each(
+            session.terminal,
+            "jobs",
+            list(found),
+            lambda one: _steer(client, one, verb),
+            shown,
+            columns,
+            alone=alone,
+        )
 
 
 def _steer(client: Client, job_id: str, verb: str) -> Record:
@@ -134,7 +172,9 @@ def _steer(client: Client, job_id: str, verb: str) -> Record:
     return made
 
 
-@command(app, "cancel", "orchestrator jobs ls --status queued -q | orchestrator jobs cancel - --yes")
+@command(
+    app, "cancel", "orchestrator jobs ls --status queued -q | orchestrator jobs cancel - --yes"
+)
 def cancel(session: Session, jobs: JobIds, yes: Yes = False) -> None:
     """Stop following jobs. Asks first where there are several."""
     _steered(session, "cancel", jobs, ask=not yes)
@@ -146,7 +186,9 @@ def refresh(session: Session, jobs: JobIds) -> None:
     _steered(session, "refresh", jobs, ask=False)
 
 
-@command(app, "retry", "orchestrator jobs ls --status failed --since 1h -q | orchestrator jobs retry -")
+@command(
+    app, "retry", "orchestrator jobs ls --status failed --since 1h -q | orchestrator jobs retry -"
+)
 def retry(session: Session, jobs: JobIds) -> None:
     """Make new jobs from final ones."""
     _steered(session, "retry", jobs, ask=False)
@@ -156,7 +198,9 @@ def shown(job: Record) -> Record:
     """Return what people want to know of a job, in order."""
     error = job.get("error") or {}
     said = ": ".join(str(error[key]) for key in ("code", "message") if error.get(key))
-    vendor = ": ".join(str(error[key]) for key in ("vendor_code", "vendor_message") if error.get(key))
+    vendor = ": ".join(
+        str(error[key]) for key in ("vendor_code", "vendor_message") if error.get(key)
+    )
     return {
         "id": job["id"],
         "status": job["status"],

@@ -39,16 +39,25 @@ KEY = Kind("key", "/v1/keys", "key", "orchestrator keys ls")
 def create(
     session: Session,
     name: Annotated[str, typer.Option(help="What it is for.")] = "cli",
-    scope: Annotated[Literal["admin", "write", "read"], typer.Option(help="Each includes those after it.")] = "admin",
+    scope: Annotated[
+        Literal["admin", "write", "read"], typer.Option(help="Each includes those after it.")
+    ] = "admin",
     expires: Annotated[str | None, typer.Option(help="In 12h, 90d; default: never.")] = None,
     rate_limit: Annotated[
-        int | None, typer.Option(min=0, help="Requests a minute; 0: any number. Default: what the settings say.")
+        int | None,
+        typer.Option(
+            min=0, help="Requests a minute; 0: any number. Default: what the settings say."
+        ),
     ] = None,
 ) -> None:
     """Make an API key. It is shown once, now."""
     until = session.now() + timedelta(seconds=seconds("--expires", expires)) if expires else None
     body: Record = {"name": name, "scope": scope, "expires_at": rfc3339(until) if until else None}
-    given = {key: value for key, value in (body | {"rate_limit": rate_limit}).items() if value is not None}
+    given = {
+        key: value
+        for key, value in (body | {"rate_limit": rate_limit}).items()
+        if value is not None
+    }
     try:
         with session.client() as client:
             made: Record = client.call("POST", "/v1/keys", body=given).document
@@ -56,7 +65,9 @@ def create(
         url = _database(session, failure)
         from orchestrator.cli.local_keys import issue
 
-        made = issue(url, session.clock, name=name, scope=scope, expires_at=until, rate_limit=rate_limit)
+        made = issue(
+            url, session.clock, name=name, scope=scope, expires_at=until, rate_limit=rate_limit
+        )
     if session.terminal.json:
         session.terminal.document(made)
         return
@@ -85,17 +96,28 @@ def ls(
 @command(app, "revoke", "orchestrator keys revoke key_01m7x --yes")
 def revoke(
     session: Session,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or the beginning of one; not the key itself.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="A key's id, or the beginning of one; not the key itself."
+        ),
+    ],
     yes: Yes = False,
 ) -> None:
     """End a key, for good."""
     if key.startswith("orc_"):
-        raise typer.BadParameter("give the key's id (`orchestrator keys ls`), not the key", param_hint="KEY")
+        raise typer.BadParameter(
+            "give the key's id (`orchestrator keys ls`), not the key", param_hint="KEY"
+        )
     try:
         with session.client() as client:
             found = find(client, KEY, key)
             if not yes:
-                confirm(session.terminal, "revoke this key?", [f"{found['id']} {found['name']} {found['scope']}"])
+                confirm(
+                    session.terminal,
+                    "revoke this key?",
+                    [f"{found['id']} {found['name']} {found['scope']}"],
+                )
             client.call("DELETE", f"/v1/keys/{found['id']}")
     except Failure as failure:
         url = _database(session, failure)
@@ -103,7 +125,11 @@ def revoke(
 
         found = held(url, key)
         if not yes:
-            confirm(session.terminal, "revoke this key?", [f"{found['id']} {found['name']} {found['scope']}"])
+            confirm(
+                session.terminal,
+                "revoke this key?",
+                [f"{found['id']} {found['name']} {found['scope']}"],
+            )
         end(url, session.clock, found["id"])
     session.terminal.record({"id": found["id"], "revoked": True}, {"revoked": found["id"]})
 
@@ -120,5 +146,7 @@ def _database(session: Session, failure: Failure) -> str:
     settings = session.settings()
     if settings.database_file is None or not settings.database_file.parent.is_dir():
         raise failure
-    session.terminal.notice(f"no server on port {settings.port}: using {settings.database_file} itself")
+    session.terminal.notice(
+        f"no server on port {settings.port}: using {settings.database_file} itself"
+    )
     return settings.database_url

@@ -20,12 +20,23 @@ T = TypeVar("T")
 
 
 def issue(
-    url: str, clock: Clock, *, name: str, scope: str, expires_at: datetime | None, rate_limit: int | None
+    url: str,
+    clock: Clock,
+    *,
+    name: str,
+    scope: str,
+    expires_at: datetime | None,
+    rate_limit: int | None,
 ) -> Record:
     """Return a key made now, with its secret. Raises `ConfigError` if the database is another process's."""
     ids = Ids(clock, random.SystemRandom())
     row, secret = api_keys.new(
-        ids, name=name, scope=Scope(scope), expires_at=expires_at, now=clock.now(), rate_limit=rate_limit
+        ids,
+        name=name,
+        scope=Scope(scope),
+        expires_at=expires_at,
+        now=clock.now(),
+        rate_limit=rate_limit,
     )
     asyncio.run(_written(url, api_keys.add, row))
     return {**_shown(row), "key": secret}
@@ -38,7 +49,12 @@ def listing(url: str, *, limit: int, after: str | None) -> Record:
         rows = api_keys.ls(tx, limit=limit + 1, after=after)
         page = [_shown(dict(row)) for row in rows[:limit]]
         more = len(rows) > limit
-        return {"object": "list", "data": page, "has_more": more, "next_cursor": page[-1]["id"] if more else None}
+        return {
+            "object": "list",
+            "data": page,
+            "has_more": more,
+            "next_cursor": page[-1]["id"] if more else None,
+        }
 
     return asyncio.run(_written(url, unit))
 
@@ -50,9 +66,13 @@ def held(url: str, text: str) -> Record:
     some = listing(url, limit=2, after=given.ljust(30, "z") + "z")["data"]
     matching: list[Record] = [one for one in some if one["id"].startswith(given)]
     if not matching:
-        raise Failure(f"no key's id begins with {text}", code=Exit.NOT_FOUND, hint="`orchestrator keys ls`")
+        raise Failure(
+            f"no key's id begins with {text}", code=Exit.NOT_FOUND, hint="`orchestrator keys ls`"
+        )
     if len(matching) > 1:
-        raise Failure(f"several keys' ids begin with {text}", code=Exit.USAGE, hint="give more of it")
+        raise Failure(
+            f"several keys' ids begin with {text}", code=Exit.USAGE, hint="give more of it"
+        )
     return matching[0]
 
 
@@ -72,6 +92,9 @@ async def _written(url: str, unit: Callable[..., T], *args: Any) -> T:
 
 def _shown(row: dict[Any, Any]) -> Record:
     """Return a row as the API would: without its digest, times as text."""
-    told = {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()}
+    told = {
+        name: rfc3339(value) if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
     del told["digest"]
     return {"object": "api_key", **told, "scope": str(row["scope"])}

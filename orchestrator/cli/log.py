@@ -53,7 +53,11 @@ def since(client: Client, at: datetime) -> str:
 
 
 def follow(
-    client: Client, after: str, types: str | None, lost: Callable[[Failure], None], hold: float = HOLD
+    client: Client,
+    after: str,
+    types: str | None,
+    lost: Callable[[Failure], None],
+    hold: float = HOLD,
 ) -> Iterator[Part]:
     """Yield what comes after a place, without end, and an empty part when `hold` seconds brought nothing.
 
@@ -96,5 +100,8 @@ def _ask(client: Client, after: str, types: str | None, wait: float, back: bool)
 def _place(client: Client, cursor: object) -> str:
     """Return a place that is one. Raises `Failure`: going on from anything else would lose the place we have."""
     if not (isinstance(cursor, str) and is_id(cursor, "evt")):
-        raise Failure(f"{client.server} said no place in the log to go on from", hint="is this the right --server?")
+        raise Failure(
+            f"{client.server} said no place in the log to go on from",
+            hint="is this the right --server?",
+        )
     return cursor

@@ -43,10 +43,14 @@ def find(client: Client, kind: Kind, text: str) -> Record:
     some = client.get(kind.path, after=given.ljust(30, "z"), limit=2)["data"]
     matching: list[Record] = [one for one in some if one["id"].startswith(given)]
     if not matching:
-        raise Failure(f"no {kind.name}'s id begins with {text}", code=Exit.NOT_FOUND, hint=f"`{kind.lister}`")
+        raise Failure(
+            f"no {kind.name}'s id begins with {text}", code=Exit.NOT_FOUND, hint=f"`{kind.lister}`"
+        )
     if len(matching) > 1:
         ids = "\n  ".join(one["id"] for one in matching)
         raise Failure(
-            f"several {kind.name}s' ids begin with {text}", code=Exit.USAGE, hint=f"give more of it:\n  {ids}"
+            f"several {kind.name}s' ids begin with {text}",
+            code=Exit.USAGE,
+            hint=f"give more of it:\n  {ids}",
         )
     return matching[0]

@@ -11,13 +11,19 @@ from orchestrator.cli.command import Session, command
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    command(app, "migrate", "orchestrator migrate --database-url sqlite:///orchestrator.db")(migrate)
+    command(app, "migrate", "orchestrator migrate --database-url sqlite:///orchestrator.db")(
+        migrate
+    )
 
 
 def migrate(
     session: Session,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if there is something to do.")] = False,
-    database_url: Annotated[str | None, typer.Option(help="sqlite:///orchestrator.db or postgresql://...")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 if there is something to do.")
+    ] = False,
+    database_url: Annotated[
+        str | None, typer.Option(help="sqlite:///orchestrator.db or postgresql://...")
+    ] = None,
 ) -> None:
     """Bring the database to the schema this program needs: all the way, or not at all."""
     settings = session.settings(database_url=database_url)

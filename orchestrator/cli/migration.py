@@ -80,6 +80,8 @@ def _begun(name: str, engine: sa.Engine) -> Iterator[sa.Connection]:
             yield tx
     except (sqlite3.DatabaseError, sa.exc.DBAPIError) as error:
         words = " ".join(str(getattr(error, "orig", error)).split())
-        raise Failure(f"{name}: {words}", hint="nothing was changed; --database-url names another") from error
+        raise Failure(
+            f"{name}: {words}", hint="nothing was changed; --database-url names another"
+        ) from error
     finally:
         engine.dispose()

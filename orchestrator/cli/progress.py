@@ -9,7 +9,15 @@ from datetime import datetime
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from orchestrator.cli.failure import Failure
@@ -67,7 +75,13 @@ class Bar:
     def changed(self, job: Record) -> None:
         done = job.get("progress")
         total = None if done is None else 100
-        self.progress.update(self.task.id, description=clean(job["status"]), total=total, completed=done or 0, said="")
+        self.progress.update(
+            self.task.id,
+            description=clean(job["status"]),
+            total=total,
+            completed=done or 0,
+            said="",
+        )
 
     def heard(self, past: History) -> None:
         self.progress.update(self.task.id, past=past, said=past.trouble)
@@ -93,14 +107,18 @@ class Heard(ProgressColumn):
     def render(self, task: Task) -> Text:
         past: History | None = task.fields["past"]
         if task.fields["said"]:
-            return Text(clean(task.fields["said"]), style="yellow", no_wrap=True, overflow="ellipsis")
+            return Text(
+                clean(task.fields["said"]), style="yellow", no_wrap=True, overflow="ellipsis"
+            )
         if past is None:
             return Text("")
         pushed = "no push yet"
         if past.last_push is not None:
             ago = max(0, round((self._now() - past.last_push).total_seconds()))
             pushed = f"last push {span(ago) if ago >= 60 else f'{ago} s'} ago"
-        return Text(f"{pushed} · {polls(past.polls)}", style="dim", no_wrap=True, overflow="ellipsis")
+        return Text(
+            f"{pushed} · {polls(past.polls)}", style="dim", no_wrap=True, overflow="ellipsis"
+        )
 
 
 @contextlib.contextmanager

@@ -21,10 +21,14 @@ from orchestrator.foundation.clock import rfc3339
 
 #: Seconds between looks at a replay under way.
 _LOOKS = 0.5
-Since = Annotated[str | None, typer.Option(metavar="WHEN", help="From 90s, 15m, 2h, 7d ago, or an RFC 3339 time.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="From 90s, 15m, 2h, 7d ago, or an RFC 3339 time.")
+]
 Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Before that; default: now.")]
 Types = Annotated[str | None, typer.Option(help="Event types, comma separated; * matches.")]
-Rate = Annotated[float | None, typer.Option(min=0.01, max=10_000, help="Deliveries made due a second.")]
+Rate = Annotated[
+    float | None, typer.Option(min=0.01, max=10_000, help="Deliveries made due a second.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until all of it is due again.")]
 
@@ -44,7 +48,9 @@ class Wish:
     def body(self, client: Client, now: datetime) -> Record:
         """Return it as the API wants it. Raises `Failure` or typer.BadParameter."""
         body: Record = {
-            "subscriber": find(client, SUBSCRIBER, self.subscriber)["id"] if self.subscriber else None,
+            "subscriber": find(client, SUBSCRIBER, self.subscriber)["id"]
+            if self.subscriber
+            else None,
             "status": None if self.missed else self.status,
             "since": instant("--since", self.since, now),
             "until": instant("--until", self.until, now),
@@ -57,7 +63,11 @@ class Wish:
     def when(self) -> str:
         """Return in words the time it is about."""
         bounds = {"since": self.since, "before": self.until}
-        said = (f"{word} {text}{'' if 'T' in text.upper() else ' ago'}" for word, text in bounds.items() if text)
+        said = (
+            f"{word} {text}{'' if 'T' in text.upper() else ' ago'}"
+            for word, text in bounds.items()
+            if text
+        )
         return ", ".join(said) or "of all time"
 
 
@@ -78,7 +88,9 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
     terminal = session.terminal
     with session.client() as client:
         body = wish.body(client, session.now())
-        counted: Record = client.call("POST", "/v1/replays", body={**body, "dry_run": True}).document
+        counted: Record = client.call(
+            "POST", "/v1/replays", body={**body, "dry_run": True}
+        ).document
         count = counted["count"]
         what = "events it never got" if wish.missed else f"{wish.status} deliveries"
         if dry_run:

@@ -51,7 +51,9 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
         session.terminal.notice(f"warning: {risk}")
     if workers > 1:
         with metrics_dir.shared() as folder:
-            Supervisor(workers, child, settings, listening, gone=partial(metrics_dir.forget, folder)).run()
+            Supervisor(
+                workers, child, settings, listening, gone=partial(metrics_dir.forget, folder)
+            ).run()
     elif not serve(app, listening):
         raise Failure("the service did not start", hint="the log above says why")
 
@@ -140,7 +142,9 @@ def listen(settings: Settings) -> socket.socket:
     """Return the listening socket. Raises `Failure` if the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=_BACKLOG
+        )
     except OSError as error:
         raise Failure(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
@@ -153,5 +157,8 @@ def listen(settings: Settings) -> socket.socket:
 
 def announcement(settings: Settings, database: str) -> str:
     """Return the one line that says what runs where."""
-    names = ", ".join(f"{name} ({one.vendor})" for name, one in sorted(settings.accounts.items())) or "none"
+    names = (
+        ", ".join(f"{name} ({one.vendor})" for name, one in sorted(settings.accounts.items()))
+        or "none"
+    )
     return f"orchestrator on {local_url(settings)} · public {settings.public_url} · {database} · accounts: {names}"

@@ -21,7 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="Sign and check webhooks by hand (S
 _CAP = 2**20
 _NAMES = ("webhook-id", "webhook-timestamp", "webhook-signature")
 Secret = Annotated[str, typer.Option(envvar="WEBHOOK_SECRET", help="whsec_...")]
-Body = Annotated[Path | None, typer.Option("--file", help="The exact bytes of the body; default: stdin.")]
+Body = Annotated[
+    Path | None, typer.Option("--file", help="The exact bytes of the body; default: stdin.")
+]
 
 
 def _read(file: Path | None) -> bytes:
@@ -37,33 +39,53 @@ def sign_(
     session: Session,
     secret: Secret,
     file: Body = None,
-    message_id: Annotated[str | None, typer.Option("--id", help="webhook-id; default: a new one.")] = None,
-    timestamp: Annotated[int | None, typer.Option(min=0, help="Unix seconds; default: now.")] = None,
+    message_id: Annotated[
+        str | None, typer.Option("--id", help="webhook-id; default: a new one.")
+    ] = None,
+    timestamp: Annotated[
+        int | None, typer.Option(min=0, help="Unix seconds; default: now.")
+    ] = None,
 ) -> None:
     """Print the three headers that sign a body."""
     at = session.now() if timestamp is None else from_epoch(timestamp)
     key_bytes(secret)
     headers = sign([secret], message_id or f"msg_{secrets.token_hex(12)}", at, _read(file))
-    session.terminal.record(headers, {f"{name}:": value for name, value in headers.items()}, key="webhook-signature")
+    session.terminal.record(
+        headers, {f"{name}:": value for name, value in headers.items()}, key="webhook-signature"
+    )
 
 
-@command(app, "verify", "orchestrator signature verify --secret whsec_... --header-file headers.txt --file body.json")
+@command(
+    app,
+    "verify",
+    "orchestrator signature verify --secret whsec_... --header-file headers.txt --file body.json",
+)
 def verify_(
     session: Session,
     secret: Secret,
     message_id: Annotated[str | None, typer.Option("--id", help="webhook-id")] = None,
     timestamp: Annotated[str | None, typer.Option(help="webhook-timestamp")] = None,
     signature: Annotated[str | None, typer.Option(help="webhook-signature")] = None,
-    headers: Annotated[str | None, typer.Option(help="All headers as they came, one to a line.")] = None,
+    headers: Annotated[
+        str | None, typer.Option(help="All headers as they came, one to a line.")
+    ] = None,
     header_file: Annotated[Path | None, typer.Option(help="The same, in a file.")] = None,
     file: Body = None,
     any_time: Annotated[bool, typer.Option("--any-time", help="Accept an old timestamp.")] = False,
 ) -> None:
     """Check a signature; exit 0 if it is right and 1 if it is not, saying which check failed."""
-    pasted = "\n".join([headers or "", _read(header_file).decode("utf-8", "replace") if header_file else ""])
-    flags = {name: value for name, value in zip(_NAMES, (message_id, timestamp, signature), strict=True) if value}
+    pasted = "\n".join(
+        [headers or "", _read(header_file).decode("utf-8", "replace") if header_file else ""]
+    )
+    flags = {
+        name: value
+        for name, value in zip(_NAMES, (message_id, timestamp, signature), strict=True)
+        if value
+    }
     if not flags and not pasted.strip():
-        raise typer.BadParameter("give --headers, --header-file, or --id, --timestamp and --signature")
+        raise typer.BadParameter(
+            "give --headers, --header-file, or --id, --timestamp and --signature"
+        )
     said = _pasted(pasted) | flags
     age = _checked(session, secret, said, _read(file), any_time=any_time)
     result = {"valid": True, "age_seconds": age}
@@ -76,22 +98,34 @@ def _pasted(text: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, colon, value in lines if colon}
 
 
-def _checked(session: Session, secret: str, said: dict[str, str], body: bytes, *, any_time: bool) -> int:
+def _checked(
+    session: Session, secret: str, said: dict[str, str], body: bytes, *, any_time: bool
+) -> int:
     """Return a good signature's age in seconds. Raises `Failure` naming the check that fails."""
     try:
         key_bytes(secret)
     except ConfigError as error:
-        raise _invalid("secret_malformed", str(error), "it begins with whsec_, as it was shown once") from error
+        raise _invalid(
+            "secret_malformed", str(error), "it begins with whsec_, as it was shown once"
+        ) from error
     if missing := [name for name in _NAMES if not said.get(name)]:
-        raise _invalid("header_missing", f"{' and '.join(missing)} missing", "the sender sends all three, signed")
+        raise _invalid(
+            "header_missing",
+            f"{' and '.join(missing)} missing",
+            "the sender sends all three, signed",
+        )
     stamp = said["webhook-timestamp"]
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
-        raise _invalid("timestamp_malformed", f"webhook-timestamp {stamp!r} is not a number of unix seconds")
+        raise _invalid(
+            "timestamp_malformed", f"webhook-timestamp {stamp!r} is not a number of unix seconds"
+        )
     age = round(epoch_ms(session.now()) / 1000 - int(stamp))
     if abs(age) > TOLERANCE and not any_time:
         when = f"{span(age)} old" if age > 0 else f"{span(-age)} ahead of this clock"
         hint = "an old delivery, or a wrong clock; --any-time looks at the rest of it"
-        raise _invalid("timestamp_too_far", f"webhook-timestamp is {when}, and five minutes are allowed", hint)
+        raise _invalid(
+            "timestamp_too_far", f"webhook-timestamp is {when}, and five minutes are allowed", hint
+        )
     now = from_epoch(int(stamp)) if any_time and len(stamp) <= 10 else session.now()
     try:
         verify([secret], said, body, now=now)
@@ -106,11 +140,16 @@ def _cause(secret: str, said: dict[str, str], body: bytes) -> str:
         return "webhook-signature holds no v1,<base64>"
     at = from_epoch(int(said["webhook-timestamp"]))
     signatures = said["webhook-signature"].split(" ")
-    for other, words in ((body.rstrip(b"\r\n"), "without the newline at its end"), (body + b"\n", "with a newline")):
+    for other, words in (
+        (body.rstrip(b"\r\n"), "without the newline at its end"),
+        (body + b"\n", "with a newline"),
+    ):
         if sign([secret], said["webhook-id"], at, other)["webhook-signature"] in signatures:
             return f"the body matches {words}: save the exact bytes that came"
     return "another secret, or not the exact bytes that came (parsed JSON written again is not)"
 
 
 def _invalid(check: str, message: str, hint: str = "") -> Failure:
-    return Failure(message, hint=hint, document={"valid": False, "failed": check, "reason": message})
+    return Failure(
+        message, hint=hint, document={"valid": False, "failed": check, "reason": message}
+    )

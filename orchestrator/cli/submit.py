@@ -37,14 +37,18 @@ class Waits(TyperCommand):
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     command(
-        app, "submit", 'orchestrator submit --account main --model kling-v3 --prompt "a cat surfing" --wait', cls=Waits
+        app,
+        "submit",
+        'orchestrator submit --account main --model kling-v3 --prompt "a cat surfing" --wait',
+        cls=Waits,
     )(submit)
 
 
 def submit(
     session: Session,
     account: Annotated[
-        str | None, typer.Option(help="May be left out where only one is configured.", autocompletion=ACCOUNTS)
+        str | None,
+        typer.Option(help="May be left out where only one is configured.", autocompletion=ACCOUNTS),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
     capability: Annotated[
@@ -53,18 +57,29 @@ def submit(
     prompt: str | None = None,
     image: Annotated[str | None, typer.Option(help="URL of the (first) image.")] = None,
     last_image: Annotated[str | None, typer.Option(help="URL of the last frame.")] = None,
-    text: Annotated[str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")] = None,
-    external_id: Annotated[str | None, typer.Option(help="Your own id of the job, unique in its account.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")
+    ] = None,
+    external_id: Annotated[
+        str | None, typer.Option(help="Your own id of the job, unique in its account.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key is the same job; default: a new one.")
     ] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="k=v, handed back to you.")] = None,
-    callback_url: Annotated[str | None, typer.Option(help="Where this job's events go, signed.")] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(help="Where this job's events go, signed.")
+    ] = None,
     deadline: Annotated[str | None, typer.Option(help="Give up after 90s, 15m, 2h.")] = None,
-    wait: Annotated[float | None, typer.Option(metavar="[SECONDS]", min=0, help="Stay until it is final.")] = None,
+    wait: Annotated[
+        float | None, typer.Option(metavar="[SECONDS]", min=0, help="Stay until it is final.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Wait, and download what came of it, to video.mp4.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Wait, and download what came of it, to video.mp4."),
     ] = None,
 ) -> None:
     """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
@@ -90,7 +105,9 @@ def submit(
         if wait is None:
             session.terminal.record(job, shown(job))
             return
-        session.terminal.notice(f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}", "green")
+        session.terminal.notice(
+            f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}", "green"
+        )
         wait_for(session, client, job, wait, output)
 
 

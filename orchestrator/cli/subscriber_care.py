@@ -23,9 +23,13 @@ def register(app: typer.Typer) -> None:
     command(app, "pause", "orchestrator subscribers pause sub_01m7x")(pause)
     command(app, "resume", "orchestrator subscribers resume sub_01m7x")(resume)
     command(app, "rm", "orchestrator subscribers rm sub_01m7x --yes")(rm)
-    command(app, "rotate-secret", "orchestrator subscribers rotate-secret sub_01m7x --grace 24h")(rotate_secret)
+    command(app, "rotate-secret", "orchestrator subscribers rotate-secret sub_01m7x --grace 24h")(
+        rotate_secret
+    )
     command(app, "test", "orchestrator subscribers test sub_01m7x")(trial)
-    command(app, "replay", "orchestrator subscribers replay sub_01m7x --since 1d --missed --dry-run")(replay)
+    command(
+        app, "replay", "orchestrator subscribers replay sub_01m7x --since 1d --missed --dry-run"
+    )(replay)
 
 
 def pause(session: Session, subscriber: SubscriberId) -> None:
@@ -51,13 +55,17 @@ def rm(session: Session, subscriber: SubscriberId, yes: Yes = False) -> None:
 def rotate_secret(
     session: Session,
     subscriber: SubscriberId,
-    grace: Annotated[str, typer.Option(help="How long the old secret goes on signing too: 0, 90s, 24h, 7d.")] = "24h",
+    grace: Annotated[
+        str, typer.Option(help="How long the old secret goes on signing too: 0, 90s, 24h, 7d.")
+    ] = "24h",
 ) -> None:
     """Give a subscriber a new signing secret. It is shown once, now; both sign until the grace is over."""
     body = {"grace_seconds": seconds("--grace", grace)}
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)["id"]
-        made: Record = client.call("POST", f"/v1/subscribers/{found}/rotate-secret", body=body).document
+        made: Record = client.call(
+            "POST", f"/v1/subscribers/{found}/rotate-secret", body=body
+        ).document
     if session.terminal.json:
         session.terminal.document(made)
         return
@@ -76,13 +84,19 @@ def trial(
         found = find(client, SUBSCRIBER, subscriber)
         sent: Record = client.call("POST", f"/v1/subscribers/{found['id']}/test").document
         if no_wait:
-            session.terminal.record(sent, {"event": sent["id"], "see": f"deliveries ls --event {sent['id']}"})
+            session.terminal.record(
+                sent, {"event": sent["id"], "see": f"deliveries ls --event {sent['id']}"}
+            )
             return
         delivery = tried(client, sent["id"])
     session.terminal.record(delivery, {"delivery": delivery["id"], "outcome": outcome(delivery)})
     if delivery["status"] != "delivered":
         show = f"`orchestrator deliveries show {delivery['id']}`; it is tried again like any other delivery"
-        hint = f"`orchestrator subscribers resume {found['id']}`" if delivery["status"] == "held" else show
+        hint = (
+            f"`orchestrator subscribers resume {found['id']}`"
+            if delivery["status"] == "held"
+            else show
+        )
         raise Failure("the subscriber did not take it", hint=hint)
 
 
@@ -92,7 +106,9 @@ def replay(
     status: Annotated[str, typer.Option(help="pending, held, delivered or dead.")] = "dead",
     since: Since = None,
     until: Until = None,
-    missed: Annotated[bool, typer.Option("--missed", help="Events of the time before it was there.")] = False,
+    missed: Annotated[
+        bool, typer.Option("--missed", help="Events of the time before it was there.")
+    ] = False,
     types: Types = None,
     rate: Rate = None,
     dry_run: DryRun = False,

@@ -27,7 +27,9 @@ def tried(client: Client, event: str, patience: float = PATIENCE) -> Record:
             return found
         if time.monotonic() >= ends:
             hint = f"`orchestrator deliveries ls --event {event}` shows it; is a process with role worker running?"
-            raise Failure(f"the test was not tried within {patience:g} s", hint=hint, code=Exit.WAIT_TIMED_OUT)
+            raise Failure(
+                f"the test was not tried within {patience:g} s", hint=hint, code=Exit.WAIT_TIMED_OUT
+            )
         time.sleep(_LOOKS)
 
 
@@ -43,4 +45,6 @@ def outcome(delivery: Record) -> str:
         return "held: the subscriber is paused or disabled"
     why = ", ".join(word for word in (answered, error) if word)
     said = (attempts[-1]["response"] or "").strip() if attempts else ""
-    return f"{delivery['status']}: {why or 'not tried yet'}{took}" + (f": {said[:200]}" if said else "")
+    return f"{delivery['status']}: {why or 'not tried yet'}{took}" + (
+        f": {said[:200]}" if said else ""
+    )

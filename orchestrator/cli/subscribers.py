@@ -24,27 +24,42 @@ COLUMNS: Columns = {
     "kind": lambda one: one["kind"],
     "status": lambda one: one["status"],
     "url": lambda one: one["url"],
-    "types": lambda one: "final ones" if {*one["types"]} == {*FINAL_EVENTS} else ",".join(one["types"]),
+    "types": lambda one: (
+        "final ones" if {*one["types"]} == {*FINAL_EVENTS} else ",".join(one["types"])
+    ),
     "description": lambda one: one.get("description") or "",
 }
 #: In a line of a small terminal the address has room this way.
 _NARROW: Columns = {name: COLUMNS[name] for name in ("id", "status", "url", "types")}
 _WIDE = 120
 SubscriberId = Annotated[
-    str, typer.Argument(metavar="SUB", help="A subscriber's id, or the beginning of one.", autocompletion=SUBSCRIBERS)
+    str,
+    typer.Argument(
+        metavar="SUB",
+        help="A subscriber's id, or the beginning of one.",
+        autocompletion=SUBSCRIBERS,
+    ),
 ]
 Description = Annotated[str | None, typer.Option(help="What it is for.")]
 Headers = Annotated[
-    list[str] | None, typer.Option("--header", metavar="K:V", help="Sent with every delivery; may be repeated.")
+    list[str] | None,
+    typer.Option("--header", metavar="K:V", help="Sent with every delivery; may be repeated."),
 ]
-Options = Annotated[list[str] | None, typer.Option("--option", metavar="K=V", help="Of its kind: format=cloudevents.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="K=V", help="Of its kind: format=cloudevents."),
+]
 InFlight = Annotated[int | None, typer.Option(min=1, help="Deliveries at once.")]
 
 
-@command(app, "add", "orchestrator subscribers add https://my.app/hook --types job.succeeded,job.failed")
+@command(
+    app, "add", "orchestrator subscribers add https://my.app/hook --types job.succeeded,job.failed"
+)
 def add(
     session: Session,
-    url: Annotated[str, typer.Argument(help="Where to send; slack:https://... is --kind slack https://...")],
+    url: Annotated[
+        str, typer.Argument(help="Where to send; slack:https://... is --kind slack https://...")
+    ],
     kind: Annotated[str | None, typer.Option(help="webhook (the default), slack, ...")] = None,
     types: Types = None,
     description: Description = None,
@@ -70,7 +85,9 @@ def add(
         made: Record = client.call("POST", "/v1/subscribers", body=given).document
     session.terminal.record(made, shown(made))
     if made.get("secret") and not session.terminal.json:
-        session.terminal.notice("the secret is not shown again; verify deliveries with a Standard Webhooks library")
+        session.terminal.notice(
+            "the secret is not shown again; verify deliveries with a Standard Webhooks library"
+        )
 
 
 @command(app, "ls", "orchestrator subscribers ls --json")
@@ -107,7 +124,9 @@ def update(
     description: Description = None,
     headers: Headers = None,
     options: Options = None,
-    rate_limit: Annotated[str | None, typer.Option(metavar="N|none", help="Deliveries a second.")] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(metavar="N|none", help="Deliveries a second.")
+    ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
     """Change a subscriber. What is not given stays; `--header` and `--option` replace all that were there."""
@@ -151,7 +170,9 @@ def _rate(text: str) -> float | None:
     try:
         return None if text == "none" else float(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a number, nor `none`", param_hint="--rate-limit") from error
+        raise typer.BadParameter(
+            f"{text!r} is not a number, nor `none`", param_hint="--rate-limit"
+        ) from error
 
 
 def shown(subscriber: Record) -> Record:
@@ -162,7 +183,9 @@ def shown(subscriber: Record) -> Record:
         "id": subscriber["id"],
         "kind": subscriber["kind"],
         "status": subscriber["status"] + (f": {reason}" if reason else ""),
-        "failing since": moment(subscriber["failing_since"]) if subscriber.get("failing_since") else None,
+        "failing since": moment(subscriber["failing_since"])
+        if subscriber.get("failing_since")
+        else None,
         "types": ", ".join(subscriber["types"]),
         "url": subscriber["url"],
         "description": subscriber.get("description"),

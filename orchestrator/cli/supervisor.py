@@ -135,7 +135,12 @@ class Supervisor:
             del self._running[process]
             self._gone(process.pid or 0)
             if not self._told:
-                log.warning("a process ended", pid=process.pid, exit_code=process.exitcode, seconds=round(lived, 1))
+                log.warning(
+                    "a process ended",
+                    pid=process.pid,
+                    exit_code=process.exitcode,
+                    seconds=round(lived, 1),
+                )
                 if not started:
                     self._fail()
 

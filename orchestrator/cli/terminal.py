@@ -29,15 +29,22 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 def clean(words: object) -> str:
     """Return text that cannot drive a terminal: vendors and callers wrote some of it."""
     text = "" if words is None else str(words)
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
 
 
 def spelled(document: object, *, indent: int | None = None) -> str:
     """Return JSON that cannot drive a terminal either: what is not printable is escaped, as JSON may always do."""
-    text = json.dumps(document, indent=indent, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8"))
+    text = json.dumps(
+        document, indent=indent, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+    )
     if text.replace("\n", "").isprintable():
         return text
-    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    return "".join(
+        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
+    )
 
 
 def moment(stamp: object) -> str:
@@ -60,7 +67,9 @@ def hung(line: str, indent: int, room: int) -> str:
     """Return a line of a table that is longer than `room` with the words of its last column below each other."""
     if cell_len(line) <= room or room - indent < _LEAST:
         return line
-    return textwrap.fill(line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _unshortened(cells: Sequence[str]) -> bool:
@@ -97,7 +106,9 @@ class Terminal:
         """True if somebody watches stderr, on a terminal that can draw a line again."""
         return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
-    def listing(self, envelope: Record, columns: Columns, *, whole: str = "", empty: str = "there are none") -> None:
+    def listing(
+        self, envelope: Record, columns: Columns, *, whole: str = "", empty: str = "there are none"
+    ) -> None:
         """Print a list as the API answered it; `empty` says to people that nothing is in it."""
         rows: list[Record] = envelope["data"]
         if self.json:
@@ -105,7 +116,11 @@ class Terminal:
         elif self.quiet:
             self.say("\n".join(str(row.get("id") or row.get("name")) for row in rows))
         else:
-            self.table(list(columns), [[clean(show(row)) for show in columns.values()] for row in rows], whole=whole)
+            self.table(
+                list(columns),
+                [[clean(show(row)) for show in columns.values()] for row in rows],
+                whole=whole,
+            )
             if envelope.get("has_more"):
                 self.notice(f"more: --after {envelope.get('next_cursor')}")
             elif not rows:
@@ -118,18 +133,28 @@ class Terminal:
         elif self.quiet:
             self.say(str(record[key]))
         else:
-            said = {name: clean(value) for name, value in shown.items() if value not in (None, "", [], {})}
+            said = {
+                name: clean(value)
+                for name, value in shown.items()
+                if value not in (None, "", [], {})
+            }
             width = max(map(len, said), default=0)
             self.say("\n".join(f"{name:<{width}}  {value}" for name, value in said.items()))
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = "") -> None:
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = ""
+    ) -> None:
         """Print a table. A terminal's lines are made to fit by shortening long words; never ids, times, nor `whole`."""
         columns = [[head.upper(), *cells] for head, *cells in zip(heads, *rows, strict=True)]
         columns = [[cell.replace("\n", " ") for cell in column] for column in columns]
         widths = [max(map(cell_len, column)) for column in columns]
         watched, room = sys.stdout.isatty(), Console().width
         if watched:
-            fixed = {n for n, head in enumerate(heads) if n == 0 or head == whole or _unshortened(columns[n])}
+            fixed = {
+                n
+                for n, head in enumerate(heads)
+                if n == 0 or head == whole or _unshortened(columns[n])
+            }
             widths = fitted(widths, fixed, room)
         for number, line in enumerate(zip(*columns, strict=True)):
             cells = [Text(cell) for cell in line]
@@ -159,7 +184,9 @@ class Terminal:
 
     def styled(self, *pieces: str | tuple[str, str]) -> None:
         """Print a line of data from words and (words, style): with colours on a terminal that has and wants them."""
-        cleaned = [clean(one) if isinstance(one, str) else (clean(one[0]), one[1]) for one in pieces]
+        cleaned = [
+            clean(one) if isinstance(one, str) else (clean(one[0]), one[1]) for one in pieces
+        ]
         _Stdout(soft_wrap=True).print(Text.assemble(*cleaned))
         sys.stdout.flush()
 

@@ -51,11 +51,15 @@ def follow(client: Client, job: Record, seconds: float, shown: View, *, watched:
             if answer.status == 200:
                 job = answer.document
                 shown.changed(job)
-        time.sleep(min(max(0.0, _PACE - (time.monotonic() - asked)), max(0.0, until - time.monotonic())))
+        time.sleep(
+            min(max(0.0, _PACE - (time.monotonic() - asked)), max(0.0, until - time.monotonic()))
+        )
     return job
 
 
-def wait(session: Session, client: Client, job: Record, seconds: float, output: Path | None = None) -> None:
+def wait(
+    session: Session, client: Client, job: Record, seconds: float, output: Path | None = None
+) -> None:
     """Follow a job, print how it ended, and fetch what came of it.
 
     Raises `Failure`: the job failed, or the time is up.
@@ -79,8 +83,13 @@ def wait(session: Session, client: Client, job: Record, seconds: float, output: 
     if not (terminal.json or terminal.quiet):
         past = known(client, job)
         told = teller(job, past)
-        terminal.styled(("✓", "bold green"), f" Succeeded in {took}" + (f", {told}" if told else ""))
-        for line in (*(f"{clean(url)}{about}" for url, about in _described(job)), past.told if past else ""):
+        terminal.styled(
+            ("✓", "bold green"), f" Succeeded in {took}" + (f", {told}" if told else "")
+        )
+        for line in (
+            *(f"{clean(url)}{about}" for url, about in _described(job)),
+            past.told if past else "",
+        ):
             terminal.say(f"  {line}" if line else "")
     if output is not None:
         if not urls(job):
@@ -107,7 +116,11 @@ def _unfinished(client: Client, job: Record, took: str) -> Failure:
         trouble = failure.message
     if trouble:
         message += f"\n  {trouble}"
-    return Failure(message, hint=f"it keeps running: orchestrator jobs watch {job['id']}", code=Exit.WAIT_TIMED_OUT)
+    return Failure(
+        message,
+        hint=f"it keeps running: orchestrator jobs watch {job['id']}",
+        code=Exit.WAIT_TIMED_OUT,
+    )
 
 
 def _failed(client: Client, job: Record, took: str) -> Failure:

@@ -31,10 +31,18 @@ _LOOK, _LOOKED = 4, 10
 _ROWS = 20
 #: Jobs that are remembered; with --all there is no end of them.
 _KEPT = 5000
-_STYLES = {"succeeded": "green", "failed": "bold red", "expired": "red", "canceled": "yellow", "processing": "cyan"}
+_STYLES = {
+    "succeeded": "green",
+    "failed": "bold red",
+    "expired": "red",
+    "canceled": "yellow",
+    "processing": "cyan",
+}
 WatchedIds = Annotated[
     list[str] | None,
-    typer.Argument(metavar="JOB", help="Ids, or beginnings of them; - reads stdin.", autocompletion=JOBS),
+    typer.Argument(
+        metavar="JOB", help="Ids, or beginnings of them; - reads stdin.", autocompletion=JOBS
+    ),
 ]
 
 
@@ -53,7 +61,9 @@ class Board:
             return
         self.jobs[job["id"]] = job
         if len(self.jobs) > _KEPT:
-            del self.jobs[next((name for name, one in self.jobs.items() if is_final(one)), job["id"])]
+            del self.jobs[
+                next((name for name, one in self.jobs.items() if is_final(one)), job["id"])
+            ]
         if self.drawn is not None:
             self.drawn.update(self.table())
         elif before is None or before["status"] != job["status"]:
@@ -66,7 +76,11 @@ class Board:
             if is_final(job):
                 self.terminal.say(job["id"])
         else:
-            self.terminal.styled(f"{job['id']}  ", (f"{job['status']:<10}", _STYLES.get(job["status"], "")), _said(job))
+            self.terminal.styled(
+                f"{job['id']}  ",
+                (f"{job['status']:<10}", _STYLES.get(job["status"], "")),
+                _said(job),
+            )
 
     def table(self) -> Table:
         """Return the jobs under way, and below them those that ended last, as far as there is room."""
@@ -77,14 +91,20 @@ class Board:
         table.add_column("ACCOUNT")
         table.add_column("WHAT")
         live = [job for job in self.jobs.values() if not is_final(job)]
-        final = sorted((job for job in self.jobs.values() if is_final(job)), key=lambda job: str(job["finished_at"]))
+        final = sorted(
+            (job for job in self.jobs.values() if is_final(job)),
+            key=lambda job: str(job["finished_at"]),
+        )
         rows = max(2, min(_ROWS, Console().height - 4))
         room = max(1, rows - len(live))
         for job in [*live[:rows], *final[-room:]]:
-            done = "" if job.get("progress") is None or is_final(job) else f" {job['progress']:.0f}%"
+            done = (
+                "" if job.get("progress") is None or is_final(job) else f" {job['progress']:.0f}%"
+            )
             status = Text(f"{job['status']}{done}", style=_STYLES.get(job["status"], ""))
             words = (
-                Text(clean(one), no_wrap=True, overflow="ellipsis") for one in (job["account"], _said(job).strip())
+                Text(clean(one), no_wrap=True, overflow="ellipsis")
+                for one in (job["account"], _said(job).strip())
             )
             table.add_row(Text(job["id"]), status, *words)
         if (hidden := len(live) - rows) > 0:
@@ -103,13 +123,17 @@ def _said(job: Record) -> str:
 
 def register(jobs: typer.Typer) -> None:
     """Add the command to those of jobs."""
-    command(jobs, "watch", "orchestrator jobs ls --status processing -q | orchestrator jobs watch -")(watch)
+    command(
+        jobs, "watch", "orchestrator jobs ls --status processing -q | orchestrator jobs watch -"
+    )(watch)
 
 
 def watch(
     session: Session,
     jobs: WatchedIds = None,
-    everything: Annotated[bool, typer.Option("--all", help="All there are and all to come, until Ctrl-C.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All there are and all to come, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Watch jobs until all of them are final: exit 6 if one did not succeed.
 
@@ -125,7 +149,9 @@ def watch(
         board = Board(session.terminal)
         try:
             with _drawn(board):
-                for job in client.get("/v1/jobs", limit=_ROWS)["data"][::-1] if everything else named:
+                for job in (
+                    client.get("/v1/jobs", limit=_ROWS)["data"][::-1] if everything else named
+                ):
                     board.put(job)
                 _follow(session, client, board, place, until_final=not everything)
         except KeyboardInterrupt:
@@ -134,7 +160,11 @@ def watch(
     if ended:
         message = ", ".join(f"{one['id']} {one['status']}" for one in ended[:5])
         hint = f"orchestrator jobs show {ended[0]['id']} --timeline"
-        raise Failure(f"{len(ended)} of {len(board.jobs)} did not succeed: {message}", hint=hint, code=Exit.JOB_FAILED)
+        raise Failure(
+            f"{len(ended)} of {len(board.jobs)} did not succeed: {message}",
+            hint=hint,
+            code=Exit.JOB_FAILED,
+        )
 
 
 @contextlib.contextmanager
@@ -149,7 +179,9 @@ def _drawn(board: Board) -> Iterator[None]:
         yield
 
 
-def _follow(session: Session, client: Client, board: Board, place: str, *, until_final: bool) -> None:
+def _follow(
+    session: Session, client: Client, board: Board, place: str, *, until_final: bool
+) -> None:
     """Put what happens on the board, until all that is on it is final if that is wanted, else until Ctrl-C."""
 
     def lost(failure: Failure) -> None:

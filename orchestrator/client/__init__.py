@@ -78,13 +78,18 @@ class Client(Calls[Blocking]):
         user_agent: str | None = None,
     ) -> None:
         target = Target.of(server, api_key, user_agent)
-        super().__init__(Wire(BlockingPort(target, http), target, timeout, Retries(retries)), Blocking)
+        super().__init__(
+            Wire(BlockingPort(target, http), target, timeout, Retries(retries)), Blocking
+        )
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -112,13 +117,18 @@ class AsyncClient(Calls[Awaiting]):
         user_agent: str | None = None,
     ) -> None:
         target = Target.of(server, api_key, user_agent)
-        super().__init__(Wire(AwaitedPort(target, http), target, timeout, Retries(retries)), Awaiting)
+        super().__init__(
+            Wire(AwaitedPort(target, http), target, timeout, Retries(retries)), Awaiting
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 

@@ -24,9 +24,13 @@ class Accounts(Resource[FaceT]):
         >>> {account.name: account.in_flight for account in client.accounts.list()}
         {'main': 3}
         """
-        return Listing(self._wire, Page[Account], Request("GET", path("accounts"), query={"limit": page_size}))
+        return Listing(
+            self._wire, Page[Account], Request("GET", path("accounts"), query={"limit": page_size})
+        )
 
     @offered
     async def check(self, name: str) -> AccountCheck:
         """Ask the vendor something harmless now: is it there, and does it take the account's credentials?"""
-        return read(AccountCheck, await self._wire.call(Request("POST", path("accounts", name, "check"))))
+        return read(
+            AccountCheck, await self._wire.call(Request("POST", path("accounts", name, "check")))
+        )

@@ -72,7 +72,11 @@ class Target:
     @classmethod
     def of(cls, server: str | None, api_key: str | None, user_agent: str | None) -> Target:
         """Return what was given, or what the environment says. Raises `ConfigError`."""
-        url = (server or os.environ.get("ORCHESTRATOR_SERVER") or "http://127.0.0.1:8080").strip().rstrip("/")
+        url = (
+            (server or os.environ.get("ORCHESTRATOR_SERVER") or "http://127.0.0.1:8080")
+            .strip()
+            .rstrip("/")
+        )
         key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip() or None
         if key and not (key.isascii() and key.isprintable()):
             raise ConfigError("the API key holds characters that no key has")
@@ -82,8 +86,12 @@ class Target:
         except (ValueError, httpx.InvalidURL):
             usable = None
         if not usable:
-            raise ConfigError("the server must be a URL with http:// or https://, such as http://127.0.0.1:8080")
-        return cls(url, key, " ".join(filter(None, (user_agent, f"orchestrator-python/{__version__}"))))
+            raise ConfigError(
+                "the server must be a URL with http:// or https://, such as http://127.0.0.1:8080"
+            )
+        return cls(
+            url, key, " ".join(filter(None, (user_agent, f"orchestrator-python/{__version__}")))
+        )
 
     def __str__(self) -> str:
         """Return the URL without a user's password in it."""
@@ -94,7 +102,11 @@ class Target:
 
     def headers(self, request: Request) -> dict[str, str]:
         """Return the headers of a request to it."""
-        own = {"user-agent": self.agent, "accept-encoding": "identity", "accept": "application/json"}
+        own = {
+            "user-agent": self.agent,
+            "accept-encoding": "identity",
+            "accept": "application/json",
+        }
         own |= {name.lower(): value for name, value in request.headers.items()}
         return own | ({"authorization": f"Bearer {self.key}"} if self.key else {})
 
@@ -125,7 +137,9 @@ def way(url: str) -> Way:
     reading the authorities takes longer than most calls.
     """
     secure = url.lower().startswith("https:")
-    return Way(trust_env=not is_loopback(url), verify=secure or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    return Way(
+        trust_env=not is_loopback(url), verify=secure or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +187,9 @@ class Wire:
             body += piece
             if self.port.monotonic() > ends:
                 message = f"{request.method} {request.path}: {self.target} did not come to the end of its answer"
-                raise errors.Unreachable(message, sent=True, idempotency_key=request.idempotency_key)
+                raise errors.Unreachable(
+                    message, sent=True, idempotency_key=request.idempotency_key
+                )
             if len(body) > CAP:
                 raise errors.NotOurs(f"{self.target} answered with more than {CAP >> 20} MiB")
         return bytes(body)

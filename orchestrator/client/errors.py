@@ -175,5 +175,7 @@ class JobFailed(ClientError):
 
     def __init__(self, job: Job) -> None:
         why = f": {job.error.code}: {job.error.message}" if job.error else ""
-        super().__init__(f"{job.id} {job.status}{why}", hint=f"client.jobs.timeline({job.id!r}) has its history")
+        super().__init__(
+            f"{job.id} {job.status}{why}", hint=f"client.jobs.timeline({job.id!r}) has its history"
+        )
         self.job = job

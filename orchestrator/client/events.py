@@ -24,7 +24,11 @@ class Events(Resource[FaceT]):
 
     @listed
     def list(
-        self, *, types: str | Sequence[str] | None = None, job: str | None = None, page_size: int = 100
+        self,
+        *,
+        types: str | Sequence[str] | None = None,
+        job: str | None = None,
+        page_size: int = 100,
     ) -> Listing[LoggedEvent]:
         """Return events, newest first, all that match. `types` are event types; `*` matches.
 
@@ -50,7 +54,9 @@ class Events(Resource[FaceT]):
         cursor may be deleted. For who cannot hold a stream open.
         """
         query = {"wait": wait, "after": after, "type": types, "job": job, "limit": limit}
-        return read(Page[LoggedEvent], await self._wire.call(Request("GET", path("events"), query=query)))
+        return read(
+            Page[LoggedEvent], await self._wire.call(Request("GET", path("events"), query=query))
+        )
 
     @streamed
     def stream(
@@ -73,12 +79,16 @@ class Events(Resource[FaceT]):
         ...     for event in stream:
         ...         print(event.job.id, event.job.status)
         """
-        return Following(self._wire, several(types), after, Callbacks(on_gap, on_reconnect, on_open))
+        return Following(
+            self._wire, several(types), after, Callbacks(on_gap, on_reconnect, on_open)
+        )
 
     @offered
     async def replay(self, event_id: str, *, subscriber: str | None = None) -> EventReplay:
         """Deliver an event again: to one subscriber, else to all who were owed it and all who joined since."""
-        request = Request("POST", path("events", event_id, "replay"), json=given(subscriber=subscriber))
+        request = Request(
+            "POST", path("events", event_id, "replay"), json=given(subscriber=subscriber)
+        )
         return read(EventReplay, await self._wire.call(request))
 
 
@@ -88,7 +98,9 @@ class Deliveries(Resource[FaceT]):
     @offered
     async def get(self, delivery_id: str) -> TriedDelivery:
         """Return a delivery, with every attempt at it."""
-        return read(TriedDelivery, await self._wire.call(Request("GET", path("deliveries", delivery_id))))
+        return read(
+            TriedDelivery, await self._wire.call(Request("GET", path("deliveries", delivery_id)))
+        )
 
     @listed
     def list(
@@ -110,4 +122,7 @@ class Deliveries(Resource[FaceT]):
     @offered
     async def retry(self, delivery_id: str) -> TriedDelivery:
         """Attempt a delivery now, whatever its status; its schedule goes on after that."""
-        return read(TriedDelivery, await self._wire.call(Request("POST", path("deliveries", delivery_id, "retry"))))
+        return read(
+            TriedDelivery,
+            await self._wire.call(Request("POST", path("deliveries", delivery_id, "retry"))),
+        )

@@ -31,7 +31,14 @@ _WORDS = 30.0
 #: Events that are remembered, in case a server tells one again.
 _REMEMBERED = 1024
 #: Answers after which nothing will get better by asking again.
-_FINAL = (errors.Unauthorized, errors.Forbidden, errors.NotFound, errors.Gone, errors.Invalid, errors.NotOurs)
+_FINAL = (
+    errors.Unauthorized,
+    errors.Forbidden,
+    errors.NotFound,
+    errors.Gone,
+    errors.Invalid,
+    errors.NotOurs,
+)
 
 
 @dataclass
@@ -124,7 +131,9 @@ class Following:
         headers = {"accept": "text/event-stream", "cache-control": "no-store"}
         if self.cursor:
             headers["last-event-id"] = self.cursor
-        return Request("GET", path("events", "stream"), query={"types": self.types}, headers=headers)
+        return Request(
+            "GET", path("events", "stream"), query={"types": self.types}, headers=headers
+        )
 
     async def _connect(self, request: Request) -> Opened:
         opened = await self.wire.open(request, self.silence)
@@ -136,7 +145,9 @@ class Following:
         finally:
             await opened.close()
         answered(request, str(self.wire.target), opened.status, opened.headers, body)
-        raise errors.NotOurs(f"{self.wire.target} answered {opened.status} with {kind or 'nothing'}, not with a stream")
+        raise errors.NotOurs(
+            f"{self.wire.target} answered {opened.status} with {kind or 'nothing'}, not with a stream"
+        )
 
     async def _drop(self) -> None:
         opened, self._opened = self._opened, None

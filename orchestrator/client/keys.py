@@ -33,7 +33,9 @@ class Keys(Resource[FaceT]):
     @listed
     def list(self, *, page_size: int = 100) -> Listing[ApiKey]:
         """Return all keys, newest first."""
-        return Listing(self._wire, Page[ApiKey], Request("GET", path("keys"), query={"limit": page_size}))
+        return Listing(
+            self._wire, Page[ApiKey], Request("GET", path("keys"), query={"limit": page_size})
+        )
 
     @offered
     async def revoke(self, key_id: str) -> None:

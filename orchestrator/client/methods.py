@@ -78,7 +78,11 @@ class Calls(Resource[FaceT]):
 
     @offered
     async def wait(
-        self, job: Job | str, *, timeout: float | None = None, on_change: Callable[[Job], object] | None = None
+        self,
+        job: Job | str,
+        *,
+        timeout: float | None = None,
+        on_change: Callable[[Job], object] | None = None,
     ) -> Job:
         """Return a job (or the job with that id) once it is final, however it ended; see `result`.
 
@@ -92,7 +96,11 @@ class Calls(Resource[FaceT]):
 
     @offered
     async def result(
-        self, job: Job | str, *, timeout: float | None = None, on_change: Callable[[Job], object] | None = None
+        self,
+        job: Job | str,
+        *,
+        timeout: float | None = None,
+        on_change: Callable[[Job], object] | None = None,
     ) -> Job:
         """Return a job once it has succeeded. Raises `JobFailed` if it ends in any other way; else like `wait`."""
         return waiting.succeeded(await waiting.until_final(self._wire, job, timeout, on_change))
@@ -142,7 +150,9 @@ class Calls(Resource[FaceT]):
 
         Raises `Invalid` if the account's vendor takes none, `OSError` if the file cannot be read.
         """
-        request = requests.upload(file, kind=kind, purpose=purpose, account=account, filename=filename)
+        request = requests.upload(
+            file, kind=kind, purpose=purpose, account=account, filename=filename
+        )
         try:
             return _JSON.validate_python((await self._wire.call(request)).document)
         except ValidationError as error:
@@ -170,7 +180,9 @@ class Calls(Resource[FaceT]):
         >>> client.call("GET", "/v1/jobs", query={"limit": 1}).document["data"]
         [{'id': 'job_01...', ...}]
         """
-        return await self._wire.call(Request(method.upper(), path, json, query or {}, headers or {}))
+        return await self._wire.call(
+            Request(method.upper(), path, json, query or {}, headers or {})
+        )
 
     @offered
     async def close(self) -> None:

@@ -25,7 +25,13 @@ def wish(
 ) -> dict[str, object]:
     """Return what is to be replayed as the API takes it."""
     said = given(
-        subscriber=subscriber, event=event, status=status, since=since, until=until, types=several(types), rate=rate
+        subscriber=subscriber,
+        event=event,
+        status=status,
+        since=since,
+        until=until,
+        types=several(types),
+        rate=rate,
     )
     return said | ({"missed": True} if missed else {})
 
@@ -74,7 +80,13 @@ class Replays(Resource[FaceT]):
     ) -> ReplayCount:
         """Return what `create` would be about, without changing anything."""
         body = wish(
-            subscriber=subscriber, event=event, status=status, since=since, until=until, types=types, missed=missed
+            subscriber=subscriber,
+            event=event,
+            status=status,
+            since=since,
+            until=until,
+            types=types,
+            missed=missed,
         )
         request = Request("POST", path("replays"), json={**body, "dry_run": True})
         return read(ReplayCount, await self._wire.call(request))
@@ -93,4 +105,6 @@ class Replays(Resource[FaceT]):
     @offered
     async def cancel(self, replay_id: str) -> Replay:
         """Make nothing more due. What was made due is delivered. Raises `Conflict` if it is over already."""
-        return read(Replay, await self._wire.call(Request("POST", path("replays", replay_id, "cancel"))))
+        return read(
+            Replay, await self._wire.call(Request("POST", path("replays", replay_id, "cancel")))
+        )

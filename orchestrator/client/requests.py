@@ -55,7 +55,10 @@ class Request:
     @property
     def idempotency_key(self) -> str | None:
         """The key that makes a second sending of it harmless."""
-        return next((value for name, value in self.headers.items() if name.lower() == "idempotency-key"), None)
+        return next(
+            (value for name, value in self.headers.items() if name.lower() == "idempotency-key"),
+            None,
+        )
 
     @property
     def is_idempotent(self) -> bool:
@@ -67,7 +70,9 @@ class Request:
         """Seconds for which the server may hold its answer: it was asked to, or passes a file on."""
         if self.upload is not None:
             return _PASSING_ON
-        prefer = next((value for name, value in self.headers.items() if name.lower() == "prefer"), "")
+        prefer = next(
+            (value for name, value in self.headers.items() if name.lower() == "prefer"), ""
+        )
         said = _WAIT.search(prefer) or _SECONDS.fullmatch(str(self.query.get("wait", "")))
         return float(said[1]) if said else 0.0
 
@@ -92,7 +97,11 @@ def _text(value: object) -> str:
 
 def rfc3339(value: datetime | str) -> str:
     """Return an instant as the API takes it. A datetime without a zone is taken for local time, as Python does."""
-    return value if isinstance(value, str) else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return (
+        value
+        if isinstance(value, str)
+        else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    )
 
 
 def path(*parts: str) -> str:
@@ -114,7 +123,11 @@ def several(values: str | Sequence[str] | None) -> list[str] | None:
 
 def given(**fields: object) -> dict[str, object]:
     """Return the fields that were given: neither None nor UNSET, instants as the API takes them."""
-    return {name: _plain(value) for name, value in fields.items() if value is not None and value is not UNSET}
+    return {
+        name: _plain(value)
+        for name, value in fields.items()
+        if value is not None and value is not UNSET
+    }
 
 
 def _plain(value: object) -> object:
@@ -169,10 +182,17 @@ def submission(
 
 
 def upload(
-    file: str | os.PathLike[str] | bytes, *, kind: str, purpose: str, account: str | None, filename: str | None
+    file: str | os.PathLike[str] | bytes,
+    *,
+    kind: str,
+    purpose: str,
+    account: str | None,
+    filename: str | None,
 ) -> Request:
     """Return the request that passes a file on. Raises `OSError` if it cannot be read."""
     content = file if isinstance(file, bytes) else Path(file).read_bytes()
     name = filename or ("file" if isinstance(file, bytes) else Path(file).name)
-    fields = {"kind": kind, "purpose": purpose} | ({"account": account} if account is not None else {})
+    fields = {"kind": kind, "purpose": purpose} | (
+        {"account": account} if account is not None else {}
+    )
     return Request("POST", path("files", "upload"), upload=Upload(name, content, fields))

@@ -51,7 +51,9 @@ class Answer:
     document: Any = None
 
 
-def answered(request: Request, server: str, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+def answered(
+    request: Request, server: str, status: int, headers: httpx.Headers, body: bytes
+) -> Answer:
     """Return an answer. Raises `ApiError` if it is a refusal, `NotOurs` if our server says no such thing."""
     if 300 <= status < 400 and status != 304:
         to = headers.get("location", "elsewhere")
@@ -63,17 +65,24 @@ def answered(request: Request, server: str, status: int, headers: httpx.Headers,
         except (ValueError, RecursionError) as error:
             if status in _PROXIES_OWN:
                 raise refusal(request, status, headers, None) from error
-            raise errors.NotOurs(f"{server} answered {status} with something that is not JSON") from error
+            raise errors.NotOurs(
+                f"{server} answered {status} with something that is not JSON"
+            ) from error
     if status >= 400:
         raise refusal(request, status, headers, document if isinstance(document, dict) else None)
     return Answer(status, headers, document)
 
 
-def refusal(request: Request, status: int, headers: httpx.Headers, problem: dict[str, Any] | None) -> errors.ApiError:
+def refusal(
+    request: Request, status: int, headers: httpx.Headers, problem: dict[str, Any] | None
+) -> errors.ApiError:
     """Return the error that a problem document describes; unknown statuses are plain `ApiError`."""
     # With our words a 502 is about the vendor, not about us.
     kind = errors.ApiError if status == 502 and problem else _KINDS.get(status, errors.ApiError)
-    said = {name: str((problem or {}).get(name) or "")[:_WORDS] for name in ("code", "title", "detail", "request_id")}
+    said = {
+        name: str((problem or {}).get(name) or "")[:_WORDS]
+        for name in ("code", "title", "detail", "request_id")
+    }
     faults = _faults((problem or {}).get("errors"))
     what = said["title"] or f"{httpx.codes.get_reason_phrase(status) or 'refused'}"
     message = f"{request.method} {request.path}: {what} ({', '.join(filter(None, (str(status), said['code'])))})"
@@ -90,7 +99,10 @@ def refusal(request: Request, status: int, headers: httpx.Headers, problem: dict
 def _faults(said: object) -> tuple[Fault, ...]:
     texts = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     names = ("pointer", "code", "message")
-    return tuple(Fault(**{name: str(one.get(name, ""))[:_WORDS] for name in names}) for one in texts[:_FAULTS])
+    return tuple(
+        Fault(**{name: str(one.get(name, ""))[:_WORDS] for name in names})
+        for one in texts[:_FAULTS]
+    )
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
@@ -113,5 +125,9 @@ def read(model: type[ModelT], answer: Answer) -> ModelT:
     try:
         return model.model_validate(answer.document)
     except ValidationError as error:
-        where = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False)[:3])
-        raise errors.NotOurs(f"the answer is no {model.__name__}: see {where or 'all of it'}") from error
+        where = ", ".join(
+            ".".join(map(str, one["loc"])) for one in error.errors(include_input=False)[:3]
+        )
+        raise errors.NotOurs(
+            f"the answer is no {model.__name__}: see {where or 'all of it'}"
+        ) from error

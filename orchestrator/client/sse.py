@@ -80,6 +80,8 @@ class Parser:
                 return
 
     def _dispatched(self) -> Message:
-        message = Message(self._id, self._type or "message", "\n".join(self._data) if self._data else None)
+        message = Message(
+            self._id, self._type or "message", "\n".join(self._data) if self._data else None
+        )
         self._type, self._data, self._size = "", [], 0
         return message

@@ -103,7 +103,10 @@ class streamed(Generic[P]):  # noqa: N801 - used as a decorator
     def __get__(self, it: Resource[Any] | None, owner: type) -> Callable[..., Any]:
         if it is None:
             return self._function
-        method, face = MethodType(self._function, it), AsyncEventStream if it._face is Awaiting else EventStream
+        method, face = (
+            MethodType(self._function, it),
+            AsyncEventStream if it._face is Awaiting else EventStream,
+        )
 
         @functools.wraps(method)
         def describe(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -10,7 +10,14 @@ from orchestrator.client.replays import wish
 from orchestrator.client.requests import UNSET, Request, Unset, given, path, several
 from orchestrator.client.responses import read
 from orchestrator.client.sync_async import FaceT, Resource, offered
-from orchestrator.schemas import NewSubscriber, Page, Replay, RotatedSubscriber, Subscriber, TestEvent
+from orchestrator.schemas import (
+    NewSubscriber,
+    Page,
+    Replay,
+    RotatedSubscriber,
+    Subscriber,
+    TestEvent,
+)
 
 
 class Subscribers(Resource[FaceT]):
@@ -44,12 +51,16 @@ class Subscribers(Resource[FaceT]):
             rate_limit=rate_limit,
             max_in_flight=max_in_flight,
         )
-        return read(NewSubscriber, await self._wire.call(Request("POST", path("subscribers"), json=body)))
+        return read(
+            NewSubscriber, await self._wire.call(Request("POST", path("subscribers"), json=body))
+        )
 
     @offered
     async def get(self, subscriber_id: str) -> Subscriber:
         """Return a subscriber."""
-        return read(Subscriber, await self._wire.call(Request("GET", path("subscribers", subscriber_id))))
+        return read(
+            Subscriber, await self._wire.call(Request("GET", path("subscribers", subscriber_id)))
+        )
 
     @listed
     def list(self, *, page_size: int = 100) -> Listing[Subscriber]:
@@ -93,23 +104,36 @@ class Subscribers(Resource[FaceT]):
     @offered
     async def test(self, subscriber_id: str) -> TestEvent:
         """Send a subscriber an event of its own. `client.deliveries.list(event=...)` says whether it arrived."""
-        return read(TestEvent, await self._wire.call(Request("POST", path("subscribers", subscriber_id, "test"))))
+        return read(
+            TestEvent,
+            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "test"))),
+        )
 
     @offered
     async def pause(self, subscriber_id: str) -> Subscriber:
         """Hold a subscriber's deliveries back."""
-        return read(Subscriber, await self._wire.call(Request("POST", path("subscribers", subscriber_id, "pause"))))
+        return read(
+            Subscriber,
+            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "pause"))),
+        )
 
     @offered
     async def resume(self, subscriber_id: str) -> Subscriber:
         """Let a subscriber's deliveries flow, those held back first. Also brings back a disabled one."""
-        return read(Subscriber, await self._wire.call(Request("POST", path("subscribers", subscriber_id, "resume"))))
+        return read(
+            Subscriber,
+            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "resume"))),
+        )
 
     @offered
-    async def rotate_secret(self, subscriber_id: str, *, grace_seconds: float | None = None) -> RotatedSubscriber:
+    async def rotate_secret(
+        self, subscriber_id: str, *, grace_seconds: float | None = None
+    ) -> RotatedSubscriber:
         """Give a subscriber a new secret, shown this once. The old one signs too for `grace_seconds` (a day)."""
         request = Request(
-            "POST", path("subscribers", subscriber_id, "rotate-secret"), json=given(grace_seconds=grace_seconds)
+            "POST",
+            path("subscribers", subscriber_id, "rotate-secret"),
+            json=given(grace_seconds=grace_seconds),
         )
         return read(RotatedSubscriber, await self._wire.call(request))
 
@@ -128,5 +152,8 @@ class Subscribers(Resource[FaceT]):
         """Make deliveries to one subscriber due again; see `client.replays.create` for what the words mean."""
         body = wish(since=since, until=until, status=status, types=types, missed=missed, rate=rate)
         return read(
-            Replay, await self._wire.call(Request("POST", path("subscribers", subscriber_id, "replay"), json=body))
+            Replay,
+            await self._wire.call(
+                Request("POST", path("subscribers", subscriber_id, "replay"), json=body)
+            ),
         )

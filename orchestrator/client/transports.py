@@ -17,7 +17,13 @@ from orchestrator.client.errors import Unreachable
 from orchestrator.client.requests import Request
 
 #: After these nothing has left for the server.
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 _TROUBLE = (httpx.RequestError, httpx.InvalidURL, httpx.StreamError)
 
 
@@ -79,7 +85,9 @@ class BlockingPort:
         self._own = http is None
         self._http = http or httpx.Client(**way(target.url))
 
-    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> _BlockingAnswer:
+    async def open(
+        self, request: Request, target: Target, limits: httpx.Timeout
+    ) -> _BlockingAnswer:
         """Send a request and return the head of its answer. Raises `Unreachable`."""
 
         def lost(error: Exception) -> Unreachable:
@@ -87,7 +95,9 @@ class BlockingPort:
 
         try:
             built = self._http.build_request(**_built(request, target, limits))
-            return _BlockingAnswer(self._http.send(built, stream=True, follow_redirects=False), lost)
+            return _BlockingAnswer(
+                self._http.send(built, stream=True, follow_redirects=False), lost
+            )
         except _TROUBLE as error:
             raise lost(error) from error
 
@@ -143,7 +153,9 @@ class AwaitedPort:
 
         try:
             built = self._http.build_request(**_built(request, target, limits))
-            return _AwaitedAnswer(await self._http.send(built, stream=True, follow_redirects=False), lost)
+            return _AwaitedAnswer(
+                await self._http.send(built, stream=True, follow_redirects=False), lost
+            )
         except _TROUBLE as error:
             raise lost(error) from error
 

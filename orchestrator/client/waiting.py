@@ -54,7 +54,9 @@ class Wait:
         """Ask once; return the seconds to wait before asking again, None if there was news."""
         held = {"prefer": f"wait={hold}", "if-none-match": f'"v{self.job.version}"'} if hold else {}
         try:
-            answer = await self.wire.once(Request("GET", path("jobs", self.job.id), headers=held), patience)
+            answer = await self.wire.once(
+                Request("GET", path("jobs", self.job.id), headers=held), patience
+            )
         except errors.ClientError as error:
             if not is_passing(error) or self.wire.port.monotonic() - self.heard > PATIENCE:
                 raise

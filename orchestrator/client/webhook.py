@@ -40,7 +40,11 @@ class Webhook:
         return f"<Webhook with {len(self._secrets)} secret{'' if len(self._secrets) == 1 else 's'}>"
 
     def verify(
-        self, body: bytes, headers: Mapping[str, str] | Iterable[tuple[str, str]], *, now: datetime | None = None
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        now: datetime | None = None,
     ) -> Event:
         """Return the event that was delivered. The names of headers may be in any case.
 
@@ -49,11 +53,17 @@ class Webhook:
         whose id is known already has been dealt with. Raises `NotOurs` for what is signed right but is no event.
         """
         if not isinstance(body, (bytes, bytearray, memoryview)):
-            raise TypeError("verify needs the raw body in bytes: text or parsed JSON is not what was signed")
+            raise TypeError(
+                "verify needs the raw body in bytes: text or parsed JSON is not what was signed"
+            )
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         said = {name.lower(): value for name, value in pairs if name.lower() in _HEADERS}
-        if not standard_webhooks.verify(self._secrets, said, bytes(body), now=now or SystemClock().now()):
-            raise BadSignature("not signed: webhook-id, webhook-timestamp and webhook-signature are missing")
+        if not standard_webhooks.verify(
+            self._secrets, said, bytes(body), now=now or SystemClock().now()
+        ):
+            raise BadSignature(
+                "not signed: webhook-id, webhook-timestamp and webhook-signature are missing"
+            )
         try:
             return Event.model_validate_json(bytes(body))
         except ValidationError as error:

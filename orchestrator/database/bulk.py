@@ -47,12 +47,16 @@ class _Written:
 
     def __init__(self, dialect: sa.Dialect, columns: Columns, build: Build) -> None:
         self._names = tuple(columns)
-        processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns.values()]
+        processors = [
+            column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns.values()
+        ]
         self._processors = [(at, process) for at, process in enumerate(processors) if process]
         row = {name: sa.bindparam(name, type_=column.type) for name, column in columns.items()}
         compiled = build(dialect.name, row).compile(dialect=_POSITIONAL[dialect.name])
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
-        assert compiled.positiontup == list(columns), "the row must be written in the order of its columns"
+        assert compiled.positiontup == list(columns), (
+            "the row must be written in the order of its columns"
+        )
         text = str(compiled)
         start = text.index("VALUES (") + len("VALUES ")
         end = text.index(")", start) + 1
@@ -143,7 +147,9 @@ _POSITIONAL: dict[str, sa.Dialect] = {
 }
 
 
-def inserting(table: sa.Table, *names: str, but: Callable[[sqlite.Insert], sqlite.Insert] | None = None) -> Bulk:
+def inserting(
+    table: sa.Table, *names: str, but: Callable[[sqlite.Insert], sqlite.Insert] | None = None
+) -> Bulk:
     """Return an INSERT of these columns. `but` adds its ON CONFLICT clause, in which a row may not be met twice."""
 
     def build(dialect: str, row: Parameters) -> sa.ClauseElement:
@@ -165,7 +171,9 @@ def updating(
 
     Columns in `more` grow by what they say. `where` restricts it further, `also` sets others; neither has parameters.
     """
-    columns = {f"was_{name}": table.c[name] for name in key} | {name: table.c[name] for name in (*names, *more)}
+    columns = {f"was_{name}": table.c[name] for name in key} | {
+        name: table.c[name] for name in (*names, *more)
+    }
 
     def build(_: str, row: Parameters) -> sa.ClauseElement:
         # A CTE, since SQLite has no UPDATE ... FROM (VALUES ...).

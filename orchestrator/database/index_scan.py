@@ -59,7 +59,9 @@ def look(
 ) -> Look:
     """Return the statements. `paths` are those of the `rest` that have an index too: it is asked, not the row."""
     tried = [
-        _meets(table, name) if name in paths else table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
+        _meets(table, name)
+        if name in paths
+        else table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
         for name in rest
     ]
     if since:
@@ -94,7 +96,11 @@ def _meets(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
 
 
 def _met(
-    table: sa.Table, way: Way | None, values: int, tried: Sequence[sa.ColumnElement[bool]], most: str
+    table: sa.Table,
+    way: Way | None,
+    values: int,
+    tried: Sequence[sa.ColumnElement[bool]],
+    most: str,
 ) -> sa.Select[str]:
     """Return the ids that are met in a way between two ids, the newest first and no more of them than `most` says."""
     limit = sa.bindparam(most, type_=sa.Integer)
@@ -105,7 +111,9 @@ def _met(
     return sa.select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 
 
-def _along(table: sa.Table, way: Way | None, number: int, tried: Sequence[sa.ColumnElement[bool]]) -> sa.Select[str]:
+def _along(
+    table: sa.Table, way: Way | None, number: int, tried: Sequence[sa.ColumnElement[bool]]
+) -> sa.Select[str]:
     """Return the ids of rows with value `number` of a way, newest first.
 
     Pairs are compared, and put in order, where one column would do: PostgreSQL then has no other index that has this
@@ -113,7 +121,9 @@ def _along(table: sa.Table, way: Way | None, number: int, tried: Sequence[sa.Col
     rows happen to be old ones.
     """
     row = table.c.id
-    floor, after, value = (sa.bindparam(name, type_=sa.String) for name in ("floor", "after", f"value_{number}"))
+    floor, after, value = (
+        sa.bindparam(name, type_=sa.String) for name in ("floor", "after", f"value_{number}")
+    )
     chosen = sa.select(row).where(*tried)
     if way is None or way.few:
         mine = [table.c[way.column] == value] if way else []

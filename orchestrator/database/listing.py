@@ -80,7 +80,13 @@ _JOBS = _List(
     job,
     "job",
     sa.select(*(job.c[name] for name in _SHOWN)),
-    (Way("external_task_id", few=True), Way("state"), Way("resolved_by"), Way("model"), Way("account")),
+    (
+        Way("external_task_id", few=True),
+        Way("state"),
+        Way("resolved_by"),
+        Way("model"),
+        Way("account"),
+    ),
 )
 _EVENTS = _List(
     event,
@@ -91,7 +97,9 @@ _EVENTS = _List(
 _DELIVERIES = _List(
     delivery,
     "dlv",
-    sa.select(delivery, event.c.type, event.c.job_id).join(event, event.c.id == delivery.c.event_id),
+    sa.select(delivery, event.c.type, event.c.job_id).join(
+        event, event.c.id == delivery.c.event_id
+    ),
     (
         Way("event_id", few=True),
         Way("subscriber_id", only=("state", DeliveryState.DEAD)),
@@ -102,7 +110,12 @@ _DELIVERIES = _List(
 
 
 def jobs(
-    tx: Tx, wanted: Wanted, after: str | None, limit: int, since: datetime | None = None, look: int = LOOK
+    tx: Tx,
+    wanted: Wanted,
+    after: str | None,
+    limit: int,
+    since: datetime | None = None,
+    look: int = LOOK,
 ) -> Part:
     """Return jobs that have one of the wanted values in each of some columns, and were created after `since`."""
     return _page(tx, _JOBS, wanted, after, limit, since, look)
@@ -119,7 +132,13 @@ def deliveries(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int 
 
 
 def _page(
-    tx: Tx, of: _List, wanted: Wanted, after: str | None, limit: int, since: datetime | None, look_at: int
+    tx: Tx,
+    of: _List,
+    wanted: Wanted,
+    after: str | None,
+    limit: int,
+    since: datetime | None,
+    look_at: int,
 ) -> Part:
     if not all(wanted.values()):
         return Part([], None)
@@ -134,7 +153,9 @@ def _page(
     values = wanted[way.column] if way else ("",)
     known |= _numbered(values)
     rest = tuple(name for name in wanted if way is None or name not in way.columns)
-    paths = tuple(one.column for one in of.open(wanted) if one.column in rest and len(wanted[one.column]) == 1)
+    paths = tuple(
+        one.column for one in of.open(wanted) if one.column in rest and len(wanted[one.column]) == 1
+    )
     sought = look(of.shown, of.table, way, len(values), rest, since is not None, paths)
     rows, floor = list[Row](), known["floor"]
     # With nothing left to try, what is looked at is what is found.

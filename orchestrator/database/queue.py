@@ -23,7 +23,9 @@ from orchestrator.foundation.states import JobState
 QUANTUM = 16
 
 
-def lanes(tx: Tx, column: sa.Column[str], now: datetime, state: JobState | None = None) -> list[str]:
+def lanes(
+    tx: Tx, column: sa.Column[str], now: datetime, state: JobState | None = None
+) -> list[str]:
     """Return the lanes of a table that have something due (in `state`), hopping through its partial index.
 
     A loose index scan (https://wiki.postgresql.org/wiki/Loose_indexscan): it touches a few index entries for each
@@ -53,10 +55,14 @@ def take_jobs(
     tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, lease: float, room: int
 ) -> list[sa.RowMapping]:
     """Claim the oldest due jobs in `state` for `lease` seconds: so many of each account, `room` in all."""
-    return _claim(tx, job, _oldest(tx, _JOBS, {"now": now, "state": state}, quanta, room), now, lease)
+    return _claim(
+        tx, job, _oldest(tx, _JOBS, {"now": now, "state": state}, quanta, room), now, lease
+    )
 
 
-def take_deliveries(tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int) -> list[sa.RowMapping]:
+def take_deliveries(
+    tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int
+) -> list[sa.RowMapping]:
     """Claim the oldest due deliveries for `lease` seconds: so many of each subscriber, `room` in all.
 
     Of each are returned its ids, its lease, and the tries before.
@@ -65,7 +71,11 @@ def take_deliveries(tx: Tx, quanta: Mapping[str, int], now: datetime, lease: flo
 
 
 def _oldest(
-    tx: Tx, due: sa.Select[tuple[str]], known: Mapping[str, object], quanta: Mapping[str, int], room: int
+    tx: Tx,
+    due: sa.Select[tuple[str]],
+    known: Mapping[str, object],
+    quanta: Mapping[str, int],
+    room: int,
 ) -> list[str]:
     ids: list[str] = []
     for lane, quantum in quanta.items():
@@ -75,27 +85,46 @@ def _oldest(
     return ids
 
 
-def _claim(tx: Tx, table: sa.Table, ids: list[str], now: datetime, lease: float) -> list[sa.RowMapping]:
+def _claim(
+    tx: Tx, table: sa.Table, ids: list[str], now: datetime, lease: float
+) -> list[sa.RowMapping]:
     if not ids:
         return []
-    rows = tx.execute(_TAKE[table.name], {"ids": ids, "now": now, "until": after(now, lease)}).mappings().all()
+    rows = (
+        tx.execute(_TAKE[table.name], {"ids": ids, "now": now, "until": after(now, lease)})
+        .mappings()
+        .all()
+    )
     place = {found: n for n, found in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["id"]])
 
 
 # Built once: putting a statement together costs more than running it.
-def _due(table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    ripe = sa.select(table.c.id).where(lane == sa.bindparam("lane"), table.c.due_at <= sa.bindparam("now"), *also)
+def _due(
+    table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]
+) -> sa.Select[tuple[str]]:
+    ripe = sa.select(table.c.id).where(
+        lane == sa.bindparam("lane"), table.c.due_at <= sa.bindparam("now"), *also
+    )
     return (
-        ripe.order_by(table.c.due_at).limit(sa.bindparam("share", type_=sa.Integer)).with_for_update(skip_locked=True)
+        ripe.order_by(table.c.due_at)
+        .limit(sa.bindparam("share", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
     )
 
 
 def _take(table: sa.Table, *columns: sa.Column[Any]) -> ReturningUpdate[Any]:
     # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and takes nothing.
-    mine = sa.and_(table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now"))
+    mine = sa.and_(
+        table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now")
+    )
     until = sa.bindparam("until", type_=table.c.due_at.type)
-    return sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1).returning(*columns)
+    return (
+        sa.update(table)
+        .where(mine)
+        .values(due_at=until, lease=table.c.lease + 1)
+        .returning(*columns)
+    )
 
 
 _JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
@@ -104,7 +133,13 @@ _JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
 _DELIVERIES = _due(delivery, delivery.c.subscriber_id)
 
 
-_OWED = (delivery.c.id, delivery.c.event_id, delivery.c.subscriber_id, delivery.c.lease, delivery.c.tries)
+_OWED = (
+    delivery.c.id,
+    delivery.c.event_id,
+    delivery.c.subscriber_id,
+    delivery.c.lease,
+    delivery.c.tries,
+)
 
 
 _TAKE = {"job": _take(job, *job.c), "delivery": _take(delivery, *_OWED)}

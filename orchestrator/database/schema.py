@@ -45,7 +45,9 @@ def title(revision: str, folder: Path = _FOLDER) -> str:
 
 def current(tx: sa.Connection) -> str | None:
     """Return the revision a database says it has; None if it does not say."""
-    return MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    return MigrationContext.configure(
+        tx, opts={"version_table": VERSION_TABLE}
+    ).get_current_revision()
 
 
 def named(url: sa.URL) -> str:
@@ -119,14 +121,18 @@ def _adopted(tx: sa.Connection, present: Set[str], folder: Path) -> str:
     """Write down that a database is at the first revision, and return that. Raises `ConfigError` if it is not."""
     _claim(tx, present, folder)
     first = _history(folder)[0]
-    MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).stamp(_scripts(folder), first)
+    MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).stamp(
+        _scripts(folder), first
+    )
     return first
 
 
 def _claim(tx: sa.Connection, present: Set[str], folder: Path) -> None:
     """Raise `ConfigError` unless tables without a revision are as the first one makes them, on SQLite."""
     if tx.dialect.name != "sqlite":
-        raise ConfigError(f"{_name(tx)} has tables ({_words(present)}) and no {VERSION_TABLE}; {_ELSEWHERE}")
+        raise ConfigError(
+            f"{_name(tx)} has tables ({_words(present)}) and no {VERSION_TABLE}; {_ELSEWHERE}"
+        )
     scratch = sa.create_engine("sqlite://")
     with scratch.begin() as other:
         _run(other, _history(folder)[0], folder)
@@ -148,7 +154,12 @@ def _shape(tx: sa.Connection, table: str) -> object:
     columns = {(one["name"], str(one["type"]), one["nullable"]) for one in see.get_columns(table)}
     unique = {tuple(one["column_names"]) for one in see.get_unique_constraints(table)}
     indexes = {
-        (one["name"], *one["column_names"], one["unique"], str(one.get("dialect_options", {}).get("sqlite_where")))
+        (
+            one["name"],
+            *one["column_names"],
+            one["unique"],
+            str(one.get("dialect_options", {}).get("sqlite_where")),
+        )
         for one in see.get_indexes(table)
     }
     return columns, see.get_pk_constraint(table)["constrained_columns"], unique, indexes

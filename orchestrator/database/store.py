@@ -37,7 +37,9 @@ _DEBOUNCE = 0.02
 class Store:
     """Opens the database in `start`, drains what waits in `close`."""
 
-    def __init__(self, url: str, beside: Callable[[int, str], Executor] = ThreadPoolExecutor) -> None:
+    def __init__(
+        self, url: str, beside: Callable[[int, str], Executor] = ThreadPoolExecutor
+    ) -> None:
         """Prepare for a database URL. Raises `ConfigError` if no such database is supported.
 
         `beside` makes what does the waiting for the disk: so many threads of that name.
@@ -87,7 +89,9 @@ class Store:
 
     async def read(self, run: Callable[..., T], *args: Any) -> T:
         """Run `run(connection, *args)` on a connection that cannot write. Raises `Unavailable`."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, run, args)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._read, run, args
+        )
 
     def batched(self, run: Callable[[Tx, list[ItemT]], Sequence[R]]) -> Batch[ItemT, R]:
         """Return a function of one item that shares calls of `run`, a function of many, with its neighbours."""
@@ -120,7 +124,12 @@ class Store:
         return (there - before - (now() - before) / 2).total_seconds()
 
     def _put(
-        self, run: Callable[..., Any], args: tuple[Any, ...], *, item: bool = False, lasting: bool = True
+        self,
+        run: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        item: bool = False,
+        lasting: bool = True,
     ) -> asyncio.Future[Any]:
         unit = Unit(run, args, asyncio.get_running_loop().create_future(), item, lasting)
         self._database.put(unit)

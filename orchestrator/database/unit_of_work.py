@@ -54,7 +54,11 @@ class Outcome(NamedTuple):
 
 def perform(tx: Tx, group: Sequence[Unit]) -> list[Outcome]:
     """Run units in a transaction that their caller commits. Raises when nothing of it can be committed."""
-    return [outcome for units in _gathered(group) for outcome in _attempt(tx, units, alone=len(units) == len(group))]
+    return [
+        outcome
+        for units in _gathered(group)
+        for outcome in _attempt(tx, units, alone=len(units) == len(group))
+    ]
 
 
 def settle(outcomes: Sequence[Outcome]) -> None:
@@ -93,7 +97,11 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
     try:
         with tx.begin_nested():
             values: Sequence[Any]
-            values = first.run(tx, [unit.args[0] for unit in units]) if first.item else [first.run(tx, *first.args)]
+            values = (
+                first.run(tx, [unit.args[0] for unit in units])
+                if first.item
+                else [first.run(tx, *first.args)]
+            )
             # In the savepoint: what a batch with too few answers wrote must not stay.
             return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
@@ -138,7 +146,11 @@ def translated() -> Iterator[None]:
 
 def _away(error: DBAPIError) -> bool:
     """True if the database cannot do what it is asked, whatever that is: gone, full, or read-only after a failover."""
-    return isinstance(error, OperationalError | InterfaceError) or _state(error).startswith(_AWAY) or transient(error)
+    return (
+        isinstance(error, OperationalError | InterfaceError)
+        or _state(error).startswith(_AWAY)
+        or transient(error)
+    )
 
 
 def ours(error: BaseException) -> BaseException:

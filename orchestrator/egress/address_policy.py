@@ -34,7 +34,9 @@ class Guard:
         try:
             self._allowed = [ipaddress.ip_network(cidr) for cidr in allow_private]
         except ValueError as error:
-            raise ConfigError(f"allow_private: {error}; write a network such as 10.0.0.0/8") from error
+            raise ConfigError(
+                f"allow_private: {error}; write a network such as 10.0.0.0/8"
+            ) from error
 
     def check(self, address: str, port: int = 443) -> None:
         """Raises `Blocked` unless a socket may connect there. Below 1024, a public address has only 80 and 443."""
@@ -86,7 +88,11 @@ def _meant(address: _Address) -> _Address:
         return address
     if any(address in network for network in _NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return ipaddress.IPv4Address("127.0.0.1") if address.is_loopback else address.ipv4_mapped or address
+    return (
+        ipaddress.IPv4Address("127.0.0.1")
+        if address.is_loopback
+        else address.ipv4_mapped or address
+    )
 
 
 def _literal(host: str) -> str | None:

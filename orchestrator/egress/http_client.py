@@ -16,7 +16,11 @@ class Whole(httpx.Response):
     def __init__(self, head: httpx.Response, request: httpx.Request, body: bytes) -> None:
         stream = httpx.ByteStream(body)
         super().__init__(
-            head.status_code, headers=head.headers, stream=stream, request=request, extensions=head.extensions
+            head.status_code,
+            headers=head.headers,
+            stream=stream,
+            request=request,
+            extensions=head.extensions,
         )
         self._whole = body
 
@@ -54,8 +58,15 @@ class Internet:
         except TimeoutError:
             # A transport that does not say whether the request left is taken to have sent it.
             outcome = CutOff if request.extensions.get("sent", True) else NotSent
-            raise outcome(f"{request.url.host}: no answer within {deadline:g} s", kind="timeout") from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            raise outcome(
+                f"{request.url.host}: no answer within {deadline:g} s", kind="timeout"
+            ) from None
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.UnsupportedProtocol,
+        ) as error:
             raise NotSent(str(error)) from error
         except httpx.TransportError as error:
             raise CutOff(str(error)) from error

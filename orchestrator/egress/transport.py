@@ -76,7 +76,9 @@ def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
     if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError) and not sent:
         return NotSent(f"{host}: the request cannot be written", kind="invalid_request")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    kind = next((word for match, word in (_AFTER if sent else _BEFORE) if isinstance(cause, match)), None)
+    kind = next(
+        (word for match, word in (_AFTER if sent else _BEFORE) if isinstance(cause, match)), None
+    )
     why = kind or type(error).__name__ if cause is error else cause
     return (CutOff if sent else NotSent)(f"{host}: {why}", kind=kind)
 
@@ -95,7 +97,9 @@ def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport |
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     """The bytes as they come off the wire. Closing before the end closes the connection too."""
 
-    def __init__(self, request: httpx.Request, connection: Connection, rest: aiohttp.StreamReader) -> None:
+    def __init__(
+        self, request: httpx.Request, connection: Connection, rest: aiohttp.StreamReader
+    ) -> None:
         self._request = request
         self._connection = connection
         self._rest = rest

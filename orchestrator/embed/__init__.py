@@ -80,7 +80,9 @@ class Orchestrator:
         to end, streams and waiting answers end at once, since a server waits for them before it ends a lifespan.
         """
         if self._rt is not None:
-            raise RuntimeError("this service runs already; make another Orchestrator, with a database of its own")
+            raise RuntimeError(
+                "this service runs already; make another Orchestrator, with a database of its own"
+            )
         rt = build(self._settings)
         async with running(rt):
             with discreet(), told_to_end(rt.tail.close):
@@ -120,7 +122,9 @@ class Orchestrator:
 
     def _client_of(self, rt: Runtime) -> AsyncClient:
         inside = Indoors(self._serve, root_path=urlsplit(rt.base).path)
-        return AsyncClient(rt.base, http=httpx.AsyncClient(transport=inside, auth=_Pass(rt), trust_env=False))
+        return AsyncClient(
+            rt.base, http=httpx.AsyncClient(transport=inside, auth=_Pass(rt), trust_env=False)
+        )
 
     async def _asleep(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say what is missing. A vendor comes again after a 503."""
@@ -130,14 +134,19 @@ class Orchestrator:
         request_id = f"req_{secrets.token_hex(12)}"
         log.error(_ASLEEP, request_id=request_id)
         why = Refusal(_ASLEEP, status=503, code="unavailable", title="Temporarily unavailable")
-        refusal = answer(why, self._settings.public_url.rstrip("/"), request_id, {"retry-after": "5"})
+        refusal = answer(
+            why, self._settings.public_url.rstrip("/"), request_id, {"retry-after": "5"}
+        )
         await refusal(scope, receive, send)
 
     def _look_at(self, root: str) -> None:
         """Say once if vendors are led elsewhere than here."""
         self._is_placed = True
         if not urlsplit(self._settings.public_url).path.rstrip("/").endswith(root):
-            log.warning("public_url does not end in the path of the mount: pushes will go astray", mounted_at=root)
+            log.warning(
+                "public_url does not end in the path of the mount: pushes will go astray",
+                mounted_at=root,
+            )
 
 
 class _Pass(httpx.Auth):
@@ -147,5 +156,7 @@ class _Pass(httpx.Auth):
         self._rt = rt
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["authorization"] = f"Bearer {OPERATOR}{self._rt.keys.admit(self._rt.clock.now())}"
+        request.headers["authorization"] = (
+            f"Bearer {OPERATOR}{self._rt.keys.admit(self._rt.clock.now())}"
+        )
         yield request

@@ -48,7 +48,9 @@ class _Exchange(httpx.AsyncByteStream):
         self._body: bytes | None = body
         self._said: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=1)
         self._over = asyncio.Event()
-        self._failure: Exception = httpx.RemoteProtocolError("the application ended its answer early")
+        self._failure: Exception = httpx.RemoteProtocolError(
+            "the application ended its answer early"
+        )
         self._whole = False
         self._task: asyncio.Task[None] | None = None
 

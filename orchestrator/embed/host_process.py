@@ -34,7 +34,9 @@ def told_to_end(close: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hooked(number: signal.Signals, close: Callable[[], None], loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def _hooked(
+    number: signal.Signals, close: Callable[[], None], loop: asyncio.AbstractEventLoop
+) -> Iterator[None]:
     before = signal.getsignal(number)
     if not callable(before) or before is signal.default_int_handler:
         yield

@@ -46,7 +46,9 @@ KEPT = 1_000
 def worker(rt: Runtime) -> Worker[Due]:
     """Return the loop that delivers."""
     stage = Delivering(rt)
-    return Worker("deliver", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
+    return Worker(
+        "deliver", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back
+    )
 
 
 class Delivering:
@@ -68,7 +70,9 @@ class Delivering:
         """Make deliveries due again that were not attempted."""
         for due in dues:
             self.turns.end(due)
-        await self.rt.store.claim(release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now())
+        await self.rt.store.claim(
+            release, [(due.row["id"], due.row["lease"]) for due in dues], self.rt.clock.now()
+        )
 
     async def work(self, due: Due) -> None:
         """Make one attempt and record it.
@@ -106,13 +110,17 @@ class Delivering:
         now = rt.clock.now()
         try:
             request = self._request(due, now)
-            response = await rt.internet.send(request, deadline=DEADLINE, cap=ANSWER_CAP, overflow="truncate")
+            response = await rt.internet.send(
+                request, deadline=DEADLINE, cap=ANSWER_CAP, overflow="truncate"
+            )
         except Exchange as error:
             verdict = Verdict.NEVER if isinstance(error, Blocked) else Verdict.LATER
             return Attempted(due.row, due.to, now, self._since(started), verdict, error=error.kind)
         except ConfigError:
             # A key is missing from secret_keys. That is this lane's trouble alone, and passes when it is put back.
-            return Attempted(due.row, due.to, now, self._since(started), Verdict.LATER, error="secret_unreadable")
+            return Attempted(
+                due.row, due.to, now, self._since(started), Verdict.LATER, error="secret_unreadable"
+            )
         verdict = rt.destinations[due.to["kind"]].judge(response)
         return Attempted(
             due.row,
@@ -135,15 +143,25 @@ class Delivering:
         return _revealed(self.rt.keys.reveal, due.to["address"])
 
     def _request(self, due: Due, now: datetime) -> httpx.Request:
-        headers = json.loads(_revealed(self.rt.keys.reveal, due.to["headers"])) if due.to["headers"] else {}
-        message = Message(due.event["id"], due.event["type"], due.event["body"], now, headers, due.to["options"])
-        return self.rt.destinations[due.to["kind"]].request(self._address(due), message, self._secrets(due.to, now))
+        headers = (
+            json.loads(_revealed(self.rt.keys.reveal, due.to["headers"]))
+            if due.to["headers"]
+            else {}
+        )
+        message = Message(
+            due.event["id"], due.event["type"], due.event["body"], now, headers, due.to["options"]
+        )
+        return self.rt.destinations[due.to["kind"]].request(
+            self._address(due), message, self._secrets(due.to, now)
+        )
 
     def _secrets(self, to: Row, now: datetime) -> list[str]:
         """Return the keys that sign for a subscriber, newest first: all that are still valid."""
         if to["callback_origin"] is not None:
             return list(self.rt.keys.callback_secrets)
-        valid = [one for one in to["secrets"] if one["until"] is None or one["until"] > epoch_ms(now)]
+        valid = [
+            one for one in to["secrets"] if one["until"] is None or one["until"] > epoch_ms(now)
+        ]
         return [_revealed(self.rt.keys.reveal, one["key"]) for one in valid]
 
     def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
@@ -154,7 +172,9 @@ def _log(done: Attempted, *, disabled: bool) -> None:
     """Say what went wrong with an attempt; one that went well is on the delivery."""
     if done.verdict is not Verdict.DELIVERED:
         tries, why = done.row["tries"] + 1, done.error
-        log.warning("not delivered", delivery=done.row["id"], subscriber=done.to["id"], tries=tries, why=why)
+        log.warning(
+            "not delivered", delivery=done.row["id"], subscriber=done.to["id"], tries=tries, why=why
+        )
     if disabled:
         log.warning("subscriber disabled", subscriber=done.to["id"])
 
@@ -162,7 +182,9 @@ def _log(done: Attempted, *, disabled: bool) -> None:
 def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
     """Make claimed deliveries (id, lease) due again, unless somebody else has them by now."""
     for delivery_id, lease in held:
-        mine = sa.and_(delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None))
+        mine = sa.and_(
+            delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None)
+        )
         tx.execute(sa.update(delivery).where(mine).values(due_at=now))
 
 

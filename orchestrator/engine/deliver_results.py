@@ -80,12 +80,20 @@ def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: date
     _PROOFS(tx, [_proof(one) for one in attempted])
     delivered = [one for one in attempted if one.verdict is Verdict.DELIVERED]
     _DELIVERED(tx, [_ended(one, now) for one in delivered])
-    _WELL(tx, [{"was_id": person, "failing_since": None} for person in sorted({one.to["id"] for one in delivered})])
+    _WELL(
+        tx,
+        [
+            {"was_id": person, "failing_since": None}
+            for person in sorted({one.to["id"] for one in delivered})
+        ],
+    )
     off = _record_failed(tx, ids, rng, attempted, now) if len(delivered) < len(attempted) else ()
     return [one.to["id"] in off for one in attempted]
 
 
-def _record_failed(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> set[str]:
+def _record_failed(
+    tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime
+) -> set[str]:
     """Write what follows from failures; return whom they switched off."""
     failed = [one for one in attempted if one.verdict is not Verdict.DELIVERED]
     wanted = {"ids": list({one.to["id"] for one in failed})}
@@ -128,7 +136,9 @@ _ONE_MORE = delivery.c.tries + sa.literal_column("1")
 _DELIVERED = updating(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})
 # Not one more than there are: a unit may be run again.
 _FAILED = updating(delivery, *_RESULT, "tries", key=("id", "lease"), where=_OPEN)
-_WELL = updating(subscriber, "failing_since", key=("id",), where=subscriber.c.failing_since.is_not(None))
+_WELL = updating(
+    subscriber, "failing_since", key=("id",), where=subscriber.c.failing_since.is_not(None)
+)
 
 
 def _ended(one: Attempted, now: datetime) -> dict[str, Any]:
@@ -137,7 +147,9 @@ def _ended(one: Attempted, now: datetime) -> dict[str, Any]:
 
 def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> dict[str, Any]:
     """Return what becomes of a delivery that was not delivered."""
-    schedule = {Verdict.LATER: STANDARD_SCHEDULE, Verdict.SHORTLY: SHORT_SCHEDULE}.get(one.verdict, ())
+    schedule = {Verdict.LATER: STANDARD_SCHEDULE, Verdict.SHORTLY: SHORT_SCHEDULE}.get(
+        one.verdict, ()
+    )
     wait = retry_delay(schedule, one.row["tries"] + 1, rng)
     state, due = DeliveryState.PENDING, None
     if wait is None or person is None:
@@ -149,7 +161,9 @@ def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> d
     return _result(one, state, due, now if state is DeliveryState.DEAD else None)
 
 
-def _result(one: Attempted, state: DeliveryState, due: datetime | None, done: datetime | None) -> dict[str, Any]:
+def _result(
+    one: Attempted, state: DeliveryState, due: datetime | None, done: datetime | None
+) -> dict[str, Any]:
     return {
         "was_id": one.row["id"], "was_lease": one.row["lease"], "state": state, "due_at": due,
         "tries": one.row["tries"] + 1, "last_status": one.status, "last_error": one.error, "done_at": done,
@@ -159,7 +173,10 @@ def _result(one: Attempted, state: DeliveryState, due: datetime | None, done: da
 def _health(tx: Tx, person: Row, tried: Sequence[Attempted], now: datetime) -> str | None:
     """Keep the health of a subscriber that failed; return the reason to switch it off, if there is one."""
     mine = sa.update(subscriber).where(subscriber.c.id == person["id"])
-    rest = max((one.rest for one in tried if one.rest and one.verdict is not Verdict.DELIVERED), default=None)
+    rest = max(
+        (one.rest for one in tried if one.rest and one.verdict is not Verdict.DELIVERED),
+        default=None,
+    )
     if rest is not None:
         until, asked = after(now, rest), subscriber.c.resting_until
         tx.execute(mine.where(sa.or_(asked.is_(None), asked < until)).values(resting_until=until))

@@ -86,22 +86,39 @@ class Turns:
         dues.more, dues.full = more or bool(self._round), full
         return dues
 
-    def _serve(self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float) -> Claimed[Due]:
+    def _serve(
+        self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float
+    ) -> Claimed[Due]:
         """Claim from these lanes; those it does not get to are looked at again first."""
         found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings().all()
         if gone := set(lanes) - {row["id"] for row in found}:
             # It was deleted while somebody, who still saw it, owed it something.
             tx.execute(_NOBODYS, {"lanes": list(gone), "now": now})
-        people = {row["id"]: row for row in found if row["resting_until"] is None or row["resting_until"] <= now}
-        free = {lane: people[lane]["max_in_flight"] - self._under_way[lane] for lane in lanes if lane in people}
+        people = {
+            row["id"]: row
+            for row in found
+            if row["resting_until"] is None or row["resting_until"] <= now
+        }
+        free = {
+            lane: people[lane]["max_in_flight"] - self._under_way[lane]
+            for lane in lanes
+            if lane in people
+        }
         # Alone, a lane may take all its places at once; among others, a few at a time.
         share = max(queue.QUANTUM, room // len(lanes))
-        quanta = {lane: self._quantum(people[lane], min(places, share), now) for lane, places in free.items()}
-        rows = queue.take_deliveries(tx, {lane: n for lane, n in quanta.items() if n > 0}, now, lease, room)
+        quanta = {
+            lane: self._quantum(people[lane], min(places, share), now)
+            for lane, places in free.items()
+        }
+        rows = queue.take_deliveries(
+            tx, {lane: n for lane, n in quanta.items() if n > 0}, now, lease, room
+        )
         got = Counter(row["subscriber_id"] for row in rows)
         if len(rows) == room:
             self._round[:0] = lanes[1 + max(lanes.index(lane) for lane in got) :]
-        more = len(rows) == room or any(got[lane] == share < places for lane, places in free.items())
+        more = len(rows) == room or any(
+            got[lane] == share < places for lane, places in free.items()
+        )
         full = any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
         return Claimed(_dues(tx, rows, people), more=more, full=full)
 
@@ -113,7 +130,9 @@ class Turns:
             # A full one says no more than none: subscribers come and go.
             now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
             self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
-        held = replace(self._rates.get(person["id"], token_bucket.Allowance(rate, 1.0, now)), rate=rate).refilled(now)
+        held = replace(
+            self._rates.get(person["id"], token_bucket.Allowance(rate, 1.0, now)), rate=rate
+        ).refilled(now)
         taken = min(wanted, int(held.tokens))
         self._rates[person["id"]] = held.less(taken)
         return taken
@@ -128,7 +147,9 @@ def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         # Retention took the event while it was owed once more: there is nothing to tell, nor a job that this is about.
         tx.execute(_LOST, {"ids": lost})
     return [
-        Due(row, events[row["event_id"]], people[row["subscriber_id"]]) for row in rows if row["event_id"] in events
+        Due(row, events[row["event_id"]], people[row["subscriber_id"]])
+        for row in rows
+        if row["event_id"] in events
     ]
 
 

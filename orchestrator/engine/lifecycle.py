@@ -63,7 +63,9 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
 
     def every(seconds: float, run: Callable[..., Awaitable[None]], *args: object) -> None:
         jitter = None if seconds < 5 else 5
-        ticks.add_job(_tick, "interval", seconds=seconds, args=(run, *args), name=run.__name__, jitter=jitter)
+        ticks.add_job(
+            _tick, "interval", seconds=seconds, args=(run, *args), name=run.__name__, jitter=jitter
+        )
 
     for stage in rt.workers:
         every(1, nudge, rt, stage)
@@ -101,7 +103,10 @@ async def discipline(rt: Runtime) -> None:
         ahead = await rt.store.ahead(rt.clock.own.now)
         rt.clock.correct(ahead)
         if abs(ahead) > _DRIFT:
-            log.warning("this machine's clock is wrong; the database's is used", seconds_behind=round(ahead, 3))
+            log.warning(
+                "this machine's clock is wrong; the database's is used",
+                seconds_behind=round(ahead, 3),
+            )
 
 
 class Beats:

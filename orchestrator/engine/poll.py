@@ -70,7 +70,17 @@ def worker(rt: Runtime) -> Worker[Question]:
 
 #: What asking about a job came to, for those who count, by the outcome that is noted; any other word is the vendor's.
 _RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"} | dict.fromkeys(
-    ("not_sent", "blocked_address", "too_late", "timeout", "refused", "cut_off", "too_large", "error"), "unanswered"
+    (
+        "not_sent",
+        "blocked_address",
+        "too_late",
+        "timeout",
+        "refused",
+        "cut_off",
+        "too_large",
+        "error",
+    ),
+    "unanswered",
 )
 
 
@@ -117,7 +127,9 @@ class Polling:
         except Unsupported as error:
             answer = self._unasked(question, error)
         for _, _, note in answer.notes:
-            self.rt.metrics.polls(question.vendor.name, _RESULTS.get(str(note["outcome"]), "answered")).inc()
+            self.rt.metrics.polls(
+                question.vendor.name, _RESULTS.get(str(note["outcome"]), "answered")
+            ).inc()
         verdicts = await self.rt.insist(self._end, answer)
         self.rt.told(verdicts)
 
@@ -130,8 +142,14 @@ class Polling:
     def _answered(self, question: Question, reports: Sequence[Report]) -> Answer:
         """Match reports to jobs by id, never by position; a job without one is not known yet, or no more."""
         by_task = {report.vendor_task_id: report for report in reports if report.vendor_task_id}
-        by_external = {report.external_task_id: report for report in reports if report.external_task_id}
-        heard, later, notes = list[Heard](), list[Postponed](), list[tuple[str, str, Mapping[str, Any]]]()
+        by_external = {
+            report.external_task_id: report for report in reports if report.external_task_id
+        }
+        heard, later, notes = (
+            list[Heard](),
+            list[Postponed](),
+            list[tuple[str, str, Mapping[str, Any]]](),
+        )
         for row in question.rows:
             report = by_task.get(row["vendor_task_id"]) or by_external.get(row["external_task_id"])
             if report is None and len(question.rows) == len(reports) == 1:
@@ -150,27 +168,48 @@ class Polling:
         since = row["submitted_at"] or row["created_at"]
         if row["misses"] < 2 or self.rt.clock.now() < after(since, vendor.account.poll.lost_after):
             return None
-        return Heard(row["id"], Report(JobState.FAILED, message="the vendor knows no such task"), Source.POLL)
+        return Heard(
+            row["id"], Report(JobState.FAILED, message="the vendor knows no such task"), Source.POLL
+        )
 
     def _unanswered(self, question: Question, error: Exchange) -> Answer:
         """The question got no answer: ask again, later each time."""
         name, jobs = question.vendor.account.name, len(question.rows)
-        log.warning("a question got no answer", account=name, jobs=jobs, outcome=error.kind, reason=str(error))
+        log.warning(
+            "a question got no answer",
+            account=name,
+            jobs=jobs,
+            outcome=error.kind,
+            reason=str(error),
+        )
         wait = (error.retry_after if isinstance(error, Refused) else None) or 0.0
-        notes = [(row["id"], "poll", {"outcome": error.kind, "reason": str(error)}) for row in question.rows]
+        notes = [
+            (row["id"], "poll", {"outcome": error.kind, "reason": str(error)})
+            for row in question.rows
+        ]
         later = [self._later(row, question.vendor, {}, wait) for row in question.rows]
         return Answer(name, notes, self._overdue(question), later, asked=len(notes))
 
     def _unasked(self, question: Question, error: Unsupported) -> Answer:
         """There is nothing to ask by: the answer with the task's id was lost. Only a push can tell, or the deadline."""
-        notes = [(row["id"], "submit", {"outcome": "cannot_be_asked", "reason": error.why}) for row in question.rows]
-        later = [Postponed.of(row, {"due_at": self._patience(row, question.vendor)}) for row in question.rows]
+        notes = [
+            (row["id"], "submit", {"outcome": "cannot_be_asked", "reason": error.why})
+            for row in question.rows
+        ]
+        later = [
+            Postponed.of(row, {"due_at": self._patience(row, question.vendor)})
+            for row in question.rows
+        ]
         return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=0)
 
     def _patience(self, row: Row, vendor: Vendor) -> datetime:
         since: datetime | None = row["outputless_since"]
         deadline: datetime = row["deadline_at"]
-        return deadline if since is None else min(deadline, after(since, vendor.account.poll.output_grace))
+        return (
+            deadline
+            if since is None
+            else min(deadline, after(since, vendor.account.poll.output_grace))
+        )
 
     def _overdue(self, question: Question) -> list[Heard]:
         """Return the end of those that succeeded without output too long ago, although nobody answers about them."""
@@ -179,7 +218,9 @@ class Polling:
         late = [row["id"] for row in rows if now >= after(row["outputless_since"], grace)]
         return [Heard(job_id, Report(JobState.SUCCEEDED), Source.CLOCK) for job_id in late]
 
-    def _later(self, row: Row, vendor: Vendor, values: Mapping[str, Any], least: float = 0.0) -> Postponed:
+    def _later(
+        self, row: Row, vendor: Vendor, values: Mapping[str, Any], least: float = 0.0
+    ) -> Postponed:
         poll = vendor.account.poll
         wait = max(least, grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
         due = after(self.rt.clock.now(), jittered(wait, self.rt.rng, 0.1))
@@ -193,7 +234,11 @@ class Polling:
             asked[answer.account] += answer.asked
         for account, count in sorted(asked.items()):
             more = account_state.c.polls + count
-            tx.execute(sa.update(account_state).where(account_state.c.account == account).values(polls=more))
+            tx.execute(
+                sa.update(account_state)
+                .where(account_state.c.account == account)
+                .values(polls=more)
+            )
         ledger.postpone(tx, [one for answer in answers for one in answer.later])
         verdicts = iter(ledger.apply(tx, [one for answer in answers for one in answer.heard]))
         return [[next(verdicts) for _ in answer.heard] for answer in answers]

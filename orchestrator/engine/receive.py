@@ -63,7 +63,9 @@ class Receiving:
             raise BadToken("no such account")
         return vendor, callback
 
-    async def push(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> None:
+    async def push(
+        self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes
+    ) -> None:
         """Take in a push whose token was good. On return it is durable.
 
         Raises `BadSignature`, `NotJson` and `Unavailable`.
@@ -78,11 +80,18 @@ class Receiving:
             await self._reject(row, error)
             raise
         except Unreadable as error:
-            log.warning("a push says nothing we understand", account=row["account"], job=row["job_id"], why=str(error))
+            log.warning(
+                "a push says nothing we understand",
+                account=row["account"],
+                job=row["job_id"],
+                why=str(error),
+            )
             row["outcome"] = f"unreadable: {error}"
             await self._take(Taken(row, None, ask=True))
             return
-        await self._take(Taken(row, Heard(callback.job_id, report, Source.PUSH, attempt=callback.attempt)))
+        await self._take(
+            Taken(row, Heard(callback.job_id, report, Source.PUSH, attempt=callback.attempt))
+        )
 
     def _verified(self, vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:
         """Apply the account's policy. Gateways forward Kling's headers signed with a key we cannot have: `none`."""
@@ -94,7 +103,9 @@ class Receiving:
             raise BadSignature("the account requires a signature and the push has none")
         return signed
 
-    def _row(self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    def _row(
+        self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes
+    ) -> dict[str, Any]:
         mark = hashlib.sha256(b"\0".join((callback.job_id.encode(), body))).hexdigest()
         return {
             "account": vendor.account.name,
@@ -123,7 +134,10 @@ class Receiving:
         log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
         # One body may be rejected for several reasons, one after the other; each of them is evidence.
         why = hashlib.sha256(str(error).encode()).hexdigest()[:8]
-        row |= {"outcome": f"rejected: {error}", "dedupe_key": f"rejected {why} {row['dedupe_key']}"}
+        row |= {
+            "outcome": f"rejected: {error}",
+            "dedupe_key": f"rejected {why} {row['dedupe_key']}",
+        }
         try:
             await self._keep(Taken(row, None))
         except Unavailable:
@@ -134,7 +148,10 @@ class Receiving:
         now = self.rt.clock.now()
         verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
-        rows = [one.row | ({"outcome": said.outcome} if said else {}) for one, said in zip(taken, answers, strict=True)]
+        rows = [
+            one.row | ({"outcome": said.outcome} if said else {})
+            for one, said in zip(taken, answers, strict=True)
+        ]
         for row, push_id in zip(rows, self.rt.ids.many("psh", len(rows)), strict=True):
             row["id"] = push_id
         self._count(tx, [row for row in rows if not _is_rejected(row)], now)
@@ -145,7 +162,13 @@ class Receiving:
 
     def _count(self, tx: Tx, rows: list[dict[str, Any]], now: datetime) -> None:
         counts = sorted(Counter(row["account"] for row in rows).items())
-        _COUNT(tx, [{"was_account": account, "pushes": count, "last_push_at": now} for account, count in counts])
+        _COUNT(
+            tx,
+            [
+                {"was_account": account, "pushes": count, "last_push_at": now}
+                for account, count in counts
+            ],
+        )
 
 
 #: What a push came to, for those who count; whatever else it came to, it was accepted.
@@ -170,13 +193,17 @@ def _bounded(tx: Tx, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         mine, key, size = known[row["job_id"]], row["dedupe_key"], len(row["body"])
         rejected = _is_rejected(row)
         share = 2 if rejected else 1
-        if key in mine or (len(mine) < KEPT // share and sum(mine.values()) + size <= KEPT_BYTES // share):
+        if key in mine or (
+            len(mine) < KEPT // share and sum(mine.values()) + size <= KEPT_BYTES // share
+        ):
             mine[key] = size
             kept.append(row)
         else:
             counted = f"{'rejected ' if rejected else ''}beyond {row['job_id']}"
             outcome = f"{'rejected; ' if rejected else ''}not kept: the job has too many pushes"
-            kept.append(row | {"dedupe_key": counted, "outcome": outcome, "headers": {}, "body": b""})
+            kept.append(
+                row | {"dedupe_key": counted, "outcome": outcome, "headers": {}, "body": b""}
+            )
     return kept
 
 
@@ -184,7 +211,11 @@ def _is_rejected(row: Mapping[str, Any]) -> bool:
     return str(row["outcome"]).startswith("rejected")
 
 
-_KNOWN = Finder(sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(among(push.c.job_id)))
+_KNOWN = Finder(
+    sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(
+        among(push.c.job_id)
+    )
+)
 
 
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

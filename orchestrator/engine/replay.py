@@ -69,7 +69,11 @@ def counted(tx: Tx, row: Values) -> Values:
 
 def begin(tx: Tx, ids: Ids, row: Values) -> Row:
     """Keep a replay and do its first slice; return it as it then is. Run again, it leaves the replay as it is."""
-    statement = insert(tx.dialect.name, replay).on_conflict_do_nothing(index_elements=["id"]).returning(replay.c.id)
+    statement = (
+        insert(tx.dialect.name, replay)
+        .on_conflict_do_nothing(index_elements=["id"])
+        .returning(replay.c.id)
+    )
     made = tx.execute(statement, [row]).first()
     return _slice(tx, ids, row, row["created_at"]) if made else _get(tx, row["id"])
 
@@ -77,7 +81,9 @@ def begin(tx: Tx, ids: Ids, row: Values) -> Row:
 def advance(tx: Tx, ids: Ids, replay_id: str, now: datetime) -> Row | None:
     """Do the next slice of a replay and return it as it then is; None if nothing of it is due."""
     # Two replicas take turns: the second one finds the cursor where the first one left it.
-    due = sa.select(replay).where(replay.c.id == replay_id, replay.c.due_at <= now).with_for_update()
+    due = (
+        sa.select(replay).where(replay.c.id == replay_id, replay.c.due_at <= now).with_for_update()
+    )
     row = tx.execute(due).mappings().first()
     return None if row is None else _slice(tx, ids, row, now)
 
@@ -108,7 +114,10 @@ def _slice(tx: Tx, ids: Ids, row: Row, now: datetime) -> Row:
     passed = _passed(looked[:SLICE], share)
     chosen = [one for one in passed if one.fits]
     done = _owe(tx, ids, row, chosen, now) if row["missed"] else _renew(tx, row, chosen, now)
-    values: Values = {"replayed": row["replayed"] + done, "cursor": passed[-1].id if passed else row["cursor"]}
+    values: Values = {
+        "replayed": row["replayed"] + done,
+        "cursor": passed[-1].id if passed else row["cursor"],
+    }
     if len(passed) == len(looked):
         values |= {"state": ReplayState.DONE, "due_at": None, "finished_at": now}
     else:
@@ -130,7 +139,9 @@ def _renew(tx: Tx, row: Row, chosen: Sequence[Candidate], now: datetime) -> int:
         some = [one.id for one in chosen if one.flows is flows]
         mine = sa.and_(delivery.c.id.in_(some), *replay_selection.standing(row))
         if some:
-            done += tx.execute(sa.update(delivery).where(mine).values(**_state(flows, now), done_at=None)).rowcount
+            done += tx.execute(
+                sa.update(delivery).where(mine).values(**_state(flows, now), done_at=None)
+            ).rowcount
     return done
 
 
@@ -155,7 +166,11 @@ def _owe(tx: Tx, ids: Ids, row: Row, chosen: Sequence[Candidate], now: datetime)
 
 def next_due(tx: Tx) -> Row | None:
     """Return the replay that is due first, with when that is; None if none is."""
-    first = sa.select(replay.c.id, replay.c.due_at).where(replay.c.due_at.is_not(None)).order_by(replay.c.due_at)
+    first = (
+        sa.select(replay.c.id, replay.c.due_at)
+        .where(replay.c.due_at.is_not(None))
+        .order_by(replay.c.due_at)
+    )
     return tx.execute(first.limit(1)).mappings().first()
 
 

@@ -40,7 +40,10 @@ def bounds(tx: Tx, row: Row) -> dict[str, str]:
     newest = tx.scalar(sa.select(sa.func.max(column))) or ""
     if row["until"] is not None:
         newest = min(newest, _near(prefix, row["until"], _DRIFT))
-    return {"cursor": "" if row["since"] is None else _near(prefix, row["since"], -_DRIFT), "newest": newest}
+    return {
+        "cursor": "" if row["since"] is None else _near(prefix, row["since"], -_DRIFT),
+        "newest": newest,
+    }
 
 
 def _near(prefix: str, at: datetime, seconds: float) -> str:
@@ -56,7 +59,11 @@ def count(tx: Tx, row: Row) -> int:
     """Return how much a replay is about."""
     if row["missed"]:
         never = sa.not_(_owed(row).exists())
-        found = sa.select(sa.func.count()).select_from(event).where(*_span(row), *_wanted(tx, row), never)
+        found = (
+            sa.select(sa.func.count())
+            .select_from(event)
+            .where(*_span(row), *_wanted(tx, row), never)
+        )
     else:
         found = _joined(row, sa.func.count()).where(*_span(row), *_again(row))
     return tx.scalar(found) or 0
@@ -68,10 +75,14 @@ def ahead(tx: Tx, row: Row, most: int) -> list[Candidate]:
         # Not EXISTS: PostgreSQL would first gather all that the subscriber was ever owed, slice by slice.
         never = _owed(row).limit(1).scalar_subquery().is_(None)
         fits = sa.and_(*_wanted(tx, row), never).label("fits")
-        found = sa.select(event.c.id, fits, sa.literal(_is_active(tx, row)).label("flows")).where(*_span(row))
+        found = sa.select(event.c.id, fits, sa.literal(_is_active(tx, row)).label("flows")).where(
+            *_span(row)
+        )
         place = event.c.id
     else:
-        flows = sa.func.coalesce(subscriber.c.state == SubscriberState.ACTIVE, sa.false()).label("flows")
+        flows = sa.func.coalesce(subscriber.c.state == SubscriberState.ACTIVE, sa.false()).label(
+            "flows"
+        )
         known = subscriber.c.id.is_not(None)
         fits = sa.and_(known, *_again(row)).label("fits")
         found = _joined(row, delivery.c.id, fits, flows, strictly=False).where(*_span(row))
@@ -109,12 +120,17 @@ def _again(row: Row) -> list[sa.ColumnElement[bool]]:
 
 def standing(row: Row) -> list[sa.ColumnElement[bool]]:
     """Return what has to hold of a delivery still when it is made due: its state, and since when it is in that."""
-    return [_in_state(row), sa.or_(delivery.c.done_at.is_(None), delivery.c.done_at <= row["created_at"])]
+    return [
+        _in_state(row),
+        sa.or_(delivery.c.done_at.is_(None), delivery.c.done_at <= row["created_at"]),
+    ]
 
 
 def _joined(row: Row, *columns: sa.ColumnElement[Any], strictly: bool = True) -> sa.Select[Any]:
     """Return a SELECT of deliveries with their subscribers, and with their events if their types matter."""
-    found = delivery.join(subscriber, subscriber.c.id == delivery.c.subscriber_id, isouter=not strictly)
+    found = delivery.join(
+        subscriber, subscriber.c.id == delivery.c.subscriber_id, isouter=not strictly
+    )
     if row["types"] is not None:
         found = found.join(event, event.c.id == delivery.c.event_id, isouter=not strictly)
     return sa.select(*columns).select_from(found)
@@ -142,11 +158,15 @@ def _owed(row: Row) -> sa.Select[int]:
 
 
 def _kinds(row: Row) -> Sequence[EventType]:
-    return [kind for kind in EventType if row["types"] is None or matches(tuple(row["types"]), kind)]
+    return [
+        kind for kind in EventType if row["types"] is None or matches(tuple(row["types"]), kind)
+    ]
 
 
 def _person(tx: Tx, row: Row) -> Row | None:
-    wanted = sa.select(subscriber.c.types, subscriber.c.state).where(subscriber.c.id == row["subscriber_id"])
+    wanted = sa.select(subscriber.c.types, subscriber.c.state).where(
+        subscriber.c.id == row["subscriber_id"]
+    )
     return tx.execute(wanted).mappings().first()
 
 

@@ -81,7 +81,11 @@ def _slice(tx: Tx, clock: Clock, sweep: Sweep, before: datetime, place: str) -> 
 
 def _old_jobs(tx: Tx, before: datetime, place: str, is_over: Callable[[], bool]) -> str | None:
     found = tx.execute(_JOBS, {"place": place, "aged": earliest("job", before)}).all()
-    ended = [job_id for job_id, due, finished in found if due is None and finished is not None and finished < before]
+    ended = [
+        job_id
+        for job_id, due, finished in found
+        if due is None and finished is not None and finished < before
+    ]
     owed = set(tx.scalars(_OWED_JOBS, {"ids": ended})) if ended else set()
     gone = [job_id for job_id in ended if job_id not in owed]
     if gone and not all(_emptied(empty, tx, gone, is_over) for empty in (_told, _pushed, _noted)):
@@ -120,7 +124,9 @@ def _old_replays(tx: Tx, before: datetime, place: str, is_over: Callable[[], boo
     return found[-1].id if len(found) == _LOOK else None
 
 
-def _emptied(empty: Callable[[Tx, list[str]], bool], tx: Tx, ids: list[str], is_over: Callable[[], bool]) -> bool:
+def _emptied(
+    empty: Callable[[Tx, list[str]], bool], tx: Tx, ids: list[str], is_over: Callable[[], bool]
+) -> bool:
     """Delete what belongs to jobs or notices, a little at a time. False if time was up while there was more."""
     while empty(tx, ids):
         if is_over():
@@ -187,15 +193,21 @@ def _next(table: sa.Table, *also: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(table.c.id, *also).where(old).order_by(table.c.id).limit(_LOOK)
 
 
-def _some(of: sa.ColumnElement[str], *columns: sa.ColumnElement[Any], most: int = _ROWS) -> sa.Select[Any]:
+def _some(
+    of: sa.ColumnElement[str], *columns: sa.ColumnElement[Any], most: int = _ROWS
+) -> sa.Select[Any]:
     return sa.select(*columns).where(of.in_(_IDS)).limit(most)
 
 
 _JOBS = _next(job, job.c.due_at, job.c.finished_at)
 _EVENTS = _next(event, event.c.job_id)
-_STRAYS = _next(push, job.c.id.label("job")).select_from(push.outerjoin(job, job.c.id == push.c.job_id))
+_STRAYS = _next(push, job.c.id.label("job")).select_from(
+    push.outerjoin(job, job.c.id == push.c.job_id)
+)
 _REPLAYS = _next(replay, replay.c.finished_at)
-_OWED_EVENTS = sa.select(delivery.c.event_id).where(delivery.c.event_id.in_(_IDS), delivery.c.due_at.is_not(None))
+_OWED_EVENTS = sa.select(delivery.c.event_id).where(
+    delivery.c.event_id.in_(_IDS), delivery.c.due_at.is_not(None)
+)
 _OWED_JOBS = (
     sa.select(event.c.job_id)
     .join(delivery, delivery.c.event_id == event.c.id)
@@ -210,11 +222,18 @@ _PUSHES = _some(push.c.job_id, push.c.id, sa.func.length(push.c.body))
 _ATTEMPT = (attempt.c.delivery_id, attempt.c.n)
 _ATTEMPTS = _some(attempt.c.delivery_id, *_ATTEMPT, most=_NARROW).order_by(*_ATTEMPT)
 _ATTEMPTED = sa.delete(attempt).where(
-    attempt.c.delivery_id.in_(_IDS), sa.tuple_(*_ATTEMPT) <= sa.tuple_(sa.bindparam("delivery"), sa.bindparam("n"))
+    attempt.c.delivery_id.in_(_IDS),
+    sa.tuple_(*_ATTEMPT) <= sa.tuple_(sa.bindparam("delivery"), sa.bindparam("n")),
 )
 _NOTES = _some(trace.c.job_id, trace.c.id, most=_NARROW)
 _GONE = {
-    table.name: sa.delete(table).where(table.c.id.in_(_IDS)) for table in (job, event, delivery, push, replay, trace)
+    table.name: sa.delete(table).where(table.c.id.in_(_IDS))
+    for table in (job, event, delivery, push, replay, trace)
 }
 #: In the order in which things are swept: what belongs to a job goes with it.
-_SWEEPS: Mapping[str, Sweep] = {"job": _old_jobs, "event": _old_notices, "push": _stray_pushes, "replay": _old_replays}
+_SWEEPS: Mapping[str, Sweep] = {
+    "job": _old_jobs,
+    "event": _old_notices,
+    "push": _stray_pushes,
+    "replay": _old_replays,
+}

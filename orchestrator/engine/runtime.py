@@ -163,7 +163,14 @@ def _log(verdict: Verdict) -> None:
         log.warning("a vendor contradicts its first verdict", job=row["id"], account=row["account"])
     if verdict.moved and row["state"] not in _WELL:
         why = (row["error"] or {}).get("message")
-        log.warning("job moved", job=row["id"], account=row["account"], to=row["state"], by=row["resolved_by"], why=why)
+        log.warning(
+            "job moved",
+            job=row["id"],
+            account=row["account"],
+            to=row["state"],
+            by=row["resolved_by"],
+            why=why,
+        )
 
 
 _WELL = (JobState.SUBMITTED, JobState.PROCESSING, JobState.SUCCEEDED, JobState.CANCELED)
@@ -171,7 +178,9 @@ _WELL = (JobState.SUBMITTED, JobState.PROCESSING, JobState.SUCCEEDED, JobState.C
 
 def order_of(rt: Runtime, row: Mapping[Any, Any], vendor: Vendor) -> Order:
     """Return the order of a job's row, with the callback URL of its current attempt."""
-    token = rt.keys.mint(row["account"], Callback(row["id"], row["attempt"]), row["deadline_at"] + TOKEN_GRACE)
+    token = rt.keys.mint(
+        row["account"], Callback(row["id"], row["attempt"]), row["deadline_at"] + TOKEN_GRACE
+    )
     return Order(
         job_id=row["id"],
         model=row["model"],

@@ -44,7 +44,9 @@ _SOONEST = 0.01
 def worker(rt: Runtime) -> Worker[Row]:
     """Return the loop that submits."""
     stage = Submitting(rt)
-    return Worker("submit", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
+    return Worker(
+        "submit", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back
+    )
 
 
 class Submitting:
@@ -86,10 +88,17 @@ class Submitting:
         self, tx: Tx, free: Mapping[str, int], room: int, now: datetime
     ) -> tuple[list[dict[str, Any]], float | None]:
         """Begin queued jobs, as many of each account as it has slots and rate for."""
-        rates = {name: rate for name in free if (rate := self.rt.vendors[name].account.rate_limit) is not None}
+        rates = {
+            name: rate
+            for name in free
+            if (rate := self.rt.vendors[name].account.rate_limit) is not None
+        }
         allowances = capacity.allowances(tx, rates, now) if rates else {}
         allowed = {name: int(one.tokens) for name, one in allowances.items()}
-        quanta = {name: min(slots, queue.QUANTUM, allowed.get(name, slots)) for name, slots in free.items()}
+        quanta = {
+            name: min(slots, queue.QUANTUM, allowed.get(name, slots))
+            for name, slots in free.items()
+        }
         queued = queue.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
         begun = [row | {"fresh": True} for row in self.rt.ledger.begin(tx, queued)]
         spent = Counter(row["account"] for row in begun)
@@ -113,9 +122,17 @@ class Submitting:
     async def work(self, row: Row) -> None:
         """Submit a fresh job, or find out about a lost one, and record how that ended."""
         vendor = self.rt.vendors[row["account"]]
-        ending = await (self._submit(row, vendor) if row.get("fresh") else self._find_out(row, vendor))
+        ending = await (
+            self._submit(row, vendor) if row.get("fresh") else self._find_out(row, vendor)
+        )
         if ending.note["outcome"] not in ("accepted", "found"):
-            log.warning("not submitted", job=row["id"], account=row["account"], attempt=row["attempt"], **ending.note)
+            log.warning(
+                "not submitted",
+                job=row["id"],
+                account=row["account"],
+                attempt=row["attempt"],
+                **ending.note,
+            )
         verdict = await self.rt.insist(self._end, ending)
         self.rt.told([verdict] if verdict else [])
         if ending.queue is not None:
@@ -142,7 +159,9 @@ class Submitting:
         try:
             request = vendor.lookup_request(order_of(self.rt, row, vendor))
             with self.rt.metrics.exchange(self.rt.clock, vendor.name, "lookup"):
-                reports = vendor.read_answer(await self.rt.internet.send(request, deadline=DEADLINE))
+                reports = vendor.read_answer(
+                    await self.rt.internet.send(request, deadline=DEADLINE)
+                )
         except Exchange as error:
             return submit_outcome.unanswered(row, vendor, error, self.rt.clock.now(), self.rt.rng)
         return submit_outcome.looked_up(row, vendor, reports, self.rt.clock.now())

@@ -99,8 +99,17 @@ def _again(row: Row, error: Refused, outcome: str, now: datetime, rng: Rng) -> E
 def _lost(row: Row, vendor: Vendor, error: Exchange, now: datetime) -> Ending:
     """The vendor may have it. Come back when it can be known."""
     poll = vendor.account.poll
-    waits = {Lookup.BY_EXTERNAL_ID: poll.visibility_lag, Lookup.BY_KEY: 1.0, Lookup.NONE: poll.lost_after}
-    return _later(row, after(now, waits[vendor.lookup]), _told(error), misses=int(vendor.lookup is Lookup.NONE))
+    waits = {
+        Lookup.BY_EXTERNAL_ID: poll.visibility_lag,
+        Lookup.BY_KEY: 1.0,
+        Lookup.NONE: poll.lost_after,
+    }
+    return _later(
+        row,
+        after(now, waits[vendor.lookup]),
+        _told(error),
+        misses=int(vendor.lookup is Lookup.NONE),
+    )
 
 
 # -- a lost submission, when its time has come
@@ -129,7 +138,9 @@ def looked_up(row: Row, vendor: Vendor, reports: Sequence[Report], now: datetime
     misses = row["misses"] + 1
     if misses >= NEGATIVES:
         return Ending(row, {"outcome": "not_found_resend"}, queue=_back(row, now, misses=0))
-    return _later(row, after(now, vendor.account.poll.visibility_lag), {"outcome": "not_found"}, misses=misses)
+    return _later(
+        row, after(now, vendor.account.poll.visibility_lag), {"outcome": "not_found"}, misses=misses
+    )
 
 
 def unanswered(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng) -> Ending:
@@ -153,14 +164,20 @@ def _told(error: Exchange) -> dict[str, Any]:
 # -- recording
 
 
-def record(tx: Tx, ledger: Ledger, rng: Rng, endings: Sequence[Ending], now: datetime) -> list[Verdict | None]:
+def record(
+    tx: Tx, ledger: Ledger, rng: Rng, endings: Sequence[Ending], now: datetime
+) -> list[Verdict | None]:
     """Unit of work: write down how submissions ended, and what follows for their accounts."""
-    ledger.note(tx, [(e.row["id"], "submit", {"attempt": e.row["attempt"], **e.note}) for e in endings], now)
+    ledger.note(
+        tx, [(e.row["id"], "submit", {"attempt": e.row["attempt"], **e.note}) for e in endings], now
+    )
     ledger.requeue(tx, [e.queue for e in endings if e.queue])
     ledger.postpone(tx, [e.later for e in endings if e.later])
     verdicts = iter(ledger.apply(tx, [e.heard for e in endings if e.heard]))
     # After the jobs, as a push does it: whoever holds one row may not wait for the other's.
-    for account, asked in {e.row["account"]: e.pause for e in endings if e.pause is not None}.items():
+    for account, asked in {
+        e.row["account"]: e.pause for e in endings if e.pause is not None
+    }.items():
         _rest(tx, account, asked, rng, now)
     if taken := {e.row["account"] for e in endings if e.note.get("outcome") == "accepted"}:
         crowded = sa.and_(account_state.c.account.in_(taken), account_state.c.crowded > 0)

@@ -26,7 +26,9 @@ class Claimed(list[Work]):
     somebody else's did: look again when there is room.
     """
 
-    def __init__(self, pieces: Iterable[Work] = (), *, more: bool = False, full: bool = False) -> None:
+    def __init__(
+        self, pieces: Iterable[Work] = (), *, more: bool = False, full: bool = False
+    ) -> None:
         super().__init__(pieces)
         self.more = more
         self.full = full
@@ -107,7 +109,9 @@ class Worker(Generic[Work]):
             except Unavailable as error:
                 log.warning("stage waits for the database", stage=self.name, error=str(error))
             except Exception as error:
-                log.error("stage failed to take work", stage=self.name, exception=traceback_of(error))
+                log.error(
+                    "stage failed to take work", stage=self.name, exception=traceback_of(error)
+                )
 
     async def _fill(self) -> None:
         while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
@@ -129,9 +133,17 @@ class Worker(Generic[Work]):
         try:
             await self._work(piece)
         except Unavailable as error:
-            log.warning("work could not be recorded; its lease will bring it back", stage=self.name, error=str(error))
+            log.warning(
+                "work could not be recorded; its lease will bring it back",
+                stage=self.name,
+                error=str(error),
+            )
         except Exception as error:
-            log.error("work failed; its lease will bring it back", stage=self.name, exception=traceback_of(error))
+            log.error(
+                "work failed; its lease will bring it back",
+                stage=self.name,
+                exception=traceback_of(error),
+            )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]

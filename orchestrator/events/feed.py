@@ -76,7 +76,9 @@ class Tail:
         if event_id is None:
             return self._end
         now = self._clock.now()
-        return await self._store.read(journal.mark, event_id, earliest("evt", now - self._retention), _id(now))
+        return await self._store.read(
+            journal.mark, event_id, earliest("evt", now - self._retention), _id(now)
+        )
 
     async def read(self, place: int, wanted: Wanted, most: int = journal.ROWS) -> Page:
         """Return the next wanted events after a place, none if there are none yet. Raises `Unavailable`."""
@@ -209,4 +211,6 @@ class _Kept:
         if not looked:
             return Page([], place)
         rows = [row for row in looked if wanted.takes(row)]
-        return Page(rows, looked[-1]["position"], start + len(looked) < len(self._rows), looked[-1]["id"])
+        return Page(
+            rows, looked[-1]["position"], start + len(looked) < len(self._rows), looked[-1]["id"]
+        )

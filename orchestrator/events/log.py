@@ -62,7 +62,10 @@ class Wanted:
 
     def takes(self, row: Row) -> bool:
         """True for an event that is wanted."""
-        return (self.types is None or row["type"] in self.types) and self.job in (None, row["job_id"])
+        return (self.types is None or row["type"] in self.types) and self.job in (
+            None,
+            row["job_id"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,9 @@ def mark(tx: Tx, event_id: str, oldest: str, now_id: str) -> Mark:
     return Mark(before[0], before[1], gap=True) if before else Mark(0, now_id, gap=True)
 
 
-def page(tx: Tx, place: int, upto: int, wanted: Wanted, most: int = ROWS, room: int = BYTES) -> Page:
+def page(
+    tx: Tx, place: int, upto: int, wanted: Wanted, most: int = ROWS, room: int = BYTES
+) -> Page:
     """Return the first wanted events after a place and not after `upto`."""
     sizes, rows = _statements(tx.dialect.name, wanted.types is not None, wanted.job is not None)
     edge = _edge(tx, place, upto) if wanted.types is not None and wanted.job is None else None
@@ -188,7 +193,12 @@ def _statements(dialect: str, typed: bool, about: bool) -> tuple[sa.Select[Any],
     if about:
         which.append(event.c.job_id == sa.bindparam("job"))
     columns = [event.c[name] for name in ("id", "type", "source", "job_id", "body")]
-    sizes = sa.select(place, sa.func.length(event.c.body)).where(*which).order_by(place).limit(sa.bindparam("most"))
+    sizes = (
+        sa.select(place, sa.func.length(event.c.body))
+        .where(*which)
+        .order_by(place)
+        .limit(sa.bindparam("most"))
+    )
     return sizes, sa.select(place.label("position"), *columns).where(*which).order_by(place)
 
 

@@ -16,7 +16,13 @@ from orchestrator.database.bulk import Finder, among, insert, inserting
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.foundation.ids import Ids
-from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.foundation.states import (
+    FINAL_EVENTS,
+    DeliveryState,
+    EventType,
+    Source,
+    SubscriberState,
+)
 from orchestrator.schemas.events import event_body
 
 
@@ -89,17 +95,25 @@ def _each_wish() -> sa.Select[tuple[str]]:
 # Built once: putting a statement together costs more than running it.
 _WISHES = Finder(_each_wish())
 _STANDING = Finder(
-    sa.select(subscriber.c.id, _types, subscriber.c.state).where(subscriber.c.callback_origin.is_(None), among(_types))
+    sa.select(subscriber.c.id, _types, subscriber.c.state).where(
+        subscriber.c.callback_origin.is_(None), among(_types)
+    )
 )
 _EVENTS = inserting(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
-_DELIVERIES = inserting(delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at")
+_DELIVERIES = inserting(
+    delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at"
+)
 
 
 def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
     """Return who is owed a fact, and in which state each of them is."""
     if fact.only is not None:
         return [(fact.only, SubscriberState.ACTIVE)]
-    found = [(to, state) for to, types, state in standing if to != fact.but and matches(_globs(types), fact.type)]
+    found = [
+        (to, state)
+        for to, types, state in standing
+        if to != fact.but and matches(_globs(types), fact.type)
+    ]
     if fact.job and fact.job["callback_lane"]:
         wanted = tuple(fact.job["callback_events"] or FINAL_EVENTS)
         if matches(wanted, fact.type):
@@ -107,7 +121,9 @@ def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _delivery(delivery_id: str, event_id: str, to: str, state: str, now: datetime) -> dict[str, Any]:
+def _delivery(
+    delivery_id: str, event_id: str, to: str, state: str, now: datetime
+) -> dict[str, Any]:
     flows = state == SubscriberState.ACTIVE
     return {
         "id": delivery_id,
@@ -137,5 +153,7 @@ def callback_lane(tx: Tx, ids: Ids, url: str, hide: Any, now: datetime) -> str:
         "state": SubscriberState.ACTIVE, "created_at": now,
     }  # fmt: skip
     tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(), [row])
-    found: str = tx.execute(sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)).scalar_one()
+    found: str = tx.execute(
+        sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)
+    ).scalar_one()
     return found

@@ -23,7 +23,13 @@ from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret
-from orchestrator.foundation.states import DELETED, DeliveryState, EventType, Source, SubscriberState
+from orchestrator.foundation.states import (
+    DELETED,
+    DeliveryState,
+    EventType,
+    Source,
+    SubscriberState,
+)
 from orchestrator.schemas.subscribers import subscriber_json
 
 Row = Mapping[Any, Any]
@@ -72,14 +78,19 @@ def new(
 
 def add(tx: Tx, row: Values) -> None:
     """Take a subscriber on. Run again, it finds its own row and leaves it."""
-    tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"]), [row])
+    tx.execute(
+        insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"]), [row]
+    )
 
 
 def addressed(keys: Keys, destination: Destination, url: str) -> Values:
     """Return the columns of an address: encrypted, and as people may see it."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return {"address": keys.hide(url), "shown": f"{parts.scheme}://{host}/…" if destination.secret_address else url}
+    return {
+        "address": keys.hide(url),
+        "shown": f"{parts.scheme}://{host}/…" if destination.secret_address else url,
+    }
 
 
 def headed(keys: Keys, headers: Mapping[str, str]) -> Values:
@@ -104,7 +115,11 @@ def get(tx: Tx, subscriber_id: str, *, to_change: bool = False) -> Row | None:
 def change(tx: Tx, subscriber_id: str, values: Values) -> Row | None:
     """Set columns of a subscriber and return it, or None."""
     if values:
-        tx.execute(sa.update(subscriber).where(subscriber.c.id == subscriber_id, _STANDING).values(**values))
+        tx.execute(
+            sa.update(subscriber)
+            .where(subscriber.c.id == subscriber_id, _STANDING)
+            .values(**values)
+        )
     return get(tx, subscriber_id)
 
 
@@ -119,7 +134,9 @@ def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:
     return True
 
 
-def hold(tx: Tx, subscriber_id: str, state: SubscriberState, reason: str | None, now: datetime) -> Row | None:
+def hold(
+    tx: Tx, subscriber_id: str, state: SubscriberState, reason: str | None, now: datetime
+) -> Row | None:
     """Stop the flow: nothing is attempted until `flow`. An attempt under way keeps its claim and may still succeed."""
     pending = _deliveries(subscriber_id, DeliveryState.PENDING)
     tx.execute(sa.update(delivery).where(pending).values(state=DeliveryState.HELD, due_at=None))
@@ -130,7 +147,12 @@ def flow(tx: Tx, subscriber_id: str, now: datetime) -> Row | None:
     """Let events flow again, what was held first."""
     held = _deliveries(subscriber_id, DeliveryState.HELD)
     tx.execute(sa.update(delivery).where(held).values(state=DeliveryState.PENDING, due_at=now))
-    fresh = {"state": SubscriberState.ACTIVE, "reason": None, "resting_until": None, "failing_since": None}
+    fresh = {
+        "state": SubscriberState.ACTIVE,
+        "reason": None,
+        "resting_until": None,
+        "failing_since": None,
+    }
     return change(tx, subscriber_id, fresh)
 
 
@@ -144,7 +166,9 @@ def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) ->
     row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason, now)
     if row is None or before is None or before["state"] == SubscriberState.DISABLED:
         return
-    fact = Fact(EventType.SUBSCRIBER_DISABLED, Source.CLOCK, subscriber_json(row), but=subscriber_id)
+    fact = Fact(
+        EventType.SUBSCRIBER_DISABLED, Source.CLOCK, subscriber_json(row), but=subscriber_id
+    )
     fan_out(tx, ids, [fact], now)
 
 
@@ -157,12 +181,16 @@ def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime
     if row is None:
         return False
     if tx.execute(sa.select(event.c.id).where(event.c.id == event_id)).first() is None:
-        fact = Fact(EventType.TEST, Source.OPERATOR, subscriber_json(row), only=subscriber_id, id=event_id)
+        fact = Fact(
+            EventType.TEST, Source.OPERATOR, subscriber_json(row), only=subscriber_id, id=event_id
+        )
         fan_out(tx, ids, [fact], now)
     return True
 
 
-def rotate(tx: Tx, subscriber_id: str, hidden: str, grace: float, now: datetime) -> tuple[Row, datetime] | None:
+def rotate(
+    tx: Tx, subscriber_id: str, hidden: str, grace: float, now: datetime
+) -> tuple[Row, datetime] | None:
     """Give a subscriber a new secret, `hidden`; the older ones go on signing for at most `grace` seconds more.
 
     Return its row, and when the previous one ends; None if there is no such subscriber, or it has no secret. Run
@@ -175,7 +203,10 @@ def rotate(tx: Tx, subscriber_id: str, hidden: str, grace: float, now: datetime)
     if any(one["key"] == hidden for one in row["secrets"]):
         return row, ends
     limit = epoch_ms(ends)
-    older = [one | {"until": limit if one["until"] is None else min(one["until"], limit)} for one in row["secrets"]]
+    older = [
+        one | {"until": limit if one["until"] is None else min(one["until"], limit)}
+        for one in row["secrets"]
+    ]
     still = [one for one in older if one["until"] > epoch_ms(now)]
     changed = change(tx, subscriber_id, {"secrets": [{"key": hidden, "until": None}, *still]})
     return None if changed is None else (changed, ends)

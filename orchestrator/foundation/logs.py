@@ -36,7 +36,9 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
     renderer: Processor = structlog.processors.JSONRenderer()
     if console:
         formatter = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=formatter)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=formatter
+        )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -51,7 +53,9 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
     handler = logging.StreamHandler(sys.stderr)
     last: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last]))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last])
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -63,33 +63,56 @@ class Metrics:
         self._made()
 
     def _made(self) -> None:
-        self.requests = self._counter("http_requests", "HTTP requests answered.", "route", "method", "status")
+        self.requests = self._counter(
+            "http_requests", "HTTP requests answered.", "route", "method", "status"
+        )
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "Until an answer begins.", _HTTP, "route", "method"
         )
         self._submitted = self._counter("jobs_submitted", "Jobs taken on.", "vendor", "model")
-        self._finished = self._counter("jobs_finished", "Jobs that ended.", "vendor", "status", "resolved_by")
+        self._finished = self._counter(
+            "jobs_finished", "Jobs that ended.", "vendor", "status", "resolved_by"
+        )
         self._job_seconds = self._histogram(
             "job_duration_seconds", "From being taken on to the end.", _RENDERS, "vendor", "status"
         )
-        self._asked = self._counter("vendor_requests", "Requests to vendors.", "vendor", "operation", "outcome")
+        self._asked = self._counter(
+            "vendor_requests", "Requests to vendors.", "vendor", "operation", "outcome"
+        )
         self._asked_seconds = self._histogram(
-            "vendor_request_duration_seconds", "Until a vendor's whole answer.", _HTTP, "vendor", "operation"
+            "vendor_request_duration_seconds",
+            "Until a vendor's whole answer.",
+            _HTTP,
+            "vendor",
+            "operation",
         )
         self.pushes = self._counter("pushes_received", "Vendors' pushes.", "vendor", "result")
         self._push_lag = self._histogram(
-            "push_lag_seconds", "From the vendor's own time of an end to our knowing it, by push.", _LAGS, "vendor"
+            "push_lag_seconds",
+            "From the vendor's own time of an end to our knowing it, by push.",
+            _LAGS,
+            "vendor",
         )
-        self._missed = self._counter("push_missed", "Ends that no push told of, although they should.", "vendor")
-        self.polls = self._counter("polls", "Jobs that a vendor was asked about.", "vendor", "result")
+        self._missed = self._counter(
+            "push_missed", "Ends that no push told of, although they should.", "vendor"
+        )
+        self.polls = self._counter(
+            "polls", "Jobs that a vendor was asked about.", "vendor", "result"
+        )
         self._saves = self._counter("poll_saves", "Ends that only a question found.", "vendor")
         self._deliveries = self._counter("deliveries", "Attempts at deliveries.", "kind", "result")
         self._attempt_seconds = self._histogram(
             "delivery_attempt_duration_seconds", "Until a subscriber's whole answer.", _HTTP, "kind"
         )
-        self._delivery_lag = self._histogram("delivery_lag_seconds", "From an event to its delivery.", _LAGS, "kind")
-        self.disabled = self._counter("subscriber_disabled", "Subscribers that were switched off.", "reason")
-        self.scheduler_lag = self._gauge("scheduler_lag_seconds", "By how much the last tick came late.", "livemax")
+        self._delivery_lag = self._histogram(
+            "delivery_lag_seconds", "From an event to its delivery.", _LAGS, "kind"
+        )
+        self.disabled = self._counter(
+            "subscriber_disabled", "Subscribers that were switched off.", "reason"
+        )
+        self.scheduler_lag = self._gauge(
+            "scheduler_lag_seconds", "By how much the last tick came late.", "livemax"
+        )
         self.sse_clients = self._gauge("sse_clients", "Event streams that are open.", "livesum")
         build = Gauge(
             "orchestrator_build_info",
@@ -103,8 +126,12 @@ class Metrics:
     def _counter(self, name: str, says: str, *labels: str) -> Family[Counter]:
         return Family(Counter(f"orchestrator_{name}", says, labels, registry=self._own))
 
-    def _histogram(self, name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Family[Histogram]:
-        return Family(Histogram(f"orchestrator_{name}", says, labels, registry=self._own, buckets=buckets))
+    def _histogram(
+        self, name: str, says: str, buckets: tuple[float, ...], *labels: str
+    ) -> Family[Histogram]:
+        return Family(
+            Histogram(f"orchestrator_{name}", says, labels, registry=self._own, buckets=buckets)
+        )
 
     def _gauge(self, name: str, says: str, mode: Any) -> Gauge:
         return Gauge(f"orchestrator_{name}", says, registry=self._own, multiprocess_mode=mode)
@@ -124,7 +151,9 @@ class Metrics:
         vendor, status, by = row["vendor"], row["state"], row["resolved_by"]
         self._finished(vendor, status, by).inc()
         # Two clocks may have said when: sums never fall.
-        self._job_seconds(vendor, status).observe(max((row["finished_at"] - row["created_at"]).total_seconds(), 0.0))
+        self._job_seconds(vendor, status).observe(
+            max((row["finished_at"] - row["created_at"]).total_seconds(), 0.0)
+        )
         if by == "push" and row["vendor_updated_at"] is not None:
             lag = (row["finished_at"] - row["vendor_updated_at"]).total_seconds()
             self._push_lag(vendor).observe(max(lag, 0.0))
@@ -141,7 +170,9 @@ class Metrics:
             yield
             outcome = "accepted"
         except Exchange as error:
-            outcome = next((word for kind, word in _OUTCOMES.items() if isinstance(error, kind)), outcome)
+            outcome = next(
+                (word for kind, word in _OUTCOMES.items() if isinstance(error, kind)), outcome
+            )
             raise
         finally:
             self._asked(vendor, operation, outcome).inc()
@@ -160,7 +191,10 @@ class Metrics:
     def names(self) -> frozenset[str]:
         """The names of everything here, as samples have them."""
         return frozenset(
-            name for metric in self._own.collect() for name in _sample_names(metric) if not name.endswith("_created")
+            name
+            for metric in self._own.collect()
+            for name in _sample_names(metric)
+            if not name.endswith("_created")
         )
 
     def page(self, more: Collector) -> bytes:
@@ -172,7 +206,9 @@ class Metrics:
 
 
 def _sample_names(metric: Metric) -> list[str]:
-    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(metric.type, ("",))
+    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
+        metric.type, ("",)
+    )
     return [metric.name + end for end in ends]
 
 
@@ -200,4 +236,8 @@ class _Ours(Collector):
                 yield metric
 
 
-_OUTCOMES: Mapping[type[Exchange], str] = {NotSent: "not_sent", Refused: "refused", CutOff: "cut_off"}
+_OUTCOMES: Mapping[type[Exchange], str] = {
+    NotSent: "not_sent",
+    Refused: "refused",
+    CutOff: "cut_off",
+}

@@ -64,7 +64,10 @@ class _Wait:
         self._deadlines.add(self._timeout, self._seconds)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._deadlines.remove(self._timeout)
         await self._timeout.__aexit__(kind, error, trace)

@@ -29,7 +29,9 @@ class Allowance:
         at = min(self.at, after(now, _DRIFT))
         # In the milliseconds that are stored: what is rounded away at each look would add up.
         passed = max(epoch_ms(now) - epoch_ms(at), 0) / 1000
-        return replace(self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at))
+        return replace(
+            self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at)
+        )
 
     def less(self, taken: int) -> Allowance:
         """Return what is left of it."""

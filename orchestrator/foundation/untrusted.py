@@ -20,7 +20,11 @@ _URL_CAP = 8192
 def url(value: Any) -> str | None:
     """Return `value` if it is an http(s) URL of sensible length."""
     said = text(value, cap=_URL_CAP + 1)
-    return said if said and said.startswith(("http://", "https://")) and len(said) <= _URL_CAP else None
+    return (
+        said
+        if said and said.startswith(("http://", "https://")) and len(said) <= _URL_CAP
+        else None
+    )
 
 
 def text(value: Any, cap: int = _TEXT_CAP) -> str | None:

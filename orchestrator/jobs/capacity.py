@@ -65,5 +65,6 @@ def prepare(tx: Tx, accounts: Sequence[str]) -> None:
     """Make sure every configured account has its row of state: its lock guards the account's limit."""
     if accounts:
         tx.execute(
-            insert(tx.dialect.name, account_state).on_conflict_do_nothing(), [{"account": name} for name in accounts]
+            insert(tx.dialect.name, account_state).on_conflict_do_nothing(),
+            [{"account": name} for name in accounts],
         )

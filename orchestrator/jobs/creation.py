@@ -56,7 +56,9 @@ def _same_key(tx: Tx, row: Draft) -> Row | None:
 
 
 def _taken(tx: Tx, row: Draft) -> Accepted | Conflict:
-    mine = sa.and_(job.c.account == row["account"], job.c.external_task_id == row["external_task_id"])
+    mine = sa.and_(
+        job.c.account == row["account"], job.c.external_task_id == row["external_task_id"]
+    )
     other = tx.execute(sa.select(job.c.id).where(mine)).scalar_one()
     if other == row["id"]:
         # This unit has run before: its commit arrived, and the word of it was lost.

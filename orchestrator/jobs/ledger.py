@@ -79,7 +79,11 @@ class _Sitting:
                 # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token.
                 del values["vendor_task_id"]
             self.taken.add(key)
-        if vendor is not None and row["account"] in self.silent and values.get("due_at") is not None:
+        if (
+            vendor is not None
+            and row["account"] in self.silent
+            and values.get("due_at") is not None
+        ):
             # Its pushes have stopped, so silence says nothing: the next question comes sooner.
             values["due_at"] = min(values["due_at"], after(self.now, vendor.account.poll.interval))
         return values
@@ -88,7 +92,9 @@ class _Sitting:
 class Ledger:
     """Job state, and everything that must become true with it. All methods are units of work."""
 
-    def __init__(self, vendors: Mapping[str, Vendor], ids: Ids, clock: Clock, base_url: str) -> None:
+    def __init__(
+        self, vendors: Mapping[str, Vendor], ids: Ids, clock: Clock, base_url: str
+    ) -> None:
         self._vendors = vendors
         self._ids = ids
         self._clock = clock
@@ -112,11 +118,23 @@ class Ledger:
         begun = (
             sa.update(job)
             .where(wanted, job.c.state == JobState.QUEUED)
-            .values(state=JobState.SUBMITTING, attempt=job.c.attempt + 1, misses=0, version=job.c.version + 1)
+            .values(
+                state=JobState.SUBMITTING,
+                attempt=job.c.attempt + 1,
+                misses=0,
+                version=job.c.version + 1,
+            )
             .returning(job)
         )
         rows = [dict(row) for row in tx.execute(begun).mappings()]
-        self.note(tx, [(row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"}) for row in rows], now)
+        self.note(
+            tx,
+            [
+                (row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"})
+                for row in rows
+            ],
+            now,
+        )
         return rows
 
     def requeue(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
@@ -124,7 +142,11 @@ class Ledger:
         for one in postponed:
             tx.execute(
                 sa.update(job)
-                .where(job.c.id == one.job_id, job.c.lease == one.lease, job.c.state == JobState.SUBMITTING)
+                .where(
+                    job.c.id == one.job_id,
+                    job.c.lease == one.lease,
+                    job.c.state == JobState.SUBMITTING,
+                )
                 .values(state=JobState.QUEUED, version=job.c.version + 1, **one.values)
             )
 
@@ -168,15 +190,21 @@ class Ledger:
         if change.moved is not None:
             row["sequence"] += 1
             data = job_json(row, self._base)
-            sitting.facts.append(Fact(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late))
+            sitting.facts.append(
+                Fact(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late)
+            )
         return Verdict(change.outcome, row, moved=change.moved is not None)
 
-    def _taken(self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[Heard]) -> set[tuple[str, str]]:
+    def _taken(
+        self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[Heard]
+    ) -> set[tuple[str, str]]:
         """Return which of the vendor ids that are news to us belong to some job already."""
         news = [
             one.report.vendor_task_id
             for one in heard
-            if one.report.vendor_task_id and (row := rows.get(one.job_id)) and not row["vendor_task_id"]
+            if one.report.vendor_task_id
+            and (row := rows.get(one.job_id))
+            and not row["vendor_task_id"]
         ]
         return {(account, task) for account, task in _TAKEN(tx, news)}
 
@@ -184,14 +212,18 @@ class Ledger:
         """Write changed rows, narrow columns only, guarded by the version they were read at."""
         for statement, ids in ((_SAVE, sitting.changed - sitting.named), (_NAME, sitting.named)):
             rows = [row for job_id, row in sitting.rows.items() if job_id in ids]
-            statement(tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows])
+            statement(
+                tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows]
+            )
 
     # -- bookkeeping
 
     def postpone(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
         """Set when a claimed, live job is due again."""
         for one in postponed:
-            same = sa.and_(job.c.id == one.job_id, job.c.lease == one.lease, job.c.version == one.version)
+            same = sa.and_(
+                job.c.id == one.job_id, job.c.lease == one.lease, job.c.version == one.version
+            )
             tx.execute(sa.update(job).where(same, job.c.due_at.is_not(None)).values(**one.values))
 
     def hurry(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
@@ -201,13 +233,22 @@ class Ledger:
 
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
         """Return live jobs whose deadline has passed."""
-        late = sa.select(job.c.id).where(job.c.deadline_at <= now, job.c.due_at.is_not(None)).limit(limit)
+        late = (
+            sa.select(job.c.id)
+            .where(job.c.deadline_at <= now, job.c.due_at.is_not(None))
+            .limit(limit)
+        )
         return list(tx.scalars(late))
 
-    def note(self, tx: Tx, notes: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime) -> None:
+    def note(
+        self, tx: Tx, notes: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
+    ) -> None:
         """Add to the histories of jobs: (job id, kind, detail)."""
         if notes:
-            rows = [{"job_id": job_id, "kind": kind, "detail": detail, "at": now} for job_id, kind, detail in notes]
+            rows = [
+                {"job_id": job_id, "kind": kind, "detail": detail, "at": now}
+                for job_id, kind, detail in notes
+            ]
             tx.execute(sa.insert(trace), rows)
 
 
@@ -219,7 +260,9 @@ MUTABLE = (
 )  # fmt: skip
 
 #: What is told of a job that has moved there.
-_MOVED = {JobState(kind.removeprefix("job.")): kind for kind in EventType if kind.startswith("job.")}
+_MOVED = {
+    JobState(kind.removeprefix("job.")): kind for kind in EventType if kind.startswith("job.")
+}
 
 #: Changes that do not make another version of a job.
 _UNSEEN = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}

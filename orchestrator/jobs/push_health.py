@@ -74,13 +74,28 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
-        values = {"silent": silent, "degraded": degraded, "pushes_missed": row["pushes_missed"] + missed}
-        tx.execute(sa.update(account_state).where(account_state.c.account == account).values(**values))
+        values = {
+            "silent": silent,
+            "degraded": degraded,
+            "pushes_missed": row["pushes_missed"] + missed,
+        }
+        tx.execute(
+            sa.update(account_state).where(account_state.c.account == account).values(**values)
+        )
     if degraded == row["degraded"]:
         return []
-    log.warning("an account's pushes have stopped" if degraded else "an account's pushes are back", account=account)
+    log.warning(
+        "an account's pushes have stopped" if degraded else "an account's pushes are back",
+        account=account,
+    )
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
-    return [Fact(kind, Source.CLOCK, {"object": "account", "name": account, "completions_without_push": silent})]
+    return [
+        Fact(
+            kind,
+            Source.CLOCK,
+            {"object": "account", "name": account, "completions_without_push": silent},
+        )
+    ]
 
 
 def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
@@ -95,4 +110,6 @@ def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
 
 
 _COLUMNS = ("account", "silent", "degraded", "pushes_missed")
-_STATES = Finder(sa.select(*(account_state.c[name] for name in _COLUMNS)).where(among(account_state.c.account)))
+_STATES = Finder(
+    sa.select(*(account_state.c[name] for name in _COLUMNS)).where(among(account_state.c.account))
+)

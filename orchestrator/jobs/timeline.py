@@ -66,12 +66,19 @@ def entries(tx: Tx, job_id: str, after: str | None, limit: int) -> list[Entry]:
 def _place(cursor: str | None) -> _Place:
     said = _CURSOR.fullmatch(cursor or "")
     return (
-        _Place(min(int(said[1]), _LAST_MS), int(said[2]), said[3], int(said[4] or 0)) if said else _Place(0, -1, "", 0)
+        _Place(min(int(said[1]), _LAST_MS), int(said[2]), said[3], int(said[4] or 0))
+        if said
+        else _Place(0, -1, "", 0)
     )
 
 
 def _later(
-    found: sa.Select[Any], at: sa.Column[Any], rank: int, place: _Place, limit: int, **keys: sa.Column[Any]
+    found: sa.Select[Any],
+    at: sa.Column[Any],
+    rank: int,
+    place: _Place,
+    limit: int,
+    **keys: sa.Column[Any],
 ) -> sa.Select[Any]:
     """Narrow `found` to the first rows of a rank after a place. `keys` say what orders those of one instant."""
     then = EPOCH + timedelta(milliseconds=place.ms)
@@ -89,22 +96,38 @@ def _rows(tx: Tx, found: sa.Select[Any]) -> Sequence[Row]:
 
 
 def _entry(row: Row, at: str, kind: str, rank: int, key: object, said: Mapping[str, Any]) -> Entry:
-    return Entry(f"{epoch_ms(row[at]):015d}-{rank}{key}", {**said, "at": rfc3339_or_none(row[at]), "kind": kind})
+    return Entry(
+        f"{epoch_ms(row[at]):015d}-{rank}{key}",
+        {**said, "at": rfc3339_or_none(row[at]), "kind": kind},
+    )
 
 
 def _traces(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
     digits = place.key if place.rank == _TRACE and place.key.isdigit() else "0"
     mine = sa.select(trace).where(trace.c.job_id == job_id)
     found = _later(
-        mine, trace.c.at, _TRACE, place._replace(number=min(int(digits), _LAST_NUMBER)), limit, number=trace.c.id
+        mine,
+        trace.c.at,
+        _TRACE,
+        place._replace(number=min(int(digits), _LAST_NUMBER)),
+        limit,
+        number=trace.c.id,
     )
     for row in _rows(tx, found):
-        yield _entry(row, "at", row["kind"], _TRACE, f"{row['id']:0{_NUMBER_WIDTH}d}", row["detail"])
+        yield _entry(
+            row, "at", row["kind"], _TRACE, f"{row['id']:0{_NUMBER_WIDTH}d}", row["detail"]
+        )
 
 
 def _pushes(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
     """Yield the vendor's requests, rejected ones with the reason. Headers and bodies stay out: they may hold tokens."""
-    shown = (push.c.outcome, push.c.verified, push.c.copies, push.c.attempt, sa.func.length(push.c.body).label("bytes"))
+    shown = (
+        push.c.outcome,
+        push.c.verified,
+        push.c.copies,
+        push.c.attempt,
+        sa.func.length(push.c.body).label("bytes"),
+    )
     mine = sa.select(push.c.id, push.c.received_at, *shown).where(push.c.job_id == job_id)
     for row in _rows(tx, _later(mine, push.c.received_at, _PUSH, place, limit, key=push.c.id)):
         said = {name: row[name] for name in ("outcome", "verified", "copies", "attempt", "bytes")}
@@ -119,20 +142,34 @@ def _happened(tx: Tx, job_id: str, rank: int, place: _Place, limit: int) -> Iter
 
 def _moves(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
     for row in _happened(tx, job_id, _MOVE, place, limit):
-        move = {"to": row["type"].removeprefix("job."), "by": row["source"], "sequence": row["sequence"]}
+        move = {
+            "to": row["type"].removeprefix("job."),
+            "by": row["source"],
+            "sequence": row["sequence"],
+        }
         yield _entry(row, "created_at", "move", _MOVE, row["id"], move)
 
 
 def _events(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
     for row in _happened(tx, job_id, _EVENT, place, limit):
-        yield _entry(row, "created_at", "event", _EVENT, row["id"], {"event": row["id"], "type": row["type"]})
+        yield _entry(
+            row, "created_at", "event", _EVENT, row["id"], {"event": row["id"], "type": row["type"]}
+        )
 
 
 def _deliveries(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
-    mine = sa.select(delivery).join(event, event.c.id == delivery.c.event_id).where(event.c.job_id == job_id)
-    for row in _rows(tx, _later(mine, delivery.c.created_at, _DELIVERY, place, limit, key=delivery.c.id)):
+    mine = (
+        sa.select(delivery)
+        .join(event, event.c.id == delivery.c.event_id)
+        .where(event.c.job_id == job_id)
+    )
+    for row in _rows(
+        tx, _later(mine, delivery.c.created_at, _DELIVERY, place, limit, key=delivery.c.id)
+    ):
         said = {"delivery": row["id"], "event": row["event_id"], "subscriber": row["subscriber_id"]}
-        yield _entry(row, "created_at", "delivery", _DELIVERY, row["id"], said | {"status": row["state"]})
+        yield _entry(
+            row, "created_at", "delivery", _DELIVERY, row["id"], said | {"status": row["state"]}
+        )
 
 
 def _attempts(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
@@ -145,4 +182,11 @@ def _attempts(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]
     keys = {"key": attempt.c.delivery_id, "number": attempt.c.n}
     for row in _rows(tx, _later(mine, attempt.c.at, _ATTEMPT, place, limit, **keys)):
         of = {"delivery": row["delivery_id"], "subscriber": row["subscriber_id"]}
-        yield _entry(row, "at", "attempt", _ATTEMPT, f"{row['delivery_id']}.{row['n']:05d}", of | attempt_json(row))
+        yield _entry(
+            row,
+            "at",
+            "attempt",
+            _ATTEMPT,
+            f"{row['delivery_id']}.{row['n']:05d}",
+            of | attempt_json(row),
+        )

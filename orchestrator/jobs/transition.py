@@ -73,7 +73,9 @@ def decide(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Chan
     """Return what `heard` changes about the job in `row`. `vendor` is None if its account is configured no more."""
     state, report = JobState(row["state"]), heard.report
     facts = _facts(row, heard, vendor)
-    if heard.lease is not None and (heard.lease != row["lease"] or state is not JobState.SUBMITTING):
+    if heard.lease is not None and (
+        heard.lease != row["lease"] or state is not JobState.SUBMITTING
+    ):
         return Change(Outcome.STALE)
     if RANK[state] == 100:
         return Change(_against(state, report), facts)
@@ -88,7 +90,9 @@ def decide(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Chan
         moved = _move(row, heard, vendor, now, JobState.SUBMITTED, facts)
         return Change(Outcome.UNKNOWN_WORD, moved.values, JobState.SUBMITTED)
     if report.state is None:
-        return Change(Outcome.UNKNOWN_WORD, facts | _said(report) | _patience(row, heard, vendor, now))
+        return Change(
+            Outcome.UNKNOWN_WORD, facts | _said(report) | _patience(row, heard, vendor, now)
+        )
     if may_move(state, report.state):
         return _move(row, heard, vendor, now, report.state, facts)
     if report.state is state and _is_news(row, report):
@@ -99,7 +103,11 @@ def decide(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Chan
 def _facts(row: Row, heard: Heard, vendor: Vendor | None) -> Values:
     """Return the vendor's id for the job, if it is news. A push's id counts only where it is the one we can ask by."""
     task = heard.report.vendor_task_id
-    if not task or row["vendor_task_id"] or (heard.source is Source.PUSH and not (vendor and vendor.push_id_is_ours)):
+    if (
+        not task
+        or row["vendor_task_id"]
+        or (heard.source is Source.PUSH and not (vendor and vendor.push_id_is_ours))
+    ):
         return {}
     return {"vendor_task_id": task}
 
@@ -133,7 +141,9 @@ def _names_another(row: Row, report: Report) -> bool:
     return said not in (known, ours) and report.external_task_id not in (known, ours)
 
 
-def _outputless(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, facts: Values) -> Change:
+def _outputless(
+    row: Row, heard: Heard, vendor: Vendor | None, now: datetime, facts: Values
+) -> Change:
     """Do not believe a success that shows nothing: ask again for a bounded time, then call it a failure."""
     since = row["outputless_since"]
     if since is not None and now >= after(since, _poll(vendor).output_grace):
@@ -145,7 +155,9 @@ def _outputless(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, fa
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, heard, vendor, now, JobState.PROCESSING, facts)
         return Change(Outcome.NO_OUTPUT, moved.values | asking, JobState.PROCESSING)
-    return Change(Outcome.NO_OUTPUT, facts | _said(heard.report) | _patience(row, heard, vendor, now) | asking)
+    return Change(
+        Outcome.NO_OUTPUT, facts | _said(heard.report) | _patience(row, heard, vendor, now) | asking
+    )
 
 
 def _at_once(state: JobState, now: datetime) -> Values:
@@ -153,7 +165,9 @@ def _at_once(state: JobState, now: datetime) -> Values:
     return {"due_at": now} if state in AT_VENDOR else {}
 
 
-def _move(row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobState, facts: Values) -> Change:
+def _move(
+    row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobState, facts: Values
+) -> Change:
     values = facts | _said(heard.report) | {"state": to, "misses": 0}
     if to in FINAL:
         values |= {"due_at": None, "finished_at": now, "resolved_by": heard.source}
@@ -198,7 +212,9 @@ def _is_news(row: Row, report: Report) -> bool:
     """True if a report of the same state is newer by the vendor's clock, or further on."""
     known, progress = row["vendor_updated_at"], row["progress"]
     newer = report.updated_at is not None and (known is None or report.updated_at > known)
-    return newer or (report.progress is not None and (progress is None or report.progress > progress))
+    return newer or (
+        report.progress is not None and (progress is None or report.progress > progress)
+    )
 
 
 def _patience(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Values:
@@ -218,11 +234,19 @@ def _poll(vendor: Vendor | None) -> Poll:
 
 def output_json(report: Report) -> Json:
     """Return a job's `output`: what the vendor made."""
-    return {"videos": [_file(one) for one in report.videos], "images": [_file(one) for one in report.images]}
+    return {
+        "videos": [_file(one) for one in report.videos],
+        "images": [_file(one) for one in report.images],
+    }
 
 
 def _file(made: Output) -> Json:
-    return {"id": made.id, "url": made.url, "duration": made.duration, "expires_at": rfc3339_or_none(made.expires_at)}
+    return {
+        "id": made.id,
+        "url": made.url,
+        "duration": made.duration,
+        "expires_at": rfc3339_or_none(made.expires_at),
+    }
 
 
 def error_json(code: str, message: str, report: Report | None = None) -> Json:

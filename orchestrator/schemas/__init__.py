@@ -19,8 +19,22 @@ from orchestrator.schemas.deliveries import (
 )
 from orchestrator.schemas.events import AccountFact, Event, LoggedEvent
 from orchestrator.schemas.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
-from orchestrator.schemas.service import Alive, Check, OpenApi, PushRefusal, Readiness, Taken, VendorAnswer
-from orchestrator.schemas.subscribers import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent, TestLinks
+from orchestrator.schemas.service import (
+    Alive,
+    Check,
+    OpenApi,
+    PushRefusal,
+    Readiness,
+    Taken,
+    VendorAnswer,
+)
+from orchestrator.schemas.subscribers import (
+    NewSubscriber,
+    RotatedSubscriber,
+    Subscriber,
+    TestEvent,
+    TestLinks,
+)
 
 __all__ = [
     "Account",

@@ -17,7 +17,9 @@ class Account(Shape):
     name: str
     vendor: str
     capabilities: list[Annotated[Capability, Growing]]
-    lookup: Annotated[str, Field(description="How the vendor can be asked about a lost submission.")]
+    lookup: Annotated[
+        str, Field(description="How the vendor can be asked about a lost submission.")
+    ]
     in_flight: int
     max_in_flight: int
     rate_limit: float | None
@@ -35,13 +37,17 @@ class AccountCheck(Shape):
     object: Literal["account_check"]
     account: str
     reachable: Annotated[bool, Field(description="An answer came, whatever it was.")]
-    authorized: Annotated[bool | None, Field(description="Credentials taken; null where the answer leaves that open.")]
+    authorized: Annotated[
+        bool | None, Field(description="Credentials taken; null where the answer leaves that open.")
+    ]
     detail: Annotated[str, Field(description="All of it in words.")]
     status: Annotated[int | None, Field(description="The answer's HTTP status.")]
     vendor_code: str | int | None
     vendor_message: str | None
     latency_ms: int | None
-    clock_skew_seconds: Annotated[float | None, Field(description="How far the vendor's clock is ahead of ours.")]
+    clock_skew_seconds: Annotated[
+        float | None, Field(description="How far the vendor's clock is ahead of ours.")
+    ]
     checked_at: AwareDatetime
 
 
@@ -54,7 +60,8 @@ class ApiKey(Shape):
     prefix: str
     scope: Literal["read", "write", "admin"]
     rate_limit: Annotated[
-        int | None, Field(description="Requests a minute; 0: any number, null: as many as the settings say.")
+        int | None,
+        Field(description="Requests a minute; 0: any number, null: as many as the settings say."),
     ]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None

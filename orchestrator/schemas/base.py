@@ -69,9 +69,13 @@ class Problem(Shape):
     detail: str
     request_id: str
     errors: list[Fault] = []
-    job_id: Annotated[str, Field(description="With 409 and 422: the job that stands in the way.")] = ""
+    job_id: Annotated[
+        str, Field(description="With 409 and 422: the job that stands in the way.")
+    ] = ""
     next_cursor: Annotated[str, Field(description="With `cursor_gone`: where to go on.")] = ""
-    vendor_status: Annotated[str, Field(description="With `vendor_error`: the status the vendor answered with.")] = ""
+    vendor_status: Annotated[
+        str, Field(description="With `vendor_error`: the status the vendor answered with.")
+    ] = ""
 
 
 def document(model: BaseModel) -> dict[str, Any]:

@@ -91,7 +91,9 @@ class EventReplay(Shape):
 
     object: Literal["replay"]
     event: str
-    subscriber: Annotated[str | None, Field(description="Null: all who were owed it, and who joined since.")]
+    subscriber: Annotated[
+        str | None, Field(description="Null: all who were owed it, and who joined since.")
+    ]
     count: int
 
 
@@ -112,12 +114,18 @@ def delivery_json(row: Row, attempts: Iterable[Row] | None = None) -> Json:
         "created_at": rfc3339_or_none(row["created_at"]),
         "done_at": rfc3339_or_none(row["done_at"]),
     }
-    return said if attempts is None else said | {"attempts": [attempt_json(one) for one in attempts]}
+    return (
+        said if attempts is None else said | {"attempts": [attempt_json(one) for one in attempts]}
+    )
 
 
 def replay_json(row: Row) -> Json:
     """Return a replay, or what one would be: without an id it was only counted."""
-    wanted = {"status": None if row["missed"] else row["status"], "types": row["types"], "missed": row["missed"]}
+    wanted = {
+        "status": None if row["missed"] else row["status"],
+        "types": row["types"],
+        "missed": row["missed"],
+    }
     span = {"since": rfc3339_or_none(row["since"]), "until": rfc3339_or_none(row["until"])}
     about = {"subscriber": row["subscriber_id"], "event": row["event_id"], "filter": wanted | span}
     if row["id"] is None:

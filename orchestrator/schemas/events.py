@@ -23,7 +23,9 @@ class Event(Shape):
     id: str
     sequence: Annotated[int, Field(description="Counts a job's events from 1.")]
     data: dict[str, JsonValue]
-    late: Annotated[bool, Field(description="The vendor's verdict after the job had expired.")] = False
+    late: Annotated[bool, Field(description="The vendor's verdict after the job had expired.")] = (
+        False
+    )
 
     @property
     def job(self) -> Job | None:
@@ -47,9 +49,17 @@ class AccountFact(Shape):
     completions_without_push: int
 
 
-def event_body(kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False) -> bytes:
+def event_body(
+    kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False
+) -> bytes:
     """Return the exact bytes of an event, as they are signed and sent."""
-    body = {"type": kind, "timestamp": _stamp(at), "id": event_id, "sequence": sequence, "data": data}
+    body = {
+        "type": kind,
+        "timestamp": _stamp(at),
+        "id": event_id,
+        "sequence": sequence,
+        "data": data,
+    }
     return encode(body | {"late": True} if late else body)
 
 

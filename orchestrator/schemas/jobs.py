@@ -59,7 +59,9 @@ class Job(Shape):
     vendor: str
     model: str
     capability: Annotated[Capability, Growing]
-    external_task_id: Annotated[str, Field(description="The caller's id, or the job's own; the vendor gets it too.")]
+    external_task_id: Annotated[
+        str, Field(description="The caller's id, or the job's own; the vendor gets it too.")
+    ]
     vendor_task_id: str | None
     vendor_status: Annotated[str | None, Field(description="The vendor's own word.")]
     progress: Annotated[int | None, Field(description="Percent, where the vendor says it.")]
@@ -67,7 +69,9 @@ class Job(Shape):
     output: Output | None
     error: JobError | None
     metadata: dict[str, JsonValue]
-    resolved_by: Annotated[Annotated[Source, Growing] | None, Field(description="Who told us how it ended.")]
+    resolved_by: Annotated[
+        Annotated[Source, Growing] | None, Field(description="Who told us how it ended.")
+    ]
     retry_of: str | None
     version: Annotated[int, Field(description="Grows with every visible change.")]
     created_at: AwareDatetime
@@ -75,7 +79,8 @@ class Job(Shape):
     finished_at: AwareDatetime | None
     deadline_at: AwareDatetime
     next_poll_at: Annotated[
-        AwareDatetime | None, Field(description="When the vendor is asked, if nothing is heard before.")
+        AwareDatetime | None,
+        Field(description="When the vendor is asked, if nothing is heard before."),
     ]
     links: JobLinks
 
@@ -87,7 +92,11 @@ class Job(Shape):
     @property
     def urls(self) -> list[str]:
         """Where its results are; empty unless it succeeded."""
-        return [] if self.output is None else [one.url for one in (*self.output.videos, *self.output.images)]
+        return (
+            []
+            if self.output is None
+            else [one.url for one in (*self.output.videos, *self.output.images)]
+        )
 
 
 class TimelineEntry(Shape):
@@ -133,7 +142,11 @@ def job_json(row: Row, base: str) -> Json:
         "finished_at": rfc3339_or_none(row["finished_at"]),
         "deadline_at": rfc3339_or_none(row["deadline_at"]),
         "next_poll_at": rfc3339_or_none(row["due_at"]) if waiting else None,
-        "links": {"self": link, "timeline": f"{link}/timeline", "events": f"{base}/v1/events?job={row['id']}"},
+        "links": {
+            "self": link,
+            "timeline": f"{link}/timeline",
+            "events": f"{base}/v1/events?job={row['id']}",
+        },
     }
 
 

@@ -35,15 +35,25 @@ def faults(words: str) -> Faults:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="orchestrator.simulator", description="Gateways that speak every dialect.")
+    parser = argparse.ArgumentParser(
+        prog="orchestrator.simulator", description="Gateways that speak every dialect."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--render-seconds", type=float, default=1.0, help="mean time a render takes")
-    parser.add_argument("--faults", type=faults, default=Faults(), help='JSON, e.g. {"drop_push": 0.3}')
+    parser.add_argument(
+        "--render-seconds", type=float, default=1.0, help="mean time a render takes"
+    )
+    parser.add_argument(
+        "--faults", type=faults, default=Faults(), help='JSON, e.g. {"drop_push": 0.3}'
+    )
     parser.add_argument("--push-retries", type=int, default=0)
-    parser.add_argument("--accounts", action="store_true", help="print a configuration for its accounts, and end")
-    parser.add_argument("--subscriber-port", type=int, help="also run a subscriber; 0 picks a free port")
+    parser.add_argument(
+        "--accounts", action="store_true", help="print a configuration for its accounts, and end"
+    )
+    parser.add_argument(
+        "--subscriber-port", type=int, help="also run a subscriber; 0 picks a free port"
+    )
     return parser.parse_args()
 
 
@@ -55,7 +65,9 @@ async def run(given: argparse.Namespace) -> None:
     async with contextlib.AsyncExitStack() as stack:
         subscriber = None
         if given.subscriber_port is not None:
-            subscriber = await stack.enter_async_context(Subscriber(port=given.subscriber_port, host=given.host))
+            subscriber = await stack.enter_async_context(
+                Subscriber(port=given.subscriber_port, host=given.host)
+            )
         world = World(
             given.seed,
             given.render_seconds,
@@ -108,7 +120,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _NOT_OURS:
             raise
-        sys.exit(f"error: cannot listen on {given.host}: {error.strerror}; --port and --subscriber-port name others")
+        sys.exit(
+            f"error: cannot listen on {given.host}: {error.strerror}; --port and --subscriber-port name others"
+        )
 
 
 if __name__ == "__main__":

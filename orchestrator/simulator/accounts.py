@@ -38,7 +38,11 @@ KEYS: Final = {
 
 def bearer(vendor: str, options: JsonObject | None = None) -> JsonObject:
     """An account with an API key; `base_url` is relative to the simulator's."""
-    settings: JsonObject = {"vendor": vendor, "base_url": f"/{vendor}", "api_key": KEYS[vendor].api_key}
+    settings: JsonObject = {
+        "vendor": vendor,
+        "base_url": f"/{vendor}",
+        "api_key": KEYS[vendor].api_key,
+    }
     return {**settings, "options": options} if options else settings
 
 
@@ -63,7 +67,11 @@ SIMULATED: Final[tuple[tuple[str, JsonObject], ...]] = (
     ("agentsflare", bearer("agentsflare")),
     (
         "kling",
-        signed("kling", "legacy", {"access_key": KEYS["kling"].access_key, "secret_key": KEYS["kling"].secret_key}),
+        signed(
+            "kling",
+            "legacy",
+            {"access_key": KEYS["kling"].access_key, "secret_key": KEYS["kling"].secret_key},
+        ),
     ),
     ("kling_new", signed("kling_v2", "new", {"api_key": KEYS["kling_v2"].api_key})),
 )

@@ -46,7 +46,9 @@ class Control:
 
     async def _inject(self, request: Request) -> Response:
         body = await body_of(request)
-        vendor, operation, fault = (str(body.get(name)) for name in ("vendor", "operation", "fault"))
+        vendor, operation, fault = (
+            str(body.get(name)) for name in ("vendor", "operation", "fault")
+        )
         self._world.inject(vendor, operation, fault, whole(body.get("times", 1)))
         return JSONResponse({"ok": True})
 
@@ -60,7 +62,9 @@ class Control:
     async def _misbehave(self, request: Request) -> Response:
         body = await body_of(request)
         how = cast(Misbehaviour, body.get("how"))
-        self._listening().misbehave(how, whole(body.get("times", 1)), whole(body.get("seconds", 3600)))
+        self._listening().misbehave(
+            how, whole(body.get("times", 1)), whole(body.get("seconds", 3600))
+        )
         return JSONResponse({"ok": True})
 
     def _listening(self) -> Subscriber:
@@ -100,9 +104,13 @@ def report(world: World, subscriber: Subscriber | None = None) -> JsonObject:
     return {
         "renders": [render_json(render) for render in world.renders],
         "pushes": [push_json(push) for push in world.pushes],
-        "violations": [{"vendor": found.vendor, "path": found.path, "what": found.what} for found in world.violations],
+        "violations": [
+            {"vendor": found.vendor, "path": found.path, "what": found.what}
+            for found in world.violations
+        ],
         "double_renders": [
-            {"vendor": vendor, "external_task_id": external} for vendor, external in world.double_renders()
+            {"vendor": vendor, "external_task_id": external}
+            for vendor, external in world.double_renders()
         ],
         "peaks": dict(world.peaks),
         "faults": world.faults.to_json(),

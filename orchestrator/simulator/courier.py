@@ -27,7 +27,10 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
 def signature(keys: Keys, push: Push, at: float) -> dict[str, str]:
     """Standard Webhooks headers, one signature per secret; none without a secret."""
     moment = datetime.fromtimestamp(int(at), tz=UTC)
-    signed = [Webhook(secret).sign(push.message_id, moment, push.body.decode()) for secret in keys.webhook_secrets]
+    signed = [
+        Webhook(secret).sign(push.message_id, moment, push.body.decode())
+        for secret in keys.webhook_secrets
+    ]
     if not signed:
         return {}
     return {
@@ -83,7 +86,9 @@ class Courier:
 
     async def open(self) -> None:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=TIMEOUT)
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=TIMEOUT
+        )
 
     async def close(self) -> None:
         """Give up what is still on its way."""
@@ -99,7 +104,14 @@ class Courier:
         url = render.callback_url or ""
         message = f"msg_{rng.getrandbits(64):016x}"
         return Push(
-            render.vendor, render.names.push, render.external_task_id, state, "push", url, message, encoded(body)
+            render.vendor,
+            render.names.push,
+            render.external_task_id,
+            state,
+            "push",
+            url,
+            message,
+            encoded(body),
         )
 
     def post(self, render: Render, push: Push, forge: Callable[[], JSON]) -> None:
@@ -120,7 +132,9 @@ class Courier:
         if push.state == "processing" and self._strikes(push, "reorder_push"):
             render.parked = push
         elif self._strikes(push, "delay_push"):
-            self._spawn(self._later(push, self._chance.rng.uniform(*self._chance.faults.delay_seconds)))
+            self._spawn(
+                self._later(push, self._chance.rng.uniform(*self._chance.faults.delay_seconds))
+            )
         else:
             self._queue(render, self._staled(push))
         if self._strikes(push, "duplicate_push"):

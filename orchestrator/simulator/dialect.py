@@ -158,4 +158,6 @@ def digits(rng: random.Random, length: int, prefix: str = "") -> str:
 
 def letters(rng: random.Random, length: int) -> str:
     """An id of letters and digits."""
-    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=length))
+    return "".join(
+        rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=length)
+    )

@@ -27,7 +27,11 @@ from orchestrator.simulator.render import Names, Sight
 from orchestrator.simulator.shapes import Check, JsonObject, integer, record
 
 ENVELOPE_COIN: Final = 0
-REQUIRED: Final[Mapping[str, Check]] = {"model_name": WORDS, "prompt": WORDS, "duration": SECONDS_TEXT}
+REQUIRED: Final[Mapping[str, Check]] = {
+    "model_name": WORDS,
+    "prompt": WORDS,
+    "duration": SECONDS_TEXT,
+}
 CHECKS: Final[Mapping[str, Check]] = {
     "text2video": record(REQUIRED, FRAMES),
     "image2video": record({**REQUIRED, "image": MEDIA}, {**FRAMES, **IMAGE}),
@@ -68,7 +72,11 @@ def receipt(sight: Sight) -> JsonObject:
 
 def push(sight: Sight) -> JsonObject:
     body = legacy_push(sight)
-    return {"code": 0, "message": "success", "data": body} if sight.render.coin(ENVELOPE_COIN) else body
+    return (
+        {"code": 0, "message": "success", "data": body}
+        if sight.render.coin(ENVELOPE_COIN)
+        else body
+    )
 
 
 def answer(ask: Ask) -> JsonObject:

@@ -7,7 +7,15 @@ from typing import Final
 from orchestrator.simulator.dialect import Dialect, Entrance, Inquiry
 from orchestrator.simulator.fields import MEDIA
 from orchestrator.simulator.kling import kling_names, kling_trouble, new_item, new_receipt
-from orchestrator.simulator.new import OPTIONS, PROMPT, TASK_ARGS, frame_rules, settings, tasks, text_body
+from orchestrator.simulator.new import (
+    OPTIONS,
+    PROMPT,
+    TASK_ARGS,
+    frame_rules,
+    settings,
+    tasks,
+    text_body,
+)
 from orchestrator.simulator.shapes import array, matching, one_of, record, variant
 
 ENDPOINT_PATH: Final = "sim-endpoint"
@@ -22,7 +30,9 @@ CONTENTS: Final = array(
         },
     )
 )
-IMAGE_BODY: Final = record({"contents": CONTENTS}, {"settings": settings(resolution=RESOLUTION), "options": OPTIONS})
+IMAGE_BODY: Final = record(
+    {"contents": CONTENTS}, {"settings": settings(resolution=RESOLUTION), "options": OPTIONS}
+)
 
 CLOUDSWAY: Final = Dialect(
     mount="cloudsway",

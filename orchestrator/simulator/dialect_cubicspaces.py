@@ -10,7 +10,17 @@ from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from orchestrator.simulator.dialect import Ask, Dialect, Entrance, Inquiry
-from orchestrator.simulator.fields import CAMERA, FRACTION, HOOKS, MASKS, MAYBE_WORDS, MEDIA, MODE, RATIO, WORDS
+from orchestrator.simulator.fields import (
+    CAMERA,
+    FRACTION,
+    HOOKS,
+    MASKS,
+    MAYBE_WORDS,
+    MEDIA,
+    MODE,
+    RATIO,
+    WORDS,
+)
 from orchestrator.simulator.kling import LEGACY_WORDS, legacy_push, legacy_videos
 from orchestrator.simulator.render import Sight
 from orchestrator.simulator.shapes import JsonObject, matching, number, record
@@ -18,7 +28,12 @@ from orchestrator.simulator.video_object import PROGRESS, capability, find, name
 
 Shape: TypeAlias = Literal["video", "task", "old_task", "mixed"]
 SILENT_FAILURE_COIN: Final = 2
-TASK_WORDS: Final = {"submitted": "QUEUED", "processing": "IN_PROGRESS", "unknown": "UNKNOWN", "succeeded": "SUCCESS"}
+TASK_WORDS: Final = {
+    "submitted": "QUEUED",
+    "processing": "IN_PROGRESS",
+    "unknown": "UNKNOWN",
+    "succeeded": "SUCCESS",
+}
 KLING_FIELDS: Final = {
     "negative_prompt": MAYBE_WORDS,
     "aspect_ratio": RATIO,
@@ -104,7 +119,12 @@ def compat(endpoint: str) -> Entrance:
     """A Kling-compatible route; everything stands at the top level."""
     check = COMPAT_TEXT if endpoint == "text2video" else COMPAT_IMAGE
     return Entrance(
-        f"/kling/v1/videos/{endpoint}", endpoint, check, lambda _: endpoint, receipt=video, push=legacy_push
+        f"/kling/v1/videos/{endpoint}",
+        endpoint,
+        check,
+        lambda _: endpoint,
+        receipt=video,
+        push=legacy_push,
     )
 
 
@@ -116,12 +136,21 @@ def cubicspaces(shape: Shape = "mixed") -> Dialect:
         mount="cubicspaces",
         entrances=(
             Entrance(
-                unified, "generations", UNIFIED_BODY, capability, receipt=video, push=legacy_push, hooks="metadata"
+                unified,
+                "generations",
+                UNIFIED_BODY,
+                capability,
+                receipt=video,
+                push=legacy_push,
+                hooks="metadata",
             ),
             compat("text2video"),
             compat("image2video"),
         ),
-        inquiries=(Inquiry(unified + "/{id}", asked), Inquiry("/kling/v1/videos/{endpoint}/{id}", asked)),
+        inquiries=(
+            Inquiry(unified + "/{id}", asked),
+            Inquiry("/kling/v1/videos/{endpoint}/{id}", asked),
+        ),
         names=partial(names, prefix="video_"),
         trouble=trouble,
     )

@@ -9,8 +9,28 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from orchestrator.simulator.dialect import Answer, Ask, Dialect, Entrance, Inquiry, Refusal, Trouble, digits, letters
-from orchestrator.simulator.fields import CAMERA, FRACTION, HOOKS, MASKS, MAYBE_WORDS, MEDIA, MODE, RATIO, WORDS
+from orchestrator.simulator.dialect import (
+    Answer,
+    Ask,
+    Dialect,
+    Entrance,
+    Inquiry,
+    Refusal,
+    Trouble,
+    digits,
+    letters,
+)
+from orchestrator.simulator.fields import (
+    CAMERA,
+    FRACTION,
+    HOOKS,
+    MASKS,
+    MAYBE_WORDS,
+    MEDIA,
+    MODE,
+    RATIO,
+    WORDS,
+)
 from orchestrator.simulator.kling import legacy_push
 from orchestrator.simulator.render import Names, Sight
 from orchestrator.simulator.shapes import JsonObject, boolean, matching, number, record
@@ -58,7 +78,10 @@ def trouble(kind: Trouble, message: str) -> Answer:
     """An error object; a bad body is answered in FastAPI's form."""
     if kind not in TROUBLES:
         place, _, words = message.partition(": ")
-        return Answer(422, {"detail": [{"loc": ["body", *place.split(".")], "msg": words, "type": "value_error"}]})
+        return Answer(
+            422,
+            {"detail": [{"loc": ["body", *place.split(".")], "msg": words, "type": "value_error"}]},
+        )
     status, family, code, words = TROUBLES[kind]
     error: JsonObject = {"message": message or words, "type": family, "code": code}
     return Answer(status, {"error": error, "request_id": "req_simulated"})
@@ -111,7 +134,9 @@ def answer(ask: Ask) -> JsonObject:
 
 DREAMTO: Final = Dialect(
     mount="dreamto",
-    entrances=(Entrance("/v1/jobs", "jobs", JOB, capability, receipt=job, push=push, hooks="input"),),
+    entrances=(
+        Entrance("/v1/jobs", "jobs", JOB, capability, receipt=job, push=push, hooks="input"),
+    ),
     inquiries=(Inquiry("/v1/jobs/{id}", answer),),
     names=names,
     trouble=trouble,

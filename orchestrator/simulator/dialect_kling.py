@@ -53,7 +53,16 @@ from orchestrator.simulator.new import (
     text_body,
 )
 from orchestrator.simulator.render import Sight
-from orchestrator.simulator.shapes import Check, JsonObject, array, boolean, matching, one_of, record, variant
+from orchestrator.simulator.shapes import (
+    Check,
+    JsonObject,
+    array,
+    boolean,
+    matching,
+    one_of,
+    record,
+    variant,
+)
 
 SHOTS: Final = {**shots(SECONDS_TEXT), "prompt": WORDS, "element_list": ELEMENTS}
 LEGACY: Final[Mapping[str, Check]] = {
@@ -64,7 +73,10 @@ LEGACY: Final[Mapping[str, Check]] = {
     "multi-image2video": MULTI_IMAGE,
 }
 RESOLUTION: Final = one_of("720p", "1080p", "4k")
-MORE: Final[Mapping[str, Check]] = {"audio": one_of("native", "original", "off"), "multi_shot": boolean}
+MORE: Final[Mapping[str, Check]] = {
+    "audio": one_of("native", "original", "off"),
+    "multi_shot": boolean,
+}
 SETTINGS: Final = settings(resolution=RESOLUTION, aspect_ratio=RATIO, **MORE)
 MEDIA_TYPES: Final = ("first_frame", "last_frame", "refer_image", "feature_video", "base_video")
 CONTENTS: Final = array(
@@ -116,7 +128,9 @@ def task(sight: Sight) -> JsonObject:
     body = legacy_push(sight)
     del body["task_result"]
     if sight.state == "succeeded":
-        body["task_result"] = {"videos": [{**video, "watermark_url": ""} for video in legacy_videos(sight)]}
+        body["task_result"] = {
+            "videos": [{**video, "watermark_url": ""} for video in legacy_videos(sight)]
+        }
     return body
 
 
@@ -165,7 +179,11 @@ def kling(mount: str) -> Dialect:
             *(new_entrance(operation, *form) for operation, form in NEW.items()),
         ),
         inquiries=(
-            Inquiry("/v1/videos/{endpoint}/{id}", lambda ask: legacy_answer(ask, task, "SUCCEED"), takes_jwt=True),
+            Inquiry(
+                "/v1/videos/{endpoint}/{id}",
+                lambda ask: legacy_answer(ask, task, "SUCCEED"),
+                takes_jwt=True,
+            ),
             Inquiry("/tasks", tasks, TASK_ARGS),
         ),
         names=kling_names,

@@ -15,11 +15,27 @@ from orchestrator.simulator.dialect import Answer, Dialect, Entrance, Inquiry, T
 from orchestrator.simulator.fields import ELEMENTS, FRACTION, HOOKS, MAYBE_WORDS, MEDIA, WORDS
 from orchestrator.simulator.kling import legacy_push
 from orchestrator.simulator.render import Sight
-from orchestrator.simulator.shapes import JsonObject, array, either, integer, matching, one_of, record
+from orchestrator.simulator.shapes import (
+    JsonObject,
+    array,
+    either,
+    integer,
+    matching,
+    one_of,
+    record,
+)
 from orchestrator.simulator.video_object import capability, find, names, video
 
 BODY: Final = record(
-    {"model": one_of(*(f"kling-v3-{tier}-{sound}" for tier in ("std", "pro") for sound in ("silent", "audio")))},
+    {
+        "model": one_of(
+            *(
+                f"kling-v3-{tier}-{sound}"
+                for tier in ("std", "pro")
+                for sound in ("silent", "audio")
+            )
+        )
+    },
     {
         "prompt": WORDS,
         "image": MEDIA,

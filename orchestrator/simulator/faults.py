@@ -37,7 +37,11 @@ ON_PUSH: Final = frozenset(
 )
 OPERATIONS: Final = {"submit": ON_SUBMIT, "query": ON_QUERY, "push": ON_PUSH}
 # What a probability is drawn for. A one-shot may strike at the other operations too.
-DRAWN: Final = {"submit": ON_SUBMIT, "query": frozenset({"server_error"}), "push": ON_PUSH - {"no_url", "unknown_word"}}
+DRAWN: Final = {
+    "submit": ON_SUBMIT,
+    "query": frozenset({"server_error"}),
+    "push": ON_PUSH - {"no_url", "unknown_word"},
+}
 
 
 @dataclass

@@ -12,7 +12,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from orchestrator.simulator.dialect import Answer, Ask, Dialect, Entrance, Inquiry, Keys, Refusal, Trouble, key_trouble
+from orchestrator.simulator.dialect import (
+    Answer,
+    Ask,
+    Dialect,
+    Entrance,
+    Inquiry,
+    Keys,
+    Refusal,
+    Trouble,
+    key_trouble,
+)
 from orchestrator.simulator.render import Render, Violation
 from orchestrator.simulator.shapes import JSON, JsonObject
 from orchestrator.simulator.studio import Studio, inside
@@ -26,7 +36,14 @@ Door = Callable[[Request], Awaitable[Answer]]
 class Gateway:
     """One vendor behind HTTP. `abort` resets a client's connection; what callers do wrong is put in `violations`."""
 
-    def __init__(self, dialect: Dialect, keys: Keys, studio: Studio, violations: list[Violation], abort: Abort) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        keys: Keys,
+        studio: Studio,
+        violations: list[Violation],
+        abort: Abort,
+    ) -> None:
         self.dialect = dialect
         self.studio = studio
         self._keys = keys
@@ -35,8 +52,14 @@ class Gateway:
 
     def mount(self) -> BaseRoute:
         """Every path of the document, and no other, under the vendor's prefix."""
-        routes = [self._route(door.path, "POST", partial(self._submit, door)) for door in self.dialect.entrances]
-        routes += [self._route(door.path, "GET", partial(self._inquire, door)) for door in self.dialect.inquiries]
+        routes = [
+            self._route(door.path, "POST", partial(self._submit, door))
+            for door in self.dialect.entrances
+        ]
+        routes += [
+            self._route(door.path, "GET", partial(self._inquire, door))
+            for door in self.dialect.inquiries
+        ]
         if self.dialect.upload:
             routes.append(self._route(self.dialect.upload, "POST", self._upload))
         return Mount("/" + self.dialect.mount, app=Router(routes, redirect_slashes=False))
@@ -86,7 +109,9 @@ class Gateway:
         """Refuse a good body for reasons of the vendor's own."""
         if self._strikes("submit", "server_error"):
             raise Refusal(Trouble.BROKEN)
-        external = (inside(body, entrance.hooks) if entrance.hooks else body).get("external_task_id")
+        external = (inside(body, entrance.hooks) if entrance.hooks else body).get(
+            "external_task_id"
+        )
         if self.dialect.unique_external_ids and external in self.studio.by_external_id:
             raise Refusal(Trouble.DUPLICATE)
         if self.studio.is_full or self._strikes("submit", "refuse_rate"):
@@ -113,10 +138,19 @@ class Gateway:
             raise Refusal(Trouble.INVALID, "content-type: wants multipart/form-data", blame=True)
         async with request.form(max_files=1, max_fields=2) as form:
             file, kind, purpose = form.get("file"), form.get("kind"), form.get("purpose")
-            if set(form) != UPLOAD_FIELDS or not isinstance(file, UploadFile) or not (kind and purpose):
+            if (
+                set(form) != UPLOAD_FIELDS
+                or not isinstance(file, UploadFile)
+                or not (kind and purpose)
+            ):
                 raise Refusal(Trouble.INVALID, "form: wants kind, purpose and one file", blame=True)
             url = f"https://cdn.example.com/uploads/{file.filename}"
-        shown: JsonObject = {"id": "file_simulated", "object": "file", "kind": str(kind), "purpose": str(purpose)}
+        shown: JsonObject = {
+            "id": "file_simulated",
+            "object": "file",
+            "kind": str(kind),
+            "purpose": str(purpose),
+        }
         return Answer(200, {**shown, "url": url, "request_id": "req_simulated"})
 
     def _admit(self, request: Request, takes_jwt: bool) -> None:
@@ -128,7 +162,10 @@ class Gateway:
                 raise Refusal(Trouble.NO_ROUTE, blame=True)
 
     async def _json(self, request: Request) -> JSON:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if (
+            request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/json"
+        ):
             raise Refusal(Trouble.INVALID, "content-type: wants application/json", blame=True)
         raw = b""
         async for chunk in request.stream():
@@ -151,7 +188,9 @@ class Gateway:
             if not wrong:
                 return body
         for what in wrong[1:]:
-            self._violations.append(Violation(self.dialect.mount, f"/{self.dialect.mount}{entrance.path}", what))
+            self._violations.append(
+                Violation(self.dialect.mount, f"/{self.dialect.mount}{entrance.path}", what)
+            )
         raise Refusal(Trouble.INVALID, wrong[0], blame=True)
 
     def _strikes(self, operation: str, fault: str) -> bool:
@@ -164,4 +203,6 @@ class Gateway:
 
 def model_of(body: JsonObject, path: Mapping[str, str]) -> str:
     """The model, from wherever the dialect names it; Cloudsway's is part of the path itself."""
-    return path.get("model") or str(body.get("model") or body.get("model_name") or "kling-3.0-turbo")
+    return path.get("model") or str(
+        body.get("model") or body.get("model_name") or "kling-3.0-turbo"
+    )

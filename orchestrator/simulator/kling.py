@@ -21,7 +21,11 @@ LEGACY_WORDS: Final[Mapping[State, str]] = {
     "succeeded": "succeed",
     "failed": "failed",
 }
-NEW_WORDS: Final[Mapping[State, str]] = {**LEGACY_WORDS, "unknown": "reviewing", "succeeded": "succeeded"}
+NEW_WORDS: Final[Mapping[State, str]] = {
+    **LEGACY_WORDS,
+    "unknown": "reviewing",
+    "succeeded": "succeeded",
+}
 CODES: Final[Mapping[Trouble, tuple[int, int, str]]] = {
     Trouble.NO_KEY: (401, 1001, "Authorization is empty"),
     Trouble.WRONG_KEY: (401, 1002, "Authorization is invalid"),
@@ -56,7 +60,11 @@ def kling_names(rng: random.Random) -> Names:
 def legacy_videos(sight: Sight) -> list[JsonObject]:
     """The list under `task_result.videos` of a Kling body; empty while the URL is withheld."""
     render = sight.render
-    return [{"id": render.names.video, "url": sight.url, "duration": render.seconds}] if sight.url else []
+    return (
+        [{"id": render.names.video, "url": sight.url, "duration": render.seconds}]
+        if sight.url
+        else []
+    )
 
 
 def legacy_push(sight: Sight) -> JsonObject:
@@ -92,10 +100,18 @@ def new_item(sight: Sight) -> JsonObject:
         body["external_id"] = render.external_task_id
     if sight.url:
         expires = f"ksTime={sight.updated // 1000 + THIRTY_DAYS:x}"
-        output: JsonObject = {"type": "video", "id": render.names.video, "url": f"{sight.url}?{expires}"}
+        output: JsonObject = {
+            "type": "video",
+            "id": render.names.video,
+            "url": f"{sight.url}?{expires}",
+        }
         body["outputs"] = [{**output, "duration": f"{render.seconds}.041"}]
     if sight.is_final:
-        billing: JsonObject = {"amount": render.seconds, "charge_type": "unit", "package_type": "video"}
+        billing: JsonObject = {
+            "amount": render.seconds,
+            "charge_type": "unit",
+            "package_type": "video",
+        }
         body["billing"] = [billing] if sight.state == "succeeded" else []
     return body
 

@@ -23,7 +23,17 @@ from orchestrator.simulator.fields import (
     YES_NO,
 )
 from orchestrator.simulator.render import Sight
-from orchestrator.simulator.shapes import JSON, Check, JsonObject, array, boolean, integer, one_of, record, text
+from orchestrator.simulator.shapes import (
+    JSON,
+    Check,
+    JsonObject,
+    array,
+    boolean,
+    integer,
+    one_of,
+    record,
+    text,
+)
 
 CAPABILITIES: Final = {
     "text2video": "text2video",
@@ -42,7 +52,11 @@ FRAMES: Final[Mapping[str, Check]] = {
     "duration": SECONDS_TEXT,
     "camera_control": CAMERA,
 }
-IMAGE: Final[Mapping[str, Check]] = {"image_tail": MEDIA, "static_mask": MEDIA, "dynamic_masks": MASKS}
+IMAGE: Final[Mapping[str, Check]] = {
+    "image_tail": MEDIA,
+    "static_mask": MEDIA,
+    "dynamic_masks": MASKS,
+}
 MOTION: Final[Mapping[str, Check]] = {
     **BASICS,
     "prompt": WORDS,
@@ -66,16 +80,26 @@ def shots(duration: Check) -> Mapping[str, Check]:
 
 
 def omni(duration: Check) -> Check:
-    own = {"video_list": array(VIDEO_ITEM), "image_list": array(IMAGE_ITEM), "element_list": ELEMENTS}
+    own = {
+        "video_list": array(VIDEO_ITEM),
+        "image_list": array(IMAGE_ITEM),
+        "element_list": ELEMENTS,
+    }
     basics = {**BASICS, "aspect_ratio": RATIO, "duration": SECONDS_TEXT, "sound": ON_OFF}
     return record({"model_name": WORDS}, {"prompt": WORDS, **own, **basics, **shots(duration)})
 
 
 MULTI_IMAGE: Final = record(
-    {"model_name": WORDS, "prompt": WORDS, "image_list": array(record({"image": MEDIA}), at_most=4)},
+    {
+        "model_name": WORDS,
+        "prompt": WORDS,
+        "image_list": array(record({"image": MEDIA}), at_most=4),
+    },
     {**BASICS, "negative_prompt": MAYBE_WORDS, "aspect_ratio": RATIO, "duration": SECONDS_TEXT},
 )
-MOTION_CONTROL: Final = record({"model_name": WORDS, "image_url": MEDIA, "video_url": MEDIA}, MOTION)
+MOTION_CONTROL: Final = record(
+    {"model_name": WORDS, "image_url": MEDIA, "video_url": MEDIA}, MOTION
+)
 
 
 def prompt_rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:

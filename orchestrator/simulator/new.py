@@ -61,4 +61,9 @@ def tasks(ask: Ask) -> JsonObject:
         raise Refusal(Trouble.INVALID, f"{given[0]}: wants 1 to {BATCH} ids", blame=True)
     look = ask.by_task_id if given[0] == "task_ids" else ask.by_external_id
     found = [sight for sight in map(look, asked) if sight is not None]
-    return {"code": 0, "message": "SUCCEED", "data": [new_item(sight) for sight in found], "request_id": REQUEST_ID}
+    return {
+        "code": 0,
+        "message": "SUCCEED",
+        "data": [new_item(sight) for sight in found],
+        "request_id": REQUEST_ID,
+    }

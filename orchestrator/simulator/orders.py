@@ -21,7 +21,12 @@ MASKS: Final[JsonObject] = {
     "dynamic_masks": [{"mask": MASK, "trajectories": [{"x": 100, "y": 200}, {"x": 180, "y": 240}]}],
 }
 MOTION: Final[JsonObject] = {"prompt": PROMPT, "image_url": FIRST, "video_url": CLIP}
-MULTI: Final[JsonObject] = {"prompt": PROMPT, "image_urls": [FIRST, LAST], "duration": 5, "aspect_ratio": "16:9"}
+MULTI: Final[JsonObject] = {
+    "prompt": PROMPT,
+    "image_urls": [FIRST, LAST],
+    "duration": 5,
+    "aspect_ratio": "16:9",
+}
 SHOTS: Final[JsonObject] = {
     "shots": [
         {"prompt": "Wide shot of the city at dusk", "duration": 2},
@@ -37,11 +42,19 @@ OMNI: Final[JsonObject] = {
     "aspect_ratio": "16:9",
     "mode": "pro",
 }
-REFINED: Final[JsonObject] = {"negative_prompt": "blurry, low quality", "cfg_scale": 0.5, "mode": "std"}
+REFINED: Final[JsonObject] = {
+    "negative_prompt": "blurry, low quality",
+    "cfg_scale": 0.5,
+    "mode": "std",
+}
 
 Wanted = tuple[str, str, JsonObject]
 LEGACY: Final[tuple[Wanted, ...]] = (
-    ("text to video", "text2video", {**TEXT, "mode": "pro", "negative_prompt": "blur", "generate_audio": False}),
+    (
+        "text to video",
+        "text2video",
+        {**TEXT, "mode": "pro", "negative_prompt": "blur", "generate_audio": False},
+    ),
     ("image to video", "image2video", {**IMAGE, "mode": "pro"}),
     ("first and last frame", "image2video", FRAMES),
     (
@@ -55,7 +68,11 @@ LEGACY: Final[tuple[Wanted, ...]] = (
 )
 # Models that differ from the account's usual one, by label.
 MODELS: Final = {
-    "agentsflare": {"motion control": "kling-v2-6", "omni video": "kling-video-o1", "several images": "kling-v1-6"},
+    "agentsflare": {
+        "motion control": "kling-v2-6",
+        "omni video": "kling-video-o1",
+        "several images": "kling-v1-6",
+    },
     "kling": {
         "motion control": "kling-v2-6",
         "omni video": "kling-video-o1",
@@ -74,10 +91,22 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
     "dreamto": (
         "kling-k3.0-std",
         (
-            ("text to video", "text2video", {**TEXT, **REFINED, "resolution": "720p", "generate_audio": False}),
-            ("image to video", "image2video", {**IMAGE, "fixed_lens": False, "aspect_ratio": "16:9"}),
+            (
+                "text to video",
+                "text2video",
+                {**TEXT, **REFINED, "resolution": "720p", "generate_audio": False},
+            ),
+            (
+                "image to video",
+                "image2video",
+                {**IMAGE, "fixed_lens": False, "aspect_ratio": "16:9"},
+            ),
             ("video reference", "image2video", {**IMAGE, "video_url": CLIP}),
-            ("audio reference", "image2video", {**IMAGE, "audio_url": "https://example.com/audio.mp3"}),
+            (
+                "audio reference",
+                "image2video",
+                {**IMAGE, "audio_url": "https://example.com/audio.mp3"},
+            ),
             ("camera", "image2video", {**IMAGE, "camera_control": CAMERA}),
             ("masks", "image2video", {**IMAGE, **MASKS}),
         ),
@@ -85,7 +114,11 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
     "uniall": (
         "kling-v3-std-audio",
         (
-            ("text to video", "text2video", {**TEXT, "cfg_scale": 0.5, "negative_prompt": "blurry"}),
+            (
+                "text to video",
+                "text2video",
+                {**TEXT, "cfg_scale": 0.5, "negative_prompt": "blurry"},
+            ),
             ("image to video", "image2video", {**IMAGE, "aspect_ratio": "16:9"}),
             ("first and last frame", "image2video", FRAMES),
             (
@@ -93,7 +126,10 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
                 "image2video",
                 {
                     "image_url": FIRST,
-                    "shots": [{"prompt": "The head is bowed."}, {"prompt": "It is raised toward the camera."}],
+                    "shots": [
+                        {"prompt": "The head is bowed."},
+                        {"prompt": "It is raised toward the camera."},
+                    ],
                     "shot_type": "customize",
                     "duration": 10,
                 },
@@ -113,7 +149,11 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
     "cubicspaces_kling": (
         "kling-v3",
         (
-            ("text to video", "text2video", {**TEXT, "mode": "std", "negative_prompt": "blur, distortion"}),
+            (
+                "text to video",
+                "text2video",
+                {**TEXT, "mode": "std", "negative_prompt": "blur, distortion"},
+            ),
             ("image to video", "image2video", {**IMAGE, "mode": "std", "aspect_ratio": "16:9"}),
         ),
     ),
@@ -122,7 +162,11 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
         (
             ("text to video", "text2video", {**TEXT, "resolution": "1080p", "watermark": False}),
             ("image to video", "image2video", {**IMAGE, "resolution": "1080p"}),
-            ("shots", "text2video", {name: SHOTS[name] for name in ("shots", "duration", "aspect_ratio")}),
+            (
+                "shots",
+                "text2video",
+                {name: SHOTS[name] for name in ("shots", "duration", "aspect_ratio")},
+            ),
         ),
     ),
     "agentsflare": ("kling-v3-omni", LEGACY),
@@ -140,8 +184,16 @@ WANTED: Final[dict[str, tuple[str, tuple[Wanted, ...]]]] = {
             ("text to video", "text2video", {**TEXT, "resolution": "1080p", "watermark": False}),
             ("image to video", "image2video", {**IMAGE, "resolution": "1080p"}),
             ("first and last frame", "image2video", FRAMES),
-            ("omni video", "omni_video", {**TEXT, "image_urls": [FIRST, LAST], "elements": [{"element_id": "8584"}]}),
-            ("shots", "text2video", {name: SHOTS[name] for name in ("shots", "duration", "aspect_ratio")}),
+            (
+                "omni video",
+                "omni_video",
+                {**TEXT, "image_urls": [FIRST, LAST], "elements": [{"element_id": "8584"}]},
+            ),
+            (
+                "shots",
+                "text2video",
+                {name: SHOTS[name] for name in ("shots", "duration", "aspect_ratio")},
+            ),
         ),
     ),
 }
@@ -151,7 +203,11 @@ def _orders() -> Iterator[tuple[str, str, JsonObject]]:
     for account, (usual, wanted) in WANTED.items():
         for label, capability, given in wanted:
             model = MODELS.get(account, {}).get(label, usual)
-            yield account, label, {"account": account, "model": model, "capability": capability, "input": given}
+            yield (
+                account,
+                label,
+                {"account": account, "model": model, "capability": capability, "input": given},
+            )
 
 
 #: (account name, label, submit body), for every account of `accounts.SIMULATED`.

@@ -34,7 +34,9 @@ class Studio:
     peak: int = 0
     closed: bool = False
     by_task_id: dict[str, Render] = field(default_factory=dict)
-    by_external_id: defaultdict[str, list[Render]] = field(default_factory=lambda: defaultdict(list))
+    by_external_id: defaultdict[str, list[Render]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     @property
     def rng(self) -> random.Random:
@@ -72,7 +74,9 @@ class Studio:
         loop = asyncio.get_running_loop()
         total = self.seconds * self.rng.uniform(0.5, 1.5)
         loop.call_later(min(0.01, total / 10), self._tell, render, entrance, "submitted")
-        loop.call_later(total * self.rng.uniform(0.2, 0.4), self._move, render, entrance, "processing")
+        loop.call_later(
+            total * self.rng.uniform(0.2, 0.4), self._move, render, entrance, "processing"
+        )
         if self._strikes("submit", "unknown_word"):
             loop.call_later(total * 0.7, self._move, render, entrance, "unknown")
         loop.call_later(total, self._move, render, entrance, render.verdict)
@@ -91,13 +95,19 @@ class Studio:
         """The render as it looks now, or as it looked when it entered `state`."""
         shown = state or render.state
         updated = next(at for name, at in reversed(render.states) if name == shown)
-        if operation != "submit" and not render.is_final and self._strikes(operation, "unknown_word"):
+        if (
+            operation != "submit"
+            and not render.is_final
+            and self._strikes(operation, "unknown_word")
+        ):
             shown = "unknown"
         url = f"https://cdn.example.com/{render.names.video}.mp4" if shown == "succeeded" else None
         if url and self._withholds(render, operation):
             url = None
         message = FAILURE if shown == "failed" else ""
-        return Sight(render, shown, int(render.accepted_at * 1000), int(updated * 1000), url, message)
+        return Sight(
+            render, shown, int(render.accepted_at * 1000), int(updated * 1000), url, message
+        )
 
     def find(self, task_id: str) -> Sight | None:
         render = self.by_task_id.get(task_id)
@@ -105,7 +115,9 @@ class Studio:
 
     def find_external(self, external_task_id: str) -> Sight | None:
         renders = self.by_external_id.get(external_task_id, [])
-        return next((self.sight(render, "query") for render in renders if self._visible(render)), None)
+        return next(
+            (self.sight(render, "query") for render in renders if self._visible(render)), None
+        )
 
     def _keep(self, render: Render) -> None:
         render.states.append(("submitted", render.accepted_at))
@@ -141,7 +153,9 @@ class Studio:
             self._tell(render, entrance, state)
 
     def _tell(self, render: Render, entrance: Entrance, state: State) -> None:
-        body = self._body(render, entrance, state) if render.callback_url and not self.closed else None
+        body = (
+            self._body(render, entrance, state) if render.callback_url and not self.closed else None
+        )
         if body is not None:
             push = self.courier.compose(render, state, body, self.rng)
             self.courier.post(render, push, partial(self._forgery, render, entrance))

@@ -15,7 +15,13 @@ from typing import Final, Literal, TypeAlias
 from standardwebhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from orchestrator.simulator.serving import Serving
@@ -65,7 +71,10 @@ class Subscriber:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._closing.set()
         await self._serving.stop()
@@ -162,7 +171,9 @@ class Subscriber:
         blocks = body.get("blocks")
         if not string(body.get("text")):
             return PlainTextResponse("no_text", 400)
-        if not isinstance(blocks, list) or not all(isinstance(block, dict) and "type" in block for block in blocks):
+        if not isinstance(blocks, list) or not all(
+            isinstance(block, dict) and "type" in block for block in blocks
+        ):
             return PlainTextResponse("invalid_blocks", 400)
         self.slack.append(body)
         return PlainTextResponse("ok")

@@ -32,7 +32,10 @@ TROUBLES: Final = {
 def trouble(kind: Trouble, message: str) -> Answer:
     """new-api's TaskError. A bad token is answered in OpenAI's form, a number for a string duration with a 500."""
     if kind in {Trouble.NO_KEY, Trouble.WRONG_KEY}:
-        return Answer(401, {"error": {"message": "无效的令牌", "type": "new_api_error", "param": "", "code": ""}})
+        return Answer(
+            401,
+            {"error": {"message": "无效的令牌", "type": "new_api_error", "param": "", "code": ""}},
+        )
     status, code, words = TROUBLES.get(kind, (400, "invalid_request", "invalid request"))
     if kind is Trouble.INVALID and message.startswith("duration: wants a string"):
         status, code = 500, "build_request_failed"
@@ -64,6 +67,9 @@ def video(sight: Sight, kind: str = "video") -> JsonObject:
 def find(ask: Ask) -> Sight:
     """The render asked for; a compat path finds only its own endpoint's renders and those of the unified one."""
     sight = ask.by_task_id(ask.path["id"])
-    if sight is None or sight.render.endpoint not in {"generations", ask.path.get("endpoint", sight.render.endpoint)}:
+    if sight is None or sight.render.endpoint not in {
+        "generations",
+        ask.path.get("endpoint", sight.render.endpoint),
+    }:
         raise Refusal(Trouble.NOT_FOUND)
     return sight

@@ -56,10 +56,20 @@ class World:
         self._app = Starlette(exception_handlers={HTTPException: self._stray})
         self._serving = Serving(self._app, port, host)
         self._gateways: dict[str, Gateway] = {}
-        dialects = (DREAMTO, UNIALL, cubicspaces(answers), CLOUDSWAY, AGENTSFLARE, kling("kling"), kling("kling_v2"))
+        dialects = (
+            DREAMTO,
+            UNIALL,
+            cubicspaces(answers),
+            CLOUDSWAY,
+            AGENTSFLARE,
+            kling("kling"),
+            kling("kling_v2"),
+        )
         for dialect in dialects:
             limit = (limits or {}).get(dialect.mount)
-            studio = Studio(dialect, self._chance, self._courier, self.renders, render_seconds, limit)
+            studio = Studio(
+                dialect, self._chance, self._courier, self.renders, render_seconds, limit
+            )
             keyring = self._keys[dialect.mount]
             gateway = Gateway(dialect, keyring, studio, self.violations, self._serving.abort)
             self._gateways[dialect.mount] = gateway
@@ -71,7 +81,10 @@ class World:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for gateway in self._gateways.values():
             gateway.studio.closed = True

@@ -30,7 +30,9 @@ _NOBODYS = "100000000000000001"
 _CAP = 64 << 10
 _SHOWN = 300
 #: What a gateway says of a task it does not have, and what it says of an address it does not have (404, both).
-_OF_A_TASK = re.compile(r"task|job|video|generation|\N{CJK UNIFIED IDEOGRAPH-4EFB}\N{CJK UNIFIED IDEOGRAPH-52A1}")
+_OF_A_TASK = re.compile(
+    r"task|job|video|generation|\N{CJK UNIFIED IDEOGRAPH-4EFB}\N{CJK UNIFIED IDEOGRAPH-52A1}"
+)
 _OF_AN_ADDRESS = re.compile(r"\b(url|uri|route|path|endpoint|page)\b|invalid_url")
 _WHY = {
     1003: "the vendor finds our token too young: is this machine's clock right?",
@@ -67,7 +69,9 @@ async def ask(vendor: Vendor, internet: Internet, clock: Clock) -> Check:
     at, began = clock.now(), clock.monotonic()
     name = vendor.account.name
     try:
-        response = await internet.send(question(vendor), deadline=DEADLINE, cap=_CAP, overflow="truncate")
+        response = await internet.send(
+            question(vendor), deadline=DEADLINE, cap=_CAP, overflow="truncate"
+        )
     except Exchange as error:
         return Check(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began
@@ -142,7 +146,9 @@ def _refused(error: Refused, status: int, said: Any) -> bool | None:
         return True
     if error.crowded:
         return True if known else None
-    about_it = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY) and isinstance(said, Mapping)
+    about_it = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY) and isinstance(
+        said, Mapping
+    )
     return True if about_it else None
 
 

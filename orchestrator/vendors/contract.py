@@ -79,14 +79,18 @@ class Vendor(ABC):
         self.clock = clock
         self.base_url = (account.base_url or self.default_base_url).rstrip("/")
         if not self.base_url:
-            raise ConfigError(f"accounts.{account.name}.base_url is required: {self.name} has no public default")
+            raise ConfigError(
+                f"accounts.{account.name}.base_url is required: {self.name} has no public default"
+            )
         check_options(account, self.name, self.options)
         self.check_credentials()
 
     def check_credentials(self) -> None:
         """Raise `ConfigError` if the account's keys are not what the dialect authenticates with."""
         if not self.account.api_key:
-            raise ConfigError(f"accounts.{self.account.name}.api_key is required: {self.name} has no other way in")
+            raise ConfigError(
+                f"accounts.{self.account.name}.api_key is required: {self.name} has no other way in"
+            )
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -110,7 +114,9 @@ class Vendor(ABC):
         """Return the form an order is asked with. Raises `Unsupported` if the dialect has no such capability."""
         if order.capability not in self.forms:
             known = ", ".join(sorted(self.forms))
-            raise Unsupported("capability", f"{self.name} cannot do {order.capability}; it can do: {known}")
+            raise Unsupported(
+                "capability", f"{self.name} cannot do {order.capability}; it can do: {known}"
+            )
         return self.forms[order.capability]
 
     def infer(self, given: Mapping[str, Any]) -> Capability:
@@ -147,7 +153,9 @@ class Vendor(ABC):
         """Read the answer to a submission. Raises `Refused` for a definite no, `CutOff` for anything doubtful."""
         said = self.open(response)
         inner = said.get("data", said) if isinstance(said, dict) else None
-        if not isinstance(inner, dict) or not (task := name(inner.get("task_id")) or name(inner.get("id"))):
+        if not isinstance(inner, dict) or not (
+            task := name(inner.get("task_id")) or name(inner.get("id"))
+        ):
             raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")
         try:
             return Receipt(task, read_item(inner, self.words))
@@ -158,7 +166,9 @@ class Vendor(ABC):
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """True if the vendor signed this push, False if it did not. Raises `BadSignature` if it did so wrongly."""
-        return standard_webhooks.verify(self.account.webhook_secrets, headers, body, now=self.clock.now())
+        return standard_webhooks.verify(
+            self.account.webhook_secrets, headers, body, now=self.clock.now()
+        )
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return what a push says. Raises `Unreadable`."""
@@ -226,7 +236,9 @@ class Vendor(ABC):
 
     def get(self, path: str, **params: str) -> httpx.Request:
         """Return a GET below the base URL."""
-        return httpx.Request("GET", self.base_url + path, headers=self.headers(), params=params or None)
+        return httpx.Request(
+            "GET", self.base_url + path, headers=self.headers(), params=params or None
+        )
 
 
 def segment(text: str) -> str:
@@ -240,7 +252,9 @@ def check_options(account: Account, vendor: str, known: Options) -> None:
     for key, value in account.options.items():
         where = f"accounts.{account.name}.options.{key}"
         if key not in known:
-            raise ConfigError(f"{where} is not an option of {vendor}; it has: {', '.join(sorted(known)) or 'none'}")
+            raise ConfigError(
+                f"{where} is not an option of {vendor}; it has: {', '.join(sorted(known)) or 'none'}"
+            )
         allowed = known[key]
         if allowed is not None and value not in allowed:
             raise ConfigError(f"{where} must be one of {', '.join(allowed)}, not {value!r}")

@@ -69,7 +69,9 @@ def _detail(value: Any) -> str | None:
     return text(value)
 
 
-def judge(vendor: str, status: int, said: Any, *, wait: float | None = None) -> Refused | CutOff | None:
+def judge(
+    vendor: str, status: int, said: Any, *, wait: float | None = None
+) -> Refused | CutOff | None:
     """Return the error that an answer is, or None if it is none.
 
     `said` is the parsed body (None if it was no JSON); `wait` the seconds of a Retry-After header.
@@ -79,7 +81,11 @@ def judge(vendor: str, status: int, said: Any, *, wait: float | None = None) -> 
     if fine and (number in _FINE or (isinstance(said, Mapping) and "status" in said)):
         return None
     meaning = _meaning(status, number)
-    words = f"{vendor} answered {status}" + (f", code {number}" if number else "") + (f": {message}" if message else "")
+    words = (
+        f"{vendor} answered {status}"
+        + (f", code {number}" if number else "")
+        + (f": {message}" if message else "")
+    )
     if meaning is None:
         return CutOff(words, kind="server_error" if status >= 500 else "bad_response")
     return Refused(
@@ -90,7 +96,9 @@ def judge(vendor: str, status: int, said: Any, *, wait: float | None = None) -> 
         retryable=meaning.retryable,
         crowded=meaning.crowded,
         retry_after=wait,
-        duplicate=number == 1201 and "exist" in (message or "").lower() and "not" not in (message or "").lower(),
+        duplicate=number == 1201
+        and "exist" in (message or "").lower()
+        and "not" not in (message or "").lower(),
     )
 
 

@@ -56,16 +56,22 @@ def check_form(vendor: str, form: Form, given: Mapping[str, Any]) -> None:
         if name == "extra":
             continue
         if name not in form.fields:
-            raise Unsupported(f"input/{name}", f"{vendor} has no field for {name!r} in this capability")
+            raise Unsupported(
+                f"input/{name}", f"{vendor} has no field for {name!r} in this capability"
+            )
         spelled(vendor, form, name, value)
     for either in form.required:
         names = either.split("|")
         if not any(name in given for name in names):
-            raise Unsupported(f"input/{names[0]}", f"{vendor} needs {' or '.join(names)} for this capability")
+            raise Unsupported(
+                f"input/{names[0]}", f"{vendor} needs {' or '.join(names)} for this capability"
+            )
     for group in form.exclusive:
         first, *more = [found for either in group if (found := _first(either, given))] or [""]
         if more:
-            raise Unsupported(f"input/{more[-1]}", f"{vendor} cannot take {more[-1]} together with {first}")
+            raise Unsupported(
+                f"input/{more[-1]}", f"{vendor} cannot take {more[-1]} together with {first}"
+            )
 
 
 def _first(either: str, given: Mapping[str, Any]) -> str:
@@ -79,11 +85,15 @@ def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
     """
     for depth, key, value in _walk(extra):
         if key in _OURS:
-            raise Unsupported("input/extra", f"extra may not set {key} for {vendor}: orchestrator sets it itself")
+            raise Unsupported(
+                "input/extra", f"extra may not set {key} for {vendor}: orchestrator sets it itself"
+            )
         if depth > _DEEPEST:
             raise Unsupported("input/extra", f"extra for {vendor} may nest {_DEEPEST} levels deep")
         if isinstance(value, float) and not math.isfinite(value):
-            raise Unsupported("input/extra", f"extra for {vendor} holds a number that JSON does not have")
+            raise Unsupported(
+                "input/extra", f"extra for {vendor} holds a number that JSON does not have"
+            )
     for path in reserved:
         _check_way(vendor, extra, path)
 
@@ -107,7 +117,9 @@ def _check_way(vendor: str, extra: Any, path: str) -> None:
             return
         extra = extra[parent]
         if not isinstance(extra, Mapping):
-            raise Unsupported("input/extra", f"extra may not replace {parent} for {vendor}: it holds {path}")
+            raise Unsupported(
+                "input/extra", f"extra may not replace {parent} for {vendor}: it holds {path}"
+            )
 
 
 def spelled(vendor: str, form: Form, name: str, value: Any) -> tuple[str, Any]:

@@ -14,7 +14,15 @@ from typing import Any
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.error_codes import complaint
-from orchestrator.vendors.field_mapping import Fields, Form, Place, at_most, choice, seconds_text, whole_seconds
+from orchestrator.vendors.field_mapping import (
+    Fields,
+    Form,
+    Place,
+    at_most,
+    choice,
+    seconds_text,
+    whole_seconds,
+)
 
 Item = Mapping[str, Any]
 Items = list[dict[str, Any]]
@@ -48,7 +56,11 @@ def _reference(video: Item) -> dict[str, Any]:
 def _multi_shot(seconds: Callable[[float], Any]) -> Callable[[Sequence[Item]], dict[str, Any]]:
     def spell(shots: Sequence[Item]) -> dict[str, Any]:
         spelled = [
-            {"index": index, **shot, **({"duration": seconds(shot["duration"])} if "duration" in shot else {})}
+            {
+                "index": index,
+                **shot,
+                **({"duration": seconds(shot["duration"])} if "duration" in shot else {}),
+            }
             for index, shot in enumerate(shots, 1)
         ]
         return {"multi_shot": True, "shot_type": "customize", "multi_prompt": spelled}
@@ -69,7 +81,9 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
         "mode": "mode",
         **_WATERMARK,
     }
-    several: Fields = {"image_urls": Place("image_list[]", lambda urls: [{"image": url} for url in urls])}
+    several: Fields = {
+        "image_urls": Place("image_list[]", lambda urls: [{"image": url} for url in urls])
+    }
     omni: Fields = {
         "prompt": "prompt",
         "image_url": Place("image_list[]", _images("first_frame")),
@@ -85,21 +99,30 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
     }
     wide: Fields = {"aspect_ratio": "aspect_ratio"}
     return {
-        Capability.TEXT2VIDEO: Form("text2video", {**_PROMPTS, **_CLIP, **_FINE, **wide}, required=("prompt",)),
+        Capability.TEXT2VIDEO: Form(
+            "text2video", {**_PROMPTS, **_CLIP, **_FINE, **wide}, required=("prompt",)
+        ),
         Capability.IMAGE2VIDEO: Form(
             "image2video", {**image, **_PROMPTS, **_CLIP, **_FINE, **masks}, required=("image_url",)
         ),
         Capability.MULTI_IMAGE2VIDEO: Form(
-            "multi-image2video", {**several, **_PROMPTS, **_CLIP, **wide}, required=("image_urls", "prompt")
+            "multi-image2video",
+            {**several, **_PROMPTS, **_CLIP, **wide},
+            required=("image_urls", "prompt"),
         ),
-        Capability.MOTION_CONTROL: Form("motion-control", motion, required=("image_url", "video_url")),
+        Capability.MOTION_CONTROL: Form(
+            "motion-control", motion, required=("image_url", "video_url")
+        ),
         Capability.OMNI_VIDEO: Form("omni-video", omni, required=("prompt|shots",)),
     }
 
 
 # -- new
 
-NEW_SETTINGS: Fields = {"resolution": "settings.resolution", "duration": Place("settings.duration", whole_seconds)}
+NEW_SETTINGS: Fields = {
+    "resolution": "settings.resolution",
+    "duration": Place("settings.duration", whole_seconds),
+}
 NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
 NEW_AUDIO: Fields = {"generate_audio": Place("settings.audio", choice("native", "off"))}
 NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
@@ -112,7 +135,10 @@ def shots_text(shots: Sequence[Item]) -> str:
         raise ValueError("cannot carry a semicolon in a prompt: it ends the shot")
     if not all("duration" in shot for shot in shots):
         raise ValueError("need a duration each")
-    said = (f"Shot {n}, {whole_seconds(shot['duration'])}, {shot['prompt']};" for n, shot in enumerate(shots, 1))
+    said = (
+        f"Shot {n}, {whole_seconds(shot['duration'])}, {shot['prompt']};"
+        for n, shot in enumerate(shots, 1)
+    )
     return _NEW_PROMPT(" ".join(said))
 
 
@@ -135,7 +161,10 @@ NEW_WORDS: Fields = {
 def _new_video(video: Item) -> dict[str, Any]:
     if "keep_original_sound" in video:
         raise ValueError("have no sound of their own here: use input/keep_original_sound")
-    return {"type": "base_video" if video.get("refer_type") == "base" else "feature_video", "url": video["video_url"]}
+    return {
+        "type": "base_video" if video.get("refer_type") == "base" else "feature_video",
+        "url": video["video_url"],
+    }
 
 
 def _number(body: dict[str, Any]) -> None:
@@ -156,9 +185,13 @@ NEW_OMNI = Form(
         "prompt": NEW_WORDS["prompt"],
         "image_url": frame("first_frame"),
         "last_image_url": frame("last_frame"),
-        "image_urls": Place("contents[]", lambda urls: [{"type": "refer_image", "url": url} for url in urls]),
+        "image_urls": Place(
+            "contents[]", lambda urls: [{"type": "refer_image", "url": url} for url in urls]
+        ),
         "videos": Place("contents[]", lambda videos: [_new_video(video) for video in videos]),
-        "elements": Place("contents[]", lambda elements: [{"type": "element", **element} for element in elements]),
+        "elements": Place(
+            "contents[]", lambda elements: [{"type": "element", **element} for element in elements]
+        ),
         "keep_original_sound": Place("settings.audio", choice("original", "off")),
         **NEW_AUDIO,
         **NEW_SETTINGS,
@@ -198,7 +231,9 @@ def _camera(camera: Item) -> Item:
         if config:
             raise ValueError(f"of type {camera['type']!r} takes no config")
     elif len(moved) != 1 or not -10 <= moved[0] <= 10:
-        raise ValueError("of type 'simple' needs exactly one axis that is not zero, within -10 and 10")
+        raise ValueError(
+            "of type 'simple' needs exactly one axis that is not zero, within -10 and 10"
+        )
     return camera
 
 
@@ -241,8 +276,15 @@ def check_shots(vendor: str, given: Item) -> None:
         raise Unsupported("input/shots", f"{vendor} takes {_MOST_SHOTS} shots, not {len(shots)}")
     for index, shot in enumerate(shots):
         if len(shot["prompt"]) > _LONGEST_SHOT:
-            raise Unsupported(f"input/shots/{index}/prompt", f"{vendor} takes {_LONGEST_SHOT} characters in a shot")
+            raise Unsupported(
+                f"input/shots/{index}/prompt",
+                f"{vendor} takes {_LONGEST_SHOT} characters in a shot",
+            )
     lengths = [shot["duration"] for shot in shots if "duration" in shot]
-    if lengths and len(lengths) == len(shots) and sum(lengths) != given.get("duration", sum(lengths)):
+    if (
+        lengths
+        and len(lengths) == len(shots)
+        and sum(lengths) != given.get("duration", sum(lengths))
+    ):
         why = f"{vendor}: the shots last {sum(lengths)} s together, the duration is {given['duration']} s"
         raise Unsupported("input/shots", why)

@@ -24,7 +24,11 @@ def load() -> Mapping[str, type[Vendor]]:
     for module in pkgutil.iter_modules(dialects.__path__):
         loaded = importlib.import_module(f"{dialects.__name__}.{module.name}")
         for _, member in inspect.getmembers(loaded, inspect.isclass):
-            if issubclass(member, Vendor) and member.__module__ == loaded.__name__ and not inspect.isabstract(member):
+            if (
+                issubclass(member, Vendor)
+                and member.__module__ == loaded.__name__
+                and not inspect.isabstract(member)
+            ):
                 found[member.name] = member
     return MappingProxyType(found)
 
@@ -56,5 +60,7 @@ def bind(account: Account, clock: Clock) -> Vendor:
     known = load()
     if account.vendor not in known:
         names = ", ".join(sorted(known))
-        raise ConfigError(f"accounts.{account.name}.vendor is {account.vendor!r}; known vendors: {names}")
+        raise ConfigError(
+            f"accounts.{account.name}.vendor is {account.vendor!r}; known vendors: {names}"
+        )
     return known[account.vendor](account, clock)

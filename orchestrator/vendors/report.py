@@ -26,10 +26,17 @@ _ITEM_CAP = 512
 
 #: Every status word seen at a Kling gateway, lower case. A vendor's own table adds to it.
 WORDS: Words = {
-    **dict.fromkeys(("submitted", "queued", "not_start", "pending", "created", "in_queue"), JobState.SUBMITTED),
+    **dict.fromkeys(
+        ("submitted", "queued", "not_start", "pending", "created", "in_queue"), JobState.SUBMITTED
+    ),
     **dict.fromkeys(("processing", "in_progress", "running", "generating"), JobState.PROCESSING),
-    **dict.fromkeys(("succeed", "succeeded", "success", "completed", "complete", "done"), JobState.SUCCEEDED),
-    **dict.fromkeys(("failed", "failure", "error", "cancelled", "canceled", "expired", "timeout"), JobState.FAILED),
+    **dict.fromkeys(
+        ("succeed", "succeeded", "success", "completed", "complete", "done"), JobState.SUCCEEDED
+    ),
+    **dict.fromkeys(
+        ("failed", "failure", "error", "cancelled", "canceled", "expired", "timeout"),
+        JobState.FAILED,
+    ),
 }
 
 
@@ -140,7 +147,9 @@ def openai_video(item: Item, words: Words) -> Report:
     listed = result.get("outputs")
     urls = [*places, *(listed[:_OUTPUT_CAP] if isinstance(listed, list) else ())]
     length = seconds(item.get("seconds"))
-    videos = tuple(Output(address, duration=length) for address in dict.fromkeys(filter(None, map(url, urls))))
+    videos = tuple(
+        Output(address, duration=length) for address in dict.fromkeys(filter(None, map(url, urls)))
+    )
     return Report(
         state=words.get(word.lower()),
         word=word,
@@ -158,7 +167,9 @@ def relay_task(item: Item, words: Words) -> Report:
     state = words.get(word.lower())
     inner = _object(_object(item, "data"), "data")
     kling = legacy(inner, words)
-    address = url(item.get("result_url")) or (url(item.get("fail_reason")) if state is JobState.SUCCEEDED else None)
+    address = url(item.get("result_url")) or (
+        url(item.get("fail_reason")) if state is JobState.SUCCEEDED else None
+    )
     videos = kling.videos or ((Output(address),) if address else ())
     return Report(
         state=state,
@@ -172,11 +183,15 @@ def relay_task(item: Item, words: Words) -> Report:
 
 
 def _is_relay_task(item: Item) -> bool:
-    return "status" in item and ("fail_reason" in item or "result_url" in item or "submit_time" in item)
+    return "status" in item and (
+        "fail_reason" in item or "result_url" in item or "submit_time" in item
+    )
 
 
 def _is_new(item: Item) -> bool:
-    return "status" in item and ("outputs" in item or "create_time" in item or "update_time" in item)
+    return "status" in item and (
+        "outputs" in item or "create_time" in item or "update_time" in item
+    )
 
 
 def _is_job_object(item: Item) -> bool:

@@ -20,9 +20,15 @@ pytestmark = pytest.mark.usefixtures("everywhere")
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_nothing_under_v1_is_served_without_a_key(tmp_path: Path, method: str, path: str) -> None:
+async def test_nothing_under_v1_is_served_without_a_key(
+    tmp_path: Path, method: str, path: str
+) -> None:
     async with calling(tmp_path) as api:
-        for headers in ({}, {"authorization": "Bearer orc_" + "b" * 43}, {"authorization": "Basic x"}):
+        for headers in (
+            {},
+            {"authorization": "Bearer orc_" + "b" * 43},
+            {"authorization": "Basic x"},
+        ):
             api.http.headers.pop("authorization", None)
             refused = await api.call(method, path, 401, headers=headers)
             assert refused.headers["www-authenticate"] == "Bearer"
@@ -67,7 +73,9 @@ async def test_keys_end_by_expiry_and_by_revocation(tmp_path: Path) -> None:
         for bad in ("2020-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "2027-01-01", 1):
             refused = await api.post("/v1/keys", 422, {"name": "x", "expires_at": bad})
             assert refused["errors"][0]["pointer"] == "/expires_at"
-        zoned = await api.post("/v1/keys", 201, {"name": "x", "expires_at": "2027-01-01T02:00:00+02:00"})
+        zoned = await api.post(
+            "/v1/keys", 201, {"name": "x", "expires_at": "2027-01-01T02:00:00+02:00"}
+        )
         assert zoned["expires_at"] == "2027-01-01T00:00:00.000Z"
 
 
@@ -135,7 +143,9 @@ async def test_a_head_is_a_get_without_the_body(tmp_path: Path) -> None:
         assert head.headers["content-length"] == got.headers["content-length"]
 
 
-async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(tmp_path: Path) -> None:
+async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(
+    tmp_path: Path,
+) -> None:
     async with calling(tmp_path) as api:
         key = {"authorization": api.http.headers.pop("authorization")}
         assert await api.get("/healthz") == {"status": "ok"}
@@ -169,12 +179,24 @@ async def test_accounts_tell_how_they_are_and_never_their_keys(tmp_path: Path) -
     async with calling(tmp_path, accounts=TWO) as api:
         await api.open("dream", state=JobState.PROCESSING)
         page = await api.get("/v1/accounts?limit=1")
-        assert (page["has_more"], page["next_cursor"], page["data"][0]["name"]) == (True, "dream", "dream")
+        assert (page["has_more"], page["next_cursor"], page["data"][0]["name"]) == (
+            True,
+            "dream",
+            "dream",
+        )
         assert page["data"][0]["in_flight"] == 1
         (other,) = (await api.get("/v1/accounts?after=dream"))["data"]
         assert other["capabilities"] == sorted(api.rt.vendors["main"].capabilities)
         one = await api.get("/v1/accounts/main")
-        wanted = {"in_flight", "pushes", "pushes_missed", "polls", "last_push_at", "paused_until", "capabilities"}
+        wanted = {
+            "in_flight",
+            "pushes",
+            "pushes_missed",
+            "polls",
+            "last_push_at",
+            "paused_until",
+            "capabilities",
+        }
         assert wanted <= one.keys()
         assert "key" not in str(one)
         await api.get("/v1/accounts/nobody", 404)

@@ -35,7 +35,9 @@ def tx() -> Iterator[Tx]:
 
 
 def new(expires_at: datetime | None = None) -> tuple[Values, str]:
-    return api_keys.new(IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7)
+    return api_keys.new(
+        IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7
+    )
 
 
 def issue(tx: Tx, expires_at: datetime | None = None) -> tuple[str, str]:
@@ -77,7 +79,9 @@ def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_sh
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt(monkeypatch)
-    made = local_keys.issue(database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7)
+    made = local_keys.issue(
+        database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7
+    )
     (kept,) = local_keys.listing(database, limit=9, after=None)["data"]
     assert kept == {name: value for name, value in made.items() if name != "key"}
     assert made["key"].startswith(kept["prefix"])
@@ -121,7 +125,8 @@ def test_the_last_use_is_recorded_once_a_minute(tx: Tx) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has", "covers"), [("read", ["read"]), ("write", ["read", "write"]), ("admin", ["read", "write", "admin"])]
+    ("has", "covers"),
+    [("read", ["read"]), ("write", ["read", "write"]), ("admin", ["read", "write", "admin"])],
 )
 def test_a_scope_covers_the_narrower_ones(has: str, covers: list[str]) -> None:
     assert [scope for scope in Scope if Scope(has).covers(scope)] == covers

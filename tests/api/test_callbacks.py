@@ -36,8 +36,18 @@ SECRET = new_secret()
 ACCOUNTS: dict[str, dict[str, Any]] = {
     "main": {"vendor": "agentsflare", "api_key": "k"},
     "other": {"vendor": "agentsflare", "api_key": "k"},
-    "optional": {"vendor": "kling", "api_key": "k", "signature": "optional", "webhook_secrets": [SECRET]},
-    "required": {"vendor": "kling", "api_key": "k", "signature": "required", "webhook_secrets": [SECRET]},
+    "optional": {
+        "vendor": "kling",
+        "api_key": "k",
+        "signature": "optional",
+        "webhook_secrets": [SECRET],
+    },
+    "required": {
+        "vendor": "kling",
+        "api_key": "k",
+        "signature": "required",
+        "webhook_secrets": [SECRET],
+    },
 }
 DONE = json.dumps(legacy("t-1", "succeed")).encode()
 
@@ -55,12 +65,21 @@ def door(h: House) -> CallbackDoor:
 class Street:
     """A house, a client in front of its door, and one job of every account."""
 
-    def __init__(self, h: House, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, h: House, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]
+    ) -> None:
         self.h = h
         self.client = client
         self.jobs = jobs
 
-    def path(self, account: str = "main", *, of: str | None = None, keys: Keys | None = None, days: float = 8) -> str:
+    def path(
+        self,
+        account: str = "main",
+        *,
+        of: str | None = None,
+        keys: Keys | None = None,
+        days: float = 8,
+    ) -> str:
         """Return the path of a callback; `of` mints its token for another account."""
         job = self.jobs[account]
         expires = job["created_at"] + (job["deadline_at"] - job["created_at"]) * days
@@ -138,7 +157,9 @@ async def chunks(size: int, count: int) -> AsyncIterator[bytes]:
         yield b" " * size
 
 
-async def test_a_body_over_the_cap_is_refused_before_the_signature_is_looked_at(street: Street) -> None:
+async def test_a_body_over_the_cap_is_refused_before_the_signature_is_looked_at(
+    street: Street,
+) -> None:
     path = street.path("required")
     assert (await street.post(path, b" " * (CAP + 1))).status_code == 413
     assert (await street.post(path, chunks(1 << 16, 17))).status_code == 413
@@ -184,7 +205,9 @@ async def test_the_accounts_policy_says_what_a_signature_is_worth(
     headers = {} if kind == "absent" else sign([key], "msg_1", street.h.clock.now(), DONE)
     answer = await street.post(street.path(account), headers=headers)
     assert answer.status_code == status
-    assert await street.state(account) == (JobState.SUCCEEDED if status == 200 else JobState.SUBMITTED)
+    assert await street.state(account) == (
+        JobState.SUCCEEDED if status == 200 else JobState.SUBMITTED
+    )
 
 
 async def test_a_stale_signature_is_refused(street: Street) -> None:
@@ -196,7 +219,9 @@ async def test_a_stale_signature_is_refused(street: Street) -> None:
 async def test_the_signature_is_checked_before_the_json(street: Street) -> None:
     assert (await street.post(street.path("required"), b"not json")).status_code == 401
     headers = sign([SECRET], "msg_1", street.h.clock.now(), b"not json")
-    assert (await street.post(street.path("required"), b"not json", headers=headers)).status_code == 400
+    assert (
+        await street.post(street.path("required"), b"not json", headers=headers)
+    ).status_code == 400
 
 
 async def test_a_header_sent_twice_is_no_way_around_the_signature(street: Street) -> None:
@@ -210,7 +235,9 @@ async def test_a_header_sent_twice_is_no_way_around_the_signature(street: Street
     [(b"", 400), (b"hello", 400), (b"{", 400), (b"NaN", 400), (b"{}", 200), (b"[]", 200), (b"null", 200),
      (b'{"task_status":"dreaming"}', 200), (b'{"task_status":"succeed"}', 200)],
 )  # fmt: skip
-async def test_what_is_json_is_acknowledged_whatever_it_says(street: Street, body: bytes, status: int) -> None:
+async def test_what_is_json_is_acknowledged_whatever_it_says(
+    street: Street, body: bytes, status: int
+) -> None:
     assert (await street.post(street.path(), body)).status_code == status
 
 
@@ -221,7 +248,11 @@ async def test_a_push_that_says_nothing_makes_the_job_due_for_a_question(street:
 
 async def test_refusals_are_problem_details_that_name_no_secret(street: Street) -> None:
     path = street.path("required")
-    for answer in (await street.client.get(path), await street.post(path), await street.post("/callbacks/a/b")):
+    for answer in (
+        await street.client.get(path),
+        await street.post(path),
+        await street.post("/callbacks/a/b"),
+    ):
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == answer.status_code
         assert not {"whsec_", path.rpartition("/")[2]} & set(answer.text.split())
@@ -240,8 +271,12 @@ async def test_a_full_disk_is_503_and_the_vendor_is_told_when_to_come_back(stree
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
     assert await street.state() == JobState.SUBMITTED
-    assert (await street.post(street.path("required"), DONE + b" " * 500_000)).status_code == 401, "still theirs"
-    await street.h.rt.store.write(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 1000000") and None)
+    assert (await street.post(street.path("required"), DONE + b" " * 500_000)).status_code == 401, (
+        "still theirs"
+    )
+    await street.h.rt.store.write(
+        lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 1000000") and None
+    )
     assert (await street.post(street.path(), DONE + b" " * 500_000)).status_code == 200
     assert await street.state() == JobState.SUCCEEDED
 
@@ -324,7 +359,12 @@ class Raw:
 async def test_a_sender_that_hangs_up_is_not_answered(street: Street) -> None:
     path, gone = street.path(), {"type": "http.disconnect"}
     assert await Raw(path, []).run(street.h, gone) is None
-    assert await Raw(path, []).run(street.h, {"type": "http.request", "body": DONE, "more_body": True}, gone) is None
+    assert (
+        await Raw(path, []).run(
+            street.h, {"type": "http.request", "body": DONE, "more_body": True}, gone
+        )
+        is None
+    )
     assert await street.state() == JobState.SUBMITTED
 
 
@@ -343,7 +383,9 @@ async def test_a_request_without_a_body_message_of_its_own_is_empty(street: Stre
 # -- anything at all
 
 HEADER = st.tuples(
-    st.sampled_from([b"webhook-id", b"webhook-timestamp", b"webhook-signature", b"content-type", b"x"]),
+    st.sampled_from(
+        [b"webhook-id", b"webhook-timestamp", b"webhook-signature", b"content-type", b"x"]
+    ),
     st.binary(max_size=40),
 )
 WORDS = st.sampled_from(
@@ -368,10 +410,18 @@ def test_nothing_a_stranger_sends_is_our_trouble(requests: list[Any], paths: lis
             async with house(Path(folder), accounts=ACCOUNTS) as h:
                 jobs = {name: await at_vendor(h, name) for name in ACCOUNTS}
                 for account, headers, body in requests:
-                    token = h.rt.keys.mint(account, Callback(jobs[account]["id"], 1), jobs[account]["deadline_at"])
+                    token = h.rt.keys.mint(
+                        account, Callback(jobs[account]["id"], 1), jobs[account]["deadline_at"]
+                    )
                     request = Raw(f"/callbacks/{account}/{token}", headers)
-                    assert await request.run(h, {"type": "http.request", "body": body}) in (200, 400, 401)
+                    assert await request.run(h, {"type": "http.request", "body": body}) in (
+                        200,
+                        400,
+                        401,
+                    )
                 for path in paths:
-                    assert await Raw(path, []).run(h, {"type": "http.request", "body": b"{}"}) == 404
+                    assert (
+                        await Raw(path, []).run(h, {"type": "http.request", "body": b"{}"}) == 404
+                    )
 
     asyncio.run(send_all())

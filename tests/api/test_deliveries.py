@@ -30,7 +30,9 @@ async def test_what_died_is_replayed_in_a_span_of_time(tmp_path: Path) -> None:
         await api.post(path, 422, {"status": "failed"})
 
 
-async def test_an_event_is_replayed_to_all_who_were_owed_it_and_to_newcomers(tmp_path: Path) -> None:
+async def test_an_event_is_replayed_to_all_who_were_owed_it_and_to_newcomers(
+    tmp_path: Path,
+) -> None:
     async with calling(tmp_path) as api:
         await subscribed(api)
         await told(api)
@@ -50,12 +52,29 @@ async def test_deliveries_are_listed_with_their_event_and_filtered(tmp_path: Pat
         assert (page["has_more"], page["data"][0]["job"]) == (True, job_id)
         assert page["data"][0]["event_type"] == "job.succeeded"
         for subscriber in (one["id"], two["id"]):
-            (mine,) = (await api.get(f"/v1/deliveries?subscriber={subscriber}&status=pending"))["data"]
+            (mine,) = (await api.get(f"/v1/deliveries?subscriber={subscriber}&status=pending"))[
+                "data"
+            ]
             assert mine["subscriber"] == subscriber
-        await api.run(sa.update(delivery).where(delivery.c.subscriber_id == two["id"]).values(state="dead"))
-        for states, found in (("dead", 1), ("dead,pending", 2), ("pending,pending,held", 1), ("held,delivered", 0)):
+        await api.run(
+            sa.update(delivery).where(delivery.c.subscriber_id == two["id"]).values(state="dead")
+        )
+        for states, found in (
+            ("dead", 1),
+            ("dead,pending", 2),
+            ("pending,pending,held", 1),
+            ("held,delivered", 0),
+        ):
             assert len((await api.get(f"/v1/deliveries?status={states}"))["data"]) == found
-        for bad in ("status=lost", "status=dead,", "subscriber=x", "event=x", "after=x", "limit=0", "colour=red"):
+        for bad in (
+            "status=lost",
+            "status=dead,",
+            "subscriber=x",
+            "event=x",
+            "after=x",
+            "limit=0",
+            "colour=red",
+        ):
             await api.get(f"/v1/deliveries?{bad}", 422)
 
 

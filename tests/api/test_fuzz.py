@@ -17,8 +17,12 @@ from tests.api.test_support import PATHS, Caller, calling, is_problem
 
 pytestmark = pytest.mark.long
 
-IDS = st.sampled_from(["job", "evt", "sub", "dlv", "key"]).map(lambda prefix: f"{prefix}_01kb7x3m5tf6a8r2w9n4c1d0eh")
-TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(["job.*", "https://my.app/x", "main", "\x00"])
+IDS = st.sampled_from(["job", "evt", "sub", "dlv", "key"]).map(
+    lambda prefix: f"{prefix}_01kb7x3m5tf6a8r2w9n4c1d0eh"
+)
+TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(
+    ["job.*", "https://my.app/x", "main", "\x00"]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | IDS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
@@ -29,14 +33,29 @@ NAMES = st.sampled_from(
      "deadline", "kind", "url", "types", "description", "headers", "options", "rate_limit", "max_in_flight", "name",
      "scope", "expires_at", "since", "until", "status", "grace_seconds", "limit", "after", "created_after", "type"]
 )  # fmt: skip
-GOOD = st.just({"model": "m", "input": {"prompt": "p"}}) | st.just({"url": "https://my.app/x"}) | st.just({"name": "n"})
+GOOD = (
+    st.just({"model": "m", "input": {"prompt": "p"}})
+    | st.just({"url": "https://my.app/x"})
+    | st.just({"name": "n"})
+)
 BODIES = (
     st.binary(max_size=60)
     | JSON.map(lambda value: json.dumps(value).encode())
-    | st.tuples(GOOD, st.dictionaries(NAMES, JSON, max_size=3)).map(lambda two: json.dumps(two[0] | two[1]).encode())
+    | st.tuples(GOOD, st.dictionaries(NAMES, JSON, max_size=3)).map(
+        lambda two: json.dumps(two[0] | two[1]).encode()
+    )
 )
 HEADERS = st.dictionaries(
-    st.sampled_from(["prefer", "if-none-match", "idempotency-key", "content-type", "x-request-id", "content-length"]),
+    st.sampled_from(
+        [
+            "prefer",
+            "if-none-match",
+            "idempotency-key",
+            "content-type",
+            "x-request-id",
+            "content-length",
+        ]
+    ),
     st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=12)
     | st.sampled_from(["wait=0", '"v1"', "application/json", "multipart/form-data; boundary=x"]),
     max_size=2,
@@ -45,7 +64,9 @@ HEADERS = st.dictionaries(
 DOCUMENTED = {200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422}
 
 
-@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), IDS | TEXTS, st.dictionaries(NAMES | TEXTS, TEXTS, max_size=2),
                           BODIES, HEADERS), min_size=20, max_size=40))  # fmt: skip
 def test_every_answer_is_a_documented_one(tmp_path_factory: Any, requests: list[Any]) -> None:
@@ -56,17 +77,33 @@ async def _all(folder: Path, requests: list[Any]) -> None:
     async with calling(folder) as api:
         for (method, path), name, query, body, headers in requests:
             response = await _send(
-                api, method, path.replace("x", quote(name, errors="replace"), 1), query, body, headers
+                api,
+                method,
+                path.replace("x", quote(name, errors="replace"), 1),
+                query,
+                body,
+                headers,
             )
-            assert response.status_code in DOCUMENTED, (method, path, query, body, headers, response.text)
+            assert response.status_code in DOCUMENTED, (
+                method,
+                path,
+                query,
+                body,
+                headers,
+                response.text,
+            )
             if response.status_code >= 400:
                 is_problem(response)
             elif response.content:
                 json.loads(response.content)
 
 
-async def _send(api: Caller, method: str, path: str, query: Any, body: bytes, headers: Any) -> httpx.Response:
-    pairs = "&".join(f"{quote(k, errors='replace')}={quote(v, errors='replace')}" for k, v in query.items())
+async def _send(
+    api: Caller, method: str, path: str, query: Any, body: bytes, headers: Any
+) -> httpx.Response:
+    pairs = "&".join(
+        f"{quote(k, errors='replace')}={quote(v, errors='replace')}" for k, v in query.items()
+    )
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     # Waiting is tested elsewhere.
     kept = [(name, value) for name, value in raw if name != b"prefer" or value in (b"wait=0", b"")]

@@ -21,7 +21,9 @@ async def test_the_same_key_and_body_are_the_same_job(tmp_path: Path, second: st
     async with calling(tmp_path) as api:
         first = await api.call("POST", "/v1/jobs", 202, BODY, headers={"idempotency-key": "k-1"})
         reordered = json.dumps(dict(reversed(BODY.items())), indent=2)
-        again = await api.call("POST", "/v1/jobs", 202, content=reordered, headers={"idempotency-key": second})
+        again = await api.call(
+            "POST", "/v1/jobs", 202, content=reordered, headers={"idempotency-key": second}
+        )
         assert "idempotent-replayed" not in first.headers
         assert again.headers["idempotent-replayed"] == "true"
         assert first.json() == again.json()
@@ -34,13 +36,17 @@ async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None
         first = await api.post("/v1/jobs", 202, BODY, headers=headers)
         refused = await api.post("/v1/jobs", 422, BODY | {"model": "other"}, headers=headers)
         assert (refused["code"], refused["job_id"]) == ("idempotency_key_reused", first["id"])
-        assert refused["errors"] == [{"pointer": "", "code": refused["code"], "message": refused["detail"]}]
+        assert refused["errors"] == [
+            {"pointer": "", "code": refused["code"], "message": refused["detail"]}
+        ]
 
 
 async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         first = await api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"})
-        other = await api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k", **await api.key(Scope.WRITE)})
+        other = await api.post(
+            "/v1/jobs", 202, BODY, headers={"idempotency-key": "k", **await api.key(Scope.WRITE)}
+        )
         assert first["id"] != other["id"]
 
 
@@ -58,10 +64,14 @@ async def test_an_external_id_is_taken_once_in_an_account(tmp_path: Path) -> Non
         assert (refused["code"], refused["job_id"]) == ("external_task_id_taken", first["id"])
 
 
-async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_one(tmp_path: Path) -> None:
+async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_one(
+    tmp_path: Path,
+) -> None:
     async with calling(tmp_path) as api:
         alone = [api.post("/v1/jobs", 202, BODY) for _ in range(50)]
-        shared = [api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"}) for _ in range(50)]
+        shared = [
+            api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"}) for _ in range(50)
+        ]
         jobs = await asyncio.gather(*alone, *shared)
         assert len({job["id"] for job in jobs}) == len(await api.rows("job")) == 51
 
@@ -86,9 +96,14 @@ async def test_a_key_counts_on_its_path_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [({"model": 5}, 422), ({"account": "nobody"}, 422)])
-async def test_a_refusal_leaves_the_key_free(tmp_path: Path, body: dict[str, Any], status: int) -> None:
+async def test_a_refusal_leaves_the_key_free(
+    tmp_path: Path, body: dict[str, Any], status: int
+) -> None:
     async with calling(tmp_path) as api:
         headers = {"idempotency-key": "k"}
         await api.post("/v1/jobs", status, BODY | body, headers=headers)
         assert await api.rows("job") == []
-        assert "idempotent-replayed" not in (await api.call("POST", "/v1/jobs", 202, BODY, headers=headers)).headers
+        assert (
+            "idempotent-replayed"
+            not in (await api.call("POST", "/v1/jobs", 202, BODY, headers=headers)).headers
+        )

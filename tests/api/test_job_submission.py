@@ -21,11 +21,20 @@ async def test_a_job_is_owned_before_it_is_accepted(tmp_path: Path) -> None:
         }  # fmt: skip
         response = await api.call("POST", "/v1/jobs", 202, body)
         job = response.json()
-        assert response.headers["location"] == job["links"]["self"] == f"https://hooks.example.com/v1/jobs/{job['id']}"
+        assert (
+            response.headers["location"]
+            == job["links"]["self"]
+            == f"https://hooks.example.com/v1/jobs/{job['id']}"
+        )
         assert response.headers["retry-after"]
         assert response.headers["etag"] == '"v1"'
         assert is_id(job["id"], "job")
-        assert (job["object"], job["status"], job["vendor"], job["version"]) == ("job", "queued", "agentsflare", 1)
+        assert (job["object"], job["status"], job["vendor"], job["version"]) == (
+            "job",
+            "queued",
+            "agentsflare",
+            1,
+        )
         assert (job["external_task_id"], job["metadata"]) == ("order-991", {"order": "991"})
         row = await api.job(job["id"])
         assert row["due_at"] == row["created_at"]
@@ -38,7 +47,11 @@ async def test_a_job_is_owned_before_it_is_accepted(tmp_path: Path) -> None:
 async def test_what_is_left_out_is_filled_in(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await submitted(api)
-        assert (job["account"], job["capability"], job["external_task_id"]) == ("main", "text2video", job["id"])
+        assert (job["account"], job["capability"], job["external_task_id"]) == (
+            "main",
+            "text2video",
+            job["id"],
+        )
         row = await api.job(job["id"])
         assert (row["deadline_at"] - row["created_at"]).total_seconds() == 86400
         image = await submitted(api, input={"prompt": "x", "image_url": "https://i/x.png"})
@@ -47,7 +60,11 @@ async def test_what_is_left_out_is_filled_in(tmp_path: Path) -> None:
 
 async def test_document_0s_form_is_the_same_submission(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        inside = {"prompt": "a cat", "callback_url": "https://my.app/hook", "external_task_id": "my-task-123"}
+        inside = {
+            "prompt": "a cat",
+            "callback_url": "https://my.app/hook",
+            "external_task_id": "my-task-123",
+        }
         job = await api.post("/v1/jobs", 202, {"model": "kling-k3.0-std", "input": inside})
         assert job["external_task_id"] == "my-task-123"
         assert (await api.job(job["id"]))["callback_url"] == "https://my.app/hook"
@@ -60,7 +77,8 @@ async def test_document_0s_form_is_the_same_submission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("callback_url", "http://10.0.0.1/hook"), ("callback_url", 5), ("external_task_id", "a b")]
+    ("name", "wrong"),
+    [("callback_url", "http://10.0.0.1/hook"), ("callback_url", 5), ("external_task_id", "a b")],
 )
 async def test_document_0s_fields_are_pointed_at_where_they_were_written(
     tmp_path: Path, name: str, wrong: object
@@ -116,9 +134,14 @@ async def test_a_wrong_field_is_pointed_at_and_nothing_is_owned(
         assert await api.rows("job") == []
 
 
-async def test_a_field_that_the_dialect_cannot_carry_is_refused_naming_the_vendor(tmp_path: Path) -> None:
+async def test_a_field_that_the_dialect_cannot_carry_is_refused_naming_the_vendor(
+    tmp_path: Path,
+) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
-        body = BODY | {"account": "dream", "input": {"prompt": "x", "last_image_url": "https://i/x.png"}}
+        body = BODY | {
+            "account": "dream",
+            "input": {"prompt": "x", "last_image_url": "https://i/x.png"},
+        }
         refused = await api.post("/v1/jobs", 422, body)
         assert refused["errors"][0]["pointer"] == "/input/last_image_url"
         assert "dreamto" in refused["errors"][0]["message"]
@@ -133,5 +156,7 @@ async def test_the_account_is_needed_where_there_are_several(tmp_path: Path) -> 
 
 async def test_an_echo_of_what_was_sent_is_in_no_refusal(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        refused = await api.post("/v1/jobs", 422, BODY | {"deadline": "hunter2", "metadata": {"k": "hunter2" * 99}})
+        refused = await api.post(
+            "/v1/jobs", 422, BODY | {"deadline": "hunter2", "metadata": {"k": "hunter2" * 99}}
+        )
         assert "hunter2" not in str(refused)

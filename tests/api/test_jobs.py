@@ -46,10 +46,19 @@ async def test_lists_are_filtered(tmp_path: Path) -> None:
         async def ids(query: str) -> list[str]:
             return [job["id"] for job in (await api.get(f"/v1/jobs?{query}"))["data"]]
 
-        assert await ids("status=queued") == await ids("account=main") == await ids("model=a") == [early["id"]]
+        assert (
+            await ids("status=queued")
+            == await ids("account=main")
+            == await ids("model=a")
+            == [early["id"]]
+        )
         assert await ids("external_task_id=e-1") == [early["id"]]
         assert await ids("status=queued,succeeded") == [late["id"], early["id"]]
-        assert await ids("resolved_by=push") == await ids(f"created_after={early['created_at']}") == [late["id"]]
+        assert (
+            await ids("resolved_by=push")
+            == await ids(f"created_after={early['created_at']}")
+            == [late["id"]]
+        )
         assert await ids("created_after=2026-11-20T11:00:00%2B02:00") == [late["id"], early["id"]]
         assert await ids("account=other") == []
 
@@ -66,7 +75,9 @@ async def test_a_query_out_of_range_is_refused(tmp_path: Path, query: str) -> No
         await api.get(f"/v1/jobs?{query}", 422)
 
 
-@pytest.mark.parametrize("method", ["GET /", "GET /timeline", "POST /cancel", "POST /refresh", "POST /retry"])
+@pytest.mark.parametrize(
+    "method", ["GET /", "GET /timeline", "POST /cancel", "POST /refresh", "POST /retry"]
+)
 async def test_an_unknown_job_is_not_found(tmp_path: Path, method: str) -> None:
     async with calling(tmp_path) as api:
         verb, _, call = method.partition(" /")
@@ -107,7 +118,9 @@ async def test_a_canceled_job_is_followed_no_more(tmp_path: Path) -> None:
         await api.finish(job["id"])
         assert (await api.get(f"/v1/jobs/{job['id']}"))["status"] == "canceled"
         (told,) = [
-            one for one in (await api.get(f"/v1/jobs/{job['id']}/timeline"))["data"] if one["kind"] == "operator"
+            one
+            for one in (await api.get(f"/v1/jobs/{job['id']}/timeline"))["data"]
+            if one["kind"] == "operator"
         ]
         assert told["action"] == "cancel"
 
@@ -115,7 +128,11 @@ async def test_a_canceled_job_is_followed_no_more(tmp_path: Path) -> None:
 async def test_a_final_job_can_be_retried_as_a_new_one(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await submitted(
-            api, external_task_id="a", metadata={"k": "v"}, callback_url="https://my.app/x", deadline=99
+            api,
+            external_task_id="a",
+            metadata={"k": "v"},
+            callback_url="https://my.app/x",
+            deadline=99,
         )
         assert (await api.post(f"/v1/jobs/{job['id']}/retry", 409))["code"] == "conflict"
         await api.finish(job["id"], JobState.FAILED)
@@ -123,18 +140,26 @@ async def test_a_final_job_can_be_retried_as_a_new_one(tmp_path: Path) -> None:
         response = await api.call("POST", f"/v1/jobs/{job['id']}/retry", 202, headers=headers)
         again = response.json()
         assert response.headers["location"] == again["links"]["self"]
-        assert (again["retry_of"], again["status"], again["external_task_id"]) == (job["id"], "queued", again["id"])
+        assert (again["retry_of"], again["status"], again["external_task_id"]) == (
+            job["id"],
+            "queued",
+            again["id"],
+        )
         for same in ("account", "model", "capability", "input", "metadata"):
             assert again[same] == job[same]
         row = await api.job(again["id"])
         assert row["callback_url"] == "https://my.app/x"
-        assert (row["deadline_at"] - row["created_at"]).total_seconds() == pytest.approx(99, abs=0.01)
+        assert (row["deadline_at"] - row["created_at"]).total_seconds() == pytest.approx(
+            99, abs=0.01
+        )
         repeated = await api.call("POST", f"/v1/jobs/{job['id']}/retry", 202, headers=headers)
         assert repeated.json()["id"] == again["id"]
         await api.post(f"/v1/jobs/{job['id']}/retry", 422, {"colour": "red"})
 
 
-async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(tmp_path: Path) -> None:
+async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(
+    tmp_path: Path,
+) -> None:
     async with calling(tmp_path) as api:
         job = await api.open(state=JobState.PROCESSING, vendor_task_id="t-1")
         asking = asyncio.create_task(api.call("POST", f"/v1/jobs/{job['id']}/refresh", 200))
@@ -142,7 +167,10 @@ async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(
         questions = await eventually(lambda: stage.take(1))
         assert not asking.done()
         made = {"videos": [{"url": "https://v/x.mp4", "duration": "5"}]}
-        said = {"code": 0, "data": {"task_id": "t-1", "task_status": "succeed", "task_result": made}}
+        said = {
+            "code": 0,
+            "data": {"task_id": "t-1", "task_status": "succeed", "task_result": made},
+        }
         api.internet.answer = lambda _: httpx.Response(200, json=said)
         await stage.work(questions[0])
         done = (await asking).json()

@@ -24,7 +24,9 @@ def ids(page: dict[str, Any]) -> list[str]:
     return [one["id"] for one in page["data"]]
 
 
-async def test_a_poll_ends_with_the_next_event_or_with_its_time(tmp_path: Path, everywhere: None) -> None:
+async def test_a_poll_ends_with_the_next_event_or_with_its_time(
+    tmp_path: Path, everywhere: None
+) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
         start = (await http.get("/v1/events?wait=0")).json()
         assert (start["data"], start["has_more"]) == ([], False)
@@ -65,7 +67,9 @@ async def test_a_poll_waits_for_what_is_wanted(tmp_path: Path, everywhere: None)
         (one,) = await it.say({}, kind=EventType.JOB_FAILED)
         assert ids((await polling).json()) == [one]
         (two,) = await it.say({})
-        page = (await http.get(f"/v1/events?wait=0&after={first}&job=job_01kb7x3m5tf6a8r2w9n4c1d0eh")).json()
+        page = (
+            await http.get(f"/v1/events?wait=0&after={first}&job=job_01kb7x3m5tf6a8r2w9n4c1d0eh")
+        ).json()
         assert page["data"] == []
         assert ids((await http.get(f"/v1/events?wait=0&after={passed}")).json()) == [one, two]
 
@@ -77,7 +81,9 @@ async def test_nobody_waits_longer_than_a_minute(tmp_path: Path, wait: str) -> N
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/wait")
 
 
-async def test_a_cursor_that_is_gone_is_refused_with_where_to_go_on(tmp_path: Path, everywhere: None) -> None:
+async def test_a_cursor_that_is_gone_is_refused_with_where_to_go_on(
+    tmp_path: Path, everywhere: None
+) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
         made = await it.count(0, 2)
         refused = await http.get(f"/v1/events?wait=5&after={an_id(1)}")
@@ -89,8 +95,13 @@ async def test_a_cursor_that_is_gone_is_refused_with_where_to_go_on(tmp_path: Pa
 
 async def test_polls_do_not_hold_up_the_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
-        job = (await http.post("/v1/jobs", json={"model": "m", "input": {"prompt": "a cat"}})).json()["id"]
-        calls = [http.get("/v1/events?wait=60"), http.get(f"/v1/jobs/{job}", headers={"prefer": "wait=60"})]
+        job = (
+            await http.post("/v1/jobs", json={"model": "m", "input": {"prompt": "a cat"}})
+        ).json()["id"]
+        calls = [
+            http.get("/v1/events?wait=60"),
+            http.get(f"/v1/jobs/{job}", headers={"prefer": "wait=60"}),
+        ]
         polling = [asyncio.create_task(call) for call in calls]
         await until(lambda: it.rt.tail._followers and it.rt.bell._waiting)
         it.rt.tail.close()
@@ -100,7 +111,9 @@ async def test_polls_do_not_hold_up_the_end(tmp_path: Path) -> None:
         assert (events.status_code, looked.status_code) == (200, 200)
 
 
-async def test_what_was_acknowledged_before_a_kill_is_streamed_after_it(tmp_path: Path, database: str) -> None:
+async def test_what_was_acknowledged_before_a_kill_is_streamed_after_it(
+    tmp_path: Path, database: str
+) -> None:
     """Real processes, killed while they write and while a client reads: each event once, in one order."""
     service = Replica(tmp_path, {}, program="orchestrator", database=database)
     client, acknowledged = Follower(service.url), list[str]()

@@ -53,14 +53,24 @@ def walked(said: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every object in the document, and where it is."""
     if isinstance(said, dict):
         yield where, said
-    items = said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ()
+    items = (
+        said.items()
+        if isinstance(said, dict)
+        else enumerate(said)
+        if isinstance(said, list)
+        else ()
+    )
     for key, one in items:
         yield from walked(one, f"{where}/{key}")
 
 
 def operations() -> dict[str, Any]:
     """Return every operation of the document by method and path, webhooks by their type."""
-    calls = {f"{method.upper()} {path}": one for path, item in SAID["paths"].items() for method, one in item.items()}
+    calls = {
+        f"{method.upper()} {path}": one
+        for path, item in SAID["paths"].items()
+        for method, one in item.items()
+    }
     return calls | {kind: item["post"] for kind, item in SAID["webhooks"].items()}
 
 
@@ -71,7 +81,12 @@ def test_it_is_openapi() -> None:
 async def test_it_has_every_route_with_every_method_and_no_others(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         made = [(one.path.replace(":path", ""), one.endpoint) for one in doors(api.rt)]
-    served = {f"{method} {path}" for path, door in made if isinstance(door, Door) for method in door.handlers}
+    served = {
+        f"{method} {path}"
+        for path, door in made
+        if isinstance(door, Door)
+        for method in door.handlers
+    }
     assert {one for one in operations() if " " in one} == {*served, f"POST {PUSH}"}
 
 
@@ -79,7 +94,9 @@ def test_operations_are_told_apart_and_told_about() -> None:
     known = operations().values()
     assert len({one["operationId"] for one in known}) == len(known)
     assert {tag for one in known for tag in one["tags"]} == {tag["name"] for tag in SAID["tags"]}
-    assert [one["operationId"] for one in known if not (one["summary"] and one["description"])] == []
+    assert [
+        one["operationId"] for one in known if not (one["summary"] and one["description"])
+    ] == []
 
 
 def test_a_handler_that_is_not_declared_has_no_place_in_it() -> None:
@@ -104,7 +121,11 @@ def test_no_two_kinds_of_calls_are_mixed_up() -> None:
 
 @pytest.mark.parametrize(
     ("where", "said"),
-    [pytest.param(where, said, id=where) for where, said in walked(SAID) if "example" in said and "schema" in said],
+    [
+        pytest.param(where, said, id=where)
+        for where, said in walked(SAID)
+        if "example" in said and "schema" in said
+    ],
 )
 def test_every_example_is_one(where: str, said: Any) -> None:
     example = said["example"]
@@ -123,8 +144,12 @@ def test_schemas_use_only_words_that_json_schema_has() -> None:
 
 
 def test_every_body_has_an_example() -> None:
-    bodies = [(where, one) for where, item in walked(SAID) for one in item.get("content", {}).values()]
-    assert [where for where, one in bodies if one["schema"].get("$ref") and "example" not in one] == []
+    bodies = [
+        (where, one) for where, item in walked(SAID) for one in item.get("content", {}).values()
+    ]
+    assert [
+        where for where, one in bodies if one["schema"].get("$ref") and "example" not in one
+    ] == []
 
 
 @pytest.mark.parametrize("kind", EventType)
@@ -140,7 +165,9 @@ def test_every_type_of_event_has_a_webhook_whose_example_verifies(kind: EventTyp
 
 
 def test_the_stream_says_what_it_carries() -> None:
-    said = SAID["paths"]["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    said = SAID["paths"]["/v1/events/stream"]["get"]["responses"]["200"]["content"][
+        "text/event-stream"
+    ]
     assert set(said["x-sse-events"]) == {*EventType, "stream.gap"}
     (data,) = re.findall(r"^data: (.+)$", said["example"], re.MULTILINE)
     (kind,) = re.findall(r"^event: (.+)$", said["example"], re.MULTILINE)
@@ -148,7 +175,9 @@ def test_the_stream_says_what_it_carries() -> None:
 
 
 def test_a_webhook_of_another_type_is_not_one() -> None:
-    schema = SAID["webhooks"]["job.failed"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schema = SAID["webhooks"]["job.failed"]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
     whole(schema).validate(examples.event("job.failed"))
     for wrong in (examples.event("job.succeeded"), {**examples.event("job.failed"), "data": {}}):
         with pytest.raises(ValidationError):
@@ -167,7 +196,11 @@ def test_the_document_and_its_pages_know_every_code_that_is_answered() -> None:
                 and node.func.id in {k.__name__ for k in kinds}
             ):
                 given = [one.value for one in node.keywords if one.arg == "code"]
-                raised |= {one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+                raised |= {
+                    one.value
+                    for one in given
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                }
     assert raised == set(CODES)
     assert set(SAID["components"]["responses"]) == set(CODES)
 

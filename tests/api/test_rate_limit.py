@@ -29,7 +29,9 @@ def spent(limits: Limits, key: str = "key") -> tuple[bool, int]:
 def test_a_quota_may_be_used_at_once_and_comes_back_evenly() -> None:
     clock = TurnedClock()
     limits = Limits(clock)
-    assert [spent(limits) for _ in range(QUOTA + 1)] == [(True, left) for left in (5, 4, 3, 2, 1, 0)] + [(False, 0)]
+    assert [spent(limits) for _ in range(QUOTA + 1)] == [
+        (True, left) for left in (5, 4, 3, 2, 1, 0)
+    ] + [(False, 0)]
     for _ in range(3):
         clock.turn(9.9)
         assert spent(limits) == (False, 0)
@@ -67,14 +69,22 @@ def test_keys_are_counted_apart_and_forgotten_when_they_have_all_of_it() -> None
 async def test_every_answer_tells_what_is_left_and_a_refusal_stores_nothing(tmp_path: Path) -> None:
     async with calling(tmp_path, api_rate_limit=4) as api:
         for n, (method, path, status) in enumerate(
-            [("GET", "/v1/jobs", 200), ("GET", "/v1/nothing", 404), ("PUT", "/v1/jobs", 405), ("POST", "/v1/jobs", 202)]
+            [
+                ("GET", "/v1/jobs", 200),
+                ("GET", "/v1/nothing", 404),
+                ("PUT", "/v1/jobs", 405),
+                ("POST", "/v1/jobs", 202),
+            ]
         ):
             answer = await api.call(method, path, status, BODY if status == 202 else None)
             assert answer.headers["ratelimit-policy"] == '"default";q=4;w=60'
             assert re.fullmatch(rf'"default";r={3 - n};t=\d+', answer.headers["ratelimit"])
         refused = await api.call("POST", "/v1/jobs", 429, BODY, headers={"idempotency-key": "k"})
         assert refused.json()["code"] == "rate_limited"
-        assert refused.json()["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        assert (
+            refused.json()["type"]
+            == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        )
         assert refused.headers["ratelimit"].startswith('"default";r=0;')
         assert len(await api.rows("job")) == 1
         api.clock.turn(int(refused.headers["retry-after"]))
@@ -85,7 +95,10 @@ async def test_every_answer_tells_what_is_left_and_a_refusal_stores_nothing(tmp_
 
 async def test_a_key_may_have_a_limit_of_its_own_or_none(tmp_path: Path) -> None:
     async with calling(tmp_path, api_rate_limit=9) as api:
-        made = [await api.post("/v1/keys", 201, {"name": "ci", "rate_limit": limit}) for limit in (2, 0, None)]
+        made = [
+            await api.post("/v1/keys", 201, {"name": "ci", "rate_limit": limit})
+            for limit in (2, 0, None)
+        ]
         assert [one["rate_limit"] for one in made] == [2, 0, None]
         narrow, free, usual = ({"authorization": f"Bearer {one['key']}"} for one in made)
         answer = await api.call("GET", "/v1/jobs", 200, headers=usual)
@@ -111,9 +124,13 @@ async def test_nobody_is_counted_who_is_not_known(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("everywhere")
 async def test_a_key_is_shown_by_its_id_and_never_itself(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        made = await api.call("POST", "/v1/keys", 201, {"name": "ci", "scope": "read", "rate_limit": 5})
+        made = await api.call(
+            "POST", "/v1/keys", 201, {"name": "ci", "scope": "read", "rate_limit": 5}
+        )
         path = made.headers["location"].removeprefix(api.rt.base)
-        assert await api.get(path) == {name: value for name, value in made.json().items() if name != "key"}
+        assert await api.get(path) == {
+            name: value for name, value in made.json().items() if name != "key"
+        }
         await api.get("/v1/jobs", headers={"authorization": f"Bearer {made.json()['key']}"})
         assert (await api.get(path))["last_used_at"]
         await api.call("DELETE", path, 204)
@@ -128,8 +145,13 @@ async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
         now = it.rt.clock.now()
         expires = after(now, 1.5) if how == "expired" else now + timedelta(days=1)
-        made = (await http.post("/v1/keys", json={"name": "x", "expires_at": expires.isoformat()})).json()
-        mine, other = Follower(it.url, key={"authorization": f"Bearer {made['key']}"}), Follower(it.url)
+        made = (
+            await http.post("/v1/keys", json={"name": "x", "expires_at": expires.isoformat()})
+        ).json()
+        mine, other = (
+            Follower(it.url, key={"authorization": f"Bearer {made['key']}"}),
+            Follower(it.url),
+        )
         async with mine.following(), other.following():
             if how == "revoked":
                 await http.delete(f"/v1/keys/{made['id']}")

@@ -43,13 +43,19 @@ async def test_a_body_that_is_no_json_object_is_refused(
         await api.call("POST", "/v1/jobs", status, content=content, headers=headers)
 
 
-@pytest.mark.parametrize("name", ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded"])
-async def test_json_is_json_whatever_it_is_called_and_nothing_is_nothing(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded"]
+)
+async def test_json_is_json_whatever_it_is_called_and_nothing_is_nothing(
+    tmp_path: Path, name: str
+) -> None:
     """curl -d and aiohttp name a type of their own where the caller named none."""
     async with calling(tmp_path) as api:
         body = b'{"account": "main", "model": "kling-v3", "input": {"prompt": "a"}}'
         made = await api.call("POST", "/v1/jobs", 202, content=body, headers={"content-type": name})
-        await api.call("POST", f"/v1/jobs/{made.json()['id']}/cancel", 200, headers={"content-type": name})
+        await api.call(
+            "POST", f"/v1/jobs/{made.json()['id']}/cancel", 200, headers={"content-type": name}
+        )
 
 
 async def test_a_body_without_a_length_is_refused_while_it_streams(tmp_path: Path) -> None:
@@ -69,7 +75,9 @@ async def test_trouble_of_ours_is_a_503_and_a_bug_a_500_that_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(tmp_path) as api:
-        errors = iter([Unavailable("the disk is full: /secret/path", retry_after=7), RuntimeError("hunter2")])
+        errors = iter(
+            [Unavailable("the disk is full: /secret/path", retry_after=7), RuntimeError("hunter2")]
+        )
 
         async def fail(*_: object) -> None:
             raise next(errors)

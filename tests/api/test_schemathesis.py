@@ -32,16 +32,35 @@ async def existing(it: Live) -> Json:
     await it.hears(job["id"])
     (delivery, *_) = (await it.api.get("/v1/deliveries"))["data"]
     replay = (await it.api.call("POST", "/v1/replays", {})).json()
-    said = {"events": delivery["event"], "deliveries": delivery["id"], "subscribers": delivery["subscriber"]}
+    said = {
+        "events": delivery["event"],
+        "deliveries": delivery["id"],
+        "subscribers": delivery["subscriber"],
+    }
     return {"jobs": job["id"], "replays": replay["id"], **said}
 
 
-async def test_nothing_that_schemathesis_sends_is_answered_with_what_is_not_documented(tmp_path: Path) -> None:
+async def test_nothing_that_schemathesis_sends_is_answered_with_what_is_not_documented(
+    tmp_path: Path,
+) -> None:
     """The same requests every time. The stream is left out: it does not end."""
     async with live(tmp_path, ["kling", "dreamto"]) as it:
         ids = await existing(it)
-        asked = ["--max-examples", "3", "--generation-deterministic", "--phases", "examples,coverage,fuzzing"]
-        how = ["--checks", ",".join(CHECKS), "--request-timeout", str(PATIENCE), "--continue-on-failure", "--no-color"]
+        asked = [
+            "--max-examples",
+            "3",
+            "--generation-deterministic",
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]
+        how = [
+            "--checks",
+            ",".join(CHECKS),
+            "--request-timeout",
+            str(PATIENCE),
+            "--continue-on-failure",
+            "--no-color",
+        ]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"),
             "run", f"{it.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}",

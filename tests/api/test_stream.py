@@ -43,7 +43,9 @@ async def test_a_client_is_told_what_subscribers_are(tmp_path: Path, everywhere:
         assert client.lines[0] == "retry: 2000"
         ((kind, event_id, data),) = client.events
         assert (kind, event_id) == ("job.succeeded", one)
-        assert data == {name: said[name] for name in ("type", "timestamp", "id", "sequence", "data")}
+        assert data == {
+            name: said[name] for name in ("type", "timestamp", "id", "sequence", "data")
+        }
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -70,7 +72,9 @@ async def test_a_client_that_comes_back_has_missed_nothing_and_hears_nothing_twi
     assert (client.ids, client.gaps) == (ids, 0)
 
 
-async def test_clients_come_back_by_themselves_when_the_service_does(tmp_path: Path, everywhere: None) -> None:
+async def test_clients_come_back_by_themselves_when_the_service_does(
+    tmp_path: Path, everywhere: None
+) -> None:
     """Before they were told of any event, too."""
     with listening() as sock:
         port = sock.getsockname()[1]
@@ -91,7 +95,9 @@ async def test_clients_come_back_by_themselves_when_the_service_does(tmp_path: P
 
 
 @pytest.fixture
-async def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Service, Service]]:
+async def replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Service, Service]]:
     monkeypatch.setattr(databases, "kind", "postgresql")
     async with serving(tmp_path) as one, serving(tmp_path) as other:
         yield one, other
@@ -123,7 +129,9 @@ async def test_a_client_goes_on_at_another_replica(replicas: tuple[Service, Serv
     assert sorted(steady.ids) == sorted(ids)
 
 
-async def test_commits_in_another_order_than_their_events_were_made(replicas: tuple[Service, Service]) -> None:
+async def test_commits_in_another_order_than_their_events_were_made(
+    replicas: tuple[Service, Service],
+) -> None:
     """The first is invisible when the second is committed; a client that is told of neither, or both, misses none."""
     it, other = replicas
     first, second = it.rt.ids("evt"), other.rt.ids("evt")
@@ -136,7 +144,9 @@ async def test_commits_in_another_order_than_their_events_were_made(replicas: tu
                 insert(quick, second)
                 quick.commit()
                 # Whoever looks sees that it is there.
-                assert [row["id"] for row in (await http.get("/v1/events")).json()["data"]] == [second]
+                assert [row["id"] for row in (await http.get("/v1/events")).json()["data"]] == [
+                    second
+                ]
                 assert (await http.get(f"/v1/events?wait=1&after={mark}")).json()["data"] == []
                 assert (client.ids, beside.ids) == ([], [])
                 slow.commit()
@@ -166,7 +176,9 @@ async def test_a_client_hears_what_it_wants(tmp_path: Path, everywhere: None) ->
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/types/0")
 
 
-async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(tmp_path: Path, everywhere: None) -> None:
+async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(
+    tmp_path: Path, everywhere: None
+) -> None:
     async with serving(tmp_path) as it:
         before = await it.count(0, 3)
         old = Follower(it.url, last=an_id(1))
@@ -226,7 +238,9 @@ async def raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 @contextlib.asynccontextmanager
-async def unread(url: str, count: int) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+async def unread(
+    url: str, count: int
+) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
     """Clients that do not read."""
     made = [await raw(url) for _ in range(count)]
     try:
@@ -241,7 +255,9 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def test_a_slow_reader_gets_everything_and_holds_nobody_up(tmp_path: Path, everywhere: None) -> None:
+async def test_a_slow_reader_gets_everything_and_holds_nobody_up(
+    tmp_path: Path, everywhere: None
+) -> None:
     """Far more than is kept for all of them."""
     async with serving(tmp_path) as it, unread(it.url, 1) as ((reader, writer),):
         async with Follower(it.url).following() as quick:
@@ -254,7 +270,11 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(tmp_path: Path,
             while len(heard) < len(ids):
                 rest += await reader.read(65536)
                 *lines, rest = rest.split(b"\n")
-                heard += [line[4:].decode() for line in lines if line.startswith(b"id: ") and line[4:].decode() in ids]
+                heard += [
+                    line[4:].decode()
+                    for line in lines
+                    if line.startswith(b"id: ") and line[4:].decode() in ids
+                ]
         assert heard == ids
 
 
@@ -269,7 +289,9 @@ async def test_two_hundred_clients_that_do_not_read_cost_little(tmp_path: Path) 
         assert grown < 160 << 20, f"{grown >> 20} MiB"
 
 
-async def test_a_client_that_never_reads_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_reads_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream, "PATIENCE", 0.2)
     async with serving(tmp_path) as it:
         it.rt.waiters = one = Admission(it.rt.rng, places=1)
@@ -301,7 +323,11 @@ async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) ->
     async with serving(tmp_path) as it, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(30)]
         queries = list[str]()
-        sa.event.listen(it.rt.store._database.reading, "before_cursor_execute", lambda *args: queries.append(args[2]))
+        sa.event.listen(
+            it.rt.store._database.reading,
+            "before_cursor_execute",
+            lambda *args: queries.append(args[2]),
+        )
         ids = await it.say({}, {})
         for client in clients:
             await client.hears(*ids)
@@ -318,7 +344,9 @@ async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -
                 assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
                 assert int(refused.headers["retry-after"]) >= 1
             made = await http.post("/v1/jobs", json=job, headers={"prefer": "wait=60"})
-            assert (made.status_code, made.headers.get("preference-applied")) == (202, None), "taken on, not waited for"
+            assert (made.status_code, made.headers.get("preference-applied")) == (202, None), (
+                "taken on, not waited for"
+            )
             looked = await http.get(f"/v1/jobs/{made.json()['id']}", headers={"prefer": "wait=60"})
             assert looked.status_code == 503
 
@@ -335,7 +363,11 @@ async def test_who_may_not_read_events_may_not_follow_them(tmp_path: Path) -> No
             for header in ("nonsense", "job_01kb7x3m5tf6a8r2w9n4c1d0eh"):
                 refused = await http.get("/v1/events/stream", headers={"last-event-id": header})
                 assert refused.json()["errors"][0]["pointer"] == "/last_event_id"
-            assert (await http.head("/v1/events/stream")).headers["content-type"].startswith("text/event-stream")
+            assert (
+                (await http.head("/v1/events/stream"))
+                .headers["content-type"]
+                .startswith("text/event-stream")
+            )
 
 
 async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_everything(
@@ -365,7 +397,9 @@ async def test_on_sqlite_a_place_given_out_twice_hides_nothing(tmp_path: Path) -
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         kept, gone = await it.say({}, {})
         await client.hears(kept, gone)
-        await it.rt.store.write(lambda tx: tx.execute(sa.delete(event).where(event.c.id == gone)) and None)
+        await it.rt.store.write(
+            lambda tx: tx.execute(sa.delete(event).where(event.c.id == gone)) and None
+        )
         (same,) = await it.say({})
         await client.hears(kept, gone, same)
         assert (client.ids, client.gaps, client.ends) == ([kept, gone, same], 1, 1)

@@ -30,7 +30,9 @@ async def test_the_secret_is_shown_once(tmp_path: Path) -> None:
 
 async def test_a_slack_address_is_itself_a_secret(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        made = await subscribed(api, kind="slack", url="https://hooks.slack.com/services/T/B/hunter2")
+        made = await subscribed(
+            api, kind="slack", url="https://hooks.slack.com/services/T/B/hunter2"
+        )
         assert "secret" not in made
         assert "hunter2" not in str(made)
 
@@ -60,9 +62,13 @@ async def test_a_slack_address_is_itself_a_secret(tmp_path: Path) -> None:
         ({"secret": "whsec_mine"}, "/secret"),
     ],
 )
-async def test_a_wrong_field_is_pointed_at(tmp_path: Path, change: dict[str, Any], pointer: str) -> None:
+async def test_a_wrong_field_is_pointed_at(
+    tmp_path: Path, change: dict[str, Any], pointer: str
+) -> None:
     async with calling(tmp_path) as api:
-        assert (await api.post("/v1/subscribers", 422, HOOK | change))["errors"][0]["pointer"] == pointer
+        assert (await api.post("/v1/subscribers", 422, HOOK | change))["errors"][0][
+            "pointer"
+        ] == pointer
         if "kind" not in change:
             path = f"/v1/subscribers/{(await subscribed(api))['id']}"
             refused = await api.call("PATCH", path, 422, change)
@@ -129,7 +135,11 @@ async def test_a_test_event_is_owed_to_that_subscriber_alone(tmp_path: Path) -> 
         made, _ = await subscribed(api), await subscribed(api, types=["*"])
         sent = await api.post(f"/v1/subscribers/{made['id']}/test", 202)
         (owed,) = (await api.get(f"/v1/deliveries?event={sent['id']}"))["data"]
-        assert (owed["subscriber"], owed["event_type"], owed["job"]) == (made["id"], "subscriber.test", None)
+        assert (owed["subscriber"], owed["event_type"], owed["job"]) == (
+            made["id"],
+            "subscriber.test",
+            None,
+        )
 
 
 async def test_both_secrets_sign_while_a_rotation_lasts(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ class Caller(House):
 
     http: httpx.AsyncClient
 
-    async def call(self, method: str, path: str, status: int, json: Any = None, **more: Any) -> httpx.Response:
+    async def call(
+        self, method: str, path: str, status: int, json: Any = None, **more: Any
+    ) -> httpx.Response:
         """Call, and insist on the status; problems must look like problems."""
         response = await self.http.request(method, path, json=json, **more)
         assert response.status_code == status, (response.status_code, response.text)
@@ -76,12 +78,21 @@ class Caller(House):
 
     async def finish(self, job_id: str, state: JobState = JobState.SUCCEEDED) -> None:
         """Let the vendor report the end of a job."""
-        videos = (Output("https://cdn.example/v.mp4", duration=5.0),) if state is JobState.SUCCEEDED else ()
+        videos = (
+            (Output("https://cdn.example/v.mp4", duration=5.0),)
+            if state is JobState.SUCCEEDED
+            else ()
+        )
         await self.rt.hear(Heard(job_id, Report(state, word=state, videos=videos), Source.PUSH))
 
     async def key(self, scope: Scope, **values: Any) -> dict[str, str]:
         """Return the headers of a fresh key."""
-        given: dict[str, Any] = {"name": scope.value, "scope": scope, "expires_at": None, "now": self.clock.now()}
+        given: dict[str, Any] = {
+            "name": scope.value,
+            "scope": scope,
+            "expires_at": None,
+            "now": self.clock.now(),
+        }
         row, secret = api_keys.new(self.rt.ids, **(given | values))
         await self.rt.store.write(api_keys.add, row)
         return {"authorization": f"Bearer {secret}"}

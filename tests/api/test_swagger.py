@@ -25,16 +25,26 @@ POLICY = {
 
 
 def test_the_vendored_files_are_those_that_were_published() -> None:
-    told = dict(re.findall(r"^ {4}([0-9a-f]{64})  (\S+)$", (VENDORED / "README.md").read_text(), re.MULTILINE))
+    told = dict(
+        re.findall(
+            r"^ {4}([0-9a-f]{64})  (\S+)$", (VENDORED / "README.md").read_text(), re.MULTILINE
+        )
+    )
     found = {path.name: path for path in VENDORED.iterdir() if path.name != "README.md"}
-    assert {hashlib.sha256(path.read_bytes()).hexdigest(): name for name, path in found.items()} == told
+    assert {
+        hashlib.sha256(path.read_bytes()).hexdigest(): name for name, path in found.items()
+    } == told
 
 
 @pytest.mark.parametrize("mount", ["", "/video", "/a/b"])
-async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(tmp_path: Path, mount: str) -> None:
+async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(
+    tmp_path: Path, mount: str
+) -> None:
     async with calling(tmp_path) as api:
         app = Starlette(routes=[Mount(mount, routes=routes(api.rt))])
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://api"
+        ) as http:
             page = await http.get(f"{mount}/docs")
             linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
             shown = re.findall(r'fetch\("([^"]+)"', (STATIC / "docs.js").read_text())
@@ -43,16 +53,24 @@ async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(tmp_pa
             for link in [*linked, *shown]:
                 found = await http.get(urljoin(str(page.url), link))
                 assert found.status_code == 200, link
-                assert found.headers["content-type"].startswith(("text/", "image/png", "application/json"))
+                assert found.headers["content-type"].startswith(
+                    ("text/", "image/png", "application/json")
+                )
 
 
 async def test_nothing_but_the_service_is_asked_for_anything(tmp_path: Path) -> None:
     """By policy, and by what we wrote ourselves: no script or style stands in the page."""
     async with calling(tmp_path) as api:
         page = await api.http.get("/docs")
-        said = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+        said = dict(
+            part.strip().split(" ", 1)
+            for part in page.headers["content-security-policy"].split(";")
+        )
         assert said == POLICY
-        assert (page.headers["x-content-type-options"], page.headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert (page.headers["x-content-type-options"], page.headers["referrer-policy"]) == (
+            "nosniff",
+            "no-referrer",
+        )
         assert "://" not in page.text
         assert not re.search(r"<style|<script>|\son\w+=", page.text)
         assert "://" not in (STATIC / "docs.js").read_text()
@@ -83,7 +101,11 @@ async def test_files_are_fetched_once(tmp_path: Path) -> None:
         assert hashlib.sha256(whole.content).hexdigest() in (VENDORED / "README.md").read_text()
         known = {"if-none-match": whole.headers["etag"]}
         again = await api.http.get("/docs/swagger-ui-bundle.js", headers=known)
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", whole.headers["etag"])
+        assert (again.status_code, again.content, again.headers["etag"]) == (
+            304,
+            b"",
+            whole.headers["etag"],
+        )
         head = await api.http.head("/docs/swagger-ui-bundle.js")
         assert (head.content, head.headers["content-length"]) == (b"", str(len(whole.content)))
         assert (await api.http.get("/docs/swagger-ui.css", headers=known)).status_code == 200

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.usefixtures("everywhere")
 
 async def test_a_caller_may_wait_for_the_end(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        waiting = asyncio.create_task(api.call("POST", "/v1/jobs", 200, BODY, headers={"prefer": "wait=30"}))
+        waiting = asyncio.create_task(
+            api.call("POST", "/v1/jobs", 200, BODY, headers={"prefer": "wait=30"})
+        )
         rows = await eventually(lambda: api.rows("job"))
         await api.finish(rows[0]["id"])
         response = await waiting
@@ -36,7 +38,9 @@ async def test_a_caller_may_wait_for_the_end(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-async def test_preferences_are_applied_or_ignored(tmp_path: Path, prefer: str, applied: str | None) -> None:
+async def test_preferences_are_applied_or_ignored(
+    tmp_path: Path, prefer: str, applied: str | None
+) -> None:
     async with calling(tmp_path) as api:
         response = await api.call("POST", "/v1/jobs", 202, BODY, headers={"prefer": prefer})
         assert response.headers.get("preference-applied") == applied
@@ -46,7 +50,9 @@ async def test_nobody_waits_longer_than_a_minute(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await api.open()
         await api.finish(job["id"])
-        response = await api.call("GET", f"/v1/jobs/{job['id']}", 200, headers={"prefer": "wait=999"})
+        response = await api.call(
+            "GET", f"/v1/jobs/{job['id']}", 200, headers={"prefer": "wait=999"}
+        )
         assert response.headers["preference-applied"] == "wait=60"
 
 
@@ -57,7 +63,9 @@ async def test_what_a_caller_has_already_is_not_sent_again(tmp_path: Path) -> No
         for tag in ('"v1"', 'W/"v1"', '"v0", "v1"', "*"):
             unchanged = await api.call("GET", path, 304, headers={"if-none-match": tag})
             assert (unchanged.content, unchanged.headers["etag"]) == (b"", '"v1"')
-        assert (await api.call("GET", path, 200, headers={"if-none-match": '"v0"'})).headers["retry-after"]
+        assert (await api.call("GET", path, 200, headers={"if-none-match": '"v0"'})).headers[
+            "retry-after"
+        ]
 
 
 async def test_a_long_poll_ends_with_the_change_or_the_time(tmp_path: Path) -> None:
@@ -66,7 +74,9 @@ async def test_a_long_poll_ends_with_the_change_or_the_time(tmp_path: Path) -> N
         path, headers = f"/v1/jobs/{job['id']}", {"if-none-match": '"v1"'}
         late = await api.call("GET", path, 304, headers=headers | {"prefer": "wait=1"})
         assert late.headers["preference-applied"] == "wait=1"
-        polling = asyncio.create_task(api.call("GET", path, 200, headers=headers | {"prefer": "wait=30"}))
+        polling = asyncio.create_task(
+            api.call("GET", path, 200, headers=headers | {"prefer": "wait=30"})
+        )
         await asyncio.sleep(0)
         await api.finish(job["id"], JobState.PROCESSING)
         assert (await polling).json()["status"] == "processing"

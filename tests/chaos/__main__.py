@@ -15,7 +15,9 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Real processes, real faults.")
     parser.add_argument("what", nargs="?", choices=("table", "steady", "list"), default="table")
-    parser.add_argument("--fault", default="", metavar="WORDS", help="only faults whose name has these words")
+    parser.add_argument(
+        "--fault", default="", metavar="WORDS", help="only faults whose name has these words"
+    )
     parser.add_argument("--database", choices=KINDS, action="append", help="only this one")
     parser.add_argument("--runs", type=int, default=1, help="of each fault on each database")
     parser.add_argument("--seed", type=int, default=1)
@@ -27,7 +29,9 @@ def main() -> None:
     if given.what == "steady":
         well = asyncio.run(steady.run(given.seconds, given.seed))
     elif not any(given.fault.lower() in fault.name.lower() for fault in FAULTS):
-        parser.error(f"no fault has {given.fault!r} in its name; `python -m tests.chaos list` shows them")
+        parser.error(
+            f"no fault has {given.fault!r} in its name; `python -m tests.chaos list` shows them"
+        )
     else:
         wanted = Wanted(given.fault, given.database or KINDS, given.runs, given.seed)
         well = asyncio.run(table(wanted))

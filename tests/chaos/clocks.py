@@ -33,5 +33,6 @@ async def _jumped(it: Stage) -> None:
 
 #: With the product's own claims: five seconds are within their margin, and not within one of a second.
 FAULTS = tuple(
-    Fault(f"clock {seconds:+.0f} s", _jumped, environment=_wrong(seconds), leases="own") for seconds in (5.0, -5.0)
+    Fault(f"clock {seconds:+.0f} s", _jumped, environment=_wrong(seconds), leases="own")
+    for seconds in (5.0, -5.0)
 )

@@ -80,7 +80,9 @@ def _wrapped(whole: Call, strike: Callable[[], None], when: When) -> Call:
     return call
 
 
-def _wrapped_later(whole: Callable[..., Coroutine[Any, Any, Any]], strike: Callable[[], None], when: When) -> Call:
+def _wrapped_later(
+    whole: Callable[..., Coroutine[Any, Any, Any]], strike: Callable[[], None], when: When
+) -> Call:
     @wraps(whole)
     async def call(*args: Any, **named: Any) -> Any:
         if when == "before":

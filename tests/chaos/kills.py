@@ -9,7 +9,9 @@ from tests.chaos.run import Fault
 from tests.chaos.stage import Stage
 
 
-def every(least: float, most: float, how: signal.Signals) -> Callable[[Stage], Coroutine[None, None, None]]:
+def every(
+    least: float, most: float, how: signal.Signals
+) -> Callable[[Stage], Coroutine[None, None, None]]:
     """Return a fault that sends some replica a signal every few seconds, for as long as there is load."""
 
     async def strike(it: Stage) -> None:
@@ -26,7 +28,4 @@ def every(least: float, most: float, how: signal.Signals) -> Callable[[Stage], C
 
 
 RANDOM = Fault("kill -9 at random", every(0.5, 2.5, signal.SIGKILL))
-FAULTS = (
-    RANDOM,
-    Fault("rolling restart (SIGTERM)", every(0.8, 1.6, signal.SIGTERM)),
-)
+FAULTS = (RANDOM, Fault("rolling restart (SIGTERM)", every(0.8, 1.6, signal.SIGTERM)))

@@ -50,7 +50,9 @@ class Load:
         body = order(account) if account in ASKABLE else order(account, deadline=self.deadline)
         while True:
             with contextlib.suppress(httpx.TransportError, httpx.DecodingError):
-                answer = await self.http.post("/v1/jobs", json=body, headers={"idempotency-key": f"order-{number}"})
+                answer = await self.http.post(
+                    "/v1/jobs", json=body, headers={"idempotency-key": f"order-{number}"}
+                )
                 if answer.status_code == httpx.codes.ACCEPTED:
                     self.owned.append(answer.json()["id"])
                     self.replayed += "idempotent-replayed" in answer.headers
@@ -70,7 +72,9 @@ async def settled(http: httpx.AsyncClient, seconds: float) -> None:
                 await http.get(f"/v1/jobs?status={_LIVE}&limit=1"),
                 await http.get("/v1/deliveries?status=pending&limit=1"),
             ]
-            return all(one.status_code == httpx.codes.OK and not one.json()["data"] for one in lists)
+            return all(
+                one.status_code == httpx.codes.OK and not one.json()["data"] for one in lists
+            )
         return False
 
     await eventually(over, "everything ends", seconds)

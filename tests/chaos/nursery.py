@@ -63,11 +63,20 @@ class Nursery:
     _ends: dict[int, asyncio.Future[int]] = field(default_factory=dict)
 
     async def spawn(
-        self, *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        log: Path,
+        out: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Born:
         """Start a process."""
         assert self.child.stdin is not None
-        told = {"words": words, "log": str(log), "out": str(out or log), "environment": dict(environment or {})}
+        told = {
+            "words": words,
+            "log": str(log),
+            "out": str(out or log),
+            "environment": dict(environment or {}),
+        }
         async with self._turn:
             self.child.stdin.write(json.dumps(told).encode() + b"\n")
             pid = await self._pids.get()

@@ -66,7 +66,9 @@ def _hole(replicas: int, *, kept: bool) -> Strike:
         for (replica, line), size in zip(struck, sizes, strict=True):
             line.let_go(kept=kept)
             if (grown := _size(replica) - size) > _GROWTH:
-                it.wrong.append(Complaint("wrong", f"{replica.name} grew by {grown} bytes without its database"))
+                it.wrong.append(
+                    Complaint("wrong", f"{replica.name} grew by {grown} bytes without its database")
+                )
 
     return strike
 
@@ -74,16 +76,29 @@ def _hole(replicas: int, *, kept: bool) -> Strike:
 async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Complaint]:
     """Return what is wrong with the answers of a replica that cannot reach its database."""
     wrong: list[Complaint] = []
-    token = _KEYS.mint("cloudsway", Callback("job_of_nobody", 1), datetime.now(UTC) + timedelta(hours=1))
+    token = _KEYS.mint(
+        "cloudsway", Callback("job_of_nobody", 1), datetime.now(UTC) + timedelta(hours=1)
+    )
     push = ("POST", f"/callbacks/cloudsway/{token}", 503)
-    for method, path, expected in (("GET", "/healthz", 200), ("GET", "/readyz", 503), ("GET", "/v1/jobs", 503), push):
+    for method, path, expected in (
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 503),
+        ("GET", "/v1/jobs", 503),
+        push,
+    ):
         try:
-            answer = await http.request(method, replica.url + path, json={} if method == "POST" else None)
+            answer = await http.request(
+                method, replica.url + path, json={} if method == "POST" else None
+            )
         except httpx.TransportError as error:
             wrong.append(Complaint("stuck", f"{replica.name} {path}: {type(error).__name__}"))
             continue
-        if answer.status_code != expected or (expected == 503 and "retry-after" not in answer.headers):
-            wrong.append(Complaint("wrong", f"{replica.name} {path}: {answer.status_code} {answer.text}"))
+        if answer.status_code != expected or (
+            expected == 503 and "retry-after" not in answer.headers
+        ):
+            wrong.append(
+                Complaint("wrong", f"{replica.name} {path}: {answer.status_code} {answer.text}")
+            )
     return wrong
 
 

@@ -95,8 +95,17 @@ FAULTS = (
     Fault("zombie: at random", _at_random),
     _zombie("claimed, not sent", "submit: claimed, not sent", 4),
     _zombie("sent, not recorded", "submit: sent, answer lost", 4),
-    Fault("zombie: holds the account's row", _held, environment=_at("submit: before the claim's commit", 2)),
+    Fault(
+        "zombie: holds the account's row",
+        _held,
+        environment=_at("submit: before the claim's commit", 2),
+    ),
     _zombie("push, before commit", "push: before commit", 4),
-    Fault("zombie: asked, before commit", _woken_asker, {"drop_push": 0.5}, _at("poll: asked, before commit", 1)),
+    Fault(
+        "zombie: asked, before commit",
+        _woken_asker,
+        {"drop_push": 0.5},
+        _at("poll: asked, before commit", 1),
+    ),
     _zombie("delivery sent, not recorded", "deliver: sent, not recorded", 4),
 )

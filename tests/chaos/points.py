@@ -32,14 +32,20 @@ def _at(point: str, furthest: int) -> Environment:
     def environment(it: Stage, _: Replica) -> Mapping[str, str]:
         if it.hits >= _CRASHES:
             return {}
-        return {"CHAOS_POINT": json.dumps([point, it.rng.randint(1, furthest), int(signal.SIGKILL)])}
+        return {
+            "CHAOS_POINT": json.dumps([point, it.rng.randint(1, furthest), int(signal.SIGKILL)])
+        }
 
     return environment
 
 
 def in_the_middle(it: Stage, _: Replica) -> Mapping[str, str]:
     """Arm a process with a place where it has just begun something, or not yet written down how it ended."""
-    return {"CHAOS_POINT": json.dumps([it.rng.choice(_MIDDLE), it.rng.randint(8, 30), int(signal.SIGKILL)])}
+    return {
+        "CHAOS_POINT": json.dumps(
+            [it.rng.choice(_MIDDLE), it.rng.randint(8, 30), int(signal.SIGKILL)]
+        )
+    }
 
 
 async def _wait(_: Stage) -> None:

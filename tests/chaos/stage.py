@@ -19,11 +19,26 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
 from tests.harness.api_caller import KEY, eventually
 from tests.harness.audit import Complaint, Json
-from tests.harness.processes import Child, Replica, Simulator, Spawn, end, simulated, simulator, spawn
+from tests.harness.processes import (
+    Child,
+    Replica,
+    Simulator,
+    Spawn,
+    end,
+    simulated,
+    simulator,
+    spawn,
+)
 
 REPLICAS = {"sqlite": 1, "postgresql": 3}
 #: Seconds. Silence is suspicious soon.
-POLL: Json = {"first_after": 2, "interval": 1, "max_interval": 2, "visibility_lag": 0.5, "lost_after": 5}
+POLL: Json = {
+    "first_after": 2,
+    "interval": 1,
+    "max_interval": 2,
+    "visibility_lag": 0.5,
+    "lost_after": 5,
+}
 #: Seconds a process has to end in: more than it gives its work.
 _END = 45.0
 PROGRAM = "tests.chaos.program"
@@ -74,7 +89,9 @@ class Stage:
         """Wait until every replica serves. One that does not come writes into its log what it is at."""
         for replica in self.replicas:
             try:
-                await eventually(partial(self._serves, replica), f"{replica.name} is ready", seconds)
+                await eventually(
+                    partial(self._serves, replica), f"{replica.name} is ready", seconds
+                )
             except AssertionError:
                 self.send(replica, signal.SIGUSR1)
                 raise
@@ -107,7 +124,11 @@ class Stage:
     async def close(self, how: signal.Signals) -> list[int]:
         """End the replicas and return their exit codes. Who does not end in time is killed, and that is its code."""
         self._closing = True
-        running = [one.child for one in self.replicas if one.child is not None and one.child.returncode is None]
+        running = [
+            one.child
+            for one in self.replicas
+            if one.child is not None and one.child.returncode is None
+        ]
         return [*await asyncio.gather(*(_ended(child, how) for child in running))]
 
 
@@ -157,12 +178,19 @@ class Plan:
 @contextlib.asynccontextmanager
 async def stage(plan: Plan) -> AsyncIterator[Stage]:
     """Set a stage up, its processes starting, until the end of the block."""
-    rng, size, server, spawned = random.Random(plan.seed), plan.size, plan.means.server, plan.means.spawn
+    rng, size, server, spawned = (
+        random.Random(plan.seed),
+        plan.size,
+        plan.means.server,
+        plan.means.spawn,
+    )
     replicas: list[Replica] = []
     lines: list[Proxy] = []
     async with contextlib.AsyncExitStack() as stack:
         sim = await stack.enter_async_context(
-            simulator(plan.folder, plan.world, seed=plan.seed, program="tests.chaos.world", start=spawned)
+            simulator(
+                plan.folder, plan.world, seed=plan.seed, program="tests.chaos.world", start=spawned
+            )
         )
         front = await stack.enter_async_context(Proxy(_turns(replicas), rng))
         vendors = await stack.enter_async_context(Proxy(_port(sim.urls["url"]), rng))
@@ -171,16 +199,33 @@ async def stage(plan: Plan) -> AsyncIterator[Stage]:
         client = httpx.AsyncClient(base_url=front.url, headers=headers, timeout=3)
         http = await stack.enter_async_context(client)
         database = server.create() if server else f"sqlite:///{plan.folder / 'jobs.db'}"
-        accounts = simulated(vendors.url, {name: {"max_in_flight": size.limit, "poll": POLL} for name in size.accounts})
+        accounts = simulated(
+            vendors.url,
+            {name: {"max_in_flight": size.limit, "poll": POLL} for name in size.accounts},
+        )
         for number in range(REPLICAS["postgresql" if server else "sqlite"]):
             name = f"replica-{number}"
             address = database
             if server and plan.remote:
                 lines.append(await stack.enter_async_context(Proxy(lambda: [server.port], rng)))
                 address = server.beyond(lines[-1].port, database)
-            replicas.append(Replica(plan.folder, accounts, PROGRAM, name, address, front.url, spawned))
+            replicas.append(
+                Replica(plan.folder, accounts, PROGRAM, name, address, front.url, spawned)
+            )
         load = Load(http, size.orders, size.rate, rng, size.deadline, size.accounts)
-        it = Stage(sim, replicas, load, rng, front, vendors, subscriber, lines, server, database, _with(plan))
+        it = Stage(
+            sim,
+            replicas,
+            load,
+            rng,
+            front,
+            vendors,
+            subscriber,
+            lines,
+            server,
+            database,
+            _with(plan),
+        )
         wardens = [asyncio.create_task(it.keep(one)) for one in replicas]
         try:
             yield it

@@ -26,7 +26,13 @@ RATE = 8.0
 #: Can be asked about: what is lost on the way is found again, and made.
 _ACCOUNTS = ("kling", "cloudsway", "kling_new")
 #: Vendors that do as they should: every delay is ours.
-_WELL: Json = {"cut_answer": 0, "drop_push": 0, "duplicate_push": 0, "server_error": 0, "fail_render": 0}
+_WELL: Json = {
+    "cut_answer": 0,
+    "drop_push": 0,
+    "duplicate_push": 0,
+    "server_error": 0,
+    "fail_render": 0,
+}
 #: Seconds for what follows a claim that ran out: two questions spaced by the vendor's lag, one more submission, a
 #: render of at most 1.2 s, and a tick for each.
 _AFTER = 6.0
@@ -35,7 +41,9 @@ _WIDE = 60
 
 async def run(seconds: float, seed: int) -> bool:
     """Run and print; return whether there was nothing to complain of."""
-    fault = Fault("steady", every(4.0, 8.0, signal.SIGKILL), _WELL, in_the_middle, on=("postgresql",))
+    fault = Fault(
+        "steady", every(4.0, 8.0, signal.SIGKILL), _WELL, in_the_middle, on=("postgresql",)
+    )
     size = Size(round(seconds * RATE), RATE, _ACCOUNTS, limit=50)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     async with nursery() as born, running() as server:
@@ -54,7 +62,9 @@ def figures(done: Run) -> Json:
     """Return what the run came to."""
     assert done.books is not None
     jobs = done.books.rows("SELECT created_at, finished_at FROM job ORDER BY created_at")
-    delays = sorted((row["finished_at"] - row["created_at"]) / 1000 for row in jobs if row["finished_at"])
+    delays = sorted(
+        (row["finished_at"] - row["created_at"]) / 1000 for row in jobs if row["finished_at"]
+    )
     began = jobs[0]["created_at"]
     ends = Counter((row["finished_at"] - began) // 1000 for row in jobs if row["finished_at"])
     through = [ends[second] for second in range(max(ends) + 1)]
@@ -86,8 +96,12 @@ def _silence(through: list[int]) -> int:
 def plot(through: list[int]) -> str:
     """Return a line for every few seconds."""
     step = max(1, len(through) // 40)
-    means = [sum(through[at : at + step]) / len(through[at : at + step]) for at in range(0, len(through), step)]
+    means = [
+        sum(through[at : at + step]) / len(through[at : at + step])
+        for at in range(0, len(through), step)
+    ]
     most = max(means)
     return "\n".join(
-        f"{at * step:4} s {mean:5.1f}/s {'#' * round(mean / most * _WIDE)}" for at, mean in enumerate(means)
+        f"{at * step:4} s {mean:5.1f}/s {'#' * round(mean / most * _WIDE)}"
+        for at, mean in enumerate(means)
     )

@@ -38,7 +38,11 @@ class Wanted:
     def of(self, database: str) -> Iterator[tuple[Fault, list[int]]]:
         """Yield the faults for a database, each with the seeds of its runs."""
         for fault in FAULTS:
-            if self.words.lower() in fault.name.lower() and database in fault.on and database in self.databases:
+            if (
+                self.words.lower() in fault.name.lower()
+                and database in fault.on
+                and database in self.databases
+            ):
                 first = self.seed * 1000 + zlib.crc32(fault.name.encode()) % 1000
                 yield fault, [first + number for number in range(self.runs)]
 
@@ -48,11 +52,15 @@ async def table(wanted: Wanted) -> bool:
     print(_line(_HEAD), flush=True)
     async with contextlib.AsyncExitStack() as stack:
         born = await stack.enter_async_context(nursery())
-        server = await stack.enter_async_context(running()) if any(wanted.of("postgresql")) else None
+        server = (
+            await stack.enter_async_context(running()) if any(wanted.of("postgresql")) else None
+        )
         async with asyncio.TaskGroup() as both:
             lanes = [both.create_task(_lane(wanted, "sqlite", Means(None, born.spawn)))]
             if server is not None:
-                lanes.append(both.create_task(_lane(wanted, "postgresql", Means(server, born.spawn))))
+                lanes.append(
+                    both.create_task(_lane(wanted, "postgresql", Means(server, born.spawn)))
+                )
     ran = [run for lane in lanes for run in lane.result()]
     wrong = sum(len(run.wrong) for run in ran)
     print(f"{len(ran)} runs, {sum(run.hits for run in ran)} strikes, {wrong} complaints")
@@ -64,9 +72,15 @@ async def _lane(wanted: Wanted, database: str, means: Means) -> list[Run]:
     ran: list[Run] = []
     for fault, seeds in wanted.of(database):
         runs = [await _once(fault, seed, means) for seed in seeds]
-        sums = [sum(run.count(kind) for run in runs) for kind in ("lost", "duplicated", "stuck", "wrong")]
+        sums = [
+            sum(run.count(kind) for run in runs)
+            for kind in ("lost", "duplicated", "stuck", "wrong")
+        ]
         seconds = f"{sum(run.seconds for run in runs):.0f}"
-        print(_line((fault.name, database, len(runs), sum(run.hits for run in runs), *sums, seconds)), flush=True)
+        print(
+            _line((fault.name, database, len(runs), sum(run.hits for run in runs), *sums, seconds)),
+            flush=True,
+        )
         ran += runs
     return ran
 
@@ -75,9 +89,17 @@ async def _once(fault: Fault, seed: int, means: Means) -> Run:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     run = await execute(fault, folder, seed, means)
     for one in run.wrong[:20]:
-        print(f"  ! {fault.name}, {run.database}, seed {seed}: {one.kind}: {one.words}", file=sys.stderr, flush=True)
+        print(
+            f"  ! {fault.name}, {run.database}, seed {seed}: {one.kind}: {one.words}",
+            file=sys.stderr,
+            flush=True,
+        )
     for words, count in run.errors.most_common(5):
-        print(f"  ? {fault.name}, {run.database}: logged {count} times: {words}", file=sys.stderr, flush=True)
+        print(
+            f"  ? {fault.name}, {run.database}: logged {count} times: {words}",
+            file=sys.stderr,
+            flush=True,
+        )
     if run.wrong or run.errors:
         print(f"  the logs are in {folder}", file=sys.stderr, flush=True)
     else:

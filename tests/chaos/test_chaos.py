@@ -40,14 +40,21 @@ def seen(run: Run, **changed: object) -> Seen:
 def lies(run: Run) -> list[tuple[Kind, Seen]]:
     """Return what parties outside could say that does not fit the books, each with what it would mean."""
     told, heard = seen(run), run.report["subscriber"]
-    push: Json = run.report["pushes"][0] | {"vendor_task_id": "unheard of", "external_task_id": "of", "status": 200}
+    push: Json = run.report["pushes"][0] | {
+        "vendor_task_id": "unheard of",
+        "external_task_id": "of",
+        "status": 200,
+    }
     job = told.owned[0]
     render = {"vendor": "kling", "external_task_id": job}
     return [
         ("lost", replace(told, owned=[*told.owned, "job_never_heard_of"])),
         ("duplicated", replace(told, owned=told.owned[1:])),
         ("lost", seen(run, pushes=[push])),
-        ("duplicated", seen(run, subscriber=heard | {"completions": heard["completions"] | {job: 2}})),
+        (
+            "duplicated",
+            seen(run, subscriber=heard | {"completions": heard["completions"] | {job: 2}}),
+        ),
         ("lost", seen(run, subscriber=heard | {"completions": {}})),
         ("wrong", seen(run, digests=["of other bytes"])),
         ("duplicated", seen(run, double_renders=[render])),
@@ -66,9 +73,13 @@ async def test_killed_on_sqlite_it_loses_nothing_and_the_auditor_would_see(tmp_p
         assert kind in {one.kind for one in complaints(run.books, lie)}
 
 
-async def test_three_replicas_on_postgresql_that_die_after_sending_lose_nothing(tmp_path: Path) -> None:
+async def test_three_replicas_on_postgresql_that_die_after_sending_lose_nothing(
+    tmp_path: Path,
+) -> None:
     async with nursery() as born, running() as server:
-        run = await execute(named("crash: sent, answer lost"), tmp_path, 3, Means(server, born.spawn), SMALL)
+        run = await execute(
+            named("crash: sent, answer lost"), tmp_path, 3, Means(server, born.spawn), SMALL
+        )
     assert run.wrong == []
     assert run.hits > 0
 

@@ -23,7 +23,9 @@ _plain_report, _plain_refuse = control.report, Gateway._refuse
 def report(world: World, subscriber: Subscriber | None = None) -> JsonObject:
     """Return all that happened, bodies as their digests."""
     told = _plain_report(world, subscriber)
-    digests = [hashlib.sha256(one.body).hexdigest() for one in subscriber.received] if subscriber else []
+    digests = (
+        [hashlib.sha256(one.body).hexdigest() for one in subscriber.received] if subscriber else []
+    )
     return {**told, "digests": [*digests], "repeated": dict(_repeated)}
 
 

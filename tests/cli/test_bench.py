@@ -54,7 +54,14 @@ def asked(how: str) -> set[str]:
     return rates | {f"{what}_per_job_{how}" for what in ("questions", "statements", "cpu_ms")}
 
 
-GROWN = {"pushes_per_s", "push_p99_ms", "statements_per_push", "deliveries_per_s", "jobs_per_s", "job_p99_ms"}
+GROWN = {
+    "pushes_per_s",
+    "push_p99_ms",
+    "statements_per_push",
+    "deliveries_per_s",
+    "jobs_per_s",
+    "job_p99_ms",
+}
 #: What scripts may rely on.
 FIGURES: dict[str, set[str]] = {
     "ingest": {"pushes_per_s", "pushes_per_s_256_connections"} | QUANTILES | costs("push"),
@@ -64,7 +71,12 @@ FIGURES: dict[str, set[str]] = {
     "isolation": QUANTILES,
     "fanout": {f"{name}_to_1" for name in {"deliveries_owed_per_s"} | QUANTILES | costs("push")},
     "poll": {"idle_percent_of_a_core"} | asked("by_1") | asked("by_20"),
-    "claims": {f"{kind}_{p}_ms_{size}" for kind in KINDS for p in ("p50", "p99") for size in ("few", "many", "hot")},
+    "claims": {
+        f"{kind}_{p}_ms_{size}"
+        for kind in KINDS
+        for p in ("p50", "p99")
+        for size in ("few", "many", "hot")
+    },
     "reads": {f"{name}_{p}_ms" for name in crowd.paths(9, "", "", EPOCH) for p in ("p50", "p99")},
     "missed": {"median_s", "p99_s", "worst_s"},
     "memory": {"idle_rss_mb", "rss_mb_after_first_jobs", "rss_mb_after_all_jobs"},
@@ -73,7 +85,11 @@ FIGURES: dict[str, set[str]] = {
 }
 #: Measured beside what.
 LIMITS = {
-    "ingest": {"bare Starlette handler", "the same on uvicorn's defaults", "bare commits of the same rows"},
+    "ingest": {
+        "bare Starlette handler",
+        "the same on uvicorn's defaults",
+        "bare commits of the same rows",
+    },
     "deliver": {"bare aiohttp", "one shared httpx.AsyncClient"},
 }
 
@@ -88,7 +104,13 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def measured(folder: Path, name: str, *options: str) -> Any:
     quick = ("--json", "--seconds", "0.3", "--rounds", "1")
-    ran = run("bench", name, *quick, *(options or ("--database", f"sqlite:///{folder / 'x.db'}")), *SIZES.get(name, ()))
+    ran = run(
+        "bench",
+        name,
+        *quick,
+        *(options or ("--database", f"sqlite:///{folder / 'x.db'}")),
+        *SIZES.get(name, ()),
+    )
     assert ran.code == 0, ran.err
     return json.loads(ran.out)
 
@@ -115,7 +137,9 @@ def test_a_bench_runs_on_postgresql_and_leaves_no_schema_there(tmp_path: Path) -
     assert document["database"] == "postgresql"
     assert document["results"][0]["lost"] == 0
     with psycopg.connect(server()) as connection:
-        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'orchestrator_bench%'")
+        schemas = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'orchestrator_bench%'"
+        )
         assert schemas.fetchall() == []
 
 
@@ -161,7 +185,9 @@ def test_ctrl_c_in_the_moment_in_which_its_folder_is_made_leaves_none(
 def test_who_ends_a_bench_ends_everything(how: signal.Signals, tmp_path: Path) -> None:
     """Processes too: one that outlived the bench would hold its end of our pipe, and we would wait for it."""
     command = [sys.executable, "-m", "orchestrator", "bench", "ingest", "--seconds", "30"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as bench:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+    ) as bench:
         assert bench.stderr is not None
         assert bench.stderr.readline().startswith(b"ingest: round 1")
         bench.send_signal(how)
@@ -172,7 +198,10 @@ def test_who_ends_a_bench_ends_everything(how: signal.Signals, tmp_path: Path) -
 
 
 def test_a_process_that_does_not_start_is_said_with_its_last_words() -> None:
-    with pytest.raises(Spoiled, match=r"did not start: .*No module named"), child("orchestrator.cli.bench.nonesuch"):
+    with (
+        pytest.raises(Spoiled, match=r"did not start: .*No module named"),
+        child("orchestrator.cli.bench.nonesuch"),
+    ):
         raise AssertionError("it did start")
 
 
@@ -181,22 +210,39 @@ def test_a_figure_is_compared_within_each_round() -> None:
     figure = Figure("pushes_per_s", [50.0, 10.0, 10.0], [limit])
     found = figure.document()
     assert found["value"] == 10.0
-    assert found["limits"]["limit"] == {"value": 50.0, "ratio": {"min": 0.2, "median": 0.5, "max": 1.0}}
+    assert found["limits"]["limit"] == {
+        "value": 50.0,
+        "ratio": {"min": 0.2, "median": 0.5, "max": 1.0},
+    }
     assert figure.lines() == [["pushes per s", "10.0", "50.0", "limit", "0.5 (0.2-1)"]]
-    assert [words(number) for number in (12345.6, 12.34, 0.12345, 0.0)] == ["12,346", "12.3", "0.123", "0"]
+    assert [words(number) for number in (12345.6, 12.34, 0.12345, 0.0)] == [
+        "12,346",
+        "12.3",
+        "0.123",
+        "0",
+    ]
 
 
 def test_what_arrived_is_judged_by_event_and_by_the_order_of_its_job() -> None:
     came = [
         Arrival(0.0, event, job, sequence)
-        for event, job, sequence in [("a", "x", 1), ("c", "x", 3), ("b", "x", 2), ("a", "x", 1), ("d", "y", 1)]
+        for event, job, sequence in [
+            ("a", "x", 1),
+            ("c", "x", 3),
+            ("b", "x", 2),
+            ("a", "x", 1),
+            ("d", "y", 1),
+        ]
     ]
     assert judged(came, 6) == Honest(lost=2, duplicated=1, out_of_order=2)
 
 
 def test_statements_and_commits_are_counted_from_outside(tmp_path: Path) -> None:
     path = tmp_path / "counts"
-    with contextlib.closing(Counts.make(path)) as inside, contextlib.closing(Counts(path)) as outside:
+    with (
+        contextlib.closing(Counts.make(path)) as inside,
+        contextlib.closing(Counts(path)) as outside,
+    ):
         engine = sa.create_engine("sqlite://")
         count(inside, engine)
         with engine.begin() as tx:
@@ -216,12 +262,17 @@ def test_a_process_costs_what_the_kernel_says() -> None:
 
 
 def test_a_database_is_laid_down_in_the_form_of_ours(tmp_path: Path) -> None:
-    plan = Plan(f"sqlite:///{tmp_path}/x.db", jobs=30, history=300, subscribers=4, accounts=3, waiting=20)
+    plan = Plan(
+        f"sqlite:///{tmp_path}/x.db", jobs=30, history=300, subscribers=4, accounts=3, waiting=20
+    )
     with place(plan) as here:
         with here.writing() as engine:
             history.lay(engine, plan)
         with here.reading() as tx:
-            rows = {table.name: tx.execute(sa.select(table)).mappings().all() for table in (job, event, delivery)}
+            rows = {
+                table.name: tx.execute(sa.select(table)).mappings().all()
+                for table in (job, event, delivery)
+            }
             others = {
                 table.name: tx.scalar(sa.select(sa.func.count()).select_from(table))
                 for table in (push, attempt, trace, subscriber)

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.long
 def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
     """The summary of a demo in an empty folder, and what people saw of it."""
     command = [sys.executable, "-m", "orchestrator", "demo", "--json", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary, done.stderr
@@ -39,7 +41,10 @@ def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path)
     assert summary["seconds"] < 85
     assert seen.count(" by push, 2 subscribers told") == summary["resolved_by"]["push"]
     assert all(len(line) <= 80 for line in [*seen.splitlines(), *spoken(summary).splitlines()])
-    assert f"{len(ORDERS)} webhooks (every signature verified), {len(ORDERS)} Slack messages" in spoken(summary)
+    assert (
+        f"{len(ORDERS)} webhooks (every signature verified), {len(ORDERS)} Slack messages"
+        in spoken(summary)
+    )
     assert "uniall has no pushes" in spoken(summary)
     assert list(tmp_path.iterdir()) == [], "the demo left something behind"
 

@@ -45,7 +45,10 @@ def told(ran: Ran) -> dict[str, Json]:
     said, _ = json.JSONDecoder().raw_decode(ran.out, ran.out.index('{\n  "findings"'))
     assert said["problems"] == sum(one["status"] == "problem" for one in said["findings"])
     assert ran.code == (9 if said["problems"] else 0), ran.out
-    return {one["check"]: one for one in sorted(said["findings"], key=lambda one: order.index(Status(one["status"])))}
+    return {
+        one["check"]: one
+        for one in sorted(said["findings"], key=lambda one: order.index(Status(one["status"])))
+    }
 
 
 def settled(monkeypatch: pytest.MonkeyPatch, given: Settings, accounts: Json) -> None:
@@ -92,7 +95,13 @@ async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
         assert found.pop("secret keys")["status"] == "warning", "those of tests are no random text"
         assert not [one for one in found.values() if one["status"] != "ok"]
         wanted = {"configuration", "database", "roles", "server", "server clock", "version"}
-        assert found.keys() >= wanted | {"account kling", "account dreamto", "public URL", "callbacks", "event stream"}
+        assert found.keys() >= wanted | {
+            "account kling",
+            "account dreamto",
+            "public URL",
+            "callbacks",
+            "event stream",
+        }
         hidden = [one for row in described(it).values() for one in row.values() if len(one) > 15]
         hidden = [one for one in hidden if not one.startswith("http")] + [KEY]
         hidden += [key.get_secret_value() for key in it.rt.settings.secret_keys]
@@ -103,7 +112,9 @@ async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
 async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with live(tmp_path, {"kling": {"access_key": "", "secret_key": "", "api_key": VENDOR_KEY}}) as it:
+    async with live(
+        tmp_path, {"kling": {"access_key": "", "secret_key": "", "api_key": VENDOR_KEY}}
+    ) as it:
         settled(monkeypatch, it.rt.settings, described(it))
         gone = await it.api.subscribe("http://127.0.0.1:1/gone")
         off = await it.api.subscribe("http://127.0.0.1:1/off")
@@ -121,7 +132,9 @@ async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_prob
         assert "failing since" in later[f"subscriber {gone['id']}"]["found"]
 
 
-def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     account = {"vendor": "dreamto", "api_key": VENDOR_KEY, "base_url": "http://127.0.0.1:1"}
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     monkeypatch.setenv("ORCHESTRATOR_ALLOW_PRIVATE", '["127.0.0.0/8"]')
@@ -201,7 +214,11 @@ def test_a_key_file_that_others_can_read_is_told() -> None:
     ("differs", "status", "words"),
     [
         ({}, "ok", "accepted in 12 ms"),
-        ({"authorized": False, "status": 401, "vendor_code": 1002}, "problem", "1002: Authorization"),
+        (
+            {"authorized": False, "status": 401, "vendor_code": 1002},
+            "problem",
+            "1002: Authorization",
+        ),
         ({"authorized": None, "status": 404}, "warning", "unclear"),
         ({"authorized": None, "status": 503}, "problem", "the vendor is in trouble: 503"),
         ({"reachable": False, "authorized": None, "status": None}, "problem", "not reached: why"),
@@ -218,7 +235,9 @@ def test_what_the_check_of_an_account_shows(differs: Json, status: str, words: s
     assert found.fix or status == "ok"
 
 
-@pytest.mark.parametrize(("skew", "told"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])])
+@pytest.mark.parametrize(
+    ("skew", "told"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])]
+)
 def test_a_vendors_clock_that_is_apart_is_a_problem(skew: float | None, told: list[str]) -> None:
     found = [*local.clock_of({"account": "main", "clock_skew_seconds": skew})]
     assert [one.status for one in found] == [Status.PROBLEM] * len(told)
@@ -237,7 +256,14 @@ def test_checks_that_hang_or_break_take_nothing_with_them() -> None:
         yield ok("never", "")
 
     found = gathered(
-        [("a", broken), ("b", hanging), ("c", refused), ("d", lambda: [ok("d", "well")]), ("e", list)], 0.1
+        [
+            ("a", broken),
+            ("b", hanging),
+            ("c", refused),
+            ("d", lambda: [ok("d", "well")]),
+            ("e", list),
+        ],
+        0.1,
     )
     assert [(one.check, one.status.value) for one in found] == [
         ("a", "problem"), ("b", "problem"), ("c", "problem"), ("d", "ok"),
@@ -252,7 +278,9 @@ def test_checks_that_hang_or_break_take_nothing_with_them() -> None:
 
 
 @contextlib.asynccontextmanager
-async def public(folder: Path, **handlers: Callable[[Request], Response]) -> AsyncIterator[Settings]:
+async def public(
+    folder: Path, **handlers: Callable[[Request], Response]
+) -> AsyncIterator[Settings]:
     """Serve `stream` and, unless there is a handler for `callback`, our own door, behind a public URL."""
     async with runtime.house(folder) as it:
         it.rt.clock = SystemClock()
@@ -263,7 +291,10 @@ async def public(folder: Path, **handlers: Callable[[Request], Response]) -> Asy
         async def callback(request: Request) -> Response:
             return handlers["callback"](request)
 
-        routes = [Route("/v1/events/stream", stream), Route("/callbacks/{rest:path}", callback, methods=["POST"])]
+        routes = [
+            Route("/v1/events/stream", stream),
+            Route("/callbacks/{rest:path}", callback, methods=["POST"]),
+        ]
         app = Starlette(routes=routes)
         serving = Serving(app if "callback" in handlers else CallbackDoor(app, Receiving(it.rt)))
         await serving.start()
@@ -298,7 +329,9 @@ async def test_a_stream_whose_first_bytes_come_at_once_is_well(tmp_path: Path) -
     assert found["event stream"].status is Status.OK
 
 
-async def test_a_proxy_that_holds_a_stream_back_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_holds_a_stream_back_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(public_url, "_HELD", 0.2)
     async with public(tmp_path, stream=held) as settings:
         found = await looked(settings)
@@ -316,7 +349,9 @@ async def test_a_proxy_that_lets_the_first_bytes_wait_is_a_problem(
     assert "first bytes took" in found["event stream"].found
 
 
-async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(tmp_path: Path) -> None:
+async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(
+    tmp_path: Path,
+) -> None:
     async with public(tmp_path, stream=first_bytes) as settings:
         other = runtime.settings(tmp_path, secret_keys=[SECRET], public_url=settings.public_url)
         found = await looked(other)
@@ -328,7 +363,10 @@ async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda _: RedirectResponse("https://elsewhere.test/callbacks/x", 301), "redirects (301) to https://elsewhere"),
+        (
+            lambda _: RedirectResponse("https://elsewhere.test/callbacks/x", 301),
+            "redirects (301) to https://elsewhere",
+        ),
         (lambda _: PlainTextResponse("who are you", 401), "wants a login"),
         (lambda _: PlainTextResponse("bad gateway", 502), "a proxy without a server behind it"),
         (lambda _: PlainTextResponse("<h1>not found</h1>", 404), "somebody else answers"),

@@ -52,8 +52,12 @@ def asked(fake: Fake, *words: str) -> Ran:
     ],
     ids=json.dumps,
 )
-@pytest.mark.parametrize("words", [("jobs", "ls"), ("jobs", "watch", "--all"), ("accounts", "check"), ("listen",)])
-def test_a_server_that_says_yes_to_everything_is_found_out(fake: Fake, words: tuple[str, ...], document: Any) -> None:
+@pytest.mark.parametrize(
+    "words", [("jobs", "ls"), ("jobs", "watch", "--all"), ("accounts", "check"), ("listen",)]
+)
+def test_a_server_that_says_yes_to_everything_is_found_out(
+    fake: Fake, words: tuple[str, ...], document: Any
+) -> None:
     """What it leaves out is said in a line: no traceback, and nothing is remembered of it."""
     for call in ("GET /v1/jobs", "GET /v1/accounts", "GET /v1/events"):
         fake.script(call, (200, document))
@@ -92,8 +96,16 @@ def test_how_a_job_ended_is_told_although_the_server_goes_away(
 @pytest.mark.parametrize(
     ("words", "call", "hint"),
     [
-        (("submit", "--prompt", "a cat"), "POST /v1/jobs", "--idempotency-key {key} makes no second job"),
-        (("jobs", "retry", JOB), f"POST /v1/jobs/{JOB}/retry", "`orchestrator jobs ls` shows a new job"),
+        (
+            ("submit", "--prompt", "a cat"),
+            "POST /v1/jobs",
+            "--idempotency-key {key} makes no second job",
+        ),
+        (
+            ("jobs", "retry", JOB),
+            f"POST /v1/jobs/{JOB}/retry",
+            "`orchestrator jobs ls` shows a new job",
+        ),
     ],
 )
 def test_work_that_costs_money_is_asked_for_with_one_key_and_again_while_answers_are_lost(
@@ -149,7 +161,9 @@ def test_what_listen_keeps_is_not_believed_when_it_is_spoilt(fake: Fake) -> None
     assert "holds no event's id" in ran.err
 
 
-def test_a_folder_that_cannot_be_written_is_said(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_said(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("occupied").write_text("a file")
     monkeypatch.setenv("XDG_STATE_HOME", "occupied")
     ran = asked(fake, "listen")
@@ -181,7 +195,11 @@ def test_a_command_is_started_without_what_it_does_not_need() -> None:
     script = "import sys; from orchestrator.cli import main; sys.argv[1:] = ['version']; main()"
     shown = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
     found = subprocess.run(
-        [sys.executable, "-c", shown + script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", shown + script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     loaded = {*found.stdout.split()}
     assert "orchestrator.cli" in loaded

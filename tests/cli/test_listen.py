@@ -32,7 +32,11 @@ pytestmark = pytest.mark.long
 
 async def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
     """Nothing is missing; at most the one event that was on its way comes twice."""
-    async with serving(tmp_path) as service, consuming() as consumer, listener(tmp_path, service.url) as it:
+    async with (
+        serving(tmp_path) as service,
+        consuming() as consumer,
+        listener(tmp_path, service.url) as it,
+    ):
         words = ("--forward-to", consumer.url)
         await it.start(*words)
         await it.says("listening to")
@@ -60,11 +64,15 @@ async def killing(server: Replica) -> AsyncIterator[None]:
             await server.stop(signal.SIGKILL)
 
 
-async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen(tmp_path: Path) -> None:
+async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen(
+    tmp_path: Path,
+) -> None:
     dead_end = {"vendor": "kling", "base_url": "http://127.0.0.1:9", "api_key": "k"}
     server = Replica(tmp_path, {"main": dead_end}, program="orchestrator")
     order = {"account": "main", "model": "kling-v1", "input": {"prompt": "p"}}
-    keyed = httpx.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
+    keyed = httpx.AsyncClient(
+        base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20
+    )
     killed = asyncio.Event()
 
     async def cancel(jobs: list[str]) -> None:
@@ -76,7 +84,12 @@ async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen
             if job == jobs[len(jobs) // 2]:
                 await killed.wait()
 
-    async with keyed as http, consuming() as consumer, listener(tmp_path, server.url) as it, killing(server):
+    async with (
+        keyed as http,
+        consuming() as consumer,
+        listener(tmp_path, server.url) as it,
+        killing(server),
+    ):
         await server.start()
         await server.ready(http)
         jobs = [(await http.post("/v1/jobs", json=order)).json()["id"] for _ in range(60)]
@@ -93,34 +106,52 @@ async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen
         events = (await http.get("/v1/events?limit=200&type=job.canceled")).json()["data"]
         assert len(events) == len(jobs)
         await consumer.hears(*(one["id"] for one in reversed(events)))
-        assert len(consumer.got) == len(jobs), "the place is the listener's own: a server that dies repeats nothing"
+        assert len(consumer.got) == len(jobs), (
+            "the place is the listener's own: a server that dies repeats nothing"
+        )
         # It is said once the events are through.
         await it.says("reconnected")
         assert it.err.count("reconnected") == it.err.count("trying again until it answers") == 1
 
 
 async def test_forwarded_events_are_signed_with_a_secret_that_stays(tmp_path: Path) -> None:
-    async with serving(tmp_path) as service, consuming() as consumer, listener(tmp_path, service.url) as it:
+    async with (
+        serving(tmp_path) as service,
+        consuming() as consumer,
+        listener(tmp_path, service.url) as it,
+    ):
         consumer.secret = it.ran("--forward-to", consumer.url, "--print-secret").out.strip()
         (kept,) = (tmp_path / "state" / "orchestrator" / "listen").glob("*.secret")
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-        await it.start("--forward-to", consumer.url.removeprefix("http://"), "--header", "X-Mine: yes", "--json")
+        await it.start(
+            "--forward-to",
+            consumer.url.removeprefix("http://"),
+            "--header",
+            "X-Mine: yes",
+            "--json",
+        )
         await it.says("listening to")
         assert consumer.secret in it.err
         consumer.statuses = [500, 301]
         ids = await service.say({"n": 1}, {"n": 2}, {"n": 3})
         await consumer.hears(*ids)
         assert [one["data"] for one in consumer.events] == [{"n": 1}, {"n": 2}, {"n": 3}]
-        assert {"object", "job", "source"}.isdisjoint(consumer.events[0]), "what is sent is what a subscriber gets"
+        assert {"object", "job", "source"}.isdisjoint(consumer.events[0]), (
+            "what is sent is what a subscriber gets"
+        )
         assert consumer.headers[0]["x-mine"] == "yes"
         await until(lambda: it.out.count("\n") == 3, "three documents are printed")
         printed = [json.loads(line) for line in it.out.splitlines()]
-        assert [(one["id"], one["forwarded"]["status"]) for one in printed] == [*zip(ids, (500, 301, 204), strict=True)]
+        assert [(one["id"], one["forwarded"]["status"]) for one in printed] == [
+            *zip(ids, (500, 301, 204), strict=True)
+        ]
         # A second one would tell the consumer everything twice.
         assert it.ran("--forward-to", consumer.url).code == 5
 
 
-async def test_a_consumer_that_is_not_there_is_waited_for_and_gets_everything_in_order(tmp_path: Path) -> None:
+async def test_a_consumer_that_is_not_there_is_waited_for_and_gets_everything_in_order(
+    tmp_path: Path,
+) -> None:
     port = free_port()
     async with serving(tmp_path) as service, listener(tmp_path, service.url) as it:
         await it.start("--forward-to", f"127.0.0.1:{port}/hook")
@@ -143,7 +174,9 @@ def test_a_consumer_that_breaks_off_is_told_again_but_not_for_ever() -> None:
         thread = threading.Thread(target=_break_off, args=(breaking,))
         thread.start()
         url = f"http://127.0.0.1:{breaking.getsockname()[1]}/"
-        with contextlib.closing(Forwarder(url, SECRET, {}, SystemClock(), said.append)) as forwarder:
+        with contextlib.closing(
+            Forwarder(url, SECRET, {}, SystemClock(), said.append)
+        ) as forwarder:
             told = forwarder.tell("evt_1", b"{}")
         breaking.shutdown(socket.SHUT_RDWR)
         thread.join()

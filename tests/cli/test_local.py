@@ -74,10 +74,22 @@ def test_pasted_headers_are_verified_as_they_came() -> None:
         ({}, "whsec_?", "secret_malformed", "begins with whsec_"),
     ],
 )
-def test_what_is_wrong_with_a_signature_is_said(changed: dict[str, str], secret: str, check: str, words: str) -> None:
+def test_what_is_wrong_with_a_signature_is_said(
+    changed: dict[str, str], secret: str, check: str, words: str
+) -> None:
     headers = signed(b"{}") | changed
     pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
-    ran = run("signature", "verify", "--secret", secret, "--file", "body.json", "--headers", pasted, "--json")
+    ran = run(
+        "signature",
+        "verify",
+        "--secret",
+        secret,
+        "--file",
+        "body.json",
+        "--headers",
+        pasted,
+        "--json",
+    )
     assert ran.code == 1
     assert json.loads(ran.out)["failed"] == check
     assert words in ran.err
@@ -105,14 +117,18 @@ def test_a_first_configuration_is_complete_private_and_never_overwritten() -> No
 
 
 def test_check_finds_what_only_the_vendor_can_know() -> None:
-    Path("orchestrator.toml").write_text('[accounts.a]\nvendor = "nope"\n[accounts.b]\nvendor = "dreamto"\n')
+    Path("orchestrator.toml").write_text(
+        '[accounts.a]\nvendor = "nope"\n[accounts.b]\nvendor = "dreamto"\n'
+    )
     ran = run("config", "check")
     assert ran.code == 1
     assert "accounts.a.vendor" in ran.err
     assert "accounts.b." in ran.err
 
 
-def test_check_warns_of_a_secret_that_can_be_guessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_check_warns_of_a_secret_that_can_be_guessed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     isolate(monkeypatch, tmp_path)
     for secret, warned in (("x" * 31, True), ("x" * 32, False)):
         monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", secret)
@@ -187,7 +203,9 @@ def test_a_key_for_a_named_server_is_not_made_elsewhere() -> None:
     assert not Path("orchestrator.db").exists()
 
 
-def test_the_callback_secret_is_the_same_with_and_without_a_server(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callback_secret_is_the_same_with_and_without_a_server(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", "one long random text")
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     assert run("secrets", "callback").out.startswith("whsec_")

@@ -80,7 +80,9 @@ def bodies(fake: Fake, call: str) -> list[Any]:
 def test_a_subscriber_is_added_with_all_it_can_have_and_its_secret_is_shown(fake: Fake) -> None:
     fake.script("POST /v1/subscribers", (201, subscriber(secret=SECRET)))
     words = ["--header", "X-Token: a:b", "--header", "X-Other:c", "--option", "format=cloudevents"]
-    done = ran(fake, "subscribers", "add", "https://my.app/hook", *words, "--types", "job.*, account.*")
+    done = ran(
+        fake, "subscribers", "add", "https://my.app/hook", *words, "--types", "job.*, account.*"
+    )
     assert done.code == 0
     assert SECRET in done.out
     assert "not shown again" in done.err
@@ -102,14 +104,18 @@ def test_a_subscriber_is_added_with_all_it_can_have_and_its_secret_is_shown(fake
         (["https://my.app/a:https://b"], None, "https://my.app/a:https://b"),
     ],
 )
-def test_a_kind_may_stand_before_the_url(fake: Fake, words: list[str], kind: str | None, url: str) -> None:
+def test_a_kind_may_stand_before_the_url(
+    fake: Fake, words: list[str], kind: str | None, url: str
+) -> None:
     fake.script("POST /v1/subscribers", (201, subscriber()))
     assert ran(fake, "subscribers", "add", *words).code == 0
     (body,) = bodies(fake, "POST /v1/subscribers")
     assert (body.get("kind"), body["url"]) == (kind, url)
 
 
-@pytest.mark.parametrize("words", [["--header", "nothing"], ["--option", "=x"], ["--header", ": x"]])
+@pytest.mark.parametrize(
+    "words", [["--header", "nothing"], ["--option", "=x"], ["--header", ": x"]]
+)
 def test_what_is_no_pair_is_refused_here(fake: Fake, words: list[str]) -> None:
     assert ran(fake, "subscribers", "add", "https://my.app", *words).code == 2
     assert not fake.asked
@@ -131,9 +137,13 @@ def test_a_subscriber_is_found_by_the_beginning_of_its_id(fake: Fake) -> None:
 def test_a_change_sends_what_was_given_and_nothing_else(fake: Fake) -> None:
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
     fake.script(f"PATCH /v1/subscribers/{SUB}", (200, subscriber(description="new")))
-    done = ran(fake, "subscribers", "update", SUB, "--description", "new", "--rate-limit", "none", "--json")
+    done = ran(
+        fake, "subscribers", "update", SUB, "--description", "new", "--rate-limit", "none", "--json"
+    )
     assert json.loads(done.out)["description"] == "new"
-    assert bodies(fake, f"PATCH /v1/subscribers/{SUB}") == [{"description": "new", "rate_limit": None}]
+    assert bodies(fake, f"PATCH /v1/subscribers/{SUB}") == [
+        {"description": "new", "rate_limit": None}
+    ]
     assert ran(fake, "subscribers", "update", SUB, "--rate-limit", "fast").code == 2
     assert ran(fake, "subscribers", "update", SUB).code == 2
 
@@ -170,7 +180,10 @@ def test_a_new_secret_is_printed_alone(fake: Fake) -> None:
 def scripted_test(fake: Fake, *seen: Json) -> None:
     """Let a test of the subscriber be sent, and its delivery be seen like that, one look after the other."""
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
-    fake.script(f"POST /v1/subscribers/{SUB}/test", (202, {"object": "event", "id": EVT, "type": "subscriber.test"}))
+    fake.script(
+        f"POST /v1/subscribers/{SUB}/test",
+        (202, {"object": "event", "id": EVT, "type": "subscriber.test"}),
+    )
     fake.script("GET /v1/deliveries", *((200, page(one)) for one in seen))
     fake.script(f"GET /v1/deliveries/{DLV}", (200, seen[-1]))
 
@@ -184,8 +197,17 @@ def test_a_test_waits_for_what_the_subscriber_answers(fake: Fake) -> None:
 
 
 def test_a_test_that_is_not_taken_is_exit_1_with_the_answer(fake: Fake) -> None:
-    attempt = {"n": 1, "at": AT, "status": 500, "ms": 7, "error": "server_error", "response": "no \x1b[31mroom"}
-    scripted_test(fake, delivery("pending", last_status=500, last_error="server_error", attempts=[attempt]))
+    attempt = {
+        "n": 1,
+        "at": AT,
+        "status": 500,
+        "ms": 7,
+        "error": "server_error",
+        "response": "no \x1b[31mroom",
+    }
+    scripted_test(
+        fake, delivery("pending", last_status=500, last_error="server_error", attempts=[attempt])
+    )
     done = ran(fake, "subscribers", "test", SUB)
     assert done.code == 1
     assert "answered 500, server_error in 7 ms: no" in done.out
@@ -196,7 +218,9 @@ def test_a_test_that_is_not_taken_is_exit_1_with_the_answer(fake: Fake) -> None:
     assert f"subscribers resume {SUB}" in held.err
 
 
-def test_a_test_need_not_be_waited_for_nor_is_it_for_ever(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_need_not_be_waited_for_nor_is_it_for_ever(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scripted_test(fake, delivery("pending", tries=0))
     done = ran(fake, "subscribers", "test", SUB, "--no-wait", "--json")
     assert json.loads(done.out)["id"] == EVT
@@ -215,7 +239,10 @@ def test_a_delivery_is_shown_with_every_try(fake: Fake) -> None:
     assert done.code == 0
     assert JOB in done.out
     assert "thanks" in done.out
-    assert json.loads(ran(fake, "deliveries", "show", "dlv_01m7", "--json").out)["attempts"][0]["ms"] == 35
+    assert (
+        json.loads(ran(fake, "deliveries", "show", "dlv_01m7", "--json").out)["attempts"][0]["ms"]
+        == 35
+    )
 
 
 def test_deliveries_of_a_pipe_are_tried_again(fake: Fake) -> None:
@@ -223,7 +250,9 @@ def test_deliveries_of_a_pipe_are_tried_again(fake: Fake) -> None:
     fake.script(f"GET /v1/deliveries/{DLV}", (200, delivery("dead")))
     fake.script(f"GET /v1/deliveries/{second}", (200, delivery("dead", id=second)))
     fake.script(f"POST /v1/deliveries/{DLV}/retry", (202, delivery("pending")))
-    fake.script(f"POST /v1/deliveries/{second}/retry", (409, {"title": "Conflict", "detail": "was deleted"}))
+    fake.script(
+        f"POST /v1/deliveries/{second}/retry", (409, {"title": "Conflict", "detail": "was deleted"})
+    )
     done = ran(fake, "deliveries", "retry", "-", "-q", stdin=f"{DLV}\n{second}\n")
     assert (done.code, done.out) == (5, f"{DLV}\n")
     assert "was deleted" in done.err
@@ -242,7 +271,11 @@ def test_a_replay_is_counted_and_not_done_where_nobody_can_be_asked(fake: Fake) 
 
 
 def test_a_replay_is_followed_to_its_end(fake: Fake) -> None:
-    fake.script("POST /v1/replays", (200, {"object": "replay", "dry_run": True, "count": 3}), (202, replay()))
+    fake.script(
+        "POST /v1/replays",
+        (200, {"object": "replay", "dry_run": True, "count": 3}),
+        (202, replay()),
+    )
     fake.script(f"GET /v1/replays/{RPL}", (200, replay(replayed=1)), (200, replay("done", 3)))
     words = [
         "--status",
@@ -274,7 +307,9 @@ def test_a_replay_that_somebody_cancels_is_exit_5(fake: Fake) -> None:
 
 def test_a_subscriber_is_told_what_it_missed(fake: Fake) -> None:
     fake.script(f"GET /v1/subscribers/{SUB}", (200, subscriber()))
-    fake.script("POST /v1/replays", (200, {"object": "replay", "count": 0}), (202, replay("done", count=0)))
+    fake.script(
+        "POST /v1/replays", (200, {"object": "replay", "count": 0}), (202, replay("done", count=0))
+    )
     done = ran(fake, "subscribers", "replay", SUB, "--missed", "--until", "1h")
     assert done.code == 0, "nothing needs no asking"
     body = bodies(fake, "POST /v1/replays")[1]
@@ -295,13 +330,24 @@ def check(account: str, **more: Any) -> Json:
 
 
 def test_accounts_that_take_our_credentials_are_told_and_exit_0(fake: Fake) -> None:
-    names = {"object": "list", "data": [{"name": "b"}, {"name": "a"}], "has_more": False, "next_cursor": None}
+    names = {
+        "object": "list",
+        "data": [{"name": "b"}, {"name": "a"}],
+        "has_more": False,
+        "next_cursor": None,
+    }
     fake.script("GET /v1/accounts", (200, names))
     fake.script("POST /v1/accounts/a/check", (200, check("a")))
-    fake.script("POST /v1/accounts/b/check", (200, check("b", authorized=None, status=404, vendor_message=None)))
+    fake.script(
+        "POST /v1/accounts/b/check",
+        (200, check("b", authorized=None, status=404, vendor_message=None)),
+    )
     done = ran(fake, "accounts", "check")
     assert done.code == 0
-    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["b", "unclear"], ["a", "accepted"]]
+    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [
+        ["b", "unclear"],
+        ["a", "accepted"],
+    ]
     assert "1201: Task not found" in done.out
 
 
@@ -311,7 +357,13 @@ def test_accounts_that_take_our_credentials_are_told_and_exit_0(fake: Fake) -> N
         ({"authorized": False, "status": 401}, "REFUSED"),
         ({"authorized": None, "status": 503}, "unclear"),
         (
-            {"reachable": False, "authorized": None, "status": None, "latency_ms": None, "vendor_code": None},
+            {
+                "reachable": False,
+                "authorized": None,
+                "status": None,
+                "latency_ms": None,
+                "vendor_code": None,
+            },
             "not reach",
         ),
     ],
@@ -327,8 +379,14 @@ def test_an_account_that_cannot_be_used_is_exit_1(fake: Fake, differs: Json, wor
     assert [one["account"] for one in document["data"]] == ["a", "b"]
 
 
-def test_accounts_are_checked_from_here_while_no_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = {"vendor": "dreamto", "api_key": "orc-not-to-be-seen", "base_url": "http://127.0.0.1:1"}
+def test_accounts_are_checked_from_here_while_no_server_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = {
+        "vendor": "dreamto",
+        "api_key": "orc-not-to-be-seen",
+        "base_url": "http://127.0.0.1:1",
+    }
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     monkeypatch.setenv("ORCHESTRATOR_ALLOW_PRIVATE", '["127.0.0.0/8"]')
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
@@ -342,9 +400,18 @@ def test_accounts_are_checked_from_here_while_no_server_runs(monkeypatch: pytest
 
 
 def test_a_key_is_made_with_a_limit_and_revoked_by_a_beginning_of_its_id(fake: Fake) -> None:
-    made = {"object": "api_key", "id": KEY_ID, "name": "ci", "prefix": "orc_abcdef", "scope": "write"}
+    made = {
+        "object": "api_key",
+        "id": KEY_ID,
+        "name": "ci",
+        "prefix": "orc_abcdef",
+        "scope": "write",
+    }
     fake.script("POST /v1/keys", (201, {**made, "key": "orc_" + "x" * 32}))
-    assert ran(fake, "keys", "create", "--name", "ci", "--scope", "write", "--rate-limit", "90").code == 0
+    assert (
+        ran(fake, "keys", "create", "--name", "ci", "--scope", "write", "--rate-limit", "90").code
+        == 0
+    )
     assert bodies(fake, "POST /v1/keys") == [{"name": "ci", "scope": "write", "rate_limit": 90}]
     fake.script("GET /v1/keys", (200, page({**made, "last_used_at": AT, "revoked_at": None})))
     assert "2026-11-20 10:00:00" in ran(fake, "keys", "ls").out
@@ -352,7 +419,9 @@ def test_a_key_is_made_with_a_limit_and_revoked_by_a_beginning_of_its_id(fake: F
     assert ran(fake, "keys", "revoke", "key_01m7").code == 2
     assert ran(fake, "keys", "revoke", "key_01m7", "--yes").code == 0
     assert fake.asked[-1][0] == f"DELETE /v1/keys/{KEY_ID}"
-    assert ran(fake, "keys", "revoke", "orc_" + "x" * 32, "--yes").code == 2, "a key is not shown to a log of paths"
+    assert ran(fake, "keys", "revoke", "orc_" + "x" * 32, "--yes").code == 2, (
+        "a key is not shown to a log of paths"
+    )
 
 
 def test_a_key_is_revoked_before_any_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,14 +430,18 @@ def test_a_key_is_revoked_before_any_server_runs(monkeypatch: pytest.MonkeyPatch
     assert made["rate_limit"] == 7
     other = json.loads(run("keys", "create", "--json").out)
     assert run("keys", "revoke", made["id"], "--yes").code == 0
-    listed = {one["id"]: one["revoked_at"] for one in json.loads(run("keys", "ls", "--json").out)["data"]}
+    listed = {
+        one["id"]: one["revoked_at"] for one in json.loads(run("keys", "ls", "--json").out)["data"]
+    }
     assert listed[made["id"]] is not None
     assert listed[other["id"]] is None
     assert run("keys", "revoke", "key_0", "--yes").code == 2, "both begin so"
     assert run("keys", "revoke", "key_7zzz", "--yes").code == 3
 
 
-async def test_a_running_service_does_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_running_service_does_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the scripted server answers above is what the real one does."""
     async with live(tmp_path, ["kling"]) as it:
         monkeypatch.setenv("ORCHESTRATOR_SERVER", it.url)
@@ -383,18 +456,26 @@ async def test_a_running_service_does_all_of_it(tmp_path: Path, monkeypatch: pyt
         tested = await does("subscribers", "test", short)
         assert tested.code == 0
         assert "delivered: answered 200" in tested.out
-        assert (await does("subscribers", "update", short, "--rate-limit", "50", "--types", "job.*")).code == 0
-        again = await does("deliveries", "replay", "--status", "delivered", "--since", "1h", "--yes", "--wait")
+        assert (
+            await does("subscribers", "update", short, "--rate-limit", "50", "--types", "job.*")
+        ).code == 0
+        again = await does(
+            "deliveries", "replay", "--status", "delivered", "--since", "1h", "--yes", "--wait"
+        )
         assert again.code == 0
         assert "1 of 1" in again.out
         assert (await does("subscribers", "pause", short)).code == 0
-        assert (await does("subscribers", "test", short)).code == 0, "who is paused can be tried out"
+        assert (await does("subscribers", "test", short)).code == 0, (
+            "who is paused can be tried out"
+        )
         assert (await does("subscribers", "resume", short)).code == 0
         last = (await it.api.get("/v1/deliveries?limit=1"))["data"][0]
         assert (await does("deliveries", "retry", last["id"])).code == 0
         rotated = await does("subscribers", "rotate-secret", short, "--grace", "1h")
         assert re.search(r"^whsec_\S+$", rotated.out, re.MULTILINE)
-        missed = await does("subscribers", "replay", short, "--missed", "--since", "1h", "--dry-run")
+        missed = await does(
+            "subscribers", "replay", short, "--missed", "--since", "1h", "--dry-run"
+        )
         assert missed.code == 0
         assert (await does("subscribers", "rm", short, "--yes")).code == 0
         assert (await does("subscribers", "show", found["id"])).code == 3

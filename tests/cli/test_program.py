@@ -43,7 +43,9 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 @pytest.mark.parametrize(
-    "path", [path for path, _ in commands(typer.main.get_command(app))], ids=lambda path: " ".join(path)
+    "path",
+    [path for path, _ in commands(typer.main.get_command(app))],
+    ids=lambda path: " ".join(path),
 )
 def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...]) -> None:
     shown = run(*path, "--help")
@@ -65,7 +67,9 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
         (503, None, 1),
     ],
 )
-def test_the_exit_code_says_what_kind_of_no_it_was(fake: Fake, status: int, problem: Any, code: int) -> None:
+def test_the_exit_code_says_what_kind_of_no_it_was(
+    fake: Fake, status: int, problem: Any, code: int
+) -> None:
     fake.script("GET /v1/accounts", (status, problem))
     ran = run("--server", fake.url, "accounts", "ls")
     assert ran.code == code
@@ -152,8 +156,14 @@ def test_a_table_on_a_terminal_keeps_its_ids_whole_and_shortens_the_rest(tmp_pat
 
 
 def test_faults_of_a_request_are_listed_with_their_pointers(fake: Fake) -> None:
-    faults = [{"pointer": "/model", "message": "Field required"}, {"pointer": "/input/size", "message": "cannot"}]
-    fake.script("POST /v1/jobs", (422, {"title": "Request is not valid", "errors": faults, "request_id": "req_1"}))
+    faults = [
+        {"pointer": "/model", "message": "Field required"},
+        {"pointer": "/input/size", "message": "cannot"},
+    ]
+    fake.script(
+        "POST /v1/jobs",
+        (422, {"title": "Request is not valid", "errors": faults, "request_id": "req_1"}),
+    )
     ran = run("--server", fake.url, "submit", "--prompt", "a cat")
     assert "/model: Field required" in ran.err
     assert "--model takes the vendor's own name" in ran.err
@@ -166,7 +176,10 @@ def test_what_a_server_says_is_printed_as_it_is_and_drives_no_terminal(fake: Fak
     fake.script("GET /v1/accounts", (400, {"title": "[/bold] \x1b[2J[red]"}))
     ran = run("--server", fake.url, "accounts", "ls")
     assert "[/bold] \N{REPLACEMENT CHARACTER}[2J[red]" in ran.err
-    assert clean("a\x1b]0;b\x07\u202e\n") == "a\N{REPLACEMENT CHARACTER}]0;b" + "\N{REPLACEMENT CHARACTER}" * 2 + "\n"
+    assert (
+        clean("a\x1b]0;b\x07\u202e\n")
+        == "a\N{REPLACEMENT CHARACTER}]0;b" + "\N{REPLACEMENT CHARACTER}" * 2 + "\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +190,9 @@ def test_what_a_server_says_is_printed_as_it_is_and_drives_no_terminal(fake: Fak
         (("--json",), '{\n  "object": "list",'),
     ],
 )
-def test_a_list_is_a_table_or_ids_or_one_json_document(fake: Fake, options: tuple[str, ...], expected: str) -> None:
+def test_a_list_is_a_table_or_ids_or_one_json_document(
+    fake: Fake, options: tuple[str, ...], expected: str
+) -> None:
     fake.script("GET /v1/jobs", (200, page(job(), more=True)))
     ran = run("--server", fake.url, "jobs", "ls", "--limit", "1", *options)
     assert ran.out.startswith(expected)
@@ -192,7 +207,9 @@ def test_a_list_without_anything_says_so_to_people_alone(fake: Fake) -> None:
     ran = run("--server", fake.url, "jobs", "ls")
     assert (ran.code, ran.err) == (0, "there are none\n")
     assert (
-        run("--server", fake.url, "jobs", "ls", "--json").err == run("--server", fake.url, "jobs", "ls", "-q").err == ""
+        run("--server", fake.url, "jobs", "ls", "--json").err
+        == run("--server", fake.url, "jobs", "ls", "-q").err
+        == ""
     )
 
 
@@ -206,7 +223,11 @@ def test_short_pages_are_read_on_from(fake: Fake) -> None:
     ran = run("--server", fake.url, "jobs", "ls", "--model", "m", "--limit", "3", "-q")
     assert ran.out.split() == ids
     asked = [one.partition("?")[2] for one, *_ in fake.asked]
-    assert asked == ["model=m&limit=3", "model=m&after=job_1&limit=2", "model=m&after=job_2&limit=2"]
+    assert asked == [
+        "model=m&limit=3",
+        "model=m&after=job_1&limit=2",
+        "model=m&after=job_2&limit=2",
+    ]
 
 
 def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:
@@ -221,7 +242,10 @@ def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:
     fake.script("GET /v1/deliveries", (200, page(told)))
     ran = run("--server", fake.url, "deliveries", "ls", "--status", "dead")
     assert ran.out.splitlines()[1].split()[:4] == ["dlv_1", "dead", "job.failed", JOB]
-    assert json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)["data"][0]["event"] == "evt_1"
+    assert (
+        json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)["data"][0]["event"]
+        == "evt_1"
+    )
     fake.script("GET /v1/deliveries", (200, page({**told, "id": "dlv_0"}, more=True)))
     since = json.loads(run("--server", fake.url, "deliveries", "ls", "--since", "1h", "--json").out)
     assert (since["data"], since["has_more"]) == ([], False), "that is from long ago"
@@ -255,7 +279,9 @@ def test_filters_reach_the_server(fake: Fake) -> None:
     ("found", "code", "words"),
     [([JOB], 0, JOB), ([], 3, "no job's id begins"), ([JOB, JOB[:-1] + "0"], 2, "several")],
 )
-def test_the_unique_beginning_of_an_id_is_enough(fake: Fake, found: list[str], code: int, words: str) -> None:
+def test_the_unique_beginning_of_an_id_is_enough(
+    fake: Fake, found: list[str], code: int, words: str
+) -> None:
     fake.script("GET /v1/jobs", (200, page(*(job(id=one) for one in found))))
     ran = run("--server", fake.url, "jobs", "show", JOB[4:12])
     assert ran.code == code
@@ -282,7 +308,9 @@ def test_the_nearest_credential_wins(fake: Fake, monkeypatch: pytest.MonkeyPatch
     assert authorization(fake, "--api-key", KEY + "2") == f"Bearer {KEY}2"
 
 
-def test_what_this_machine_knows_is_not_sent_to_another(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_this_machine_knows_is_not_sent_to_another(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """0.0.0.0 reaches this machine without being its loopback: as good as a stranger."""
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", KEY)
     assert authorization(fake, "--server", fake.url.replace("127.0.0.1", "0.0.0.0")) == ""

@@ -39,7 +39,9 @@ def drawn(*words: str) -> list[str]:
     termios.tcsetwinsize(terminal, (50, 80))
     command = [sys.executable, "-m", "orchestrator", *words]
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    subprocess.run(command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment, check=True, timeout=60)
+    subprocess.run(
+        command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment, check=True, timeout=60
+    )
     os.close(terminal)
     screen = b""
     try:
@@ -47,7 +49,9 @@ def drawn(*words: str) -> list[str]:
             screen += part
     except OSError:  # how Linux says that nobody writes to a terminal any more
         os.close(seen)
-    return [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in screen.decode().splitlines()]
+    return [
+        line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in screen.decode().splitlines()
+    ]
 
 
 def test_a_list_of_jobs_fits_and_says_when_and_how_they_stand(fake: Fake) -> None:
@@ -61,7 +65,13 @@ def test_a_list_of_jobs_fits_and_says_when_and_how_they_stand(fake: Fake) -> Non
 
 def test_a_list_of_events_fits(fake: Fake) -> None:
     event = JOB.replace("job_", "evt_")
-    told = {"id": event, "type": "account.push_degraded", "timestamp": AT, "job": JOB, "source": "lookup"}
+    told = {
+        "id": event,
+        "type": "account.push_degraded",
+        "timestamp": AT,
+        "job": JOB,
+        "source": "lookup",
+    }
     fake.script("GET /v1/events", (200, page(told)))
     _, row = drawn("--server", fake.url, "events", "ls")
     assert len(row) <= 80
@@ -83,7 +93,9 @@ def test_settings_have_no_room_for_where_they_were_written() -> None:
         ("AT  " + "u" * 60, ["AT", "    " + "u" * 60]),
     ],
 )
-def test_words_that_do_not_fit_stand_below_their_column_and_none_is_broken(line: str, expected: list[str]) -> None:
+def test_words_that_do_not_fit_stand_below_their_column_and_none_is_broken(
+    line: str, expected: list[str]
+) -> None:
     assert hung(line, 4, 44).splitlines() == expected
 
 
@@ -108,7 +120,9 @@ def test_what_is_not_there_comes_with_the_list_it_is_not_in(fake: Fake, group: s
 
 def test_a_fault_that_is_the_whole_refusal_is_said_once(fake: Fake) -> None:
     fault = {"pointer": "/input/size", "message": "the vendor has no such field"}
-    fake.script("POST /v1/jobs", (422, {"title": "No", "detail": fault["message"], "errors": [fault]}))
+    fake.script(
+        "POST /v1/jobs", (422, {"title": "No", "detail": fault["message"], "errors": [fault]})
+    )
     err = run("--server", fake.url, "submit", "--prompt", "a cat").err
     assert "No (422): /input/size: the vendor has no such field" in err
     assert err.count(fault["message"]) == 1

@@ -32,7 +32,13 @@ def environment() -> dict[str, str]:
 
 def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, *words],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -83,7 +89,9 @@ def test_a_key_made_on_the_command_line_opens_the_door(tmp_path: Path) -> None:
         made: dict[str, Any] = json.loads(
             ran(tmp_path, "keys", "create", "--name", "ci", "--server", url, "--json").stdout
         )
-        answer = httpx.get(f"{url}/v1/jobs", headers={"authorization": f"Bearer {made['key']}"}, trust_env=False)
+        answer = httpx.get(
+            f"{url}/v1/jobs", headers={"authorization": f"Bearer {made['key']}"}, trust_env=False
+        )
         assert answer.status_code == 200
 
 
@@ -98,7 +106,9 @@ def test_a_second_process_on_the_same_file_is_refused_in_words(tmp_path: Path) -
     with served(tmp_path):
         second = ran(tmp_path, "serve", "--port", "0")
     assert second.returncode == 1
-    assert f"{tmp_path / 'orchestrator.db'} is in use by another orchestrator process" in second.stderr
+    assert (
+        f"{tmp_path / 'orchestrator.db'} is in use by another orchestrator process" in second.stderr
+    )
     assert "PostgreSQL" not in second.stderr
     assert "Traceback" not in second.stderr
 
@@ -111,7 +121,9 @@ def test_a_second_ctrl_c_ends_at_once_in_one_line(tmp_path: Path) -> None:
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as hanging:
             head = f"POST /v1/jobs HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-length: 9\r\n"
-            hanging.sendall(f"{head}content-type: application/json\r\nexpect: 100-continue\r\n\r\n".encode())
+            hanging.sendall(
+                f"{head}content-type: application/json\r\nexpect: 100-continue\r\n\r\n".encode()
+            )
             assert b"100 Continue" in hanging.recv(4096), "the request is being read"
             process.send_signal(signal.SIGINT)
             while "Shutting down" not in (line := process.stderr.readline()):
@@ -125,9 +137,14 @@ def test_a_second_ctrl_c_ends_at_once_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("postgresql://u@127.0.0.1:1/d", "the server must be up"), ("sqlite:///nodir/x.db", "nodir is not there")],
+    [
+        ("postgresql://u@127.0.0.1:1/d", "the server must be up"),
+        ("sqlite:///nodir/x.db", "nodir is not there"),
+    ],
 )
-def test_a_database_that_cannot_be_had_is_said_before_anything_is_made(tmp_path: Path, url: str, words: str) -> None:
+def test_a_database_that_cannot_be_had_is_said_before_anything_is_made(
+    tmp_path: Path, url: str, words: str
+) -> None:
     refused = ran(tmp_path, "serve", "--port", "0", "--database-url", url)
     assert refused.returncode == 1
     assert words in refused.stderr
@@ -160,7 +177,11 @@ def test_a_port_that_is_taken_is_said_with_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("prt = 1\n", "did you mean port?"), ('[accounts.a]\nvendor = "nope"\n', "known vendors"), ("= 1\n", "line 1")],
+    [
+        ("prt = 1\n", "did you mean port?"),
+        ('[accounts.a]\nvendor = "nope"\n', "known vendors"),
+        ("= 1\n", "line 1"),
+    ],
 )
 def test_a_wrong_configuration_starts_nothing(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "orchestrator.toml").write_text(text)

@@ -33,10 +33,24 @@ def fake() -> Iterator[Fake]:
 def completed(fake: Fake, *words: str) -> list[str]:
     """Return what bash is offered for the last of these words."""
     line = ["orchestrator", *words]
-    asked = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(words))}
-    environment = {**os.environ, **asked, "ORCHESTRATOR_SERVER": fake.url, "ORCHESTRATOR_API_KEY": KEY}
+    asked = {
+        "_ORCHESTRATOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(line),
+        "COMP_CWORD": str(len(words)),
+    }
+    environment = {
+        **os.environ,
+        **asked,
+        "ORCHESTRATOR_SERVER": fake.url,
+        "ORCHESTRATOR_API_KEY": KEY,
+    }
     ran = subprocess.run(
-        [sys.executable, "-m", "orchestrator"], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "orchestrator"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert ran.stderr == ""
     return ran.stdout.split()
@@ -95,7 +109,11 @@ def seen(monkeypatch: pytest.MonkeyPatch, fake: Fake, *words: str) -> str:
     ],
 )
 def test_colours_are_for_terminals_that_have_and_people_who_want_them(
-    monkeypatch: pytest.MonkeyPatch, fake: Fake, variables: dict[str, str], words: tuple[str, ...], coloured: bool
+    monkeypatch: pytest.MonkeyPatch,
+    fake: Fake,
+    variables: dict[str, str],
+    words: tuple[str, ...],
+    coloured: bool,
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in variables.items():

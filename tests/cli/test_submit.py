@@ -30,9 +30,7 @@ def fake() -> Iterator[Fake]:
 def test_submit_builds_the_order_from_file_and_flags(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     Path("order.json").write_text('{"prompt": "from the file", "duration": 5, "extra": {"a": 1}}')
-    words = (
-        "submit --account main --input @order.json --image https://i.example/1.png --set duration=10 --set extra.b=x"
-    )
+    words = "submit --account main --input @order.json --image https://i.example/1.png --set duration=10 --set extra.b=x"
     more = "--metadata order=991 --external-id order-991 --deadline 1h --callback-url https://my.app/h --model m -q"
     ran = run("--server", fake.url, *words.split(), "--prompt", "a cat", *more.split())
     assert (ran.code, ran.out) == (0, f"{JOB}\n")
@@ -63,7 +61,16 @@ def test_a_submission_of_nothing_is_refused_by_the_server(fake: Fake) -> None:
 
 def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
-    run("--server", fake.url, "submit", "--input", "-", "--idempotency-key", "mine", stdin='{"prompt": "p"}')
+    run(
+        "--server",
+        fake.url,
+        "submit",
+        "--input",
+        "-",
+        "--idempotency-key",
+        "mine",
+        stdin='{"prompt": "p"}',
+    )
     _, headers, body = fake.asked[0]
     assert (headers["idempotency-key"], body) == ("mine", {"input": {"prompt": "p"}})
 
@@ -73,7 +80,12 @@ def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
     [
         (job(), ("--wait",), 0, "told by push (2 pushes, 1 poll)"),
         (job(resolved_by="poll"), ("--wait", "20"), 0, "a poll found it (2 pushes, 1 poll)"),
-        (job("failed", error={"code": "vendor_failed", "message": "no"}), ("--wait=20",), 6, "vendor_failed: no"),
+        (
+            job("failed", error={"code": "vendor_failed", "message": "no"}),
+            ("--wait=20",),
+            6,
+            "vendor_failed: no",
+        ),
         (job("expired", resolved_by="clock"), ("--wait", "20"), 6, "expired"),
         (job("canceled", resolved_by="operator"), ("--wait", "20"), 6, "canceled"),
         (job("processing"), ("--wait", "1"), 7, "it keeps running"),
@@ -85,7 +97,8 @@ def test_waiting_ends_as_the_job_ends(
     fake.script("POST /v1/jobs", (202, job("queued", version=7)))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")), (304, None), (200, last))
     fake.script(
-        f"GET /v1/jobs/{JOB}/timeline", (200, page(*({"id": "1", "kind": k} for k in ("push", "poll", "push"))))
+        f"GET /v1/jobs/{JOB}/timeline",
+        (200, page(*({"id": "1", "kind": k} for k in ("push", "poll", "push")))),
     )
     ran = run("--server", fake.url, "submit", "--prompt", "p", *wait)
     assert ran.code == code, ran.err
@@ -102,7 +115,9 @@ def test_waiting_ends_as_the_job_ends(
         ("the render failed", "\n  vendor_failed: the render failed: too dark\n"),
     ],
 )
-def test_what_the_vendor_said_of_a_failure_is_said_once(fake: Fake, message: str, words: str) -> None:
+def test_what_the_vendor_said_of_a_failure_is_said_once(
+    fake: Fake, message: str, words: str
+) -> None:
     error = {"code": "vendor_failed", "message": message, "vendor_message": "too dark"}
     fake.script("POST /v1/jobs", (202, job("failed", error=error)))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
@@ -112,8 +127,20 @@ def test_what_the_vendor_said_of_a_failure_is_said_once(fake: Fake, message: str
 def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")))
-    command = [sys.executable, "-m", "orchestrator", "--server", fake.url, "--api-key", KEY, "submit", "--wait"]
-    with subprocess.Popen([*command, "--prompt", "p"], stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator",
+        "--server",
+        fake.url,
+        "--api-key",
+        KEY,
+        "submit",
+        "--wait",
+    ]
+    with subprocess.Popen(
+        [*command, "--prompt", "p"], stderr=subprocess.PIPE, text=True
+    ) as process:
         while len(fake.asked) < 3:
             assert process.poll() is None
             time.sleep(0.01)
@@ -124,7 +151,12 @@ def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
 
 
 def test_a_wait_that_ends_too_soon_says_what_stands_in_the_way(fake: Fake) -> None:
-    refused = {"id": "2", "kind": "submit", "outcome": "connection_refused", "reason": "Connect call failed"}
+    refused = {
+        "id": "2",
+        "kind": "submit",
+        "outcome": "connection_refused",
+        "reason": "Connect call failed",
+    }
     again = {"id": "3", "kind": "submit", "outcome": "begun"}
     fake.script("POST /v1/jobs", (202, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("queued")))
@@ -151,7 +183,12 @@ def results() -> Iterator[Fake]:
 
 
 def made(url: str, *names: str) -> dict[str, Any]:
-    return job(output={"videos": [{"url": f"{url}/{name}", "duration": 5.0} for name in names], "images": []})
+    return job(
+        output={
+            "videos": [{"url": f"{url}/{name}", "duration": 5.0} for name in names],
+            "images": [],
+        }
+    )
 
 
 def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: Fake) -> None:
@@ -159,7 +196,9 @@ def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: F
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
     for name in ("a", "b"):
         results.script(f"GET /{name}.mp4", (200, {"video": name}))
-    ran = run("--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4")
+    ran = run(
+        "--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4"
+    )
     assert ran.code == 0
     assert {one.name: json.loads(one.read_text())["video"] for one in Path().iterdir()} == {
         "v.mp4": "a",
@@ -203,6 +242,14 @@ def test_a_subscribers_secret_is_shown_when_it_is_made(fake: Fake) -> None:
         "secret": SECRET,
     }
     fake.script("POST /v1/subscribers", (201, made))
-    ran = run("--server", fake.url, "subscribers", "add", "https://u", "--types", "job.failed, job.succeeded")
+    ran = run(
+        "--server",
+        fake.url,
+        "subscribers",
+        "add",
+        "https://u",
+        "--types",
+        "job.failed, job.succeeded",
+    )
     assert SECRET in ran.out
     assert fake.asked[0][2] == {"url": "https://u", "types": ["job.failed", "job.succeeded"]}

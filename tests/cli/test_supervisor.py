@@ -77,7 +77,9 @@ def runs(pid: int) -> bool:
 
 def workers(pid: int) -> set[int]:
     """The processes where Python has a handler for Ctrl-C: the tracker ignores it."""
-    return {one for one in below(pid) if int(about(one, "SigCgt") or "0", 16) & 1 << (signal.SIGINT - 1)}
+    return {
+        one for one in below(pid) if int(about(one, "SigCgt") or "0", 16) & 1 << (signal.SIGINT - 1)
+    }
 
 
 def gone(pids: set[int]) -> None:
@@ -91,7 +93,9 @@ def replaced(supervisor: int) -> int:
     return until(lambda: workers(supervisor) - before, "it is replaced").pop()
 
 
-def test_a_process_that_dies_is_replaced_while_another_answers_and_all_end_in_good_order(pair: Service) -> None:
+def test_a_process_that_dies_is_replaced_while_another_answers_and_all_end_in_good_order(
+    pair: Service,
+) -> None:
     process, url = pair
     replaced(process.pid)
     assert httpx.get(url + "/readyz", timeout=30, trust_env=False).status_code == 200
@@ -175,7 +179,9 @@ def flaps(settings: Settings, _: socket.socket) -> None:
 def lingers(settings: Settings, _: socket.socket) -> None:
     """Ends at nothing less than SIGKILL; where the operator is in a hurry, SIGTERM is answered with Ctrl-C."""
     hurry = (sign(settings) / "hurry").exists()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT) if hurry else None)
+    signal.signal(
+        signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT) if hurry else None
+    )
     os.kill(os.getppid(), signal.SIGTERM)
     while True:
         signal.pause()
@@ -187,7 +193,9 @@ def test_a_service_that_never_starts_is_given_up(tmp_path: Path) -> None:
     assert len(diary(tmp_path)) == 3
 
 
-def test_processes_that_flap_end_neither_one_that_runs_nor_a_service_that_once_ran(tmp_path: Path) -> None:
+def test_processes_that_flap_end_neither_one_that_runs_nor_a_service_that_once_ran(
+    tmp_path: Path,
+) -> None:
     """Not even one that is young; and the database may be away for longer than any count of tries."""
     assert len(supervise(tmp_path, flaps, 2, Patience(start=4, pause=0.05))) >= 7
 
@@ -211,7 +219,9 @@ def test_a_machine_without_room_for_a_process_is_asked_again_after_a_pause() -> 
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as after:
         after.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         for_signals = os.dup(0), os.dup(0)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, before[1]))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, before[1])
+        )
         with contextlib.suppress(OSError):
             while True:
                 after.callback(os.close, os.dup(0))

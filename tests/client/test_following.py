@@ -55,14 +55,18 @@ def places(wire: Wire) -> list[str | None]:
 def test_it_comes_back_to_where_it_was_and_says_so(end: Exception | bytes) -> None:
     told: list[Reconnect] = []
     opened: list[None] = []
-    wire = scripted(stream(event(1), event(2)[:30], end), lost(sent=False), problem(503), stream(event(2)))
+    wire = scripted(
+        stream(event(1), event(2)[:30], end), lost(sent=False), problem(503), stream(event(2))
+    )
     it = EventStream(following(wire, on_reconnect=told.append, on_open=lambda: opened.append(None)))
     assert [next(it).id, next(it).id] == ["evt_1", "evt_2"]
     assert places(wire) == [None, "evt_1", "evt_1", "evt_1"]
     assert [one.tries for one in told] == [1, 2, 3]
     assert told[0].error is (end if isinstance(end, Exception) else None)
     assert [one.delay for one in told] == script(wire).sleeps
-    assert all(1 <= one.delay <= 3 for one in told), "the server asked for two seconds, more or less"
+    assert all(1 <= one.delay <= 3 for one in told), (
+        "the server asked for two seconds, more or less"
+    )
     assert (len(opened), it.cursor) == (2, "evt_2")
 
 
@@ -100,7 +104,9 @@ def test_a_gap_is_an_error_unless_somebody_listens_and_the_stream_goes_on_after_
 
 def test_whoever_listens_for_gaps_is_told() -> None:
     gaps: list[Gap] = []
-    it = EventStream(following(scripted(Said(200, HEADERS, [GAP, event(8)])), after="evt_1", on_gap=gaps.append))
+    it = EventStream(
+        following(scripted(Said(200, HEADERS, [GAP, event(8)])), after="evt_1", on_gap=gaps.append)
+    )
     assert (next(it).id, gaps) == ("evt_8", [Gap("evt_7")])
 
 
@@ -210,14 +216,19 @@ async def test_nothing_is_lost_or_told_twice_over_the_end_of_a_service(tmp_path:
     opened: list[str] = []
 
     def block() -> None:
-        with blocking, blocking.events.stream(types="job.*", on_open=lambda: opened.append("b")) as events:
+        with (
+            blocking,
+            blocking.events.stream(types="job.*", on_open=lambda: opened.append("b")) as events,
+        ):
             for one in events:
                 heard["blocking"].append(one.id)
                 if one.data == {"n": "last"}:
                     return
 
     async def await_them(after: str | None, count: int) -> str | None:
-        async with awaited.events.stream(types=["job.*"], after=after, on_open=lambda: opened.append("a")) as events:
+        async with awaited.events.stream(
+            types=["job.*"], after=after, on_open=lambda: opened.append("a")
+        ) as events:
             async for one in events:
                 heard["awaited"].append(one.id)
                 if len(heard["awaited"]) == count or one.data == {"n": "last"}:
@@ -226,7 +237,10 @@ async def test_nothing_is_lost_or_told_twice_over_the_end_of_a_service(tmp_path:
 
     said: list[str] = []
     async with serving(tmp_path, listening(port)) as it:
-        tasks = asyncio.create_task(asyncio.to_thread(block)), asyncio.create_task(await_them(None, 15))
+        tasks = (
+            asyncio.create_task(asyncio.to_thread(block)),
+            asyncio.create_task(await_them(None, 15)),
+        )
         await until(lambda: len(opened) == 2)
         said += await it.count(0, 10)
         await until(lambda: heard["blocking"] == heard["awaited"] == said)

@@ -37,7 +37,11 @@ class Stalling:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             streaming = b"/stream" in await reader.readuntil(b"\r\n\r\n")
             kind = b"text/event-stream" if streaming else b"application/json"
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\ncontent-type: " + kind + b"\r\n\r\nid: e_1\n\n")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\ncontent-type: "
+                + kind
+                + b"\r\n\r\nid: e_1\n\n"
+            )
             self.asked += 1
             await reader.read()
         self.held.discard(writer)
@@ -128,7 +132,9 @@ def test_an_answer_that_drips_is_given_up(patience: float | None, ends: float) -
     assert world.last.closed
 
 
-@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, Unavailable), (524, Unavailable)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, RateLimited), (503, Unavailable), (524, Unavailable)]
+)
 def test_a_proxys_own_page_is_a_refusal_for_now(status: int, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         answered(GET, "http://there", status, httpx.Headers(), b"<html>too many</html>")
@@ -136,7 +142,10 @@ def test_a_proxys_own_page_is_a_refusal_for_now(status: int, kind: type[Exceptio
 
 def test_a_refusal_of_megabytes_is_cut_short() -> None:
     fault = b'{"pointer": "/x", "code": "c", "message": "%s"}' % (b"m" * 9000)
-    body = b'{"title": "t", "detail": "%s", "errors": [%s]}' % (b"d" * 90_000, b",".join([fault] * 900))
+    body = b'{"title": "t", "detail": "%s", "errors": [%s]}' % (
+        b"d" * 90_000,
+        b",".join([fault] * 900),
+    )
     with pytest.raises(Exception, match="422") as refused:
         answered(GET, "http://there", 422, httpx.Headers(), body)
     assert len(str(refused.value)) < 150_000

@@ -27,13 +27,22 @@ async def test_a_job_is_run_and_looked_at_from_every_side(tmp_path: Path) -> Non
     async with live(tmp_path) as it:
         async for client in both(it.url):
             seen: list[Job] = []
-            job = await client.run(**order("kling"), timeout=20, on_change=seen.append, metadata={"order": "9"})
+            job = await client.run(
+                **order("kling"), timeout=20, on_change=seen.append, metadata={"order": "9"}
+            )
             assert job.status == "succeeded"
             assert job.urls
             assert [one.version for one in seen] == sorted({one.version for one in seen})
             assert (seen[0].id, seen[-1]) == (job.id, job)
-            assert await client.jobs.get(job.id) == job == await client.wait(job) == await client.result(job.id)
-            assert job in await client.jobs.list(status=["succeeded", "failed"], account="kling", page_size=1)
+            assert (
+                await client.jobs.get(job.id)
+                == job
+                == await client.wait(job)
+                == await client.result(job.id)
+            )
+            assert job in await client.jobs.list(
+                status=["succeeded", "failed"], account="kling", page_size=1
+            )
             history = await client.jobs.timeline(job.id, page_size=2)
             assert {"submit", "push", "move", "event"} <= {one.kind for one in history}
             with pytest.raises(Conflict) as refused:
@@ -64,9 +73,13 @@ async def test_a_submission_that_is_repeated_with_its_key_is_the_same_job(tmp_pa
     async with live(tmp_path) as it:
         async for client in both(it.url):
             key = client.face.__name__
-            job = await client.submit(**order("kling"), idempotency_key=key, external_task_id=key, wait=10)
+            job = await client.submit(
+                **order("kling"), idempotency_key=key, external_task_id=key, wait=10
+            )
             assert job.status == "succeeded"
-            assert (await client.submit(**order("kling"), idempotency_key=key, external_task_id=key)).id == job.id
+            assert (
+                await client.submit(**order("kling"), idempotency_key=key, external_task_id=key)
+            ).id == job.id
             with pytest.raises(Conflict) as taken:
                 await client.submit(**order("kling"), external_task_id=key)
             assert taken.value.job_id == job.id
@@ -78,7 +91,9 @@ async def test_a_submission_that_is_repeated_with_its_key_is_the_same_job(tmp_pa
 async def test_every_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
     async with live(tmp_path) as it:
         async for client in both(it.url):
-            with pytest.raises(NotFound, match=r"GET /v1/jobs/nobody: .* \(404, not_found\): no such job \[req_"):
+            with pytest.raises(
+                NotFound, match=r"GET /v1/jobs/nobody: .* \(404, not_found\): no such job \[req_"
+            ):
                 await client.jobs.get("nobody")
             with pytest.raises(Invalid) as invalid:
                 await client.submit(model="kling-v1", input={"prompt": 5})
@@ -91,7 +106,9 @@ async def test_every_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
             async with opened(client.face, it.url, "orc_" + "z" * 40) as stranger:
                 with pytest.raises(Unauthorized, match="ORCHESTRATOR_API_KEY") as unknown:
                     await stranger.jobs.get("job_1")
-                assert "zzz" not in repr(unknown.value) + str(unknown.value) + repr(vars(unknown.value))
+                assert "zzz" not in repr(unknown.value) + str(unknown.value) + repr(
+                    vars(unknown.value)
+                )
             await client.keys.revoke(made.id)
             (revoked,) = [one for one in await client.keys.list() if one.id == made.id]
             assert revoked.revoked_at is not None
@@ -101,12 +118,19 @@ async def test_subscribers_are_made_changed_told_and_told_again(tmp_path: Path) 
     async with live(tmp_path) as it:
         async for client in both(it.url):
             made = await client.subscribers.create(
-                it.subscriber.url, types="job.succeeded,subscriber.*", rate_limit=50, headers={"x-of": "ours"}
+                it.subscriber.url,
+                types="job.succeeded,subscriber.*",
+                rate_limit=50,
+                headers={"x-of": "ours"},
             )
             it.subscriber.secrets.append(made.secret)
             assert (made.types, made.rate_limit) == (["job.succeeded", "subscriber.*"], 50)
             changed = await client.subscribers.update(made.id, rate_limit=None, description="d")
-            assert (changed.rate_limit, changed.description, changed.types) == (None, "d", made.types)
+            assert (changed.rate_limit, changed.description, changed.types) == (
+                None,
+                "d",
+                made.types,
+            )
             assert (await client.subscribers.pause(made.id)).status == "paused"
             assert (await client.subscribers.resume(made.id)).status == "active"
             rotated = await client.subscribers.rotate_secret(made.id, grace_seconds=60)
@@ -114,14 +138,20 @@ async def test_subscribers_are_made_changed_told_and_told_again(tmp_path: Path) 
             job = await client.run(**order("kling"), timeout=20)
             await it.hears(job.id)
             (event, *_) = await client.events.list(types=["job.succeeded"], job=job.id)
-            assert (event.job_id, event.job, await client.events.get(event.id)) == (job.id, job, event)
+            assert (event.job_id, event.job, await client.events.get(event.id)) == (
+                job.id,
+                job,
+                event,
+            )
             (owed,) = await client.deliveries.list(subscriber=made.id, event=event.id)
             assert (await client.deliveries.retry(owed.id)).id == owed.id
             assert (await client.deliveries.get(owed.id)).attempts
             assert (await client.events.replay(event.id, subscriber=made.id)).count == 1
             test = await client.subscribers.test(made.id)
             assert await client.deliveries.list(event=test.id)
-            replay = await client.subscribers.replay(made.id, status="delivered", since="2026-01-01T00:00:00Z")
+            replay = await client.subscribers.replay(
+                made.id, status="delivered", since="2026-01-01T00:00:00Z"
+            )
             assert await client.replays.get(replay.id) in await client.replays.list()
             assert (await client.replays.count(subscriber=made.id)).count == 0
             done = await client.replays.create(event=event.id, types=["job.*"])
@@ -138,7 +168,9 @@ async def test_files_are_passed_on_and_the_signing_key_shown(tmp_path: Path) -> 
     async with live(tmp_path, ["dreamto", "kling"]) as it:
         async for client in both(it.url):
             for file in (tmp_path / "cat.png", b"png"):
-                assert await client.upload(file, kind="image", purpose="video_gen", account="dreamto")
+                assert await client.upload(
+                    file, kind="image", purpose="video_gen", account="dreamto"
+                )
             with pytest.raises(Invalid, match="kling"):
                 await client.upload(b"png", kind="image", purpose="video_gen", account="kling")
             assert await client.signing_key() == it.rt.keys.callback_secrets[0]
@@ -156,7 +188,10 @@ async def test_what_is_not_wrapped_can_be_called(tmp_path: Path) -> None:
 
 
 async def test_a_wait_goes_on_over_the_end_of_the_service(tmp_path: Path) -> None:
-    async with lives(tmp_path, {"kling": {}}, render_seconds=600) as several, contextlib.AsyncExitStack() as held:
+    async with (
+        lives(tmp_path, {"kling": {}}, render_seconds=600) as several,
+        contextlib.AsyncExitStack() as held,
+    ):
         url = several.settings.public_url
         clients = [await held.enter_async_context(opened(face, url)) for face in FACES]
         async with several.next() as it:

@@ -36,7 +36,9 @@ GET = Request("GET", "/v1/jobs")
 def test_every_status_is_its_error(status: int, kind: type[errors.ApiError]) -> None:
     said_too = {"job_id": "job_1", "next_cursor": "evt_1"}
     problem = {"title": "No", "code": "c", "detail": "because", "request_id": "req_1", **said_too}
-    with pytest.raises(errors.ApiError, match=rf"GET /v1/jobs: No \({status}, c\): because \[req_1\]") as refused:
+    with pytest.raises(
+        errors.ApiError, match=rf"GET /v1/jobs: No \({status}, c\): because \[req_1\]"
+    ) as refused:
         finished(scripted(said(problem, status), retries=0).call(GET))
     error = refused.value
     assert type(error) is kind
@@ -50,11 +52,21 @@ def test_every_status_is_its_error(status: int, kind: type[errors.ApiError]) -> 
 
 
 def test_all_that_is_wrong_with_a_request_is_said_once() -> None:
-    faults = [{"pointer": f"/{one}", "code": "missing", "message": f"{one} is missing"} for one in ("a", "b")]
-    problem = {"title": "Not valid", "code": "v", "detail": "/a: a is missing", "errors": [*faults, "nonsense", {}]}
+    faults = [
+        {"pointer": f"/{one}", "code": "missing", "message": f"{one} is missing"}
+        for one in ("a", "b")
+    ]
+    problem = {
+        "title": "Not valid",
+        "code": "v",
+        "detail": "/a: a is missing",
+        "errors": [*faults, "nonsense", {}],
+    }
     with pytest.raises(errors.Invalid) as refused:
         finished(scripted(said(problem, 422)).call(GET))
-    assert str(refused.value) == "GET /v1/jobs: Not valid (422, v): /a: a is missing; /b: b is missing"
+    assert (
+        str(refused.value) == "GET /v1/jobs: Not valid (422, v): /a: a is missing; /b: b is missing"
+    )
     assert [one.pointer for one in refused.value.errors][:2] == ["/a", "/b"]
 
 
@@ -100,19 +112,28 @@ def test_an_answer_without_a_body_has_no_document() -> None:
         ({"retry-after": "soon"}, None), ({"retry-after": "-1"}, None), ({"retry-after": "1e9"}, None), ({}, None),
     ],
 )  # fmt: skip
-def test_retry_after_is_a_number_or_a_date_by_the_servers_clock(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_a_number_or_a_date_by_the_servers_clock(
+    headers: dict[str, str], seconds: float | None
+) -> None:
     assert retry_after(httpx.Headers(headers)) == seconds
 
 
 def test_what_is_given_is_sent_as_the_api_takes_it() -> None:
     at = datetime(2026, 11, 20, 12, 30, tzinfo=timezone(timedelta(hours=2)))
-    request = Request("GET", "/v1/jobs", query={"a": at, "b": ["x", "y"], "c": None, "d": True, "e": 5})
+    request = Request(
+        "GET", "/v1/jobs", query={"a": at, "b": ["x", "y"], "c": None, "d": True, "e": 5}
+    )
     assert request.params() == {"a": "2026-11-20T10:30:00Z", "b": "x,y", "d": "true", "e": "5"}
     assert given(a=at, b=None, c=UNSET, d=0, e="", f=("x",), g={"h": at}) == {
         "a": "2026-11-20T10:30:00Z", "d": 0, "e": "", "f": ["x"], "g": {"h": "2026-11-20T10:30:00Z"},
     }  # fmt: skip
     assert given(a=datetime(2026, 11, 20, tzinfo=UTC)) == {"a": "2026-11-20T00:00:00Z"}
-    assert [several(one) for one in ("a,b", ["a"], ("a",), None)] == [["a", "b"], ["a"], ["a"], None]
+    assert [several(one) for one in ("a,b", ["a"], ("a",), None)] == [
+        ["a", "b"],
+        ["a"],
+        ["a"],
+        None,
+    ]
 
 
 def test_an_id_cannot_lead_elsewhere() -> None:
@@ -160,7 +181,12 @@ def test_server_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("server", "loopback"),
-    [("http://127.0.0.1:1", True), ("http://localhost", True), ("http://[::1]:1", True), ("http://127.example", False)],
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://localhost", True),
+        ("http://[::1]:1", True),
+        ("http://127.example", False),
+    ],
 )
 def test_no_proxy_is_asked_the_way_to_this_machine(server: str, loopback: bool) -> None:
     assert way(server)["trust_env"] is not loopback
@@ -176,7 +202,14 @@ def test_certificates_are_checked_wherever_there_are_any() -> None:
 
 
 def page(cursor: str | None, *ids: str, more: bool = True) -> Said:
-    return said({"object": "list", "data": [a_job(id=one) for one in ids], "has_more": more, "next_cursor": cursor})
+    return said(
+        {
+            "object": "list",
+            "data": [a_job(id=one) for one in ids],
+            "has_more": more,
+            "next_cursor": cursor,
+        }
+    )
 
 
 async def test_a_list_is_read_page_by_page_and_only_as_far_as_it_is_read() -> None:
@@ -185,7 +218,10 @@ async def test_a_list_is_read_page_by_page_and_only_as_far_as_it_is_read() -> No
     wire = scripted(*answers)
     jobs = Pages(Listing(wire, Page[Job], Request("GET", "/v1/jobs", query={"limit": 2})))
     reading = iter(jobs)
-    assert ([next(reading).id, next(reading).id], len(script(wire).requests)) == (["job_1", "job_2"], 1)
+    assert ([next(reading).id, next(reading).id], len(script(wire).requests)) == (
+        ["job_1", "job_2"],
+        1,
+    )
     assert [one.id for one in reading] == ["job_6"]
     cursors = [request.query.get("after") for request in script(wire).requests]
     assert cursors == [None, "job_2", "job_5"]

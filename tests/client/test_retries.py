@@ -17,7 +17,17 @@ from orchestrator.client.sync_async import finished
 from orchestrator.client.waiting import PATIENCE, until_final
 from orchestrator.schemas import Job
 from tests.harness.live import listening, live, order
-from tests.harness.scripted_client import FACES, Said, a_job, both, lost, opened, said, script, scripted
+from tests.harness.scripted_client import (
+    FACES,
+    Said,
+    a_job,
+    both,
+    lost,
+    opened,
+    said,
+    script,
+    scripted,
+)
 from tests.harness.streams import accepting
 
 GET = Request("GET", "/v1/jobs")
@@ -45,11 +55,15 @@ HALF = Said(200, {}, [b'{"ok"', lost()])
         (GET, said({"code": "not_found"}, 404), False),
     ],
 )  # fmt: skip
-def test_only_what_cannot_be_done_twice_is_sent_again(request_: Request, trouble: Any, again: bool) -> None:
+def test_only_what_cannot_be_done_twice_is_sent_again(
+    request_: Request, trouble: Any, again: bool
+) -> None:
     wire = scripted(trouble, OK)
     if again:
         assert finished(wire.call(request_)).document == {"ok": True}
-        assert [one.headers for one in script(wire).requests] == [request_.headers] * 2, "the key too"
+        assert [one.headers for one in script(wire).requests] == [request_.headers] * 2, (
+            "the key too"
+        )
     else:
         with pytest.raises(errors.ClientError):
             finished(wire.call(request_))
@@ -100,7 +114,9 @@ def test_a_wait_outlives_a_server_that_is_away() -> None:
 
 
 def test_a_wait_believes_no_server_that_is_a_step_behind() -> None:
-    _, changes = wait(said(a_job(version=5)), said(a_job(version=4)), said(a_job(version=6, status="failed")))
+    _, changes = wait(
+        said(a_job(version=5)), said(a_job(version=4)), said(a_job(version=6, status="failed"))
+    )
     assert [one.version for one in changes] == [5, 6]
 
 
@@ -173,7 +189,10 @@ async def test_a_submission_whose_answer_is_lost_makes_one_job(tmp_path: Path) -
         for face in FACES:
             for after in (0, 20, 400):
                 front = Front(int(it.url.rpartition(":")[2]), iter([after]))
-                async with accepting(front.carry) as port, opened(face, f"http://127.0.0.1:{port}") as client:
+                async with (
+                    accepting(front.carry) as port,
+                    opened(face, f"http://127.0.0.1:{port}") as client,
+                ):
                     job = await client.submit(**order("kling"))
                     newest, *_ = await client.jobs.list()
                     assert (front.broken, newest.id) == (1, job.id)
@@ -185,16 +204,24 @@ async def test_what_may_have_been_done_is_not_done_again(tmp_path: Path) -> None
         for face in FACES:
             job = await it.api.submit(order("kling"))
             front = Front(int(it.url.rpartition(":")[2]), iter([0]))
-            async with accepting(front.carry) as port, opened(face, f"http://127.0.0.1:{port}") as client:
+            async with (
+                accepting(front.carry) as port,
+                opened(face, f"http://127.0.0.1:{port}") as client,
+            ):
                 with pytest.raises(Unreachable, match="may have been received") as gone:
                     await client.jobs.cancel(job["id"])
-                assert (gone.value.sent, (await client.jobs.get(job["id"])).status) == (True, "canceled")
+                assert (gone.value.sent, (await client.jobs.get(job["id"])).status) == (
+                    True,
+                    "canceled",
+                )
 
 
 async def test_a_server_that_is_not_there_is_said_to_be_not_there() -> None:
     with listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async for client in both(url, retries=1):
-        with pytest.raises(Unreachable, match=rf"{url} cannot be reached: .*orchestrator serve") as gone:
+        with pytest.raises(
+            Unreachable, match=rf"{url} cannot be reached: .*orchestrator serve"
+        ) as gone:
             await client.submit(model="m", input={}, idempotency_key="k")
         assert (gone.value.sent, gone.value.idempotency_key) == (False, "k")

@@ -17,7 +17,11 @@ STREAMS: dict[bytes, list[tuple[str, str, str | None]]] = {
     b"id: 1\nevent: job.failed\ndata: a\ndata: b\n\n": [("1", "job.failed", "a\nb")],
     b"id: 1\r\ndata: a\r\rdata:  b\n\n": [("1", "message", "a"), ("1", "message", " b")],
     b"\xef\xbb\xbfdata:a\n\n": [("", "message", "a")],
-    b": still here\n\nid: 7\n\ndata: x\n\n": [("", "message", None), ("7", "message", None), ("7", "message", "x")],
+    b": still here\n\nid: 7\n\ndata: x\n\n": [
+        ("", "message", None),
+        ("7", "message", None),
+        ("7", "message", "x"),
+    ],
     b"id: 7\ndata: x\n\nid\ndata: y\n\n": [("7", "message", "x"), ("", "message", "y")],
     b"id: 7\nid: 8\0\ndata: x\n\n": [("7", "message", "x")],
     b"data\n\ndata\ndata\n\n": [("", "message", ""), ("", "message", "\n")],
@@ -43,13 +47,17 @@ def test_it_does_not_matter_how_a_stream_is_cut(stream: bytes, cuts: list[int]) 
     assert read(*(stream[a:b] for a, b in itertools.pairwise(ends))) == read(stream)
 
 
-_LINES = st.sampled_from(["data: a", "data", "data:  b", "event: e", "id: 5", "id", ": c", "retry: 10", "other: x", ""])
+_LINES = st.sampled_from(
+    ["data: a", "data", "data:  b", "event: e", "id: 5", "id", ": c", "retry: 10", "other: x", ""]
+)
 
 
 @given(st.lists(_LINES, max_size=20), st.sampled_from(["\n", "\r\n"]))
 def test_another_reader_hears_the_same(lines: list[str], end: str) -> None:
     stream = "".join(line + end for line in lines).encode()
-    source = httpx_sse.EventSource(httpx.Response(200, headers={"content-type": "text/event-stream"}, content=stream))
+    source = httpx_sse.EventSource(
+        httpx.Response(200, headers={"content-type": "text/event-stream"}, content=stream)
+    )
     theirs = [(one.id, one.event, one.data) for one in source.iter_sse() if one.data]
     assert [tuple(one) for one in read(stream) if one.data] == theirs
 

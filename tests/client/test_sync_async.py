@@ -16,7 +16,15 @@ import pytest
 
 import orchestrator
 import orchestrator.client as public
-from orchestrator.client import AsyncClient, AsyncEventStream, AsyncPages, Client, EventStream, Pages, errors
+from orchestrator.client import (
+    AsyncClient,
+    AsyncEventStream,
+    AsyncPages,
+    Client,
+    EventStream,
+    Pages,
+    errors,
+)
 from orchestrator.client.sync_async import Resource
 from orchestrator.schemas import Event, Job
 from tests.harness.scripted_client import a_job
@@ -52,15 +60,26 @@ def test_both_faces_offer_the_same() -> None:
         assert inspect.iscoroutinefunction(other) is not lazy, name
 
 
-@pytest.mark.parametrize("pair", [(Client, AsyncClient), (Pages, AsyncPages), (EventStream, AsyncEventStream)])
+@pytest.mark.parametrize(
+    "pair", [(Client, AsyncClient), (Pages, AsyncPages), (EventStream, AsyncEventStream)]
+)
 def test_what_has_two_classes_has_one_description(pair: tuple[type, type]) -> None:
-    one, other = ({name: found for name, found in vars(it).items() if not name.startswith("_")} for it in pair)
+    one, other = (
+        {name: found for name, found in vars(it).items() if not name.startswith("_")} for it in pair
+    )
     assert one.keys() == other.keys()
     for name in one:
         assert inspect.getdoc(one[name]) == inspect.getdoc(other[name])
         if callable(one[name]):
-            assert [*inspect.signature(one[name]).parameters] == [*inspect.signature(other[name]).parameters]
-    plain = str(inspect.getdoc(pair[1])).replace("async ", "").replace("await ", "").replace("Async", "")
+            assert [*inspect.signature(one[name]).parameters] == [
+                *inspect.signature(other[name]).parameters
+            ]
+    plain = (
+        str(inspect.getdoc(pair[1]))
+        .replace("async ", "")
+        .replace("await ", "")
+        .replace("Async", "")
+    )
     said = str(inspect.getdoc(pair[0]))
     assert plain.splitlines()[2:] == said.splitlines()[2:]
 
@@ -71,10 +90,15 @@ def test_everything_public_is_described_and_typed() -> None:
             signature = inspect.signature(found)
             assert inspect.getdoc(found), name
             assert signature.return_annotation is not inspect.Signature.empty, name
-            assert all(one.annotation is not inspect.Parameter.empty for one in signature.parameters.values()), name
+            assert all(
+                one.annotation is not inspect.Parameter.empty
+                for one in signature.parameters.values()
+            ), name
     assert sorted(public.__all__, key=str.lower) == sorted(set(public.__all__), key=str.lower)
     tree = str(errors.__doc__)
-    assert {name for name in vars(errors) if name in public.__all__} <= {word.strip("├└─│ ") for word in tree.split()}
+    assert {name for name in vars(errors) if name in public.__all__} <= {
+        word.strip("├└─│ ") for word in tree.split()
+    }
 
 
 def served(document: Any) -> httpx.MockTransport:
@@ -123,11 +147,20 @@ def test_a_client_of_the_callers_own_is_used_and_left_open() -> None:
 
 def test_a_key_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    refuse = httpx.MockTransport(lambda _: httpx.Response(401, json={"title": "No", "code": "unauthorized"}))
+    refuse = httpx.MockTransport(
+        lambda _: httpx.Response(401, json={"title": "No", "code": "unauthorized"})
+    )
     client = Client("http://user:pass@there.example", SECRET, http=httpx.Client(transport=refuse))
     with pytest.raises(errors.Unauthorized) as refused:
         client.jobs.get("job_1")
-    objects: list[object] = [client, client.jobs, vars(client), client.server, refused.value, vars(refused.value)]
+    objects: list[object] = [
+        client,
+        client.jobs,
+        vars(client),
+        client.server,
+        refused.value,
+        vars(refused.value),
+    ]
     shown = " ".join([caplog.text, *(f"{one} {one!r}" for one in objects)])
     assert "there.example" in shown
     assert SECRET not in shown
@@ -139,7 +172,16 @@ def test_it_imports_nothing_of_the_service() -> None:
     code = "import sys, orchestrator.client; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    assert not loaded & {"sqlalchemy", "sqlmodel", "uvicorn", "starlette", "alembic", "apscheduler", "aiohttp", "typer"}
+    assert not loaded & {
+        "sqlalchemy",
+        "sqlmodel",
+        "uvicorn",
+        "starlette",
+        "alembic",
+        "apscheduler",
+        "aiohttp",
+        "typer",
+    }
     ours = {name.split(".")[1] for name in loaded if name.startswith("orchestrator.")}
     assert ours == {"client", "schemas", "foundation"}
 

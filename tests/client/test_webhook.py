@@ -30,7 +30,8 @@ SIGNED = sign([SECRET], "evt_1", NOW, BODY)
     "headers",
     [
         SIGNED,
-        {name.title(): value for name, value in SIGNED.items()} | {"Content-Type": "application/json"},
+        {name.title(): value for name, value in SIGNED.items()}
+        | {"Content-Type": "application/json"},
         Headers(SIGNED),
         httpx.Headers(SIGNED),
         list(SIGNED.items()),
@@ -45,7 +46,10 @@ def test_what_is_signed_is_an_event(headers: Mapping[str, str]) -> None:
 
 def test_during_a_rotation_either_secret_will_do() -> None:
     assert Webhook([OTHER, SECRET]).verify(BODY, SIGNED, now=NOW).id == "evt_1"
-    assert Webhook(OTHER).verify(BODY, sign([OTHER, SECRET], "evt_1", NOW, BODY), now=NOW).id == "evt_1"
+    assert (
+        Webhook(OTHER).verify(BODY, sign([OTHER, SECRET], "evt_1", NOW, BODY), now=NOW).id
+        == "evt_1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,11 +62,21 @@ def test_during_a_rotation_either_secret_will_do() -> None:
         (BODY, {**SIGNED, "webhook-signature": "nonsense"}, "no signature matches"),
         (BODY + b" ", SIGNED, "no signature matches"),
         (BODY, sign([OTHER], "evt_1", NOW, BODY), "no signature matches"),
-        (BODY, sign([SECRET], "evt_1", NOW - timedelta(seconds=301), BODY), "more than five minutes"),
-        (BODY, sign([SECRET], "evt_1", NOW + timedelta(seconds=301), BODY), "more than five minutes"),
+        (
+            BODY,
+            sign([SECRET], "evt_1", NOW - timedelta(seconds=301), BODY),
+            "more than five minutes",
+        ),
+        (
+            BODY,
+            sign([SECRET], "evt_1", NOW + timedelta(seconds=301), BODY),
+            "more than five minutes",
+        ),
     ],
 )
-def test_what_is_wrong_with_a_delivery_is_said(body: bytes, headers: Mapping[str, str], why: str) -> None:
+def test_what_is_wrong_with_a_delivery_is_said(
+    body: bytes, headers: Mapping[str, str], why: str
+) -> None:
     with pytest.raises(BadSignature, match=why) as refused:
         Webhook(SECRET).verify(body, headers, now=NOW)
     assert isinstance(refused.value, OrchestratorError)
@@ -70,7 +84,9 @@ def test_what_is_wrong_with_a_delivery_is_said(body: bytes, headers: Mapping[str
 
 def test_it_goes_by_this_machines_clock() -> None:
     with pytest.raises(BadSignature, match="five minutes"):
-        Webhook(SECRET).verify(BODY, sign([SECRET], "evt_1", datetime(2020, 1, 1, tzinfo=UTC), BODY))
+        Webhook(SECRET).verify(
+            BODY, sign([SECRET], "evt_1", datetime(2020, 1, 1, tzinfo=UTC), BODY)
+        )
 
 
 def test_parsed_json_is_not_what_was_signed() -> None:
@@ -78,7 +94,9 @@ def test_parsed_json_is_not_what_was_signed() -> None:
         Webhook(SECRET).verify(BODY.decode(), SIGNED, now=NOW)  # type: ignore[arg-type]  # the mistake itself
 
 
-@pytest.mark.parametrize("body", [b"{}", b"no json", json.dumps({**EVENT, "sequence": "x"}).encode()])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"no json", json.dumps({**EVENT, "sequence": "x"}).encode()]
+)
 def test_what_is_signed_but_no_event_is_none(body: bytes) -> None:
     with pytest.raises(NotOurs, match="signed, but"):
         Webhook(SECRET).verify(body, sign([SECRET], "evt_1", NOW, body), now=NOW)

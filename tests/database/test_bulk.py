@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import _POSITIONAL, Bulk, Finder, Row, _Written, among, inserting, updating
+from orchestrator.database.bulk import (
+    _POSITIONAL,
+    Bulk,
+    Finder,
+    Row,
+    _Written,
+    among,
+    inserting,
+    updating,
+)
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.tables.columns import Instant, Json
@@ -69,7 +78,13 @@ def row(number: int, **values: Any) -> dict[str, Any]:
 
 def change(number: int, **values: Any) -> dict[str, Any]:
     """Return an update of the row of that number."""
-    made = {"was_key": f"k{number:03}", "was_group": number, "group": -number, "values": ["new"], "when": None}
+    made = {
+        "was_key": f"k{number:03}",
+        "was_group": number,
+        "group": -number,
+        "values": ["new"],
+        "when": None,
+    }
     return made | values
 
 
@@ -96,15 +111,21 @@ def test_rows_are_changed_64_at_a_time(tx: sa.Connection, calls: Calls, count: i
     assert stored(tx) == changed + [row(number) for number in range(count, 201)]
 
 
-def test_as_many_rows_as_before_are_the_same_text_as_before(tx: sa.Connection, calls: Calls) -> None:
+def test_as_many_rows_as_before_are_the_same_text_as_before(
+    tx: sa.Connection, calls: Calls
+) -> None:
     """The driver prepares a text once and finds it again by itself."""
     INSERT(tx, [row(number) for number in range(70)])
     INSERT(tx, [row(number) for number in range(100, 170)])
     assert calls[:2] == calls[2:]
 
 
-@pytest.mark.parametrize("other", [{"was_group": 8}, {"was_key": "k008"}, {"was_key": "nobody"}, {"was_group": None}])
-def test_a_row_that_is_not_as_it_was_stays_as_it_is(tx: sa.Connection, other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "other", [{"was_group": 8}, {"was_key": "k008"}, {"was_key": "nobody"}, {"was_group": None}]
+)
+def test_a_row_that_is_not_as_it_was_stays_as_it_is(
+    tx: sa.Connection, other: dict[str, Any]
+) -> None:
     before = [row(number) for number in range(10)]
     INSERT(tx, before)
     UPDATE(tx, [change(3), change(7, **other)])
@@ -137,7 +158,9 @@ def test_a_value_comes_out_as_it_went_in(tx: sa.Connection, values: dict[str, An
     rows = [row(1), row(2, **values), row(3)]
     INSERT(tx, rows)
     assert stored(tx) == rows
-    assert all(type(a) is type(b) for a, b in zip(stored(tx)[1].values(), rows[1].values(), strict=True))
+    assert all(
+        type(a) is type(b) for a, b in zip(stored(tx)[1].values(), rows[1].values(), strict=True)
+    )
 
 
 def test_a_changed_value_comes_out_as_it_went_in(tx: sa.Connection) -> None:
@@ -184,7 +207,9 @@ def test_what_a_conflict_does_is_part_of_the_statement(tx: sa.Connection) -> Non
     assert groups == [*range(50), *range(1050, 1100), *([1000] * 50)]
 
 
-def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(tx: sa.Connection) -> None:
+def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(
+    tx: sa.Connection,
+) -> None:
     INSERT(tx, [row(5)])
     with pytest.raises(sa.exc.IntegrityError):
         INSERT(tx, [row(number) for number in range(10)])
@@ -193,7 +218,11 @@ def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(tx: s
 
 # -- what is looked up
 
-FIND = Finder(sa.select(*(TABLE.c[name] for name in INSERT._columns)).where(among(TABLE.c.key)).order_by(TABLE.c.key))
+FIND = Finder(
+    sa.select(*(TABLE.c[name] for name in INSERT._columns))
+    .where(among(TABLE.c.key))
+    .order_by(TABLE.c.key)
+)
 
 
 @pytest.fixture
@@ -214,22 +243,37 @@ def test_rows_are_found_by_64_values_at_a_time(there: sa.Connection, count: int)
     noted = Calls()
     sa.event.listen(there, "before_cursor_execute", noted.note)
     found = FIND(there, [f"k{number:03}" for number in range(count)])
-    assert [dict(zip(INSERT._columns, one, strict=True)) for one in found] == [row(number) for number in range(count)]
+    assert [dict(zip(INSERT._columns, one, strict=True)) for one in found] == [
+        row(number) for number in range(count)
+    ]
     assert len(noted) == -(-count // 64)
 
 
-def test_a_value_no_row_has_finds_none_and_one_given_twice_finds_its_row_once(there: sa.Connection) -> None:
+def test_a_value_no_row_has_finds_none_and_one_given_twice_finds_its_row_once(
+    there: sa.Connection,
+) -> None:
     INSERT(there, [row(1), row(2)])
     assert [one[0] for one in FIND(there, ["k002", "k009", "k002", "k002", "nobody"])] == ["k002"]
 
 
 def test_what_is_found_is_what_sqlalchemy_finds(there: sa.Connection) -> None:
     empty = {"group": None, "values": None, "when": None, "body": None, "check": None}
-    INSERT(there, [row(1), row(2, **empty), row(3, values={"n": 2**80, "ä": [None]}, check=False, body=b"\0\xff")])
-    expected = [list(one) for one in there.execute(FIND.select, {"among": ["k001", "k002", "k003"]})]
+    INSERT(
+        there,
+        [
+            row(1),
+            row(2, **empty),
+            row(3, values={"n": 2**80, "ä": [None]}, check=False, body=b"\0\xff"),
+        ],
+    )
+    expected = [
+        list(one) for one in there.execute(FIND.select, {"among": ["k001", "k002", "k003"]})
+    ]
     found = FIND(there, ["k001", "k002", "k003"])
     assert found == expected
-    assert [[type(value) for value in one] for one in found] == [[type(value) for value in one] for one in expected]
+    assert [[type(value) for value in one] for one in found] == [
+        [type(value) for value in one] for one in expected
+    ]
 
 
 def test_seven_texts_find_any_number_of_values(tx: sa.Connection, calls: Calls) -> None:
@@ -240,7 +284,12 @@ def test_seven_texts_find_any_number_of_values(tx: sa.Connection, calls: Calls) 
 
 def test_a_select_of_constants_alone_is_found_too(there: sa.Connection) -> None:
     INSERT(there, [row(number) for number in range(9)])
-    third = Finder(sa.select(TABLE.c.key).where(TABLE.c.group > 2, TABLE.c.key > "").order_by(TABLE.c.key).limit(1))
+    third = Finder(
+        sa.select(TABLE.c.key)
+        .where(TABLE.c.group > 2, TABLE.c.key > "")
+        .order_by(TABLE.c.key)
+        .limit(1)
+    )
     assert third(there) == [["k003"]]
 
 
@@ -273,7 +322,9 @@ def test_postgresql_gets_a_place_for_every_value(bulk: Bulk, count: int) -> None
     made = written(bulk)
     text = made.over(count)
     rows: list[Row] = [dict.fromkeys(bulk._columns)] * count
-    assert text.count("%s") == text.count("%") == len(made.values(rows)) == count * len(bulk._columns)
+    assert (
+        text.count("%s") == text.count("%") == len(made.values(rows)) == count * len(bulk._columns)
+    )
 
 
 @pytest.mark.parametrize("bulk", [ledger._SAVE, UPDATE])
@@ -301,4 +352,17 @@ def test_postgresql_reads_reserved_words_as_names() -> None:
 def test_postgresql_gets_the_values_a_driver_without_types_of_ours_can_send() -> None:
     sent = written(INSERT).values([row(3), row(4, values=None, when=None)])
     instant = int((NOW + timedelta(seconds=3)).timestamp() * 1000)
-    assert sent == ("k003", 3, '{"n":3}', instant, b"\x03", False, "k004", 4, None, None, b"\x04", True)
+    assert sent == (
+        "k003",
+        3,
+        '{"n":3}',
+        instant,
+        b"\x03",
+        False,
+        "k004",
+        4,
+        None,
+        None,
+        b"\x04",
+        True,
+    )

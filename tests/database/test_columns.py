@@ -17,7 +17,11 @@ from orchestrator.database.tables.columns import Instant, Json
 NOW = datetime(2026, 11, 20, 10, 0, 0, 123_000, tzinfo=UTC)
 TABLE = sa.Table("kept", sa.MetaData(), sa.Column("at", Instant), sa.Column("value", Json))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
 
@@ -59,7 +63,9 @@ def kept(tx: sa.Connection, column: str, value: Any) -> tuple[Any, Any]:
     ],
     ids=str,
 )
-def test_an_instant_lies_there_as_milliseconds(tx: sa.Connection, at: datetime | None, ms: int | None) -> None:
+def test_an_instant_lies_there_as_milliseconds(
+    tx: sa.Connection, at: datetime | None, ms: int | None
+) -> None:
     assert kept(tx, "at", at) == (at, ms)
 
 
@@ -78,7 +84,10 @@ def test_instants_sort_as_they_came_whatever_their_zone(tx: sa.Connection) -> No
     tx.execute(sa.delete(TABLE))
     tx.execute(sa.insert(TABLE), [{"at": at} for at in reversed(sent)])
     assert list(tx.scalars(sa.select(TABLE.c.at).order_by(TABLE.c.at))) == sent
-    assert list(tx.scalars(sa.select(TABLE.c.at).where(TABLE.c.at < sent[7]).order_by(TABLE.c.at))) == sent[:7]
+    assert (
+        list(tx.scalars(sa.select(TABLE.c.at).where(TABLE.c.at < sent[7]).order_by(TABLE.c.at)))
+        == sent[:7]
+    )
 
 
 def test_an_instant_without_a_zone_is_refused_rather_than_guessed(tx: sa.Connection) -> None:
@@ -106,7 +115,9 @@ def test_an_instant_without_a_zone_is_refused_rather_than_guessed(tx: sa.Connect
     ],
     ids=str,
 )
-def test_a_json_value_lies_there_as_compact_text(tx: sa.Connection, value: Any, text: str | None) -> None:
+def test_a_json_value_lies_there_as_compact_text(
+    tx: sa.Connection, value: Any, text: str | None
+) -> None:
     assert kept(tx, "value", value) == (value, text)
 
 
@@ -135,7 +146,9 @@ def test_any_json_value_comes_back(tx: sa.Connection, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, b"bytes", {"in": [object()]}], ids=lambda value: type(value).__name__
+    "value",
+    [object(), {1, 2}, b"bytes", {"in": [object()]}],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_json_is_refused(tx: sa.Connection, value: Any) -> None:
     with pytest.raises(sa.exc.StatementError, match="not JSON serializable"):

@@ -59,11 +59,17 @@ _MODELS: dict[sa.Table, dict[str, Any]] = {
 
 
 def fill(tx: Tx, table: sa.Table, count: int) -> None:
-    values: dict[str, Sql] = {name: sa.literal_column(text) for name, text in _COLUMNS[table].items()}
-    values |= {name: sa.literal(value, table.c[name].type) for name, value in _MODELS[table].items()}
+    values: dict[str, Sql] = {
+        name: sa.literal_column(text) for name, text in _COLUMNS[table].items()
+    }
+    values |= {
+        name: sa.literal(value, table.c[name].type) for name, value in _MODELS[table].items()
+    }
     numbers = sa.select(sa.literal(1).label("n")).cte("numbers", recursive=True)
     numbers = numbers.union_all(sa.select(numbers.c.n + 1).where(numbers.c.n < count))
-    tx.execute(sa.insert(table).from_select(list(values), sa.select(*values.values()).select_from(numbers)))
+    tx.execute(
+        sa.insert(table).from_select(list(values), sa.select(*values.values()).select_from(numbers))
+    )
 
 
 async def insert(h: House, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -113,7 +119,11 @@ FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
     (listing.jobs, job, {"external_task_id": ["ext-33"]}),
     (listing.jobs, job, {"state": [JobState.FAILED], "model": ["new"]}),
     (listing.jobs, job, {"state": [JobState.QUEUED], "model": ["new"], "account": ["past"]}),
-    (listing.jobs, job, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}),
+    (
+        listing.jobs,
+        job,
+        {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]},
+    ),
     (listing.jobs, job, {"external_task_id": ["ext-33"], "account": ["main"]}),
     (listing.events, event, {}),
     (listing.events, event, {"type": [EventType.JOB_FAILED]}),
@@ -125,11 +135,23 @@ FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
     (listing.deliveries, delivery, {}),
     (listing.deliveries, delivery, {"state": [DeliveryState.DEAD]}),
     (listing.deliveries, delivery, {"state": [DeliveryState.PENDING]}),
-    (listing.deliveries, delivery, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}),
+    (
+        listing.deliveries,
+        delivery,
+        {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]},
+    ),
     (listing.deliveries, delivery, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
     (listing.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}),
-    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past", "sub_main"]}),
-    (listing.deliveries, delivery, {"state": [DeliveryState.DEAD, DeliveryState.HELD], "subscriber_id": ["sub_past"]}),
+    (
+        listing.deliveries,
+        delivery,
+        {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past", "sub_main"]},
+    ),
+    (
+        listing.deliveries,
+        delivery,
+        {"state": [DeliveryState.DEAD, DeliveryState.HELD], "subscriber_id": ["sub_past"]},
+    ),
     (listing.deliveries, delivery, {"event_id": ["evt_0100033"]}),
     (listing.deliveries, delivery, {"event_id": ["evt_0100033"], "subscriber_id": ["sub_main"]}),
 ]
@@ -145,8 +167,14 @@ async def test_pages_together_are_everything_that_is_wanted_once_and_newest_firs
         assert max(map(len, pages)) <= 7
         # Whatever there is to be passed by, a page passes few of it.
         assert len(pages) <= 2 + len(expected) / 7 + 400 / _FEW
-        if len(wanted) < 2 and len(expected) > 7 and JobState.SUCCEEDED not in wanted.get("state", ()):
-            assert [len(page) for page in pages[:-1]] == [7] * (len(pages) - 1), f"{wanted} has an index of its own"
+        if (
+            len(wanted) < 2
+            and len(expected) > 7
+            and JobState.SUCCEEDED not in wanted.get("state", ())
+        ):
+            assert [len(page) for page in pages[:-1]] == [7] * (len(pages) - 1), (
+                f"{wanted} has an index of its own"
+            )
 
 
 async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
@@ -155,22 +183,36 @@ async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
     await h.run(sa.update(job).values(account="past", model="usual"))
     await h.run(sa.update(job).where(new, last.in_(list("02468"))).values(account="main"))
     await h.run(sa.update(job).where(new, last.in_(list("13579"))).values(model="odd"))
-    pages = await walked(h, along(listing.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW))
+    pages = await walked(
+        h, along(listing.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW)
+    )
     assert pages[-1] == [f"job_010000{n}" for n in (4, 3, 2, 1)]
-    assert pages[:-1] == [[]] * (200 // _FEW), "what fits one filter alone was passed by, a step at a time"
+    assert pages[:-1] == [[]] * (200 // _FEW), (
+        "what fits one filter alone was passed by, a step at a time"
+    )
 
 
 async def test_the_way_that_ends_first_is_taken(h: House) -> None:
     """Whichever filter it is that hardly anything fits."""
     await filled(h, 400)
-    seldom: list[Wanted] = [{"account": ["nobody"]}, {"model": ["none"]}, {"state": [JobState.EXPIRED]}]
+    seldom: list[Wanted] = [
+        {"account": ["nobody"]},
+        {"model": ["none"]},
+        {"state": [JobState.EXPIRED]},
+    ]
     for rare in seldom:
-        wanted: Wanted = {"model": ["usual"], "account": ["main"], "state": [JobState.QUEUED], **rare}
+        wanted: Wanted = {
+            "model": ["usual"],
+            "account": ["main"],
+            "state": [JobState.QUEUED],
+            **rare,
+        }
         assert await walked(h, along(listing.jobs, wanted, look=_FEW)) == [[]]
 
 
 @pytest.mark.parametrize(
-    ("days", "found"), [(-739_000, 400), (-20_778, 400), (-1, 400), (150, 250), (399, 1), (400, 0), (9999, 0)]
+    ("days", "found"),
+    [(-739_000, 400), (-20_778, 400), (-1, 400), (150, 250), (399, 1), (400, 0), (9999, 0)],
 )
 async def test_created_after_is_a_bound_on_ids(h: House, days: int, found: int) -> None:
     """Exclusive, and the same whether the rows looked at are few or many."""
@@ -180,26 +222,38 @@ async def test_created_after_is_a_bound_on_ids(h: House, days: int, found: int) 
     pages = await walked(h, along(listing.jobs, {}, since=since, look=_FEW))
     assert [one for page in pages for one in page] == [row["id"] for row in rows[::-1]][:found]
     assert len(pages) <= 1 + found / 7
-    rare = await walked(h, along(listing.jobs, {"state": [JobState.FAILED]}, since=since, look=_FEW))
+    rare = await walked(
+        h, along(listing.jobs, {"state": [JobState.FAILED]}, since=since, look=_FEW)
+    )
     assert rare == [[]]
 
 
 def _dated(h: House, at: datetime) -> dict[str, Any]:
     h.clock.turn((at - h.clock.now()).total_seconds())
     job_id = h.rt.ids("job")
-    mine = {"id": job_id, "external_task_id": job_id, "account": "main", "model": "m", "state": "succeeded"}
+    mine = {
+        "id": job_id,
+        "external_task_id": job_id,
+        "account": "main",
+        "model": "m",
+        "state": "succeeded",
+    }
     return _MODELS[job] | mine | {"created_at": at}
 
 
 # -- plans
 
 
-async def plan(h: House, page: Callable[[Tx, str | None], object], last: str | None = None) -> list[str]:
+async def plan(
+    h: House, page: Callable[[Tx, str | None], object], last: str | None = None
+) -> list[str]:
     """Return how the database goes about what a page reads, a step to a line."""
     found: list[str] = []
 
     def explained(tx: Tx) -> None:
-        def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        def explain(
+            _c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool
+        ) -> None:
             if statement.startswith("SELECT"):
                 how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
                 cursor.execute(how + statement, parameters)
@@ -228,30 +282,59 @@ INDEXES: list[tuple[Any, Wanted, str]] = [
     (listing.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
     (listing.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
     # PostgreSQL may take that of all the dead, while they are few.
-    (listing.deliveries, {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]}, "ix_delivery_dead"),
-    (listing.deliveries, {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]}, "ix_delivery_state"),
+    (
+        listing.deliveries,
+        {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]},
+        "ix_delivery_dead",
+    ),
+    (
+        listing.deliveries,
+        {"state": [DeliveryState.HELD], "subscriber_id": ["sub_main"]},
+        "ix_delivery_state",
+    ),
 ]
 
 
 async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
     """In its order, so nothing is sorted but what is shown; also where a planner thinks that others were as good."""
     for of, wanted, index in INDEXES:
-        for last in (None, {listing.jobs: "job_0105000", listing.events: "evt_0105000"}.get(of, "dlv_0105000")):
+        for last in (
+            None,
+            {listing.jobs: "job_0105000", listing.events: "evt_0105000"}.get(of, "dlv_0105000"),
+        ):
             seen = await plan(crowded, along(of, wanted, limit=50), last)
             assert [line for line in seen if index in line], (wanted, seen)
-            whole = [line for line in seen if re.search(r"Seq Scan|^SCAN (job|event|delivery)\b", line)]
+            whole = [
+                line for line in seen if re.search(r"Seq Scan|^SCAN (job|event|delivery)\b", line)
+            ]
             assert not whole, (wanted, seen)
             # The primary key only finds rows by their ids: it is never walked from one end.
-            keys = [line for line in seen if re.search(r"Scan Backward using \w+_pkey|autoindex\w+ \(id[<>]", line)]
+            keys = [
+                line
+                for line in seen
+                if re.search(r"Scan Backward using \w+_pkey|autoindex\w+ \(id[<>]", line)
+            ]
             assert not keys, (wanted, seen)
 
 
 TRIED: list[tuple[Any, Wanted, datetime | None]] = [
     (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, None),
     (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, START),
-    (listing.jobs, {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]}, None),
-    (listing.jobs, {"state": [JobState.FAILED, JobState.SUCCEEDED], "resolved_by": [Source.PUSH]}, None),
-    (listing.jobs, {"state": [JobState.FAILED, JobState.QUEUED], "model": ["usual"], "account": ["past"]}, None),
+    (
+        listing.jobs,
+        {"state": [JobState.SUCCEEDED], "resolved_by": [Source.PUSH], "account": ["past"]},
+        None,
+    ),
+    (
+        listing.jobs,
+        {"state": [JobState.FAILED, JobState.SUCCEEDED], "resolved_by": [Source.PUSH]},
+        None,
+    ),
+    (
+        listing.jobs,
+        {"state": [JobState.FAILED, JobState.QUEUED], "model": ["usual"], "account": ["past"]},
+        None,
+    ),
     (listing.deliveries, {"state": [DeliveryState.DELIVERED], "subscriber_id": ["sub_past"]}, None),
 ]
 
@@ -261,14 +344,21 @@ async def test_what_else_is_wanted_is_tried_on_the_way(crowded: House) -> None:
     for of, wanted, since in TRIED:
         for limit in (50, 200):
             seen = await plan(
-                crowded, along(of, wanted, limit=limit, since=since) if since else along(of, wanted, limit)
+                crowded,
+                along(of, wanted, limit=limit, since=since) if since else along(of, wanted, limit),
             )
-            assert not [line for line in seen if "Bitmap" in line or "Parallel" in line], (wanted, seen)
+            assert not [line for line in seen if "Bitmap" in line or "Parallel" in line], (
+                wanted,
+                seen,
+            )
 
 
 async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: House) -> None:
     """Counted in SQLite's own steps, or in pages that PostgreSQL looked at: the same on a slow machine."""
-    also: list[tuple[Any, Wanted, str]] = [(listing.jobs, {}, ""), (listing.jobs, {"external_task_id": ["ext-3"]}, "")]
+    also: list[tuple[Any, Wanted, str]] = [
+        (listing.jobs, {}, ""),
+        (listing.jobs, {"external_task_id": ["ext-3"]}, ""),
+    ]
     for of, wanted, _ in INDEXES + also:
         spent = await cost(crowded, along(of, wanted, limit=50, look=500))
         assert spent < (1_500 if crowded.rt.store.shared else 60_000), (wanted, spent)
@@ -276,7 +366,9 @@ async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: House) -
 
 async def cost(h: House, page: Page) -> int:
     def pages(tx: Tx) -> int:
-        fetched = sa.text("SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relkind IN ('r', 'i')")
+        fetched = sa.text(
+            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relkind IN ('r', 'i')"
+        )
         before = tx.execute(fetched).scalar_one()
         page(tx, None)
         return int(tx.execute(fetched).scalar_one() - before)
@@ -306,7 +398,10 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: House) -> None:
     row = await h.open()
     mine = row["id"]
     instants = [after(START, n // 9) for n in range(60)]
-    polls = [{"job_id": mine, "at": after(START, 3), "kind": "poll", "detail": {"n": n}} for n in range(40)]
+    polls = [
+        {"job_id": mine, "at": after(START, 3), "kind": "poll", "detail": {"n": n}}
+        for n in range(40)
+    ]
     pushes = [
         {"id": f"psh_{n:03}", "account": "main", "job_id": mine, "attempt": 1, "received_at": at, "dedupe_key": str(n),
          "verified": True, "headers": {}, "body": b"{}", "outcome": "applied", "copies": 1}
@@ -320,7 +415,13 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: House) -> None:
         for n, at in enumerate(instants[:30])
         for k in (1, 2, 3)
     ]
-    for table, rows in ((trace, polls), (push, pushes), (event, events), (delivery, owed), (attempt, tried)):
+    for table, rows in (
+        (trace, polls),
+        (push, pushes),
+        (event, events),
+        (delivery, owed),
+        (attempt, tried),
+    ):
         await insert(h, table, rows)
     everything = await h.rt.store.read(timeline.entries, mine, None, 10_000)
     assert len(everything) == 40 + 60 + 2 * 30 + 30 + 3 * 30
@@ -335,20 +436,35 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: House) -> None:
 
 
 def _event(n: int, job_id: str, at: datetime) -> dict[str, Any]:
-    mine = {"id": f"evt_{n:03}", "job_id": job_id, "sequence": n + 1, "type": "job.processing", "created_at": at}
+    mine = {
+        "id": f"evt_{n:03}",
+        "job_id": job_id,
+        "sequence": n + 1,
+        "type": "job.processing",
+        "created_at": at,
+    }
     return _MODELS[event] | mine
 
 
-@pytest.mark.parametrize("cursor", ["9" * 15 + "-0" + "9" * 64, "000000000000000-9zzz", "000000000000000-0abc"])
-async def test_a_cursor_that_was_made_up_reads_no_further_than_the_end(h: House, cursor: str) -> None:
+@pytest.mark.parametrize(
+    "cursor", ["9" * 15 + "-0" + "9" * 64, "000000000000000-9zzz", "000000000000000-0abc"]
+)
+async def test_a_cursor_that_was_made_up_reads_no_further_than_the_end(
+    h: House, cursor: str
+) -> None:
     row = await h.open()
     assert timeline.is_cursor(cursor)
     assert len(await h.rt.store.read(timeline.entries, row["id"], cursor, 50)) <= 50
 
 
 async def test_a_jobs_history_is_found_without_that_of_others(crowded: House) -> None:
-    told = [{"job_id": f"job_0{100000 + n % 50}", "at": START, "kind": "poll", "detail": {}} for n in range(5000)]
+    told = [
+        {"job_id": f"job_0{100000 + n % 50}", "at": START, "kind": "poll", "detail": {}}
+        for n in range(5000)
+    ]
     await insert(crowded, trace, told)
     seen = await plan(crowded, lambda tx, _: timeline.entries(tx, "job_0100033", None, 51))
-    assert not [line for line in seen if re.search(r"Seq Scan on (event|delivery|job|trace)|^SCAN ", line)], seen
+    assert not [
+        line for line in seen if re.search(r"Seq Scan on (event|delivery|job|trace)|^SCAN ", line)
+    ], seen
     assert [line for line in seen if "ix_trace_job" in line]

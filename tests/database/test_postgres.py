@@ -36,10 +36,15 @@ def address(tmp_path: Path) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def replicas(folder: Path, address: str, count: int, **values: Any) -> AsyncIterator[list[House]]:
+async def replicas(
+    folder: Path, address: str, count: int, **values: Any
+) -> AsyncIterator[list[House]]:
     """Several runtimes that share nothing but the database."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(house(folder, database_url=address, **values)) for _ in range(count)]
+        yield [
+            await stack.enter_async_context(house(folder, database_url=address, **values))
+            for _ in range(count)
+        ]
 
 
 def put(tx: Tx, name: str) -> str:
@@ -64,27 +69,37 @@ def test_every_spelling_of_the_url_is_the_same_database(scheme: str) -> None:
     assert url.query == {"sslmode": "require"}
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:hidden@[::1/jobs", "postgresql://u:hidden@127.0.0.1:1/jobs"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:hidden@[::1/jobs", "postgresql://u:hidden@127.0.0.1:1/jobs"]
+)
 def test_a_database_that_cannot_be_had_is_named_without_its_password(url: str) -> None:
     with pytest.raises(ConfigError, match="database_url") as refused, postgres.reached(url):
         raise AssertionError("reached")
     assert "hidden" not in str(refused.value)
 
 
-async def test_replicas_that_claim_at_once_never_take_the_same(tmp_path: Path, address: str) -> None:
-    async with replicas(tmp_path, address, 3, accounts={"main": {"vendor": "kling", "api_key": "k"}}) as houses:
+async def test_replicas_that_claim_at_once_never_take_the_same(
+    tmp_path: Path, address: str
+) -> None:
+    async with replicas(
+        tmp_path, address, 3, accounts={"main": {"vendor": "kling", "api_key": "k"}}
+    ) as houses:
         for _ in range(60):
             await houses[0].open()
         now = houses[0].clock.now()
         rounds = [
-            h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7) for h in houses for _ in "123"
+            h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
+            for h in houses
+            for _ in "123"
         ]
         taken = [row["id"] for rows in await asyncio.gather(*rounds) for row in rows]
         assert len(taken) == len(set(taken))
         assert len(taken) == 60
 
 
-async def test_an_accounts_limit_holds_when_all_replicas_submit_at_once(tmp_path: Path, address: str) -> None:
+async def test_an_accounts_limit_holds_when_all_replicas_submit_at_once(
+    tmp_path: Path, address: str
+) -> None:
     account = {"vendor": "kling", "api_key": "k", "max_in_flight": 5}
     async with replicas(tmp_path, address, 3, accounts={"main": account}) as houses:
         for _ in range(40):
@@ -102,13 +117,17 @@ async def test_units_and_reads_outlive_the_loss_of_every_connection(address: str
     other.start()
     try:
         for n in range(5):
-            await asyncio.gather(*(store.write(put, f"a{n}.{m}") for m in range(20)), store.read(names))
+            await asyncio.gather(
+                *(store.write(put, f"a{n}.{m}") for m in range(20)), store.read(names)
+            )
             await other.write(disconnect_all)
             assert len(await store.read(names)) == (n + 1) * 20
         batch: Batch[str, str] = store.batched(lambda tx, items: [put(tx, item) for item in items])
         await other.write(disconnect_all)
         told = await asyncio.gather(*(batch(f"b{n}") for n in range(200)))
-        assert sorted(told) == sorted(await store.read(names) - {f"a{n}.{m}" for n in range(5) for m in range(20)})
+        assert sorted(told) == sorted(
+            await store.read(names) - {f"a{n}.{m}" for n in range(5) for m in range(20)}
+        )
     finally:
         store.close()
         other.close()
@@ -123,7 +142,9 @@ async def test_two_units_that_lock_crosswise_both_get_there(address: str) -> Non
         def crosswise(tx: Tx, first: str, second: str) -> None:
             for name in (first, second):
                 mine = account_state.c.account == name
-                tx.execute(sa.update(account_state).where(mine).values(pushes=account_state.c.pushes + 1))
+                tx.execute(
+                    sa.update(account_state).where(mine).values(pushes=account_state.c.pushes + 1)
+                )
                 tx.execute(sa.text("SELECT pg_sleep(0.05)"))
 
         pairs = [("a", "b"), ("b", "a")] * 2
@@ -160,7 +181,9 @@ async def test_items_gather_while_two_transactions_hold_others_of_their_batch(ad
     assert len(sizes) <= 4, "what waited was put together"
 
 
-async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_again(address: str) -> None:
+async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_again(
+    address: str,
+) -> None:
     """A frozen replica may not keep an account's row from the others."""
     store = Store(address + "&options=-c%20idle_in_transaction_session_timeout%3D200")
     store.start()
@@ -181,12 +204,16 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_ag
         store.close()
 
 
-async def test_a_transaction_may_stand_still_for_ten_seconds_unless_the_url_says_otherwise(address: str) -> None:
+async def test_a_transaction_may_stand_still_for_ten_seconds_unless_the_url_says_otherwise(
+    address: str,
+) -> None:
     store = Store(address)
     store.start()
     try:
         for ask in (store.write, store.read):
-            said = await ask(lambda tx: tx.scalar(sa.text("SHOW idle_in_transaction_session_timeout")))
+            said = await ask(
+                lambda tx: tx.scalar(sa.text("SHOW idle_in_transaction_session_timeout"))
+            )
             assert said == "10s"
     finally:
         store.close()
@@ -210,7 +237,9 @@ async def test_a_database_that_is_away_is_our_trouble_and_passes(address: str) -
     try:
         with psycopg.connect(databases.server(), autocommit=True) as server:
             server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-            server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
             with pytest.raises(Unavailable, match="not available"):
                 await store.write(put, "a")
             with pytest.raises(Unavailable, match="not available"):
@@ -222,7 +251,9 @@ async def test_a_database_that_is_away_is_our_trouble_and_passes(address: str) -
         store.close()
 
 
-async def test_a_wake_reaches_the_other_replica_and_a_lost_listener_comes_back(tmp_path: Path, address: str) -> None:
+async def test_a_wake_reaches_the_other_replica_and_a_lost_listener_comes_back(
+    tmp_path: Path, address: str
+) -> None:
     async with replicas(tmp_path, address, 2) as (one, two):
         heard: asyncio.Queue[str] = asyncio.Queue()
         two.rt.store.listen(heard.put_nowait)

@@ -87,7 +87,9 @@ async def test_who_waits_for_a_silent_database_is_told_so_and_then_all_is_well_a
     assert await store.write(pid)
 
 
-async def test_where_nobody_answers_one_tries_again_and_the_others_hear_so_at_once(store: Store, address: str) -> None:
+async def test_where_nobody_answers_one_tries_again_and_the_others_hear_so_at_once(
+    store: Store, address: str
+) -> None:
     with silent(*backends(address), postmaster()):
         with pytest.raises(Unavailable):
             await store.read(pid)
@@ -115,7 +117,9 @@ async def test_a_transaction_has_so_many_seconds_in_all(store: Store) -> None:
     assert await store.write(pid)
 
 
-async def test_a_store_ends_although_its_database_is_silent(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_ends_although_its_database_is_silent(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.5)
     store = Store(address)
     store.start()
@@ -129,7 +133,9 @@ async def test_a_store_ends_although_its_database_is_silent(address: str, monkey
             await last
 
 
-async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_for_all_of_a_batch(address: str) -> None:
+async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_for_all_of_a_batch(
+    address: str,
+) -> None:
     store = Store(address + "&options=-c%20statement_timeout%3D300")
     store.start()
     calls: list[int] = []
@@ -146,7 +152,9 @@ async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_fo
             told = await asyncio.gather(*(batch(n) for n in range(20)), return_exceptions=True)
             assert {type(one) for one in told} == {Unavailable}
             assert sum(calls) == 20
-            assert asked("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [0]
+            assert asked(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            ) == [0]
         assert await batch(1) == 1
     finally:
         store.close()
@@ -181,7 +189,9 @@ async def test_a_listener_that_would_hear_nothing_any_more_notices(
         heard.get_nowait()
 
     await hears()
-    deaf = asked("SELECT pid FROM pg_stat_activity WHERE query IN ('LISTEN orchestrator', 'SELECT 1')")
+    deaf = asked(
+        "SELECT pid FROM pg_stat_activity WHERE query IN ('LISTEN orchestrator', 'SELECT 1')"
+    )
     with silent(*deaf):
         while not heard.empty():
             heard.get_nowait()

@@ -50,7 +50,9 @@ async def plans(h: House, run: Any, *args: Any) -> list[str]:
     found: list[str] = []
 
     def explained(tx: Tx) -> None:
-        def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        def explain(
+            _c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool
+        ) -> None:
             if re.match(r"(SELECT|WITH|UPDATE)", statement):
                 how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
                 cursor.execute(how + statement, parameters)
@@ -79,9 +81,13 @@ async def crowded(h: House) -> House:
     history = "CASE WHEN n % 3 = 0 THEN 'submitted' ELSE 'succeeded' END, CASE WHEN n % 3 = 0 THEN due_at END"
     names = ("id", "account", "external_task_id", "state", "due_at")
     await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n, {history}", names)
-    await multiply(h, delivery, f"'dlv_' || n, {lane}, 'evt_' || n", ("id", "subscriber_id", "event_id"))
+    await multiply(
+        h, delivery, f"'dlv_' || n, {lane}, 'evt_' || n", ("id", "subscriber_id", "event_id")
+    )
     due = [job_row(30_000 + n, "hot", JobState.QUEUED, START) for n in range(300)]
-    await insert(h, job, due + [job_row(40_000 + n, "cold1", JobState.QUEUED, START) for n in range(2)])
+    await insert(
+        h, job, due + [job_row(40_000 + n, "cold1", JobState.QUEUED, START) for n in range(2)]
+    )
     owed = [delivery_row(30_000 + n, "hot", START) for n in range(300)]
     await insert(h, delivery, owed + [delivery_row(40_000 + n, "cold1", START) for n in range(2)])
     if h.rt.store.shared:
@@ -105,7 +111,9 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     now = crowded.clock.now()
     seen = await plans(crowded, queue.lanes, job.c.account, now, JobState.QUEUED)
     seen += await plans(crowded, queue.lanes, delivery.c.subscriber_id, now)
-    seen += await plans(crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64)
+    seen += await plans(
+        crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64
+    )
     seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
     seen += await plans(crowded, capacity.in_flight, "cold1")
     if crowded.rt.store.shared:
@@ -119,7 +127,9 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     tables = [line for line in seen if re.match(r"(SCAN|SEARCH) (job|delivery)\b", line)]
     assert len(tables) >= 9
     assert not [
-        line for line in tables if "ix_job_due" not in line and "ix_delivery_due" not in line and "id=?" not in line
+        line
+        for line in tables
+        if "ix_job_due" not in line and "ix_delivery_due" not in line and "id=?" not in line
     ]
     assert not [line for line in tables if line.startswith("SCAN") and "COVERING INDEX" not in line]
     assert not [line for line in seen if "TEMP B-TREE" in line]
@@ -133,7 +143,9 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) 
         queue.take_jobs(tx, JobState.QUEUED, {"hot": 16}, START, 75.0, 16)
 
     def pages(tx: Tx) -> int:
-        fetched = sa.text("SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'")
+        fetched = sa.text(
+            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'"
+        )
         before = tx.execute(fetched).scalar_one()
         claim(tx)
         return int(tx.execute(fetched).scalar_one() - before)
@@ -176,8 +188,13 @@ async def test_a_hot_lane_leaves_room_for_the_others(crowded: House) -> None:
 
 async def test_room_is_never_exceeded(crowded: House) -> None:
     quanta = {"hot": 16, "cold1": 16}
-    assert len(await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5)) == 5
-    assert await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
+    assert (
+        len(await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5))
+        == 5
+    )
+    assert (
+        await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
+    )
 
 
 async def test_the_oldest_of_a_lane_come_first(h: House) -> None:
@@ -208,7 +225,9 @@ async def test_a_stale_lease_changes_nothing(h: House) -> None:
     await h.rt.store.write(h.rt.ledger.requeue, [stale])
     assert (await h.job("job_1"))["due_at"] == START
     assert (await h.job("job_1"))["state"] == JobState.SUBMITTING
-    await h.rt.store.write(h.rt.ledger.requeue, [Postponed("job_1", 7, 1, {"due_at": after(START, 5)})])
+    await h.rt.store.write(
+        h.rt.ledger.requeue, [Postponed("job_1", 7, 1, {"due_at": after(START, 5)})]
+    )
     assert (await h.job("job_1"))["state"] == JobState.QUEUED
 
 
@@ -241,14 +260,21 @@ async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
 
 async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: House) -> None:
     paused = {"paused": after(START, 1), "full": None}
-    await insert(h, account_state, [{"account": name, "paused_until": until} for name, until in paused.items()])
+    await insert(
+        h,
+        account_state,
+        [{"account": name, "paused_until": until} for name, until in paused.items()],
+    )
     states = (JobState.SUBMITTING, JobState.SUBMITTED, JobState.PROCESSING, JobState.QUEUED)
     await insert(h, job, [job_row(n, "main", state, START) for n, state in enumerate(states)])
     await insert(h, job, [job_row(90 + n, "full", JobState.SUBMITTED, START) for n in range(3)])
     await insert(h, job, [job_row(99, "main", JobState.SUCCEEDED, None)])
     limits = {"main": 10, "paused": 10, "full": 3}
     assert await h.rt.store.write(capacity.free_slots, limits, START) == {"main": 7}
-    assert await h.rt.store.write(capacity.free_slots, limits, after(START, 1)) == {"main": 7, "paused": 10}
+    assert await h.rt.store.write(capacity.free_slots, limits, after(START, 1)) == {
+        "main": 7,
+        "paused": 10,
+    }
 
 
 # -- the arithmetic of a rate
@@ -287,7 +313,9 @@ def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
     one = Allowance(1.0, 0.0, START)
     for n in range(5000):
         looked = one.refilled(START + timedelta(microseconds=100 * n))
-        one = Allowance(1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000))
+        one = Allowance(
+            1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000)
+        )
     assert one.tokens == pytest.approx(0.499, abs=1e-6)
 
 

@@ -78,7 +78,12 @@ def indexes(tx: sa.Connection) -> dict[str, object]:
     found: dict[str, object] = {}
     for table in metadata.tables:
         plain = {
-            (one["name"], *one["column_names"], one["unique"], condition(one.get("dialect_options", {})))
+            (
+                one["name"],
+                *one["column_names"],
+                one["unique"],
+                condition(one.get("dialect_options", {})),
+            )
             for one in see.get_indexes(table)
             if "duplicates_constraint" not in one
         }
@@ -105,7 +110,10 @@ def present(tx: sa.Connection) -> list[str]:
 def rows(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
     """Return every row of every table there is, as the database itself sees them."""
     seen = {name: sa.Table(name, sa.MetaData(), autoload_with=tx) for name in present(tx)}
-    return {name: [dict(row._mapping) for row in tx.execute(sa.select(table))] for name, table in seen.items()}
+    return {
+        name: [dict(row._mapping) for row in tx.execute(sa.select(table))]
+        for name, table in seen.items()
+    }
 
 
 def fill(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
@@ -132,7 +140,9 @@ def test_from_nothing_to_just_what_the_code_declares(engine: sa.Engine, tmp_path
         assert "due_at IS NOT NULL" in str(made["job"])
         metadata.drop_all(tx)
         metadata.create_all(tx)
-        assert indexes(tx) == made, "the order of columns and the conditions too, which the comparison does not see"
+        assert indexes(tx) == made, (
+            "the order of columns and the conditions too, which the comparison does not see"
+        )
 
 
 def test_a_second_upgrade_finds_nothing_to_do(engine: sa.Engine) -> None:
@@ -194,18 +204,26 @@ def test_the_template_cannot_be_left_empty(engine: sa.Engine, tmp_path: Path) ->
         schema.upgrade(tx, folder)
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("versions/[0-9]*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted(FOLDER.glob("versions/[0-9]*.py")), ids=lambda file: file.stem
+)
 def test_migrations_go_forward_only(file: Path) -> None:
     assert "def upgrade()" in file.read_text()
     assert "def downgrade" not in file.read_text()
 
 
-def test_a_database_that_is_behind_is_told_from_an_empty_one(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_database_that_is_behind_is_told_from_an_empty_one(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
     with engine.begin() as tx:
-        with pytest.raises(ConfigError, match=f"has no tables yet.* needs {NEWEST}; run `orchestrator migrate`"):
+        with pytest.raises(
+            ConfigError, match=f"has no tables yet.* needs {NEWEST}; run `orchestrator migrate`"
+        ):
             schema.check(tx)
         schema.upgrade(tx, upto("0001", tmp_path / "migrations"))
-        with pytest.raises(ConfigError, match=f"has schema 0001.* needs {NEWEST}; run `orchestrator migrate`"):
+        with pytest.raises(
+            ConfigError, match=f"has schema 0001.* needs {NEWEST}; run `orchestrator migrate`"
+        ):
             schema.check(tx)
 
 
@@ -214,7 +232,10 @@ def test_a_newer_database_is_left_alone(engine: sa.Engine) -> None:
         schema.upgrade(tx)
         tx.exec_driver_sql("UPDATE schema_version SET version_num = '9999'")
     for look in (schema.check, schema.upgrade):
-        with engine.begin() as tx, pytest.raises(ConfigError, match=r"schema 9999, which a newer .* upgrade orch"):
+        with (
+            engine.begin() as tx,
+            pytest.raises(ConfigError, match=r"schema 9999, which a newer .* upgrade orch"),
+        ):
             look(tx)
 
 
@@ -223,7 +244,10 @@ def test_tables_of_somebody_else_are_left_alone(engine: sa.Engine) -> None:
         tx.exec_driver_sql("CREATE TABLE event (id VARCHAR)")
         tx.exec_driver_sql("CREATE TABLE theirs (id VARCHAR)")
     for look in (schema.check, schema.upgrade):
-        with engine.begin() as tx, pytest.raises(ConfigError, match=r"has tables \(event\) and no schema_version"):
+        with (
+            engine.begin() as tx,
+            pytest.raises(ConfigError, match=r"has tables \(event\) and no schema_version"),
+        ):
             look(tx)
     with engine.begin() as tx:
         assert set(sa.inspect(tx).get_table_names()) == {"event", "theirs"}
@@ -254,7 +278,9 @@ def first(tmp_path: Path) -> Iterator[sa.Engine]:
 def test_a_database_from_before_there_were_revisions_is_taken_over(first: sa.Engine) -> None:
     with first.begin() as tx:
         kept = fill(tx)
-        with pytest.raises(ConfigError, match=r"before schemas had numbers; run `orchestrator migrate`"):
+        with pytest.raises(
+            ConfigError, match=r"before schemas had numbers; run `orchestrator migrate`"
+        ):
             schema.check(tx)
         assert not sa.inspect(tx).has_table("schema_version"), "to look changes nothing"
         assert schema.upgrade(tx) == REVISIONS[1:]
@@ -272,11 +298,15 @@ def test_a_database_from_before_there_were_revisions_is_taken_over(first: sa.Eng
         ("CREATE UNIQUE INDEX more ON event (type)", "event"),
     ],
 )
-def test_one_that_differs_is_refused_by_the_name_of_what_differs(first: sa.Engine, change: str, table: str) -> None:
+def test_one_that_differs_is_refused_by_the_name_of_what_differs(
+    first: sa.Engine, change: str, table: str
+) -> None:
     with first.begin() as tx:
         for statement in change.split("; "):
             tx.exec_driver_sql(statement)
-        with pytest.raises(ConfigError, match=rf"not those of the first schema \({table}\); name a database"):
+        with pytest.raises(
+            ConfigError, match=rf"not those of the first schema \({table}\); name a database"
+        ):
             schema.upgrade(tx)
         assert not sa.inspect(tx).has_table("schema_version")
 
@@ -296,7 +326,10 @@ def test_replicas_that_begin_at_once_migrate_once(shared: sa.Engine) -> None:
             return schema.upgrade(tx)
 
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-    with ThreadPoolExecutor(1) as beside, shared.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+    with (
+        ThreadPoolExecutor(1) as beside,
+        shared.connect().execution_options(isolation_level="AUTOCOMMIT") as other,
+    ):
         with shared.begin() as tx:
             assert schema.upgrade(tx) == REVISIONS
             late = beside.submit(second)
@@ -310,7 +343,9 @@ def test_postgresql_is_told_which_tables_change_often(shared: sa.Engine) -> None
     with shared.begin() as tx:
         schema.upgrade(tx)
         found = tx.execute(
-            sa.text("SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL AND relkind = 'r'")
+            sa.text(
+                "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL AND relkind = 'r'"
+            )
         )
         options = {name: set(settings) for name, settings in found if name in metadata.tables}
     assert options == {
@@ -377,7 +412,9 @@ def test_a_check_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_use_can_be_checked_but_not_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_in_use_can_be_checked_but_not_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     isolate(monkeypatch, tmp_path)
     assert run("migrate").code == 0
     lock = sqlite.Lock("sqlite:///orchestrator.db")
@@ -393,7 +430,10 @@ def test_a_file_in_use_can_be_checked_but_not_changed(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgresql://me:s3cret@127.0.0.1:1/jobs", "postgresql://me:***@127.0.0.1:1/jobs: connection failed"),
+        (
+            "postgresql://me:s3cret@127.0.0.1:1/jobs",
+            "postgresql://me:***@127.0.0.1:1/jobs: connection failed",
+        ),
         ("sqlite:///diary.db", "file is not a database"),
         ("sqlite:///nowhere/x.db", "nowhere is not there; make that folder"),
     ],

@@ -33,7 +33,9 @@ def pragma(tx: Tx, name: str) -> object:
 
 def elsewhere(url: str) -> subprocess.CompletedProcess[str]:
     """Open and close a store in another process."""
-    return subprocess.run([sys.executable, "-c", OTHER_PROCESS, url], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESS, url], capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ async def test_a_commit_is_durable_before_it_is_acknowledged(url: str) -> None:
     store = Store(url)
     store.start()
     assert await store.write(pragma, "journal_mode") == "wal"
-    assert await store.write(pragma, "synchronous") == 2, "FULL: the log reaches the disk before COMMIT returns"
+    assert await store.write(pragma, "synchronous") == 2, (
+        "FULL: the log reaches the disk before COMMIT returns"
+    )
     store.close()
 
 
@@ -61,7 +65,9 @@ async def test_a_reader_cannot_write(url: str) -> None:
     store = Store(url)
     store.start()
     with pytest.raises(Unavailable, match="readonly"):
-        await store.read(lambda tx: tx.exec_driver_sql("INSERT INTO account_state (account) VALUES ('x')"))
+        await store.read(
+            lambda tx: tx.exec_driver_sql("INSERT INTO account_state (account) VALUES ('x')")
+        )
     store.close()
 
 
@@ -77,7 +83,9 @@ def test_a_write_holds_the_database_from_its_first_statement(url: str) -> None:
     other.dispose()
 
 
-def test_a_second_store_on_the_same_file_is_refused_in_words_an_operator_understands(url: str) -> None:
+def test_a_second_store_on_the_same_file_is_refused_in_words_an_operator_understands(
+    url: str,
+) -> None:
     first, second = Store(url), Store(url)
     first.start()
     with pytest.raises(ConfigError, match="in use by another orchestrator process"):

@@ -75,7 +75,10 @@ async def held(store: Store) -> Gate:
 
 
 #: How a database says whether a commit waits for the disk, if it does and if it does not.
-PATIENCE = {"sqlite": ("PRAGMA synchronous", 2, 1), "postgresql": ("SHOW synchronous_commit", "on", "off")}
+PATIENCE = {
+    "sqlite": ("PRAGMA synchronous", 2, 1),
+    "postgresql": ("SHOW synchronous_commit", "on", "off"),
+}
 
 
 async def test_a_claim_does_not_wait_for_the_disk_and_everything_else_does(database: str) -> None:
@@ -96,8 +99,13 @@ async def test_a_claim_does_not_wait_for_the_disk_and_everything_else_does(datab
 
 async def test_a_claim_that_shares_a_commit_with_others_waits_with_them(store: Store) -> None:
     gate = await held(store)
-    both = [asyncio.ensure_future(store.claim(put, "a")), asyncio.ensure_future(store.write(put, "b"))]
-    how = asyncio.ensure_future(store.claim(lambda tx: tx.exec_driver_sql("PRAGMA synchronous").scalar()))
+    both = [
+        asyncio.ensure_future(store.claim(put, "a")),
+        asyncio.ensure_future(store.write(put, "b")),
+    ]
+    how = asyncio.ensure_future(
+        store.claim(lambda tx: tx.exec_driver_sql("PRAGMA synchronous").scalar())
+    )
     await gate.open()
     assert await asyncio.gather(*both) == ["a", "b"]
     assert await how == 2
@@ -129,7 +137,9 @@ async def test_many_single_items_share_few_commits(store: Store) -> None:
     assert len(calls) <= 5
 
 
-async def test_what_one_caller_is_told_is_durable_to_another_connection(store: Store, file: Path) -> None:
+async def test_what_one_caller_is_told_is_durable_to_another_connection(
+    store: Store, file: Path
+) -> None:
     await store.write(put, "main")
     with sqlite3.connect(file) as other:
         assert other.execute("SELECT account FROM account_state").fetchall() == [("main",)]
@@ -222,7 +232,12 @@ async def test_a_full_disk_never_takes_back_what_somebody_was_told(store: Store)
     await fill_disk(store)
     gate = await held(store)
     batch = store.batched(put_all)
-    units = (store.write(put, "before"), batch("item"), store.write(put, "x" * 100_000), store.write(put, "after"))
+    units = (
+        store.write(put, "before"),
+        batch("item"),
+        store.write(put, "x" * 100_000),
+        store.write(put, "after"),
+    )
     waiting = [asyncio.ensure_future(unit) for unit in units]
     await asyncio.sleep(0)
     await gate.open()
@@ -242,7 +257,11 @@ async def test_more_than_the_backlog_is_turned_away_at_once(store: Store) -> Non
     assert all(isinstance(one.exception(), Unavailable) for one in refused)
     await gate.open()
     done = await asyncio.gather(*waiting, return_exceptions=True)
-    assert len(await store.read(names)) == len([one for one in done if isinstance(one, str)]) == 9000 - len(refused)
+    assert (
+        len(await store.read(names))
+        == len([one for one in done if isinstance(one, str)])
+        == 9000 - len(refused)
+    )
 
 
 async def test_closing_drains_what_waits_and_lets_nothing_new_in(file: Path) -> None:

@@ -56,8 +56,18 @@ def values(outcomes: list[Outcome]) -> dict[Unit, Any]:
 
 
 async def test_items_of_a_batch_are_one_call_where_the_first_of_them_stood(tx: Tx) -> None:
-    first, a, second, b = unit(keep, "first"), item(keep_all, "a"), unit(keep, "second"), item(keep_all, "b")
-    assert values(perform(tx, [first, a, second, b])) == {first: ("first",), a: "A", second: ("second",), b: "B"}
+    first, a, second, b = (
+        unit(keep, "first"),
+        item(keep_all, "a"),
+        unit(keep, "second"),
+        item(keep_all, "b"),
+    )
+    assert values(perform(tx, [first, a, second, b])) == {
+        first: ("first",),
+        a: "A",
+        second: ("second",),
+        b: "B",
+    }
     assert kept(tx) == ["first", "a", "b", "second"]
 
 
@@ -72,12 +82,17 @@ async def test_items_of_different_batches_stay_apart(tx: Tx) -> None:
         calls.append(("other", *names))
         return names
 
-    perform(tx, [item(one, "a"), item(other, "b"), item(one, "c"), item(other, "d"), unit(one, ["alone"])])
+    perform(
+        tx,
+        [item(one, "a"), item(other, "b"), item(one, "c"), item(other, "d"), unit(one, ["alone"])],
+    )
     assert calls == [("one", "a", "c"), ("other", "b", "d"), ("one", "alone")]
 
 
 @pytest.mark.parametrize("neighbour", [True, False])
-async def test_a_batch_that_fails_leaves_nothing_and_is_tried_again_item_by_item(tx: Tx, neighbour: bool) -> None:
+async def test_a_batch_that_fails_leaves_nothing_and_is_tried_again_item_by_item(
+    tx: Tx, neighbour: bool
+) -> None:
     a, bad, b = (item(keep_all, name) for name in ("a", "bad", "b"))
     beside = [unit(keep, "beside")] if neighbour else []
     told = values(perform(tx, [a, bad, b, *beside]))
@@ -102,7 +117,10 @@ async def test_an_answer_of_the_wrong_length_leaves_nothing(tx: Tx) -> None:
     def short(tx: Tx, names: list[str]) -> list[str]:
         return keep_all(tx, names)[1:]
 
-    assert [type(one.error) for one in perform(tx, [item(short, "a"), item(short, "b")])] == [ValueError, ValueError]
+    assert [type(one.error) for one in perform(tx, [item(short, "a"), item(short, "b")])] == [
+        ValueError,
+        ValueError,
+    ]
     assert kept(tx) == []
 
 
@@ -114,7 +132,14 @@ async def test_everybody_is_told_once_and_who_gave_up_not_at_all() -> None:
     good, bad, gone, told = (unit(keep) for _ in range(4))
     gone.future.cancel()
     told.future.set_result("before")
-    settle([Outcome(good, 1), Outcome(bad, error=LookupError("on purpose")), Outcome(gone, 2), Outcome(told, 3)])
+    settle(
+        [
+            Outcome(good, 1),
+            Outcome(bad, error=LookupError("on purpose")),
+            Outcome(gone, 2),
+            Outcome(told, 3),
+        ]
+    )
     assert await good.future == 1
     assert await told.future == "before"
     assert gone.future.cancelled()
@@ -130,6 +155,8 @@ def test_trouble_of_the_database_is_unavailable(error: type[sa.exc.DBAPIError]) 
     assert "SELECT" not in str(said)
 
 
-@pytest.mark.parametrize("error", [LookupError("x"), sa.exc.IntegrityError("INSERT", None, Exception("twice"))])
+@pytest.mark.parametrize(
+    "error", [LookupError("x"), sa.exc.IntegrityError("INSERT", None, Exception("twice"))]
+)
 def test_what_a_unit_did_wrong_stays_what_it_is(error: Exception) -> None:
     assert ours(error) is error

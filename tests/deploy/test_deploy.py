@@ -43,7 +43,10 @@ SERVICE: dict[str, Any] = {
         },
         "environment": {"type": "object", "additionalProperties": {"type": ["string", "number"]}},
         "ports": {"type": "array", "items": {"type": "string", "pattern": r"^([\d.]+:)?\d+:\d+$"}},
-        "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^[\w./-]+:/[\w./-]+(:ro)?$"}},
+        "volumes": {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^[\w./-]+:/[\w./-]+(:ro)?$"},
+        },
         "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
         "init": {"type": "boolean"},
         "read_only": {"type": "boolean"},
@@ -60,7 +63,10 @@ COMPOSE: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$"},
         "services": {"type": "object", "minProperties": 1, "additionalProperties": SERVICE},
-        "volumes": {"type": "object", "additionalProperties": {"type": "object", "maxProperties": 0}},
+        "volumes": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "maxProperties": 0},
+        },
     },
 }
 HARDENING = {
@@ -100,7 +106,9 @@ def unit() -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs]
 
 
-def understood(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+def understood(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Settings:
     """What the product makes of these variables. Raises `ConfigError` for a name it does not know."""
     monkeypatch.chdir(tmp_path)
     for name, value in environ.items():
@@ -110,7 +118,9 @@ def understood(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_the_dockerfile_is_clean() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
-    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -118,7 +128,9 @@ def test_the_image_is_small_frozen_and_not_root() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     last = text.split("\nFROM ")[-1]
     assert len(re.findall(r"^FROM ", text, re.MULTILINE)) == 2
-    assert all("--frozen --no-dev" in line for line in re.findall(r"^RUN uv sync.*", text, re.MULTILINE))
+    assert all(
+        "--frozen --no-dev" in line for line in re.findall(r"^RUN uv sync.*", text, re.MULTILINE)
+    )
     assert re.search(r"^USER (?!0)\d+:\d+$", last, re.MULTILINE)
     assert "HEALTHCHECK" in last
     assert "/readyz" in last
@@ -133,8 +145,14 @@ def test_the_image_and_make_use_the_same_uv() -> None:
 
 
 def test_everything_the_image_copies_passes_the_ignore_file() -> None:
-    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    let_in = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE
+    )
     assert {name for line in copied for name in line.split()} == let_in
     assert all((ROOT / name).exists() for name in let_in)
 
@@ -148,7 +166,9 @@ def test_compose_is_valid_and_mounts_what_it_declares() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_every_variable_of_the_containers_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_variable_of_the_containers_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     image = dict(re.findall(r"(ORCHESTRATOR_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
     service = compose()["services"]["orchestrator"]["environment"]
     settings = understood({**image, **example(), **service}, monkeypatch, tmp_path)
@@ -157,17 +177,28 @@ def test_every_variable_of_the_containers_is_a_setting(monkeypatch: pytest.Monke
     assert settings.accounts["main"].vendor == "dreamto"
 
 
-def test_every_variable_of_the_unit_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_variable_of_the_unit_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     for name, value in unit():
         if name == "LoadCredential":
             (credentials / value.split(":")[0]).write_text("orc_" + "k" * 32)
     (tmp_path / "orchestrator.toml").write_text("")
-    places = {"%d": str(credentials), "/etc/orchestrator/orchestrator.toml": str(tmp_path / "orchestrator.toml")}
+    places = {
+        "%d": str(credentials),
+        "/etc/orchestrator/orchestrator.toml": str(tmp_path / "orchestrator.toml"),
+    }
     said = [value.split("=", 1) for name, value in unit() if name == "Environment"]
-    settings = understood({name: places.get(value, value) for name, value in said}, monkeypatch, tmp_path)
-    assert settings.secret_keys[0].get_secret_value() == settings.api_keys[0].get_secret_value() == "orc_" + "k" * 32
+    settings = understood(
+        {name: places.get(value, value) for name, value in said}, monkeypatch, tmp_path
+    )
+    assert (
+        settings.secret_keys[0].get_secret_value()
+        == settings.api_keys[0].get_secret_value()
+        == "orc_" + "k" * 32
+    )
     assert str(settings.database_file) == "/var/lib/orchestrator/orchestrator.db"
 
 
@@ -182,7 +213,10 @@ def test_systemd_finds_the_unit_tight(tmp_path: Path) -> None:
     """Where systemd is: its own verdict, on a scale from 0 (tight) to 10. Elsewhere: the count of what it would see."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
-        assert len([name for name, _ in unit() if name.startswith(("Protect", "Private", "Restrict"))]) >= 15
+        assert (
+            len([name for name, _ in unit() if name.startswith(("Protect", "Private", "Restrict"))])
+            >= 15
+        )
         return
     copy = tmp_path / "orchestrator.service"
     text = (DEPLOY / "orchestrator.service").read_text()

@@ -77,7 +77,9 @@ def test_every_block_is_run_by_some_test(block: Block) -> None:
     runner = ROOT / (detail if how == "elsewhere" else f"tests/{KNOWN[block.language][how]}")
     assert runner.exists(), f"{block}: there is no {runner}"
     if how == "elsewhere":
-        assert block.code.split()[-1] in runner.read_text(), f"{block}: {runner.name} does not run it"
+        assert block.code.split()[-1] in runner.read_text(), (
+            f"{block}: {runner.name} does not run it"
+        )
 
 
 @EACH_PAGE
@@ -95,12 +97,16 @@ def test_links_lead_to_pages_and_headings(path: Path) -> None:
 
 @EACH_PAGE
 def test_the_readme_leads_to_every_page(path: Path) -> None:
-    reachable = {(ROOT / urlsplit(link).path).resolve() for link in Page(ROOT / "README.md").links()}
+    reachable = {
+        (ROOT / urlsplit(link).path).resolve() for link in Page(ROOT / "README.md").links()
+    }
     assert path in reachable or path == ROOT / "README.md"
 
 
 @each("toml", "settings", "an account")
-def test_settings_are_settings(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_settings(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in (one for one in os.environ if one.startswith("ORCHESTRATOR_")):
         monkeypatch.delenv(name)
     (tmp_path / "orchestrator.toml").write_text(block.code)
@@ -108,7 +114,9 @@ def test_settings_are_settings(block: Block, tmp_path: Path, monkeypatch: pytest
 
 
 @each("sh", "an environment")
-def test_an_environment_is_one(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_is_one(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for words in map(shlex.split, block.code.splitlines()):
         name, _, value = words[1].partition("=")
@@ -132,11 +140,23 @@ def test_json_has_the_shape_it_is_said_to_have(block: Block) -> None:
 @each("json", "a CloudEvent")
 def test_a_cloudevent_is_as_the_product_writes_it(block: Block) -> None:
     said = json.loads(block.code)
-    event = {"type": said["type"], "timestamp": said["time"], "id": said["id"], "sequence": 3, "data": said["data"]}
+    event = {
+        "type": said["type"],
+        "timestamp": said["time"],
+        "id": said["id"],
+        "sequence": 3,
+        "data": said["data"],
+    }
     sent = Message(
-        said["id"], said["type"], json.dumps(event).encode(), datetime.now(UTC), options={"format": "cloudevents"}
+        said["id"],
+        said["type"],
+        json.dumps(event).encode(),
+        datetime.now(UTC),
+        options={"format": "cloudevents"},
     )
-    request = destinations.load()["webhook"].request("https://my.app/events", sent, [webhook_secret("docs")])
+    request = destinations.load()["webhook"].request(
+        "https://my.app/events", sent, [webhook_secret("docs")]
+    )
     assert json.loads(request.content) == said
 
 

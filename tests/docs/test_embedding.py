@@ -29,7 +29,10 @@ async def test_an_application_takes_an_order_and_its_vendor_calls_back(
     async with World(render_seconds=0.1) as world:
         (tmp_path / "orchestrator.toml").write_text(configuration(world.base_url))
         names: dict[str, Any] = {"__name__": "app"}
-        exec(compile(block.code.replace("8000", str(port)), str(block), "exec", dont_inherit=True), names)
+        exec(
+            compile(block.code.replace("8000", str(port)), str(block), "exec", dont_inherit=True),
+            names,
+        )
         server = InLoop(uvicorn.Config(names["app"], log_config=None, access_log=False, ws="none"))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await until(lambda: server.started or serving.done(), "the application starts")

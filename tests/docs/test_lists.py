@@ -57,8 +57,14 @@ def told(fields: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def test_the_configuration_page_names_every_setting_with_its_default() -> None:
-    listed = {coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())}
-    expected = told(Settings) | told(AccountSettings, "accounts.X.") | told(PollSettings, "accounts.X.poll.")
+    listed = {
+        coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())
+    }
+    expected = (
+        told(Settings)
+        | told(AccountSettings, "accounts.X.")
+        | told(PollSettings, "accounts.X.poll.")
+    )
     assert listed == expected
 
 
@@ -92,10 +98,17 @@ def test_the_receiving_page_lists_every_event_the_schedule_and_what_answers_mean
 
 def test_the_api_page_lists_every_call() -> None:
     paths = contract().said["paths"]
-    calls = {f"{method.upper()} {path}" for path, item in paths.items() for method in item if method != "parameters"}
+    calls = {
+        f"{method.upper()} {path}"
+        for path, item in paths.items()
+        for method in item
+        if method != "parameters"
+    }
     listed = first(API["Calls"])
     assert len(listed) == len(set(listed))
-    assert set(listed) == {call for call in calls if "/callbacks/" not in call and not _is_beside(call)}
+    assert set(listed) == {
+        call for call in calls if "/callbacks/" not in call and not _is_beside(call)
+    }
 
 
 def _is_beside(call: str) -> bool:
@@ -118,18 +131,30 @@ def test_the_api_page_lists_every_field_state_and_code() -> None:
 
 def test_the_client_page_lists_every_call_and_every_error() -> None:
     page = sections("docs/client.md")
-    listed = {word.removeprefix("client."): row[1] for row in rows(page["Everything else"]) for word in coded(row[0])}
+    listed = {
+        word.removeprefix("client."): row[1]
+        for row in rows(page["Everything else"])
+        for word in coded(row[0])
+    }
     with Client("http://127.0.0.1:1") as one:
-        groups = {name: _public(value) for name, value in vars(one).items() if isinstance(value, Resource)}
+        groups = {
+            name: _public(value) for name, value in vars(one).items() if isinstance(value, Resource)
+        }
         assert set(listed) == set(groups) | (_public(one) - {"close", "server"})
         assert {name: set(coded(listed[name])) for name in groups} == groups
-    raised = {name for name, kind in vars(client).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
+    raised = {
+        name
+        for name, kind in vars(client).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    }
     above = {"OrchestratorError", "ClientError", "ApiError"}
     assert set(first(page["What comes back, and what is raised"])) == raised - above
 
 
 def _public(thing: object) -> set[str]:
-    return {name for name in dir(type(thing)) if not name.startswith("_") and name not in vars(thing)}
+    return {
+        name for name in dir(type(thing)) if not name.startswith("_") and name not in vars(thing)
+    }
 
 
 # -- the command line
@@ -144,18 +169,34 @@ def commands() -> dict[str, Any]:
 def _below(group: Any, before: str) -> list[tuple[str, Any]]:
     if not hasattr(group, "commands"):
         return [(before, group)]
-    return [found for name, one in group.commands.items() for found in _below(one, f"{before} {name}".strip())]
+    return [
+        found
+        for name, one in group.commands.items()
+        for found in _below(one, f"{before} {name}".strip())
+    ]
 
 
 def test_the_command_page_lists_every_command_with_an_example_that_it_understands() -> None:
-    listed = [row for row in rows((ROOT / "docs/cli.md").read_text()) if row[0].startswith("`orchestrator ")]
-    assert sorted(coded(row[0])[0].removeprefix("orchestrator ") for row in listed) == sorted(commands())
+    listed = [
+        row
+        for row in rows((ROOT / "docs/cli.md").read_text())
+        if row[0].startswith("`orchestrator ")
+    ]
+    assert sorted(coded(row[0])[0].removeprefix("orchestrator ") for row in listed) == sorted(
+        commands()
+    )
     for name, what, example in listed:
         assert what, name
         words = coded(name)[0]
-        said = next(part for part in re.split(r"\\\||\$\(|\)", coded(example)[0]) if part.strip().startswith(words))
+        said = next(
+            part
+            for part in re.split(r"\\\||\$\(|\)", coded(example)[0])
+            if part.strip().startswith(words)
+        )
         arguments = shlex.split(said.strip().removesuffix('"'))[len(words.split()) :]
-        commands()[words.removeprefix("orchestrator ")].make_context(words, arguments, resilient_parsing=False)
+        commands()[words.removeprefix("orchestrator ")].make_context(
+            words, arguments, resilient_parsing=False
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -168,7 +209,12 @@ def test_no_page_names_a_command_that_does_not_exist(path: Path) -> None:
     plain = [re.sub(r"<<'END'.*?^END$", "", one, flags=re.DOTALL | re.MULTILINE) for one in code]
     groups = {name.split()[0] for name in commands() if " " in name}
     for said in (
-        found for one in plain for found in re.findall(r"(?<![\w/.-])orchestrator ([a-z][a-z-]*)(?: ([a-z-]+))?", one)
+        found
+        for one in plain
+        for found in re.findall(r"(?<![\w/.-])orchestrator ([a-z][a-z-]*)(?: ([a-z-]+))?", one)
     ):
         name, below = said
-        assert (f"{name} {below}" if name in groups and below else name) in {*commands(), *groups}, said
+        assert (f"{name} {below}" if name in groups and below else name) in {
+            *commands(),
+            *groups,
+        }, said

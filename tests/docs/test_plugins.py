@@ -97,10 +97,18 @@ def test_the_destination_of_the_page_keeps_the_contract(monkeypatch: pytest.Monk
     test_destinations.test_the_folder_is_the_registry()
     for event in EventType:
         for data in (test_destinations.JOB, test_destinations.FAILED, *test_destinations.FLAWS):
-            test_destinations.test_every_event_becomes_one_post_of_json_to_the_address("discord", event, data)
+            test_destinations.test_every_event_becomes_one_post_of_json_to_the_address(
+                "discord", event, data
+            )
     test_destinations.test_signed_kinds_sign_and_others_do_not("discord")
     test_destinations.test_an_option_nobody_knows_is_refused("discord")
     for text in ("", "@everyone <!here>", "\x00\ud83d", "🐈" * 5000):
         test_destinations.test_no_text_breaks_a_request.hypothesis.inner_test("discord", text, text)
-    for status, verdict in ((204, "delivered"), (404, "gone"), (429, "later"), (500, "later"), (401, "shortly")):
+    for status, verdict in (
+        (204, "delivered"),
+        (404, "gone"),
+        (429, "later"),
+        (500, "later"),
+        (401, "shortly"),
+    ):
         assert kind.judge(httpx.Response(status)) == verdict

@@ -20,7 +20,10 @@ def ports() -> tuple[dict[str, str], dict[str, str]]:
     """Return what to write for the printed ports, and the service's settings that go with it."""
     simulator, service, hook = (str(free_port()) for _ in range(3))
     swaps = {"9100": simulator, "127.0.0.1:8080": f"127.0.0.1:{service}", "3000": hook}
-    return swaps, {"ORCHESTRATOR_PORT": service, "ORCHESTRATOR_PUBLIC_URL": f"http://127.0.0.1:{service}"}
+    return swaps, {
+        "ORCHESTRATOR_PORT": service,
+        "ORCHESTRATOR_PUBLIC_URL": f"http://127.0.0.1:{service}",
+    }
 
 
 async def said(file: Path, *words: str) -> str:
@@ -54,7 +57,9 @@ async def test_the_readme_leads_to_a_first_job_and_a_verified_webhook(tmp_path: 
 
 
 async def test_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
-    setup, accounts, hook, submit, lost, kill, http, end = chosen("sh", "in order", "docs/quickstart.md")
+    setup, accounts, hook, submit, lost, kill, http, end = chosen(
+        "sh", "in order", "docs/quickstart.md"
+    )
     swaps, settings = ports()
     async with shell(tmp_path, swaps, settings) as it:
         assert READY in await it.paste(setup.code)

@@ -58,7 +58,9 @@ class Receiver:
 
     async def says(self, words: str) -> None:
         """Wait until it has printed a line."""
-        await until(lambda: words in self.said, f"{self.language} says {words!r}, not only {self.said}")
+        await until(
+            lambda: words in self.said, f"{self.language} says {words!r}, not only {self.said}"
+        )
 
     async def answers(self) -> bool:
         """Tell if it listens by now."""
@@ -76,7 +78,12 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
     own = folder / block.language
     own.mkdir()
     (own / name).write_text(block.code)
-    told = {"PORT": str(port), "WEBHOOK_SECRET": secret, "GOCACHE": str(GO_CACHE), "GOTOOLCHAIN": "local"}
+    told = {
+        "PORT": str(port),
+        "WEBHOOK_SECRET": secret,
+        "GOCACHE": str(GO_CACHE),
+        "GOTOOLCHAIN": "local",
+    }
     with (own / "errors.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command(name), cwd=own, env={**os.environ, **told, "GOFLAGS": "-mod=mod"}, start_new_session=True,
@@ -100,7 +107,9 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
         await listening
 
 
-def signed(receiver: Receiver, event: dict[str, Any], *, age: float = 0, secret: str = "") -> tuple[Headers, bytes]:
+def signed(
+    receiver: Receiver, event: dict[str, Any], *, age: float = 0, secret: str = ""
+) -> tuple[Headers, bytes]:
     """Return a delivery as the product would sign it `age` seconds ago."""
     body, at = json.dumps(event).encode(), datetime.now(UTC) - timedelta(seconds=age)
     return standard_webhooks.sign([secret or receiver.secret], event["id"], at, body), body
@@ -125,7 +134,9 @@ async def hears_a_job(it: Live, receivers: list[Receiver]) -> dict[str, Any]:
     return {name: event[name] for name in ("type", "timestamp", "id", "sequence", "data")}
 
 
-async def believes_nobody_else(http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]) -> None:
+async def believes_nobody_else(
+    http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]
+) -> None:
     """Send what is forged, old, altered or malformed: it is refused, and nothing is made of it."""
     known = [*receiver.said]
     new = {**event, "id": "evt_new"}
@@ -138,24 +149,37 @@ async def believes_nobody_else(http: httpx.AsyncClient, receiver: Receiver, even
         (headers | {"webhook-id": "evt_other"}, body),
         ({}, body),
         *(({**headers, "webhook-timestamp": stamp}, body) for stamp in ("", "soon", "1e9", "-1")),
-        *(({**headers, "webhook-signature": words}, body) for words in ("", "v1", "v1,?", "v2," + "A" * 44, ",,,")),
+        *(
+            ({**headers, "webhook-signature": words}, body)
+            for words in ("", "v1", "v1,?", "v2," + "A" * 44, ",,,")
+        ),
     ):
         assert await answer(http, receiver, *bad) == 401, (receiver.language, bad)
     assert receiver.said == known
 
 
-async def orders_what_is_genuine(http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]) -> None:
+async def orders_what_is_genuine(
+    http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]
+) -> None:
     """A late verdict is said to be one; an older event and a second signature do no harm."""
     late = {**event, "id": "evt_late", "sequence": event["sequence"] + 1, "late": True}
     headers, body = signed(receiver, late)
     both = {**headers, "webhook-signature": f"v1,{'A' * 43}= {headers['webhook-signature']}"}
     assert await answer(http, receiver, both, body) == 204
-    assert await answer(http, receiver, *signed(receiver, {**event, "id": "evt_older", "sequence": 1})) == 204
+    assert (
+        await answer(http, receiver, *signed(receiver, {**event, "id": "evt_older", "sequence": 1}))
+        == 204
+    )
     await receiver.says(f"job.succeeded {event['data']['id']} (late)")
-    await until(lambda: receiver.said[-1] == "older than what is known", f"{receiver.language} knows the order")
+    await until(
+        lambda: receiver.said[-1] == "older than what is known",
+        f"{receiver.language} knows the order",
+    )
 
 
-async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(tmp_path: Path) -> None:
+async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(
+    tmp_path: Path,
+) -> None:
     assert {one.language for one in RECEIVERS} == set(RUN)
     async with live(tmp_path) as it, contextlib.AsyncExitStack() as stack:
         stranger = await stack.enter_async_context(httpx.AsyncClient())
@@ -163,7 +187,9 @@ async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(tm
         for block in RECEIVERS:
             port = free_port()
             made = await it.api.subscribe(f"http://127.0.0.1:{port}/hook", "job.*")
-            receivers.append(await stack.enter_async_context(running(block, tmp_path, port, made["secret"])))
+            receivers.append(
+                await stack.enter_async_context(running(block, tmp_path, port, made["secret"]))
+            )
         for one in receivers:
             await eventually(one.answers, f"{one.language} listens", 90)
         event = await hears_a_job(it, receivers)
@@ -172,11 +198,16 @@ async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(tm
             await orders_what_is_genuine(stranger, one, event)
 
 
-async def test_a_delivery_is_checked_by_hand_with_openssl_and_with_the_command_line(tmp_path: Path) -> None:
+async def test_a_delivery_is_checked_by_hand_with_openssl_and_with_the_command_line(
+    tmp_path: Path,
+) -> None:
     openssl, ours = chosen("sh", "against a delivery")
     headers, body = signed(Receiver("", 0, OTHER), {"id": "evt_1", "type": "job.succeeded"})
     (tmp_path / "body.json").write_bytes(body)
-    told = {"WEBHOOK_SECRET": OTHER, **{name.upper().replace("-", "_"): value for name, value in headers.items()}}
+    told = {
+        "WEBHOOK_SECRET": OTHER,
+        **{name.upper().replace("-", "_"): value for name, value in headers.items()},
+    }
     async with shell(tmp_path, {}, told) as it:
         await it.paste("cd")
         assert "v1," + await it.paste(openssl.code) == headers["webhook-signature"]
@@ -189,7 +220,11 @@ def test_the_library_verifies_in_one_call_and_refuses_without_a_crash() -> None:
     exec(block.code, names)  # the snippet itself
     headers, body = signed(Receiver("", 0, OTHER), {"id": "evt_1", "type": "job.succeeded"})
     assert names["verified"](OTHER, headers, body) == json.loads(body)
-    for wrong in ({}, {**headers, "webhook-signature": "v1"}, {**headers, "webhook-signature": "v1,AAAA"}):
+    for wrong in (
+        {},
+        {**headers, "webhook-signature": "v1"},
+        {**headers, "webhook-signature": "v1,AAAA"},
+    ):
         assert names["verified"](OTHER, wrong, body) is None
 
 

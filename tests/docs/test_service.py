@@ -26,7 +26,11 @@ from tests.harness.documents import Block, blocks, chosen, coded, rows, sections
 from tests.harness.live import Live, live, order
 from tests.harness.shells import shell
 
-PAGES = list(dict.fromkeys(one.page for one in blocks() if one.language == "sh" and one.how == "with a service"))
+PAGES = list(
+    dict.fromkeys(
+        one.page for one in blocks() if one.language == "sh" and one.how == "with a service"
+    )
+)
 #: What a block must have printed, by a line that stands in it.
 SAYS = {
     "accounts check": "accepted",
@@ -131,11 +135,16 @@ async def test_the_programs_in_python_work_on_a_service(stage: Stage) -> None:
 
         def program(block: Block = block, printed: io.StringIO = printed) -> None:
             with contextlib.redirect_stdout(printed):
-                exec(compile(block.code, str(block), "exec", dont_inherit=True), {"__name__": "__main__"})
+                exec(
+                    compile(block.code, str(block), "exec", dont_inherit=True),
+                    {"__name__": "__main__"},
+                )
 
         await asyncio.to_thread(program)
         assert printed.getvalue().strip(), f"{block} printed nothing"
-    await until(lambda: len(stage.it.subscriber.received) > 6, "the jobs of the programs were delivered")
+    await until(
+        lambda: len(stage.it.subscriber.received) > 6, "the jobs of the programs were delivered"
+    )
 
 
 async def test_the_commands_work_on_a_service(stage: Stage) -> None:

@@ -20,7 +20,10 @@ SECTIONS = sections(PAGE)
 #: The sections that tell of one way to speak to a vendor: those with facts. A heading begins with the vendor's name.
 TOLD = {heading: text for heading, text in SECTIONS.items() if "| fact |" in text}
 ACCOUNTS = {
-    heading: max((one for one in chosen("toml", page=PAGE) if one.code in text), key=lambda one: len(one.code))
+    heading: max(
+        (one for one in chosen("toml", page=PAGE) if one.code in text),
+        key=lambda one: len(one.code),
+    )
     for heading, text in TOLD.items()
 }
 LOOKUPS = {Lookup.BY_EXTERNAL_ID: "yes, by external id", Lookup.NONE: "no"}
@@ -41,14 +44,18 @@ def code(word: str) -> str:
 
 def facts(who: Vendor) -> list[list[str]]:
     options = [
-        code(name) + (" = " + " or ".join(map(code, words)) if words else "") for name, words in who.options.items()
+        code(name) + (" = " + " or ".join(map(code, words)) if words else "")
+        for name, words in who.options.items()
     ]
     return [
         ["default `base_url`", code(who.default_base_url) if who.default_base_url else "none"],
         ["options", "; ".join(options) or "none"],
         ["pushes", f"yes, to {code(who.callback_path)}" if who.pushes else "no"],
         ["external id", code(who.external_id_path) if who.external_id_path else "none"],
-        ["a push carries the id that the submission gave", "yes" if who.push_id_is_ours else "not always"],
+        [
+            "a push carries the id that the submission gave",
+            "yes" if who.push_id_is_ours else "not always",
+        ],
         ["one order may run several times", "yes" if who.siblings else "no"],
         ["jobs in one question", str(who.batch)],
         ["can be asked after a lost answer", LOOKUPS[who.lookup]],
@@ -61,10 +68,15 @@ def carried(who: Vendor) -> list[list[str]]:
     for capability, form in who.forms.items():
         needed = {name for either in form.required for name in either.split("|")}
         groups = [
-            [[name for name in one.split("|") if name in form.fields] for one in group] for group in form.exclusive
+            [[name for name in one.split("|") if name in form.fields] for one in group]
+            for group in form.exclusive
         ]
         there = [[names for names in group if names] for group in groups]
-        only = [", ".join(" or ".join(map(code, names)) for names in group) for group in there if len(group) > 1]
+        only = [
+            ", ".join(" or ".join(map(code, names)) for names in group)
+            for group in there
+            if len(group) > 1
+        ]
         found.append([
             code(capability),
             ", ".join(" or ".join(map(code, either.split("|"))) for either in form.required),

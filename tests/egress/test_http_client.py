@@ -98,7 +98,9 @@ def says(*parts: bytes, close: bool = False) -> Answer:
 
 
 async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     writer.transport.abort()
 
 
@@ -146,20 +148,31 @@ def test_an_address_that_is_not_public_is_blocked(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"],
+    [
+        "8.8.8.8",
+        "1.1.1.1",
+        "172.32.0.1",
+        "100.128.0.1",
+        "2606:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+    ],
 )
 def test_a_public_address_passes(address: str) -> None:
     Guard().check(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "fd12::7"]
+    "address",
+    ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "fd12::7"],
 )
 def test_an_allowed_network_passes_in_every_spelling(address: str) -> None:
     Guard(["10.0.0.0/8", "fd12::/16"]).check(address, port=22)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "11.0.0.1%", "169.254.169.254", "64:ff9b::127.0.0.1", "fd13::1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "11.0.0.1%", "169.254.169.254", "64:ff9b::127.0.0.1", "fd13::1"]
+)
 def test_an_allowed_network_allows_nothing_else(address: str) -> None:
     with pytest.raises(Blocked):
         Guard(["10.0.0.0/8", "fd12::/16"]).check(address)
@@ -178,11 +191,32 @@ def test_an_allowed_network_that_is_not_a_cidr_is_a_configuration_error(cidr: st
 @pytest.mark.parametrize(
     "url",
     [
-        *(f"http://{host}/" for host in ("127.0.0.1", "127.1", "2130706433", "0x7f.1", "0x7f000001", "017700000001")),
-        *(f"http://{host}/" for host in ("127.0.0.1.", "localhost", "LOCALHOST.", "a.localhost", "ip6-localhost")),
-        *(f"http://[{host}]/" for host in ("::1", "::ffff:7f00:1", "fe80::1%25eth0", "64:ff9b::a9fe:a9fe")),
-        *("ftp://example.com/", "file:///etc/passwd", "//example.com/", "http:///x", "no url", "http://0177.0.0.1/"),
-        *("http://user:secret@example.com/", "http://user@example.com/", "https://example.com:99999/", "http://\x00/"),
+        *(
+            f"http://{host}/"
+            for host in ("127.0.0.1", "127.1", "2130706433", "0x7f.1", "0x7f000001", "017700000001")
+        ),
+        *(
+            f"http://{host}/"
+            for host in ("127.0.0.1.", "localhost", "LOCALHOST.", "a.localhost", "ip6-localhost")
+        ),
+        *(
+            f"http://[{host}]/"
+            for host in ("::1", "::ffff:7f00:1", "fe80::1%25eth0", "64:ff9b::a9fe:a9fe")
+        ),
+        *(
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "//example.com/",
+            "http:///x",
+            "no url",
+            "http://0177.0.0.1/",
+        ),
+        *(
+            "http://user:secret@example.com/",
+            "http://user@example.com/",
+            "https://example.com:99999/",
+            "http://\x00/",
+        ),
         *("http://example.com:22/", "https://8.8.8.8:25/", "http://example.com:0/"),
     ],
 )
@@ -192,17 +226,23 @@ def test_a_url_that_shows_it_is_forbidden_is_refused_at_creation(url: str) -> No
     assert "secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("url", ["https://example.com/hook?a=1", "http://8.8.8.8:8080/", "https://[2606:4700::1111]/"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com/hook?a=1", "http://8.8.8.8:8080/", "https://[2606:4700::1111]/"]
+)
 def test_an_ordinary_url_is_accepted_at_creation(url: str) -> None:
     Guard().refuse_literal(url)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:81/", "http://localhost:8000/", "http://[::1]/", "http://0x7f.1/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:81/", "http://localhost:8000/", "http://[::1]/", "http://0x7f.1/"]
+)
 def test_an_allowed_literal_is_accepted_at_creation_on_any_port(url: str) -> None:
     LOOPBACK.refuse_literal(url)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
+)
 async def test_no_socket_is_opened_to_a_forbidden_address(host: str) -> None:
     async with serving(says(OK)) as server, internet(Guard()) as door:
         with pytest.raises(Blocked):
@@ -216,10 +256,17 @@ async def test_an_ambiguous_spelling_of_an_address_is_blocked_even_where_it_is_a
             await door.send(post("http://2130706433/"), deadline=5)
 
 
-async def test_a_name_is_blocked_if_any_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_is_blocked_if_any_of_its_addresses_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with serving(says(OK)) as server, internet() as door:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in ("127.0.0.1", "10.0.0.1")]
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lambda *_, **__: asyncio.sleep(0, found))
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port))
+            for host in ("127.0.0.1", "10.0.0.1")
+        ]
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "getaddrinfo", lambda *_, **__: asyncio.sleep(0, found)
+        )
         with pytest.raises(Blocked):
             await door.send(post(server.url(host="mixed.example")), deadline=5)
         assert server.connections == 0
@@ -250,7 +297,9 @@ async def test_a_name_without_an_address_was_not_sent() -> None:
     await assert_not_sent("http://nobody.invalid/", "dns_error")
 
 
-@pytest.mark.parametrize("note", ["a\r\nb: c", "a\nb: c", "a\rb: c", "a\r\n\r\nGET / HTTP/1.1", "a\0b"])
+@pytest.mark.parametrize(
+    "note", ["a\r\nb: c", "a\nb: c", "a\rb: c", "a\r\n\r\nGET / HTTP/1.1", "a\0b"]
+)
 async def test_a_header_that_cannot_be_written_was_not_sent(note: str) -> None:
     async with serving(says(OK)) as server, internet() as door:
         with pytest.raises(NotSent) as failure:
@@ -264,7 +313,9 @@ async def test_a_handshake_that_never_ends_was_not_sent() -> None:
         await assert_not_sent(server.url(scheme="https"), "timeout", deadline=0.1)
 
 
-async def test_an_address_that_does_not_finish_connecting_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_does_not_finish_connecting_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("orchestrator.egress.transport.CONNECT_TIMEOUT", 0.1)
     async with serving(stays_silent) as server:
         await assert_not_sent(server.url(scheme="https"), "connect_timeout")
@@ -283,7 +334,9 @@ async def test_a_request_that_may_no_longer_leave_once_it_is_connected_was_not_s
     assert len(server.requests) == 1, "and the connection that was made sent nothing"
 
 
-async def assert_not_sent(url: str, kind: str, *, deadline: float = 5, tls: ssl.SSLContext | None = None) -> None:
+async def assert_not_sent(
+    url: str, kind: str, *, deadline: float = 5, tls: ssl.SSLContext | None = None
+) -> None:
     async with internet(tls=tls) as door:
         request = post(url)
         with pytest.raises(NotSent) as failure:
@@ -306,7 +359,11 @@ def certificate(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLConte
     pem, secret = folder / "cert.pem", folder / "key.pem"
     pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(pem, secret)
@@ -322,7 +379,9 @@ async def test_tls_from_an_unknown_authority_was_not_sent(tmp_path: Path) -> Non
 async def test_tls_verifies_the_name_and_not_only_the_authority(tmp_path: Path) -> None:
     server_side, trusting = certificate(tmp_path, "localhost")
     async with serving(says(OK), server_side) as server:
-        await assert_not_sent(server.url(scheme="https", host="127.0.0.1"), "tls_error", tls=trusting)
+        await assert_not_sent(
+            server.url(scheme="https", host="127.0.0.1"), "tls_error", tls=trusting
+        )
         async with internet(tls=trusting) as door:
             answer = await door.send(post(server.url(scheme="https", host="localhost")), deadline=5)
     assert answer.status_code == 200
@@ -337,8 +396,14 @@ async def test_tls_verifies_the_name_and_not_only_the_authority(tmp_path: Path) 
         (says(close=True), "disconnected"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Le", close=True), "disconnected"),
         (says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", close=True), "disconnected"),
-        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", close=True), "disconnected"),
-        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True), "bad_response"),
+        (
+            says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", close=True),
+            "disconnected",
+        ),
+        (
+            says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True),
+            "bad_response",
+        ),
         (says(b"220 smtp ready\r\n\r\n", close=True), "bad_response"),
         (says(b"HTTP/1.1 200 OK\r\nA: " + b"a" * 20_000 + b"\r\n\r\n", close=True), "bad_response"),
         (resets, "connection_reset"),
@@ -347,7 +412,9 @@ async def test_tls_verifies_the_name_and_not_only_the_authority(tmp_path: Path) 
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_what_fails_after_the_request_left_is_cut_off(answer: Answer, kind: str, method: str) -> None:
+async def test_what_fails_after_the_request_left_is_cut_off(
+    answer: Answer, kind: str, method: str
+) -> None:
     """One request, ever: aiohttp's own retry of idempotent methods is off."""
     async with serving(answer) as server, internet() as door:
         with pytest.raises(CutOff) as failure:
@@ -423,43 +490,66 @@ async def test_what_only_announces_an_answer_is_passed_over() -> None:
 
 
 async def test_an_answer_to_head_has_no_body_whatever_length_it_names() -> None:
-    async with serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")) as server, internet() as door:
+    async with (
+        serving(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")) as server,
+        internet() as door,
+    ):
         answer = await door.send(httpx.Request("HEAD", server.url()), deadline=5)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 async def test_a_body_without_a_length_ends_with_its_connection() -> None:
-    async with serving(says(b"HTTP/1.1 200 OK\r\n\r\n", b"all", b" of it", close=True)) as server, internet() as door:
+    async with (
+        serving(says(b"HTTP/1.1 200 OK\r\n\r\n", b"all", b" of it", close=True)) as server,
+        internet() as door,
+    ):
         assert (await door.send(post(server.url()), deadline=5)).content == b"all of it"
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
-    async with serving(says(b"HTTP/1.1 307 Go\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n")) as server:
+    async with serving(
+        says(b"HTTP/1.1 307 Go\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n")
+    ) as server:
         async with internet() as door:
             answer = await door.send(post(server.url()), deadline=5)
-        assert (answer.status_code, answer.headers["location"], len(server.requests)) == (307, "/else", 1)
+        assert (answer.status_code, answer.headers["location"], len(server.requests)) == (
+            307,
+            "/else",
+            1,
+        )
 
 
 # -- what is written -------------------------------------------------------------------------------------------------
 
 
 async def test_the_request_goes_out_as_it_was_built() -> None:
-    headers = [("User-Agent", "ours"), ("X-Twice", "1"), ("X-Twice", "2"), ("Accept-Encoding", "br")]
+    headers = [
+        ("User-Agent", "ours"),
+        ("X-Twice", "1"),
+        ("X-Twice", "2"),
+        ("Accept-Encoding", "br"),
+    ]
     async with serving(says(OK)) as server, internet() as door:
-        request = httpx.Request("POST", server.url("/a%2Fb%41?q=%20+&q"), headers=headers, content=b"hello")
+        request = httpx.Request(
+            "POST", server.url("/a%2Fb%41?q=%20+&q"), headers=headers, content=b"hello"
+        )
         await door.send(request, deadline=5)
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
     start, *lines = head.split(b"\r\n")
     assert start == b"POST /a%2Fb%41?q=%20+&q HTTP/1.1"
     host = b"Host: 127.0.0.1:%d" % server.port
-    assert sorted(lines) == sorted([host, *(f"{k}: {v}".encode() for k, v in headers), b"Content-Length: 5"])
+    assert sorted(lines) == sorted(
+        [host, *(f"{k}: {v}".encode() for k, v in headers), b"Content-Length: 5"]
+    )
     assert body == b"hello"
 
 
 async def test_the_other_side_is_told_its_name_and_not_to_compress() -> None:
     """httpx leaves a request alone that is made of a stream."""
     async with serving(says(OK)) as server, internet() as door:
-        await door.send(httpx.Request("GET", server.url(), stream=httpx.ByteStream(b"")), deadline=5)
+        await door.send(
+            httpx.Request("GET", server.url(), stream=httpx.ByteStream(b"")), deadline=5
+        )
         lines = server.requests[0].split(b"\r\n")
     assert lines == [
         b"GET / HTTP/1.1", b"Host: 127.0.0.1:%d" % server.port, b"Accept-Encoding: identity", b"", b"",
@@ -468,7 +558,9 @@ async def test_the_other_side_is_told_its_name_and_not_to_compress() -> None:
 
 async def test_a_length_that_is_not_the_bodys_is_set_right() -> None:
     async with serving(says(OK)) as server, internet() as door:
-        request = httpx.Request("POST", server.url(), headers={"content-length": "99"}, content=b"hello")
+        request = httpx.Request(
+            "POST", server.url(), headers={"content-length": "99"}, content=b"hello"
+        )
         await door.send(request, deadline=5)
     assert server.requests[0].lower().count(b"content-length") == 1
     assert server.requests[0].endswith(b"\r\nContent-Length: 5\r\n\r\nhello")
@@ -497,7 +589,10 @@ async def test_a_large_body_is_sent_whole() -> None:
 
 
 async def test_cookies_are_not_kept() -> None:
-    async with serving(says(b"HTTP/1.1 204 No\r\nSet-Cookie: a=b\r\n\r\n")) as server, internet() as door:
+    async with (
+        serving(says(b"HTTP/1.1 204 No\r\nSet-Cookie: a=b\r\n\r\n")) as server,
+        internet() as door,
+    ):
         for _ in range(2):
             await door.send(post(server.url(host="localhost")), deadline=5)
         assert b"cookie" not in server.requests[1].lower()
@@ -507,7 +602,9 @@ async def test_cookies_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize(("fresh", "connections"), [(False, 1), (True, 3)])
-async def test_connections_are_kept_alive_unless_fresh_ones_are_asked_for(fresh: bool, connections: int) -> None:
+async def test_connections_are_kept_alive_unless_fresh_ones_are_asked_for(
+    fresh: bool, connections: int
+) -> None:
     async with serving(says(OK)) as server, internet(fresh=fresh) as door:
         for _ in range(3):
             await door.send(post(server.url()), deadline=5)
@@ -576,7 +673,9 @@ async def test_what_a_kept_connection_is_sent_is_held_back() -> None:
 async def test_a_peer_that_takes_nothing_holds_no_connection_past_the_deadline() -> None:
     body, given_up, taken = bytes(20_000_000), asyncio.Event(), asyncio.Queue[int]()
 
-    async def takes_nothing_at_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def takes_nothing_at_first(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await given_up.wait()
         size = 0
         with contextlib.suppress(ConnectionError):
@@ -587,7 +686,9 @@ async def test_a_peer_that_takes_nothing_holds_no_connection_past_the_deadline()
 
     async with accepting(takes_nothing_at_first) as port, internet() as door:
         with pytest.raises(CutOff):
-            await door.send(httpx.Request("POST", f"http://127.0.0.1:{port}/", content=body), deadline=1.0)
+            await door.send(
+                httpx.Request("POST", f"http://127.0.0.1:{port}/", content=body), deadline=1.0
+            )
         given_up.set()
         assert await taken.get() < len(body), "what was not taken by then was thrown away"
 
@@ -602,16 +703,21 @@ async def test_cancelled_requests_leave_nothing_behind_for_later_ones() -> None:
     async with serving(answers_when_released) as server:
         door = Internet(GuardedTransport(LOOPBACK, limit_per_host=4))
         for _round in range(3):
-            tasks = [asyncio.create_task(door.send(post(server.url()), deadline=5)) for _ in range(8)]
+            tasks = [
+                asyncio.create_task(door.send(post(server.url()), deadline=5)) for _ in range(8)
+            ]
             for _ in range(4):
                 await server.arrivals.acquire()
             for task in tasks:
                 task.cancel()
             assert all(
-                isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True)
+                isinstance(end, asyncio.CancelledError)
+                for end in await asyncio.gather(*tasks, return_exceptions=True)
             )
         release.set()
-        answers = await asyncio.gather(*(door.send(post(server.url()), deadline=5) for _ in range(8)))
+        answers = await asyncio.gather(
+            *(door.send(post(server.url()), deadline=5) for _ in range(8))
+        )
         assert [answer.content for answer in answers] == [b"ok"] * 8
         await door.aclose()
 
@@ -631,7 +737,9 @@ async def test_cancelled_requests_leave_nothing_behind_for_later_ones() -> None:
         (httpx.RemoteProtocolError("x"), CutOff),
     ],
 )
-async def test_errors_of_other_transports_keep_their_phase(error: Exception, outcome: type[Exception]) -> None:
+async def test_errors_of_other_transports_keep_their_phase(
+    error: Exception, outcome: type[Exception]
+) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
 
@@ -639,7 +747,9 @@ async def test_errors_of_other_transports_keep_their_phase(error: Exception, out
         await Internet(httpx.MockTransport(fail)).send(post("http://vendor/"), deadline=5)
 
 
-async def test_a_deadline_is_cut_off_when_the_transport_does_not_say_whether_the_request_left() -> None:
+async def test_a_deadline_is_cut_off_when_the_transport_does_not_say_whether_the_request_left() -> (
+    None
+):
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError

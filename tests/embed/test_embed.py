@@ -29,9 +29,15 @@ async def test_every_link_leads_to_where_it_says_below_the_prefix(tmp_path: Path
         assert made.status_code == 202, made.text
         await http.post("/a/video/v1/jobs", json=order("kling"))
         page = await http.get("/a/video/v1/jobs?limit=1")
-        links = [made.headers["location"], *made.json()["links"].values(), page.links["next"]["url"]]
+        links = [
+            made.headers["location"],
+            *made.json()["links"].values(),
+            page.links["next"]["url"],
+        ]
         assert {urlsplit(link).path.split("/v1/")[0] for link in links} == {"/a/video"}
-        assert {link: (await http.get(link)).status_code for link in links} == dict.fromkeys(links, 200)
+        assert {link: (await http.get(link)).status_code for link in links} == dict.fromkeys(
+            links, 200
+        )
         problem = await http.get("/a/video/v1/nothing")
         assert problem.status_code == 404
         assert (await http.get(problem.json()["type"])).status_code == 200
@@ -45,9 +51,14 @@ async def test_a_push_is_known_by_its_path_below_the_prefix_alone(tmp_path: Path
     async with mounted(tmp_path) as (_, http):
         for path in ("/a/video/callbacks/kling/forged", "/a/video/callbacks/nobody/forged"):
             answer = await http.post(path, json={})
-            assert (answer.status_code, answer.json()["detail"]) == (404, "there is no such callback")
+            assert (answer.status_code, answer.json()["detail"]) == (
+                404,
+                "there is no such callback",
+            )
         assert (await http.get("/a/video/callbacks/kling/forged")).status_code == 405
-        assert (await http.post("/callbacks/kling/forged", json={})).text == "Not Found", "the host's own answer"
+        assert (await http.post("/callbacks/kling/forged", json={})).text == "Not Found", (
+            "the host's own answer"
+        )
 
 
 async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -> None:
@@ -59,7 +70,9 @@ async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -
         async with both["one"].lifespan(app), both["two"].lifespan(app):
             yield
 
-    app = Starlette(routes=[Mount(f"/{name}", app=one) for name, one in both.items()], lifespan=lifespan)
+    app = Starlette(
+        routes=[Mount(f"/{name}", app=one) for name, one in both.items()], lifespan=lifespan
+    )
     async with hosted(app, port) as http:
         jobs = {name: await one.client.submit(**order("kling")) for name, one in both.items()}
         for name in both:
@@ -68,7 +81,9 @@ async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -
             assert listed[0]["links"]["self"].startswith(f"{url}/{name}/")
 
 
-async def test_the_hosts_own_code_submits_waits_and_follows_without_a_socket_or_a_key(tmp_path: Path) -> None:
+async def test_the_hosts_own_code_submits_waits_and_follows_without_a_socket_or_a_key(
+    tmp_path: Path,
+) -> None:
     async with World(render_seconds=0.1) as world:
         port, url = address()
         video = service(tmp_path, f"{url}/video", world, api_keys=[])
@@ -129,15 +144,24 @@ async def test_a_public_url_that_leads_elsewhere_is_noticed_once(tmp_path: Path)
     ("changed", "words"),
     [
         ({"databse_url": "x"}, "databse_url: there is no such setting; did you mean database_url?"),
-        ({"accounts": {"main": {"vendor": "klign"}}}, "accounts.main.vendor is 'klign'; known vendors"),
-        ({"database_url": "postgresql://u@127.0.0.1/d"}, "secret_keys: required unless the database is a SQLite file"),
+        (
+            {"accounts": {"main": {"vendor": "klign"}}},
+            "accounts.main.vendor is 'klign'; known vendors",
+        ),
+        (
+            {"database_url": "postgresql://u@127.0.0.1/d"},
+            "secret_keys: required unless the database is a SQLite file",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_when_they_are_written_not_when_the_host_starts(
     tmp_path: Path, changed: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        Orchestrator(**{"public_url": "https://my.app/video", "database_url": f"sqlite:///{tmp_path}/x.db"} | changed)
+        Orchestrator(
+            **{"public_url": "https://my.app/video", "database_url": f"sqlite:///{tmp_path}/x.db"}
+            | changed
+        )
     assert words in str(refused.value)
     assert [*tmp_path.iterdir()] == []
 

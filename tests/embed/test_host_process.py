@@ -91,7 +91,10 @@ async def test_a_signal_ends_streams_and_reaches_the_host_whose_handler_is_back_
     tmp_path: Path, hosts_handler: tuple[list[int], Handler]
 ) -> None:
     heard, handler = hosts_handler
-    async with mounted(tmp_path) as (video, http), http.stream("GET", "/a/video/v1/events/stream") as stream:
+    async with (
+        mounted(tmp_path) as (video, http),
+        http.stream("GET", "/a/video/v1/events/stream") as stream,
+    ):
         assert stream.status_code == 200
         signal.raise_signal(signal.SIGTERM)
         assert heard == [signal.SIGTERM]
@@ -101,7 +104,10 @@ async def test_a_signal_ends_streams_and_reaches_the_host_whose_handler_is_back_
 
 
 async def test_a_host_that_ends_without_a_signal_says_so_itself(tmp_path: Path) -> None:
-    async with mounted(tmp_path) as (video, http), http.stream("GET", "/a/video/v1/events/stream") as stream:
+    async with (
+        mounted(tmp_path) as (video, http),
+        http.stream("GET", "/a/video/v1/events/stream") as stream,
+    ):
         video.end_streams()
         await stream.aread()
         refused = await http.get("/a/video/v1/events/stream")

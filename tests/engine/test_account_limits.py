@@ -34,11 +34,17 @@ from tests.harness.runtime import START, FakeInternet, House, house, settings
 pytestmark = pytest.mark.usefixtures("everywhere")
 
 SLOTS = 5
-NARROW: dict[str, Any] = {"accounts": {"main": {"vendor": "kling", "api_key": "k", "max_in_flight": SLOTS}}}
+NARROW: dict[str, Any] = {
+    "accounts": {"main": {"vendor": "kling", "api_key": "k", "max_in_flight": SLOTS}}
+}
 
 
 def rated(rate: float) -> dict[str, Any]:
-    return {"accounts": {"main": {"vendor": "kling", "api_key": "k", "max_in_flight": 1000, "rate_limit": rate}}}
+    return {
+        "accounts": {
+            "main": {"vendor": "kling", "api_key": "k", "max_in_flight": 1000, "rate_limit": rate}
+        }
+    }
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +53,11 @@ async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[lis
     async with house(folder, **values) as first, contextlib.AsyncExitStack() as others:
         houses = [first]
         for _ in range(count - 1):
-            store = Store(settings(folder, **values).database_url) if first.rt.store.shared else first.rt.store
+            store = (
+                Store(settings(folder, **values).database_url)
+                if first.rt.store.shared
+                else first.rt.store
+            )
             if store is not first.rt.store:
                 store.start()
                 others.callback(store.close)
@@ -72,7 +82,9 @@ def accepted_uniquely(h: House) -> None:
 # -- slots
 
 
-async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more(tmp_path: Path) -> None:
+async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more(
+    tmp_path: Path,
+) -> None:
     async with replicas(tmp_path, 3, **NARROW) as houses:
         first = houses[0]
         for _ in range(30):
@@ -88,7 +100,9 @@ async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more
                 ended += 1
 
 
-async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_slots(tmp_path: Path) -> None:
+async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_slots(
+    tmp_path: Path,
+) -> None:
     """Real threads, each with a connection of its own: what a limit enforced by counting alone does not survive."""
     async with house(tmp_path, **NARROW) as h:
         for _ in range(60):
@@ -141,8 +155,14 @@ def work(h: House, engine: sa.Engine, stage: Submitting, seen: list[int]) -> boo
         seen.append(len(found))
         left = tx.scalar(sa.select(sa.func.count()).where(job.c.state != JobState.SUCCEEDED))
     with engine.begin() as tx:
-        h.rt.ledger.apply(tx, [Heard(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]])
-        done = sa.update(job).where(job.c.id.in_(found[:1])).values(state=JobState.SUCCEEDED, due_at=None)
+        h.rt.ledger.apply(
+            tx, [Heard(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]]
+        )
+        done = (
+            sa.update(job)
+            .where(job.c.id.in_(found[:1]))
+            .values(state=JobState.SUCCEEDED, due_at=None)
+        )
         tx.execute(done)
     return bool(left)
 
@@ -167,7 +187,9 @@ def most_within(times: Sequence[datetime], seconds: float) -> int:
 
 
 @pytest.mark.parametrize(("rate", "step"), [(0.5, 0.3), (1, 0.013), (2.5, 0.1), (10, 0.037)])
-async def test_a_rate_is_never_exceeded_and_is_used(tmp_path: Path, rate: float, step: float) -> None:
+async def test_a_rate_is_never_exceeded_and_is_used(
+    tmp_path: Path, rate: float, step: float
+) -> None:
     """In any window: what the rate allows in it, and one second's worth (at least one) at once."""
     async with replicas(tmp_path, 2, **rated(rate)) as houses:
         for _ in range(int(8 * rate) + 20):
@@ -205,7 +227,9 @@ async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -
         assert rows == {"main": 1.0, "free": None}
 
 
-async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a_tick(tmp_path: Path) -> None:
+async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a_tick(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path, **rated(20)) as h:
         h.rt.clock = FlowingClock()
         accepted_uniquely(h)

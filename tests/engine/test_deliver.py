@@ -75,7 +75,11 @@ async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agree
     await deliver(h, OK)
     (sent,) = h.internet.requests
     (row,) = await h.rows(event)
-    assert (sent.method, str(sent.url), sent.content) == ("POST", "https://app.example.com/hook", row["body"])
+    assert (sent.method, str(sent.url), sent.content) == (
+        "POST",
+        "https://app.example.com/hook",
+        row["body"],
+    )
     assert (sent.headers["webhook-id"], sent.headers["x-mine"]) == (row["id"], "1")
     assert sent.headers["content-type"] == "application/json"
     h_now = int(h.clock.now().timestamp())
@@ -93,7 +97,10 @@ async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after
     async def signatures() -> list[str]:
         await deliver(h, httpx.Response(500))
         sent = h.internet.requests[-1]
-        made = [Webhook(key).sign(sent.headers["webhook-id"], h.clock.now(), sent.content.decode()) for key in keys]
+        made = [
+            Webhook(key).sign(sent.headers["webhook-id"], h.clock.now(), sent.content.decode())
+            for key in keys
+        ]
         given = sent.headers["webhook-signature"].split(" ")
         return [key for key, one in zip(keys, made, strict=True) if one in given] if given else []
 
@@ -123,7 +130,9 @@ async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: House) -> Non
     (sent,) = h.internet.requests
     assert str(sent.url) == url
     (secret,) = h.rt.keys.callback_secrets
-    signature = Webhook(secret).sign(sent.headers["webhook-id"], h.clock.now(), sent.content.decode())
+    signature = Webhook(secret).sign(
+        sent.headers["webhook-id"], h.clock.now(), sent.content.decode()
+    )
     assert sent.headers["webhook-signature"] == signature
 
 
@@ -135,7 +144,12 @@ async def test_any_2xx_is_success_and_nothing_else_is(h: House, status: int) -> 
     await one_owed(h)
     await deliver(h, httpx.Response(status))
     row = await owed(h)
-    assert (row["state"], row["due_at"], row["tries"], row["last_status"]) == (D.DELIVERED, None, 1, status)
+    assert (row["state"], row["due_at"], row["tries"], row["last_status"]) == (
+        D.DELIVERED,
+        None,
+        1,
+        status,
+    )
     assert row["done_at"] == h.clock.now()
     assert await deliver(h, OK) == 0
 
@@ -166,14 +180,18 @@ async def test_trouble_that_may_pass_gets_the_whole_schedule_with_jitter_upward(
     await one_owed(h)
     waits = await attempts_until_dead(h, answer)
     assert len(waits) + 1 == len(h.internet.requests) == len(STANDARD_SCHEDULE) == 10
-    assert all(low <= wait <= low * 1.2 for low, wait in zip(STANDARD_SCHEDULE[1:], waits, strict=True))
+    assert all(
+        low <= wait <= low * 1.2 for low, wait in zip(STANDARD_SCHEDULE[1:], waits, strict=True)
+    )
     assert waits != list(STANDARD_SCHEDULE[1:])
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 415, 422])
 async def test_what_looks_misconfigured_gets_a_short_one(h: House, status: int) -> None:
     await one_owed(h)
-    waits = await attempts_until_dead(h, httpx.Response(status, headers={"location": "https://evil.example/"}))
+    waits = await attempts_until_dead(
+        h, httpx.Response(status, headers={"location": "https://evil.example/"})
+    )
     assert len(waits) + 1 == len(SHORT_SCHEDULE)
     assert {request.url.host for request in h.internet.requests} == {"app.example.com"}
 
@@ -244,7 +262,10 @@ async def test_a_rest_of_one_lane_is_no_rest_of_another(h: House) -> None:
 
 
 async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: House) -> None:
-    gone, other = await subscribe(h, url="https://gone.example.com/"), await subscribe(h, url="https://ok.example.com/")
+    gone, other = (
+        await subscribe(h, url="https://gone.example.com/"),
+        await subscribe(h, url="https://ok.example.com/"),
+    )
     await at_vendor(h)
     stage = Delivering(h.rt)
     dues = await stage.take(10)
@@ -253,12 +274,19 @@ async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: H
     for due in dues:
         await stage.work(due)
     (row,) = await h.rows(subscriber, subscriber.c.id == gone["id"])
-    assert (row["state"], row["reason"]) == (SubscriberState.DISABLED, "the address answered 410: moved away")
-    states = Counter(one["state"] for one in await h.rows(delivery, delivery.c.subscriber_id == gone["id"]))
+    assert (row["state"], row["reason"]) == (
+        SubscriberState.DISABLED,
+        "the address answered 410: moved away",
+    )
+    states = Counter(
+        one["state"] for one in await h.rows(delivery, delivery.c.subscriber_id == gone["id"])
+    )
     assert states == {D.DEAD: 1, D.HELD: 1}
     (told,) = await h.rows(event, event.c.type == "subscriber.disabled")
     assert json.loads(told["body"])["data"]["id"] == gone["id"]
-    owed_to = [one["subscriber_id"] for one in await h.rows(delivery, delivery.c.event_id == told["id"])]
+    owed_to = [
+        one["subscriber_id"] for one in await h.rows(delivery, delivery.c.event_id == told["id"])
+    ]
     assert owed_to == [other["id"]]
 
 
@@ -273,9 +301,13 @@ async def test_two_410s_at_once_are_told_once(h: House) -> None:
 
 
 async def test_410_from_one_callers_url_ends_that_delivery_alone(h: House) -> None:
-    lane = await h.rt.store.write(callback_lane, h.rt.ids, "https://a.example/1", h.rt.keys.hide, h.clock.now())
+    lane = await h.rt.store.write(
+        callback_lane, h.rt.ids, "https://a.example/1", h.rt.keys.hide, h.clock.now()
+    )
     for n in range(2):
-        job = await at_vendor(h, task=f"t-{n}", callback_url=f"https://a.example/{n}", callback_lane=lane)
+        job = await at_vendor(
+            h, task=f"t-{n}", callback_url=f"https://a.example/{n}", callback_lane=lane
+        )
         await tell(h, job["id"], JobState.SUCCEEDED)
     await deliver(h, lambda request: httpx.Response(410 if request.url.path == "/0" else 200))
     assert Counter(row["state"] for row in await h.rows(delivery)) == {D.DEAD: 1, D.DELIVERED: 1}
@@ -378,7 +410,11 @@ async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Ho
     broken = await subscribe(h, url="https://broken.example.com/")
     await subscribe(h, url="https://fine.example.com/")
     await at_vendor(h)
-    await h.run(subscriber.update().where(subscriber.c.id == broken["id"]).values(address="sealed with a lost key"))
+    await h.run(
+        subscriber.update()
+        .where(subscriber.c.id == broken["id"])
+        .values(address="sealed with a lost key")
+    )
     assert await deliver(h, by_host(fine=OK)) == 2
     states = {row["subscriber_id"] == broken["id"]: row["state"] for row in await h.rows(delivery)}
     assert states == {True: D.PENDING, False: D.DELIVERED}

@@ -27,11 +27,15 @@ async def owed(h: House, to: dict[str, Any], count: int = 1) -> list[dict[str, A
     """Return that many deliveries owed to a subscriber, as a claim would."""
     for _ in range(count):
         await at_vendor(h, task=h.rt.ids("job"))
-    return await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None))
+    return await h.rows(
+        delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None)
+    )
 
 
 async def ended(h: House, attempted: Sequence[Attempted], at: datetime | None = None) -> list[bool]:
-    return await h.rt.store.write(record, h.rt.ids, random.Random(1), attempted, at or h.clock.now())
+    return await h.rt.store.write(
+        record, h.rt.ids, random.Random(1), attempted, at or h.clock.now()
+    )
 
 
 def one(row: dict[str, Any], to: dict[str, Any], verdict: Verdict, **values: Any) -> Attempted:
@@ -90,14 +94,19 @@ async def test_many_ends_at_once_are_told_apart(h: House) -> None:
     to = await subscribe(h)
     rows = await owed(h, to, 4)
     verdicts = [Verdict.DELIVERED, Verdict.LATER, Verdict.SHORTLY, Verdict.NEVER]
-    assert await ended(h, [one(row, to, verdict) for row, verdict in zip(rows, verdicts, strict=True)]) == [False] * 4
+    assert (
+        await ended(h, [one(row, to, verdict) for row, verdict in zip(rows, verdicts, strict=True)])
+        == [False] * 4
+    )
     states = [(await dlv(h, row))["state"] for row in rows]
     assert states == [D.DELIVERED, D.PENDING, D.PENDING, D.DEAD]
     assert len(await h.rows(attempt)) == 4
 
 
 @pytest.mark.parametrize("state", [SubscriberState.PAUSED, SubscriberState.DISABLED])
-async def test_an_attempt_that_fails_while_its_subscriber_is_stopped_is_held(h: House, state: SubscriberState) -> None:
+async def test_an_attempt_that_fails_while_its_subscriber_is_stopped_is_held(
+    h: House, state: SubscriberState
+) -> None:
     to = await subscribe(h)
     (row,) = await owed(h, to)
     await h.rt.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
@@ -115,14 +124,19 @@ async def test_an_attempt_that_succeeds_meanwhile_is_delivered(h: House) -> None
     assert (await dlv(h, row))["state"] == D.DELIVERED
 
 
-@pytest.mark.parametrize(("verdict", "state"), [(Verdict.LATER, D.DEAD), (Verdict.DELIVERED, D.DELIVERED)])
+@pytest.mark.parametrize(
+    ("verdict", "state"), [(Verdict.LATER, D.DEAD), (Verdict.DELIVERED, D.DELIVERED)]
+)
 async def test_a_subscriber_that_was_deleted_meanwhile_is_owed_nothing(
     h: House, verdict: Verdict, state: DeliveryState
 ) -> None:
     to = await subscribe(h)
     row, other = await owed(h, to, 2)
     await h.rt.store.write(subscribers.remove, to["id"], h.clock.now())
-    assert ((await dlv(h, other))["state"], (await dlv(h, other))["last_error"]) == (D.DEAD, "subscriber_deleted")
+    assert ((await dlv(h, other))["state"], (await dlv(h, other))["last_error"]) == (
+        D.DEAD,
+        "subscriber_deleted",
+    )
     assert await ended(h, [one(row, to, verdict)]) == [False]
     assert ((await dlv(h, row))["state"], (await dlv(h, row))["due_at"]) == (state, None)
 
@@ -152,14 +166,22 @@ async def test_nothing_but_failure_for_five_days_switches_off_and_says_so(h: Hou
     (row,) = await owed(h, to)
     for hours in range(0, 120, 8):
         at = start + timedelta(hours=hours)
-        assert await ended(h, [one(row | {"lease": 0}, to, Verdict.LATER, status=500)], at) == [False]
+        assert await ended(h, [one(row | {"lease": 0}, to, Verdict.LATER, status=500)], at) == [
+            False
+        ]
     assert (await person(h, to))["failing_since"] == start
     assert await ended(h, [one(row, to, Verdict.LATER, status=500)], start + PATIENCE) == [True]
     off = await person(h, to)
-    assert (off["state"], off["reason"]) == (SubscriberState.DISABLED, "every attempt since 2026-11-20 has failed")
+    assert (off["state"], off["reason"]) == (
+        SubscriberState.DISABLED,
+        "every attempt since 2026-11-20 has failed",
+    )
     assert (await happened(h))[-1] == "subscriber.disabled"
     assert len(await h.rows(delivery, delivery.c.subscriber_id == other["id"])) == 1
-    assert await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None)) == []
+    assert (
+        await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None))
+        == []
+    )
 
 
 async def test_one_success_in_between_starts_the_days_again(h: House) -> None:

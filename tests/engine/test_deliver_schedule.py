@@ -39,16 +39,22 @@ async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
     assert served == Counter(people)
 
 
-async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(h: House, mine: Turns) -> None:
+async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(
+    h: House, mine: Turns
+) -> None:
     people = [(await subscribe(h))["id"] for _ in range(6)]
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
     served = [due.to["id"] for _ in people for due in await take(h, mine, 3)]
     assert Counter(served) == Counter(people * 3)
-    assert [served[n : n + 3] for n in range(0, 18, 3)] == [[person] * 3 for person in dict.fromkeys(served)]
+    assert [served[n : n + 3] for n in range(0, 18, 3)] == [
+        [person] * 3 for person in dict.fromkeys(served)
+    ]
 
 
-async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(h: House, mine: Turns) -> None:
+async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(
+    h: House, mine: Turns
+) -> None:
     await subscribe(h)
     late = await subscribe(h)
     await at_vendor(h, task="t-1")
@@ -91,7 +97,9 @@ async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(h: House, mine
     assert mine.under_way == 2
 
 
-async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(h: House, mine: Turns) -> None:
+async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(
+    h: House, mine: Turns
+) -> None:
     for _ in range(2):
         await subscribe(h, max_in_flight=20)
     for n in range(30):
@@ -107,7 +115,9 @@ async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(h
     assert await look(32) == (0, False, True)
 
 
-async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(h: House, mine: Turns) -> None:
+async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(
+    h: House, mine: Turns
+) -> None:
     """Pending, it would be due for ever, and keep its job from retention."""
     gone, there = [(await subscribe(h))["id"] for _ in range(2)]
     await at_vendor(h)

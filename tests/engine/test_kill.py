@@ -24,7 +24,9 @@ async def attempts(sim: Simulator) -> list[Json]:
     return found
 
 
-async def test_told_to_stop_it_ends_what_is_under_way_and_gives_back_the_rest(tmp_path: Path) -> None:
+async def test_told_to_stop_it_ends_what_is_under_way_and_gives_back_the_rest(
+    tmp_path: Path,
+) -> None:
     async with (
         simulator(tmp_path, {}) as sim,
         service(tmp_path, sim, {"kling": {"max_in_flight": 10}}, "orchestrator") as it,
@@ -36,7 +38,9 @@ async def test_told_to_stop_it_ends_what_is_under_way_and_gives_back_the_rest(tm
         made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
         await sim.tell("/secret", secret=made["secret"])
         for _ in range(6):
-            assert (await http.post("/v1/jobs", json=order("kling"))).status_code == httpx.codes.ACCEPTED
+            assert (
+                await http.post("/v1/jobs", json=order("kling"))
+            ).status_code == httpx.codes.ACCEPTED
 
         async def under_way() -> bool:
             done = (await http.get("/v1/jobs?status=succeeded")).json()["data"]

@@ -53,7 +53,9 @@ async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Hou
         ("api", set(), {"beat", "checkpoint", "discipline"}),
     ],
 )
-async def test_a_role_runs_what_it_is_for(tmp_path: Path, role: str, stages: set[str], ticks: set[str]) -> None:
+async def test_a_role_runs_what_it_is_for(
+    tmp_path: Path, role: str, stages: set[str], ticks: set[str]
+) -> None:
     address = databases.url("postgresql", tmp_path)
     rt = build(settings(tmp_path, database_url=address, role=role))
     try:
@@ -88,7 +90,9 @@ def test_sqlite_has_one_process_and_that_does_all(tmp_path: Path) -> None:
         build(settings(tmp_path, role="api"))
 
 
-async def test_nobody_follows_the_log_of_a_database_that_is_closed(tmp_path: Path, everywhere: None) -> None:
+async def test_nobody_follows_the_log_of_a_database_that_is_closed(
+    tmp_path: Path, everywhere: None
+) -> None:
     """Not every server says that it ends before it ends the lifespan."""
     rt = build(settings(tmp_path))
     async with contextlib.AsyncExitStack() as held:

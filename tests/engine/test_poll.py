@@ -81,7 +81,9 @@ async def test_nobody_is_asked_before_silence_is_suspicious(h: House) -> None:
 
 async def test_one_question_asks_about_twenty_where_the_dialect_can(h: House) -> None:
     jobs = await silent(h, "many", 45)
-    assert await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request)])) == 3
+    assert (
+        await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request)])) == 3
+    )
     assert sorted(len(asked(request)) for request in h.internet.requests) == [5, 20, 20]
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
 
@@ -96,17 +98,32 @@ async def test_where_it_cannot_each_job_is_asked_about_alone(h: House) -> None:
 
 async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: House) -> None:
     jobs = await silent(h, "many", 5)
-    state = {row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)}
+    state = {
+        row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)
+    }
     strangers = [new("t-stranger", "failed"), new("t-other", "succeeded")]
-    await ask(h, lambda request: said(strangers + [new(task, state[task]) for task in reversed(asked(request))]))
-    assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUCCEEDED, S.FAILED] * 2 + [S.SUCCEEDED]
+    await ask(
+        h,
+        lambda request: said(
+            strangers + [new(task, state[task]) for task in reversed(asked(request))]
+        ),
+    )
+    assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUCCEEDED, S.FAILED] * 2 + [
+        S.SUCCEEDED
+    ]
 
 
 async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: House) -> None:
     first, second = await silent(h, "many", 2)
     await ask(h, lambda _: said([new(first["vendor_task_id"], "processing")]))
-    assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (S.PROCESSING, 0)
-    assert ((await h.job(second["id"]))["state"], (await h.job(second["id"]))["misses"]) == (S.SUBMITTED, 1)
+    assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (
+        S.PROCESSING,
+        0,
+    )
+    assert ((await h.job(second["id"]))["state"], (await h.job(second["id"]))["misses"]) == (
+        S.SUBMITTED,
+        1,
+    )
 
 
 async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: House) -> None:
@@ -132,7 +149,9 @@ async def test_questions_grow_rarer_up_to_the_accounts_limit(h: House) -> None:
         await ask(h, said(legacy(row["vendor_task_id"], "processing")))
         waits.append(seconds_until_due(h, await h.job(row["id"])))
         h.clock.turn(waits[-1])
-    assert waits == pytest.approx([15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120, 120], abs=0.001)
+    assert waits == pytest.approx(
+        [15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120, 120], abs=0.001
+    )
 
 
 async def test_a_push_gives_the_vendor_new_credit(h: House) -> None:
@@ -203,7 +222,9 @@ async def test_two_negatives_are_the_least_even_long_after(h: House) -> None:
     await ask(h, unknown())
     assert (await h.job(row["id"]))["misses"] == 1
     await tell(h, row["id"], S.PROCESSING, progress=1)
-    assert (await h.job(row["id"]))["misses"] == 0, "any word of the vendor's starts the count again"
+    assert (await h.job(row["id"]))["misses"] == 0, (
+        "any word of the vendor's starts the count again"
+    )
 
 
 # -- what the answers come to
@@ -229,7 +250,11 @@ async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: House) ->
     h.clock.turn(300)
     await ask(h, httpx.Response(500))
     now = await h.job(row["id"])
-    assert (now["state"], now["error"]["code"], now["resolved_by"]) == (S.FAILED, "output_missing", Source.CLOCK)
+    assert (now["state"], now["error"]["code"], now["resolved_by"]) == (
+        S.FAILED,
+        "output_missing",
+        Source.CLOCK,
+    )
 
 
 async def test_an_output_that_shows_up_while_asking_is_a_success(h: House) -> None:
@@ -240,11 +265,17 @@ async def test_an_output_that_shows_up_while_asking_is_a_success(h: House) -> No
 
 
 @pytest.mark.parametrize(("word", "state"), [("completed", S.SUCCEEDED), ("failed", S.FAILED)])
-async def test_a_doubted_failure_is_settled_by_asking_now(h: House, word: str, state: JobState) -> None:
+async def test_a_doubted_failure_is_settled_by_asking_now(
+    h: House, word: str, state: JobState
+) -> None:
     (row,) = await silent(h, "forking")
     await tell(h, row["id"], S.PROCESSING)
     assert (await tell(h, row["id"], S.FAILED))["state"] == S.PROCESSING
-    task = {"id": row["vendor_task_id"], "status": word, "metadata": {"url": "https://cdn.example.com/v.mp4"}}
+    task = {
+        "id": row["vendor_task_id"],
+        "status": word,
+        "metadata": {"url": "https://cdn.example.com/v.mp4"},
+    }
     assert await ask(h, httpx.Response(200, json=task)) == 1
     assert (await h.job(row["id"]))["state"] == state
 
@@ -271,7 +302,10 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
 
     assert await ask(h, answer) == 2
     rows = [await h.job(row["id"]) for row in (known, opened)]
-    assert [(row["state"], row["vendor_task_id"]) for row in rows] == [(S.SUCCEEDED, "t-1"), (S.SUCCEEDED, "t-2")]
+    assert [(row["state"], row["vendor_task_id"]) for row in rows] == [
+        (S.SUCCEEDED, "t-1"),
+        (S.SUCCEEDED, "t-2"),
+    ]
 
 
 # -- claims
@@ -357,18 +391,25 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) ->
     }
     assert (await happened(h)).count("job.expired") == 2
     # As the OpenAPI document shows it: the state is all the reason there is.
-    assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA["job.expired"]["error"]
+    assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA[
+        "job.expired"
+    ]["error"]
     await expire(h.rt)
     assert (await happened(h)).count("job.expired") == 2
 
 
 async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: House) -> None:
     await h.open(deadline_at=h.clock.now())
-    columns = ", ".join(re.sub(r"^(id|external_task_id)$", r"\1 || '-' || n", c.name) for c in job.columns)
+    columns = ", ".join(
+        re.sub(r"^(id|external_task_id)$", r"\1 || '-' || n", c.name) for c in job.columns
+    )
     names = ", ".join(c.name for c in job.columns)
     numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 700)"
     await h.rt.store.write(
-        lambda tx: tx.exec_driver_sql(f"INSERT INTO job ({names}) {numbers} SELECT {columns} FROM job, c") and None
+        lambda tx: (
+            tx.exec_driver_sql(f"INSERT INTO job ({names}) {numbers} SELECT {columns} FROM job, c")
+            and None
+        )
     )
     before = h.rt.store.commits
     await expire(h.rt)
@@ -376,7 +417,9 @@ async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: H
     assert h.rt.store.commits - before < 30
 
 
-async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not_keep_the_sweep_busy(h: House) -> None:
+async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not_keep_the_sweep_busy(
+    h: House,
+) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
     await expire(h.rt)
     await tell(h, opened["id"], S.SUCCEEDED, videos=())
@@ -397,7 +440,9 @@ async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) 
     jobs = await silent(h, "many", 4)
     await tell(h, jobs[3]["id"], S.PROCESSING)
     gone = [row["vendor_task_id"] for row in jobs[:3]]
-    await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request) if task in gone]))
+    await ask(
+        h, lambda request: said([new(task, "succeeded") for task in asked(request) if task in gone])
+    )
     assert (await account(h, "many"))["degraded"]
     assert "account.push_degraded" in await happened(h)
     assert seconds_until_due(h, await h.job(jobs[3]["id"])) <= 15
@@ -406,7 +451,9 @@ async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) 
     assert not (await account(h, "many"))["degraded"]
 
 
-async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(h: House) -> None:
+async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(
+    h: House,
+) -> None:
     """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
     (row,) = await silent(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
@@ -416,7 +463,9 @@ async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_dea
     now = await h.job(row["id"])
     assert (now["state"], now["due_at"]) == (S.SUBMITTED, now["deadline_at"])
     assert (await account(h, "dreamto"))["polls"] == 0
-    (note,) = [row for row in await h.rows(trace) if row["detail"].get("outcome") == "cannot_be_asked"]
+    (note,) = [
+        row for row in await h.rows(trace) if row["detail"].get("outcome") == "cannot_be_asked"
+    ]
     assert note["job_id"] == row["id"]
 
 

@@ -32,8 +32,18 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "main": {"vendor": "agentsflare", "api_key": "k"},
     "forking": {"vendor": "cubicspaces", "api_key": "k"},
     "kling": {"vendor": "kling", "api_key": "k"},
-    "optional": {"vendor": "kling", "api_key": "k", "signature": "optional", "webhook_secrets": [SECRET]},
-    "required": {"vendor": "kling", "api_key": "k", "signature": "required", "webhook_secrets": [SECRET]},
+    "optional": {
+        "vendor": "kling",
+        "api_key": "k",
+        "signature": "optional",
+        "webhook_secrets": [SECRET],
+    },
+    "required": {
+        "vendor": "kling",
+        "api_key": "k",
+        "signature": "required",
+        "webhook_secrets": [SECRET],
+    },
 }
 
 
@@ -48,7 +58,12 @@ def encoded(body: Any) -> bytes:
 
 
 async def pushed(
-    h: House, job: dict[str, Any], body: Any, *, attempt: int = 1, headers: dict[str, str] | None = None
+    h: House,
+    job: dict[str, Any],
+    body: Any,
+    *,
+    attempt: int = 1,
+    headers: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Let the vendor of a job push a body, and return the job as it then is."""
     vendor = h.rt.vendors[job["account"]]
@@ -103,7 +118,12 @@ async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: House) -> 
     done = await pushed(h, opened, body, headers=headers)
     assert (done["state"], done["resolved_by"]) == (S.SUCCEEDED, Source.PUSH)
     (kept,) = await h.rows(push)
-    assert (kept["body"], kept["outcome"], kept["job_id"], kept["copies"]) == (body, "moved", opened["id"], 1)
+    assert (kept["body"], kept["outcome"], kept["job_id"], kept["copies"]) == (
+        body,
+        "moved",
+        opened["id"],
+        1,
+    )
     assert kept["headers"] == {
         "content-type": "application/json", "user-agent": "kling/1", "webhook-id": "i" * 255,
     }  # fmt: skip
@@ -163,16 +183,21 @@ async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: House)
 
 async def test_a_push_about_a_job_that_is_gone_is_kept(h: House) -> None:
     opened = await h.open()
-    await Receiving(h.rt).push(h.rt.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed")))
+    await Receiving(h.rt).push(
+        h.rt.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed"))
+    )
     (kept,) = await h.rows(push)
     assert kept["outcome"] == "no_job"
     assert (await h.job(opened["id"]))["state"] == S.QUEUED
 
 
 @pytest.mark.parametrize(
-    ("state", "outcome"), [("processing", "nothing_new"), ("failed", "contradicts"), ("succeed", "nothing_new")]
+    ("state", "outcome"),
+    [("processing", "nothing_new"), ("failed", "contradicts"), ("succeed", "nothing_new")],
 )
-async def test_what_comes_after_the_end_is_kept_and_changes_nothing(h: House, state: str, outcome: str) -> None:
+async def test_what_comes_after_the_end_is_kept_and_changes_nothing(
+    h: House, state: str, outcome: str
+) -> None:
     opened = await at_vendor(h)
     done = await tell(h, opened["id"], S.SUCCEEDED)
     assert await pushed(h, opened, legacy("t-1", state)) == done
@@ -197,8 +222,12 @@ async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Ho
 # -- what cannot be read
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b'"hi"', b"null", b"7", b'{"data":[1]}', b'{"task_id":"t"}', b"[[]]"])
-async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(h: House, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b'"hi"', b"null", b"7", b'{"data":[1]}', b'{"task_id":"t"}', b"[[]]"]
+)
+async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(
+    h: House, body: bytes
+) -> None:
     opened = await at_vendor(h)
     row = await pushed(h, opened, body)
     assert (row["state"], row["due_at"]) == (S.SUBMITTED, h.clock.now())
@@ -220,12 +249,18 @@ async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost
 
 async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: House) -> None:
     row = await pushed(h, await at_vendor(h), legacy("t-1", "dreaming"))
-    assert (row["state"], row["vendor_status"], seconds_until_due(h, row)) == (S.SUBMITTED, "dreaming", 60)
+    assert (row["state"], row["vendor_status"], seconds_until_due(h, row)) == (
+        S.SUBMITTED,
+        "dreaming",
+        60,
+    )
     (kept,) = await h.rows(push)
     assert kept["outcome"] == "unknown_word"
 
 
-@pytest.mark.parametrize("body", [b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000]
+)
 async def test_what_is_no_json_is_refused_and_kept_as_evidence(h: House, body: bytes) -> None:
     opened = await at_vendor(h)
     with pytest.raises(Unreadable):
@@ -276,10 +311,16 @@ async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Hous
 
 @pytest.mark.parametrize("policy", ["optional", "required"])
 @pytest.mark.parametrize("fault", ["other key", "other body", "stale", "half"])
-async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(h: House, policy: str, fault: str) -> None:
+async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
+    h: House, policy: str, fault: str
+) -> None:
     opened = await at_vendor(h, policy)
     body = legacy("t-1", "succeed")
-    headers = signed(h, b"other" if fault == "other body" else body, new_secret() if fault == "other key" else SECRET)
+    headers = signed(
+        h,
+        b"other" if fault == "other body" else body,
+        new_secret() if fault == "other key" else SECRET,
+    )
     if fault == "half":
         del headers["webhook-timestamp"]
     if fault == "stale":
@@ -298,13 +339,20 @@ async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Hous
     with pytest.raises(BadSignature):
         await pushed(h, opened, body)
     assert (await pushed(h, opened, body, headers=signed(h, body)))["state"] == S.SUCCEEDED
-    assert sorted(row["outcome"].split(":")[0] for row in await h.rows(push)) == ["moved", "rejected"]
+    assert sorted(row["outcome"].split(":")[0] for row in await h.rows(push)) == [
+        "moved",
+        "rejected",
+    ]
 
 
-async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no_matter(h: House) -> None:
+async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no_matter(
+    h: House,
+) -> None:
     opened = await at_vendor(h)
     body = legacy("t-1", "succeed")
-    assert (await pushed(h, opened, body, headers=signed(h, body, new_secret())))["state"] == S.SUCCEEDED
+    assert (await pushed(h, opened, body, headers=signed(h, body, new_secret())))[
+        "state"
+    ] == S.SUCCEEDED
 
 
 async def test_many_pushes_at_once_share_their_commits(h: House) -> None:
@@ -314,7 +362,12 @@ async def test_many_pushes_at_once_share_their_commits(h: House) -> None:
     vendor = h.rt.vendors["main"]
     await asyncio.gather(
         *(
-            stage.push(vendor, Callback(row["id"], 1), {}, encoded(legacy(row["vendor_task_id"], "succeed")))
+            stage.push(
+                vendor,
+                Callback(row["id"], 1),
+                {},
+                encoded(legacy(row["vendor_task_id"], "succeed")),
+            )
             for row in jobs
         )
     )
@@ -345,17 +398,25 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
     assert rows[-1]["outcome"] == "not kept: the job has too many pushes"
     assert (await account(h))["pushes"] == 11
     (entry,) = [
-        e.said for e in await h.rt.store.read(entries, opened["id"], None, 999) if e.said.get("push") == rows[-1]["id"]
+        e.said
+        for e in await h.rt.store.read(entries, opened["id"], None, 999)
+        if e.said.get("push") == rows[-1]["id"]
     ]
     assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
 
 
-async def test_pushes_that_come_together_are_bounded_as_well(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pushes_that_come_together_are_bounded_as_well(
+    h: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(receive, "KEPT", 5)
     jobs = [await at_vendor(h), await at_vendor(h, task="t-2")]
     stage, vendor = Receiving(h.rt), h.rt.vendors["main"]
     await asyncio.gather(
-        *(stage.push(vendor, Callback(row["id"], 1), {}, telling(n)) for n in range(40) for row in jobs)
+        *(
+            stage.push(vendor, Callback(row["id"], 1), {}, telling(n))
+            for n in range(40)
+            for row in jobs
+        )
     )
     rows = await h.rows(push)
     for one in jobs:
@@ -365,17 +426,23 @@ async def test_pushes_that_come_together_are_bounded_as_well(h: House, monkeypat
         assert sum(row["copies"] for row in mine) == 40
 
 
-async def test_large_pushes_are_bounded_by_their_bytes(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_pushes_are_bounded_by_their_bytes(
+    h: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(receive, "KEPT_BYTES", 5000)
     opened = await at_vendor(h)
     for n in range(9):
         await pushed(h, opened, telling(n, size=1500))
     await pushed(h, opened, telling(10))
     assert sum(len(row["body"]) for row in await h.rows(push)) <= 5000
-    assert sorted(row["copies"] for row in await h.rows(push)) == [1, 1, 1, 1, 6], "a small one still had room"
+    assert sorted(row["copies"] for row in await h.rows(push)) == [1, 1, 1, 1, 6], (
+        "a small one still had room"
+    )
 
 
-async def test_rejected_pushes_leave_room_for_the_real_ones(h: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rejected_pushes_leave_room_for_the_real_ones(
+    h: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(receive, "KEPT", 8)
     opened = await at_vendor(h, "required")
     for n in range(20):
@@ -400,7 +467,9 @@ async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> No
             text = _Sought(tx.dialect, receive._KNOWN.select).over(1)
             return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
 
-        assert await alone.rt.store.read(plan) == ["SEARCH push USING INDEX sqlite_autoindex_push_2 (job_id=?)"]
+        assert await alone.rt.store.read(plan) == [
+            "SEARCH push USING INDEX sqlite_autoindex_push_2 (job_id=?)"
+        ]
 
 
 async def test_guessing_accounts_fills_no_cache_of_keys(h: House) -> None:

@@ -40,14 +40,23 @@ async def happened(h: House, count: int, kind: str = "job.succeeded") -> list[st
     """Write so many events that nobody is owed; return their ids."""
     now, ids = h.clock.now(), h.rt.ids.many("evt", count)
     rows = [
-        {"id": one, "sequence": 1, "type": kind, "source": "push", "body": b'{"data":{}}', "created_at": now}
+        {
+            "id": one,
+            "sequence": 1,
+            "type": kind,
+            "source": "push",
+            "body": b'{"data":{}}',
+            "created_at": now,
+        }
         for one in ids
     ]
     await h.rt.store.write(_EVENTS, rows)
     return ids
 
 
-async def died(h: House, to: str, count: int, kind: str = "job.succeeded", state: str = "dead") -> list[str]:
+async def died(
+    h: House, to: str, count: int, kind: str = "job.succeeded", state: str = "dead"
+) -> list[str]:
     """Write events, and a delivery of each that has ended; return the deliveries' ids."""
     events, ids, now = await happened(h, count, kind), h.rt.ids.many("dlv", count), h.clock.now()
     rows = [
@@ -79,7 +88,10 @@ async def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
         await died(api, to, 3)
-        for path, body in ((f"/v1/subscribers/{to}/replay", {}), ("/v1/replays", {"subscriber": to})):
+        for path, body in (
+            (f"/v1/subscribers/{to}/replay", {}),
+            ("/v1/replays", {"subscriber": to}),
+        ):
             said = await api.post(path, 200, body | {"dry_run": True})
             assert (said["object"], said["dry_run"], said["count"]) == ("replay", True, 3)
             assert "id" not in said
@@ -98,17 +110,28 @@ async def test_what_is_small_is_done_when_it_is_answered(tmp_path: Path) -> None
         assert {row["tries"] for row in await api.rows(delivery)} == {10}
 
 
-async def test_what_is_large_is_worked_off_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_large_is_worked_off_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "SLICE", 20)
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
         ids = await died(api, to, 70)
         begun = await api.post("/v1/replays", 202, {})
-        assert (begun["status"], begun["count"], begun["replayed"], begun["finished_at"]) == ("running", 70, 20, None)
+        assert (begun["status"], begun["count"], begun["replayed"], begun["finished_at"]) == (
+            "running",
+            70,
+            20,
+            None,
+        )
         assert await due(api) == ids[:20]
         await worked_off(api)
         ended = await api.get(f"/v1/replays/{begun['id']}")
-        assert (ended["status"], ended["replayed"], bool(ended["finished_at"])) == ("done", 70, True)
+        assert (ended["status"], ended["replayed"], bool(ended["finished_at"])) == (
+            "done",
+            70,
+            True,
+        )
         assert await due(api) == ids
         assert (await api.get("/v1/replays?status=done"))["data"] == [ended]
         assert (await api.get("/v1/replays?status=running"))["data"] == []
@@ -135,7 +158,9 @@ async def test_what_dies_again_or_later_is_not_made_due_by_the_same_replay(
 
 
 @pytest.mark.parametrize("missed", [False, True])
-async def test_what_is_newer_is_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: bool) -> None:
+async def test_what_is_newer_is_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: bool
+) -> None:
     monkeypatch.setattr(replay, "SLICE", 20)
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
@@ -164,7 +189,12 @@ async def test_replicas_that_work_one_off_at_once_make_each_due_once(
         await first.rt.store.write(replay.begin, first.rt.ids, counted)
         await worked_off(*houses)
         (ended,) = await first.rows(table)
-        assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == ("done", 205, 205, None)
+        assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == (
+            "done",
+            205,
+            205,
+            None,
+        )
         assert await due(first) == ids
 
 
@@ -210,7 +240,9 @@ async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
         ]  # fmt: skip
         reset = sa.update(delivery).values(due_at=None, done_at=None, state="dead")
         for body, ids in wanted:
-            assert (await api.post("/v1/replays", 200, body | {"dry_run": True}))["count"] == len(ids), body
+            assert (await api.post("/v1/replays", 200, body | {"dry_run": True}))["count"] == len(
+                ids
+            ), body
             said = await api.post("/v1/replays", 202, body)
             assert (said["count"], said["replayed"]) == (len(ids), len(ids)), body
             assert await due(api) == ids, body
@@ -245,7 +277,9 @@ async def test_the_ends_of_the_calendar_are_spans_too(tmp_path: Path) -> None:
         assert (await api.post("/v1/replays", 202, span))["count"] == 1
 
 
-async def test_what_was_missed_is_owed_once_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_missed_is_owed_once_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a subscriber that came late, or wanted other types then; a test of another one's is none of its."""
     monkeypatch.setattr(replay, "SLICE", 4)
     async with calling(tmp_path) as api:
@@ -259,13 +293,21 @@ async def test_what_was_missed_is_owed_once_on_request(tmp_path: Path, monkeypat
         await api.post(path, 422, {"missed": True, "status": "dead"})
         assert (await api.post(path, 200, {"missed": True, "dry_run": True}))["count"] == 9
         begun = await api.post(path, 202, {"missed": True, "since": noon})
-        assert (begun["count"], begun["filter"]["missed"], begun["filter"]["status"]) == (6, True, None)
+        assert (begun["count"], begun["filter"]["missed"], begun["filter"]["status"]) == (
+            6,
+            True,
+            None,
+        )
         await worked_off(api)
         assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == 6
         owed = await api.rows(delivery)
         assert sorted(row["event_id"] for row in owed) == events
-        assert {(row["subscriber_id"], row["state"], row["tries"]) for row in owed} == {(to, "pending", 0)}
-        assert (await api.post("/v1/replays", 202, {"subscriber": to, "missed": True}))["count"] == len(early)
+        assert {(row["subscriber_id"], row["state"], row["tries"]) for row in owed} == {
+            (to, "pending", 0)
+        }
+        assert (await api.post("/v1/replays", 202, {"subscriber": to, "missed": True}))[
+            "count"
+        ] == len(early)
         await worked_off(api)
         assert (await api.post(path, 202, {"missed": True}))["count"] == 0
 
@@ -279,7 +321,9 @@ async def test_a_subscriber_that_is_off_is_held_for_until_it_is_on(tmp_path: Pat
         await api.post("/v1/replays", 202, {})
         await api.post(f"/v1/subscribers/{to}/replay", 202, {"missed": True})
         await api.post(f"/v1/events/{missed}/replay", 202)
-        assert [(row["state"], row["due_at"]) for row in await api.rows(delivery)] == [("held", None)] * 3
+        assert [(row["state"], row["due_at"]) for row in await api.rows(delivery)] == [
+            ("held", None)
+        ] * 3
         await api.post(f"/v1/subscribers/{to}/resume", 200)
         assert len(await due(api)) == 3
 
@@ -287,7 +331,9 @@ async def test_a_subscriber_that_is_off_is_held_for_until_it_is_on(tmp_path: Pat
 async def test_an_event_is_replayed_to_one_subscriber_alone(tmp_path: Path) -> None:
     """Also to one that is off, for which it is held; and to nobody who does not want its type."""
     async with calling(tmp_path) as api:
-        one, off, other = [await subscribed(api, types=[kind]) for kind in ("job.*", "job.*", "job.failed")]
+        one, off, other = [
+            await subscribed(api, types=[kind]) for kind in ("job.*", "job.*", "job.failed")
+        ]
         await api.post(f"/v1/subscribers/{off['id']}/pause", 200)
         (event_id,) = await happened(api, 1)
         path = f"/v1/events/{event_id}/replay"
@@ -310,13 +356,19 @@ async def test_a_deleted_subscribers_deliveries_stay_dead(tmp_path: Path) -> Non
         assert await due(api) == []
 
 
-async def test_a_canceled_replay_makes_nothing_more_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_canceled_replay_makes_nothing_more_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "SLICE", 10)
     async with calling(tmp_path) as api:
         ids = await died(api, (await subscribed(api))["id"], 25)
         path = f"/v1/replays/{(await api.post('/v1/replays', 202, {}))['id']}"
         said = await api.post(f"{path}/cancel", 200)
-        assert (said["status"], said["replayed"], bool(said["finished_at"])) == ("canceled", 10, True)
+        assert (said["status"], said["replayed"], bool(said["finished_at"])) == (
+            "canceled",
+            10,
+            True,
+        )
         await worked_off(api)
         assert await due(api) == ids[:10]
         await api.post(f"{path}/cancel", 409)
@@ -345,7 +397,9 @@ async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
         assert 1 <= api.clock.monotonic() - started < 3
 
 
-async def test_a_slice_that_fails_is_not_tried_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slice_that_fails_is_not_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is due still: without a rest one processor would do nothing else, and the disk fill with log."""
 
     def fail(*_: object) -> None:
@@ -377,7 +431,9 @@ async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_p
 async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         done, runs = [(await api.post("/v1/replays", 202, {}))["id"] for _ in range(2)]
-        await api.run(sa.update(table).where(table.c.id == runs).values(finished_at=None, state="running"))
+        await api.run(
+            sa.update(table).where(table.c.id == runs).values(finished_at=None, state="running")
+        )
         api.clock.turn(timedelta(days=31).total_seconds())
         await retire(api.rt)
         await api.get(f"/v1/replays/{done}", 404)
@@ -386,7 +442,9 @@ async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Pa
 
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("status", ["dead", "pending", "delivered"])
-async def test_a_slice_looks_at_what_it_goes_through_and_no_more(tmp_path: Path, status: str, own: bool) -> None:
+async def test_a_slice_looks_at_what_it_goes_through_and_no_more(
+    tmp_path: Path, status: str, own: bool
+) -> None:
     """It follows an index in the order of ids, of the dead alone where it is about them. So does what counts those."""
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
@@ -394,9 +452,13 @@ async def test_a_slice_looks_at_what_it_goes_through_and_no_more(tmp_path: Path,
         await died(api, to, 3, state="dead")
         await api.run(sa.text("ANALYZE"))
         whose, state = (to if own else None), DeliveryState(status)
-        row = replay.new(api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state)
+        row = replay.new(
+            api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state
+        )
         counting, slicing = await api.rt.store.write(planned, api.rt.ids, row)
-        assert not re.search("(?i)scan delivery|seq scan on delivery|temp b-tree|sort", slicing), slicing
+        assert not re.search("(?i)scan delivery|seq scan on delivery|temp b-tree|sort", slicing), (
+            slicing
+        )
         if status == "dead":
             assert "ix_delivery_dead" in counting
             assert "ix_delivery_dead" in slicing
@@ -408,7 +470,9 @@ async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_p
         to = (await subscribed(api))["id"]
         await died(api, to, 1500, state="delivered")
         await api.run(sa.text("ANALYZE"))
-        row = replay.new(api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True)
+        row = replay.new(
+            api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True
+        )
         plan = (await api.rt.store.write(planned, api.rt.ids, row, "AS fits"))[0]
         assert re.search("event_id ?=", plan), plan
 

@@ -28,12 +28,16 @@ pytestmark = pytest.mark.long
 MANY, RATE, PLACES = 2000, 1000, 32
 
 _EVENTS = inserting(event, "id", "sequence", "type", "source", "body", "created_at")
-_DELIVERIES = inserting(delivery, "id", "event_id", "subscriber_id", "state", "lease", "tries", "created_at", "done_at")
+_DELIVERIES = inserting(
+    delivery, "id", "event_id", "subscriber_id", "state", "lease", "tries", "created_at", "done_at"
+)
 
 
 async def buried(folder: Path, database: str, url: str) -> tuple[list[str], str]:
     """Leave a subscriber and its dead deliveries in a database; return their events' ids, and the secret."""
-    rt = build(settings(folder, database_url=database, secret_keys=["k" * 40]), rng=random.Random(1))
+    rt = build(
+        settings(folder, database_url=database, secret_keys=["k" * 40]), rng=random.Random(1)
+    )
     now, ids, about = rt.clock.now(), rt.ids.many("dlv", MANY), rt.ids.many("evt", MANY)
     row, secret = subscribers.new(
         rt.ids, rt.keys, destination=rt.destinations["webhook"], url=url, types=["job.*"], description="", headers={},
@@ -63,7 +67,9 @@ async def buried(folder: Path, database: str, url: str) -> tuple[list[str], str]
 
 
 @pytest.mark.parametrize("kind", databases.KINDS)
-async def test_a_bulk_replay_goes_on_where_its_process_was_killed(tmp_path: Path, kind: str) -> None:
+async def test_a_bulk_replay_goes_on_where_its_process_was_killed(
+    tmp_path: Path, kind: str
+) -> None:
     database = databases.url(kind, tmp_path)
     async with Subscriber() as consumer:
         events, secret = await buried(tmp_path, database, consumer.url)
@@ -86,7 +92,11 @@ async def test_a_bulk_replay_goes_on_where_its_process_was_killed(tmp_path: Path
                 books = Books(database)
                 # What was made due and how far the replay says it has come are one transaction's.
                 (row,) = books.rows("SELECT replayed FROM replay")
-                assert MANY > row["replayed"] == MANY - books.count("SELECT state FROM delivery")["dead"]
+                assert (
+                    MANY
+                    > row["replayed"]
+                    == MANY - books.count("SELECT state FROM delivery")["dead"]
+                )
                 await it.start()
                 await it.ready(http)
                 ended = await eventually(lambda: has_come(MANY), "it is done", 60)
@@ -95,7 +105,9 @@ async def test_a_bulk_replay_goes_on_where_its_process_was_killed(tmp_path: Path
                 async def delivered() -> bool:
                     return (
                         len({one.webhook_id for one in consumer.received}) == MANY
-                        and not (await http.get("/v1/deliveries?status=pending&limit=1")).json()["data"]
+                        and not (await http.get("/v1/deliveries?status=pending&limit=1")).json()[
+                            "data"
+                        ]
                     )
 
                 await eventually(delivered, "all of it is delivered", 60)

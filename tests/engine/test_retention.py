@@ -124,7 +124,9 @@ async def test_more_than_a_batch_goes_in_one_visit(h: House) -> None:
 # -- what is held, and what is nobody's
 
 
-async def test_what_is_held_for_a_subscriber_that_is_paused_goes_with_the_retention(h: House) -> None:
+async def test_what_is_held_for_a_subscriber_that_is_paused_goes_with_the_retention(
+    h: House,
+) -> None:
     to = await subscribe(h)
     await h.rt.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None, h.clock.now())
     await ended(h)
@@ -192,7 +194,9 @@ async def rich(h: House, jobs: int, events: int = 100, attempts: int = 10, body:
                 {"id": owed, "event_id": told, "subscriber_id": "sub_1", "state": "delivered", "lease": 1,
                  "tries": attempts, "created_at": long_ago}
             )  # fmt: skip
-            whole["attempt"] += [{"delivery_id": owed, "n": k, "at": long_ago, "ms": 5} for k in range(attempts)]
+            whole["attempt"] += [
+                {"delivery_id": owed, "n": k, "at": long_ago, "ms": 5} for k in range(attempts)
+            ]
             came = {
                 "id": h.rt.ids("psh"),
                 "account": "main",
@@ -201,15 +205,26 @@ async def rich(h: House, jobs: int, events: int = 100, attempts: int = 10, body:
                 "outcome": "x",
             }
             whole["push"].append(
-                came | {"attempt": 1, "received_at": long_ago, "verified": False, "headers": {}, "body": b"p"}
+                came
+                | {
+                    "attempt": 1,
+                    "received_at": long_ago,
+                    "verified": False,
+                    "headers": {},
+                    "body": b"p",
+                }
             )
-            whole["trace"].append({"job_id": row["id"], "at": long_ago, "kind": "poll", "detail": {}})
+            whole["trace"].append(
+                {"job_id": row["id"], "at": long_ago, "kind": "poll", "detail": {}}
+            )
 
     def write(tx: Tx) -> None:
         for table in ABOUT_JOBS:
             if whole[table.name]:
                 tx.execute(sa.insert(table), whole[table.name])
-        tx.execute(sa.update(job).values(state=JobState.SUCCEEDED, due_at=None, finished_at=long_ago))
+        tx.execute(
+            sa.update(job).values(state=JobState.SUCCEEDED, due_at=None, finished_at=long_ago)
+        )
 
     await h.rt.store.write(write)
     h.clock.turn(RETENTION + 1)
@@ -244,7 +259,9 @@ def engine(h: House) -> sa.Engine:
     return found
 
 
-async def test_a_slice_ends_soon_after_its_time_and_no_statement_deletes_much(h: House, busy: BusyClock) -> None:
+async def test_a_slice_ends_soon_after_its_time_and_no_statement_deletes_much(
+    h: House, busy: BusyClock
+) -> None:
     await rich(h, jobs=20)
     seen = statements(h)
     await retire(h.rt)
@@ -253,7 +270,10 @@ async def test_a_slice_ends_soon_after_its_time_and_no_statement_deletes_much(h:
     # Looking at the time takes a millisecond here: what lies between two looks is the grain of a slice.
     assert max(len(one) for one in slices) <= 16
     assert max(count for one in slices for text, count in one if text.startswith("DELETE")) <= 256
-    assert max(sum(count for text, count in one if text.startswith("DELETE")) for one in slices) <= 1200
+    assert (
+        max(sum(count for text, count in one if text.startswith("DELETE")) for one in slices)
+        <= 1200
+    )
     assert await left(h) == dict.fromkeys(await left(h), 0)
 
 
@@ -265,7 +285,9 @@ async def test_large_bodies_go_a_few_at_a_time(h: House, busy: BusyClock) -> Non
     assert (sum(deleted), max(deleted)) == (40, 3)
 
 
-async def test_it_rests_after_each_slice_for_longer_than_that_took(h: House, busy: BusyClock) -> None:
+async def test_it_rests_after_each_slice_for_longer_than_that_took(
+    h: House, busy: BusyClock
+) -> None:
     await rich(h, jobs=5)
     await retire(h.rt)
     assert len(busy.rests) > 5
@@ -295,7 +317,9 @@ async def test_visits_cut_short_come_past_what_must_stay(
     monkeypatch.setattr(retention, "_SLICE", 0.0)
     live = [await h.open() for _ in range(100)]
     await rich(h, jobs=1, events=1)
-    await h.run(sa.update(job).where(job.c.id.in_([row["id"] for row in live])).values(due_at=h.clock.now()))
+    await h.run(
+        sa.update(job).where(job.c.id.in_([row["id"] for row in live])).values(due_at=h.clock.now())
+    )
     progress, visits = Progress(), 0
     while len(await h.rows(job)) > 100:
         await retire(h.rt, progress)
@@ -303,7 +327,9 @@ async def test_visits_cut_short_come_past_what_must_stay(
     assert 100 // 16 <= visits < 20
 
 
-async def test_a_planner_that_takes_full_tables_for_empty_ones_is_not_believed(tmp_path: Path) -> None:
+async def test_a_planner_that_takes_full_tables_for_empty_ones_is_not_believed(
+    tmp_path: Path,
+) -> None:
     """As when autovacuum looks at a table while what fills it is not committed. A unit has ten seconds in all."""
     address = databases.url("postgresql", tmp_path)
     async with house(tmp_path, database_url=address) as misled:
@@ -318,7 +344,9 @@ async def test_a_planner_that_takes_full_tables_for_empty_ones_is_not_believed(t
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
-async def test_every_statement_of_the_retention_finds_its_rows_by_an_index(tmp_path: Path, analyzed: bool) -> None:
+async def test_every_statement_of_the_retention_finds_its_rows_by_an_index(
+    tmp_path: Path, analyzed: bool
+) -> None:
     """Nothing is scanned and nothing is sorted, whether or not the planner knows how many rows there are."""
     async with house(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
         await rich(alone, jobs=40, events=3)
@@ -326,7 +354,9 @@ async def test_every_statement_of_the_retention_finds_its_rows_by_an_index(tmp_p
             await alone.run(sa.text("ANALYZE"))
         plans: dict[str, list[str]] = {}
 
-        def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        def explain(
+            _c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, _m: bool
+        ) -> None:
             if re.match("(SELECT|DELETE)", statement):
                 found = cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters).fetchall()
                 plans[statement.partition(" IN (?")[0]] = [row[3] for row in found]
@@ -337,4 +367,8 @@ async def test_every_statement_of_the_retention_finds_its_rows_by_an_index(tmp_p
         assert await left(alone) == dict.fromkeys(await left(alone), 0)
     deleting = {text.split()[2] for text in plans if text.startswith("DELETE")}
     assert deleting == {table.name for table in ABOUT_JOBS}
-    assert not {text: plan for text, plan in plans.items() if any(re.match("SCAN|USE TEMP", line) for line in plan)}
+    assert not {
+        text: plan
+        for text, plan in plans.items()
+        if any(re.match("SCAN|USE TEMP", line) for line in plan)
+    }

@@ -99,7 +99,9 @@ async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(
     row = await submitted(h, "kling", accepted, external_task_id="order-9")
     (sent,) = h.internet.bodies()
     assert sent["external_task_id"] == "order-9"
-    account, token = sent["callback_url"].removeprefix("https://hooks.example.com/callbacks/").split("/")
+    account, token = (
+        sent["callback_url"].removeprefix("https://hooks.example.com/callbacks/").split("/")
+    )
     callback = h.rt.keys.unseal(account, token, h.clock.now())
     assert (account, callback.job_id, callback.attempt) == ("kling", row["id"], 1)
 
@@ -112,12 +114,18 @@ async def test_an_answer_that_tells_more_than_an_id_is_believed(h: House) -> Non
 
 async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: House) -> None:
     row = await submitted(h, "kling", lambda _: said(legacy("t-1", "dreaming")))
-    assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (S.SUBMITTED, "dreaming", "t-1")
+    assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (
+        S.SUBMITTED,
+        "dreaming",
+        "t-1",
+    )
 
 
 async def test_the_intent_is_durable_before_the_request_leaves(h: House, database: str) -> None:
     seen: list[tuple[str, int, int]] = []
-    elsewhere = sa.create_engine(postgres.url_of(database) if postgres.is_postgres(database) else database)
+    elsewhere = sa.create_engine(
+        postgres.url_of(database) if postgres.is_postgres(database) else database
+    )
 
     def look(_: httpx.Request) -> httpx.Response:
         with elsewhere.connect() as other:
@@ -133,7 +141,9 @@ async def test_the_intent_is_durable_before_the_request_leaves(h: House, databas
 # -- not sent
 
 
-async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given_up(h: House) -> None:
+async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given_up(
+    h: House,
+) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     waits = []
     while row["state"] == S.QUEUED:
@@ -144,7 +154,11 @@ async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given
         row = await h.job(row["id"])
     planned = SUBMIT_SCHEDULE[1:]
     assert all(low <= wait <= low * 1.2 for low, wait in zip(planned, waits, strict=True))
-    assert (row["state"], row["error"]["code"], row["submitted_at"]) == (S.FAILED, "vendor_unavailable", None)
+    assert (row["state"], row["error"]["code"], row["submitted_at"]) == (
+        S.FAILED,
+        "vendor_unavailable",
+        None,
+    )
     assert (row["attempt"], len(h.internet.requests)) == (11, 11)
 
 
@@ -181,14 +195,22 @@ async def test_an_address_that_may_not_be_reached_fails_at_once(h: House) -> Non
         (httpx.Response(422, json={"detail": "no"}), "vendor_refused"),
     ],
 )
-async def test_a_definite_no_is_the_end_and_says_why(h: House, answer: httpx.Response, code: str) -> None:
+async def test_a_definite_no_is_the_end_and_says_why(
+    h: House, answer: httpx.Response, code: str
+) -> None:
     row = await submitted(h, "kling", lambda _: answer)
-    assert (row["state"], row["error"]["code"], row["resolved_by"]) == (S.FAILED, code, Source.SUBMIT)
+    assert (row["state"], row["error"]["code"], row["resolved_by"]) == (
+        S.FAILED,
+        code,
+        Source.SUBMIT,
+    )
     assert await drive(Submitting(h.rt)) == 0
 
 
 @pytest.mark.parametrize("answer", [refused(1303, 429), refused(1302, 429), httpx.Response(429)])
-async def test_too_many_is_the_accounts_trouble_not_the_jobs(h: House, answer: httpx.Response) -> None:
+async def test_too_many_is_the_accounts_trouble_not_the_jobs(
+    h: House, answer: httpx.Response
+) -> None:
     one, other = await h.open("kling"), await h.open("dreamto")
     h.internet.answer = lambda request: answer if "klingai" in request.url.host else dream(request)
     assert await drive(Submitting(h.rt)) == 2
@@ -227,14 +249,22 @@ async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: House) ->
         h.clock.turn(seconds_until_due(h, row))
         await drive(Submitting(h.rt))
         row = await h.job(row["id"])
-    assert (row["state"], row["error"]["code"], row["attempt"]) == (S.FAILED, "vendor_auth", AUTH_TRIES)
+    assert (row["state"], row["error"]["code"], row["attempt"]) == (
+        S.FAILED,
+        "vendor_auth",
+        AUTH_TRIES,
+    )
 
 
 # -- cut off, and it can be asked about
 
 
-@pytest.mark.parametrize("answer", [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), refused(5000, 400)])
-async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(h: House, answer: Any) -> None:
+@pytest.mark.parametrize(
+    "answer", [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), refused(5000, 400)]
+)
+async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
+    h: House, answer: Any
+) -> None:
     row = await submitted(h, "kling", answer if isinstance(answer, Exception) else lambda _: answer)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 10)
     h.clock.turn(10)
@@ -246,7 +276,9 @@ async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(h: 
     assert [request.method for request in h.internet.requests] == ["POST", "GET"]
 
 
-async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visibility_lag(h: House) -> None:
+async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visibility_lag(
+    h: House,
+) -> None:
     row = await submitted(h, "kling", LOST)
     h.internet.answer = lambda _: unknown()
     for asked in (1, 2):
@@ -267,11 +299,19 @@ async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visi
 
 async def test_a_question_without_an_answer_proves_nothing(h: House) -> None:
     row = await submitted(h, "kling", LOST)
-    for answer in (raising(LOST), raising(NOT_SENT), lambda _: httpx.Response(503), lambda _: refused(1002, 401)) * 2:
+    for answer in (
+        raising(LOST),
+        raising(NOT_SENT),
+        lambda _: httpx.Response(503),
+        lambda _: refused(1002, 401),
+    ) * 2:
         h.internet.answer = answer
         h.clock.turn(12)
         assert await drive(Submitting(h.rt)) == 1
-    assert ((await h.job(row["id"]))["state"], (await h.job(row["id"]))["misses"]) == (S.SUBMITTING, 0)
+    assert ((await h.job(row["id"]))["state"], (await h.job(row["id"]))["misses"]) == (
+        S.SUBMITTING,
+        0,
+    )
 
 
 async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: House) -> None:
@@ -295,7 +335,12 @@ async def test_a_crash_after_the_claim_is_a_lost_submission(h: House) -> None:
     h.internet.answer = lambda _: said(legacy("t-9", "submitted"))
     assert await drive(Submitting(h.rt)) == 1
     row = await h.job(opened["id"])
-    assert (row["state"], row["vendor_task_id"], row["attempt"], row["lease"]) == (S.SUBMITTED, "t-9", 1, 2)
+    assert (row["state"], row["vendor_task_id"], row["attempt"], row["lease"]) == (
+        S.SUBMITTED,
+        "t-9",
+        1,
+        2,
+    )
     assert [request.method for request in h.internet.requests] == ["GET"]
 
 
@@ -353,7 +398,9 @@ async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: House) -> 
 
 
 @pytest.mark.parametrize("state", [S.PROCESSING, S.SUCCEEDED, S.FAILED])
-async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(h: House, state: JobState) -> None:
+async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
+    h: House, state: JobState
+) -> None:
     opened, stage = await h.open("dreamto"), Submitting(h.rt)
     (row,) = await stage.take(10)
     pushed = await tell(h, opened["id"], state)
@@ -361,7 +408,10 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(h: 
     await stage.work(row)
     now = await h.job(opened["id"])
     assert (now["state"], now["vendor_task_id"]) == (state, "t-1")
-    assert (now["resolved_by"], now["finished_at"]) == (pushed["resolved_by"], pushed["finished_at"])
+    assert (now["resolved_by"], now["finished_at"]) == (
+        pushed["resolved_by"],
+        pushed["finished_at"],
+    )
     assert await happened(h) == [f"job.{state}"]
 
 
@@ -439,7 +489,9 @@ async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: House) 
     h.internet.answer = accepted_uniquely()
     for _ in range(4):
         taken = await asyncio.gather(*(stage.take(64) for stage in stages))
-        await asyncio.gather(*(stage.work(row) for stage, rows in zip(stages, taken, strict=True) for row in rows))
+        await asyncio.gather(
+            *(stage.work(row) for stage, rows in zip(stages, taken, strict=True) for row in rows)
+        )
         busy = await h.rows(job, job.c.state.in_(IN_FLIGHT))
         assert len(busy) == 3
         await tell(h, busy[0]["id"], S.SUCCEEDED)
@@ -463,10 +515,15 @@ async def test_claims_that_were_not_begun_go_back_as_they_came(h: House) -> None
     fresh, lost = await h.open("kling"), await h.open("dreamto")
     stage = Submitting(h.rt)
     await stage.take(10)
-    await h.run(job.update().where(job.c.id == fresh["id"]).values(state=S.QUEUED, due_at=h.clock.now()))
+    await h.run(
+        job.update().where(job.c.id == fresh["id"]).values(state=S.QUEUED, due_at=h.clock.now())
+    )
     await h.run(job.update().where(job.c.id == lost["id"]).values(due_at=h.clock.now()))
     await stage.give_back(await stage.take(10))
-    assert ((await h.job(fresh["id"]))["state"], (await h.job(lost["id"]))["state"]) == (S.QUEUED, S.SUBMITTING)
+    assert ((await h.job(fresh["id"]))["state"], (await h.job(lost["id"]))["state"]) == (
+        S.QUEUED,
+        S.SUBMITTING,
+    )
     assert len(await stage.take(10)) == 2
 
 

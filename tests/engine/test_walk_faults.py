@@ -17,10 +17,14 @@ from tests.harness.live import IMPATIENT, full_disk, live, lives, order
 pytestmark = pytest.mark.usefixtures("everywhere")
 
 
-async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(tmp_path: Path) -> None:
+async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path) as it:
         with full_disk(tmp_path):
-            refused = await it.api.call("POST", "/v1/jobs", order("kling"), idempotency_key="order-1")
+            refused = await it.api.call(
+                "POST", "/v1/jobs", order("kling"), idempotency_key="order-1"
+            )
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
         assert (await it.api.get("/v1/jobs"))["data"] == []
@@ -70,7 +74,9 @@ async def send(rt: Runtime) -> None:
     """Submit what is due, and die before the answer is recorded."""
     (row,) = await Submitting(rt).take(1)
     vendor = rt.vendors[row["account"]]
-    answer = await rt.submissions.send(vendor.submission(order_of(rt, row, vendor)), deadline=DEADLINE)
+    answer = await rt.submissions.send(
+        vendor.submission(order_of(rt, row, vendor)), deadline=DEADLINE
+    )
     assert answer.status_code == 200
 
 
@@ -87,7 +93,9 @@ async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> Non
             assert len(it.world.renders) == 1
 
 
-async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(tmp_path: Path) -> None:
+async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
+    tmp_path: Path,
+) -> None:
     """At most once is the default, since renders cost money: the job ends visibly, and its caller may retry."""
     async with lives(tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}) as fate:
         async with fate.half_way() as (rt, api):
@@ -127,7 +135,9 @@ async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -
 
 
 async def test_an_answer_that_was_cut_off_is_adopted_by_lookup(tmp_path: Path) -> None:
-    async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0, cut_answer=1.0)) as it:
+    async with live(
+        tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0, cut_answer=1.0)
+    ) as it:
         job = await it.api.submit(order("kling"))
         assert (await it.api.ended(job["id"]))["status"] == "succeeded"
         said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
@@ -143,7 +153,9 @@ async def test_a_push_settles_a_submission_whose_answer_was_cut_off(tmp_path: Pa
         assert len(it.world.renders) == 1
 
 
-async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_the_vendors_id(tmp_path: Path) -> None:
+async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_the_vendors_id(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path, ["agentsflare"]) as it:
         it.world.inject("agentsflare", "submit", "push_before_answer")
         job = await it.api.submit(order("agentsflare"))
@@ -162,7 +174,9 @@ async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_th
         ]  # fmt: skip
 
 
-async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_hears_twice(tmp_path: Path) -> None:
+async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_hears_twice(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
         made = await asyncio.gather(*(it.api.submit(order("agentsflare")) for _ in range(12)))
         await until(lambda: len(it.world.renders) == len(made))
@@ -177,14 +191,20 @@ async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_he
         assert {answer.status_code for answer in answers} <= {200, 409}
         for job in made:
             ended = await it.api.ended(job["id"])
-            said = [one["by"] for one in await it.api.timeline(job["id"], "move") if one["to"] == "succeeded"]
+            said = [
+                one["by"]
+                for one in await it.api.timeline(job["id"], "move")
+                if one["to"] == "succeeded"
+            ]
             assert said == [ended["resolved_by"]]
             assert said in (["push"], ["poll"])
         await until(lambda: len(it.subscriber.completions()) == len(made))
         assert set(it.subscriber.completions().values()) == {1}
 
 
-async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(tmp_path: Path) -> None:
+async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
+    tmp_path: Path,
+) -> None:
     async with lives(tmp_path, {"kling": {}}) as fate:
         async with fate.half_way() as (rt, api):
             made = await api.subscribe(fate.subscriber.url)
@@ -199,7 +219,9 @@ async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(t
             attempt.cancel()
             await asyncio.wait([attempt])
         async with fate.next():
-            first, second = await until(lambda: fate.subscriber.received[:2] if fate.subscriber.received[1:] else None)
+            first, second = await until(
+                lambda: fate.subscriber.received[:2] if fate.subscriber.received[1:] else None
+            )
             assert first.webhook_id == second.webhook_id
             assert first.body == second.body
             assert first.verified

@@ -29,22 +29,31 @@ async def withheld(it: Live, account: str) -> tuple[str, Push]:
     """Return a live job and its last push, which its vendor did not send."""
     job = await it.api.submit(order(account))
     push = await until(
-        lambda: next((one for one in it.world.pushes if one.kind == "dropped" and one.state == "succeeded"), None)
+        lambda: next(
+            (one for one in it.world.pushes if one.kind == "dropped" and one.state == "succeeded"),
+            None,
+        )
     )
     return job["id"], push
 
 
-def signed(push: Push, secret: str = SECRET, *, age: float = 0, body: bytes | None = None) -> dict[str, str]:
+def signed(
+    push: Push, secret: str = SECRET, *, age: float = 0, body: bytes | None = None
+) -> dict[str, str]:
     """Return the headers that sign a push, made by the public library."""
     at = datetime.now(UTC) - timedelta(seconds=age)
     return {
         "webhook-id": push.message_id,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(secret).sign(push.message_id, at, (body or push.body).decode()),
+        "webhook-signature": Webhook(secret).sign(
+            push.message_id, at, (body or push.body).decode()
+        ),
     }
 
 
-async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(tmp_path: Path) -> None:
+async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path, ["agentsflare", "dreamto"], faults=Faults(drop_push=1.0)) as it:
         job_id, push = await withheld(it, "agentsflare")
         token = push.url.rpartition("/")[2]
@@ -84,9 +93,15 @@ async def test_a_signature_that_is_required_must_be_right(tmp_path: Path) -> Non
         assert refused == dict.fromkeys(flaws, 401)
         assert not (await it.api.job(job_id))["finished_at"]
         kept = await it.api.timeline(job_id, "push")
-        assert len({one["outcome"] for one in kept if one["outcome"].startswith("rejected: ")}) == len(kept) == 4
+        assert (
+            len({one["outcome"] for one in kept if one["outcome"].startswith("rejected: ")})
+            == len(kept)
+            == 4
+        )
         assert sum(one["copies"] for one in kept) == len(flaws)
-        assert (await it.outside.post(push.url, content=push.body, headers=signed(push))).status_code == 200
+        assert (
+            await it.outside.post(push.url, content=push.body, headers=signed(push))
+        ).status_code == 200
         assert (await it.api.ended(job_id))["resolved_by"] == "push"
 
 
@@ -94,7 +109,9 @@ async def test_a_vendor_whose_signatures_have_gone_stale_is_asked(tmp_path: Path
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(stale_push=1.0)) as it:
         job = await it.api.submit(order("kling"))
         assert (await it.api.ended(job["id"]))["resolved_by"] == "poll"
-        await until(lambda: len(it.world.pushes) == 3 and all(push.status for push in it.world.pushes))
+        await until(
+            lambda: len(it.world.pushes) == 3 and all(push.status for push in it.world.pushes)
+        )
         assert {push.status for push in it.world.pushes} == {401}
 
 
@@ -109,7 +126,12 @@ async def test_what_is_no_push_is_refused_by_the_first_check_it_fails(tmp_path: 
             (await it.outside.post(tampered(push.url), content=big), 404),
             (await it.outside.post(push.url, content=big), 413),
             (await it.outside.post(push.url, content=garbage), 401),
-            (await it.outside.post(push.url, content=garbage, headers=signed(push, body=garbage)), 400),
+            (
+                await it.outside.post(
+                    push.url, content=garbage, headers=signed(push, body=garbage)
+                ),
+                400,
+            ),
         ]
         assert [answer.status_code for answer, _ in asked] == [status for _, status in asked]
         assert not (await it.api.job(job_id))["finished_at"]
@@ -132,20 +154,29 @@ async def test_disorder_forgery_and_repetition_at_once_change_no_outcome(tmp_pat
         duplicate_push=0.5, reorder_push=0.5, delay_push=0.3, forged_push=0.5, stale_push=0.1, drop_push=0.2,
         delay_seconds=(0.05, 0.3),
     )  # fmt: skip
-    accounts = {name: {"poll": IMPATIENT} for name in ("kling", "cloudsway", "agentsflare", "dreamto", "cubicspaces")}
+    accounts = {
+        name: {"poll": IMPATIENT}
+        for name in ("kling", "cloudsway", "agentsflare", "dreamto", "cubicspaces")
+    }
     async with live(tmp_path, accounts, faults=faults, render_seconds=0.3) as it:
-        made = await asyncio.gather(*(it.api.submit(order(account)) for account in accounts for _ in range(6)))
+        made = await asyncio.gather(
+            *(it.api.submit(order(account)) for account in accounts for _ in range(6))
+        )
         ended = [await it.api.ended(job["id"]) for job in made]
         await it.world.idle()
         assert {job["status"] for job in ended} == {"succeeded"}
         assert FORGED_URL not in json.dumps(ended)
         assert {push.status for push in it.world.pushes if push.kind == "forged"} == {404}
-        assert {push.status for push in it.world.pushes if push.kind in ("push", "duplicate")} == {200}
+        assert {push.status for push in it.world.pushes if push.kind in ("push", "duplicate")} == {
+            200
+        }
         await until(lambda: len(it.subscriber.completions()) == len(made), "everything is told")
         assert set(it.subscriber.completions().values()) == {1}
         for job in made:
             order_heard = it.types(job["id"])
-            assert order_heard == sorted(order_heard, key=["job.submitted", "job.processing", "job.succeeded"].index)
+            assert order_heard == sorted(
+                order_heard, key=["job.submitted", "job.processing", "job.succeeded"].index
+            )
 
 
 async def test_a_success_without_its_url_is_asked_about_until_it_shows_one(tmp_path: Path) -> None:

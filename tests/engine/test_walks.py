@@ -19,7 +19,9 @@ pytestmark = pytest.mark.usefixtures("everywhere")
 NEVER_PUSHES = "uniall"
 
 
-async def test_a_submitted_job_reaches_the_vendor_once_and_the_caller_at_once(tmp_path: Path) -> None:
+async def test_a_submitted_job_reaches_the_vendor_once_and_the_caller_at_once(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path, render_seconds=0.3) as it:
         answer = await it.api.call("POST", "/v1/jobs", order("kling", external_task_id="order-991"))
         job = answer.json()
@@ -27,8 +29,14 @@ async def test_a_submitted_job_reaches_the_vendor_once_and_the_caller_at_once(tm
         assert answer.headers["location"] == job["links"]["self"] == f"{it.url}/v1/jobs/{job['id']}"
         ended = await it.api.ended(job["id"])
         (render,) = it.world.renders
-        assert (render.external_task_id, render.vendor_task_id) == ("order-991", ended["vendor_task_id"])
-        assert [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")] == ["begun", "accepted"]
+        assert (render.external_task_id, render.vendor_task_id) == (
+            "order-991",
+            ended["vendor_task_id"],
+        )
+        assert [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")] == [
+            "begun",
+            "accepted",
+        ]
         assert it.world.violations == []
 
 
@@ -67,18 +75,26 @@ async def test_a_push_that_comes_after_the_question_changes_nothing(tmp_path: Pa
         late = await it.outside.post(it.world.pushes[-1].url, content=it.world.pushes[-1].body)
         assert (late.status_code, late.json()) == (200, {"ok": True})
         assert await it.api.job(job["id"]) == ended
-        assert [push["outcome"] for push in await it.api.timeline(job["id"], "push")] == ["nothing_new"]
+        assert [push["outcome"] for push in await it.api.timeline(job["id"], "push")] == [
+            "nothing_new"
+        ]
 
 
-async def test_a_jobs_own_callback_url_is_told_and_signed_with_the_signing_key(tmp_path: Path) -> None:
+async def test_a_jobs_own_callback_url_is_told_and_signed_with_the_signing_key(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path) as it:
         it.subscriber.secrets.clear()
         key = (await it.api.get("/v1/signing-key"))["secret"]
         job = await it.api.submit(order("kling", callback_url=it.subscriber.url))
-        await until(lambda: len([one for one in it.heard(job["id"]) if one.type == "job.succeeded"]) == 2)
+        await until(
+            lambda: len([one for one in it.heard(job["id"]) if one.type == "job.succeeded"]) == 2
+        )
         it.subscriber.secrets.append(key)
         again = await it.api.submit(order("kling", callback_url=it.subscriber.url))
-        await until(lambda: len([one for one in it.heard(again["id"]) if one.type == "job.succeeded"]) == 2)
+        await until(
+            lambda: len([one for one in it.heard(again["id"]) if one.type == "job.succeeded"]) == 2
+        )
         assert not any(one.verified for one in it.heard(job["id"]))
         assert [one.type for one in it.heard(again["id"]) if one.verified] == ["job.succeeded"]
 
@@ -124,11 +140,15 @@ async def test_everything_every_vendor_can_do_completes_by_push(tmp_path: Path) 
 async def test_everything_completes_by_questions_alone_when_no_push_arrives(tmp_path: Path) -> None:
     accounts = {name: {"poll": IMPATIENT} for name, _ in SIMULATED}
     async with live(tmp_path, accounts, render_seconds=0.3, faults=Faults(drop_push=1.0)) as it:
-        assert {(status, by) for _, status, by in await everything(it, 30)} == {("succeeded", "poll")}
+        assert {(status, by) for _, status, by in await everything(it, 30)} == {
+            ("succeeded", "poll")
+        }
         assert {push.kind for push in it.world.pushes} == {"dropped"}
 
 
-async def test_deliveries_verify_with_their_own_subscribers_secret_and_no_other(tmp_path: Path) -> None:
+async def test_deliveries_verify_with_their_own_subscribers_secret_and_no_other(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path) as it:
         mine = it.subscriber.secrets[:]
         it.subscriber.secrets[:] = ["whsec_" + "A" * 43 + "="]

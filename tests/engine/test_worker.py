@@ -25,7 +25,9 @@ class Bench:
         self.most = 0
         self.full = False
         self.on_take: Callable[[], Awaitable[None]] | None = None
-        self.worker = Worker("bench", limit=limit, take=self._take, work=self._work, give_back=self._give_back)
+        self.worker = Worker(
+            "bench", limit=limit, take=self._take, work=self._work, give_back=self._give_back
+        )
 
     async def _take(self, room: int) -> Claimed[str]:
         self.looks += 1
@@ -129,7 +131,9 @@ async def test_a_nudge_during_a_look_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize(("full", "looks"), [(True, 2), (False, 1)])
-async def test_room_is_looked_for_only_where_the_want_of_it_left_something(full: bool, looks: int) -> None:
+async def test_room_is_looked_for_only_where_the_want_of_it_left_something(
+    full: bool, looks: int
+) -> None:
     bench = Bench()
     bench.full = full
     bench.worker.start()

@@ -34,7 +34,13 @@ JOB: dict[str, Any] = {
     "model": "kling-v3",
     "input": {"prompt": "a cat surfing", "resolution": "1080p"},
     "output": {
-        "videos": [{"url": "https://cdn/v.mp4", "duration": 5.041, "expires_at": "2026-11-21T00:00:00.000Z"}],
+        "videos": [
+            {
+                "url": "https://cdn/v.mp4",
+                "duration": 5.041,
+                "expires_at": "2026-11-21T00:00:00.000Z",
+            }
+        ],
         "images": [{"url": "https://cdn/v.jpg"}],
     },
     "error": None,
@@ -45,11 +51,21 @@ JOB: dict[str, Any] = {
 }
 FAILED = JOB | {"output": None, "error": {"code": "vendor_failed", "message": "<!here> no"}}
 SUBSCRIBER = {"id": "sub_1", "kind": "webhook", "url": "https://a/b", "disabled_reason": "410"}
-FLAWS: list[dict[str, Any]] = [{}, {"id": None, "input": None, "output": {}, "links": None}, {"name": "main"}]
+FLAWS: list[dict[str, Any]] = [
+    {},
+    {"id": None, "input": None, "output": {}, "links": None},
+    {"name": "main"},
+]
 
 
 def message(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, **values: Any) -> Message:
-    event = {"type": kind, "timestamp": "2026-11-20T10:02:14.000Z", "id": "evt_1", "sequence": 3, "data": dict(data)}
+    event = {
+        "type": kind,
+        "timestamp": "2026-11-20T10:02:14.000Z",
+        "id": "evt_1",
+        "sequence": 3,
+        "data": dict(data),
+    }
     at = datetime(2026, 11, 20, 10, 2, 15, 900_000, tzinfo=UTC)
     return Message("evt_1", kind, json.dumps(event, separators=(",", ":")).encode(), at, **values)
 
@@ -60,11 +76,20 @@ def test_the_folder_is_the_registry() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", [ADDRESS, "http://127.0.0.1:8080/a%2Fb?q=1", "https://b\u00fccher.example/", "http://[::1]:81/"]
+    "address",
+    [
+        ADDRESS,
+        "http://127.0.0.1:8080/a%2Fb?q=1",
+        "https://b\u00fccher.example/",
+        "http://[::1]:81/",
+    ],
 )
 def test_a_post_is_what_httpx_would_have_made_of_it(address: str) -> None:
     headers, body = {"content-type": "application/json", "x-name": "1"}, b"{}"
-    ours, theirs = post(address, headers, body), httpx.Request("POST", address, headers=headers, content=body)
+    ours, theirs = (
+        post(address, headers, body),
+        httpx.Request("POST", address, headers=headers, content=body),
+    )
     assert (ours.method, ours.url, ours.content) == (theirs.method, theirs.url, theirs.content)
     assert sorted(ours.headers.raw) == sorted(theirs.headers.raw)
 
@@ -72,7 +97,9 @@ def test_a_post_is_what_httpx_would_have_made_of_it(address: str) -> None:
 @ALL
 @pytest.mark.parametrize("event", list(EventType))
 @pytest.mark.parametrize("data", [JOB, FAILED, SUBSCRIBER, *FLAWS])
-def test_every_event_becomes_one_post_of_json_to_the_address(kind: str, event: str, data: dict[str, Any]) -> None:
+def test_every_event_becomes_one_post_of_json_to_the_address(
+    kind: str, event: str, data: dict[str, Any]
+) -> None:
     request = KINDS[kind].request(ADDRESS, message(event, data), [SECRET])
     assert (request.method, str(request.url)) == ("POST", ADDRESS)
     assert "json" in request.headers["content-type"]
@@ -116,7 +143,9 @@ def test_no_text_breaks_a_request(kind: str, prompt: str, why: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"format": "standard"}, {"format": "cloudevents"}])
 @pytest.mark.parametrize("verifier", [SECRET, OLDER])
-def test_the_public_library_verifies_with_the_new_and_the_old_secret(options: dict[str, str], verifier: str) -> None:
+def test_the_public_library_verifies_with_the_new_and_the_old_secret(
+    options: dict[str, str], verifier: str
+) -> None:
     sent = message(options=options)
     request = KINDS["webhook"].request(ADDRESS, sent, [SECRET, OLDER])
     headers = dict(request.headers)
@@ -124,7 +153,10 @@ def test_the_public_library_verifies_with_the_new_and_the_old_secret(options: di
     assert headers["webhook-id"] == "evt_1"
     assert headers["webhook-timestamp"] == str(int(sent.at.timestamp()))
     assert len(headers["webhook-signature"].split(" ")) == 2
-    assert Oracle(verifier).sign("evt_1", sent.at, request.content.decode()) in headers["webhook-signature"]
+    assert (
+        Oracle(verifier).sign("evt_1", sent.at, request.content.decode())
+        in headers["webhook-signature"]
+    )
 
 
 def test_the_body_is_the_event_byte_for_byte() -> None:
@@ -135,7 +167,13 @@ def test_the_body_is_the_event_byte_for_byte() -> None:
 
 def test_a_subscribers_headers_travel_but_replace_nothing_of_ours() -> None:
     mine = {"Authorization": "Bearer x", "X-Team": "video"}
-    theirs = {"Webhook-Id": "evil", "HOST": "evil", "Content-Type": "evil", "content-length": "1", "User-Agent": "evil"}
+    theirs = {
+        "Webhook-Id": "evil",
+        "HOST": "evil",
+        "Content-Type": "evil",
+        "content-length": "1",
+        "User-Agent": "evil",
+    }
     request = KINDS["webhook"].request(ADDRESS, message(headers=mine | theirs), [SECRET])
     assert request.headers["authorization"] == "Bearer x"
     assert request.headers["x-team"] == "video"
@@ -145,7 +183,9 @@ def test_a_subscribers_headers_travel_but_replace_nothing_of_ours() -> None:
 
 
 def test_a_cloudevent_says_the_same_in_its_own_envelope() -> None:
-    request = KINDS["webhook"].request(ADDRESS, message(options={"format": "cloudevents"}), [SECRET])
+    request = KINDS["webhook"].request(
+        ADDRESS, message(options={"format": "cloudevents"}), [SECRET]
+    )
     said = json.loads(request.content)
     assert request.headers["content-type"] == "application/cloudevents+json"
     assert said == {

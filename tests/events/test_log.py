@@ -56,10 +56,14 @@ def insert(writer: psycopg.Connection[Any], event_id: str) -> None:
     """Write an event as `fan_out` does: without a place."""
     columns = "id, sequence, type, source, body, created_at"
     values = [event_id, json.dumps({"id": event_id}).encode()]
-    writer.execute(f"INSERT INTO event ({columns}) VALUES (%s, 1, 'job.failed', 'push', %s, 0)", values)
+    writer.execute(
+        f"INSERT INTO event ({columns}) VALUES (%s, 1, 'job.failed', 'push', %s, 0)", values
+    )
 
 
-def put(tx: Tx, *numbers: int, size: int = 2, kind: str = "job.failed", about: str | None = None) -> None:
+def put(
+    tx: Tx, *numbers: int, size: int = 2, kind: str = "job.failed", about: str | None = None
+) -> None:
     """Write events; the higher the number, the later the id."""
     rows = [
         {"id": an_id(n), "sequence": n, "type": kind, "source": "push", "body": b"x" * size, "created_at": START,
@@ -89,22 +93,34 @@ class Reader:
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
-async def test_what_is_committed_first_waits_for_what_was_begun_before(address: str, first: int, second: int) -> None:
+async def test_what_is_committed_first_waits_for_what_was_begun_before(
+    address: str, first: int, second: int
+) -> None:
     """Two writers whose commits are inverted, whichever of them made the smaller id."""
-    with opened(address) as store, psycopg.connect(address) as slow, psycopg.connect(address) as quick:
+    with (
+        opened(address) as store,
+        psycopg.connect(address) as slow,
+        psycopg.connect(address) as quick,
+    ):
         reader = Reader(store)
         assert await reader.read() == []
         insert(slow, an_id(first))
         insert(quick, an_id(second))
         quick.commit()
         assert await reader.read() == []
-        assert await reader.read() == [], "the one is there, but a reader who had gone on after it would miss the other"
+        assert await reader.read() == [], (
+            "the one is there, but a reader who had gone on after it would miss the other"
+        )
         slow.commit()
         assert await reader.read() == [an_id(first), an_id(second)]
 
 
 async def test_a_transaction_that_is_taken_back_holds_nothing_up_any_more(address: str) -> None:
-    with opened(address) as store, psycopg.connect(address) as slow, psycopg.connect(address) as quick:
+    with (
+        opened(address) as store,
+        psycopg.connect(address) as slow,
+        psycopg.connect(address) as quick,
+    ):
         reader = Reader(store)
         insert(slow, an_id(1))
         insert(quick, an_id(2))
@@ -116,7 +132,11 @@ async def test_a_transaction_that_is_taken_back_holds_nothing_up_any_more(addres
 
 async def test_later_writers_do_not_hold_up_what_was_there_before_them(address: str) -> None:
     """However many write all the time, a reader waits for those alone that wrote when it looked."""
-    with opened(address) as store, psycopg.connect(address) as one, psycopg.connect(address) as other:
+    with (
+        opened(address) as store,
+        psycopg.connect(address) as one,
+        psycopg.connect(address) as other,
+    ):
         reader = Reader(store)
         insert(one, an_id(1))
         await reader.read()
@@ -131,7 +151,11 @@ async def test_later_writers_do_not_hold_up_what_was_there_before_them(address: 
 
 
 async def test_long_transactions_of_others_hold_nothing_up(address: str) -> None:
-    with opened(address) as store, psycopg.connect(address) as other, psycopg.connect(address) as writer:
+    with (
+        opened(address) as store,
+        psycopg.connect(address) as other,
+        psycopg.connect(address) as writer,
+    ):
         other.execute("INSERT INTO trace (job_id, at, kind, detail) VALUES ('', 0, '', '{}')")
         other.execute("SELECT count(*) FROM event")
         insert(writer, an_id(1))
@@ -139,7 +163,9 @@ async def test_long_transactions_of_others_hold_nothing_up(address: str) -> None
         assert await Reader(store).read() == [an_id(1)]
 
 
-async def test_readers_beside_busy_writers_see_everything_once_and_all_in_one_order(address: str) -> None:
+async def test_readers_beside_busy_writers_see_everything_once_and_all_in_one_order(
+    address: str,
+) -> None:
     """Writers that commit and take back at random, with ids that say nothing of the order."""
     committed: list[str] = []
 
@@ -191,18 +217,24 @@ async def test_a_page_is_small_and_says_how_far_it_goes(h: House) -> None:
     await store.write(lambda tx: put(tx, 7, size=log.BYTES * 3))
     upto = (await store.read(log.whole, Whole())).upto
 
-    async def of(wanted: Wanted, place: int = 0, most: int = log.ROWS) -> tuple[list[int], bool, Page]:
+    async def of(
+        wanted: Wanted, place: int = 0, most: int = log.ROWS
+    ) -> tuple[list[int], bool, Page]:
         page = await store.read(log.page, place, upto, wanted, most)
         return [int(row["id"][4:]) for row in page.rows], page.more, page
 
     seen, more, page = await of(ALL)
     assert (seen, more, page.last) == ([1, 2], True, an_id(2)), "no more than there is room for"
     assert (await of(ALL, page.place))[:2] == ([3, 4, 5, 6], True)
-    assert (await of(ALL, (await of(ALL, page.place))[2].place))[:2] == ([7], False), "one at least, however large"
+    assert (await of(ALL, (await of(ALL, page.place))[2].place))[:2] == ([7], False), (
+        "one at least, however large"
+    )
     submitted = Wanted(frozenset({"job.submitted"}))
     assert (await of(submitted, most=2))[:2] == ([4, 5], True)
     seen, more, page = await of(submitted)
-    assert (seen, more, page.place) == ([4, 5, 6], False, upto), "as far as was looked, though nothing is there"
+    assert (seen, more, page.place) == ([4, 5, 6], False, upto), (
+        "as far as was looked, though nothing is there"
+    )
     assert (await of(Wanted(job="job_x")))[0] == [4, 5, 6]
     assert (await of(Wanted(frozenset({"job.failed"}), "job_x")))[:2] == ([], False)
 
@@ -230,7 +262,13 @@ async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
 
     def write(tx: Tx) -> None:
         put(tx, 1)
-        row = {"sequence": 1, "type": "job.failed", "source": "push", "body": b"", "created_at": START}
+        row = {
+            "sequence": 1,
+            "type": "job.failed",
+            "source": "push",
+            "body": b"",
+            "created_at": START,
+        }
         tx.execute(sa.insert(event).values(id=recent, **row))
 
     async def mark(event_id: str) -> tuple[str, bool]:
@@ -262,7 +300,9 @@ async def test_on_sqlite_a_place_that_is_given_out_twice_is_noticed(tmp_path: Pa
         known = await store.read(log.whole, Whole())
         end = await store.read(log.end, known, NOW)
         assert await store.read(log.stands, end)
-        await store.write(lambda tx: tx.execute(sa.delete(event).where(event.c.id == an_id(2))) and None)
+        await store.write(
+            lambda tx: tx.execute(sa.delete(event).where(event.c.id == an_id(2))) and None
+        )
         assert not await store.read(log.stands, end)
         await store.write(put, 3)
         assert (await store.read(log.whole, known)).upto == end.place, "the same number"
@@ -302,7 +342,9 @@ def test_a_log_that_was_long_before_it_had_numbers_gets_them_for_its_end(tmp_pat
     script.write_text(short, encoding="utf-8")
     with engine.begin() as connection:
         schema.upgrade(connection, folder)
-        found = connection.execute(sa.text("SELECT id FROM event WHERE position IS NOT NULL ORDER BY position"))
+        found = connection.execute(
+            sa.text("SELECT id FROM event WHERE position IS NOT NULL ORDER BY position")
+        )
         assert [one for (one,) in found] == [an_id(3), an_id(4)]
         assert log.mark(connection, an_id(1), OLDEST, NOW) == log.Mark(0, NOW, gap=True)
         assert not log.mark(connection, an_id(3), an_id(0), NOW).gap

@@ -10,7 +10,13 @@ import pytest
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import Fact, callback_lane, fan_out, matches
-from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from orchestrator.foundation.states import (
+    DeliveryState,
+    EventType,
+    JobState,
+    Source,
+    SubscriberState,
+)
 from tests.harness.engine import at_vendor, bodies, happened, subscribe, tell
 from tests.harness.runtime import House
 
@@ -18,7 +24,9 @@ from tests.harness.runtime import House
 async def owed(h: House, to: str) -> list[str]:
     """Return the types of the events that somebody is owed."""
     types = {row["id"]: row["type"] for row in await h.rows(event)}
-    return [types[row["event_id"]] for row in await h.rows(delivery, delivery.c.subscriber_id == to)]
+    return [
+        types[row["event_id"]] for row in await h.rows(delivery, delivery.c.subscriber_id == to)
+    ]
 
 
 async def fan(h: House, **values: Any) -> list[str]:
@@ -43,7 +51,11 @@ def test_a_glob_is_meant_as_it_is_written(globs: tuple[str, ...], kind: str, wan
 
 
 async def test_every_matching_subscriber_is_owed_every_event_once(h: House) -> None:
-    all_of_it, ends, account = await subscribe(h), await subscribe(h, "job.succeeded"), await subscribe(h, "account.*")
+    all_of_it, ends, account = (
+        await subscribe(h),
+        await subscribe(h, "job.succeeded"),
+        await subscribe(h, "account.*"),
+    )
     job = await at_vendor(h)
     await tell(h, job["id"], JobState.SUCCEEDED)
     await tell(h, job["id"], JobState.SUCCEEDED)
@@ -95,7 +107,9 @@ async def test_a_fact_may_be_for_one_or_for_all_others(h: House) -> None:
 
 
 async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(h: House) -> None:
-    lane = await h.rt.store.write(callback_lane, h.rt.ids, "https://Caller.example/a", h.rt.keys.hide, h.clock.now())
+    lane = await h.rt.store.write(
+        callback_lane, h.rt.ids, "https://Caller.example/a", h.rt.keys.hide, h.clock.now()
+    )
     quiet = {"callback_url": "https://caller.example/a", "callback_lane": lane}
     for number, chosen in enumerate((None, ["job.*"])):
         job = await at_vendor(h, task=f"t-{number}", **quiet, callback_events=chosen)
@@ -105,8 +119,15 @@ async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(
 
 
 async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: House) -> None:
-    urls = ("https://Caller.example/a", "https://caller.example/b?c=d", "https://caller.example:8443/a")
-    lanes = [await h.rt.store.write(callback_lane, h.rt.ids, url, h.rt.keys.hide, h.clock.now()) for url in urls]
+    urls = (
+        "https://Caller.example/a",
+        "https://caller.example/b?c=d",
+        "https://caller.example:8443/a",
+    )
+    lanes = [
+        await h.rt.store.write(callback_lane, h.rt.ids, url, h.rt.keys.hide, h.clock.now())
+        for url in urls
+    ]
     assert lanes[0] == lanes[1] != lanes[2]
     await at_vendor(h)
     assert await h.rows(delivery) == []

@@ -20,7 +20,9 @@ from tests.events.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, S
 
 def slack(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB) -> dict[str, Any]:
     """Return a message as Slack gets it, after Slack's own models found nothing wrong with it."""
-    said: dict[str, Any] = json.loads(KINDS["slack"].request(ADDRESS, message(kind, data), []).content)
+    said: dict[str, Any] = json.loads(
+        KINDS["slack"].request(ADDRESS, message(kind, data), []).content
+    )
     blocks = Block.parse_all(said["blocks"])
     assert [block.to_dict() for block in blocks] == said["blocks"]
     assert said["text"]
@@ -44,7 +46,13 @@ def test_a_ready_video_can_be_watched_and_looked_into() -> None:
     ]
     assert "a cat surfing" in said["text"]
     whole = json.dumps(said, ensure_ascii=False)
-    for words in ("kling-v3", "cloudsway", "5.041 s · 1080p", "2 min 14 s (push)", "https://cdn/v.jpg"):
+    for words in (
+        "kling-v3",
+        "cloudsway",
+        "5.041 s · 1080p",
+        "2 min 14 s (push)",
+        "https://cdn/v.jpg",
+    ):
         assert words in whole
     assert "<!date^1795219200^{date_short_pretty} {time}|2026-11-21 00:00 UTC>" in whole
 
@@ -61,13 +69,18 @@ def test_an_url_that_slack_would_refuse_gets_no_button() -> None:
 
 
 HOSTILE = st.one_of(
-    st.text(max_size=4000), st.lists(st.sampled_from(["<!channel>", "<@U1>", "<", "&", ">", "\n", "a"])).map("".join)
+    st.text(max_size=4000),
+    st.lists(st.sampled_from(["<!channel>", "<@U1>", "<", "&", ">", "\n", "a"])).map("".join),
 )
 
 
 @given(HOSTILE, HOSTILE)
 def test_no_prompt_mentions_anybody_or_breaks_the_layout(prompt: str, why: str) -> None:
-    job = FAILED | {"input": {"prompt": prompt}, "error": {"code": "vendor_failed", "message": why}, "model": why}
+    job = FAILED | {
+        "input": {"prompt": prompt},
+        "error": {"code": "vendor_failed", "message": why},
+        "model": why,
+    }
     said = slack("job.failed", job)
     texts = [said["text"], *_texts(said["blocks"])]
     assert not any(re.search(r"<(?!!date\^)", text) for text in texts)
@@ -85,6 +98,8 @@ def _texts(value: Any) -> list[str]:
     return [text for one in value.values() for text in _texts(one)]
 
 
-@pytest.mark.parametrize(("status", "verdict"), [(403, Verdict.GONE), (404, Verdict.GONE), (410, Verdict.GONE)])
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(403, Verdict.GONE), (404, Verdict.GONE), (410, Verdict.GONE)]
+)
 def test_a_webhook_that_slack_knows_no_more_is_gone(status: int, verdict: Verdict) -> None:
     assert KINDS["slack"].judge(httpx.Response(status, text="no_service")) is verdict

@@ -60,7 +60,9 @@ def owe(tx: Tx, count: int = 1) -> None:
 
 def owed(tx: Tx, to: str) -> list[tuple[str, datetime | None, str | None]]:
     columns = (delivery.c.state, delivery.c.due_at, delivery.c.last_error)
-    rows = tx.execute(sa.select(*columns).where(delivery.c.subscriber_id == to).order_by(delivery.c.id))
+    rows = tx.execute(
+        sa.select(*columns).where(delivery.c.subscriber_id == to).order_by(delivery.c.id)
+    )
     return [(state, due, error) for state, due, error in rows]
 
 
@@ -74,7 +76,9 @@ def test_address_headers_and_secret_are_encrypted(tx: Tx) -> None:
     assert json.loads(KEYS.reveal(row["headers"])) == {"authorization": "Bearer theirs"}
 
 
-async def test_a_unit_run_twice_makes_one_subscriber_and_leaves_it_as_it_is_by_then(h: House) -> None:
+async def test_a_unit_run_twice_makes_one_subscriber_and_leaves_it_as_it_is_by_then(
+    h: House,
+) -> None:
     row, _ = new()
     await h.rt.store.write(subscribers.add, row)
     await h.rt.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None, NOW)
@@ -91,7 +95,10 @@ async def test_whoever_is_taken_on_by_a_commit_in_doubt_has_the_secret_that_was_
         in_doubt(monkeypatch)
         made = await subscribed(api)
         (row,) = await api.rows(subscriber)
-        assert (row["id"], [api.rt.keys.reveal(one["key"]) for one in row["secrets"]]) == (made["id"], [made["secret"]])
+        assert (row["id"], [api.rt.keys.reveal(one["key"]) for one in row["secrets"]]) == (
+            made["id"],
+            [made["secret"]],
+        )
 
 
 def test_an_address_that_is_a_secret_is_shown_without_its_path(tx: Tx) -> None:
@@ -143,7 +150,11 @@ def test_disabling_tells_the_others_why_and_only_once(tx: Tx) -> None:
     (told,) = tx.execute(sa.select(event)).mappings()
     assert told["type"] == "subscriber.disabled"
     data = json.loads(told["body"])["data"]
-    assert (data["id"], data["status"], data["disabled_reason"]) == (to, "disabled", "it answered 410")
+    assert (data["id"], data["status"], data["disabled_reason"]) == (
+        to,
+        "disabled",
+        "it answered 410",
+    )
     assert owed(tx, to) == []
     assert owed(tx, other) == [("pending", NOW, None)]
 
@@ -162,7 +173,9 @@ def test_a_test_event_goes_to_one_subscriber_alone(tx: Tx) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with calling(tmp_path) as api:
         made = await subscribed(api)
         in_doubt(monkeypatch)
@@ -172,13 +185,18 @@ async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(tmp_path: Path, mon
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_rotation_by_a_commit_in_doubt_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rotation_by_a_commit_in_doubt_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with calling(tmp_path) as api:
         made = await subscribed(api)
         in_doubt(monkeypatch)
         rotated = await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 200)
         (row,) = await api.rows(subscriber)
-        assert [api.rt.keys.reveal(one["key"]) for one in row["secrets"]] == [rotated["secret"], made["secret"]]
+        assert [api.rt.keys.reveal(one["key"]) for one in row["secrets"]] == [
+            rotated["secret"],
+            made["secret"],
+        ]
 
 
 def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_what_is_over(tx: Tx) -> None:

@@ -87,7 +87,8 @@ def test_those_turned_away_come_back_within_five_seconds_and_not_all_at_once() -
 
 
 @pytest.mark.parametrize(
-    ("said", "size"), [(None, 0), ("", 0), ("17", 17), ("-1", 0), ("1_0", 0), ("²", 0), ("9" * 99, 10**12 - 1)]
+    ("said", "size"),
+    [(None, 0), ("", 0), ("17", 17), ("-1", 0), ("1_0", 0), ("²", 0), ("9" * 99, 10**12 - 1)],
 )
 def test_only_a_plain_number_announces_a_size(said: str | None, size: int) -> None:
     assert announced(said) == size
@@ -104,7 +105,9 @@ class Street:
         self.path = path
         self.door = CallbackDoor(Starlette(), Receiving(h.rt), admission)
 
-    async def send(self, receive: Any, size: int | None = None, method: str = "POST", path: str = "") -> dict[str, Any]:
+    async def send(
+        self, receive: Any, size: int | None = None, method: str = "POST", path: str = ""
+    ) -> dict[str, Any]:
         """Return the head of the answer, its headers under `headers`."""
         sent: list[Message] = []
 
@@ -154,7 +157,9 @@ async def street(h: House) -> Street:
     return Street(h, f"/callbacks/main/{token}", door(places=2, room=4096))
 
 
-async def test_a_push_without_a_place_is_503_unread_and_taken_when_it_comes_again(street: Street) -> None:
+async def test_a_push_without_a_place_is_503_unread_and_taken_when_it_comes_again(
+    street: Street,
+) -> None:
     slow = [Slow(), Slow()]
     waiting = [asyncio.create_task(street.send(one, len(DONE))) for one in slow]
     for one in slow:
@@ -180,7 +185,9 @@ async def test_a_push_without_room_is_503_unread(street: Street) -> None:
     assert (await street.send(whole(DONE), len(DONE)))["status"] == 200
 
 
-async def test_a_body_that_does_not_announce_its_size_is_turned_away_when_there_is_no_more_room(street: Street) -> None:
+async def test_a_body_that_does_not_announce_its_size_is_turned_away_when_there_is_no_more_room(
+    street: Street,
+) -> None:
     said = iter([b" " * 4000, b" " * 4000, b"never asked for"])
 
     async def endless() -> Message:
@@ -200,7 +207,9 @@ async def test_what_is_the_senders_fault_is_said_although_the_door_is_full(stree
     assert (await street.send(unread, CAP))["status"] == 503
 
 
-async def test_however_a_push_ends_its_place_is_free(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_however_a_push_ends_its_place_is_free(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(callbacks, "BODY_DEADLINE", 0.01)
 
     async def gone() -> Message:
@@ -223,7 +232,9 @@ async def test_a_vendor_that_is_turned_away_loses_nothing(street: Street) -> Non
     while bodies:
         answers = await asyncio.gather(*(street.post(body) for body in bodies))
         statuses += [answer["status"] for answer in answers]
-        bodies = [body for body, answer in zip(bodies, answers, strict=True) if answer["status"] == 503]
+        bodies = [
+            body for body, answer in zip(bodies, answers, strict=True) if answer["status"] == 503
+        ]
     assert set(statuses) == {200, 503}
     assert len(await street.h.rows(push)) == 50
 
@@ -248,7 +259,10 @@ async def counter(tmp_path: Path, everywhere: None) -> AsyncIterator[Counter]:
         intake = Intake(h.rt, door(places=1, room=2 * request_body.BODY_CAP))
         routes = [
             Route(path, Door(h.rt, Gate(h.rt), {"POST": handler}))
-            for path, handler in (("/v1/jobs", intake.submit), ("/v1/jobs/{id}/retry", intake.retry))
+            for path, handler in (
+                ("/v1/jobs", intake.submit),
+                ("/v1/jobs/{id}/retry", intake.retry),
+            )
         ]
         transport = httpx.ASGITransport(Starlette(routes=routes))
         headers = {"authorization": f"Bearer {ADMIN}"}
@@ -259,7 +273,11 @@ async def counter(tmp_path: Path, everywhere: None) -> AsyncIterator[Counter]:
 
 
 async def test_a_submission_without_a_place_is_503_and_no_job(counter: Counter) -> None:
-    body, begun, go_on = httpx.Request("POST", "/", json=BODY).content, asyncio.Event(), asyncio.Event()
+    body, begun, go_on = (
+        httpx.Request("POST", "/", json=BODY).content,
+        asyncio.Event(),
+        asyncio.Event(),
+    )
 
     async def slow() -> AsyncIterator[bytes]:
         begun.set()
@@ -288,7 +306,9 @@ async def test_a_submission_that_waits_for_its_end_keeps_no_place(counter: Count
     assert (await patient).status_code == 200
 
 
-async def test_a_submission_that_is_too_large_is_413_even_where_there_is_no_room(counter: Counter) -> None:
+async def test_a_submission_that_is_too_large_is_413_even_where_there_is_no_room(
+    counter: Counter,
+) -> None:
     assert (await counter.submit(b" " * (request_body.BODY_CAP + 1))).status_code == 413
 
     async def endless() -> AsyncIterator[bytes]:

@@ -42,12 +42,22 @@ def test_times_are_shown_with_three_digits_and_a_z(micro: int) -> None:
 
 
 @given(st.floats(0.001, 1e6), st.integers(0, 10**9), st.floats(1.0, 4.0), st.floats(0.001, 1e6))
-def test_growth_never_passes_its_limit_nor_overflows(first: float, times: int, factor: float, most: float) -> None:
+def test_growth_never_passes_its_limit_nor_overflows(
+    first: float, times: int, factor: float, most: float
+) -> None:
     assert grown(first, times, factor=factor, most=most) <= most
 
 
 def test_growth_follows_its_factor() -> None:
-    assert [grown(15, n, factor=1.5, most=120) for n in range(7)] == [15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120]
+    assert [grown(15, n, factor=1.5, most=120) for n in range(7)] == [
+        15,
+        22.5,
+        33.75,
+        50.625,
+        75.9375,
+        113.90625,
+        120,
+    ]
 
 
 @given(st.floats(0, 1e6), st.integers())
@@ -59,7 +69,9 @@ def test_jitter_only_adds(seconds: float, seed: int) -> None:
 def test_a_schedule_grows_and_ends(schedule: tuple[float, ...]) -> None:
     rng = random.Random(1)
     waits = [retry_delay(schedule, tries, rng) for tries in range(len(schedule))]
-    assert all(wait is not None and wait >= planned for wait, planned in zip(waits, schedule, strict=True))
+    assert all(
+        wait is not None and wait >= planned for wait, planned in zip(waits, schedule, strict=True)
+    )
     assert list(schedule) == sorted(schedule)
     assert retry_delay(schedule, len(schedule), rng) is None
 

@@ -71,7 +71,9 @@ def test_published_ids_are_written_as_published(text: str, number: str) -> None:
 
 
 @given(st.lists(st.integers(-5000, 5000), max_size=60), st.integers())
-def test_ids_sort_by_the_order_they_were_made_in_whatever_the_clock_does(turns: list[int], seed: int) -> None:
+def test_ids_sort_by_the_order_they_were_made_in_whatever_the_clock_does(
+    turns: list[int], seed: int
+) -> None:
     clock = TurnedClock()
     ids = Ids(clock, random.Random(seed))
     made = []
@@ -107,7 +109,10 @@ def test_the_same_seed_makes_the_same_ids() -> None:
 
 def test_every_step_to_the_next_id_is_drawn_anew() -> None:
     """Of a thousand steps of 32 bits, two that are alike would be chance; a pool that is used twice would show."""
-    made = [decoded(one).int & (1 << 62) - 1 for one in Ids(TurnedClock(), random.Random(3)).many("job", 1000)]
+    made = [
+        decoded(one).int & (1 << 62) - 1
+        for one in Ids(TurnedClock(), random.Random(3)).many("job", 1000)
+    ]
     steps = [after - before for before, after in itertools.pairwise(made)]
     assert len(set(steps)) == len(steps)
     assert min(steps) >= 1
@@ -116,7 +121,10 @@ def test_every_step_to_the_next_id_is_drawn_anew() -> None:
 
 def test_threads_never_get_the_same_id() -> None:
     ids, made = Ids(TurnedClock(), random.Random(1)), list[str]()
-    threads = [threading.Thread(target=lambda: made.extend(ids("job") for _ in range(500))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: made.extend(ids("job") for _ in range(500)))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -60,7 +60,9 @@ def test_ours_and_the_librarys_lines_look_alike(capsys: pytest.CaptureFixture[st
 )
 def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json")
-    structlog.get_logger().info("said", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}])
+    structlog.get_logger().info(
+        "said", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}]
+    )
     (line,) = logged(capsys)
     assert line[name] == logs.MASK
     assert "hush" not in json.dumps(line)
@@ -70,7 +72,10 @@ def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[
     ("text", "expected"),
     [
         (f"POST /callbacks/main/{TOKEN} 200", "POST /callbacks/main/*** 200"),
-        (f"https://h.example/callbacks/main/{TOKEN}?a=1", "https://h.example/callbacks/main/***?a=1"),
+        (
+            f"https://h.example/callbacks/main/{TOKEN}?a=1",
+            "https://h.example/callbacks/main/***?a=1",
+        ),
         ("sent Authorization: Bearer abcdefgh12345", "sent Authorization: Bearer ***"),
         ("key orc_" + "a" * 32, "key orc_***"),
         ("key orc_pass.abcdefgh.ijk", "key orc_pass.***"),
@@ -79,7 +84,9 @@ def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[
         ("the token was refused", "the token was refused"),
     ],
 )
-def test_a_secret_is_known_by_its_looks(text: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_is_known_by_its_looks(
+    text: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     logs.configure("json")
     structlog.get_logger().info(text, where=[text])
     logging.getLogger("anybody").warning("%s", text)
@@ -103,7 +110,9 @@ def test_a_traceback_is_told_without_its_secrets(
     assert TOKEN not in captured
 
 
-def test_what_ticks_every_second_is_not_logged_every_second(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_ticks_every_second_is_not_logged_every_second(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     logs.configure("json")
     logging.getLogger("apscheduler.executors.default").info("Running job")
     logging.getLogger("apscheduler.executors.default").warning("Job missed")

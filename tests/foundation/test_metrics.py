@@ -52,7 +52,9 @@ def read(page: str) -> Samples:
 
 def total(samples: Samples, name: str, **labels: str) -> float:
     return sum(
-        value for known, value in samples[f"orchestrator_{name}"].items() if labels.items() <= dict(known).items()
+        value
+        for known, value in samples[f"orchestrator_{name}"].items()
+        if labels.items() <= dict(known).items()
     )
 
 
@@ -73,29 +75,47 @@ async def test_what_happens_to_a_job_is_counted_where_it_happens(tmp_path: Path)
 
         def counted() -> Samples | None:
             found = page_of(it.rt.metrics)
-            return found if total(found, "deliveries_total", kind="webhook", result="delivered") else None
+            return (
+                found
+                if total(found, "deliveries_total", kind="webhook", result="delivered")
+                else None
+            )
 
         await until(counted, "the delivery is counted")
         answer = await it.outside.get(it.url + "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = read(answer.text)
     assert total(found, "jobs_submitted_total", vendor="kling", model=order("kling")["model"]) == 1
-    assert total(found, "jobs_finished_total", vendor="kling", status="succeeded", resolved_by="push") == 1
+    assert (
+        total(found, "jobs_finished_total", vendor="kling", status="succeeded", resolved_by="push")
+        == 1
+    )
     assert total(found, "job_duration_seconds_count", vendor="kling", status="succeeded") == 1
-    assert total(found, "vendor_requests_total", vendor="kling", operation="submit", outcome="accepted") == 1
+    assert (
+        total(
+            found, "vendor_requests_total", vendor="kling", operation="submit", outcome="accepted"
+        )
+        == 1
+    )
     assert total(found, "vendor_request_duration_seconds_sum", operation="submit") > 0
     assert total(found, "pushes_received_total", vendor="kling", result="accepted") >= 1
     assert total(found, "pushes_received_total", vendor="kling", result="unknown_task") == 1
     assert total(found, "push_lag_seconds_count", vendor="kling") == 1
     assert 0 < total(found, "delivery_lag_seconds_sum", kind="webhook") < 60
     assert total(found, "http_requests_total", route="/v1/jobs", method="POST", status="202") == 1
-    assert total(found, "http_requests_total", route="/v1/jobs/{id}", method="GET", status="200") == 1
-    assert total(found, "http_requests_total", route="/callbacks/{account}/{token}", status="404") == 1
+    assert (
+        total(found, "http_requests_total", route="/v1/jobs/{id}", method="GET", status="200") == 1
+    )
+    assert (
+        total(found, "http_requests_total", route="/callbacks/{account}/{token}", status="404") == 1
+    )
     assert total(found, "http_request_duration_seconds_count", route="/v1/jobs", method="POST") == 1
     assert total(found, "build_info", version=orchestrator.__version__) == 1
     assert total(found, "jobs_in_flight") == total(found, "dead_letters") == 0
     labels = {value for values in found.values() for labels in values for _, value in labels}
-    assert not [one for one in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", one)], "no ids, no URLs"
+    assert not [one for one in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", one)], (
+        "no ids, no URLs"
+    )
     assert "_created" not in answer.text
 
 
@@ -104,9 +124,18 @@ async def test_what_no_push_told_of_is_counted_as_missed_and_saved(tmp_path: Pat
         made = await it.api.submit(order("kling"))
         await it.hears(made["id"])
         found = page_of(it.rt.metrics)
-    assert total(found, "push_missed_total", vendor="kling") == total(found, "poll_saves_total", vendor="kling") == 1
+    assert (
+        total(found, "push_missed_total", vendor="kling")
+        == total(found, "poll_saves_total", vendor="kling")
+        == 1
+    )
     assert total(found, "polls_total", vendor="kling", result="answered") >= 1
-    assert total(found, "vendor_requests_total", vendor="kling", operation="inquiry", outcome="accepted") >= 1
+    assert (
+        total(
+            found, "vendor_requests_total", vendor="kling", operation="inquiry", outcome="accepted"
+        )
+        >= 1
+    )
 
 
 def test_two_applications_in_one_process_count_for_themselves() -> None:
@@ -152,7 +181,11 @@ async def test_the_database_is_counted_along_indexes_and_by_kind(h: House) -> No
     found = read(h.rt.metrics.page(await Gauges(h.rt).now()).decode())
     assert total(found, "jobs_in_flight") == 2
     assert total(found, "jobs_in_flight", vendor="agentsflare", status="queued") == 1
-    assert total(found, "deliveries_pending", kind="webhook") == total(found, "deliveries_pending", kind="unknown") == 1
+    assert (
+        total(found, "deliveries_pending", kind="webhook")
+        == total(found, "deliveries_pending", kind="unknown")
+        == 1
+    )
     assert total(found, "dead_letters", kind="slack") == 2
     assert total(found, "outbox_oldest_age_seconds") == 3
 
@@ -185,7 +218,9 @@ async def test_it_is_counted_again_only_after_a_while(h: House) -> None:
         sa.event.remove(sa.Engine, "before_cursor_execute", seen)
 
 
-async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(h: House, tmp_path: Path) -> None:
+async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(
+    h: House, tmp_path: Path
+) -> None:
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
     page = h.rt.metrics.page(await Gauges(dataclasses.replace(h.rt, store=away)).now()).decode()
     away.close()
@@ -204,7 +239,9 @@ def scraped(url: str) -> Samples:
 
 
 @pytest.fixture
-def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Two processes behind one port, and their URL."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "orchestrator.toml").write_text(f'secret_keys = ["{"k" * 40}"]\n')
@@ -226,8 +263,13 @@ def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
             client.get(url + "/healthz", timeout=30).raise_for_status()
     seen = [total(scraped(url), "http_requests_total", route="/healthz") for _ in range(10)]
     assert seen == [30] * 10, "whichever of them is asked"
-    children = [int(one) for one in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    served_by = [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    children = [
+        int(one)
+        for one in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
+    served_by = [
+        one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+    ]
     assert len(served_by) == 2
     os.kill(served_by[0], signal.SIGKILL)
     started(process)
@@ -250,7 +292,12 @@ print(metrics.page(Counted()).decode())
 """
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     said = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     ).stdout
     assert total(read(said), "jobs_submitted_total", vendor="kling") == 1
     assert "logins" not in said
@@ -258,7 +305,12 @@ print(metrics.page(Counted()).decode())
 
 def test_a_clock_that_was_set_back_makes_no_sum_fall() -> None:
     metrics = Metrics()
-    row = {"vendor": "kling", "state": "succeeded", "resolved_by": "push", "vendor_updated_at": None}
+    row = {
+        "vendor": "kling",
+        "state": "succeeded",
+        "resolved_by": "push",
+        "vendor_updated_at": None,
+    }
     metrics.ended(row | {"created_at": START, "finished_at": after(START, -60)}, pushes=True)
     assert total(page_of(metrics), "job_duration_seconds_sum") == 0
     assert total(page_of(metrics), "job_duration_seconds_count") == 1
@@ -280,7 +332,9 @@ def test_what_is_shipped_asks_for_metrics_that_there_are(file: str) -> None:
 
 def test_the_dashboard_can_be_imported() -> None:
     board = json.loads((DEPLOY / "grafana/orchestrator.json").read_text())
-    assert [one["name"] for one in board["templating"]["list"] if one["type"] == "datasource"] == ["datasource"]
+    assert [one["name"] for one in board["templating"]["list"] if one["type"] == "datasource"] == [
+        "datasource"
+    ]
     panels = [one for one in board["panels"] if one["type"] != "row"]
     assert len({one["id"] for one in board["panels"]}) == len(board["panels"])
     assert all(one["targets"] and one["datasource"]["uid"] == "${datasource}" for one in panels)

@@ -24,7 +24,11 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every test has its own folder and none of this machine's variables."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.upper().startswith("ORCHESTRATOR_") or name in ("DATABASE_URL", "PORT", "PUBLIC_URL"):
+        if name.upper().startswith("ORCHESTRATOR_") or name in (
+            "DATABASE_URL",
+            "PORT",
+            "PUBLIC_URL",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -37,7 +41,11 @@ def toml(text: str) -> Path:
 def test_nothing_configured_gives_the_documented_defaults() -> None:
     settings = load()
     assert settings == Settings()
-    assert (settings.host, settings.port, settings.database_url) == ("127.0.0.1", 8080, "sqlite:///orchestrator.db")
+    assert (settings.host, settings.port, settings.database_url) == (
+        "127.0.0.1",
+        8080,
+        "sqlite:///orchestrator.db",
+    )
     assert set(settings.origins().values()) == {"default"}
 
 
@@ -97,25 +105,58 @@ def test_a_stronger_source_has_the_last_word(
     ("name", "value", "path", "expected"),
     [
         ("ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY", "k", ("accounts", "main", "api_key"), "k"),
-        ("ORCHESTRATOR_ACCOUNTS__MAIN__POLL__INTERVAL", "7.5", ("accounts", "main", "poll", "interval"), 7.5),
+        (
+            "ORCHESTRATOR_ACCOUNTS__MAIN__POLL__INTERVAL",
+            "7.5",
+            ("accounts", "main", "poll", "interval"),
+            7.5,
+        ),
         ("ORCHESTRATOR_ACCOUNTS__MAIN__RATE_LIMIT", "2.5", ("accounts", "main", "rate_limit"), 2.5),
-        ("ORCHESTRATOR_ACCOUNTS__MAIN__OPTIONS__ROUTE", "12", ("accounts", "main", "options", "route"), "12"),
-        ("ORCHESTRATOR_ACCOUNTS__MAIN__WEBHOOK_SECRETS", WHSEC, ("accounts", "main", "webhook_secrets", 0), WHSEC),
-        ("ORCHESTRATOR_ALLOW_PRIVATE", "10.0.0.0/8, 127.0.0.0/8", ("allow_private", 1), "127.0.0.0/8"),
+        (
+            "ORCHESTRATOR_ACCOUNTS__MAIN__OPTIONS__ROUTE",
+            "12",
+            ("accounts", "main", "options", "route"),
+            "12",
+        ),
+        (
+            "ORCHESTRATOR_ACCOUNTS__MAIN__WEBHOOK_SECRETS",
+            WHSEC,
+            ("accounts", "main", "webhook_secrets", 0),
+            WHSEC,
+        ),
+        (
+            "ORCHESTRATOR_ALLOW_PRIVATE",
+            "10.0.0.0/8, 127.0.0.0/8",
+            ("allow_private", 1),
+            "127.0.0.0/8",
+        ),
         ("ORCHESTRATOR_ALLOW_PRIVATE", '["10.0.0.0/8"]', ("allow_private", 0), "10.0.0.0/8"),
-        ("ORCHESTRATOR_ACCOUNTS", '{"second": {"vendor": "uniall"}}', ("accounts", "second", "vendor"), "uniall"),
+        (
+            "ORCHESTRATOR_ACCOUNTS",
+            '{"second": {"vendor": "uniall"}}',
+            ("accounts", "second", "vendor"),
+            "uniall",
+        ),
         ("orchestrator_host", "0.0.0.0", ("host",), "0.0.0.0"),
         ("DATABASE_URL", "postgres://u@h/d", ("database_url",), "postgresql://u@h/d"),
     ],
 )
 def test_the_environment_nests_and_lists(
-    name: str, value: str, path: tuple[str | int, ...], expected: object, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    value: str,
+    path: tuple[str | int, ...],
+    expected: object,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     toml(MAIN)
     monkeypatch.setenv(name, value)
     here: Any = load()
     for part in path:
-        here = getattr(here, part) if isinstance(part, str) and hasattr(here, part) else operator.getitem(here, part)
+        here = (
+            getattr(here, part)
+            if isinstance(part, str) and hasattr(here, part)
+            else operator.getitem(here, part)
+        )
     assert (here.get_secret_value() if hasattr(here, "get_secret_value") else here) == expected
 
 
@@ -138,7 +179,11 @@ def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_variables_kubernetes_injects_for_a_service_of_our_name_are_not_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {"SERVICE_HOST": "10.0.0.1", "PORT": "tcp://10.0.0.1:80", "PORT_80_TCP": "tcp://"}.items():
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://",
+    }.items():
         monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
     assert load().port == 8080
 
@@ -155,7 +200,9 @@ def test_what_is_shown_and_what_is_printed_hides_every_secret() -> None:
             "database_url": "postgresql://user:s3cret@host/name",
             "secret_keys": ["s3cret"],
             "api_keys": [KEY],
-            "accounts": {"main": {"vendor": "kling", "secret_key": "s3cret", "webhook_secrets": [WHSEC]}},
+            "accounts": {
+                "main": {"vendor": "kling", "secret_key": "s3cret", "webhook_secrets": [WHSEC]}
+            },
         }
     )
     shown = settings.redacted()
@@ -166,7 +213,9 @@ def test_what_is_shown_and_what_is_printed_hides_every_secret() -> None:
     assert "s3cret" not in str(shown)
 
 
-def test_secret_keys_are_made_once_beside_the_database_and_only_its_owner_may_read_them(tmp_path: Path) -> None:
+def test_secret_keys_are_made_once_beside_the_database_and_only_its_owner_may_read_them(
+    tmp_path: Path,
+) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/jobs.db")
     first = ensure_secret_keys(settings)
     path = tmp_path / "jobs.db.keys"
@@ -184,7 +233,9 @@ def test_a_key_file_is_read_newest_first(tmp_path: Path) -> None:
 
 
 def test_configured_secret_keys_need_no_file(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"database_url": f"sqlite:///{tmp_path}/jobs.db", "secret_keys": ["mine"]})
+    settings = Settings.model_validate(
+        {"database_url": f"sqlite:///{tmp_path}/jobs.db", "secret_keys": ["mine"]}
+    )
     assert ensure_secret_keys(settings) is settings
     assert list(tmp_path.iterdir()) == []
 

@@ -22,7 +22,11 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every test has its own folder and none of this machine's variables."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.upper().startswith("ORCHESTRATOR_") or name in ("DATABASE_URL", "PORT", "PUBLIC_URL"):
+        if name.upper().startswith("ORCHESTRATOR_") or name in (
+            "DATABASE_URL",
+            "PORT",
+            "PUBLIC_URL",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -42,18 +46,42 @@ def refused(*config: Path, **flags: object) -> str:
     ("text", "where", "hint"),
     [
         ("prt = 1\n", "prt (orchestrator.toml)", "did you mean port?"),
-        (MAIN + 'signatur = "none"\n', "accounts.main.signatur (orchestrator.toml)", "accounts.main.signature?"),
-        (MAIN + "[accounts.main.poll]\nfirst = 1\n", "accounts.main.poll.first ", "accounts.main.poll.first_after?"),
-        (MAIN + 'signature = "requird"\n', "accounts.main.signature ", "'required', 'optional' or 'none'"),
+        (
+            MAIN + 'signatur = "none"\n',
+            "accounts.main.signatur (orchestrator.toml)",
+            "accounts.main.signature?",
+        ),
+        (
+            MAIN + "[accounts.main.poll]\nfirst = 1\n",
+            "accounts.main.poll.first ",
+            "accounts.main.poll.first_after?",
+        ),
+        (
+            MAIN + 'signature = "requird"\n',
+            "accounts.main.signature ",
+            "'required', 'optional' or 'none'",
+        ),
         (MAIN + 'signature = "required"\n', "accounts.main.signature ", "webhook_secrets"),
         (MAIN + 'webhook_secrets = ["whsec_?"]\n', "accounts.main.webhook_secrets.0 ", "Base64"),
-        (MAIN + "max_in_flight = 0\n", "accounts.main.max_in_flight ", "greater than or equal to 1"),
+        (
+            MAIN + "max_in_flight = 0\n",
+            "accounts.main.max_in_flight ",
+            "greater than or equal to 1",
+        ),
         (MAIN + "rate_limit = 0\n", "accounts.main.rate_limit ", "greater than 0"),
         (MAIN + "rate_limit = inf\n", "accounts.main.rate_limit ", "finite number"),
         (MAIN + 'rate_limit = "fast"\n', "accounts.main.rate_limit ", "valid number"),
         (MAIN + "ratelimit = 1\n", "accounts.main.ratelimit ", "accounts.main.rate_limit?"),
-        (MAIN + "[accounts.main.poll]\ninterval = -1\n", "accounts.main.poll.interval ", "greater than 0"),
-        (MAIN + "[accounts.main.poll]\ninterval = 200\n", "accounts.main.poll.max_interval ", "smaller than interval"),
+        (
+            MAIN + "[accounts.main.poll]\ninterval = -1\n",
+            "accounts.main.poll.interval ",
+            "greater than 0",
+        ),
+        (
+            MAIN + "[accounts.main.poll]\ninterval = 200\n",
+            "accounts.main.poll.max_interval ",
+            "smaller than interval",
+        ),
         (MAIN + 'base_url = "vendor.example"\n', "accounts.main.base_url ", "https://"),
         ("[accounts.main]\n", "accounts.main.vendor", "required"),
         ('[accounts.Main]\nvendor = "kling"\n', "accounts.Main ", "a-z"),
@@ -77,8 +105,18 @@ def test_a_fault_says_where_and_what_to_write_instead(text: str, where: str, hin
 @pytest.mark.parametrize(
     ("environ", "flags", "where", "hint"),
     [
-        ({"ORCHESTRATOR_PUBLIC_UR": "x"}, {}, "public_ur (ORCHESTRATOR_PUBLIC_UR)", "did you mean public_url?"),
-        ({"ORCHESTRATOR_ACCOUNTS__A__VENDR": "x"}, {}, "(ORCHESTRATOR_ACCOUNTS__A__VENDR)", "accounts.a.vendor?"),
+        (
+            {"ORCHESTRATOR_PUBLIC_UR": "x"},
+            {},
+            "public_ur (ORCHESTRATOR_PUBLIC_UR)",
+            "did you mean public_url?",
+        ),
+        (
+            {"ORCHESTRATOR_ACCOUNTS__A__VENDR": "x"},
+            {},
+            "(ORCHESTRATOR_ACCOUNTS__A__VENDR)",
+            "accounts.a.vendor?",
+        ),
         ({"ORCHESTRATOR_PORT__X": "1"}, {}, "port (ORCHESTRATOR_PORT__X)", "integer"),
         ({}, {"prt": 1}, "prt (flag --prt)", "did you mean port?"),
         ({"ORCHESTRATOR_ACCOUNTS": "{"}, {}, "ORCHESTRATOR_ACCOUNTS", "not JSON"),

@@ -27,7 +27,9 @@ OURS = Callback("job_01", 2)
 
 
 def vector(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((SAMPLES / "kling_v2" / f"callback_signed_{name}.json").read_bytes())
+    found: dict[str, Any] = json.loads(
+        (SAMPLES / "kling_v2" / f"callback_signed_{name}.json").read_bytes()
+    )
     return found
 
 
@@ -57,20 +59,28 @@ def test_what_we_sign_the_public_library_verifies_and_so_do_we(body: bytes, mess
     headers = sign([secret], message, now, body)
     assert verify([secret], headers, body, now=now)
     text = body.decode("latin-1")
-    Webhook(secret).verify(json.dumps(text), sign([secret], message, now, json.dumps(text).encode()))
+    Webhook(secret).verify(
+        json.dumps(text), sign([secret], message, now, json.dumps(text).encode())
+    )
 
 
 def test_what_the_public_library_signs_we_verify() -> None:
     secret = new_secret()
     signature = Webhook(secret).sign("msg_1", NOW, '{"a": 1}')
-    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(NOW.timestamp())), "webhook-signature": signature}
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(NOW.timestamp())),
+        "webhook-signature": signature,
+    }
     assert verify([secret], headers, b'{"a": 1}', now=NOW)
 
 
 def test_during_a_rotation_any_pair_of_key_and_signature_will_do() -> None:
     old, new, other = new_secret(), new_secret(), new_secret()
     both = sign([new, old], "m", NOW, b"x")
-    assert all(verify(keys, both, b"x", now=NOW) for keys in ([old], [new], [other, old], [new, old]))
+    assert all(
+        verify(keys, both, b"x", now=NOW) for keys in ([old], [new], [other, old], [new, old])
+    )
     assert verify([new, old], sign([old], "m", NOW, b"x"), b"x", now=NOW)
     padded = {**both, "webhook-signature": "v2,abc v1a,AAAA v1 " + both["webhook-signature"]}
     assert verify([old], padded, b"x", now=NOW)
@@ -87,11 +97,17 @@ SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 GOOD = sign([SECRET], "m", NOW, b"x")
 
 
-@pytest.mark.parametrize("gone", [("id",), ("timestamp",), ("signature",), ("id", "timestamp"), ("id", "signature")])
+@pytest.mark.parametrize(
+    "gone", [("id",), ("timestamp",), ("signature",), ("id", "timestamp"), ("id", "signature")]
+)
 def test_some_headers_without_the_others_are_a_bad_signature(gone: tuple[str, ...]) -> None:
     for absent in (None, ""):
-        headers = {name: value for name, value in GOOD.items() if name.removeprefix("webhook-") not in gone}
-        headers |= {} if absent is None else dict.fromkeys((f"webhook-{part}" for part in gone), absent)
+        headers = {
+            name: value for name, value in GOOD.items() if name.removeprefix("webhook-") not in gone
+        }
+        headers |= (
+            {} if absent is None else dict.fromkeys((f"webhook-{part}" for part in gone), absent)
+        )
         with pytest.raises(BadSignature, match="together"):
             verify([SECRET], headers, b"x", now=NOW)
 
@@ -128,7 +144,11 @@ def test_a_changed_body_or_no_secret_to_check_with_is_a_bad_signature() -> None:
             verify(keys, GOOD, body, now=NOW)
 
 
-@given(headers=st.fixed_dictionaries({f"webhook-{part}": st.text() for part in ("id", "timestamp", "signature")}))
+@given(
+    headers=st.fixed_dictionaries(
+        {f"webhook-{part}": st.text() for part in ("id", "timestamp", "signature")}
+    )
+)
 def test_whatever_the_headers_hold_the_answer_is_in_our_words(headers: dict[str, str]) -> None:
     signed = any(headers.values())
     with pytest.raises(BadSignature) if signed else nullcontext():
@@ -219,7 +239,10 @@ def test_what_is_hidden_can_be_revealed_until_its_key_is_removed() -> None:
 
 
 def test_callback_deliveries_are_signed_with_every_key_newest_first() -> None:
-    assert Keys(["new", "old"]).callback_secrets == (*Keys(["new"]).callback_secrets, *Keys(["old"]).callback_secrets)
+    assert Keys(["new", "old"]).callback_secrets == (
+        *Keys(["new"]).callback_secrets,
+        *Keys(["old"]).callback_secrets,
+    )
     assert len({*Keys(["a"]).callback_secrets, *Keys(["b"]).callback_secrets}) == 2
 
 

@@ -18,7 +18,13 @@ from orchestrator.foundation.states import (
     may_move,
 )
 
-LADDER = (JobState.QUEUED, JobState.SUBMITTING, JobState.SUBMITTED, JobState.PROCESSING, JobState.EXPIRED)
+LADDER = (
+    JobState.QUEUED,
+    JobState.SUBMITTING,
+    JobState.SUBMITTED,
+    JobState.PROCESSING,
+    JobState.EXPIRED,
+)
 VERDICTS = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
 

@@ -45,7 +45,11 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return self._skipping.now
 
     def call_at(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         self.timers += 1
         return super().call_at(when, callback, *args, context=context)
@@ -75,7 +79,9 @@ def test_a_long_wait_ends_at_its_time_or_a_grain_later(seconds: float, before: f
     async def main(deadlines: Deadlines) -> None:
         async with deadlines.within(60):
             await asyncio.sleep(before)
-            assert seconds - ROUNDING <= await took(deadlines, seconds) <= seconds + GRAIN + ROUNDING
+            assert (
+                seconds - ROUNDING <= await took(deadlines, seconds) <= seconds + GRAIN + ROUNDING
+            )
 
     lived(main)
 
@@ -89,7 +95,9 @@ def test_a_short_wait_ends_at_its_time(seconds: float) -> None:
 
 
 @given(waits=st.lists(st.tuples(st.floats(0, 20), st.floats(2, 20)), max_size=30))
-def test_waits_that_begin_and_end_in_any_order_do_not_disturb_each_other(waits: list[tuple[float, float]]) -> None:
+def test_waits_that_begin_and_end_in_any_order_do_not_disturb_each_other(
+    waits: list[tuple[float, float]],
+) -> None:
     async def one(deadlines: Deadlines, start: float, seconds: float) -> float:
         await asyncio.sleep(start)
         return await took(deadlines, seconds) - seconds
@@ -196,7 +204,9 @@ def test_thousands_of_waits_share_one_timer() -> None:
 
 def test_thousands_of_waits_that_are_up_all_end() -> None:
     async def main(deadlines: Deadlines) -> None:
-        late = [one - 15 for one in await asyncio.gather(*(took(deadlines, 15) for _ in range(2000)))]
+        late = [
+            one - 15 for one in await asyncio.gather(*(took(deadlines, 15) for _ in range(2000)))
+        ]
         assert min(late) >= 0
         assert max(late) <= GRAIN
 

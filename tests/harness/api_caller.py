@@ -25,7 +25,9 @@ async def until(condition: Callable[[], T | None], what: str = "", seconds: floa
     return await eventually(look, what, seconds)
 
 
-async def eventually(condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20) -> T:
+async def eventually(
+    condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20
+) -> T:
     """Return what the condition's question is answered with, as soon as it is true. Fails after `seconds`."""
     ends = time.monotonic() + seconds
     found = await condition()
@@ -42,7 +44,9 @@ class Api:
 
     http: httpx.AsyncClient
 
-    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> httpx.Response:
         """Send one request, `idempotency_key="x"` as `Idempotency-Key: x`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.request(method, path, json=body, headers=named)
@@ -81,7 +85,9 @@ class Api:
 
     async def subscribe(self, url: str, *types: str, **more: Any) -> Json:
         """Add a subscriber and return it, its secret included."""
-        answer = await self.call("POST", "/v1/subscribers", {"url": url, "types": [*types] or ["job.*"], **more})
+        answer = await self.call(
+            "POST", "/v1/subscribers", {"url": url, "types": [*types] or ["job.*"], **more}
+        )
         assert answer.status_code == 201, answer.text
         made: Json = answer.json()
         return made

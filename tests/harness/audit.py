@@ -77,7 +77,9 @@ def _wrong_jobs(books: Books, seen: Seen) -> Iterator[Complaint]:
     owned, jobs = set(seen.owned), books.rows("SELECT id, account, state, due_at FROM job")
     known = {row["id"] for row in jobs}
     yield from (Complaint("lost", f"acknowledged and gone: {job}") for job in sorted(owned - known))
-    yield from (Complaint("duplicated", f"nobody was told of {job}") for job in sorted(known - owned))
+    yield from (
+        Complaint("duplicated", f"nobody was told of {job}") for job in sorted(known - owned)
+    )
     if len(owned) != len(seen.owned):
         yield Complaint("duplicated", "two orders were answered with one job")
     for row in jobs:
@@ -121,15 +123,21 @@ def _words(said: Any) -> Iterator[str]:
 
 def _wrong_events(books: Books) -> Iterator[Complaint]:
     told: defaultdict[str, list[tuple[int, str, bool]]] = defaultdict(list)
-    for row in books.rows("SELECT job_id, sequence, type, body FROM event WHERE job_id IS NOT NULL ORDER BY sequence"):
-        told[row["job_id"]].append((row["sequence"], row["type"], json.loads(row["body"]).get("late", False)))
+    for row in books.rows(
+        "SELECT job_id, sequence, type, body FROM event WHERE job_id IS NOT NULL ORDER BY sequence"
+    ):
+        told[row["job_id"]].append(
+            (row["sequence"], row["type"], json.loads(row["body"]).get("late", False))
+        )
     for row in books.rows("SELECT id FROM job"):
         events = told[row["id"]]
         if [sequence for sequence, _, _ in events] != list(range(1, len(events) + 1)):
             yield Complaint("wrong", f"{row['id']}: gaps between its events: {events}")
         ends = [kind for _, kind, late in events if kind.removeprefix("job.") in FINAL and not late]
         if len(ends) != 1:
-            yield Complaint("duplicated" if ends else "lost", f"{row['id']}: {len(ends)} completions: {ends}")
+            yield Complaint(
+                "duplicated" if ends else "lost", f"{row['id']}: {len(ends)} completions: {ends}"
+            )
 
 
 def _wrong_deliveries(books: Books) -> Iterator[Complaint]:
@@ -143,12 +151,21 @@ def _wrong_deliveries(books: Books) -> Iterator[Complaint]:
         for one in people
         if any(fnmatchcase(event["type"], glob) for glob in json.loads(one["types"]))
     }
-    yield from (Complaint("lost", f"no delivery of {event} to {to}") for event, to in wanted - owed.keys())
-    yield from (Complaint("duplicated", f"delivery of {event} to {to}") for event, to in owed.keys() - wanted)
-    yield from (Complaint("duplicated", f"{n} deliveries of {one}") for one, n in owed.items() if n > 1)
+    yield from (
+        Complaint("lost", f"no delivery of {event} to {to}") for event, to in wanted - owed.keys()
+    )
+    yield from (
+        Complaint("duplicated", f"delivery of {event} to {to}")
+        for event, to in owed.keys() - wanted
+    )
+    yield from (
+        Complaint("duplicated", f"{n} deliveries of {one}") for one, n in owed.items() if n > 1
+    )
     for state, count in Counter(row["state"] for row in found).items():
         if state != "delivered":
-            yield Complaint("stuck" if state == "pending" else "lost", f"{count} deliveries are {state}")
+            yield Complaint(
+                "stuck" if state == "pending" else "lost", f"{count} deliveries are {state}"
+            )
 
 
 def _unheard(books: Books, seen: Seen) -> Iterator[Complaint]:
@@ -158,14 +175,22 @@ def _unheard(books: Books, seen: Seen) -> Iterator[Complaint]:
     silent = set(seen.owned) - completions.keys()
     yield from (Complaint("lost", f"the subscriber never heard of {job}") for job in sorted(silent))
     twice = {job: count for job, count in completions.items() if count != 1}
-    yield from (Complaint("duplicated", f"the subscriber heard {n} endings of {job}") for job, n in twice.items())
+    yield from (
+        Complaint("duplicated", f"the subscriber heard {n} endings of {job}")
+        for job, n in twice.items()
+    )
     false = sum(not one["verified"] for one in heard["deliveries"])
     if false:
         yield Complaint("wrong", f"{false} deliveries did not verify")
-    written = {row["id"]: hashlib.sha256(row["body"]).hexdigest() for row in books.rows("SELECT id, body FROM event")}
+    written = {
+        row["id"]: hashlib.sha256(row["body"]).hexdigest()
+        for row in books.rows("SELECT id, body FROM event")
+    }
     for one, digest in zip(heard["deliveries"], seen.report.get("digests", ()), strict=False):
         if written.get(one["webhook_id"]) != digest:
-            yield Complaint("wrong", f"{one['webhook_id']} came with other bytes than are in the books")
+            yield Complaint(
+                "wrong", f"{one['webhook_id']} came with other bytes than are in the books"
+            )
 
 
 def _wrong_renders(seen: Seen) -> Iterator[Complaint]:
@@ -174,13 +199,20 @@ def _wrong_renders(seen: Seen) -> Iterator[Complaint]:
             yield Complaint("duplicated", f"rendered twice: {one}")
     for vendor, times in seen.report.get("repeated", {}).items():
         if vendor in ASKABLE and times:
-            yield Complaint("duplicated", f"{vendor} was sent {times} orders again that it has, instead of being asked")
+            yield Complaint(
+                "duplicated",
+                f"{vendor} was sent {times} orders again that it has, instead of being asked",
+            )
     for vendor, peak in seen.report["peaks"].items():
         if peak > seen.limit:
-            yield Complaint("wrong", f"{vendor} had {peak} renders at once, and {seen.limit} are allowed")
+            yield Complaint(
+                "wrong", f"{vendor} had {peak} renders at once, and {seen.limit} are allowed"
+            )
     yield from (Complaint("wrong", f"violation: {one}") for one in seen.report["violations"])
 
 
 def _broken_file(books: Books) -> Iterator[Complaint]:
     found = books.rows("PRAGMA integrity_check") if books.is_file else []
-    yield from (Complaint("wrong", f"database: {row}") for row in found if row["integrity_check"] != "ok")
+    yield from (
+        Complaint("wrong", f"database: {row}") for row in found if row["integrity_check"] != "ok"
+    )

@@ -35,7 +35,9 @@ class Fake:
         self.answers[call] = [*answers]
 
     def answer(self, call: str) -> Answer:
-        waiting = self.answers.get(call) or [(404, {"title": "Not found", "detail": "no such thing"})]
+        waiting = self.answers.get(call) or [
+            (404, {"title": "Not found", "detail": "no such thing"})
+        ]
         return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
 
@@ -49,7 +51,13 @@ def faked() -> Iterator[Fake]:
 
         def answer(self) -> None:
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-            found.asked.append((f"{self.command} {self.path}", dict(self.headers), json.loads(raw) if raw else None))
+            found.asked.append(
+                (
+                    f"{self.command} {self.path}",
+                    dict(self.headers),
+                    json.loads(raw) if raw else None,
+                )
+            )
             status, document = found.answer(f"{self.command} {self.path.partition('?')[0]}")
             body = b"" if document is None else json.dumps(document).encode()
             self.send_response(status)
@@ -78,7 +86,11 @@ def isolate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in os.environ:
-        if name.upper().startswith("ORCHESTRATOR_") or name in ("DATABASE_URL", "PORT", "PUBLIC_URL"):
+        if name.upper().startswith("ORCHESTRATOR_") or name in (
+            "DATABASE_URL",
+            "PORT",
+            "PUBLIC_URL",
+        ):
             monkeypatch.delenv(name)
 
 
@@ -120,4 +132,9 @@ def job(status: str = "succeeded", **more: Any) -> dict[str, Any]:
 
 
 def page(*rows: dict[str, Any], more: bool = False) -> dict[str, Any]:
-    return {"object": "list", "data": [*rows], "has_more": more, "next_cursor": rows[-1]["id"] if more else None}
+    return {
+        "object": "list",
+        "data": [*rows],
+        "has_more": more,
+        "next_cursor": rows[-1]["id"] if more else None,
+    }

@@ -119,7 +119,8 @@ def read_only(address: str) -> Iterator[None]:
             connection.execute(setting.format(sql.Identifier(name), sql.SQL(value)))
             # Sessions keep what they began with.
             connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,)
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                (name,),
             )
             if value == "on":
                 yield

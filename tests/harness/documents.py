@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = tuple(sorted([ROOT / "README.md", ROOT / "deploy/README.md", *(ROOT / "docs").glob("*.md")]))
+PAGES = tuple(
+    sorted([ROOT / "README.md", ROOT / "deploy/README.md", *(ROOT / "docs").glob("*.md")])
+)
 
 _FENCE = re.compile(r"( *)(`{3,})(\S*)\n(.*?)\n\1\2 *\n", re.DOTALL)
 _HEADING = re.compile(r"^(#+) +(.+)$", re.MULTILINE)
@@ -91,7 +93,9 @@ def chosen(language: str, how: str = "", page: str = "") -> list[Block]:
     return [
         one
         for one in blocks()
-        if one.language == language and (not how or one.how == how) and (not page or one.page == page)
+        if one.language == language
+        and (not how or one.how == how)
+        and (not page or one.page == page)
     ]
 
 
@@ -109,7 +113,11 @@ def rows(text: str) -> list[list[str]]:
     for number, line in enumerate(lines):
         if not line.startswith("|") or set(line) <= set("|-: "):
             continue
-        if number + 1 < len(lines) and lines[number + 1].startswith("|") and set(lines[number + 1]) <= set("|-: "):
+        if (
+            number + 1 < len(lines)
+            and lines[number + 1].startswith("|")
+            and set(lines[number + 1]) <= set("|-: ")
+        ):
             continue
         cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
         found.append([cell.strip() for cell in cells])

@@ -38,7 +38,11 @@ async def drive(stage: Stage[Work], room: int = 64) -> int:
 
 
 async def subscribe(
-    h: House, *types: str, url: str = "https://app.example.com/hook", kind: str = "webhook", **values: Any
+    h: House,
+    *types: str,
+    url: str = "https://app.example.com/hook",
+    kind: str = "webhook",
+    **values: Any,
 ) -> dict[str, Any]:
     """Take a subscriber on; return its row with its signing secret under `secret`."""
     given: dict[str, Any] = {
@@ -50,7 +54,9 @@ async def subscribe(
     return row | {"secret": secret}
 
 
-async def at_vendor(h: House, account: str = "main", task: str = "t-1", **values: Any) -> dict[str, Any]:
+async def at_vendor(
+    h: House, account: str = "main", task: str = "t-1", **values: Any
+) -> dict[str, Any]:
     """Take on a job that the vendor has under `task`, and return its row."""
     opened = await h.open(account, **values)
     return await tell(h, opened["id"], JobState.SUBMITTED, Source.SUBMIT, vendor_task_id=task)
@@ -63,7 +69,9 @@ async def tell(
     return dict((await hear(h, job_id, state, source, **values)).job or {})
 
 
-async def hear(h: House, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any) -> Verdict:
+async def hear(
+    h: House, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
+) -> Verdict:
     """Tell the ledger one thing, and return what came of it."""
     made = {"videos": (Output(VIDEO),)} if state is JobState.SUCCEEDED else {}
     return await h.rt.hear(Heard(job_id, Report(state, **made | values), source))
@@ -82,13 +90,21 @@ async def bodies(h: House) -> list[dict[str, Any]]:
 
 def legacy(task: str | None, status: str, **values: Any) -> dict[str, Any]:
     """Return a task as Kling's legacy standard tells of it."""
-    made = {"task_result": {"videos": [{"id": "v", "url": VIDEO, "duration": "5"}]}} if status == "succeed" else {}
+    made = (
+        {"task_result": {"videos": [{"id": "v", "url": VIDEO, "duration": "5"}]}}
+        if status == "succeed"
+        else {}
+    )
     return {"task_id": task, "task_status": status} | made | values
 
 
 def new(task: str, status: str, **values: Any) -> dict[str, Any]:
     """Return a task as Kling's new standard tells of it."""
-    made = [{"type": "video", "id": "v", "url": VIDEO, "duration": "5.041"}] if status == "succeeded" else []
+    made = (
+        [{"type": "video", "id": "v", "url": VIDEO, "duration": "5.041"}]
+        if status == "succeeded"
+        else []
+    )
     return {"id": task, "status": status, "outputs": made, "create_time": 1783065388949} | values
 
 

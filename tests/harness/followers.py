@@ -33,7 +33,9 @@ class Service:
     rt: Runtime
     url: str
 
-    async def say(self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED) -> list[str]:
+    async def say(
+        self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED
+    ) -> list[str]:
         """Commit events in one transaction, and return their ids."""
         made = await self.rt.store.write(_say, self.rt, kind, data)
         self.rt.nudge("deliver")
@@ -55,7 +57,9 @@ def _say(tx: Tx, rt: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, sock: socket.socket | None = None, **values: Any) -> AsyncIterator[Service]:
+async def serving(
+    folder: Path, sock: socket.socket | None = None, **values: Any
+) -> AsyncIterator[Service]:
     """Serve from here to the end of the block; then the service is told to end, and is awaited."""
     sock = sock or listening()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"

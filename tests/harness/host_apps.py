@@ -29,7 +29,9 @@ def service(folder: Path, url: str, world: World | None = None, **more: Any) -> 
     account = account_settings(world.base_url if world else "https://vendor.example", "kling")
     folder.mkdir(exist_ok=True)
     given = {"accounts": {"kling": account}, "allow_private": ["127.0.0.0/8"], "api_keys": [KEY]}
-    return Orchestrator(public_url=url, database_url=f"sqlite:///{folder}/video.db", **{**given, **more})
+    return Orchestrator(
+        public_url=url, database_url=f"sqlite:///{folder}/video.db", **{**given, **more}
+    )
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +43,9 @@ async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the host starts")
-        async with httpx.AsyncClient(base_url=url, headers=KEYED, timeout=20, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            base_url=url, headers=KEYED, timeout=20, trust_env=False
+        ) as http:
             yield http
     finally:
         server.should_exit = True
@@ -56,10 +60,14 @@ def address() -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def mounted(folder: Path, world: World | None = None) -> AsyncIterator[tuple[Orchestrator, httpx.AsyncClient]]:
+async def mounted(
+    folder: Path, world: World | None = None
+) -> AsyncIterator[tuple[Orchestrator, httpx.AsyncClient]]:
     """A service below `/a/video`, and a caller of its host."""
     port, url = address()
     video = service(folder, f"{url}/a/video", world)
-    app = Starlette(routes=[Mount("/a", routes=[Mount("/video", app=video)])], lifespan=video.lifespan)
+    app = Starlette(
+        routes=[Mount("/a", routes=[Mount("/video", app=video)])], lifespan=video.lifespan
+    )
     async with hosted(app, port) as http:
         yield video, http

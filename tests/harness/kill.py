@@ -41,8 +41,13 @@ def figures(run: Run) -> dict[str, object]:
     assert run.load is not None
     books, load, pushes, heard = run.books, run.load, run.report["pushes"], run.report["subscriber"]
     twice = [one for one in run.report["double_renders"] if one["vendor"] in ASKABLE]
-    errors = (json.loads(row["error"])["code"] for row in books.rows("SELECT error FROM job WHERE error IS NOT NULL"))
-    details: list[Json] = [json.loads(row["detail"]) for row in books.rows("SELECT detail FROM trace")]
+    errors = (
+        json.loads(row["error"])["code"]
+        for row in books.rows("SELECT error FROM job WHERE error IS NOT NULL")
+    )
+    details: list[Json] = [
+        json.loads(row["detail"]) for row in books.rows("SELECT detail FROM trace")
+    ]
     return {
         "kills": run.hits,
         "jobs acknowledged": len(load.owned),
@@ -51,7 +56,9 @@ def figures(run: Run) -> dict[str, object]:
         "jobs by state": dict(books.count("SELECT state FROM job")),
         "jobs by who said so": dict(books.count("SELECT resolved_by FROM job")),
         "errors": dict(Counter(errors)),
-        "lost submissions": dict(Counter(one["outcome"] for one in details if one.get("outcome") in _LOST)),
+        "lost submissions": dict(
+            Counter(one["outcome"] for one in details if one.get("outcome") in _LOST)
+        ),
         "renders accepted by vendors": len(run.report["renders"]),
         "renders made twice by who can be asked": len(twice),
         "pushes by answer": dict(Counter(str(one["status"]) for one in pushes)),

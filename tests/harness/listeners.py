@@ -62,7 +62,9 @@ class Consumer:
         self.headers.append(headers)
         self.got.append(headers["webhook-id"])
         status = self.statuses.pop(0) if self.statuses else 204
-        return Response(status_code=status, headers={"location": "/elsewhere"} if 300 <= status < 400 else {})
+        return Response(
+            status_code=status, headers={"location": "/elsewhere"} if 300 <= status < 400 else {}
+        )
 
 
 @contextlib.asynccontextmanager
@@ -108,16 +110,30 @@ class Listener:
 
     async def start(self, *words: str) -> None:
         """Start it."""
-        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "ORCHESTRATOR_API_KEY": self.key}
+        environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "ORCHESTRATOR_API_KEY": self.key,
+        }
         command = ("-m", "orchestrator", "--server", self.server, "listen", *words)
-        with (self.folder / "listen.out").open("ab") as out, (self.folder / "listen.err").open("ab") as err:
+        with (
+            (self.folder / "listen.out").open("ab") as out,
+            (self.folder / "listen.err").open("ab") as err,
+        ):
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+                sys.executable,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment,
             )
 
     async def says(self, words: str, times: int = 1) -> None:
         """Wait until it has said that so often."""
-        await until(lambda: self.err.count(words) >= times or self._ended(), f"it says {words!r}", 30)
+        await until(
+            lambda: self.err.count(words) >= times or self._ended(), f"it says {words!r}", 30
+        )
         assert self.err.count(words) >= times, self.err
 
     async def prints(self, words: str) -> None:

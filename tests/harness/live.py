@@ -84,7 +84,9 @@ class Live:
     world: World
     subscriber: Subscriber
     #: Posts like a vendor would: no key.
-    outside: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=HELD))
+    outside: httpx.AsyncClient = field(
+        default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=HELD)
+    )
 
     async def hears(self, job_id: str, kind: str = "job.succeeded") -> None:
         """Wait until the subscriber has been told that."""
@@ -99,7 +101,10 @@ class Live:
 
     def heard(self, job_id: str) -> list[Any]:
         """Return the deliveries about a job in the order of their events, which is that of their ids."""
-        return sorted((one for one in self.subscriber.received if one.job == job_id), key=lambda one: one.webhook_id)
+        return sorted(
+            (one for one in self.subscriber.received if one.job == job_id),
+            key=lambda one: one.webhook_id,
+        )
 
 
 def settings(folder: Path, world: World, url: str, accounts: Mapping[str, Json]) -> Settings:
@@ -110,20 +115,26 @@ def settings(folder: Path, world: World, url: str, accounts: Mapping[str, Json])
         api_keys=[KEY],
         allow_private=["127.0.0.0/8"],
         accounts={
-            name: account_settings(world.base_url, name) | {"max_in_flight": 50, "poll": PATIENT} | changed
+            name: account_settings(world.base_url, name)
+            | {"max_in_flight": 50, "poll": PATIENT}
+            | changed
             for name, changed in accounts.items()
         },
     )
 
 
 @contextlib.asynccontextmanager
-async def service(given: Settings, world: World, subscriber: Subscriber, sock: socket.socket) -> AsyncIterator[Live]:
+async def service(
+    given: Settings, world: World, subscriber: Subscriber, sock: socket.socket
+) -> AsyncIterator[Live]:
     """Run the service over a world and a subscriber that outlive it."""
     rt = build(given)
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
         serving(rt, sock),
-        httpx.AsyncClient(base_url=given.public_url, headers=headers, timeout=30, event_hooks=HELD) as http,
+        httpx.AsyncClient(
+            base_url=given.public_url, headers=headers, timeout=30, event_hooks=HELD
+        ) as http,
     ):
         it = Live(given.public_url, rt, Api(http), world, subscriber)
         async with it.outside:
@@ -179,7 +190,10 @@ class Lives:
         try:
             await rt.store.write(prepare, sorted(rt.vendors))
             async with httpx.AsyncClient(
-                base_url=self.settings.public_url, headers=headers, transport=transport, event_hooks=HELD
+                base_url=self.settings.public_url,
+                headers=headers,
+                transport=transport,
+                event_hooks=HELD,
             ) as http:
                 yield rt, Api(http)
         finally:

@@ -42,8 +42,16 @@ HELD = {"response": [held]}
 @cache
 def contract() -> Contract:
     """Return the one of this process: services differ in their settings, and the document does not."""
-    settings = {"database_url": "sqlite:///nowhere.db", "secret_keys": ["k" * 32], "public_url": BASE}
-    rt = build(Settings.model_validate(settings | {"accounts": {"main": {"vendor": "agentsflare", "api_key": "k"}}}))
+    settings = {
+        "database_url": "sqlite:///nowhere.db",
+        "secret_keys": ["k" * 32],
+        "public_url": BASE,
+    }
+    rt = build(
+        Settings.model_validate(
+            settings | {"accounts": {"main": {"vendor": "agentsflare", "api_key": "k"}}}
+        )
+    )
     return Contract(document(doors(rt), rt.base))
 
 
@@ -53,7 +61,9 @@ class Contract:
     def __init__(self, said: Json) -> None:
         self.said = said
         schemas = said["components"]["schemas"].items()
-        self._components = {"schemas": {name: one if name in _OPEN else strict(one) for name, one in schemas}}
+        self._components = {
+            "schemas": {name: one if name in _OPEN else strict(one) for name, one in schemas}
+        }
         # Fixed paths before those with parameters.
         ordered = sorted(said["paths"], key=lambda path: path.count("{"))
         self._paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path)), path) for path in ordered]
@@ -70,30 +80,47 @@ class Contract:
         known = item.get({"HEAD": "get"}.get(method, method.lower()))
         if known is None:
             # Nobody's path, or not with this method: whoever sends no key hears 401 all the same.
-            assert response.status_code in (401, 404, 405, 429, 503), (method, path, response.status_code)
+            assert response.status_code in (401, 404, 405, 429, 503), (
+                method,
+                path,
+                response.status_code,
+            )
             assert response.headers["content-type"] == _PROBLEM
             return
         where = f"{method} {path} {response.status_code}"
         answers = known["responses"]
         status = next(
-            (one for one in (str(response.status_code), f"{response.status_code // 100}XX") if one in answers), ""
+            (
+                one
+                for one in (str(response.status_code), f"{response.status_code // 100}XX")
+                if one in answers
+            ),
+            "",
         )
         assert status, f"{where} is not documented: {response.text if response.is_closed else ''}"
         answer = self._resolved(answers[status])
-        unknown = set(response.headers) - _PLAIN - {name.lower() for name in answer.get("headers", {})}
+        unknown = (
+            set(response.headers) - _PLAIN - {name.lower() for name in answer.get("headers", {})}
+        )
         assert not unknown, f"{where}: the document knows no header {unknown}"
         media = response.headers.get("content-type", "").partition(";")[0]
         documented = answer.get("content", {})
-        assert media in documented or "*/*" in documented or (not media and not documented), f"{where} is {media!r}"
+        assert media in documented or "*/*" in documented or (not media and not documented), (
+            f"{where} is {media!r}"
+        )
         if method != "HEAD" and media.endswith("json"):
-            self._validator(str(place), method, status, media, documented[media]["schema"]).validate(response.json())
+            self._validator(
+                str(place), method, status, media, documented[media]["schema"]
+            ).validate(response.json())
 
     def _resolved(self, said: Json) -> Json:
         name = said.get("$ref", "").rpartition("/")[2]
         found: Json = self.said["components"]["responses"][name] if name else said
         return found
 
-    def _validator(self, path: str, method: str, status: str, media: str, schema: Json) -> Draft202012Validator:
+    def _validator(
+        self, path: str, method: str, status: str, media: str, schema: Json
+    ) -> Draft202012Validator:
         key = (path, method, status, media)
         if key not in self._validators:
             whole = {**schema, "components": self._components}

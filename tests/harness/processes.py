@@ -45,12 +45,18 @@ class Spawn(Protocol):
     """Starts `python -m words`. What it says goes to a file, what it prints to another if there is one."""
 
     async def __call__(
-        self, *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        log: Path,
+        out: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Child:
         """Return the process."""
 
 
-async def spawn(*words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None) -> Child:
+async def spawn(
+    *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Child:
     """Start a fresh interpreter."""
     with log.open("ab") as said, (out or log).open("ab") as printed:
         return await asyncio.create_subprocess_exec(
@@ -95,7 +101,16 @@ async def simulator(
 ) -> AsyncIterator[Simulator]:
     """Run the simulator until the end of the block."""
     ports = ("--port", "0", "--subscriber-port", "0")
-    world = ("--seed", str(seed), "--render-seconds", "0.8", "--faults", json.dumps(faults), "--push-retries", "1")
+    world = (
+        "--seed",
+        str(seed),
+        "--render-seconds",
+        "0.8",
+        "--faults",
+        json.dumps(faults),
+        "--push-retries",
+        "1",
+    )
     out = folder / "simulator.json"
     child = await start(program, *ports, *world, log=folder / "simulator.log", out=out)
 
@@ -157,7 +172,9 @@ class Replica:
             "ORCHESTRATOR_ACCOUNTS": json.dumps(self.accounts),
             "ORCHESTRATOR_LOG_FORMAT": "json",
         }
-        self.child = await self.spawn(self.program, "serve", log=self.log, environment=environment | more)
+        self.child = await self.spawn(
+            self.program, "serve", log=self.log, environment=environment | more
+        )
 
     async def ready(self, http: httpx.AsyncClient, seconds: float = 20) -> None:
         """Wait until it serves."""
@@ -180,7 +197,10 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def service(
-    folder: Path, world: Simulator, accounts: Mapping[str, Json], program: str = "tests.harness.short_leases"
+    folder: Path,
+    world: Simulator,
+    accounts: Mapping[str, Json],
+    program: str = "tests.harness.short_leases",
 ) -> AsyncIterator[Replica]:
     """Run the service on a file until the end of the block, whatever becomes of it."""
     it = Replica(folder, simulated(world.urls["url"], accounts), program)

@@ -97,12 +97,16 @@ class House:
         (row,) = await self.rows(job, job.c.id == job_id)
         return row
 
-    async def rows(self, table: sa.Table | str, *where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+    async def rows(
+        self, table: sa.Table | str, *where: sa.ColumnElement[bool]
+    ) -> list[dict[str, Any]]:
         """Return the rows of a table."""
         found = metadata.tables[table] if isinstance(table, str) else table
         first = next(iter(found.primary_key.columns))
         select = sa.select(found).where(*where).order_by(first)
-        return await self.rt.store.read(lambda tx: [dict(row) for row in tx.execute(select).mappings()])
+        return await self.rt.store.read(
+            lambda tx: [dict(row) for row in tx.execute(select).mappings()]
+        )
 
     async def run(self, statement: sa.Executable) -> None:
         """Execute a statement, as an operator with a database shell would."""
@@ -124,7 +128,12 @@ def settings(folder: Path, **values: Any) -> Settings:
 async def house(folder: Path, **values: Any) -> AsyncIterator[House]:
     """Open a house without its loops: tests call `take` and `work` of the stages themselves."""
     clock, internet = TurnedClock(), FakeInternet()
-    rt = build(settings(folder, **values), clock=clock, rng=random.Random(1), transport=httpx.MockTransport(internet))
+    rt = build(
+        settings(folder, **values),
+        clock=clock,
+        rng=random.Random(1),
+        transport=httpx.MockTransport(internet),
+    )
     rt.store.start()
     try:
         await rt.store.write(prepare, sorted(rt.vendors))

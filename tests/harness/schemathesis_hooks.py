@@ -15,7 +15,9 @@ _LONGEST = 60
 
 
 @schemathesis.hook
-def map_path_parameters(context: HookContext, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+def map_path_parameters(
+    context: HookContext, path_parameters: dict[str, Any] | None
+) -> dict[str, Any] | None:
     """Send what could be an id of a kind as one that exists, unless it is to be deleted."""
     if path_parameters and context.operation is not None and context.operation.method != "delete":
         known = _EXISTING.get(context.operation.path.split("/")[2], "")

@@ -48,7 +48,9 @@ class Awaited:
 
 
 @contextlib.asynccontextmanager
-async def opened(face: type[Client] | type[AsyncClient], url: str, key: str = KEY, **more: Any) -> AsyncIterator[Any]:
+async def opened(
+    face: type[Client] | type[AsyncClient], url: str, key: str = KEY, **more: Any
+) -> AsyncIterator[Any]:
     """Yield a client of that face, to be awaited."""
     client = Awaited(face(url, key, **more), face)
     try:
@@ -130,7 +132,9 @@ class Script:
         self.answers = []
 
 
-def scripted(*answers: Said | Exception | Callable[[Request], Said], retries: int = 2, takes: float = 0.0) -> Wire:
+def scripted(
+    *answers: Said | Exception | Callable[[Request], Said], retries: int = 2, takes: float = 0.0
+) -> Wire:
     """Return a server that answers by a script; its `port` is a `Script`."""
     target = Target("http://there", None, "test")
     return Wire(Script([*answers], takes), target, 30.0, Retries(retries, rng=random.Random(1)))

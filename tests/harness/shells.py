@@ -44,10 +44,21 @@ class Shell:
 
 
 @contextlib.asynccontextmanager
-async def shell(folder: Path, swaps: Mapping[str, str], environment: Mapping[str, str]) -> AsyncIterator[Shell]:
+async def shell(
+    folder: Path, swaps: Mapping[str, str], environment: Mapping[str, str]
+) -> AsyncIterator[Shell]:
     """Open a shell in the checkout, at home in `folder`, with nothing of this machine's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))}
-    own = {**kept, "HOME": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))
+    }
+    own = {
+        **kept,
+        "HOME": str(folder),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **environment,
+    }
     process = await asyncio.create_subprocess_exec(
         "bash", "--norc", "-s", cwd=ROOT, env=own, start_new_session=True, limit=2**20,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

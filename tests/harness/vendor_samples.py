@@ -105,7 +105,11 @@ def told(report: Report) -> dict[str, Any]:
     if report.videos:
         said["videos"] = [
             {
-                **{name: value for name in ("url", "id", "duration") if (value := getattr(video, name)) is not None},
+                **{
+                    name: value
+                    for name in ("url", "id", "duration")
+                    if (value := getattr(video, name)) is not None
+                },
                 **({"expires_at": rfc3339(video.expires_at)} if video.expires_at else {}),
             }
             for video in report.videos

@@ -113,7 +113,9 @@ async def test_a_hundred_tellers_move_a_job_once(h: House) -> None:
 
 async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_asks(h: House) -> None:
     opened = await at_vendor(h)
-    failed, succeeded = await asyncio.gather(hear(h, opened["id"], S.FAILED), hear(h, opened["id"], S.SUCCEEDED))
+    failed, succeeded = await asyncio.gather(
+        hear(h, opened["id"], S.FAILED), hear(h, opened["id"], S.SUCCEEDED)
+    )
     assert (failed.outcome, succeeded.outcome) == (Outcome.MOVED, Outcome.CONTRADICTS)
     assert (await h.job(opened["id"]))["output"] is None
 
@@ -127,7 +129,11 @@ async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h
     verdicts = await h.rt.store.write(h.rt.ledger.apply, said)
     assert [verdict.moved for verdict in verdicts] == [True, True, True, False]
     assert [body["sequence"] for body in await bodies(h)] == [1, 2, 3]
-    assert [body["data"]["status"] for body in await bodies(h)] == ["submitted", "processing", "succeeded"]
+    assert [body["data"]["status"] for body in await bodies(h)] == [
+        "submitted",
+        "processing",
+        "succeeded",
+    ]
 
 
 async def test_a_report_about_no_job_is_nothing_to_worry_about(h: House) -> None:
@@ -150,7 +156,9 @@ async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: Hous
     assert sorted(row["vendor_task_id"] or "" for row in rows) == ["", "t-1"]
 
 
-async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that_it_is_late(h: House) -> None:
+async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that_it_is_late(
+    h: House,
+) -> None:
     opened = await at_vendor(h)
     await tell(h, opened["id"], S.EXPIRED, Source.CLOCK)
     late = await tell(h, opened["id"], S.SUCCEEDED, Source.PUSH)
@@ -173,9 +181,12 @@ async def test_a_version_grows_with_every_change_and_only_then(h: House) -> None
 
 
 @pytest.mark.parametrize(
-    ("state", "hurried"), [(S.SUBMITTING, False), (S.SUBMITTED, True), (S.PROCESSING, True), (S.SUCCEEDED, False)]
+    ("state", "hurried"),
+    [(S.SUBMITTING, False), (S.SUBMITTED, True), (S.PROCESSING, True), (S.SUCCEEDED, False)],
 )
-async def test_only_a_job_the_vendor_has_is_hurried(h: House, state: JobState, hurried: bool) -> None:
+async def test_only_a_job_the_vendor_has_is_hurried(
+    h: House, state: JobState, hurried: bool
+) -> None:
     """One that is being submitted keeps its claim: taken for lost, it would be sent twice."""
     opened = await h.open()
     due = None if state in FINAL else START + timedelta(seconds=60)
@@ -198,7 +209,9 @@ SAID = st.tuples(
     st.integers(0, 1),
     st.builds(
         Report,
-        state=st.sampled_from((None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)),
+        state=st.sampled_from(
+            (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
+        ),
         word=st.sampled_from(("", "raw")),
         vendor_task_id=st.sampled_from((None, "t-1", "t-2")),
         progress=st.one_of(st.none(), st.integers(0, 100)),
@@ -246,7 +259,11 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = JobState(before["state"]), JobState(now["state"])
     assert RANK[new] >= RANK[old]
     if RANK[old] == 100:
-        assert {**before, "vendor_task_id": "", "version": 0} == {**now, "vendor_task_id": "", "version": 0}
+        assert {**before, "vendor_task_id": "", "version": 0} == {
+            **now,
+            "vendor_task_id": "",
+            "version": 0,
+        }
     assert (now["due_at"] is not None) is (new in LIVE)
     assert (now["finished_at"] is not None) is (now["resolved_by"] is not None) is (new in FINAL)
     assert (now["version"] > before["version"]) or now == before
@@ -263,7 +280,8 @@ async def _account_for_events(h: House, jobs: dict[str, dict[str, Any]]) -> None
         assert bool(ends) is (row["state"] in FINAL)
         late = [json.loads(one["body"]).get("late", False) for one in events]
         assert late == [
-            ends[:1] == ["job.expired"] and n == len(events) - 1 and len(ends) == 2 for n in range(len(events))
+            ends[:1] == ["job.expired"] and n == len(events) - 1 and len(ends) == 2
+            for n in range(len(events))
         ]
     assert len(await h.rows(delivery)) == len(await h.rows(event))
 
@@ -275,9 +293,13 @@ async def test_a_vendors_id_is_written_when_it_is_new_and_never_again(h: House) 
     def named(tx: Tx, state: JobState) -> int:
         noted: list[str] = []
         sa.event.listen(tx, "before_cursor_execute", lambda *called: noted.append(called[2]))
-        h.rt.ledger.apply(tx, [Heard(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)])
+        h.rt.ledger.apply(
+            tx, [Heard(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)]
+        )
         return sum("SET vendor_task_id" in statement for statement in noted)
 
-    assert [await h.rt.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)] == [1, 0, 0]
+    assert [
+        await h.rt.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)
+    ] == [1, 0, 0]
     settled = await h.job(opened["id"])
     assert (settled["vendor_task_id"], settled["state"]) == ("t-1", S.FAILED)

@@ -39,7 +39,11 @@ async def test_three_completions_without_a_push_are_told_once(h: House) -> None:
     assert await said(h) == ["account.push_degraded"]
     assert (await about(h))["pushes_missed"] == SILENCE + 3
     told = next(body for body in await bodies(h) if body["type"] == "account.push_degraded")
-    assert told["data"] == {"object": "account", "name": "main", "completions_without_push": SILENCE}
+    assert told["data"] == {
+        "object": "account",
+        "name": "main",
+        "completions_without_push": SILENCE,
+    }
 
 
 async def test_one_push_between_them_starts_the_count_again(h: House) -> None:
@@ -61,7 +65,9 @@ async def test_the_first_push_after_the_silence_is_told(h: House) -> None:
 
 
 @pytest.mark.parametrize("source", [Source.CLOCK, Source.OPERATOR, Source.SUBMIT, Source.LOOKUP])
-async def test_only_a_question_that_found_the_end_counts_as_missed(h: House, source: Source) -> None:
+async def test_only_a_question_that_found_the_end_counts_as_missed(
+    h: House, source: Source
+) -> None:
     await ends(h, source, SILENCE)
     assert (await about(h))["pushes_missed"] == 0
 
@@ -73,7 +79,9 @@ async def test_progress_found_by_asking_is_not_a_missed_push(h: House) -> None:
     assert (await about(h))["pushes_missed"] == 0
 
 
-async def test_a_dialect_without_pushes_is_never_silent_and_accounts_do_not_mix(tmp_path: Path) -> None:
+async def test_a_dialect_without_pushes_is_never_silent_and_accounts_do_not_mix(
+    tmp_path: Path,
+) -> None:
     accounts = {
         "main": {"vendor": "agentsflare", "api_key": "k"},
         "mute": {"vendor": "uniall", "api_key": "k", "base_url": "https://gw.example.com"},

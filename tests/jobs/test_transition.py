@@ -29,7 +29,12 @@ LATER = after(START, 10)
 
 def vendor(name: str = "agentsflare") -> Vendor:
     account = Account(
-        "main", name, base_url="https://gw.example.com", api_key="k", poll=POLL, options=OPTIONS.get(name, {})
+        "main",
+        name,
+        base_url="https://gw.example.com",
+        api_key="k",
+        poll=POLL,
+        options=OPTIONS.get(name, {}),
     )
     return load()[name](account, TurnedClock())
 
@@ -57,7 +62,9 @@ def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -
     return Heard("job_1", Report(state, **made | {"word": "raw"} | values), source, **about)
 
 
-def told(known: dict[str, Any], one: Heard, by: Vendor | None = PLAIN, at: datetime = LATER) -> Change:
+def told(
+    known: dict[str, Any], one: Heard, by: Vendor | None = PLAIN, at: datetime = LATER
+) -> Change:
     return decide(known, one, by, at)
 
 
@@ -106,7 +113,9 @@ def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: Jo
         (S.EXPIRED, S.FAILED, Outcome.MOVED, S.FAILED),
     ],
 )
-def test_a_report_comes_to(state: JobState, said: JobState, outcome: Outcome, moved: JobState | None) -> None:
+def test_a_report_comes_to(
+    state: JobState, said: JobState, outcome: Outcome, moved: JobState | None
+) -> None:
     change = told(row(state), heard(said))
     assert (change.outcome, change.moved) == (outcome, moved)
 
@@ -117,7 +126,10 @@ def test_an_end_says_when_and_by_whom_and_how() -> None:
     assert change.values["resolved_by"] == Source.POLL
     assert change.values["progress"] == 100
     assert change.values["output"]["videos"][0]["url"] == VIDEO[0].url
-    failed = told(row(S.PROCESSING), heard(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"))
+    failed = told(
+        row(S.PROCESSING),
+        heard(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"),
+    )
     assert failed.values["error"]["code"] == "vendor_refused"
     assert failed.values["error"]["vendor_code"] == 1301
     assert "no cats" in failed.values["error"]["message"]
@@ -195,7 +207,11 @@ def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure
 
 
 def test_an_output_that_shows_up_in_time_is_a_success() -> None:
-    change = told(row(S.PROCESSING, outputless_since=START), heard(S.SUCCEEDED, Source.POLL), at=after(START, 9999))
+    change = told(
+        row(S.PROCESSING, outputless_since=START),
+        heard(S.SUCCEEDED, Source.POLL),
+        at=after(START, 9999),
+    )
     assert change.moved is S.SUCCEEDED
 
 
@@ -238,7 +254,9 @@ def test_a_doubted_failure_leaves_alone_what_cannot_be_asked_about(state: JobSta
 
 @pytest.mark.parametrize("by", [PLAIN, FORKING])
 def test_an_older_attempts_success_is_a_success(by: Vendor) -> None:
-    change = told(row(S.PROCESSING, attempt=2, vendor_task_id="t"), heard(S.SUCCEEDED, attempt=1), by)
+    change = told(
+        row(S.PROCESSING, attempt=2, vendor_task_id="t"), heard(S.SUCCEEDED, attempt=1), by
+    )
     assert change.moved is S.SUCCEEDED
 
 
@@ -260,7 +278,11 @@ def test_an_older_attempts_success_is_a_success(by: Vendor) -> None:
 def test_a_vendor_id_is_learned_once_and_from_a_push_only_where_it_is_the_one_to_ask_by(
     by: Vendor | None, source: Source, known: str | None, adopted: bool
 ) -> None:
-    change = told(row(S.SUBMITTED, vendor_task_id=known), heard(S.PROCESSING, source, vendor_task_id="t-1"), by)
+    change = told(
+        row(S.SUBMITTED, vendor_task_id=known),
+        heard(S.PROCESSING, source, vendor_task_id="t-1"),
+        by,
+    )
     assert (change.values.get("vendor_task_id") == "t-1") is adopted
 
 
@@ -292,7 +314,11 @@ def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
 @pytest.mark.parametrize("source", [Source.PUSH, Source.SUBMIT])
 def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None:
     change = told(row(S.SUBMITTING, asks=5, misses=2), heard(S.SUBMITTED, source))
-    assert (change.values["due_at"], change.values["asks"], change.values["misses"]) == (after(LATER, 60), 0, 0)
+    assert (change.values["due_at"], change.values["asks"], change.values["misses"]) == (
+        after(LATER, 60),
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize(("asks", "wait"), [(0, 15), (1, 22.5), (2, 33.75), (20, 120)])

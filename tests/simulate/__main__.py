@@ -18,13 +18,19 @@ _ENOUGH = 10
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="tests.simulate", description="The whole product in virtual time.")
+    parser = argparse.ArgumentParser(
+        prog="tests.simulate", description="The whole product in virtual time."
+    )
     parser.add_argument("--seed", type=int, help="one run, with its trace")
     parser.add_argument("--seeds", type=int, default=200, help="how many runs")
     parser.add_argument("--first", type=int, default=1, help="the first of their seeds")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    wrong = _one(given.seed) if given.seed is not None else _many(given.first, given.seeds, given.processes)
+    wrong = (
+        _one(given.seed)
+        if given.seed is not None
+        else _many(given.first, given.seeds, given.processes)
+    )
     sys.exit(1 if wrong else 0)
 
 
@@ -83,9 +89,15 @@ class Total:
         """Print the figures."""
         commits, deaths = self._counts.pop("commits", 0), self._counts.pop("deaths", 0)
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
-        print(f"{self.runs} runs in {seconds:.0f} s, {self.runs / seconds:.1f} a second; {len(self.wrong)} went wrong")
-        print(f"{self._seconds / 3600:.0f} virtual hours, {self._steps} steps, {commits} commits, {deaths} deaths")
-        print(f"jobs: {', '.join(f'{state} {count}' for state, count in sorted(self._jobs.items()))}")
+        print(
+            f"{self.runs} runs in {seconds:.0f} s, {self.runs / seconds:.1f} a second; {len(self.wrong)} went wrong"
+        )
+        print(
+            f"{self._seconds / 3600:.0f} virtual hours, {self._steps} steps, {commits} commits, {deaths} deaths"
+        )
+        print(
+            f"jobs: {', '.join(f'{state} {count}' for state, count in sorted(self._jobs.items()))}"
+        )
         print(f"faults: {faults}")
 
 

@@ -86,13 +86,19 @@ class Books:
         self._changes = self._connection.total_changes
         run = self._connection.execute
         jobs, self.changed_jobs = _renewed(self.jobs, JobRow, run(_JOBS))
-        deliveries, self.changed_deliveries = _renewed(self.deliveries, DeliveryRow, run(_DELIVERIES))
+        deliveries, self.changed_deliveries = _renewed(
+            self.deliveries, DeliveryRow, run(_DELIVERIES)
+        )
         self.subscribers = {row[0]: SubscriberRow._make(row) for row in run(_SUBSCRIBERS)}
-        self.paused = dict(run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL"))
+        self.paused = dict(
+            run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL")
+        )
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
         if self.new_events:
             self._events = self.new_events[-1].rowid
-        self.gone = sorted((self.jobs.keys() - jobs.keys()) | (self.deliveries.keys() - deliveries.keys()))
+        self.gone = sorted(
+            (self.jobs.keys() - jobs.keys()) | (self.deliveries.keys() - deliveries.keys())
+        )
         self.jobs, self.deliveries = jobs, deliveries
         return True
 
@@ -103,7 +109,10 @@ class Books:
 
     def has_job(self, job_id: str) -> bool:
         """True if there is such a job."""
-        return self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone() is not None
+        return (
+            self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone()
+            is not None
+        )
 
 
 def _renewed(

@@ -13,7 +13,13 @@ import httpx
 Json = dict[str, Any]
 
 #: Our words for a render's states; each dialect spells them.
-SUBMITTED, PROCESSING, SUCCEEDED, FAILED, STRANGE = "submitted", "processing", "succeeded", "failed", "strange"
+SUBMITTED, PROCESSING, SUCCEEDED, FAILED, STRANGE = (
+    "submitted",
+    "processing",
+    "succeeded",
+    "failed",
+    "strange",
+)
 
 
 @dataclass
@@ -65,7 +71,9 @@ class Dialect:
         """Return what a request is."""
         if request.method == "POST":
             body = json.loads(request.content)
-            return Asked({"callback": body.get("callback_url"), "external": body.get("external_task_id")})
+            return Asked(
+                {"callback": body.get("callback_url"), "external": body.get("external_task_id")}
+            )
         name = unquote(request.url.path.rpartition("/")[2])
         return Asked(tasks=[name], externals=[name])
 
@@ -96,7 +104,11 @@ class Dialect:
 
     def answered(self, shown: list[Json]) -> httpx.Response:
         """Return the answer to a question."""
-        return self.accepted(shown[0]) if shown else refused(400, 1201, "Task not found by id/external id")
+        return (
+            self.accepted(shown[0])
+            if shown
+            else refused(400, 1201, "Task not found by id/external id")
+        )
 
 
 class New(Dialect):
@@ -108,7 +120,12 @@ class New(Dialect):
     def read(self, request: httpx.Request) -> Asked:
         if request.method == "POST":
             options = json.loads(request.content).get("options", {})
-            return Asked({"callback": options.get("callback_url"), "external": options.get("external_task_id")})
+            return Asked(
+                {
+                    "callback": options.get("callback_url"),
+                    "external": options.get("external_task_id"),
+                }
+            )
         params = request.url.params
         tasks, externals = params.get("task_ids", ""), params.get("external_task_ids", "")
         return Asked(tasks=tasks.split(","), externals=externals.split(","))
@@ -119,7 +136,9 @@ class New(Dialect):
             "external_id": render.external,
             "status": self.word(state),
             "message": "",
-            "outputs": [{"type": "video", "id": "v", "url": url, "duration": "5.041"}] if url else [],
+            "outputs": [{"type": "video", "id": "v", "url": url, "duration": "5.041"}]
+            if url
+            else [],
             "create_time": int(render.accepted_at * 1000) + 1,
             "update_time": int(render.changed_at * 1000) + 1,
         }
@@ -149,7 +168,9 @@ class JobObject(Dialect):
     def read(self, request: httpx.Request) -> Asked:
         if request.method == "POST":
             given = json.loads(request.content)["input"]
-            return Asked({"callback": given.get("callback_url"), "external": given.get("external_task_id")})
+            return Asked(
+                {"callback": given.get("callback_url"), "external": given.get("external_task_id")}
+            )
         return Asked(tasks=[unquote(request.url.path.rpartition("/")[2])])
 
     def show(self, render: Render, state: str, url: str | None) -> Json:
@@ -160,7 +181,11 @@ class JobObject(Dialect):
         return httpx.Response(200, json=shown)
 
     def answered(self, shown: list[Json]) -> httpx.Response:
-        return httpx.Response(200, json=shown[0]) if shown else httpx.Response(404, json={"error": "no such job"})
+        return (
+            httpx.Response(200, json=shown[0])
+            if shown
+            else httpx.Response(404, json={"error": "no such job"})
+        )
 
 
 class Keyed(Dialect):

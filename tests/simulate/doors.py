@@ -24,7 +24,11 @@ class Answered:
 
 
 async def ask(
-    app: Callable[..., Awaitable[None]], method: str, path: str, body: bytes, headers: Mapping[str, str]
+    app: Callable[..., Awaitable[None]],
+    method: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
 ) -> Answered:
     """Speak ASGI: one request, its whole answer."""
     scope: Scope = {

@@ -24,10 +24,16 @@ KNOWN_WITHIN = 400.0
 def unfinished(world: World) -> list[tuple[str, str]]:
     """Return what has not ended: jobs, or things that jobs may come of, and deliveries."""
     books = world.checker.books
-    jobs = [("job", f"{row.id} ({row.state})") for row in books.jobs.values() if row.state not in FINAL]
+    jobs = [
+        ("job", f"{row.id} ({row.state})") for row in books.jobs.values() if row.state not in FINAL
+    ]
     callers = [("job", f"caller {one.number}") for one in world.callers if not one.done]
     studios = [("job", f"{one.account}'s work") for one in world.studios.values() if one.busy]
-    owed = [("delivery", f"{row.id} ({row.state})") for row in books.deliveries.values() if row.state in _OWED]
+    owed = [
+        ("delivery", f"{row.id} ({row.state})")
+        for row in books.deliveries.values()
+        if row.state in _OWED
+    ]
     return jobs + callers + studios + owed
 
 

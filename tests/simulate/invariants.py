@@ -48,7 +48,9 @@ class Checker:
     def acknowledged(self, render: Render, body: bytes, *, success: bool) -> None:
         """A vendor was told that its push is durable (5). If it was about a success, that has been applied."""
         if not self.books.kept(render.account, body):
-            self._world.complain(f"5: a push about {render.external} was acknowledged and is not kept")
+            self._world.complain(
+                f"5: a push about {render.external} was acknowledged and is not kept"
+            )
         row = self.job_of(render.external)
         if success and row is not None and RANK[JobState(row.state)] < 100:
             self._world.complain(f"a success of {row.id} was acknowledged, and it is {row.state}")
@@ -66,7 +68,9 @@ class Checker:
 
     def job_of(self, external: str) -> JobRow | None:
         """Return the job of an external id."""
-        return next((row for row in self.books.jobs.values() if row.external_task_id == external), None)
+        return next(
+            (row for row in self.books.jobs.values() if row.external_task_id == external), None
+        )
 
     def completions(self) -> Counter[str]:
         """Return how often each job was completed, late verdicts left out."""
@@ -92,7 +96,9 @@ class Checker:
             yield from (f"{row.id}: {complaint}" for complaint in self._job(row, by))
             if before is not None:
                 yield from (f"{row.id}: {complaint}" for complaint in self._change(before, row, by))
-        if begun := {row.account for old, row in self.books.changed_jobs if old and _begins(old, row)}:
+        if begun := {
+            row.account for old, row in self.books.changed_jobs if old and _begins(old, row)
+        }:
             yield from self._crowds(begun)
 
     def _job(self, row: JobRow, by: str) -> Iterator[str]:
@@ -101,7 +107,9 @@ class Checker:
             yield f"7: {state} and due at {row.due_at}"
         if len(told) != row.sequence:
             yield f"3: {len(told)} events, and its sequence is {row.sequence}"
-        if bool(told) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (told and told[-1] != f"job.{state}"):
+        if bool(told) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (
+            told and told[-1] != f"job.{state}"
+        ):
             yield f"it is {state}, and the events told {told}"
 
     def _change(self, before: JobRow, row: JobRow, by: str) -> Iterator[str]:
@@ -111,7 +119,9 @@ class Checker:
             yield f"1: from {old} to {new}"
         if RANK[old] == 100:
             yield from (
-                f"1: {old}, and its {it} changed" for it in _LAST_WORD if getattr(before, it) != getattr(row, it)
+                f"1: {old}, and its {it} changed"
+                for it in _LAST_WORD
+                if getattr(before, it) != getattr(row, it)
             )
         if row.version < before.version or row.lease < before.lease or row.attempt < before.attempt:
             yield "its version, lease or attempt fell"
@@ -119,7 +129,9 @@ class Checker:
             left = virtual(row.due_at) - self._world.loop.time()
             if left < 1 - self._world.plan.skew:
                 yield f"it was claimed for {left} s"
-        if (back or row.misses > before.misses or row.tries > before.tries) and self._holders[row.id] != by:
+        if (back or row.misses > before.misses or row.tries > before.tries) and self._holders[
+            row.id
+        ] != by:
             yield f"6: {by} does the books of {self._holders[row.id]}'s claim"
         if new is not old and new in FINAL:
             yield from self._end(row, new)
@@ -141,7 +153,11 @@ class Checker:
             yield "its output is missing, and its vendor never said that it succeeded"
         if code == "submit_unknown" and row.account in ASKABLE:
             yield "nobody asked its vendor about it"
-        if state is JobState.FAILED and code not in ("vendor_failed", "output_missing") and row.account in ASKABLE:
+        if (
+            state is JobState.FAILED
+            and code not in ("vendor_failed", "output_missing")
+            and row.account in ASKABLE
+        ):
             yield from (f"{code}, and its vendor renders it" for _ in renders[:1])
         early = virtual(row.deadline_at) - self._world.loop.time()
         if state is JobState.EXPIRED and early > self._world.plan.skew + 0.001:
@@ -149,11 +165,21 @@ class Checker:
 
     def _crowds(self, accounts: set[str]) -> Iterator[str]:
         """No submission begins beyond its account's limit (9). What a push moves on takes a slot without asking."""
-        moved = {row.id for old, row in self.books.changed_jobs if old and old.state == "queued" and _is_told(row)}
-        jobs = [row for row in self.books.jobs.values() if row.state in IN_FLIGHT and row.id not in moved]
+        moved = {
+            row.id
+            for old, row in self.books.changed_jobs
+            if old and old.state == "queued" and _is_told(row)
+        }
+        jobs = [
+            row
+            for row in self.books.jobs.values()
+            if row.state in IN_FLIGHT and row.id not in moved
+        ]
         held = Counter(row.account for row in jobs)
         slots = self._world.plan.slots
-        yield from (f"9: {held[one]} jobs at {one}" for one in sorted(accounts) if held[one] > slots)
+        yield from (
+            f"9: {held[one]} jobs at {one}" for one in sorted(accounts) if held[one] > slots
+        )
 
     # -- events and deliveries
 
@@ -170,7 +196,9 @@ class Checker:
             if event.type in FINAL_EVENTS:
                 late = json.loads(event.body).get("late", False)
                 self._completions[event.job_id, late] += 1
-                if self._completions[event.job_id, late] > 1 or (late and told[-2:-1] != ["job.expired"]):
+                if self._completions[event.job_id, late] > 1 or (
+                    late and told[-2:-1] != ["job.expired"]
+                ):
                     yield f"2: {event.job_id} was completed again: {told}"
 
     def _audience(self, event: EventRow) -> Iterator[str]:
@@ -182,7 +210,9 @@ class Checker:
         owed = {one.id for one in people if matches(tuple(json.loads(one.types)), event.type)}
         if job.callback_lane and event.type in FINAL_EVENTS:
             owed.add(job.callback_lane)
-        got = sorted(one.subscriber_id for one in self.books.deliveries.values() if one.event_id == event.id)
+        got = sorted(
+            one.subscriber_id for one in self.books.deliveries.values() if one.event_id == event.id
+        )
         if got != sorted(owed):
             yield f"4: {event.type} of {event.job_id} is owed to {sorted(owed)} and was given to {got}"
 

@@ -47,7 +47,9 @@ class Idle(Exception):
 class _Numbered(asyncio.Task[T]):
     """A task whose place in a set does not depend on where it lies in memory."""
 
-    def __init__(self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], number: int, **more: Any) -> None:
+    def __init__(
+        self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], number: int, **more: Any
+    ) -> None:
         # First: what follows puts it into a set.
         self.number = number
         super().__init__(coro, **more)
@@ -99,13 +101,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Set a timer."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Set a timer at a virtual time."""
         timer = asyncio.TimerHandle(when, callback, args, self, context)
@@ -120,7 +130,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.Task[T]:
         """Start a task, and remember it."""
-        task = _Numbered(coro, len(self._kept), loop=self, name=str(name or "task"), context=context)
+        task = _Numbered(
+            coro, len(self._kept), loop=self, name=str(name or "task"), context=context
+        )
         self._kept.append(task)
         return task
 

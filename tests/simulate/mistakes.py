@@ -44,7 +44,11 @@ def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
 def unfenced(self: Ledger, tx: Tx, postponed: Sequence[Postponed]) -> None:
     for one in postponed:
         mine = sa.and_(job.c.id == one.job_id, job.c.state == JobState.SUBMITTING)
-        tx.execute(sa.update(job).where(mine).values(state=JobState.QUEUED, version=job.c.version + 1, **one.values))
+        tx.execute(
+            sa.update(job)
+            .where(mine)
+            .values(state=JobState.QUEUED, version=job.c.version + 1, **one.values)
+        )
 
 
 def uncounted(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> dict[str, int]:
@@ -56,7 +60,9 @@ def unwritten(self: Ledger, tx: Tx, claimed: Sequence[Mapping[Any, Any]]) -> lis
 
 
 def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> submit_outcome.Ending:
-    return submit_outcome.Ending(row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now}))
+    return submit_outcome.Ending(
+        row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now})
+    )
 
 
 def never(at: datetime, _seconds: float) -> datetime:
@@ -102,7 +108,10 @@ _answered = Polling._answered
 
 def by_position(self: Polling, question: Question, reports: Sequence[Report]) -> Answer:
     pairs = zip(question.rows, reports, strict=False)
-    placed = [replace(said, vendor_task_id=row["vendor_task_id"], external_task_id=None) for row, said in pairs]
+    placed = [
+        replace(said, vendor_task_id=row["vendor_task_id"], external_task_id=None)
+        for row, said in pairs
+    ]
     return _answered(self, question, placed)
 
 
@@ -137,7 +146,9 @@ _audience = outbox._audience
 
 async def delivered_first(self: Delivering, due: Due) -> None:
     now = self.rt.clock.now()
-    await self.rt.insist(self._end, Attempted(due.row, due.to, now, 0, Verdict.DELIVERED, status=200))
+    await self.rt.insist(
+        self._end, Attempted(due.row, due.to, now, 0, Verdict.DELIVERED, status=200)
+    )
     self.turns.end(due)
     await self._attempt(due)
 
@@ -165,7 +176,9 @@ async def skipping(self: Receiving, taken: Taken) -> None:
     """A push that is kept already is not applied again, although keeping and applying are two transactions."""
 
     def keep(tx: Tx) -> bool:
-        same = sa.and_(push.c.job_id == taken.row["job_id"], push.c.dedupe_key == taken.row["dedupe_key"])
+        same = sa.and_(
+            push.c.job_id == taken.row["job_id"], push.c.dedupe_key == taken.row["dedupe_key"]
+        )
         known = tx.execute(sa.select(push.c.id).where(same)).first() is not None
         if not known:
             tx.execute(sa.insert(push), [taken.row | {"id": self.rt.ids("psh")}])

@@ -55,7 +55,9 @@ class Network(httpx.AsyncBaseTransport):
         world.spawn(self._exchange(request, answer))
         return await answer
 
-    async def _exchange(self, request: httpx.Request, answer: asyncio.Future[httpx.Response]) -> None:
+    async def _exchange(
+        self, request: httpx.Request, answer: asyncio.Future[httpx.Response]
+    ) -> None:
         world = self._world
         await asyncio.sleep(world.dice.choice((0.0, 0.01, 0.1, 1.0)))
         lost = world.strikes("lost_request")

@@ -44,7 +44,9 @@ class Subscriber:
         if world.strikes("subscriber_5xx"):
             return httpx.Response(world.dice.choice((500, 503, 404, 429, 302)))
         if world.strikes("subscriber_rests"):
-            return httpx.Response(503, headers={"retry-after": str(world.dice.choice((1, 30, 600)))})
+            return httpx.Response(
+                503, headers={"retry-after": str(world.dice.choice((1, 30, 600)))}
+            )
         if world.strikes("subscriber_gone"):
             return httpx.Response(410)
         if world.strikes("trickle"):
@@ -56,7 +58,10 @@ class Subscriber:
     def _verify(self, request: httpx.Request, name: str) -> None:
         """The public library must agree with the signature, and the same event must always be the same bytes."""
         at = START.fromtimestamp(int(request.headers["webhook-timestamp"]), START.tzinfo)
-        if Webhook(self.secret).sign(name, at, request.content.decode()) not in request.headers["webhook-signature"]:
+        if (
+            Webhook(self.secret).sign(name, at, request.content.decode())
+            not in request.headers["webhook-signature"]
+        ):
             self._world.complain(f"{self.host}: a delivery of {name} is not signed")
         if self._bodies.setdefault(name, request.content) != request.content:
             self._world.complain(f"{self.host}: {name} came with other bytes before")
@@ -107,7 +112,9 @@ class Caller:
                 names.add(answered.json["id"])
                 world.checker.owned(answered.json["id"])
             elif answered is not None and answered.status != 503:
-                world.complain(f"a submission was answered with {answered.status}: {answered.body!r}")
+                world.complain(
+                    f"a submission was answered with {answered.status}: {answered.body!r}"
+                )
             await asyncio.sleep(world.dice.uniform(0.1, 5))
         if len(names) > 1:
             world.complain(f"one key, two jobs: {sorted(names)}")

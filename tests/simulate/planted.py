@@ -42,7 +42,9 @@ PLANTED: Mapping[str, Plant] = {
     "a rank may fall": _swap(transition, "may_move", mistakes.may_fall),
     "a final state may change": mistakes.final_may_change,
     "expired is for ever": mistakes.expired_for_ever,
-    "a success without output is believed": _swap(Report, "has_output", property(mistakes.believed)),
+    "a success without output is believed": _swap(
+        Report, "has_output", property(mistakes.believed)
+    ),
     "answers are matched by position": _swap(Polling, "_answered", mistakes.by_position),
     "the event is written in another transaction": mistakes.event_apart,
     "paused subscribers are owed nothing": _swap(outbox, "_audience", mistakes.to_the_active),
@@ -68,7 +70,10 @@ def main() -> None:
                 found = simulate(seed).violation
             if found is not None:
                 break
-        print(f"{name:50} {f'seed {seed}: {found.splitlines()[-1]}' if found else 'not found'}", flush=True)
+        print(
+            f"{name:50} {f'seed {seed}: {found.splitlines()[-1]}' if found else 'not found'}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -51,14 +51,18 @@ class Replica:
         self._draining = False
         self._world.trace.say(self.name, "starts")
         self.process = Process(self.name)
-        life = self._world.loop.create_task(self._live(self.process), context=self.process.context())
+        life = self._world.loop.create_task(
+            self._live(self.process), context=self.process.context()
+        )
         life.add_done_callback(self._world.ended)
 
     async def _live(self, process: Process) -> None:
         world = self._world
         rng = random.Random(f"{world.plan.seed} {self.name} {self._lives}")
         store = SharedStore(self, rng, single=world.plan.single)
-        rt = build(world.settings, clock=self._clock, rng=rng, transport=Network(world), store=store)
+        rt = build(
+            world.settings, clock=self._clock, rng=rng, transport=Network(world), store=store
+        )
         # No dialect we know can be resent by key, but the engine has a way for one that could.
         rt.vendors["keyed"].lookup = Lookup.BY_KEY
         while True:
@@ -67,7 +71,9 @@ class Replica:
                 break
             except Unavailable:
                 await asyncio.sleep(1)
-        rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt))
+        rt.workers.update(
+            submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt)
+        )
         for worker in rt.workers.values():
             worker.start()
         self.rt, self._app, self._wake = rt, application(rt), asyncio.Event()
@@ -95,7 +101,9 @@ class Replica:
 
         async def stop() -> None:
             with contextlib.suppress(Unavailable):
-                await asyncio.gather(*(stage.stop(_DRAIN) for _, stage in sorted(rt.workers.items())))
+                await asyncio.gather(
+                    *(stage.stop(_DRAIN) for _, stage in sorted(rt.workers.items()))
+                )
             self._world.loop.call_soon(self.die)
 
         self._world.loop.create_task(stop(), context=process.context())

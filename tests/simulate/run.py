@@ -66,7 +66,10 @@ async def _run(world: World) -> None:
     await asyncio.sleep(world.plan.calm_at)
     world.calm = True
     world.trace.say("calm")
-    ends = {"job": world.plan.calm_at + 3600 + JOBS_END, "delivery": world.plan.calm_at + DELIVERIES_END}
+    ends = {
+        "job": world.plan.calm_at + 3600 + JOBS_END,
+        "delivery": world.plan.calm_at + DELIVERIES_END,
+    }
     while left := unfinished(world):
         # Again and again: a pause that somebody sent before the calm may arrive after it.
         await resume_all(world)
@@ -83,7 +86,9 @@ def _overheard(world: World) -> Iterator[None]:
     """Let nothing be logged, and take an error that the product logs for a violation: it says that one is a bug."""
 
     def listen(_: object, method: str, event: MutableMapping[str, Any]) -> str:
-        world.complain(f"the product logged {method}: {event.get('event')} {event.get('exception', '')}")
+        world.complain(
+            f"the product logged {method}: {event.get('event')} {event.get('exception', '')}"
+        )
         raise structlog.DropEvent
 
     before = structlog.get_config()

@@ -53,7 +53,9 @@ def test_nothing_goes_wrong_whatever_goes_wrong(slice_: int) -> None:
     for seed in range(1 + slice_ * SLICE, 1 + (slice_ + 1) * SLICE):
         result = simulate(seed)
         told = "\n".join(result.trace)
-        assert result.violation is None, f"{told}\n{result.violation}\nagain: make simulate SEED={seed}"
+        assert result.violation is None, (
+            f"{told}\n{result.violation}\nagain: make simulate SEED={seed}"
+        )
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -73,7 +75,9 @@ def test_a_seed_is_one_run_in_this_process_and_in_any_other(seed: int) -> None:
     assert (simulate(seed).digest, simulate(seed).steps) == (first.digest, first.steps)
     command = [sys.executable, "-m", "tests.simulate", "--seed", str(seed)]
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     assert said.splitlines()[-1] == f"trace {first.digest}"
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import httpx
 from standardwebhooks.webhooks import Webhook
 
-from tests.simulate.dialects import DIALECTS, FAILED, PROCESSING, STRANGE, SUBMITTED, SUCCEEDED, Json, Render, refused
+from tests.simulate.dialects import (
+    DIALECTS,
+    FAILED,
+    PROCESSING,
+    STRANGE,
+    SUBMITTED,
+    SUCCEEDED,
+    Json,
+    Render,
+    refused,
+)
 from tests.simulate.start import START
 
 if TYPE_CHECKING:
@@ -40,7 +50,9 @@ class Studio:
         """Answer one request."""
         world, asked = self._world, self.dialect.read(request)
         if world.strikes("crowded"):
-            return httpx.Response(429, json={"code": 1303, "message": "too many"}, headers={"retry-after": "2"})
+            return httpx.Response(
+                429, json={"code": 1303, "message": "too many"}, headers={"retry-after": "2"}
+            )
         if asked.order is not None:
             return self._ordered(str(asked.order["external"]), str(asked.order["callback"]))
         if world.strikes("vendor_5xx"):
@@ -66,7 +78,9 @@ class Studio:
         world, now = self._world, self._world.loop.time()
         task = f"{self.account}-{len(self.renders) + 1}"
         verdict = FAILED if world.strikes("failed_render") else SUCCEEDED
-        render = Render(self.account, external, task, callback, now, now + lag, verdict, changed_at=now)
+        render = Render(
+            self.account, external, task, callback, now, now + lag, verdict, changed_at=now
+        )
         if world.strikes("no_url"):
             render.withheld = world.dice.choice((1, 3, float("inf")))
         self.renders.append(render)
@@ -81,11 +95,16 @@ class Studio:
         self._tell(render, SUBMITTED)
         await asyncio.sleep(world.dice.uniform(0.5, 20))
         self._move(render, PROCESSING)
-        await asyncio.sleep(world.dice.uniform(0.5, 30) * (20 if world.strikes("slow_render") else 1))
+        await asyncio.sleep(
+            world.dice.uniform(0.5, 30) * (20 if world.strikes("slow_render") else 1)
+        )
         self._move(render, render.verdict)
         if world.strikes("contradiction"):
             await asyncio.sleep(world.dice.uniform(0, 60))
-            render.verdict, render.turned = FAILED if render.verdict == SUCCEEDED else SUCCEEDED, True
+            render.verdict, render.turned = (
+                FAILED if render.verdict == SUCCEEDED else SUCCEEDED,
+                True,
+            )
             self._move(render, render.verdict)
         self.busy -= 1
 
@@ -107,7 +126,9 @@ class Studio:
     def _show(self, render: Render) -> Json:
         strange = render.state in (SUBMITTED, PROCESSING) and self._world.strikes("unknown_word")
         render.said.add(render.state)
-        return self.dialect.show(render, STRANGE if strange else render.state, self._url(render, render.state))
+        return self.dialect.show(
+            render, STRANGE if strange else render.state, self._url(render, render.state)
+        )
 
     def _asked(self, tasks: list[str], externals: list[str]) -> httpx.Response:
         now = self._world.loop.time()
@@ -135,14 +156,20 @@ class Studio:
 
     async def _push(self, render: Render, body: bytes, *, success: bool) -> None:
         world, path = self._world, httpx.URL(render.callback).path
-        await asyncio.sleep(world.dice.uniform(30, 400) if world.strikes("late_push") else world.dice.uniform(0, 0.5))
+        await asyncio.sleep(
+            world.dice.uniform(30, 400)
+            if world.strikes("late_push")
+            else world.dice.uniform(0, 0.5)
+        )
         for wait in (*_RETRIES, None):
             answered = await world.call("POST", path, body, self._signed(body))
             if answered is not None and answered.status == 200:
                 world.checker.acknowledged(render, body, success=success)
                 break
             if answered is not None and answered.status != 503:
-                world.complain(f"a good push was answered with {answered.status}: {answered.body!r}")
+                world.complain(
+                    f"a good push was answered with {answered.status}: {answered.body!r}"
+                )
             if wait is None:
                 break
             await asyncio.sleep(wait)
@@ -152,9 +179,16 @@ class Studio:
         said = {"content-type": "application/json"}
         if self.account != SIGNED:
             return said
-        at, name = START.timestamp() + self._world.loop.time(), f"msg_{self._world.dice.getrandbits(32):x}"
+        at, name = (
+            START.timestamp() + self._world.loop.time(),
+            f"msg_{self._world.dice.getrandbits(32):x}",
+        )
         signature = Webhook(SECRET).sign(name, START.fromtimestamp(at, START.tzinfo), body.decode())
-        return said | {"webhook-id": name, "webhook-timestamp": str(int(at)), "webhook-signature": signature}
+        return said | {
+            "webhook-id": name,
+            "webhook-timestamp": str(int(at)),
+            "webhook-signature": signature,
+        }
 
     async def _forge(self, render: Render) -> None:
         """Claim what is not so: with a token of another account, a token with a letter changed, or no signature."""

@@ -32,7 +32,13 @@ from tests.simulate.vendors import SECRET, SIGNED, Studio
 from tests.simulate.writers import Fate
 
 SECRET_KEY = "simulated-key-" + "k" * 32
-POLL = {"first_after": 30, "interval": 10, "max_interval": 40, "output_grace": 60, "lost_after": 120}
+POLL = {
+    "first_after": 30,
+    "interval": 10,
+    "max_interval": 40,
+    "output_grace": 60,
+    "lost_after": 120,
+}
 #: Fates of a commit, each by the fault that brings it.
 _FATES: Mapping[str, Fate] = {
     "crash_before_commit": Fate.CRASH_BEFORE,
@@ -49,7 +55,12 @@ class Violation(Exception):
 
 def settings_of(plan: Plan) -> Settings:
     """Return the configuration of every replica."""
-    common = {"api_key": "k", "base_url": "https://{}.example.com", "max_in_flight": plan.slots, "poll": POLL}
+    common = {
+        "api_key": "k",
+        "base_url": "https://{}.example.com",
+        "max_in_flight": plan.slots,
+        "poll": POLL,
+    }
 
     def account(name: str, vendor: str, **more: Any) -> dict[str, Any]:
         return common | {"vendor": vendor, "base_url": f"https://{name}.example.com"} | more
@@ -62,7 +73,11 @@ def settings_of(plan: Plan) -> Settings:
         "keyed": account("keyed", "kling"),
     }
     assert SIGNED in accounts
-    given = {"secret_keys": [SECRET_KEY], "public_url": "https://hooks.example.com", "api_keys": [KEY]}
+    given = {
+        "secret_keys": [SECRET_KEY],
+        "public_url": "https://hooks.example.com",
+        "api_keys": [KEY],
+    }
     return Settings.model_validate(given | {"accounts": accounts})
 
 
@@ -85,7 +100,9 @@ class World:
         assert driver is not None
         self.checker = Checker(self, Books(driver))
         self.studios = {name: Studio(self, name) for name in settings.accounts}
-        self.subscribers = [Subscriber(self, f"s{n}.example.com", answers=True) for n in range(plan.subscribers)]
+        self.subscribers = [
+            Subscriber(self, f"s{n}.example.com", answers=True) for n in range(plan.subscribers)
+        ]
         if plan.dead_end:
             self.subscribers.append(Subscriber(self, "silent.example.com", answers=False))
         self._lane = Subscriber(self, "caller.example.com", answers=True)
@@ -104,7 +121,9 @@ class World:
         self._lane.secret = keys.callback_secrets[0]
         with engine().begin() as tx:
             for person in self.subscribers:
-                chosen = self.dice.choice((["job.*"], ["job.*"], ["*"], ["job.succeeded", "job.failed", "job.expired"]))
+                chosen = self.dice.choice(
+                    (["job.*"], ["job.*"], ["*"], ["job.succeeded", "job.failed", "job.expired"])
+                )
                 types = chosen if person.answers else ["job.succeeded"]
                 row, secret = subscribers.new(
                     ids, keys, destination=load()["webhook"], url=f"https://{person.host}/", types=types,
@@ -195,7 +214,9 @@ class World:
         person = next((one for one in self.subscribers if one.id == subscriber_id), self._lane)
         return person.taken[event_id] > 0
 
-    async def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answered | None:
+    async def call(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answered | None:
         """Send a request to whichever replica is up; None if nobody is, or the answer is lost."""
         await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1)))
         up = [one for one in self.replicas if one.is_up]

@@ -106,7 +106,9 @@ class Aside(Inline):
 
     def _later(self, done: Future[T]) -> Future[T]:
         told: Future[T] = Future()
-        asyncio.get_running_loop().call_later(self._rng.expovariate(2), lambda: told.set_result(done.result()))
+        asyncio.get_running_loop().call_later(
+            self._rng.expovariate(2), lambda: told.set_result(done.result())
+        )
         return told
 
 

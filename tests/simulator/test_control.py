@@ -47,15 +47,23 @@ async def running(**options: Any) -> AsyncIterator[tuple[World, httpx.AsyncClien
 
 @contextlib.asynccontextmanager
 async def subscribed() -> AsyncIterator[tuple[Subscriber, httpx.AsyncClient]]:
-    async with Subscriber([OLD_SECRET, SECRET]) as subscriber, httpx.AsyncClient(verify=False) as http:
+    async with (
+        Subscriber([OLD_SECRET, SECRET]) as subscriber,
+        httpx.AsyncClient(verify=False) as http,
+    ):
         yield subscriber, http
 
 
-def delivery(event: str = "evt_1", type_: str = "job.succeeded", secret: str = SECRET, **more: object) -> Json:
+def delivery(
+    event: str = "evt_1", type_: str = "job.succeeded", secret: str = SECRET, **more: object
+) -> Json:
     body = json.dumps({"type": type_, "data": {"id": "job_1"}, **more})
     now = datetime.now(UTC)
     headers = {"webhook-id": event, "webhook-timestamp": str(int(now.timestamp()))}
-    return {"content": body, "headers": {**headers, "webhook-signature": Webhook(secret).sign(event, now, body)}}
+    return {
+        "content": body,
+        "headers": {**headers, "webhook-signature": Webhook(secret).sign(event, now, body)},
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,9 +75,13 @@ def delivery(event: str = "evt_1", type_: str = "job.succeeded", secret: str = S
         ("kling/text-to-video/kling-3.0", 1800, -5, (401, 1002)),
     ],
 )
-async def test_kling_takes_a_jwt_on_legacy_routes_only(path: str, exp: int, nbf: int, answer: tuple[int, int]) -> None:
+async def test_kling_takes_a_jwt_on_legacy_routes_only(
+    path: str, exp: int, nbf: int, answer: tuple[int, int]
+) -> None:
     keys, now = KEYS["kling"], int(time.time())
-    token = jwt.encode({"iss": keys.access_key, "exp": now + exp, "nbf": now + nbf}, keys.secret_key)
+    token = jwt.encode(
+        {"iss": keys.access_key, "exp": now + exp, "nbf": now + nbf}, keys.secret_key
+    )
     async with running() as (world, http):
         given = await http.post(path, json=LEGACY, headers={"authorization": f"Bearer {token}"})
         assert (given.status_code, given.json()["code"]) == answer
@@ -77,14 +89,20 @@ async def test_kling_takes_a_jwt_on_legacy_routes_only(path: str, exp: int, nbf:
 
 
 @pytest.mark.parametrize(
-    ("shape", "mark"), [("video", '"metadata":'), ("task", '"result_url":'), ("old_task", '"fail_reason":"https://')]
+    ("shape", "mark"),
+    [("video", '"metadata":'), ("task", '"result_url":'), ("old_task", '"fail_reason":"https://')],
 )
 async def test_cubicspaces_answers_in_the_chosen_shape(shape: Shape, mark: str) -> None:
     path = "cubicspaces/v1/video/generations"
     async with running(answers=shape) as (world, http):
-        made = await http.post(path, json={"model": "kling-v3", "prompt": "x"}, headers=bearer("cubicspaces"))
+        made = await http.post(
+            path, json={"model": "kling-v3", "prompt": "x"}, headers=bearer("cubicspaces")
+        )
         await world.idle()
-        assert mark in (await http.get(f"{path}/{made.json()['id']}", headers=bearer("cubicspaces"))).text
+        assert (
+            mark
+            in (await http.get(f"{path}/{made.json()['id']}", headers=bearer("cubicspaces"))).text
+        )
 
 
 @pytest.mark.parametrize(
@@ -100,15 +118,21 @@ async def test_cubicspaces_answers_in_the_chosen_shape(shape: Shape, mark: str) 
 )
 async def test_a_batch_holds_twenty_ids_of_one_kind(query: str, status: int) -> None:
     async with running() as (world, http):
-        assert (await http.get(f"{TASKS}?{query}", headers=bearer("cloudsway"))).status_code == status
+        assert (
+            await http.get(f"{TASKS}?{query}", headers=bearer("cloudsway"))
+        ).status_code == status
         assert bool(world.violations) == (status != 200)
 
 
 @pytest.mark.parametrize(("field", "status"), [("purpose", 200), ("reason", 422)])
-async def test_dreamto_takes_uploads_with_exactly_the_documented_fields(field: str, status: int) -> None:
+async def test_dreamto_takes_uploads_with_exactly_the_documented_fields(
+    field: str, status: int
+) -> None:
     async with running() as (world, http):
         form, file = {"kind": "video", field: "reference"}, {"file": ("demo.mp4", b"...")}
-        answer = await http.post("dreamto/v1/files/upload", data=form, files=file, headers=bearer("dreamto"))
+        answer = await http.post(
+            "dreamto/v1/files/upload", data=form, files=file, headers=bearer("dreamto")
+        )
         assert (answer.status_code, bool(world.violations)) == (status, status != 200)
 
 
@@ -125,28 +149,54 @@ def test_every_account_of_the_configuration_comes_with_a_command_that_uses_it() 
     for name, line in commands.items():
         comment, program, command, *words = shlex.split(line)
         given = dict(zip(words[::2], [*words[1::2], ""], strict=True))
-        assert (comment, program, command, given["--account"]) == ("#", "orchestrator", "submit", name)
-        assert given["--model"] in {order["model"] for account, _, order in ORDERS if account == name}
+        assert (comment, program, command, given["--account"]) == (
+            "#",
+            "orchestrator",
+            "submit",
+            name,
+        )
+        assert given["--model"] in {
+            order["model"] for account, _, order in ORDERS if account == name
+        }
     assert set(tomllib.loads("\n".join(lines))["accounts"]) == set(commands)
 
 
 async def test_the_subscriber_verifies_with_any_of_its_secrets_and_counts_repeats() -> None:
     async with subscribed() as (subscriber, http):
-        for sent in (delivery(), delivery(), delivery("evt_2", secret=OLD_SECRET), delivery("evt_3", "job.processing")):
+        for sent in (
+            delivery(),
+            delivery(),
+            delivery("evt_2", secret=OLD_SECRET),
+            delivery("evt_3", "job.processing"),
+        ):
             assert (await http.post(subscriber.url, **sent)).status_code == 200
         await http.post(subscriber.url, **delivery("evt_4", secret=webhook_secret("a stranger")))
         await http.post(subscriber.url, **delivery("evt_5", late=True))
-        assert [seen.verified for seen in subscriber.received] == [True, True, True, True, False, True]
+        assert [seen.verified for seen in subscriber.received] == [
+            True,
+            True,
+            True,
+            True,
+            False,
+            True,
+        ]
         assert subscriber.duplicates() == {"evt_1": 1}
         assert subscriber.completions() == {"job_1": 3}
 
 
-@pytest.mark.parametrize(("how", "status"), [("error", 500), ("gone", 410), ("slow_down", 429), ("redirect", 302)])
-async def test_the_subscriber_answers_badly_as_often_as_told(how: Misbehaviour, status: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "status"), [("error", 500), ("gone", 410), ("slow_down", 429), ("redirect", 302)]
+)
+async def test_the_subscriber_answers_badly_as_often_as_told(
+    how: Misbehaviour, status: int
+) -> None:
     async with subscribed() as (subscriber, http):
         subscriber.misbehave(how, times=1, seconds=7)
         answer = await http.post(subscriber.url, **delivery())
-        assert (answer.status_code, answer.headers.get("retry-after")) == (status, "7" if status == 429 else None)
+        assert (answer.status_code, answer.headers.get("retry-after")) == (
+            status,
+            "7" if status == 429 else None,
+        )
         assert (await http.post(subscriber.url, **delivery())).status_code == 200
         assert not subscriber.duplicates()
 
@@ -175,7 +225,16 @@ async def test_slack_looks_at_the_shape_of_a_message(body: Json, answer: tuple[i
 
 
 async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> None:
-    arguments = ["--port", "0", "--subscriber-port", "0", "--render-seconds", "0.05", "--faults", '{"drop_push": 1}']
+    arguments = [
+        "--port",
+        "0",
+        "--subscriber-port",
+        "0",
+        "--render-seconds",
+        "0.05",
+        "--faults",
+        '{"drop_push": 1}',
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "orchestrator.simulator", *arguments, stdout=asyncio.subprocess.PIPE
     )
@@ -189,7 +248,10 @@ async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> Non
         script = {"vendor": "kling", "operation": "submit", "fault": "refuse_rate", "times": 1}
         assert (await http.post(f"{control}/inject", json=script)).status_code == 200
         await http.post(urls["hook"], **delivery())
-        path, body = f"{urls['vendors']['kling']}/v1/videos/text2video", {**LEGACY, "callback_url": urls["hook"]}
+        path, body = (
+            f"{urls['vendors']['kling']}/v1/videos/text2video",
+            {**LEGACY, "callback_url": urls["hook"]},
+        )
         answers = [await http.post(path, json=body, headers=bearer("kling")) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [429, 200]
         report: Json = {"pushes": []}

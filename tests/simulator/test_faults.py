@@ -37,8 +37,14 @@ class Caller:
     def __init__(self, world: World, http: httpx.AsyncClient, hook: str) -> None:
         self.world, self.http, self.hook = world, http, hook
 
-    async def submit(self, vendor: str = "kling", token: str | None = None, **hooks: str) -> httpx.Response:
-        body = {**BODIES.get(vendor, LEGACY), **({} if vendor in BODIES else {"callback_url": self.hook}), **hooks}
+    async def submit(
+        self, vendor: str = "kling", token: str | None = None, **hooks: str
+    ) -> httpx.Response:
+        body = {
+            **BODIES.get(vendor, LEGACY),
+            **({} if vendor in BODIES else {"callback_url": self.hook}),
+            **hooks,
+        }
         key = {"authorization": f"Bearer {token or KEYS[vendor].api_key}"}
         return await self.http.post(PATHS[vendor], json=body, headers=key)
 
@@ -56,7 +62,11 @@ class Caller:
 @asynccontextmanager
 async def calling(faults: Faults | None = None, **options: Any) -> AsyncIterator[Caller]:
     world = World(faults=faults, **{"render_seconds": 0.02, **options})
-    async with world, Subscriber() as sink, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
+    async with (
+        world,
+        Subscriber() as sink,
+        httpx.AsyncClient(base_url=world.base_url, verify=False) as http,
+    ):
         yield Caller(world, http, sink.url)
 
 
@@ -197,7 +207,9 @@ async def test_a_question_can_fail_once(fault: str) -> None:
         assert (await caller.ask(task)).status_code == 200
 
 
-@pytest.mark.parametrize("script", [("nobody", "submit", "cut_answer"), ("kling", "query", "drop_push")])
+@pytest.mark.parametrize(
+    "script", [("nobody", "submit", "cut_answer"), ("kling", "query", "drop_push")]
+)
 async def test_a_one_shot_that_cannot_happen_is_refused(script: tuple[str, str, str]) -> None:
     async with calling() as caller:
         with pytest.raises(ValueError, match=r"nobody|cannot happen"):

@@ -18,41 +18,104 @@ NOWHERE = "http://127.0.0.1:9/hook"
 CLOUDSWAY, AGENTS = "cloudsway/v1/ai/sim-endpoint/kling", "agentsflare/klingai/v1/videos"
 MASK = {"mask": "https://e.com/m.png", "trajectories": [{"x": 100, "y": 200}, {"x": 180, "y": 240}]}
 MASKS = {"static_mask": "https://m", "dynamic_masks": [MASK]}
-JOB = {"prompt": "a wave", "image_url": "https://i", "video_url": "https://v", "duration": 5, "generate_audio": False}
+JOB = {
+    "prompt": "a wave",
+    "image_url": "https://i",
+    "video_url": "https://v",
+    "duration": 5,
+    "generate_audio": False,
+}
 TWO_AXES = {"type": "simple", "config": {"horizontal": 5, "zoom": 0.5}}
-UNIFIED = {"model": "kling-v3", "prompt": "a city", "mode": "std", "duration": 5, "size": "1920x1080"}
-COMPAT = {"model_name": "kling-v3", "prompt": "a city", "mode": "std", "duration": "5", "aspect_ratio": "16:9"}
-LEGACY = {"model_name": "kling-v3", "prompt": "a rabbit", "negative_prompt": "", "duration": "5", "mode": "pro"}
+UNIFIED = {
+    "model": "kling-v3",
+    "prompt": "a city",
+    "mode": "std",
+    "duration": 5,
+    "size": "1920x1080",
+}
+COMPAT = {
+    "model_name": "kling-v3",
+    "prompt": "a city",
+    "mode": "std",
+    "duration": "5",
+    "aspect_ratio": "16:9",
+}
+LEGACY = {
+    "model_name": "kling-v3",
+    "prompt": "a rabbit",
+    "negative_prompt": "",
+    "duration": "5",
+    "mode": "pro",
+}
 FRAMED = {**LEGACY, "image": "https://a"}
-NEW = {"prompt": "a dog", "settings": {"resolution": "1080p", "aspect_ratio": "16:9", "duration": 5}, "options": {}}
+NEW = {
+    "prompt": "a dog",
+    "settings": {"resolution": "1080p", "aspect_ratio": "16:9", "duration": 5},
+    "options": {},
+}
 FRAME = {"type": "first_frame", "url": "https://e.com/f.jpg"}
-IMAGE = {"contents": [FRAME, {"type": "prompt", "text": "a dog"}], "settings": {"duration": 8}, "options": {}}
+IMAGE = {
+    "contents": [FRAME, {"type": "prompt", "text": "a dog"}],
+    "settings": {"duration": 8},
+    "options": {},
+}
 FRAMES = {"contents": [FRAME, {**FRAME, "type": "last_frame"}], "options": {}}
 SHOT = {"index": 1, "prompt": "wide", "duration": 2}
-OMNI = {"model_name": "kling-v3-omni", "multi_shot": True, "shot_type": "customize", "multi_prompt": [SHOT]}
-MOTION = {"model_name": "kling-v2-6", "image_url": "https://i", "video_url": "https://v", "keep_original_sound": "yes"}
-MULTI = {"model_name": "kling-v1-6", "image_list": [{"image": "<image_1>"}], "prompt": "smooth", "duration": "5"}
+OMNI = {
+    "model_name": "kling-v3-omni",
+    "multi_shot": True,
+    "shot_type": "customize",
+    "multi_prompt": [SHOT],
+}
+MOTION = {
+    "model_name": "kling-v2-6",
+    "image_url": "https://i",
+    "video_url": "https://v",
+    "keep_original_sound": "yes",
+}
+MULTI = {
+    "model_name": "kling-v1-6",
+    "image_list": [{"image": "<image_1>"}],
+    "prompt": "smooth",
+    "duration": "5",
+}
 CAMERA = {"type": "simple", "config": {"horizontal": 0, "zoom": 5}}
 UNIALL = {"model": "kling-v3-std-audio", "duration": 5, "extra_body": {"shot_type": "customize"}}
 UNIALL_SHOTS = {**UNIALL, "image": "https://i", "extra_body": {"multi_prompt": [{"prompt": "one"}]}}
 
 #: path, body cut down from the vendor's own samples, the object that carries the callback
 SAMPLES: dict[str, tuple[str, Json, str | None]] = {
-    "dreamto": ("dreamto/v1/jobs", {"model": "m", "input": {**JOB, **MASKS, "camera_control": TWO_AXES}}, "input"),
+    "dreamto": (
+        "dreamto/v1/jobs",
+        {"model": "m", "input": {**JOB, **MASKS, "camera_control": TWO_AXES}},
+        "input",
+    ),
     "uniall": ("uniall/v1/video/generations", {**UNIALL, "prompt": "a desert"}, "extra_body"),
     "uniall shots": ("uniall/v1/video/generations", UNIALL_SHOTS, "extra_body"),
-    "unified": ("cubicspaces/v1/video/generations", {**UNIFIED, "metadata": {"image_tail": "https://l"}}, "metadata"),
+    "unified": (
+        "cubicspaces/v1/video/generations",
+        {**UNIFIED, "metadata": {"image_tail": "https://l"}},
+        "metadata",
+    ),
     "compat": ("cubicspaces/kling/v1/videos/text2video", COMPAT, None),
     "cloudsway": (f"{CLOUDSWAY}/videos/text-to-video/kling-3.0-turbo", NEW, "options"),
     "cloudsway image": (f"{CLOUDSWAY}/videos/image-to-video/kling-3.0-turbo", IMAGE, "options"),
-    "agentsflare": (f"{AGENTS}/text2video", {**LEGACY, "sound": "off", "aspect_ratio": "1:1"}, None),
+    "agentsflare": (
+        f"{AGENTS}/text2video",
+        {**LEGACY, "sound": "off", "aspect_ratio": "1:1"},
+        None,
+    ),
     "agentsflare image": (f"{AGENTS}/image2video", {**FRAMED, "image_tail": "https://b"}, None),
     "agentsflare motion": (f"{AGENTS}/motion-control", MOTION, None),
     "agentsflare omni": (f"{AGENTS}/omni-video", OMNI, None),
     "agentsflare images": (f"{AGENTS}/multi-image2video", MULTI, None),
     "kling": ("kling/v1/videos/text2video", {**LEGACY, "camera_control": CAMERA}, None),
     "kling masks": ("kling/v1/videos/image2video", {**FRAMED, **MASKS}, None),
-    "kling shots": ("kling/v1/videos/omni-video", {**OMNI, "multi_prompt": [{**SHOT, "duration": "2"}]}, None),
+    "kling shots": (
+        "kling/v1/videos/omni-video",
+        {**OMNI, "multi_prompt": [{**SHOT, "duration": "2"}]},
+        None,
+    ),
     "kling new": ("kling_v2/text-to-video/kling-3.0", NEW, "options"),
     "kling new frames": ("kling_v2/image-to-video/kling-3.0", FRAMES, "options"),
 }
@@ -63,17 +126,32 @@ WRONG: list[tuple[str, Json, int, int | str | None]] = [
     ("dreamto/v1/jobs", {"model": "m", "input": {"duration": 5}}, 422, None),
     ("uniall/v1/video/generations", {**UNIALL_SHOTS, "prompt": "and this"}, 400, "invalid_request"),
     ("cubicspaces/v1/video/generations", {**UNIFIED, "duration": "5"}, 400, "invalid_request"),
-    ("cubicspaces/kling/v1/videos/text2video", {**COMPAT, "duration": 5}, 500, "build_request_failed"),
+    (
+        "cubicspaces/kling/v1/videos/text2video",
+        {**COMPAT, "duration": 5},
+        500,
+        "build_request_failed",
+    ),
     (SAMPLES["cloudsway"][0], {**NEW, "settings": {"duration": "5"}}, 400, 1201),
     (SAMPLES["cloudsway image"][0], {**IMAGE, "settings": {"aspect_ratio": "16:9"}}, 400, 1201),
-    (SAMPLES["cloudsway image"][0], {"contents": [{"type": "prompt", "text": "no frame"}]}, 400, 1201),
+    (
+        SAMPLES["cloudsway image"][0],
+        {"contents": [{"type": "prompt", "text": "no frame"}]},
+        400,
+        1201,
+    ),
     ("cloudsway/v1/ai/other/kling/videos/text-to-video/kling-3.0-turbo", NEW, 404, 1203),
     (f"{AGENTS}/text2video", {**LEGACY, "duration": 5}, 400, 1201),
     (f"{AGENTS}/text2video", {"model_name": "m", "prompt": "no duration"}, 400, 1201),
     (KLING_TEXT, {**LEGACY, "camera_control": TWO_AXES}, 400, 1201),
     (KLING_TEXT, {**LEGACY, "camera_control": {"type": "down_back", "config": {}}}, 400, 1201),
     (KLING_IMAGE, {**FRAMED, **MASKS, "image_tail": "https://l"}, 400, 1201),
-    (KLING_IMAGE, {**FRAMED, "dynamic_masks": [{**MASK, "trajectories": [{"x": 1, "y": 1}]}]}, 400, 1201),
+    (
+        KLING_IMAGE,
+        {**FRAMED, "dynamic_masks": [{**MASK, "trajectories": [{"x": 1, "y": 1}]}]},
+        400,
+        1201,
+    ),
     ("kling_v2/image-to-video/kling-3.0-turbo", FRAMES, 400, 1201),
     ("kling_v2/text-to-video/kling-9", NEW, 404, 1203),
     ("kling/v1/videos/lip-sync", LEGACY, 404, 1203),
@@ -87,20 +165,32 @@ class Caller:
         self.world, self.http = world, http
 
     async def post(self, path: str, body: Json, **headers: str) -> httpx.Response:
-        key = {"authorization": f"Bearer {KEYS[path.split('/')[0]].api_key}", "content-type": "application/json"}
+        key = {
+            "authorization": f"Bearer {KEYS[path.split('/')[0]].api_key}",
+            "content-type": "application/json",
+        }
         return await self.http.post(path, content=json.dumps(body), headers={**key, **headers})
 
     async def submit(self, name: str, external: str = "e-1", **hooks: str) -> httpx.Response:
         path, body, place = SAMPLES[name]
         given = {"callback_url": NOWHERE, "external_task_id": external, **hooks}
-        return await self.post(path, {**body, place: {**body.get(place, {}), **given}} if place else {**body, **given})
+        return await self.post(
+            path, {**body, place: {**body.get(place, {}), **given}} if place else {**body, **given}
+        )
 
     async def ask(self, name: str, task: str, by: str = "task_ids") -> httpx.Response:
         path = SAMPLES[name][0]
         vendor = path.split("/")[0]
-        batch = {"cloudsway": f"{CLOUDSWAY}/tasks?{by}={task}", "kling_v2": f"kling_v2/tasks?{by}={task}"}
-        where = batch.get(vendor, "uniall/v1/videos/" + task if vendor == "uniall" else f"{path}/{task}")
-        return await self.http.get(where, headers={"authorization": f"Bearer {KEYS[vendor].api_key}"})
+        batch = {
+            "cloudsway": f"{CLOUDSWAY}/tasks?{by}={task}",
+            "kling_v2": f"kling_v2/tasks?{by}={task}",
+        }
+        where = batch.get(
+            vendor, "uniall/v1/videos/" + task if vendor == "uniall" else f"{path}/{task}"
+        )
+        return await self.http.get(
+            where, headers={"authorization": f"Bearer {KEYS[vendor].api_key}"}
+        )
 
 
 @asynccontextmanager
@@ -118,11 +208,12 @@ async def test_a_documented_request_is_accepted_and_an_undocumented_field_is_not
         assert not caller.world.violations
         assert (await caller.post(path, {**body, "surprise": 1})).status_code in {400, 422}
         if place:
-            assert (await caller.post(path, {**body, place: {**body.get(place, {}), "surprise": 1}})).status_code in {
-                400,
-                422,
-            }
-        assert {found.what.rpartition(".")[2] for found in caller.world.violations} == {"surprise: unknown field"}
+            assert (
+                await caller.post(path, {**body, place: {**body.get(place, {}), "surprise": 1}})
+            ).status_code in {400, 422}
+        assert {found.what.rpartition(".")[2] for found in caller.world.violations} == {
+            "surprise: unknown field"
+        }
         assert len(caller.world.accepted(path.split("/")[0])) == 1
 
 
@@ -151,7 +242,10 @@ async def test_a_wrong_key_or_content_type_is_refused(name: str) -> None:
     async with calling() as caller:
         assert (await caller.post(path, body, authorization="Bearer nobody")).status_code == 401
         assert (await caller.post(path, body, authorization="")).status_code == 401
-        assert (await caller.post(path, body, **{"content-type": "text/plain"})).status_code in {400, 422}
+        assert (await caller.post(path, body, **{"content-type": "text/plain"})).status_code in {
+            400,
+            422,
+        }
         assert len(caller.world.violations) == 3
 
 
@@ -197,7 +291,10 @@ async def test_a_repeated_external_id_is_refused_or_counts_as_a_double_render(na
         if again.status_code == 200:
             assert caller.world.double_renders() == [(caller.world.renders[0].vendor, "e-1")]
         else:
-            assert (again.status_code, again.json()["message"]) == (400, "external_task_id already exists")
+            assert (again.status_code, again.json()["message"]) == (
+                400,
+                "external_task_id already exists",
+            )
             assert name.split()[0] in {"cloudsway", "agentsflare", "kling"}
 
 

@@ -25,7 +25,9 @@ def _build(folder: Path) -> None:
     environment = {**os.environ, **places, "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local"}
     # Whatever else the machine does goes first: it is the whole standard library that is built here.
     words = ["nice", "-n", "19", _GO, "build", *_QUICKLY, "-o", "verify", "."]
-    ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=580, check=False)
+    ran = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=580, check=False
+    )
     assert ran.returncode == 0, f"go build needs the module proxy this once: {ran.stderr}"
     for name in ("path", "cache"):
         shutil.rmtree(folder / name)

@@ -23,13 +23,22 @@ def packages() -> Path:
 
 def _install(folder: Path) -> None:
     words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    ran = subprocess.run([NODE, _NPM, *words], cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    ran = subprocess.run(
+        [NODE, _NPM, *words], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
     assert ran.returncode == 0, f"npm ci needs its registry this once: {ran.stderr}"
 
 
 def script(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a script of this folder; its working folder is to be that of the packages."""
-    return [NODE, "--input-type=module", "--eval", (HERE / name).read_text(encoding="utf-8"), "--", *arguments]
+    return [
+        NODE,
+        "--input-type=module",
+        "--eval",
+        (HERE / name).read_text(encoding="utf-8"),
+        "--",
+        *arguments,
+    ]
 
 
 async def ran(folder: Path, *words: str, given: str = "") -> str:

@@ -58,9 +58,13 @@ async def test_a_job_is_submitted_waited_for_and_not_made_twice(tmp_path: Path) 
         assert "idempotent-replayed: true" in again
         assert job["id"] in again
         assert (await here.json("--json", BODY, "{url}/v1/jobs"))["id"] != job["id"]
-        assert (await here.json("-G", "-d", "status=succeeded", "-d", "limit=1", "{url}/v1/jobs"))["data"]
+        assert (await here.json("-G", "-d", "status=succeeded", "-d", "limit=1", "{url}/v1/jobs"))[
+            "data"
+        ]
         await here.curl("--etag-save", "tag", job["links"]["self"])
-        shown = await here.curl("--etag-compare", "tag", "-o", "/dev/null", "-w", "%{http_code}", job["links"]["self"])
+        shown = await here.curl(
+            "--etag-compare", "tag", "-o", "/dev/null", "-w", "%{http_code}", job["links"]["self"]
+        )
         assert shown == "304"
 
 
@@ -75,12 +79,28 @@ async def test_a_refusal_fails_the_script_and_says_why(tmp_path: Path) -> None:
 async def test_a_file_is_uploaded_and_the_log_followed(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 100)
     async with shell(tmp_path) as here:
-        form = ("-F", "file=@cat.png", "-F", "kind=image", "-F", "purpose=reference", "-F", "account=dreamto")
+        form = (
+            "-F",
+            "file=@cat.png",
+            "-F",
+            "kind=image",
+            "-F",
+            "purpose=reference",
+            "-F",
+            "account=dreamto",
+        )
         assert await here.json(*form, "{url}/v1/files/upload")
         # From the beginning of the log: `-N` prints what comes as it comes, until the time is up (28).
         job = await here.json("-H", "Prefer: wait=20", "-d", BODY, "{url}/v1/jobs")
         first = (await here.json("{url}/v1/events"))["data"][-1]["id"]
-        follow = ("-N", "--max-time", "0.5", "-H", f"Last-Event-ID: {first}", "{url}/v1/events/stream?types=job.*")
+        follow = (
+            "-N",
+            "--max-time",
+            "0.5",
+            "-H",
+            f"Last-Event-ID: {first}",
+            "{url}/v1/events/stream?types=job.*",
+        )
         said = await here.curl(*follow, code=28)
         assert "event: job.succeeded" in said
         assert job["id"] in said

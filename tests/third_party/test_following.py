@@ -115,7 +115,9 @@ async def started(folder: Path, accounts: dict[str, Json]) -> AsyncIterator[Repl
 @contextlib.asynccontextmanager
 async def api(service: Replica) -> AsyncIterator[Api]:
     """Call a service that is ready."""
-    async with httpx.AsyncClient(base_url=service.url, headers=KEYED, timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=KEYED, timeout=30, trust_env=False
+    ) as http:
         await service.ready(http, 60)
         yield Api(http)
 
@@ -131,7 +133,9 @@ async def four_more(service: Replica, world: World) -> set[str]:
     """Submit jobs to a service that is starting; return their ids when the vendor has them all, or has ended some."""
     async with api(service) as caller:
         jobs = {(await caller.submit(order("kling")))["id"] for _ in range(4)}
-    await until(lambda: jobs <= {one.external_task_id for one in world.renders}, "the vendor has them", 60)
+    await until(
+        lambda: jobs <= {one.external_task_id for one in world.renders}, "the vendor has them", 60
+    )
     return jobs
 
 
@@ -142,7 +146,10 @@ async def test_clients_of_streams_lose_nothing_and_hear_nothing_twice_when_the_s
     async with World(render_seconds=0.2) as world, contextlib.AsyncExitStack() as clients:
         async with started(tmp_path, simulated(world.base_url, accounts)) as service:
             url = f"{service.url}/v1/events/stream?types=job.*"
-            opened = [await clients.enter_async_context(follow(url)) for follow in (eventsource, sse_for_httpx)]
+            opened = [
+                await clients.enter_async_context(follow(url))
+                for follow in (eventsource, sse_for_httpx)
+            ]
             await until(lambda: all(one.opened for one in opened), "both clients follow", 60)
             jobs = await four_more(service, world)
             await until(lambda: all(one.ended & jobs for one in opened), "both hear of an end", 60)
@@ -153,7 +160,9 @@ async def test_clients_of_streams_lose_nothing_and_hear_nothing_twice_when_the_s
             await service.stop(signal.SIGKILL)
             await service.start()
             jobs |= await four_more(service, world)
-            await until(lambda: all(jobs <= one.ended for one in opened), "both hear of every end", 60)
+            await until(
+                lambda: all(jobs <= one.ended for one in opened), "both hear of every end", 60
+            )
             async with api(service) as caller:
                 everything = await log(caller)
         for one in opened:

@@ -13,18 +13,33 @@ from tests.third_party import node
 from tests.third_party.cache import HERE
 
 
-async def test_a_client_generated_from_the_openapi_document_compiles_strictly_and_works(tmp_path: Path) -> None:
+async def test_a_client_generated_from_the_openapi_document_compiles_strictly_and_works(
+    tmp_path: Path,
+) -> None:
     installed = await asyncio.to_thread(node.packages)
     (tmp_path / "node_modules").symlink_to(installed / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     for name in ("use.ts", "tsconfig.json"):
         shutil.copy(HERE / name, tmp_path)
     async with live(tmp_path) as it:
-        (tmp_path / "openapi.json").write_bytes((await it.outside.get(f"{it.url}/openapi.json")).content)
+        (tmp_path / "openapi.json").write_bytes(
+            (await it.outside.get(f"{it.url}/openapi.json")).content
+        )
         # What has a default may be left out of a request: without the option it takes that for the contrary.
-        generate = (node.NODE, "node_modules/openapi-typescript/bin/cli.js", "--default-non-nullable", "false")
+        generate = (
+            node.NODE,
+            "node_modules/openapi-typescript/bin/cli.js",
+            "--default-non-nullable",
+            "false",
+        )
         await node.ran(tmp_path, *generate, "openapi.json", "-o", "schema.ts")
-        await node.ran(tmp_path, node.NODE, "node_modules/typescript/bin/tsc", "--project", "tsconfig.json")
+        await node.ran(
+            tmp_path, node.NODE, "node_modules/typescript/bin/tsc", "--project", "tsconfig.json"
+        )
         said = json.loads(await node.ran(tmp_path, node.NODE, "use.ts", it.url, KEY))
         (job,) = (await it.api.get("/v1/jobs"))["data"]
-    assert said == {"status": "succeeded", "listed": [job["output"]["videos"][0]["url"]], "refused": "not_found"}
+    assert said == {
+        "status": "succeeded",
+        "listed": [job["output"]["videos"][0]["url"]],
+        "refused": "not_found",
+    }

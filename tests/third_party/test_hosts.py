@@ -36,7 +36,10 @@ class Host:
 
     async def ends(self, how: signal.Signals) -> int:
         """Tell it to end while somebody follows a stream; return its exit code. Fails if it waits for the stream."""
-        async with self.http.stream("GET", "/video/v1/events/stream", headers=KEYED) as stream, asyncio.timeout(10):
+        async with (
+            self.http.stream("GET", "/video/v1/events/stream", headers=KEYED) as stream,
+            asyncio.timeout(10),
+        ):
             code, _ = await asyncio.gather(end(self.process, how), stream.aread())
         return code
 
@@ -46,7 +49,10 @@ async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
     """Run an example from here to the end of the block, with one simulated account."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    async with World(render_seconds=0.1) as world, httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http:
+    async with (
+        World(render_seconds=0.1) as world,
+        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
+    ):
         environment = {
             "MY_APP_URL": url,
             "ORCHESTRATOR_PUBLIC_URL": f"{url}/video",
@@ -55,7 +61,15 @@ async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
             "ORCHESTRATOR_ALLOW_PRIVATE": '["127.0.0.0/8"]',
             "ORCHESTRATOR_ACCOUNTS": json.dumps(simulated(world.base_url, {"kling": {}})),
         }
-        program = ("uvicorn", f"{example}:app", "--app-dir", str(EXAMPLES), "--port", str(port), *words)
+        program = (
+            "uvicorn",
+            f"{example}:app",
+            "--app-dir",
+            str(EXAMPLES),
+            "--port",
+            str(port),
+            *words,
+        )
         process = await spawn(*program, log=(log := folder / "host.log"), environment=environment)
         try:
             yield Host(url, http, process, log, world)
@@ -76,7 +90,9 @@ async def ready(host: Host) -> None:
     await eventually(answers, "the host is ready", 60)
 
 
-async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_hears_the_end(tmp_path: Path) -> None:
+async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_hears_the_end(
+    tmp_path: Path,
+) -> None:
     async with host(tmp_path, "embedded_starlette") as it:
         await ready(it)
         ordered = await it.http.post("/orders/991", json={"prompt": "a cat surfing"})
@@ -96,7 +112,9 @@ async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_h
         assert "POST /video/callbacks/kling/*** " in said, "the access log holds no token"
 
 
-async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream(tmp_path: Path) -> None:
+async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream(
+    tmp_path: Path,
+) -> None:
     async with host(tmp_path, "embedded_fastapi") as it:
         await ready(it)
         film = (await it.http.post("/films", json={"prompt": "a cat surfing"})).json()
@@ -104,14 +122,27 @@ async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream
         assert film["urls"]
         assert (await it.http.get(f"/films/{film['job']}")).json() == film
         assert (await it.http.get("/docs")).status_code == 200, "FastAPI's own"
-        listed = await asyncio.to_thread(run, "jobs", "ls", "--json", "--server", f"{it.url}/video", "--api-key", KEY)
-        assert [job["id"] for job in json.loads(listed.out)["data"]] == [film["job"]], "the command line finds it there"
+        listed = await asyncio.to_thread(
+            run, "jobs", "ls", "--json", "--server", f"{it.url}/video", "--api-key", KEY
+        )
+        assert [job["id"] for job in json.loads(listed.out)["data"]] == [film["job"]], (
+            "the command line finds it there"
+        )
         assert await it.ends(signal.SIGINT) == 0
         assert "Traceback" not in it.log.read_text()
 
 
-async def test_with_two_workers_on_one_sqlite_file_the_second_says_why_it_cannot_start(tmp_path: Path) -> None:
+async def test_with_two_workers_on_one_sqlite_file_the_second_says_why_it_cannot_start(
+    tmp_path: Path,
+) -> None:
     async with host(tmp_path, "embedded_starlette", "--workers", "2") as it:
-        await until(lambda: "SQLite serves one process" in it.log.read_text(), "the second worker complains", 60)
-        assert f"{tmp_path / 'video.db'} is in use by another orchestrator process" in it.log.read_text()
+        await until(
+            lambda: "SQLite serves one process" in it.log.read_text(),
+            "the second worker complains",
+            60,
+        )
+        assert (
+            f"{tmp_path / 'video.db'} is in use by another orchestrator process"
+            in it.log.read_text()
+        )
         await end(it.process, signal.SIGTERM)

@@ -52,11 +52,16 @@ async def made(folder: Path) -> dict[str, Delivery]:
         ):
             subscriber = await it.api.subscribe(door.url + path, "job.succeeded", **more)
             secrets[path] = subscriber["secret"]
-        answer = await it.api.call("POST", f"/v1/subscribers/{subscriber['id']}/rotate-secret", {"grace_seconds": 60})
+        answer = await it.api.call(
+            "POST", f"/v1/subscribers/{subscriber['id']}/rotate-secret", {"grace_seconds": 60}
+        )
         secrets["/rotated by its new secret"] = answer.json()["secret"]
         secrets["/callback_url"] = (await it.api.get("/v1/signing-key"))["secret"]
         await it.api.submit(order("kling", callback_url=door.url + "/callback_url"))
-        found = {name: await until(partial(came, door, name), f"a delivery to {name}") for name in secrets}
+        found = {
+            name: await until(partial(came, door, name), f"a delivery to {name}")
+            for name in secrets
+        }
     return {name: Delivery(secrets[name], one.headers, one.body) for name, one in found.items()}
 
 
@@ -81,12 +86,16 @@ def forged(genuine: dict[str, Delivery]) -> dict[str, Delivery]:
         "signed with another secret": replace(one, secret=new_secret()),
         "another body": replace(one, body=one.body.replace(b"succeeded", b"succeedeD")),
         "another id": one.changed(webhook_id="evt_01m7xg8zneew6v9wgm06s8479n"),
-        "another time": one.changed(webhook_timestamp=str(int(one.headers["webhook-timestamp"]) + 1)),
+        "another time": one.changed(
+            webhook_timestamp=str(int(one.headers["webhook-timestamp"]) + 1)
+        ),
         "six minutes old": replace(one, headers=one.headers | resigned),
         "somebody else's signature": one.changed(
             webhook_signature=genuine["/callback_url"].headers["webhook-signature"]
         ),
-        "a signature of another version": one.changed(webhook_signature="v2" + one.headers["webhook-signature"][2:]),
+        "a signature of another version": one.changed(
+            webhook_signature="v2" + one.headers["webhook-signature"][2:]
+        ),
     }
 
 
@@ -100,7 +109,9 @@ def in_python(believe: Callable[[Delivery], object], one: Delivery) -> bool:
 
 
 LIBRARIES: dict[str, Callable[[Delivery], object]] = {
-    "standardwebhooks": lambda one: standardwebhooks.Webhook(one.secret).verify(one.body, one.headers),
+    "standardwebhooks": lambda one: standardwebhooks.Webhook(one.secret).verify(
+        one.body, one.headers
+    ),
     "svix": lambda one: svix.webhooks.Webhook(one.secret).verify(one.body, one.headers),
 }
 
@@ -110,14 +121,20 @@ def test_libraries_for_python_believe_every_delivery_and_no_forgery(
     library: str, genuine: dict[str, Delivery], forged: dict[str, Delivery]
 ) -> None:
     believe = LIBRARIES[library]
-    assert {name: in_python(believe, one) for name, one in genuine.items()} == dict.fromkeys(genuine, True)
-    assert {name: in_python(believe, one) for name, one in forged.items()} == dict.fromkeys(forged, False)
+    assert {name: in_python(believe, one) for name, one in genuine.items()} == dict.fromkeys(
+        genuine, True
+    )
+    assert {name: in_python(believe, one) for name, one in forged.items()} == dict.fromkeys(
+        forged, False
+    )
 
 
 async def test_libraries_for_node_believe_every_delivery_and_no_forgery(
     genuine: dict[str, Delivery], forged: dict[str, Delivery]
 ) -> None:
-    said = await elsewhere({**genuine, **forged}, await asyncio.to_thread(node.packages), *node.script("verify.mjs"))
+    said = await elsewhere(
+        {**genuine, **forged}, await asyncio.to_thread(node.packages), *node.script("verify.mjs")
+    )
     right = dict.fromkeys(genuine, True) | dict.fromkeys(forged, False)
     assert said == {"standardwebhooks for Node": right, "svix for Node": right}
 
@@ -127,17 +144,25 @@ async def test_the_library_for_go_believes_every_delivery_and_no_forgery(
     tmp_path: Path, genuine: dict[str, Delivery], forged: dict[str, Delivery]
 ) -> None:
     said = await elsewhere({**genuine, **forged}, tmp_path, await asyncio.to_thread(go.verifier))
-    assert said == {"standardwebhooks for Go": dict.fromkeys(genuine, True) | dict.fromkeys(forged, False)}
+    assert said == {
+        "standardwebhooks for Go": dict.fromkeys(genuine, True) | dict.fromkeys(forged, False)
+    }
 
 
-async def elsewhere(deliveries: dict[str, Delivery], folder: Path, *words: str) -> dict[str, dict[str, bool]]:
+async def elsewhere(
+    deliveries: dict[str, Delivery], folder: Path, *words: str
+) -> dict[str, dict[str, bool]]:
     """Return which deliveries each library believes, by its name, as a program in another language says."""
     shown = json.dumps([one.shown() for one in deliveries.values()])
     said = json.loads(await node.ran(folder, *words, given=shown))
-    return {library: dict(zip(deliveries, believed, strict=True)) for library, believed in said.items()}
+    return {
+        library: dict(zip(deliveries, believed, strict=True)) for library, believed in said.items()
+    }
 
 
-def test_the_sdk_of_cloudevents_reads_what_is_delivered_in_that_format(genuine: dict[str, Delivery]) -> None:
+def test_the_sdk_of_cloudevents_reads_what_is_delivered_in_that_format(
+    genuine: dict[str, Delivery],
+) -> None:
     one = genuine["/cloudevents"]
     read = from_http_event(HTTPMessage(one.headers, one.body))
     assert read.get_type() == "job.succeeded"

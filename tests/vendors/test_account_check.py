@@ -37,15 +37,23 @@ async def asked(folder: Path, *settings: tuple[str, Json]) -> list[Check]:
     internet = Internet(GuardedTransport(Guard(given.allow_private)))
     vendors = [bind(one, SystemClock()) for one in accounts(given).values()]
     try:
-        return [*await asyncio.gather(*(account_check.ask(one, internet, SystemClock()) for one in vendors))]
+        return [
+            *await asyncio.gather(
+                *(account_check.ask(one, internet, SystemClock()) for one in vendors)
+            )
+        ]
     finally:
         await internet.aclose()
 
 
 async def test_every_vendor_shows_that_it_took_good_credentials(tmp_path: Path) -> None:
     async with World() as world:
-        found = await asked(tmp_path, *((name, account_settings(world.base_url, name)) for name in EVERY))
-        assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, True))
+        found = await asked(
+            tmp_path, *((name, account_settings(world.base_url, name)) for name in EVERY)
+        )
+        assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
+            EVERY, (True, True)
+        )
         assert not world.renders, "nothing was ordered"
         assert not world.violations, "the question is one that its document allows"
     assert all(one.latency_ms is not None and one.latency_ms < 5000 for one in found)
@@ -59,7 +67,9 @@ async def test_every_vendor_shows_that_it_refused_bad_ones(tmp_path: Path) -> No
             fault = "secret_key" if "secret_key" in settings else "api_key"
             wrong.append((name, settings | {fault: "not-" + "the-key" * 5}))
         found = await asked(tmp_path, *wrong)
-    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, False))
+    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
+        EVERY, (True, False)
+    )
     assert all(one.status == 401 and one.vendor_message for one in found)
     assert not any("not-the-key" in str(one) for one in found)
 
@@ -71,7 +81,9 @@ async def test_an_address_that_is_wrong_shows_nothing_of_the_credentials(tmp_pat
             settings = account_settings(world.base_url, name)
             wrong.append((name, settings | {"base_url": f"{settings['base_url']}/v9"}))
         found = await asked(tmp_path, *wrong)
-    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(EVERY, (True, None))
+    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
+        EVERY, (True, None)
+    )
 
 
 async def test_a_vendor_that_is_not_there_was_not_reached(tmp_path: Path) -> None:
@@ -84,7 +96,9 @@ async def test_a_vendor_that_is_not_there_was_not_reached(tmp_path: Path) -> Non
     assert "not a public address" in blocked.detail
 
 
-async def test_a_vendor_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_vendor_that_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(account_check, "DEADLINE", 0.2)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +120,9 @@ def kling(folder: Path) -> Vendor:
 
 def dreamto(folder: Path) -> Vendor:
     account = {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.test"}
-    return bind(accounts(runtime.settings(folder, accounts={"main": account}))["main"], SystemClock())
+    return bind(
+        accounts(runtime.settings(folder, accounts={"main": account}))["main"], SystemClock()
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,14 +161,20 @@ async def test_what_an_answer_shows_of_the_credentials(
 
 async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> None:
     ahead = format_datetime(SystemClock().now() + timedelta(seconds=90), usegmt=True)
-    answer = httpx.Response(404, json={"error": {"message": "job not found"}}, headers={"date": ahead})
-    found = await account_check.ask(dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock())
+    answer = httpx.Response(
+        404, json={"error": {"message": "job not found"}}, headers={"date": ahead}
+    )
+    found = await account_check.ask(
+        dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock()
+    )
     assert found.authorized
     assert found.clock_skew_seconds is not None
     assert 88 <= found.clock_skew_seconds <= 91
 
 
-@pytest.mark.parametrize(("ahead", "told"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)])
+@pytest.mark.parametrize(
+    ("ahead", "told"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)]
+)
 def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told: float) -> None:
     date = format_datetime((AT + timedelta(seconds=ahead)).replace(microsecond=0), usegmt=True)
     found = account_check.skew({"date": date}, AT, 0.2)
@@ -164,13 +186,17 @@ def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told:
 
 async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> None:
     async with runtime.house(tmp_path, api_keys=[KEY]) as it:
-        it.internet.answer = lambda _: httpx.Response(400, json={"code": 1201, "message": "Task not found by id"})
+        it.internet.answer = lambda _: httpx.Response(
+            400, json={"code": 1201, "message": "Task not found by id"}
+        )
         transport = httpx.ASGITransport(application(it.rt))
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://test", headers=headers, event_hooks=HELD
         ) as http:
-            answers = await asyncio.gather(*(http.post("/v1/accounts/main/check") for _ in range(5)))
+            answers = await asyncio.gather(
+                *(http.post("/v1/accounts/main/check") for _ in range(5))
+            )
             assert [one.status_code for one in answers] == [200] * 5
             assert len(it.internet.requests) == 1
             shown = schemas.AccountCheck.model_validate(answers[0].json())

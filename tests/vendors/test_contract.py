@@ -16,7 +16,17 @@ from orchestrator.foundation.errors import CutOff, Refused, Unreadable
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.field_mapping import put
 from orchestrator.vendors.order import Order
-from tests.harness.vendor_samples import FOLDERS, VENDORS, Case, cases, expectations, indexed, order, told, vendor
+from tests.harness.vendor_samples import (
+    FOLDERS,
+    VENDORS,
+    Case,
+    cases,
+    expectations,
+    indexed,
+    order,
+    told,
+    vendor,
+)
 
 
 def without_placeholders(sample: dict[str, Any]) -> dict[str, Any]:
@@ -62,12 +72,16 @@ def test_the_answer_to_a_submission_gives_the_task_id(case: Case) -> None:
         return
     receipt = who.receipt(case.response())
     assert receipt.vendor_task_id == case.expected["vendor_task_id"]
-    assert (told(receipt.report) if receipt.report else {"vendor_task_id": receipt.vendor_task_id}) == case.expected
+    assert (
+        told(receipt.report) if receipt.report else {"vendor_task_id": receipt.vendor_task_id}
+    ) == case.expected
 
 
 @cases("reports", "query_")
 def test_the_answer_to_a_question_is_understood(case: Case) -> None:
-    assert [told(report) for report in vendor(case.folder).read_answer(case.response())] == case.expected
+    assert [
+        told(report) for report in vendor(case.folder).read_answer(case.response())
+    ] == case.expected
 
 
 @cases("reports", "callback_")
@@ -80,12 +94,24 @@ def test_a_push_is_understood(case: Case) -> None:
 def test_an_error_answer_to_a_submission_says_what_to_do_next(case: Case) -> None:
     with pytest.raises((Refused, CutOff)) as caught:
         vendor(case.folder).receipt(case.response())
-    error, wanted = caught.value, {key: value for key, value in case.expected.items() if key != "unknown_task"}
+    error, wanted = (
+        caught.value,
+        {key: value for key, value in case.expected.items() if key != "unknown_task"},
+    )
     if not isinstance(error, Refused):
         assert {"cut_off": error.kind} == wanted
         return
-    said = {name: getattr(error, name) for name in ("code", "vendor_code", "retryable", "crowded", "duplicate")}
-    assert said == {"vendor_code": None, "retryable": False, "crowded": False, "duplicate": False, **wanted}
+    said = {
+        name: getattr(error, name)
+        for name in ("code", "vendor_code", "retryable", "crowded", "duplicate")
+    }
+    assert said == {
+        "vendor_code": None,
+        "retryable": False,
+        "crowded": False,
+        "duplicate": False,
+        **wanted,
+    }
 
 
 @cases("errors")
@@ -101,14 +127,22 @@ def test_only_a_vendors_own_word_for_it_means_that_a_task_is_unknown(case: Case)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_sample_is_used(folder: str) -> None:
     sections = expectations(folder)
-    used = {file for section in ("orders", "receipts", "reports", "errors") for file in sections[section]}
+    used = {
+        file
+        for section in ("orders", "receipts", "reports", "errors")
+        for file in sections[section]
+    }
     left = set(indexed(folder)) - used
-    assert all(name.startswith(("upload_", "callback_signed_")) or "cursor" in name for name in left), left
+    assert all(
+        name.startswith(("upload_", "callback_signed_")) or "cursor" in name for name in left
+    ), left
 
 
 def test_every_vendor_has_samples_and_its_file_has_its_name() -> None:
     assert {expectations(folder)["account"]["vendor"] for folder in FOLDERS} == set(VENDORS)
-    assert all(kind.__module__ == f"orchestrator.vendors.dialects.{name}" for name, kind in VENDORS.items())
+    assert all(
+        kind.__module__ == f"orchestrator.vendors.dialects.{name}" for name, kind in VENDORS.items()
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -125,10 +159,37 @@ def test_an_unknown_status_word_is_a_value_and_not_a_verdict(folder: str) -> Non
 
 
 #: Keys that lead the readers deeper than random text would.
-KEYS = ["code", "data", "id", "task_id", "status", "task_status", "task_result", "videos", "url", "outputs", "output"]
-KEYS += ["error", "message", "result", "metadata", "video_url", "fail_reason", "progress", "updated_at", "task_info"]
+KEYS = [
+    "code",
+    "data",
+    "id",
+    "task_id",
+    "status",
+    "task_status",
+    "task_result",
+    "videos",
+    "url",
+    "outputs",
+    "output",
+]
+KEYS += [
+    "error",
+    "message",
+    "result",
+    "metadata",
+    "video_url",
+    "fail_reason",
+    "progress",
+    "updated_at",
+    "task_info",
+]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("https://x.example/v.mp4"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.just("https://x.example/v.mp4"),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner),
 )
 BYTES = st.binary() | JSON.map(lambda value: json.dumps(value).encode())
@@ -137,7 +198,9 @@ BYTES = st.binary() | JSON.map(lambda value: json.dumps(value).encode())
 @pytest.mark.parametrize("folder", FOLDERS)
 @settings(max_examples=60, deadline=None)
 @given(body=BYTES, status=st.sampled_from((200, 201, 302, 400, 404, 408, 429, 500, 503)))
-def test_whatever_a_vendor_sends_is_read_or_refused_in_our_words(folder: str, body: bytes, status: int) -> None:
+def test_whatever_a_vendor_sends_is_read_or_refused_in_our_words(
+    folder: str, body: bytes, status: int
+) -> None:
     who = vendor(folder)
     answer = httpx.Response(status, content=body)
     reads: list[Callable[[], object]] = [

@@ -29,25 +29,53 @@ def refusal(folder: str, capability: str, given: dict[str, Any], **changes: Any)
     return caught.value
 
 
-@pytest.mark.parametrize("folder", ["uniall", "cubicspaces", "cloudsway", "agentsflare", "kling", "kling_v2"])
+@pytest.mark.parametrize(
+    "folder", ["uniall", "cubicspaces", "cloudsway", "agentsflare", "kling", "kling_v2"]
+)
 def test_a_fraction_of_a_second_is_refused_where_whole_ones_are_taken(folder: str) -> None:
-    assert refusal(folder, "text2video", {"prompt": "a boat", "duration": 5.5}).field == "input/duration"
+    assert (
+        refusal(folder, "text2video", {"prompt": "a boat", "duration": 5.5}).field
+        == "input/duration"
+    )
 
 
 def test_dreamto_takes_any_number_of_seconds() -> None:
-    assert body("dreamto", "text2video", {"prompt": "a boat", "duration": 5.5})["input"]["duration"] == 5.5
+    assert (
+        body("dreamto", "text2video", {"prompt": "a boat", "duration": 5.5})["input"]["duration"]
+        == 5.5
+    )
 
 
 @pytest.mark.parametrize(
     ("folder", "given", "pointer"),
     [
-        ("kling", {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}}}, "camera_control"),
-        ("kling", {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 0}}}, "camera_control"),
+        (
+            "kling",
+            {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}}},
+            "camera_control",
+        ),
+        (
+            "kling",
+            {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 0}}},
+            "camera_control",
+        ),
         ("kling", {**FRAMES, "camera_control": {"config": {"warp": 1}}}, "camera_control"),
-        ("kling", {**FRAMES, "camera_control": {"type": "down_back", "config": {"pan": 1}}}, "camera_control"),
+        (
+            "kling",
+            {**FRAMES, "camera_control": {"type": "down_back", "config": {"pan": 1}}},
+            "camera_control",
+        ),
         ("kling", {**FRAMES, "last_image_url": B, "static_mask": A}, "static_mask"),
-        ("kling", {**FRAMES, "last_image_url": B, "camera_control": {"type": "down_back"}}, "camera_control"),
-        ("kling", {**FRAMES, "dynamic_masks": [{"mask": A, "trajectories": [{"x": 1, "y": 1}]}]}, "dynamic_masks"),
+        (
+            "kling",
+            {**FRAMES, "last_image_url": B, "camera_control": {"type": "down_back"}},
+            "camera_control",
+        ),
+        (
+            "kling",
+            {**FRAMES, "dynamic_masks": [{"mask": A, "trajectories": [{"x": 1, "y": 1}]}]},
+            "dynamic_masks",
+        ),
         (
             "kling",
             {**FRAMES, "dynamic_masks": 7 * [{"mask": A, "trajectories": 2 * [{"x": 1, "y": 1}]}]},
@@ -61,13 +89,22 @@ def test_dreamto_takes_any_number_of_seconds() -> None:
         ("uniall", {"image_url": A, "shots": [{"prompt": "a", "duration": 2}]}, "shots"),
     ],
 )
-def test_combinations_a_dialect_forbids_are_refused(folder: str, given: dict[str, Any], pointer: str) -> None:
+def test_combinations_a_dialect_forbids_are_refused(
+    folder: str, given: dict[str, Any], pointer: str
+) -> None:
     assert refusal(folder, "image2video", given).field == f"input/{pointer}"
 
 
 def test_gateways_are_not_held_to_klings_own_rules() -> None:
-    given = {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}}, "static_mask": A}
-    assert body("agentsflare", "image2video", given)["camera_control"]["config"] == {"pan": 1, "zoom": 1}
+    given = {
+        **FRAMES,
+        "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}},
+        "static_mask": A,
+    }
+    assert body("agentsflare", "image2video", given)["camera_control"]["config"] == {
+        "pan": 1,
+        "zoom": 1,
+    }
 
 
 def test_static_and_dynamic_masks_go_together() -> None:
@@ -83,11 +120,16 @@ SHOTS = [{"prompt": "a city", "duration": 2}, {"prompt": "a balcony", "duration"
     ("folder", "capability", "duration"),
     [("agentsflare", "omni_video", [2, 3]), ("kling", "omni_video", ["2", "3"])],
 )
-def test_shots_are_numbered_and_spelled_as_the_dialect_does(folder: str, capability: str, duration: list[Any]) -> None:
+def test_shots_are_numbered_and_spelled_as_the_dialect_does(
+    folder: str, capability: str, duration: list[Any]
+) -> None:
     said = body(folder, capability, {"shots": SHOTS, "duration": 5})
     assert (said["multi_shot"], said["shot_type"]) == (True, "customize")
     assert [shot["duration"] for shot in said["multi_prompt"]] == duration
-    assert [(shot["index"], shot["prompt"]) for shot in said["multi_prompt"]] == [(1, "a city"), (2, "a balcony")]
+    assert [(shot["index"], shot["prompt"]) for shot in said["multi_prompt"]] == [
+        (1, "a city"),
+        (2, "a balcony"),
+    ]
 
 
 @pytest.mark.parametrize("folder", ["cloudsway", "kling_v2"])
@@ -108,29 +150,52 @@ def test_the_new_standard_writes_shots_into_the_prompt(folder: str) -> None:
     ],
     ids=["too many", "too long", "not the whole", "fractions"],
 )
-@pytest.mark.parametrize(("folder", "capability"), [("cloudsway", "text2video"), ("kling", "omni_video")])
-def test_shots_beyond_the_limits_are_refused(folder: str, capability: str, shots: Any, pointer: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "capability"), [("cloudsway", "text2video"), ("kling", "omni_video")]
+)
+def test_shots_beyond_the_limits_are_refused(
+    folder: str, capability: str, shots: Any, pointer: str
+) -> None:
     assert refusal(folder, capability, {"shots": shots, "duration": 5}).field == pointer
 
 
-@pytest.mark.parametrize("shot", [{"prompt": "a; b", "duration": 5}, {"prompt": "a"}], ids=["semicolon", "endless"])
+@pytest.mark.parametrize(
+    "shot", [{"prompt": "a; b", "duration": 5}, {"prompt": "a"}], ids=["semicolon", "endless"]
+)
 def test_a_shot_the_prompt_syntax_cannot_hold_is_refused(shot: dict[str, Any]) -> None:
     assert refusal("cloudsway", "text2video", {"shots": [shot]}).field == "input/shots"
 
 
 def test_omni_pictures_say_which_frame_they_are() -> None:
-    given = {"prompt": "a", "image_url": A, "last_image_url": B, "image_urls": [A], "elements": [{"element_id": "7"}]}
+    given = {
+        "prompt": "a",
+        "image_url": A,
+        "last_image_url": B,
+        "image_urls": [A],
+        "elements": [{"element_id": "7"}],
+    }
     said = body("kling", "omni_video", given)
-    frames = [{"image_url": A, "type": "first_frame"}, {"image_url": B, "type": "end_frame"}, {"image_url": A}]
+    frames = [
+        {"image_url": A, "type": "first_frame"},
+        {"image_url": B, "type": "end_frame"},
+        {"image_url": A},
+    ]
     assert (said["image_list"], said["element_list"]) == (frames, [{"element_id": "7"}])
 
 
 def test_the_new_standards_base_video_and_original_sound() -> None:
-    given = {"prompt": "a", "videos": [{"video_url": B, "refer_type": "base"}], "keep_original_sound": True}
+    given = {
+        "prompt": "a",
+        "videos": [{"video_url": B, "refer_type": "base"}],
+        "keep_original_sound": True,
+    }
     said = body("kling_v2", "omni_video", given)
     assert {"type": "base_video", "url": B, "id": "video_1"} in said["contents"]
     assert said["settings"] == {"audio": "original"}
-    assert refusal("kling_v2", "omni_video", {**given, "generate_audio": True}).field == "input/generate_audio"
+    assert (
+        refusal("kling_v2", "omni_video", {**given, "generate_audio": True}).field
+        == "input/generate_audio"
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,9 +212,13 @@ def test_the_new_standards_base_video_and_original_sound() -> None:
         ("kling_v2", {}, ("options", "options")),
     ],
 )
-def test_our_callback_and_external_id_go_where_the_dialect_wants_them(folder: str, changes: Any, places: Any) -> None:
+def test_our_callback_and_external_id_go_where_the_dialect_wants_them(
+    folder: str, changes: Any, places: Any
+) -> None:
     said = body(folder, "text2video", {"prompt": "a"}, **changes)
-    for field, value, place in zip(("callback_url", "external_task_id"), (CALLBACK, "job-1"), places, strict=True):
+    for field, value, place in zip(
+        ("callback_url", "external_task_id"), (CALLBACK, "job-1"), places, strict=True
+    ):
         if place is None:
             assert field not in json.dumps(said)
         else:
@@ -168,11 +237,18 @@ def test_extra_may_not_touch_what_is_ours(folder: str, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "parent"), [("dreamto", "input"), ("cubicspaces", "metadata"), ("kling_v2", "options")]
+    ("folder", "parent"),
+    [("dreamto", "input"), ("cubicspaces", "metadata"), ("kling_v2", "options")],
 )
 def test_extra_may_not_replace_the_object_that_holds_them(folder: str, parent: str) -> None:
-    assert refusal(folder, "text2video", {"prompt": "a", "extra": {parent: "x"}}).field == "input/extra"
-    assert body(folder, "text2video", {"prompt": "a", "extra": {parent: {"x": 5.0}}})[parent]["x"] == 5.0
+    assert (
+        refusal(folder, "text2video", {"prompt": "a", "extra": {parent: "x"}}).field
+        == "input/extra"
+    )
+    assert (
+        body(folder, "text2video", {"prompt": "a", "extra": {parent: {"x": 5.0}}})[parent]["x"]
+        == 5.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,11 +266,15 @@ def test_sound_is_asked_for_in_the_dialects_word(folder: str, sound: str, words:
 
 
 @pytest.mark.parametrize("folder", ["agentsflare", "kling"])
-@pytest.mark.parametrize("capability", ["text2video", "image2video", "motion_control", "omni_video"])
+@pytest.mark.parametrize(
+    "capability", ["text2video", "image2video", "motion_control", "omni_video"]
+)
 def test_legacy_takes_a_watermark_as_an_object(folder: str, capability: str) -> None:
     given = {"image_url": A, "video_url": B} if capability == "motion_control" else FRAMES
     given = {"prompt": "a"} if capability in ("text2video", "omni_video") else given
-    assert body(folder, capability, {**given, "watermark": True})["watermark_info"] == {"enabled": True}
+    assert body(folder, capability, {**given, "watermark": True})["watermark_info"] == {
+        "enabled": True
+    }
 
 
 def test_agentsflare_needs_a_prompt_with_a_picture_where_kling_does_not() -> None:

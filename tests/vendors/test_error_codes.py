@@ -15,9 +15,18 @@ from orchestrator.foundation.errors import CutOff, Refused
 from orchestrator.vendors.error_codes import complaint, judge, retry_after
 from tests.harness.vendor_samples import NOW, SAMPLES
 
-CODES = [entry for entry in json.loads((SAMPLES / "error_codes.json").read_bytes())["codes"] if entry["code"]]
+CODES = [
+    entry
+    for entry in json.loads((SAMPLES / "error_codes.json").read_bytes())["codes"]
+    if entry["code"]
+]
 #: The table's groups in the words a failed job shows.
-OURS = {"auth": "vendor_auth", "account": "account_exhausted", "params": "vendor_refused", "policy": "vendor_refused"}
+OURS = {
+    "auth": "vendor_auth",
+    "account": "account_exhausted",
+    "params": "vendor_refused",
+    "policy": "vendor_refused",
+}
 
 
 @pytest.mark.parametrize("entry", CODES, ids=lambda entry: str(entry["code"]))
@@ -42,7 +51,11 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
         (200, {"id": "1", "status": "failed", "error": {"code": "task_failed"}}, None),
         (200, {}, None),
         (200, None, None),
-        (200, {"code": 1303, "message": "parallel task over resource pack limit"}, "vendor_unavailable"),
+        (
+            200,
+            {"code": 1303, "message": "parallel task over resource pack limit"},
+            "vendor_unavailable",
+        ),
         (200, {"code": 1101}, "account_exhausted"),
         (200, {"code": 5000}, "bad_response"),
         (200, {"code": "strange"}, "bad_response"),
@@ -62,7 +75,9 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
         (504, "gateway timeout", "server_error"),
     ],
 )
-def test_status_and_code_together_say_what_happened(status: int, said: Any, meaning: str | None) -> None:
+def test_status_and_code_together_say_what_happened(
+    status: int, said: Any, meaning: str | None
+) -> None:
     error = judge("acme", status, said)
     kinds = {"bad_response", "server_error"}
     assert (error.kind if isinstance(error, CutOff) else error and error.code) == meaning
@@ -78,7 +93,9 @@ def test_status_and_code_together_say_what_happened(status: int, said: Any, mean
         ("Invalid parameter value", False),
     ],
 )
-def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(message: str, duplicate: bool) -> None:
+def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
+    message: str, duplicate: bool
+) -> None:
     error = judge("kling", 400, {"code": 1201, "message": message})
     assert isinstance(error, Refused)
     assert error.duplicate is duplicate
@@ -129,7 +146,9 @@ def test_retry_after_is_seconds_or_a_date_and_at_most_a_day(value: str, wait: fl
     assert retry_after({"retry-after": value}, NOW) == wait
 
 
-DATES = st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} (Jan|Dec|Foo) [0-9]{1,5} [0-9:]{0,9} [+\-][0-9]{1,9}")
+DATES = st.from_regex(
+    r"[A-Z][a-z]{2}, [0-9]{1,3} (Jan|Dec|Foo) [0-9]{1,5} [0-9:]{0,9} [+\-][0-9]{1,9}"
+)
 
 
 @given(value=st.text() | DATES)

@@ -42,12 +42,19 @@ ORDINARY: dict[str, Any] = {
     "videos": [{"video_url": CLIP}],
     "elements": [{"element_id": "1"}],
 }
-EVERY_FORM = [(folder, capability) for folder in FOLDERS for capability in sorted(vendor(folder).capabilities)]
+EVERY_FORM = [
+    (folder, capability) for folder in FOLDERS for capability in sorted(vendor(folder).capabilities)
+]
 
 
 def minimal(who: Vendor, capability: Capability, **more: Any) -> Order:
-    needs = {either.split("|")[0]: ORDINARY[either.split("|")[0]] for either in who.forms[capability].required}
-    return order(capability, {**needs, **more}, vendor_task_id="task-1", callback_url="https://us.example/cb")
+    needs = {
+        either.split("|")[0]: ORDINARY[either.split("|")[0]]
+        for either in who.forms[capability].required
+    }
+    return order(
+        capability, {**needs, **more}, vendor_task_id="task-1", callback_url="https://us.example/cb"
+    )
 
 
 @pytest.mark.parametrize(("folder", "capability"), EVERY_FORM)
@@ -66,7 +73,9 @@ def test_every_capability_can_be_asked_for_and_about(folder: str, capability: Ca
 
 
 @pytest.mark.parametrize(("folder", "capability"), EVERY_FORM)
-def test_a_field_that_has_no_place_is_refused_with_its_pointer(folder: str, capability: Capability) -> None:
+def test_a_field_that_has_no_place_is_refused_with_its_pointer(
+    folder: str, capability: Capability
+) -> None:
     who = vendor(folder)
     foreign = set(Input.model_fields) - {"extra"} - set(who.forms[capability].fields)
     assert foreign
@@ -84,13 +93,19 @@ def test_no_field_that_has_a_place_is_dropped(folder: str, capability: Capabilit
     needed = {name for either in who.forms[capability].required for name in either.split("|")}
     bare = who.body(minimal(who, capability))
     for name in set(who.forms[capability].fields) - needed:
-        extra = {"shots": [{"prompt": "a", "duration": 5}]} if name == "shots" and folder != "uniall" else {}
+        extra = (
+            {"shots": [{"prompt": "a", "duration": 5}]}
+            if name == "shots" and folder != "uniall"
+            else {}
+        )
         more = {name: ORDINARY[name], **extra}
         assert who.body(minimal(who, capability, **more)) != bare, name
 
 
 @pytest.mark.parametrize(("folder", "capability"), EVERY_FORM)
-def test_what_a_capability_needs_is_missed_with_its_pointer(folder: str, capability: Capability) -> None:
+def test_what_a_capability_needs_is_missed_with_its_pointer(
+    folder: str, capability: Capability
+) -> None:
     who = vendor(folder)
     whole = minimal(who, capability)
     for either in who.forms[capability].required:

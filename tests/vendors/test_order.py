@@ -44,11 +44,17 @@ def given_of(**fields: Any) -> dict[str, Any]:
 
 
 def test_whole_numbers_are_written_without_a_fraction_and_extra_is_left_verbatim() -> None:
-    given = given_of(duration=5.0, camera_control={"config": {"zoom": 2.0}}, shots=[{"prompt": "a", "duration": 1.5}])
+    given = given_of(
+        duration=5.0,
+        camera_control={"config": {"zoom": 2.0}},
+        shots=[{"prompt": "a", "duration": 1.5}],
+    )
     assert repr(given["duration"]) == "5"
     assert repr(given["camera_control"]) == "{'config': {'zoom': 2}}"
     assert given["shots"] == [{"prompt": "a", "duration": 1.5}]
-    assert repr(given_of(extra={"seed": 5.0, "none": None})["extra"]) == "{'seed': 5.0, 'none': None}"
+    assert (
+        repr(given_of(extra={"seed": 5.0, "none": None})["extra"]) == "{'seed': 5.0, 'none': None}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,8 +82,14 @@ def test_words_that_are_not_of_the_vocabulary_are_refused(fields: dict[str, Any]
 
 
 def test_every_field_goes_to_its_place_in_the_order_of_the_form() -> None:
-    body = placed("acme", FORM, {"last_image_url": "b", "image_url": "a", "duration": 5, "prompt": "x"})
-    assert body == {"text": "x", "settings": {"seconds": 5}, "contents": [{"image": "a"}, {"last": "b"}]}
+    body = placed(
+        "acme", FORM, {"last_image_url": "b", "image_url": "a", "duration": 5, "prompt": "x"}
+    )
+    assert body == {
+        "text": "x",
+        "settings": {"seconds": 5},
+        "contents": [{"image": "a"}, {"last": "b"}],
+    }
 
 
 def test_a_place_without_a_path_merges_into_the_body() -> None:
@@ -86,7 +98,11 @@ def test_a_place_without_a_path_merges_into_the_body() -> None:
 
 
 def test_extra_is_merged_deeply_and_the_order_is_left_alone() -> None:
-    given = {"prompt": "x", "duration": 5, "extra": {"settings": {"seed": 1}, "text": "y", "other": {"a": [1]}}}
+    given = {
+        "prompt": "x",
+        "duration": 5,
+        "extra": {"settings": {"seed": 1}, "text": "y", "other": {"a": [1]}},
+    }
     before = deepcopy(given)
     body = placed("acme", FORM, given)
     assert body == {"text": "y", "settings": {"seconds": 5, "seed": 1}, "other": {"a": [1]}}
@@ -98,13 +114,27 @@ def test_extra_is_merged_deeply_and_the_order_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("given", "field", "why"),
     [
-        ({"prompt": "x", "mode": "std"}, "input/mode", "acme has no field for 'mode' in this capability"),
-        ({"prompt": "x", "duration": 1.5}, "input/duration", "acme: duration takes whole seconds, not 1.5"),
+        (
+            {"prompt": "x", "mode": "std"},
+            "input/mode",
+            "acme has no field for 'mode' in this capability",
+        ),
+        (
+            {"prompt": "x", "duration": 1.5},
+            "input/duration",
+            "acme: duration takes whole seconds, not 1.5",
+        ),
         ({"duration": 5}, "input/prompt", "acme needs prompt or shots for this capability"),
-        ({"shots": [], "prompt": "x"}, "input/prompt", "acme cannot take prompt together with shots"),
+        (
+            {"shots": [], "prompt": "x"},
+            "input/prompt",
+            "acme cannot take prompt together with shots",
+        ),
     ],
 )
-def test_what_a_form_cannot_carry_is_refused_in_plain_words(given: dict[str, Any], field: str, why: str) -> None:
+def test_what_a_form_cannot_carry_is_refused_in_plain_words(
+    given: dict[str, Any], field: str, why: str
+) -> None:
     with pytest.raises(Unsupported) as caught:
         check_form("acme", FORM, given)
     assert (caught.value.field, caught.value.why) == (field, why)
@@ -112,7 +142,12 @@ def test_what_a_form_cannot_carry_is_refused_in_plain_words(given: dict[str, Any
 
 
 def test_spellers() -> None:
-    assert (whole_seconds(5.0), seconds_text(5), choice("on", "off")(False), at_most(2)("ab")) == (5, "5", "off", "ab")
+    assert (whole_seconds(5.0), seconds_text(5), choice("on", "off")(False), at_most(2)("ab")) == (
+        5,
+        "5",
+        "off",
+        "ab",
+    )
     for fraction in (whole_seconds, seconds_text):
         with pytest.raises(ValueError, match=r"takes whole seconds, not 0\.5"):
             fraction(0.5)
@@ -124,7 +159,9 @@ def nested(depth: int) -> dict[str, Any]:
     return {"a": nested(depth - 1)} if depth else {}
 
 
-@pytest.mark.parametrize("extra", [{"x": float("inf")}, {"x": [float("nan")]}, nested(40)], ids=["inf", "nan", "deep"])
+@pytest.mark.parametrize(
+    "extra", [{"x": float("inf")}, {"x": [float("nan")]}, nested(40)], ids=["inf", "nan", "deep"]
+)
 def test_extra_that_no_vendor_could_read_is_refused(extra: dict[str, Any]) -> None:
     with pytest.raises(Unsupported) as caught:
         check_extra("acme", extra, ("options.callback_url",))
@@ -133,7 +170,11 @@ def test_extra_that_no_vendor_could_read_is_refused(extra: dict[str, Any]) -> No
 
 KEYS = st.sampled_from(("text", "settings", "contents")) | st.text()
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
 )
 

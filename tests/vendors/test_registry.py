@@ -32,19 +32,33 @@ SECRET = "s" * 32
         ("kling", {"options": {"standard": "v2"}}, "accounts.main.options.standard"),
         ("kling", {"api_key": ""}, "accounts.main.api_key"),
         ("kling", {"api_key": "", "access_key": "ak"}, "accounts.main needs both"),
-        ("kling_v2", {"api_key": "", "access_key": "ak", "secret_key": SECRET}, "accounts.main: the new standard"),
-        *((folder, {"api_key": ""}, "accounts.main.api_key") for folder in ("dreamto", "uniall", "agentsflare")),
-        *((folder, {"api_key": ""}, "accounts.main.api_key") for folder in ("cubicspaces", "cloudsway")),
+        (
+            "kling_v2",
+            {"api_key": "", "access_key": "ak", "secret_key": SECRET},
+            "accounts.main: the new standard",
+        ),
+        *(
+            (folder, {"api_key": ""}, "accounts.main.api_key")
+            for folder in ("dreamto", "uniall", "agentsflare")
+        ),
+        *(
+            (folder, {"api_key": ""}, "accounts.main.api_key")
+            for folder in ("cubicspaces", "cloudsway")
+        ),
     ],
 )
-def test_settings_a_dialect_cannot_work_with_are_refused_by_name(folder: str, changes: Any, setting: str) -> None:
+def test_settings_a_dialect_cannot_work_with_are_refused_by_name(
+    folder: str, changes: Any, setting: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         vendor(folder, **changes)
     assert str(caught.value).startswith(setting)
 
 
 def test_secrets_stay_out_of_an_accounts_repr() -> None:
-    told = account("kling", api_key="key-1", access_key="ak-1", secret_key="sk-1", webhook_secrets=("whsec_1",))
+    told = account(
+        "kling", api_key="key-1", access_key="ak-1", secret_key="sk-1", webhook_secrets=("whsec_1",)
+    )
     assert not any(secret in repr(told) for secret in ("key-1", "ak-1", "sk-1", "whsec_1"))
 
 
@@ -53,7 +67,9 @@ def test_kling_signs_with_access_key_and_secret_key() -> None:
     who = vendor("kling", api_key="", access_key="ak-1", secret_key=SECRET)
     token = who.headers()["authorization"].removeprefix("Bearer ")
     seconds = epoch_ms(NOW) // 1000
-    claims = jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_nbf": False})
+    claims = jwt.decode(
+        token, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_nbf": False}
+    )
     assert claims == {"iss": "ak-1", "exp": seconds + 1800, "nbf": seconds - 5}
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
 
@@ -61,14 +77,20 @@ def test_kling_signs_with_access_key_and_secret_key() -> None:
 def test_batches_and_lookups_ask_for_one_kind_of_id() -> None:
     for folder in ("cloudsway", "kling_v2"):
         who = vendor(folder)
-        orders = [order("text2video", {"prompt": "a"}, vendor_task_id=str(n)) for n in range(who.batch)]
+        orders = [
+            order("text2video", {"prompt": "a"}, vendor_task_id=str(n)) for n in range(who.batch)
+        ]
         assert dict(who.inquiry(orders).url.params) == {"task_ids": ",".join(map(str, range(20)))}
         assert dict(who.lookup_request(orders[0]).url.params) == {"external_task_ids": "job-1"}
 
 
 @pytest.mark.parametrize("odd", ["../../jobs", "a/b", "a?b=c", "..", "ü%2F", "a#b"])
 def test_an_id_cannot_lead_a_request_elsewhere(odd: str) -> None:
-    for folder, root in (("dreamto", "/v1/jobs/"), ("uniall", "/v1/videos/"), ("kling", "/v1/videos/text2video/")):
+    for folder, root in (
+        ("dreamto", "/v1/jobs/"),
+        ("uniall", "/v1/videos/"),
+        ("kling", "/v1/videos/text2video/"),
+    ):
         url = vendor(folder).inquiry([order("text2video", {"prompt": "a"}, vendor_task_id=odd)]).url
         sent = url.raw_path.decode()
         assert sent.startswith(root)
@@ -87,7 +109,10 @@ def test_agentsflare_is_asked_by_external_id_only_where_it_is_said_to_work() -> 
     assert vendor("agentsflare").lookup is Lookup.NONE
     who = vendor("agentsflare", options={"lookup": "external_id"})
     assert who.lookup is Lookup.BY_EXTERNAL_ID
-    assert who.lookup_request(order("omni_video", {"prompt": "a"})).url.path == "/klingai/v1/videos/omni-video/job-1"
+    assert (
+        who.lookup_request(order("omni_video", {"prompt": "a"})).url.path
+        == "/klingai/v1/videos/omni-video/job-1"
+    )
 
 
 @pytest.mark.parametrize("folder", ["cloudsway", "agentsflare", "kling", "kling_v2"])
@@ -115,5 +140,8 @@ def test_dreamto_takes_files_and_the_others_say_that_they_do_not() -> None:
 
 def test_what_a_push_proves_depends_on_the_dialect() -> None:
     """Only where Kling or a plain pass-through pushes is the id in it ours; new-api may run one order twice."""
-    assert {name for name, kind in VENDORS.items() if kind.push_id_is_ours} == {"kling", "cloudsway"}
+    assert {name for name, kind in VENDORS.items() if kind.push_id_is_ours} == {
+        "kling",
+        "cloudsway",
+    }
     assert {name for name, kind in VENDORS.items() if kind.siblings} == {"cubicspaces"}

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import parse
 from orchestrator.foundation.states import JobState
-from orchestrator.foundation.untrusted import code, instant, name, number, percent, seconds, text, url
+from orchestrator.foundation.untrusted import (
+    code,
+    instant,
+    name,
+    number,
+    percent,
+    seconds,
+    text,
+    url,
+)
 from orchestrator.vendors.report import WORDS, Report, read
 from tests.harness.vendor_samples import FOLDERS, SAMPLES, vendor
 
@@ -27,13 +36,17 @@ def one(body: Any) -> Report:
 
 @pytest.mark.parametrize("state", ["submitted", "processing", "succeeded", "failed"])
 def test_every_word_seen_at_a_gateway_is_known(state: str) -> None:
-    assert {word for word, meaning in WORDS.items() if meaning is JobState(state)} == set(MAP[state])
+    assert {word for word, meaning in WORDS.items() if meaning is JobState(state)} == set(
+        MAP[state]
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_documented_word_means_what_its_document_says(folder: str) -> None:
     words = vendor(folder).words
-    assert {word: str(words[word.lower()]) for word in MAP["documented"][folder]} == MAP["documented"][folder]
+    assert {word: str(words[word.lower()]) for word in MAP["documented"][folder]} == MAP[
+        "documented"
+    ][folder]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +76,25 @@ def test_unusual_json_is_json(body: bytes, said: Any) -> None:
 
 @pytest.mark.parametrize("number", ["1" * 19, "1" * 21, "9" * 40, "-1e400", "1e400"])
 def test_a_number_that_is_none_of_ours_says_nothing(number: str) -> None:
-    (report,) = read(parse(f'{{"task_status": "done", "task_id": -1, "updated_at": {number}}}'.encode()), WORDS)
+    (report,) = read(
+        parse(f'{{"task_status": "done", "task_id": -1, "updated_at": {number}}}'.encode()), WORDS
+    )
     assert report.updated_at is None
 
 
 @pytest.mark.parametrize(
-    "body", [None, 5, "x", {}, {"status": "done"}, [5], [{}], {"code": 0, "data": None}, {"code": 0, "data": "x"}]
+    "body",
+    [
+        None,
+        5,
+        "x",
+        {},
+        {"status": "done"},
+        [5],
+        [{}],
+        {"code": 0, "data": None},
+        {"code": 0, "data": "x"},
+    ],
 )
 def test_what_holds_no_task_is_unreadable(body: Any) -> None:
     with pytest.raises(Unreadable):
@@ -93,7 +119,12 @@ def test_an_external_id_is_found_where_either_kind_of_push_puts_it() -> None:
     legacy = {"task_id": "1", "task_status": "submitted"}
     assert one({**legacy, "task_info": {"external_task_id": "a"}}).external_task_id == "a"
     assert one({**legacy, "external_task_id": "a"}).external_task_id == "a"
-    assert one({"id": "1", "status": "submitted", "create_time": 1, "external_id": "a"}).external_task_id == "a"
+    assert (
+        one(
+            {"id": "1", "status": "submitted", "create_time": 1, "external_id": "a"}
+        ).external_task_id
+        == "a"
+    )
 
 
 def test_old_records_hide_the_url_of_a_success_in_the_reason_to_fail() -> None:
@@ -103,15 +134,24 @@ def test_old_records_hide_the_url_of_a_success_in_the_reason_to_fail() -> None:
 
 
 def test_images_and_several_outputs_are_kept_apart() -> None:
-    kinds = [{"type": "image", "url": "https://x.example/i.png"}, {"type": "video", "url": "https://x.example/v.mp4"}]
+    kinds = [
+        {"type": "image", "url": "https://x.example/i.png"},
+        {"type": "video", "url": "https://x.example/v.mp4"},
+    ]
     report = one(
-        {"id": "1", "status": "succeeded", "outputs": [*kinds, {"type": "audio", "url": "https://x.example/a"}]}
+        {
+            "id": "1",
+            "status": "succeeded",
+            "outputs": [*kinds, {"type": "audio", "url": "https://x.example/a"}],
+        }
     )
     assert [output.url for output in report.images] == ["https://x.example/i.png"]
     assert [output.url for output in report.videos] == ["https://x.example/v.mp4"]
 
 
-@pytest.mark.parametrize("made", [None, "x", 5, {}, [None], [5], ["https://x.example/v"], [{"url": "ftp://x"}], [{}]])
+@pytest.mark.parametrize(
+    "made", [None, "x", 5, {}, [None], [5], ["https://x.example/v"], [{"url": "ftp://x"}], [{}]]
+)
 def test_a_success_without_a_usable_url_has_no_output(made: Any) -> None:
     report = one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": made}})
     assert report.state is JobState.SUCCEEDED
@@ -120,7 +160,9 @@ def test_a_success_without_a_usable_url_has_no_output(made: Any) -> None:
 
 def test_the_hexadecimal_end_of_a_url_is_its_expiry() -> None:
     address = "https://v.example/a.mp4?ksSecret=1&ksTime=6a6ef86e"
-    report = one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": [{"url": address}]}})
+    report = one(
+        {"task_id": "1", "task_status": "succeed", "task_result": {"videos": [{"url": address}]}}
+    )
     assert report.videos[0].expires_at == datetime(2026, 8, 2, 7, 57, 34, tzinfo=UTC)
 
 
@@ -159,7 +201,9 @@ def test_the_hexadecimal_end_of_a_url_is_its_expiry() -> None:
         (url, "https://x.example", "https://x.example"),
     ],
 )
-def test_values_are_read_as_what_they_mean_or_left_out(reader: Any, value: Any, meaning: Any) -> None:
+def test_values_are_read_as_what_they_mean_or_left_out(
+    reader: Any, value: Any, meaning: Any
+) -> None:
     assert reader(value) == meaning
 
 

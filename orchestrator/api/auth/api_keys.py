@@ -54,7 +54,13 @@ def digest(secret: str) -> str:
 
 
 def new(
-    ids: Ids, *, name: str, scope: Scope, expires_at: datetime | None, now: datetime, rate_limit: int | None = None
+    ids: Ids,
+    *,
+    name: str,
+    scope: Scope,
+    expires_at: datetime | None,
+    now: datetime,
+    rate_limit: int | None = None,
 ) -> tuple[Values, str]:
     """Return a row for `add`, and the key's secret, which nobody can be shown again.
 
@@ -78,12 +84,16 @@ def new(
 
 def add(tx: Tx, row: Values) -> None:
     """Keep a key. Run again, it finds its own row and leaves it."""
-    tx.execute(insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"]), [row])
+    tx.execute(
+        insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"]), [row]
+    )
 
 
 def find(tx: Tx, secret: str, now: datetime) -> Row | None:
     """Return the key's row, or None if there is none, or it was revoked or has expired."""
-    row = tx.execute(sa.select(api_key).where(api_key.c.digest == digest(secret))).mappings().first()
+    row = (
+        tx.execute(sa.select(api_key).where(api_key.c.digest == digest(secret))).mappings().first()
+    )
     if row is None or row["revoked_at"] is not None:
         return None
     return None if row["expires_at"] is not None and row["expires_at"] <= now else row

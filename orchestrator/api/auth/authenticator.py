@@ -56,7 +56,9 @@ class Gate:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._bootstrap = [api_keys.digest(key.get_secret_value()) for key in runtime.settings.api_keys]
+        self._bootstrap = [
+            api_keys.digest(key.get_secret_value()) for key in runtime.settings.api_keys
+        ]
         self._known: dict[str, _Found] = {}
         self._limits = Limits(runtime.clock)
         self._forgot = asyncio.Event()
@@ -127,7 +129,9 @@ class Gate:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         caller = Caller(row["id"], Scope(row["scope"]), row["rate_limit"])
-        self._known[digest] = _Found(caller, self._runtime.clock.monotonic() + _FRESH, row["expires_at"])
+        self._known[digest] = _Found(
+            caller, self._runtime.clock.monotonic() + _FRESH, row["expires_at"]
+        )
         return caller
 
     async def _touch(self, key_id: str, now: datetime) -> None:

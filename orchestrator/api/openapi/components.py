@@ -36,15 +36,27 @@ class Schemas:
     """`components/schemas` of the document, and references to them."""
 
     def __init__(
-        self, *, queries: Iterable[type[BaseModel]], read: Iterable[type[BaseModel]], written: Iterable[type[BaseModel]]
+        self,
+        *,
+        queries: Iterable[type[BaseModel]],
+        read: Iterable[type[BaseModel]],
+        written: Iterable[type[BaseModel]],
     ) -> None:
         asked = _ordered(queries)
-        wanted: list[tuple[type[BaseModel], Mode]] = [(one, "validation") for one in (*asked, *_ordered(read))]
+        wanted: list[tuple[type[BaseModel], Mode]] = [
+            (one, "validation") for one in (*asked, *_ordered(read))
+        ]
         wanted += [(one, "serialization") for one in _ordered(written)]
-        found, defined = models_json_schema(wanted, ref_template=AT + "{model}", schema_generator=_Plain)
+        found, defined = models_json_schema(
+            wanted, ref_template=AT + "{model}", schema_generator=_Plain
+        )
         self._refs = {key: _renamed(said)["$ref"] for key, said in found.items()}
-        self.components: Json = {_tidy(name): _plain(_renamed(said)) for name, said in sorted(defined["$defs"].items())}
-        self._queries = {model: self.components.pop(self.read(model)["$ref"].removeprefix(AT)) for model in asked}
+        self.components: Json = {
+            _tidy(name): _plain(_renamed(said)) for name, said in sorted(defined["$defs"].items())
+        }
+        self._queries = {
+            model: self.components.pop(self.read(model)["$ref"].removeprefix(AT)) for model in asked
+        }
 
     def read(self, model: type[BaseModel]) -> Json:
         """Return a reference to what a request is validated as."""
@@ -87,4 +99,8 @@ def _renamed(said: Any) -> Any:
 def _tidy(name: str) -> str:
     """Return `JobPage` for `Page[Job]`; what is sent and what is answered may be called the same by us."""
     name = _PAGE.sub(r"\1Page", name)
-    return name.removesuffix("-Output") if name.endswith("-Output") else name.replace("-Input", "Request")
+    return (
+        name.removesuffix("-Output")
+        if name.endswith("-Output")
+        else name.replace("-Input", "Request")
+    )

@@ -64,7 +64,11 @@ class Document:
         """Describe these."""
         self._routes = tuple(routes)
 
-    @operation("Get the API document", answers={200: answer(shapes.OpenApi, "ETag"), 304: NOT_CHANGED}, lenient=True)
+    @operation(
+        "Get the API document",
+        answers={200: answer(shapes.OpenApi, "ETag"), 304: NOT_CHANGED},
+        lenient=True,
+    )
     async def show(self, call: Call) -> Response:
         """OpenAPI 3.1."""
         async with self._turn:
@@ -85,7 +89,9 @@ def document(routes: Iterable[Route], base: str) -> Json:
     calls: dict[str, Json] = defaultdict(dict)
     for place in told:
         calls[place.path][place.method.lower()] = operations.described(place, schemas)
-    calls["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"] = webhooks.stream()
+    calls["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"] = (
+        webhooks.stream()
+    )
     return {
         "openapi": "3.1.0",
         "info": {"title": "orchestrator", "version": __version__, "description": _ABOUT},
@@ -105,7 +111,12 @@ def document(routes: Iterable[Route], base: str) -> Json:
 
 def _schemas(told: Sequence[Place]) -> Schemas:
     known = [place.operation for place in told]
-    answered = [one.body for operation in known for one in operation.answers.values() if one.body is not None]
+    answered = [
+        one.body
+        for operation in known
+        for one in operation.answers.values()
+        if one.body is not None
+    ]
     return Schemas(
         queries=[one.query for one in known if one.query is not None],
         read=[one.body for one in known if one.body is not None],

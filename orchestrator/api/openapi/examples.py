@@ -15,11 +15,19 @@ Json = dict[str, Any]
 BASE = "https://hooks.example.com"
 _TAIL = "_01m3w5yt8hf6v9dk2r4qz7xneb"
 IDS = {prefix: prefix + _TAIL for prefix in ("job", "evt", "sub", "dlv", "key", "rpl")}
-_BEGUN, _ENDED, _LATER = "2026-11-20T10:00:00.000Z", "2026-11-20T10:01:12.480Z", "2026-11-21T10:00:00.000Z"
+_BEGUN, _ENDED, _LATER = (
+    "2026-11-20T10:00:00.000Z",
+    "2026-11-20T10:01:12.480Z",
+    "2026-11-21T10:00:00.000Z",
+)
 _REQUEST_ID = "req_5f0c9a1b7d3e8f2a6c4b0d91"
 _URL = "https://shop.example/hooks/video"
 
-_WANTED: Json = {"prompt": "a cat surfing at sunset", "image_url": "https://shop.example/cat.png", "duration": 5}
+_WANTED: Json = {
+    "prompt": "a cat surfing at sunset",
+    "image_url": "https://shop.example/cat.png",
+    "duration": 5,
+}
 _LINK = f"{BASE}/v1/jobs/{IDS['job']}"
 JOB: Json = {
     "id": IDS["job"], "object": "job", "status": "processing", "account": "main", "vendor": "cloudsway",
@@ -30,7 +38,12 @@ JOB: Json = {
     "next_poll_at": "2026-11-20T10:01:00.620Z",
     "links": {"self": _LINK, "timeline": f"{_LINK}/timeline", "events": f"{BASE}/v1/events?job={IDS['job']}"},
 }  # fmt: skip
-_VIDEO = {"id": None, "url": "https://cdn.example.com/v/90193357.mp4", "duration": 5.041, "expires_at": _LATER}
+_VIDEO = {
+    "id": None,
+    "url": "https://cdn.example.com/v/90193357.mp4",
+    "duration": 5.041,
+    "expires_at": _LATER,
+}
 _END = {"finished_at": _ENDED, "next_poll_at": None, "resolved_by": "push", "version": 4}
 SUCCEEDED: Json = {
     **JOB, **_END, "status": "succeeded", "vendor_status": "succeed", "output": {"videos": [_VIDEO], "images": []}
@@ -67,7 +80,13 @@ _DELIVERY: Json = {
 }  # fmt: skip
 _ATTEMPT = {"n": 1, "at": _ENDED, "status": 204, "ms": 41, "error": None, "response": ""}
 _FILTER = {"status": "dead", "types": None, "missed": False, "since": _BEGUN, "until": None}
-_REPLAY: Json = {"object": "replay", "subscriber": IDS["sub"], "event": None, "filter": _FILTER, "count": 120}
+_REPLAY: Json = {
+    "object": "replay",
+    "subscriber": IDS["sub"],
+    "event": None,
+    "filter": _FILTER,
+    "count": 120,
+}
 _KEY: Json = {
     "object": "api_key", "id": IDS["key"], "name": "the shop", "prefix": "orc_Rk3vTq", "scope": "write",
     "rate_limit": None, "created_at": _BEGUN, "expires_at": None, "revoked_at": None, "last_used_at": _ENDED,
@@ -77,8 +96,16 @@ _SECRET = "whsec_" + "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 def event(kind: str) -> Json:
     """Return an event of a type, as it is signed and sent."""
-    sequence = {"job.submitted": 1, "job.processing": 2}.get(kind, 3 if kind.startswith("job.") else 1)
-    return {"type": kind, "timestamp": _ENDED, "id": IDS["evt"], "sequence": sequence, "data": DATA[kind]}
+    sequence = {"job.submitted": 1, "job.processing": 2}.get(
+        kind, 3 if kind.startswith("job.") else 1
+    )
+    return {
+        "type": kind,
+        "timestamp": _ENDED,
+        "id": IDS["evt"],
+        "sequence": sequence,
+        "data": DATA[kind],
+    }
 
 
 _LOGGED = {"object": "event", **event("job.succeeded"), "job": IDS["job"], "source": "push"}
@@ -132,7 +159,12 @@ def of(model: type[BaseModel]) -> Any:
     """Return an example of a model; of a page one with one entry. Raises `KeyError` if there is none."""
     about = model.__pydantic_generic_metadata__
     if about["origin"] is schemas.Page:
-        return {"object": "list", "data": [of(about["args"][0])], "has_more": False, "next_cursor": None}
+        return {
+            "object": "list",
+            "data": [of(about["args"][0])],
+            "has_more": False,
+            "next_cursor": None,
+        }
     return _MADE[model]
 
 
@@ -143,12 +175,25 @@ _MEMBERS: dict[str, Json] = {
     "cursor_gone": {"next_cursor": IDS["evt"]},
     "vendor_error": {"vendor_status": "500"},
 }
-_FAULT = {"pointer": "/input/prompt", "code": "string_too_short", "message": "String should have at least 1 character"}
+_FAULT = {
+    "pointer": "/input/prompt",
+    "code": "string_too_short",
+    "message": "String should have at least 1 character",
+}
 
 
 def problem(code: str) -> Json:
     """Return a refusal."""
     status = CODES[code].status
-    said = {"type": f"{BASE}/errors/{code}", "title": code.replace("_", " ").capitalize(), "status": status}
-    words = {"code": code, "detail": CODES[code].advice, "request_id": _REQUEST_ID, **_MEMBERS.get(code, {})}
+    said = {
+        "type": f"{BASE}/errors/{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+    }
+    words = {
+        "code": code,
+        "detail": CODES[code].advice,
+        "request_id": _REQUEST_ID,
+        **_MEMBERS.get(code, {}),
+    }
     return {**said, **words, **({"errors": [_FAULT]} if status == 422 else {})}

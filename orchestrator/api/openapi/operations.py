@@ -20,7 +20,14 @@ from orchestrator.api.problems import CODES
 from orchestrator.schemas import Problem
 
 _PROBLEM = "application/problem+json"
-_KINDS = {"jobs": "job", "events": "evt", "subscribers": "sub", "deliveries": "dlv", "keys": "key", "replays": "rpl"}
+_KINDS = {
+    "jobs": "job",
+    "events": "evt",
+    "subscribers": "sub",
+    "deliveries": "dlv",
+    "keys": "key",
+    "replays": "rpl",
+}
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -57,7 +64,9 @@ class Place:
             codes.add("validation_failed")
         if "{" in self.path:
             codes.add("not_found")
-        return codes | ({"not_json", "too_large", "unsupported_media_type"} if self.operation.body else set())
+        return codes | (
+            {"not_json", "too_large", "unsupported_media_type"} if self.operation.body else set()
+        )
 
 
 def places(routes: Iterable[Route]) -> Iterator[Place]:
@@ -86,7 +95,9 @@ def described(place: Place, schemas: Schemas) -> Json:
         "security": [] if place.needs is None else [{"key": [place.needs.value]}],
     }
     if known.body is not None:
-        content = {known.media: {"schema": schemas.read(known.body), "example": examples.of(known.body)}}
+        content = {
+            known.media: {"schema": schemas.read(known.body), "example": examples.of(known.body)}
+        }
         said["requestBody"] = {"required": not known.may_be_empty, "content": content}
     return said
 
@@ -121,13 +132,23 @@ def _sent(place: Place) -> Iterator[Json]:
 
 
 def _answers(place: Place, schemas: Schemas) -> dict[str, Json]:
-    return {str(status): _answer(place, status, one, schemas) for status, one in place.operation.answers.items()}
+    return {
+        str(status): _answer(place, status, one, schemas)
+        for status, one in place.operation.answers.items()
+    }
 
 
 def _answer(place: Place, status: int | str, answer: Answer, schemas: Schemas) -> Json:
-    always = ["X-Request-Id"] if place.needs is None else ["X-Request-Id", "RateLimit-Policy", "RateLimit"]
+    always = (
+        ["X-Request-Id"]
+        if place.needs is None
+        else ["X-Request-Id", "RateLimit-Policy", "RateLimit"]
+    )
     phrase = HTTPStatus(status).phrase if isinstance(status, int) else "Done"
-    said: Json = {"description": answer.says or phrase, "headers": headers.named(*answer.headers, *always)}
+    said: Json = {
+        "description": answer.says or phrase,
+        "headers": headers.named(*answer.headers, *always),
+    }
     if answer.body is not None:
         content = {"schema": schemas.written(answer.body), "example": examples.of(answer.body)}
         said["content"] = {answer.media: content}
@@ -141,8 +162,12 @@ def _refusals(place: Place) -> dict[str, Json]:
     for code in sorted(place.codes()):
         by_status[CODES[code].status].append(code)
     mine = {str(status) for status in place.operation.answers}
-    found = {str(status): codes for status, codes in sorted(by_status.items()) if str(status) not in mine}
-    return {status: _refusal(codes, keyed=place.needs is not None) for status, codes in found.items()}
+    found = {
+        str(status): codes for status, codes in sorted(by_status.items()) if str(status) not in mine
+    }
+    return {
+        status: _refusal(codes, keyed=place.needs is not None) for status, codes in found.items()
+    }
 
 
 def _refusal(codes: list[str], *, keyed: bool) -> Json:
@@ -161,7 +186,10 @@ def refusal(codes: list[str], *, keyed: bool = True) -> Json:
         names.append("Retry-After")
     if status == HTTPStatus.UNAUTHORIZED:
         names.append("WWW-Authenticate")
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}", "properties": {"code": {"enum": codes}}}
+    schema = {
+        "$ref": f"#/components/schemas/{Problem.__name__}",
+        "properties": {"code": {"enum": codes}},
+    }
     return {
         "description": " ".join(f"`{code}`: {CODES[code].advice}" for code in codes),
         "headers": headers.named(*names),

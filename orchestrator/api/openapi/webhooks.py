@@ -67,7 +67,10 @@ def events(schemas: Schemas) -> Json:
         name(kind): {
             "description": _TELLS[kind],
             "allOf": [schemas.written(shapes.Event)],
-            "properties": {"type": {"const": kind.value}, "data": schemas.written(_DATA[kind.partition(".")[0]])},
+            "properties": {
+                "type": {"const": kind.value},
+                "data": schemas.written(_DATA[kind.partition(".")[0]]),
+            },
         }
         for kind in EventType
     }
@@ -85,7 +88,10 @@ def _webhook(kind: EventType) -> Json:
         "tags": ["webhooks"],
         "summary": kind.value,
         "description": _TELLS[kind],
-        "parameters": [{"name": name, "in": "header", "required": True, **said} for name, said in _SIGNED.items()],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, **said}
+            for name, said in _SIGNED.items()
+        ],
         "requestBody": {"required": True, "content": {JSON: content}},
         "responses": {
             "2XX": {"description": "Taken."},
@@ -98,7 +104,10 @@ def _webhook(kind: EventType) -> Json:
 
 def stream() -> Json:
     """Return what an event stream carries: by the name of each event there, and as a piece of one."""
-    gap: Json = {"type": "object", "properties": {"type": {"const": "stream.gap"}, "resumes_after": {"type": "string"}}}
+    gap: Json = {
+        "type": "object",
+        "properties": {"type": {"const": "stream.gap"}, "resumes_after": {"type": "string"}},
+    }
     events = {kind.value: {"$ref": AT + name(kind)} for kind in EventType} | {"stream.gap": gap}
     said = encode(examples.event(EventType.JOB_SUCCEEDED)).decode()
     example = f"id: {examples.IDS['evt']}\nevent: job.succeeded\ndata: {said}\n\n"
@@ -108,7 +117,9 @@ def stream() -> Json:
 def door(schemas: Schemas) -> Json:
     """Return where vendors push."""
     taken = {"schema": schemas.written(shapes.Taken), "example": {"ok": True}}
-    answers = {str(int(status)): _refused(status, why, schemas) for status, why in _REFUSALS.items()}
+    answers = {
+        str(int(status)): _refused(status, why, schemas) for status, why in _REFUSALS.items()
+    }
     answers["503"]["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
     return {
         "operationId": "push",
@@ -117,10 +128,18 @@ def door(schemas: Schemas) -> Json:
         "description": "Where a vendor says what becomes of a job; each job has an address of its own. Repeats change "
         "nothing and are 200 too. What the body looks like is up to the vendor.",
         "parameters": [
-            {"name": one, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            {
+                "name": one,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1},
+            }
             for one in ("account", "token")
         ],
-        "requestBody": {"required": True, "content": {JSON: {"schema": {}, "example": {"task_id": "90193357"}}}},
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": {}, "example": {"task_id": "90193357"}}},
+        },
         "responses": {"200": {"description": "Kept.", "content": {JSON: taken}}, **answers},
         "security": [],
     }

@@ -31,7 +31,9 @@ def push() -> Starlette:
         json.loads(await request.body())
         return JSONResponse({"ok": True})
 
-    return Starlette(routes=[Route("/callbacks/{account}/{token}", pushed, methods=["POST"]), _READY])
+    return Starlette(
+        routes=[Route("/callbacks/{account}/{token}", pushed, methods=["POST"]), _READY]
+    )
 
 
 class Walk:
@@ -58,14 +60,22 @@ class Walk:
     async def _submitted(self, request: Request) -> JSONResponse:
         order = json.loads(await request.body())
         job_id = f"job_{next(self._numbers)}"
-        asked = {**order["input"], "external_task_id": job_id, "callback_url": f"{self._own}/{job_id}"}
+        asked = {
+            **order["input"],
+            "external_task_id": job_id,
+            "callback_url": f"{self._own}/{job_id}",
+        }
         self._spawn(self._post(self._vendor, encode(asked)))
         return JSONResponse({"id": job_id}, status_code=202)
 
     async def _pushed(self, request: Request) -> JSONResponse:
         said = json.loads(await request.body())
         job_id = said["task_info"]["external_task_id"]
-        told = {"type": "job.succeeded", "sequence": 1, "data": {"id": job_id, "output": said["task_result"]}}
+        told = {
+            "type": "job.succeeded",
+            "sequence": 1,
+            "data": {"id": job_id, "output": said["task_result"]},
+        }
         self._spawn(self._post(self._subscriber, encode(told), {"webhook-id": f"evt_{job_id}"}))
         return JSONResponse({"ok": True})
 
@@ -93,8 +103,14 @@ def main() -> None:
     name, *words = sys.argv[1:]
     port = sock.getsockname()[1]
     app = push() if name == "push" else Walk(int(words[0]), int(words[1]), port).app
-    loop, http = ("asyncio", "h11") if "--plain" in words or sys.platform == "win32" else ("uvloop", "httptools")
-    config = uvicorn.Config(app, loop=loop, http=http, access_log=False, log_level="error", server_header=False)
+    loop, http = (
+        ("asyncio", "h11")
+        if "--plain" in words or sys.platform == "win32"
+        else ("uvloop", "httptools")
+    )
+    config = uvicorn.Config(
+        app, loop=loop, http=http, access_log=False, log_level="error", server_header=False
+    )
     uvicorn.Server(config).run(sockets=[sock])
 
 

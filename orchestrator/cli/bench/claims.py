@@ -40,18 +40,35 @@ def bench(plan: Plan) -> Found:
     with place(plan) as here, here.writing(durable=True) as engine:
         _ripe(engine, now)
         for name, rows in (("few", FEW), ("many", max(0, many - FEW)), ("hot", hot)):
-            plan.tell(f"claims: {rows:,} rows more, {'due now in one lane' if name == 'hot' else 'due tomorrow'}")
+            plan.tell(
+                f"claims: {rows:,} rows more, {'due now in one lane' if name == 'hot' else 'due tomorrow'}"
+            )
             _fill(engine, name, rows, now)
-            spent[name] = {kind: _rounds(engine, plan, claim, now) for kind, claim in _CLAIMS.items()}
-            plans |= {f"{name}.{kind}": _plan(engine, claim, now) for kind, claim in _CLAIMS.items()}
-    figures = [figure for kind in _CLAIMS for share in (0.5, 0.99) for figure in _figures(spent, kind, share)]
+            spent[name] = {
+                kind: _rounds(engine, plan, claim, now) for kind, claim in _CLAIMS.items()
+            }
+            plans |= {
+                f"{name}.{kind}": _plan(engine, claim, now) for kind, claim in _CLAIMS.items()
+            }
+    figures = [
+        figure
+        for kind in _CLAIMS
+        for share in (0.5, 0.99)
+        for figure in _figures(spent, kind, share)
+    ]
     count = sum(len(one) for kinds in spent.values() for rounds in kinds.values() for one in rounds)
-    return Found("claims", count, figures, more={"few": FEW, "many": many, "hot": hot, "plans": plans})
+    return Found(
+        "claims", count, figures, more={"few": FEW, "many": many, "hot": hot, "plans": plans}
+    )
 
 
-def _figures(spent: dict[str, dict[str, list[list[float]]]], kind: str, share: float) -> list[Figure]:
+def _figures(
+    spent: dict[str, dict[str, list[list[float]]]], kind: str, share: float
+) -> list[Figure]:
     """Return a quantile with few rows, and beside it the same with many, and with a hot lane besides."""
-    times = {name: [1000 * quantile(one, share) for one in kinds[kind]] for name, kinds in spent.items()}
+    times = {
+        name: [1000 * quantile(one, share) for one in kinds[kind]] for name, kinds in spent.items()
+    }
     beside = [Limit("few rows due tomorrow", times["few"])]
     return [
         Figure(f"{kind}_p{round(100 * share)}_ms_{name}", rounds, [] if name == "few" else beside)
@@ -106,7 +123,13 @@ def _plan(engine: sa.Engine, claim: Claim, now: datetime) -> list[str]:
         sa.event.listen(tx, "before_cursor_execute", explain)
         claim(tx, now)
         undo.rollback()
-    return sorted({line for line in found if "ix_" in line or "Seq Scan" in line or line.startswith("SCAN job")})
+    return sorted(
+        {
+            line
+            for line in found
+            if "ix_" in line or "Seq Scan" in line or line.startswith("SCAN job")
+        }
+    )
 
 
 def _ripe(engine: sa.Engine, now: datetime) -> None:
@@ -121,11 +144,24 @@ def _fill(engine: sa.Engine, name: str, rows: int, now: datetime) -> None:
     seeding.analyzed(engine)
 
 
-def _rows(engine: sa.Engine, era: str, count: int, lane: sa.ColumnElement[str], due: datetime, now: datetime) -> None:
+def _rows(
+    engine: sa.Engine,
+    era: str,
+    count: int,
+    lane: sa.ColumnElement[str],
+    due: datetime,
+    now: datetime,
+) -> None:
     """Insert that many jobs and deliveries."""
     for start, many in chunks(count):
         with engine.begin() as tx:
-            queued = {"account": lane, "state": JobState.QUEUED, "due_at": due, "attempt": 0, "submitted_at": None}
+            queued = {
+                "account": lane,
+                "state": JobState.QUEUED,
+                "due_at": due,
+                "attempt": 0,
+                "submitted_at": None,
+            }
             seeding.jobs(tx, era, start, many, 1, now, **queued, vendor_task_id=None)
             fill(
                 tx, delivery, start, many, id=ids("dlv", era), event_id=ids("evt", era), subscriber_id=lane,

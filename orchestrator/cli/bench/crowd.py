@@ -25,14 +25,22 @@ _MANY, _FEW = 10, 1000
 def lay(engine: sa.Engine, count: int) -> Mapping[str, str]:
     """Lay down so many jobs and what is kept about them; return what to ask for: paths, by name."""
     now = CLOCK.now()
-    usual, other = subscribe(engine, NOWHERE, count=2, types=("account.push_degraded",), paused=True)
+    usual, other = subscribe(
+        engine, NOWHERE, count=2, types=("account.push_degraded",), paused=True
+    )
     for start, many in chunks(count):
         with engine.begin() as tx:
             _finished(tx, start, many, now)
             layer_of(tx, start, many, 0, count, usual, now)
             dead = {"state": DeliveryState.DEAD, "subscriber_id": other}
-            tx.execute(sa.update(delivery).where(_some(delivery, "dlv", start, many)).values(**dead))
-            tx.execute(sa.update(event).where(_some(event, "evt", start, many)).values(type=EventType.JOB_FAILED))
+            tx.execute(
+                sa.update(delivery).where(_some(delivery, "dlv", start, many)).values(**dead)
+            )
+            tx.execute(
+                sa.update(event)
+                .where(_some(event, "evt", start, many))
+                .values(type=EventType.JOB_FAILED)
+            )
     new_id = Ids(CLOCK, random.Random())
     with engine.begin() as tx:
         for number in range(count, count + _RECENT):
@@ -66,7 +74,9 @@ def _sorts(
 
 def _some(table: sa.Table, prefix: str, start: int, count: int) -> sa.ColumnElement[bool]:
     """Return what is true of one row in a thousand."""
-    return table.c.id.in_([id_of(prefix, BEFORE, number) for number in range(start + 7, start + count, _FEW)])
+    return table.c.id.in_(
+        [id_of(prefix, BEFORE, number) for number in range(start + 7, start + count, _FEW)]
+    )
 
 
 def paths(count: int, usual: str, other: str, now: datetime) -> Mapping[str, str]:

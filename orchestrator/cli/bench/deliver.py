@@ -58,7 +58,13 @@ def bench(plan: Plan) -> Result:
         *costs("delivery", [(one.used, one.count) for one in ours], {}),
     ]
     more = {"in_flight": IN_FLIGHT}
-    return Result("deliver", sum(one.count for one in ours), figures, total([one.honest for one in ours]), more)
+    return Result(
+        "deliver",
+        sum(one.count for one in ours),
+        figures,
+        total([one.honest for one in ours]),
+        more,
+    )
 
 
 def measure(plan: Plan) -> Ours:
@@ -79,7 +85,9 @@ def measure(plan: Plan) -> Ours:
 
 def owe(engine: sa.Engine, plan: Plan, port: int) -> int:
     """Owe a subscriber on a port as many events as a plan has time for; it wants no others. Return how many."""
-    (to,) = seeding.subscribe(engine, f"http://127.0.0.1:{port}/hook", types=("account.push_degraded",))
+    (to,) = seeding.subscribe(
+        engine, f"http://127.0.0.1:{port}/hook", types=("account.push_degraded",)
+    )
     count = max(IN_FLIGHT, int(plan.seconds * _PER_S))
     seeding.owed(engine, count, to)
     return count
@@ -116,7 +124,9 @@ def _limit(plan: Plan, sending: Callable[[Plan, str], Coroutine[Any, Any, float]
 
 async def _httpx(plan: Plan, url: str) -> float:
     """Return what a plain sender does: one client, signed, nothing recorded."""
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=IN_FLIGHT), trust_env=False) as client:
+    async with httpx.AsyncClient(
+        limits=httpx.Limits(max_connections=IN_FLIGHT), trust_env=False
+    ) as client:
 
         async def send(event: str, headers: dict[str, str]) -> None:
             (await client.post(url, content=_BODY, headers=headers)).raise_for_status()

@@ -30,7 +30,13 @@ def bench(plan: Plan) -> Result:
     figures = [figure for size, runs in ours.items() for figure in _figures(size, runs)]
     every = [one for runs in ours.values() for one in runs]
     more = {"subscribers": sizes, "connections": _CONNECTIONS}
-    return Result("fanout", sum(one.count for one in every), figures, total([one.honest for one in every]), more)
+    return Result(
+        "fanout",
+        sum(one.count for one in every),
+        figures,
+        total([one.honest for one in every]),
+        more,
+    )
 
 
 def _figures(size: int, ours: list[Ours]) -> list[Figure]:

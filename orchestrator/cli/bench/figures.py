@@ -51,7 +51,11 @@ class Figure:
 
     def _beside(self, limit: Limit) -> Json:
         ratios = self.ratios(limit)
-        spread = {"min": ratios[0], "median": statistics.median(ratios), "max": ratios[-1]} if ratios else {}
+        spread = (
+            {"min": ratios[0], "median": statistics.median(ratios), "max": ratios[-1]}
+            if ratios
+            else {}
+        )
         return {
             "value": short(statistics.median(limit.rounds)),
             "ratio": {name: short(ratio) for name, ratio in spread.items()} or None,
@@ -80,7 +84,9 @@ class Honest:
 
     def __add__(self, other: Honest) -> Honest:
         return Honest(
-            self.lost + other.lost, self.duplicated + other.duplicated, self.out_of_order + other.out_of_order
+            self.lost + other.lost,
+            self.duplicated + other.duplicated,
+            self.out_of_order + other.out_of_order,
         )
 
     def document(self) -> Json:
@@ -122,13 +128,18 @@ def total(parts: Sequence[Honest]) -> Honest:
     return sum(parts, Honest())
 
 
-def latencies(rounds: Sequence[Sequence[float]], beside: Mapping[str, Sequence[Sequence[float]]]) -> list[Figure]:
+def latencies(
+    rounds: Sequence[Sequence[float]], beside: Mapping[str, Sequence[Sequence[float]]]
+) -> list[Figure]:
     """Return p50, p95 and p99 in milliseconds of times in seconds, each beside the same of others."""
     return [
         Figure(
             f"p{round(100 * share)}_ms",
             [1000 * quantile(one, share) for one in rounds],
-            [Limit(name, [1000 * quantile(one, share) for one in others]) for name, others in beside.items()],
+            [
+                Limit(name, [1000 * quantile(one, share) for one in others])
+                for name, others in beside.items()
+            ],
         )
         for share in (0.5, 0.95, 0.99)
     ]

@@ -52,22 +52,42 @@ class Gateway:
             self.tasks += len(tasks)
             return response(encode({"code": 0, "message": "SUCCEED", "data": tasks}))
         self.tasks += 1
-        return response(encode({"code": 0, "message": "SUCCEED", "data": self._legacy(asked.rpartition("/")[2])}))
+        return response(
+            encode(
+                {"code": 0, "message": "SUCCEED", "data": self._legacy(asked.rpartition("/")[2])}
+            )
+        )
 
     def _take(self, order: dict[str, Any]) -> bytes:
         self.submissions += 1
         task, ours = str(next(self._numbers)), str(order["external_task_id"])
         loop = asyncio.get_running_loop()
-        loop.call_later(self._render, self._done, str(order["callback_url"]), encode(success(task, ours)))
-        return response(encode({"code": 0, "message": "SUCCEED", "data": self._legacy(task, "submitted")}))
+        loop.call_later(
+            self._render, self._done, str(order["callback_url"]), encode(success(task, ours))
+        )
+        return response(
+            encode({"code": 0, "message": "SUCCEED", "data": self._legacy(task, "submitted")})
+        )
 
     def _legacy(self, task: str, status: str = "processing") -> dict[str, Any]:
         now = int(time.time() * 1000)
-        return {"task_id": task, "task_status": status, "task_status_msg": "", "created_at": now, "updated_at": now}
+        return {
+            "task_id": task,
+            "task_status": status,
+            "task_status_msg": "",
+            "created_at": now,
+            "updated_at": now,
+        }
 
     def _new(self, task: str) -> dict[str, Any]:
         now = int(time.time() * 1000)
-        return {"id": task, "status": "processing", "message": "", "create_time": now, "update_time": now}
+        return {
+            "id": task,
+            "status": "processing",
+            "message": "",
+            "create_time": now,
+            "update_time": now,
+        }
 
     def _done(self, url: str, body: bytes) -> None:
         self._waiting.append((url, body))

@@ -41,17 +41,29 @@ def bench(plan: Plan) -> Result:
     """Measure the smallest, then each thing grown alone, in turns."""
     small, steps = _sizes(plan)
     plans = {"smallest": small} | {
-        f"{size}_{name}": _grown(small, name, size, plan.history) for name, sizes in steps.items() for size in sizes
+        f"{size}_{name}": _grown(small, name, size, plan.history)
+        for name, sizes in steps.items()
+        for size in sizes
     }
     found: dict[str, list[Grown]] = {name: [] for name in plans}
     for number in range(plan.rounds):
         for name, one in plans.items():
             plan.tell(f"growth: round {number + 1} of {plan.rounds}, {name.replace('_', ' ')}")
             found[name].append(_measure(one))
-    figures = [figure for name, grown in found.items() for figure in _figures(name, grown, found["smallest"])]
+    figures = [
+        figure
+        for name, grown in found.items()
+        for figure in _figures(name, grown, found["smallest"])
+    ]
     every = [one for grown in found.values() for one in grown]
     more = {"smallest": {name: getattr(small, name) for name in STEPS}}
-    return Result("growth", sum(one.operations for one in every), figures, total([one.honest for one in every]), more)
+    return Result(
+        "growth",
+        sum(one.operations for one in every),
+        figures,
+        total([one.honest for one in every]),
+        more,
+    )
 
 
 def _sizes(plan: Plan) -> tuple[Plan, dict[str, list[int]]]:

@@ -47,7 +47,9 @@ def lay(engine: sa.Engine, plan: Plan) -> None:
     analyzed(engine)
 
 
-def layer_of(tx: sa.Connection, start: int, count: int, layer: int, of: int, to: str, now: datetime) -> None:
+def layer_of(
+    tx: sa.Connection, start: int, count: int, layer: int, of: int, to: str, now: datetime
+) -> None:
     """Lay down one layer of history behind so many jobs; a further one after the first `of` each."""
     number: sa.ColumnElement[int] = N + layer * of
     mine = ids("job", BEFORE)
@@ -57,13 +59,27 @@ def layer_of(tx: sa.Connection, start: int, count: int, layer: int, of: int, to:
         outcome="applied", copies=1,
     )  # fmt: skip
     events(tx, BEFORE, start, count, now, layer, of)
-    done: dict[str, Any] = {"state": DeliveryState.DELIVERED, "tries": 1, "last_status": 200, "done_at": now}
+    done: dict[str, Any] = {
+        "state": DeliveryState.DELIVERED,
+        "tries": 1,
+        "last_status": 200,
+        "done_at": now,
+    }
     deliveries(tx, BEFORE, start, count, to, now, layer * of, **done)
     fill(
         tx, attempt, start, count, delivery_id=ids("dlv", BEFORE, number), n=1, at=now, status=200, ms=3,
         response="ok",
     )  # fmt: skip
-    fill(tx, trace, start, count, job_id=mine, at=now, kind="submit", detail={"attempt": 1, "outcome": "accepted"})
+    fill(
+        tx,
+        trace,
+        start,
+        count,
+        job_id=mine,
+        at=now,
+        kind="submit",
+        detail={"attempt": 1, "outcome": "accepted"},
+    )
 
 
 def _retries(engine: sa.Engine, count: int, now: datetime) -> None:
@@ -74,4 +90,14 @@ def _retries(engine: sa.Engine, count: int, now: datetime) -> None:
         with engine.begin() as tx:
             finished(tx, WAITING, start, many, 1, now)
             events(tx, WAITING, start, many, now)
-            deliveries(tx, WAITING, start, many, dead, now, state=DeliveryState.PENDING, due_at=due, tries=2)
+            deliveries(
+                tx,
+                WAITING,
+                start,
+                many,
+                dead,
+                now,
+                state=DeliveryState.PENDING,
+                due_at=due,
+                tries=2,
+            )

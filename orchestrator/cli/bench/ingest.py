@@ -17,7 +17,15 @@ from orchestrator.cli.bench.place import place
 from orchestrator.cli.bench.plan import Plan
 from orchestrator.cli.bench.processes import burden, child
 from orchestrator.cli.bench.raw import request, run
-from orchestrator.cli.bench.service import SECRET, Service, Usage, account_names, accounts_of, costs, service
+from orchestrator.cli.bench.service import (
+    SECRET,
+    Service,
+    Usage,
+    account_names,
+    accounts_of,
+    costs,
+    service,
+)
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
@@ -65,7 +73,9 @@ def bench(plan: Plan) -> Result:
     ]
     figures = [
         Figure("pushes_per_s", [one.load.rate for one in ours], rates),
-        *latencies([one.load.latencies for one in ours], {rates[0].name: [one.latencies for one in bare]}),
+        *latencies(
+            [one.load.latencies for one in ours], {rates[0].name: [one.latencies for one in bare]}
+        ),
         *costs("push", used, {rates[0].name: cpu}),
         Figure(
             f"pushes_per_s_{MANY}_connections",
@@ -76,7 +86,13 @@ def bench(plan: Plan) -> Result:
     every = ours + most
     refused = sum(len(one.load.latencies) - one.count for one in every)
     more = {"connections": CONNECTIONS, "not_acknowledged": refused}
-    return Result("ingest", sum(one.count for one in every), figures, total([one.honest for one in every]), more)
+    return Result(
+        "ingest",
+        sum(one.count for one in every),
+        figures,
+        total([one.honest for one in every]),
+        more,
+    )
 
 
 def measure(plan: Plan, *, connections: int = CONNECTIONS, rows_beside: bool = False) -> Ours:
@@ -103,7 +119,9 @@ def prepare(engine: sa.Engine, plan: Plan) -> list[tuple[int, str]]:
     return shuffled(seeding.submitted(engine, _most(plan), plan.accounts or 1))
 
 
-def send(it: Service, requests: Sequence[bytes], plan: Plan, connections: int = CONNECTIONS) -> tuple[Load, Usage]:
+def send(
+    it: Service, requests: Sequence[bytes], plan: Plan, connections: int = CONNECTIONS
+) -> tuple[Load, Usage]:
     """Push for as long as the plan says; return what came of it and what it took."""
     before = it.usage()
     load = run(drive(it.port, requests, connections, plan.seconds))

@@ -46,7 +46,9 @@ def _round(plan: Plan, slow: tuple[str, ...]) -> tuple[list[float], Honest, int]
             jobs = shuffled(seeding.submitted(engine, max(10, int(plan.seconds * PER_S))))
         it = stack.enter_context(service(here, accounts_of(1)))
         # After the service, so that they end before it: it would wait for their answers.
-        stuck = [stack.enter_context(child("orchestrator.cli.bench.stuck", how)).port for how in slow]
+        stuck = [
+            stack.enter_context(child("orchestrator.cli.bench.stuck", how)).port for how in slow
+        ]
         for port in stuck:
             subscribe(it, f"http://127.0.0.1:{port}/hook")
         waits, came = delays(it.port, sink.port, jobs, PER_S)

@@ -50,7 +50,9 @@ def _relay(plan: Plan) -> list[float]:
     """Return the delays of something that passes a push on and stores nothing."""
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(child("orchestrator.cli.bench.sink"))
-        bare = stack.enter_context(child("orchestrator.cli.bench.bare", "walk", "9", str(sink.port)))
+        bare = stack.enter_context(
+            child("orchestrator.cli.bench.bare", "walk", "9", str(sink.port))
+        )
         bare.ready(bare.port)
         jobs = [(number, f"job_{number}") for number in range(_count(plan))]
         return delays(bare.port, sink.port, jobs)[0]
@@ -64,4 +66,6 @@ def delays(
     run(until(subscriber, len(jobs)))
     came = run(arrivals(subscriber))
     first = {one.job: one.at for one in reversed(came)}
-    return [first[job] - began for (_, job), began in zip(jobs, sent, strict=True) if job in first], came
+    return [
+        first[job] - began for (_, job), began in zip(jobs, sent, strict=True) if job in first
+    ], came

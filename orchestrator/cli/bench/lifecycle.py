@@ -41,7 +41,11 @@ def bench(plan: Plan) -> Result:
     name = "bare Starlette and aiohttp"
     used = [(one.used, len(one.walked.delivered)) for one in ours]
     figures = [
-        Figure("jobs_per_s", [one.walked.rate for one in ours], [Limit(name, [one.rate for one in bare])]),
+        Figure(
+            "jobs_per_s",
+            [one.walked.rate for one in ours],
+            [Limit(name, [one.rate for one in bare])],
+        ),
         *latencies([one.walked.delivered for one in ours], {name: [one.delivered for one in bare]}),
         *costs("job", used, {name: cpu}),
     ]

@@ -35,7 +35,9 @@ class Load:
             self.acknowledged.append(place)
 
 
-async def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf) -> Load:
+async def drive(
+    port: int, requests: Sequence[bytes], connections: int, seconds: float = math.inf
+) -> Load:
     """Send requests for so many seconds, at least one on each connection, or until there are no more."""
     load, waiting = Load(), iter(enumerate(requests))
     lines = [await line(port) for _ in range(connections)]
@@ -49,7 +51,9 @@ async def drive(port: int, requests: Sequence[bytes], connections: int, seconds:
     return load
 
 
-async def _talk(there: Line, waiting: Iterator[tuple[int, bytes]], load: Load, until: float) -> None:
+async def _talk(
+    there: Line, waiting: Iterator[tuple[int, bytes]], load: Load, until: float
+) -> None:
     for place, request in waiting:
         sent = time.perf_counter()
         status, _ = await there.ask(request)

@@ -34,7 +34,9 @@ def bench(plan: Plan) -> Result:
     figures = [
         Figure("idle_rss_mb", [idle], [Limit("bare Starlette handler", [beside])]),
         Figure("rss_mb_after_first_jobs", [marks[first]]),
-        Figure("rss_mb_after_all_jobs", [marks[jobs]], [Limit("after the first jobs", [marks[first]])]),
+        Figure(
+            "rss_mb_after_all_jobs", [marks[jobs]], [Limit("after the first jobs", [marks[first]])]
+        ),
     ]
     return Result("memory", jobs, figures, total([honest]), {"first": first, "jobs": jobs})
 
@@ -50,7 +52,9 @@ def _measure(plan: Plan, first: int, jobs: int) -> tuple[float, dict[int, float]
             seeding.bystanders(engine, plan)
             seeding.subscribe(engine, hook(sock))
         accounts = plan.accounts or 1
-        it = stack.enter_context(service(here, accounts_of(accounts, base_url=f"http://127.0.0.1:{vendor.port}")))
+        it = stack.enter_context(
+            service(here, accounts_of(accounts, base_url=f"http://127.0.0.1:{vendor.port}"))
+        )
         time.sleep(min(1.0, plan.seconds))
         idle = it.usage().rss / _MB
 

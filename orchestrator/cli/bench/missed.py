@@ -53,11 +53,16 @@ def bench(plan: Plan) -> Result:
         missed.append(_round(plan, {"drop_push": 1.0}))
     shares = {"median": 0.5, "p99": 0.99, "worst": 1.0}
     figures = [
-        Figure(f"{name}_s", _quantiles(missed, share), [Limit("with pushes", _quantiles(pushed, share))])
+        Figure(
+            f"{name}_s",
+            _quantiles(missed, share),
+            [Limit("with pushes", _quantiles(pushed, share))],
+        )
         for name, share in shares.items()
     ]
     by = {
-        name: dict(sum((one.by for one in told), Counter())) for name, told in (("with", pushed), ("without", missed))
+        name: dict(sum((one.by for one in told), Counter()))
+        for name, told in (("with", pushed), ("without", missed))
     }
     jobs = sum(len(one.delays) for one in missed)
     more = {"resolved_by": by, "render_s": _render(plan)}
@@ -104,6 +109,8 @@ def _orders(count: int) -> list[bytes]:
 def _told(here: Place, renders: list[dict[str, Any]], honest: Honest) -> Told:
     over = {render["external_task_id"]: render["states"][-1][1] for render in renders}
     with here.reading() as tx:
-        rows = tx.execute(sa.select(job.c.external_task_id, job.c.finished_at, job.c.resolved_by)).all()
+        rows = tx.execute(
+            sa.select(job.c.external_task_id, job.c.finished_at, job.c.resolved_by)
+        ).all()
     delays = [epoch_ms(at) / 1000 - over[external] for external, at, _ in rows]
     return Told(delays, Counter(str(by) for *_, by in rows), honest)

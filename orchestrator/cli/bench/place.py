@@ -73,7 +73,11 @@ class Place:
             engine.dispose()
 
     def _engine(self) -> sa.Engine:
-        return postgres.engine_of(self.url, 1) if self.kind == "postgresql" else sqlite.engines(self.url)[0]
+        return (
+            postgres.engine_of(self.url, 1)
+            if self.kind == "postgresql"
+            else sqlite.engines(self.url)[0]
+        )
 
 
 @contextlib.contextmanager
@@ -110,7 +114,9 @@ def _schema(url: str) -> Iterator[str]:
         with postgres.told(), engine.begin() as tx:
             tx.execute(sa.schema.CreateSchema(name))
         try:
-            within = postgres.url_of(url).update_query_dict({"options": f"-csearch_path={name}"}, append=True)
+            within = postgres.url_of(url).update_query_dict(
+                {"options": f"-csearch_path={name}"}, append=True
+            )
             yield within.set(drivername="postgresql").render_as_string(hide_password=False)
         finally:
             with engine.begin() as tx:

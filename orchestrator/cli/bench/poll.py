@@ -55,13 +55,23 @@ def bench(plan: Plan) -> Result:
             asked[name].append(one)
         bare.append(_bare(plan))
         empty.append(_empty(plan))
-    figures = [figure for name, rounds in asked.items() for figure in _figures(name, rounds, asked, bare)]
+    figures = [
+        figure for name, rounds in asked.items() for figure in _figures(name, rounds, asked, bare)
+    ]
     figures.append(Figure("idle_percent_of_a_core", idle, [Limit("an empty database", empty)]))
     every = [one for rounds in asked.values() for one in rounds]
-    return Result("poll", sum(one.jobs for one in every), figures, total([one.honest for one in every]), {"live": live})
+    return Result(
+        "poll",
+        sum(one.jobs for one in every),
+        figures,
+        total([one.honest for one in every]),
+        {"live": live},
+    )
 
 
-def _figures(name: str, ours: list[Asked], every: Mapping[str, list[Asked]], bare: list[float]) -> list[Figure]:
+def _figures(
+    name: str, ours: list[Asked], every: Mapping[str, list[Asked]], bare: list[float]
+) -> list[Figure]:
     """Return the figures of one batch size; those for each job are beside those of asking one by one."""
     first = every["by_1"]
     return [
@@ -75,7 +85,9 @@ def _figures(name: str, ours: list[Asked], every: Mapping[str, list[Asked]], bar
             Figure(
                 f"{what}_per_job_{name}",
                 [number(one) / one.jobs for one in ours],
-                [] if ours is first else [Limit("one by one", [number(one) / one.jobs for one in first])],
+                []
+                if ours is first
+                else [Limit("one by one", [number(one) / one.jobs for one in first])],
             )
             for what, number in _COSTS.items()
         ),

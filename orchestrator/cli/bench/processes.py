@@ -100,7 +100,11 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    named = {name: word for name, word in os.environ.items() if not name.upper().startswith("ORCHESTRATOR_")}
+    named = {
+        name: word
+        for name, word in os.environ.items()
+        if not name.upper().startswith("ORCHESTRATOR_")
+    }
     return {name: word for name, word in named.items() if name not in _OURS}
 
 
@@ -118,7 +122,10 @@ def burden(pid: int) -> Burden:
         if (file := Path("/proc") / str(pid) / "stat").exists():
             return _read(file)
         told = subprocess.run(  # noqa: S603 - a number of ours
-            ["/bin/ps", "-o", "rss=,cputime=", "-p", str(pid)], check=True, capture_output=True, text=True
+            ["/bin/ps", "-o", "rss=,cputime=", "-p", str(pid)],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         kilobytes, clock = told.stdout.split()
         return Burden(_seconds(clock), int(kilobytes) << 10)

@@ -39,7 +39,10 @@ def request(method: str, path: str, body: bytes = b"", headers: str = "") -> byt
 
 def response(body: bytes = b"ok") -> bytes:
     """Return a 200."""
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
 
 
 def header(head: bytes, name: bytes) -> bytes:

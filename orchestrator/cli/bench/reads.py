@@ -51,15 +51,25 @@ def bench(plan: Plan) -> Result:
                 for name, one in run(_asked(asking, 2 * plan.seconds / len(reads["few"]))).items():
                     spent[name].setdefault(kind, []).append(one)
     figures = [figure for share in (0.5, 0.99) for figure in _figures(spent, share)]
-    count = sum(len(one.seconds) for kinds in spent.values() for rounds in kinds.values() for one in rounds)
+    count = sum(
+        len(one.seconds) for kinds in spent.values() for rounds in kinds.values() for one in rounds
+    )
     rows = {kind: rounds[0].rows for kind, rounds in spent["many"].items()}
-    return Result("reads", count, figures, more={"few": FEW, "many": many, "paths": reads["many"], "rows": rows})
+    return Result(
+        "reads",
+        count,
+        figures,
+        more={"few": FEW, "many": many, "paths": reads["many"], "rows": rows},
+    )
 
 
 def _figures(spent: Mapping[str, Mapping[str, list[Spent]]], share: float) -> Iterator[Figure]:
     """Yield a quantile of each kind of request with many jobs, beside the same with few."""
     for kind, rounds in spent["many"].items():
-        ours, few = ([1000 * quantile(one.seconds, share) for one in each] for each in (rounds, spent["few"][kind]))
+        ours, few = (
+            [1000 * quantile(one.seconds, share) for one in each]
+            for each in (rounds, spent["few"][kind])
+        )
         yield Figure(f"{kind}_p{round(100 * share)}_ms", ours, [Limit(f"{FEW:,} jobs", few)])
 
 

@@ -14,17 +14,40 @@ from orchestrator.cli.bench.truth import SINCE
 from orchestrator.database.tables import delivery, event, job, push
 
 Rows = Sequence[tuple[Any, ...]]
-_INSERTED: Mapping[sa.Table, sa.Column[str]] = {push: push.c.job_id, event: event.c.id, delivery: delivery.c.event_id}
-_MOVED = ("state", "vendor_status", "output", "due_at", "version", "sequence", "finished_at", "resolved_by")
+_INSERTED: Mapping[sa.Table, sa.Column[str]] = {
+    push: push.c.job_id,
+    event: event.c.id,
+    delivery: delivery.c.event_id,
+}
+_MOVED = (
+    "state",
+    "vendor_status",
+    "output",
+    "due_at",
+    "version",
+    "sequence",
+    "finished_at",
+    "resolved_by",
+)
 
-_WAITING = {"state": "submitted", "due_at": 1, "output": None, "finished_at": None, "resolved_by": None, "sequence": 0}
+_WAITING = {
+    "state": "submitted",
+    "due_at": 1,
+    "output": None,
+    "finished_at": None,
+    "resolved_by": None,
+    "sequence": 0,
+}
 
 
 def committed(plan: Plan, source: Place, group: int) -> float:
     """Return how many pushes a second come to these rows, `group` of them in each commit."""
     with source.reading() as tx:
         jobs = _read(tx, job, job.c.id >= SINCE["job"], job.c.finished_at.is_not(None))
-        rows = {table: _read(tx, table, column >= SINCE[_prefix(column)]) for table, column in _INSERTED.items()}
+        rows = {
+            table: _read(tx, table, column >= SINCE[_prefix(column)])
+            for table, column in _INSERTED.items()
+        }
     with place(plan) as here:
         with here.writing() as engine, engine.begin() as tx:
             _insert(tx, job, [_before(row) for row in jobs])
@@ -32,11 +55,15 @@ def committed(plan: Plan, source: Place, group: int) -> float:
             return _timed(engine, jobs, rows, max(1, group), plan.seconds)
 
 
-def _timed(engine: sa.Engine, jobs: Rows, rows: Mapping[sa.Table, Rows], group: int, seconds: float) -> float:
+def _timed(
+    engine: sa.Engine, jobs: Rows, rows: Mapping[sa.Table, Rows], group: int, seconds: float
+) -> float:
     names = list(job.c.keys())
     moved = [tuple(row[names.index(name)] for name in (*_MOVED, "id")) for row in jobs]
     total = len(rows[push])
-    share = {table: len(found) / max(1, total) for table, found in rows.items()} | {job: len(moved) / max(1, total)}
+    share = {table: len(found) / max(1, total) for table, found in rows.items()} | {
+        job: len(moved) / max(1, total)
+    }
     started, done = time.perf_counter(), 0
     while done < total and time.perf_counter() - started < seconds:
         end = min(total, done + group)

@@ -18,7 +18,13 @@ from orchestrator.events import destinations, subscribers
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
-from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source, SubscriberState
+from orchestrator.foundation.states import (
+    DeliveryState,
+    EventType,
+    JobState,
+    Source,
+    SubscriberState,
+)
 from orchestrator.schemas.events import event_body
 from orchestrator.schemas.jobs import job_json
 
@@ -32,12 +38,18 @@ LATER = 3600.0
 _PREFIX = {"job": "job", "delivery": "dlv"}
 #: Nobody listens there.
 NOWHERE = "http://127.0.0.1:9/hook"
-_OUTPUT = {"videos": [{"id": "1", "url": "https://cdn.example.com/v.mp4", "duration": 5.0, "expires_at": None}]}
+_OUTPUT = {
+    "videos": [
+        {"id": "1", "url": "https://cdn.example.com/v.mp4", "duration": 5.0, "expires_at": None}
+    ]
+}
 
 
 def release(place: Place, table: sa.Table, *which: sa.ColumnElement[bool]) -> None:
     """Make rows of a bench due now that were due later, while the service runs."""
-    later = sa.and_(table.c.id >= f"{_PREFIX[table.name]}_{BENCH}", table.c.due_at > CLOCK.now(), *which)
+    later = sa.and_(
+        table.c.id >= f"{_PREFIX[table.name]}_{BENCH}", table.c.due_at > CLOCK.now(), *which
+    )
     with place.beside() as tx:
         tx.execute(sa.update(table).where(later).values(due_at=CLOCK.now()))
 
@@ -46,11 +58,19 @@ def end(place: Place) -> None:
     """End the jobs of a bench that nobody pushed about: alive, they would count against their accounts' limits."""
     left = sa.and_(job.c.id >= f"job_{BENCH}", job.c.state == JobState.SUBMITTED)
     with place.beside() as tx:
-        tx.execute(sa.update(job).where(left).values(state=JobState.CANCELED, due_at=None, finished_at=CLOCK.now()))
+        tx.execute(
+            sa.update(job)
+            .where(left)
+            .values(state=JobState.CANCELED, due_at=None, finished_at=CLOCK.now())
+        )
 
 
 def submitted(
-    engine: sa.Engine, count: int, accounts: int = 1, state: JobState = JobState.SUBMITTED, era: str = BENCH
+    engine: sa.Engine,
+    count: int,
+    accounts: int = 1,
+    state: JobState = JobState.SUBMITTED,
+    era: str = BENCH,
 ) -> list[str]:
     """Put so many jobs down that a vendor has and that are not due before `release`; return their ids, oldest first.
 
@@ -72,12 +92,26 @@ def owed(engine: sa.Engine, count: int, to: str) -> None:
         with engine.begin() as tx:
             finished(tx, OWED, start, many, 1, now)
             events(tx, OWED, start, many, now)
-            deliveries(tx, OWED, start, many, to, now, state=DeliveryState.PENDING, due_at=after(now, LATER))
+            deliveries(
+                tx,
+                OWED,
+                start,
+                many,
+                to,
+                now,
+                state=DeliveryState.PENDING,
+                due_at=after(now, LATER),
+            )
     analyzed(engine)
 
 
 def subscribe(
-    engine: sa.Engine, url: str, *, count: int = 1, types: Sequence[str] = ("job.succeeded",), paused: bool = False
+    engine: sa.Engine,
+    url: str,
+    *,
+    count: int = 1,
+    types: Sequence[str] = ("job.succeeded",),
+    paused: bool = False,
 ) -> list[str]:
     """Add subscribers of these types of events; return their ids. What one that is paused is owed is held."""
     kind, keys, new_id = destinations.load()["webhook"], Keys([SECRET]), Ids(CLOCK, random.Random())
@@ -110,7 +144,9 @@ def analyzed(engine: sa.Engine) -> None:
 # -- rows, numbered from `start` on
 
 
-def jobs(tx: sa.Connection, era: str, start: int, count: int, accounts: int, now: datetime, **values: Any) -> None:
+def jobs(
+    tx: sa.Connection, era: str, start: int, count: int, accounts: int, now: datetime, **values: Any
+) -> None:
     """Insert jobs that a vendor took."""
     defaults: dict[str, Any] = {
         "id": ids("job", era), "account": text("bench-", N % accounts), "vendor": "kling", "model": "kling-v3",
@@ -122,13 +158,22 @@ def jobs(tx: sa.Connection, era: str, start: int, count: int, accounts: int, now
     fill(tx, job, start, count, **(defaults | values))
 
 
-def finished(tx: sa.Connection, era: str, start: int, count: int, accounts: int, now: datetime) -> None:
+def finished(
+    tx: sa.Connection, era: str, start: int, count: int, accounts: int, now: datetime
+) -> None:
     """Insert jobs that have succeeded."""
-    done = {"state": JobState.SUCCEEDED, "finished_at": now, "resolved_by": Source.PUSH, "output": _OUTPUT}
+    done = {
+        "state": JobState.SUCCEEDED,
+        "finished_at": now,
+        "resolved_by": Source.PUSH,
+        "output": _OUTPUT,
+    }
     jobs(tx, era, start, count, accounts, now, sequence=1, **done)
 
 
-def events(tx: sa.Connection, era: str, start: int, count: int, now: datetime, layer: int = 0, of: int = 0) -> None:
+def events(
+    tx: sa.Connection, era: str, start: int, count: int, now: datetime, layer: int = 0, of: int = 0
+) -> None:
     """Insert the completions of jobs; a further `layer` of them after the first `of` each."""
     number = N + layer * of
     marks = {"job": ids("job", era), "event": ids("evt", era, number)}
@@ -140,7 +185,14 @@ def events(tx: sa.Connection, era: str, start: int, count: int, now: datetime, l
 
 
 def deliveries(
-    tx: sa.Connection, era: str, start: int, count: int, to: str, now: datetime, offset: int = 0, **values: Any
+    tx: sa.Connection,
+    era: str,
+    start: int,
+    count: int,
+    to: str,
+    now: datetime,
+    offset: int = 0,
+    **values: Any,
 ) -> None:
     """Insert one delivery to a subscriber for each event."""
     number = N + offset

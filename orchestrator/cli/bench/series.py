@@ -47,7 +47,9 @@ def fill(tx: sa.Connection, table: sa.Table, start: int, count: int, **columns: 
         for name, value in columns.items()
     ]
     if count:
-        tx.execute(sa.insert(table).from_select(list(columns), sa.select(*made).select_from(numbers)))
+        tx.execute(
+            sa.insert(table).from_select(list(columns), sa.select(*made).select_from(numbers))
+        )
 
 
 def chunks(count: int) -> list[tuple[int, int]]:

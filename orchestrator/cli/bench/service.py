@@ -134,7 +134,9 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
-def costs(of: str, used: Sequence[tuple[Usage, int]], beside: Mapping[str, Sequence[float]]) -> list[Figure]:
+def costs(
+    of: str, used: Sequence[tuple[Usage, int]], beside: Mapping[str, Sequence[float]]
+) -> list[Figure]:
     """Return what each of so many operations took, in every round, and what the process held at the end.
 
     `beside` is CPU seconds an operation of what does the same and stores nothing.

@@ -78,7 +78,9 @@ def main() -> None:
             return _OK
         if head.startswith(b"GET /count"):
             return response(b"%d" % len(kept))
-        return response("\n".join(f"{one.at} {one.event} {one.job} {one.sequence}" for one in kept).encode())
+        return response(
+            "\n".join(f"{one.at} {one.event} {one.job} {one.sequence}" for one in kept).encode()
+        )
 
     serve(answer)
 

@@ -46,7 +46,9 @@ class Walked:
 class Walk:
     """Submits as long as fewer than `IN_FLIGHT` jobs are on their way."""
 
-    def __init__(self, heard_at: socket.socket, accounts: int = 1, marks: Marks | None = None) -> None:
+    def __init__(
+        self, heard_at: socket.socket, accounts: int = 1, marks: Marks | None = None
+    ) -> None:
         self._socket = heard_at
         self._accounts = account_names(accounts)
         self._marks = marks or {}
@@ -64,7 +66,9 @@ class Walk:
         numbers = iter(range(jobs))
         async with serving(self._socket, self._heard):
             walked.started = time.monotonic()
-            await asyncio.gather(*(self._caller(port, numbers, walked.started + seconds) for _ in range(CALLERS)))
+            await asyncio.gather(
+                *(self._caller(port, numbers, walked.started + seconds) for _ in range(CALLERS))
+            )
             await self._end()
         return walked
 
@@ -76,7 +80,9 @@ class Walk:
                 break
             status, body = await there.ask(self._order(number))
             if status != 202:
-                raise Spoiled(f"a submission was answered {status}: {body[:200].decode(errors='replace')}")
+                raise Spoiled(
+                    f"a submission was answered {status}: {body[:200].decode(errors='replace')}"
+                )
             self._walked.accepted.append(time.monotonic() - sent)
             self._on_its_way(json.loads(body)["id"], sent)
         await there.close()
@@ -87,7 +93,9 @@ class Walk:
             async with asyncio.timeout(_PATIENCE):
                 await self._free.acquire()
         except TimeoutError as error:
-            raise Spoiled(f"none of {IN_FLIGHT} jobs was delivered for {_PATIENCE:.0f} s") from error
+            raise Spoiled(
+                f"none of {IN_FLIGHT} jobs was delivered for {_PATIENCE:.0f} s"
+            ) from error
 
     def _order(self, number: int) -> bytes:
         order = {

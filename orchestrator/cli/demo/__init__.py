@@ -20,9 +20,15 @@ def demo(
     session: Session,
     seed: Annotated[int, typer.Option(help="Seed of the simulator's chance.")] = 1,
     speed: Annotated[float, typer.Option(min=0.5, max=4, help="2 is twice as fast.")] = 1.0,
-    drop_push: Annotated[float, typer.Option(min=0, max=1, help="Share of the vendors' pushes that get lost.")] = 0.33,
-    duplicate_push: Annotated[float, typer.Option(min=0, max=1, help="Share that comes twice.")] = 0.1,
-    fail_render: Annotated[float, typer.Option(min=0, max=1, help="Share of the renders that fail.")] = 0.0,
+    drop_push: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the vendors' pushes that get lost.")
+    ] = 0.33,
+    duplicate_push: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that comes twice.")
+    ] = 0.1,
+    fail_render: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the renders that fail.")
+    ] = 0.0,
 ) -> None:
     """Run everything on this machine: simulated vendors, the real service, a subscriber. Nothing leaves it."""
     # Here, so that commands which only talk to a server start without the simulator and the service.
@@ -37,12 +43,18 @@ def demo(
     else:
         session.terminal.say(spoken(summary))
     if broken:
-        raise Failure("not every promise was kept:\n" + "\n".join(f"  {promise}" for promise in broken))
+        raise Failure(
+            "not every promise was kept:\n" + "\n".join(f"  {promise}" for promise in broken)
+        )
 
 
 def spoken(summary: Record) -> str:
     """Return the summary in words."""
-    sent, kinds, twice = summary["deliveries"], summary["delivered_by_kind"], summary["duplicate_completions"]
+    sent, kinds, twice = (
+        summary["deliveries"],
+        summary["delivered_by_kind"],
+        summary["duplicate_completions"],
+    )
     ways = ", ".join(f"{count} by {way}" for way, count in summary["resolved_by"].items())
     verified = summary["verified_signatures"]
     signed = "every signature" if verified >= kinds["webhook"] else f"{verified} signatures"
@@ -53,5 +65,8 @@ def spoken(summary: Record) -> str:
         f"{twice or 'no'} completion{'s were' if twice > 1 else ' was'} told twice",
     ]
     lines += [f"{sent['dead']} deliveries were given up"] if sent["dead"] else []
-    lines += [f"{vendor} has no pushes: its jobs are always found by poll" for vendor in summary["without_pushes"]]
+    lines += [
+        f"{vendor} has no pushes: its jobs are always found by poll"
+        for vendor in summary["without_pushes"]
+    ]
     return "\n".join(lines)

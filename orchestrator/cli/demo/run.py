@@ -56,14 +56,19 @@ async def _subscribe(stage: Stage) -> dict[str, str]:
     """Subscribe the simulated receiver twice: to webhooks, and as a Slack channel. Return the kind of each id."""
     hook = await stage.api.post("/v1/subscribers", {"kind": "webhook", "url": stage.subscriber.url})
     stage.subscriber.secrets.append(hook["secret"])
-    slack = await stage.api.post("/v1/subscribers", {"kind": "slack", "url": stage.subscriber.slack_url})
+    slack = await stage.api.post(
+        "/v1/subscribers", {"kind": "slack", "url": stage.subscriber.slack_url}
+    )
     return {hook["id"]: "webhook", slack["id"]: "slack"}
 
 
 async def _watch(stage: Stage, show: Show, began: float, listeners: int) -> Glance:
     """Look until every job is final and everybody knows, or the time is up."""
     while True:
-        jobs, deliveries = await stage.api.every("/v1/jobs"), await stage.api.every("/v1/deliveries")
+        jobs, deliveries = (
+            await stage.api.every("/v1/jobs"),
+            await stage.api.every("/v1/deliveries"),
+        )
         glance = Glance(jobs, deliveries, time.monotonic() - began)
         show.look(glance)
         settled = sum(one["status"] in ("delivered", "dead") for one in deliveries)
@@ -87,14 +92,18 @@ def summary_of(glance: Glance, stage: Stage) -> Record:
         "by_vendor": {vendor: _of(vendor, glance) for vendor in vendors},
         "deliveries": {"delivered": deliveries["delivered"], "dead": deliveries["dead"]},
         "verified_signatures": sum(seen.verified for seen in stage.subscriber.received),
-        "duplicate_completions": sum(times - 1 for times in stage.subscriber.completions().values()),
+        "duplicate_completions": sum(
+            times - 1 for times in stage.subscriber.completions().values()
+        ),
         "seconds": round(glance.seconds, 1),
     }
 
 
 def details_of(glance: Glance, stage: Stage, kinds: Mapping[str, str]) -> Record:
     """Return what explains the summary: deliveries by kind of subscriber, and vendors that have no pushes."""
-    arrived = [kinds[one["subscriber"]] for one in glance.deliveries if one["status"] == "delivered"]
+    arrived = [
+        kinds[one["subscriber"]] for one in glance.deliveries if one["status"] == "delivered"
+    ]
     pushing = {push.vendor for push in stage.world.pushes}
     return {
         "delivered_by_kind": {kind: arrived.count(kind) for kind in kinds.values()},
@@ -105,11 +114,20 @@ def details_of(glance: Glance, stage: Stage, kinds: Mapping[str, str]) -> Record
 def _of(vendor: str, glance: Glance) -> Record:
     mine = [job for job in glance.jobs if job["vendor"] == vendor]
     states = Counter(job["status"] for job in mine)
-    return {"jobs": len(mine), "succeeded": states["succeeded"], "failed": states["failed"], "resolved_by": _by(mine)}
+    return {
+        "jobs": len(mine),
+        "succeeded": states["succeeded"],
+        "failed": states["failed"],
+        "resolved_by": _by(mine),
+    }
 
 
 def _by(jobs: Sequence[Record]) -> Record:
-    return {"push": 0, "poll": 0, **Counter(job["resolved_by"] for job in jobs if job["resolved_by"])}
+    return {
+        "push": 0,
+        "poll": 0,
+        **Counter(job["resolved_by"] for job in jobs if job["resolved_by"]),
+    }
 
 
 def broken_promises(glance: Glance, stage: Stage, play: Play, listeners: int) -> list[str]:
@@ -119,17 +137,27 @@ def broken_promises(glance: Glance, stage: Stage, play: Play, listeners: int) ->
     planned = sum(render.verdict == "failed" for render in world.renders)
     told = summary["resolved_by"]
     completions = subscriber.completions()
-    unfinished = [f"{job['id']} ({job['account']}) is {job['status']}" for job in glance.jobs if not is_final(job)]
+    unfinished = [
+        f"{job['id']} ({job['account']}) is {job['status']}"
+        for job in glance.jobs
+        if not is_final(job)
+    ]
     owed = summary["jobs"] * listeners
     checks = {
         f"{summary['failed']} jobs failed, {planned} were planned to": summary["failed"] == planned,
         f"{summary['jobs']} of {len(ORDERS)} jobs exist": summary["jobs"] == len(ORDERS),
-        "not every job succeeded or failed": summary["succeeded"] + summary["failed"] == summary["jobs"],
-        f"{summary['deliveries']['delivered']} of {owed} deliveries arrived": summary["deliveries"]["delivered"]
+        "not every job succeeded or failed": summary["succeeded"] + summary["failed"]
+        == summary["jobs"],
+        f"{summary['deliveries']['delivered']} of {owed} deliveries arrived": summary["deliveries"][
+            "delivered"
+        ]
         == owed,
-        f"{summary['deliveries']['dead']} deliveries were given up": summary["deliveries"]["dead"] == 0,
+        f"{summary['deliveries']['dead']} deliveries were given up": summary["deliveries"]["dead"]
+        == 0,
         "somebody heard of a completion twice": summary["duplicate_completions"] == 0,
-        "a job's completion was never heard": all(completions[job["id"]] == 1 for job in glance.jobs),
+        "a job's completion was never heard": all(
+            completions[job["id"]] == 1 for job in glance.jobs
+        ),
         "a signature did not verify": all(seen.verified for seen in subscriber.received),
         "not every job was told to Slack": len(subscriber.slack) >= summary["jobs"],
         "no push was believed": told["push"] > 0 or play.drop_push > 0.9,

@@ -60,7 +60,11 @@ class Show:
         """Tell what is new."""
         arrived = glance.arrived()
         for job in glance.jobs:
-            if is_final(job) and job["id"] not in self._told and arrived[job["id"]] >= self.listeners:
+            if (
+                is_final(job)
+                and job["id"] not in self._told
+                and arrived[job["id"]] >= self.listeners
+            ):
                 self._told.add(job["id"])
                 self.say(self._line(job, arrived[job["id"]]))
         if self._live:
@@ -82,7 +86,9 @@ def seconds_between(earlier: str, later: str | None) -> float:
 
 def _table(glance: Glance) -> Table:
     """Return one line for each account: how far it is, and who told us."""
-    table = Table("account", "jobs", "final", "by push", "by poll", "told", box=None, header_style="bold")
+    table = Table(
+        "account", "jobs", "final", "by push", "by poll", "told", box=None, header_style="bold"
+    )
     arrived = glance.arrived()
     accounts = sorted({job["account"] for job in glance.jobs})
     for account in accounts:

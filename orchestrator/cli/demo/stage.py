@@ -36,7 +36,11 @@ class Play:
 
     def faults(self) -> Faults:
         """Return what the simulated vendors do wrong."""
-        return Faults(drop_push=self.drop_push, duplicate_push=self.duplicate_push, fail_render=self.fail_render)
+        return Faults(
+            drop_push=self.drop_push,
+            duplicate_push=self.duplicate_push,
+            fail_render=self.fail_render,
+        )
 
 
 class Api:
@@ -97,7 +101,13 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
 
 def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
     """Return the settings of a service that knows every simulated account and is quick to grow suspicious."""
-    silence = {"first_after": 4, "interval": 2, "max_interval": 4, "visibility_lag": 1, "output_grace": 10}
+    silence = {
+        "first_after": 4,
+        "interval": 2,
+        "max_interval": 4,
+        "visibility_lag": 1,
+        "output_grace": 10,
+    }
     poll = {name: seconds / play.speed for name, seconds in silence.items()}
     return Settings.model_validate(
         {
@@ -105,7 +115,9 @@ def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
             "database_url": f"sqlite:///{folder}/orchestrator.db",
             "allow_private": ["127.0.0.0/8"],
             "api_keys": [f"orc_{secrets.token_urlsafe(32)}"],
-            "accounts": {name: {**account_settings(world, name), "poll": poll} for name, _ in SIMULATED},
+            "accounts": {
+                name: {**account_settings(world, name), "poll": poll} for name, _ in SIMULATED
+            },
         }
     )
 

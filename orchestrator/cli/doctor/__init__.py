@@ -17,7 +17,11 @@ from orchestrator.cli.doctor.findings import Finding, Status
 from orchestrator.cli.failure import Exit
 
 #: Words, and an icon for eyes that skim; the words are there without it.
-_ICONS = {Status.OK: ("✓", "green"), Status.WARNING: ("!", "yellow"), Status.PROBLEM: ("✗", "bold red")}
+_ICONS = {
+    Status.OK: ("✓", "green"),
+    Status.WARNING: ("!", "yellow"),
+    Status.PROBLEM: ("✗", "bold red"),
+}
 
 #: Characters of a name that stands beside what was found; a longer one has a line of its own.
 _NAME = 20
@@ -43,7 +47,9 @@ def doctor(
     findings = examine(session, send_test=send_test)
     problems = [one for one in findings if one.status is Status.PROBLEM]
     if session.terminal.json:
-        session.terminal.document({"findings": [one.shown() for one in findings], "problems": len(problems)})
+        session.terminal.document(
+            {"findings": [one.shown() for one in findings], "problems": len(problems)}
+        )
     elif session.terminal.quiet:
         session.terminal.say("\n".join(one.check for one in problems))
     else:
@@ -62,7 +68,10 @@ def _tell(session: Session, findings: list[Finding]) -> None:
         # A command is not broken up, so that it can be copied.
         copied = one.fix.startswith(("orchestrator ", "chmod "))
         fix = _wrapped(one.fix, None if copied or room is None else room - 2) if one.fix else []
-        lines = [*_wrapped(one.found, room), *(("  " if number else "→ ") + line for number, line in enumerate(fix))]
+        lines = [
+            *_wrapped(one.found, room),
+            *(("  " if number else "→ ") + line for number, line in enumerate(fix)),
+        ]
         if len(one.check) > longest:
             session.terminal.styled((f"{icon} {one.status.value:<7}", style), f"  {one.check}")
         else:
@@ -81,7 +90,9 @@ def _wrapped(words: str, room: int | None) -> list[str]:
     if room is None:
         return lines
     return [
-        piece for line in lines for piece in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+        piece
+        for line in lines
+        for piece in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
     ]
 
 

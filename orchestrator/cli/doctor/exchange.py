@@ -63,4 +63,6 @@ def exchange(method: str, url: str, seconds: float, body: object = None) -> Answ
             read += chunk
             if len(read) > _CAP or time.monotonic() - began > seconds:
                 break
-        return Answer(answer.status_code, answer.headers, bytes(read[:_CAP]), time.monotonic() - began)
+        return Answer(
+            answer.status_code, answer.headers, bytes(read[:_CAP]), time.monotonic() - began
+        )

@@ -64,7 +64,9 @@ def gathered(checks: Sequence[Check], seconds: float) -> list[Finding]:
         found[number] = _found(*checks[number])
 
     # A name server that hangs cannot be interrupted: such a thread is left behind when the process ends.
-    threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(checks))]
+    threads = [
+        threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(checks))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -86,4 +88,10 @@ def _found(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
         return [problem(name, str(error), "")]
     except Exception as error:
         # One check that fails must not take the others with it. What the error says may hold secrets.
-        return [problem(name, f"the check itself failed: {type(error).__name__}", "this is a fault of orchestrator")]
+        return [
+            problem(
+                name,
+                f"the check itself failed: {type(error).__name__}",
+                "this is a fault of orchestrator",
+            )
+        ]

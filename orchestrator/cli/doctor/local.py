@@ -60,7 +60,9 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
     except ConfigError as error:
         faults.append(str(error))
     for fault in faults:
-        yield problem("configuration", fault, "change that setting; `orchestrator config check` tries again")
+        yield problem(
+            "configuration", fault, "change that setting; `orchestrator config check` tries again"
+        )
     written = sorted({origin for origin in settings.origins().values() if origin != "default"})
     if not faults and not settings.accounts:
         fix = "add [accounts.main]; `orchestrator config init` writes a first file to add it to"
@@ -82,10 +84,16 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if file is not None and not file.exists():
         yield ok("database", f"{shown} is not there yet; the first `orchestrator serve` makes it")
         return
-    with postgres.reached(settings.database_url) if file is None else opened(settings.database_url) as tx:
+    with (
+        postgres.reached(settings.database_url)
+        if file is None
+        else opened(settings.database_url) as tx
+    ):
         revision = schema.current(tx)
     has = (
-        f"its schema is the newest, {revision}" if revision else "it is empty: the first `orchestrator serve` fills it"
+        f"its schema is the newest, {revision}"
+        if revision
+        else "it is empty: the first `orchestrator serve` fills it"
     )
     yield ok("database", f"{shown} answers; {has}")
 
@@ -96,14 +104,18 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         return
     folder = file.absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield problem("data folder", f"{folder} cannot be written", "give it to the user the server runs as")
+        yield problem(
+            "data folder", f"{folder} cannot be written", "give it to the user the server runs as"
+        )
         return
     free = shutil.disk_usage(folder).free
     words = f"{folder} can be written, {_size(free)} free"
     if free < _TIGHT:
         yield problem("data folder", words, "make room: a full disk takes no jobs and no pushes")
     elif free < _LOW:
-        yield warning("data folder", words, "make room soon; retention_days says how long the past is kept")
+        yield warning(
+            "data folder", words, "make room soon; retention_days says how long the past is kept"
+        )
     else:
         yield ok("data folder", words)
 
@@ -120,7 +132,10 @@ def _secret_keys(settings: Settings) -> Iterator[Finding]:
         if file is None:
             yield problem("secret keys", NO_KEYS, fix)
         else:
-            yield ok("secret keys", "none yet; the first `orchestrator serve` makes one beside the database")
+            yield ok(
+                "secret keys",
+                "none yet; the first `orchestrator serve` makes one beside the database",
+            )
         return
     if shared := sum(key.strip().lower() in _SHARED for key in keys):
         words = f"{shared} of {len(keys)} stand in documents for all to read; who has one forges callbacks"
@@ -155,7 +170,9 @@ def _roles(settings: Settings) -> Iterator[Finding]:
     if settings.role in others:
         need = others[settings.role]
         words = f'this process only does part of the work (role "{settings.role}")'
-        yield warning("roles", words, f'run another with role "{need}" or "all" on the same database')
+        yield warning(
+            "roles", words, f'run another with role "{need}" or "all" on the same database'
+        )
     else:
         yield ok("roles", "this process answers, asks and delivers")
 
@@ -176,9 +193,17 @@ def account(check: Record) -> Finding:
     words = f"{verdict(check).lower()} in {check['latency_ms']} ms"
     theirs = f": {said(check)}" if said(check) else ""
     if check["authorized"] is False:
-        return problem(name, f"credentials {words}{theirs}", f"{check['detail']}; change its key in [accounts.*]")
+        return problem(
+            name,
+            f"credentials {words}{theirs}",
+            f"{check['detail']}; change its key in [accounts.*]",
+        )
     if is_failed(check):
-        return problem(name, f"the vendor is in trouble: {check['status']}{theirs}", "try again later; ask the vendor")
+        return problem(
+            name,
+            f"the vendor is in trouble: {check['status']}{theirs}",
+            "try again later; ask the vendor",
+        )
     if check["authorized"] is None:
         return warning(name, f"credentials {words}{theirs}", check["detail"])
     return Finding(name, Status.OK, f"credentials {words}")
@@ -190,4 +215,6 @@ def clock_of(check: Record) -> Iterator[Finding]:
     if skew is not None and abs(skew) >= _APART:
         name = f"clock of {check['account']}"
         fix = "set this machine's clock by NTP: signatures and tokens of the wrong time are refused"
-        yield problem(name, f"the vendor's is {abs(skew):g} s {'ahead' if skew > 0 else 'behind'}", fix)
+        yield problem(
+            name, f"the vendor's is {abs(skew):g} s {'ahead' if skew > 0 else 'behind'}", fix
+        )

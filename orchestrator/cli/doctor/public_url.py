@@ -48,19 +48,31 @@ def _written(settings: Settings) -> Iterator[Finding]:
         return
     host = urlsplit(url).hostname or ""
     try:
-        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+        found = sorted(
+            {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        )
     except (OSError, UnicodeError) as error:
-        yield problem("public URL", f"{host} does not resolve: {error}", "make a DNS entry, or change public_url")
+        yield problem(
+            "public URL",
+            f"{host} does not resolve: {error}",
+            "make a DNS entry, or change public_url",
+        )
         return
     hidden = [address for address in found if _is_hidden(address)]
     said = settings.origins().get("public_url") != "default"
     if hidden:
-        words = f"{url} leads to {', '.join(hidden)}, where no vendor can reach us" if said else f"not set ({url})"
+        words = (
+            f"{url} leads to {', '.join(hidden)}, where no vendor can reach us"
+            if said
+            else f"not set ({url})"
+        )
         fix = "set public_url (PUBLIC_URL) to where vendors reach this server"
         pushed = not at_home and _is_pushed(settings)
         yield problem("public URL", words, fix) if pushed else warning("public URL", words, fix)
     elif not url.startswith("https://"):
-        yield warning("public URL", f"{url} is not https: callback tokens can be read on the way", "use https")
+        yield warning(
+            "public URL", f"{url} is not https: callback tokens can be read on the way", "use https"
+        )
     else:
         yield ok("public URL", f"{url} leads to {', '.join(found)}")
 
@@ -98,13 +110,17 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
     """Post a ping through the public URL. Only where it is answered by us, open a stream there: that takes a pass."""
     readable = secret_keys(settings)
     if not readable:
-        yield warning("callbacks", "not tried: no secret keys can be read here", "run it as the server's user")
+        yield warning(
+            "callbacks", "not tried: no secret keys can be read here", "run it as the server's user"
+        )
         return
     keys, base = Keys(readable), settings.public_url.rstrip("/")
     nonce = secrets.token_urlsafe(12)
     token = callback_probe.ping(keys, nonce, clock.now())
     try:
-        answer = exchange("POST", f"{base}/callbacks/{callback_probe.PING}/{token}", _DEADLINE, {"ping": True})
+        answer = exchange(
+            "POST", f"{base}/callbacks/{callback_probe.PING}/{token}", _DEADLINE, {"ping": True}
+        )
     except (httpx.TransportError, httpx.InvalidURL) as error:
         yield _unreached(base, error, running)
         return
@@ -118,7 +134,9 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
 def _unreached(base: str, error: Exception, running: bool) -> Finding:
     words = f"{base} cannot be reached: {error or type(error).__name__}"
     if "CERTIFICATE" in str(error).upper():
-        return problem("callbacks", words, "vendors check certificates: renew it, and send the whole chain")
+        return problem(
+            "callbacks", words, "vendors check certificates: renew it, and send the whole chain"
+        )
     if not running:
         return warning("callbacks", words, "start the server: orchestrator serve")
     fix = "DNS, firewall, reverse proxy? Some routers do not lead back from inside: then try from elsewhere"
@@ -134,12 +152,18 @@ def _misled(base: str, answer: Answer) -> Finding:
         return problem("callbacks", f"{base} redirects ({status}) to {where}", fix)
     if status == httpx.codes.NOT_FOUND and _OURS in answer.text:
         words = f"{base} leads to an orchestrator that has other secret_keys"
-        return problem("callbacks", words, "give all replicas the same ones; is it another deployment?")
+        return problem(
+            "callbacks", words, "give all replicas the same ones; is it another deployment?"
+        )
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return problem("callbacks", f"{base} wants a login, or a firewall refuses ({status})", _FIREWALL)
+        return problem(
+            "callbacks", f"{base} wants a login, or a firewall refuses ({status})", _FIREWALL
+        )
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         fix = 'does the proxy know where this server listens, and is that one with role "all" or "api"?'
-        return problem("callbacks", f"{base} answers {status}: a proxy without a server behind it", fix)
+        return problem(
+            "callbacks", f"{base} answers {status}: a proxy without a server behind it", fix
+        )
     words = f"somebody else answers at {base} ({status})"
     return problem("callbacks", words, "lead POST /callbacks/* to this server, paths unchanged")
 
@@ -159,13 +183,19 @@ def _stream(base: str, bearer: str) -> Iterator[Finding]:
                 return
             next(answer.iter_raw(), b"")
     except httpx.ReadTimeout:
-        yield problem("event stream", f"not a byte within {_HELD:g} s: a proxy holds it back", _BUFFERED)
+        yield problem(
+            "event stream", f"not a byte within {_HELD:g} s: a proxy holds it back", _BUFFERED
+        )
         return
     except httpx.TransportError as error:
-        yield warning("event stream", f"broke off: {error or type(error).__name__}", "look at the proxy's log")
+        yield warning(
+            "event stream", f"broke off: {error or type(error).__name__}", "look at the proxy's log"
+        )
         return
     took = time.monotonic() - began
     if took > _SOON:
-        yield problem("event stream", f"its first bytes took {took:.1f} s: a proxy holds them back", _BUFFERED)
+        yield problem(
+            "event stream", f"its first bytes took {took:.1f} s: a proxy holds them back", _BUFFERED
+        )
     else:
         yield ok("event stream", f"its first bytes were here in {took * 1000:.0f} ms")

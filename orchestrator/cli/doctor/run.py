@@ -43,7 +43,10 @@ def _settings(session: Session, named: str | None) -> tuple[Settings | None, lis
         settings = load(session.options.config)
     except ConfigError as error:
         lines = str(error).splitlines()
-        return None, [problem("configuration", line, "`orchestrator config check` tries again") for line in lines]
+        return None, [
+            problem("configuration", line, "`orchestrator config check` tries again")
+            for line in lines
+        ]
     if named is not None and all(origin == "default" for origin in settings.origins().values()):
         words = "no settings here: what can only be seen on the server's own machine is left out"
         return None, [warning("configuration", words, "run it there too")]

@@ -44,10 +44,15 @@ def met(server: str, named: bool) -> Met:
     try:
         answer = exchange("GET", f"{server}/readyz", _DEADLINE)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        words, fix = f"none at {server}: {error or type(error).__name__}", "start it: orchestrator serve"
+        words, fix = (
+            f"none at {server}: {error or type(error).__name__}",
+            "start it: orchestrator serve",
+        )
         if named:
             return Met(False, [problem("server", words, f"{fix}; --server names another")])
-        return Met(False, [warning("server", words, f"{fix}; --server names one that is elsewhere")])
+        return Met(
+            False, [warning("server", words, f"{fix}; --server names one that is elsewhere")]
+        )
     return Met(True, [_readiness(server, answer), *_clock(skew(answer.headers, at, answer.took))])
 
 
@@ -56,9 +61,13 @@ def _readiness(server: str, answer: Answer) -> Finding:
         return ok("server", f"{server} is ready ({answer.took * 1000:.0f} ms)")
     if answer.status == httpx.codes.SERVICE_UNAVAILABLE:
         failing = ", ".join(_failing(answer)) or answer.text[:100]
-        return problem("server", f"{server} is not ready: {failing}", "its log says why; is the disk full?")
+        return problem(
+            "server", f"{server} is not ready: {failing}", "its log says why; is the disk full?"
+        )
     words = f"{server} answered /readyz with {answer.status}"
-    return problem("server", words, "is this orchestrator, or a proxy in front of it? --server names another")
+    return problem(
+        "server", words, "is this orchestrator, or a proxy in front of it? --server names another"
+    )
 
 
 def _failing(answer: Answer) -> Iterator[str]:
@@ -70,7 +79,9 @@ def _failing(answer: Answer) -> Iterator[str]:
 def _clock(ahead: float | None) -> Iterator[Finding]:
     if ahead is None:
         return
-    words = f"the server's is {abs(ahead):g} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    words = (
+        f"the server's is {abs(ahead):g} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    )
     fix = "set both clocks by NTP"
     if abs(ahead) >= _APART:
         yield problem("server clock", words, fix)
@@ -116,10 +127,16 @@ def _accounts(session: Session) -> Iterator[Finding]:
         except Failure as failure:
             if failure.code is not Exit.AUTH:
                 raise
-            yield warning("accounts", "not asked: this key may only read", "give one with the scope write")
+            yield warning(
+                "accounts", "not asked: this key may only read", "give one with the scope write"
+            )
             found = []
     if not known:
-        yield warning("accounts", "the server has none, so it takes no job", "add [accounts.main] to its settings")
+        yield warning(
+            "accounts",
+            "the server has none, so it takes no job",
+            "add [accounts.main] to its settings",
+        )
     for check in found:
         yield account(check)
         yield from clock_of(check)
@@ -127,14 +144,22 @@ def _accounts(session: Session) -> Iterator[Finding]:
         if one["pushes_degraded"]:
             last = moment(one["last_push_at"])
             words = f"going missing: {one['pushes_missed']} missed, {one['pushes']} came, the last {last}"
-            yield warning(f"pushes of {one['name']}", words, "jobs end by polling meanwhile; is public_url right?")
+            yield warning(
+                f"pushes of {one['name']}",
+                words,
+                "jobs end by polling meanwhile; is public_url right?",
+            )
 
 
 def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:
     with session.client() as client:
         page = client.get("/v1/subscribers", limit=_MOST)
         if not page["data"]:
-            yield warning("subscribers", "there are none: nobody is told", "orchestrator subscribers add https://...")
+            yield warning(
+                "subscribers",
+                "there are none: nobody is told",
+                "orchestrator subscribers add https://...",
+            )
         for one in page["data"]:
             yield from _subscriber(client, one, send_test)
         if page["has_more"]:
@@ -145,7 +170,9 @@ def _subscriber(client: Client, one: Record, send_test: bool) -> Iterator[Findin
     name, resume = f"subscriber {one['id']}", f"orchestrator subscribers resume {one['id']}"
     where = f"{one['kind']} {one['url']}"
     if one["status"] == "disabled":
-        yield problem(name, f"{where} is disabled: {one['disabled_reason']}", f"mend it, then: {resume}")
+        yield problem(
+            name, f"{where} is disabled: {one['disabled_reason']}", f"mend it, then: {resume}"
+        )
     elif one["status"] == "paused":
         yield warning(name, f"{where} is paused; its deliveries wait", resume)
     elif send_test:
@@ -155,7 +182,11 @@ def _subscriber(client: Client, one: Record, send_test: bool) -> Iterator[Findin
     dead = client.get("/v1/deliveries", subscriber=one["id"], status="dead", limit=1)["data"]
     if dead:
         fix = f"orchestrator subscribers replay {one['id']} --since 7d"
-        yield warning(name, f"{where} never got some deliveries, the last of {moment(dead[0]['created_at'])}", fix)
+        yield warning(
+            name,
+            f"{where} never got some deliveries, the last of {moment(dead[0]['created_at'])}",
+            fix,
+        )
 
 
 def _last(client: Client, one: Record, name: str, where: str) -> Finding:
@@ -167,7 +198,9 @@ def _last(client: Client, one: Record, name: str, where: str) -> Finding:
     if last and last[0]["status"] == "pending" and last[0]["last_error"]:
         words = f"{where} did not take the last delivery: {outcome(last[0])}"
         return warning(name, words, f"orchestrator subscribers test {one['id']}")
-    return ok(name, f"{where}, last: {outcome(last[0])}" if last else f"{where} was sent nothing yet")
+    return ok(
+        name, f"{where}, last: {outcome(last[0])}" if last else f"{where} was sent nothing yet"
+    )
 
 
 def _trial(client: Client, one: Record, name: str, where: str) -> Finding:

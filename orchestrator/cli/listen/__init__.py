@@ -19,21 +19,33 @@ from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    command(app, "listen", "orchestrator listen --forward-to localhost:3000/hook --events 'job.*'")(listen)
+    command(app, "listen", "orchestrator listen --forward-to localhost:3000/hook --events 'job.*'")(
+        listen
+    )
 
 
 def listen(
     session: Session,
-    forward_to: Annotated[str | None, typer.Option(metavar="URL", help="Send each event there, signed.")] = None,
-    events: Annotated[str | None, typer.Option(help="Event types, comma separated; * matches. Default: all.")] = None,
+    forward_to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send each event there, signed.")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(help="Event types, comma separated; * matches. Default: all.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Begin 90s, 15m, 2h, 30d ago; 0s: now.")] = None,
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="EVT", help="Begin with this event.", autocompletion=EVENTS)
+        str | None,
+        typer.Option("--from", metavar="EVT", help="Begin with this event.", autocompletion=EVENTS),
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(envvar="WEBHOOK_SECRET", help="whsec_... to sign with; default: one that is kept.")
+        str | None,
+        typer.Option(
+            envvar="WEBHOOK_SECRET", help="whsec_... to sign with; default: one that is kept."
+        ),
     ] = None,
-    print_secret: Annotated[bool, typer.Option("--print-secret", help="Print that secret and end.")] = False,
+    print_secret: Annotated[
+        bool, typer.Option("--print-secret", help="Print that secret and end.")
+    ] = False,
     header: Annotated[list[str] | None, typer.Option(metavar="K:V", help="Send this too.")] = None,
 ) -> None:
     """Follow the log of events, and forward them to a server of yours, until Ctrl-C.
@@ -66,9 +78,13 @@ def listen(
         forwarder = None
         if url:
             signing = secret or mark.secret()
-            forwarder = Forwarder(url, signing, headers, session.clock, lambda words: _warn(session.terminal, words))
+            forwarder = Forwarder(
+                url, signing, headers, session.clock, lambda words: _warn(session.terminal, words)
+            )
             held.enter_context(closing(forwarder))
-            session.terminal.notice(f"forwarding to {url}, signed with {'the secret given' if secret else signing}")
+            session.terminal.notice(
+                f"forwarding to {url}, signed with {'the secret given' if secret else signing}"
+            )
         known = mark.read() if begin is None and span is None else None
         past = ago("--since", since, session.now()) if span and since else None
         Listener(session, client, mark, forwarder).run(events, known, begin, past)

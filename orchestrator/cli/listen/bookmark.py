@@ -40,7 +40,9 @@ class Bookmark:
                 _create(self._secret, new_secret())
             self._held = os.open(self._secret, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise Failure(f"{folder}: {error.strerror}", hint="XDG_STATE_HOME names another folder") from error
+            raise Failure(
+                f"{folder}: {error.strerror}", hint="XDG_STATE_HOME names another folder"
+            ) from error
 
     def hold(self) -> None:
         """Keep other processes out until this one ends. Raises `Failure` if one is in."""
@@ -66,7 +68,9 @@ class Bookmark:
         try:
             key_bytes(said)
         except ConfigError as error:
-            raise Failure(f"{self._secret} holds no secret", hint="remove it, and a new one is made") from error
+            raise Failure(
+                f"{self._secret} holds no secret", hint="remove it, and a new one is made"
+            ) from error
         return said
 
     def read(self) -> str | None:
@@ -88,7 +92,9 @@ class Bookmark:
     def keep(self, event_id: str) -> None:
         """Remember the last event that was handled: the whole id or the one before, whenever the process is killed."""
         if not is_id(event_id, "evt"):
-            raise Failure("the server named an event with what is no id", hint="is this the right --server?")
+            raise Failure(
+                "the server named an event with what is no id", hint="is this the right --server?"
+            )
         draft = self._cursor.with_suffix(".next")
         try:
             draft.write_text(event_id + "\n", encoding="ascii")

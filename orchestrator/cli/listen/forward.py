@@ -43,7 +43,11 @@ class Told:
         """The answer in a word or two. Redirects are not followed, and are said so: a webhook's URL has to be right."""
         if self.status is None:
             return self.error
-        return f"{self.status} (a redirect: not followed)" if 300 <= self.status < 400 else str(self.status)
+        return (
+            f"{self.status} (a redirect: not followed)"
+            if 300 <= self.status < 400
+            else str(self.status)
+        )
 
 
 def target(text: str) -> str:
@@ -52,11 +56,15 @@ def target(text: str) -> str:
     try:
         parts = urlsplit(given)
         httpx.URL(given)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        sound = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        )
     except (ValueError, httpx.InvalidURL):
         sound = False
     if not sound:
-        raise typer.BadParameter(f"{text!r} is no http(s) URL, like localhost:3000/hook", param_hint="--forward-to")
+        raise typer.BadParameter(
+            f"{text!r} is no http(s) URL, like localhost:3000/hook", param_hint="--forward-to"
+        )
     return given
 
 
@@ -65,7 +73,12 @@ def more_headers(given: list[str]) -> dict[str, str]:
     headers = {}
     for one in given:
         name, colon, value = one.partition(":")
-        if not colon or not name.strip() or not f"{name}{value}".isprintable() or not name.isascii():
+        if (
+            not colon
+            or not name.strip()
+            or not f"{name}{value}".isprintable()
+            or not name.isascii()
+        ):
             raise typer.BadParameter(f"{one!r} is not K:V", param_hint="--header")
         if name.strip().lower().startswith(_OURS):
             raise typer.BadParameter(f"{name.strip()} is for us to say", param_hint="--header")
@@ -77,18 +90,23 @@ class Forwarder:
     """Tells one consumer, in order. `notice` is told when it cannot be reached, and when it can be again."""
 
     def __init__(
-        self, url: str, secret: str, headers: Mapping[str, str], clock: Clock, notice: Callable[[str], None]
+        self,
+        url: str,
+        secret: str,
+        headers: Mapping[str, str],
+        clock: Clock,
+        notice: Callable[[str], None],
     ) -> None:
         self.url = url
         self._secret = secret
         self._clock = clock
         self._notice = notice
-        ours = {"content-type": "application/json", "user-agent": f"orchestrator-listen/{__version__}"}
+        ours = {
+            "content-type": "application/json",
+            "user-agent": f"orchestrator-listen/{__version__}",
+        }
         self._http = httpx.Client(
-            headers={**ours, **headers},
-            timeout=_TIMEOUT,
-            follow_redirects=False,
-            **way(url),
+            headers={**ours, **headers}, timeout=_TIMEOUT, follow_redirects=False, **way(url)
         )
 
     def close(self) -> None:

@@ -35,7 +35,9 @@ class Listener:
     #: Where an outage has just ended: the monotonic time until which another one is still the same.
     settled: float = 0.0
 
-    def run(self, types: str | None, known: str | None, begin: str | None, since: datetime | None) -> None:
+    def run(
+        self, types: str | None, known: str | None, begin: str | None, since: datetime | None
+    ) -> None:
         """Handle events until Ctrl-C, which is a `Failure` too, or until the server will not have us.
 
         It begins after the event `known`, with the event `begin`, at the instant `since`, or now.
@@ -100,7 +102,11 @@ class Listener:
         if terminal.quiet:
             terminal.say(event["id"])
         elif terminal.json:
-            answer = {"status": told.status, "ms": told.ms, "error": told.error or None} if told else None
+            answer = (
+                {"status": told.status, "ms": told.ms, "error": told.error or None}
+                if told
+                else None
+            )
             terminal.line(event | ({"forwarded": answer} if answer else {}))
         else:
             at = moment(event["timestamp"])
@@ -108,7 +114,11 @@ class Listener:
             about = event["job"] or event["data"].get("id") or event["data"].get("name") or "-"
             line: list[str | tuple[str, str]] = [(said, "dim"), f" {event['type']:<14}  {about}"]
             if told:
-                line += ["  -> ", (told.words, "green" if told.ok else "bold red"), f"  {told.ms} ms"]
+                line += [
+                    "  -> ",
+                    (told.words, "green" if told.ok else "bold red"),
+                    f"  {told.ms} ms",
+                ]
             terminal.styled(*line)
 
     def _say(self, words: str) -> None:
@@ -127,7 +137,11 @@ class Listener:
         # cut ends with an answer, and all of it is one outage to who reads this.
         again, self.settled = self._is_settling(), time.monotonic() + _SETTLING
         if count or not again:
-            self._say(f"reconnected, caught up {_events(count)}" if count else "reconnected, nothing was missed")
+            self._say(
+                f"reconnected, caught up {_events(count)}"
+                if count
+                else "reconnected, nothing was missed"
+            )
 
     def _is_settling(self) -> bool:
         return time.monotonic() < self.settled

@@ -15,7 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.unit_of_work import BACKLOG, Outcome, Tx, Unit, ours, perform, settle, transient
+from orchestrator.database.unit_of_work import (
+    BACKLOG,
+    Outcome,
+    Tx,
+    Unit,
+    ours,
+    perform,
+    settle,
+    transient,
+)
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.errors import ConfigError, Unavailable
 
@@ -56,10 +65,14 @@ def url_of(url: str) -> sa.URL:
         return sa.make_url("postgresql+psycopg:" + url.partition(":")[2])
     except (sa.exc.ArgumentError, ValueError) as error:
         # Not the URL itself: it holds a password.
-        raise ConfigError("database_url is no URL; write postgresql://user:password@host/database") from error
+        raise ConfigError(
+            "database_url is no URL; write postgresql://user:password@host/database"
+        ) from error
 
 
-def engine_of(url: str, connections: int, *, read_only: bool = False, patient: bool = False) -> sa.Engine:
+def engine_of(
+    url: str, connections: int, *, read_only: bool = False, patient: bool = False
+) -> sa.Engine:
     """Return an engine of up to so many connections, whose transactions may take seconds unless it is patient.
 
     Raises `ConfigError` where the driver is missing.
@@ -83,7 +96,9 @@ def engine_of(url: str, connections: int, *, read_only: bool = False, patient: b
         )
         from orchestrator.database.postgres.connection import Dial
     except ModuleNotFoundError as error:
-        raise ConfigError("database_url: PostgreSQL needs its driver; install with the extra `postgres`") from error
+        raise ConfigError(
+            "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
+        ) from error
     if not patient:
         sa.event.listen(engine, "do_connect", Dial())
     return engine
@@ -96,7 +111,9 @@ def told() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         words = " ".join(str(error.orig).split())
-        hint = "the server must be up and have such a database, and a user who may make tables in it"
+        hint = (
+            "the server must be up and have such a database, and a user who may make tables in it"
+        )
         raise ConfigError(f"database_url: {words}; {hint}") from error
 
 
@@ -119,7 +136,10 @@ class Writers:
         self._waiting: deque[Unit] = deque()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name=f"writer-{n}", daemon=True) for n in range(WRITERS)]
+        self._threads = [
+            threading.Thread(target=self._run, name=f"writer-{n}", daemon=True)
+            for n in range(WRITERS)
+        ]
         #: How many transactions hold items of a batch now.
         self._busy: Counter[Callable[..., Any]] = Counter()
         #: Transactions committed, for the bench.
@@ -168,14 +188,19 @@ class Writers:
             group = [first]
             if first.item:
                 self._busy[first.run] += 1
-                group = [unit for unit in self._waiting if unit.item and unit.run == first.run][:GROUP]
+                group = [unit for unit in self._waiting if unit.item and unit.run == first.run][
+                    :GROUP
+                ]
             taken = set(map(id, group))
             self._waiting = deque(unit for unit in self._waiting if id(unit) not in taken)
             return group
 
     def _first(self) -> Unit | None:
         """Return the oldest unit that need not wait for its neighbours to gather; None if there is none."""
-        return next((unit for unit in self._waiting if not unit.item or self._busy[unit.run] < _ABREAST), None)
+        return next(
+            (unit for unit in self._waiting if not unit.item or self._busy[unit.run] < _ABREAST),
+            None,
+        )
 
     def _done(self, first: Unit) -> None:
         if first.item:
@@ -211,5 +236,7 @@ def _tell(outcomes: list[Outcome]) -> None:
 
 def server_time(tx: Tx) -> datetime:
     """Return the instant by the server's clock."""
-    ms = tx.execute(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")).scalar_one()
+    ms = tx.execute(
+        sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    ).scalar_one()
     return EPOCH + timedelta(milliseconds=ms)

@@ -28,7 +28,9 @@ class Wakes:
 
     def listen(self, heard: Callable[[str], object]) -> None:
         """Call `heard` with the name of each stage another replica woke, on a thread of its own."""
-        self._thread = threading.Thread(target=self._listen, args=(heard,), name="wakes", daemon=True)
+        self._thread = threading.Thread(
+            target=self._listen, args=(heard,), name="wakes", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

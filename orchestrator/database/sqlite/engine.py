@@ -28,7 +28,13 @@ _WRITER = (
     # 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
     "wal_autocheckpoint=4000",
 )
-_READER = ("busy_timeout=5000", "query_only=ON", "temp_store=MEMORY", "cache_size=-2048", "wal_autocheckpoint=0")
+_READER = (
+    "busy_timeout=5000",
+    "query_only=ON",
+    "temp_store=MEMORY",
+    "cache_size=-2048",
+    "wal_autocheckpoint=0",
+)
 
 
 def path_of(url: str) -> Path:
@@ -39,7 +45,9 @@ def path_of(url: str) -> Path:
             f"database_url: {parsed.drivername} is not supported; use sqlite:///orchestrator.db or postgresql://..."
         )
     if not parsed.database or parsed.database == ":memory:":
-        raise ConfigError("database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db")
+        raise ConfigError(
+            "database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db"
+        )
     return Path(parsed.database)
 
 
@@ -50,11 +58,17 @@ def usable(url: str) -> Path:
     """
     path = path_of(url).absolute()
     if not os.path.isdir(path.parent):
-        raise ConfigError(f"database_url: {path.parent} is not there; make that folder, or name a file in another")
+        raise ConfigError(
+            f"database_url: {path.parent} is not there; make that folder, or name a file in another"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"database_url: {path.parent} cannot be written; allow it, or name a file in another folder")
+        raise ConfigError(
+            f"database_url: {path.parent} cannot be written; allow it, or name a file in another folder"
+        )
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
-        raise ConfigError(f"database_url: {path} is no file that can be read and written; name another")
+        raise ConfigError(
+            f"database_url: {path} is no file that can be read and written; name another"
+        )
     return path
 
 
@@ -80,7 +94,9 @@ class Lock:
                 "stop the other one, or name another file in database_url."
             ) from error
         except OSError as error:
-            raise ConfigError(f"cannot open {path}: {error.strerror}; check that the folder exists") from error
+            raise ConfigError(
+                f"cannot open {path}: {error.strerror}; check that the folder exists"
+            ) from error
 
     def __enter__(self) -> Lock:
         self.take()
@@ -151,7 +167,9 @@ def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
 
 def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.Engine:
     driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
-    engine = sa.create_engine(sa.make_url(url).set(drivername="sqlite+inhand"), connect_args=driver, **pool)
+    engine = sa.create_engine(
+        sa.make_url(url).set(drivername="sqlite+inhand"), connect_args=driver, **pool
+    )
     assert isinstance(engine.dialect, InHand)
     engine.dialect.begin = begin
 
@@ -170,7 +188,9 @@ def told() -> Iterator[None]:
         yield
     except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
         words = getattr(error, "orig", error)
-        raise ConfigError(f"database_url: {words}; name another file, or restore this one") from error
+        raise ConfigError(
+            f"database_url: {words}; name another file, or restore this one"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -106,7 +106,9 @@ class Writer:
         except Exception as error:
             return [Outcome(unit, error=error) for unit in group], None
 
-    def _beside(self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[Outcome]], *args: Any) -> None:
+    def _beside(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[Outcome]], *args: Any
+    ) -> None:
         """Do what waits for the disk on the thread, and go on with its outcome."""
 
         def done(aside: Future[list[Outcome]]) -> None:

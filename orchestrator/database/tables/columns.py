@@ -23,7 +23,9 @@ class Instant(sa.types.TypeDecorator[datetime]):
         """Return what turns an instant into milliseconds."""
         return _milliseconds
 
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[int | None], datetime | None]:
+    def result_processor(
+        self, dialect: sa.Dialect, coltype: object
+    ) -> Callable[[int | None], datetime | None]:
         """Return what turns milliseconds into an instant."""
         return _instant
 

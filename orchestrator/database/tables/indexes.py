@@ -15,7 +15,9 @@ from orchestrator.foundation.states import DeliveryState, EventType, JobState, S
 COMMON: Mapping[tuple[str, str], frozenset[str]] = {
     ("job", "state"): frozenset({JobState.SUCCEEDED}),
     ("job", "resolved_by"): frozenset({Source.PUSH}),
-    ("event", "type"): frozenset({EventType.JOB_SUBMITTED, EventType.JOB_PROCESSING, EventType.JOB_SUCCEEDED}),
+    ("event", "type"): frozenset(
+        {EventType.JOB_SUBMITTED, EventType.JOB_PROCESSING, EventType.JOB_SUCCEEDED}
+    ),
     ("delivery", "state"): frozenset({DeliveryState.DELIVERED}),
 }
 

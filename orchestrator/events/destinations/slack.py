@@ -51,7 +51,10 @@ class Slack(Destination):
 
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
         """Return the POST of a message about the event; Slack knows no signatures."""
-        headers = {"content-type": "application/json; charset=utf-8", "user-agent": f"orchestrator/{__version__}"}
+        headers = {
+            "content-type": "application/json; charset=utf-8",
+            "user-agent": f"orchestrator/{__version__}",
+        }
         return post(address, headers, json.dumps(_message(message)).encode())
 
     def judge(self, response: httpx.Response) -> Verdict:
@@ -76,7 +79,11 @@ def _gist(about: Mapping[str, Any]) -> str:
 
 
 def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
-    facts = [("Name", about.get("name")), ("Kind", about.get("kind")), ("Address", about.get("url"))]
+    facts = [
+        ("Name", about.get("name")),
+        ("Kind", about.get("kind")),
+        ("Address", about.get("url")),
+    ]
     facts += [("Reason", about.get("disabled_reason")), ("Id", about.get("id"))]
     return [_section(f"*{title}*"), *_fields(facts)]
 
@@ -107,7 +114,11 @@ def _failure(job: Mapping[str, Any]) -> list[Json]:
     error = job.get("error")
     if not isinstance(error, Mapping):
         return []
-    return [_section(f"*{_safe(error.get('code'), _FIELD_CAP)}*: {_safe(error.get('message'), _TEXT_CAP)}")]
+    return [
+        _section(
+            f"*{_safe(error.get('code'), _FIELD_CAP)}*: {_safe(error.get('message'), _TEXT_CAP)}"
+        )
+    ]
 
 
 def _footer(job: Mapping[str, Any], video: Mapping[str, Any]) -> Json:
@@ -167,7 +178,9 @@ def _section(text: str) -> Json:
 
 
 def _fields(facts: Sequence[tuple[str, Any]]) -> list[Json]:
-    said = [_mrkdwn(f"*{label}*\n{_safe(value, _FIELD_CAP)}") for label, value in facts if _word(value)]
+    said = [
+        _mrkdwn(f"*{label}*\n{_safe(value, _FIELD_CAP)}") for label, value in facts if _word(value)
+    ]
     return [{"type": "section", "fields": said}] if said else []
 
 
@@ -180,4 +193,10 @@ def _link(url: Any) -> str | None:
 def _button(action: str, label: str, url: Any, **look: str) -> Json | None:
     if (target := _link(url)) is None:
         return None
-    return {"type": "button", "action_id": action, "text": {"type": "plain_text", "text": label}, "url": target, **look}
+    return {
+        "type": "button",
+        "action_id": action,
+        "text": {"type": "plain_text", "text": label},
+        "url": target,
+        **look,
+    }

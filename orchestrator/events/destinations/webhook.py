@@ -39,7 +39,17 @@ class Webhook(Destination):
 
 #: Headers about the connection or the body's framing, and the one that names us.
 _OURS = frozenset(
-    {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect", "user-agent"}
+    {
+        "host",
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "user-agent",
+    }
 )
 
 

@@ -56,7 +56,9 @@ class PollSettings(BaseModel):
     @checked(mode="after")
     def _grows(self) -> PollSettings:
         if self.max_interval < self.interval:
-            raise PydanticCustomError(UNMET, "must not be smaller than interval", {"field": "max_interval"})
+            raise PydanticCustomError(
+                UNMET, "must not be smaller than interval", {"field": "max_interval"}
+            )
         return self
 
 
@@ -86,7 +88,9 @@ class AccountSettings(BaseModel):
     def _verifiable(self) -> AccountSettings:
         if self.signature != "none" and not self.webhook_secrets:
             raise PydanticCustomError(
-                UNMET, 'needs webhook_secrets = ["whsec_..."]; or write "none"', {"field": "signature"}
+                UNMET,
+                'needs webhook_secrets = ["whsec_..."]; or write "none"',
+                {"field": "signature"},
             )
         return self
 
@@ -133,7 +137,11 @@ class Settings(BaseSettings):
         """The file of a SQLite database; None for another database, or one that is only in memory."""
         parts = urlsplit(self.database_url)
         name = unquote(parts.path[1:])
-        return Path(name) if parts.scheme.startswith("sqlite") and name not in ("", ":memory:") else None
+        return (
+            Path(name)
+            if parts.scheme.startswith("sqlite") and name not in ("", ":memory:")
+            else None
+        )
 
     def redacted(self) -> dict[str, object]:
         """Return all of it for display: secrets and passwords masked."""
@@ -155,12 +163,18 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     """Return the settings of this process. Raises `ConfigError` with one line for each fault."""
     environ = os.environ
     directory = Path(environ.get("ORCHESTRATOR_SECRETS_DIR") or _SECRETS_DIR)
-    named = config or (Path(environ["ORCHESTRATOR_CONFIG"]) if environ.get("ORCHESTRATOR_CONFIG") else None)
+    named = config or (
+        Path(environ["ORCHESTRATOR_CONFIG"]) if environ.get("ORCHESTRATOR_CONFIG") else None
+    )
 
     def shape(path: sources.Where) -> str:
         return shape_of(Settings, path)
 
-    layers = [sources.from_flags(flags), sources.from_environment(environ, shape), sources.from_platform(environ)]
+    layers = [
+        sources.from_flags(flags),
+        sources.from_environment(environ, shape),
+        sources.from_platform(environ),
+    ]
     if environ.get("ORCHESTRATOR_SECRETS_DIR") or directory.is_dir():
         layers.append(sources.from_secrets(directory, shape))
     if named or _TOML.exists():
@@ -209,5 +223,9 @@ def _dotted(tree: Mapping[str, object], prefix: str = "") -> list[str]:
     """Return the keys of the leaves."""
     keys: list[str] = []
     for key, value in tree.items():
-        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [prefix + key]
+        keys += (
+            _dotted(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else [prefix + key]
+        )
     return keys

@@ -39,7 +39,9 @@ def shape_of(model: type[BaseModel], path: Where) -> str:
     return "list" if origin is list else "tree" if origin is dict else "word"
 
 
-def fault_lines(model: type[BaseModel], error: ValidationError, origins: Mapping[Where, str]) -> Iterator[str]:
+def fault_lines(
+    model: type[BaseModel], error: ValidationError, origins: Mapping[Where, str]
+) -> Iterator[str]:
     """Yield a line for each fault of an attempt at `model`."""
     for detail in error.errors(include_url=False, include_input=False, include_context=True):
         path = tuple(str(part) for part in detail["loc"] if part != "[key]")
@@ -63,9 +65,17 @@ def _words(model: type[BaseModel], path: Where, detail: ErrorDetails) -> str:
 
 def _unknown(model: type[BaseModel], path: Where) -> str:
     parent = annotation_at(model, path[:-1])
-    known = list(parent.model_fields) if isinstance(parent, type) and issubclass(parent, BaseModel) else []
+    known = (
+        list(parent.model_fields)
+        if isinstance(parent, type) and issubclass(parent, BaseModel)
+        else []
+    )
     nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0)
-    return f"there is no such setting; did you mean {'.'.join((*path[:-1], nearest[0]))}?" if nearest else "not known"
+    return (
+        f"there is no such setting; did you mean {'.'.join((*path[:-1], nearest[0]))}?"
+        if nearest
+        else "not known"
+    )
 
 
 def _origin(path: Where, origins: Mapping[Where, str]) -> str:
@@ -79,4 +89,8 @@ def _origin(path: Where, origins: Mapping[Where, str]) -> str:
 
 def _bare(annotation: object) -> object:
     """Return a type without what `Annotated` says about it."""
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+    return (
+        typing.get_args(annotation)[0]
+        if typing.get_origin(annotation) is typing.Annotated
+        else annotation
+    )

@@ -29,7 +29,9 @@ def read_or_create(path: Path) -> list[str]:
             _create(path, secrets.token_urlsafe(48))
         return read(path)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; make its folder writable, or set secret_keys") from error
+        raise ConfigError(
+            f"{path}: {error.strerror}; make its folder writable, or set secret_keys"
+        ) from error
 
 
 def check(path: Path) -> None:
@@ -38,9 +40,13 @@ def check(path: Path) -> None:
         if path.exists():
             read(path)
         elif not os.access(path.parent, os.W_OK | os.X_OK):
-            raise ConfigError(f"{path}: {path.parent} cannot be written; allow it, or set secret_keys")
+            raise ConfigError(
+                f"{path}: {path.parent} cannot be written; allow it, or set secret_keys"
+            )
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; make it readable, or set secret_keys") from error
+        raise ConfigError(
+            f"{path}: {error.strerror}; make it readable, or set secret_keys"
+        ) from error
 
 
 def _create(path: Path, key: str) -> None:

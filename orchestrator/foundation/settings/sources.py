@@ -21,7 +21,14 @@ from orchestrator.foundation.errors import ConfigError
 PREFIX = "orchestrator_"
 NESTS = "__"
 #: Read by the command line and by `load`, not settings themselves.
-BESIDE = frozenset({"orchestrator_config", "orchestrator_secrets_dir", "orchestrator_server", "orchestrator_api_key"})
+BESIDE = frozenset(
+    {
+        "orchestrator_config",
+        "orchestrator_secrets_dir",
+        "orchestrator_server",
+        "orchestrator_api_key",
+    }
+)
 #: What hosting platforms set, without our prefix: https://devcenter.heroku.com/articles/config-vars
 PLATFORM = {"DATABASE_URL": "database_url", "PORT": "port", "PUBLIC_URL": "public_url"}
 #: A Kubernetes service named `orchestrator` puts these into every pod of its namespace:
@@ -103,11 +110,15 @@ def from_platform(environ: Mapping[str, str]) -> Source:
 def from_secrets(directory: Path, shape: Shape) -> Source:
     """Return what files named `orchestrator_...` in `directory` say. Raises `ConfigError` if it cannot be read."""
     if not directory.is_dir():
-        raise ConfigError(f"ORCHESTRATOR_SECRETS_DIR: {directory} is not a directory; name one, or unset the variable")
+        raise ConfigError(
+            f"ORCHESTRATOR_SECRETS_DIR: {directory} is not a directory; name one, or unset the variable"
+        )
     try:
         files = NestedSecretsSettingsSource.load_secrets(directory.resolve())
     except (SettingsError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{directory} cannot be read as secrets: {type(error).__name__}") from error
+        raise ConfigError(
+            f"{directory} cannot be read as secrets: {type(error).__name__}"
+        ) from error
     source = Source()
     for name, value in _ours(files):
         origin = str(directory / name)
@@ -125,7 +136,9 @@ def from_toml(path: Path) -> Source:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 (at byte {error.start}); save it as UTF-8") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; `orchestrator config init` writes one") from error
+        raise ConfigError(
+            f"{path}: {error.strerror}; `orchestrator config init` writes one"
+        ) from error
     for key, value in tree.items():
         source.put((key,), value, str(path))
     return source

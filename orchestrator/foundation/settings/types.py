@@ -15,14 +15,18 @@ from pydantic import AfterValidator, Field, SecretStr
 def _url(text: str) -> str:
     """Accept an http(s) URL with a host and without a query; an empty one is for its reader to judge."""
     parts = urlsplit(text)
-    if text and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+    if text and (
+        parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+    ):
         raise ValueError("must be a URL such as https://hooks.example.com")
     return text
 
 
 def _database(text: str) -> str:
     if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
-        raise ValueError("must be sqlite:///orchestrator.db or the like, or postgresql://user:password@host/database")
+        raise ValueError(
+            "must be sqlite:///orchestrator.db or the like, or postgresql://user:password@host/database"
+        )
     return re.sub(r"^postgres://", "postgresql://", text)
 
 

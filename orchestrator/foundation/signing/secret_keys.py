@@ -53,7 +53,10 @@ class _Signer(Signer):
 
     def verify_signature(self, value: str | bytes, sig: str | bytes) -> bool:
         """Check a signature as it is spelt: Base64 leaves bits free, but another spelling is not what we minted."""
-        return any(hmac.compare_digest(_signature(key, want_bytes(value)), want_bytes(sig)) for key in self._keyed)
+        return any(
+            hmac.compare_digest(_signature(key, want_bytes(value)), want_bytes(sig))
+            for key in self._keyed
+        )
 
     def seal(self, said: Any) -> str:
         """Return a token that holds `said`."""
@@ -82,10 +85,13 @@ class Keys:
         # itsdangerous wants the newest last.
         oldest_first = list(reversed(secret_keys))
         self._signer = lru_cache(maxsize=1024)(lambda purpose: _Signer(oldest_first, purpose))
-        self._vault = MultiFernet([Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys])
+        self._vault = MultiFernet(
+            [Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys]
+        )
         #: Signs what goes to a job's own callback_url; all of them sign, so that a rotation breaks nobody.
         self.callback_secrets = tuple(
-            PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode() for key in secret_keys
+            PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode()
+            for key in secret_keys
         )
 
     def mint(self, account: str, callback: Callback, expires: datetime) -> str:
@@ -124,9 +130,13 @@ class Keys:
         try:
             return self._vault.decrypt(stored).decode()
         except (InvalidToken, ValueError) as error:
-            raise ConfigError("a stored secret was encrypted with a key that is no longer in secret_keys") from error
+            raise ConfigError(
+                "a stored secret was encrypted with a key that is no longer in secret_keys"
+            ) from error
 
 
 def _derive(key: str, purpose: str) -> bytes:
     """Return 32 bytes for one purpose, so that no two uses share a key (RFC 5869)."""
-    return HKDF(SHA256(), 32, salt=None, info=f"orchestrator {purpose}".encode()).derive(key.encode())
+    return HKDF(SHA256(), 32, salt=None, info=f"orchestrator {purpose}".encode()).derive(
+        key.encode()
+    )

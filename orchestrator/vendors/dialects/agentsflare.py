@@ -32,7 +32,9 @@ _IMAGE = _KLING[Capability.IMAGE2VIDEO]
 FORMS = {
     **_KLING,
     Capability.IMAGE2VIDEO: replace(
-        _IMAGE, fields={**_IMAGE.fields, "aspect_ratio": "aspect_ratio"}, required=("image_url", "prompt")
+        _IMAGE,
+        fields={**_IMAGE.fields, "aspect_ratio": "aspect_ratio"},
+        required=("image_url", "prompt"),
     ),
 }
 
@@ -63,7 +65,9 @@ class AgentsFlare(Vendor):
     def lookup_request(self, order: Order) -> httpx.Request:
         """Return the query by external id, which Kling takes in the same place; an option says if the gateway does."""
         if self.lookup is not Lookup.BY_EXTERNAL_ID:
-            raise Unsupported("account", f"{self.name} is not known to find external ids; set options.lookup")
+            raise Unsupported(
+                "account", f"{self.name} is not known to find external ids; set options.lookup"
+            )
         return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
 
     def unknown_task(self, status: int, said: Any) -> bool:

@@ -76,7 +76,9 @@ class Cloudsway(Vendor):
             self.root = f"/v1/ai/{segment(endpoint)}/kling"
         else:
             where = f"accounts.{account.name}.options.endpoint_path"
-            raise ConfigError(f"{where} is required: the part of the URL that Cloudsway gave the account")
+            raise ConfigError(
+                f"{where} is required: the part of the URL that Cloudsway gave the account"
+            )
 
     def check(self, order: Order) -> None:
         """Refuse what no field carries, and shots beyond the syntax's limits."""
@@ -85,11 +87,15 @@ class Cloudsway(Vendor):
 
     def path(self, order: Order) -> str:
         """Return the path of the operation and the model."""
-        return f"{self.root}/videos/{self.form(order).path}/{segment(order.model or DOCUMENTED_MODEL)}"
+        return (
+            f"{self.root}/videos/{self.form(order).path}/{segment(order.model or DOCUMENTED_MODEL)}"
+        )
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return one query for up to 20 tasks; what it does not know is absent from the answer."""
-        return self.get(f"{self.root}/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders))
+        return self.get(
+            f"{self.root}/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders)
+        )
 
     def lookup_request(self, order: Order) -> httpx.Request:
         """Return the query by external id. The two kinds of id may not be asked together, not even empty."""

@@ -52,7 +52,9 @@ def _metadata(fields: Mapping[str, str]) -> dict[str, str]:
 def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capability, Form]:
     return {
         Capability.TEXT2VIDEO: Form(text, fields, required=("prompt",)),
-        Capability.IMAGE2VIDEO: Form(image, {**fields, **_IMAGE, **tail}, required=("image_url", "prompt")),
+        Capability.IMAGE2VIDEO: Form(
+            image, {**fields, **_IMAGE, **tail}, required=("image_url", "prompt")
+        ),
     }
 
 
@@ -62,10 +64,16 @@ _UNIFIED_DURATION: Fields = {"duration": Place("duration", whole_seconds), "size
 _KLING_DURATION: Fields = {"duration": Place("duration", seconds_text)}
 _UNIFIED_PATH = "/v1/video/generations"
 UNIFIED = _forms(
-    _UNIFIED_PATH, _UNIFIED_PATH, {**_BASICS, **_UNIFIED_DURATION, **_metadata(_PARAMETERS)}, _metadata(_TAIL)
+    _UNIFIED_PATH,
+    _UNIFIED_PATH,
+    {**_BASICS, **_UNIFIED_DURATION, **_metadata(_PARAMETERS)},
+    _metadata(_TAIL),
 )
 KLING = _forms(
-    "/kling/v1/videos/text2video", "/kling/v1/videos/image2video", {**_BASICS, **_KLING_DURATION, **_PARAMETERS}, _TAIL
+    "/kling/v1/videos/text2video",
+    "/kling/v1/videos/image2video",
+    {**_BASICS, **_KLING_DURATION, **_PARAMETERS},
+    _TAIL,
 )
 
 
@@ -95,5 +103,10 @@ class Cubicspaces(Vendor):
     def unknown_task(self, status: int, said: Any) -> bool:
         """True for new-api's ways of not knowing a task: a 400 with a word for it, or a success with nothing in it."""
         word, _ = complaint(said)
-        empty = status == 200 and isinstance(said, dict) and word == "success" and said.get("data") is None
+        empty = (
+            status == 200
+            and isinstance(said, dict)
+            and word == "success"
+            and said.get("data") is None
+        )
         return empty or word == "task_not_exist" or super().unknown_task(status, said)

@@ -87,12 +87,15 @@ class Kling(Vendor):
         account, where = self.account, f"accounts.{self.account.name}"
         pair = (account.access_key, account.secret_key)
         if any(pair) and self.is_new:
-            raise ConfigError(f"{where}: the new standard refuses access_key and secret_key; give an api_key instead")
+            raise ConfigError(
+                f"{where}: the new standard refuses access_key and secret_key; give an api_key instead"
+            )
         if any(pair) and not all(pair):
             raise ConfigError(f"{where} needs both access_key and secret_key")
         if not any(pair) and not account.api_key:
             raise ConfigError(
-                f"{where}.api_key is required" + ("" if self.is_new else ", or access_key and secret_key")
+                f"{where}.api_key is required"
+                + ("" if self.is_new else ", or access_key and secret_key")
             )
 
     def headers(self) -> dict[str, str]:
@@ -101,7 +104,9 @@ class Kling(Vendor):
             return super().headers()
         now = epoch_ms(self.clock.now()) // 1000
         claims = {"iss": self.account.access_key, "exp": now + 1800, "nbf": now - 5}
-        return {"authorization": f"Bearer {jwt.encode(claims, self.account.secret_key, algorithm='HS256')}"}
+        return {
+            "authorization": f"Bearer {jwt.encode(claims, self.account.secret_key, algorithm='HS256')}"
+        }
 
     def check(self, order: Order) -> None:
         """Refuse what no field carries, and what Kling's pages forbid."""
@@ -116,7 +121,9 @@ class Kling(Vendor):
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return the query for one task, or for up to 20 in the new standard."""
         if self.is_new:
-            return self.get("/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders))
+            return self.get(
+                "/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders)
+            )
         return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
     def lookup_request(self, order: Order) -> httpx.Request:

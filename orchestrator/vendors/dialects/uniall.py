@@ -33,7 +33,12 @@ STATUS: Words = {
 def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if any("duration" in shot for shot in shots):
         raise ValueError("have no duration of their own here")
-    return {"extra_body": {"multi_prompt": [{"prompt": shot["prompt"]} for shot in shots], "shot_type": "customize"}}
+    return {
+        "extra_body": {
+            "multi_prompt": [{"prompt": shot["prompt"]} for shot in shots],
+            "shot_type": "customize",
+        }
+    }
 
 
 _PATH = "/v1/video/generations"
@@ -75,8 +80,12 @@ class UniAll(Vendor):
         self.query_path = account.options.get("query_path", "/v1/videos/{task_id}")
         if not self.query_path.startswith("/") or "{task_id}" not in self.query_path:
             where = f"accounts.{account.name}.options.query_path"
-            raise ConfigError(f"{where} must start with / and hold {{task_id}}, not {self.query_path!r}")
+            raise ConfigError(
+                f"{where} must start with / and hold {{task_id}}, not {self.query_path!r}"
+            )
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return the query for one job."""
-        return self.get(self.query_path.replace("{task_id}", segment(orders[0].vendor_task_id or "")))
+        return self.get(
+            self.query_path.replace("{task_id}", segment(orders[0].vendor_task_id or ""))
+        )

@@ -63,7 +63,10 @@ def _jobs() -> None:
         sa.Column("idempotency_key", sa.String()),
         sa.Column("fingerprint", sa.String()),
         sa.Column("retry_of", sa.String()),
-        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("attempt", "tries", "asks", "misses", "lease")),
+        *(
+            sa.Column(name, sa.Integer(), nullable=False)
+            for name in ("attempt", "tries", "asks", "misses", "lease")
+        ),
         sa.Column("due_at", _INSTANT),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("sequence", sa.Integer(), nullable=False),
@@ -188,7 +191,10 @@ def _account_states() -> None:
         sa.Column("account", sa.String(), primary_key=True),
         sa.Column("paused_until", _INSTANT),
         sa.Column("crowded", sa.Integer(), nullable=False),
-        *(sa.Column(name, _COUNT, nullable=False) for name in ("pushes", "pushes_missed", "polls", "silent")),
+        *(
+            sa.Column(name, _COUNT, nullable=False)
+            for name in ("pushes", "pushes_missed", "polls", "silent")
+        ),
         sa.Column("degraded", sa.Boolean(), nullable=False),
         sa.Column("last_push_at", _INSTANT),
     )

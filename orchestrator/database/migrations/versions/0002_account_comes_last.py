@@ -19,5 +19,7 @@ def upgrade() -> None:
     op.drop_index("ix_job_vendor_task", "job")
     with op.batch_alter_table("job", naming_convention=_NAMES) as job:
         job.drop_constraint("job_account_external_task_id_key", type_="unique")
-        job.create_unique_constraint("job_external_task_id_account_key", ["external_task_id", "account"])
+        job.create_unique_constraint(
+            "job_external_task_id_account_key", ["external_task_id", "account"]
+        )
     op.create_index("ix_job_vendor_task", "job", ["vendor_task_id", "account"], unique=True)

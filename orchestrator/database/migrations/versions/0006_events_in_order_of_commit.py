@@ -26,4 +26,6 @@ def upgrade() -> None:
         op.execute("SELECT setval('event_position', max(position)) FROM event HAVING count(*) > 0")
         op.execute("ALTER TABLE event ALTER position SET DEFAULT nextval('event_position')")
     given = sa.text("position IS NOT NULL")
-    op.create_index("ix_event_position", "event", ["position"], sqlite_where=given, postgresql_where=given)
+    op.create_index(
+        "ix_event_position", "event", ["position"], sqlite_where=given, postgresql_where=given
+    )

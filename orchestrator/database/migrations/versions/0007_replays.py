@@ -34,8 +34,14 @@ def upgrade() -> None:
     )
     due, dead = sa.text("due_at IS NOT NULL"), sa.text("state = 'dead'")
     op.create_index("ix_replay_due", "replay", ["due_at"], sqlite_where=due, postgresql_where=due)
-    op.create_index("ix_delivery_dead", "delivery", ["id"], sqlite_where=dead, postgresql_where=dead)
     op.create_index(
-        "ix_delivery_dead_of", "delivery", ["subscriber_id", "id"], sqlite_where=dead, postgresql_where=dead
+        "ix_delivery_dead", "delivery", ["id"], sqlite_where=dead, postgresql_where=dead
+    )
+    op.create_index(
+        "ix_delivery_dead_of",
+        "delivery",
+        ["subscriber_id", "id"],
+        sqlite_where=dead,
+        postgresql_where=dead,
     )
     op.add_column("api_key", sa.Column("rate_limit", sa.Integer()))
