@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.harness import databases
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 # The same examples on every run, and none of them too slow for a busy machine.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)
@@ -68,7 +68,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
     """A house with one `agentsflare` account called `main`, its loops at rest."""
-    async with house(tmp_path, database_url=database) as opened:
+    async with open_harness(tmp_path, database_url=database) as opened:
         yield opened

@@ -20,9 +20,9 @@ from orchestrator.api import (
     subscribers,
 )
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.auth.authenticator import Gate
-from orchestrator.api.endpoint import Door, Handler
-from orchestrator.api.job_submission import Intake
+from orchestrator.api.auth.authenticator import Authenticator
+from orchestrator.api.endpoint import Endpoint, Handler
+from orchestrator.api.job_submission import JobSubmission
 from orchestrator.api.openapi.document import Document
 from orchestrator.engine.runtime import Runtime
 
@@ -34,16 +34,16 @@ def routes(runtime: Runtime) -> list[Route]:
 
 def doors(runtime: Runtime) -> list[Route]:
     """Return a door for each path. The last ones answer for all that are nobody's, so they come after all others."""
-    gate, intake, document = Gate(runtime), Intake(runtime), Document(runtime.base)
+    gate, intake, document = Authenticator(runtime), JobSubmission(runtime), Document(runtime.base)
 
     def at(path: str, **handlers: Handler) -> Route:
-        return Route(path, Door(runtime, gate, handlers))
+        return Route(path, Endpoint(runtime, gate, handlers))
 
     def secret(path: str, needs: Scope, **handlers: Handler) -> Route:
-        return Route(path, Door(runtime, gate, handlers, reads=needs, changes=needs))
+        return Route(path, Endpoint(runtime, gate, handlers, reads=needs, changes=needs))
 
     def public(path: str, handler: Handler) -> Route:
-        return Route(path, Door(runtime, gate, {"GET": handler}, reads=None))
+        return Route(path, Endpoint(runtime, gate, {"GET": handler}, reads=None))
 
     made = [
         at("/v1/jobs", GET=jobs.ls, POST=intake.submit),
@@ -77,7 +77,7 @@ def doors(runtime: Runtime) -> list[Route]:
         at("/v1/deliveries/{id}/retry", POST=deliveries.retry),
         at("/v1/accounts", GET=accounts.ls),
         at("/v1/accounts/{name}", GET=accounts.show),
-        at("/v1/accounts/{name}/check", POST=account_checks.Checkup().check),
+        at("/v1/accounts/{name}/check", POST=account_checks.AccountChecks().check),
         # Whoever holds the signing key can also forge deliveries: reading jobs is not enough.
         secret("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
         secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
@@ -90,7 +90,7 @@ def doors(runtime: Runtime) -> list[Route]:
         public("/errors/{code}", docs.explain),
         at("/v1"),
         at("/v1/{rest:path}"),
-        Route("/{rest:path}", Door(runtime, gate, {}, reads=None)),
+        Route("/{rest:path}", Endpoint(runtime, gate, {}, reads=None)),
     ]
     document.tells_of(made)
     return made
@@ -102,7 +102,7 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
     A vendor that hears 404 does not come again.
     """
     elsewhere = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), health.elsewhere)
-    closed = Door(runtime, Gate(runtime), elsewhere, reads=None, changes=Scope.READ)
+    closed = Endpoint(runtime, Authenticator(runtime), elsewhere, reads=None, changes=Scope.READ)
     return [
         metrics.measured(runtime, route)
         for route in (*probes(runtime), Route("/{rest:path}", closed))
@@ -111,10 +111,10 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
 
 def probes(runtime: Runtime) -> list[Route]:
     """Return what anybody may ask."""
-    gate = Gate(runtime)
+    gate = Authenticator(runtime)
     asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness().probe}
     asked["/metrics"] = metrics.Exposition(runtime).show
     return [
-        Route(path, Door(runtime, gate, {"GET": answer}, reads=None))
+        Route(path, Endpoint(runtime, gate, {"GET": answer}, reads=None))
         for path, answer in asked.items()
     ]

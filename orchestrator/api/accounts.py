@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.endpoint import RequestContext, found, reply
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, listed
+from orchestrator.api.pagination import PageRequest, listed
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.jobs import capacity
@@ -21,7 +21,7 @@ from orchestrator.vendors.contract import Vendor
 Row = Mapping[Any, Any]
 
 
-class AccountQuery(Page):
+class AccountQuery(PageRequest):
     """`GET /v1/accounts`: by name, so a name is the cursor."""
 
     prefix = ""
@@ -33,7 +33,7 @@ class AccountQuery(Page):
 
 
 @operation("List accounts", answers={200: answer(schemas.Page[schemas.Account], "Link")})
-async def ls(call: Call, query: AccountQuery) -> Response:
+async def ls(call: RequestContext, query: AccountQuery) -> Response:
     """By name; a name is the cursor."""
     names = [
         name for name in sorted(call.runtime.vendors) if query.after is None or name > query.after
@@ -49,14 +49,14 @@ async def ls(call: Call, query: AccountQuery) -> Response:
 
 
 @operation("Get an account", answers={200: schemas.Account})
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """How the vendor is doing: what is in flight, what was pushed and what had to be asked for."""
     vendor = found(call.runtime.vendors.get(call.request.path_params["name"]), "account")
     return reply((await call.runtime.store.read(_read, [vendor]))[0])
 
 
 @operation("Get the signing key", answers={200: schemas.SigningKey})
-async def signing_key(call: Call) -> Response:
+async def signing_key(call: RequestContext) -> Response:
     """What verifies the deliveries to a job's own `callback_url`."""
     return reply({"object": "signing_key", "secret": call.runtime.keys.callback_secrets[0]})
 

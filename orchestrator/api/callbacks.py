@@ -13,8 +13,8 @@ from http import HTTPStatus
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.engine.receive import CAP, Receiving
-from orchestrator.foundation.admission import Admission, Place, announced
+from orchestrator.engine.receive import CAP, Receiver
+from orchestrator.foundation.admission import Admission, Slot, announced
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.signing import callback_probe
@@ -31,7 +31,7 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 _JSON = (b"content-type", b"application/json")
 
 
-class Answer(Exception):
+class CallbackResponse(Exception):
     """The door's answer, decided."""
 
     def __init__(self, status: HTTPStatus, detail: str, *headers: tuple[bytes, bytes]) -> None:
@@ -53,15 +53,15 @@ class Answer(Exception):
 _NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
 
 
-class CallbackDoor:
+class CallbackEndpoint:
     """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
 
     def __init__(
-        self, app: ASGIApp, receiving: Receiving, admission: Admission | None = None
+        self, app: ASGIApp, receiving: Receiver, admission: Admission | None = None
     ) -> None:
         self._app = app
         self._receiving = receiving
-        self._admission = admission or Admission(receiving.rt.rng)
+        self._admission = admission or Admission(receiving.runtime.rng)
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,10 +69,10 @@ class CallbackDoor:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        began = self._receiving.rt.clock.monotonic()
+        began = self._receiving.runtime.clock.monotonic()
         try:
             answered = await self._take_in(scope, receive)
-        except Answer as answer:
+        except CallbackResponse as answer:
             answered = _messages(int(answer.status), answer.body, _PROBLEM, *answer.headers)
         except ConnectionResetError:
             return
@@ -82,17 +82,19 @@ class CallbackDoor:
 
     def _count(self, scope: Scope, status: int, began: float) -> None:
         metrics, method = (
-            self._receiving.rt.metrics,
+            self._receiving.runtime.metrics,
             "POST" if scope["method"] == "POST" else "other",
         )
         metrics.requests(_ROUTE, method, str(status)).inc()
         metrics.request_seconds(_ROUTE, method).observe(
-            self._receiving.rt.clock.monotonic() - began
+            self._receiving.runtime.clock.monotonic() - began
         )
 
     async def _take_in(self, scope: Scope, receive: Receive) -> tuple[Message, Message]:
         if scope["method"] != "POST":
-            raise Answer(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST"))
+            raise CallbackResponse(
+                HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST")
+            )
         account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
         try:
             if account == callback_probe.PING:
@@ -106,31 +108,31 @@ class CallbackDoor:
                 await self._receiving.push(vendor, callback, headers, body)
                 return _OK
         except BadToken as error:
-            known = self._receiving.rt.vendors.get(account)
-            self._receiving.rt.metrics.pushes(
+            known = self._receiving.runtime.vendors.get(account)
+            self._receiving.runtime.metrics.pushes(
                 known.name if known else "unknown", "unknown_task"
             ).inc()
             log.info("callback refused", why=str(error))
-            raise Answer(*_NOT_FOUND) from error
+            raise CallbackResponse(*_NOT_FOUND) from error
         except BadSignature as error:
-            raise Answer(HTTPStatus.UNAUTHORIZED, str(error)) from error
+            raise CallbackResponse(HTTPStatus.UNAUTHORIZED, str(error)) from error
         except NotJson as error:
-            raise Answer(HTTPStatus.BAD_REQUEST, str(error)) from error
+            raise CallbackResponse(HTTPStatus.BAD_REQUEST, str(error)) from error
         except Unavailable as error:
-            raise Answer(*_trouble(error.retry_after)) from error
-        except (Answer, ConnectionResetError):
+            raise CallbackResponse(*_trouble(error.retry_after)) from error
+        except (CallbackResponse, ConnectionResetError):
             raise
         except Exception as error:
             # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
             log.error(
                 "a push could not be taken in", account=account, exception=traceback_of(error)
             )
-            raise Answer(*_trouble(5)) from error
+            raise CallbackResponse(*_trouble(5)) from error
 
     def _pong(self, token: str) -> tuple[Message, Message]:
         """Show an operator who holds our keys that this door is ours. Raises `BadToken` for everybody else."""
-        rt = self._receiving.rt
-        said = {"ok": True, "pong": callback_probe.pong(rt.keys, token, rt.clock.now())}
+        runtime = self._receiving.runtime
+        said = {"ok": True, "pong": callback_probe.pong(runtime.keys, token, runtime.clock.now())}
         return _messages(200, json.dumps(said).encode(), _JSON)
 
 
@@ -148,7 +150,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def _body(place: Place, receive: Receive, deadlines: Deadlines) -> bytes:
+async def _body(place: Slot, receive: Receive, deadlines: Deadlines) -> bytes:
     """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
     chunks = bytearray()
     try:
@@ -162,13 +164,15 @@ async def _body(place: Place, receive: Receive, deadlines: Deadlines) -> bytes:
                     return bytes(chunks)
                 message = await receive()
     except TimeoutError as error:
-        raise Answer(HTTPStatus.REQUEST_TIMEOUT, "the body took too long") from error
+        raise CallbackResponse(HTTPStatus.REQUEST_TIMEOUT, "the body took too long") from error
     raise ConnectionResetError
 
 
 def _check_size(size: int) -> None:
     if size > CAP:
-        raise Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes")
+        raise CallbackResponse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes"
+        )
 
 
 def _messages(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[Message, Message]:

@@ -78,9 +78,9 @@ def _gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:
 class Gauges:
     """One process's: counts at most as often as is worth it, for all who ask."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
-        self._vendors = {name: vendor.name for name, vendor in rt.vendors.items()}
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._vendors = {name: vendor.name for name, vendor in runtime.vendors.items()}
         self._last: Collector = Nothing()
         self._until = -math.inf
         self._counting: asyncio.Task[None] | None = None

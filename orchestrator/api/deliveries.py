@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.endpoint import RequestContext, found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, paged, words
+from orchestrator.api.pagination import PageRequest, paged, words
 from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
@@ -35,7 +35,7 @@ States = Annotated[
 ]
 
 
-class DeliveryQuery(Page):
+class DeliveryQuery(PageRequest):
     """`GET /v1/deliveries`."""
 
     prefix = "dlv"
@@ -46,13 +46,13 @@ class DeliveryQuery(Page):
 
 
 @operation("List deliveries", answers={200: answer(schemas.Page[schemas.Delivery], "Link")})
-async def ls(call: Call, query: DeliveryQuery) -> Response:
+async def ls(call: RequestContext, query: DeliveryQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
     part = await call.runtime.store.read(_select, query)
     return paged(call, [delivery_json(row) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: DeliveryQuery) -> listing.Part:
+def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage:
     named = {"subscriber_id": query.subscriber, "event_id": query.event}
     wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:
@@ -61,7 +61,7 @@ def _select(tx: Tx, query: DeliveryQuery) -> listing.Part:
 
 
 @operation("Get a delivery", answers={200: schemas.TriedDelivery})
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """With every attempt at it."""
     row, attempts = await call.runtime.store.read(_find, call.id("dlv"))
     return reply(delivery_json(found(row, "delivery"), attempts))
@@ -74,12 +74,12 @@ def _find(tx: Tx, delivery_id: str) -> tuple[Row | None, list[Row]]:
 
 
 @operation("Retry a delivery", answers={202: schemas.TriedDelivery}, refuses=("conflict",))
-async def retry(call: Call, body: Empty) -> Response:
+async def retry(call: RequestContext, body: Empty) -> Response:
     """An attempt now, whatever its state; its schedule goes on after it."""
     runtime = call.runtime
     row, attempts = await runtime.store.write(_hurry, call.id("dlv"), runtime.clock.now())
     shown = delivery_json(found(row, "delivery"), attempts)
-    runtime.nudge("deliver")
+    runtime.wake("deliver")
     return reply(shown, 202)
 
 

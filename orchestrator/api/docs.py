@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.errors import NotFound
@@ -39,7 +39,7 @@ NOT_CHANGED = answer(None, "ETag", says="It still is what the caller has")
     answers={200: answer(None, "ETag", media="text/html"), 304: NOT_CHANGED},
     lenient=True,
 )
-async def page(call: Call) -> Response:
+async def page(call: RequestContext) -> Response:
     """This document as a page to read and to try calls on."""
     return fixed(call, *_content(_STATIC / "docs.html"), "text/html")
 
@@ -49,7 +49,7 @@ async def page(call: Call) -> Response:
     answers={200: answer(None, "ETag", media="*/*"), 304: NOT_CHANGED},
     lenient=True,
 )
-async def file(call: Call) -> Response:
+async def file(call: RequestContext) -> Response:
     """Its scripts and styles."""
     name = call.request.path_params["name"]
     if name not in _FILES:
@@ -59,12 +59,12 @@ async def file(call: Call) -> Response:
 
 
 @operation("Find the way back to that page", answers={307: answer(None, "Location")}, lenient=True)
-async def back(call: Call) -> Response:
+async def back(call: RequestContext) -> Response:
     """With a slash too many the page's own links would lead elsewhere."""
     return Response(status_code=307, headers={"location": "../docs"})
 
 
-def fixed(call: Call, content: bytes, etag: str, media: str) -> Response:
+def fixed(call: RequestContext, content: bytes, etag: str, media: str) -> Response:
     """Answer with what changes only when the program does; 304 if the caller has it."""
     headers = {**_HEADERS, "etag": etag}
     known = {
@@ -88,7 +88,7 @@ def etag(content: bytes) -> str:
 
 
 @operation("Explain a problem", answers={200: answer(None, media="text/plain")}, lenient=True)
-async def explain(call: Call) -> Response:
+async def explain(call: RequestContext) -> Response:
     """What a problem's `type` leads to."""
     code = call.request.path_params["code"]
     if code not in CODES:

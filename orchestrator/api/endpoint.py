@@ -17,7 +17,7 @@ from starlette.types import Scope as AsgiScope
 
 from orchestrator.api import problems, request_body
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.auth.authenticator import Caller, Gate, told
+from orchestrator.api.auth.authenticator import Authenticator, Caller, told
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
@@ -34,13 +34,13 @@ _NOBODY = Caller("nobody", Scope.READ)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RequestContext:
     """A request that was let in."""
 
     runtime: Runtime
     request: Request
     caller: Caller
-    gate: Gate
+    gate: Authenticator
 
     def id(self, prefix: str) -> str:
         """Return the id in the path. Raises `NotFound` for what cannot be one of ours."""
@@ -76,7 +76,7 @@ _NOUNS = {
     "rpl": "replay",
 }
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[RequestContext], Awaitable[Response]]
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -91,13 +91,13 @@ def found(thing: ThingT | None, noun: str) -> ThingT:
     return thing
 
 
-class Door:
+class Endpoint:
     """An ASGI application for one path. `needs` is the scope of calls that change something; None: no key at all."""
 
     def __init__(
         self,
         runtime: Runtime,
-        gate: Gate,
+        gate: Authenticator,
         handlers: Mapping[str, Handler],
         *,
         reads: Scope | None = Scope.READ,
@@ -175,7 +175,7 @@ class Door:
             raise Refusal(
                 why, status=403, code="insufficient_scope", title="Not allowed with this key"
             )
-        return await handler(Call(self._runtime, request, caller, self._gate))
+        return await handler(RequestContext(self._runtime, request, caller, self._gate))
 
     def needs(self, method: str) -> Scope | None:
         """Return the scope that a method takes; None: not even a key."""

@@ -11,16 +11,16 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.endpoint import RequestContext, found, reply
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, digits, paged, words
+from orchestrator.api.pagination import PageRequest, digits, paged, words
 from orchestrator.api.problems import Refusal
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
-from orchestrator.events.log import Mark, Wanted
-from orchestrator.events.log import Page as Part
+from orchestrator.events.log import Cursor, EventFilter
+from orchestrator.events.log import EventBatch as Part
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import EventType
 
@@ -42,7 +42,7 @@ _ABOUT_WAIT = "Seconds. The list is oldest first, of what came after `after`, as
 Wait = Annotated[int, Field(ge=0, le=60, description=_ABOUT_WAIT), BeforeValidator(digits)]
 
 
-class EventQuery(Page):
+class EventQuery(PageRequest):
     """`GET /v1/events`: `type` is one or more globs, with commas.
 
     With `wait`, at most so many seconds, the list goes the other way: what came after `after`, as it comes.
@@ -63,7 +63,7 @@ class EventQuery(Page):
     answers={200: answer(schemas.Page[schemas.LoggedEvent], "Link")},
     refuses=("cursor_gone", "unavailable"),
 )
-async def ls(call: Call, query: EventQuery) -> Response:
+async def ls(call: RequestContext, query: EventQuery) -> Response:
     """Newest first. With `wait` oldest first: what came after `after`, or what comes from now on.
 
     A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on.
@@ -74,15 +74,15 @@ async def ls(call: Call, query: EventQuery) -> Response:
     return paged(call, [shown(row) for row in part.rows], part.next)
 
 
-async def _follow(call: Call, query: EventQuery, wait: int) -> Response:
+async def _follow(call: RequestContext, query: EventQuery, wait: int) -> Response:
     """Answer with what came after a cursor, as soon as there is any; `next_cursor` is where to go on, always."""
-    runtime, tail = call.runtime, call.runtime.tail
-    with runtime.waiters.admit():
+    runtime, tail = call.runtime, call.runtime.feed
+    with runtime.waiting_slots.admit():
         async with tail.following() as over:
             begin = await tail.mark(query.after)
             if begin.gap:
                 raise _gap(begin)
-            wanted = Wanted(kinds(query.type), query.job)
+            wanted = EventFilter(kinds(query.type), query.job)
             ends = runtime.clock.monotonic() + wait
             part, cursor = await tail.read(begin.place, wanted, query.limit), begin.id
             while not part.rows and not over.is_set():
@@ -101,7 +101,7 @@ def _envelope(part: Part, cursor: str) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": part.more, "next_cursor": last}
 
 
-def _gap(begin: Mark) -> Refusal:
+def _gap(begin: Cursor) -> Refusal:
     """Return the refusal of a cursor after which events may be deleted."""
     why = "what came after this event may be deleted already; go on after `next_cursor`"
     return Refusal(
@@ -109,7 +109,7 @@ def _gap(begin: Mark) -> Refusal:
     )
 
 
-def _select(tx: Tx, query: EventQuery) -> listing.Part:
+def _select(tx: Tx, query: EventQuery) -> listing.ListPage:
     wanted = {} if query.job is None else {"job_id": [query.job]}
     if query.type is not None:
         wanted["type"] = sorted(kinds(query.type) or ())
@@ -117,7 +117,7 @@ def _select(tx: Tx, query: EventQuery) -> listing.Part:
 
 
 @operation("Get an event", answers={200: schemas.LoggedEvent})
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """What was sent, which job it is of, and who told us."""
     return reply(shown(found(await call.runtime.store.read(find, call.id("evt")), "event")))
 

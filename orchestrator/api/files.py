@@ -16,7 +16,7 @@ from starlette.types import Message, Receive
 
 from orchestrator import schemas
 from orchestrator.api import problems, request_body
-from orchestrator.api.endpoint import Call, reply
+from orchestrator.api.endpoint import RequestContext, reply
 from orchestrator.api.job_submission import account_named
 from orchestrator.api.operation import FORM, answer, operation
 from orchestrator.api.problems import Refusal
@@ -41,7 +41,7 @@ _FIELDS = ("account", "kind", "purpose")
     body=Upload,
     media=FORM,
 )
-async def upload(call: Call) -> Response:
+async def upload(call: RequestContext) -> Response:
     """A reference file is passed on to a vendor that takes uploads. Nothing of it is kept here."""
     request_body.check_media(call.request, "multipart/form-data")
     form = await _form(call.request)
@@ -56,7 +56,7 @@ async def upload(call: Call) -> Response:
     except Unsupported as error:
         raise problems.fault("/account", "unsupported", error.why) from None
     try:
-        answer = await call.runtime.submissions.send(request, deadline=_DEADLINE)
+        answer = await call.runtime.submission_client.send(request, deadline=_DEADLINE)
     except Exchange as error:
         log.warning(
             "an upload did not reach the vendor", account=vendor.account.name, error=str(error)

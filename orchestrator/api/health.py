@@ -10,7 +10,7 @@ import structlog
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import Call, reply
+from orchestrator.api.endpoint import RequestContext, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
@@ -22,12 +22,12 @@ _BELIEVED = 1.0
 
 
 @operation("Check liveness", answers={200: schemas.Alive}, lenient=True)
-async def alive(call: Call) -> Response:
+async def alive(call: RequestContext) -> Response:
     """Touches nothing: a process that answers is alive."""
     return reply({"status": "ok"})
 
 
-async def elsewhere(call: Call) -> Response:
+async def elsewhere(call: RequestContext) -> Response:
     """Whatever it is, a process with role `worker` does not answer it. Raises `Unavailable`."""
     raise Unavailable(
         f"{call.request.method} reached a worker: lead callers and vendors to role `api` or `all`"
@@ -51,7 +51,7 @@ class Readiness:
         },
         lenient=True,
     )
-    async def probe(self, call: Call) -> Response:
+    async def probe(self, call: RequestContext) -> Response:
         """503 unless the database can be read and written."""
         runtime = call.runtime
         try:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.foundation.errors import Problem
 
 _KEY_CAP = 255
@@ -22,7 +22,7 @@ def fingerprint(said: Any) -> str:
     ).hexdigest()
 
 
-def idempotency_key(call: Call) -> str | None:
+def idempotency_key(call: RequestContext) -> str | None:
     """Return the Idempotency-Key, bare or as the quoted string of the draft. Raises a 422 `Problem`."""
     said = call.request.headers.getlist("idempotency-key")
     if not said:

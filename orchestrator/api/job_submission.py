@@ -12,14 +12,14 @@ from starlette.types import Message, Receive
 
 from orchestrator import schemas
 from orchestrator.api import long_poll, problems, request_body
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.idempotency import fingerprint, idempotency_key
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.requests import Empty, Submission, as_written
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import callback_lane
-from orchestrator.foundation.admission import Admission, Place, announced
+from orchestrator.foundation.admission import Admission, Slot, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
@@ -40,7 +40,7 @@ _TAKEN_ON = answer(schemas.Job, *_SAID, "Retry-After", says="Taken on")
 _ENDED = answer(schemas.Job, *_SAID, says="It ended within `Prefer: wait`")
 
 
-class Intake:
+class JobSubmission:
     """Takes jobs on. Submissions that arrive together share a commit; those there is no room for are 503, unread."""
 
     def __init__(self, runtime: Runtime, admission: Admission | None = None) -> None:
@@ -55,7 +55,7 @@ class Intake:
         takes=("Idempotency-Key", "Prefer"),
         body=Submission,
     )
-    async def submit(self, call: Call) -> Response:
+    async def submit(self, call: RequestContext) -> Response:
         """It is kept before it is answered, and survives whatever happens then.
 
         A render costs money: send an `Idempotency-Key`, and send the same again when no answer came. Gateway document
@@ -67,7 +67,7 @@ class Intake:
             accepted = await self._accept(await self._submission(call, place))
         return await self._answer(call, accepted)
 
-    async def _submission(self, call: Call, place: Place) -> Draft:
+    async def _submission(self, call: RequestContext, place: Slot) -> Draft:
         """Return the job a caller asks for. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         said = await request_body.json_of(
@@ -78,7 +78,7 @@ class Intake:
         except Problem as problem:
             raise as_written(problem, said) from None
 
-    def _asked_for(self, call: Call, key: str | None, said: Any) -> Draft:
+    def _asked_for(self, call: RequestContext, key: str | None, said: Any) -> Draft:
         body = request_body.validated(Submission, said)
         vendor = account_named(self._runtime, body.account)
         given = body.input.given()
@@ -104,14 +104,14 @@ class Intake:
         takes=("Idempotency-Key", "Prefer"),
         body=Empty,
     )
-    async def retry(self, call: Call) -> Response:
+    async def retry(self, call: RequestContext) -> Response:
         """The same work again, as a new job with a new external id. The old one has to be final."""
         # What it repeats may be as large as a body was.
         with self._admission.admit(request_body.BODY_CAP):
             accepted = await self._accept(await self._repetition(call))
         return await self._answer(call, accepted)
 
-    async def _repetition(self, call: Call) -> Draft:
+    async def _repetition(self, call: RequestContext) -> Draft:
         """Return the job that does the same work as one that is final. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(call)
         await call.body(Empty, optional=True)
@@ -135,7 +135,9 @@ class Intake:
         vendor.check(_order(draft))
         return draft
 
-    def _draft(self, call: Call, vendor: Vendor, key: str | None, fingerprint: str) -> Draft:
+    def _draft(
+        self, call: RequestContext, vendor: Vendor, key: str | None, fingerprint: str
+    ) -> Draft:
         now = self._runtime.clock.now()
         return {
             "id": self._runtime.ids("job"),
@@ -148,17 +150,17 @@ class Intake:
             "due_at": now,
         }
 
-    async def _answer(self, call: Call, accepted: Accepted | Problem) -> Response:
+    async def _answer(self, call: RequestContext, accepted: Accepted | Problem) -> Response:
         if isinstance(accepted, Problem):
             raise accepted
         row = accepted.job
         if not accepted.replayed:
             self._runtime.metrics.submitted(row["vendor"], row["model"])
-        self._runtime.nudge("submit")
+        self._runtime.wake("submit")
         # The job is taken on: without a place to wait in, the answer is only sooner.
-        wait = None if self._runtime.waiters.is_full else long_poll.preferred(call.request)
+        wait = None if self._runtime.waiting_slots.is_full else long_poll.preferred(call.request)
         if wait is not None:
-            with self._runtime.waiters.admit():
+            with self._runtime.waiting_slots.admit():
                 row = await long_poll.until(self._runtime, row["id"], wait, is_final)
         status = 200 if wait is not None and is_final(row) else 202
         response = long_poll.shown(
@@ -196,7 +198,7 @@ class Intake:
         return accepted
 
 
-def _held(receive: Receive, place: Place) -> Receive:
+def _held(receive: Receive, place: Slot) -> Receive:
     """Return `receive` that holds what comes: a body need not announce its size."""
     size = 0
 
@@ -244,7 +246,7 @@ def checked_url(runtime: Runtime, pointer: str, url: str | None) -> str | None:
         try:
             # Both of its readers must make sense of it: the guard's, and the one that finds its origin.
             urlsplit(url)
-            runtime.guard.refuse_literal(url)
+            runtime.address_policy.refuse_literal(url)
         except (Blocked, ValueError) as error:
             raise problems.fault(pointer, "blocked_address", str(error)) from None
     return url

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import long_poll
-from orchestrator.api.endpoint import Call, found
+from orchestrator.api.endpoint import RequestContext, found
 from orchestrator.api.fields import When
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, listed, paged, words
+from orchestrator.api.pagination import PageRequest, listed, paged, words
 from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
@@ -23,8 +23,8 @@ from orchestrator.database.tables import trace
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import timeline
-from orchestrator.jobs.ledger import Ledger, Verdict
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.ledger import ApplyResult, Ledger
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.schemas.jobs import is_final, job_json
 from orchestrator.vendors.report import Report
 
@@ -36,7 +36,7 @@ _PATIENCE = 10.0
 Filter = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class JobQuery(Page):
+class JobQuery(PageRequest):
     """`GET /v1/jobs`."""
 
     prefix = "job"
@@ -52,7 +52,7 @@ class JobQuery(Page):
     created_after: Annotated[When, Field(description="Exclusive.")] | None = None
 
 
-class TimelineQuery(Page):
+class TimelineQuery(PageRequest):
     """`GET /v1/jobs/{id}/timeline`."""
 
     prefix = ""
@@ -64,13 +64,13 @@ class TimelineQuery(Page):
 
 
 @operation("List jobs", answers={200: answer(schemas.Page[schemas.Job], "Link")})
-async def ls(call: Call, query: JobQuery) -> Response:
+async def ls(call: RequestContext, query: JobQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
     part = await call.runtime.store.read(_select, query)
     return paged(call, [job_json(row, call.runtime.base) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> listing.Part:
+def _select(tx: Tx, query: JobQuery) -> listing.ListPage:
     named = {
         name: getattr(query, name)
         for name in ("account", "model", "external_task_id", "resolved_by")
@@ -89,7 +89,7 @@ def _select(tx: Tx, query: JobQuery) -> listing.Part:
     },
     takes=("Prefer", "If-None-Match"),
 )
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """At once; with `Prefer: wait` when it is final, or no longer what `If-None-Match` names."""
     known = _known(call)
     wait = long_poll.preferred(call.request)
@@ -97,7 +97,7 @@ async def show(call: Call) -> Response:
     def is_news(row: Row) -> bool:
         return is_final(row) or (known is not None and not _is_known(row, known))
 
-    with call.runtime.waiters.admit() if wait else nullcontext():
+    with call.runtime.waiting_slots.admit() if wait else nullcontext():
         row = await long_poll.until(call.runtime, call.id("job"), wait or 0, is_news)
     if known is not None and _is_known(row, known):
         return Response(
@@ -108,7 +108,7 @@ async def show(call: Call) -> Response:
     return response
 
 
-def _known(call: Call) -> frozenset[str] | None:
+def _known(call: RequestContext) -> frozenset[str] | None:
     """Return the entity tags a caller has, weak ones as strong: a job has no other representation."""
     said = call.request.headers.getlist("if-none-match")
     return (
@@ -125,7 +125,7 @@ def _is_known(row: Row, known: frozenset[str]) -> bool:
 @operation(
     "Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")}
 )
-async def history(call: Call, query: TimelineQuery) -> Response:
+async def history(call: RequestContext, query: TimelineQuery) -> Response:
     """Everything known of it, oldest first, what was refused included."""
     job_id = call.id("job")
     found(await call.runtime.store.read(long_poll.find, job_id), "job")
@@ -135,19 +135,19 @@ async def history(call: Call, query: TimelineQuery) -> Response:
 
 
 @operation("Cancel a job", answers={200: answer(schemas.Job, "ETag")}, refuses=("conflict",))
-async def cancel(call: Call, body: Empty) -> Response:
+async def cancel(call: RequestContext, body: Empty) -> Response:
     """Stop following it. The vendor may still render it."""
     runtime, job_id = call.runtime, call.id("job")
     verdict = await runtime.store.write(_cancel, runtime.ledger, job_id, call.caller.id)
     row = found(verdict.job, "job")
     if not verdict.moved:
         raise Conflict(f"{job_id} is {row['state']} already", job_id=job_id)
-    runtime.told([verdict])
+    runtime.announce([verdict])
     return long_poll.shown(runtime, row)
 
 
-def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
-    verdict = ledger.apply(tx, [Heard(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
+def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> ApplyResult:
+    verdict = ledger.apply(tx, [ReportEvent(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
     if verdict.moved and verdict.job is not None:
         ledger.note(
             tx, [(job_id, "operator", {"action": "cancel", "by": by})], verdict.job["finished_at"]
@@ -156,22 +156,22 @@ def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> Verdict:
 
 
 @operation("Refresh a job", answers={200: answer(schemas.Job, "ETag", "Retry-After")})
-async def refresh(call: Call, body: Empty) -> Response:
+async def refresh(call: RequestContext, body: Empty) -> Response:
     """Ask the vendor now, and answer with the job as it then is, ten seconds later at most."""
     runtime, job_id = call.runtime, call.id("job")
     row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
     before = found(row, "job")
     if is_final(before):
         return long_poll.shown(runtime, before)
-    runtime.nudge("poll")
-    runtime.nudge("submit")
+    runtime.wake("poll")
+    runtime.wake("submit")
     ends = runtime.clock.monotonic() + _PATIENCE
     # A vendor that never had the job cannot be asked about it.
     while before["state"] != JobState.QUEUED and runtime.clock.monotonic() < ends:
         now, asked = await runtime.store.read(_look, job_id)
         if asked > questions or found(now, "job")["version"] != before["version"]:
             break
-        await runtime.bell.wait(job_id, 0.25)
+        await runtime.job_waiters.wait(job_id, 0.25)
     return long_poll.shown(runtime, found(await runtime.store.read(long_poll.find, job_id), "job"))
 
 

@@ -50,9 +50,9 @@ async def until(runtime: Runtime, job_id: str, seconds: float, done: Callable[[R
     while True:
         row = found(await runtime.store.read(find, job_id), "job")
         left = ends - runtime.clock.monotonic()
-        if left <= 0 or done(row) or runtime.tail.closed:
+        if left <= 0 or done(row) or runtime.feed.closed:
             return row
-        await runtime.bell.wait(job_id, min(left, _LOOK))
+        await runtime.job_waiters.wait(job_id, min(left, _LOOK))
 
 
 def etag(row: Row) -> str:

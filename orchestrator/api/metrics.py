@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.api.database_gauges import Gauges
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.operation import answer, operation
 from orchestrator.engine.runtime import Runtime
 
@@ -29,7 +29,7 @@ class Exposition:
         answers={200: answer(None, media="text/plain", says="Prometheus text format")},
         lenient=True,
     )
-    async def show(self, call: Call) -> Response:
+    async def show(self, call: RequestContext) -> Response:
         """In Prometheus's text format. What the database would tell is left out while it cannot be asked."""
         counted = await self._gauges.now()
         # Anybody may ask: one at a time, and not where everything else is waiting for it.

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.pagination import Query
 
 #: `(call)`, `(call, query)`, `(call, body)` or `(call, query, body)`, of a method too.
@@ -24,7 +24,7 @@ FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """One kind of answer: its body (None: it has none), and the headers it may carry besides those of all answers."""
 
     body: type[BaseModel] | None = None
@@ -40,7 +40,7 @@ class Operation:
     summary: str
     about: str
     #: By status, or `2XX`.
-    answers: Mapping[int | str, Answer]
+    answers: Mapping[int | str, ResponseSpec]
     #: Codes of problems, besides those that follow from the rest.
     refuses: tuple[str, ...]
     #: Request headers that mean something here.
@@ -61,15 +61,15 @@ class Operation:
 
 def answer(
     body: type[BaseModel] | None, *headers: str, media: str = JSON, says: str = ""
-) -> Answer:
+) -> ResponseSpec:
     """Return a kind of answer, for `operation`."""
-    return Answer(body, headers, media, says)
+    return ResponseSpec(body, headers, media, says)
 
 
 def operation(
     summary: str,
     *,
-    answers: Mapping[int | str, Answer | type[BaseModel] | None],
+    answers: Mapping[int | str, ResponseSpec | type[BaseModel] | None],
     refuses: tuple[str, ...] = (),
     takes: tuple[str, ...] = (),
     body: type[BaseModel] | None = None,
@@ -87,7 +87,7 @@ def operation(
         hints = get_type_hints(handler)
         asked, read = hints.get("query"), hints.get("body")
         said = {
-            status: one if isinstance(one, Answer) else Answer(one)
+            status: one if isinstance(one, ResponseSpec) else ResponseSpec(one)
             for status, one in answers.items()
         }
         about = " ".join((handler.__doc__ or "").split())
@@ -125,14 +125,16 @@ def _reading(
     """Return the handler of a call with a body."""
 
     async def handle(*given: Any) -> Response:
-        call: Call = given[-1]
+        call: RequestContext = given[-1]
         query = _query(call, asked, False)
         return await handler(*given, body=await call.body(read, optional=optional), **query)
 
     return handle
 
 
-def _query(call: Call, asked: type[BaseModel] | None, lenient: bool) -> dict[str, BaseModel]:
+def _query(
+    call: RequestContext, asked: type[BaseModel] | None, lenient: bool
+) -> dict[str, BaseModel]:
     """Return what a handler is given of the query. Raises a 422 `Problem`."""
     if asked is not None:
         return {"query": call.query(asked)}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from orchestrator.api.endpoint import Call, reply
+from orchestrator.api.endpoint import RequestContext, reply
 from orchestrator.database.store import Tx
 from orchestrator.foundation.ids import is_id
 
@@ -37,7 +37,7 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Page(Query):
+class PageRequest(Query):
     """Which part of a list. `prefix` is that of the ids in the list."""
 
     prefix: ClassVar[str]
@@ -60,7 +60,7 @@ class Page(Query):
         return is_id(value, cls.prefix)
 
 
-def newest(tx: Tx, query: sa.Select[Any], column: sa.Column[str], page: Page) -> list[Row]:
+def newest(tx: Tx, query: sa.Select[Any], column: sa.Column[str], page: PageRequest) -> list[Row]:
     """Return a page of `query`, newest first by the id in `column`, and one row more if there is more."""
     if page.after is not None:
         query = query.where(column < page.after)
@@ -72,9 +72,9 @@ def _id(row: Row) -> str:
 
 
 def listed(
-    call: Call,
+    call: RequestContext,
     rows: Sequence[Row],
-    page: Page,
+    page: PageRequest,
     shape: Callable[[Row], Row],
     cursor: Callable[[Row], str] = _id,
 ) -> Response:
@@ -85,7 +85,7 @@ def listed(
     )
 
 
-def paged(call: Call, data: Sequence[Row], last: str | None) -> Response:
+def paged(call: RequestContext, data: Sequence[Row], last: str | None) -> Response:
     """Answer with a page after which one goes on from `last`; None: there is no more.
 
     It may hold fewer than were asked for, or none: what was looked at for it is bounded, and `last` need not be in it.
@@ -97,6 +97,6 @@ def paged(call: Call, data: Sequence[Row], last: str | None) -> Response:
     )
 
 
-def _next(call: Call, cursor: str) -> str:
+def _next(call: RequestContext, cursor: str) -> str:
     query = dict(call.request.query_params) | {"after": cursor}
     return f"{call.runtime.base}{call.request.url.path}?{urlencode(query)}"

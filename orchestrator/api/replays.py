@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.endpoint import RequestContext, found, reply
 from orchestrator.api.events import find
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, Row, listed, newest
+from orchestrator.api.pagination import PageRequest, Row, listed, newest
 from orchestrator.api.requests import Empty, EventReplay, NewReplay, Replay
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
@@ -32,7 +32,7 @@ _STARTED = answer(
 _COUNTED = answer(schemas.ReplayCount, says="Only counted: `dry_run`")
 
 
-class ReplayQuery(Page):
+class ReplayQuery(PageRequest):
     """`GET /v1/replays`."""
 
     prefix = "rpl"
@@ -41,7 +41,7 @@ class ReplayQuery(Page):
 
 
 @operation("Begin a replay", answers={202: _STARTED, 200: _COUNTED})
-async def create(call: Call, body: NewReplay) -> Response:
+async def create(call: RequestContext, body: NewReplay) -> Response:
     """Make due again what is in one state, by default dead: of one subscriber or all, of one event or all.
 
     It is about what there was when it was asked for, each once. A small one is done when it is answered; a large one
@@ -60,7 +60,7 @@ async def create(call: Call, body: NewReplay) -> Response:
 
 
 @operation("Replay to a subscriber", answers={202: _STARTED, 200: _COUNTED})
-async def of_subscriber(call: Call, body: Replay) -> Response:
+async def of_subscriber(call: RequestContext, body: Replay) -> Response:
     """What it did not get, or got, in a span of time; or with `missed` what it was never owed."""
     subscriber_id = call.id("sub")
     found(await call.runtime.store.read(subscribers.get, subscriber_id), "subscriber")
@@ -68,7 +68,7 @@ async def of_subscriber(call: Call, body: Replay) -> Response:
 
 
 async def _begun(
-    call: Call, body: Replay, subscriber_id: str | None, event_id: str | None
+    call: RequestContext, body: Replay, subscriber_id: str | None, event_id: str | None
 ) -> Response:
     runtime = call.runtime
     given = body.model_dump(exclude={"subscriber", "event", "dry_run"})
@@ -84,14 +84,14 @@ async def _begun(
     if body.dry_run:
         return reply(replay_json(row | {"id": None}))
     shown = replay_json(await runtime.store.write(replay.begin, runtime.ids, row))
-    runtime.nudge("deliver")
+    runtime.wake("deliver")
     if shown["status"] == ReplayState.RUNNING:
-        runtime.nudge("replay")
+        runtime.wake("replay")
     return reply(shown, 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
 
 
 @operation("List replays", answers={200: answer(schemas.Page[schemas.Replay], "Link")})
-async def ls(call: Call, query: ReplayQuery) -> Response:
+async def ls(call: RequestContext, query: ReplayQuery) -> Response:
     """Newest first."""
     return listed(call, await call.runtime.store.read(_select, query), query, replay_json)
 
@@ -104,7 +104,7 @@ def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
 
 
 @operation("Get a replay", answers={200: schemas.Replay})
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """How far it has come."""
     return reply(
         replay_json(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay"))
@@ -112,7 +112,7 @@ async def show(call: Call) -> Response:
 
 
 @operation("Cancel a replay", answers={200: schemas.Replay}, refuses=("conflict",))
-async def cancel(call: Call, body: Empty) -> Response:
+async def cancel(call: RequestContext, body: Empty) -> Response:
     """Make nothing more due. What was made due is delivered."""
     runtime = call.runtime
     row, ended = found(
@@ -124,7 +124,7 @@ async def cancel(call: Call, body: Empty) -> Response:
 
 
 @operation("Replay an event", answers={202: schemas.EventReplay})
-async def of_event(call: Call, body: EventReplay) -> Response:
+async def of_event(call: RequestContext, body: EventReplay) -> Response:
     """To everyone who was owed it, and to active subscribers who joined since; or to one of them alone."""
     event_id, runtime = call.id("evt"), call.runtime
     if (
@@ -140,7 +140,7 @@ async def of_event(call: Call, body: EventReplay) -> Response:
         _event, runtime.ids, event_id, body.subscriber, runtime.clock.now()
     )
     found(count, "event")
-    runtime.nudge("deliver")
+    runtime.wake("deliver")
     return reply(
         {"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Mounted:
+class RootPathMiddleware:
     """ASGI middleware behind which paths begin where the service does; `public_url` leads there from outside."""
 
     def __init__(self, app: ASGIApp) -> None:

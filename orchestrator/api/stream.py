@@ -21,13 +21,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api import problems
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.events import kinds
 from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pagination import Query, words
-from orchestrator.events.feed import Tail
-from orchestrator.events.log import Mark, Row, Wanted
+from orchestrator.events.feed import EventFeed
+from orchestrator.events.log import Cursor, EventFilter, Row
 from orchestrator.foundation.clock import Clock, jittered
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
@@ -70,16 +70,16 @@ class StreamQuery(Query):
     answers={200: answer(None, media="text/event-stream", says="Events as they come")},
     takes=("Last-Event-ID",),
 )
-async def follow(call: Call, query: StreamQuery) -> Response:
+async def follow(call: RequestContext, query: StreamQuery) -> Response:
     """Server-Sent Events after `Last-Event-ID`, else from now on. Ends after a quarter of an hour: come back."""
     runtime = call.runtime
     last = _header(call) or query.last_event_id
     async with contextlib.AsyncExitStack() as held:
-        held.enter_context(runtime.waiters.admit())
+        held.enter_context(runtime.waiting_slots.admit())
         held.enter_context(runtime.metrics.sse_clients.track_inprogress())
-        over = await held.enter_async_context(runtime.tail.following())
-        begin = await runtime.tail.mark(last)
-        sent = blocks(runtime.tail, runtime.clock, Wanted(kinds(query.types)), begin, over)
+        over = await held.enter_async_context(runtime.feed.following())
+        begin = await runtime.feed.mark(last)
+        sent = blocks(runtime.feed, runtime.clock, EventFilter(kinds(query.types)), begin, over)
         # What is held is let go when the stream has ended.
         expelled = partial(call.gate.ended, call.request)
         return EventStream(
@@ -87,7 +87,7 @@ async def follow(call: Call, query: StreamQuery) -> Response:
         )
 
 
-def _header(call: Call) -> str | None:
+def _header(call: RequestContext) -> str | None:
     """Return `Last-Event-ID`. Raises a 422 `Problem` for what is none of ours."""
     said = call.request.headers.get("last-event-id")
     if said and not is_id(said, "evt"):
@@ -96,14 +96,14 @@ def _header(call: Call) -> str | None:
 
 
 async def blocks(
-    tail: Tail, clock: Clock, wanted: Wanted, begin: Mark, over: asyncio.Event
+    feed: EventFeed, clock: Clock, wanted: EventFilter, begin: Cursor, over: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
     """Yield what a client is sent, in the order of the log, until following is over. Raises `Unavailable`."""
     place, seen, sent = begin.place, begin.id, begin.id
     yield _RETRY + (_gap(begin) if begin.gap else _at(begin.id))
     quiet = clock.monotonic()
     while not over.is_set():
-        page = await tail.read(place, wanted)
+        page = await feed.read(place, wanted)
         for row in page.rows:
             yield _block(row)
             seen, sent, quiet = row["id"], row["id"], clock.monotonic()
@@ -112,7 +112,7 @@ async def blocks(
             yield _PING + (b"" if seen == sent else _at(seen))
             sent, quiet = seen, clock.monotonic()
         elif page.place == place:
-            await tail.news(place, left)
+            await feed.news(place, left)
         place = page.place
 
 
@@ -130,7 +130,7 @@ def _at(event_id: str) -> bytes:
     return b"id: %b\n\n" % event_id.encode()
 
 
-def _gap(begin: Mark) -> bytes:
+def _gap(begin: Cursor) -> bytes:
     """Return what tells a client that it may have missed events, and after which one it goes on."""
     said = json.dumps({"type": "stream.gap", "resumes_after": begin.id}).encode()
     return b"event: stream.gap\ndata: %b\n%b" % (said, _at(begin.id))

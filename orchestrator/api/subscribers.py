@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import Call, found, reply
+from orchestrator.api.endpoint import RequestContext, found, reply
 from orchestrator.api.job_submission import checked_url
 from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Page, listed
+from orchestrator.api.pagination import PageRequest, listed
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
@@ -25,14 +25,14 @@ from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.subscribers import subscriber_json
 
 
-class SubscriberQuery(Page):
+class SubscriberQuery(PageRequest):
     """`GET /v1/subscribers`."""
 
     prefix = "sub"
 
 
 @operation("Create a subscriber", answers={201: answer(schemas.NewSubscriber, "Location")})
-async def create(call: Call, body: NewSubscriber) -> Response:
+async def create(call: RequestContext, body: NewSubscriber) -> Response:
     """Its secret is shown here and never again."""
     runtime = call.runtime
     destination = runtime.destinations.get(body.kind)
@@ -56,7 +56,7 @@ async def create(call: Call, body: NewSubscriber) -> Response:
 def _check_address(runtime: Runtime, destination: Destination, url: str) -> None:
     checked_url(runtime, "/url", url)
     if destination.secret_address and not (
-        url.lower().startswith("https://") or runtime.guard.is_at_home(url)
+        url.lower().startswith("https://") or runtime.address_policy.is_at_home(url)
     ):
         raise problems.fault(
             "/url", "https_required", f"The address of {destination.kind} is a secret: use https"
@@ -72,24 +72,24 @@ def _check_options(destination: Destination, options: Mapping[str, str]) -> None
 
 
 @operation("List subscribers", answers={200: answer(schemas.Page[schemas.Subscriber], "Link")})
-async def ls(call: Call, query: SubscriberQuery) -> Response:
+async def ls(call: RequestContext, query: SubscriberQuery) -> Response:
     """Newest first."""
     read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
     return listed(call, await call.runtime.store.read(read), query, subscriber_json)
 
 
 @operation("Get a subscriber", answers={200: schemas.Subscriber})
-async def show(call: Call) -> Response:
+async def show(call: RequestContext) -> Response:
     """Its address is shown as far as it is no secret; its headers never are."""
     return reply(subscriber_json(await _row(call)))
 
 
-async def _row(call: Call) -> Mapping[Any, Any]:
+async def _row(call: RequestContext) -> Mapping[Any, Any]:
     return found(await call.runtime.store.read(subscribers.get, call.id("sub")), "subscriber")
 
 
 @operation("Change a subscriber", answers={200: schemas.Subscriber}, refuses=("conflict",))
-async def change(call: Call, body: SubscriberChange) -> Response:
+async def change(call: RequestContext, body: SubscriberChange) -> Response:
     """What is left out stays."""
     given = body.given()
     row, runtime = await _row(call), call.runtime
@@ -111,7 +111,7 @@ async def change(call: Call, body: SubscriberChange) -> Response:
 
 
 @operation("Delete a subscriber", answers={204: None})
-async def remove(call: Call) -> Response:
+async def remove(call: RequestContext) -> Response:
     """What it was still owed is dead."""
     runtime = call.runtime
     if not await runtime.store.write(subscribers.remove, call.id("sub"), runtime.clock.now()):
@@ -120,7 +120,7 @@ async def remove(call: Call) -> Response:
 
 
 @operation("Test a subscriber", answers={202: schemas.TestEvent})
-async def test(call: Call, body: Empty) -> Response:
+async def test(call: RequestContext, body: Empty) -> Response:
     """Send an event, `subscriber.test`, to it alone."""
     runtime = call.runtime
     event_id, now = runtime.ids("evt"), runtime.clock.now()
@@ -128,7 +128,7 @@ async def test(call: Call, body: Empty) -> Response:
         subscribers.send_test, runtime.ids, call.id("sub"), event_id, now
     ):
         found(None, "subscriber")
-    runtime.nudge("deliver")
+    runtime.wake("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
     return reply(
         {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202
@@ -136,7 +136,7 @@ async def test(call: Call, body: Empty) -> Response:
 
 
 @operation("Pause a subscriber", answers={200: schemas.Subscriber})
-async def pause(call: Call, body: Empty) -> Response:
+async def pause(call: RequestContext, body: Empty) -> Response:
     """Its deliveries are held."""
     now, state = call.runtime.clock.now(), SubscriberState.PAUSED
     row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None, now)
@@ -144,18 +144,18 @@ async def pause(call: Call, body: Empty) -> Response:
 
 
 @operation("Resume a subscriber", answers={200: schemas.Subscriber})
-async def resume(call: Call, body: Empty) -> Response:
+async def resume(call: RequestContext, body: Empty) -> Response:
     """What was held flows. One that we disabled is active again."""
     row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
     shown = subscriber_json(found(row, "subscriber"))
-    call.runtime.nudge("deliver")
+    call.runtime.wake("deliver")
     return reply(shown)
 
 
 @operation(
     "Rotate a subscriber's secret", answers={200: schemas.RotatedSubscriber}, refuses=("conflict",)
 )
-async def rotate(call: Call, body: Rotation) -> Response:
+async def rotate(call: RequestContext, body: Rotation) -> Response:
     """The new secret is shown here and never again. Both secrets sign until the grace is over."""
     row, runtime = await _row(call), call.runtime
     secret, now = new_secret(), runtime.clock.now()

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
-from orchestrator.egress.address_policy import Guard
-from orchestrator.egress.http_client import Internet
+from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import Settings
-from orchestrator.vendors.account_check import ask
+from orchestrator.vendors.account_check import check_account
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.registry import accounts, bind
+from orchestrator.vendors.registry import accounts, bind_vendor
 
 
 def checks(settings: Settings, names: Sequence[str]) -> list[Record]:
@@ -30,14 +30,16 @@ def checks(settings: Settings, names: Sequence[str]) -> list[Record]:
                 code=Exit.NOT_FOUND,
                 hint=f"there are: {', '.join(known)}",
             )
-    vendors = [bind(known[name], SystemClock()) for name in names or sorted(known)]
+    vendors = [bind_vendor(known[name], SystemClock()) for name in names or sorted(known)]
     return asyncio.run(_asked(settings, vendors))
 
 
 async def _asked(settings: Settings, vendors: Sequence[Vendor]) -> list[Record]:
-    internet = Internet(GuardedTransport(Guard(settings.allow_private)))
+    internet = HttpClient(GuardedTransport(AddressPolicy(settings.allow_private)))
     try:
-        found = await asyncio.gather(*(ask(vendor, internet, SystemClock()) for vendor in vendors))
+        found = await asyncio.gather(
+            *(check_account(vendor, internet, SystemClock()) for vendor in vendors)
+        )
     finally:
         await internet.aclose()
     return [one.shown() for one in found]

@@ -119,8 +119,8 @@ def faults(settings: Settings, session: Session) -> list[str]:
     # Here, so that commands which only talk to a server start without the service.
     from orchestrator.app import check_role
     from orchestrator.database import backend
-    from orchestrator.egress.address_policy import Guard
-    from orchestrator.vendors.registry import accounts, bind
+    from orchestrator.egress.address_policy import AddressPolicy
+    from orchestrator.vendors.registry import accounts, bind_vendor
 
     def stored() -> None:
         """Look where everything is kept. A database that cannot be had has no keys beside it."""
@@ -133,9 +133,11 @@ def faults(settings: Settings, session: Session) -> list[str]:
     tried: list[Callable[[], object]] = [
         stored,
         partial(check_role, settings),
-        lambda: Guard(settings.allow_private),
+        lambda: AddressPolicy(settings.allow_private),
     ]
-    tried += [partial(bind, account, session.clock) for account in accounts(settings).values()]
+    tried += [
+        partial(bind_vendor, account, session.clock) for account in accounts(settings).values()
+    ]
     return [fault for one in tried if (fault := _fault(one))]
 
 

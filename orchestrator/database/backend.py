@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
-from orchestrator.database.postgres.notify import Wakes
-from orchestrator.database.sqlite.engine import Lock, engines, opened, told, usable
+from orchestrator.database.postgres.notify import NotifyChannel
+from orchestrator.database.sqlite.engine import Lock, as_config_error, engines, opened, usable
 from orchestrator.database.sqlite.writer import Writer
 from orchestrator.database.unit_of_work import Unit
 
@@ -98,7 +98,7 @@ class Sqlite:
         """Take the file for this process and make its tables. Raises `ConfigError`."""
         self._lock.take()
         try:
-            with told(), self._engine.begin() as tx:
+            with as_config_error(), self._engine.begin() as tx:
                 schema.prepare(tx)
         except BaseException:
             self._lock.release()
@@ -133,7 +133,7 @@ class Postgres:
         self._engine = postgres.engine_of(url, postgres.WRITERS + 1)
         self.reading = postgres.engine_of(url, READERS, read_only=True)
         self._writers = postgres.Writers(self._engine)
-        self._wakes = Wakes(self._engine)
+        self._wakes = NotifyChannel(self._engine)
 
     @property
     def commits(self) -> int:
@@ -142,7 +142,7 @@ class Postgres:
 
     def start(self) -> None:
         """Make the tables, if they are not there. Raises `ConfigError`."""
-        with postgres.told(), self._engine.begin() as tx:
+        with postgres.as_config_error(), self._engine.begin() as tx:
             schema.prepare(tx)
         self._writers.start()
 

@@ -16,7 +16,7 @@ from orchestrator.database.tables.indexes import COMMON, being, uncommon
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class IndexPath:
     """An index that leads to the rows with one value of a column, by id.
 
     `few`: by another order, but there are few. `only`: it has no rows but those with this value of another column.
@@ -38,7 +38,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ScanPlan:
     """The statements that find rows between two ids, and the id at which so many have been looked at for that."""
 
     rows: sa.Select[Any]
@@ -51,12 +51,12 @@ class Look:
 def look(
     shown: sa.Select[Any],
     table: sa.Table,
-    way: Way | None,
+    way: IndexPath | None,
     values: int,
     rest: tuple[str, ...],
     since: bool,
     paths: tuple[str, ...] = (),
-) -> Look:
+) -> ScanPlan:
     """Return the statements. `paths` are those of the `rest` that have an index too: it is asked, not the row."""
     tried = [
         _meets(table, name)
@@ -70,7 +70,7 @@ def look(
     rows = shown.where(table.c.id.in_(found)).order_by(table.c.id.desc())
     looked = _met(table, way, values, [], "span")
     edge = looked.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
-    return Look(rows, edge, bool(tried))
+    return ScanPlan(rows, edge, bool(tried))
 
 
 def _likely(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
@@ -97,7 +97,7 @@ def _meets(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
 
 def _met(
     table: sa.Table,
-    way: Way | None,
+    way: IndexPath | None,
     values: int,
     tried: Sequence[sa.ColumnElement[bool]],
     most: str,
@@ -112,7 +112,7 @@ def _met(
 
 
 def _along(
-    table: sa.Table, way: Way | None, number: int, tried: Sequence[sa.ColumnElement[bool]]
+    table: sa.Table, way: IndexPath | None, number: int, tried: Sequence[sa.ColumnElement[bool]]
 ) -> sa.Select[str]:
     """Return the ids of rows with value `number` of a way, newest first.
 

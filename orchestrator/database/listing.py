@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.index_scan import Way, look
+from orchestrator.database.index_scan import IndexPath, look
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job
 from orchestrator.database.tables.indexes import COMMON
@@ -24,7 +24,7 @@ from orchestrator.foundation.states import DeliveryState
 
 Row = Mapping[Any, Any]
 #: Values by column.
-Wanted = Mapping[str, Sequence[str]]
+ListFilter = Mapping[str, Sequence[str]]
 
 #: Rows that one page looks at, at most; so many times as many where no index leads to what is wanted, since most rows
 #: are that.
@@ -46,7 +46,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ListPage:
     """Some rows, newest first, at most as many as were asked for; fewer do not mean the end.
 
     `next` is the id after which to go on; None: there is nothing more.
@@ -63,13 +63,13 @@ class _List:
     table: sa.Table
     prefix: str
     shown: sa.Select[Any]
-    ways: tuple[Way, ...]
+    ways: tuple[IndexPath, ...]
 
-    def open(self, wanted: Wanted) -> list[Way]:
+    def open(self, wanted: ListFilter) -> list[IndexPath]:
         """Return the ways there are to what is wanted."""
         return [way for way in self.ways if way.column in wanted and self._has(way, wanted)]
 
-    def _has(self, way: Way, wanted: Wanted) -> bool:
+    def _has(self, way: IndexPath, wanted: ListFilter) -> bool:
         if way.only is not None:
             column, value = way.only
             return list(wanted.get(column, ())) == [value]
@@ -81,18 +81,18 @@ _JOBS = _List(
     "job",
     sa.select(*(job.c[name] for name in _SHOWN)),
     (
-        Way("external_task_id", few=True),
-        Way("state"),
-        Way("resolved_by"),
-        Way("model"),
-        Way("account"),
+        IndexPath("external_task_id", few=True),
+        IndexPath("state"),
+        IndexPath("resolved_by"),
+        IndexPath("model"),
+        IndexPath("account"),
     ),
 )
 _EVENTS = _List(
     event,
     "evt",
     sa.select(*(event.c[name] for name in ("id", "job_id", "source", "body"))),
-    (Way("job_id", few=True), Way("type")),
+    (IndexPath("job_id", few=True), IndexPath("type")),
 )
 _DELIVERIES = _List(
     delivery,
@@ -101,32 +101,34 @@ _DELIVERIES = _List(
         event, event.c.id == delivery.c.event_id
     ),
     (
-        Way("event_id", few=True),
-        Way("subscriber_id", only=("state", DeliveryState.DEAD)),
-        Way("state"),
-        Way("subscriber_id"),
+        IndexPath("event_id", few=True),
+        IndexPath("subscriber_id", only=("state", DeliveryState.DEAD)),
+        IndexPath("state"),
+        IndexPath("subscriber_id"),
     ),
 )
 
 
 def jobs(
     tx: Tx,
-    wanted: Wanted,
+    wanted: ListFilter,
     after: str | None,
     limit: int,
     since: datetime | None = None,
     look: int = LOOK,
-) -> Part:
+) -> ListPage:
     """Return jobs that have one of the wanted values in each of some columns, and were created after `since`."""
     return _page(tx, _JOBS, wanted, after, limit, since, look)
 
 
-def events(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int = LOOK) -> Part:
+def events(tx: Tx, wanted: ListFilter, after: str | None, limit: int, look: int = LOOK) -> ListPage:
     """Return events that have one of the wanted values in each of some columns."""
     return _page(tx, _EVENTS, wanted, after, limit, None, look)
 
 
-def deliveries(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int = LOOK) -> Part:
+def deliveries(
+    tx: Tx, wanted: ListFilter, after: str | None, limit: int, look: int = LOOK
+) -> ListPage:
     """Return deliveries, each with the type and the job of its event."""
     return _page(tx, _DELIVERIES, wanted, after, limit, None, look)
 
@@ -134,14 +136,14 @@ def deliveries(tx: Tx, wanted: Wanted, after: str | None, limit: int, look: int 
 def _page(
     tx: Tx,
     of: _List,
-    wanted: Wanted,
+    wanted: ListFilter,
     after: str | None,
     limit: int,
     since: datetime | None,
     look_at: int,
-) -> Part:
+) -> ListPage:
     if not all(wanted.values()):
-        return Part([], None)
+        return ListPage([], None)
     known: dict[str, Any] = {
         **{f"rest_{name}": values for name, values in wanted.items()},
         **{f"one_{name}": values[0] for name, values in wanted.items()},
@@ -165,14 +167,14 @@ def _page(
         reached = known | {"floor": floor if edge is None else edge, "most": limit + 1 - len(rows)}
         rows += tx.execute(sought.rows, reached).mappings()
         if len(rows) > limit:
-            return Part(rows[:limit], rows[limit - 1]["id"])
+            return ListPage(rows[:limit], rows[limit - 1]["id"])
         if edge is None:
-            return Part(rows, None)
+            return ListPage(rows, None)
         known["after"] = edge
-    return Part(rows, known["after"])
+    return ListPage(rows, known["after"])
 
 
-def _shortest(tx: Tx, of: _List, wanted: Wanted, known: Mapping[str, Any]) -> Way | None:
+def _shortest(tx: Tx, of: _List, wanted: ListFilter, known: Mapping[str, Any]) -> IndexPath | None:
     """Return the way with the fewest rows on it, as far as a look ahead can tell; None: there is no way.
 
     It is the one on which so many rows lead furthest back, or to the end.
@@ -181,7 +183,7 @@ def _shortest(tx: Tx, of: _List, wanted: Wanted, known: Mapping[str, Any]) -> Wa
     if len(ways) < 2 or ways[0].sure:
         return ways[0] if ways else None
 
-    def ahead(way: Way) -> str:
+    def ahead(way: IndexPath) -> str:
         values = wanted[way.column]
         edge = look(of.shown, of.table, way, len(values), (), since=False).edge
         return tx.scalar(edge, {**known, **_numbered(values), "span": _FIRST}) or ""

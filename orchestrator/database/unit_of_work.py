@@ -44,7 +44,7 @@ class Unit:
     lasting: bool = True
 
 
-class Outcome(NamedTuple):
+class UnitResult(NamedTuple):
     """What a unit came to."""
 
     unit: Unit
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
 
 
-def perform(tx: Tx, group: Sequence[Unit]) -> list[Outcome]:
+def perform(tx: Tx, group: Sequence[Unit]) -> list[UnitResult]:
     """Run units in a transaction that their caller commits. Raises when nothing of it can be committed."""
     return [
         outcome
@@ -61,7 +61,7 @@ def perform(tx: Tx, group: Sequence[Unit]) -> list[Outcome]:
     ]
 
 
-def settle(outcomes: Sequence[Outcome]) -> None:
+def settle(outcomes: Sequence[UnitResult]) -> None:
     """Tell those who wait. On their loop."""
     for outcome in outcomes:
         future = outcome.unit.future
@@ -89,11 +89,11 @@ def _gathered(group: Sequence[Unit]) -> list[list[Unit]]:
     return calls
 
 
-def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
+def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
     """Make one call for these units, in a savepoint unless it is all there is to commit."""
     first = units[0]
     if alone and not first.item:
-        return [Outcome(first, first.run(tx, *first.args))]
+        return [UnitResult(first, first.run(tx, *first.args))]
     try:
         with tx.begin_nested():
             values: Sequence[Any]
@@ -103,7 +103,7 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
                 else [first.run(tx, *first.args)]
             )
             # In the savepoint: what a batch with too few answers wrote must not stay.
-            return [Outcome(unit, value) for unit, value in zip(units, values, strict=True)]
+            return [UnitResult(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
         if transient(error) or _state(error) == _TOO_LONG:
             raise
@@ -112,7 +112,7 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[Outcome]:
             raise Unavailable("the database gave the transaction up; is the disk full?") from error
         if len(units) > 1:
             return [outcome for unit in units for outcome in _attempt(tx, [unit], alone=False)]
-        return [Outcome(first, error=ours(error))]
+        return [UnitResult(first, error=ours(error))]
 
 
 def is_open(tx: Tx) -> bool:

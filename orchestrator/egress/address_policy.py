@@ -27,7 +27,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LOOPBACK_NAMES: Final = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 
 
-class Guard:
+class AddressPolicy:
     """Which addresses may be reached: public ones, and those inside `allow_private` (CIDRs; else `ConfigError`)."""
 
     def __init__(self, allow_private: Sequence[str] = ()) -> None:
@@ -44,7 +44,7 @@ class Guard:
             written = ipaddress.ip_address(address)
         except ValueError:
             raise Blocked("not an IP address") from None
-        meant = _meant(written)
+        meant = _unwrap(written)
         if self._is_allowed(written, meant):
             return
         if not meant.is_global or any(meant in network for network in _FORBIDDEN):
@@ -57,7 +57,7 @@ class Guard:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
             raise Blocked("not a URL") from None
-        check_form(parsed)
+        check_literal(parsed)
         port = 443 if parsed.port is None else parsed.port
         if address := _literal(parsed.raw_host.decode("ascii").rstrip(".")):
             self.check(address, port)
@@ -70,7 +70,7 @@ class Guard:
         if address is None:
             return False
         written = ipaddress.ip_address(address)
-        return self._is_allowed(written, _meant(written))
+        return self._is_allowed(written, _unwrap(written))
 
     def _is_allowed(self, written: _Address, meant: _Address) -> bool:
         return any(written in network or meant in network for network in self._allowed)
@@ -82,7 +82,7 @@ class Guard:
         return socket.socket(family, kind, protocol)
 
 
-def _meant(address: _Address) -> _Address:
+def _unwrap(address: _Address) -> _Address:
     """The IPv4 address that an IPv6 spelling leads to, or the address itself. `::1` is 127.0.0.1 in other letters."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
@@ -105,7 +105,7 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def check_form(url: httpx.URL) -> None:
+def check_literal(url: httpx.URL) -> None:
     """Raises `Blocked` unless the URL is http or https, names a host and carries no credentials."""
     if url.scheme not in {"http", "https"} or not url.raw_host or not 0 < (url.port or 443) < 65536:
         raise Blocked("only http:// and https:// URLs can be reached")

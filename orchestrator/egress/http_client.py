@@ -10,7 +10,7 @@ from orchestrator.foundation.errors import CutOff, NotSent
 from orchestrator.foundation.timeouts import Deadlines
 
 
-class Whole(httpx.Response):
+class FullResponse(httpx.Response):
     """An answer and the body that was read. Nothing is decoded: a small gzip can be a huge body."""
 
     def __init__(self, head: httpx.Response, request: httpx.Request, body: bytes) -> None:
@@ -30,7 +30,7 @@ class Whole(httpx.Response):
         return self._whole
 
 
-class Internet:
+class HttpClient:
     """Sends one request and reads its whole answer, within a deadline and a size."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
@@ -72,7 +72,7 @@ class Internet:
             raise CutOff(str(error)) from error
         if len(body) > cap and overflow == "error":
             raise CutOff(f"{request.url.host}: more than {cap} bytes", kind="too_large")
-        whole = Whole(response, request, body[:cap])
+        whole = FullResponse(response, request, body[:cap])
         if len(body) > cap:
             whole.extensions["truncated"] = True
         return whole

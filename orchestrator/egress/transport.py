@@ -22,14 +22,14 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
-from orchestrator.egress.address_policy import Guard, check_form
+from orchestrator.egress.address_policy import AddressPolicy, check_literal
 from orchestrator.foundation.errors import Blocked, CutOff, NotSent, TooLate
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):
     """Refuses a name if any of its addresses is forbidden: a private address beside a public one is an attack."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: AddressPolicy) -> None:
         super().__init__()
         self._guard = guard
 
@@ -143,7 +143,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        guard: Guard,
+        guard: AddressPolicy,
         *,
         keepalive: float = 15.0,
         limit_per_host: int = 0,
@@ -171,14 +171,16 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
-        check_form(request.url)
+        check_literal(request.url)
         body = await request.aread()
         try:
-            written = spelt(request, body)
+            written = serialize_request(request, body)
             connection = await self._connect(request.url)
             try:
                 _send(request, written, connection.transport)
-                status, headers, rest = await _heard(connection, bodiless=request.method == "HEAD")
+                status, headers, rest = await _read_head(
+                    connection, bodiless=request.method == "HEAD"
+                )
             except BaseException:
                 _drop(connection)
                 raise
@@ -218,7 +220,7 @@ def _drop(connection: Connection) -> None:
     connection.close()
 
 
-async def _heard(
+async def _read_head(
     connection: Connection, *, bodiless: bool
 ) -> tuple[int, tuple[tuple[bytes, bytes], ...], aiohttp.StreamReader]:
     """The head of the answer, and its body to come. What only says that there will be one (1xx) is passed over."""
@@ -234,7 +236,7 @@ async def _heard(
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def spelt(request: httpx.Request, body: bytes) -> bytes:
+def serialize_request(request: httpx.Request, body: bytes) -> bytes:
     """The request as it leaves: its headers as they were built, and what the other side needs to know besides.
 
     The body is whole here, so it is counted, whatever httpx made of a stream of unknown length; an answer may not be

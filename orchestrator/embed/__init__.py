@@ -26,8 +26,8 @@ from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.api.problems import Refusal, answer
 from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient
-from orchestrator.embed.asgi_transport import Indoors
-from orchestrator.embed.host_process import discreet, told_to_end
+from orchestrator.embed.asgi_transport import AsgiTransport
+from orchestrator.embed.host_process import close_on_signal, mask_access_log
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import ConfigError, Unavailable
@@ -83,10 +83,14 @@ class Orchestrator:
             raise RuntimeError(
                 "this service runs already; make another Orchestrator, with a database of its own"
             )
-        rt = build(self._settings)
-        async with running(rt):
-            with discreet(), told_to_end(rt.tail.close):
-                self._rt, self._app, self._client = rt, application(rt), self._client_of(rt)
+        runtime = build(self._settings)
+        async with running(runtime):
+            with mask_access_log(), close_on_signal(runtime.feed.close):
+                self._rt, self._app, self._client = (
+                    runtime,
+                    application(runtime),
+                    self._client_of(runtime),
+                )
                 try:
                     yield
                 finally:
@@ -115,15 +119,16 @@ class Orchestrator:
     def end_streams(self) -> None:
         """End all streams and waiting answers, for good: before a server ends that is not told so by a signal."""
         if self._rt is not None:
-            self._rt.tail.close()
+            self._rt.feed.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
-    def _client_of(self, rt: Runtime) -> AsyncClient:
-        inside = Indoors(self._serve, root_path=urlsplit(rt.base).path)
+    def _client_of(self, runtime: Runtime) -> AsyncClient:
+        inside = AsgiTransport(self._serve, root_path=urlsplit(runtime.base).path)
         return AsyncClient(
-            rt.base, http=httpx.AsyncClient(transport=inside, auth=_Pass(rt), trust_env=False)
+            runtime.base,
+            http=httpx.AsyncClient(transport=inside, auth=_Pass(runtime), trust_env=False),
         )
 
     async def _asleep(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,8 +157,8 @@ class Orchestrator:
 class _Pass(httpx.Auth):
     """Proves with each call that it comes from inside, as the operator's command line does: for a minute."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["authorization"] = (

@@ -12,7 +12,7 @@ import httpx
 from starlette.types import ASGIApp, Message, Scope
 
 
-class Indoors(httpx.AsyncBaseTransport):
+class AsgiTransport(httpx.AsyncBaseTransport):
     """Calls an application as if it were mounted at `root_path`. What the application raises, the caller gets."""
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:

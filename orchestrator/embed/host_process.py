@@ -18,7 +18,7 @@ _ACCESS = "uvicorn.access"
 
 
 @contextlib.contextmanager
-def told_to_end(close: Callable[[], None]) -> Iterator[None]:
+def close_on_signal(close: Callable[[], None]) -> Iterator[None]:
     """Call `close` on the running loop when a signal asks the process to end, before whoever handles that signal.
 
     A server waits for its answers, and only then ends the lifespan; a stream would never end. A signal that nobody
@@ -57,7 +57,7 @@ def _hooked(
 
 
 @contextlib.contextmanager
-def discreet() -> Iterator[None]:
+def mask_access_log() -> Iterator[None]:
     """Mask secrets in the server's access log: the path of a push holds its token, and so whoever reads it can push."""
     log, mask = logging.getLogger(_ACCESS), _Mask()
     log.addFilter(mask)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import inserting, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
-from orchestrator.events.destinations import Verdict
+from orchestrator.events.destinations import ResponseClass
 from orchestrator.events.subscribers import disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.foundation.ids import Ids
@@ -26,7 +26,7 @@ from orchestrator.foundation.states import DeliveryState, SubscriberState
 Row = Mapping[Any, Any]
 
 #: Seconds that an outcome waits for others at most.
-MOMENT = 0.002
+MAX_WAIT = 0.002
 #: A subscriber is switched off when nothing has succeeded for this long, never for one bad event.
 PATIENCE = timedelta(days=5)
 
@@ -39,14 +39,14 @@ class Attempted:
     to: Row
     at: datetime
     ms: int
-    verdict: Verdict
+    verdict: ResponseClass
     status: int | None = None
     error: str | None = None
     response: str | None = None
     rest: float | None = None
 
 
-class Company:
+class BatchCompleter:
     """Lets attempts that end one soon after the other be recorded together: one more costs a tenth of the first.
 
     Who ends waits for company until all that are under way have ended, a moment at most. So one alone does not wait,
@@ -65,7 +65,7 @@ class Company:
             self._go()
             return
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(MOMENT, self._go)
+            self._timer = asyncio.get_running_loop().call_later(MAX_WAIT, self._go)
         await self._door.wait()
 
     def _go(self) -> None:
@@ -78,7 +78,7 @@ class Company:
 def record(tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime) -> list[bool]:
     """Write attempts and what follows from them; tell for each whether it switched its subscriber off."""
     _PROOFS(tx, [_proof(one) for one in attempted])
-    delivered = [one for one in attempted if one.verdict is Verdict.DELIVERED]
+    delivered = [one for one in attempted if one.verdict is ResponseClass.DELIVERED]
     _DELIVERED(tx, [_ended(one, now) for one in delivered])
     _WELL(
         tx,
@@ -95,7 +95,7 @@ def _record_failed(
     tx: Tx, ids: Ids, rng: Rng, attempted: Sequence[Attempted], now: datetime
 ) -> set[str]:
     """Write what follows from failures; return whom they switched off."""
-    failed = [one for one in attempted if one.verdict is not Verdict.DELIVERED]
+    failed = [one for one in attempted if one.verdict is not ResponseClass.DELIVERED]
     wanted = {"ids": list({one.to["id"] for one in failed})}
     # As they are now: one may have been paused while it was being called.
     current = {row["id"]: row for row in tx.execute(_CURRENT, wanted).mappings()}
@@ -147,7 +147,7 @@ def _ended(one: Attempted, now: datetime) -> dict[str, Any]:
 
 def _scheduled(one: Attempted, person: Row | None, rng: Rng, now: datetime) -> dict[str, Any]:
     """Return what becomes of a delivery that was not delivered."""
-    schedule = {Verdict.LATER: STANDARD_SCHEDULE, Verdict.SHORTLY: SHORT_SCHEDULE}.get(
+    schedule = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}.get(
         one.verdict, ()
     )
     wait = retry_delay(schedule, one.row["tries"] + 1, rng)
@@ -174,20 +174,20 @@ def _health(tx: Tx, person: Row, tried: Sequence[Attempted], now: datetime) -> s
     """Keep the health of a subscriber that failed; return the reason to switch it off, if there is one."""
     mine = sa.update(subscriber).where(subscriber.c.id == person["id"])
     rest = max(
-        (one.rest for one in tried if one.rest and one.verdict is not Verdict.DELIVERED),
+        (one.rest for one in tried if one.rest and one.verdict is not ResponseClass.DELIVERED),
         default=None,
     )
     if rest is not None:
         until, asked = after(now, rest), subscriber.c.resting_until
         tx.execute(mine.where(sa.or_(asked.is_(None), asked < until)).values(resting_until=until))
-    if any(one.verdict is Verdict.DELIVERED for one in tried):
+    if any(one.verdict is ResponseClass.DELIVERED for one in tried):
         return None
     if person["failing_since"] is None:
         tx.execute(mine.values(failing_since=now))
     # A lane of callback URLs belongs to many jobs: one address that is gone says nothing about the others.
     if person["callback_origin"] is not None or person["state"] != SubscriberState.ACTIVE:
         return None
-    gone = next((one for one in tried if one.verdict is Verdict.GONE), None)
+    gone = next((one for one in tried if one.verdict is ResponseClass.GONE), None)
     if gone is not None:
         return f"the address answered {gone.status}: {gone.response or 'gone'}"[:200]
     if person["failing_since"] is not None and now - person["failing_since"] >= PATIENCE:

@@ -27,7 +27,7 @@ _REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ClaimedDelivery:
     """A claimed delivery with all it takes to attempt it."""
 
     row: Row
@@ -35,7 +35,7 @@ class Due:
     to: Row
 
 
-class Turns:
+class DeliveryScheduler:
     """One process's. It alone knows how many attempts each lane has under way here."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
@@ -44,24 +44,24 @@ class Turns:
         self._under_way: Counter[str] = Counter()
         #: Of all lanes together.
         self.under_way = 0
-        self._rates: dict[str, token_bucket.Allowance] = {}
+        self._rates: dict[str, token_bucket.TokenBucket] = {}
         #: Lanes that had something due when they were last looked for, and have not had their turn since.
         self._round: list[str] = []
 
-    def begin(self, dues: Iterable[Due]) -> None:
+    def begin(self, dues: Iterable[ClaimedDelivery]) -> None:
         """Give attempts their places."""
         lanes = [due.to["id"] for due in dues]
         self._under_way.update(lanes)
         self.under_way += len(lanes)
 
-    def end(self, due: Due) -> None:
+    def end(self, due: ClaimedDelivery) -> None:
         """Free an attempt's place. A lane without any is forgotten: lanes come and go."""
         self.under_way -= 1
         self._under_way[due.to["id"]] -= 1
         if not self._under_way[due.to["id"]]:
             del self._under_way[due.to["id"]]
 
-    def take(self, tx: Tx, room: int, lease: float) -> Claimed[Due]:
+    def take(self, tx: Tx, room: int, lease: float) -> Claimed[ClaimedDelivery]:
         """Claim up to `room` deliveries for `lease` seconds: first of lanes whose turn is still to come.
 
         `full` says that a lane may have had more than it has places for.
@@ -75,9 +75,11 @@ class Turns:
         self._rng.shuffle(self._round)
         return self._serve_round(tx, room, now, lease)
 
-    def _serve_round(self, tx: Tx, room: int, now: datetime, lease: float) -> Claimed[Due]:
+    def _serve_round(
+        self, tx: Tx, room: int, now: datetime, lease: float
+    ) -> Claimed[ClaimedDelivery]:
         """Claim from the first lanes of the round that have something to give."""
-        dues: Claimed[Due] = Claimed()
+        dues: Claimed[ClaimedDelivery] = Claimed()
         more = full = False
         while self._round and not dues:
             lanes, self._round = self._round[:_GLANCE], self._round[_GLANCE:]
@@ -88,7 +90,7 @@ class Turns:
 
     def _serve(
         self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float
-    ) -> Claimed[Due]:
+    ) -> Claimed[ClaimedDelivery]:
         """Claim from these lanes; those it does not get to are looked at again first."""
         found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings().all()
         if gone := set(lanes) - {row["id"] for row in found}:
@@ -131,14 +133,14 @@ class Turns:
             now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
             self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
         held = replace(
-            self._rates.get(person["id"], token_bucket.Allowance(rate, 1.0, now)), rate=rate
+            self._rates.get(person["id"], token_bucket.TokenBucket(rate, 1.0, now)), rate=rate
         ).refilled(now)
         taken = min(wanted, int(held.tokens))
         self._rates[person["id"]] = held.less(taken)
         return taken
 
 
-def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
+def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[ClaimedDelivery]:
     if not rows:
         return []
     wanted = {"ids": list({row["event_id"] for row in rows})}
@@ -147,7 +149,7 @@ def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[Due]:
         # Retention took the event while it was owed once more: there is nothing to tell, nor a job that this is about.
         tx.execute(_LOST, {"ids": lost})
     return [
-        Due(row, events[row["event_id"]], people[row["subscriber_id"]])
+        ClaimedDelivery(row, events[row["event_id"]], people[row["subscriber_id"]])
         for row in rows
         if row["event_id"] in events
     ]

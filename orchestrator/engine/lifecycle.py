@@ -12,7 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from orchestrator.engine import deliver, poll, replay, submit
 from orchestrator.engine.retention import Progress, retire
 from orchestrator.engine.runtime import Runtime
-from orchestrator.foundation.clock import Clock, Disciplined
+from orchestrator.foundation.clock import Clock, DisciplinedClock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.jobs.capacity import prepare
 
@@ -27,36 +27,36 @@ _DRIFT = 2.0
 
 
 @contextlib.asynccontextmanager
-async def running(rt: Runtime) -> AsyncIterator[None]:
+async def running(runtime: Runtime) -> AsyncIterator[None]:
     """Open the database, run the stages and the ticks; at the end drain, give claims back, and close."""
-    rt.store.start()
+    runtime.store.start()
     try:
-        await discipline(rt)
-        await rt.store.write(prepare, sorted(rt.vendors))
-        if rt.settings.role != "api":
-            rt.workers.update(submit=submit.worker(rt), poll=poll.worker(rt))
-            rt.workers.update(deliver=deliver.worker(rt), replay=replay.worker(rt))
-        for stage in rt.workers.values():
+        await discipline(runtime)
+        await runtime.store.write(prepare, sorted(runtime.vendors))
+        if runtime.settings.role != "api":
+            runtime.workers.update(submit=submit.worker(runtime), poll=poll.worker(runtime))
+            runtime.workers.update(deliver=deliver.worker(runtime), replay=replay.worker(runtime))
+        for stage in runtime.workers.values():
             stage.start()
-            stage.nudge()
-        rt.store.listen(lambda stage: hear(rt, stage))
-        ticks = schedule(rt)
+            stage.wake()
+        runtime.store.listen(lambda stage: on_notification(runtime, stage))
+        ticks = schedule(runtime)
         ticks.start()
         try:
             yield
         finally:
-            rt.tail.close()
+            runtime.feed.close()
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
-            await asyncio.gather(*(stage.stop(DRAIN) for stage in rt.workers.values()))
+            await asyncio.gather(*(stage.stop(DRAIN) for stage in runtime.workers.values()))
             ticks.shutdown(wait=False)
-            await rt.submissions.aclose()
-            await rt.internet.aclose()
+            await runtime.submission_client.aclose()
+            await runtime.http_client.aclose()
     finally:
-        rt.store.close()
+        runtime.store.close()
 
 
-def schedule(rt: Runtime) -> AsyncIOScheduler:
+def schedule(runtime: Runtime) -> AsyncIOScheduler:
     """Return the clock of the house. Every tick is idempotent, and none of them is a job of ours."""
     defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     ticks = AsyncIOScheduler(timezone="UTC", job_defaults=defaults)
@@ -67,15 +67,15 @@ def schedule(rt: Runtime) -> AsyncIOScheduler:
             _tick, "interval", seconds=seconds, args=(run, *args), name=run.__name__, jitter=jitter
         )
 
-    for stage in rt.workers:
-        every(1, nudge, rt, stage)
-    every(BEAT, beat, rt, Beats(rt.clock))
-    every(30, checkpoint, rt)
-    every(30, discipline, rt)
-    if not rt.workers:
+    for stage in runtime.workers:
+        every(1, wake_stage, runtime, stage)
+    every(BEAT, beat, runtime, Beats(runtime.clock))
+    every(30, checkpoint, runtime)
+    every(30, discipline, runtime)
+    if not runtime.workers:
         return ticks
-    every(1, poll.expire, rt)
-    every(60, retire, rt, Progress())
+    every(1, poll.expire, runtime)
+    every(60, retire, runtime, Progress())
     return ticks
 
 
@@ -86,22 +86,22 @@ async def _tick(run: Callable[..., Awaitable[None]], *args: object) -> None:
         log.warning("a tick waits for the database", tick=run.__name__, error=str(error))
 
 
-async def nudge(rt: Runtime, stage: str) -> None:
+async def wake_stage(runtime: Runtime, stage: str) -> None:
     """The promise behind every nudge."""
-    rt.nudge(stage)
+    runtime.wake(stage)
 
 
-def hear(rt: Runtime, stage: str) -> None:
+def on_notification(runtime: Runtime, stage: str) -> None:
     """Look for work because another process says that there is some."""
-    if stage in rt.workers:
-        rt.workers[stage].nudge()
+    if stage in runtime.workers:
+        runtime.workers[stage].wake()
 
 
-async def discipline(rt: Runtime) -> None:
+async def discipline(runtime: Runtime) -> None:
     """Set our clock by the database's, where several processes share it."""
-    if isinstance(rt.clock, Disciplined):
-        ahead = await rt.store.ahead(rt.clock.own.now)
-        rt.clock.correct(ahead)
+    if isinstance(runtime.clock, DisciplinedClock):
+        ahead = await runtime.store.ahead(runtime.clock.own.now)
+        runtime.clock.correct(ahead)
         if abs(ahead) > _DRIFT:
             log.warning(
                 "this machine's clock is wrong; the database's is used",
@@ -122,11 +122,11 @@ class Beats:
         return 0.0 if last is None else max(self._last - last - BEAT, 0.0)
 
 
-async def beat(rt: Runtime, beats: Beats) -> None:
+async def beat(runtime: Runtime, beats: Beats) -> None:
     """Tell by how much ticks come late: a loop that is blocked is seen here first."""
-    rt.metrics.scheduler_lag.set(beats.late())
+    runtime.metrics.scheduler_lag.set(beats.late())
 
 
-async def checkpoint(rt: Runtime) -> None:
+async def checkpoint(runtime: Runtime) -> None:
     """Keep the write-ahead log short."""
-    rt.store.checkpoint()
+    runtime.store.checkpoint()

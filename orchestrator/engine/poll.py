@@ -24,8 +24,8 @@ from orchestrator.engine.worker import Claimed, Worker
 from orchestrator.foundation.clock import after, grown, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.ledger import Postponed, Verdict
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.ledger import ApplyResult, Reschedule
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Report
 
@@ -43,7 +43,7 @@ SWEEP = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class StatusQuery:
     """Jobs of one account that one request asks about."""
 
     vendor: Vendor
@@ -51,20 +51,20 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """What came of a question: what was heard of some jobs, when to come back to the others, what to note on each."""
 
     account: str
     notes: Sequence[tuple[str, str, Mapping[str, Any]]]
-    heard: Sequence[Heard]
-    later: Sequence[Postponed]
+    heard: Sequence[ReportEvent]
+    later: Sequence[Reschedule]
     #: Jobs the vendor was asked about.
     asked: int
 
 
-def worker(rt: Runtime) -> Worker[Question]:
+def worker(runtime: Runtime) -> Worker[StatusQuery]:
     """Return the loop that asks."""
-    stage = Polling(rt)
+    stage = Poller(runtime)
     return Worker("poll", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back)
 
 
@@ -84,42 +84,44 @@ _RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"} | di
 )
 
 
-class Polling:
+class Poller:
     """The stage, over one runtime."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self.rt = rt
-        self._end = rt.store.batched(self._record)
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._end = runtime.store.batched(self._record)
 
-    async def take(self, room: int) -> Claimed[Question]:
+    async def take(self, room: int) -> Claimed[StatusQuery]:
         """Claim jobs about which silence has become suspicious, and make questions of them."""
-        return await self.rt.store.claim(self._claim, room)
+        return await self.runtime.store.claim(self._claim, room)
 
-    def _claim(self, tx: Tx, room: int) -> Claimed[Question]:
-        now, questions = self.rt.clock.now(), list[Question]()
+    def _claim(self, tx: Tx, room: int) -> Claimed[StatusQuery]:
+        now, questions = self.runtime.clock.now(), list[StatusQuery]()
         for state in (JobState.SUBMITTED, JobState.PROCESSING):
             found = queue.lanes(tx, job.c.account, now, state)
-            known = [name for name in found if name in self.rt.vendors]
-            self.rt.rng.shuffle(known)
+            known = [name for name in found if name in self.runtime.vendors]
+            self.runtime.rng.shuffle(known)
             for name in known:
-                vendor, free = self.rt.vendors[name], room - len(questions)
+                vendor, free = self.runtime.vendors[name], room - len(questions)
                 quantum = min(free, queue.QUANTUM) * vendor.batch
                 rows = queue.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
-                questions += _questions(vendor, rows)
+                questions += _queries(vendor, rows)
         return Claimed(questions, more=len(questions) >= min(room, queue.QUANTUM))
 
-    async def give_back(self, questions: Sequence[Question]) -> None:
+    async def give_back(self, questions: Sequence[StatusQuery]) -> None:
         """Make jobs due again whose questions were not asked."""
-        due = {"due_at": self.rt.clock.now()}
-        held = [Postponed.of(row, due) for question in questions for row in question.rows]
-        await self.rt.store.claim(self.rt.ledger.postpone, held)
+        due = {"due_at": self.runtime.clock.now()}
+        held = [Reschedule.of(row, due) for question in questions for row in question.rows]
+        await self.runtime.store.claim(self.runtime.ledger.postpone, held)
 
-    async def work(self, question: Question) -> None:
+    async def work(self, question: StatusQuery) -> None:
         """Ask, and record the answer or the lack of one."""
         try:
             request = self._request(question)
-            with self.rt.metrics.exchange(self.rt.clock, question.vendor.name, "inquiry"):
-                response = await self.rt.internet.send(request, deadline=DEADLINE, cap=1 << 20)
+            with self.runtime.metrics.exchange(self.runtime.clock, question.vendor.name, "inquiry"):
+                response = await self.runtime.http_client.send(
+                    request, deadline=DEADLINE, cap=1 << 20
+                )
                 reports = question.vendor.read_answer(response)
             answer = self._answered(question, reports)
         except Exchange as error:
@@ -127,27 +129,27 @@ class Polling:
         except Unsupported as error:
             answer = self._unasked(question, error)
         for _, _, note in answer.notes:
-            self.rt.metrics.polls(
+            self.runtime.metrics.polls(
                 question.vendor.name, _RESULTS.get(str(note["outcome"]), "answered")
             ).inc()
-        verdicts = await self.rt.insist(self._end, answer)
-        self.rt.told(verdicts)
+        verdicts = await self.runtime.record_with_retry(self._end, answer)
+        self.runtime.announce(verdicts)
 
-    def _request(self, question: Question) -> Any:
-        orders = [order_of(self.rt, row, question.vendor) for row in question.rows]
+    def _request(self, question: StatusQuery) -> Any:
+        orders = [order_of(self.runtime, row, question.vendor) for row in question.rows]
         if orders[0].vendor_task_id is None:
             return question.vendor.lookup_request(orders[0])
         return question.vendor.inquiry(orders)
 
-    def _answered(self, question: Question, reports: Sequence[Report]) -> Answer:
+    def _answered(self, question: StatusQuery, reports: Sequence[Report]) -> QueryResult:
         """Match reports to jobs by id, never by position; a job without one is not known yet, or no more."""
         by_task = {report.vendor_task_id: report for report in reports if report.vendor_task_id}
         by_external = {
             report.external_task_id: report for report in reports if report.external_task_id
         }
         heard, later, notes = (
-            list[Heard](),
-            list[Postponed](),
+            list[ReportEvent](),
+            list[Reschedule](),
             list[tuple[str, str, Mapping[str, Any]]](),
         )
         for row in question.rows:
@@ -156,23 +158,25 @@ class Polling:
                 report = reports[0]
             notes.append((row["id"], "poll", {"outcome": report.word if report else "not_found"}))
             if report is not None:
-                heard.append(Heard(row["id"], report, Source.POLL))
+                heard.append(ReportEvent(row["id"], report, Source.POLL))
             elif (gone := self._gone(row, question.vendor)) is not None:
                 heard.append(gone)
             else:
                 later.append(self._later(row, question.vendor, {"misses": row["misses"] + 1}))
-        return Answer(question.vendor.account.name, notes, heard, later, asked=len(notes))
+        return QueryResult(question.vendor.account.name, notes, heard, later, asked=len(notes))
 
-    def _gone(self, row: Row, vendor: Vendor) -> Heard | None:
+    def _gone(self, row: Row, vendor: Vendor) -> ReportEvent | None:
         """Return the failure of a job that the vendor has not known for longer than it may take to show a task."""
         since = row["submitted_at"] or row["created_at"]
-        if row["misses"] < 2 or self.rt.clock.now() < after(since, vendor.account.poll.lost_after):
+        if row["misses"] < 2 or self.runtime.clock.now() < after(
+            since, vendor.account.poll.lost_after
+        ):
             return None
-        return Heard(
+        return ReportEvent(
             row["id"], Report(JobState.FAILED, message="the vendor knows no such task"), Source.POLL
         )
 
-    def _unanswered(self, question: Question, error: Exchange) -> Answer:
+    def _unanswered(self, question: StatusQuery, error: Exchange) -> QueryResult:
         """The question got no answer: ask again, later each time."""
         name, jobs = question.vendor.account.name, len(question.rows)
         log.warning(
@@ -188,19 +192,21 @@ class Polling:
             for row in question.rows
         ]
         later = [self._later(row, question.vendor, {}, wait) for row in question.rows]
-        return Answer(name, notes, self._overdue(question), later, asked=len(notes))
+        return QueryResult(name, notes, self._overdue(question), later, asked=len(notes))
 
-    def _unasked(self, question: Question, error: Unsupported) -> Answer:
+    def _unasked(self, question: StatusQuery, error: Unsupported) -> QueryResult:
         """There is nothing to ask by: the answer with the task's id was lost. Only a push can tell, or the deadline."""
         notes = [
             (row["id"], "submit", {"outcome": "cannot_be_asked", "reason": error.why})
             for row in question.rows
         ]
         later = [
-            Postponed.of(row, {"due_at": self._patience(row, question.vendor)})
+            Reschedule.of(row, {"due_at": self._patience(row, question.vendor)})
             for row in question.rows
         ]
-        return Answer(question.vendor.account.name, notes, self._overdue(question), later, asked=0)
+        return QueryResult(
+            question.vendor.account.name, notes, self._overdue(question), later, asked=0
+        )
 
     def _patience(self, row: Row, vendor: Vendor) -> datetime:
         since: datetime | None = row["outputless_since"]
@@ -211,24 +217,26 @@ class Polling:
             else min(deadline, after(since, vendor.account.poll.output_grace))
         )
 
-    def _overdue(self, question: Question) -> list[Heard]:
+    def _overdue(self, question: StatusQuery) -> list[ReportEvent]:
         """Return the end of those that succeeded without output too long ago, although nobody answers about them."""
-        grace, now = question.vendor.account.poll.output_grace, self.rt.clock.now()
+        grace, now = question.vendor.account.poll.output_grace, self.runtime.clock.now()
         rows = [row for row in question.rows if row["outputless_since"] is not None]
         late = [row["id"] for row in rows if now >= after(row["outputless_since"], grace)]
-        return [Heard(job_id, Report(JobState.SUCCEEDED), Source.CLOCK) for job_id in late]
+        return [ReportEvent(job_id, Report(JobState.SUCCEEDED), Source.CLOCK) for job_id in late]
 
     def _later(
         self, row: Row, vendor: Vendor, values: Mapping[str, Any], least: float = 0.0
-    ) -> Postponed:
+    ) -> Reschedule:
         poll = vendor.account.poll
         wait = max(least, grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
-        due = after(self.rt.clock.now(), jittered(wait, self.rt.rng, 0.1))
-        return Postponed.of(row, {"due_at": due, "asks": row["asks"] + 1, **values})
+        due = after(self.runtime.clock.now(), jittered(wait, self.runtime.rng, 0.1))
+        return Reschedule.of(row, {"due_at": due, "asks": row["asks"] + 1, **values})
 
-    def _record(self, tx: Tx, answers: list[Answer]) -> list[list[Verdict]]:
-        ledger = self.rt.ledger
-        ledger.note(tx, [note for answer in answers for note in answer.notes], self.rt.clock.now())
+    def _record(self, tx: Tx, answers: list[QueryResult]) -> list[list[ApplyResult]]:
+        ledger = self.runtime.ledger
+        ledger.note(
+            tx, [note for answer in answers for note in answer.notes], self.runtime.clock.now()
+        )
         asked = Counter({answer.account: 0 for answer in answers})
         for answer in answers:
             asked[answer.account] += answer.asked
@@ -244,20 +252,20 @@ class Polling:
         return [[next(verdicts) for _ in answer.heard] for answer in answers]
 
 
-def _questions(vendor: Vendor, rows: Sequence[Row]) -> list[Question]:
+def _queries(vendor: Vendor, rows: Sequence[Row]) -> list[StatusQuery]:
     """Return the questions that ask about these jobs. One whose task id we never learned is asked by our own id."""
     known = [row for row in rows if row["vendor_task_id"] is not None]
     alone = [row for row in rows if row["vendor_task_id"] is None]
     chunks = [known[start : start + vendor.batch] for start in range(0, len(known), vendor.batch)]
-    return [Question(vendor, chunk) for chunk in [*chunks, *([row] for row in alone)]]
+    return [StatusQuery(vendor, chunk) for chunk in [*chunks, *([row] for row in alone)]]
 
 
-async def expire(rt: Runtime) -> None:
+async def expire(runtime: Runtime) -> None:
     """Give up on live jobs whose deadline has passed, and say so. The vendor's verdict may still overtake this."""
-    now = rt.clock.now()
-    while overdue := await rt.store.read(rt.ledger.overdue, now, SWEEP):
-        late = [Heard(job_id, Report(JobState.EXPIRED), Source.CLOCK) for job_id in overdue]
+    now = runtime.clock.now()
+    while overdue := await runtime.store.read(runtime.ledger.overdue, now, SWEEP):
+        late = [ReportEvent(job_id, Report(JobState.EXPIRED), Source.CLOCK) for job_id in overdue]
         # Together they share a few commits; one after the other, many deadlines at once would wait for as many.
-        await asyncio.gather(*(rt.hear(one) for one in late))
+        await asyncio.gather(*(runtime.apply_report(one) for one in late))
         if len(overdue) < SWEEP:
             return

@@ -22,8 +22,8 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import Source
-from orchestrator.jobs.ledger import Verdict
-from orchestrator.jobs.transition import Heard, Outcome
+from orchestrator.jobs.ledger import ApplyResult
+from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Report
 
@@ -39,26 +39,28 @@ KEPT_BYTES = 4 << 20
 _KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
 
 
-class Taken(NamedTuple):
+class ReceivedPush(NamedTuple):
     """A push to keep, and what it says. Without a report it is kept as evidence: `outcome` says of what."""
 
     row: dict[str, Any]
-    heard: Heard | None
+    heard: ReportEvent | None
     ask: bool = False
 
 
-class Receiving:
+class Receiver:
     """The stage, over one runtime."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self.rt = rt
-        self._keep = rt.store.batched(self._record)
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._keep = runtime.store.batched(self._record)
 
     def unseal(self, account: str, token: str) -> tuple[Vendor, Callback]:
         """Return whose push this is. Raises `BadToken`, alike for an unknown account and any fault of the token."""
-        vendor = self.rt.vendors.get(account)
+        vendor = self.runtime.vendors.get(account)
         # An unknown name costs the same look, under a name no account has: guessing fills no cache of keys.
-        callback = self.rt.keys.unseal(account if vendor else "", token, self.rt.clock.now())
+        callback = self.runtime.keys.unseal(
+            account if vendor else "", token, self.runtime.clock.now()
+        )
         if vendor is None:
             raise BadToken("no such account")
         return vendor, callback
@@ -76,7 +78,7 @@ class Receiving:
             report = _about(callback, vendor.read_push(body))
         except (BadSignature, NotJson) as error:
             result = "bad_signature" if isinstance(error, BadSignature) else "malformed"
-            self.rt.metrics.pushes(vendor.name, result).inc()
+            self.runtime.metrics.pushes(vendor.name, result).inc()
             await self._reject(row, error)
             raise
         except Unreadable as error:
@@ -87,10 +89,12 @@ class Receiving:
                 why=str(error),
             )
             row["outcome"] = f"unreadable: {error}"
-            await self._take(Taken(row, None, ask=True))
+            await self._take(ReceivedPush(row, None, ask=True))
             return
         await self._take(
-            Taken(row, Heard(callback.job_id, report, Source.PUSH, attempt=callback.attempt))
+            ReceivedPush(
+                row, ReportEvent(callback.job_id, report, Source.PUSH, attempt=callback.attempt)
+            )
         )
 
     def _verified(self, vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:
@@ -111,7 +115,7 @@ class Receiving:
             "account": vendor.account.name,
             "job_id": callback.job_id,
             "attempt": callback.attempt,
-            "received_at": self.rt.clock.now(),
+            "received_at": self.runtime.clock.now(),
             "dedupe_key": mark[:40],
             "verified": False,
             "headers": {name: headers[name][:255] for name in _KEPT_HEADERS if name in headers},
@@ -120,14 +124,14 @@ class Receiving:
             "copies": 1,
         }
 
-    async def _take(self, taken: Taken) -> None:
+    async def _take(self, taken: ReceivedPush) -> None:
         verdict = await self._keep(taken)
         result = _RESULTS.get(verdict.outcome, "accepted") if verdict else "malformed"
-        self.rt.metrics.pushes(self.rt.vendors[taken.row["account"]].name, result).inc()
+        self.runtime.metrics.pushes(self.runtime.vendors[taken.row["account"]].name, result).inc()
         if verdict is not None:
-            self.rt.told([verdict])
+            self.runtime.announce([verdict])
         if taken.ask:
-            self.rt.nudge("poll")
+            self.runtime.wake("poll")
 
     async def _reject(self, row: dict[str, Any], error: BadSignature | NotJson) -> None:
         """Keep a push that is not believed, as evidence. Failing to do so changes nothing for the sender."""
@@ -139,25 +143,25 @@ class Receiving:
             "dedupe_key": f"rejected {why} {row['dedupe_key']}",
         }
         try:
-            await self._keep(Taken(row, None))
+            await self._keep(ReceivedPush(row, None))
         except Unavailable:
             return
 
-    def _record(self, tx: Tx, taken: list[Taken]) -> list[Verdict | None]:
+    def _record(self, tx: Tx, taken: list[ReceivedPush]) -> list[ApplyResult | None]:
         """Apply what was said, keep what was sent, count it: the same few statements for one push or a hundred."""
-        now = self.rt.clock.now()
-        verdicts = iter(self.rt.ledger.apply(tx, [one.heard for one in taken if one.heard]))
+        now = self.runtime.clock.now()
+        verdicts = iter(self.runtime.ledger.apply(tx, [one.heard for one in taken if one.heard]))
         answers = [next(verdicts) if one.heard else None for one in taken]
         rows = [
             one.row | ({"outcome": said.outcome} if said else {})
             for one, said in zip(taken, answers, strict=True)
         ]
-        for row, push_id in zip(rows, self.rt.ids.many("psh", len(rows)), strict=True):
+        for row, push_id in zip(rows, self.runtime.ids.many("psh", len(rows)), strict=True):
             row["id"] = push_id
         self._count(tx, [row for row in rows if not _is_rejected(row)], now)
         _KEEP(tx, _once(_bounded(tx, rows)))
         if ask := [one.row["job_id"] for one in taken if one.ask]:
-            self.rt.ledger.hurry(tx, ask, now)
+            self.runtime.ledger.hurry(tx, ask, now)
         return answers
 
     def _count(self, tx: Tx, rows: list[dict[str, Any]], now: datetime) -> None:
@@ -172,7 +176,11 @@ class Receiving:
 
 
 #: What a push came to, for those who count; whatever else it came to, it was accepted.
-_RESULTS = {Outcome.STALE: "stale", Outcome.CONTRADICTS: "stale", Outcome.NO_JOB: "unknown_task"}
+_RESULTS = {
+    ReportOutcome.STALE: "stale",
+    ReportOutcome.CONTRADICTS: "stale",
+    ReportOutcome.NO_JOB: "unknown_task",
+}
 #: Keeps a push, or counts more copies of it.
 _KEEP = inserting(
     push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers", "body", "outcome",

@@ -174,40 +174,40 @@ def next_due(tx: Tx) -> Row | None:
     return tx.execute(first.limit(1)).mappings().first()
 
 
-class Replaying:
+class Replayer:
     """The stage, over one runtime."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self.rt = rt
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self._again: asyncio.TimerHandle | None = None
 
     async def take(self, room: int) -> Claimed[str]:
         """Find the replay that is due first."""
-        row = await self.rt.store.read(next_due)
+        row = await self.runtime.store.read(next_due)
         if self._again is not None:
             self._again.cancel()
-        wait = 0.0 if row is None else (row["due_at"] - self.rt.clock.now()).total_seconds()
+        wait = 0.0 if row is None else (row["due_at"] - self.runtime.clock.now()).total_seconds()
         if row is None or wait > 0:
             if 0 < wait < _TICK:
                 # The tick alone would come late for every slice of a replay with a rate.
                 loop = asyncio.get_running_loop()
-                self._again = loop.call_later(max(wait, _SOONEST), self.rt.nudge, "replay")
+                self._again = loop.call_later(max(wait, _SOONEST), self.runtime.wake, "replay")
             return Claimed()
         return Claimed([row["id"]], more=True)
 
     async def work(self, replay_id: str) -> None:
         """Do one slice, and let others write for as long as it took."""
-        clock = self.rt.clock
+        clock = self.runtime.clock
         started = clock.monotonic()
         try:
-            row = await self.rt.store.write(advance, self.rt.ids, replay_id, clock.now())
+            row = await self.runtime.store.write(advance, self.runtime.ids, replay_id, clock.now())
         except Exception:
             # It is due still, and would be begun again at once, over and over.
             await clock.sleep(_LONGEST_REST)
             raise
         if row is None:
             return
-        self.rt.nudge("deliver")
+        self.runtime.wake("deliver")
         if row["state"] == ReplayState.DONE:
             log.info("a replay is done", replay=replay_id, replayed=row["replayed"])
         await clock.sleep(min(_LONGEST_REST, clock.monotonic() - started))
@@ -218,7 +218,7 @@ class Replaying:
             log.info("a replay is left to the next process", replay=replay_id)
 
 
-def worker(rt: Runtime) -> Worker[str]:
+def worker(runtime: Runtime) -> Worker[str]:
     """Return the loop that replays."""
-    stage = Replaying(rt)
+    stage = Replayer(runtime)
     return Worker("replay", limit=1, take=stage.take, work=stage.work, give_back=stage.give_back)

@@ -46,24 +46,26 @@ class Progress:
 Sweep = Callable[[Tx, datetime, str, Callable[[], bool]], str | None]
 
 
-async def retire(rt: Runtime, progress: Progress | None = None) -> None:
+async def retire(runtime: Runtime, progress: Progress | None = None) -> None:
     """Delete jobs that ended longer ago than the retention, with everything about them.
 
     Also notices that are about no job, and pushes that came when their job was gone. What still has a delivery due
     stays; one that is held for a subscriber goes with the rest.
     """
     progress = progress or Progress()
-    before = after(rt.clock.now(), -_DAY * rt.settings.retention_days)
-    ends = rt.clock.monotonic() + _VISIT
+    before = after(runtime.clock.now(), -_DAY * runtime.settings.retention_days)
+    ends = runtime.clock.monotonic() + _VISIT
     for name, sweep in _SWEEPS.items():
         place: str | None = progress.after.get(name, "")
         while place is not None:
-            if (started := rt.clock.monotonic()) >= ends:
+            if (started := runtime.clock.monotonic()) >= ends:
                 return
-            place = await rt.store.write(_slice, rt.clock, sweep, before, place)
+            place = await runtime.store.write(_slice, runtime.clock, sweep, before, place)
             progress.after[name] = place or ""
             # How long it took includes the wait for others: the busier they are, the longer this rests.
-            await rt.clock.sleep(max(_SHORTEST_REST, _REST * (rt.clock.monotonic() - started)))
+            await runtime.clock.sleep(
+                max(_SHORTEST_REST, _REST * (runtime.clock.monotonic() - started))
+            )
 
 
 def _slice(tx: Tx, clock: Clock, sweep: Sweep, before: datetime, place: str) -> str | None:

@@ -17,8 +17,8 @@ from orchestrator.database.tables import account_state
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE, Rng, after, grown, jittered, retry_delay
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.ledger import Ledger, Postponed, Verdict
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.ledger import ApplyResult, Ledger, Reschedule
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Lookup, Receipt, Vendor
 from orchestrator.vendors.report import Report
 
@@ -31,7 +31,7 @@ AUTH_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SubmitOutcome:
     """How one submission, or one question about a lost one, ended.
 
     Exactly one of `heard` (it moves), `queue` (back into the queue) and `later` (still in doubt) is set. `pause` asks
@@ -40,27 +40,29 @@ class Ending:
 
     row: Row
     note: Mapping[str, Any]
-    heard: Heard | None = None
-    queue: Postponed | None = None
-    later: Postponed | None = None
+    heard: ReportEvent | None = None
+    queue: Reschedule | None = None
+    later: Reschedule | None = None
     pause: float | None = None
 
 
-def accepted(row: Row, receipt: Receipt) -> Ending:
+def accepted(row: Row, receipt: Receipt) -> SubmitOutcome:
     """The vendor took it."""
     told = receipt.report
     if told is None or told.state is None:
         told = Report(JobState.SUBMITTED, told.word if told else "")
     told = replace(told, vendor_task_id=receipt.vendor_task_id)
     note = {"outcome": "accepted", "vendor_task_id": receipt.vendor_task_id}
-    return Ending(row, note, heard=Heard(row["id"], told, Source.SUBMIT))
+    return SubmitOutcome(row, note, heard=ReportEvent(row["id"], told, Source.SUBMIT))
 
 
-def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng) -> Ending:
+def interrupted(
+    row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng
+) -> SubmitOutcome:
     """The exchange was not accepted."""
     match error:
         case TooLate():
-            return Ending(row, {"outcome": error.kind}, queue=_back(row, now))
+            return SubmitOutcome(row, {"outcome": error.kind}, queue=_back(row, now))
         case Blocked():
             return failed(row, Refused(str(error), code="vendor_unavailable"))
         case NotSent():
@@ -70,7 +72,9 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
             return _lost(row, vendor, error, now)
         case Refused(crowded=True):
             # A limit of the whole account: the job keeps its turn, and this counts as no try of its own.
-            return Ending(row, _told(error), queue=_back(row, now), pause=error.retry_after or 0.0)
+            return SubmitOutcome(
+                row, _note(error), queue=_back(row, now), pause=error.retry_after or 0.0
+            )
         case Refused(retryable=True):
             return _again(row, error, error.kind, now, rng)
         case Refused():
@@ -79,24 +83,26 @@ def interrupted(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: R
             return _lost(row, vendor, error, now)
 
 
-def failed(row: Row, error: Refused, source: Source = Source.SUBMIT) -> Ending:
+def failed(row: Row, error: Refused, source: Source = Source.SUBMIT) -> SubmitOutcome:
     """It will not be made. Fenced: while another claim is at work, our no is not the last word."""
     report = Report(JobState.FAILED, message=error.vendor_message, vendor_code=error.vendor_code)
-    heard = Heard(row["id"], report, source, code=error.code, words=str(error), lease=row["lease"])
-    return Ending(row, _told(error), heard=heard)
+    heard = ReportEvent(
+        row["id"], report, source, code=error.code, words=str(error), lease=row["lease"]
+    )
+    return SubmitOutcome(row, _note(error), heard=heard)
 
 
-def _again(row: Row, error: Refused, outcome: str, now: datetime, rng: Rng) -> Ending:
+def _again(row: Row, error: Refused, outcome: str, now: datetime, rng: Rng) -> SubmitOutcome:
     """Queue the job again, later each time; when the schedule is used up, it has failed."""
     tries = row["tries"] + 1
     wait = retry_delay(SUBMIT_SCHEDULE, tries, rng)
     if wait is None or (error.code == "vendor_auth" and tries >= AUTH_TRIES):
         return failed(row, error)
     back = _back(row, after(now, max(wait, error.retry_after or 0)), tries=tries)
-    return Ending(row, _told(error) | {"outcome": outcome}, queue=back)
+    return SubmitOutcome(row, _note(error) | {"outcome": outcome}, queue=back)
 
 
-def _lost(row: Row, vendor: Vendor, error: Exchange, now: datetime) -> Ending:
+def _lost(row: Row, vendor: Vendor, error: Exchange, now: datetime) -> SubmitOutcome:
     """The vendor may have it. Come back when it can be known."""
     poll = vendor.account.poll
     waits = {
@@ -107,7 +113,7 @@ def _lost(row: Row, vendor: Vendor, error: Exchange, now: datetime) -> Ending:
     return _later(
         row,
         after(now, waits[vendor.lookup]),
-        _told(error),
+        _note(error),
         misses=int(vendor.lookup is Lookup.NONE),
     )
 
@@ -115,49 +121,53 @@ def _lost(row: Row, vendor: Vendor, error: Exchange, now: datetime) -> Ending:
 # -- a lost submission, when its time has come
 
 
-def unasked(row: Row, vendor: Vendor, now: datetime, lease: float) -> Ending:
+def cannot_query(row: Row, vendor: Vendor, now: datetime, lease: float) -> SubmitOutcome:
     """Nobody can be asked about it: wait for its push, then do as the account's policy says."""
     if vendor.lookup is Lookup.BY_KEY:
-        return Ending(row, {"outcome": "resend"}, queue=_back(row, now, misses=0))
+        return SubmitOutcome(row, {"outcome": "resend"}, queue=_back(row, now, misses=0))
     if not row["misses"]:
         # The process died while it submitted. Give a push the time to tell.
         wait = max(vendor.account.poll.lost_after - lease, 1.0)
         return _later(row, after(now, wait), {"outcome": "waiting_for_push"}, misses=1)
     if vendor.account.at_least_once:
-        return Ending(row, {"outcome": "resend"}, queue=_back(row, now, misses=0))
+        return SubmitOutcome(row, {"outcome": "resend"}, queue=_back(row, now, misses=0))
     words = "the submission's answer was lost and no push came: it may have been rendered; look there, then retry"
     return failed(row, Refused(words, code="submit_unknown"), Source.CLOCK)
 
 
-def looked_up(row: Row, vendor: Vendor, reports: Sequence[Report], now: datetime) -> Ending:
+def after_lookup(
+    row: Row, vendor: Vendor, reports: Sequence[Report], now: datetime
+) -> SubmitOutcome:
     """The vendor was asked for our external id. Found: adopt it. Not found twice, spaced: it never arrived."""
     if reports:
         found = replace(reports[0], state=reports[0].state or JobState.SUBMITTED)
         note = {"outcome": "found", "vendor_task_id": found.vendor_task_id}
-        return Ending(row, note, heard=Heard(row["id"], found, Source.LOOKUP))
+        return SubmitOutcome(row, note, heard=ReportEvent(row["id"], found, Source.LOOKUP))
     misses = row["misses"] + 1
     if misses >= NEGATIVES:
-        return Ending(row, {"outcome": "not_found_resend"}, queue=_back(row, now, misses=0))
+        return SubmitOutcome(row, {"outcome": "not_found_resend"}, queue=_back(row, now, misses=0))
     return _later(
         row, after(now, vendor.account.poll.visibility_lag), {"outcome": "not_found"}, misses=misses
     )
 
 
-def unanswered(row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng) -> Ending:
+def lookup_failed(
+    row: Row, vendor: Vendor, error: Exchange, now: datetime, rng: Rng
+) -> SubmitOutcome:
     """The question got no answer: ask again. Nothing was learned."""
     due = after(now, jittered(vendor.account.poll.visibility_lag, rng))
-    return _later(row, due, _told(error), misses=row["misses"])
+    return _later(row, due, _note(error), misses=row["misses"])
 
 
-def _back(row: Row, due: datetime, **values: int) -> Postponed:
-    return Postponed.of(row, {"due_at": due, **values})
+def _back(row: Row, due: datetime, **values: int) -> Reschedule:
+    return Reschedule.of(row, {"due_at": due, **values})
 
 
-def _later(row: Row, due: datetime, note: Mapping[str, Any], *, misses: int) -> Ending:
-    return Ending(row, note, later=_back(row, due, misses=misses))
+def _later(row: Row, due: datetime, note: Mapping[str, Any], *, misses: int) -> SubmitOutcome:
+    return SubmitOutcome(row, note, later=_back(row, due, misses=misses))
 
 
-def _told(error: Exchange) -> dict[str, Any]:
+def _note(error: Exchange) -> dict[str, Any]:
     return {"outcome": error.kind, "reason": str(error)}
 
 
@@ -165,8 +175,8 @@ def _told(error: Exchange) -> dict[str, Any]:
 
 
 def record(
-    tx: Tx, ledger: Ledger, rng: Rng, endings: Sequence[Ending], now: datetime
-) -> list[Verdict | None]:
+    tx: Tx, ledger: Ledger, rng: Rng, endings: Sequence[SubmitOutcome], now: datetime
+) -> list[ApplyResult | None]:
     """Unit of work: write down how submissions ended, and what follows for their accounts."""
     ledger.note(
         tx, [(e.row["id"], "submit", {"attempt": e.row["attempt"], **e.note}) for e in endings], now
@@ -178,14 +188,14 @@ def record(
     for account, asked in {
         e.row["account"]: e.pause for e in endings if e.pause is not None
     }.items():
-        _rest(tx, account, asked, rng, now)
+        _pause_account(tx, account, asked, rng, now)
     if taken := {e.row["account"] for e in endings if e.note.get("outcome") == "accepted"}:
         crowded = sa.and_(account_state.c.account.in_(taken), account_state.c.crowded > 0)
         tx.execute(sa.update(account_state).where(crowded).values(crowded=0))
     return [next(verdicts) if e.heard else None for e in endings]
 
 
-def _rest(tx: Tx, account: str, asked: float, rng: Rng, now: datetime) -> None:
+def _pause_account(tx: Tx, account: str, asked: float, rng: Rng, now: datetime) -> None:
     """Let an account rest: at least a second, longer each time (Kling's page on concurrency rules)."""
     mine = account_state.c.account == account
     crowded = tx.scalar(sa.select(account_state.c.crowded).where(mine)) or 0

@@ -66,7 +66,7 @@ class Worker(Generic[Work]):
         """Begin, on the running loop."""
         self._loop = asyncio.create_task(self._run(), name=self.name)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look for work soon."""
         self._due.set()
 

@@ -20,7 +20,7 @@ import structlog
 
 from orchestrator.database.store import Store, Tx
 from orchestrator.events import log as journal
-from orchestrator.events.log import Mark, Page, Row, Wanted, Whole
+from orchestrator.events.log import Cursor, EventBatch, EventFilter, Row, Watermark
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import earliest
@@ -38,7 +38,7 @@ _LOOK_ROWS, _LOOK_BYTES = 512, 1 << 20
 _KEPT_ROWS, _KEPT_BYTES = 2048, 8 << 20
 
 
-class Tail:
+class EventFeed:
     """One process's. All methods belong to its event loop."""
 
     def __init__(self, store: Store, clock: Clock, retention: timedelta) -> None:
@@ -49,9 +49,9 @@ class Tail:
         self._followers = 0
         self._opening = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
-        self._whole = Whole()
-        self._end = Mark(0, "")
-        self._kept = _Kept(0)
+        self._whole = Watermark()
+        self._end = Cursor(0, "")
+        self._kept = _RecentEvents(0)
         self._due, self._news, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         #: True once the process is told to end: nobody is to be kept waiting any more.
         self.closed = False
@@ -71,20 +71,20 @@ class Tail:
             if not self._followers:
                 self._stop()
 
-    async def mark(self, event_id: str | None) -> Mark:
+    async def mark(self, event_id: str | None) -> Cursor:
         """Return where a reader goes on that has seen an event, or the end. Raises `Unavailable`."""
         if event_id is None:
             return self._end
         now = self._clock.now()
         return await self._store.read(
-            journal.mark, event_id, earliest("evt", now - self._retention), _id(now)
+            journal.cursor_of, event_id, earliest("evt", now - self._retention), _id(now)
         )
 
-    async def read(self, place: int, wanted: Wanted, most: int = journal.ROWS) -> Page:
+    async def read(self, place: int, wanted: EventFilter, most: int = journal.ROWS) -> EventBatch:
         """Return the next wanted events after a place, none if there are none yet. Raises `Unavailable`."""
         if place >= self._kept.since:
             return self._kept.after(place, wanted, most)
-        return await self._store.read(journal.page, place, self._end.place, wanted, most)
+        return await self._store.read(journal.read_batch, place, self._end.place, wanted, most)
 
     async def news(self, place: int, seconds: float) -> None:
         """Return when there are events after a place, when following is over, or after that many seconds."""
@@ -93,7 +93,7 @@ class Tail:
                 async with self._deadlines.within(seconds):
                     await self._news.wait()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look soon: an event was committed."""
         self._due.set()
 
@@ -120,16 +120,16 @@ class Tail:
 
     async def _begin(self) -> None:
         """Find the end of the log."""
-        self._whole = Whole()
+        self._whole = Watermark()
         until = self._clock.monotonic() + _PATIENCE
-        while (known := await self._store.read(journal.whole, self._whole)).upto < 0:
+        while (known := await self._store.read(journal.watermark, self._whole)).upto < 0:
             if self._clock.monotonic() >= until:
                 raise Unavailable("a transaction that writes events does not end")
             self._whole = known
             await self._clock.sleep(_SOON)
         self._whole = known
         self._end = await self._store.read(journal.end, known, _id(self._clock.now()))
-        self._kept = _Kept(self._end.place)
+        self._kept = _RecentEvents(self._end.place)
 
     async def _run(self) -> None:
         while True:
@@ -149,7 +149,7 @@ class Tail:
 
     async def _look(self) -> bool:
         """Read what is new; return whether there is more of it."""
-        self._whole = await self._store.read(journal.whole, self._whole)
+        self._whole = await self._store.read(journal.watermark, self._whole)
         page = await self._store.read(_next, self._end, self._whole.upto)
         if page is None:
             # Whoever comes back is led by ids, which are never given twice.
@@ -158,7 +158,7 @@ class Tail:
             return False
         if page.rows:
             self._kept.add(page.rows)
-            self._end = Mark(page.rows[-1]["position"], page.rows[-1]["id"])
+            self._end = Cursor(page.rows[-1]["position"], page.rows[-1]["id"])
             self._news.set()
             self._news = asyncio.Event()
         return page.more
@@ -169,11 +169,11 @@ def _id(now: datetime) -> str:
     return earliest("evt", now)
 
 
-def _next(tx: Tx, end: Mark, upto: int) -> Page | None:
+def _next(tx: Tx, end: Cursor, upto: int) -> EventBatch | None:
     """Return the events after the end so far; None if that is not where it was."""
     if not journal.stands(tx, end):
         return None
-    return journal.page(tx, end.place, upto, Wanted(), _LOOK_ROWS, _LOOK_BYTES)
+    return journal.read_batch(tx, end.place, upto, EventFilter(), _LOOK_ROWS, _LOOK_BYTES)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:
@@ -183,7 +183,7 @@ async def _either(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-class _Kept:
+class _RecentEvents:
     """The last events that were read: all after the place `since`."""
 
     def __init__(self, since: int) -> None:
@@ -203,14 +203,14 @@ class _Kept:
             self._bytes -= sum(len(row["body"]) for row in self._rows[:gone])
             del self._rows[:gone], self._places[:gone]
 
-    def after(self, place: int, wanted: Wanted, most: int) -> Page:
+    def after(self, place: int, wanted: EventFilter, most: int) -> EventBatch:
         """Return the first wanted events after a place."""
         start = bisect_right(self._places, place)
         looked = self._rows[start : start + most]
         looked = looked[: journal.share([len(row["body"]) for row in looked])]
         if not looked:
-            return Page([], place)
+            return EventBatch([], place)
         rows = [row for row in looked if wanted.takes(row)]
-        return Page(
+        return EventBatch(
             rows, looked[-1]["position"], start + len(looked) < len(self._rows), looked[-1]["id"]
         )

@@ -42,7 +42,7 @@ LOOK = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class Watermark:
     """The log is whole up to the place `upto`; negative: that is not known yet.
 
     It will be up to `given` when the transactions in `writing` have ended.
@@ -54,7 +54,7 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events: of these types, and about this job. None: whatever there is."""
 
     types: frozenset[str] | None = None
@@ -69,7 +69,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EventBatch:
     """Some events, oldest first, and the place up to which there are no others. `more` if reading on finds more.
 
     `last` is the id of the event at that place, as far as it is known.
@@ -82,7 +82,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Cursor:
     """Where a reader begins: after this place. `id` leads back to it. `gap`: the reader may have missed some before.
 
     It is the id of the event that stands there, or one that `earliest` made: before all there is.
@@ -93,29 +93,29 @@ class Mark:
     gap: bool = False
 
 
-def whole(tx: Tx, known: Whole) -> Whole:
+def watermark(tx: Tx, known: Watermark) -> Watermark:
     """Return how far the log is whole, from what was known of it a moment ago."""
     if tx.dialect.name != "postgresql":
-        return Whole(tx.scalar(_NEWEST) or 0)
+        return Watermark(tx.scalar(_NEWEST) or 0)
     # In this order: who had drawn one of these numbers, and has not ended, still has its lock when that is looked for.
     given: int = tx.scalar(_GIVEN) or 0
     writing = frozenset(tx.scalars(_WRITING))
     if left := known.writing & writing:
         return replace(known, writing=left)
     if writing:
-        return Whole(known.given, given, writing)
-    return Whole(given, given)
+        return Watermark(known.given, given, writing)
+    return Watermark(given, given)
 
 
-def end(tx: Tx, known: Whole, now_id: str) -> Mark:
+def end(tx: Tx, known: Watermark, now_id: str) -> Cursor:
     """Return the end of the log. In an empty one it is marked by `now_id`, the `earliest` id of now."""
     place = _place(tx.dialect.name)
     newest = sa.select(place, event.c.id).where(place <= known.upto).order_by(place.desc()).limit(1)
     found = tx.execute(newest).first()
-    return Mark(*found) if found else Mark(max(known.upto, 0), now_id)
+    return Cursor(*found) if found else Cursor(max(known.upto, 0), now_id)
 
 
-def mark(tx: Tx, event_id: str, oldest: str, now_id: str) -> Mark:
+def cursor_of(tx: Tx, event_id: str, oldest: str, now_id: str) -> Cursor:
     """Return where a reader goes on that has seen an event; `oldest` is the earliest id that retention leaves alone.
 
     What came after an event that old may be deleted, so it leaves a gap. So does one that is not there, whether deleted
@@ -123,18 +123,18 @@ def mark(tx: Tx, event_id: str, oldest: str, now_id: str) -> Mark:
     """
     place = _place(tx.dialect.name)
     if (found := tx.scalar(sa.select(place).where(event.c.id == event_id))) is not None:
-        return Mark(found, event_id, gap=event_id < oldest)
+        return Cursor(found, event_id, gap=event_id < oldest)
     if event_id.endswith(_BOUND):
         # Given out when there was nothing before it: whatever there is comes after it.
-        return Mark(0, event_id, gap=event_id < oldest)
+        return Cursor(0, event_id, gap=event_id < oldest)
     older = sa.select(place, event.c.id).where(event.c.id < event_id, place.is_not(None))
     before = tx.execute(older.order_by(event.c.id.desc()).limit(1)).first()
-    return Mark(before[0], before[1], gap=True) if before else Mark(0, now_id, gap=True)
+    return Cursor(before[0], before[1], gap=True) if before else Cursor(0, now_id, gap=True)
 
 
-def page(
-    tx: Tx, place: int, upto: int, wanted: Wanted, most: int = ROWS, room: int = BYTES
-) -> Page:
+def read_batch(
+    tx: Tx, place: int, upto: int, wanted: EventFilter, most: int = ROWS, room: int = BYTES
+) -> EventBatch:
     """Return the first wanted events after a place and not after `upto`."""
     sizes, rows = _statements(tx.dialect.name, wanted.types is not None, wanted.job is not None)
     edge = _edge(tx, place, upto) if wanted.types is not None and wanted.job is None else None
@@ -144,16 +144,16 @@ def page(
     kept = share([size for _, size in found[:most]], room)
     taken = list(tx.execute(rows, which | {"upto": found[kept - 1][0]}).mappings()) if kept else []
     if kept < len(found):
-        return Page(taken, found[kept - 1][0], True, taken[-1]["id"] if taken else None)
-    return Page(taken, ends, edge is not None, edge.id if edge else None)
+        return EventBatch(taken, found[kept - 1][0], True, taken[-1]["id"] if taken else None)
+    return EventBatch(taken, ends, edge is not None, edge.id if edge else None)
 
 
-def _edge(tx: Tx, place: int, upto: int) -> Mark | None:
+def _edge(tx: Tx, place: int, upto: int) -> Cursor | None:
     """Return where the events end that one page looks at; None if those are all there are."""
     at = _place(tx.dialect.name)
     looked = sa.select(at, event.c.id).where(at > place, at <= upto).order_by(at)
     found = tx.execute(looked.offset(LOOK - 1).limit(1)).first()
-    return Mark(*found) if found else None
+    return Cursor(*found) if found else None
 
 
 def share(sizes: Sequence[int], room: int = BYTES) -> int:
@@ -165,7 +165,7 @@ def share(sizes: Sequence[int], room: int = BYTES) -> int:
     return len(sizes)
 
 
-def stands(tx: Tx, at: Mark) -> bool:
+def stands(tx: Tx, at: Cursor) -> bool:
     """True if a place still is where it was: on SQLite it may have been given to another event."""
     if tx.dialect.name == "postgresql" or not at.place:
         return True

@@ -26,7 +26,7 @@ from orchestrator.foundation.states import (
 from orchestrator.schemas.events import event_body
 
 
-class Fact(NamedTuple):
+class NewEvent(NamedTuple):
     """Something that happened. `job` is the job as it now is, if it is about one; `data` is what subscribers see.
 
     `only` restricts it to one subscriber, `but` leaves one out. `id` is its event's, where that was chosen beforehand.
@@ -43,7 +43,7 @@ class Fact(NamedTuple):
     id: str | None = None
 
 
-def fan_out(tx: Tx, ids: Ids, facts: Sequence[Fact], now: datetime) -> list[str]:
+def publish(tx: Tx, ids: Ids, facts: Sequence[NewEvent], now: datetime) -> list[str]:
     """Write one event for each fact and one delivery for each event and subscriber; return the events' ids."""
     if not facts:
         return []
@@ -105,7 +105,7 @@ _DELIVERIES = inserting(
 )
 
 
-def _audience(fact: Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
+def _audience(fact: NewEvent, standing: Sequence[Any]) -> list[tuple[str, str]]:
     """Return who is owed a fact, and in which state each of them is."""
     if fact.only is not None:
         return [(fact.only, SubscriberState.ACTIVE)]

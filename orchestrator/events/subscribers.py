@@ -17,7 +17,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events.destinations import Destination
-from orchestrator.events.outbox import Fact, fan_out
+from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import after as later
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.ids import Ids
@@ -166,10 +166,10 @@ def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) ->
     row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason, now)
     if row is None or before is None or before["state"] == SubscriberState.DISABLED:
         return
-    fact = Fact(
+    fact = NewEvent(
         EventType.SUBSCRIBER_DISABLED, Source.CLOCK, subscriber_json(row), but=subscriber_id
     )
-    fan_out(tx, ids, [fact], now)
+    publish(tx, ids, [fact], now)
 
 
 def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime) -> bool:
@@ -181,10 +181,10 @@ def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime
     if row is None:
         return False
     if tx.execute(sa.select(event.c.id).where(event.c.id == event_id)).first() is None:
-        fact = Fact(
+        fact = NewEvent(
             EventType.TEST, Source.OPERATOR, subscriber_json(row), only=subscriber_id, id=event_id
         )
-        fan_out(tx, ids, [fact], now)
+        publish(tx, ids, [fact], now)
     return True
 
 

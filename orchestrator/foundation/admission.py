@@ -29,14 +29,14 @@ class Admission:
         """True if there is no place."""
         return not self._places
 
-    def admit(self, announced: int = 0) -> Place:
+    def admit(self, announced: int = 0) -> Slot:
         """Return a place for a request whose body has so many bytes; 0 if that is not known.
 
         Raises `Unavailable` if there is none. To be used as a context, at whose end the place is free again.
         """
         if self.is_full:
             raise self._full()
-        place = Place(self)
+        place = Slot(self)
         place.hold(announced)
         self._places -= 1
         return place
@@ -56,7 +56,7 @@ class Admission:
         return Unavailable("too much is under way", retry_after=self._rng.randint(1, _LATEST))
 
 
-class Place:
+class Slot:
     """One request's share."""
 
     __slots__ = ("_admission", "_held")
@@ -71,7 +71,7 @@ class Place:
             self._admission.take(size - self._held)
             self._held = size
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> Slot:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -56,7 +56,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-class Disciplined:
+class DisciplinedClock:
     """Another clock, set right by the database's, so that all who share the database agree on what is due."""
 
     def __init__(self, clock: Clock) -> None:

@@ -12,7 +12,7 @@ _DRIFT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class TokenBucket:
     """What a rate of so many a second allows: a bucket that holds a second's worth, at least one, as it was `at`."""
 
     rate: float
@@ -24,7 +24,7 @@ class Allowance:
         """What the bucket holds when it is full."""
         return max(self.rate, 1.0)
 
-    def refilled(self, now: datetime) -> Allowance:
+    def refilled(self, now: datetime) -> TokenBucket:
         """Return it as it is now."""
         at = min(self.at, after(now, _DRIFT))
         # In the milliseconds that are stored: what is rounded away at each look would add up.
@@ -33,7 +33,7 @@ class Allowance:
             self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at)
         )
 
-    def less(self, taken: int) -> Allowance:
+    def less(self, taken: int) -> TokenBucket:
         """Return what is left of it."""
         return replace(self, tokens=self.tokens - taken)
 

@@ -12,7 +12,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.states import IN_FLIGHT
-from orchestrator.foundation.token_bucket import Allowance
+from orchestrator.foundation.token_bucket import TokenBucket
 
 
 def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, int]:
@@ -43,18 +43,18 @@ def in_flight(tx: Tx, account: str) -> int:
     return tx.scalar(held) or 0
 
 
-def allowances(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, Allowance]:
+def allowances(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, TokenBucket]:
     """Return what the rates of accounts allow now. To be called after `free_slots`, which locked their rows."""
     columns = (account_state.c.account, account_state.c.tokens, account_state.c.tokens_at)
     rows = tx.execute(sa.select(*columns).where(account_state.c.account.in_(rates)))
     known = {
-        account: Allowance(rates[account], math.inf if tokens is None else tokens, at or now)
+        account: TokenBucket(rates[account], math.inf if tokens is None else tokens, at or now)
         for account, tokens, at in rows
     }
     return {account: allowance.refilled(now) for account, allowance in known.items()}
 
 
-def spend(tx: Tx, left: Mapping[str, Allowance]) -> None:
+def spend(tx: Tx, left: Mapping[str, TokenBucket]) -> None:
     """Record what is left of accounts' rates."""
     for account, one in left.items():
         mine = account_state.c.account == account

@@ -25,7 +25,7 @@ class Accepted:
     replayed: bool = False
 
 
-def take_on(tx: Tx, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
+def create_jobs(tx: Tx, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
     """Unit of work: own the jobs. A draft that meets another job of its key or external id gets that, or a problem."""
     rows = [_DEFAULTS | draft for draft in drafts]
     statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)

@@ -17,30 +17,30 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import Finder, among, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
-from orchestrator.events.outbox import Fact, fan_out
+from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.jobs import push_health
-from orchestrator.jobs.creation import Accepted, take_on
-from orchestrator.jobs.transition import Heard, Outcome, Values, decide
+from orchestrator.jobs.creation import Accepted, create_jobs
+from orchestrator.jobs.transition import ReportEvent, ReportOutcome, Values, decide
 from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors.contract import Vendor
 
 Row = Mapping[Any, Any]
 
 
-class Verdict(NamedTuple):
+class ApplyResult(NamedTuple):
     """What came of a report: its outcome, and the job as it is after it (None if there is none)."""
 
-    outcome: Outcome
+    outcome: ReportOutcome
     job: Row | None
     moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Postponed:
+class Reschedule:
     """Bookkeeping of a claim, about the job as it was claimed.
 
     It changes nothing once somebody else has claimed the job, or it has changed: what is new of it came with a time of
@@ -53,20 +53,20 @@ class Postponed:
     values: Values
 
     @staticmethod
-    def of(row: Row, values: Values) -> Postponed:
+    def of(row: Row, values: Values) -> Reschedule:
         """Return what is to become of a claimed row."""
-        return Postponed(row["id"], row["lease"], row["version"], values)
+        return Reschedule(row["id"], row["lease"], row["version"], values)
 
 
 @dataclass(slots=True)
-class _Sitting:
+class _ApplyBatch:
     """What one call of `apply` knows: the jobs, the vendor ids that are taken, the accounts whose pushes stopped."""
 
     now: datetime
     rows: dict[str, Values]
     taken: set[tuple[str, str]]
     silent: frozenset[str]
-    facts: list[Fact] = field(default_factory=list)
+    facts: list[NewEvent] = field(default_factory=list)
     #: Jobs that changed; those of them that got a vendor id.
     changed: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
@@ -104,7 +104,7 @@ class Ledger:
 
     def open(self, tx: Tx, drafts: list[Values]) -> list[Accepted | Problem]:
         """Take jobs on. A draft that repeats an idempotency key gets the first one's job; a clash gets a problem."""
-        return take_on(tx, drafts)
+        return create_jobs(tx, drafts)
 
     def begin(self, tx: Tx, claimed: Sequence[Row]) -> list[Values]:
         """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger.
@@ -137,7 +137,7 @@ class Ledger:
         )
         return rows
 
-    def requeue(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
+    def requeue(self, tx: Tx, postponed: Sequence[Reschedule]) -> None:
         """Put submissions that certainly did not happen back into the queue. The one way back there is."""
         for one in postponed:
             tx.execute(
@@ -152,7 +152,7 @@ class Ledger:
 
     # -- what is heard of it
 
-    def apply(self, tx: Tx, heard: Sequence[Heard]) -> list[Verdict]:
+    def apply(self, tx: Tx, heard: Sequence[ReportEvent]) -> list[ApplyResult]:
         """Believe reports, in order, each as far as rank allows; tell subscribers of every move."""
         now = self._clock.now()
         if not heard:
@@ -160,27 +160,27 @@ class Ledger:
         found = _FIND(tx, sorted({one.job_id for one in heard}))
         rows = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        states = push_health.known(tx, {row["account"] for row in rows.values()})
+        states = push_health.load_states(tx, {row["account"] for row in rows.values()})
         silent = frozenset(account for account, state in states.items() if state["degraded"])
-        sitting = _Sitting(now, rows, self._taken(tx, rows, heard), silent)
+        sitting = _ApplyBatch(now, rows, self._taken(tx, rows, heard), silent)
         verdicts = [self._believe(sitting, one) for one in heard]
         self._save(tx, sitting, before)
         after_all = [(one.job, one.moved) for one in verdicts]
-        stopped = push_health.watch(tx, states, self._vendors, heard, after_all, now)
-        fan_out(tx, self._ids, sitting.facts + stopped, now)
+        stopped = push_health.track(tx, states, self._vendors, heard, after_all, now)
+        publish(tx, self._ids, sitting.facts + stopped, now)
         return verdicts
 
-    def _believe(self, sitting: _Sitting, heard: Heard) -> Verdict:
+    def _believe(self, sitting: _ApplyBatch, heard: ReportEvent) -> ApplyResult:
         row = sitting.rows.get(heard.job_id)
         if row is None:
-            return Verdict(Outcome.NO_JOB, None)
+            return ApplyResult(ReportOutcome.NO_JOB, None)
         vendor = self._vendors.get(row["account"])
         change = decide(row, heard, vendor, sitting.now)
         late = row["state"] == JobState.EXPIRED
         values = sitting.settle(row, vendor, dict(change.values))
         news = {name for name, value in values.items() if row[name] != value}
         if not news:
-            return Verdict(change.outcome, row)
+            return ApplyResult(change.outcome, row)
         # Who waits for a change is not to be woken by our own timetable.
         row |= values
         row["version"] += not news <= _UNSEEN
@@ -191,12 +191,12 @@ class Ledger:
             row["sequence"] += 1
             data = job_json(row, self._base)
             sitting.facts.append(
-                Fact(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late)
+                NewEvent(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late)
             )
-        return Verdict(change.outcome, row, moved=change.moved is not None)
+        return ApplyResult(change.outcome, row, moved=change.moved is not None)
 
     def _taken(
-        self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[Heard]
+        self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[ReportEvent]
     ) -> set[tuple[str, str]]:
         """Return which of the vendor ids that are news to us belong to some job already."""
         news = [
@@ -208,7 +208,7 @@ class Ledger:
         ]
         return {(account, task) for account, task in _TAKEN(tx, news)}
 
-    def _save(self, tx: Tx, sitting: _Sitting, before: Mapping[str, int]) -> None:
+    def _save(self, tx: Tx, sitting: _ApplyBatch, before: Mapping[str, int]) -> None:
         """Write changed rows, narrow columns only, guarded by the version they were read at."""
         for statement, ids in ((_SAVE, sitting.changed - sitting.named), (_NAME, sitting.named)):
             rows = [row for job_id, row in sitting.rows.items() if job_id in ids]
@@ -218,7 +218,7 @@ class Ledger:
 
     # -- bookkeeping
 
-    def postpone(self, tx: Tx, postponed: Sequence[Postponed]) -> None:
+    def postpone(self, tx: Tx, postponed: Sequence[Reschedule]) -> None:
         """Set when a claimed, live job is due again."""
         for one in postponed:
             same = sa.and_(

@@ -13,10 +13,10 @@ import structlog
 from orchestrator.database.bulk import Finder, among
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
-from orchestrator.events.outbox import Fact
+from orchestrator.events.outbox import NewEvent
 from orchestrator.foundation import clock
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 
 #: Completions in a row that no push told us of, until we say that the pushes have stopped.
@@ -26,20 +26,20 @@ log = structlog.get_logger()
 Row = Mapping[Any, Any]
 
 
-def known(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
+def load_states(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
     """Return what is known of accounts, by name."""
     rows = _STATES(tx, sorted(accounts))
     return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in rows}
 
 
-def watch(
+def track(
     tx: Tx,
     states: Mapping[str, Row],
     vendors: Mapping[str, Vendor],
-    heard: Sequence[Heard],
+    heard: Sequence[ReportEvent],
     after: Sequence[tuple[Row | None, bool]],
     now: datetime,
-) -> list[Fact]:
+) -> list[NewEvent]:
     """Count the completions that only a question found, and the accounts that did push.
 
     `after` holds each job as it is after its report, and whether it moved. Returns what subscribers are to be told.
@@ -65,11 +65,11 @@ def watch(
     ]
     for fact in facts:
         if fact.type is EventType.ACCOUNT_PUSH_DEGRADED:
-            _hasten(tx, vendors[fact.data["name"]], now)
+            _pull_polls_forward(tx, vendors[fact.data["name"]], now)
     return facts
 
 
-def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
+def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
     row = tx.execute(_STATES.select.with_for_update(), {"among": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= SILENCE or (row["degraded"] and not pushed)
@@ -90,7 +90,7 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
     )
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
     return [
-        Fact(
+        NewEvent(
             kind,
             Source.CLOCK,
             {"object": "account", "name": account, "completions_without_push": silent},
@@ -98,7 +98,7 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[Fact]:
     ]
 
 
-def _hasten(tx: Tx, vendor: Vendor, now: datetime) -> None:
+def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
     """Bring forward the questions about jobs that are still waiting for a push that will not come."""
     soon = clock.after(now, vendor.account.poll.interval)
     waiting = sa.and_(

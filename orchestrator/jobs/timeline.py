@@ -38,7 +38,7 @@ class Entry:
     said: dict[str, Any]
 
 
-class _Place(NamedTuple):
+class _Cursor(NamedTuple):
     """Where a page begins: after what happened then, of that rank, with that key (and number, of an attempt)."""
 
     ms: int
@@ -63,12 +63,12 @@ def entries(tx: Tx, job_id: str, after: str | None, limit: int) -> list[Entry]:
     return sorted(told, key=lambda entry: entry.cursor)[:limit]
 
 
-def _place(cursor: str | None) -> _Place:
+def _place(cursor: str | None) -> _Cursor:
     said = _CURSOR.fullmatch(cursor or "")
     return (
-        _Place(min(int(said[1]), _LAST_MS), int(said[2]), said[3], int(said[4] or 0))
+        _Cursor(min(int(said[1]), _LAST_MS), int(said[2]), said[3], int(said[4] or 0))
         if said
-        else _Place(0, -1, "", 0)
+        else _Cursor(0, -1, "", 0)
     )
 
 
@@ -76,7 +76,7 @@ def _later(
     found: sa.Select[Any],
     at: sa.Column[Any],
     rank: int,
-    place: _Place,
+    place: _Cursor,
     limit: int,
     **keys: sa.Column[Any],
 ) -> sa.Select[Any]:
@@ -102,7 +102,7 @@ def _entry(row: Row, at: str, kind: str, rank: int, key: object, said: Mapping[s
     )
 
 
-def _traces(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _traces(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     digits = place.key if place.rank == _TRACE and place.key.isdigit() else "0"
     mine = sa.select(trace).where(trace.c.job_id == job_id)
     found = _later(
@@ -119,7 +119,7 @@ def _traces(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
         )
 
 
-def _pushes(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _pushes(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     """Yield the vendor's requests, rejected ones with the reason. Headers and bodies stay out: they may hold tokens."""
     shown = (
         push.c.outcome,
@@ -134,13 +134,13 @@ def _pushes(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
         yield _entry(row, "received_at", "push", _PUSH, row["id"], said | {"push": row["id"]})
 
 
-def _happened(tx: Tx, job_id: str, rank: int, place: _Place, limit: int) -> Iterable[Row]:
+def _happened(tx: Tx, job_id: str, rank: int, place: _Cursor, limit: int) -> Iterable[Row]:
     shown = (event.c.id, event.c.type, event.c.source, event.c.sequence, event.c.created_at)
     mine = sa.select(*shown).where(event.c.job_id == job_id)
     return _rows(tx, _later(mine, event.c.created_at, rank, place, limit, key=event.c.id))
 
 
-def _moves(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _moves(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     for row in _happened(tx, job_id, _MOVE, place, limit):
         move = {
             "to": row["type"].removeprefix("job."),
@@ -150,14 +150,14 @@ def _moves(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
         yield _entry(row, "created_at", "move", _MOVE, row["id"], move)
 
 
-def _events(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _events(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     for row in _happened(tx, job_id, _EVENT, place, limit):
         yield _entry(
             row, "created_at", "event", _EVENT, row["id"], {"event": row["id"], "type": row["type"]}
         )
 
 
-def _deliveries(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _deliveries(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     mine = (
         sa.select(delivery)
         .join(event, event.c.id == delivery.c.event_id)
@@ -172,7 +172,7 @@ def _deliveries(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entr
         )
 
 
-def _attempts(tx: Tx, job_id: str, place: _Place, limit: int) -> Iterator[Entry]:
+def _attempts(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
     mine = (
         sa.select(attempt, delivery.c.subscriber_id)
         .join(delivery, delivery.c.id == attempt.c.delivery_id)

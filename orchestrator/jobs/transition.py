@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 Values = dict[str, Any]
 
 
-class Heard(NamedTuple):
+class ReportEvent(NamedTuple):
     """A report about one job, and how we came by it.
 
     `attempt` is the submission whose callback token a push carried; `code` and `words` are our error
@@ -39,7 +39,7 @@ class Heard(NamedTuple):
     lease: int | None = None
 
 
-class Outcome(StrEnum):
+class ReportOutcome(StrEnum):
     """What a report came to."""
 
     #: The job changed state, and those who care are told.
@@ -61,46 +61,48 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transition:
     """The columns a report sets, and the state it moved the job to, if it did."""
 
-    outcome: Outcome
+    outcome: ReportOutcome
     values: Values = field(default_factory=dict)
     moved: JobState | None = None
 
 
-def decide(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Change:
+def decide(row: Row, heard: ReportEvent, vendor: Vendor | None, now: datetime) -> Transition:
     """Return what `heard` changes about the job in `row`. `vendor` is None if its account is configured no more."""
     state, report = JobState(row["state"]), heard.report
     facts = _facts(row, heard, vendor)
     if heard.lease is not None and (
         heard.lease != row["lease"] or state is not JobState.SUBMITTING
     ):
-        return Change(Outcome.STALE)
+        return Transition(ReportOutcome.STALE)
     if RANK[state] == 100:
-        return Change(_against(state, report), facts)
+        return Transition(_against(state, report), facts)
     if state is JobState.EXPIRED and report.state not in (JobState.SUCCEEDED, JobState.FAILED):
-        return Change(Outcome.STALE, facts)
+        return Transition(ReportOutcome.STALE, facts)
     if _doubtful(row, heard, vendor):
-        return Change(Outcome.UNCONFIRMED, _at_once(state, now))
+        return Transition(ReportOutcome.UNCONFIRMED, _at_once(state, now))
     if report.state is JobState.SUCCEEDED and not report.has_output:
         return _outputless(row, heard, vendor, now, facts)
     if report.state is None and may_move(state, JobState.SUBMITTED):
         # Whatever the word means, the vendor has it.
         moved = _move(row, heard, vendor, now, JobState.SUBMITTED, facts)
-        return Change(Outcome.UNKNOWN_WORD, moved.values, JobState.SUBMITTED)
+        return Transition(ReportOutcome.UNKNOWN_WORD, moved.values, JobState.SUBMITTED)
     if report.state is None:
-        return Change(
-            Outcome.UNKNOWN_WORD, facts | _said(report) | _patience(row, heard, vendor, now)
+        return Transition(
+            ReportOutcome.UNKNOWN_WORD, facts | _said(report) | _patience(row, heard, vendor, now)
         )
     if may_move(state, report.state):
         return _move(row, heard, vendor, now, report.state, facts)
     if report.state is state and _is_news(row, report):
-        return Change(Outcome.UPDATED, facts | _said(report) | _patience(row, heard, vendor, now))
-    return Change(Outcome.STALE, facts | _patience(row, heard, vendor, now))
+        return Transition(
+            ReportOutcome.UPDATED, facts | _said(report) | _patience(row, heard, vendor, now)
+        )
+    return Transition(ReportOutcome.STALE, facts | _patience(row, heard, vendor, now))
 
 
-def _facts(row: Row, heard: Heard, vendor: Vendor | None) -> Values:
+def _facts(row: Row, heard: ReportEvent, vendor: Vendor | None) -> Values:
     """Return the vendor's id for the job, if it is news. A push's id counts only where it is the one we can ask by."""
     task = heard.report.vendor_task_id
     if (
@@ -112,12 +114,16 @@ def _facts(row: Row, heard: Heard, vendor: Vendor | None) -> Values:
     return {"vendor_task_id": task}
 
 
-def _against(state: JobState, report: Report) -> Outcome:
+def _against(state: JobState, report: Report) -> ReportOutcome:
     differs = report.state in (JobState.SUCCEEDED, JobState.FAILED) and report.state is not state
-    return Outcome.CONTRADICTS if differs and state is not JobState.CANCELED else Outcome.STALE
+    return (
+        ReportOutcome.CONTRADICTS
+        if differs and state is not JobState.CANCELED
+        else ReportOutcome.STALE
+    )
 
 
-def _doubtful(row: Row, heard: Heard, vendor: Vendor | None) -> bool:
+def _doubtful(row: Row, heard: ReportEvent, vendor: Vendor | None) -> bool:
     """True for a push that may be about another task than the one we know, if the vendor can be asked instead.
 
     A relay may have run our order on several of its channels, and an attempt of ours may have been resent: the dead
@@ -142,21 +148,22 @@ def _names_another(row: Row, report: Report) -> bool:
 
 
 def _outputless(
-    row: Row, heard: Heard, vendor: Vendor | None, now: datetime, facts: Values
-) -> Change:
+    row: Row, heard: ReportEvent, vendor: Vendor | None, now: datetime, facts: Values
+) -> Transition:
     """Do not believe a success that shows nothing: ask again for a bounded time, then call it a failure."""
     since = row["outputless_since"]
     if since is not None and now >= after(since, _poll(vendor).output_grace):
-        verdict = Heard(heard.job_id, heard.report, heard.source, code="output_missing")
+        verdict = ReportEvent(heard.job_id, heard.report, heard.source, code="output_missing")
         return _move(row, verdict, vendor, now, JobState.FAILED, facts)
     facts |= {"outputless_since": since or now}
     state = JobState(row["state"])
     asking = {} if heard.source is not Source.PUSH or state in FINAL else {"due_at": now}
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, heard, vendor, now, JobState.PROCESSING, facts)
-        return Change(Outcome.NO_OUTPUT, moved.values | asking, JobState.PROCESSING)
-    return Change(
-        Outcome.NO_OUTPUT, facts | _said(heard.report) | _patience(row, heard, vendor, now) | asking
+        return Transition(ReportOutcome.NO_OUTPUT, moved.values | asking, JobState.PROCESSING)
+    return Transition(
+        ReportOutcome.NO_OUTPUT,
+        facts | _said(heard.report) | _patience(row, heard, vendor, now) | asking,
     )
 
 
@@ -166,8 +173,8 @@ def _at_once(state: JobState, now: datetime) -> Values:
 
 
 def _move(
-    row: Row, heard: Heard, vendor: Vendor | None, now: datetime, to: JobState, facts: Values
-) -> Change:
+    row: Row, heard: ReportEvent, vendor: Vendor | None, now: datetime, to: JobState, facts: Values
+) -> Transition:
     values = facts | _said(heard.report) | {"state": to, "misses": 0}
     if to in FINAL:
         values |= {"due_at": None, "finished_at": now, "resolved_by": heard.source}
@@ -179,13 +186,13 @@ def _move(
         values |= {"output": output_json(heard.report), "progress": 100, "error": None}
     if to is JobState.FAILED:
         values["error"] = error_json(heard.code, _why(heard), heard.report)
-    return Change(Outcome.MOVED, values, to)
+    return Transition(ReportOutcome.MOVED, values, to)
 
 
 _VENDOR_SPEAKS = (Source.PUSH, Source.POLL, Source.SUBMIT, Source.LOOKUP)
 
 
-def _why(heard: Heard) -> str:
+def _why(heard: ReportEvent) -> str:
     if heard.words is not None:
         return heard.words
     reasons = {
@@ -217,7 +224,7 @@ def _is_news(row: Row, report: Report) -> bool:
     )
 
 
-def _patience(row: Row, heard: Heard, vendor: Vendor | None, now: datetime) -> Values:
+def _patience(row: Row, heard: ReportEvent, vendor: Vendor | None, now: datetime) -> Values:
     """Return when silence becomes suspicious: after a push anew, after an answer ever later. Live jobs only."""
     if row["state"] in FINAL:
         return {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Lookup, Options, Receipt, Vendor, segment
-from orchestrator.vendors.field_mapping import Form, Place, choice, whole_seconds
+from orchestrator.vendors.field_mapping import FieldTarget, RequestMapping, choice, whole_seconds
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.registry import load
 from orchestrator.vendors.report import WORDS, Report
@@ -19,15 +19,15 @@ __all__ = [
     "WORDS",
     "Account",
     "Capability",
-    "Form",
+    "FieldTarget",
     "JobState",
     "Lookup",
     "Options",
     "Order",
-    "Place",
     "Poll",
     "Receipt",
     "Report",
+    "RequestMapping",
     "Vendor",
     "choice",
     "load",

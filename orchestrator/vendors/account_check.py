@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 
-from orchestrator.egress.http_client import Internet
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.errors import CutOff, Exchange, Refused, Unreadable
 from orchestrator.foundation.json_codec import parse
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.error_codes import complaint
+from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.order import Order
 
 #: Seconds for the question and its answer.
@@ -42,7 +42,7 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckResult:
     """What came of it. `authorized` is None where the answer leaves that open; `detail` says all of it in words.
 
     `clock_skew_seconds` is how far the vendor's clock is ahead of ours, to the second: its `Date` is no finer.
@@ -64,21 +64,21 @@ class Check:
         return {"object": "account_check", **asdict(self), "checked_at": rfc3339(self.checked_at)}
 
 
-async def ask(vendor: Vendor, internet: Internet, clock: Clock) -> Check:
+async def check_account(vendor: Vendor, internet: HttpClient, clock: Clock) -> CheckResult:
     """Ask the vendor of an account, for at most `DEADLINE` seconds. An answer that never came is a result too."""
     at, began = clock.now(), clock.monotonic()
     name = vendor.account.name
     try:
         response = await internet.send(
-            question(vendor), deadline=DEADLINE, cap=_CAP, overflow="truncate"
+            probe_request(vendor), deadline=DEADLINE, cap=_CAP, overflow="truncate"
         )
     except Exchange as error:
-        return Check(name, False, None, str(error), None, None, None, None, None, at)
+        return CheckResult(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began
     said = _said(response)
     authorized, detail = _judged(vendor, response, said)
-    code, message = complaint(said)
-    return Check(
+    code, message = error_fields(said)
+    return CheckResult(
         account=name,
         reachable=True,
         authorized=authorized,
@@ -92,7 +92,7 @@ async def ask(vendor: Vendor, internet: Internet, clock: Clock) -> Check:
     )
 
 
-def question(vendor: Vendor) -> httpx.Request:
+def probe_request(vendor: Vendor) -> httpx.Request:
     """Return the request for the state of a task that is nobody's."""
     capability = min(vendor.forms)
     return vendor.inquiry([Order("", "", capability, {}, _NOBODYS, vendor_task_id=_NOBODYS)])
@@ -153,5 +153,5 @@ def _refused(error: Refused, status: int, said: Any) -> bool | None:
 
 
 def _is_of_a_task(said: Any) -> bool:
-    words = " ".join(str(one) for one in complaint(said) if one).lower()
+    words = " ".join(str(one) for one in error_fields(said) if one).lower()
     return bool(_OF_A_TASK.search(words)) and not _OF_AN_ADDRESS.search(words)

@@ -18,8 +18,14 @@ from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import Capability
 from orchestrator.foundation.untrusted import name
-from orchestrator.vendors.error_codes import judge, retry_after
-from orchestrator.vendors.field_mapping import Form, check_extra, check_form, placed, put
+from orchestrator.vendors.error_codes import classify, retry_after
+from orchestrator.vendors.field_mapping import (
+    RequestMapping,
+    build_body,
+    check_extra,
+    check_fields,
+    put,
+)
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Report, Words, read, read_item
 
@@ -54,7 +60,7 @@ class Vendor(ABC):
     #: Used where the account configures none. Empty: the account has to.
     default_base_url: ClassVar[str] = ""
     #: How each capability is asked for. What is not in here, the dialect does not have.
-    forms: Mapping[Capability, Form]
+    forms: Mapping[Capability, RequestMapping]
     #: Status words, lower case, to our states. Anything else is unknown and keeps the job live.
     words: ClassVar[Words] = WORDS
     #: What `[accounts.X.options]` may hold.
@@ -106,11 +112,11 @@ class Vendor(ABC):
 
     def check(self, order: Order) -> None:
         """Raise `Unsupported` for the first thing the dialect cannot carry. Nothing is dropped silently."""
-        check_form(self.name, self.form(order), order.given)
+        check_fields(self.name, self.form(order), order.given)
         reserved = tuple(path for path in (self.callback_path, self.external_id_path) if path)
         check_extra(self.name, order.given.get("extra", {}), reserved)
 
-    def form(self, order: Order) -> Form:
+    def form(self, order: Order) -> RequestMapping:
         """Return the form an order is asked with. Raises `Unsupported` if the dialect has no such capability."""
         if order.capability not in self.forms:
             known = ", ".join(sorted(self.forms))
@@ -123,7 +129,7 @@ class Vendor(ABC):
         """Return the plainest capability that carries what is given, for a caller who named none."""
         for capability in (one for one in Capability if one in self.forms):
             try:
-                check_form(self.name, self.forms[capability], given)
+                check_fields(self.name, self.forms[capability], given)
             except Unsupported:
                 continue
             return capability
@@ -142,7 +148,7 @@ class Vendor(ABC):
         body: dict[str, Any] = {}
         if self.model_path:
             put(body, self.model_path, order.model)
-        body |= placed(self.name, self.form(order), order.given)
+        body |= build_body(self.name, self.form(order), order.given)
         if self.callback_path and order.callback_url:
             put(body, self.callback_path, order.callback_url)
         if self.external_id_path:
@@ -222,7 +228,7 @@ class Vendor(ABC):
         except Unreadable:
             said = None
         wait = retry_after(response.headers, self.clock.now())
-        if error := judge(self.name, response.status_code, said, wait=wait):
+        if error := classify(self.name, response.status_code, said, wait=wait):
             raise error
         return said
 

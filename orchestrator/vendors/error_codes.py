@@ -20,7 +20,7 @@ _LONGEST_WAIT = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ErrorClass:
     """Our error code for a vendor's, and whether the same request may succeed later."""
 
     code: str
@@ -28,15 +28,15 @@ class Meaning:
     crowded: bool = False
 
 
-_AUTH = Meaning("vendor_auth")
-_CLOCK = Meaning("vendor_auth", retryable=True)
-_EMPTY = Meaning("account_exhausted")
-_REFUSED = Meaning("vendor_refused")
-_CROWDED = Meaning("vendor_unavailable", retryable=True, crowded=True)
-_LATER = Meaning("vendor_unavailable", retryable=True)
+_AUTH = ErrorClass("vendor_auth")
+_CLOCK = ErrorClass("vendor_auth", retryable=True)
+_EMPTY = ErrorClass("account_exhausted")
+_REFUSED = ErrorClass("vendor_refused")
+_CROWDED = ErrorClass("vendor_unavailable", retryable=True, crowded=True)
+_LATER = ErrorClass("vendor_unavailable", retryable=True)
 
 #: Kling's service codes below 5000 (get-started/error-codes). 1003, 1004: a token too young or too old; sign again.
-OFFICIAL: Mapping[int, Meaning] = {
+OFFICIAL: Mapping[int, ErrorClass] = {
     **dict.fromkeys((1000, 1001, 1002, 1304), _AUTH),
     **dict.fromkeys((1003, 1004), _CLOCK),
     **dict.fromkeys((1100, 1101, 1102, 1103), _EMPTY),
@@ -44,15 +44,15 @@ OFFICIAL: Mapping[int, Meaning] = {
     **dict.fromkeys((1302, 1303), _CROWDED),
 }
 #: Where there is no code we know. 4xx is a definite no; anything not listed here and not 4xx may have been acted upon.
-BY_STATUS: Mapping[int, Meaning] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _CROWDED}
+BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _CROWDED}
 #: new-api could not even build the upstream request, although it says so with a 500.
-BY_WORD: Mapping[str, Meaning] = {"build_request_failed": _REFUSED}
+BY_WORD: Mapping[str, ErrorClass] = {"build_request_failed": _REFUSED}
 _FINE = (None, 0, 200, "success", "SUCCESS", "ok")
 #: Kling's own trouble. It says so with any HTTP status, and may have created the task all the same.
 _DOUBTFUL = range(5000, 6000)
 
 
-def complaint(said: Any) -> tuple[str | int | None, str | None]:
+def error_fields(said: Any) -> tuple[str | int | None, str | None]:
     """Return the code and the message of an answer in any of the envelopes gateways use."""
     if not isinstance(said, Mapping):
         return None, None
@@ -69,18 +69,18 @@ def _detail(value: Any) -> str | None:
     return text(value)
 
 
-def judge(
+def classify(
     vendor: str, status: int, said: Any, *, wait: float | None = None
 ) -> Refused | CutOff | None:
     """Return the error that an answer is, or None if it is none.
 
     `said` is the parsed body (None if it was no JSON); `wait` the seconds of a Retry-After header.
     """
-    number, message = complaint(said)
+    number, message = error_fields(said)
     fine = 200 <= status < 300
     if fine and (number in _FINE or (isinstance(said, Mapping) and "status" in said)):
         return None
-    meaning = _meaning(status, number)
+    meaning = _error_class(status, number)
     words = (
         f"{vendor} answered {status}"
         + (f", code {number}" if number else "")
@@ -102,7 +102,7 @@ def judge(
     )
 
 
-def _meaning(status: int, number: str | int | None) -> Meaning | None:
+def _error_class(status: int, number: str | int | None) -> ErrorClass | None:
     if isinstance(number, int) and (number in OFFICIAL or number in _DOUBTFUL):
         return OFFICIAL.get(number)
     if isinstance(number, str) and number in BY_WORD:

@@ -19,7 +19,7 @@ _OURS = ("callback_url", "external_task_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FieldTarget:
     """Where a field goes in a vendor's body, and how its value is spelled there.
 
     Dots descend (`settings.duration`). A path that ends in `[]` adds the spelled list to the list there; an empty path
@@ -31,11 +31,11 @@ class Place:
     spell: Callable[[Any], Any] | None = None
 
 
-Fields = Mapping[str, str | Place]
+Fields = Mapping[str, str | FieldTarget]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RequestMapping:
     """How one capability is asked for.
 
     A plain string in `fields` is a path with the value as it is; their order is the order in the body. `required`: it
@@ -50,7 +50,7 @@ class Form:
     finish: Callable[[dict[str, Any]], None] | None = None
 
 
-def check_form(vendor: str, form: Form, given: Mapping[str, Any]) -> None:
+def check_fields(vendor: str, form: RequestMapping, given: Mapping[str, Any]) -> None:
     """Raise `Unsupported` for the first field that the form cannot carry, or lacks, or cannot spell."""
     for name, value in given.items():
         if name == "extra":
@@ -59,7 +59,7 @@ def check_form(vendor: str, form: Form, given: Mapping[str, Any]) -> None:
             raise Unsupported(
                 f"input/{name}", f"{vendor} has no field for {name!r} in this capability"
             )
-        spelled(vendor, form, name, value)
+        encode_field(vendor, form, name, value)
     for either in form.required:
         names = either.split("|")
         if not any(name in given for name in names):
@@ -122,7 +122,7 @@ def _check_way(vendor: str, extra: Any, path: str) -> None:
             )
 
 
-def spelled(vendor: str, form: Form, name: str, value: Any) -> tuple[str, Any]:
+def encode_field(vendor: str, form: RequestMapping, name: str, value: Any) -> tuple[str, Any]:
     """Return where `name` goes and its value in the vendor's spelling; raises `Unsupported` if there is none."""
     place = form.fields[name]
     if isinstance(place, str):
@@ -133,13 +133,13 @@ def spelled(vendor: str, form: Form, name: str, value: Any) -> tuple[str, Any]:
         raise Unsupported(f"input/{name}", f"{vendor}: {name} {error}") from error
 
 
-def placed(vendor: str, form: Form, given: Mapping[str, Any]) -> dict[str, Any]:
+def build_body(vendor: str, form: RequestMapping, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the vendor's body: every given field at its place, then `extra` merged in. `given` stays as it is."""
     body: dict[str, Any] = {}
     given = deepcopy(dict(given))
     for name in form.fields:
         if name in given:
-            path, said = spelled(vendor, form, name, given[name])
+            path, said = encode_field(vendor, form, name, given[name])
             put(body, path, said)
     if form.finish:
         form.finish(body)

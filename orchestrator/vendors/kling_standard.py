@@ -13,11 +13,11 @@ from typing import Any
 
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.error_codes import complaint
+from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.field_mapping import (
     Fields,
-    Form,
-    Place,
+    FieldTarget,
+    RequestMapping,
     at_most,
     choice,
     seconds_text,
@@ -26,7 +26,7 @@ from orchestrator.vendors.field_mapping import (
 
 Item = Mapping[str, Any]
 Items = list[dict[str, Any]]
-Forms = Mapping[Capability, Form]
+Forms = Mapping[Capability, RequestMapping]
 
 _NEW_PROMPT = at_most(3072)
 _YES_NO = choice("yes", "no")
@@ -34,12 +34,12 @@ _YES_NO = choice("yes", "no")
 # -- legacy
 
 _WATERMARK: Fields = {"watermark": "watermark_info.enabled"}
-_CLIP: Fields = {"duration": Place("duration", seconds_text), "mode": "mode", **_WATERMARK}
+_CLIP: Fields = {"duration": FieldTarget("duration", seconds_text), "mode": "mode", **_WATERMARK}
 _PROMPTS: Fields = {"prompt": "prompt", "negative_prompt": "negative_prompt"}
 _FINE: Fields = {
     "cfg_scale": "cfg_scale",
     "camera_control": "camera_control",
-    "generate_audio": Place("sound", choice("on", "off")),
+    "generate_audio": FieldTarget("sound", choice("on", "off")),
 }
 
 
@@ -76,44 +76,48 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
         "image_url": "image_url",
         "video_url": "video_url",
         "prompt": "prompt",
-        "keep_original_sound": Place("keep_original_sound", _YES_NO),
+        "keep_original_sound": FieldTarget("keep_original_sound", _YES_NO),
         "character_orientation": "character_orientation",
         "mode": "mode",
         **_WATERMARK,
     }
     several: Fields = {
-        "image_urls": Place("image_list[]", lambda urls: [{"image": url} for url in urls])
+        "image_urls": FieldTarget("image_list[]", lambda urls: [{"image": url} for url in urls])
     }
     omni: Fields = {
         "prompt": "prompt",
-        "image_url": Place("image_list[]", _images("first_frame")),
-        "last_image_url": Place("image_list[]", _images("end_frame")),
-        "image_urls": Place("image_list[]", lambda urls: [{"image_url": url} for url in urls]),
-        "videos": Place("video_list[]", lambda videos: [_reference(video) for video in videos]),
+        "image_url": FieldTarget("image_list[]", _images("first_frame")),
+        "last_image_url": FieldTarget("image_list[]", _images("end_frame")),
+        "image_urls": FieldTarget(
+            "image_list[]", lambda urls: [{"image_url": url} for url in urls]
+        ),
+        "videos": FieldTarget(
+            "video_list[]", lambda videos: [_reference(video) for video in videos]
+        ),
         "elements": "element_list",
-        "shots": Place("", _multi_shot(shot_seconds)),
-        "shot_type": Place("", lambda kind: {"multi_shot": True, "shot_type": kind}),
+        "shots": FieldTarget("", _multi_shot(shot_seconds)),
+        "shot_type": FieldTarget("", lambda kind: {"multi_shot": True, "shot_type": kind}),
         "aspect_ratio": "aspect_ratio",
         "generate_audio": _FINE["generate_audio"],
         **_CLIP,
     }
     wide: Fields = {"aspect_ratio": "aspect_ratio"}
     return {
-        Capability.TEXT2VIDEO: Form(
+        Capability.TEXT2VIDEO: RequestMapping(
             "text2video", {**_PROMPTS, **_CLIP, **_FINE, **wide}, required=("prompt",)
         ),
-        Capability.IMAGE2VIDEO: Form(
+        Capability.IMAGE2VIDEO: RequestMapping(
             "image2video", {**image, **_PROMPTS, **_CLIP, **_FINE, **masks}, required=("image_url",)
         ),
-        Capability.MULTI_IMAGE2VIDEO: Form(
+        Capability.MULTI_IMAGE2VIDEO: RequestMapping(
             "multi-image2video",
             {**several, **_PROMPTS, **_CLIP, **wide},
             required=("image_urls", "prompt"),
         ),
-        Capability.MOTION_CONTROL: Form(
+        Capability.MOTION_CONTROL: RequestMapping(
             "motion-control", motion, required=("image_url", "video_url")
         ),
-        Capability.OMNI_VIDEO: Form("omni-video", omni, required=("prompt|shots",)),
+        Capability.OMNI_VIDEO: RequestMapping("omni-video", omni, required=("prompt|shots",)),
     }
 
 
@@ -121,10 +125,10 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
 
 NEW_SETTINGS: Fields = {
     "resolution": "settings.resolution",
-    "duration": Place("settings.duration", whole_seconds),
+    "duration": FieldTarget("settings.duration", whole_seconds),
 }
 NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
-NEW_AUDIO: Fields = {"generate_audio": Place("settings.audio", choice("native", "off"))}
+NEW_AUDIO: Fields = {"generate_audio": FieldTarget("settings.audio", choice("native", "off"))}
 NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
 PROMPT_OR_SHOTS = ("shots", "prompt")
 
@@ -146,15 +150,18 @@ def _words(words: str) -> Items:
     return [{"type": "prompt", "text": _NEW_PROMPT(words)}]
 
 
-def frame(kind: str) -> Place:
+def frame(kind: str) -> FieldTarget:
     """Return the place of one picture among `contents`."""
-    return Place("contents[]", lambda url: [{"type": kind, "url": url}])
+    return FieldTarget("contents[]", lambda url: [{"type": kind, "url": url}])
 
 
-NEW_PROMPT: Fields = {"prompt": Place("prompt", _NEW_PROMPT), "shots": Place("prompt", shots_text)}
+NEW_PROMPT: Fields = {
+    "prompt": FieldTarget("prompt", _NEW_PROMPT),
+    "shots": FieldTarget("prompt", shots_text),
+}
 NEW_WORDS: Fields = {
-    "prompt": Place("contents[]", _words),
-    "shots": Place("contents[]", lambda shots: _words(shots_text(shots))),
+    "prompt": FieldTarget("contents[]", _words),
+    "shots": FieldTarget("contents[]", lambda shots: _words(shots_text(shots))),
 }
 
 
@@ -179,20 +186,20 @@ def _number(body: dict[str, Any]) -> None:
         item["id"] = f"{stem}{seen[stem]}"
 
 
-NEW_OMNI = Form(
+NEW_OMNI = RequestMapping(
     "omni-video",
     {
         "prompt": NEW_WORDS["prompt"],
         "image_url": frame("first_frame"),
         "last_image_url": frame("last_frame"),
-        "image_urls": Place(
+        "image_urls": FieldTarget(
             "contents[]", lambda urls: [{"type": "refer_image", "url": url} for url in urls]
         ),
-        "videos": Place("contents[]", lambda videos: [_new_video(video) for video in videos]),
-        "elements": Place(
+        "videos": FieldTarget("contents[]", lambda videos: [_new_video(video) for video in videos]),
+        "elements": FieldTarget(
             "contents[]", lambda elements: [{"type": "element", **element} for element in elements]
         ),
-        "keep_original_sound": Place("settings.audio", choice("original", "off")),
+        "keep_original_sound": FieldTarget("settings.audio", choice("original", "off")),
         **NEW_AUDIO,
         **NEW_SETTINGS,
         **NEW_RATIO,
@@ -209,7 +216,7 @@ NEW_OMNI = Form(
 
 def no_such_task(said: Any) -> bool:
     """True for Kling's "Task not found by id/external id". A bare 404 is a wrong address, not the absence of a task."""
-    number, message = complaint(said)
+    number, message = error_fields(said)
     return number == 1201 and "not found" in (message or "").lower()
 
 
@@ -246,11 +253,11 @@ def _masks(masks: Sequence[Item]) -> Sequence[Item]:
     return masks
 
 
-_STRICT: Mapping[str, Place] = {
-    "prompt": Place("prompt", at_most(2500)),
-    "negative_prompt": Place("negative_prompt", at_most(2500)),
-    "camera_control": Place("camera_control", _camera),
-    "dynamic_masks": Place("dynamic_masks", _masks),
+_STRICT: Mapping[str, FieldTarget] = {
+    "prompt": FieldTarget("prompt", at_most(2500)),
+    "negative_prompt": FieldTarget("negative_prompt", at_most(2500)),
+    "camera_control": FieldTarget("camera_control", _camera),
+    "dynamic_masks": FieldTarget("dynamic_masks", _masks),
 }
 
 

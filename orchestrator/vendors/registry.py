@@ -55,7 +55,7 @@ def accounts(settings: Settings) -> dict[str, Account]:
     }
 
 
-def bind(account: Account, clock: Clock) -> Vendor:
+def bind_vendor(account: Account, clock: Clock) -> Vendor:
     """Return the vendor of an account. Raises `ConfigError` if there is none of that name."""
     known = load()
     if account.vendor not in known:

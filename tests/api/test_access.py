@@ -61,14 +61,14 @@ async def test_keys_end_by_expiry_and_by_revocation(tmp_path: Path) -> None:
         await api.get("/v1/jobs", headers=headers)
         await api.call("DELETE", f"/v1/keys/{made['id']}", 204)
         await api.get("/v1/jobs", 401, headers=headers)
-        await api.call("DELETE", "/v1/keys/" + api.rt.ids("key"), 404)
+        await api.call("DELETE", "/v1/keys/" + api.runtime.ids("key"), 404)
         (listed,) = (await api.get("/v1/keys"))["data"]
         assert listed["revoked_at"]
         assert listed["last_used_at"]
         assert made["key"] not in str(listed)
         short = await api.key(Scope.READ, expires_at=api.clock.now() + timedelta(seconds=60))
         await api.get("/v1/jobs", headers=short)
-        api.clock.turn(61)
+        api.clock.advance(61)
         await api.get("/v1/jobs", 401, headers=short)
         for bad in ("2020-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "2027-01-01", 1):
             refused = await api.post("/v1/keys", 422, {"name": "x", "expires_at": bad})
@@ -85,16 +85,16 @@ async def test_a_clock_that_is_set_back_makes_no_revoked_key_last(tmp_path: Path
         headers = await api.key(Scope.READ)
         await api.get("/v1/jobs", headers=headers)
         await api.run(sa.update(api_key).values(revoked_at=api.clock.now()))
-        api.clock.turn(4)
+        api.clock.advance(4)
         api.clock.set_back(3600)
         await api.get("/v1/jobs", 401, headers=headers)
 
 
 async def test_whoever_holds_the_secret_keys_needs_no_key_for_a_minute(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        headers = {"authorization": "Bearer orc_pass." + api.rt.keys.admit(api.clock.now())}
+        headers = {"authorization": "Bearer orc_pass." + api.runtime.keys.admit(api.clock.now())}
         await api.get("/v1/keys", headers=headers)
-        api.clock.turn(120)
+        api.clock.advance(120)
         await api.get("/v1/keys", 401, headers=headers)
 
 
@@ -110,7 +110,7 @@ async def test_a_fault_of_ours_is_told_without_the_callers_key_whoever_renders_t
     async with calling(tmp_path) as api:
         headers = await api.key(Scope.READ)
         with monkeypatch.context() as broken:
-            broken.setattr(api.rt.store, "read", fail)
+            broken.setattr(api.runtime.store, "read", fail)
             await api.get("/v1/jobs", 500, headers=headers)
     said = capsys.readouterr().out
     assert "ZeroDivisionError" in said
@@ -151,11 +151,11 @@ async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(
         assert await api.get("/healthz") == {"status": "ok"}
         assert (await api.get("/readyz"))["checks"] == [{"name": "database", "status": "ok"}]
         stack = contextlib.ExitStack()
-        if api.rt.store.shared:
-            stack.enter_context(databases.read_only(api.rt.settings.database_url))
+        if api.runtime.store.shared:
+            stack.enter_context(databases.read_only(api.runtime.settings.database_url))
         else:
             await api.run(sa.text("PRAGMA query_only = ON"))
-        api.clock.turn(2)
+        api.clock.advance(2)
         broken = await api.http.get("/readyz")
         assert broken.status_code == 503
         assert broken.headers["retry-after"]
@@ -170,7 +170,7 @@ async def test_health_needs_no_key_and_readiness_a_database_that_takes_writes(
 async def test_every_problem_has_a_page(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         problem = await api.get("/v1/nothing", 404)
-        page = await api.http.get(problem["type"].removeprefix(api.rt.base))
+        page = await api.http.get(problem["type"].removeprefix(api.runtime.base))
         assert page.status_code == 200
         assert (await api.http.get("/errors/none")).status_code == 404
 
@@ -186,7 +186,7 @@ async def test_accounts_tell_how_they_are_and_never_their_keys(tmp_path: Path) -
         )
         assert page["data"][0]["in_flight"] == 1
         (other,) = (await api.get("/v1/accounts?after=dream"))["data"]
-        assert other["capabilities"] == sorted(api.rt.vendors["main"].capabilities)
+        assert other["capabilities"] == sorted(api.runtime.vendors["main"].capabilities)
         one = await api.get("/v1/accounts/main")
         wanted = {
             "in_flight",
@@ -205,5 +205,5 @@ async def test_accounts_tell_how_they_are_and_never_their_keys(tmp_path: Path) -
 async def test_the_signing_key_verifies_deliveries_to_callback_urls(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         assert await api.get("/v1/signing-key") == {
-            "object": "signing_key", "secret": api.rt.keys.callback_secrets[0]
+            "object": "signing_key", "secret": api.runtime.keys.callback_secrets[0]
         }  # fmt: skip

@@ -19,7 +19,7 @@ from orchestrator.database.tables import api_key, metadata
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from tests.api.test_support import calling, in_doubt
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 IDS = Ids(SystemClock(), Random(1))
@@ -55,11 +55,11 @@ def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
     assert secret.startswith(row["prefix"])
 
 
-async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: House) -> None:
+async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: Harness) -> None:
     row, _ = new()
-    await h.rt.store.write(api_keys.add, row)
-    await h.rt.store.write(api_keys.revoke, row["id"], NOW)
-    await h.rt.store.write(api_keys.add, row)
+    await h.runtime.store.write(api_keys.add, row)
+    await h.runtime.store.write(api_keys.revoke, row["id"], NOW)
+    await h.runtime.store.write(api_keys.add, row)
     (kept,) = await h.rows(api_key)
     assert kept == row | {"revoked_at": NOW}
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api import callbacks
-from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import push
-from orchestrator.engine.receive import CAP, Receiving
+from orchestrator.engine.receive import CAP, Receiver
 from orchestrator.foundation import logs
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
@@ -30,7 +30,7 @@ from orchestrator.vendors.dialects.agentsflare import AgentsFlare
 from orchestrator.vendors.report import Report
 from tests.harness.engine import at_vendor, legacy
 from tests.harness.openapi_contract import HELD
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 SECRET = new_secret()
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -58,15 +58,15 @@ async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def door(h: House) -> CallbackDoor:
-    return CallbackDoor(elsewhere, Receiving(h.rt))
+def door(h: Harness) -> CallbackEndpoint:
+    return CallbackEndpoint(elsewhere, Receiver(h.runtime))
 
 
 class Street:
     """A house, a client in front of its door, and one job of every account."""
 
     def __init__(
-        self, h: House, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]
+        self, h: Harness, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]
     ) -> None:
         self.h = h
         self.client = client
@@ -83,7 +83,7 @@ class Street:
         """Return the path of a callback; `of` mints its token for another account."""
         job = self.jobs[account]
         expires = job["created_at"] + (job["deadline_at"] - job["created_at"]) * days
-        token = (keys or self.h.rt.keys).mint(of or account, Callback(job["id"], 1), expires)
+        token = (keys or self.h.runtime.keys).mint(of or account, Callback(job["id"], 1), expires)
         return f"/callbacks/{account}/{token}"
 
     async def post(self, path: str, body: Any = DONE, **values: Any) -> httpx.Response:
@@ -95,7 +95,7 @@ class Street:
 
 @pytest.fixture
 async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    async with house(tmp_path, accounts=ACCOUNTS) as h:
+    async with open_harness(tmp_path, accounts=ACCOUNTS) as h:
         jobs = {name: await at_vendor(h, name) for name in ACCOUNTS}
         transport = httpx.ASGITransport(door(h))
         async with httpx.AsyncClient(
@@ -212,7 +212,7 @@ async def test_the_accounts_policy_says_what_a_signature_is_worth(
 
 async def test_a_stale_signature_is_refused(street: Street) -> None:
     headers = sign([SECRET], "msg_1", street.h.clock.now(), DONE)
-    street.h.clock.turn(301)
+    street.h.clock.advance(301)
     assert (await street.post(street.path("required"), headers=headers)).status_code == 401
 
 
@@ -266,7 +266,7 @@ async def test_a_full_disk_is_503_and_the_vendor_is_told_when_to_come_back(stree
         pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
         tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}")
 
-    await street.h.rt.store.write(fill)
+    await street.h.runtime.store.write(fill)
     answer = await street.post(street.path(), DONE + b" " * 500_000)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
@@ -274,7 +274,7 @@ async def test_a_full_disk_is_503_and_the_vendor_is_told_when_to_come_back(stree
     assert (await street.post(street.path("required"), DONE + b" " * 500_000)).status_code == 401, (
         "still theirs"
     )
-    await street.h.rt.store.write(
+    await street.h.runtime.store.write(
         lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 1000000") and None
     )
     assert (await street.post(street.path(), DONE + b" " * 500_000)).status_code == 200
@@ -289,7 +289,7 @@ class Broken(AgentsFlare):
 
 
 def break_vendor(street: Street) -> None:
-    vendors = street.h.rt.vendors
+    vendors = street.h.runtime.vendors
     assert isinstance(vendors, dict)
     vendors["main"] = Broken(vendors["main"].account, street.h.clock)
 
@@ -341,7 +341,7 @@ class Raw:
     async def send(self, message: Message) -> None:
         self.sent.append(message)
 
-    async def run(self, h: House, *messages: Message) -> int | None:
+    async def run(self, h: Harness, *messages: Message) -> int | None:
         """Return the status, or None if nothing was answered. After the last message the sender says no more."""
         waiting = iter(messages)
 
@@ -407,10 +407,10 @@ PATHS = st.text(max_size=60).map(lambda text: "/callbacks/" + text)
 def test_nothing_a_stranger_sends_is_our_trouble(requests: list[Any], paths: list[str]) -> None:
     async def send_all() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            async with house(Path(folder), accounts=ACCOUNTS) as h:
+            async with open_harness(Path(folder), accounts=ACCOUNTS) as h:
                 jobs = {name: await at_vendor(h, name) for name in ACCOUNTS}
                 for account, headers, body in requests:
-                    token = h.rt.keys.mint(
+                    token = h.runtime.keys.mint(
                         account, Callback(jobs[account]["id"], 1), jobs[account]["deadline_at"]
                     )
                     request = Raw(f"/callbacks/{account}/{token}", headers)

@@ -19,7 +19,7 @@ async def test_what_died_is_replayed_in_a_span_of_time(tmp_path: Path) -> None:
         path = f"/v1/subscribers/{(await subscribed(api))['id']}/replay"
         for _ in range(2):
             await told(api)
-            api.clock.turn(3600)
+            api.clock.advance(3600)
         await api.run(sa.update(delivery).values(state="dead", due_at=None))
         span = {"since": "2026-11-20T10:30:00Z", "until": "2026-11-20T13:00:00+01:00"}
         assert (await api.post(path, 202, span))["count"] == 1
@@ -41,7 +41,7 @@ async def test_an_event_is_replayed_to_all_who_were_owed_it_and_to_newcomers(
         (event,) = (await api.get("/v1/events"))["data"]
         assert (await api.post(f"/v1/events/{event['id']}/replay", 202))["count"] == 2
         assert (await api.post(f"/v1/events/{event['id']}/replay", 202))["count"] == 2
-        await api.post(f"/v1/events/{api.rt.ids('evt')}/replay", 404)
+        await api.post(f"/v1/events/{api.runtime.ids('evt')}/replay", 404)
 
 
 async def test_deliveries_are_listed_with_their_event_and_filtered(tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ async def test_any_delivery_can_be_attempted_now(tmp_path: Path, state: str) -> 
 
 async def test_an_unknown_delivery_or_event_is_not_found(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        await api.get("/v1/deliveries/" + api.rt.ids("dlv"), 404)
-        await api.post("/v1/deliveries/" + api.rt.ids("dlv") + "/retry", 404)
-        await api.get("/v1/events/" + api.rt.ids("evt"), 404)
+        await api.get("/v1/deliveries/" + api.runtime.ids("dlv"), 404)
+        await api.post("/v1/deliveries/" + api.runtime.ids("dlv") + "/retry", 404)
+        await api.get("/v1/events/" + api.runtime.ids("evt"), 404)
         await api.get("/v1/events/stray", 404)
 
 

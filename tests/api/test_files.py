@@ -26,9 +26,9 @@ async def test_a_file_reaches_the_vendor_and_its_answer_the_caller(
     tmp_path: Path, name: str
 ) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
-        api.internet.answer = lambda _: httpx.Response(201, json={"id": "file_1"})
+        api.network.answer = lambda _: httpx.Response(201, json={"id": "file_1"})
         assert (await upload(api, 201, name=name)).json() == {"id": "file_1"}
-        (request,) = api.internet.requests
+        (request,) = api.network.requests
         assert str(request.url) == "https://d.example/v1/files/upload"
         assert request.headers["authorization"] == "Bearer k"
         for part in (
@@ -46,7 +46,7 @@ async def test_a_file_reaches_the_vendor_and_its_answer_the_caller(
 )
 async def test_a_vendor_that_fails_is_a_502(tmp_path: Path, answer: httpx.Response) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
-        api.internet.answer = lambda _: answer
+        api.network.answer = lambda _: answer
         refused = (await upload(api, 502)).json()
         assert (refused["code"], refused["vendor_status"]) == (
             "vendor_error",
@@ -60,7 +60,7 @@ async def test_a_vendor_that_cannot_be_reached_is_a_502(tmp_path: Path) -> None:
         def refuse(request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("refused", request=request)
 
-        api.internet.answer = refuse
+        api.network.answer = refuse
         assert (await upload(api, 502)).json()["code"] == "vendor_error"
 
 
@@ -81,7 +81,7 @@ async def test_a_wrong_form_is_pointed_at(tmp_path: Path, data: Any, pointer: st
     async with calling(tmp_path, accounts=TWO) as api:
         refused = (await upload(api, 422, data=data)).json()
         assert pointer in [fault["pointer"] for fault in refused["errors"]]
-        assert api.internet.requests == []
+        assert api.network.requests == []
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ async def test_a_file_that_is_too_large_is_refused_while_it_streams(tmp_path: Pa
     async with calling(tmp_path, accounts=TWO) as api:
         large = {"file": ("big.mp4", b"x" * (files.FILE_CAP + 2**17))}
         await upload(api, 413, files=large)
-        assert api.internet.requests == []
+        assert api.network.requests == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.engine.poll import Polling
+from orchestrator.engine.poll import Poller
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import TWO, calling, eventually, submitted
 
@@ -23,7 +23,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(tmp_path: Path) -> None
         assert page.keys() == {"object", "data", "has_more", "next_cursor"}
         assert [job["id"] for job in page["data"]] == made[:2]
         assert (page["object"], page["has_more"], page["next_cursor"]) == ("list", True, made[1])
-        onward = first.links["next"]["url"].removeprefix(api.rt.base)
+        onward = first.links["next"]["url"].removeprefix(api.runtime.base)
         second = (await api.call("GET", onward, 200)).json()
         assert [job["id"] for job in second["data"]] == made[2:4]
         last = await api.call("GET", f"/v1/jobs?limit=2&after={made[3]}", 200)
@@ -39,7 +39,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(tmp_path: Path) -> None
 async def test_lists_are_filtered(tmp_path: Path) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
         early = await submitted(api, account="main", model="a", external_task_id="e-1")
-        api.clock.turn(10)
+        api.clock.advance(10)
         late = await submitted(api, account="dream", model="b")
         await api.finish(late["id"])
 
@@ -81,7 +81,7 @@ async def test_a_query_out_of_range_is_refused(tmp_path: Path, query: str) -> No
 async def test_an_unknown_job_is_not_found(tmp_path: Path, method: str) -> None:
     async with calling(tmp_path) as api:
         verb, _, call = method.partition(" /")
-        for job_id in (api.rt.ids("job"), "job_x", "%00", api.rt.ids("evt")):
+        for job_id in (api.runtime.ids("job"), "job_x", "%00", api.runtime.ids("evt")):
             await api.call(verb, f"/v1/jobs/{job_id}/{call}".rstrip("/"), 404)
 
 
@@ -90,7 +90,7 @@ async def test_the_timeline_tells_everything_oldest_first(tmp_path: Path) -> Non
         await api.post("/v1/subscribers", 201, {"url": "https://my.app/hook", "types": ["job.*"]})
         job = await submitted(api)
         note = (job["id"], "submit", {"attempt": 1, "outcome": "begun", "kind": "no", "at": "no"})
-        await api.rt.store.write(api.rt.ledger.note, [note], api.clock.now())
+        await api.runtime.store.write(api.runtime.ledger.note, [note], api.clock.now())
         await api.finish(job["id"])
         await api.post(f"/v1/jobs/{job['id']}/retry", 202)
         whole = await api.get(f"/v1/jobs/{job['id']}/timeline")
@@ -163,7 +163,7 @@ async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(
     async with calling(tmp_path) as api:
         job = await api.open(state=JobState.PROCESSING, vendor_task_id="t-1")
         asking = asyncio.create_task(api.call("POST", f"/v1/jobs/{job['id']}/refresh", 200))
-        stage = Polling(api.rt)
+        stage = Poller(api.runtime)
         questions = await eventually(lambda: stage.take(1))
         assert not asking.done()
         made = {"videos": [{"url": "https://v/x.mp4", "duration": "5"}]}
@@ -171,7 +171,7 @@ async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(
             "code": 0,
             "data": {"task_id": "t-1", "task_status": "succeed", "task_result": made},
         }
-        api.internet.answer = lambda _: httpx.Response(200, json=said)
+        api.network.answer = lambda _: httpx.Response(200, json=said)
         await stage.work(questions[0])
         done = (await asking).json()
         assert (done["status"], done["resolved_by"]) == ("succeeded", "poll")

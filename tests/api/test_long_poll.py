@@ -35,7 +35,7 @@ async def test_a_poll_ends_with_the_next_event_or_with_its_time(
         assert (empty["data"], empty["next_cursor"]) == ([], start["next_cursor"])
         assert time.monotonic() - begun >= 1
         polling = asyncio.create_task(http.get(f"/v1/events?wait=60&after={start['next_cursor']}"))
-        await until(lambda: it.rt.tail._followers)
+        await until(lambda: it.runtime.feed._followers)
         (one,) = await it.say({"n": 1})
         async with asyncio.timeout(10):
             page = (await polling).json()
@@ -62,7 +62,7 @@ async def test_a_poll_waits_for_what_is_wanted(tmp_path: Path, everywhere: None)
     async with serving(tmp_path) as it, it.caller() as http:
         (first,) = await it.say({})
         polling = asyncio.create_task(http.get(f"/v1/events?wait=30&after={first}&type=job.failed"))
-        await until(lambda: it.rt.tail._followers)
+        await until(lambda: it.runtime.feed._followers)
         (passed,) = await it.say({})
         (one,) = await it.say({}, kind=EventType.JOB_FAILED)
         assert ids((await polling).json()) == [one]
@@ -103,8 +103,8 @@ async def test_polls_do_not_hold_up_the_end(tmp_path: Path) -> None:
             http.get(f"/v1/jobs/{job}", headers={"prefer": "wait=60"}),
         ]
         polling = [asyncio.create_task(call) for call in calls]
-        await until(lambda: it.rt.tail._followers and it.rt.bell._waiting)
-        it.rt.tail.close()
+        await until(lambda: it.runtime.feed._followers and it.runtime.job_waiters._waiting)
+        it.runtime.feed.close()
         begun = time.monotonic()
         events, looked = await asyncio.gather(*polling)
         assert time.monotonic() - begun < 5

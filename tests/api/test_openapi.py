@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 import orchestrator
 from orchestrator.api import doors
-from orchestrator.api.endpoint import Call, Door
+from orchestrator.api.endpoint import Endpoint, RequestContext
 from orchestrator.api.openapi import document as writer
 from orchestrator.api.openapi import examples
 from orchestrator.api.openapi.document import document
@@ -80,11 +80,11 @@ def test_it_is_openapi() -> None:
 
 async def test_it_has_every_route_with_every_method_and_no_others(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        made = [(one.path.replace(":path", ""), one.endpoint) for one in doors(api.rt)]
+        made = [(one.path.replace(":path", ""), one.endpoint) for one in doors(api.runtime)]
     served = {
         f"{method} {path}"
         for path, door in made
-        if isinstance(door, Door)
+        if isinstance(door, Endpoint)
         for method in door.handlers
     }
     assert {one for one in operations() if " " in one} == {*served, f"POST {PUSH}"}
@@ -100,10 +100,10 @@ def test_operations_are_told_apart_and_told_about() -> None:
 
 
 def test_a_handler_that_is_not_declared_has_no_place_in_it() -> None:
-    async def handler(call: Call) -> Any:
+    async def handler(call: RequestContext) -> Any:
         raise NotImplementedError
 
-    class Bare(Door):
+    class Bare(Endpoint):
         def __init__(self) -> None:
             self.handlers = {"GET": handler}
 
@@ -208,8 +208,8 @@ def test_the_document_and_its_pages_know_every_code_that_is_answered() -> None:
 async def test_it_is_served_to_anybody_and_not_twice_to_the_same(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         answer = await api.http.get("/openapi.json", headers={"authorization": ""})
-        assert answer.json()["servers"] == [{"url": api.rt.base}]
-        assert answer.json() == document(doors(api.rt), api.rt.base)
+        assert answer.json()["servers"] == [{"url": api.runtime.base}]
+        assert answer.json() == document(doors(api.runtime), api.runtime.base)
         tag = answer.headers["etag"]
         again = await api.http.get("/openapi.json", headers={"if-none-match": f'"x", {tag}'})
         assert (again.status_code, again.content) == (304, b"")

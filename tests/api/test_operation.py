@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.openapi.examples import IDS
 from orchestrator.api.operation import declared, operation
 from orchestrator.schemas import Alive
@@ -30,7 +30,7 @@ async def test_a_probe_takes_whatever_a_load_balancer_adds(tmp_path: Path) -> No
 def test_a_declaration_goes_with_the_handler_it_was_made_for() -> None:
     class Kept:
         @operation("Keep", answers={200: Alive})
-        async def keep(self, call: Call) -> Any:
+        async def keep(self, call: RequestContext) -> Any:
             """What it is about,
             in two lines."""
             return self

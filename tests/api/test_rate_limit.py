@@ -14,7 +14,7 @@ from orchestrator.foundation.clock import after
 from tests.api.test_support import ADMIN, BODY, calling
 from tests.harness.api_caller import until
 from tests.harness.followers import Follower, serving
-from tests.harness.runtime import TurnedClock
+from tests.harness.runtime import ManualClock
 
 QUOTA = 6
 
@@ -27,40 +27,40 @@ def spent(limits: Limits, key: str = "key") -> tuple[bool, int]:
 
 
 def test_a_quota_may_be_used_at_once_and_comes_back_evenly() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     limits = Limits(clock)
     assert [spent(limits) for _ in range(QUOTA + 1)] == [
         (True, left) for left in (5, 4, 3, 2, 1, 0)
     ] + [(False, 0)]
     for _ in range(3):
-        clock.turn(9.9)
+        clock.advance(9.9)
         assert spent(limits) == (False, 0)
-        clock.turn(0.1)
+        clock.advance(0.1)
         assert spent(limits) == (True, 0)
-    clock.turn(60)
+    clock.advance(60)
     assert spent(limits) == (True, 5)
 
 
 def test_who_is_refused_is_told_when_to_come_back_and_is_let_in_then() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     limits = Limits(clock)
     for _ in range(QUOTA):
         limits.spend("key", QUOTA)
-    clock.turn(3.5)
+    clock.advance(3.5)
     refused = limits.spend("key", QUOTA)
     assert refused is not None
     said = refused.headers()
     assert (said["retry-after"], said["ratelimit"]) == ("7", '"default";r=0;t=57')
-    clock.turn(7)
+    clock.advance(7)
     assert spent(limits)[0]
 
 
 def test_keys_are_counted_apart_and_forgotten_when_they_have_all_of_it() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     limits = Limits(clock)
     for n in range(5000):
         assert spent(limits, f"key_{n}") == (True, 5)
-        clock.turn(0.1)
+        clock.advance(0.1)
     assert len(limits._whole_at) <= 4096
     assert spent(limits, "key_4999") == (True, 4)
 
@@ -87,7 +87,7 @@ async def test_every_answer_tells_what_is_left_and_a_refusal_stores_nothing(tmp_
         )
         assert refused.headers["ratelimit"].startswith('"default";r=0;')
         assert len(await api.rows("job")) == 1
-        api.clock.turn(int(refused.headers["retry-after"]))
+        api.clock.advance(int(refused.headers["retry-after"]))
         taken = await api.call("POST", "/v1/jobs", 202, BODY, headers={"idempotency-key": "k"})
         assert "idempotent-replayed" not in taken.headers
         assert (await api.http.get("/errors/rate_limited")).status_code == 200
@@ -127,7 +127,7 @@ async def test_a_key_is_shown_by_its_id_and_never_itself(tmp_path: Path) -> None
         made = await api.call(
             "POST", "/v1/keys", 201, {"name": "ci", "scope": "read", "rate_limit": 5}
         )
-        path = made.headers["location"].removeprefix(api.rt.base)
+        path = made.headers["location"].removeprefix(api.runtime.base)
         assert await api.get(path) == {
             name: value for name, value in made.json().items() if name != "key"
         }
@@ -135,7 +135,7 @@ async def test_a_key_is_shown_by_its_id_and_never_itself(tmp_path: Path) -> None
         assert (await api.get(path))["last_used_at"]
         await api.call("DELETE", path, 204)
         assert (await api.get(path))["revoked_at"]
-        await api.get("/v1/keys/" + api.rt.ids("key"), 404)
+        await api.get("/v1/keys/" + api.runtime.ids("key"), 404)
         await api.get(path, 403, headers=await api.key(Scope.WRITE))
 
 
@@ -143,7 +143,7 @@ async def test_a_key_is_shown_by_its_id_and_never_itself(tmp_path: Path) -> None
 async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
     """Another one's, at the same time, goes on."""
     async with serving(tmp_path) as it, it.caller() as http:
-        now = it.rt.clock.now()
+        now = it.runtime.clock.now()
         expires = after(now, 1.5) if how == "expired" else now + timedelta(days=1)
         made = (
             await http.post("/v1/keys", json={"name": "x", "expires_at": expires.isoformat()})

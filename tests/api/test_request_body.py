@@ -82,7 +82,7 @@ async def test_trouble_of_ours_is_a_503_and_a_bug_a_500_that_says_nothing(
         async def fail(*_: object) -> None:
             raise next(errors)
 
-        monkeypatch.setattr(api.rt.store, "read", fail)
+        monkeypatch.setattr(api.runtime.store, "read", fail)
         down = await api.call("GET", "/v1/jobs", 503)
         assert (down.headers["retry-after"], down.json()["code"]) == ("7", "unavailable")
         assert "secret" not in down.text

@@ -19,7 +19,7 @@ from orchestrator.api import stream
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
 from orchestrator.events import log
-from orchestrator.events.log import Whole
+from orchestrator.events.log import Watermark
 from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.states import EventType
 from tests.events.test_log import an_id, insert
@@ -38,7 +38,9 @@ async def test_a_client_is_told_what_subscribers_are(tmp_path: Path, everywhere:
         (one,) = await it.say({"n": 1})
         await client.hears(one)
         said = (await http.get(f"/v1/events/{one}")).json()
-        row = await it.rt.store.read(lambda tx: tx.execute(sa.select(event.c.body)).scalar_one())
+        row = await it.runtime.store.read(
+            lambda tx: tx.execute(sa.select(event.c.body)).scalar_one()
+        )
         assert f"data: {row.decode()}" in client.lines, "byte for byte"
         assert client.lines[0] == "retry: 2000"
         ((kind, event_id, data),) = client.events
@@ -134,8 +136,8 @@ async def test_commits_in_another_order_than_their_events_were_made(
 ) -> None:
     """The first is invisible when the second is committed; a client that is told of neither, or both, misses none."""
     it, other = replicas
-    first, second = it.rt.ids("evt"), other.rt.ids("evt")
-    url = it.rt.settings.database_url
+    first, second = it.runtime.ids("evt"), other.runtime.ids("evt")
+    url = it.runtime.settings.database_url
     async with Follower(it.url).following() as client, other.caller() as http:
         mark = (await http.get("/v1/events?wait=0")).json()["next_cursor"]
         async with Follower(other.url).following() as beside:
@@ -187,7 +189,7 @@ async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(
             await old.hears(*before, *later)
         assert old.events[0][0] == "stream.gap"
         assert (old.gaps, old.ids) == (1, before + later), "what is there is told"
-        never = Follower(it.url, last=it.rt.ids("evt"))
+        never = Follower(it.url, last=it.runtime.ids("evt"))
         async with never.following():
             (last,) = await it.count(5, 6)
             await never.hears(last)
@@ -284,7 +286,7 @@ async def test_two_hundred_clients_that_do_not_read_cost_little(tmp_path: Path) 
         before = memory()
         for _ in range(80):
             ids = await it.say(*[BIG] * 10)
-        await until(lambda: it.rt.tail._end.id == ids[-1])
+        await until(lambda: it.runtime.feed._end.id == ids[-1])
         grown = memory() - before
         assert grown < 160 << 20, f"{grown >> 20} MiB"
 
@@ -294,7 +296,7 @@ async def test_a_client_that_never_reads_is_left(
 ) -> None:
     monkeypatch.setattr(stream, "PATIENCE", 0.2)
     async with serving(tmp_path) as it:
-        it.rt.waiters = one = Admission(it.rt.rng, places=1)
+        it.runtime.waiting_slots = one = Admission(it.runtime.rng, places=1)
         async with unread(it.url, 1):
             assert one.is_full
             while one.is_full:
@@ -324,7 +326,7 @@ async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) ->
         clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(30)]
         queries = list[str]()
         sa.event.listen(
-            it.rt.store._database.reading,
+            it.runtime.store._database.reading,
             "before_cursor_execute",
             lambda *args: queries.append(args[2]),
         )
@@ -336,7 +338,7 @@ async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) ->
 
 async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
-        it.rt.waiters = Admission(it.rt.rng, places=2)
+        it.runtime.waiting_slots = Admission(it.runtime.rng, places=2)
         async with Follower(it.url).following(), Follower(it.url).following():
             job = {"model": "m", "input": {"prompt": "a cat"}}
             for path in ("/v1/events/stream", "/v1/events?wait=1"):
@@ -374,9 +376,9 @@ async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_eve
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop that is gone must not be waited for: a stream would go on in silence, and so would every new one."""
-    look, failed = log.whole, list[bool]()
+    look, failed = log.watermark, list[bool]()
 
-    def fail_once(tx: Tx, known: Whole) -> Whole:
+    def fail_once(tx: Tx, known: Watermark) -> Watermark:
         if len(failed) == 1:
             return look(tx, known)
         failed.append(True)
@@ -385,7 +387,7 @@ async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_eve
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         (first,) = await it.say({})
         await client.hears(first)
-        monkeypatch.setattr(log, "whole", fail_once)
+        monkeypatch.setattr(log, "watermark", fail_once)
         await until(lambda: failed, "the next look fails")
         (second,) = await it.say({})
         await client.hears(first, second)
@@ -397,7 +399,7 @@ async def test_on_sqlite_a_place_given_out_twice_hides_nothing(tmp_path: Path) -
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         kept, gone = await it.say({}, {})
         await client.hears(kept, gone)
-        await it.rt.store.write(
+        await it.runtime.store.write(
             lambda tx: tx.execute(sa.delete(event).where(event.c.id == gone)) and None
         )
         (same,) = await it.say({})

@@ -23,7 +23,7 @@ async def test_the_secret_is_shown_once(tmp_path: Path) -> None:
         assert made["secret"].startswith("whsec_")
         assert (made["status"], made["disabled_reason"]) == ("active", None)
         assert (made["types"], made["max_in_flight"]) == (list(FINAL_EVENTS), 8)
-        shown = await api.get(response.headers["location"].removeprefix(api.rt.base))
+        shown = await api.get(response.headers["location"].removeprefix(api.runtime.base))
         assert shown == {name: value for name, value in made.items() if name != "secret"}
         assert (await api.get("/v1/subscribers"))["data"] == [shown]
 
@@ -89,8 +89,8 @@ async def test_a_change_leaves_the_rest_as_it_is(tmp_path: Path) -> None:
         assert (await api.call("PATCH", path, 200, change)).json() == made | change
         await api.call("PATCH", path, 200, {"headers": {"authorization": "Bearer hunter2"}})
         (row,) = await api.rows("subscriber")
-        assert api.rt.keys.reveal(row["address"]) == "https://my.app/new"
-        assert "hunter2" in api.rt.keys.reveal(row["headers"])
+        assert api.runtime.keys.reveal(row["address"]) == "https://my.app/new"
+        assert "hunter2" in api.runtime.keys.reveal(row["headers"])
         assert "hunter2" not in str(await api.get(path))
         assert (await api.call("PATCH", path, 200, {})).json() == made | change
         for stays in ("types", "url", "max_in_flight"):
@@ -103,7 +103,7 @@ async def test_a_change_leaves_the_rest_as_it_is(tmp_path: Path) -> None:
 async def test_an_unknown_subscriber_is_not_found(tmp_path: Path, call: str) -> None:
     async with calling(tmp_path) as api:
         method, _, verb = call.partition(" ")
-        for subscriber_id in (api.rt.ids("sub"), "sub_x"):
+        for subscriber_id in (api.runtime.ids("sub"), "sub_x"):
             await api.call(method, f"/v1/subscribers/{subscriber_id}{verb}", 404)
 
 

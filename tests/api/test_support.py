@@ -22,10 +22,10 @@ from orchestrator.app import build
 from orchestrator.database.store import Store
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.capacity import prepare
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
 from tests.harness.openapi_contract import HELD
-from tests.harness.runtime import FakeInternet, House, TurnedClock, settings
+from tests.harness.runtime import FakeHttp, Harness, ManualClock, settings
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ TWO = {
 }
 
 
-class FlowingClock(TurnedClock):
+class FlowingClock(ManualClock):
     """Runs like a real clock, and can be turned forward as well."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class FlowingClock(TurnedClock):
         return super().monotonic() + time.monotonic() - self._begun
 
 
-class Caller(House):
+class Caller(Harness):
     """A house with somebody at its door."""
 
     http: httpx.AsyncClient
@@ -83,7 +83,9 @@ class Caller(House):
             if state is JobState.SUCCEEDED
             else ()
         )
-        await self.rt.hear(Heard(job_id, Report(state, word=state, videos=videos), Source.PUSH))
+        await self.runtime.apply_report(
+            ReportEvent(job_id, Report(state, word=state, videos=videos), Source.PUSH)
+        )
 
     async def key(self, scope: Scope, **values: Any) -> dict[str, str]:
         """Return the headers of a fresh key."""
@@ -93,8 +95,8 @@ class Caller(House):
             "expires_at": None,
             "now": self.clock.now(),
         }
-        row, secret = api_keys.new(self.rt.ids, **(given | values))
-        await self.rt.store.write(api_keys.add, row)
+        row, secret = api_keys.new(self.runtime.ids, **(given | values))
+        await self.runtime.store.write(api_keys.add, row)
         return {"authorization": f"Bearer {secret}"}
 
 
@@ -151,23 +153,25 @@ def is_problem(response: httpx.Response) -> None:
 @contextlib.asynccontextmanager
 async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
     """Open a house and stand at its door with an admin's key."""
-    clock, internet = FlowingClock(), FakeInternet()
+    clock, internet = FlowingClock(), FakeHttp()
     chosen = settings(folder, **({"api_keys": [ADMIN]} | values))
-    rt = build(chosen, clock=clock, rng=random.Random(1), transport=httpx.MockTransport(internet))
-    rt.store.start()
-    caller = Caller(rt, clock, internet)
-    transport = httpx.ASGITransport(Starlette(routes=routes(rt)), raise_app_exceptions=True)
+    runtime = build(
+        chosen, clock=clock, rng=random.Random(1), transport=httpx.MockTransport(internet)
+    )
+    runtime.store.start()
+    caller = Caller(runtime, clock, internet)
+    transport = httpx.ASGITransport(Starlette(routes=routes(runtime)), raise_app_exceptions=True)
     headers = {"authorization": f"Bearer {ADMIN}"}
     try:
-        await rt.store.write(prepare, sorted(rt.vendors))
+        await runtime.store.write(prepare, sorted(runtime.vendors))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
         ) as caller.http:
             yield caller
     finally:
-        await rt.submissions.aclose()
-        await rt.internet.aclose()
-        rt.store.close()
+        await runtime.submission_client.aclose()
+        await runtime.http_client.aclose()
+        runtime.store.close()
 
 
 PATHS = [

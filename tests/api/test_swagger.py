@@ -41,7 +41,7 @@ async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(
     tmp_path: Path, mount: str
 ) -> None:
     async with calling(tmp_path) as api:
-        app = Starlette(routes=[Mount(mount, routes=routes(api.rt))])
+        app = Starlette(routes=[Mount(mount, routes=routes(api.runtime))])
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://api"
         ) as http:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-from orchestrator.api.job_submission import Intake
+from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database import schema
 from orchestrator.engine import submit_outcome
-from orchestrator.engine.deliver import Delivering
-from orchestrator.engine.poll import Polling
-from orchestrator.engine.receive import Receiving
-from orchestrator.engine.submit import Submitting
+from orchestrator.engine.deliver import Deliverer
+from orchestrator.engine.poll import Poller
+from orchestrator.engine.receive import Receiver
+from orchestrator.engine.submit import Submitter
 from orchestrator.jobs.ledger import Ledger
 
 Call = Callable[..., Any]
@@ -39,17 +39,17 @@ class Point:
 POINTS = {
     "starting": Point(schema, "prepare", "after"),
     "accept: before commit": Point(Ledger, "open", "after"),
-    "accept: committed, 202 not seen": Point(Intake, "_answer", "before"),
+    "accept: committed, 202 not seen": Point(JobSubmission, "_answer", "before"),
     "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
-    "submit: claimed, not sent": Point(Submitting, "_submit", "before"),
+    "submit: claimed, not sent": Point(Submitter, "_submit", "before"),
     "submit: sent, answer lost": Point(submit_outcome, "accepted", "before"),
-    "submit: before the answer's commit": Point(Submitting, "_record", "after"),
-    "push: before commit": Point(Receiving, "_record", "after"),
-    "push: committed, 200 lost": Point(Receiving, "_take", "after"),
-    "poll: asked, before commit": Point(Polling, "_record", "after"),
-    "deliver: claimed, not sent": Point(Delivering, "_attempt", "before"),
-    "deliver: sent, not recorded": Point(Delivering, "_attempt", "after"),
-    "deliver: before the record's commit": Point(Delivering, "_record", "after"),
+    "submit: before the answer's commit": Point(Submitter, "_record", "after"),
+    "push: before commit": Point(Receiver, "_record", "after"),
+    "push: committed, 200 lost": Point(Receiver, "_take", "after"),
+    "poll: asked, before commit": Point(Poller, "_record", "after"),
+    "deliver: claimed, not sent": Point(Deliverer, "_attempt", "before"),
+    "deliver: sent, not recorded": Point(Deliverer, "_attempt", "after"),
+    "deliver: before the record's commit": Point(Deliverer, "_record", "after"),
 }
 
 

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.api.callbacks import CallbackDoor
+from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
-from orchestrator.engine.receive import Receiving
+from orchestrator.engine.receive import Receiver
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
@@ -77,7 +77,7 @@ def described(it: Live) -> Json:
             "secret_key": one.secret_key.get_secret_value(),
             "options": one.options,
         }
-        for name, one in it.rt.settings.accounts.items()
+        for name, one in it.runtime.settings.accounts.items()
     }
 
 
@@ -90,7 +90,7 @@ async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with live(tmp_path, ["kling", "dreamto"]) as it:
-        settled(monkeypatch, it.rt.settings, described(it))
+        settled(monkeypatch, it.runtime.settings, described(it))
         found = told(ran := await examined("--json"))
         assert found.pop("secret keys")["status"] == "warning", "those of tests are no random text"
         assert not [one for one in found.values() if one["status"] != "ok"]
@@ -104,7 +104,7 @@ async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
         }
         hidden = [one for row in described(it).values() for one in row.values() if len(one) > 15]
         hidden = [one for one in hidden if not one.startswith("http")] + [KEY]
-        hidden += [key.get_secret_value() for key in it.rt.settings.secret_keys]
+        hidden += [key.get_secret_value() for key in it.runtime.settings.secret_keys]
         assert len(hidden) >= 5
         assert not [one for one in hidden if one in ran.out + ran.err]
 
@@ -115,7 +115,7 @@ async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_prob
     async with live(
         tmp_path, {"kling": {"access_key": "", "secret_key": "", "api_key": VENDOR_KEY}}
     ) as it:
-        settled(monkeypatch, it.rt.settings, described(it))
+        settled(monkeypatch, it.runtime.settings, described(it))
         gone = await it.api.subscribe("http://127.0.0.1:1/gone")
         off = await it.api.subscribe("http://127.0.0.1:1/off")
         await it.api.call("POST", f"/v1/subscribers/{off['id']}/pause")
@@ -282,8 +282,8 @@ async def public(
     folder: Path, **handlers: Callable[[Request], Response]
 ) -> AsyncIterator[Settings]:
     """Serve `stream` and, unless there is a handler for `callback`, our own door, behind a public URL."""
-    async with runtime.house(folder) as it:
-        it.rt.clock = SystemClock()
+    async with runtime.open_harness(folder) as it:
+        it.runtime.clock = SystemClock()
 
         async def stream(request: Request) -> Response:
             return handlers["stream"](request)
@@ -296,10 +296,12 @@ async def public(
             Route("/callbacks/{rest:path}", callback, methods=["POST"]),
         ]
         app = Starlette(routes=routes)
-        serving = Serving(app if "callback" in handlers else CallbackDoor(app, Receiving(it.rt)))
+        serving = Serving(
+            app if "callback" in handlers else CallbackEndpoint(app, Receiver(it.runtime))
+        )
         await serving.start()
         try:
-            yield it.rt.settings.model_copy(update={"public_url": serving.url})
+            yield it.runtime.settings.model_copy(update={"public_url": serving.url})
         finally:
             await serving.stop()
 

@@ -15,7 +15,7 @@ from orchestrator.cli.access import Access
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
 from tests.harness.command_line import SECRET, Fake, faked, isolate, run
-from tests.harness.runtime import TurnedClock
+from tests.harness.runtime import ManualClock
 
 
 @pytest.fixture(autouse=True)
@@ -215,12 +215,12 @@ def test_the_callback_secret_is_the_same_with_and_without_a_server(
 
 def test_the_pass_of_a_long_command_is_made_anew_for_each_request() -> None:
     """It is good for a minute, and following the log takes longer."""
-    clock, settings = TurnedClock(), Settings.model_validate({"secret_keys": ["k" * 40]})
+    clock, settings = ManualClock(), Settings.model_validate({"secret_keys": ["k" * 40]})
     bearer = Access.local("http://127.0.0.1:8080", settings, clock).bearer
     assert bearer is not None
     for _ in range(3):
         assert Keys(["k" * 40]).admits(bearer().removeprefix("orc_pass."), clock.now())
-        clock.turn(3600)
+        clock.advance(3600)
 
 
 def test_version_is_the_packages_own() -> None:

@@ -173,7 +173,7 @@ async def test_files_are_passed_on_and_the_signing_key_shown(tmp_path: Path) -> 
                 )
             with pytest.raises(Invalid, match="kling"):
                 await client.upload(b"png", kind="image", purpose="video_gen", account="kling")
-            assert await client.signing_key() == it.rt.keys.callback_secrets[0]
+            assert await client.signing_key() == it.runtime.keys.callback_secrets[0]
             assert (await client.accounts.check("kling")).reachable
 
 
@@ -197,7 +197,9 @@ async def test_a_wait_goes_on_over_the_end_of_the_service(tmp_path: Path) -> Non
         async with several.next() as it:
             job = await it.api.submit(order("kling"))
             waits = [asyncio.create_task(client.wait(job["id"], timeout=60)) for client in clients]
-            await until(lambda: len(it.rt.bell._waiting.get(job["id"], ())) == 2, "both wait")
+            await until(
+                lambda: len(it.runtime.job_waiters._waiting.get(job["id"], ())) == 2, "both wait"
+            )
         async with several.next() as it:
             await it.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
             assert [(await one).status for one in waits] == ["canceled", "canceled"]

@@ -11,18 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database import listing
-from orchestrator.database.listing import Part, Wanted
+from orchestrator.database.listing import ListFilter, ListPage
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, job, push, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
 from orchestrator.jobs import timeline
-from tests.harness.runtime import START, House
+from tests.harness.runtime import START, Harness
 
 #: Of each kind. Every hundredth job is out of the ordinary; the older half is of an account that was given up.
 ROWS = 12_000
 _FEW = 25
-Page = Callable[[Tx, str | None], Part]
+Page = Callable[[Tx, str | None], ListPage]
 Sql = sa.ColumnElement[Any]
 
 
@@ -72,39 +72,39 @@ def fill(tx: Tx, table: sa.Table, count: int) -> None:
     )
 
 
-async def insert(h: House, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    await h.rt.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
+async def insert(h: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
 
 
-async def filled(h: House, count: int) -> House:
+async def filled(h: Harness, count: int) -> Harness:
     for table in _COLUMNS:
-        await h.rt.store.write(fill, table, count)
-    if h.rt.store.shared:
+        await h.runtime.store.write(fill, table, count)
+    if h.runtime.store.shared:
         # As autovacuum would, by and by.
         await h.run(sa.text("ANALYZE"))
     return h
 
 
 @pytest.fixture
-async def crowded(h: House) -> House:
+async def crowded(h: Harness) -> Harness:
     return await filled(h, ROWS)
 
 
-def along(of: Any, wanted: Wanted, limit: int = 7, **more: Any) -> Page:
+def along(of: Any, wanted: ListFilter, limit: int = 7, **more: Any) -> Page:
     return lambda tx, last: of(tx, wanted, last, limit, **more)
 
 
-async def walked(h: House, page: Page) -> list[list[str]]:
+async def walked(h: Harness, page: Page) -> list[list[str]]:
     """Return the ids on each page, from the first one to the last."""
     pages, last = list[list[str]](), None
     while True:
-        part = await h.rt.store.read(page, last)
+        part = await h.runtime.store.read(page, last)
         pages.append([row["id"] for row in part.rows])
         if (last := part.next) is None:
             return pages
 
 
-FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
+FILTERS: list[tuple[Any, sa.Table, ListFilter]] = [
     (listing.jobs, job, {}),
     (listing.jobs, job, {"state": [JobState.FAILED]}),
     (listing.jobs, job, {"state": [JobState.SUCCEEDED]}),
@@ -157,7 +157,9 @@ FILTERS: list[tuple[Any, sa.Table, Wanted]] = [
 ]
 
 
-async def test_pages_together_are_everything_that_is_wanted_once_and_newest_first(h: House) -> None:
+async def test_pages_together_are_everything_that_is_wanted_once_and_newest_first(
+    h: Harness,
+) -> None:
     await filled(h, 400)
     for of, table, wanted in FILTERS:
         which = [table.c[name].in_(values) for name, values in wanted.items()]
@@ -177,7 +179,7 @@ async def test_pages_together_are_everything_that_is_wanted_once_and_newest_firs
             )
 
 
-async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
+async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: Harness) -> None:
     await filled(h, 404)
     new, last = job.c.id > "job_0100004", sa.func.substr(job.c.id, 11)
     await h.run(sa.update(job).values(account="past", model="usual"))
@@ -192,16 +194,16 @@ async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: House) -> None:
     )
 
 
-async def test_the_way_that_ends_first_is_taken(h: House) -> None:
+async def test_the_way_that_ends_first_is_taken(h: Harness) -> None:
     """Whichever filter it is that hardly anything fits."""
     await filled(h, 400)
-    seldom: list[Wanted] = [
+    seldom: list[ListFilter] = [
         {"account": ["nobody"]},
         {"model": ["none"]},
         {"state": [JobState.EXPIRED]},
     ]
     for rare in seldom:
-        wanted: Wanted = {
+        wanted: ListFilter = {
             "model": ["usual"],
             "account": ["main"],
             "state": [JobState.QUEUED],
@@ -214,7 +216,7 @@ async def test_the_way_that_ends_first_is_taken(h: House) -> None:
     ("days", "found"),
     [(-739_000, 400), (-20_778, 400), (-1, 400), (150, 250), (399, 1), (400, 0), (9999, 0)],
 )
-async def test_created_after_is_a_bound_on_ids(h: House, days: int, found: int) -> None:
+async def test_created_after_is_a_bound_on_ids(h: Harness, days: int, found: int) -> None:
     """Exclusive, and the same whether the rows looked at are few or many."""
     rows = [_dated(h, START + timedelta(days=n)) for n in range(1, 401)]
     await insert(h, job, rows)
@@ -228,9 +230,9 @@ async def test_created_after_is_a_bound_on_ids(h: House, days: int, found: int) 
     assert rare == [[]]
 
 
-def _dated(h: House, at: datetime) -> dict[str, Any]:
-    h.clock.turn((at - h.clock.now()).total_seconds())
-    job_id = h.rt.ids("job")
+def _dated(h: Harness, at: datetime) -> dict[str, Any]:
+    h.clock.advance((at - h.clock.now()).total_seconds())
+    job_id = h.runtime.ids("job")
     mine = {
         "id": job_id,
         "external_task_id": job_id,
@@ -245,7 +247,7 @@ def _dated(h: House, at: datetime) -> dict[str, Any]:
 
 
 async def plan(
-    h: House, page: Callable[[Tx, str | None], object], last: str | None = None
+    h: Harness, page: Callable[[Tx, str | None], object], last: str | None = None
 ) -> list[str]:
     """Return how the database goes about what a page reads, a step to a line."""
     found: list[str] = []
@@ -265,11 +267,11 @@ async def plan(
         finally:
             sa.event.remove(tx, "before_cursor_execute", explain)
 
-    await h.rt.store.read(explained)
+    await h.runtime.store.read(explained)
     return found
 
 
-INDEXES: list[tuple[Any, Wanted, str]] = [
+INDEXES: list[tuple[Any, ListFilter, str]] = [
     (listing.jobs, {"state": [JobState.FAILED]}, "ix_job_state"),
     (listing.jobs, {"state": [JobState.QUEUED, JobState.EXPIRED]}, "ix_job_state"),
     (listing.jobs, {"account": ["past"]}, "ix_job_account"),
@@ -295,7 +297,7 @@ INDEXES: list[tuple[Any, Wanted, str]] = [
 ]
 
 
-async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
+async def test_every_filter_is_read_along_its_index(crowded: Harness) -> None:
     """In its order, so nothing is sorted but what is shown; also where a planner thinks that others were as good."""
     for of, wanted, index in INDEXES:
         for last in (
@@ -317,7 +319,7 @@ async def test_every_filter_is_read_along_its_index(crowded: House) -> None:
             assert not keys, (wanted, seen)
 
 
-TRIED: list[tuple[Any, Wanted, datetime | None]] = [
+TRIED: list[tuple[Any, ListFilter, datetime | None]] = [
     (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, None),
     (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, START),
     (
@@ -339,7 +341,7 @@ TRIED: list[tuple[Any, Wanted, datetime | None]] = [
 ]
 
 
-async def test_what_else_is_wanted_is_tried_on_the_way(crowded: House) -> None:
+async def test_what_else_is_wanted_is_tried_on_the_way(crowded: Harness) -> None:
     """However little of it a planner expects: it neither gathers all that is on the way, nor takes another index."""
     for of, wanted, since in TRIED:
         for limit in (50, 200):
@@ -353,18 +355,18 @@ async def test_what_else_is_wanted_is_tried_on_the_way(crowded: House) -> None:
             )
 
 
-async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: House) -> None:
+async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: Harness) -> None:
     """Counted in SQLite's own steps, or in pages that PostgreSQL looked at: the same on a slow machine."""
-    also: list[tuple[Any, Wanted, str]] = [
+    also: list[tuple[Any, ListFilter, str]] = [
         (listing.jobs, {}, ""),
         (listing.jobs, {"external_task_id": ["ext-3"]}, ""),
     ]
     for of, wanted, _ in INDEXES + also:
         spent = await cost(crowded, along(of, wanted, limit=50, look=500))
-        assert spent < (1_500 if crowded.rt.store.shared else 60_000), (wanted, spent)
+        assert spent < (1_500 if crowded.runtime.store.shared else 60_000), (wanted, spent)
 
 
-async def cost(h: House, page: Page) -> int:
+async def cost(h: Harness, page: Page) -> int:
     def pages(tx: Tx) -> int:
         fetched = sa.text(
             "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relkind IN ('r', 'i')"
@@ -387,13 +389,13 @@ async def cost(h: House, page: Page) -> int:
         connection.set_progress_handler(None, 0)
         return counted * 10
 
-    return await h.rt.store.write(pages if h.rt.store.shared else steps)
+    return await h.runtime.store.write(pages if h.runtime.store.shared else steps)
 
 
 # -- timelines
 
 
-async def test_a_long_timeline_is_read_a_page_at_a_time(h: House) -> None:
+async def test_a_long_timeline_is_read_a_page_at_a_time(h: Harness) -> None:
     """What happened in one instant stays in the order of cause, over the edges of pages too."""
     row = await h.open()
     mine = row["id"]
@@ -423,11 +425,11 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: House) -> None:
         (attempt, tried),
     ):
         await insert(h, table, rows)
-    everything = await h.rt.store.read(timeline.entries, mine, None, 10_000)
+    everything = await h.runtime.store.read(timeline.entries, mine, None, 10_000)
     assert len(everything) == 40 + 60 + 2 * 30 + 30 + 3 * 30
     assert [one.cursor for one in everything] == sorted(one.cursor for one in everything)
     paged, last = list[Any](), None
-    while page := await h.rt.store.read(timeline.entries, mine, last, 7):
+    while page := await h.runtime.store.read(timeline.entries, mine, last, 7):
         assert len(page) <= 7
         paged += page
         last = page[-1].cursor
@@ -450,14 +452,14 @@ def _event(n: int, job_id: str, at: datetime) -> dict[str, Any]:
     "cursor", ["9" * 15 + "-0" + "9" * 64, "000000000000000-9zzz", "000000000000000-0abc"]
 )
 async def test_a_cursor_that_was_made_up_reads_no_further_than_the_end(
-    h: House, cursor: str
+    h: Harness, cursor: str
 ) -> None:
     row = await h.open()
     assert timeline.is_cursor(cursor)
-    assert len(await h.rt.store.read(timeline.entries, row["id"], cursor, 50)) <= 50
+    assert len(await h.runtime.store.read(timeline.entries, row["id"], cursor, 50)) <= 50
 
 
-async def test_a_jobs_history_is_found_without_that_of_others(crowded: House) -> None:
+async def test_a_jobs_history_is_found_without_that_of_others(crowded: Harness) -> None:
     told = [
         {"job_id": f"job_0{100000 + n % 50}", "at": START, "kind": "poll", "detail": {}}
         for n in range(5000)

@@ -19,13 +19,13 @@ from orchestrator.database import queue
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.database.tables import account_state, job
-from orchestrator.engine.submit import Submitting
-from orchestrator.foundation.clock import Disciplined, SystemClock
+from orchestrator.engine.submit import Submitter
+from orchestrator.foundation.clock import DisciplinedClock, SystemClock
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.states import JobState
 from tests.harness import databases
 from tests.harness.api_caller import until
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def address(tmp_path: Path) -> Any:
 @contextlib.asynccontextmanager
 async def replicas(
     folder: Path, address: str, count: int, **values: Any
-) -> AsyncIterator[list[House]]:
+) -> AsyncIterator[list[Harness]]:
     """Several runtimes that share nothing but the database."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(house(folder, database_url=address, **values))
+            await stack.enter_async_context(open_harness(folder, database_url=address, **values))
             for _ in range(count)
         ]
 
@@ -88,7 +88,7 @@ async def test_replicas_that_claim_at_once_never_take_the_same(
             await houses[0].open()
         now = houses[0].clock.now()
         rounds = [
-            h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
+            h.runtime.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
             for h in houses
             for _ in "123"
         ]
@@ -104,7 +104,7 @@ async def test_an_accounts_limit_holds_when_all_replicas_submit_at_once(
     async with replicas(tmp_path, address, 3, accounts={"main": account}) as houses:
         for _ in range(40):
             await houses[0].open()
-        stages = [Submitting(h.rt) for h in houses]
+        stages = [Submitter(h.runtime) for h in houses]
         taken = await asyncio.gather(*(stage.take(64) for stage in stages for _ in "1234"))
         assert sum(len(rows) for rows in taken) == 5
         states = Counter(row["state"] for row in await houses[1].rows(job))
@@ -256,18 +256,18 @@ async def test_a_wake_reaches_the_other_replica_and_a_lost_listener_comes_back(
 ) -> None:
     async with replicas(tmp_path, address, 2) as (one, two):
         heard: asyncio.Queue[str] = asyncio.Queue()
-        two.rt.store.listen(heard.put_nowait)
+        two.runtime.store.listen(heard.put_nowait)
         while heard.empty():
             # The listener is up at some moment soon; a wake before that is lost, as any may be.
-            one.rt.store.wake("deliver")
+            one.runtime.store.wake("deliver")
             await asyncio.sleep(0.03)
         assert heard.get_nowait() == "deliver"
-        await one.rt.store.write(disconnect_all)
+        await one.runtime.store.write(disconnect_all)
         while not heard.empty():
             heard.get_nowait()
         while heard.empty():
             with contextlib.suppress(Unavailable):
-                one.rt.store.wake("submit")
+                one.runtime.store.wake("submit")
             await asyncio.sleep(0.03)
         assert heard.get_nowait() == "submit"
 
@@ -280,7 +280,7 @@ async def test_replicas_agree_on_the_time_although_their_machines_do_not(address
     store = Store(address)
     store.start()
     try:
-        clock = Disciplined(Wrong())
+        clock = DisciplinedClock(Wrong())
         clock.correct(await store.ahead(clock.own.now))
         assert abs((clock.now() - SystemClock().now()).total_seconds()) < 0.5
     finally:

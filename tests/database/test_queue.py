@@ -14,13 +14,13 @@ from orchestrator.database import queue
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, delivery, job
 from orchestrator.engine.deliver_results import Attempted, record
-from orchestrator.events.destinations import Verdict
+from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, JobState
-from orchestrator.foundation.token_bucket import Allowance
+from orchestrator.foundation.token_bucket import TokenBucket
 from orchestrator.jobs import capacity
-from orchestrator.jobs.ledger import Postponed
-from tests.harness.runtime import START, House
+from orchestrator.jobs.ledger import Reschedule
+from tests.harness.runtime import START, Harness
 
 DAY = 86400.0
 
@@ -41,11 +41,11 @@ def delivery_row(number: int, lane: str, due: datetime | None) -> dict[str, Any]
     }  # fmt: skip
 
 
-async def insert(h: House, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    await h.rt.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
+async def insert(h: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
 
 
-async def plans(h: House, run: Any, *args: Any) -> list[str]:
+async def plans(h: Harness, run: Any, *args: Any) -> list[str]:
     """Return how the database goes about every statement that a unit of work executes, a step to a line."""
     found: list[str] = []
 
@@ -64,12 +64,12 @@ async def plans(h: House, run: Any, *args: Any) -> list[str]:
         finally:
             sa.event.remove(tx, "before_cursor_execute", explain)
 
-    await h.rt.store.write(explained)
+    await h.runtime.store.write(explained)
     return [line for line in found if "job" in line or "delivery" in line]
 
 
 @pytest.fixture
-async def crowded(h: House) -> House:
+async def crowded(h: Harness) -> Harness:
     """One hot lane of each kind, another with two rows, and 20,000 rows in eight lanes.
 
     Those are due tomorrow, but for two thirds of the jobs, which are history.
@@ -90,13 +90,13 @@ async def crowded(h: House) -> House:
     )
     owed = [delivery_row(30_000 + n, "hot", START) for n in range(300)]
     await insert(h, delivery, owed + [delivery_row(40_000 + n, "cold1", START) for n in range(2)])
-    if h.rt.store.shared:
+    if h.runtime.store.shared:
         # As autovacuum would, by and by.
         await h.run(sa.text("ANALYZE"))
     return h
 
 
-async def multiply(h: House, table: sa.Table, expressions: str, names: tuple[str, ...]) -> None:
+async def multiply(h: Harness, table: sa.Table, expressions: str, names: tuple[str, ...]) -> None:
     """Turn the one row of a table into 20,000 that differ in some columns only."""
     rest = ", ".join(column.name for column in table.columns if column.name not in names)
     numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000)"
@@ -106,7 +106,7 @@ async def multiply(h: House, table: sa.Table, expressions: str, names: tuple[str
     await h.run(sa.delete(table).where(table.c.id.in_(("job_0", "dlv_0"))))
 
 
-async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
+async def test_no_claim_reads_more_than_its_index(crowded: Harness) -> None:
     """Every statement SEARCHes the partial index by a bound; none of them scans the table or sorts."""
     now = crowded.clock.now()
     seen = await plans(crowded, queue.lanes, job.c.account, now, JobState.QUEUED)
@@ -116,7 +116,7 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     )
     seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
     seen += await plans(crowded, capacity.in_flight, "cold1")
-    if crowded.rt.store.shared:
+    if crowded.runtime.store.shared:
         print(*seen, sep="\n")
         scans = [line for line in seen if "Scan" in line]
         assert len(scans) >= 9
@@ -135,7 +135,7 @@ async def test_no_claim_reads_more_than_its_index(crowded: House) -> None:
     assert not [line for line in seen if "TEMP B-TREE" in line]
 
 
-async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) -> None:
+async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: Harness) -> None:
     """Counted in SQLite's own steps, or in pages PostgreSQL looked at: the test is the same on a slow machine."""
 
     def claim(tx: Tx) -> None:
@@ -164,51 +164,67 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: House) 
         connection.set_progress_handler(None, 0)
         return counted * 10
 
-    if crowded.rt.store.shared:
-        assert 0 < await crowded.rt.store.write(pages) < 500
+    if crowded.runtime.store.shared:
+        assert 0 < await crowded.runtime.store.write(pages) < 500
     else:
-        assert 0 < await crowded.rt.store.write(steps) < 10_000
+        assert 0 < await crowded.runtime.store.write(steps) < 10_000
 
 
-async def test_lanes_are_those_with_something_due_of_that_kind(crowded: House) -> None:
-    found = await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
+async def test_lanes_are_those_with_something_due_of_that_kind(crowded: Harness) -> None:
+    found = await crowded.runtime.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
     assert set(found) == {"hot", "cold1"}
-    assert await crowded.rt.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING) == []
-    later = await crowded.rt.store.read(queue.lanes, delivery.c.subscriber_id, after(START, DAY))
+    assert (
+        await crowded.runtime.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING)
+        == []
+    )
+    later = await crowded.runtime.store.read(
+        queue.lanes, delivery.c.subscriber_id, after(START, DAY)
+    )
     assert set(later) == {"hot", *(f"cold{n}" for n in range(7))}
 
 
-async def test_a_hot_lane_leaves_room_for_the_others(crowded: House) -> None:
+async def test_a_hot_lane_leaves_room_for_the_others(crowded: Harness) -> None:
     quanta = {"hot": queue.QUANTUM, "cold1": queue.QUANTUM}
-    taken = await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64)
+    taken = await crowded.runtime.store.write(
+        queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64
+    )
     assert Counter(row["account"] for row in taken) == {"hot": queue.QUANTUM, "cold1": 2}
-    owed = await crowded.rt.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
+    owed = await crowded.runtime.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
     assert Counter(row["subscriber_id"] for row in owed) == {"hot": queue.QUANTUM, "cold1": 2}
 
 
-async def test_room_is_never_exceeded(crowded: House) -> None:
+async def test_room_is_never_exceeded(crowded: Harness) -> None:
     quanta = {"hot": 16, "cold1": 16}
     assert (
-        len(await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5))
+        len(
+            await crowded.runtime.store.write(
+                queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5
+            )
+        )
         == 5
     )
     assert (
-        await crowded.rt.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0) == []
+        await crowded.runtime.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0)
+        == []
     )
 
 
-async def test_the_oldest_of_a_lane_come_first(h: House) -> None:
+async def test_the_oldest_of_a_lane_come_first(h: Harness) -> None:
     await insert(h, job, [job_row(n, "main", JobState.QUEUED, after(START, -n)) for n in range(20)])
-    taken = await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9)
+    taken = await h.runtime.store.write(
+        queue.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9
+    )
     assert [row["id"] for row in taken] == ["job_19", "job_18", "job_17"]
 
 
-async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: House) -> None:
+async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: Harness) -> None:
     await insert(h, job, [job_row(1, "main", JobState.QUEUED, START)])
 
     async def take(seconds: float) -> list[sa.RowMapping]:
         at = after(START, seconds)
-        return await h.rt.store.write(queue.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9)
+        return await h.runtime.store.write(
+            queue.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9
+        )
 
     (first,) = await take(0)
     assert first["lease"] == 1
@@ -217,48 +233,50 @@ async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: House) -
     assert second["lease"] == 2
 
 
-async def test_a_stale_lease_changes_nothing(h: House) -> None:
+async def test_a_stale_lease_changes_nothing(h: Harness) -> None:
     row = job_row(1, "main", JobState.SUBMITTING, START) | {"lease": 7}
     await insert(h, job, [row])
-    stale = Postponed("job_1", 6, 1, {"due_at": after(START, 999)})
-    await h.rt.store.write(h.rt.ledger.postpone, [stale])
-    await h.rt.store.write(h.rt.ledger.requeue, [stale])
+    stale = Reschedule("job_1", 6, 1, {"due_at": after(START, 999)})
+    await h.runtime.store.write(h.runtime.ledger.postpone, [stale])
+    await h.runtime.store.write(h.runtime.ledger.requeue, [stale])
     assert (await h.job("job_1"))["due_at"] == START
     assert (await h.job("job_1"))["state"] == JobState.SUBMITTING
-    await h.rt.store.write(
-        h.rt.ledger.requeue, [Postponed("job_1", 7, 1, {"due_at": after(START, 5)})]
+    await h.runtime.store.write(
+        h.runtime.ledger.requeue, [Reschedule("job_1", 7, 1, {"due_at": after(START, 5)})]
     )
     assert (await h.job("job_1"))["state"] == JobState.QUEUED
 
 
-async def test_nothing_that_has_ended_is_postponed(h: House) -> None:
+async def test_nothing_that_has_ended_is_postponed(h: Harness) -> None:
     await insert(h, job, [job_row(1, "main", JobState.SUCCEEDED, None)])
-    await h.rt.store.write(h.rt.ledger.postpone, [Postponed("job_1", 0, 1, {"due_at": START})])
+    await h.runtime.store.write(
+        h.runtime.ledger.postpone, [Reschedule("job_1", 0, 1, {"due_at": START})]
+    )
     assert (await h.job("job_1"))["due_at"] is None
 
 
 @pytest.mark.parametrize(
     ("verdict", "lease", "state"),
     [
-        (Verdict.LATER, 1, DeliveryState.PENDING),
-        (Verdict.NEVER, 1, DeliveryState.PENDING),
-        (Verdict.NEVER, 2, DeliveryState.DEAD),
-        (Verdict.DELIVERED, 1, DeliveryState.DELIVERED),
+        (ResponseClass.LATER, 1, DeliveryState.PENDING),
+        (ResponseClass.NEVER, 1, DeliveryState.PENDING),
+        (ResponseClass.NEVER, 2, DeliveryState.DEAD),
+        (ResponseClass.DELIVERED, 1, DeliveryState.DELIVERED),
     ],
 )
 async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
-    h: House, verdict: Verdict, lease: int, state: DeliveryState
+    h: Harness, verdict: ResponseClass, lease: int, state: DeliveryState
 ) -> None:
     row = delivery_row(1, "sub_1", START) | {"lease": 2}
     await insert(h, delivery, [row])
     done = Attempted(row | {"lease": lease}, {"id": "sub_1"}, START, 5, verdict)
-    await h.rt.store.write(record, h.rt.ids, h.rt.rng, [done], START)
+    await h.runtime.store.write(record, h.runtime.ids, h.runtime.rng, [done], START)
     (now,) = await h.rows(delivery)
     assert now["state"] == state
     assert (now["tries"] == 0) is (state is DeliveryState.PENDING)
 
 
-async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: House) -> None:
+async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: Harness) -> None:
     paused = {"paused": after(START, 1), "full": None}
     await insert(
         h,
@@ -270,8 +288,8 @@ async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: 
     await insert(h, job, [job_row(90 + n, "full", JobState.SUBMITTED, START) for n in range(3)])
     await insert(h, job, [job_row(99, "main", JobState.SUCCEEDED, None)])
     limits = {"main": 10, "paused": 10, "full": 3}
-    assert await h.rt.store.write(capacity.free_slots, limits, START) == {"main": 7}
-    assert await h.rt.store.write(capacity.free_slots, limits, after(START, 1)) == {
+    assert await h.runtime.store.write(capacity.free_slots, limits, START) == {"main": 7}
+    assert await h.runtime.store.write(capacity.free_slots, limits, after(START, 1)) == {
         "main": 7,
         "paused": 10,
     }
@@ -282,7 +300,7 @@ async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: 
 
 def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
     def steps(rate: float, *seconds: float) -> list[int]:
-        one, taken = Allowance(rate, 1.0, START), list[int]()
+        one, taken = TokenBucket(rate, 1.0, START), list[int]()
         for at in seconds:
             one = one.refilled(after(START, at))
             taken.append(int(one.tokens))
@@ -294,7 +312,7 @@ def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
 
 
 def test_a_clock_that_goes_back_and_forth_earns_nothing() -> None:
-    one = Allowance(1.0, 0.0, START)
+    one = TokenBucket(1.0, 0.0, START)
     for second in (1, 0, 1, 0, 1):
         one = one.refilled(after(START, second))
     assert one.tokens == 1.0
@@ -305,15 +323,15 @@ def test_a_clock_that_goes_back_and_forth_earns_nothing() -> None:
 
 
 def test_a_clock_that_was_hours_ahead_holds_nobody_back_for_hours() -> None:
-    ahead = Allowance(1.0, 0.0, START + timedelta(hours=5))
+    ahead = TokenBucket(1.0, 0.0, START + timedelta(hours=5))
     assert ahead.refilled(START).refilled(after(START, 3)).tokens == 1.0
 
 
 def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
-    one = Allowance(1.0, 0.0, START)
+    one = TokenBucket(1.0, 0.0, START)
     for n in range(5000):
         looked = one.refilled(START + timedelta(microseconds=100 * n))
-        one = Allowance(
+        one = TokenBucket(
             1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000)
         )
     assert one.tokens == pytest.approx(0.499, abs=1e-6)
@@ -323,6 +341,6 @@ def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
     ("tokens", "rate", "wait"), [(1.0, 2.0, 0.0), (7.5, 2.0, 0.0), (0.5, 2.0, 0.25), (0.0, 0.1, 10)]
 )
 def test_an_allowance_knows_when_it_allows_one(tokens: float, rate: float, wait: float) -> None:
-    one = Allowance(rate, tokens, START)
+    one = TokenBucket(rate, tokens, START)
     assert one.wait == wait
     assert one.refilled(after(START, wait)).tokens >= 1

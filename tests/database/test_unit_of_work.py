@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.sqlite.engine import engines
-from orchestrator.database.unit_of_work import Outcome, Tx, Unit, ours, perform, settle
+from orchestrator.database.unit_of_work import Tx, Unit, UnitResult, ours, perform, settle
 from orchestrator.foundation.errors import Unavailable
 
 
@@ -51,7 +51,7 @@ def item(run: Callable[..., Any], name: str) -> Unit:
     return Unit(run, (name,), asyncio.get_running_loop().create_future(), item=True)
 
 
-def values(outcomes: list[Outcome]) -> dict[Unit, Any]:
+def values(outcomes: list[UnitResult]) -> dict[Unit, Any]:
     return {one.unit: one.error or one.value for one in outcomes}
 
 
@@ -134,10 +134,10 @@ async def test_everybody_is_told_once_and_who_gave_up_not_at_all() -> None:
     told.future.set_result("before")
     settle(
         [
-            Outcome(good, 1),
-            Outcome(bad, error=LookupError("on purpose")),
-            Outcome(gone, 2),
-            Outcome(told, 3),
+            UnitResult(good, 1),
+            UnitResult(bad, error=LookupError("on purpose")),
+            UnitResult(gone, 2),
+            UnitResult(told, 3),
         ]
     )
     assert await good.future == 1

@@ -19,7 +19,7 @@ from orchestrator.api.requests import Submission
 from orchestrator.cli import app
 from orchestrator.client import Client
 from orchestrator.client.sync_async import Resource
-from orchestrator.events.destinations import Verdict, judge
+from orchestrator.events.destinations import ResponseClass, classify
 from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import AccountSettings, PollSettings, Settings, load
@@ -87,10 +87,14 @@ def test_the_receiving_page_lists_every_event_the_schedule_and_what_answers_mean
     schedule = [[str(number), f"{wait:g}"] for number, wait in enumerate(STANDARD_SCHEDULE, 1)]
     assert again[: len(schedule)] == schedule
     means = [(re.findall(r"\b\d{3}\b", row[0]), row[1]) for row in again[len(schedule) :]]
-    begin = {Verdict.LATER: "later", Verdict.SHORTLY: "looks misconfigured", Verdict.GONE: "gone"}
+    begin = {
+        ResponseClass.LATER: "later",
+        ResponseClass.SHORTLY: "looks misconfigured",
+        ResponseClass.GONE: "gone",
+    }
     for status, meaning in ((int(status), meaning) for codes, meaning in means for status in codes):
-        assert meaning.startswith(begin[judge(status)]), status
-    assert (judge(301), judge(500)) == (Verdict.SHORTLY, Verdict.LATER)
+        assert meaning.startswith(begin[classify(status)]), status
+    assert (classify(301), classify(500)) == (ResponseClass.SHORTLY, ResponseClass.LATER)
 
 
 # -- the API

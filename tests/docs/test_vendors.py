@@ -11,7 +11,7 @@ from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import load
 from orchestrator.vendors.contract import Lookup, Vendor
 from orchestrator.vendors.order import Input
-from orchestrator.vendors.registry import accounts, bind
+from orchestrator.vendors.registry import accounts, bind_vendor
 from orchestrator.vendors.registry import load as vendors
 from tests.harness.documents import Block, chosen, rows, sections
 
@@ -35,7 +35,7 @@ def spoken(block: Block, tmp_path: Path) -> Vendor:
     file = tmp_path / "orchestrator.toml"
     file.write_text(block.code)
     [account] = accounts(load(file)).values()
-    return bind(account, SystemClock())
+    return bind_vendor(account, SystemClock())
 
 
 def code(word: str) -> str:

@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.egress.address_policy import Guard
-from orchestrator.egress.http_client import Internet
+from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.errors import Blocked, ConfigError, CutOff, NotSent, TooLate
 from tests.harness.streams import accepting
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-LOOPBACK = Guard(["127.0.0.0/8"])
+LOOPBACK = AddressPolicy(["127.0.0.0/8"])
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -77,9 +77,9 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 @contextlib.asynccontextmanager
 async def internet(
-    guard: Guard = LOOPBACK, *, fresh: bool = False, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Internet]:
-    door = Internet(GuardedTransport(guard, fresh=fresh, tls=tls))
+    guard: AddressPolicy = LOOPBACK, *, fresh: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[HttpClient]:
+    door = HttpClient(GuardedTransport(guard, fresh=fresh, tls=tls))
     try:
         yield door
     finally:
@@ -142,7 +142,7 @@ FORBIDDEN = """
 @pytest.mark.parametrize("address", FORBIDDEN.split())
 def test_an_address_that_is_not_public_is_blocked(address: str) -> None:
     with pytest.raises(Blocked) as refusal:
-        Guard().check(address)
+        AddressPolicy().check(address)
     assert refusal.value.kind == "blocked_address"
 
 
@@ -159,7 +159,7 @@ def test_an_address_that_is_not_public_is_blocked(address: str) -> None:
     ],
 )
 def test_a_public_address_passes(address: str) -> None:
-    Guard().check(address)
+    AddressPolicy().check(address)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_public_address_passes(address: str) -> None:
     ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "fd12::7"],
 )
 def test_an_allowed_network_passes_in_every_spelling(address: str) -> None:
-    Guard(["10.0.0.0/8", "fd12::/16"]).check(address, port=22)
+    AddressPolicy(["10.0.0.0/8", "fd12::/16"]).check(address, port=22)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_allowed_network_passes_in_every_spelling(address: str) -> None:
 )
 def test_an_allowed_network_allows_nothing_else(address: str) -> None:
     with pytest.raises(Blocked):
-        Guard(["10.0.0.0/8", "fd12::/16"]).check(address)
+        AddressPolicy(["10.0.0.0/8", "fd12::/16"]).check(address)
 
 
 def test_what_is_allowed_for_ipv4_loopback_is_allowed_for_its_ipv6_spelling() -> None:
@@ -185,7 +185,7 @@ def test_what_is_allowed_for_ipv4_loopback_is_allowed_for_its_ipv6_spelling() ->
 @pytest.mark.parametrize("cidr", ["10.0.0.1/8", "localhost", ""])
 def test_an_allowed_network_that_is_not_a_cidr_is_a_configuration_error(cidr: str) -> None:
     with pytest.raises(ConfigError, match="allow_private"):
-        Guard([cidr])
+        AddressPolicy([cidr])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_allowed_network_that_is_not_a_cidr_is_a_configuration_error(cidr: st
 )
 def test_a_url_that_shows_it_is_forbidden_is_refused_at_creation(url: str) -> None:
     with pytest.raises(Blocked) as refusal:
-        Guard().refuse_literal(url)
+        AddressPolicy().refuse_literal(url)
     assert "secret" not in str(refusal.value)
 
 
@@ -230,7 +230,7 @@ def test_a_url_that_shows_it_is_forbidden_is_refused_at_creation(url: str) -> No
     "url", ["https://example.com/hook?a=1", "http://8.8.8.8:8080/", "https://[2606:4700::1111]/"]
 )
 def test_an_ordinary_url_is_accepted_at_creation(url: str) -> None:
-    Guard().refuse_literal(url)
+    AddressPolicy().refuse_literal(url)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_allowed_literal_is_accepted_at_creation_on_any_port(url: str) -> Non
     "host", ["127.0.0.1", "localhost", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
 )
 async def test_no_socket_is_opened_to_a_forbidden_address(host: str) -> None:
-    async with serving(says(OK)) as server, internet(Guard()) as door:
+    async with serving(says(OK)) as server, internet(AddressPolicy()) as door:
         with pytest.raises(Blocked):
             await door.send(post(server.url(host=host)), deadline=5)
         assert server.connections == 0
@@ -701,7 +701,7 @@ async def test_cancelled_requests_leave_nothing_behind_for_later_ones() -> None:
         writer.write(OK)
 
     async with serving(answers_when_released) as server:
-        door = Internet(GuardedTransport(LOOPBACK, limit_per_host=4))
+        door = HttpClient(GuardedTransport(LOOPBACK, limit_per_host=4))
         for _round in range(3):
             tasks = [
                 asyncio.create_task(door.send(post(server.url()), deadline=5)) for _ in range(8)
@@ -744,7 +744,7 @@ async def test_errors_of_other_transports_keep_their_phase(
         raise error
 
     with pytest.raises(outcome):
-        await Internet(httpx.MockTransport(fail)).send(post("http://vendor/"), deadline=5)
+        await HttpClient(httpx.MockTransport(fail)).send(post("http://vendor/"), deadline=5)
 
 
 async def test_a_deadline_is_cut_off_when_the_transport_does_not_say_whether_the_request_left() -> (
@@ -755,11 +755,11 @@ async def test_a_deadline_is_cut_off_when_the_transport_does_not_say_whether_the
         raise AssertionError
 
     with pytest.raises(CutOff) as failure:
-        await Internet(httpx.MockTransport(hang)).send(post("http://vendor/"), deadline=0.05)
+        await HttpClient(httpx.MockTransport(hang)).send(post("http://vendor/"), deadline=0.05)
     assert failure.value.kind == "timeout"
 
 
 async def test_an_answer_of_another_transport_is_read_the_same_way() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(201, json={"a": 1}))
-    answer = await Internet(transport).send(post("http://vendor/"), deadline=5)
+    answer = await HttpClient(transport).send(post("http://vendor/"), deadline=5)
     assert (answer.status_code, answer.json(), answer.request.url.host) == (201, {"a": 1}, "vendor")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.embed.asgi_transport import Indoors
+from orchestrator.embed.asgi_transport import AsgiTransport
 
 
 async def test_what_an_application_raises_reaches_who_calls_it_indoors() -> None:
@@ -21,10 +21,10 @@ async def test_what_an_application_raises_reaches_who_calls_it_indoors() -> None
         if scope["path"] == "/fails":
             raise LookupError("in the middle")
 
-    async with httpx.AsyncClient(transport=Indoors(early), base_url="http://inside") as http:
+    async with httpx.AsyncClient(transport=AsgiTransport(early), base_url="http://inside") as http:
         with pytest.raises(LookupError, match="before"):
             await http.get("/")
-    async with httpx.AsyncClient(transport=Indoors(late), base_url="http://inside") as http:
+    async with httpx.AsyncClient(transport=AsgiTransport(late), base_url="http://inside") as http:
         with pytest.raises(LookupError, match="middle"):
             await http.get("/fails")
         with pytest.raises(httpx.RemoteProtocolError):
@@ -43,7 +43,7 @@ async def test_an_application_indoors_hears_that_its_caller_has_left() -> None:
             gone.set()
 
     async with (
-        httpx.AsyncClient(transport=Indoors(endless), base_url="http://inside") as http,
+        httpx.AsyncClient(transport=AsgiTransport(endless), base_url="http://inside") as http,
         http.stream("GET", "/") as answer,
     ):
         assert await anext(answer.aiter_bytes()) == b"more"

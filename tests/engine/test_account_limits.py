@@ -21,15 +21,15 @@ from orchestrator.database.sqlite.engine import engines
 from orchestrator.database.store import Store
 from orchestrator.database.tables import account_state, job
 from orchestrator.engine import submit
-from orchestrator.engine.submit import Submitting
+from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Report
 from tests.api.test_support import FlowingClock
 from tests.harness.api_caller import until
 from tests.harness.engine import legacy, said, tell
-from tests.harness.runtime import START, FakeInternet, House, house, settings
+from tests.harness.runtime import START, FakeHttp, Harness, open_harness, settings
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -48,35 +48,35 @@ def rated(rate: float) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[list[House]]:
+async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[list[Harness]]:
     """Open houses over one database and one clock: with connections of their own where the database can be shared."""
-    async with house(folder, **values) as first, contextlib.AsyncExitStack() as others:
+    async with open_harness(folder, **values) as first, contextlib.AsyncExitStack() as others:
         houses = [first]
         for _ in range(count - 1):
             store = (
                 Store(settings(folder, **values).database_url)
-                if first.rt.store.shared
-                else first.rt.store
+                if first.runtime.store.shared
+                else first.runtime.store
             )
-            if store is not first.rt.store:
+            if store is not first.runtime.store:
                 store.start()
                 others.callback(store.close)
-            rt = build(
+            runtime = build(
                 settings(folder, **values),
                 clock=first.clock,
                 rng=random.Random(len(houses)),
-                transport=httpx.MockTransport(FakeInternet()),
+                transport=httpx.MockTransport(FakeHttp()),
                 store=store,
             )
-            others.push_async_callback(rt.internet.aclose)
-            others.push_async_callback(rt.submissions.aclose)
-            houses.append(House(rt, first.clock, FakeInternet()))
+            others.push_async_callback(runtime.http_client.aclose)
+            others.push_async_callback(runtime.submission_client.aclose)
+            houses.append(Harness(runtime, first.clock, FakeHttp()))
         yield houses
 
 
-def accepted_uniquely(h: House) -> None:
+def accepted_uniquely(h: Harness) -> None:
     numbers = iter(range(10_000))
-    h.internet.answer = lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
+    h.network.answer = lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
 
 
 # -- slots
@@ -89,7 +89,7 @@ async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more
         first = houses[0]
         for _ in range(30):
             await first.open()
-        stages = [Submitting(h.rt) for h in houses for _ in range(2)]
+        stages = [Submitter(h.runtime) for h in houses for _ in range(2)]
         ended = 0
         while ended < 30:
             await asyncio.gather(*(stage.take(64) for stage in stages))
@@ -104,7 +104,7 @@ async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_
     tmp_path: Path,
 ) -> None:
     """Real threads, each with a connection of its own: what a limit enforced by counting alone does not survive."""
-    async with house(tmp_path, **NARROW) as h:
+    async with open_harness(tmp_path, **NARROW) as h:
         for _ in range(60):
             await h.open()
         seen = await asyncio.to_thread(contend, h, 4)
@@ -112,7 +112,7 @@ async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_
         assert len(await h.rows(job, job.c.state == JobState.SUCCEEDED)) == 60
 
 
-def contend(h: House, count: int) -> list[int]:
+def contend(h: Harness, count: int) -> list[int]:
     """Let threads claim jobs and end them until none is left; return how many were in flight after each commit."""
     seen: list[int] = []
     failed: list[BaseException] = []
@@ -120,7 +120,7 @@ def contend(h: House, count: int) -> list[int]:
 
     def run() -> None:
         engine = connection_of(h)
-        stage = Submitting(h.rt)
+        stage = Submitter(h.runtime)
         start.wait()
         try:
             while work(h, engine, stage, seen):
@@ -139,13 +139,13 @@ def contend(h: House, count: int) -> list[int]:
     return seen
 
 
-def connection_of(h: House) -> sa.Engine:
+def connection_of(h: Harness) -> sa.Engine:
     """Return an engine of its own to the database of a house."""
-    url = h.rt.settings.database_url
+    url = h.runtime.settings.database_url
     return engine_of(url, 1) if is_postgres(url) else engines(url)[0]
 
 
-def work(h: House, engine: sa.Engine, stage: Submitting, seen: list[int]) -> bool:
+def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bool:
     """Claim, look, and end one job; False when all have ended."""
     with engine.begin() as tx:
         stage._claim(tx, 64)
@@ -155,8 +155,8 @@ def work(h: House, engine: sa.Engine, stage: Submitting, seen: list[int]) -> boo
         seen.append(len(found))
         left = tx.scalar(sa.select(sa.func.count()).where(job.c.state != JobState.SUCCEEDED))
     with engine.begin() as tx:
-        h.rt.ledger.apply(
-            tx, [Heard(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]]
+        h.runtime.ledger.apply(
+            tx, [ReportEvent(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]]
         )
         done = (
             sa.update(job)
@@ -170,15 +170,15 @@ def work(h: House, engine: sa.Engine, stage: Submitting, seen: list[int]) -> boo
 # -- a rate
 
 
-async def begun(houses: Sequence[House], seconds: float, step: float) -> list[datetime]:
+async def begun(houses: Sequence[Harness], seconds: float, step: float) -> list[datetime]:
     """Let every replica look for work every `step` seconds; return when each submission was begun."""
-    stages = [Submitting(h.rt) for h in houses]
+    stages = [Submitter(h.runtime) for h in houses]
     clock, times = houses[0].clock, list[datetime]()
     ends = after(clock.now(), seconds)
     while clock.now() < ends:
         for taken in await asyncio.gather(*(stage.take(64) for stage in stages)):
             times += [clock.now()] * len(taken)
-        clock.turn(step)
+        clock.advance(step)
     return times
 
 
@@ -206,7 +206,7 @@ async def test_a_rate_outlives_the_process(tmp_path: Path) -> None:
     async with replicas(tmp_path, 2, **rated(2)) as houses:
         for _ in range(9):
             await houses[0].open()
-        assert [len(await Submitting(h.rt).take(64)) for h in houses] == [2, 0]
+        assert [len(await Submitter(h.runtime).take(64)) for h in houses] == [2, 0]
         (row,) = await houses[0].rows(account_state)
         assert (row["tokens"], row["tokens_at"]) == (0.0, START)
 
@@ -216,8 +216,8 @@ async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -
     values = rated(2)
     values["accounts"]["main"]["max_in_flight"] = 1
     values["accounts"]["free"] = {"vendor": "kling", "api_key": "k"}
-    async with house(tmp_path, **values) as h:
-        stage = Submitting(h.rt)
+    async with open_harness(tmp_path, **values) as h:
+        stage = Submitter(h.runtime)
         await stage.take(64)
         for account in ("main", "main", "main", "free"):
             await h.open(account)
@@ -230,14 +230,14 @@ async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -
 async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a_tick(
     tmp_path: Path,
 ) -> None:
-    async with house(tmp_path, **rated(20)) as h:
-        h.rt.clock = FlowingClock()
+    async with open_harness(tmp_path, **rated(20)) as h:
+        h.runtime.clock = FlowingClock()
         accepted_uniquely(h)
         for _ in range(24):
             await h.open()
-        worker = submit.worker(h.rt)
-        h.rt.workers["submit"] = worker
+        worker = submit.worker(h.runtime)
+        h.runtime.workers["submit"] = worker
         worker.start()
-        worker.nudge()
-        await until(lambda: len(h.internet.requests) == 24, "all of them are submitted")
+        worker.wake()
+        await until(lambda: len(h.network.requests) == 24, "all of them are submitted")
         await worker.stop(5)

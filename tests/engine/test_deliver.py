@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
-from orchestrator.engine.deliver import KEPT, LEASE, Delivering, worker
+from orchestrator.engine.deliver import KEPT, LEASE, Deliverer, worker
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import callback_lane
@@ -25,20 +25,20 @@ from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from tests.harness.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 D = DeliveryState
 OK = httpx.Response(204)
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
-async def owed(h: House, *where: sa.ColumnElement[bool]) -> dict[str, Any]:
+async def owed(h: Harness, *where: sa.ColumnElement[bool]) -> dict[str, Any]:
     """Return the one delivery there is."""
     (row,) = await h.rows(delivery, *where)
     return row
 
 
-async def deliver(h: House, answer: httpx.Response | Answer | Exception) -> int:
+async def deliver(h: Harness, answer: httpx.Response | Answer | Exception) -> int:
     """Let the stage attempt whatever it finds due."""
 
     def answered(request: httpx.Request) -> httpx.Response:
@@ -46,14 +46,14 @@ async def deliver(h: House, answer: httpx.Response | Answer | Exception) -> int:
             raise answer
         return answer if isinstance(answer, httpx.Response) else answer(request)
 
-    h.internet.answer = answered
-    return await drive(Delivering(h.rt))
+    h.network.answer = answered
+    return await drive(Deliverer(h.runtime))
 
 
-async def one_owed(h: House, **values: Any) -> dict[str, Any]:
+async def one_owed(h: Harness, **values: Any) -> dict[str, Any]:
     """Make a subscriber that is owed one event; return the subscriber."""
     to = await subscribe(h, "job.submitted", **values)
-    await at_vendor(h, task=h.rt.ids("job"))
+    await at_vendor(h, task=h.runtime.ids("job"))
     return to
 
 
@@ -70,10 +70,12 @@ def by_host(**answers: httpx.Response | Exception) -> Answer:
 # -- what is sent
 
 
-async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agrees(h: House) -> None:
+async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agrees(
+    h: Harness,
+) -> None:
     to = await one_owed(h, headers={"x-mine": "1"})
     await deliver(h, OK)
-    (sent,) = h.internet.requests
+    (sent,) = h.network.requests
     (row,) = await h.rows(event)
     assert (sent.method, str(sent.url), sent.content) == (
         "POST",
@@ -88,15 +90,17 @@ async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agree
     assert sent.headers["webhook-signature"] == signature
 
 
-async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after(h: House) -> None:
+async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after(
+    h: Harness,
+) -> None:
     to = await one_owed(h)
     new_secret = standard_webhooks.new_secret()
-    hidden = h.rt.keys.hide(new_secret)
-    assert await h.rt.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
+    hidden = h.runtime.keys.hide(new_secret)
+    assert await h.runtime.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
 
     async def signatures() -> list[str]:
         await deliver(h, httpx.Response(500))
-        sent = h.internet.requests[-1]
+        sent = h.network.requests[-1]
         made = [
             Webhook(key).sign(sent.headers["webhook-id"], h.clock.now(), sent.content.decode())
             for key in keys
@@ -106,30 +110,32 @@ async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after
 
     keys = [new_secret, to["secret"]]
     assert await signatures() == keys
-    h.clock.turn(seconds_until_due(h, await owed(h)) + 60)
+    h.clock.advance(seconds_until_due(h, await owed(h)) + 60)
     assert await signatures() == [new_secret]
 
 
-async def test_a_retry_has_the_same_id_and_a_timestamp_of_its_own(h: House) -> None:
+async def test_a_retry_has_the_same_id_and_a_timestamp_of_its_own(h: Harness) -> None:
     await one_owed(h)
     await deliver(h, httpx.Response(500))
-    h.clock.turn(6)
+    h.clock.advance(6)
     await deliver(h, OK)
-    first, second = h.internet.requests
+    first, second = h.network.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.content == second.content
     assert int(second.headers["webhook-timestamp"]) == int(first.headers["webhook-timestamp"]) + 6
 
 
-async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: House) -> None:
+async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: Harness) -> None:
     url = "https://caller.example/done?order=1"
-    lane = await h.rt.store.write(callback_lane, h.rt.ids, url, h.rt.keys.hide, h.clock.now())
+    lane = await h.runtime.store.write(
+        callback_lane, h.runtime.ids, url, h.runtime.keys.hide, h.clock.now()
+    )
     job = await at_vendor(h, callback_url=url, callback_lane=lane)
     await tell(h, job["id"], JobState.SUCCEEDED)
     await deliver(h, OK)
-    (sent,) = h.internet.requests
+    (sent,) = h.network.requests
     assert str(sent.url) == url
-    (secret,) = h.rt.keys.callback_secrets
+    (secret,) = h.runtime.keys.callback_secrets
     signature = Webhook(secret).sign(
         sent.headers["webhook-id"], h.clock.now(), sent.content.decode()
     )
@@ -140,7 +146,7 @@ async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: House) -> Non
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_any_2xx_is_success_and_nothing_else_is(h: House, status: int) -> None:
+async def test_any_2xx_is_success_and_nothing_else_is(h: Harness, status: int) -> None:
     await one_owed(h)
     await deliver(h, httpx.Response(status))
     row = await owed(h)
@@ -154,7 +160,7 @@ async def test_any_2xx_is_success_and_nothing_else_is(h: House, status: int) -> 
     assert await deliver(h, OK) == 0
 
 
-async def attempts_until_dead(h: House, answer: httpx.Response | Exception) -> list[float]:
+async def attempts_until_dead(h: Harness, answer: httpx.Response | Exception) -> list[float]:
     """Let every attempt end the same way; return the waits between them."""
     waits = []
     for _ in range(20):
@@ -163,7 +169,7 @@ async def attempts_until_dead(h: House, answer: httpx.Response | Exception) -> l
         if row["state"] != D.PENDING:
             break
         waits.append(seconds_until_due(h, row))
-        h.clock.turn(waits[-1])
+        h.clock.advance(waits[-1])
     assert row["state"] == D.DEAD
     assert (row["due_at"], row["done_at"]) == (None, h.clock.now())
     return waits
@@ -175,11 +181,11 @@ async def attempts_until_dead(h: House, answer: httpx.Response | Exception) -> l
      httpx.ConnectError("refused"), httpx.ReadTimeout("silence")],
 )  # fmt: skip
 async def test_trouble_that_may_pass_gets_the_whole_schedule_with_jitter_upward(
-    h: House, answer: httpx.Response | Exception
+    h: Harness, answer: httpx.Response | Exception
 ) -> None:
     await one_owed(h)
     waits = await attempts_until_dead(h, answer)
-    assert len(waits) + 1 == len(h.internet.requests) == len(STANDARD_SCHEDULE) == 10
+    assert len(waits) + 1 == len(h.network.requests) == len(STANDARD_SCHEDULE) == 10
     assert all(
         low <= wait <= low * 1.2 for low, wait in zip(STANDARD_SCHEDULE[1:], waits, strict=True)
     )
@@ -187,33 +193,33 @@ async def test_trouble_that_may_pass_gets_the_whole_schedule_with_jitter_upward(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 415, 422])
-async def test_what_looks_misconfigured_gets_a_short_one(h: House, status: int) -> None:
+async def test_what_looks_misconfigured_gets_a_short_one(h: Harness, status: int) -> None:
     await one_owed(h)
     waits = await attempts_until_dead(
         h, httpx.Response(status, headers={"location": "https://evil.example/"})
     )
     assert len(waits) + 1 == len(SHORT_SCHEDULE)
-    assert {request.url.host for request in h.internet.requests} == {"app.example.com"}
+    assert {request.url.host for request in h.network.requests} == {"app.example.com"}
 
 
-async def test_a_redirect_is_not_followed_and_says_so(h: House) -> None:
+async def test_a_redirect_is_not_followed_and_says_so(h: Harness) -> None:
     await one_owed(h)
     await deliver(h, httpx.Response(301, headers={"location": "http://127.0.0.1/"}))
     assert (await owed(h))["last_error"] == "redirect_not_followed"
 
 
-async def test_a_forbidden_address_is_never_tried_again(h: House) -> None:
+async def test_a_forbidden_address_is_never_tried_again(h: Harness) -> None:
     await one_owed(h)
     await deliver(h, Blocked("10.0.0.1 is not public"))
     assert ((await owed(h))["state"], (await owed(h))["last_error"]) == (D.DEAD, "blocked_address")
 
 
-async def test_proof_of_every_attempt_is_kept(h: House) -> None:
+async def test_proof_of_every_attempt_is_kept(h: Harness) -> None:
     await one_owed(h)
     await deliver(h, httpx.Response(500, text="no\0\ud7ff" + "x" * 5000))
-    h.clock.turn(6)
+    h.clock.advance(6)
     await deliver(h, httpx.ConnectError("refused"))
-    h.clock.turn(400)
+    h.clock.advance(400)
     await deliver(h, httpx.Response(200, text="thanks"))
     tried = sorted(await h.rows(attempt), key=lambda row: int(row["n"]))
     assert [(row["n"], row["status"], row["error"]) for row in tried] == [
@@ -228,27 +234,27 @@ async def test_proof_of_every_attempt_is_kept(h: House) -> None:
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_a_lane_that_asks_for_rest_gets_it_whole(h: House, form: str) -> None:
+async def test_a_lane_that_asks_for_rest_gets_it_whole(h: Harness, form: str) -> None:
     to = await one_owed(h)
     until = after(h.clock.now(), 600)
     value = "600" if form == "seconds" else format_datetime(until, usegmt=True)
     await deliver(h, httpx.Response(429, headers={"retry-after": value}))
     await at_vendor(h, task="t-more")
-    h.clock.turn(599)
+    h.clock.advance(599)
     assert await deliver(h, OK) == 0, "not even the new one"
-    h.clock.turn(1)
+    h.clock.advance(1)
     assert await deliver(h, OK) == 2
     (row,) = await h.rows(subscriber, subscriber.c.id == to["id"])
     assert row["resting_until"] == until
 
 
-async def test_a_schedule_longer_than_the_rest_asked_for_stays(h: House) -> None:
+async def test_a_schedule_longer_than_the_rest_asked_for_stays(h: Harness) -> None:
     await one_owed(h)
     await deliver(h, httpx.Response(503, headers={"retry-after": "1"}))
     assert seconds_until_due(h, await owed(h)) >= 5
 
 
-async def test_a_rest_of_one_lane_is_no_rest_of_another(h: House) -> None:
+async def test_a_rest_of_one_lane_is_no_rest_of_another(h: Harness) -> None:
     await subscribe(h, url="https://tired.example.com/")
     await subscribe(h, url="https://awake.example.com/")
     await at_vendor(h)
@@ -261,16 +267,16 @@ async def test_a_rest_of_one_lane_is_no_rest_of_another(h: House) -> None:
 # -- gone
 
 
-async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: House) -> None:
+async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: Harness) -> None:
     gone, other = (
         await subscribe(h, url="https://gone.example.com/"),
         await subscribe(h, url="https://ok.example.com/"),
     )
     await at_vendor(h)
-    stage = Delivering(h.rt)
+    stage = Deliverer(h.runtime)
     dues = await stage.take(10)
     await at_vendor(h, task="t-2")
-    h.internet.answer = by_host(gone=httpx.Response(410, text="moved away"), ok=OK)
+    h.network.answer = by_host(gone=httpx.Response(410, text="moved away"), ok=OK)
     for due in dues:
         await stage.work(due)
     (row,) = await h.rows(subscriber, subscriber.c.id == gone["id"])
@@ -290,19 +296,19 @@ async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: H
     assert owed_to == [other["id"]]
 
 
-async def test_two_410s_at_once_are_told_once(h: House) -> None:
+async def test_two_410s_at_once_are_told_once(h: Harness) -> None:
     await subscribe(h)
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
-    h.internet.answer = lambda _: httpx.Response(410)
-    stage = Delivering(h.rt)
+    h.network.answer = lambda _: httpx.Response(410)
+    stage = Deliverer(h.runtime)
     await asyncio.gather(*(stage.work(due) for due in await stage.take(10)))
     assert (await happened(h)).count("subscriber.disabled") == 1
 
 
-async def test_410_from_one_callers_url_ends_that_delivery_alone(h: House) -> None:
-    lane = await h.rt.store.write(
-        callback_lane, h.rt.ids, "https://a.example/1", h.rt.keys.hide, h.clock.now()
+async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> None:
+    lane = await h.runtime.store.write(
+        callback_lane, h.runtime.ids, "https://a.example/1", h.runtime.keys.hide, h.clock.now()
     )
     for n in range(2):
         job = await at_vendor(
@@ -319,42 +325,42 @@ async def test_410_from_one_callers_url_ends_that_delivery_alone(h: House) -> No
 # -- lanes
 
 
-async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: House) -> None:
+async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: Harness) -> None:
     await subscribe(h, max_in_flight=3)
     for n in range(8):
         await at_vendor(h, task=f"t-{n}")
-    stage = Delivering(h.rt)
+    stage = Deliverer(h.runtime)
     first = await stage.take(100)
     assert (len(first), first.full, first.more) == (3, True, False)
     second = await stage.take(100)
     assert (len(second), second.full, second.more) == (0, True, False)
-    h.internet.answer = lambda _: OK
+    h.network.answer = lambda _: OK
     await stage.work(first[0])
     assert len(await stage.take(100)) == 1
 
 
-async def test_an_attempt_holds_its_place_until_it_is_recorded(h: House) -> None:
+async def test_an_attempt_holds_its_place_until_it_is_recorded(h: Harness) -> None:
     """What has no place may be heard again after a kill; and a failure may let the lane rest before the next one."""
     await subscribe(h, max_in_flight=2)
     for n in range(2):
         await at_vendor(h, task=f"t-{n}")
     left: list[int] = []
 
-    class Watched(Delivering):
+    class Watched(Deliverer):
         def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
             left.append(self.turns.under_way)
             return super()._record(tx, attempted)
 
-    stage = Watched(h.rt)
+    stage = Watched(h.runtime)
     good, bad = await stage.take(10)
-    h.internet.answer = lambda _: OK
+    h.network.answer = lambda _: OK
     await stage.work(good)
-    h.internet.answer = lambda _: httpx.Response(500)
+    h.network.answer = lambda _: httpx.Response(500)
     await stage.work(bad)
     assert (left, stage.turns.under_way) == ([2, 1], 0)
 
 
-async def test_what_waits_for_a_place_gets_it_without_a_tick(h: House) -> None:
+async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None:
     """Whatever became of the attempt before it."""
     await subscribe(h, max_in_flight=1)
     for n in range(5):
@@ -367,23 +373,23 @@ async def test_what_waits_for_a_place_gets_it_without_a_tick(h: House) -> None:
             all_asked.set()
         return httpx.Response(status)
 
-    h.internet.answer = answered
-    working = h.rt.workers["deliver"] = worker(h.rt)
+    h.network.answer = answered
+    working = h.runtime.workers["deliver"] = worker(h.runtime)
     working.start()
-    working.nudge()
+    working.wake()
     async with asyncio.timeout(5):
         await all_asked.wait()
     await working.stop(5)
     assert len(await h.rows(attempt)) == 5
 
 
-async def test_a_lane_that_hangs_leaves_the_others_their_room(h: House) -> None:
+async def test_a_lane_that_hangs_leaves_the_others_their_room(h: Harness) -> None:
     await subscribe(h, url="https://hangs.example.com/", max_in_flight=2)
     await subscribe(h, url="https://quick.example.com/", max_in_flight=2)
-    stage, taken = Delivering(h.rt), Counter[str]()
+    stage, taken = Deliverer(h.runtime), Counter[str]()
     for n in range(10):
         await at_vendor(h, task=f"t-{n}")
-    h.internet.answer = lambda _: OK
+    h.network.answer = lambda _: OK
     for _ in range(10):
         for due in await stage.take(100):
             taken[due.to["shown"]] += 1
@@ -392,21 +398,21 @@ async def test_a_lane_that_hangs_leaves_the_others_their_room(h: House) -> None:
     assert sorted(taken.values()) == [2, 10]
 
 
-async def test_a_rate_is_held_over_time(h: House) -> None:
+async def test_a_rate_is_held_over_time(h: Harness) -> None:
     await subscribe(h, rate_limit=2.0, max_in_flight=100)
     for n in range(30):
         await at_vendor(h, task=f"t-{n}")
-    stage, sent = Delivering(h.rt), 0
-    h.internet.answer = lambda _: OK
+    stage, sent = Deliverer(h.runtime), 0
+    h.network.answer = lambda _: OK
     for _ in range(40):
         for due in await stage.take(100):
             await stage.work(due)
             sent += 1
-        h.clock.turn(0.25)
+        h.clock.advance(0.25)
     assert 19 <= sent <= 21, "two a second for ten seconds"
 
 
-async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: House) -> None:
+async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Harness) -> None:
     broken = await subscribe(h, url="https://broken.example.com/")
     await subscribe(h, url="https://fine.example.com/")
     await at_vendor(h)
@@ -425,67 +431,67 @@ async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Ho
 # -- claims
 
 
-async def test_a_crash_after_sending_sends_again_with_the_same_id(h: House) -> None:
+async def test_a_crash_after_sending_sends_again_with_the_same_id(h: Harness) -> None:
     await one_owed(h)
-    stage = Delivering(h.rt)
+    stage = Deliverer(h.runtime)
     (due,) = await stage.take(10)
 
     def dies(_: httpx.Request) -> httpx.Response:
         raise asyncio.CancelledError
 
-    h.internet.answer = dies
+    h.network.answer = dies
     with pytest.raises(asyncio.CancelledError):
         await stage.work(due)
-    h.clock.turn(LEASE - 0.1)
+    h.clock.advance(LEASE - 0.1)
     assert await deliver(h, OK) == 0
-    h.clock.turn(0.1)
+    h.clock.advance(0.1)
     assert await deliver(h, OK) == 1
-    first, second = h.internet.requests
+    first, second = h.network.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert (await owed(h))["state"] == D.DELIVERED
 
 
-async def test_a_success_that_is_recorded_late_still_counts(h: House) -> None:
+async def test_a_success_that_is_recorded_late_still_counts(h: Harness) -> None:
     await one_owed(h)
-    zombies, stage = Delivering(h.rt), Delivering(h.rt)
+    zombies, stage = Deliverer(h.runtime), Deliverer(h.runtime)
     (zombie,) = await zombies.take(10)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     (due,) = await stage.take(10)
-    h.internet.answer = lambda _: OK
+    h.network.answer = lambda _: OK
     await zombies.work(zombie)
-    h.internet.answer = lambda _: httpx.Response(500)
+    h.network.answer = lambda _: httpx.Response(500)
     await stage.work(due)
     assert (await owed(h))["state"] == D.DELIVERED
 
 
-async def test_attempts_that_were_not_made_are_due_again(h: House) -> None:
+async def test_attempts_that_were_not_made_are_due_again(h: Harness) -> None:
     await one_owed(h, max_in_flight=1)
-    stage = Delivering(h.rt)
+    stage = Deliverer(h.runtime)
     await stage.give_back(await stage.take(10))
     assert len(await stage.take(10)) == 1
     assert (await owed(h))["tries"] == 0
 
 
-async def test_what_is_given_back_late_does_not_disturb_who_has_it_now(h: House) -> None:
+async def test_what_is_given_back_late_does_not_disturb_who_has_it_now(h: Harness) -> None:
     await one_owed(h)
-    late, stage = Delivering(h.rt), Delivering(h.rt)
+    late, stage = Deliverer(h.runtime), Deliverer(h.runtime)
     taken = await late.take(10)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     await stage.take(10)
     await late.give_back(taken)
-    assert list(await Delivering(h.rt).take(10)) == []
+    assert list(await Deliverer(h.runtime).take(10)) == []
 
 
-async def test_an_unfinished_attempt_frees_its_place(h: House) -> None:
+async def test_an_unfinished_attempt_frees_its_place(h: Harness) -> None:
     await one_owed(h, max_in_flight=1)
-    stage = Delivering(h.rt)
+    stage = Deliverer(h.runtime)
     (due,) = await stage.take(10)
 
     def bug(_: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError("a bug")
 
-    h.internet.answer = bug
+    h.network.answer = bug
     with pytest.raises(ZeroDivisionError):
         await stage.work(due)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     assert len(await stage.take(10)) == 1

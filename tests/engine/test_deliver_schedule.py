@@ -10,25 +10,25 @@ import sqlalchemy as sa
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.engine import deliver_schedule
 from orchestrator.engine.deliver import LEASE
-from orchestrator.engine.deliver_schedule import Due, Turns
+from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliveryScheduler
 from tests.harness.engine import at_vendor, subscribe
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 
 @pytest.fixture
-def mine(h: House) -> Turns:
-    return Turns(h.rt.clock, h.rt.rng)
+def mine(h: Harness) -> DeliveryScheduler:
+    return DeliveryScheduler(h.runtime.clock, h.runtime.rng)
 
 
-async def take(h: House, mine: Turns, room: int) -> list[Due]:
-    dues = await h.rt.store.write(mine.take, room, LEASE)
+async def take(h: Harness, mine: DeliveryScheduler, room: int) -> list[ClaimedDelivery]:
+    dues = await h.runtime.store.write(mine.take, room, LEASE)
     mine.begin(dues)
     return list(dues)
 
 
 @pytest.mark.parametrize("room", [1, 4, 100])
 async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
-    h: House, mine: Turns, room: int, monkeypatch: pytest.MonkeyPatch
+    h: Harness, mine: DeliveryScheduler, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver_schedule, "_GLANCE", 3)
     people = [(await subscribe(h, max_in_flight=1))["id"] for _ in range(10)]
@@ -40,7 +40,7 @@ async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
 
 
 async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(
-    h: House, mine: Turns
+    h: Harness, mine: DeliveryScheduler
 ) -> None:
     people = [(await subscribe(h))["id"] for _ in range(6)]
     for n in range(3):
@@ -53,7 +53,7 @@ async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(
 
 
 async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(
-    h: House, mine: Turns
+    h: Harness, mine: DeliveryScheduler
 ) -> None:
     await subscribe(h)
     late = await subscribe(h)
@@ -66,16 +66,18 @@ async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(
 
 
 async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(
-    h: House, mine: Turns, monkeypatch: pytest.MonkeyPatch
+    h: Harness, mine: DeliveryScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver_schedule, "_REMEMBERED", 3)
     for n in range(20):
         assert mine._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
-        h.clock.turn(0.4)
+        h.clock.advance(0.4)
     assert list(mine._rates) == ["sub_17", "sub_18", "sub_19"]
 
 
-async def test_a_lane_with_nothing_under_way_is_forgotten(h: House, mine: Turns) -> None:
+async def test_a_lane_with_nothing_under_way_is_forgotten(
+    h: Harness, mine: DeliveryScheduler
+) -> None:
     for _ in range(5):
         await subscribe(h)
     await at_vendor(h)
@@ -86,7 +88,9 @@ async def test_a_lane_with_nothing_under_way_is_forgotten(h: House, mine: Turns)
     assert not mine._under_way
 
 
-async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(h: House, mine: Turns) -> None:
+async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(
+    h: Harness, mine: DeliveryScheduler
+) -> None:
     await subscribe(h, max_in_flight=2)
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
@@ -98,7 +102,7 @@ async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(h: House, mine
 
 
 async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(
-    h: House, mine: Turns
+    h: Harness, mine: DeliveryScheduler
 ) -> None:
     for _ in range(2):
         await subscribe(h, max_in_flight=20)
@@ -106,7 +110,7 @@ async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(
         await at_vendor(h, task=f"t-{n}")
 
     async def look(room: int) -> tuple[int, bool, bool]:
-        dues = await h.rt.store.write(mine.take, room, LEASE)
+        dues = await h.runtime.store.write(mine.take, room, LEASE)
         mine.begin(dues)
         return len(dues), dues.more, dues.full
 
@@ -116,7 +120,7 @@ async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(
 
 
 async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(
-    h: House, mine: Turns
+    h: Harness, mine: DeliveryScheduler
 ) -> None:
     """Pending, it would be due for ever, and keep its job from retention."""
     gone, there = [(await subscribe(h))["id"] for _ in range(2)]
@@ -127,7 +131,9 @@ async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(
     assert (row["state"], row["due_at"], row["last_error"]) == ("dead", None, "subscriber_deleted")
 
 
-async def test_what_is_owed_of_an_event_that_is_gone_is_forgotten(h: House, mine: Turns) -> None:
+async def test_what_is_owed_of_an_event_that_is_gone_is_forgotten(
+    h: Harness, mine: DeliveryScheduler
+) -> None:
     await subscribe(h)
     await at_vendor(h)
     await h.run(sa.delete(event))

@@ -14,25 +14,27 @@ from orchestrator.database.store import Tx
 from orchestrator.engine.lifecycle import running, schedule
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from tests.harness import databases
-from tests.harness.runtime import House, settings
+from tests.harness.runtime import Harness, settings
 
 
-async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again(h: House) -> None:
+async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again(
+    h: Harness,
+) -> None:
     async def away(_: Tx) -> None:
         raise Unavailable("the database is not available: gone")
 
-    ticks = schedule(h.rt)
+    ticks = schedule(h.runtime)
     run = next(job.func for job in ticks.get_jobs() if job.name == "checkpoint")
     with structlog.testing.capture_logs() as logged:
         await run(away, None)
     assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
 
 
-async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: House) -> None:
+async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Harness) -> None:
     async def broken(_: Tx) -> None:
         raise LookupError("a bug")
 
-    run = next(job.func for job in schedule(h.rt).get_jobs() if job.name == "checkpoint")
+    run = next(job.func for job in schedule(h.runtime).get_jobs() if job.name == "checkpoint")
     with pytest.raises(LookupError):
         await run(broken, None)
 
@@ -57,11 +59,11 @@ async def test_a_role_runs_what_it_is_for(
     tmp_path: Path, role: str, stages: set[str], ticks: set[str]
 ) -> None:
     address = databases.url("postgresql", tmp_path)
-    rt = build(settings(tmp_path, database_url=address, role=role))
+    runtime = build(settings(tmp_path, database_url=address, role=role))
     try:
-        async with running(rt):
-            assert set(rt.workers) == stages
-            assert {job.name for job in schedule(rt).get_jobs()} == ticks
+        async with running(runtime):
+            assert set(runtime.workers) == stages
+            assert {job.name for job in schedule(runtime).get_jobs()} == ticks
     finally:
         databases.drop(address)
 
@@ -94,10 +96,10 @@ async def test_nobody_follows_the_log_of_a_database_that_is_closed(
     tmp_path: Path, everywhere: None
 ) -> None:
     """Not every server says that it ends before it ends the lifespan."""
-    rt = build(settings(tmp_path))
+    runtime = build(settings(tmp_path))
     async with contextlib.AsyncExitStack() as held:
-        async with running(rt):
-            over = await held.enter_async_context(rt.tail.following())
+        async with running(runtime):
+            over = await held.enter_async_context(runtime.feed.following())
             assert not over.is_set()
         assert over.is_set()
-        assert rt.tail.closed
+        assert runtime.feed.closed

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from orchestrator.api.openapi import examples
 from orchestrator.database.tables import account_state, event, job, trace
-from orchestrator.engine.poll import LEASE, Polling, expire
-from orchestrator.engine.submit import Submitting
+from orchestrator.engine.poll import LEASE, Poller, expire
+from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.states import JobState, Source
 from tests.harness.engine import (
     at_vendor,
@@ -29,7 +29,7 @@ from tests.harness.engine import (
     tell,
     unknown,
 )
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 S = JobState
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -41,21 +41,21 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
-    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
         yield opened
 
 
-async def ask(h: House, answer: Any) -> int:
+async def ask(h: Harness, answer: Any) -> int:
     """Let the stage ask everything it finds due, and return how many questions that took."""
-    h.internet.answer = answer if callable(answer) else lambda _: answer
-    return await drive(Polling(h.rt))
+    h.network.answer = answer if callable(answer) else lambda _: answer
+    return await drive(Poller(h.runtime))
 
 
-async def silent(h: House, account: str = "main", count: int = 1) -> list[dict[str, Any]]:
+async def silent(h: Harness, account: str = "main", count: int = 1) -> list[dict[str, Any]]:
     """Return jobs of an account about which silence has just become suspicious."""
     jobs = [await at_vendor(h, account, task=f"t-{account}-{n}") for n in range(count)]
-    h.clock.turn(60)
+    h.clock.advance(60)
     return jobs
 
 
@@ -63,7 +63,7 @@ def asked(request: httpx.Request) -> list[str]:
     return request.url.params["task_ids"].split(",")
 
 
-async def account(h: House, name: str = "main") -> dict[str, Any]:
+async def account(h: Harness, name: str = "main") -> dict[str, Any]:
     (row,) = await h.rows(account_state, account_state.c.account == name)
     return row
 
@@ -71,32 +71,32 @@ async def account(h: House, name: str = "main") -> dict[str, Any]:
 # -- when and how
 
 
-async def test_nobody_is_asked_before_silence_is_suspicious(h: House) -> None:
+async def test_nobody_is_asked_before_silence_is_suspicious(h: Harness) -> None:
     await at_vendor(h)
-    h.clock.turn(59.9)
+    h.clock.advance(59.9)
     assert await ask(h, unknown()) == 0
-    h.clock.turn(0.1)
+    h.clock.advance(0.1)
     assert await ask(h, unknown()) == 1
 
 
-async def test_one_question_asks_about_twenty_where_the_dialect_can(h: House) -> None:
+async def test_one_question_asks_about_twenty_where_the_dialect_can(h: Harness) -> None:
     jobs = await silent(h, "many", 45)
     assert (
         await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request)])) == 3
     )
-    assert sorted(len(asked(request)) for request in h.internet.requests) == [5, 20, 20]
+    assert sorted(len(asked(request)) for request in h.network.requests) == [5, 20, 20]
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
 
 
-async def test_where_it_cannot_each_job_is_asked_about_alone(h: House) -> None:
+async def test_where_it_cannot_each_job_is_asked_about_alone(h: Harness) -> None:
     await silent(h, "main", 3)
     assert await ask(h, unknown()) == 3
-    assert sorted(request.url.path.rpartition("/")[2] for request in h.internet.requests) == [
+    assert sorted(request.url.path.rpartition("/")[2] for request in h.network.requests) == [
         "t-main-0", "t-main-1", "t-main-2",
     ]  # fmt: skip
 
 
-async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: House) -> None:
+async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: Harness) -> None:
     jobs = await silent(h, "many", 5)
     state = {
         row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)
@@ -113,7 +113,7 @@ async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: House) -
     ]
 
 
-async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: House) -> None:
+async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Harness) -> None:
     first, second = await silent(h, "many", 2)
     await ask(h, lambda _: said([new(first["vendor_task_id"], "processing")]))
     assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (
@@ -126,13 +126,13 @@ async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Hous
     )
 
 
-async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: House) -> None:
+async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: Harness) -> None:
     jobs = await silent(h, "many", 2)
     await ask(h, lambda _: said([new("t-x", "failed"), new("t-y", "failed")]))
     assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUBMITTED, S.SUBMITTED]
 
 
-async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: House) -> None:
+async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: Harness) -> None:
     (row,) = await silent(h)
     await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
     done = await h.job(row["id"])
@@ -142,19 +142,19 @@ async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: H
     assert told["source"] == Source.POLL
 
 
-async def test_questions_grow_rarer_up_to_the_accounts_limit(h: House) -> None:
+async def test_questions_grow_rarer_up_to_the_accounts_limit(h: Harness) -> None:
     (row,) = await silent(h)
     waits = []
     for _ in range(8):
         await ask(h, said(legacy(row["vendor_task_id"], "processing")))
         waits.append(seconds_until_due(h, await h.job(row["id"])))
-        h.clock.turn(waits[-1])
+        h.clock.advance(waits[-1])
     assert waits == pytest.approx(
         [15, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120, 120], abs=0.001
     )
 
 
-async def test_a_push_gives_the_vendor_new_credit(h: House) -> None:
+async def test_a_push_gives_the_vendor_new_credit(h: Harness) -> None:
     (row,) = await silent(h)
     await ask(h, said(legacy(row["vendor_task_id"], "processing")))
     pushed = await tell(h, row["id"], S.PROCESSING, progress=50)
@@ -178,7 +178,7 @@ async def test_a_push_gives_the_vendor_new_credit(h: House) -> None:
     ],
 )
 async def test_a_question_without_a_usable_answer_is_asked_again_later(
-    h: House, answer: httpx.Response, least: float
+    h: Harness, answer: httpx.Response, least: float
 ) -> None:
     (row,) = await silent(h)
     await ask(h, answer)
@@ -189,7 +189,7 @@ async def test_a_question_without_a_usable_answer_is_asked_again_later(
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("silence")])
-async def test_a_vendor_that_is_away_is_asked_again_later(h: House, error: Exception) -> None:
+async def test_a_vendor_that_is_away_is_asked_again_later(h: Harness, error: Exception) -> None:
     (row,) = await silent(h)
 
     def away(_: httpx.Request) -> httpx.Response:
@@ -201,7 +201,7 @@ async def test_a_vendor_that_is_away_is_asked_again_later(h: House, error: Excep
     assert note["detail"]["outcome"] in ("not_sent", "cut_off")
 
 
-async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: House) -> None:
+async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: Harness) -> None:
     (row,) = await silent(h)
     turned = 60.0
     while (await h.job(row["id"]))["state"] == S.SUBMITTED:
@@ -209,16 +209,16 @@ async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: House) -> None
         now = await h.job(row["id"])
         if now["due_at"]:
             turned += seconds_until_due(h, now)
-            h.clock.turn(seconds_until_due(h, now))
+            h.clock.advance(seconds_until_due(h, now))
     ended = await h.job(row["id"])
     assert (ended["state"], ended["resolved_by"]) == (S.FAILED, Source.POLL)
     assert "no such task" in ended["error"]["message"]
     assert 600 <= turned <= 600 + 132
 
 
-async def test_two_negatives_are_the_least_even_long_after(h: House) -> None:
+async def test_two_negatives_are_the_least_even_long_after(h: Harness) -> None:
     (row,) = await silent(h)
-    h.clock.turn(9999)
+    h.clock.advance(9999)
     await ask(h, unknown())
     assert (await h.job(row["id"]))["misses"] == 1
     await tell(h, row["id"], S.PROCESSING, progress=1)
@@ -230,7 +230,7 @@ async def test_two_negatives_are_the_least_even_long_after(h: House) -> None:
 # -- what the answers come to
 
 
-async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h: House) -> None:
+async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h: Harness) -> None:
     (row,) = await silent(h)
     empty = said(legacy(row["vendor_task_id"], "succeed", task_result={}))
     for _ in range(20):
@@ -238,16 +238,16 @@ async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h
         now = await h.job(row["id"])
         if now["state"] == S.FAILED:
             break
-        h.clock.turn(seconds_until_due(h, now))
+        h.clock.advance(seconds_until_due(h, now))
     assert now["error"]["code"] == "output_missing"
     grace = (now["finished_at"] - now["outputless_since"]).total_seconds()
     assert 300 <= grace <= 300 + 120
 
 
-async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: House) -> None:
+async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: Harness) -> None:
     (row,) = await silent(h)
     await tell(h, row["id"], S.SUCCEEDED, videos=())
-    h.clock.turn(300)
+    h.clock.advance(300)
     await ask(h, httpx.Response(500))
     now = await h.job(row["id"])
     assert (now["state"], now["error"]["code"], now["resolved_by"]) == (
@@ -257,7 +257,7 @@ async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: House) ->
     )
 
 
-async def test_an_output_that_shows_up_while_asking_is_a_success(h: House) -> None:
+async def test_an_output_that_shows_up_while_asking_is_a_success(h: Harness) -> None:
     (row,) = await silent(h)
     await tell(h, row["id"], S.SUCCEEDED, videos=())
     await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
@@ -266,7 +266,7 @@ async def test_an_output_that_shows_up_while_asking_is_a_success(h: House) -> No
 
 @pytest.mark.parametrize(("word", "state"), [("completed", S.SUCCEEDED), ("failed", S.FAILED)])
 async def test_a_doubted_failure_is_settled_by_asking_now(
-    h: House, word: str, state: JobState
+    h: Harness, word: str, state: JobState
 ) -> None:
     (row,) = await silent(h, "forking")
     await tell(h, row["id"], S.PROCESSING)
@@ -280,20 +280,22 @@ async def test_a_doubted_failure_is_settled_by_asking_now(
     assert (await h.job(row["id"]))["state"] == state
 
 
-async def test_a_job_whose_id_was_never_learned_is_left_to_its_push(h: House) -> None:
+async def test_a_job_whose_id_was_never_learned_is_left_to_its_push(h: Harness) -> None:
     opened = await h.open("dreamto")
     await tell(h, opened["id"], S.PROCESSING)
-    h.clock.turn(60)
+    h.clock.advance(60)
     await ask(h, httpx.Response(200))
-    assert h.internet.requests == []
+    assert h.network.requests == []
     assert seconds_until_due(h, await h.job(opened["id"])) >= 15
 
 
-async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_works(h: House) -> None:
+async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_works(
+    h: Harness,
+) -> None:
     known = await at_vendor(h, "many", task="t-1")
     opened = await h.open("many")
     await tell(h, opened["id"], S.SUBMITTED)
-    h.clock.turn(60)
+    h.clock.advance(60)
 
     def answer(request: httpx.Request) -> httpx.Response:
         if "task_ids" in request.url.params:
@@ -311,51 +313,51 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
 # -- claims
 
 
-async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: House) -> None:
+async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: Harness) -> None:
     await silent(h)
-    stage = Polling(h.rt)
+    stage = Poller(h.runtime)
     assert len(await stage.take(10)) == 1
-    h.clock.turn(LEASE - 0.1)
+    h.clock.advance(LEASE - 0.1)
     assert list(await stage.take(10)) == []
-    h.clock.turn(0.1)
+    h.clock.advance(0.1)
     assert len(await stage.take(10)) == 1
 
 
-async def test_an_answer_that_comes_after_another_claim_is_still_true(h: House) -> None:
+async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness) -> None:
     (row,) = await silent(h)
-    stage = Polling(h.rt)
+    stage = Poller(h.runtime)
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     await stage.take(10)
-    h.internet.answer = lambda _: said(legacy(row["vendor_task_id"], "succeed"))
+    h.network.answer = lambda _: said(legacy(row["vendor_task_id"], "succeed"))
     await stage.work(zombie)
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 
 
-async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: House) -> None:
+async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: Harness) -> None:
     (row,) = await silent(h)
-    stage = Polling(h.rt)
+    stage = Poller(h.runtime)
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     await stage.take(10)
     before = await h.job(row["id"])
-    h.internet.answer = lambda _: httpx.Response(500)
+    h.network.answer = lambda _: httpx.Response(500)
     await stage.work(zombie)
     assert await h.job(row["id"]) == before
 
 
-async def test_questions_that_were_not_asked_are_due_again(h: House) -> None:
+async def test_questions_that_were_not_asked_are_due_again(h: Harness) -> None:
     await silent(h, "many", 25)
-    stage = Polling(h.rt)
+    stage = Poller(h.runtime)
     await stage.give_back(await stage.take(10))
     assert sum(len(question.rows) for question in await stage.take(10)) == 25
 
 
-async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: House) -> None:
+async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: Harness) -> None:
     await silent(h, "main", 40)
     await at_vendor(h, "many", task="t-x")
-    h.clock.turn(60)
-    stage, seen = Polling(h.rt), set[str]()
+    h.clock.advance(60)
+    stage, seen = Poller(h.runtime), set[str]()
     for _ in range(4):
         taken = await stage.take(17)
         assert len(taken) <= 17
@@ -363,25 +365,25 @@ async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: Hous
     assert seen == {"main", "many"}
 
 
-async def test_stages_do_not_take_each_others_jobs(h: House) -> None:
+async def test_stages_do_not_take_each_others_jobs(h: Harness) -> None:
     await h.open()
     assert await ask(h, unknown()) == 0
     await silent(h)
     await h.run(job.delete().where(job.c.state == S.QUEUED))
-    assert list(await Submitting(h.rt).take(10)) == []
+    assert list(await Submitter(h.runtime).take(10)) == []
 
 
 # -- deadlines
 
 
-async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) -> None:
+async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) -> None:
     deadline: dict[str, Any] = {"deadline_at": h.clock.now()}
     queued = await h.open(**deadline)
     running = await at_vendor(h, **deadline)
     done = await at_vendor(h, task="t-2", **deadline)
     await tell(h, done["id"], S.SUCCEEDED)
     living = await at_vendor(h, task="t-3")
-    await expire(h.rt)
+    await expire(h.runtime)
     states = {row["id"]: (row["state"], row["resolved_by"]) for row in await h.rows(job)}
     assert states == {
         queued["id"]: (S.EXPIRED, Source.CLOCK),
@@ -394,49 +396,49 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: House) ->
     assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA[
         "job.expired"
     ]["error"]
-    await expire(h.rt)
+    await expire(h.runtime)
     assert (await happened(h)).count("job.expired") == 2
 
 
-async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: House) -> None:
+async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: Harness) -> None:
     await h.open(deadline_at=h.clock.now())
     columns = ", ".join(
         re.sub(r"^(id|external_task_id)$", r"\1 || '-' || n", c.name) for c in job.columns
     )
     names = ", ".join(c.name for c in job.columns)
     numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 700)"
-    await h.rt.store.write(
+    await h.runtime.store.write(
         lambda tx: (
             tx.exec_driver_sql(f"INSERT INTO job ({names}) {numbers} SELECT {columns} FROM job, c")
             and None
         )
     )
-    before = h.rt.store.commits
-    await expire(h.rt)
+    before = h.runtime.store.commits
+    await expire(h.runtime)
     assert {row["state"] for row in await h.rows(job)} == {S.EXPIRED}
-    assert h.rt.store.commits - before < 30
+    assert h.runtime.store.commits - before < 30
 
 
 async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not_keep_the_sweep_busy(
-    h: House,
+    h: Harness,
 ) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
-    await expire(h.rt)
+    await expire(h.runtime)
     await tell(h, opened["id"], S.SUCCEEDED, videos=())
-    await expire(h.rt)
+    await expire(h.runtime)
     assert (await h.job(opened["id"]))["due_at"] is None
 
 
-async def test_an_expired_jobs_late_verdict_is_told_as_late(h: House) -> None:
+async def test_an_expired_jobs_late_verdict_is_told_as_late(h: Harness) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
-    await expire(h.rt)
+    await expire(h.runtime)
     await tell(h, opened["id"], S.SUCCEEDED)
     assert [(one["type"], one.get("late")) for one in (await bodies(h))[1:]] == [
         ("job.expired", None), ("job.succeeded", True),
     ]  # fmt: skip
 
 
-async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) -> None:
+async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: Harness) -> None:
     jobs = await silent(h, "many", 4)
     await tell(h, jobs[3]["id"], S.PROCESSING)
     gone = [row["vendor_task_id"] for row in jobs[:3]]
@@ -452,14 +454,14 @@ async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: House) 
 
 
 async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(
-    h: House,
+    h: Harness,
 ) -> None:
     """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
     (row,) = await silent(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
     await ask(h, unknown())
 
-    assert h.internet.requests == []
+    assert h.network.requests == []
     now = await h.job(row["id"])
     assert (now["state"], now["due_at"]) == (S.SUBMITTED, now["deadline_at"])
     assert (await account(h, "dreamto"))["polls"] == 0
@@ -469,11 +471,13 @@ async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_dea
     assert note["job_id"] == row["id"]
 
 
-async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by(h: House) -> None:
+async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by(
+    h: Harness,
+) -> None:
     """The answer to the submission may be recorded late: then nobody waits until the deadline any more."""
     (row,) = await silent(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
-    stage = Polling(h.rt)
+    stage = Poller(h.runtime)
     (question,) = await stage.take(10)
     await tell(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
     await stage.work(question)

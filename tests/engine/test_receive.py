@@ -14,17 +14,17 @@ from orchestrator.database.bulk import _Sought
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, event, job, push
 from orchestrator.engine import receive
-from orchestrator.engine.poll import Polling
-from orchestrator.engine.receive import Receiving
+from orchestrator.engine.poll import Poller
+from orchestrator.engine.receive import Receiver
 from orchestrator.engine.runtime import TOKEN_GRACE
-from orchestrator.engine.submit import Submitting
+from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.timeline import entries
 from tests.harness.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 S = JobState
 SECRET = new_secret()
@@ -48,8 +48,8 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
-    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
         yield opened
 
 
@@ -58,7 +58,7 @@ def encoded(body: Any) -> bytes:
 
 
 async def pushed(
-    h: House,
+    h: Harness,
     job: dict[str, Any],
     body: Any,
     *,
@@ -66,12 +66,14 @@ async def pushed(
     headers: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Let the vendor of a job push a body, and return the job as it then is."""
-    vendor = h.rt.vendors[job["account"]]
-    await Receiving(h.rt).push(vendor, Callback(job["id"], attempt), headers or {}, encoded(body))
+    vendor = h.runtime.vendors[job["account"]]
+    await Receiver(h.runtime).push(
+        vendor, Callback(job["id"], attempt), headers or {}, encoded(body)
+    )
     return await h.job(job["id"])
 
 
-async def account(h: House, name: str = "main") -> dict[str, Any]:
+async def account(h: Harness, name: str = "main") -> dict[str, Any]:
     (row,) = await h.rows(account_state, account_state.c.account == name)
     return row
 
@@ -79,34 +81,40 @@ async def account(h: House, name: str = "main") -> dict[str, Any]:
 # -- whose push it is
 
 
-async def test_a_token_says_whose_push_it_is(h: House) -> None:
+async def test_a_token_says_whose_push_it_is(h: Harness) -> None:
     opened = await h.open()
-    token = h.rt.keys.mint("main", Callback(opened["id"], 3), opened["deadline_at"] + TOKEN_GRACE)
-    vendor, callback = Receiving(h.rt).unseal("main", token)
+    token = h.runtime.keys.mint(
+        "main", Callback(opened["id"], 3), opened["deadline_at"] + TOKEN_GRACE
+    )
+    vendor, callback = Receiver(h.runtime).unseal("main", token)
     assert (vendor.account.name, callback) == ("main", Callback(opened["id"], 3))
 
 
-async def test_a_token_outlives_its_jobs_deadline_by_a_week_and_no_more(h: House) -> None:
+async def test_a_token_outlives_its_jobs_deadline_by_a_week_and_no_more(h: Harness) -> None:
     opened = await h.open()
-    token = h.rt.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"] + TOKEN_GRACE)
-    h.clock.turn(86400 + 7 * 86400)
-    Receiving(h.rt).unseal("main", token)
-    h.clock.turn(1)
+    token = h.runtime.keys.mint(
+        "main", Callback(opened["id"], 1), opened["deadline_at"] + TOKEN_GRACE
+    )
+    h.clock.advance(86400 + 7 * 86400)
+    Receiver(h.runtime).unseal("main", token)
+    h.clock.advance(1)
     with pytest.raises(BadToken):
-        Receiving(h.rt).unseal("main", token)
+        Receiver(h.runtime).unseal("main", token)
 
 
-async def test_a_good_token_of_an_account_that_is_configured_no_more_is_a_bad_one(h: House) -> None:
+async def test_a_good_token_of_an_account_that_is_configured_no_more_is_a_bad_one(
+    h: Harness,
+) -> None:
     opened = await h.open()
-    token = h.rt.keys.mint("gone", Callback(opened["id"], 1), opened["deadline_at"])
+    token = h.runtime.keys.mint("gone", Callback(opened["id"], 1), opened["deadline_at"])
     with pytest.raises(BadToken):
-        Receiving(h.rt).unseal("gone", token)
+        Receiver(h.runtime).unseal("gone", token)
 
 
 # -- kept and believed
 
 
-async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: House) -> None:
+async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: Harness) -> None:
     opened = await at_vendor(h)
     body = b'  {"task_id":"t-1", "task_status": "succeed",\n "task_result":{"videos":[{"url":"https://x/v.mp4"}]}} '
     headers = {
@@ -130,7 +138,7 @@ async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: House) -> 
     assert ((await account(h))["pushes"], (await account(h))["last_push_at"]) == (1, h.clock.now())
 
 
-async def test_copies_are_counted_and_change_nothing(h: House) -> None:
+async def test_copies_are_counted_and_change_nothing(h: Harness) -> None:
     opened = await at_vendor(h)
     body = legacy("t-1", "succeed")
     first = await pushed(h, opened, body)
@@ -142,7 +150,7 @@ async def test_copies_are_counted_and_change_nothing(h: House) -> None:
     assert (await account(h))["pushes"] == 10
 
 
-async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: House) -> None:
+async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: Harness) -> None:
     """Deduplication never skips applying."""
     opened = await at_vendor(h)
     body = legacy("t-1", "succeed")
@@ -153,26 +161,26 @@ async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: House) 
     assert await happened(h) == ["job.succeeded"]
 
 
-async def test_the_same_words_about_two_jobs_are_two_pushes(h: House) -> None:
+async def test_the_same_words_about_two_jobs_are_two_pushes(h: Harness) -> None:
     one, other = await at_vendor(h), await at_vendor(h, task="t-2")
     for row in (one, other):
         assert (await pushed(h, row, legacy("t-9", "succeed")))["state"] == S.SUCCEEDED
     assert len(await h.rows(push)) == 2
 
 
-async def test_another_id_in_a_push_is_normal_and_not_adopted(h: House) -> None:
+async def test_another_id_in_a_push_is_normal_and_not_adopted(h: Harness) -> None:
     """Gateways hand our URL on to Kling itself, which pushes its own id: the token says which job it is."""
     opened = await h.open()
     moved = await pushed(h, opened, legacy("kling-77", "processing"))
     assert (moved["state"], moved["vendor_task_id"]) == (S.PROCESSING, None)
 
 
-async def test_an_id_is_adopted_from_those_who_push_the_one_they_gave(h: House) -> None:
+async def test_an_id_is_adopted_from_those_who_push_the_one_they_gave(h: Harness) -> None:
     moved = await pushed(h, await h.open("kling"), legacy("t-5", "processing"))
     assert moved["vendor_task_id"] == "t-5"
 
 
-async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: House) -> None:
+async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harness) -> None:
     opened = await at_vendor(h)
     tasks = [
         legacy("x", "failed", task_info={"external_task_id": "other"}),
@@ -181,10 +189,10 @@ async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: House)
     assert (await pushed(h, opened, tasks))["state"] == S.SUCCEEDED
 
 
-async def test_a_push_about_a_job_that_is_gone_is_kept(h: House) -> None:
+async def test_a_push_about_a_job_that_is_gone_is_kept(h: Harness) -> None:
     opened = await h.open()
-    await Receiving(h.rt).push(
-        h.rt.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed"))
+    await Receiver(h.runtime).push(
+        h.runtime.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed"))
     )
     (kept,) = await h.rows(push)
     assert kept["outcome"] == "no_job"
@@ -196,7 +204,7 @@ async def test_a_push_about_a_job_that_is_gone_is_kept(h: House) -> None:
     [("processing", "nothing_new"), ("failed", "contradicts"), ("succeed", "nothing_new")],
 )
 async def test_what_comes_after_the_end_is_kept_and_changes_nothing(
-    h: House, state: str, outcome: str
+    h: Harness, state: str, outcome: str
 ) -> None:
     opened = await at_vendor(h)
     done = await tell(h, opened["id"], S.SUCCEEDED)
@@ -205,14 +213,14 @@ async def test_what_comes_after_the_end_is_kept_and_changes_nothing(
     assert kept["outcome"] == outcome
 
 
-async def test_a_relays_dead_channel_does_not_end_the_job(h: House) -> None:
+async def test_a_relays_dead_channel_does_not_end_the_job(h: Harness) -> None:
     opened = await at_vendor(h, "forking")
     doubted = await pushed(h, opened, legacy("kling-1", "failed"))
     assert (doubted["state"], doubted["due_at"]) == (S.SUBMITTED, h.clock.now())
     assert (await pushed(h, opened, legacy("kling-2", "succeed")))["state"] == S.SUCCEEDED
 
 
-async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: House) -> None:
+async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Harness) -> None:
     opened = await at_vendor(h)
     await h.run(job.update().values(attempt=2))
     assert (await pushed(h, opened, legacy("t-0", "failed"), attempt=1))["state"] == S.SUBMITTED
@@ -226,28 +234,30 @@ async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Ho
     "body", [b"{}", b"[]", b'"hi"', b"null", b"7", b'{"data":[1]}', b'{"task_id":"t"}', b"[[]]"]
 )
 async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(
-    h: House, body: bytes
+    h: Harness, body: bytes
 ) -> None:
     opened = await at_vendor(h)
     row = await pushed(h, opened, body)
     assert (row["state"], row["due_at"]) == (S.SUBMITTED, h.clock.now())
     (kept,) = await h.rows(push)
     assert kept["outcome"].startswith("unreadable")
-    h.internet.answer = lambda _: said(legacy("t-1", "succeed"))
-    assert await drive(Polling(h.rt)) == 1
+    h.network.answer = lambda _: said(legacy("t-1", "succeed"))
+    assert await drive(Poller(h.runtime)) == 1
     assert (await h.job(opened["id"]))["state"] == S.SUCCEEDED
 
 
-async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost(h: House) -> None:
+async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost(
+    h: Harness,
+) -> None:
     opened = await h.open("kling")
-    stage = Submitting(h.rt)
+    stage = Submitter(h.runtime)
     await stage.take(10)
     before = await h.job(opened["id"])
     assert await pushed(h, opened, b"{}") == before
     assert list(await stage.take(10)) == []
 
 
-async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: House) -> None:
+async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: Harness) -> None:
     row = await pushed(h, await at_vendor(h), legacy("t-1", "dreaming"))
     assert (row["state"], row["vendor_status"], seconds_until_due(h, row)) == (
         S.SUBMITTED,
@@ -261,7 +271,7 @@ async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: House) ->
 @pytest.mark.parametrize(
     "body", [b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000]
 )
-async def test_what_is_no_json_is_refused_and_kept_as_evidence(h: House, body: bytes) -> None:
+async def test_what_is_no_json_is_refused_and_kept_as_evidence(h: Harness, body: bytes) -> None:
     opened = await at_vendor(h)
     with pytest.raises(Unreadable):
         await pushed(h, opened, body)
@@ -274,12 +284,12 @@ async def test_what_is_no_json_is_refused_and_kept_as_evidence(h: House, body: b
 # -- signatures
 
 
-def signed(h: House, body: Any, secret: str = SECRET) -> dict[str, str]:
+def signed(h: Harness, body: Any, secret: str = SECRET) -> dict[str, str]:
     return sign([secret], "msg_1", h.clock.now(), encoded(body))
 
 
 @pytest.mark.parametrize("policy", ["optional", "required"])
-async def test_a_right_signature_is_noted(h: House, policy: str) -> None:
+async def test_a_right_signature_is_noted(h: Harness, policy: str) -> None:
     opened = await at_vendor(h, policy)
     body = legacy("t-1", "succeed")
     assert (await pushed(h, opened, body, headers=signed(h, body)))["state"] == S.SUCCEEDED
@@ -288,7 +298,7 @@ async def test_a_right_signature_is_noted(h: House, policy: str) -> None:
     assert "webhook-signature" not in kept["headers"]
 
 
-async def test_every_reason_to_reject_one_body_is_kept(h: House) -> None:
+async def test_every_reason_to_reject_one_body_is_kept(h: Harness) -> None:
     opened, body = await at_vendor(h, "required"), legacy("t-1", "succeed")
     forged = signed(h, body, secret="whsec_" + "f" * 32)
     for headers in ({}, forged, {}, {"webhook-id": "msg_1"}):
@@ -302,7 +312,7 @@ async def test_every_reason_to_reject_one_body_is_kept(h: House) -> None:
     ]
 
 
-async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: House) -> None:
+async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Harness) -> None:
     body = legacy("t-1", "succeed")
     assert (await pushed(h, await at_vendor(h, "optional"), body))["state"] == S.SUCCEEDED
     with pytest.raises(BadSignature):
@@ -312,7 +322,7 @@ async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Hous
 @pytest.mark.parametrize("policy", ["optional", "required"])
 @pytest.mark.parametrize("fault", ["other key", "other body", "stale", "half"])
 async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
-    h: House, policy: str, fault: str
+    h: Harness, policy: str, fault: str
 ) -> None:
     opened = await at_vendor(h, policy)
     body = legacy("t-1", "succeed")
@@ -324,7 +334,7 @@ async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
     if fault == "half":
         del headers["webhook-timestamp"]
     if fault == "stale":
-        h.clock.turn(301)
+        h.clock.advance(301)
     with pytest.raises(BadSignature):
         await pushed(h, opened, body, headers=headers)
     assert (await h.job(opened["id"])) == opened
@@ -333,7 +343,7 @@ async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
     assert not kept["verified"]
 
 
-async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: House) -> None:
+async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Harness) -> None:
     opened = await at_vendor(h, "required")
     body = legacy("t-1", "succeed")
     with pytest.raises(BadSignature):
@@ -346,7 +356,7 @@ async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Hous
 
 
 async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no_matter(
-    h: House,
+    h: Harness,
 ) -> None:
     opened = await at_vendor(h)
     body = legacy("t-1", "succeed")
@@ -355,11 +365,11 @@ async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no
     ] == S.SUCCEEDED
 
 
-async def test_many_pushes_at_once_share_their_commits(h: House) -> None:
+async def test_many_pushes_at_once_share_their_commits(h: Harness) -> None:
     jobs = [await at_vendor(h, task=f"t-{n}") for n in range(60)]
-    before = h.rt.store.commits
-    stage = Receiving(h.rt)
-    vendor = h.rt.vendors["main"]
+    before = h.runtime.store.commits
+    stage = Receiver(h.runtime)
+    vendor = h.runtime.vendors["main"]
     await asyncio.gather(
         *(
             stage.push(
@@ -372,7 +382,7 @@ async def test_many_pushes_at_once_share_their_commits(h: House) -> None:
         )
     )
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
-    assert h.rt.store.commits - before < 20
+    assert h.runtime.store.commits - before < 20
 
 
 # -- how much is kept of one job
@@ -383,7 +393,7 @@ def telling(n: int, state: str = "processing", size: int = 0) -> bytes:
 
 
 async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_are_kept(
-    h: House, monkeypatch: pytest.MonkeyPatch
+    h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "KEPT", 5)
     opened = await at_vendor(h)
@@ -399,18 +409,18 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
     assert (await account(h))["pushes"] == 11
     (entry,) = [
         e.said
-        for e in await h.rt.store.read(entries, opened["id"], None, 999)
+        for e in await h.runtime.store.read(entries, opened["id"], None, 999)
         if e.said.get("push") == rows[-1]["id"]
     ]
     assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
 
 
 async def test_pushes_that_come_together_are_bounded_as_well(
-    h: House, monkeypatch: pytest.MonkeyPatch
+    h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "KEPT", 5)
     jobs = [await at_vendor(h), await at_vendor(h, task="t-2")]
-    stage, vendor = Receiving(h.rt), h.rt.vendors["main"]
+    stage, vendor = Receiver(h.runtime), h.runtime.vendors["main"]
     await asyncio.gather(
         *(
             stage.push(vendor, Callback(row["id"], 1), {}, telling(n))
@@ -422,12 +432,12 @@ async def test_pushes_that_come_together_are_bounded_as_well(
     for one in jobs:
         mine = [row for row in rows if row["job_id"] == one["id"]]
         # On a server of several connections, two that cannot see each other may keep a few more.
-        assert 5 <= len([row for row in mine if row["body"]]) <= 5 * (1 + h.rt.store.shared)
+        assert 5 <= len([row for row in mine if row["body"]]) <= 5 * (1 + h.runtime.store.shared)
         assert sum(row["copies"] for row in mine) == 40
 
 
 async def test_large_pushes_are_bounded_by_their_bytes(
-    h: House, monkeypatch: pytest.MonkeyPatch
+    h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "KEPT_BYTES", 5000)
     opened = await at_vendor(h)
@@ -441,7 +451,7 @@ async def test_large_pushes_are_bounded_by_their_bytes(
 
 
 async def test_rejected_pushes_leave_room_for_the_real_ones(
-    h: House, monkeypatch: pytest.MonkeyPatch
+    h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "KEPT", 8)
     opened = await at_vendor(h, "required")
@@ -461,22 +471,22 @@ async def test_rejected_pushes_leave_room_for_the_real_ones(
 
 
 async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> None:
-    async with house(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
+    async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
             text = _Sought(tx.dialect, receive._KNOWN.select).over(1)
             return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
 
-        assert await alone.rt.store.read(plan) == [
+        assert await alone.runtime.store.read(plan) == [
             "SEARCH push USING INDEX sqlite_autoindex_push_2 (job_id=?)"
         ]
 
 
-async def test_guessing_accounts_fills_no_cache_of_keys(h: House) -> None:
+async def test_guessing_accounts_fills_no_cache_of_keys(h: Harness) -> None:
     opened = await h.open()
-    token = h.rt.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
-    before = h.rt.keys._signer.cache_info().currsize
+    token = h.runtime.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
+    before = h.runtime.keys._signer.cache_info().currsize
     for n in range(50):
         with pytest.raises(BadToken):
-            Receiving(h.rt).unseal(f"guess-{n}", token)
-    assert h.rt.keys._signer.cache_info().currsize <= before + 1
+            Receiver(h.runtime).unseal(f"guess-{n}", token)
+    assert h.runtime.keys._signer.cache_info().currsize <= before + 1

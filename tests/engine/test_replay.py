@@ -17,7 +17,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables import replay as table
 from orchestrator.engine import replay
-from orchestrator.engine.replay import Replaying
+from orchestrator.engine.replay import Replayer
 from orchestrator.engine.retention import retire
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Unavailable
@@ -26,7 +26,7 @@ from orchestrator.foundation.states import DeliveryState
 from tests.api.test_support import calling, in_doubt, subscribed
 from tests.engine.test_account_limits import replicas
 from tests.harness.api_caller import Json, eventually
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -36,9 +36,9 @@ _DELIVERIES = inserting(
 )  # fmt: skip
 
 
-async def happened(h: House, count: int, kind: str = "job.succeeded") -> list[str]:
+async def happened(h: Harness, count: int, kind: str = "job.succeeded") -> list[str]:
     """Write so many events that nobody is owed; return their ids."""
-    now, ids = h.clock.now(), h.rt.ids.many("evt", count)
+    now, ids = h.clock.now(), h.runtime.ids.many("evt", count)
     rows = [
         {
             "id": one,
@@ -50,34 +50,38 @@ async def happened(h: House, count: int, kind: str = "job.succeeded") -> list[st
         }
         for one in ids
     ]
-    await h.rt.store.write(_EVENTS, rows)
+    await h.runtime.store.write(_EVENTS, rows)
     return ids
 
 
 async def died(
-    h: House, to: str, count: int, kind: str = "job.succeeded", state: str = "dead"
+    h: Harness, to: str, count: int, kind: str = "job.succeeded", state: str = "dead"
 ) -> list[str]:
     """Write events, and a delivery of each that has ended; return the deliveries' ids."""
-    events, ids, now = await happened(h, count, kind), h.rt.ids.many("dlv", count), h.clock.now()
+    events, ids, now = (
+        await happened(h, count, kind),
+        h.runtime.ids.many("dlv", count),
+        h.clock.now(),
+    )
     rows = [
         {"id": one, "event_id": about, "subscriber_id": to, "state": state, "lease": 3, "tries": 10,
          "created_at": now, "done_at": now}
         for one, about in zip(ids, events, strict=True)
     ]  # fmt: skip
-    await h.rt.store.write(_DELIVERIES, rows)
-    h.clock.turn(0.01)
+    await h.runtime.store.write(_DELIVERIES, rows)
+    h.clock.advance(0.01)
     return ids
 
 
-async def due(h: House) -> list[str]:
+async def due(h: Harness) -> list[str]:
     return [row["id"] for row in await h.rows(delivery, delivery.c.due_at.is_not(None))]
 
 
-async def worked_off(*houses: House) -> None:
+async def worked_off(*houses: Harness) -> None:
     """Let the stages of all houses work at once until nothing is left to replay."""
 
-    async def work(h: House) -> None:
-        stage = Replaying(h.rt)
+    async def work(h: Harness) -> None:
+        stage = Replayer(h.runtime)
         while pieces := await stage.take(1):
             await stage.work(pieces[0])
 
@@ -105,7 +109,7 @@ async def test_what_is_small_is_done_when_it_is_answered(tmp_path: Path) -> None
         answer = await api.call("POST", f"/v1/subscribers/{to}/replay", 202)
         said = answer.json()
         assert (said["status"], said["count"], said["replayed"]) == ("done", 3, 3)
-        assert await api.get(answer.headers["location"].removeprefix(api.rt.base)) == said
+        assert await api.get(answer.headers["location"].removeprefix(api.runtime.base)) == said
         assert await due(api) == ids
         assert {row["tries"] for row in await api.rows(delivery)} == {10}
 
@@ -146,10 +150,10 @@ async def test_what_dies_again_or_later_is_not_made_due_by_the_same_replay(
         ids, waiting = await died(api, to, 50), await died(api, to, 5, state="pending")
         await api.post("/v1/replays", 202, {})
         await died(api, to, 5)
-        made, stage = await due(api), Replaying(api.rt)
+        made, stage = await due(api), Replayer(api.runtime)
         again = {"state": "dead", "due_at": None}
         while pieces := await stage.take(1):
-            api.clock.turn(1)
+            api.clock.advance(1)
             later = sa.update(delivery).where(delivery.c.id.in_([*made, *waiting]))
             await api.run(later.values(**again, done_at=api.clock.now()))
             await stage.work(pieces[0])
@@ -184,9 +188,9 @@ async def test_replicas_that_work_one_off_at_once_make_each_due_once(
     async with replicas(tmp_path, count) as houses:
         first = houses[0]
         ids = await died(first, await joined(first), 205)
-        row = replay.new(first.rt.ids, api_key="key", now=first.clock.now())
-        counted = await first.rt.store.read(replay.counted, row)
-        await first.rt.store.write(replay.begin, first.rt.ids, counted)
+        row = replay.new(first.runtime.ids, api_key="key", now=first.clock.now())
+        counted = await first.runtime.store.read(replay.counted, row)
+        await first.runtime.store.write(replay.begin, first.runtime.ids, counted)
         await worked_off(*houses)
         (ended,) = await first.rows(table)
         assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == (
@@ -198,9 +202,9 @@ async def test_replicas_that_work_one_off_at_once_make_each_due_once(
         assert await due(first) == ids
 
 
-async def joined(h: House) -> str:
+async def joined(h: Harness) -> str:
     """Write a subscriber."""
-    to = h.rt.ids("sub")
+    to = h.runtime.ids("sub")
     row = {
         "id": to, "kind": "webhook", "address": "", "shown": "", "secrets": [], "types": ["job.*"], "description": "",
         "options": {}, "max_in_flight": 8, "state": "active", "created_at": h.clock.now(),
@@ -229,7 +233,7 @@ async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
         (a,) = await died(api, one, 1)
         (b,) = await died(api, two, 1, "job.failed")
         (c,) = await died(api, one, 1, state="delivered")
-        api.clock.turn(7200)
+        api.clock.advance(7200)
         noon = rfc3339(api.clock.now())
         (d,) = await died(api, two, 1)
         about = (await api.rows(delivery, delivery.c.id == b))[0]["event_id"]
@@ -284,7 +288,7 @@ async def test_what_was_missed_is_owed_once_on_request(
     monkeypatch.setattr(replay, "SLICE", 4)
     async with calling(tmp_path) as api:
         early = await happened(api, 3)
-        api.clock.turn(7200)
+        api.clock.advance(7200)
         noon, events = rfc3339(api.clock.now()), await happened(api, 6)
         await happened(api, 2, "job.failed")
         await happened(api, 2, "subscriber.test")
@@ -343,7 +347,7 @@ async def test_an_event_is_replayed_to_one_subscriber_alone(tmp_path: Path) -> N
         owed = {row["subscriber_id"]: row["state"] for row in await api.rows(delivery)}
         assert owed == {one["id"]: "pending", off["id"]: "held"}
         assert (await api.post(path, 202))["count"] == 2
-        refused = await api.post(path, 422, {"subscriber": api.rt.ids("sub")})
+        refused = await api.post(path, 422, {"subscriber": api.runtime.ids("sub")})
         assert refused["errors"][0]["pointer"] == "/subscriber"
 
 
@@ -373,7 +377,7 @@ async def test_a_canceled_replay_makes_nothing_more_due(
         assert await due(api) == ids[:10]
         await api.post(f"{path}/cancel", 409)
         assert await api.get(path) == said
-        for missing in (api.rt.ids("rpl"), "rpl_x", ids[0]):
+        for missing in (api.runtime.ids("rpl"), "rpl_x", ids[0]):
             await api.get(f"/v1/replays/{missing}", 404)
             await api.post(f"/v1/replays/{missing}/cancel", 404)
 
@@ -381,8 +385,8 @@ async def test_a_canceled_replay_makes_nothing_more_due(
 async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         await died(api, (await subscribed(api))["id"], 40)
-        worker = replay.worker(api.rt)
-        api.rt.workers["replay"] = worker
+        worker = replay.worker(api.runtime)
+        api.runtime.workers["replay"] = worker
         worker.start()
         started = api.clock.monotonic()
         begun = await api.post("/v1/replays", 202, {"rate": 20})
@@ -410,7 +414,7 @@ async def test_a_slice_that_fails_is_not_tried_again_at_once(
         await died(api, (await subscribed(api))["id"], 3)
         await api.post("/v1/replays", 202, {})
         monkeypatch.setattr(replay, "advance", fail)
-        stage = Replaying(api.rt)
+        stage = Replayer(api.runtime)
         (found,) = await stage.take(1)
         started = api.clock.monotonic()
         with pytest.raises(Unavailable):
@@ -423,7 +427,7 @@ async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_p
     async with calling(tmp_path) as api:
         await died(api, (await subscribed(api))["id"], 2)
         await api.post("/v1/replays", 202, {"rate": 0.001})
-        stage = Replaying(api.rt)
+        stage = Replayer(api.runtime)
         assert not await stage.take(1)
         assert stage._again is None
 
@@ -434,8 +438,8 @@ async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Pa
         await api.run(
             sa.update(table).where(table.c.id == runs).values(finished_at=None, state="running")
         )
-        api.clock.turn(timedelta(days=31).total_seconds())
-        await retire(api.rt)
+        api.clock.advance(timedelta(days=31).total_seconds())
+        await retire(api.runtime)
         await api.get(f"/v1/replays/{done}", 404)
         await api.get(f"/v1/replays/{runs}")
 
@@ -453,9 +457,9 @@ async def test_a_slice_looks_at_what_it_goes_through_and_no_more(
         await api.run(sa.text("ANALYZE"))
         whose, state = (to if own else None), DeliveryState(status)
         row = replay.new(
-            api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state
+            api.runtime.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state
         )
-        counting, slicing = await api.rt.store.write(planned, api.rt.ids, row)
+        counting, slicing = await api.runtime.store.write(planned, api.runtime.ids, row)
         assert not re.search("(?i)scan delivery|seq scan on delivery|temp b-tree|sort", slicing), (
             slicing
         )
@@ -471,9 +475,9 @@ async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_p
         await died(api, to, 1500, state="delivered")
         await api.run(sa.text("ANALYZE"))
         row = replay.new(
-            api.rt.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True
+            api.runtime.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True
         )
-        plan = (await api.rt.store.write(planned, api.rt.ids, row, "AS fits"))[0]
+        plan = (await api.runtime.store.write(planned, api.runtime.ids, row, "AS fits"))[0]
         assert re.search("event_id ?=", plan), plan
 
 

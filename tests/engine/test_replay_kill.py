@@ -35,12 +35,16 @@ _DELIVERIES = inserting(
 
 async def buried(folder: Path, database: str, url: str) -> tuple[list[str], str]:
     """Leave a subscriber and its dead deliveries in a database; return their events' ids, and the secret."""
-    rt = build(
+    runtime = build(
         settings(folder, database_url=database, secret_keys=["k" * 40]), rng=random.Random(1)
     )
-    now, ids, about = rt.clock.now(), rt.ids.many("dlv", MANY), rt.ids.many("evt", MANY)
+    now, ids, about = (
+        runtime.clock.now(),
+        runtime.ids.many("dlv", MANY),
+        runtime.ids.many("evt", MANY),
+    )
     row, secret = subscribers.new(
-        rt.ids, rt.keys, destination=rt.destinations["webhook"], url=url, types=["job.*"], description="", headers={},
+        runtime.ids, runtime.keys, destination=runtime.destinations["webhook"], url=url, types=["job.*"], description="", headers={},
         options={}, rate_limit=None, max_in_flight=PLACES, now=now,
     )  # fmt: skip
     events = [
@@ -53,15 +57,15 @@ async def buried(folder: Path, database: str, url: str) -> tuple[list[str], str]
          "created_at": now, "done_at": now}
         for one, of in zip(ids, about, strict=True)
     ]  # fmt: skip
-    rt.store.start()
+    runtime.store.start()
     try:
-        await rt.store.write(subscribers.add, row)
-        await rt.store.write(_EVENTS, events)
-        await rt.store.write(_DELIVERIES, dead)
+        await runtime.store.write(subscribers.add, row)
+        await runtime.store.write(_EVENTS, events)
+        await runtime.store.write(_DELIVERIES, dead)
     finally:
-        await rt.submissions.aclose()
-        await rt.internet.aclose()
-        rt.store.close()
+        await runtime.submission_client.aclose()
+        await runtime.http_client.aclose()
+        runtime.store.close()
     assert secret is not None
     return about, secret
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.tables import account_state, job, trace
-from orchestrator.engine.submit import DEADLINE, LEASE, Submitting
+from orchestrator.engine.submit import DEADLINE, LEASE, Submitter
 from orchestrator.engine.submit_outcome import AUTH_TRIES
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.errors import Blocked
@@ -30,7 +30,7 @@ from tests.harness.engine import (
     tell,
     unknown,
 )
-from tests.harness.runtime import START, Answer, House, house
+from tests.harness.runtime import START, Answer, Harness, open_harness
 
 S = JobState
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -46,8 +46,8 @@ NOT_SENT = httpx.ConnectError("refused")
 
 
 @pytest.fixture
-async def h(tmp_path: Path, database: str) -> AsyncIterator[House]:
-    async with house(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
+async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, accounts=ACCOUNTS, database_url=database) as opened:
         yield opened
 
 
@@ -66,27 +66,27 @@ def dream(_: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"id": "t-1", "object": "job", "status": "processing"})
 
 
-async def submitted(h: House, account: str, answer: Any, **values: Any) -> dict[str, Any]:
+async def submitted(h: Harness, account: str, answer: Any, **values: Any) -> dict[str, Any]:
     """Take a job on, let it be submitted once and return it as it then is."""
     opened = await h.open(account, **values)
-    h.internet.answer = raising(answer) if isinstance(answer, Exception) else answer
-    assert await drive(Submitting(h.rt)) == 1
+    h.network.answer = raising(answer) if isinstance(answer, Exception) else answer
+    assert await drive(Submitter(h.runtime)) == 1
     return await h.job(opened["id"])
 
 
-async def lane(h: House, account: str) -> dict[str, Any]:
+async def lane(h: Harness, account: str) -> dict[str, Any]:
     (row,) = await h.rows(account_state, account_state.c.account == account)
     return row
 
 
-async def notes(h: House, job_id: str) -> list[str]:
+async def notes(h: Harness, job_id: str) -> list[str]:
     return [row["detail"]["outcome"] for row in await h.rows(trace, trace.c.job_id == job_id)]
 
 
 # -- accepted
 
 
-async def test_an_accepted_job_is_the_vendors_and_silence_is_counted_from_now(h: House) -> None:
+async def test_an_accepted_job_is_the_vendors_and_silence_is_counted_from_now(h: Harness) -> None:
     row = await submitted(h, "kling", accepted)
     assert (row["state"], row["vendor_task_id"], row["attempt"]) == (S.SUBMITTED, "t-1", 1)
     assert row["submitted_at"] == START
@@ -95,24 +95,24 @@ async def test_an_accepted_job_is_the_vendors_and_silence_is_counted_from_now(h:
     assert await happened(h) == ["job.submitted"]
 
 
-async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(h: House) -> None:
+async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(h: Harness) -> None:
     row = await submitted(h, "kling", accepted, external_task_id="order-9")
-    (sent,) = h.internet.bodies()
+    (sent,) = h.network.bodies()
     assert sent["external_task_id"] == "order-9"
     account, token = (
         sent["callback_url"].removeprefix("https://hooks.example.com/callbacks/").split("/")
     )
-    callback = h.rt.keys.unseal(account, token, h.clock.now())
+    callback = h.runtime.keys.unseal(account, token, h.clock.now())
     assert (account, callback.job_id, callback.attempt) == ("kling", row["id"], 1)
 
 
-async def test_an_answer_that_tells_more_than_an_id_is_believed(h: House) -> None:
+async def test_an_answer_that_tells_more_than_an_id_is_believed(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: said(legacy("t-1", "succeed")))
     assert (row["state"], row["resolved_by"]) == (S.SUCCEEDED, Source.SUBMIT)
     assert await happened(h) == ["job.succeeded"]
 
 
-async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: House) -> None:
+async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: said(legacy("t-1", "dreaming")))
     assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (
         S.SUBMITTED,
@@ -121,7 +121,7 @@ async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: House) -> No
     )
 
 
-async def test_the_intent_is_durable_before_the_request_leaves(h: House, database: str) -> None:
+async def test_the_intent_is_durable_before_the_request_leaves(h: Harness, database: str) -> None:
     seen: list[tuple[str, int, int]] = []
     elsewhere = sa.create_engine(
         postgres.url_of(database) if postgres.is_postgres(database) else database
@@ -142,15 +142,15 @@ async def test_the_intent_is_durable_before_the_request_leaves(h: House, databas
 
 
 async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given_up(
-    h: House,
+    h: Harness,
 ) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     waits = []
     while row["state"] == S.QUEUED:
         waits.append(seconds_until_due(h, row))
-        assert await drive(Submitting(h.rt)) == 0, "not before it is due"
-        h.clock.turn(waits[-1])
-        assert await drive(Submitting(h.rt)) == 1
+        assert await drive(Submitter(h.runtime)) == 0, "not before it is due"
+        h.clock.advance(waits[-1])
+        assert await drive(Submitter(h.runtime)) == 1
         row = await h.job(row["id"])
     planned = SUBMIT_SCHEDULE[1:]
     assert all(low <= wait <= low * 1.2 for low, wait in zip(planned, waits, strict=True))
@@ -159,20 +159,20 @@ async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given
         "vendor_unavailable",
         None,
     )
-    assert (row["attempt"], len(h.internet.requests)) == (11, 11)
+    assert (row["attempt"], len(h.network.requests)) == (11, 11)
 
 
-async def test_a_request_that_left_on_the_second_try_is_the_same_order(h: House) -> None:
+async def test_a_request_that_left_on_the_second_try_is_the_same_order(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
-    h.clock.turn(2)
-    h.internet.answer = accepted
-    await drive(Submitting(h.rt))
-    first, second = h.internet.bodies()
+    h.clock.advance(2)
+    h.network.answer = accepted
+    await drive(Submitter(h.runtime))
+    first, second = h.network.bodies()
     assert {**first, "callback_url": ""} == {**second, "callback_url": ""}
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
 
 
-async def test_an_address_that_may_not_be_reached_fails_at_once(h: House) -> None:
+async def test_an_address_that_may_not_be_reached_fails_at_once(h: Harness) -> None:
     row = await submitted(h, "kling", Blocked("10.0.0.1 is not a public address"))
     assert (row["state"], row["error"]["code"]) == (S.FAILED, "vendor_unavailable")
     assert "not a public address" in row["error"]["message"]
@@ -196,7 +196,7 @@ async def test_an_address_that_may_not_be_reached_fails_at_once(h: House) -> Non
     ],
 )
 async def test_a_definite_no_is_the_end_and_says_why(
-    h: House, answer: httpx.Response, code: str
+    h: Harness, answer: httpx.Response, code: str
 ) -> None:
     row = await submitted(h, "kling", lambda _: answer)
     assert (row["state"], row["error"]["code"], row["resolved_by"]) == (
@@ -204,50 +204,50 @@ async def test_a_definite_no_is_the_end_and_says_why(
         code,
         Source.SUBMIT,
     )
-    assert await drive(Submitting(h.rt)) == 0
+    assert await drive(Submitter(h.runtime)) == 0
 
 
 @pytest.mark.parametrize("answer", [refused(1303, 429), refused(1302, 429), httpx.Response(429)])
 async def test_too_many_is_the_accounts_trouble_not_the_jobs(
-    h: House, answer: httpx.Response
+    h: Harness, answer: httpx.Response
 ) -> None:
     one, other = await h.open("kling"), await h.open("dreamto")
-    h.internet.answer = lambda request: answer if "klingai" in request.url.host else dream(request)
-    assert await drive(Submitting(h.rt)) == 2
+    h.network.answer = lambda request: answer if "klingai" in request.url.host else dream(request)
+    assert await drive(Submitter(h.runtime)) == 2
     row = await h.job(one["id"])
     assert (row["state"], row["tries"]) == (S.QUEUED, 0)
     assert (await lane(h, "kling"))["paused_until"] > h.clock.now()
     assert (await h.job(other["id"]))["state"] == S.PROCESSING, "the other account goes on"
-    assert await drive(Submitting(h.rt)) == 0
+    assert await drive(Submitter(h.runtime)) == 0
 
 
-async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(h: House) -> None:
+async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: refused(1303, 429))
     pauses = []
     for _ in range(8):
         pauses.append(((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds())
-        assert await drive(Submitting(h.rt)) == 0
-        h.clock.turn(pauses[-1])
-        assert await drive(Submitting(h.rt)) == 1
+        assert await drive(Submitter(h.runtime)) == 0
+        h.clock.advance(pauses[-1])
+        assert await drive(Submitter(h.runtime)) == 1
     for planned, pause in zip((1, 2, 4, 8, 16, 32, 60, 60), pauses, strict=True):
         assert planned <= pause <= planned * 1.2
-    h.clock.turn(100)
-    h.internet.answer = accepted
-    await drive(Submitting(h.rt))
+    h.clock.advance(100)
+    h.network.answer = accepted
+    await drive(Submitter(h.runtime))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
     assert (await lane(h, "kling"))["crowded"] == 0
 
 
-async def test_a_vendor_that_says_when_is_believed(h: House) -> None:
+async def test_a_vendor_that_says_when_is_believed(h: Harness) -> None:
     await submitted(h, "kling", lambda _: refused(1303, 429, retry_after="30"))
     assert 30 <= ((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds() <= 36
 
 
-async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: House) -> None:
+async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: refused(1003, 401))
     while row["state"] == S.QUEUED:
-        h.clock.turn(seconds_until_due(h, row))
-        await drive(Submitting(h.rt))
+        h.clock.advance(seconds_until_due(h, row))
+        await drive(Submitter(h.runtime))
         row = await h.job(row["id"])
     assert (row["state"], row["error"]["code"], row["attempt"]) == (
         S.FAILED,
@@ -263,41 +263,41 @@ async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: House) ->
     "answer", [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), refused(5000, 400)]
 )
 async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
-    h: House, answer: Any
+    h: Harness, answer: Any
 ) -> None:
     row = await submitted(h, "kling", answer if isinstance(answer, Exception) else lambda _: answer)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 10)
-    h.clock.turn(10)
-    h.internet.answer = lambda _: said(legacy("t-9", "processing"))
-    await drive(Submitting(h.rt))
+    h.clock.advance(10)
+    h.network.answer = lambda _: said(legacy("t-9", "processing"))
+    await drive(Submitter(h.runtime))
     found = await h.job(row["id"])
     assert (found["state"], found["vendor_task_id"], found["attempt"]) == (S.PROCESSING, "t-9", 1)
-    assert h.internet.requests[-1].url.path.endswith("/" + row["external_task_id"])
-    assert [request.method for request in h.internet.requests] == ["POST", "GET"]
+    assert h.network.requests[-1].url.path.endswith("/" + row["external_task_id"])
+    assert [request.method for request in h.network.requests] == ["POST", "GET"]
 
 
 async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visibility_lag(
-    h: House,
+    h: Harness,
 ) -> None:
     row = await submitted(h, "kling", LOST)
-    h.internet.answer = lambda _: unknown()
+    h.network.answer = lambda _: unknown()
     for asked in (1, 2):
         assert (await h.job(row["id"]))["misses"] == asked - 1
-        h.clock.turn(9.9)
-        assert await drive(Submitting(h.rt)) == 0
-        h.clock.turn(0.1)
-        assert await drive(Submitting(h.rt)) == 1
+        h.clock.advance(9.9)
+        assert await drive(Submitter(h.runtime)) == 0
+        h.clock.advance(0.1)
+        assert await drive(Submitter(h.runtime)) == 1
     assert (await h.job(row["id"]))["state"] == S.QUEUED
-    h.internet.answer = accepted
-    await drive(Submitting(h.rt))
+    h.network.answer = accepted
+    await drive(Submitter(h.runtime))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"], again["vendor_task_id"]) == (S.SUBMITTED, 2, "t-1")
-    assert [request.method for request in h.internet.requests] == ["POST", "GET", "GET", "POST"]
-    first, second = h.internet.bodies()
+    assert [request.method for request in h.network.requests] == ["POST", "GET", "GET", "POST"]
+    first, second = h.network.bodies()
     assert first["external_task_id"] == second["external_task_id"]
 
 
-async def test_a_question_without_an_answer_proves_nothing(h: House) -> None:
+async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
     row = await submitted(h, "kling", LOST)
     for answer in (
         raising(LOST),
@@ -305,35 +305,35 @@ async def test_a_question_without_an_answer_proves_nothing(h: House) -> None:
         lambda _: httpx.Response(503),
         lambda _: refused(1002, 401),
     ) * 2:
-        h.internet.answer = answer
-        h.clock.turn(12)
-        assert await drive(Submitting(h.rt)) == 1
+        h.network.answer = answer
+        h.clock.advance(12)
+        assert await drive(Submitter(h.runtime)) == 1
     assert ((await h.job(row["id"]))["state"], (await h.job(row["id"]))["misses"]) == (
         S.SUBMITTING,
         0,
     )
 
 
-async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: House) -> None:
+async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
-    h.clock.turn(2)
-    h.internet.answer = lambda _: refused(1201, message="external_task_id already exists")
-    await drive(Submitting(h.rt))
+    h.clock.advance(2)
+    h.network.answer = lambda _: refused(1201, message="external_task_id already exists")
+    await drive(Submitter(h.runtime))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTING
-    h.clock.turn(10)
-    h.internet.answer = lambda _: said(legacy("t-9", "submitted"))
-    await drive(Submitting(h.rt))
+    h.clock.advance(10)
+    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
+    await drive(Submitter(h.runtime))
     assert (await h.job(row["id"]))["vendor_task_id"] == "t-9"
 
 
-async def test_a_crash_after_the_claim_is_a_lost_submission(h: House) -> None:
+async def test_a_crash_after_the_claim_is_a_lost_submission(h: Harness) -> None:
     opened = await h.open("kling")
-    assert len(await Submitting(h.rt).take(10)) == 1
-    h.clock.turn(LEASE - 0.1)
-    assert await drive(Submitting(h.rt)) == 0
-    h.clock.turn(0.1)
-    h.internet.answer = lambda _: said(legacy("t-9", "submitted"))
-    assert await drive(Submitting(h.rt)) == 1
+    assert len(await Submitter(h.runtime).take(10)) == 1
+    h.clock.advance(LEASE - 0.1)
+    assert await drive(Submitter(h.runtime)) == 0
+    h.clock.advance(0.1)
+    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
+    assert await drive(Submitter(h.runtime)) == 1
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"], row["attempt"], row["lease"]) == (
         S.SUBMITTED,
@@ -341,57 +341,57 @@ async def test_a_crash_after_the_claim_is_a_lost_submission(h: House) -> None:
         1,
         2,
     )
-    assert [request.method for request in h.internet.requests] == ["GET"]
+    assert [request.method for request in h.network.requests] == ["GET"]
 
 
 # -- cut off, and nobody can be asked
 
 
-async def test_an_unaskable_lost_one_waits_for_its_push_and_then_stays_visible(h: House) -> None:
+async def test_an_unaskable_lost_one_waits_for_its_push_and_then_stays_visible(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 600)
-    h.clock.turn(600)
-    await drive(Submitting(h.rt))
+    h.clock.advance(600)
+    await drive(Submitter(h.runtime))
     ended = await h.job(row["id"])
     assert (ended["state"], ended["error"]["code"]) == (S.FAILED, "submit_unknown")
-    assert len(h.internet.requests) == 1
+    assert len(h.network.requests) == 1
 
 
-async def test_its_push_settles_it(h: House) -> None:
+async def test_its_push_settles_it(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
     await tell(h, row["id"], S.PROCESSING)
-    h.clock.turn(600)
-    assert await drive(Submitting(h.rt)) == 0
+    h.clock.advance(600)
+    assert await drive(Submitter(h.runtime)) == 0
     assert (await h.job(row["id"]))["state"] == S.PROCESSING
 
 
-async def test_whoever_prefers_two_renders_to_none_gets_it_sent_again(h: House) -> None:
+async def test_whoever_prefers_two_renders_to_none_gets_it_sent_again(h: Harness) -> None:
     row = await submitted(h, "again", LOST)
-    h.clock.turn(600)
-    await drive(Submitting(h.rt))
-    h.internet.answer = dream
-    await drive(Submitting(h.rt))
+    h.clock.advance(600)
+    await drive(Submitter(h.runtime))
+    h.network.answer = dream
+    await drive(Submitter(h.runtime))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"]) == (S.PROCESSING, 2)
 
 
-async def test_a_crash_where_nobody_can_be_asked_waits_as_long_as_a_lost_answer(h: House) -> None:
+async def test_a_crash_where_nobody_can_be_asked_waits_as_long_as_a_lost_answer(h: Harness) -> None:
     opened = await h.open("dreamto")
-    await Submitting(h.rt).take(10)
-    h.clock.turn(LEASE)
-    await drive(Submitting(h.rt))
+    await Submitter(h.runtime).take(10)
+    h.clock.advance(LEASE)
+    await drive(Submitter(h.runtime))
     waiting = await h.job(opened["id"])
     assert (waiting["state"], seconds_until_due(h, waiting)) == (S.SUBMITTING, 600 - LEASE)
-    h.clock.turn(600 - LEASE)
-    await drive(Submitting(h.rt))
+    h.clock.advance(600 - LEASE)
+    await drive(Submitter(h.runtime))
     assert (await h.job(opened["id"]))["error"]["code"] == "submit_unknown"
-    assert h.internet.requests == []
+    assert h.network.requests == []
 
 
-async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: House) -> None:
+async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
-    await h.rt.store.write(h.rt.ledger.hurry, [row["id"]], h.clock.now())
-    assert await drive(Submitting(h.rt)) == 0
+    await h.runtime.store.write(h.runtime.ledger.hurry, [row["id"]], h.clock.now())
+    assert await drive(Submitter(h.runtime)) == 0
 
 
 # -- races
@@ -399,12 +399,12 @@ async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: House) -> 
 
 @pytest.mark.parametrize("state", [S.PROCESSING, S.SUCCEEDED, S.FAILED])
 async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
-    h: House, state: JobState
+    h: Harness, state: JobState
 ) -> None:
-    opened, stage = await h.open("dreamto"), Submitting(h.rt)
+    opened, stage = await h.open("dreamto"), Submitter(h.runtime)
     (row,) = await stage.take(10)
     pushed = await tell(h, opened["id"], state)
-    h.internet.answer = dream
+    h.network.answer = dream
     await stage.work(row)
     now = await h.job(opened["id"])
     assert (now["state"], now["vendor_task_id"]) == (state, "t-1")
@@ -415,11 +415,11 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
     assert await happened(h) == [f"job.{state}"]
 
 
-def overtaken(h: House, stage: Submitting, answer: Any, claimed: list[Any]) -> Answer:
+def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> Answer:
     """Answer a submission so late that somebody else has claimed the job by then."""
 
     async def late(_: httpx.Request) -> httpx.Response:
-        h.clock.turn(LEASE)
+        h.clock.advance(LEASE)
         claimed.extend(await stage.take(10))
         if isinstance(answer, Exception):
             raise answer
@@ -430,51 +430,51 @@ def overtaken(h: House, stage: Submitting, answer: Any, claimed: list[Any]) -> A
 
 
 @pytest.mark.parametrize("answer", [refused(1201), refused(1303, 429), NOT_SENT, LOST])
-async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: House, answer: Any) -> None:
-    opened, stage = await h.open("kling"), Submitting(h.rt)
+async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, answer: Any) -> None:
+    opened, stage = await h.open("kling"), Submitter(h.runtime)
     claimed: list[Any] = []
     (zombie,) = await stage.take(10)
-    h.internet.answer = overtaken(h, stage, answer, claimed)
+    h.network.answer = overtaken(h, stage, answer, claimed)
     await stage.work(zombie)
     now = await h.job(opened["id"])
     assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie["lease"] + 1)
-    h.internet.answer = lambda _: said(legacy("t-9", "submitted"))
+    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
     await stage.work(claimed[0])
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-9"
 
 
-async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: House) -> None:
-    opened, stage = await h.open("kling"), Submitting(h.rt)
+async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: Harness) -> None:
+    opened, stage = await h.open("kling"), Submitter(h.runtime)
     (zombie,) = await stage.take(10)
-    h.internet.answer = overtaken(h, stage, said(legacy("t-1", "submitted")), [])
+    h.network.answer = overtaken(h, stage, said(legacy("t-1", "submitted")), [])
     await stage.work(zombie)
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"]) == (S.SUBMITTED, "t-1")
 
 
-async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: House) -> None:
+async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Harness) -> None:
     """Stopped between claim and first byte: somebody else may have submitted it by now, and a render costs money."""
-    opened, stage = await h.open("kling"), Submitting(h.rt)
+    opened, stage = await h.open("kling"), Submitter(h.runtime)
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE - DEADLINE + 1)
+    h.clock.advance(LEASE - DEADLINE + 1)
     await stage.work(zombie)
-    assert h.internet.requests == []
+    assert h.network.requests == []
     row = await h.job(opened["id"])
     assert (row["state"], row["due_at"], row["tries"]) == (S.QUEUED, h.clock.now(), 0)
 
     (zombie,) = await stage.take(10)
-    h.clock.turn(LEASE)
+    h.clock.advance(LEASE)
     (current,) = await stage.take(10)
     await stage.work(zombie)
-    assert h.internet.requests == []
+    assert h.network.requests == []
     assert (await h.job(opened["id"]))["lease"] == current["lease"]
 
 
-async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: House) -> None:
-    opened, stage = await h.open("kling"), Submitting(h.rt)
+async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness) -> None:
+    opened, stage = await h.open("kling"), Submitter(h.runtime)
     (row,) = await stage.take(10)
     await tell(h, opened["id"], S.CANCELED, Source.OPERATOR)
-    h.internet.answer = raising(NOT_SENT)
+    h.network.answer = raising(NOT_SENT)
     await stage.work(row)
     now = await h.job(opened["id"])
     assert (now["state"], now["due_at"]) == (S.CANCELED, None)
@@ -483,10 +483,10 @@ async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: House) 
 # -- limits and claims
 
 
-async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: House) -> None:
+async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: Harness) -> None:
     jobs = [await h.open("narrow") for _ in range(8)]
-    stages = [Submitting(h.rt), Submitting(h.rt)]
-    h.internet.answer = accepted_uniquely()
+    stages = [Submitter(h.runtime), Submitter(h.runtime)]
+    h.network.answer = accepted_uniquely()
     for _ in range(4):
         taken = await asyncio.gather(*(stage.take(64) for stage in stages))
         await asyncio.gather(
@@ -503,17 +503,17 @@ def accepted_uniquely() -> Callable[[httpx.Request], httpx.Response]:
     return lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
 
 
-async def test_a_lost_one_needs_no_second_slot(h: House) -> None:
+async def test_a_lost_one_needs_no_second_slot(h: Harness) -> None:
     for _ in range(3):
         await h.open("narrow")
-    await Submitting(h.rt).take(10)
-    h.clock.turn(LEASE)
-    assert len(await Submitting(h.rt).take(10)) == 3
+    await Submitter(h.runtime).take(10)
+    h.clock.advance(LEASE)
+    assert len(await Submitter(h.runtime).take(10)) == 3
 
 
-async def test_claims_that_were_not_begun_go_back_as_they_came(h: House) -> None:
+async def test_claims_that_were_not_begun_go_back_as_they_came(h: Harness) -> None:
     fresh, lost = await h.open("kling"), await h.open("dreamto")
-    stage = Submitting(h.rt)
+    stage = Submitter(h.runtime)
     await stage.take(10)
     await h.run(
         job.update().where(job.c.id == fresh["id"]).values(state=S.QUEUED, due_at=h.clock.now())
@@ -527,14 +527,14 @@ async def test_claims_that_were_not_begun_go_back_as_they_came(h: House) -> None
     assert len(await stage.take(10)) == 2
 
 
-async def test_an_account_that_is_configured_no_more_is_left_alone(h: House) -> None:
+async def test_an_account_that_is_configured_no_more_is_left_alone(h: Harness) -> None:
     opened = await h.open("kling")
     await h.run(job.update().values(account="gone"))
-    assert await drive(Submitting(h.rt)) == 0
+    assert await drive(Submitter(h.runtime)) == 0
     assert (await h.job(opened["id"]))["state"] == S.QUEUED
 
 
-async def test_subscribers_hear_nothing_of_our_own_troubles(h: House) -> None:
+async def test_subscribers_hear_nothing_of_our_own_troubles(h: Harness) -> None:
     await subscribe(h)
     await submitted(h, "kling", NOT_SENT)
     await submitted(h, "dreamto", LOST)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.runtime import Runtime, order_of
-from orchestrator.engine.submit import DEADLINE, Submitting
+from orchestrator.engine.submit import DEADLINE, Submitter
 from orchestrator.simulator import Faults
 from tests.harness.api_caller import Json, eventually, until
 from tests.harness.live import IMPATIENT, full_disk, live, lives, order
@@ -59,9 +59,9 @@ async def test_a_caller_that_never_saw_its_202_gets_the_same_job_again(tmp_path:
 
 async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: Path) -> None:
     async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             job = await api.submit(order("kling"))
-            (row,) = await Submitting(rt).take(1)
+            (row,) = await Submitter(runtime).take(1)
             assert (row["id"], (await api.job(job["id"]))["status"]) == (job["id"], "submitting")
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
@@ -70,21 +70,21 @@ async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: 
             assert len(it.world.renders) == 1
 
 
-async def send(rt: Runtime) -> None:
+async def send(runtime: Runtime) -> None:
     """Submit what is due, and die before the answer is recorded."""
-    (row,) = await Submitting(rt).take(1)
-    vendor = rt.vendors[row["account"]]
-    answer = await rt.submissions.send(
-        vendor.submission(order_of(rt, row, vendor)), deadline=DEADLINE
+    (row,) = await Submitter(runtime).take(1)
+    vendor = runtime.vendors[row["account"]]
+    answer = await runtime.submission_client.send(
+        vendor.submission(order_of(runtime, row, vendor)), deadline=DEADLINE
     )
     assert answer.status_code == 200
 
 
 async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> None:
     async with lives(tmp_path, {"cloudsway": {}}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             job = await api.submit(order("cloudsway"))
-            await send(rt)
+            await send(runtime)
             await fate.world.idle()
         async with fate.next() as it:
             ended = await it.api.ended(job["id"])
@@ -98,9 +98,9 @@ async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
 ) -> None:
     """At most once is the default, since renders cost money: the job ends visibly, and its caller may retry."""
     async with lives(tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             job = await api.submit(order("agentsflare"))
-            await send(rt)
+            await send(runtime)
             await fate.world.idle()
         async with fate.next() as it:
             ended = await it.api.ended(job["id"])
@@ -114,9 +114,9 @@ async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
 async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) -> None:
     account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 1}}
     async with lives(tmp_path, {"agentsflare": account}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             job = await api.submit(order("agentsflare"))
-            await Submitting(rt).take(1)
+            await Submitter(runtime).take(1)
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             assert len(it.world.renders) == 1
@@ -124,9 +124,9 @@ async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) ->
 
 async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -> None:
     async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             waiting = await api.submit(order("kling", deadline=60))
-            await Submitting(rt).take(1)
+            await Submitter(runtime).take(1)
             queued = await api.submit(order("kling", deadline=60))
         async with fate.next() as it:
             for job in (waiting, queued):
@@ -206,12 +206,12 @@ async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
     tmp_path: Path,
 ) -> None:
     async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (rt, api):
+        async with fate.half_way() as (runtime, api):
             made = await api.subscribe(fate.subscriber.url)
             fate.subscriber.secrets.append(made["secret"])
             job = await api.submit(order("kling"))
             await api.call("POST", f"/v1/jobs/{job['id']}/cancel")
-            stage = Delivering(rt)
+            stage = Deliverer(runtime)
             (due,) = await stage.take(1)
             fate.subscriber.misbehave("hang", seconds=60)
             attempt = asyncio.create_task(stage.work(due))

@@ -58,7 +58,7 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
         job_id, push = await withheld(it, "agentsflare")
         token = push.url.rpartition("/")[2]
         over = datetime.now(UTC) - timedelta(seconds=1)
-        expired = it.rt.keys.mint("agentsflare", Callback(job_id, 1), over)
+        expired = it.runtime.keys.mint("agentsflare", Callback(job_id, 1), over)
         wrong = [
             tampered(push.url),
             f"{it.url}/callbacks/agentsflare/{expired}",

@@ -78,7 +78,7 @@ def pieces(count: int) -> list[str]:
 async def test_as_many_as_fit_are_under_way_and_the_rest_follow_without_a_tick() -> None:
     bench = Bench(*pieces(8))
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     for piece in pieces(8):
         await bench.until(lambda piece=piece: piece in bench.under_way)  # type: ignore[misc]
         assert bench.worker.busy <= 3
@@ -91,7 +91,7 @@ async def test_as_many_as_fit_are_under_way_and_the_rest_follow_without_a_tick()
 async def test_what_a_limit_of_a_lane_held_back_is_looked_for_when_a_piece_ends() -> None:
     bench = Bench(*pieces(6), limit=5, lane=2)
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     for piece in pieces(6):
         await bench.until(lambda piece=piece: piece in bench.under_way)  # type: ignore[misc]
         bench.finish(piece)
@@ -105,7 +105,7 @@ async def test_a_stage_with_nothing_to_do_looks_only_when_nudged() -> None:
     bench.worker.start()
     await bench.settle()
     assert bench.looks == 0
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: bench.looks == 1)
     await bench.settle()
     assert bench.looks == 1
@@ -117,13 +117,13 @@ async def test_a_nudge_during_a_look_is_not_lost() -> None:
 
     async def arrives() -> None:
         if bench.looks == 1:
-            bench.worker.nudge()
+            bench.worker.wake()
         else:
             bench.queue = ["late"] if bench.looks == 2 else []
 
     bench.on_take = arrives
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: "late" in bench.under_way)
     bench.finish("late")
     await bench.worker.stop(1)
@@ -137,7 +137,7 @@ async def test_room_is_looked_for_only_where_the_want_of_it_left_something(
     bench = Bench()
     bench.full = full
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: bench.looks == 1)
     await bench.settle()
     bench.worker.make_room()
@@ -155,7 +155,7 @@ async def test_room_that_is_made_during_a_look_is_looked_at_again() -> None:
 
     bench.on_take = makes_room
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: bench.looks == 2)
     await bench.settle()
     assert bench.looks == 2
@@ -173,10 +173,10 @@ async def test_a_look_that_fails_is_logged_and_the_next_one_works(error: Excepti
     bench.on_take = fails
     bench.worker.start()
     with capture_logs() as logs:
-        bench.worker.nudge()
+        bench.worker.wake()
         await bench.until(lambda: bool(logs))
     assert logs[0]["stage"] == "bench"
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: "p0" in bench.under_way)
     bench.finish("p0")
     await bench.worker.stop(1)
@@ -188,7 +188,7 @@ async def test_a_piece_that_fails_takes_nothing_else_down(error: Exception) -> N
     bench = Bench("bad", "good")
     bench.worker.start()
     with capture_logs() as logs:
-        bench.worker.nudge()
+        bench.worker.wake()
         await bench.until(lambda: len(bench.under_way) == 2)
         bench.finish("bad", error)
         bench.finish("good")
@@ -201,7 +201,7 @@ async def test_a_piece_that_fails_takes_nothing_else_down(error: Exception) -> N
 async def test_stopping_lets_what_is_under_way_end() -> None:
     bench = Bench("p0", "p1")
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: len(bench.under_way) == 2)
     stopping = asyncio.ensure_future(bench.worker.stop(5))
     await bench.settle()
@@ -218,7 +218,7 @@ async def test_stopping_cancels_what_does_not_end_in_time_and_returns_nothing_of
     """It may have been sent: only its lease may bring it back."""
     bench = Bench("p0")
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: "p0" in bench.under_way)
     await bench.worker.stop(0.01)
     assert (bench.done, bench.returned, bench.worker.busy) == ([], [], 0)
@@ -232,7 +232,7 @@ async def test_what_is_taken_while_stopping_is_given_back() -> None:
 
     bench.on_take = waits
     bench.worker.start()
-    bench.worker.nudge()
+    bench.worker.wake()
     await bench.until(lambda: bench.looks == 1)
     stopping = asyncio.ensure_future(bench.worker.stop(5))
     await bench.settle()

@@ -19,14 +19,14 @@ from orchestrator.database import schema
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import event
 from orchestrator.events import log
-from orchestrator.events.log import Page, Wanted, Whole
+from orchestrator.events.log import EventBatch, EventFilter, Watermark
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.ids import earliest
 from tests.database.test_schema import upto
 from tests.harness import databases
-from tests.harness.runtime import START, House
+from tests.harness.runtime import START, Harness
 
-ALL = Wanted()
+ALL = EventFilter()
 OLDEST = earliest("evt", after(START, -86400))
 NOW = earliest("evt", START)
 
@@ -79,13 +79,15 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._place = 0
-        self.known = Whole()
+        self.known = Watermark()
         self.seen: list[str] = []
 
     async def read(self) -> list[str]:
         """Return the ids of what can be read now."""
-        self.known = await self._store.read(log.whole, self.known)
-        page = await self._store.read(log.page, self._place, self.known.upto, ALL, 1000, 1 << 20)
+        self.known = await self._store.read(log.watermark, self.known)
+        page = await self._store.read(
+            log.read_batch, self._place, self.known.upto, ALL, 1000, 1 << 20
+        )
         self._place = max(self._place, page.place)
         found = [row["id"] for row in page.rows]
         self.seen += found
@@ -198,29 +200,29 @@ async def test_readers_beside_busy_writers_see_everything_once_and_all_in_one_or
     assert late.seen == early.seen
 
 
-async def test_a_reader_goes_on_after_what_it_has_seen(h: House) -> None:
-    await h.rt.store.write(put, 5, 3, 4)
-    known = await h.rt.store.read(log.whole, Whole())
-    mark = await h.rt.store.read(log.mark, an_id(3), an_id(0), NOW)
-    page = await h.rt.store.read(log.page, mark.place, known.upto, ALL)
+async def test_a_reader_goes_on_after_what_it_has_seen(h: Harness) -> None:
+    await h.runtime.store.write(put, 5, 3, 4)
+    known = await h.runtime.store.read(log.watermark, Watermark())
+    mark = await h.runtime.store.read(log.cursor_of, an_id(3), an_id(0), NOW)
+    page = await h.runtime.store.read(log.read_batch, mark.place, known.upto, ALL)
     assert [row["id"] for row in page.rows] == [an_id(4)], "in the order of writing, not of ids"
     assert not mark.gap
-    end = await h.rt.store.read(log.end, known, NOW)
+    end = await h.runtime.store.read(log.end, known, NOW)
     assert (end.id, end.gap) == (an_id(4), False)
-    assert not (await h.rt.store.read(log.page, end.place, known.upto, ALL)).rows
+    assert not (await h.runtime.store.read(log.read_batch, end.place, known.upto, ALL)).rows
 
 
-async def test_a_page_is_small_and_says_how_far_it_goes(h: House) -> None:
-    store = h.rt.store
+async def test_a_page_is_small_and_says_how_far_it_goes(h: Harness) -> None:
+    store = h.runtime.store
     await store.write(lambda tx: put(tx, *range(1, 4), size=log.BYTES // 2))
     await store.write(lambda tx: put(tx, *range(4, 7), kind="job.submitted", about="job_x"))
     await store.write(lambda tx: put(tx, 7, size=log.BYTES * 3))
-    upto = (await store.read(log.whole, Whole())).upto
+    upto = (await store.read(log.watermark, Watermark())).upto
 
     async def of(
-        wanted: Wanted, place: int = 0, most: int = log.ROWS
-    ) -> tuple[list[int], bool, Page]:
-        page = await store.read(log.page, place, upto, wanted, most)
+        wanted: EventFilter, place: int = 0, most: int = log.ROWS
+    ) -> tuple[list[int], bool, EventBatch]:
+        page = await store.read(log.read_batch, place, upto, wanted, most)
         return [int(row["id"][4:]) for row in page.rows], page.more, page
 
     seen, more, page = await of(ALL)
@@ -229,36 +231,38 @@ async def test_a_page_is_small_and_says_how_far_it_goes(h: House) -> None:
     assert (await of(ALL, (await of(ALL, page.place))[2].place))[:2] == ([7], False), (
         "one at least, however large"
     )
-    submitted = Wanted(frozenset({"job.submitted"}))
+    submitted = EventFilter(frozenset({"job.submitted"}))
     assert (await of(submitted, most=2))[:2] == ([4, 5], True)
     seen, more, page = await of(submitted)
     assert (seen, more, page.place) == ([4, 5, 6], False, upto), (
         "as far as was looked, though nothing is there"
     )
-    assert (await of(Wanted(job="job_x")))[0] == [4, 5, 6]
-    assert (await of(Wanted(frozenset({"job.failed"}), "job_x")))[:2] == ([], False)
+    assert (await of(EventFilter(job="job_x")))[0] == [4, 5, 6]
+    assert (await of(EventFilter(frozenset({"job.failed"}), "job_x")))[:2] == ([], False)
 
 
 async def test_a_page_looks_at_so_many_events_at_most_for_what_is_rare(
-    h: House, monkeypatch: pytest.MonkeyPatch
+    h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who wants what there is little of, and was away for long, has the log read a part at a time."""
     monkeypatch.setattr(log, "LOOK", 4)
-    await h.rt.store.write(lambda tx: put(tx, *range(1, 11), kind="job.succeeded"))
-    await h.rt.store.write(lambda tx: put(tx, 11))
-    upto = (await h.rt.store.read(log.whole, Whole())).upto
-    page, said = Page([], 0, more=True), list[tuple[str | None, bool]]()
+    await h.runtime.store.write(lambda tx: put(tx, *range(1, 11), kind="job.succeeded"))
+    await h.runtime.store.write(lambda tx: put(tx, 11))
+    upto = (await h.runtime.store.read(log.watermark, Watermark())).upto
+    page, said = EventBatch([], 0, more=True), list[tuple[str | None, bool]]()
     while page.more:
-        page = await h.rt.store.read(log.page, page.place, upto, Wanted(frozenset({"job.failed"})))
+        page = await h.runtime.store.read(
+            log.read_batch, page.place, upto, EventFilter(frozenset({"job.failed"}))
+        )
         said.append((page.last, page.more))
     assert said == [(an_id(4), True), (an_id(8), True), (None, False)]
     assert ([row["id"] for row in page.rows], page.place) == ([an_id(11)], upto)
 
 
-async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
+async def test_what_is_not_there_any_more_leaves_a_gap(h: Harness) -> None:
     """Reading goes on as near to it as can be."""
-    recent = h.rt.ids("evt")
-    later = h.rt.ids("evt")
+    recent = h.runtime.ids("evt")
+    later = h.runtime.ids("evt")
 
     def write(tx: Tx) -> None:
         put(tx, 1)
@@ -272,32 +276,32 @@ async def test_what_is_not_there_any_more_leaves_a_gap(h: House) -> None:
         tx.execute(sa.insert(event).values(id=recent, **row))
 
     async def mark(event_id: str) -> tuple[str, bool]:
-        found = await h.rt.store.read(log.mark, event_id, OLDEST, NOW)
+        found = await h.runtime.store.read(log.cursor_of, event_id, OLDEST, NOW)
         return found.id, found.gap
 
     assert await mark(recent) == (NOW, True), "nothing is there"
-    await h.rt.store.write(write)
+    await h.runtime.store.write(write)
     assert await mark(recent) == (recent, False)
     assert await mark(later) == (recent, True), "never made"
     assert await mark(an_id(0)) == (NOW, True), "deleted"
     assert await mark(an_id(1)) == (an_id(1), True), "there, but what came after it may be deleted"
-    assert (await h.rt.store.read(log.mark, NOW, OLDEST, NOW)).place == 0
+    assert (await h.runtime.store.read(log.cursor_of, NOW, OLDEST, NOW)).place == 0
 
 
-async def test_the_end_of_an_empty_log_is_where_everything_comes_after(h: House) -> None:
-    known = await h.rt.store.read(log.whole, Whole())
-    end = await h.rt.store.read(log.end, known, NOW)
-    await h.rt.store.write(put, 1)
-    mark = await h.rt.store.read(log.mark, end.id, OLDEST, NOW)
-    upto = (await h.rt.store.read(log.whole, known)).upto
-    page = await h.rt.store.read(log.page, mark.place, upto, ALL)
+async def test_the_end_of_an_empty_log_is_where_everything_comes_after(h: Harness) -> None:
+    known = await h.runtime.store.read(log.watermark, Watermark())
+    end = await h.runtime.store.read(log.end, known, NOW)
+    await h.runtime.store.write(put, 1)
+    mark = await h.runtime.store.read(log.cursor_of, end.id, OLDEST, NOW)
+    upto = (await h.runtime.store.read(log.watermark, known)).upto
+    page = await h.runtime.store.read(log.read_batch, mark.place, upto, ALL)
     assert ([row["id"] for row in page.rows], mark.gap) == ([an_id(1)], False)
 
 
 async def test_on_sqlite_a_place_that_is_given_out_twice_is_noticed(tmp_path: Path) -> None:
     with opened(databases.url("sqlite", tmp_path)) as store:
         await store.write(put, 1, 2)
-        known = await store.read(log.whole, Whole())
+        known = await store.read(log.watermark, Watermark())
         end = await store.read(log.end, known, NOW)
         assert await store.read(log.stands, end)
         await store.write(
@@ -305,7 +309,7 @@ async def test_on_sqlite_a_place_that_is_given_out_twice_is_noticed(tmp_path: Pa
         )
         assert not await store.read(log.stands, end)
         await store.write(put, 3)
-        assert (await store.read(log.whole, known)).upto == end.place, "the same number"
+        assert (await store.read(log.watermark, known)).upto == end.place, "the same number"
         assert not await store.read(log.stands, end)
 
 
@@ -346,7 +350,7 @@ def test_a_log_that_was_long_before_it_had_numbers_gets_them_for_its_end(tmp_pat
             sa.text("SELECT id FROM event WHERE position IS NOT NULL ORDER BY position")
         )
         assert [one for (one,) in found] == [an_id(3), an_id(4)]
-        assert log.mark(connection, an_id(1), OLDEST, NOW) == log.Mark(0, NOW, gap=True)
-        assert not log.mark(connection, an_id(3), an_id(0), NOW).gap
+        assert log.cursor_of(connection, an_id(1), OLDEST, NOW) == log.Cursor(0, NOW, gap=True)
+        assert not log.cursor_of(connection, an_id(3), an_id(0), NOW).gap
     engine.dispose()
     databases.drop(address)

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events import subscribers
-from orchestrator.events.outbox import Fact, callback_lane, fan_out, matches
+from orchestrator.events.outbox import NewEvent, callback_lane, matches, publish
 from orchestrator.foundation.states import (
     DeliveryState,
     EventType,
@@ -18,10 +18,10 @@ from orchestrator.foundation.states import (
     SubscriberState,
 )
 from tests.harness.engine import at_vendor, bodies, happened, subscribe, tell
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 
-async def owed(h: House, to: str) -> list[str]:
+async def owed(h: Harness, to: str) -> list[str]:
     """Return the types of the events that somebody is owed."""
     types = {row["id"]: row["type"] for row in await h.rows(event)}
     return [
@@ -29,9 +29,11 @@ async def owed(h: House, to: str) -> list[str]:
     ]
 
 
-async def fan(h: House, **values: Any) -> list[str]:
-    fact = Fact(**{"type": EventType.TEST, "source": Source.OPERATOR, "data": {"id": "x"}} | values)
-    return await h.rt.store.write(fan_out, h.rt.ids, [fact], h.clock.now())
+async def fan(h: Harness, **values: Any) -> list[str]:
+    fact = NewEvent(
+        **{"type": EventType.TEST, "source": Source.OPERATOR, "data": {"id": "x"}} | values
+    )
+    return await h.runtime.store.write(publish, h.runtime.ids, [fact], h.clock.now())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_a_glob_is_meant_as_it_is_written(globs: tuple[str, ...], kind: str, wan
     assert matches(globs, kind) is wanted
 
 
-async def test_every_matching_subscriber_is_owed_every_event_once(h: House) -> None:
+async def test_every_matching_subscriber_is_owed_every_event_once(h: Harness) -> None:
     all_of_it, ends, account = (
         await subscribe(h),
         await subscribe(h, "job.succeeded"),
@@ -64,15 +66,15 @@ async def test_every_matching_subscriber_is_owed_every_event_once(h: House) -> N
     assert await owed(h, account["id"]) == []
 
 
-async def test_an_event_is_written_even_if_nobody_wants_it(h: House) -> None:
+async def test_an_event_is_written_even_if_nobody_wants_it(h: Harness) -> None:
     await at_vendor(h)
     assert await happened(h) == ["job.submitted"]
     assert await h.rows(delivery) == []
 
 
-async def test_the_body_is_the_event_as_it_was_then(h: House) -> None:
+async def test_the_body_is_the_event_as_it_was_then(h: Harness) -> None:
     job = await at_vendor(h)
-    h.clock.turn(5)
+    h.clock.advance(5)
     await tell(h, job["id"], JobState.SUCCEEDED)
     first, last = await bodies(h)
     assert first["data"]["status"] == "submitted"
@@ -85,19 +87,19 @@ async def test_the_body_is_the_event_as_it_was_then(h: House) -> None:
 
 
 @pytest.mark.parametrize("state", [SubscriberState.PAUSED, SubscriberState.DISABLED])
-async def test_who_is_not_listening_loses_nothing(h: House, state: SubscriberState) -> None:
+async def test_who_is_not_listening_loses_nothing(h: Harness, state: SubscriberState) -> None:
     to = await subscribe(h)
-    await h.rt.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
+    await h.runtime.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
     await at_vendor(h)
     (held,) = await h.rows(delivery)
     assert (held["state"], held["due_at"]) == (DeliveryState.HELD, None)
-    h.clock.turn(9)
-    await h.rt.store.write(subscribers.flow, to["id"], h.clock.now())
+    h.clock.advance(9)
+    await h.runtime.store.write(subscribers.flow, to["id"], h.clock.now())
     (pending,) = await h.rows(delivery)
     assert (pending["state"], pending["due_at"]) == (DeliveryState.PENDING, h.clock.now())
 
 
-async def test_a_fact_may_be_for_one_or_for_all_others(h: House) -> None:
+async def test_a_fact_may_be_for_one_or_for_all_others(h: Harness) -> None:
     one, other = await subscribe(h), await subscribe(h, "nothing.*")
     await fan(h, only=other["id"])
     assert await owed(h, other["id"]) == ["subscriber.test"]
@@ -106,9 +108,9 @@ async def test_a_fact_may_be_for_one_or_for_all_others(h: House) -> None:
     assert await owed(h, one["id"]) == []
 
 
-async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(h: House) -> None:
-    lane = await h.rt.store.write(
-        callback_lane, h.rt.ids, "https://Caller.example/a", h.rt.keys.hide, h.clock.now()
+async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(h: Harness) -> None:
+    lane = await h.runtime.store.write(
+        callback_lane, h.runtime.ids, "https://Caller.example/a", h.runtime.keys.hide, h.clock.now()
     )
     quiet = {"callback_url": "https://caller.example/a", "callback_lane": lane}
     for number, chosen in enumerate((None, ["job.*"])):
@@ -118,14 +120,16 @@ async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(
     assert await owed(h, lane) == ["job.failed", "job.submitted", "job.processing", "job.failed"]
 
 
-async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: House) -> None:
+async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: Harness) -> None:
     urls = (
         "https://Caller.example/a",
         "https://caller.example/b?c=d",
         "https://caller.example:8443/a",
     )
     lanes = [
-        await h.rt.store.write(callback_lane, h.rt.ids, url, h.rt.keys.hide, h.clock.now())
+        await h.runtime.store.write(
+            callback_lane, h.runtime.ids, url, h.runtime.keys.hide, h.clock.now()
+        )
         for url in urls
     ]
     assert lanes[0] == lanes[1] != lanes[2]
@@ -134,12 +138,12 @@ async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: H
     assert len(await h.rows(subscriber)) == 2
 
 
-async def test_no_fact_costs_no_statement(h: House) -> None:
-    assert await h.rt.store.write(fan_out, h.rt.ids, [], h.clock.now()) == []
+async def test_no_fact_costs_no_statement(h: Harness) -> None:
+    assert await h.runtime.store.write(publish, h.runtime.ids, [], h.clock.now()) == []
     assert await h.rows(event) == []
 
 
-async def test_a_body_carries_what_people_wrote_unharmed(h: House) -> None:
+async def test_a_body_carries_what_people_wrote_unharmed(h: Harness) -> None:
     job = await at_vendor(h, input={"prompt": '猫 \u2028 "quoted" </script>'})
     (row,) = await h.rows(event)
     assert json.loads(row["body"])["data"]["input"] == job["input"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
-from orchestrator.events.destinations import Verdict
+from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.states import EventType
 from tests.events.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, SUBSCRIBER, message
 
@@ -99,7 +99,8 @@ def _texts(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"), [(403, Verdict.GONE), (404, Verdict.GONE), (410, Verdict.GONE)]
+    ("status", "verdict"),
+    [(403, ResponseClass.GONE), (404, ResponseClass.GONE), (410, ResponseClass.GONE)],
 )
-def test_a_webhook_that_slack_knows_no_more_is_gone(status: int, verdict: Verdict) -> None:
+def test_a_webhook_that_slack_knows_no_more_is_gone(status: int, verdict: ResponseClass) -> None:
     assert KINDS["slack"].judge(httpx.Response(status, text="no_service")) is verdict

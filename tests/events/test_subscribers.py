@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, metadata, subscriber
 from orchestrator.events import destinations, subscribers
-from orchestrator.events.outbox import Fact, callback_lane, fan_out
+from orchestrator.events.outbox import NewEvent, callback_lane, publish
 from orchestrator.events.subscribers import Row, Values
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import EventType, Source, SubscriberState
 from tests.api.test_support import calling, in_doubt, subscribed
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -55,7 +55,7 @@ def create(tx: Tx, kind: str = "webhook", **values: Any) -> tuple[Row, str | Non
 
 
 def owe(tx: Tx, count: int = 1) -> None:
-    fan_out(tx, IDS, [Fact(EventType.JOB_FAILED, Source.CLOCK, {}) for _ in range(count)], NOW)
+    publish(tx, IDS, [NewEvent(EventType.JOB_FAILED, Source.CLOCK, {}) for _ in range(count)], NOW)
 
 
 def owed(tx: Tx, to: str) -> list[tuple[str, datetime | None, str | None]]:
@@ -77,12 +77,12 @@ def test_address_headers_and_secret_are_encrypted(tx: Tx) -> None:
 
 
 async def test_a_unit_run_twice_makes_one_subscriber_and_leaves_it_as_it_is_by_then(
-    h: House,
+    h: Harness,
 ) -> None:
     row, _ = new()
-    await h.rt.store.write(subscribers.add, row)
-    await h.rt.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None, NOW)
-    await h.rt.store.write(subscribers.add, row)
+    await h.runtime.store.write(subscribers.add, row)
+    await h.runtime.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None, NOW)
+    await h.runtime.store.write(subscribers.add, row)
     (kept,) = await h.rows(subscriber)
     assert kept == row | {"state": SubscriberState.PAUSED}
 
@@ -95,7 +95,7 @@ async def test_whoever_is_taken_on_by_a_commit_in_doubt_has_the_secret_that_was_
         in_doubt(monkeypatch)
         made = await subscribed(api)
         (row,) = await api.rows(subscriber)
-        assert (row["id"], [api.rt.keys.reveal(one["key"]) for one in row["secrets"]]) == (
+        assert (row["id"], [api.runtime.keys.reveal(one["key"]) for one in row["secrets"]]) == (
             made["id"],
             [made["secret"]],
         )
@@ -193,7 +193,7 @@ async def test_a_rotation_by_a_commit_in_doubt_is_one(
         in_doubt(monkeypatch)
         rotated = await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 200)
         (row,) = await api.rows(subscriber)
-        assert [api.rt.keys.reveal(one["key"]) for one in row["secrets"]] == [
+        assert [api.runtime.keys.reveal(one["key"]) for one in row["secrets"]] == [
             rotated["secret"],
             made["secret"],
         ]

@@ -15,12 +15,12 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from orchestrator.api import callbacks, request_body
-from orchestrator.api.auth.authenticator import Gate
-from orchestrator.api.callbacks import CallbackDoor
-from orchestrator.api.endpoint import Door
-from orchestrator.api.job_submission import Intake
+from orchestrator.api.auth.authenticator import Authenticator
+from orchestrator.api.callbacks import CallbackEndpoint
+from orchestrator.api.endpoint import Endpoint
+from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database.tables import job, push
-from orchestrator.engine.receive import CAP, Receiving
+from orchestrator.engine.receive import CAP, Receiver
 from orchestrator.foundation.admission import Admission, announced
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.signing.secret_keys import Callback
@@ -29,7 +29,7 @@ from tests.api.test_support import ADMIN, BODY
 from tests.harness.api_caller import eventually, until
 from tests.harness.engine import at_vendor, tell
 from tests.harness.openapi_contract import HELD
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 DONE = b'{"task_id":"t-1","task_status":"succeed","task_result":{"videos":[{"url":"https://x/v.mp4"}]}}'
 
@@ -100,10 +100,10 @@ def test_only_a_plain_number_announces_a_size(said: str | None, size: int) -> No
 class Street:
     """A door with few places and little room, and requests at the level of ASGI."""
 
-    def __init__(self, h: House, path: str, admission: Admission) -> None:
+    def __init__(self, h: Harness, path: str, admission: Admission) -> None:
         self.h = h
         self.path = path
-        self.door = CallbackDoor(Starlette(), Receiving(h.rt), admission)
+        self.door = CallbackEndpoint(Starlette(), Receiver(h.runtime), admission)
 
     async def send(
         self, receive: Any, size: int | None = None, method: str = "POST", path: str = ""
@@ -150,10 +150,10 @@ class Slow:
 
 
 @pytest.fixture
-async def street(h: House) -> Street:
+async def street(h: Harness) -> Street:
     """The door of a house with one job, with two places and room for 4 KiB."""
     opened = await at_vendor(h)
-    token = h.rt.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
+    token = h.runtime.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
     return Street(h, f"/callbacks/main/{token}", door(places=2, room=4096))
 
 
@@ -200,7 +200,7 @@ async def test_a_body_that_does_not_announce_its_size_is_turned_away_when_there_
 
 async def test_what_is_the_senders_fault_is_said_although_the_door_is_full(street: Street) -> None:
     """Method, token and size come first, in that order."""
-    street.door = CallbackDoor(Starlette(), Receiving(street.h.rt), door(places=0))
+    street.door = CallbackEndpoint(Starlette(), Receiver(street.h.runtime), door(places=0))
     assert (await street.send(unread, 10, method="GET"))["status"] == 405
     assert (await street.send(unread, CAP + 1, path="/callbacks/main/forged"))["status"] == 404
     assert (await street.send(unread, CAP + 1))["status"] == 413
@@ -245,7 +245,7 @@ async def test_a_vendor_that_is_turned_away_loses_nothing(street: Street) -> Non
 class Counter:
     """Somebody who submits, and repeats, at a door with one place."""
 
-    def __init__(self, h: House, http: httpx.AsyncClient) -> None:
+    def __init__(self, h: Harness, http: httpx.AsyncClient) -> None:
         self.h = h
         self.http = http
 
@@ -255,10 +255,10 @@ class Counter:
 
 @pytest.fixture
 async def counter(tmp_path: Path, everywhere: None) -> AsyncIterator[Counter]:
-    async with house(tmp_path, api_keys=[ADMIN]) as h:
-        intake = Intake(h.rt, door(places=1, room=2 * request_body.BODY_CAP))
+    async with open_harness(tmp_path, api_keys=[ADMIN]) as h:
+        intake = JobSubmission(h.runtime, door(places=1, room=2 * request_body.BODY_CAP))
         routes = [
-            Route(path, Door(h.rt, Gate(h.rt), {"POST": handler}))
+            Route(path, Endpoint(h.runtime, Authenticator(h.runtime), {"POST": handler}))
             for path, handler in (
                 ("/v1/jobs", intake.submit),
                 ("/v1/jobs/{id}/retry", intake.retry),
@@ -286,7 +286,7 @@ async def test_a_submission_without_a_place_is_503_and_no_job(counter: Counter) 
 
     first = asyncio.create_task(counter.submit(slow()))
     await begun.wait()
-    for path in ("/v1/jobs", f"/v1/jobs/{counter.h.rt.ids('job')}/retry"):
+    for path in ("/v1/jobs", f"/v1/jobs/{counter.h.runtime.ids('job')}/retry"):
         answer = await counter.http.post(path, json=BODY if path == "/v1/jobs" else {})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert 1 <= int(answer.headers["retry-after"]) <= 5
@@ -300,7 +300,7 @@ async def test_a_submission_that_waits_for_its_end_keeps_no_place(counter: Count
     body = httpx.Request("POST", "/", json=BODY).content
     patient = asyncio.create_task(counter.submit(body, prefer="wait=60"))
     found = await eventually(lambda: counter.h.rows(job))
-    await until(lambda: counter.h.rt.bell._waiting)
+    await until(lambda: counter.h.runtime.job_waiters._waiting)
     assert (await counter.submit(body)).status_code == 202
     await tell(counter.h, found[0]["id"], JobState.SUCCEEDED)
     assert (await patient).status_code == 200

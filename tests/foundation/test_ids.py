@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, is_id
-from tests.harness.runtime import START, TurnedClock
+from tests.harness.runtime import START, ManualClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -36,7 +36,7 @@ def decoded(text: str) -> uuid.UUID:
 
 
 def test_an_id_is_a_uuid_of_version_7_made_now() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     made = decoded(Ids(clock, random.Random(1))("job"))
     assert made.version == 7
     assert made.variant == uuid.RFC_4122
@@ -74,17 +74,17 @@ def test_published_ids_are_written_as_published(text: str, number: str) -> None:
 def test_ids_sort_by_the_order_they_were_made_in_whatever_the_clock_does(
     turns: list[int], seed: int
 ) -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     ids = Ids(clock, random.Random(seed))
     made = []
     for turn in turns:
-        clock.turn(turn / 1000)
+        clock.advance(turn / 1000)
         made.append(ids("evt"))
     assert made == sorted(set(made))
 
 
 def test_ids_go_on_sorting_when_a_millisecond_is_used_up() -> None:
-    ids = Ids(TurnedClock(), FullRng())
+    ids = Ids(ManualClock(), FullRng())
     made = [ids("evt") for _ in range(100)]
     for _ in range(3):
         ids._tail = (1 << 74) - 1
@@ -95,7 +95,7 @@ def test_ids_go_on_sorting_when_a_millisecond_is_used_up() -> None:
 
 @given(st.lists(st.integers(0, 200), max_size=5), st.integers())
 def test_many_ids_sort_as_if_made_one_by_one(counts: list[int], seed: int) -> None:
-    ids = Ids(TurnedClock(), random.Random(seed))
+    ids = Ids(ManualClock(), random.Random(seed))
     made = [one for count in counts for one in (*ids.many("evt", count), ids("evt"))]
     assert len(made) == sum(counts) + len(counts)
     assert made == sorted(set(made))
@@ -103,7 +103,7 @@ def test_many_ids_sort_as_if_made_one_by_one(counts: list[int], seed: int) -> No
 
 
 def test_the_same_seed_makes_the_same_ids() -> None:
-    one, other = (Ids(TurnedClock(), random.Random(7)) for _ in range(2))
+    one, other = (Ids(ManualClock(), random.Random(7)) for _ in range(2))
     assert one.many("job", 200) == [other("job") for _ in range(200)]
 
 
@@ -111,7 +111,7 @@ def test_every_step_to_the_next_id_is_drawn_anew() -> None:
     """Of a thousand steps of 32 bits, two that are alike would be chance; a pool that is used twice would show."""
     made = [
         decoded(one).int & (1 << 62) - 1
-        for one in Ids(TurnedClock(), random.Random(3)).many("job", 1000)
+        for one in Ids(ManualClock(), random.Random(3)).many("job", 1000)
     ]
     steps = [after - before for before, after in itertools.pairwise(made)]
     assert len(set(steps)) == len(steps)
@@ -120,7 +120,7 @@ def test_every_step_to_the_next_id_is_drawn_anew() -> None:
 
 
 def test_threads_never_get_the_same_id() -> None:
-    ids, made = Ids(TurnedClock(), random.Random(1)), list[str]()
+    ids, made = Ids(ManualClock(), random.Random(1)), list[str]()
     threads = [
         threading.Thread(target=lambda: made.extend(ids("job") for _ in range(500)))
         for _ in range(4)
@@ -134,7 +134,7 @@ def test_threads_never_get_the_same_id() -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_an_id_is_recognised_by_its_prefix_alone(prefix: str) -> None:
-    made = Ids(TurnedClock(), random.Random(1))(prefix)
+    made = Ids(ManualClock(), random.Random(1))(prefix)
     assert re.fullmatch(f"{prefix}_[0-9a-z]{{26}}", made)
     assert [other for other in PREFIXES if is_id(made, other)] == [prefix]
 
@@ -160,17 +160,17 @@ def test_what_is_not_quite_an_id_is_none(text: str) -> None:
 
 
 def test_an_id_sorts_after_everything_made_before_its_millisecond() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     early = Ids(clock, random.Random(1))("job")
-    clock.turn(0.001)
+    clock.advance(0.001)
     assert Ids(clock, random.Random(2))("job") > early
     assert datetime.fromtimestamp((decoded(early).int >> 80) / 1000, UTC) == START
 
 
 def test_the_earliest_id_of_an_instant_stands_between_what_was_made_before_and_after() -> None:
-    clock = TurnedClock()
+    clock = ManualClock()
     before = [Ids(clock, random.Random(seed))("evt") for seed in range(20)]
-    clock.turn(0.001)
+    clock.advance(0.001)
     after = [Ids(clock, random.Random(seed))("evt") for seed in range(20)]
     between = earliest("evt", clock.now())
     assert max(before) < between <= min(after)

@@ -33,7 +33,7 @@ from tests.cli.test_supervisor import started
 from tests.harness import databases
 from tests.harness.api_caller import until
 from tests.harness.live import IMPATIENT, live, order
-from tests.harness.runtime import START, House
+from tests.harness.runtime import START, Harness
 
 pytestmark = pytest.mark.long
 
@@ -74,7 +74,7 @@ async def test_what_happens_to_a_job_is_counted_where_it_happens(tmp_path: Path)
         assert (await it.api.call("GET", f"/v1/jobs/{made['id']}")).status_code == 200
 
         def counted() -> Samples | None:
-            found = page_of(it.rt.metrics)
+            found = page_of(it.runtime.metrics)
             return (
                 found
                 if total(found, "deliveries_total", kind="webhook", result="delivered")
@@ -123,7 +123,7 @@ async def test_what_no_push_told_of_is_counted_as_missed_and_saved(tmp_path: Pat
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
         made = await it.api.submit(order("kling"))
         await it.hears(made["id"])
-        found = page_of(it.rt.metrics)
+        found = page_of(it.runtime.metrics)
     assert (
         total(found, "push_missed_total", vendor="kling")
         == total(found, "poll_saves_total", vendor="kling")
@@ -154,18 +154,18 @@ def test_whatever_callers_call_their_models_there_are_not_many_series() -> None:
     assert sum(found.values()) == 200
 
 
-def test_the_ids_of_ours_say_when_they_were_made(h: House) -> None:
+def test_the_ids_of_ours_say_when_they_were_made(h: Harness) -> None:
     for seconds in (0, 0.001, 86_400 * 365 * 70):
         at = after(START, seconds)
-        h.clock.turn((at - h.clock.now()).total_seconds())
-        assert made_at(h.rt.ids("dlv")) == at
+        h.clock.advance((at - h.clock.now()).total_seconds())
+        assert made_at(h.runtime.ids("dlv")) == at
     assert made_at("evt_" + "0" * 26) == EPOCH
 
 
 # -- the database
 
 
-async def test_the_database_is_counted_along_indexes_and_by_kind(h: House) -> None:
+async def test_the_database_is_counted_along_indexes_and_by_kind(h: Harness) -> None:
     for state in ("queued", "submitted"):
         await h.open(state=state)
     await h.open(state="succeeded", due_at=None)
@@ -176,9 +176,9 @@ async def test_the_database_is_counted_along_indexes_and_by_kind(h: House) -> No
          "due_at": None if state == "dead" else after(START, -n), "created_at": START}
         for n, (lane, state) in enumerate(lanes)
     ]  # fmt: skip
-    await h.rt.store.write(lambda tx: tx.execute(sa.insert(subscriber), people) and None)
-    await h.rt.store.write(lambda tx: tx.execute(sa.insert(delivery), owed) and None)
-    found = read(h.rt.metrics.page(await Gauges(h.rt).now()).decode())
+    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(subscriber), people) and None)
+    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(delivery), owed) and None)
+    found = read(h.runtime.metrics.page(await Gauges(h.runtime).now()).decode())
     assert total(found, "jobs_in_flight") == 2
     assert total(found, "jobs_in_flight", vendor="agentsflare", status="queued") == 1
     assert (
@@ -190,28 +190,28 @@ async def test_the_database_is_counted_along_indexes_and_by_kind(h: House) -> No
     assert total(found, "outbox_oldest_age_seconds") == 3
 
 
-def person(h: House, name: str, kind: str) -> dict[str, Any]:
-    sealed = h.rt.keys.hide("https://x.example")
+def person(h: Harness, name: str, kind: str) -> dict[str, Any]:
+    sealed = h.runtime.keys.hide("https://x.example")
     return {
         "id": name, "kind": kind, "address": sealed, "shown": "x", "secrets": [], "types": [], "description": "",
         "options": {}, "max_in_flight": 8, "state": "active", "created_at": START,
     }  # fmt: skip
 
 
-async def test_it_is_counted_again_only_after_a_while(h: House) -> None:
+async def test_it_is_counted_again_only_after_a_while(h: Harness) -> None:
     reads = 0
 
     def seen(*_: object) -> None:
         nonlocal reads
         reads += 1
 
-    gauges = Gauges(h.rt)
+    gauges = Gauges(h.runtime)
     await gauges.now()
     sa.event.listen(sa.Engine, "before_cursor_execute", seen)
     try:
         await gauges.now()
         assert reads == 0
-        h.clock.turn(6)
+        h.clock.advance(6)
         await gauges.now()
         assert reads > 0
     finally:
@@ -219,14 +219,19 @@ async def test_it_is_counted_again_only_after_a_while(h: House) -> None:
 
 
 async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(
-    h: House, tmp_path: Path
+    h: Harness, tmp_path: Path
 ) -> None:
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
-    page = h.rt.metrics.page(await Gauges(dataclasses.replace(h.rt, store=away)).now()).decode()
+    page = h.runtime.metrics.page(
+        await Gauges(dataclasses.replace(h.runtime, store=away)).now()
+    ).decode()
     away.close()
     assert "orchestrator_dead_letters" not in page
     assert "orchestrator_build_info" in page
-    assert "orchestrator_dead_letters" in h.rt.metrics.page(await Gauges(h.rt).now()).decode()
+    assert (
+        "orchestrator_dead_letters"
+        in h.runtime.metrics.page(await Gauges(h.runtime).now()).decode()
+    )
 
 
 # -- several processes

@@ -12,10 +12,10 @@ from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.ledger import Verdict
-from orchestrator.jobs.transition import Heard
+from orchestrator.jobs.ledger import ApplyResult
+from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
-from tests.harness.runtime import House
+from tests.harness.runtime import Harness
 
 Work = TypeVar("Work")
 VIDEO = "https://cdn.example.com/video.mp4"
@@ -38,7 +38,7 @@ async def drive(stage: Stage[Work], room: int = 64) -> int:
 
 
 async def subscribe(
-    h: House,
+    h: Harness,
     *types: str,
     url: str = "https://app.example.com/hook",
     kind: str = "webhook",
@@ -46,16 +46,16 @@ async def subscribe(
 ) -> dict[str, Any]:
     """Take a subscriber on; return its row with its signing secret under `secret`."""
     given: dict[str, Any] = {
-        "destination": h.rt.destinations[kind], "url": url, "types": list(types) or ["*"], "description": "",
+        "destination": h.runtime.destinations[kind], "url": url, "types": list(types) or ["*"], "description": "",
         "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8, "now": h.clock.now(),
     }  # fmt: skip
-    row, secret = subscribers.new(h.rt.ids, h.rt.keys, **given | values)
-    await h.rt.store.write(subscribers.add, row)
+    row, secret = subscribers.new(h.runtime.ids, h.runtime.keys, **given | values)
+    await h.runtime.store.write(subscribers.add, row)
     return row | {"secret": secret}
 
 
 async def at_vendor(
-    h: House, account: str = "main", task: str = "t-1", **values: Any
+    h: Harness, account: str = "main", task: str = "t-1", **values: Any
 ) -> dict[str, Any]:
     """Take on a job that the vendor has under `task`, and return its row."""
     opened = await h.open(account, **values)
@@ -63,27 +63,27 @@ async def at_vendor(
 
 
 async def tell(
-    h: House, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
+    h: Harness, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
 ) -> dict[str, Any]:
     """Tell the ledger one thing, and return the job as it then is. A success has its video."""
     return dict((await hear(h, job_id, state, source, **values)).job or {})
 
 
 async def hear(
-    h: House, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
-) -> Verdict:
+    h: Harness, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
+) -> ApplyResult:
     """Tell the ledger one thing, and return what came of it."""
     made = {"videos": (Output(VIDEO),)} if state is JobState.SUCCEEDED else {}
-    return await h.rt.hear(Heard(job_id, Report(state, **made | values), source))
+    return await h.runtime.apply_report(ReportEvent(job_id, Report(state, **made | values), source))
 
 
-async def happened(h: House, job_id: str | None = None) -> list[str]:
+async def happened(h: Harness, job_id: str | None = None) -> list[str]:
     """Return the types of the events so far, of one job or of all, in order."""
     where = [event.c.job_id == job_id] if job_id else []
     return [row["type"] for row in await h.rows(event, *where)]
 
 
-async def bodies(h: House) -> list[dict[str, Any]]:
+async def bodies(h: Harness) -> list[dict[str, Any]]:
     """Return the events so far as subscribers read them."""
     return [json.loads(row["body"]) for row in await h.rows(event)]
 
@@ -127,6 +127,6 @@ def unknown() -> httpx.Response:
     return httpx.Response(400, json=NOT_FOUND)
 
 
-def seconds_until_due(h: House, row: dict[str, Any]) -> float:
+def seconds_until_due(h: Harness, row: dict[str, Any]) -> float:
     """Return how long until a row is due."""
     return float((row["due_at"] - after(h.clock.now(), 0)).total_seconds())

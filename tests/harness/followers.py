@@ -17,11 +17,11 @@ from orchestrator.app import application, build
 from orchestrator.cli.service import server_of
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.outbox import Fact, fan_out
+from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.states import EventType, Source
-from tests.harness import runtime
 from tests.harness.api_caller import KEY, until
 from tests.harness.live import listening
+from tests.harness.runtime import settings
 
 KEYED = {"authorization": f"Bearer {KEY}"}
 
@@ -30,15 +30,15 @@ KEYED = {"authorization": f"Bearer {KEY}"}
 class Service:
     """A process of ours, in this one: the product's own server."""
 
-    rt: Runtime
+    runtime: Runtime
     url: str
 
     async def say(
         self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED
     ) -> list[str]:
         """Commit events in one transaction, and return their ids."""
-        made = await self.rt.store.write(_say, self.rt, kind, data)
-        self.rt.nudge("deliver")
+        made = await self.runtime.store.write(_say, self.runtime, kind, data)
+        self.runtime.wake("deliver")
         return made
 
     async def count(self, first: int, last: int) -> list[str]:
@@ -52,8 +52,10 @@ class Service:
             yield http
 
 
-def _say(tx: Tx, rt: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]) -> list[str]:
-    return fan_out(tx, rt.ids, [Fact(kind, Source.OPERATOR, one) for one in data], rt.clock.now())
+def _say(tx: Tx, runtime: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]) -> list[str]:
+    return publish(
+        tx, runtime.ids, [NewEvent(kind, Source.OPERATOR, one) for one in data], runtime.clock.now()
+    )
 
 
 @contextlib.asynccontextmanager
@@ -63,12 +65,12 @@ async def serving(
     """Serve from here to the end of the block; then the service is told to end, and is awaited."""
     sock = sock or listening()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    rt = build(runtime.settings(folder, public_url=url, api_keys=[KEY], **values))
-    server = server_of(application(rt))
+    runtime = build(settings(folder, public_url=url, api_keys=[KEY], **values))
+    server = server_of(application(runtime))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the service starts")
-        yield Service(rt, url)
+        yield Service(runtime, url)
     finally:
         server.should_exit = True
         await task

@@ -61,15 +61,17 @@ def listening(port: int = 0) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(rt: Runtime, sock: socket.socket) -> AsyncIterator[None]:
+async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
     """Serve a runtime's application, its loops included, from here to the end of the block."""
-    server = InLoop(uvicorn.Config(application(rt), log_config=None, access_log=False, ws="none"))
+    server = InLoop(
+        uvicorn.Config(application(runtime), log_config=None, access_log=False, ws="none")
+    )
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the service starts")
         yield
     finally:
-        rt.tail.close()
+        runtime.feed.close()
         server.should_exit = True
         await task
 
@@ -79,7 +81,7 @@ class Live:
     """A running service and everything around it."""
 
     url: str
-    rt: Runtime
+    runtime: Runtime
     api: Api
     world: World
     subscriber: Subscriber
@@ -128,15 +130,15 @@ async def service(
     given: Settings, world: World, subscriber: Subscriber, sock: socket.socket
 ) -> AsyncIterator[Live]:
     """Run the service over a world and a subscriber that outlive it."""
-    rt = build(given)
+    runtime = build(given)
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
-        serving(rt, sock),
+        serving(runtime, sock),
         httpx.AsyncClient(
             base_url=given.public_url, headers=headers, timeout=30, event_hooks=HELD
         ) as http,
     ):
-        it = Live(given.public_url, rt, Api(http), world, subscriber)
+        it = Live(given.public_url, runtime, Api(http), world, subscriber)
         async with it.outside:
             yield it
 
@@ -183,23 +185,23 @@ class Lives:
 
         What it claims has run out by the time it is gone.
         """
-        rt = build(self.settings, clock=_Behind())
-        transport = httpx.ASGITransport(application(rt))
+        runtime = build(self.settings, clock=_Behind())
+        transport = httpx.ASGITransport(application(runtime))
         headers = {"authorization": f"Bearer {KEY}"}
-        rt.store.start()
+        runtime.store.start()
         try:
-            await rt.store.write(prepare, sorted(rt.vendors))
+            await runtime.store.write(prepare, sorted(runtime.vendors))
             async with httpx.AsyncClient(
                 base_url=self.settings.public_url,
                 headers=headers,
                 transport=transport,
                 event_hooks=HELD,
             ) as http:
-                yield rt, Api(http)
+                yield runtime, Api(http)
         finally:
-            await rt.submissions.aclose()
-            await rt.internet.aclose()
-            rt.store.close()
+            await runtime.submission_client.aclose()
+            await runtime.http_client.aclose()
+            runtime.store.close()
 
     def next(self) -> contextlib.AbstractAsyncContextManager[Live]:
         """A process that lives."""

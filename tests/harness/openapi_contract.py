@@ -47,12 +47,12 @@ def contract() -> Contract:
         "secret_keys": ["k" * 32],
         "public_url": BASE,
     }
-    rt = build(
+    runtime = build(
         Settings.model_validate(
             settings | {"accounts": {"main": {"vendor": "agentsflare", "api_key": "k"}}}
         )
     )
-    return Contract(document(doors(rt), rt.base))
+    return Contract(document(doors(runtime), runtime.base))
 
 
 class Contract:

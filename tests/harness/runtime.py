@@ -27,7 +27,7 @@ Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
-class TurnedClock:
+class ManualClock:
     """A clock that stands still until a test turns it."""
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class TurnedClock:
         return (self._now - START).total_seconds()
 
     async def sleep(self, seconds: float) -> None:
-        self.turn(seconds)
+        self.advance(seconds)
 
-    def turn(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._now += timedelta(seconds=seconds)
 
@@ -52,7 +52,7 @@ class TurnedClock:
         self._behind += timedelta(seconds=seconds)
 
 
-class FakeInternet:
+class FakeHttp:
     """Answers every request that leaves the house, and remembers it. Set `answer` to say how."""
 
     def __init__(self) -> None:
@@ -71,24 +71,24 @@ class FakeInternet:
         return [json.loads(request.content) for request in self.requests if request.content]
 
 
-class House:
+class Harness:
     """A runtime with short ways to look into it."""
 
-    def __init__(self, rt: Runtime, clock: TurnedClock, internet: FakeInternet) -> None:
-        self.rt = rt
+    def __init__(self, runtime: Runtime, clock: ManualClock, network: FakeHttp) -> None:
+        self.runtime = runtime
         self.clock = clock
-        self.internet = internet
+        self.network = network
 
     async def open(self, account: str = "main", **values: Any) -> dict[str, Any]:
         """Take on a job and return its row."""
         now = self.clock.now()
-        job_id = self.rt.ids("job")
+        job_id = self.runtime.ids("job")
         draft = {
-            "id": job_id, "account": account, "vendor": self.rt.vendors[account].name, "model": "kling-v3",
+            "id": job_id, "account": account, "vendor": self.runtime.vendors[account].name, "model": "kling-v3",
             "capability": "text2video", "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {},
             "api_key": "key", "created_at": now, "due_at": now, "deadline_at": after(now, 86400),
         }  # fmt: skip
-        (opened,) = await self.rt.store.write(self.rt.ledger.open, [draft | values])
+        (opened,) = await self.runtime.store.write(self.runtime.ledger.open, [draft | values])
         assert isinstance(opened, Accepted), opened
         return dict(opened.job)
 
@@ -104,13 +104,13 @@ class House:
         found = metadata.tables[table] if isinstance(table, str) else table
         first = next(iter(found.primary_key.columns))
         select = sa.select(found).where(*where).order_by(first)
-        return await self.rt.store.read(
+        return await self.runtime.store.read(
             lambda tx: [dict(row) for row in tx.execute(select).mappings()]
         )
 
     async def run(self, statement: sa.Executable) -> None:
         """Execute a statement, as an operator with a database shell would."""
-        await self.rt.store.write(lambda tx: tx.execute(statement) and None)
+        await self.runtime.store.write(lambda tx: tx.execute(statement) and None)
 
 
 def settings(folder: Path, **values: Any) -> Settings:
@@ -125,20 +125,20 @@ def settings(folder: Path, **values: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, **values: Any) -> AsyncIterator[House]:
+async def open_harness(folder: Path, **values: Any) -> AsyncIterator[Harness]:
     """Open a house without its loops: tests call `take` and `work` of the stages themselves."""
-    clock, internet = TurnedClock(), FakeInternet()
-    rt = build(
+    clock, network = ManualClock(), FakeHttp()
+    runtime = build(
         settings(folder, **values),
         clock=clock,
         rng=random.Random(1),
-        transport=httpx.MockTransport(internet),
+        transport=httpx.MockTransport(network),
     )
-    rt.store.start()
+    runtime.store.start()
     try:
-        await rt.store.write(prepare, sorted(rt.vendors))
-        yield House(rt, clock, internet)
+        await runtime.store.write(prepare, sorted(runtime.vendors))
+        yield Harness(runtime, clock, network)
     finally:
-        await rt.submissions.aclose()
-        await rt.internet.aclose()
-        rt.store.close()
+        await runtime.submission_client.aclose()
+        await runtime.http_client.aclose()
+        runtime.store.close()

@@ -19,30 +19,30 @@ from orchestrator.database.tables import delivery, event, job, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
-from orchestrator.jobs.creation import Accepted, take_on
-from orchestrator.jobs.transition import Heard, Outcome
+from orchestrator.jobs.creation import Accepted, create_jobs
+from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.report import Output, Report
 from tests.harness.engine import VIDEO, at_vendor, bodies, happened, hear, subscribe, tell
-from tests.harness.runtime import START, House, house
+from tests.harness.runtime import START, Harness, open_harness
 
 S = JobState
 
 
-async def take(h: House, **values: Any) -> Accepted | Problem:
+async def take(h: Harness, **values: Any) -> Accepted | Problem:
     """Try to take a job on, as a caller with an idempotency key would."""
-    now, job_id = h.clock.now(), h.rt.ids("job")
+    now, job_id = h.clock.now(), h.runtime.ids("job")
     draft = {
         "id": job_id, "account": "main", "vendor": "agentsflare", "model": "m", "capability": "text2video",
         "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {}, "api_key": "key", "created_at": now,
         "due_at": now, "deadline_at": after(now, 86400),
     }  # fmt: skip
-    return (await h.rt.store.write(take_on, [draft | values]))[0]
+    return (await h.runtime.store.write(create_jobs, [draft | values]))[0]
 
 
 # -- a job begins
 
 
-async def test_the_same_key_and_body_is_the_same_job(h: House) -> None:
+async def test_the_same_key_and_body_is_the_same_job(h: Harness) -> None:
     first = await take(h, idempotency_key="k", fingerprint="f")
     again = await take(h, idempotency_key="k", fingerprint="f")
     assert isinstance(first, Accepted)
@@ -52,7 +52,7 @@ async def test_the_same_key_and_body_is_the_same_job(h: House) -> None:
     assert len(await h.rows(job)) == 1
 
 
-async def test_the_same_key_with_another_body_is_refused_and_names_the_job(h: House) -> None:
+async def test_the_same_key_with_another_body_is_refused_and_names_the_job(h: Harness) -> None:
     first = await take(h, idempotency_key="k", fingerprint="f")
     other = await take(h, idempotency_key="k", fingerprint="g")
     assert isinstance(first, Accepted)
@@ -60,12 +60,12 @@ async def test_the_same_key_with_another_body_is_refused_and_names_the_job(h: Ho
     assert (other.status, other.members["job_id"]) == (422, first.job["id"])
 
 
-async def test_keys_of_different_callers_do_not_meet(h: House) -> None:
+async def test_keys_of_different_callers_do_not_meet(h: Harness) -> None:
     await take(h, idempotency_key="k", fingerprint="f", api_key="one")
     assert isinstance(await take(h, idempotency_key="k", fingerprint="g", api_key="two"), Accepted)
 
 
-async def test_an_external_id_is_taken_once_for_each_account(h: House) -> None:
+async def test_an_external_id_is_taken_once_for_each_account(h: Harness) -> None:
     first = await take(h, external_task_id="order-1")
     other = await take(h, external_task_id="order-1")
     assert isinstance(first, Accepted)
@@ -74,8 +74,8 @@ async def test_an_external_id_is_taken_once_for_each_account(h: House) -> None:
     assert isinstance(await take(h, external_task_id="order-1", account="elsewhere"), Accepted)
 
 
-async def test_two_drafts_of_one_commit_meet_each_other(h: House) -> None:
-    batch = h.rt.store.batched(take_on)
+async def test_two_drafts_of_one_commit_meet_each_other(h: Harness) -> None:
+    batch = h.runtime.store.batched(create_jobs)
     now = h.clock.now()
     drafts = [
         {
@@ -90,11 +90,13 @@ async def test_two_drafts_of_one_commit_meet_each_other(h: House) -> None:
     assert sum(not answer.replayed for answer in answers if isinstance(answer, Accepted)) == 1
 
 
-async def test_nothing_leaves_before_the_intent_is_written(h: House) -> None:
+async def test_nothing_leaves_before_the_intent_is_written(h: Harness) -> None:
     opened = await h.open()
-    begun = await h.rt.store.write(h.rt.ledger.begin, [opened])
+    begun = await h.runtime.store.write(h.runtime.ledger.begin, [opened])
     assert [(row["state"], row["attempt"]) for row in begun] == [(S.SUBMITTING, 1)]
-    assert await h.rt.store.write(h.rt.ledger.begin, [opened]) == [], "it is no longer queued"
+    assert await h.runtime.store.write(h.runtime.ledger.begin, [opened]) == [], (
+        "it is no longer queued"
+    )
     (note,) = await h.rows(trace)
     assert note["detail"] == {"attempt": 1, "outcome": "begun"}
 
@@ -102,7 +104,7 @@ async def test_nothing_leaves_before_the_intent_is_written(h: House) -> None:
 # -- what is heard of it
 
 
-async def test_a_hundred_tellers_move_a_job_once(h: House) -> None:
+async def test_a_hundred_tellers_move_a_job_once(h: Harness) -> None:
     await subscribe(h)
     opened = await at_vendor(h)
     verdicts = await asyncio.gather(*(hear(h, opened["id"], S.SUCCEEDED) for _ in range(100)))
@@ -111,22 +113,24 @@ async def test_a_hundred_tellers_move_a_job_once(h: House) -> None:
     assert len(await h.rows(delivery)) == 2
 
 
-async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_asks(h: House) -> None:
+async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_asks(
+    h: Harness,
+) -> None:
     opened = await at_vendor(h)
     failed, succeeded = await asyncio.gather(
         hear(h, opened["id"], S.FAILED), hear(h, opened["id"], S.SUCCEEDED)
     )
-    assert (failed.outcome, succeeded.outcome) == (Outcome.MOVED, Outcome.CONTRADICTS)
+    assert (failed.outcome, succeeded.outcome) == (ReportOutcome.MOVED, ReportOutcome.CONTRADICTS)
     assert (await h.job(opened["id"]))["output"] is None
 
 
-async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h: House) -> None:
+async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h: Harness) -> None:
     opened = await h.open()
     said = [
-        Heard(opened["id"], Report(state, videos=(Output(VIDEO),)), Source.PUSH)
+        ReportEvent(opened["id"], Report(state, videos=(Output(VIDEO),)), Source.PUSH)
         for state in (S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.PROCESSING)
     ]
-    verdicts = await h.rt.store.write(h.rt.ledger.apply, said)
+    verdicts = await h.runtime.store.write(h.runtime.ledger.apply, said)
     assert [verdict.moved for verdict in verdicts] == [True, True, True, False]
     assert [body["sequence"] for body in await bodies(h)] == [1, 2, 3]
     assert [body["data"]["status"] for body in await bodies(h)] == [
@@ -136,18 +140,18 @@ async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h
     ]
 
 
-async def test_a_report_about_no_job_is_nothing_to_worry_about(h: House) -> None:
+async def test_a_report_about_no_job_is_nothing_to_worry_about(h: Harness) -> None:
     verdict = await hear(h, "job_gone", S.SUCCEEDED)
-    assert (verdict.outcome, verdict.job, verdict.moved) == (Outcome.NO_JOB, None, False)
+    assert (verdict.outcome, verdict.job, verdict.moved) == (ReportOutcome.NO_JOB, None, False)
 
 
-async def test_one_vendor_id_belongs_to_one_job(h: House) -> None:
+async def test_one_vendor_id_belongs_to_one_job(h: Harness) -> None:
     await at_vendor(h, task="t-1")
     other = await at_vendor(h, task="t-1")
     assert (other["state"], other["vendor_task_id"]) == (S.SUBMITTED, None)
 
 
-async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: House) -> None:
+async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: Harness) -> None:
     jobs = [await h.open() for _ in range(2)]
     said = [hear(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1") for row in jobs]
     await asyncio.gather(*said)
@@ -157,7 +161,7 @@ async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: Hous
 
 
 async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that_it_is_late(
-    h: House,
+    h: Harness,
 ) -> None:
     opened = await at_vendor(h)
     await tell(h, opened["id"], S.EXPIRED, Source.CLOCK)
@@ -168,7 +172,7 @@ async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that
     assert (succeeded["type"], succeeded["late"]) == ("job.succeeded", True)
 
 
-async def test_a_version_grows_with_every_change_and_only_then(h: House) -> None:
+async def test_a_version_grows_with_every_change_and_only_then(h: Harness) -> None:
     opened = await at_vendor(h)
     moved = await tell(h, opened["id"], S.PROCESSING)
     assert moved["version"] == opened["version"] + 1
@@ -185,22 +189,22 @@ async def test_a_version_grows_with_every_change_and_only_then(h: House) -> None
     [(S.SUBMITTING, False), (S.SUBMITTED, True), (S.PROCESSING, True), (S.SUCCEEDED, False)],
 )
 async def test_only_a_job_the_vendor_has_is_hurried(
-    h: House, state: JobState, hurried: bool
+    h: Harness, state: JobState, hurried: bool
 ) -> None:
     """One that is being submitted keeps its claim: taken for lost, it would be sent twice."""
     opened = await h.open()
     due = None if state in FINAL else START + timedelta(seconds=60)
     await h.run(job.update().where(job.c.id == opened["id"]).values(state=state, due_at=due))
-    await h.rt.store.write(h.rt.ledger.hurry, [opened["id"]], START)
+    await h.runtime.store.write(h.runtime.ledger.hurry, [opened["id"]], START)
     assert ((await h.job(opened["id"]))["due_at"] == START) is hurried
 
 
-async def test_what_is_overdue_is_live(h: House) -> None:
+async def test_what_is_overdue_is_live(h: Harness) -> None:
     late = await h.open(deadline_at=START)
     ended = await h.open(deadline_at=START)
     await h.open()
     await tell(h, ended["id"], S.FAILED)
-    assert await h.rt.store.read(h.rt.ledger.overdue, START) == [late["id"]]
+    assert await h.runtime.store.read(h.runtime.ledger.overdue, START) == [late["id"]]
 
 
 # -- anything at all
@@ -235,20 +239,22 @@ ACCOUNTS = {
 def test_no_sequence_of_reports_breaks_an_invariant(account: str, said: list[Any]) -> None:
     async def told() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            async with house(Path(folder), accounts=ACCOUNTS) as h:
+            async with open_harness(Path(folder), accounts=ACCOUNTS) as h:
                 await subscribe(h)
                 await _hold_while(h, account, said)
 
     asyncio.run(told())
 
 
-async def _hold_while(h: House, account: str, said: list[Any]) -> None:
+async def _hold_while(h: Harness, account: str, said: list[Any]) -> None:
     opened = [await h.open(account) for _ in range(2)]
-    await h.rt.store.write(h.rt.ledger.begin, opened[:1])
+    await h.runtime.store.write(h.runtime.ledger.begin, opened[:1])
     known = {row["id"]: row for row in await h.rows(job)}
     for which, report, source, attempt, lease, turn in said:
-        h.clock.turn(turn)
-        await h.rt.hear(Heard(opened[which]["id"], report, source, attempt=attempt, lease=lease))
+        h.clock.advance(turn)
+        await h.runtime.apply_report(
+            ReportEvent(opened[which]["id"], report, source, attempt=attempt, lease=lease)
+        )
         for row in await h.rows(job):
             _compare(known[row["id"]], row)
             known[row["id"]] = row
@@ -269,7 +275,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> None:
     assert (now["version"] > before["version"]) or now == before
 
 
-async def _account_for_events(h: House, jobs: dict[str, dict[str, Any]]) -> None:
+async def _account_for_events(h: Harness, jobs: dict[str, dict[str, Any]]) -> None:
     for job_id, row in jobs.items():
         events = await h.rows(event, event.c.job_id == job_id)
         assert [one["sequence"] for one in events] == list(range(1, row["sequence"] + 1))
@@ -286,20 +292,20 @@ async def _account_for_events(h: House, jobs: dict[str, dict[str, Any]]) -> None
     assert len(await h.rows(delivery)) == len(await h.rows(event))
 
 
-async def test_a_vendors_id_is_written_when_it_is_new_and_never_again(h: House) -> None:
+async def test_a_vendors_id_is_written_when_it_is_new_and_never_again(h: Harness) -> None:
     """To write it as it is would cost SQLite its index of them with every report."""
     opened = await h.open()
 
     def named(tx: Tx, state: JobState) -> int:
         noted: list[str] = []
         sa.event.listen(tx, "before_cursor_execute", lambda *called: noted.append(called[2]))
-        h.rt.ledger.apply(
-            tx, [Heard(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)]
+        h.runtime.ledger.apply(
+            tx, [ReportEvent(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)]
         )
         return sum("SET vendor_task_id" in statement for statement in noted)
 
     assert [
-        await h.rt.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)
+        await h.runtime.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)
     ] == [1, 0, 0]
     settled = await h.job(opened["id"])
     assert (settled["vendor_task_id"], settled["state"]) == ("t-1", S.FAILED)

@@ -11,28 +11,28 @@ from orchestrator.database.tables import account_state
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.push_health import SILENCE
 from tests.harness.engine import at_vendor, bodies, happened, tell
-from tests.harness.runtime import House, house
+from tests.harness.runtime import Harness, open_harness
 
 NAMED = ("account.push_degraded", "account.push_recovered")
 
 
-async def ends(h: House, source: Source, count: int, account: str = "main") -> None:
+async def ends(h: Harness, source: Source, count: int, account: str = "main") -> None:
     """Let that many jobs end, each told of by `source`."""
     for _ in range(count):
-        job = await at_vendor(h, account, task=h.rt.ids("job"))
+        job = await at_vendor(h, account, task=h.runtime.ids("job"))
         await tell(h, job["id"], JobState.SUCCEEDED, source)
 
 
-async def about(h: House, account: str = "main") -> dict[str, Any]:
+async def about(h: Harness, account: str = "main") -> dict[str, Any]:
     (row,) = await h.rows(account_state, account_state.c.account == account)
     return row
 
 
-async def said(h: House) -> list[str]:
+async def said(h: Harness) -> list[str]:
     return [kind for kind in await happened(h) if kind in NAMED]
 
 
-async def test_three_completions_without_a_push_are_told_once(h: House) -> None:
+async def test_three_completions_without_a_push_are_told_once(h: Harness) -> None:
     await ends(h, Source.POLL, SILENCE - 1)
     assert await said(h) == []
     await ends(h, Source.POLL, 4)
@@ -46,7 +46,7 @@ async def test_three_completions_without_a_push_are_told_once(h: House) -> None:
     }
 
 
-async def test_one_push_between_them_starts_the_count_again(h: House) -> None:
+async def test_one_push_between_them_starts_the_count_again(h: Harness) -> None:
     await ends(h, Source.POLL, SILENCE - 1)
     await ends(h, Source.PUSH, 1)
     await ends(h, Source.POLL, SILENCE - 1)
@@ -54,7 +54,7 @@ async def test_one_push_between_them_starts_the_count_again(h: House) -> None:
     assert (await about(h))["pushes_missed"] == 2 * (SILENCE - 1)
 
 
-async def test_the_first_push_after_the_silence_is_told(h: House) -> None:
+async def test_the_first_push_after_the_silence_is_told(h: Harness) -> None:
     await ends(h, Source.POLL, SILENCE)
     job = await at_vendor(h, task="t-last")
     await tell(h, job["id"], JobState.PROCESSING, Source.PUSH)
@@ -66,13 +66,13 @@ async def test_the_first_push_after_the_silence_is_told(h: House) -> None:
 
 @pytest.mark.parametrize("source", [Source.CLOCK, Source.OPERATOR, Source.SUBMIT, Source.LOOKUP])
 async def test_only_a_question_that_found_the_end_counts_as_missed(
-    h: House, source: Source
+    h: Harness, source: Source
 ) -> None:
     await ends(h, source, SILENCE)
     assert (await about(h))["pushes_missed"] == 0
 
 
-async def test_progress_found_by_asking_is_not_a_missed_push(h: House) -> None:
+async def test_progress_found_by_asking_is_not_a_missed_push(h: Harness) -> None:
     for number in range(SILENCE):
         job = await at_vendor(h, task=f"t-{number}")
         await tell(h, job["id"], JobState.PROCESSING, Source.POLL)
@@ -86,7 +86,7 @@ async def test_a_dialect_without_pushes_is_never_silent_and_accounts_do_not_mix(
         "main": {"vendor": "agentsflare", "api_key": "k"},
         "mute": {"vendor": "uniall", "api_key": "k", "base_url": "https://gw.example.com"},
     }
-    async with house(tmp_path, accounts=accounts) as h:
+    async with open_harness(tmp_path, accounts=accounts) as h:
         await ends(h, Source.POLL, SILENCE, "mute")
         await ends(h, Source.POLL, SILENCE - 1)
         assert await said(h) == []

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from orchestrator.foundation.clock import after, grown
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
-from orchestrator.jobs.transition import Change, Heard, Outcome, decide
+from orchestrator.jobs.transition import ReportEvent, ReportOutcome, Transition, decide
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.registry import load
 from orchestrator.vendors.report import Output, Report
-from tests.harness.runtime import START, TurnedClock
+from tests.harness.runtime import START, ManualClock
 
 S = JobState
 VIDEO = (Output("https://cdn.example.com/v.mp4"),)
@@ -36,7 +36,7 @@ def vendor(name: str = "agentsflare") -> Vendor:
         poll=POLL,
         options=OPTIONS.get(name, {}),
     )
-    return load()[name](account, TurnedClock())
+    return load()[name](account, ManualClock())
 
 
 OPTIONS = {"cloudsway": {"endpoint_path": "e"}}
@@ -55,16 +55,16 @@ def row(state: JobState, **values: Any) -> dict[str, Any]:
     return known | values
 
 
-def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> Heard:
+def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> ReportEvent:
     """Return a report that is complete: a success shows its video."""
     about = {name: values.pop(name) for name in ("attempt", "code", "lease") if name in values}
     made = {"videos": VIDEO} if state is S.SUCCEEDED else {}
-    return Heard("job_1", Report(state, **made | {"word": "raw"} | values), source, **about)
+    return ReportEvent("job_1", Report(state, **made | {"word": "raw"} | values), source, **about)
 
 
 def told(
-    known: dict[str, Any], one: Heard, by: Vendor | None = PLAIN, at: datetime = LATER
-) -> Change:
+    known: dict[str, Any], one: ReportEvent, by: Vendor | None = PLAIN, at: datetime = LATER
+) -> Transition:
     return decide(known, one, by, at)
 
 
@@ -90,31 +90,31 @@ def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: Jo
 @pytest.mark.parametrize(
     ("state", "said", "outcome", "moved"),
     [
-        (S.QUEUED, S.SUBMITTED, Outcome.MOVED, S.SUBMITTED),
-        (S.SUBMITTING, S.SUBMITTED, Outcome.MOVED, S.SUBMITTED),
-        (S.SUBMITTING, S.PROCESSING, Outcome.MOVED, S.PROCESSING),
-        (S.SUBMITTING, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
-        (S.SUBMITTED, S.SUBMITTED, Outcome.STALE, None),
-        (S.SUBMITTED, S.PROCESSING, Outcome.MOVED, S.PROCESSING),
-        (S.PROCESSING, S.SUBMITTED, Outcome.STALE, None),
-        (S.PROCESSING, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
-        (S.PROCESSING, S.FAILED, Outcome.MOVED, S.FAILED),
-        (S.PROCESSING, S.CANCELED, Outcome.MOVED, S.CANCELED),
-        (S.PROCESSING, S.EXPIRED, Outcome.MOVED, S.EXPIRED),
-        (S.SUCCEEDED, S.SUCCEEDED, Outcome.STALE, None),
-        (S.SUCCEEDED, S.PROCESSING, Outcome.STALE, None),
-        (S.SUCCEEDED, S.FAILED, Outcome.CONTRADICTS, None),
-        (S.FAILED, S.SUCCEEDED, Outcome.CONTRADICTS, None),
-        (S.FAILED, S.EXPIRED, Outcome.STALE, None),
-        (S.CANCELED, S.SUCCEEDED, Outcome.STALE, None),
-        (S.EXPIRED, S.PROCESSING, Outcome.STALE, None),
-        (S.EXPIRED, S.CANCELED, Outcome.STALE, None),
-        (S.EXPIRED, S.SUCCEEDED, Outcome.MOVED, S.SUCCEEDED),
-        (S.EXPIRED, S.FAILED, Outcome.MOVED, S.FAILED),
+        (S.QUEUED, S.SUBMITTED, ReportOutcome.MOVED, S.SUBMITTED),
+        (S.SUBMITTING, S.SUBMITTED, ReportOutcome.MOVED, S.SUBMITTED),
+        (S.SUBMITTING, S.PROCESSING, ReportOutcome.MOVED, S.PROCESSING),
+        (S.SUBMITTING, S.SUCCEEDED, ReportOutcome.MOVED, S.SUCCEEDED),
+        (S.SUBMITTED, S.SUBMITTED, ReportOutcome.STALE, None),
+        (S.SUBMITTED, S.PROCESSING, ReportOutcome.MOVED, S.PROCESSING),
+        (S.PROCESSING, S.SUBMITTED, ReportOutcome.STALE, None),
+        (S.PROCESSING, S.SUCCEEDED, ReportOutcome.MOVED, S.SUCCEEDED),
+        (S.PROCESSING, S.FAILED, ReportOutcome.MOVED, S.FAILED),
+        (S.PROCESSING, S.CANCELED, ReportOutcome.MOVED, S.CANCELED),
+        (S.PROCESSING, S.EXPIRED, ReportOutcome.MOVED, S.EXPIRED),
+        (S.SUCCEEDED, S.SUCCEEDED, ReportOutcome.STALE, None),
+        (S.SUCCEEDED, S.PROCESSING, ReportOutcome.STALE, None),
+        (S.SUCCEEDED, S.FAILED, ReportOutcome.CONTRADICTS, None),
+        (S.FAILED, S.SUCCEEDED, ReportOutcome.CONTRADICTS, None),
+        (S.FAILED, S.EXPIRED, ReportOutcome.STALE, None),
+        (S.CANCELED, S.SUCCEEDED, ReportOutcome.STALE, None),
+        (S.EXPIRED, S.PROCESSING, ReportOutcome.STALE, None),
+        (S.EXPIRED, S.CANCELED, ReportOutcome.STALE, None),
+        (S.EXPIRED, S.SUCCEEDED, ReportOutcome.MOVED, S.SUCCEEDED),
+        (S.EXPIRED, S.FAILED, ReportOutcome.MOVED, S.FAILED),
     ],
 )
 def test_a_report_comes_to(
-    state: JobState, said: JobState, outcome: Outcome, moved: JobState | None
+    state: JobState, said: JobState, outcome: ReportOutcome, moved: JobState | None
 ) -> None:
     change = told(row(state), heard(said))
     assert (change.outcome, change.moved) == (outcome, moved)
@@ -151,23 +151,23 @@ def test_only_a_word_of_the_vendors_says_that_it_was_submitted(source: Source, b
 @pytest.mark.parametrize(
     ("known", "news", "outcome"),
     [
-        ({}, {}, Outcome.STALE),
-        ({}, {"progress": 0}, Outcome.UPDATED),
-        ({"progress": 30}, {"progress": 30}, Outcome.STALE),
-        ({"progress": 30}, {"progress": 29}, Outcome.STALE),
-        ({"progress": 30}, {"progress": 31}, Outcome.UPDATED),
-        ({}, {"updated_at": START}, Outcome.UPDATED),
-        ({"vendor_updated_at": START}, {"updated_at": START}, Outcome.STALE),
-        ({"vendor_updated_at": LATER}, {"updated_at": START}, Outcome.STALE),
-        ({"vendor_updated_at": START}, {"updated_at": LATER}, Outcome.UPDATED),
+        ({}, {}, ReportOutcome.STALE),
+        ({}, {"progress": 0}, ReportOutcome.UPDATED),
+        ({"progress": 30}, {"progress": 30}, ReportOutcome.STALE),
+        ({"progress": 30}, {"progress": 29}, ReportOutcome.STALE),
+        ({"progress": 30}, {"progress": 31}, ReportOutcome.UPDATED),
+        ({}, {"updated_at": START}, ReportOutcome.UPDATED),
+        ({"vendor_updated_at": START}, {"updated_at": START}, ReportOutcome.STALE),
+        ({"vendor_updated_at": LATER}, {"updated_at": START}, ReportOutcome.STALE),
+        ({"vendor_updated_at": START}, {"updated_at": LATER}, ReportOutcome.UPDATED),
     ],
 )
 def test_equal_rank_takes_only_newer_times_and_more_progress(
-    known: dict[str, Any], news: dict[str, Any], outcome: Outcome
+    known: dict[str, Any], news: dict[str, Any], outcome: ReportOutcome
 ) -> None:
     change = told(row(S.PROCESSING, **known), heard(S.PROCESSING, **news))
     assert change.outcome is outcome
-    assert ("vendor_status" in change.values) is (outcome is Outcome.UPDATED)
+    assert ("vendor_status" in change.values) is (outcome is ReportOutcome.UPDATED)
 
 
 # -- words nobody knows, and successes with nothing to show
@@ -176,7 +176,7 @@ def test_equal_rank_takes_only_newer_times_and_more_progress(
 @pytest.mark.parametrize("state", [S.SUBMITTED, S.PROCESSING])
 def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> None:
     change = told(row(state), heard(None, word="dreaming"))
-    assert (change.outcome, change.moved) == (Outcome.UNKNOWN_WORD, None)
+    assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, None)
     assert change.values["vendor_status"] == "dreaming"
     assert change.values["due_at"] > LATER
 
@@ -184,13 +184,13 @@ def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> 
 @pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING])
 def test_an_unknown_word_still_proves_that_the_vendor_has_the_job(state: JobState) -> None:
     change = told(row(state), heard(None, word="dreaming"))
-    assert (change.outcome, change.moved) == (Outcome.UNKNOWN_WORD, S.SUBMITTED)
+    assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, S.SUBMITTED)
     assert change.values["submitted_at"] == LATER
 
 
 def test_a_pushed_success_without_output_is_asked_about_at_once() -> None:
     change = told(row(S.SUBMITTED), heard(S.SUCCEEDED, videos=()))
-    assert (change.outcome, change.moved) == (Outcome.NO_OUTPUT, S.PROCESSING)
+    assert (change.outcome, change.moved) == (ReportOutcome.NO_OUTPUT, S.PROCESSING)
     assert change.values["due_at"] == change.values["outputless_since"] == LATER
 
 
@@ -198,11 +198,11 @@ def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure
     waiting = row(S.PROCESSING, outputless_since=START, asks=2)
     empty = heard(S.SUCCEEDED, Source.POLL, videos=())
     still = told(waiting, empty, at=after(START, 299))
-    assert (still.outcome, still.moved) == (Outcome.NO_OUTPUT, None)
+    assert (still.outcome, still.moved) == (ReportOutcome.NO_OUTPUT, None)
     assert still.values["due_at"] == after(START, 299 + grown(15, 2, factor=1.5, most=120))
     assert still.values["outputless_since"] == START
     ended = told(waiting, empty, at=after(START, 300))
-    assert (ended.outcome, ended.moved) == (Outcome.MOVED, S.FAILED)
+    assert (ended.outcome, ended.moved) == (ReportOutcome.MOVED, S.FAILED)
     assert ended.values["error"]["code"] == "output_missing"
 
 
@@ -217,7 +217,7 @@ def test_an_output_that_shows_up_in_time_is_a_success() -> None:
 
 def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
     change = told(row(S.EXPIRED), heard(S.SUCCEEDED, videos=()))
-    assert change.outcome is Outcome.NO_OUTPUT
+    assert change.outcome is ReportOutcome.NO_OUTPUT
     assert "due_at" not in change.values
 
 
@@ -227,21 +227,25 @@ def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
 @pytest.mark.parametrize(
     ("by", "known", "attempt", "source", "outcome"),
     [
-        (PLAIN, {"attempt": 2}, 1, Source.PUSH, Outcome.UNCONFIRMED),
-        (PLAIN, {"attempt": 2}, 2, Source.PUSH, Outcome.MOVED),
-        (PLAIN, {"attempt": 2}, None, Source.POLL, Outcome.MOVED),
-        (None, {"attempt": 2}, 1, Source.PUSH, Outcome.MOVED),
-        (FORKING, {"vendor_task_id": "t"}, 1, Source.PUSH, Outcome.UNCONFIRMED),
-        (FORKING, {"vendor_task_id": "t"}, None, Source.POLL, Outcome.MOVED),
-        (FORKING, {}, 1, Source.PUSH, Outcome.MOVED),
+        (PLAIN, {"attempt": 2}, 1, Source.PUSH, ReportOutcome.UNCONFIRMED),
+        (PLAIN, {"attempt": 2}, 2, Source.PUSH, ReportOutcome.MOVED),
+        (PLAIN, {"attempt": 2}, None, Source.POLL, ReportOutcome.MOVED),
+        (None, {"attempt": 2}, 1, Source.PUSH, ReportOutcome.MOVED),
+        (FORKING, {"vendor_task_id": "t"}, 1, Source.PUSH, ReportOutcome.UNCONFIRMED),
+        (FORKING, {"vendor_task_id": "t"}, None, Source.POLL, ReportOutcome.MOVED),
+        (FORKING, {}, 1, Source.PUSH, ReportOutcome.MOVED),
     ],
 )
 def test_a_pushed_failure_is_doubted_where_another_task_may_make_it_good(
-    by: Vendor | None, known: dict[str, Any], attempt: int | None, source: Source, outcome: Outcome
+    by: Vendor | None,
+    known: dict[str, Any],
+    attempt: int | None,
+    source: Source,
+    outcome: ReportOutcome,
 ) -> None:
     change = told(row(S.PROCESSING, **known), heard(S.FAILED, source, attempt=attempt), by)
     assert change.outcome is outcome
-    if outcome is Outcome.UNCONFIRMED:
+    if outcome is ReportOutcome.UNCONFIRMED:
         assert change.values == {"due_at": LATER}, "the vendor is asked now"
 
 
@@ -249,7 +253,7 @@ def test_a_pushed_failure_is_doubted_where_another_task_may_make_it_good(
 def test_a_doubted_failure_leaves_alone_what_cannot_be_asked_about(state: JobState) -> None:
     """A job being submitted keeps its claim: made due, somebody would take it for lost and send it twice."""
     change = told(row(state, attempt=2), heard(S.FAILED, attempt=1))
-    assert (change.outcome, change.values) == (Outcome.UNCONFIRMED, {})
+    assert (change.outcome, change.values) == (ReportOutcome.UNCONFIRMED, {})
 
 
 @pytest.mark.parametrize("by", [PLAIN, FORKING])
@@ -297,15 +301,15 @@ def test_the_late_answer_to_a_submission_fills_the_id_and_nothing_else(state: Jo
 
 @pytest.mark.parametrize(
     ("state", "lease", "outcome"),
-    [(S.SUBMITTING, 3, Outcome.MOVED), (S.SUBMITTING, 2, Outcome.STALE), (S.SUBMITTED, 3, Outcome.STALE),
-     (S.QUEUED, 3, Outcome.STALE), (S.EXPIRED, 3, Outcome.STALE)],
+    [(S.SUBMITTING, 3, ReportOutcome.MOVED), (S.SUBMITTING, 2, ReportOutcome.STALE), (S.SUBMITTED, 3, ReportOutcome.STALE),
+     (S.QUEUED, 3, ReportOutcome.STALE), (S.EXPIRED, 3, ReportOutcome.STALE)],
 )  # fmt: skip
 def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
-    state: JobState, lease: int, outcome: Outcome
+    state: JobState, lease: int, outcome: ReportOutcome
 ) -> None:
     change = told(row(state), heard(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
     assert change.outcome is outcome
-    assert bool(change.values) is (outcome is Outcome.MOVED)
+    assert bool(change.values) is (outcome is ReportOutcome.MOVED)
 
 
 # -- patience
@@ -340,7 +344,7 @@ REPORTS = st.builds(
     updated_at=st.sampled_from((None, START, LATER)),
 )
 HEARD = st.builds(
-    Heard,
+    ReportEvent,
     job_id=st.just("job_1"),
     report=REPORTS,
     source=st.sampled_from(Source),
@@ -354,7 +358,7 @@ HEARD = st.builds(
     st.lists(st.integers(0, 400), min_size=12, max_size=12),
 )  # fmt: skip
 def test_no_sequence_of_reports_breaks_a_row(
-    state: JobState, said: list[Heard], by: Vendor | None, turns: list[int]
+    state: JobState, said: list[ReportEvent], by: Vendor | None, turns: list[int]
 ) -> None:
     known, now, ends = row(state), START, 0
     for one, turn in zip(said, turns, strict=False):
@@ -376,18 +380,22 @@ def test_no_sequence_of_reports_breaks_a_row(
 @pytest.mark.parametrize(
     ("by", "said", "outcome"),
     [
-        (FAITHFUL, {"vendor_task_id": "t-2"}, Outcome.UNCONFIRMED),
-        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-2"}, Outcome.UNCONFIRMED),
-        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-1"}, Outcome.MOVED),
-        (FAITHFUL, {"vendor_task_id": "t-1"}, Outcome.MOVED),
-        (FAITHFUL, {}, Outcome.MOVED),
+        (FAITHFUL, {"vendor_task_id": "t-2"}, ReportOutcome.UNCONFIRMED),
+        (
+            FAITHFUL,
+            {"vendor_task_id": "t-2", "external_task_id": "order-2"},
+            ReportOutcome.UNCONFIRMED,
+        ),
+        (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-1"}, ReportOutcome.MOVED),
+        (FAITHFUL, {"vendor_task_id": "t-1"}, ReportOutcome.MOVED),
+        (FAITHFUL, {}, ReportOutcome.MOVED),
         # A gateway forwards our URL: it is Kling that pushes, with an id the gateway never told us.
-        (PLAIN, {"vendor_task_id": "t-2"}, Outcome.MOVED),
+        (PLAIN, {"vendor_task_id": "t-2"}, ReportOutcome.MOVED),
     ],
 )
 def test_a_vendor_that_pushes_its_own_ids_is_asked_about_a_push_that_names_another_task(
-    by: Vendor, said: dict[str, Any], outcome: Outcome
+    by: Vendor, said: dict[str, Any], outcome: ReportOutcome
 ) -> None:
     change = told(row(S.SUBMITTED, vendor_task_id="t-1"), heard(S.SUCCEEDED, **said), by)
     assert change.outcome is outcome
-    assert (change.values["due_at"] == LATER) is (outcome is Outcome.UNCONFIRMED)
+    assert (change.values["due_at"] == LATER) is (outcome is ReportOutcome.UNCONFIRMED)

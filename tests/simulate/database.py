@@ -6,7 +6,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from orchestrator.database.sqlite.engine import InHand
+from orchestrator.database.sqlite.engine import ManualTransactionDialect
 from orchestrator.database.tables import metadata
 
 
@@ -15,7 +15,7 @@ def engine() -> sa.Engine:
     """Return the one engine: made once, since compiling its statements takes longer than a run."""
     driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
     made = sa.create_engine("sqlite+inhand://", poolclass=sa.pool.StaticPool, connect_args=driver)
-    assert isinstance(made.dialect, InHand)
+    assert isinstance(made.dialect, ManualTransactionDialect)
     with made.begin() as tx:
         metadata.create_all(tx)
     return made

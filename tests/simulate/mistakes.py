@@ -14,17 +14,17 @@ import sqlalchemy as sa
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
 from orchestrator.engine import submit, submit_outcome
-from orchestrator.engine.deliver import Delivering
+from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_results import Attempted
-from orchestrator.engine.deliver_schedule import Due
-from orchestrator.engine.poll import Answer, Polling, Question
-from orchestrator.engine.receive import Receiving, Taken
+from orchestrator.engine.deliver_schedule import ClaimedDelivery
+from orchestrator.engine.poll import Poller, QueryResult, StatusQuery
+from orchestrator.engine.receive import ReceivedPush, Receiver
 from orchestrator.events import outbox
-from orchestrator.events.destinations import Verdict
+from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
-from orchestrator.jobs.ledger import Ledger, Postponed
+from orchestrator.jobs.ledger import Ledger, Reschedule
 from orchestrator.vendors.report import Report
 
 
@@ -41,7 +41,7 @@ def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
 # -- claims and leases
 
 
-def unfenced(self: Ledger, tx: Tx, postponed: Sequence[Postponed]) -> None:
+def unfenced(self: Ledger, tx: Tx, postponed: Sequence[Reschedule]) -> None:
     for one in postponed:
         mine = sa.and_(job.c.id == one.job_id, job.c.state == JobState.SUBMITTING)
         tx.execute(
@@ -59,9 +59,9 @@ def unwritten(self: Ledger, tx: Tx, claimed: Sequence[Mapping[Any, Any]]) -> lis
     return [{**row, "state": JobState.SUBMITTING, "attempt": row["attempt"] + 1} for row in claimed]
 
 
-def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> submit_outcome.Ending:
-    return submit_outcome.Ending(
-        row, {"outcome": error.kind}, queue=Postponed.of(row, {"due_at": now})
+def back_at_once(row: Any, vendor: Any, error: Any, now: datetime) -> submit_outcome.SubmitOutcome:
+    return submit_outcome.SubmitOutcome(
+        row, {"outcome": error.kind}, queue=Reschedule.of(row, {"due_at": now})
     )
 
 
@@ -103,10 +103,10 @@ def believed(self: Report) -> bool:
     return True
 
 
-_answered = Polling._answered
+_answered = Poller._answered
 
 
-def by_position(self: Polling, question: Question, reports: Sequence[Report]) -> Answer:
+def by_position(self: Poller, question: StatusQuery, reports: Sequence[Report]) -> QueryResult:
     pairs = zip(question.rows, reports, strict=False)
     placed = [
         replace(said, vendor_task_id=row["vendor_task_id"], external_task_id=None)
@@ -122,7 +122,7 @@ def by_position(self: Polling, question: Question, reports: Sequence[Report]) ->
 def event_apart() -> Iterator[None]:
     """The event is written in a transaction of its own, right after the one that moved the job."""
     owed: list[tuple[Any, ...]] = []
-    write, told = outbox.fan_out, Ledger.apply
+    write, told = outbox.publish, Ledger.apply
 
     def later(tx: Tx, *args: Any) -> list[str]:
         owed.append(args)
@@ -137,17 +137,17 @@ def event_apart() -> Iterator[None]:
         yield
 
 
-def to_the_active(fact: outbox.Fact, standing: Sequence[Any]) -> list[tuple[str, str]]:
+def to_the_active(fact: outbox.NewEvent, standing: Sequence[Any]) -> list[tuple[str, str]]:
     return [one for one in _audience(fact, standing) if one[1] == SubscriberState.ACTIVE]
 
 
 _audience = outbox._audience
 
 
-async def delivered_first(self: Delivering, due: Due) -> None:
-    now = self.rt.clock.now()
-    await self.rt.insist(
-        self._end, Attempted(due.row, due.to, now, 0, Verdict.DELIVERED, status=200)
+async def delivered_first(self: Deliverer, due: ClaimedDelivery) -> None:
+    now = self.runtime.clock.now()
+    await self.runtime.record_with_retry(
+        self._end, Attempted(due.row, due.to, now, 0, ResponseClass.DELIVERED, status=200)
     )
     self.turns.end(due)
     await self._attempt(due)
@@ -159,20 +159,20 @@ def never_again(now: datetime, seconds: float) -> None:
 
 @contextlib.contextmanager
 def new_name_each_time() -> Iterator[None]:
-    request = Delivering._request
+    request = Deliverer._request
 
-    def renamed(self: Delivering, due: Due, now: datetime) -> Any:
-        name = self.rt.ids("evt")
+    def renamed(self: Deliverer, due: ClaimedDelivery, now: datetime) -> Any:
+        name = self.runtime.ids("evt")
         return request(self, replace(due, event={**due.event, "id": name}), now)
 
-    with swapped(Delivering, "_request", renamed):
+    with swapped(Deliverer, "_request", renamed):
         yield
 
 
 # -- pushes and callers
 
 
-async def skipping(self: Receiving, taken: Taken) -> None:
+async def skipping(self: Receiver, taken: ReceivedPush) -> None:
     """A push that is kept already is not applied again, although keeping and applying are two transactions."""
 
     def keep(tx: Tx) -> bool:
@@ -181,25 +181,25 @@ async def skipping(self: Receiving, taken: Taken) -> None:
         )
         known = tx.execute(sa.select(push.c.id).where(same)).first() is not None
         if not known:
-            tx.execute(sa.insert(push), [taken.row | {"id": self.rt.ids("psh")}])
+            tx.execute(sa.insert(push), [taken.row | {"id": self.runtime.ids("psh")}])
         return known
 
-    if not await self.rt.store.write(keep) and taken.heard is not None:
-        await self.rt.hear(taken.heard)
+    if not await self.runtime.store.write(keep) and taken.heard is not None:
+        await self.runtime.apply_report(taken.heard)
 
 
 @contextlib.contextmanager
 def hasty_ok() -> Iterator[None]:
-    take, begun = Receiving._take, set[asyncio.Task[None]]()
+    take, begun = Receiver._take, set[asyncio.Task[None]]()
 
-    async def soon(self: Receiving, taken: Taken) -> None:
+    async def soon(self: Receiver, taken: ReceivedPush) -> None:
         begun.add(asyncio.create_task(take(self, taken)))
 
-    with swapped(Receiving, "_take", soon):
+    with swapped(Receiver, "_take", soon):
         yield
 
 
-def unverified(self: Receiving, vendor: Any, headers: Any, body: bytes) -> bool:
+def unverified(self: Receiver, vendor: Any, headers: Any, body: bytes) -> bool:
     return False
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from orchestrator.api import job_submission
 from orchestrator.database import queue
 from orchestrator.engine import deliver_results, submit, submit_outcome
-from orchestrator.engine.deliver import Delivering
-from orchestrator.engine.poll import Polling
-from orchestrator.engine.receive import Receiving
+from orchestrator.engine.deliver import Deliverer
+from orchestrator.engine.poll import Poller
+from orchestrator.engine.receive import Receiver
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
 from orchestrator.jobs import capacity, transition
@@ -45,18 +45,18 @@ PLANTED: Mapping[str, Plant] = {
     "a success without output is believed": _swap(
         Report, "has_output", property(mistakes.believed)
     ),
-    "answers are matched by position": _swap(Polling, "_answered", mistakes.by_position),
+    "answers are matched by position": _swap(Poller, "_answered", mistakes.by_position),
     "the event is written in another transaction": mistakes.event_apart,
     "paused subscribers are owed nothing": _swap(outbox, "_audience", mistakes.to_the_active),
-    "delivered is written before it is sent": _swap(Delivering, "work", mistakes.delivered_first),
+    "delivered is written before it is sent": _swap(Deliverer, "work", mistakes.delivered_first),
     "a failed delivery is never due again": _swap(deliver_results, "after", mistakes.never_again),
     "each attempt has a webhook-id of its own": mistakes.new_name_each_time,
-    "a kept push is not applied again": _swap(Receiving, "_take", mistakes.skipping),
+    "a kept push is not applied again": _swap(Receiver, "_take", mistakes.skipping),
     "a push is acknowledged before it is durable": mistakes.hasty_ok,
-    "a required signature may be missing": _swap(Receiving, "_verified", mistakes.unverified),
+    "a required signature may be missing": _swap(Receiver, "_verified", mistakes.unverified),
     "a callback token is good for every account": mistakes.token_for_all,
     "the idempotency key is ignored": _swap(job_submission, "idempotency_key", lambda _: None),
-    "a silent vendor is never asked": _swap(Polling, "_claim", lambda *_: Claimed()),
+    "a silent vendor is never asked": _swap(Poller, "_claim", lambda *_: Claimed()),
 }
 
 

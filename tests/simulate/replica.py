@@ -39,7 +39,7 @@ class Replica:
         self._open: dict[asyncio.Future[Answered | None], None] = {}
         self._graves: list[object] = []
         self.process: Process | None = None
-        self.rt: Runtime | None = None
+        self.runtime: Runtime | None = None
         self._app: Any = None
         self._draining = False
 
@@ -60,24 +60,26 @@ class Replica:
         world = self._world
         rng = random.Random(f"{world.plan.seed} {self.name} {self._lives}")
         store = SharedStore(self, rng, single=world.plan.single)
-        rt = build(
+        runtime = build(
             world.settings, clock=self._clock, rng=rng, transport=Network(world), store=store
         )
         # No dialect we know can be resent by key, but the engine has a way for one that could.
-        rt.vendors["keyed"].lookup = Lookup.BY_KEY
+        runtime.vendors["keyed"].lookup = Lookup.BY_KEY
         while True:
             try:
-                await rt.store.write(prepare, sorted(rt.vendors))
+                await runtime.store.write(prepare, sorted(runtime.vendors))
                 break
             except Unavailable:
                 await asyncio.sleep(1)
-        rt.workers.update(
-            submit=submit.worker(rt), poll=poll.worker(rt), deliver=deliver.worker(rt)
+        runtime.workers.update(
+            submit=submit.worker(runtime),
+            poll=poll.worker(runtime),
+            deliver=deliver.worker(runtime),
         )
-        for worker in rt.workers.values():
+        for worker in runtime.workers.values():
             worker.start()
-        self.rt, self._app, self._wake = rt, application(rt), asyncio.Event()
-        await tick(world, rt, self._wake)
+        self.runtime, self._app, self._wake = runtime, application(runtime), asyncio.Event()
+        await tick(world, runtime, self._wake)
 
     def rouse(self) -> None:
         """Let the next tick happen: something has changed."""
@@ -92,17 +94,17 @@ class Replica:
 
     def drain(self) -> None:
         """End a life in good order."""
-        if not self.is_up or self.rt is None or self._draining:
+        if not self.is_up or self.runtime is None or self._draining:
             return
         self._draining = True
         self._world.trace.say(self.name, "drains")
-        process, rt = self.process, self.rt
+        process, runtime = self.process, self.runtime
         assert process is not None
 
         async def stop() -> None:
             with contextlib.suppress(Unavailable):
                 await asyncio.gather(
-                    *(stage.stop(_DRAIN) for _, stage in sorted(rt.workers.items()))
+                    *(stage.stop(_DRAIN) for _, stage in sorted(runtime.workers.items()))
                 )
             self._world.loop.call_soon(self.die)
 
@@ -113,7 +115,7 @@ class Replica:
     @property
     def is_up(self) -> bool:
         """True while its process lives and has come up."""
-        return self.process is not None and not self.process.dead and self.rt is not None
+        return self.process is not None and not self.process.dead and self.runtime is not None
 
     def fate(self) -> Fate:
         """Draw what becomes of the next commit."""
@@ -126,8 +128,8 @@ class Replica:
             return
         process.dead = True
         self._world.trace.say(self.name, "dies")
-        self._graves += [self.rt, self._app, self._wake]
-        self.rt, self._app, self._wake = None, None, None
+        self._graves += [self.runtime, self._app, self._wake]
+        self.runtime, self._app, self._wake = None, None, None
         for answer in self._open:
             if not answer.done():
                 answer.set_result(None)

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 TICK, _TIDY, _LONG = 1.0, 600.0, 1e7
 
 
-async def tick(world: World, rt: Runtime, wake: asyncio.Event) -> None:
+async def tick(world: World, runtime: Runtime, wake: asyncio.Event) -> None:
     """Tick every second; a tick that would find nothing due is left out."""
     margin = TICK + world.plan.skew
     tidied, expiring, retiring = 0.0, _nothing(), _nothing()
     while True:
         now = world.loop.time()
         for stage in world.checker.agenda.stages(now + margin):
-            rt.nudge(stage)
+            runtime.wake(stage)
         if world.checker.agenda.deadline <= now + margin and expiring.done():
-            expiring = asyncio.ensure_future(_unless_away(poll.expire, rt))
+            expiring = asyncio.ensure_future(_unless_away(poll.expire, runtime))
         if now - tidied > _TIDY and retiring.done():
-            tidied, retiring = now, asyncio.ensure_future(_unless_away(retire, rt))
+            tidied, retiring = now, asyncio.ensure_future(_unless_away(retire, runtime))
         await asyncio.sleep(TICK)
         wake.clear()
         rest = world.checker.agenda.first - world.loop.time() - margin
@@ -47,7 +47,7 @@ def _nothing() -> asyncio.Future[None]:
     return done
 
 
-async def _unless_away(tick: Callable[[Runtime], Awaitable[None]], rt: Runtime) -> None:
+async def _unless_away(tick: Callable[[Runtime], Awaitable[None]], runtime: Runtime) -> None:
     """Run what a tick begins; without a database it is left to the next one."""
     with contextlib.suppress(Unavailable):
-        await tick(rt)
+        await tick(runtime)

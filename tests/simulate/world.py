@@ -188,8 +188,8 @@ class World:
     def wake_others(self, replica: Replica, stage: str) -> None:
         """Tell the other replicas that a stage has work. Half the time that is lost."""
         for one in self.replicas:
-            if one is not replica and one.rt is not None and self.dice.random() < 0.5:
-                one.rt.nudge(stage)
+            if one is not replica and one.runtime is not None and self.dice.random() < 0.5:
+                one.runtime.wake(stage)
 
     # -- talk
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.sqlite.writer import Writer
 from orchestrator.database.store import Store
-from orchestrator.database.unit_of_work import Outcome, Unit, perform, settle, translated
+from orchestrator.database.unit_of_work import Unit, UnitResult, perform, settle, translated
 from orchestrator.foundation.errors import Unavailable
 from tests.simulate.database import engine
 
@@ -199,7 +199,7 @@ class Pool:
         else:
             loop.call_soon(settle, outcomes)
 
-    def _performed(self, group: list[Unit], fate: Fate) -> list[Outcome] | None:
+    def _performed(self, group: list[Unit], fate: Fate) -> list[UnitResult] | None:
         """Run units and commit them; None if the process is to die before that."""
         try:
             with translated(), self.reading.connect() as tx:
@@ -210,14 +210,14 @@ class Pool:
                     return None if fate is Fate.CRASH_BEFORE else _lost(group)
                 tx.commit()
         except Exception as error:
-            return [Outcome(unit, error=error) for unit in group]
+            return [UnitResult(unit, error=error) for unit in group]
         self.commits += 1
         self._host.committed()
         return outcomes
 
 
-def _lost(group: list[Unit]) -> list[Outcome]:
-    return [Outcome(unit, error=Unavailable("the connection was lost")) for unit in group]
+def _lost(group: list[Unit]) -> list[UnitResult]:
+    return [UnitResult(unit, error=Unavailable("the connection was lost")) for unit in group]
 
 
 class SharedStore(Store):

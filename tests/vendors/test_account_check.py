@@ -13,16 +13,16 @@ import pytest
 
 from orchestrator import schemas
 from orchestrator.app import application
-from orchestrator.egress.address_policy import Guard
-from orchestrator.egress.http_client import Internet
+from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.simulator import World
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.vendors import account_check
-from orchestrator.vendors.account_check import Check
+from orchestrator.vendors.account_check import CheckResult
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.registry import accounts, bind
+from orchestrator.vendors.registry import accounts, bind_vendor
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json
 from tests.harness.openapi_contract import HELD
@@ -31,15 +31,15 @@ EVERY = [name for name, _ in SIMULATED]
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
-async def asked(folder: Path, *settings: tuple[str, Json]) -> list[Check]:
+async def asked(folder: Path, *settings: tuple[str, Json]) -> list[CheckResult]:
     """Return the checks of accounts with these settings, over real sockets."""
     given = runtime.settings(folder, accounts=dict(settings), allow_private=["127.0.0.0/8"])
-    internet = Internet(GuardedTransport(Guard(given.allow_private)))
-    vendors = [bind(one, SystemClock()) for one in accounts(given).values()]
+    internet = HttpClient(GuardedTransport(AddressPolicy(given.allow_private)))
+    vendors = [bind_vendor(one, SystemClock()) for one in accounts(given).values()]
     try:
         return [
             *await asyncio.gather(
-                *(account_check.ask(one, internet, SystemClock()) for one in vendors)
+                *(account_check.check_account(one, internet, SystemClock()) for one in vendors)
             )
         ]
     finally:
@@ -115,12 +115,12 @@ async def test_a_vendor_that_hangs_is_given_up(
 
 def kling(folder: Path) -> Vendor:
     given = runtime.settings(folder, accounts={"main": {"vendor": "kling", "api_key": "k"}})
-    return bind(accounts(given)["main"], SystemClock())
+    return bind_vendor(accounts(given)["main"], SystemClock())
 
 
 def dreamto(folder: Path) -> Vendor:
     account = {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.test"}
-    return bind(
+    return bind_vendor(
         accounts(runtime.settings(folder, accounts={"main": account}))["main"], SystemClock()
     )
 
@@ -153,8 +153,8 @@ async def test_what_an_answer_shows_of_the_credentials(
     tmp_path: Path, bound: Any, status: int, said: Any, authorized: bool | None
 ) -> None:
     answer = httpx.Response(status, json=said) if said else httpx.Response(status, text="<html>")
-    internet = Internet(httpx.MockTransport(lambda _: answer))
-    found = await account_check.ask(bound(tmp_path), internet, SystemClock())
+    internet = HttpClient(httpx.MockTransport(lambda _: answer))
+    found = await account_check.check_account(bound(tmp_path), internet, SystemClock())
     assert (found.reachable, found.authorized, found.status) == (True, authorized, status)
     assert found.detail
 
@@ -164,8 +164,8 @@ async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> No
     answer = httpx.Response(
         404, json={"error": {"message": "job not found"}}, headers={"date": ahead}
     )
-    found = await account_check.ask(
-        dreamto(tmp_path), Internet(httpx.MockTransport(lambda _: answer)), SystemClock()
+    found = await account_check.check_account(
+        dreamto(tmp_path), HttpClient(httpx.MockTransport(lambda _: answer)), SystemClock()
     )
     assert found.authorized
     assert found.clock_skew_seconds is not None
@@ -185,11 +185,11 @@ def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told:
 
 
 async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> None:
-    async with runtime.house(tmp_path, api_keys=[KEY]) as it:
-        it.internet.answer = lambda _: httpx.Response(
+    async with runtime.open_harness(tmp_path, api_keys=[KEY]) as it:
+        it.network.answer = lambda _: httpx.Response(
             400, json={"code": 1201, "message": "Task not found by id"}
         )
-        transport = httpx.ASGITransport(application(it.rt))
+        transport = httpx.ASGITransport(application(it.runtime))
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://test", headers=headers, event_hooks=HELD
@@ -198,12 +198,12 @@ async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> No
                 *(http.post("/v1/accounts/main/check") for _ in range(5))
             )
             assert [one.status_code for one in answers] == [200] * 5
-            assert len(it.internet.requests) == 1
+            assert len(it.network.requests) == 1
             shown = schemas.AccountCheck.model_validate(answers[0].json())
             assert (shown.account, shown.authorized, shown.vendor_code) == ("main", True, 1201)
-            it.clock.turn(6)
+            it.clock.advance(6)
             await http.post("/v1/accounts/main/check")
-            assert len(it.internet.requests) == 2
+            assert len(it.network.requests) == 2
             assert (await http.post("/v1/accounts/nobody/check")).status_code == 404
             assert (await http.post("/v1/accounts/main/check", json={"a": 1})).status_code == 422
             assert (await http.get("/v1/accounts/main/check")).status_code == 405

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.foundation.errors import CutOff, Refused
-from orchestrator.vendors.error_codes import complaint, judge, retry_after
+from orchestrator.vendors.error_codes import classify, error_fields, retry_after
 from tests.harness.vendor_samples import NOW, SAMPLES
 
 CODES = [
@@ -31,7 +31,7 @@ OURS = {
 
 @pytest.mark.parametrize("entry", CODES, ids=lambda entry: str(entry["code"]))
 def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) -> None:
-    error = judge("kling", entry["http"], {"code": entry["code"], "message": entry["meaning"]})
+    error = classify("kling", entry["http"], {"code": entry["code"], "message": entry["meaning"]})
     if entry["group"] == "server":
         assert isinstance(error, CutOff)
         return
@@ -78,7 +78,7 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
 def test_status_and_code_together_say_what_happened(
     status: int, said: Any, meaning: str | None
 ) -> None:
-    error = judge("acme", status, said)
+    error = classify("acme", status, said)
     kinds = {"bad_response", "server_error"}
     assert (error.kind if isinstance(error, CutOff) else error and error.code) == meaning
     assert isinstance(error, CutOff) is (meaning in kinds)
@@ -96,7 +96,7 @@ def test_status_and_code_together_say_what_happened(
 def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
     message: str, duplicate: bool
 ) -> None:
-    error = judge("kling", 400, {"code": 1201, "message": message})
+    error = classify("kling", 400, {"code": 1201, "message": message})
     assert isinstance(error, Refused)
     assert error.duplicate is duplicate
 
@@ -116,11 +116,11 @@ def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
     ],
 )
 def test_a_complaint_is_found_in_any_envelope(said: Any, read: Any) -> None:
-    assert complaint(said) == read
+    assert error_fields(said) == read
 
 
 def test_a_refusal_names_the_vendor_and_carries_its_words() -> None:
-    error = judge("kling", 429, {"code": 1303, "message": "busy"}, wait=7.0)
+    error = classify("kling", 429, {"code": 1303, "message": "busy"}, wait=7.0)
     assert isinstance(error, Refused)
     assert (str(error), error.retry_after) == ("kling answered 429, code 1303: busy", 7.0)
 

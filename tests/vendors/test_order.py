@@ -13,26 +13,26 @@ from pydantic import ValidationError
 
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.vendors.field_mapping import (
-    Form,
-    Place,
+    FieldTarget,
+    RequestMapping,
     at_most,
+    build_body,
     check_extra,
-    check_form,
+    check_fields,
     choice,
-    placed,
     seconds_text,
     whole_seconds,
 )
 from orchestrator.vendors.order import Input
 
-FORM = Form(
+FORM = RequestMapping(
     "/make",
     {
         "prompt": "text",
-        "duration": Place("settings.seconds", whole_seconds),
-        "image_url": Place("contents[]", lambda url: [{"image": url}]),
-        "last_image_url": Place("contents[]", lambda url: [{"last": url}]),
-        "shots": Place("", lambda shots: {"multi": True, "settings": {"shots": len(shots)}}),
+        "duration": FieldTarget("settings.seconds", whole_seconds),
+        "image_url": FieldTarget("contents[]", lambda url: [{"image": url}]),
+        "last_image_url": FieldTarget("contents[]", lambda url: [{"last": url}]),
+        "shots": FieldTarget("", lambda shots: {"multi": True, "settings": {"shots": len(shots)}}),
     },
     required=("prompt|shots",),
     exclusive=(("shots", "prompt"),),
@@ -82,7 +82,7 @@ def test_words_that_are_not_of_the_vocabulary_are_refused(fields: dict[str, Any]
 
 
 def test_every_field_goes_to_its_place_in_the_order_of_the_form() -> None:
-    body = placed(
+    body = build_body(
         "acme", FORM, {"last_image_url": "b", "image_url": "a", "duration": 5, "prompt": "x"}
     )
     assert body == {
@@ -93,7 +93,7 @@ def test_every_field_goes_to_its_place_in_the_order_of_the_form() -> None:
 
 
 def test_a_place_without_a_path_merges_into_the_body() -> None:
-    body = placed("acme", FORM, {"shots": [1, 2], "duration": 5})
+    body = build_body("acme", FORM, {"shots": [1, 2], "duration": 5})
     assert body == {"multi": True, "settings": {"seconds": 5, "shots": 2}}
 
 
@@ -104,7 +104,7 @@ def test_extra_is_merged_deeply_and_the_order_is_left_alone() -> None:
         "extra": {"settings": {"seed": 1}, "text": "y", "other": {"a": [1]}},
     }
     before = deepcopy(given)
-    body = placed("acme", FORM, given)
+    body = build_body("acme", FORM, given)
     assert body == {"text": "y", "settings": {"seconds": 5, "seed": 1}, "other": {"a": [1]}}
     body["other"]["a"].append(2)
     body["settings"]["seed"] = 2
@@ -136,7 +136,7 @@ def test_what_a_form_cannot_carry_is_refused_in_plain_words(
     given: dict[str, Any], field: str, why: str
 ) -> None:
     with pytest.raises(Unsupported) as caught:
-        check_form("acme", FORM, given)
+        check_fields("acme", FORM, given)
     assert (caught.value.field, caught.value.why) == (field, why)
     assert caught.value.faults[0].pointer == f"/{field}"
 
@@ -186,6 +186,6 @@ def test_an_extra_that_passes_can_be_merged_and_sent(extra: dict[str, Any]) -> N
         check_extra("acme", extra, ("settings.callback_url",))
     except Unsupported:
         return
-    body = placed("acme", FORM, {"prompt": "x", "duration": 5, "extra": extra})
+    body = build_body("acme", FORM, {"prompt": "x", "duration": 5, "extra": extra})
     assert json.dumps(body, allow_nan=False)
     assert all(key in body for key in extra)

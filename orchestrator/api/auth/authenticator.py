@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from orchestrator.api.auth import api_keys
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.auth.rate_limit import Limits, Standing
+from orchestrator.api.auth.rate_limit import Limits, QuotaStatus
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
@@ -51,7 +51,7 @@ class _Found:
     expires_at: datetime | None
 
 
-class Gate:
+class Authenticator:
     """Lets callers in."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -144,7 +144,7 @@ class Gate:
 
 def told(request: Request) -> Mapping[str, str]:
     """Return what every answer says to a caller that was recognised: how many requests they have left."""
-    standing: Standing | None = request.scope.get(_STANDING)
+    standing: QuotaStatus | None = request.scope.get(_STANDING)
     return {} if standing is None else standing.headers()
 
 

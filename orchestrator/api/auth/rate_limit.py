@@ -26,7 +26,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QuotaStatus:
     """What a key has left after a request. `wait`: seconds until it may make this one; 0.0 if it was let in."""
 
     quota: int
@@ -52,7 +52,7 @@ class Limits:
         self._whole_at: dict[str, float] = {}
         self._places = _REMEMBERED
 
-    def spend(self, key: str, quota: int) -> Standing | None:
+    def spend(self, key: str, quota: int) -> QuotaStatus | None:
         """Take one request from a key's quota a minute. None: there is no limit, the quota is 0."""
         if not quota:
             return None
@@ -60,10 +60,10 @@ class Limits:
         used = max(self._whole_at.get(key, now) - now, 0.0)
         over = used + one - _WINDOW
         if over > one * _ROUNDING:
-            return Standing(quota, 0, used, wait=over)
+            return QuotaStatus(quota, 0, used, wait=over)
         if len(self._whole_at) >= self._places:
             self._whole_at = {name: at for name, at in self._whole_at.items() if at > now}
             # However many are busy: one in so many requests looks for those that are not.
             self._places = max(_REMEMBERED, 2 * len(self._whole_at))
         self._whole_at[key] = now + used + one
-        return Standing(quota, int((_WINDOW - used) / one - 1 + _ROUNDING), used + one)
+        return QuotaStatus(quota, int((_WINDOW - used) / one - 1 + _ROUNDING), used + one)

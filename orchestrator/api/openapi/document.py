@@ -12,10 +12,10 @@ from starlette.routing import Route
 from orchestrator import __version__
 from orchestrator import schemas as shapes
 from orchestrator.api.docs import NOT_CHANGED, etag, fixed
-from orchestrator.api.endpoint import Call
+from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.openapi import headers, operations, webhooks
 from orchestrator.api.openapi.components import Json, Schemas
-from orchestrator.api.openapi.operations import Place
+from orchestrator.api.openapi.operations import OperationRoute
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.json_codec import encode
@@ -69,7 +69,7 @@ class Document:
         answers={200: answer(shapes.OpenApi, "ETag"), 304: NOT_CHANGED},
         lenient=True,
     )
-    async def show(self, call: Call) -> Response:
+    async def show(self, call: RequestContext) -> Response:
         """OpenAPI 3.1."""
         async with self._turn:
             if self._written is None:
@@ -109,7 +109,7 @@ def document(routes: Iterable[Route], base: str) -> Json:
     }
 
 
-def _schemas(told: Sequence[Place]) -> Schemas:
+def _schemas(told: Sequence[OperationRoute]) -> Schemas:
     known = [place.operation for place in told]
     answered = [
         one.body

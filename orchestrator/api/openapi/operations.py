@@ -11,11 +11,11 @@ from http import HTTPStatus
 from starlette.routing import Route
 
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.endpoint import Door
+from orchestrator.api.endpoint import Endpoint
 from orchestrator.api.fields import id_pattern
 from orchestrator.api.openapi import examples, headers
 from orchestrator.api.openapi.components import Json, Schemas
-from orchestrator.api.operation import JSON, Answer, Operation, declared
+from orchestrator.api.operation import JSON, Operation, ResponseSpec, declared
 from orchestrator.api.problems import CODES
 from orchestrator.schemas import Problem
 
@@ -33,7 +33,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OperationRoute:
     """Where an operation is. `needs`: the scope it takes; None: not even a key."""
 
     path: str
@@ -69,20 +69,22 @@ class Place:
         )
 
 
-def places(routes: Iterable[Route]) -> Iterator[Place]:
+def places(routes: Iterable[Route]) -> Iterator[OperationRoute]:
     """Yield every operation. Raises `TypeError` for a handler that was not declared to be one."""
     for route in routes:
         door = route.endpoint
-        if not isinstance(door, Door):
+        if not isinstance(door, Endpoint):
             raise TypeError(f"{route.path} leads to no door")
         for method, handler in door.handlers.items():
             known = declared(handler)
             if known is None:
                 raise TypeError(f"{method} {route.path} is not declared")
-            yield Place(_PARAMETER.sub(r"{\1}", route.path), method, known, door.needs(method))
+            yield OperationRoute(
+                _PARAMETER.sub(r"{\1}", route.path), method, known, door.needs(method)
+            )
 
 
-def described(place: Place, schemas: Schemas) -> Json:
+def described(place: OperationRoute, schemas: Schemas) -> Json:
     """Return one operation."""
     known = place.operation
     said: Json = {
@@ -102,7 +104,7 @@ def described(place: Place, schemas: Schemas) -> Json:
     return said
 
 
-def _in_path(place: Place) -> Iterator[Json]:
+def _in_path(place: OperationRoute) -> Iterator[Json]:
     for name in _PARAMETER.findall(place.path):
         schema, example = _parameter(place.section, name)
         yield {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
@@ -126,19 +128,21 @@ def _in_query(known: Operation, schemas: Schemas) -> Iterator[Json]:
         yield said | ({"style": "form", "explode": False} if schema.get("type") == "array" else {})
 
 
-def _sent(place: Place) -> Iterator[Json]:
+def _sent(place: OperationRoute) -> Iterator[Json]:
     names = (*place.operation.takes, "X-Request-Id")
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)
 
 
-def _answers(place: Place, schemas: Schemas) -> dict[str, Json]:
+def _answers(place: OperationRoute, schemas: Schemas) -> dict[str, Json]:
     return {
         str(status): _answer(place, status, one, schemas)
         for status, one in place.operation.answers.items()
     }
 
 
-def _answer(place: Place, status: int | str, answer: Answer, schemas: Schemas) -> Json:
+def _answer(
+    place: OperationRoute, status: int | str, answer: ResponseSpec, schemas: Schemas
+) -> Json:
     always = (
         ["X-Request-Id"]
         if place.needs is None
@@ -157,7 +161,7 @@ def _answer(place: Place, status: int | str, answer: Answer, schemas: Schemas) -
     return said
 
 
-def _refusals(place: Place) -> dict[str, Json]:
+def _refusals(place: OperationRoute) -> dict[str, Json]:
     by_status: dict[int, list[str]] = defaultdict(list)
     for code in sorted(place.codes()):
         by_status[CODES[code].status].append(code)

@@ -111,7 +111,7 @@ def _schema(url: str) -> Iterator[str]:
     name = _PREFIX + secrets.token_hex(6)
     engine = postgres.engine_of(url, 1)
     try:
-        with postgres.told(), engine.begin() as tx:
+        with postgres.as_config_error(), engine.begin() as tx:
             tx.execute(sa.schema.CreateSchema(name))
         try:
             within = postgres.url_of(url).update_query_dict(

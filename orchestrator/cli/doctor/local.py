@@ -18,7 +18,7 @@ from orchestrator.cli.terminal import Record
 from orchestrator.database import backend, schema
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite.engine import opened
-from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
@@ -52,11 +52,11 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
     faults = []
     for name, account in registry.accounts(settings).items():
         try:
-            registry.bind(account, clock)
+            registry.bind_vendor(account, clock)
         except ConfigError as error:
             faults.append(str(error).removeprefix(f"accounts.{name}: "))
     try:
-        Guard(settings.allow_private)
+        AddressPolicy(settings.allow_private)
     except ConfigError as error:
         faults.append(str(error))
     for fault in faults:

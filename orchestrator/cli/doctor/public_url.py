@@ -16,7 +16,7 @@ from orchestrator.cli.access import secret_keys
 from orchestrator.cli.doctor.exchange import Answer, client, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.client import is_loopback
-from orchestrator.egress.address_policy import Guard
+from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock, SystemClock
 from orchestrator.foundation.errors import Blocked, ConfigError
 from orchestrator.foundation.settings import Settings
@@ -80,7 +80,7 @@ def _written(settings: Settings) -> Iterator[Finding]:
 def _stays_at_home(settings: Settings) -> bool:
     """True if every vendor is in a network of ours, as in a demo."""
     try:
-        guard = Guard(settings.allow_private)
+        guard = AddressPolicy(settings.allow_private)
         bound = [one.base_url for one in registry.accounts(settings).values()]
     except ConfigError:
         return False
@@ -91,7 +91,7 @@ def _is_pushed(settings: Settings) -> bool:
     """True if some vendor is told to call us."""
     for account in registry.accounts(settings).values():
         try:
-            if registry.bind(account, SystemClock()).pushes:
+            if registry.bind_vendor(account, SystemClock()).pushes:
                 return True
         except ConfigError:
             continue
@@ -100,7 +100,7 @@ def _is_pushed(settings: Settings) -> bool:
 
 def _is_hidden(address: str) -> bool:
     try:
-        Guard().check(address.partition("%")[0])
+        AddressPolicy().check(address.partition("%")[0])
     except Blocked:
         return True
     return False

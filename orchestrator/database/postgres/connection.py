@@ -49,7 +49,7 @@ class Connection(psycopg.Connection[TupleRow]):
             raise QueryCanceled(f"no answer within {PATIENCE:.0f} seconds") from error
 
 
-class Dial:
+class ConnectionFactory:
     """Makes an engine's connections. Where nobody answered, one at a time tries again, and others hear so at once."""
 
     def __init__(self) -> None:

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from orchestrator.database.unit_of_work import (
     BACKLOG,
-    Outcome,
     Tx,
     Unit,
+    UnitResult,
     ours,
     perform,
     settle,
@@ -94,18 +94,18 @@ def engine_of(
             pool_timeout=5,
             connect_args=named | {"options": " ".join(options)},
         )
-        from orchestrator.database.postgres.connection import Dial
+        from orchestrator.database.postgres.connection import ConnectionFactory
     except ModuleNotFoundError as error:
         raise ConfigError(
             "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
         ) from error
     if not patient:
-        sa.event.listen(engine, "do_connect", Dial())
+        sa.event.listen(engine, "do_connect", ConnectionFactory())
     return engine
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_config_error() -> Iterator[None]:
     """Raise what the server says as `ConfigError`."""
     try:
         yield
@@ -122,7 +122,7 @@ def reached(url: str) -> Iterator[sa.Connection]:
     """Yield a connection that cannot write. Raises `ConfigError` if there is no such database."""
     engine = engine_of(url, 1, read_only=True)
     try:
-        with told(), engine.connect() as connection:
+        with as_config_error(), engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()
@@ -208,7 +208,7 @@ class Writers:
                 self._busy[first.run] -= 1
                 self._changed.notify()
 
-    def _commit(self, group: list[Unit]) -> list[Outcome]:
+    def _commit(self, group: list[Unit]) -> list[UnitResult]:
         for wait in (*_TRIES, None):
             try:
                 with self._engine.begin() as tx:
@@ -217,7 +217,7 @@ class Writers:
                     outcomes = perform(tx, group)
             except BaseException as error:
                 if wait is None or not transient(error):
-                    return [Outcome(unit, error=ours(error)) for unit in group]
+                    return [UnitResult(unit, error=ours(error)) for unit in group]
                 # Cut short when we are told to end; the last tries then follow at once.
                 self._stopping.wait(wait)
             else:
@@ -226,7 +226,7 @@ class Writers:
         raise AssertionError("the last try returns")
 
 
-def _tell(outcomes: list[Outcome]) -> None:
+def _tell(outcomes: list[UnitResult]) -> None:
     """Hand outcomes to the loop that waits for them."""
     loop = outcomes[0].unit.future.get_loop()
     # The loop may be gone, and with it who waited; what was committed stays committed.

@@ -18,7 +18,7 @@ _LOOK = 0.2
 _ASK = 50
 
 
-class Wakes:
+class NotifyChannel:
     """Tells other replicas that something is due, and hears it from them. All of it may be lost."""
 
     def __init__(self, engine: sa.Engine) -> None:

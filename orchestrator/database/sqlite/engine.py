@@ -117,7 +117,7 @@ class Lock:
             self._held = None
 
 
-class InHand(SQLiteDialect_pysqlite):
+class ManualTransactionDialect(SQLiteDialect_pysqlite):
     """SQLite's dialect with transactions in our hands: the driver would open them too late, and deferred.
 
     They go straight to the driver. As events and clauses, SQLAlchemy would put each of them together anew, which costs
@@ -156,7 +156,7 @@ def _run(connection: PoolProxiedConnection, words: str) -> None:
     driver.execute(words).close()
 
 
-registry.register("sqlite.inhand", __name__, InHand.__name__)
+registry.register("sqlite.inhand", __name__, ManualTransactionDialect.__name__)
 
 
 def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
@@ -170,7 +170,7 @@ def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.E
     engine = sa.create_engine(
         sa.make_url(url).set(drivername="sqlite+inhand"), connect_args=driver, **pool
     )
-    assert isinstance(engine.dialect, InHand)
+    assert isinstance(engine.dialect, ManualTransactionDialect)
     engine.dialect.begin = begin
 
     @sa.event.listens_for(engine, "connect")
@@ -182,7 +182,7 @@ def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.E
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_config_error() -> Iterator[None]:
     """Raise what SQLite says of a file as `ConfigError`."""
     try:
         yield
@@ -198,7 +198,7 @@ def opened(url: str) -> Iterator[sa.Connection]:
     """Yield a connection to a file that cannot write to it. Raises `ConfigError` if it is no database."""
     engine = engines(url)[1]
     try:
-        with told(), engine.connect() as connection:
+        with as_config_error(), engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()

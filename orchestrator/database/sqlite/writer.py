@@ -18,7 +18,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.database.sqlite.engine import wait_for_disk
-from orchestrator.database.unit_of_work import BACKLOG, Outcome, Unit, perform, settle, translated
+from orchestrator.database.unit_of_work import (
+    BACKLOG,
+    Unit,
+    UnitResult,
+    perform,
+    settle,
+    translated,
+)
 from orchestrator.foundation.errors import Unavailable
 
 #: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
@@ -33,7 +40,7 @@ class Writer:
         self._waiting: deque[Unit] = deque()
         self._thread = beside
         #: What the thread does, or did last.
-        self._aside: Future[list[Outcome]] = Future()
+        self._aside: Future[list[UnitResult]] = Future()
         self._aside.set_result([])
         #: True while units are in hand, or about to be.
         self._at_work = False
@@ -92,7 +99,7 @@ class Writer:
     def _taken(self) -> list[Unit]:
         return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
 
-    def _performed(self, group: list[Unit]) -> tuple[list[Outcome], sa.Connection | None]:
+    def _performed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
         """Return what the units came to, and the transaction that holds it; none when all is lost."""
         try:
             with translated(), contextlib.ExitStack() as undo:
@@ -104,14 +111,14 @@ class Writer:
                 undo.pop_all()
                 return outcomes, tx
         except Exception as error:
-            return [Outcome(unit, error=error) for unit in group], None
+            return [UnitResult(unit, error=error) for unit in group], None
 
     def _beside(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[Outcome]], *args: Any
+        self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[UnitResult]], *args: Any
     ) -> None:
         """Do what waits for the disk on the thread, and go on with its outcome."""
 
-        def done(aside: Future[list[Outcome]]) -> None:
+        def done(aside: Future[list[UnitResult]]) -> None:
             # The loop may be gone, and with it who waited; what was committed stays committed.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._done, loop, aside)
@@ -119,21 +126,21 @@ class Writer:
         self._aside = self._thread.submit(work, *args)
         self._aside.add_done_callback(done)
 
-    def _done(self, loop: asyncio.AbstractEventLoop, aside: Future[list[Outcome]]) -> None:
+    def _done(self, loop: asyncio.AbstractEventLoop, aside: Future[list[UnitResult]]) -> None:
         settle(aside.result())
         # Not at once: who was waiting answers first, and what that brings may share the next commit.
         loop.call_soon(self._next, loop)
 
-    def _commit(self, tx: sa.Connection, outcomes: list[Outcome]) -> list[Outcome]:
+    def _commit(self, tx: sa.Connection, outcomes: list[UnitResult]) -> list[UnitResult]:
         try:
             with translated(), tx:
                 tx.commit()
         except BaseException as error:
-            return [Outcome(one.unit, error=error) for one in outcomes]
+            return [UnitResult(one.unit, error=error) for one in outcomes]
         self.commits += 1
         return outcomes
 
-    def _move_log(self, mode: str) -> list[Outcome]:
+    def _move_log(self, mode: str) -> list[UnitResult]:
         connection = self._engine.raw_connection()
         # A reader in the way is no failure: the next checkpoint gets further.
         with contextlib.suppress(sqlite3.OperationalError):

@@ -22,7 +22,7 @@ import httpx
 
 from orchestrator.foundation.errors import ConfigError
 
-__all__ = ["Destination", "Message", "Verdict", "judge", "load", "post"]
+__all__ = ["Destination", "Message", "ResponseClass", "classify", "load", "post"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _parsed(address: str) -> tuple[httpx.URL, str]:
     return url, url.netloc.decode("ascii")
 
 
-class Verdict(StrEnum):
+class ResponseClass(StrEnum):
     """What an answer means for the delivery."""
 
     #: Only a 2xx.
@@ -74,15 +74,15 @@ class Verdict(StrEnum):
     NEVER = "never"
 
 
-def judge(status: int) -> Verdict:
+def classify(status: int) -> ResponseClass:
     """Return the meaning of a status code (Standard Webhooks, "Response status codes"). Redirects are not followed."""
     if 200 <= status < 300:
-        return Verdict.DELIVERED
+        return ResponseClass.DELIVERED
     if status == 410:
-        return Verdict.GONE
+        return ResponseClass.GONE
     if status in (408, 425, 429) or status >= 500:
-        return Verdict.LATER
-    return Verdict.SHORTLY
+        return ResponseClass.LATER
+    return ResponseClass.SHORTLY
 
 
 class Destination(ABC):
@@ -100,9 +100,9 @@ class Destination(ABC):
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
         """Return the request that delivers `message`, signed with all of `keys` (newest first)."""
 
-    def judge(self, response: httpx.Response) -> Verdict:
+    def judge(self, response: httpx.Response) -> ResponseClass:
         """Return what an answer means."""
-        return judge(response.status_code)
+        return classify(response.status_code)
 
     def check_options(self, options: Mapping[str, str]) -> None:
         """Raise `ConfigError` for an option this kind does not have."""

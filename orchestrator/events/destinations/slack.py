@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__
-from orchestrator.events.destinations import Destination, Message, Verdict, judge, post
+from orchestrator.events.destinations import Destination, Message, ResponseClass, classify, post
 from orchestrator.foundation.clock import epoch_ms
 
 Json = dict[str, Any]
@@ -57,9 +57,11 @@ class Slack(Destination):
         }
         return post(address, headers, json.dumps(_message(message)).encode())
 
-    def judge(self, response: httpx.Response) -> Verdict:
+    def judge(self, response: httpx.Response) -> ResponseClass:
         """Return what an answer means: `no_service` and its like are for good, `invalid_*` is about this message."""
-        return Verdict.GONE if response.status_code in _GONE else judge(response.status_code)
+        return (
+            ResponseClass.GONE if response.status_code in _GONE else classify(response.status_code)
+        )
 
 
 def _message(message: Message) -> Json:

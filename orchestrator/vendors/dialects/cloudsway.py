@@ -12,7 +12,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
-from orchestrator.vendors.field_mapping import Form
+from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
     NEW_PROMPT,
     NEW_RATIO,
@@ -37,13 +37,13 @@ STATUS: Words = {
 }
 DOCUMENTED_MODEL = "kling-3.0-turbo"
 FORMS = {
-    Capability.TEXT2VIDEO: Form(
+    Capability.TEXT2VIDEO: RequestMapping(
         "text-to-video",
         {**NEW_PROMPT, **NEW_SETTINGS, **NEW_RATIO, **NEW_WATERMARK},
         required=("prompt|shots",),
         exclusive=(PROMPT_OR_SHOTS,),
     ),
-    Capability.IMAGE2VIDEO: Form(
+    Capability.IMAGE2VIDEO: RequestMapping(
         "image-to-video",
         {"image_url": frame("first_frame"), **NEW_WORDS, **NEW_SETTINGS, **NEW_WATERMARK},
         required=("image_url",),

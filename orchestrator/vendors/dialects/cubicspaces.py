@@ -15,8 +15,14 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Options, Vendor, segment
-from orchestrator.vendors.error_codes import complaint
-from orchestrator.vendors.field_mapping import Fields, Form, Place, seconds_text, whole_seconds
+from orchestrator.vendors.error_codes import error_fields
+from orchestrator.vendors.field_mapping import (
+    Fields,
+    FieldTarget,
+    RequestMapping,
+    seconds_text,
+    whole_seconds,
+)
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Words
 
@@ -49,19 +55,19 @@ def _metadata(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: f"metadata.{path}" for name, path in fields.items()}
 
 
-def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capability, Form]:
+def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capability, RequestMapping]:
     return {
-        Capability.TEXT2VIDEO: Form(text, fields, required=("prompt",)),
-        Capability.IMAGE2VIDEO: Form(
+        Capability.TEXT2VIDEO: RequestMapping(text, fields, required=("prompt",)),
+        Capability.IMAGE2VIDEO: RequestMapping(
             image, {**fields, **_IMAGE, **tail}, required=("image_url", "prompt")
         ),
     }
 
 
 _BASICS: Fields = {"prompt": "prompt", "mode": "mode"}
-_UNIFIED_DURATION: Fields = {"duration": Place("duration", whole_seconds), "size": "size"}
+_UNIFIED_DURATION: Fields = {"duration": FieldTarget("duration", whole_seconds), "size": "size"}
 # The whole body becomes Kling's parameters there, whose duration is a string: a number is refused.
-_KLING_DURATION: Fields = {"duration": Place("duration", seconds_text)}
+_KLING_DURATION: Fields = {"duration": FieldTarget("duration", seconds_text)}
 _UNIFIED_PATH = "/v1/video/generations"
 UNIFIED = _forms(
     _UNIFIED_PATH,
@@ -102,7 +108,7 @@ class Cubicspaces(Vendor):
 
     def unknown_task(self, status: int, said: Any) -> bool:
         """True for new-api's ways of not knowing a task: a 400 with a word for it, or a success with nothing in it."""
-        word, _ = complaint(said)
+        word, _ = error_fields(said)
         empty = (
             status == 200
             and isinstance(said, dict)

@@ -12,7 +12,7 @@ import httpx
 
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Vendor, segment
-from orchestrator.vendors.field_mapping import Form
+from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Words
 
@@ -37,8 +37,8 @@ _INPUT = (
 )
 _FIELDS = {name: f"input.{name}" for name in _INPUT}
 FORMS = {
-    Capability.TEXT2VIDEO: Form("/v1/jobs", _FIELDS, required=("prompt",)),
-    Capability.IMAGE2VIDEO: Form(
+    Capability.TEXT2VIDEO: RequestMapping("/v1/jobs", _FIELDS, required=("prompt",)),
+    Capability.IMAGE2VIDEO: RequestMapping(
         "/v1/jobs", {**_FIELDS, "image_url": "input.image_url"}, required=("image_url", "prompt")
     ),
 }

@@ -13,7 +13,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
-from orchestrator.vendors.field_mapping import Fields, Form, seconds_text
+from orchestrator.vendors.field_mapping import Fields, RequestMapping, seconds_text
 from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
     NEW_OMNI,
@@ -46,13 +46,13 @@ LEGACY = strict(legacy_forms(seconds_text))
 _NEW_COMMON: Fields = {**NEW_SETTINGS, **NEW_AUDIO, **NEW_WATERMARK}
 _FRAMES: Fields = {"image_url": frame("first_frame"), "last_image_url": frame("last_frame")}
 NEW: Forms = {
-    Capability.TEXT2VIDEO: Form(
+    Capability.TEXT2VIDEO: RequestMapping(
         "text-to-video",
         {**NEW_PROMPT, **NEW_RATIO, **_NEW_COMMON},
         required=("prompt|shots",),
         exclusive=(PROMPT_OR_SHOTS,),
     ),
-    Capability.IMAGE2VIDEO: Form(
+    Capability.IMAGE2VIDEO: RequestMapping(
         "image-to-video",
         {**NEW_WORDS, **_FRAMES, **_NEW_COMMON},
         required=("image_url",),

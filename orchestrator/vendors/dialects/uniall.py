@@ -16,7 +16,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability, JobState
 from orchestrator.vendors.contract import Options, Vendor, segment
-from orchestrator.vendors.field_mapping import Fields, Form, Place, whole_seconds
+from orchestrator.vendors.field_mapping import Fields, FieldTarget, RequestMapping, whole_seconds
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Words
 
@@ -45,17 +45,17 @@ _PATH = "/v1/video/generations"
 _FIELDS: Fields = {
     "prompt": "prompt",
     "aspect_ratio": "aspect_ratio",
-    "duration": Place("duration", whole_seconds),
+    "duration": FieldTarget("duration", whole_seconds),
     "cfg_scale": "extra_body.cfg_scale",
     "negative_prompt": "extra_body.negative_prompt",
     "elements": "extra_body.element_list",
-    "shots": Place("", _shots),
+    "shots": FieldTarget("", _shots),
     "shot_type": "extra_body.shot_type",
 }
 _IMAGES = {"image_url": "image", "last_image_url": "last_image"}
 FORMS = {
-    Capability.TEXT2VIDEO: Form(_PATH, _FIELDS, required=("prompt",)),
-    Capability.IMAGE2VIDEO: Form(
+    Capability.TEXT2VIDEO: RequestMapping(_PATH, _FIELDS, required=("prompt",)),
+    Capability.IMAGE2VIDEO: RequestMapping(
         _PATH,
         {**_IMAGES, **_FIELDS},
         required=("image_url", "prompt|shots"),
