@@ -133,7 +133,7 @@ def event_apart() -> Iterator[None]:
             write(tx, *owed.pop(0))
         return told(self, tx, heard)
 
-    with swapped(ledger, "fan_out", later), swapped(Ledger, "apply", apply):
+    with swapped(ledger, "publish", later), swapped(Ledger, "apply", apply):
         yield
 
 
