@@ -1,4 +1,4 @@
-"""The Python client: submit a job, wait for it, follow the log, verify deliveries.
+"""The Python client: submit a job, wait for it, follow the event log, verify deliveries.
 
     from orchestrator.client import Client
 
@@ -6,23 +6,22 @@
         job = client.run(model="kling-v3", input={"prompt": "a cat surfing"}, timeout=900)
         print(job.urls)
 
-`AsyncClient` is the same with `await`. What is returned are the models of `orchestrator.shapes`, what is raised stands
-in `orchestrator.client.errors`. Calls that are lost or refused for now are sent again where that is safe: everything
-that only reads, submissions (they carry an idempotency key), and whatever the server says it has not done.
+`AsyncClient` is the same with `await`. Methods return models of `orchestrator.schemas` and raise
+the errors of `orchestrator.client.errors`. A call that is lost or refused temporarily is retried
+where that is safe: reads, submissions (they carry an idempotency key), and calls that the server
+refused before it did anything.
 
-Inside: `faces` (each call is written once and offered blocking and awaited), `requests` and `answers` (as
-values), `retries`, `wire` (one server) over `ports` (httpx), then `waiting`, `following` over `sse`, `pages`, and a
-file for each resource. It imports nothing of the service.
+Inside: `sync_async` (each method is written once, for both modes), `requests` and `responses` (as
+values), `retries`, `connection` (one server) over `transports` (httpx), then `waiting`, `following`
+over `sse`, `pages`, and a file per resource. It imports nothing of the service.
 """
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import httpx
 
 from orchestrator.client.callbacks import Gap, Reconnect
-from orchestrator.client.connection import Target, Wire, is_loopback, way
+from orchestrator.client.connection import Connection, Target, is_loopback, way
 from orchestrator.client.errors import (
     ApiError,
     ClientError,
@@ -40,28 +39,28 @@ from orchestrator.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from orchestrator.client.methods import Calls
+from orchestrator.client.methods import Methods
 from orchestrator.client.pages import AsyncPages, Pages
 from orchestrator.client.requests import UNSET
 from orchestrator.client.responses import Answer
 from orchestrator.client.retries import Retries
 from orchestrator.client.streams import AsyncEventStream, EventStream
-from orchestrator.client.sync_async import Awaiting, Blocking
-from orchestrator.client.transports import AwaitedPort, BlockingPort
+from orchestrator.client.sync_async import Async, Sync
+from orchestrator.client.transports import AsyncTransport, SyncTransport
 from orchestrator.client.webhook import Webhook
 from orchestrator.foundation.errors import BadSignature, OrchestratorError
 
-#: Seconds for which an answer may be silent, beyond what it was asked to be held.
+#: Seconds without a byte of a response, on top of the time that the server may hold it.
 TIMEOUT = 30.0
 
 
-class Client(Calls[Blocking]):
-    """Calls one server with one key; its methods return when they are done. Threads may share it.
+class Client(Methods[Sync]):
+    """Calls one server with one key. Its methods block; threads may share it.
 
-    `server` and `api_key` are those of ORCHESTRATOR_SERVER (else http://127.0.0.1:8080) and ORCHESTRATOR_API_KEY if not
-    given. `timeout` is in seconds, beyond what an answer is asked to be held for; `retries` is how often a call is sent
-    again. `http` is a client of your own to send with, which is not closed. Raises `ConfigError` for a server
-    that is no URL.
+    `server` defaults to ORCHESTRATOR_SERVER, else http://127.0.0.1:8080, `api_key` to
+    ORCHESTRATOR_API_KEY. `timeout` is in seconds, on top of the time that the server may hold a
+    response; `retries` is the retries per call. `http` is a client of your own to send with; it is
+    not closed. Raises `ConfigError` if the server is no URL.
 
         with Client("https://orchestrator.example.com", "orc_...") as client:
             job = client.submit(model="kling-v3", input={"prompt": "a cat surfing"})
@@ -78,29 +77,23 @@ class Client(Calls[Blocking]):
         user_agent: str | None = None,
     ) -> None:
         target = Target.of(server, api_key, user_agent)
-        super().__init__(
-            Wire(BlockingPort(target, http), target, timeout, Retries(retries)), Blocking
-        )
+        transport = SyncTransport(target, http)
+        super().__init__(Connection(transport, target, timeout, Retries(retries)), Sync)
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncClient(Calls[Awaiting]):
-    """Calls one server with one key; its methods are awaited. For one event loop.
+class AsyncClient(Methods[Async]):
+    """Calls one server with one key. Its methods are awaited, on one event loop.
 
-    `server` and `api_key` are those of ORCHESTRATOR_SERVER (else http://127.0.0.1:8080) and ORCHESTRATOR_API_KEY if not
-    given. `timeout` is in seconds, beyond what an answer is asked to be held for; `retries` is how often a call is sent
-    again. `http` is a client of your own to send with, which is not closed. Raises `ConfigError` for a server
-    that is no URL.
+    `server` defaults to ORCHESTRATOR_SERVER, else http://127.0.0.1:8080, `api_key` to
+    ORCHESTRATOR_API_KEY. `timeout` is in seconds, on top of the time that the server may hold a
+    response; `retries` is the retries per call. `http` is a client of your own to send with; it is
+    not closed. Raises `ConfigError` if the server is no URL.
 
         async with AsyncClient("https://orchestrator.example.com", "orc_...") as client:
             job = await client.submit(model="kling-v3", input={"prompt": "a cat surfing"})
@@ -117,19 +110,13 @@ class AsyncClient(Calls[Awaiting]):
         user_agent: str | None = None,
     ) -> None:
         target = Target.of(server, api_key, user_agent)
-        super().__init__(
-            Wire(AwaitedPort(target, http), target, timeout, Retries(retries)), Awaiting
-        )
+        transport = AsyncTransport(target, http)
+        super().__init__(Connection(transport, target, timeout, Retries(retries)), Async)
 
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 

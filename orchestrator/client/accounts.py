@@ -1,36 +1,31 @@
-"""`client.accounts`: configured vendors, and how they are doing."""
+"""`client.accounts`: configured vendor accounts and their state."""
 
 from __future__ import annotations
 
-from orchestrator.client.pages import Listing, listed
-from orchestrator.client.requests import Request, path
-from orchestrator.client.responses import read
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.requests import get, post
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Account, AccountCheck, Page
 
 
-class Accounts(Resource[FaceT]):
-    """Configured vendors and how they are doing; never their keys."""
+class Accounts(Resource[ModeT]):
+    """Configured vendor accounts and their state, without their keys."""
 
-    @offered
+    @dual
     async def get(self, name: str) -> Account:
         """Return an account."""
-        return read(Account, await self._wire.call(Request("GET", path("accounts", name))))
+        return await self._call(Account, get("accounts", name))
 
-    @listed
+    @dual_list
     def list(self, *, page_size: int = 100) -> Listing[Account]:
         """Return all accounts, by name.
 
         >>> {account.name: account.in_flight for account in client.accounts.list()}
         {'main': 3}
         """
-        return Listing(
-            self._wire, Page[Account], Request("GET", path("accounts"), query={"limit": page_size})
-        )
+        return Listing(self._connection, Page[Account], get("accounts", limit=page_size))
 
-    @offered
+    @dual
     async def check(self, name: str) -> AccountCheck:
-        """Ask the vendor something harmless now: is it there, and does it take the account's credentials?"""
-        return read(
-            AccountCheck, await self._wire.call(Request("POST", path("accounts", name, "check")))
-        )
+        """Send the vendor a harmless request: is it reachable, are the credentials valid?"""
+        return await self._call(AccountCheck, post("accounts", name, "check"))

@@ -1,4 +1,4 @@
-"""What a caller's own functions are told, besides what calls return."""
+"""The caller's own functions that a stream or a wait calls, and their arguments."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.client.errors import ClientError
+from orchestrator.schemas import Job
+
+#: Called with a job that is waited for, whenever it has changed.
+OnChange = Callable[[Job], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events may have been missed: the log begins after this id, and the stream goes on there."""
+    """Events may have been missed: the log starts after this id, where the stream resumes."""
 
     resumes_after: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """The connection is gone, and is made again after `delay` seconds; `tries` counts from 1 until it is up again.
+    """The connection is lost, and the stream reconnects after `delay` seconds.
 
-    `error` is None where the server ended the stream in good order, as it does now and then and before it restarts.
+    `tries` counts from 1 until it is connected. `error` is None where the server closed the
+    stream in good order, as it does from time to time and before a restart.
     """
 
     tries: int
@@ -31,14 +36,14 @@ class Reconnect:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Whom a stream tells of what is no event."""
+    """The callbacks of a stream."""
 
     on_gap: Callable[[Gap], object] | None = None
     on_reconnect: Callable[[Reconnect], object] | None = None
     on_open: Callable[[], object] | None = None
 
 
-async def done(said: object) -> None:
-    """Wait for what a caller's function returned, if it is a coroutine function and its client awaits."""
-    if inspect.isawaitable(said):
-        await said
+async def finish(result: object) -> None:
+    """Await what a callback returned if it is awaitable: the async client takes both kinds."""
+    if inspect.isawaitable(result):
+        await result

@@ -1,4 +1,4 @@
-"""One server, and calls to it: sent, read, capped, and sent again where that is safe. Sockets are behind a `Port`."""
+"""A connection to one server: sends, reads, caps and retries calls. Sockets: `Transport`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 import math
 import os
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 from urllib.parse import urlsplit
@@ -15,55 +16,56 @@ import httpx
 from orchestrator import __version__
 from orchestrator.client import errors
 from orchestrator.client.requests import Request
-from orchestrator.client.responses import Answer, answered
+from orchestrator.client.responses import Answer, parse_response
 from orchestrator.client.retries import Retries
 from orchestrator.foundation.errors import ConfigError
 
-#: More than any list of ours; a server that says more is not ours.
-CAP = 32 * 2**20
-_CONNECT = 5.0
-#: Seconds beyond its silence that an answer may take to arrive: one that drips would never be complete.
-_ARRIVING = 60.0
+#: Bytes of a response body, at most: more than any list of this API has.
+MAX_BODY = 32 * 2**20
+_CONNECT_TIMEOUT = 5.0
+#: Seconds, on top of the read timeout, for a whole body. A read timeout alone does not end a
+#: response that arrives byte by byte.
+_BODY_TIMEOUT = 60.0
 
 
-class Opened(Protocol):
-    """An answer whose body is still to be read."""
+class OpenResponse(Protocol):
+    """A response whose body is not read yet."""
 
     status: int
     headers: httpx.Headers
 
     async def read(self) -> bytes:
-        """Return the next piece of the body, nothing at its end. Raises `Unreachable`."""
+        """Return the next chunk of the body, empty at its end. Raises `Unreachable`."""
         ...
 
     async def close(self) -> None:
-        """Let go of it, read or not."""
+        """Release the connection, whether the body is read or not."""
         ...
 
 
-class Port(Protocol):
-    """What a client needs of the world. The blocking one waits inside, and so never suspends its caller."""
+class Transport(Protocol):
+    """The network and the clock. The synchronous transport blocks and never suspends its caller."""
 
-    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> Opened:
-        """Send a request and return the head of its answer. Raises `Unreachable`."""
+    async def open(self, request: Request, timeouts: httpx.Timeout) -> OpenResponse:
+        """Send a request and return the head of its response. Raises `Unreachable`."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        ...
+        """Return monotonic seconds."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         ...
 
     async def close(self) -> None:
-        """Close connections that are the port's own."""
+        """Close the connections, unless they belong to the caller."""
         ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """Where a server is and the key for it, which is never shown."""
+    """A server's URL and the API key for it. The key is never shown."""
 
     url: str
     key: str | None
@@ -71,15 +73,12 @@ class Target:
 
     @classmethod
     def of(cls, server: str | None, api_key: str | None, user_agent: str | None) -> Target:
-        """Return what was given, or what the environment says. Raises `ConfigError`."""
-        url = (
-            (server or os.environ.get("ORCHESTRATOR_SERVER") or "http://127.0.0.1:8080")
-            .strip()
-            .rstrip("/")
-        )
+        """Return the arguments, completed from the environment. Raises `ConfigError`."""
+        url = server or os.environ.get("ORCHESTRATOR_SERVER") or "http://127.0.0.1:8080"
+        url = url.strip().rstrip("/")
         key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip() or None
         if key and not (key.isascii() and key.isprintable()):
-            raise ConfigError("the API key holds characters that no key has")
+            raise ConfigError("the API key has characters that are not printable ASCII")
         try:
             parts = urlsplit(url)
             usable = parts.scheme in ("http", "https") and parts.hostname and httpx.URL(url)
@@ -89,30 +88,29 @@ class Target:
             raise ConfigError(
                 "the server must be a URL with http:// or https://, such as http://127.0.0.1:8080"
             )
-        return cls(
-            url, key, " ".join(filter(None, (user_agent, f"orchestrator-python/{__version__}")))
-        )
+        agent = f"orchestrator-python/{__version__}"
+        return cls(url, key, f"{user_agent} {agent}" if user_agent else agent)
 
     def __str__(self) -> str:
-        """Return the URL without a user's password in it."""
+        """Return the URL without user and password."""
         parts = urlsplit(self.url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     __repr__ = __str__
 
     def headers(self, request: Request) -> dict[str, str]:
-        """Return the headers of a request to it."""
-        own = {
+        """Return the headers of a request."""
+        return {
             "user-agent": self.agent,
             "accept-encoding": "identity",
             "accept": "application/json",
+            **{name.lower(): value for name, value in request.headers.items()},
+            **({"authorization": f"Bearer {self.key}"} if self.key else {}),
         }
-        own |= {name.lower(): value for name, value in request.headers.items()}
-        return own | ({"authorization": f"Bearer {self.key}"} if self.key else {})
 
 
 def is_loopback(url: str) -> bool:
-    """True if the URL's host is this machine by name or number."""
+    """True if the URL's host is this machine: `localhost` or a loopback address."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
@@ -123,73 +121,79 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-class Way(TypedDict):
-    """How an httpx client gets to a server."""
+class HttpxOptions(TypedDict):
+    """Options of an httpx client that depend on the server's URL."""
 
     trust_env: bool
     verify: ssl.SSLContext | bool
 
 
-def way(url: str) -> Way:
-    """Return how to get to a URL, where redirects are not followed.
+def way(url: str) -> HttpxOptions:
+    """Return the options of an httpx client for a URL, where redirects are not followed.
 
-    No proxy of the environment leads to this machine's loopback. Without https nobody's certificate is believed:
-    reading the authorities takes longer than most calls.
+    A proxy of the environment is not used for loopback. Without https the certificate store stays
+    empty: loading the authorities takes longer than most calls.
     """
     secure = url.lower().startswith("https:")
-    return Way(
+    return HttpxOptions(
         trust_env=not is_loopback(url), verify=secure or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A server as the resources know it."""
+class Connection:
+    """A server, with the transport, timeout and retries of the calls to it."""
 
-    port: Port
+    transport: Transport
     target: Target
     timeout: float
     retries: Retries
 
     async def call(self, request: Request) -> Answer:
-        """Return the answer to a call, sent again where that is safe. Raises `ClientError`."""
+        """Return the response, retried where that is safe. Raises `ClientError`."""
         tries = 1
         while True:
             try:
-                return await self.once(request)
+                return await self.call_once(request)
             except errors.ClientError as error:
-                pause = self.retries.after(request, error, tries)
-                if pause is None:
+                delay = self.retries.delay(request, error, tries)
+                if delay is None:
                     raise
             tries += 1
-            await self.port.sleep(pause)
+            await self.transport.sleep(delay)
 
-    async def once(self, request: Request, patience: float = math.inf) -> Answer:
-        """Return the answer to a call that is sent once, and at most waited for so long. Raises `ClientError`."""
-        silence = min(self.timeout + request.held, patience)
-        ends = self.port.monotonic() + min(silence + _ARRIVING, patience)
-        opened = await self.open(request, silence)
+    async def call_once(self, request: Request, longest: float = math.inf) -> Answer:
+        """Return the response to a single attempt of at most `longest` s. Raises `ClientError`."""
+        read_timeout = min(self.timeout + request.hold, longest)
+        ends = self.transport.monotonic() + min(read_timeout + _BODY_TIMEOUT, longest)
+        response = await self.open(request, read_timeout)
         try:
-            body = await self.body(request, opened, ends)
+            body = await self.read_body(request, response, ends)
         finally:
-            await opened.close()
-        return answered(request, str(self.target), opened.status, opened.headers, body)
+            await response.close()
+        return parse_response(request, str(self.target), response.status, response.headers, body)
 
-    async def open(self, request: Request, silence: float) -> Opened:
-        """Return an answer that is still to be read; none of its pieces may take longer. Raises `Unreachable`."""
-        timeout = httpx.Timeout(silence, connect=min(_CONNECT, self.timeout))
-        return await self.port.open(request, self.target, timeout)
+    async def open(self, request: Request, read_timeout: float) -> OpenResponse:
+        """Return a response with its body unread. Raises `Unreachable`."""
+        timeout = httpx.Timeout(read_timeout, connect=min(_CONNECT_TIMEOUT, self.timeout))
+        return await self.transport.open(request, timeout)
 
-    async def body(self, request: Request, opened: Opened, ends: float) -> bytes:
-        """Return the rest of an answer. Raises `Unreachable`, at the instant `ends` too, and `NotOurs` if too large."""
+    async def read_body(self, request: Request, response: OpenResponse, ends: float) -> bytes:
+        """Return the rest of a response.
+
+        Raises `Unreachable` (also if it is incomplete at the monotonic time `ends`), and `NotOurs`
+        if it is longer than `MAX_BODY`.
+        """
         body = bytearray()
-        while piece := await opened.read():
-            body += piece
-            if self.port.monotonic() > ends:
-                message = f"{request.method} {request.path}: {self.target} did not come to the end of its answer"
+        while chunk := await response.read():
+            body += chunk
+            if self.transport.monotonic() > ends:
                 raise errors.Unreachable(
-                    message, sent=True, idempotency_key=request.idempotency_key
+                    f"{request.method} {request.path}: {self.target} "
+                    "did not come to the end of its answer",
+                    sent=True,
+                    idempotency_key=request.idempotency_key,
                 )
-            if len(body) > CAP:
-                raise errors.NotOurs(f"{self.target} answered with more than {CAP >> 20} MiB")
+            if len(body) > MAX_BODY:
+                raise errors.NotOurs(f"{self.target} answered with more than {MAX_BODY >> 20} MiB")
         return bytes(body)

@@ -1,22 +1,22 @@
-"""Everything that can go wrong for a caller, named by what the caller does next.
+"""The errors of the client, by what the caller does next.
 
 OrchestratorError
-├── ClientError          everything below: `message` says what, to what; `hint` what to do next
-│   ├── ApiError         the server refused: `status`, `code`, `detail`, `request_id`, `errors`, `document`
+├── ClientError          everything below: `message` is what failed, `hint` what to do next
+│   ├── ApiError         the server refused: `status`, `code`, `detail`, `errors`, `document`, ...
 │   │   ├── Unauthorized   401: send a valid key
 │   │   ├── Forbidden      403: a key with a wider scope
-│   │   ├── NotFound       404: no such thing
-│   │   ├── Conflict       409: not in this state, or taken; `job_id` names the job it is about
-│   │   ├── Gone           410: the log begins later; `next_cursor` is where
+│   │   ├── NotFound       404: does not exist
+│   │   ├── Conflict       409: wrong state, or taken; `job_id` is the job in question
+│   │   ├── Gone           410: the log starts later, at `next_cursor`
 │   │   ├── Invalid        400, 413, 415, 422: `errors` point at what to change
-│   │   ├── RateLimited    429: later, in `retry_after` seconds
-│   │   └── Unavailable    502, 503, 504: later, in `retry_after` seconds
-│   ├── Unreachable      no answer; `sent` says whether the request may have arrived all the same
-│   ├── NotOurs          an answer that is none of our server's
-│   ├── StreamGap        events may have been missed; iterate on to go on after `resumes_after`
-│   ├── WaitTimeout      the time is up and the job is not final; `job` is what it is now
-│   └── JobFailed        the job is final and has not succeeded; `job` says why
-└── BadSignature         a delivery that is not to be believed
+│   │   ├── RateLimited    429: retry in `retry_after` seconds
+│   │   └── Unavailable    502, 503, 504: retry in `retry_after` seconds
+│   ├── Unreachable      no response; `sent`: the request may have arrived all the same
+│   ├── NotOurs          a response that is not from an orchestrator server
+│   ├── StreamGap        events may have been missed; iterate on to resume after `resumes_after`
+│   ├── WaitTimeout      the job is not final in time; `job` is its present state
+│   └── JobFailed        the job is final without success; `job` has the reason
+└── BadSignature         a delivery whose signature is not valid
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from orchestrator.schemas import Fault, Job
 
 
 class ClientError(OrchestratorError):
-    """A call did not do what it was to do. `message` says what and to what, `hint` what to do next."""
+    """A call failed. `message` is what failed and on what, `hint` what to do next."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -42,10 +42,10 @@ class ClientError(OrchestratorError):
 class ApiError(ClientError):
     """The server refused (RFC 9457).
 
-    `document` is the problem as it came, None if a proxy spoke instead. `retry_after` is in seconds.
+    `document` is the problem document, None if a proxy responded. `retry_after` is in seconds.
     """
 
-    _what_next = ""
+    _hint = ""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ApiError(ClientError):
         retry_after: float | None = None,
         document: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(message, hint=self._what_next)
+        super().__init__(message, hint=self._hint)
         self.status = status
         self.code = code
         self.title = title
@@ -70,34 +70,34 @@ class ApiError(ClientError):
         self.retry_after = retry_after
         self.document = document
 
-    def _said(self, name: str) -> str | None:
+    def _text(self, name: str) -> str | None:
         value = (self.document or {}).get(name)
         return value if isinstance(value, str) else None
 
 
 class Unauthorized(ApiError):
-    """401: no key, or none that is valid."""
+    """401: no key, or an invalid key."""
 
-    _what_next = "give api_key=, or set ORCHESTRATOR_API_KEY; `orchestrator keys create` makes one"
+    _hint = "give api_key=, or set ORCHESTRATOR_API_KEY; `orchestrator keys create` makes one"
 
 
 class Forbidden(ApiError):
-    """403: the key may not do that."""
+    """403: the key's scope does not allow it."""
 
-    _what_next = "use a key with a wider scope: read < write < admin"
+    _hint = "use a key with a wider scope: read < write < admin"
 
 
 class NotFound(ApiError):
-    """404: no such thing, or no such path on this server."""
+    """404: no such object, or no such path on this server."""
 
 
 class Conflict(ApiError):
-    """409: it exists, but not in a state that allows this; or it is taken."""
+    """409: the object's state does not allow it, or the identifier is taken."""
 
     @property
     def job_id(self) -> str | None:
-        """The job that it is about: the one that has the external_task_id, the one that is live or final already."""
-        return self._said("job_id")
+        """The job in question: the holder of the external_task_id, the live or final job."""
+        return self._text("job_id")
 
 
 class Gone(ApiError):
@@ -105,30 +105,30 @@ class Gone(ApiError):
 
     @property
     def next_cursor(self) -> str | None:
-        """Where the log can be read on from."""
-        return self._said("next_cursor")
+        """The cursor from which the log can be read."""
+        return self._text("next_cursor")
 
 
 class Invalid(ApiError):
-    """400, 413, 415 or 422: the request is at fault, and `errors` point at where."""
+    """400, 413, 415 or 422: the request is invalid, and `errors` point at where."""
 
 
 class RateLimited(ApiError):
-    """429: too much, too fast."""
+    """429: too many requests."""
 
-    _what_next = "wait `retry_after` seconds"
+    _hint = "wait `retry_after` seconds"
 
 
 class Unavailable(ApiError):
-    """502, 503 or 504: the server's own trouble, or that of a proxy before it."""
+    """502, 503 or 504: the server, or a proxy in front of it, is unavailable."""
 
-    _what_next = "try again later"
+    _hint = "try again later"
 
 
 class Unreachable(ClientError):
-    """The server did not answer. `sent`: the request may have arrived.
+    """The server did not respond. `sent`: the request may have arrived.
 
-    `idempotency_key` is that of a lost submission: submitting with it again makes no second job.
+    `idempotency_key` is the key of a lost submission: submitting with it again makes no second job.
     """
 
     def __init__(self, message: str, *, sent: bool, idempotency_key: str | None = None) -> None:
@@ -143,16 +143,16 @@ class Unreachable(ClientError):
 
 
 class NotOurs(ClientError):
-    """The answer is none of our server's: not JSON, too large, a redirect, or of another shape."""
+    """The response is not an orchestrator's: not JSON, too large, a redirect, an unknown schema."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="is this the right server, and as new as this client?")
 
 
 class StreamGap(ClientError):
-    """The log was cleaned up to after the stream's cursor: events in between may never be seen.
+    """Retention deleted the log beyond the stream's cursor: events in between may be lost.
 
-    The stream is still good: iterating on goes on after `resumes_after`.
+    The stream stays usable: iterating on resumes after `resumes_after`.
     """
 
     def __init__(self, resumes_after: str) -> None:
@@ -162,7 +162,7 @@ class StreamGap(ClientError):
 
 
 class WaitTimeout(ClientError):
-    """The job was not final in time. It goes on; `job` is what it is now."""
+    """The job was not final in time. It goes on; `job` is its state at the timeout."""
 
     def __init__(self, job: Job, seconds: float) -> None:
         message = f"{job.id} is still {job.status} after {seconds:g} s"
@@ -171,7 +171,7 @@ class WaitTimeout(ClientError):
 
 
 class JobFailed(ClientError):
-    """The job is final and has not succeeded: it failed, expired or was canceled. `job.error` says why."""
+    """The job is final without success: failed, expired or canceled. `job.error` is the reason."""
 
     def __init__(self, job: Job) -> None:
         why = f": {job.error.code}: {job.error.message}" if job.error else ""

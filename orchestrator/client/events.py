@@ -1,28 +1,27 @@
-"""`client.events` and `client.deliveries`: what happened, and who was told."""
+"""`client.events` and `client.deliveries`: the event log, and the deliveries of its events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from orchestrator.client.callbacks import Callbacks, Gap, Reconnect
-from orchestrator.client.following import Following
-from orchestrator.client.pages import Listing, listed
-from orchestrator.client.requests import Request, given, path, several
-from orchestrator.client.responses import read
-from orchestrator.client.streams import streamed
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.following import Follower
+from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.requests import get, json_fields, post, split_list
+from orchestrator.client.streams import dual_stream
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Delivery, EventReplay, LoggedEvent, Page, TriedDelivery
 
 
-class Events(Resource[FaceT]):
-    """The durable log of what happened."""
+class Events(Resource[ModeT]):
+    """The durable event log."""
 
-    @offered
+    @dual
     async def get(self, event_id: str) -> LoggedEvent:
         """Return an event."""
-        return read(LoggedEvent, await self._wire.call(Request("GET", path("events", event_id))))
+        return await self._call(LoggedEvent, get("events", event_id))
 
-    @listed
+    @dual_list
     def list(
         self,
         *,
@@ -30,15 +29,15 @@ class Events(Resource[FaceT]):
         job: str | None = None,
         page_size: int = 100,
     ) -> Listing[LoggedEvent]:
-        """Return events, newest first, all that match. `types` are event types; `*` matches.
+        """Return all matching events, newest first. `types` are event types; `*` is a wildcard.
 
         >>> [event.type for event in client.events.list(types="job.*", job="job_01...")]
         [<EventType.JOB_SUCCEEDED: 'job.succeeded'>]
         """
-        query = {"type": types, "job": job, "limit": page_size}
-        return Listing(self._wire, Page[LoggedEvent], Request("GET", path("events"), query=query))
+        request = get("events", type=types, job=job, limit=page_size)
+        return Listing(self._connection, Page[LoggedEvent], request)
 
-    @offered
+    @dual
     async def poll(
         self,
         *,
@@ -48,17 +47,16 @@ class Events(Resource[FaceT]):
         wait: int = 30,
         limit: int = 50,
     ) -> Page[LoggedEvent]:
-        """Return what came after a cursor, oldest first, as soon as there is any, and at the latest after `wait` s.
+        """Long poll: return the events after a cursor, oldest first, within `wait` seconds.
 
-        `next_cursor` is where to go on, always; without `after` it begins now. Raises `Gone` if events after the
-        cursor may be deleted. For who cannot hold a stream open.
+        It returns as soon as there is an event. `next_cursor` is always where to resume; without
+        `after` it begins now. Raises `Gone` if events after the cursor may be deleted. For callers
+        that cannot hold a stream open.
         """
-        query = {"wait": wait, "after": after, "type": types, "job": job, "limit": limit}
-        return read(
-            Page[LoggedEvent], await self._wire.call(Request("GET", path("events"), query=query))
-        )
+        request = get("events", wait=wait, after=after, type=types, job=job, limit=limit)
+        return await self._call(Page[LoggedEvent], request)
 
-    @streamed
+    @dual_stream
     def stream(
         self,
         *,
@@ -67,42 +65,41 @@ class Events(Resource[FaceT]):
         on_gap: Callable[[Gap], object] | None = None,
         on_reconnect: Callable[[Reconnect], object] | None = None,
         on_open: Callable[[], object] | None = None,
-    ) -> Following:
+    ) -> Follower:
         """Return events as they happen, after the event with the id `after`, else from now on.
 
-        The stream makes its connection again whenever that is lost, and neither loses an event nor tells one twice.
-        It ends only with an error: `ApiError` if the server refuses, `Unreachable` if the first connection cannot be
-        made, and `StreamGap` if events may have been deleted before they could be told; with `on_gap` that is told
-        instead, and the stream goes on. `on_reconnect` hears of lost connections, `on_open` of every one made.
+        The stream reconnects whenever the connection is lost, and neither loses nor repeats an
+        event. It ends only with an error: `ApiError` if the server refuses, `Unreachable` if the
+        first connection fails, and `StreamGap` if events may have been deleted before they were
+        sent. With `on_gap` a gap calls that instead, and the stream goes on. `on_reconnect` is
+        called for each lost connection, `on_open` for each new one.
 
         >>> with client.events.stream(types=["job.succeeded", "job.failed"]) as stream:
         ...     for event in stream:
         ...         print(event.job.id, event.job.status)
         """
-        return Following(
-            self._wire, several(types), after, Callbacks(on_gap, on_reconnect, on_open)
-        )
+        callbacks = Callbacks(on_gap, on_reconnect, on_open)
+        return Follower(self._connection, split_list(types), after, callbacks)
 
-    @offered
+    @dual
     async def replay(self, event_id: str, *, subscriber: str | None = None) -> EventReplay:
-        """Deliver an event again: to one subscriber, else to all who were owed it and all who joined since."""
-        request = Request(
-            "POST", path("events", event_id, "replay"), json=given(subscriber=subscriber)
-        )
-        return read(EventReplay, await self._wire.call(request))
+        """Deliver an event again: to one subscriber, else to every subscriber it was due to.
+
+        Subscribers that were added since and match are included.
+        """
+        request = post("events", event_id, "replay", json=json_fields(subscriber=subscriber))
+        return await self._call(EventReplay, request)
 
 
-class Deliveries(Resource[FaceT]):
-    """What is owed to whom."""
+class Deliveries(Resource[ModeT]):
+    """Deliveries of events to subscribers."""
 
-    @offered
+    @dual
     async def get(self, delivery_id: str) -> TriedDelivery:
-        """Return a delivery, with every attempt at it."""
-        return read(
-            TriedDelivery, await self._wire.call(Request("GET", path("deliveries", delivery_id)))
-        )
+        """Return a delivery with all its attempts."""
+        return await self._call(TriedDelivery, get("deliveries", delivery_id))
 
-    @listed
+    @dual_list
     def list(
         self,
         *,
@@ -111,18 +108,17 @@ class Deliveries(Resource[FaceT]):
         event: str | None = None,
         page_size: int = 100,
     ) -> Listing[Delivery]:
-        """Return deliveries, newest first, all that match: of one status, to one subscriber, of one event.
+        """Return all matching deliveries, newest first.
 
         >>> for delivery in client.deliveries.list(status="dead"):
         ...     client.deliveries.retry(delivery.id)
         """
-        query = {"status": status, "subscriber": subscriber, "event": event, "limit": page_size}
-        return Listing(self._wire, Page[Delivery], Request("GET", path("deliveries"), query=query))
-
-    @offered
-    async def retry(self, delivery_id: str) -> TriedDelivery:
-        """Attempt a delivery now, whatever its status; its schedule goes on after that."""
-        return read(
-            TriedDelivery,
-            await self._wire.call(Request("POST", path("deliveries", delivery_id, "retry"))),
+        request = get(
+            "deliveries", status=status, subscriber=subscriber, event=event, limit=page_size
         )
+        return Listing(self._connection, Page[Delivery], request)
+
+    @dual
+    async def retry(self, delivery_id: str) -> TriedDelivery:
+        """Attempt a delivery now, whatever its status; then its schedule goes on."""
+        return await self._call(TriedDelivery, post("deliveries", delivery_id, "retry"))

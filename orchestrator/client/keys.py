@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from orchestrator.client.pages import Listing, listed
-from orchestrator.client.requests import Request, given, path
-from orchestrator.client.responses import read
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.requests import Request, get, json_fields, path, post
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import ApiKey, NewApiKey, Page
 
 
-class Keys(Resource[FaceT]):
-    """API keys. All of this needs a key with the scope `admin`."""
+class Keys(Resource[ModeT]):
+    """API keys. Every call needs a key with the scope `admin`."""
 
-    @offered
+    @dual
     async def create(
         self,
         name: str,
@@ -23,21 +22,19 @@ class Keys(Resource[FaceT]):
         expires_at: datetime | str | None = None,
         rate_limit: int | None = None,
     ) -> NewApiKey:
-        """Return a new key; `key` is shown this once. Scopes: `read`, `write`, `admin`.
+        """Return a new key; only this response has `key`. Scopes: `read`, `write`, `admin`.
 
-        `rate_limit` is in requests a minute; 0 is any number, None as many as the server's settings say.
+        `rate_limit` is in requests a minute: 0 is no limit, None the limit in the settings.
         """
-        body = given(name=name, scope=scope, expires_at=expires_at, rate_limit=rate_limit)
-        return read(NewApiKey, await self._wire.call(Request("POST", path("keys"), json=body)))
+        body = json_fields(name=name, scope=scope, expires_at=expires_at, rate_limit=rate_limit)
+        return await self._call(NewApiKey, post("keys", json=body))
 
-    @listed
+    @dual_list
     def list(self, *, page_size: int = 100) -> Listing[ApiKey]:
         """Return all keys, newest first."""
-        return Listing(
-            self._wire, Page[ApiKey], Request("GET", path("keys"), query={"limit": page_size})
-        )
+        return Listing(self._connection, Page[ApiKey], get("keys", limit=page_size))
 
-    @offered
+    @dual
     async def revoke(self, key_id: str) -> None:
-        """End a key, at once or within seconds."""
-        await self._wire.call(Request("DELETE", path("keys", key_id)))
+        """Revoke a key, at once or within seconds."""
+        await self._connection.call(Request("DELETE", path("keys", key_id)))

@@ -1,142 +1,115 @@
-"""What a client itself can do, whichever face it has: submit, wait, run, upload, and call what is not wrapped."""
+"""The client's own methods, in both modes: submit, wait, run, upload, and any other call."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from typing import Unpack
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from orchestrator.client import errors, requests, waiting
 from orchestrator.client.accounts import Accounts
-from orchestrator.client.callbacks import done
-from orchestrator.client.connection import Wire
+from orchestrator.client.callbacks import OnChange, finish
+from orchestrator.client.connection import Connection
 from orchestrator.client.events import Deliveries, Events
 from orchestrator.client.jobs import Jobs
 from orchestrator.client.keys import Keys
 from orchestrator.client.replays import Replays
-from orchestrator.client.requests import Request, path
-from orchestrator.client.responses import Answer, read
+from orchestrator.client.requests import JobOptions, Request
+from orchestrator.client.responses import Answer
 from orchestrator.client.subscribers import Subscribers
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Job, SigningKey
 
-_JSON: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
+_JSON_OBJECT: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
-class Calls(Resource[FaceT]):
-    """One server's calls, by what they are about."""
+class Methods(Resource[ModeT]):
+    """The methods of one server, grouped by resource."""
 
-    def __init__(self, wire: Wire, face: type[FaceT]) -> None:
-        super().__init__(wire, face)
-        self.jobs: Jobs[FaceT] = Jobs(wire, face)
-        self.events: Events[FaceT] = Events(wire, face)
-        self.subscribers: Subscribers[FaceT] = Subscribers(wire, face)
-        self.deliveries: Deliveries[FaceT] = Deliveries(wire, face)
-        self.replays: Replays[FaceT] = Replays(wire, face)
-        self.accounts: Accounts[FaceT] = Accounts(wire, face)
-        self.keys: Keys[FaceT] = Keys(wire, face)
+    def __init__(self, connection: Connection, mode: type[ModeT]) -> None:
+        super().__init__(connection, mode)
+        self.jobs: Jobs[ModeT] = Jobs(connection, mode)
+        self.events: Events[ModeT] = Events(connection, mode)
+        self.subscribers: Subscribers[ModeT] = Subscribers(connection, mode)
+        self.deliveries: Deliveries[ModeT] = Deliveries(connection, mode)
+        self.replays: Replays[ModeT] = Replays(connection, mode)
+        self.accounts: Accounts[ModeT] = Accounts(connection, mode)
+        self.keys: Keys[ModeT] = Keys(connection, mode)
 
     @property
     def server(self) -> str:
         """The server's URL."""
-        return str(self._wire.target)
+        return str(self._connection.target)
 
-    @offered
+    @dual
     async def submit(
         self,
         *,
         model: str,
         input: Mapping[str, object],
-        account: str | None = None,
-        capability: str | None = None,
-        external_task_id: str | None = None,
-        callback_url: str | None = None,
-        callback_events: str | Sequence[str] | None = None,
-        metadata: Mapping[str, object] | None = None,
-        deadline: float | None = None,
-        idempotency_key: str | None = None,
         wait: float | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job:
-        """Ask for a video, and return the job. With `wait` the answer is held for up to so many seconds (60 at most).
+        """Submit a job and return it. With `wait` the server holds its response, up to 60 seconds.
 
-        `account` may be left out where only one is configured, `capability` where the input decides it; `deadline` is
-        in seconds. The call carries `idempotency_key`, else one made for it, so sending it again, as is done when its
-        answer is lost, makes no second job. Raises `Invalid` for what the vendor cannot do, `Conflict` for an
-        `external_task_id` that another job has.
+        `account` may be left out where one is configured, `capability` where the input decides
+        it; `deadline` is in seconds. The request carries `idempotency_key`, by default a random
+        key, so a retry after a lost response makes no second job. Raises `Invalid` for what the
+        vendor does not support, `Conflict` for an `external_task_id` that another job has.
+        Other options: `callback_url`, `callback_events`, `metadata`.
 
         >>> job = client.submit(model="kling-v3", input={"prompt": "a cat surfing", "duration": 5})
         >>> job.status
         <JobState.QUEUED: 'queued'>
         """
-        request = requests.submission(
-            model=model, input=input, account=account, capability=capability, external_task_id=external_task_id,
-            callback_url=callback_url, callback_events=callback_events, metadata=metadata, deadline=deadline,
-            idempotency_key=idempotency_key, wait=wait,
-        )  # fmt: skip
-        return read(Job, await self._wire.call(request))
+        return await self._call(Job, requests.submission(model, input, wait, **options))
 
-    @offered
+    @dual
     async def wait(
-        self,
-        job: Job | str,
-        *,
-        timeout: float | None = None,
-        on_change: Callable[[Job], object] | None = None,
+        self, job: Job | str, *, timeout: float | None = None, on_change: OnChange | None = None
     ) -> Job:
-        """Return a job (or the job with that id) once it is final, however it ended; see `result`.
+        """Return a job (or the job with that id) once it is final, in any final state.
 
-        `on_change` hears of every change. The server may restart meanwhile. Raises `WaitTimeout` after `timeout`
-        seconds; the job goes on, and may be waited for again.
+        `on_change` is called for every change. The server may restart meanwhile. Raises
+        `WaitTimeout` after `timeout` seconds; the job goes on, and can be waited for again.
+        `result` returns only a job that succeeded.
 
-        >>> client.wait(job, timeout=600, on_change=lambda job: print(job.status, job.progress)).urls
+        >>> client.wait(job, timeout=600, on_change=lambda job: print(job.progress)).urls
         ['https://...']
         """
-        return await waiting.until_final(self._wire, job, timeout, on_change)
+        return await waiting.until_final(self._connection, job, timeout, on_change)
 
-    @offered
+    @dual
     async def result(
-        self,
-        job: Job | str,
-        *,
-        timeout: float | None = None,
-        on_change: Callable[[Job], object] | None = None,
+        self, job: Job | str, *, timeout: float | None = None, on_change: OnChange | None = None
     ) -> Job:
-        """Return a job once it has succeeded. Raises `JobFailed` if it ends in any other way; else like `wait`."""
-        return waiting.succeeded(await waiting.until_final(self._wire, job, timeout, on_change))
+        """Return a job once it has succeeded. Raises `JobFailed` otherwise; else as `wait`."""
+        job = await waiting.until_final(self._connection, job, timeout, on_change)
+        return waiting.require_success(job)
 
-    @offered
+    @dual
     async def run(
         self,
         *,
         model: str,
         input: Mapping[str, object],
-        account: str | None = None,
-        capability: str | None = None,
-        external_task_id: str | None = None,
-        callback_url: str | None = None,
-        callback_events: str | Sequence[str] | None = None,
-        metadata: Mapping[str, object] | None = None,
-        deadline: float | None = None,
-        idempotency_key: str | None = None,
         timeout: float | None = None,
-        on_change: Callable[[Job], object] | None = None,
+        on_change: OnChange | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Submit a job and return it once it has succeeded: `submit`, then `result`.
 
         >>> client.run(model="kling-v3", input={"prompt": "a cat surfing"}).urls
         ['https://...']
         """
-        request = requests.submission(
-            model=model, input=input, account=account, capability=capability, external_task_id=external_task_id,
-            callback_url=callback_url, callback_events=callback_events, metadata=metadata, deadline=deadline,
-            idempotency_key=idempotency_key,
-        )  # fmt: skip
-        job = read(Job, await self._wire.call(request))
-        await done(on_change and on_change(job))
-        return waiting.succeeded(await waiting.until_final(self._wire, job, timeout, on_change))
+        job = await self._call(Job, requests.submission(model, input, None, **options))
+        await finish(on_change and on_change(job))
+        job = await waiting.until_final(self._connection, job, timeout, on_change)
+        return waiting.require_success(job)
 
-    @offered
+    @dual
     async def upload(
         self,
         file: str | os.PathLike[str] | bytes,
@@ -146,24 +119,25 @@ class Calls(Resource[FaceT]):
         account: str | None = None,
         filename: str | None = None,
     ) -> dict[str, JsonValue]:
-        """Pass a file (a path, or its bytes) on to a vendor that takes uploads, and return the vendor's answer.
+        """Pass a file (a path or bytes) on to a vendor that takes uploads; return its response.
 
-        Raises `Invalid` if the account's vendor takes none, `OSError` if the file cannot be read.
+        Raises `Invalid` if the account's vendor takes no uploads, `OSError` if the file cannot be
+        read.
         """
         request = requests.upload(
             file, kind=kind, purpose=purpose, account=account, filename=filename
         )
         try:
-            return _JSON.validate_python((await self._wire.call(request)).document)
+            return _JSON_OBJECT.validate_python((await self._connection.call(request)).document)
         except ValidationError as error:
             raise errors.NotOurs("the vendor's answer is no JSON object") from error
 
-    @offered
+    @dual
     async def signing_key(self) -> str:
-        """Return the secret that verifies deliveries to a job's own `callback_url`: `Webhook(client.signing_key())`."""
-        return read(SigningKey, await self._wire.call(Request("GET", path("signing-key")))).secret
+        """Return the secret for `Webhook` that verifies deliveries to a job's `callback_url`."""
+        return (await self._call(SigningKey, requests.get("signing-key"))).secret
 
-    @offered
+    @dual
     async def call(
         self,
         method: str,
@@ -173,18 +147,18 @@ class Calls(Resource[FaceT]):
         query: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the answer to any call, for what is not wrapped. Raises `ClientError`.
+        """Return the response to any call that has no method here. Raises `ClientError`.
 
-        Query parameters that are None are left out. An `Idempotency-Key` among the headers lets it be sent again.
+        Query parameters that are None are left out. An `Idempotency-Key` header makes the call
+        safe to retry.
 
         >>> client.call("GET", "/v1/jobs", query={"limit": 1}).document["data"]
         [{'id': 'job_01...', ...}]
         """
-        return await self._wire.call(
-            Request(method.upper(), path, json, query or {}, headers or {})
-        )
+        request = Request(method.upper(), path, json, query or {}, headers or {})
+        return await self._connection.call(request)
 
-    @offered
+    @dual
     async def close(self) -> None:
-        """Close the connections, unless they are those of `http`."""
-        await self._wire.port.close()
+        """Close the connections, unless they belong to `http`."""
+        await self._connection.transport.close()

@@ -4,107 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypedDict, Unpack
 
-from orchestrator.client.pages import Listing, listed
-from orchestrator.client.requests import Request, given, path, several
-from orchestrator.client.responses import read
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.requests import declared, get, json_fields, post, split_list
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Page, Replay, ReplayCount
 
 
-def wish(
-    *,
-    subscriber: str | None = None,
-    event: str | None = None,
-    status: str | None = None,
-    since: datetime | str | None = None,
-    until: datetime | str | None = None,
-    types: str | Sequence[str] | None = None,
-    missed: bool = False,
-    rate: float | None = None,
+class SubscriberReplayFilter(TypedDict, total=False):
+    """Which deliveries of a subscriber are replayed."""
+
+    #: The period [since, until) in which the deliveries began.
+    since: datetime | str | None
+    until: datetime | str | None
+    #: The state the deliveries are in, by default `dead`.
+    status: str | None
+    types: str | Sequence[str] | None
+    #: Replay instead the events that match the subscriber's types and have no delivery to it.
+    missed: bool
+
+
+class ReplayFilter(SubscriberReplayFilter, total=False):
+    """Which deliveries are replayed: of one subscriber or all, of one event or all."""
+
+    subscriber: str | None
+    event: str | None
+
+
+def replay_body(
+    options: SubscriberReplayFilter, fields: type, rate: float | None = None
 ) -> dict[str, object]:
-    """Return what is to be replayed as the API takes it."""
-    said = given(
-        subscriber=subscriber,
-        event=event,
-        status=status,
-        since=since,
-        until=until,
-        types=several(types),
-        rate=rate,
+    """Return the body of a replay request. Raises `TypeError` for an undeclared option."""
+    types, missed = split_list(options.get("types")), options.get("missed") or None
+    return json_fields(
+        **declared(options, fields) | {"types": types, "missed": missed, "rate": rate}
     )
-    return said | ({"missed": True} if missed else {})
 
 
-class Replays(Resource[FaceT]):
-    """Replays: begun, counted beforehand, followed, ended."""
+class Replays(Resource[ModeT]):
+    """Replays: started, counted beforehand, followed, canceled."""
 
-    @offered
-    async def create(
-        self,
-        *,
-        subscriber: str | None = None,
-        event: str | None = None,
-        status: str | None = None,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
-        types: str | Sequence[str] | None = None,
-        missed: bool = False,
-        rate: float | None = None,
-    ) -> Replay:
-        """Make deliveries due again: of one subscriber or all, of one event or all, begun in [since, until).
+    @dual
+    async def create(self, *, rate: float | None = None, **which: Unpack[ReplayFilter]) -> Replay:
+        """Make deliveries due again: of one `subscriber` or all, of one `event` or all.
 
-        `status` is the state they are in, by default `dead`. With `missed` it is instead about events the subscriber
-        wants and was never owed. `rate` is how many are made due a second.
+        `since` and `until` limit when they began: [since, until). `status` is the state they are
+        in, by default `dead`. `types` are event types. With `missed` it is instead about events
+        that match the subscriber's types and have no delivery to it. `rate` is in deliveries per
+        second.
 
         >>> client.replays.create(subscriber="sub_01...", since="2026-11-20T00:00:00Z").count
         12
         """
-        body = wish(
-            subscriber=subscriber, event=event, status=status, since=since, until=until, types=types,
-            missed=missed, rate=rate,
-        )  # fmt: skip
-        return read(Replay, await self._wire.call(Request("POST", path("replays"), json=body)))
-
-    @offered
-    async def count(
-        self,
-        *,
-        subscriber: str | None = None,
-        event: str | None = None,
-        status: str | None = None,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
-        types: str | Sequence[str] | None = None,
-        missed: bool = False,
-    ) -> ReplayCount:
-        """Return what `create` would be about, without changing anything."""
-        body = wish(
-            subscriber=subscriber,
-            event=event,
-            status=status,
-            since=since,
-            until=until,
-            types=types,
-            missed=missed,
+        return await self._call(
+            Replay, post("replays", json=replay_body(which, ReplayFilter, rate))
         )
-        request = Request("POST", path("replays"), json={**body, "dry_run": True})
-        return read(ReplayCount, await self._wire.call(request))
 
-    @offered
+    @dual
+    async def count(self, **which: Unpack[ReplayFilter]) -> ReplayCount:
+        """Return how many deliveries `create` would make due, without changing anything."""
+        body = {**replay_body(which, ReplayFilter), "dry_run": True}
+        return await self._call(ReplayCount, post("replays", json=body))
+
+    @dual
     async def get(self, replay_id: str) -> Replay:
-        """Return a replay: how far it has come."""
-        return read(Replay, await self._wire.call(Request("GET", path("replays", replay_id))))
+        """Return a replay and its progress."""
+        return await self._call(Replay, get("replays", replay_id))
 
-    @listed
+    @dual_list
     def list(self, *, status: str | None = None, page_size: int = 100) -> Listing[Replay]:
         """Return replays, newest first."""
-        query = {"status": status, "limit": page_size}
-        return Listing(self._wire, Page[Replay], Request("GET", path("replays"), query=query))
+        request = get("replays", status=status, limit=page_size)
+        return Listing(self._connection, Page[Replay], request)
 
-    @offered
+    @dual
     async def cancel(self, replay_id: str) -> Replay:
-        """Make nothing more due. What was made due is delivered. Raises `Conflict` if it is over already."""
-        return read(
-            Replay, await self._wire.call(Request("POST", path("replays", replay_id, "cancel")))
-        )
+        """Stop a replay. Deliveries already made due are sent. Raises `Conflict` if it is over."""
+        return await self._call(Replay, post("replays", replay_id, "cancel"))

@@ -1,4 +1,4 @@
-"""What is asked, as values."""
+"""Requests as values, built before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict, Unpack
 from urllib.parse import quote
 
-_WAIT = re.compile(r"\bwait\s*=\s*\"?([0-9]{1,6})")
+_PREFER_WAIT = re.compile(r"\bwait\s*=\s*\"?([0-9]{1,6})")
 _SECONDS = re.compile(r"([0-9]{1,6})")
-_PASSING_ON = 60.0
+#: Seconds that the server may take to pass an upload on to the vendor.
+_UPLOAD_HOLD = 60.0
+#: Seconds for which the server holds a submission's response, at most.
+_LONGEST_HOLD = 60
 
 
 class Unset:
@@ -23,13 +27,13 @@ class Unset:
         return "UNSET"
 
 
-#: An argument that was not given, where None means something.
+#: An argument that was left out, where None has a meaning.
 UNSET = Unset()
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file and the fields beside it."""
+    """A file and the form fields sent with it."""
 
     name: str
     content: bytes = field(repr=False)
@@ -49,136 +53,148 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
-            # It would be read as part of the host, and the key would go there.
+            # Appended to the URL it would extend the host, and the key would go to that host.
             raise ValueError(f"the path must begin with a slash: {self.path!r}")
+
+    def _header(self, wanted: str) -> str | None:
+        return next((text for name, text in self.headers.items() if name.lower() == wanted), None)
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key that makes a second sending of it harmless."""
-        return next(
-            (value for name, value in self.headers.items() if name.lower() == "idempotency-key"),
-            None,
-        )
+        """The key that makes a repeated request harmless."""
+        return self._header("idempotency-key")
 
     @property
     def is_idempotent(self) -> bool:
-        """True if sending it again does no more than sending it once."""
+        """True if sending it twice has the effect of sending it once."""
         return self.method in ("GET", "HEAD") or self.idempotency_key is not None
 
     @property
-    def held(self) -> float:
-        """Seconds for which the server may hold its answer: it was asked to, or passes a file on."""
+    def hold(self) -> float:
+        """Seconds for which the server may hold its response: a long poll, or an upload."""
         if self.upload is not None:
-            return _PASSING_ON
-        prefer = next(
-            (value for name, value in self.headers.items() if name.lower() == "prefer"), ""
-        )
-        said = _WAIT.search(prefer) or _SECONDS.fullmatch(str(self.query.get("wait", "")))
-        return float(said[1]) if said else 0.0
+            return _UPLOAD_HOLD
+        found = _PREFER_WAIT.search(self._header("prefer") or "")
+        found = found or _SECONDS.fullmatch(str(self.query.get("wait", "")))
+        return float(found[1]) if found else 0.0
 
     def params(self) -> dict[str, str]:
-        """Return the query as texts."""
-        return {name: _text(value) for name, value in self.query.items() if value is not None}
+        """Return the query parameters as strings."""
+        return {name: _param(value) for name, value in self.query.items() if value is not None}
 
-    def asking(self, **query: object) -> Request:
-        """Return the same request with more in its query."""
+    def with_query(self, **query: object) -> Request:
+        """Return the same request with more query parameters."""
         return replace(self, query={**self.query, **query})
 
 
-def _text(value: object) -> str:
+def _param(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, (list, tuple, set, frozenset)):
-        return ",".join(str(one) for one in value)
+        return ",".join(map(str, value))
     return str(value)
 
 
-def rfc3339(value: datetime | str) -> str:
-    """Return an instant as the API takes it. A datetime without a zone is taken for local time, as Python does."""
-    return (
-        value
-        if isinstance(value, str)
-        else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    )
+def rfc3339(value: datetime) -> str:
+    """Return an instant as the API takes it. A naive datetime is local time, as in Python."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def path(*parts: str) -> str:
-    """Return a path of the API; what stands in it cannot lead out of its segment.
+def path(*segments: str) -> str:
+    """Return a path of the API. Each segment is escaped, so it cannot add or leave a segment.
 
     >>> path("jobs", "job_1/../..")
     '/v1/jobs/job_1%2F..%2F..'
     """
-    for part in parts:
-        if part in ("", ".", ".."):
-            raise ValueError(f"{part!r} is no id or name")
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise ValueError(f"{segment!r} is no id or name")
+    return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-def several(values: str | Sequence[str] | None) -> list[str] | None:
-    """Return what may be given as one text, with commas or without, or as several."""
+def get(*segments: str, **query: object) -> Request:
+    """Return a GET request."""
+    return Request("GET", path(*segments), query=query)
+
+
+def post(*segments: str, json: object = None, headers: Mapping[str, str] | None = None) -> Request:
+    """Return a POST request."""
+    return Request("POST", path(*segments), json, headers=headers or {})
+
+
+def split_list(values: str | Sequence[str] | None) -> list[str] | None:
+    """Return a list from a sequence, or from a string with commas."""
     return values.split(",") if isinstance(values, str) else None if values is None else [*values]
 
 
-def given(**fields: object) -> dict[str, object]:
-    """Return the fields that were given: neither None nor UNSET, instants as the API takes them."""
+def json_fields(**fields: object) -> dict[str, object]:
+    """Return the fields that are neither None nor UNSET, with datetimes in RFC 3339."""
     return {
-        name: _plain(value)
+        name: _json_value(value)
         for name, value in fields.items()
         if value is not None and value is not UNSET
     }
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return [_plain(one) for one in value]
+        return [_json_value(item) for item in value]
     return value
 
 
-#: Seconds for which the server holds an answer at most.
-_LONGEST_HOLD = 60
+def declared(options: Mapping[str, object], fields: type) -> dict[str, object]:
+    """Return keyword arguments in the order of the TypedDict that declares them.
+
+    Raises `TypeError` for an undeclared keyword, as a written-out signature would: Python does
+    not check `**options: Unpack[...]`.
+    """
+    if unknown := sorted(options.keys() - fields.__annotations__.keys()):
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
+    return {name: options[name] for name in fields.__annotations__ if name in options}
 
 
-def keyed(idempotency_key: str | None) -> dict[str, str]:
-    """Return the header that lets a submission be sent twice: a render costs money, a second one too."""
-    return {"idempotency-key": idempotency_key or secrets.token_urlsafe(24)}
+class JobOptions(TypedDict, total=False):
+    """Optional parameters of a submission."""
+
+    #: May be left out where one account is configured.
+    account: str | None
+    #: May be left out where the input decides it.
+    capability: str | None
+    external_task_id: str | None
+    callback_url: str | None
+    callback_events: str | Sequence[str] | None
+    metadata: Mapping[str, object] | None
+    #: In seconds.
+    deadline: float | None
+    #: A random key is used if it is left out.
+    idempotency_key: str | None
+
+
+def idempotency_header(key: str | None) -> dict[str, str]:
+    """Return the header that makes a submission safe to retry: a second render costs money too."""
+    return {"idempotency-key": key or secrets.token_urlsafe(24)}
 
 
 def submission(
-    *,
     model: str,
     input: Mapping[str, object],
-    account: str | None,
-    capability: str | None,
-    external_task_id: str | None,
-    callback_url: str | None,
-    callback_events: str | Sequence[str] | None,
-    metadata: Mapping[str, object] | None,
-    deadline: float | None,
-    idempotency_key: str | None,
     wait: float | None = None,
+    **options: Unpack[JobOptions],
 ) -> Request:
     """Return the request that submits a job."""
-    body = given(
-        account=account,
-        model=model,
-        capability=capability,
-        input=input,
-        external_task_id=external_task_id,
-        callback_url=callback_url,
-        callback_events=several(callback_events),
-        metadata=metadata,
-        deadline=deadline,
-    )
-    headers = keyed(idempotency_key)
+    fields = declared(options, JobOptions)
+    headers = idempotency_header(options.get("idempotency_key"))
+    fields.pop("idempotency_key", None)
+    fields["callback_events"] = split_list(options.get("callback_events"))
     if wait:
         headers["prefer"] = f"wait={max(1, min(_LONGEST_HOLD, round(wait)))}"
-    return Request("POST", path("jobs"), json=body, headers=headers)
+    return post("jobs", json=json_fields(model=model, input=input, **fields), headers=headers)
 
 
 def upload(
@@ -189,10 +205,15 @@ def upload(
     account: str | None,
     filename: str | None,
 ) -> Request:
-    """Return the request that passes a file on. Raises `OSError` if it cannot be read."""
-    content = file if isinstance(file, bytes) else Path(file).read_bytes()
-    name = filename or ("file" if isinstance(file, bytes) else Path(file).name)
-    fields = {"kind": kind, "purpose": purpose} | (
-        {"account": account} if account is not None else {}
-    )
+    """Return the request that passes a file on to a vendor.
+
+    Raises `OSError` if the file cannot be read.
+    """
+    if isinstance(file, bytes):
+        content, name = file, filename or "file"
+    else:
+        content, name = Path(file).read_bytes(), filename or Path(file).name
+    fields = {"kind": kind, "purpose": purpose}
+    if account is not None:
+        fields["account"] = account
     return Request("POST", path("files", "upload"), upload=Upload(name, content, fields))

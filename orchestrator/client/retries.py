@@ -1,4 +1,4 @@
-"""When a call that failed is sent again, and how long it waits before: arithmetic, without a clock."""
+"""Which failed calls are retried, and when: exponential backoff with jitter."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ from dataclasses import dataclass, field
 from orchestrator.client import errors
 from orchestrator.client.requests import Request
 
-#: Seconds that a server may ask to be waited for within one call; who asks for more gets its refusal passed on.
-LONGEST_ASKED = 60.0
+#: The longest Retry-After, in seconds, that a call waits for; a longer one is raised to the caller.
+LONGEST_RETRY_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a call is sent again: `count` times at most, `first` s after the first try, then twice as long."""
+    """At most `count` retries; the backoff is `first` seconds, then doubles up to `longest`."""
 
     count: int = 2
     first: float = 0.5
     longest: float = 8.0
     rng: random.Random = field(default_factory=random.SystemRandom, repr=False)
 
-    def pause(self, tries: int, asked: float | None = None) -> float:
-        """Return the seconds before the next try, after so many. What the server asked for is the least."""
+    def backoff(self, tries: int, error: errors.ClientError | None = None) -> float:
+        """Return the seconds before the next try, at least the error's Retry-After."""
         backoff = min(self.longest, self.first * 2.0 ** min(tries - 1, 30))
-        # Drawn apart, so that those who failed together do not come back together.
-        return (asked or 0.0) + backoff * self.rng.uniform(0.5, 1.0)
+        # Jitter: clients that failed together do not return together.
+        return _retry_after(error) + backoff * self.rng.uniform(0.5, 1.0)
 
-    def after(self, request: Request, error: errors.ClientError, tries: int) -> float | None:
-        """Return the seconds before sending it again, or None if the error is to be raised."""
-        if tries > self.count or not is_repeatable(request, error):
+    def delay(self, request: Request, error: errors.ClientError, tries: int) -> float | None:
+        """Return the seconds before a retry, or None if the error is to be raised."""
+        if tries > self.count or not is_safe_to_retry(request, error):
             return None
-        asked = error.retry_after if isinstance(error, errors.ApiError) else None
-        return None if (asked or 0.0) > LONGEST_ASKED else self.pause(tries, asked)
+        return None if _retry_after(error) > LONGEST_RETRY_AFTER else self.backoff(tries, error)
 
 
-def is_passing(error: errors.ClientError) -> bool:
-    """True if the same question may be answered later: the server is away, or busy."""
+def _retry_after(error: errors.ClientError | None) -> float:
+    return (error.retry_after if isinstance(error, errors.ApiError) else None) or 0.0
+
+
+def is_transient(error: errors.ClientError) -> bool:
+    """True if the same request may succeed later: the server is down, or busy."""
     return isinstance(error, (errors.Unreachable, errors.RateLimited, errors.Unavailable))
 
 
-def is_repeatable(request: Request, error: errors.ClientError) -> bool:
-    """True if it may work later and sending it again cannot do it twice.
+def is_safe_to_retry(request: Request, error: errors.ClientError) -> bool:
+    """True if a retry may succeed and cannot have a second effect.
 
-    Our own 429 and 503 say that nothing was done; a proxy's words say nothing about that.
+    The service answers 429 and its own 503 (code `unavailable`) before it does anything. A
+    proxy's 503 leaves that open.
     """
-    if not is_passing(error):
+    if not is_transient(error):
         return False
     if request.is_idempotent or isinstance(error, errors.RateLimited):
         return True

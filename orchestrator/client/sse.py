@@ -1,4 +1,4 @@
-"""Server-Sent Events, read as they arrive: bytes in, messages out, and never more in memory than one event may be long.
+"""Server-Sent Events parsed as they arrive: bytes in, messages out. Buffers one event at most.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -9,17 +9,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Bytes of one event: some times the largest body that the API takes.
-CAP = 8 * 2**20
+#: Bytes of an event, at most: several times the largest body that the API takes.
+MAX_EVENT = 8 * 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
-class TooLong(ValueError):
-    """An event is longer than any of ours."""
+class EventTooLong(ValueError):
+    """An event is longer than `MAX_EVENT`."""
 
 
 class Message(NamedTuple):
-    """One block. `id` is the last one said so far. Without data it is no event, but the id holds."""
+    """One block. `id` is the last id so far. Without data it is not an event, but its id counts."""
 
     id: str
     type: str
@@ -27,40 +27,46 @@ class Message(NamedTuple):
 
 
 class Parser:
-    """Reads one connection's bytes, however they are cut. `last` is the id that the one before had come to."""
+    """Parses the bytes of one connection, in chunks of any size.
 
-    def __init__(self, last: str = "", cap: int = CAP) -> None:
+    `last_id` is the last id of the connection before.
+    """
+
+    def __init__(self, last_id: str = "", max_event: int = MAX_EVENT) -> None:
+        #: The reconnection time in seconds that the server asked for.
         self.retry: float | None = None
-        self._cap = cap
+        self._max_event = max_event
         self._line: list[bytes] = []
         self._after_cr = False
-        self._begun = False
+        self._started = False
         self._size = 0
-        self._id = last
+        self._id = last_id
         self._type = ""
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> Iterator[Message]:
-        """Yield the messages that end in a piece of the stream. Raises `TooLong`."""
+        """Yield the messages that are complete with this chunk. Raises `EventTooLong`."""
         if self._after_cr and chunk.startswith(b"\n"):
             # The second half of a CRLF whose first half has ended the line.
             chunk = chunk[1:]
             self._after_cr = False
         for part in chunk.splitlines(keepends=True):
             self._size += len(part)
-            if self._size > self._cap:
-                raise TooLong(f"an event is longer than {self._cap} bytes")
+            if self._size > self._max_event:
+                raise EventTooLong(f"an event is longer than {self._max_event} bytes")
             self._line.append(part)
             self._after_cr = part.endswith(b"\r")
             if part.endswith((b"\r", b"\n")):
                 line, self._line = b"".join(self._line).rstrip(b"\r\n"), []
-                yield from self._read(line)
+                yield from self._parse(line)
 
-    def _read(self, line: bytes) -> Iterator[Message]:
-        if not self._begun:
-            line, self._begun = line.removeprefix(_BOM), True
+    def _parse(self, line: bytes) -> Iterator[Message]:
+        if not self._started:
+            line, self._started = line.removeprefix(_BOM), True
         if not line:
-            yield self._dispatched()
+            data = "\n".join(self._data) if self._data else None
+            yield Message(self._id, self._type or "message", data)
+            self._type, self._data, self._size = "", [], 0
             return
         name, _, value = line.decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
@@ -74,14 +80,7 @@ class Parser:
             case "retry" if re.fullmatch("[0-9]{1,9}", value):
                 self.retry = int(value) / 1000
             case "" if not self._data:
-                # A comment ends nothing, but a stream of comments is no long event either.
+                # A comment does not end an event, but comments alone never add up to a long one.
                 self._size = 0
             case _:
                 return
-
-    def _dispatched(self) -> Message:
-        message = Message(
-            self._id, self._type or "message", "\n".join(self._data) if self._data else None
-        )
-        self._type, self._data, self._size = "", [], 0
-        return message

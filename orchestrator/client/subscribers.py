@@ -1,15 +1,24 @@
-"""`client.subscribers`: who is told."""
+"""`client.subscribers`: the receivers of events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from typing import TypedDict, Unpack
 
-from orchestrator.client.pages import Listing, listed
-from orchestrator.client.replays import wish
-from orchestrator.client.requests import UNSET, Request, Unset, given, path, several
-from orchestrator.client.responses import read
-from orchestrator.client.sync_async import FaceT, Resource, offered
+from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.replays import SubscriberReplayFilter, replay_body
+from orchestrator.client.requests import (
+    UNSET,
+    Request,
+    Unset,
+    declared,
+    get,
+    json_fields,
+    path,
+    post,
+    split_list,
+)
+from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import (
     NewSubscriber,
     Page,
@@ -20,140 +29,109 @@ from orchestrator.schemas import (
 )
 
 
-class Subscribers(Resource[FaceT]):
-    """Subscribers: made, changed, paused, tried out."""
+class SubscriberOptions(TypedDict, total=False):
+    """Optional fields of a subscriber."""
 
-    @offered
+    types: str | Sequence[str] | None
+    description: str | None
+    headers: Mapping[str, str] | None
+    options: Mapping[str, str] | None
+    max_in_flight: int | None
+
+
+class Subscribers(Resource[ModeT]):
+    """Subscribers: created, updated, paused, tested."""
+
+    @dual
     async def create(
         self,
         url: str,
         *,
         kind: str = "webhook",
-        types: str | Sequence[str] | None = None,
-        description: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        options: Mapping[str, str] | None = None,
         rate_limit: float | None = None,
-        max_in_flight: int | None = None,
+        **options: Unpack[SubscriberOptions],
     ) -> NewSubscriber:
-        """Return a new subscriber; its `secret` is shown this once. Without `types` it hears of final jobs.
+        """Return a new subscriber; only this response has `secret`.
+
+        Without `types` it receives the events of final jobs.
 
         >>> made = client.subscribers.create("https://my.app/hook", types=["job.*"])
         >>> webhook = Webhook(made.secret)
         """
-        body = given(
-            kind=kind,
-            url=url,
-            types=several(types),
-            description=description,
-            headers=headers,
-            options=options,
-            rate_limit=rate_limit,
-            max_in_flight=max_in_flight,
-        )
-        return read(
-            NewSubscriber, await self._wire.call(Request("POST", path("subscribers"), json=body))
-        )
+        body = _body(options, kind=kind, url=url, rate_limit=rate_limit)
+        return await self._call(NewSubscriber, post("subscribers", json=body))
 
-    @offered
+    @dual
     async def get(self, subscriber_id: str) -> Subscriber:
         """Return a subscriber."""
-        return read(
-            Subscriber, await self._wire.call(Request("GET", path("subscribers", subscriber_id)))
-        )
+        return await self._call(Subscriber, get("subscribers", subscriber_id))
 
-    @listed
+    @dual_list
     def list(self, *, page_size: int = 100) -> Listing[Subscriber]:
         """Return all subscribers, newest first."""
-        request = Request("GET", path("subscribers"), query={"limit": page_size})
-        return Listing(self._wire, Page[Subscriber], request)
+        return Listing(self._connection, Page[Subscriber], get("subscribers", limit=page_size))
 
-    @offered
+    @dual
     async def update(
         self,
         subscriber_id: str,
         *,
         url: str | None = None,
-        types: str | Sequence[str] | None = None,
-        description: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        options: Mapping[str, str] | None = None,
         rate_limit: float | Unset | None = UNSET,
-        max_in_flight: int | None = None,
+        **options: Unpack[SubscriberOptions],
     ) -> Subscriber:
-        """Change a subscriber: what is left out stays. `rate_limit=None` takes the limit away."""
-        body = given(
-            url=url,
-            types=several(types),
-            description=description,
-            headers=headers,
-            options=options,
-            rate_limit=rate_limit,
-            max_in_flight=max_in_flight,
-        )
+        """Update a subscriber: fields left out stay. `rate_limit=None` removes the limit."""
+        body = _body(options, url=url, rate_limit=rate_limit)
         if rate_limit is None:
             body["rate_limit"] = None
         request = Request("PATCH", path("subscribers", subscriber_id), json=body)
-        return read(Subscriber, await self._wire.call(request))
+        return await self._call(Subscriber, request)
 
-    @offered
+    @dual
     async def delete(self, subscriber_id: str) -> None:
-        """Delete a subscriber. What it was still owed is dead."""
-        await self._wire.call(Request("DELETE", path("subscribers", subscriber_id)))
+        """Delete a subscriber. Its open deliveries become dead."""
+        await self._connection.call(Request("DELETE", path("subscribers", subscriber_id)))
 
-    @offered
+    @dual
     async def test(self, subscriber_id: str) -> TestEvent:
-        """Send a subscriber an event of its own. `client.deliveries.list(event=...)` says whether it arrived."""
-        return read(
-            TestEvent,
-            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "test"))),
-        )
+        """Send a subscriber a test event. `client.deliveries.list(event=...)` has its delivery."""
+        return await self._call(TestEvent, post("subscribers", subscriber_id, "test"))
 
-    @offered
+    @dual
     async def pause(self, subscriber_id: str) -> Subscriber:
-        """Hold a subscriber's deliveries back."""
-        return read(
-            Subscriber,
-            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "pause"))),
-        )
+        """Hold a subscriber's deliveries."""
+        return await self._call(Subscriber, post("subscribers", subscriber_id, "pause"))
 
-    @offered
+    @dual
     async def resume(self, subscriber_id: str) -> Subscriber:
-        """Let a subscriber's deliveries flow, those held back first. Also brings back a disabled one."""
-        return read(
-            Subscriber,
-            await self._wire.call(Request("POST", path("subscribers", subscriber_id, "resume"))),
-        )
+        """Resume a paused or disabled subscriber. Held deliveries are sent first."""
+        return await self._call(Subscriber, post("subscribers", subscriber_id, "resume"))
 
-    @offered
+    @dual
     async def rotate_secret(
         self, subscriber_id: str, *, grace_seconds: float | None = None
     ) -> RotatedSubscriber:
-        """Give a subscriber a new secret, shown this once. The old one signs too for `grace_seconds` (a day)."""
-        request = Request(
-            "POST",
-            path("subscribers", subscriber_id, "rotate-secret"),
-            json=given(grace_seconds=grace_seconds),
-        )
-        return read(RotatedSubscriber, await self._wire.call(request))
+        """Give a subscriber a new secret; only this response has it.
 
-    @offered
+        Deliveries are signed with the old secret too for `grace_seconds`, by default a day.
+        """
+        body = json_fields(grace_seconds=grace_seconds)
+        request = post("subscribers", subscriber_id, "rotate-secret", json=body)
+        return await self._call(RotatedSubscriber, request)
+
+    @dual
     async def replay(
         self,
         subscriber_id: str,
         *,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
-        status: str | None = None,
-        types: str | Sequence[str] | None = None,
-        missed: bool = False,
         rate: float | None = None,
+        **which: Unpack[SubscriberReplayFilter],
     ) -> Replay:
-        """Make deliveries to one subscriber due again; see `client.replays.create` for what the words mean."""
-        body = wish(since=since, until=until, status=status, types=types, missed=missed, rate=rate)
-        return read(
-            Replay,
-            await self._wire.call(
-                Request("POST", path("subscribers", subscriber_id, "replay"), json=body)
-            ),
-        )
+        """Make deliveries to one subscriber due again; parameters as of `client.replays.create`."""
+        body = replay_body(which, SubscriberReplayFilter, rate)
+        return await self._call(Replay, post("subscribers", subscriber_id, "replay", json=body))
+
+
+def _body(options: SubscriberOptions, **fields: object) -> dict[str, object]:
+    types = split_list(options.get("types"))
+    return json_fields(**fields, **declared(options, SubscriberOptions) | {"types": types})

@@ -1,173 +1,138 @@
-"""The two ways to a socket: blocking, and awaited. Nothing but httpx and sleeping is in here."""
+"""The two transports, synchronous and asynchronous: httpx and sleeping, nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 
-from orchestrator.client.connection import Target, way
+from orchestrator.client.connection import OpenResponse, Target, Transport, way
 from orchestrator.client.errors import Unreachable
 from orchestrator.client.requests import Request
 
-#: After these nothing has left for the server.
+#: After these errors the server has received nothing.
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
 )
-_TROUBLE = (httpx.RequestError, httpx.InvalidURL, httpx.StreamError)
 
 
-def _built(request: Request, target: Target, limits: httpx.Timeout) -> dict[str, Any]:
-    """Return the request in httpx's words."""
-    said: dict[str, Any] = {
+class _Response(OpenResponse):
+    def __init__(self, response: httpx.Response, request: Request, target: Target) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        self._response = response
+        self._network_errors = functools.partial(_network_errors, request, target)
+
+
+class _SyncResponse(_Response):
+    @functools.cached_property
+    def _chunks(self) -> Iterator[bytes]:
+        return self._response.iter_bytes()
+
+    async def read(self) -> bytes:
+        with self._network_errors():
+            return next(self._chunks, b"")
+
+    async def close(self) -> None:
+        stream = self._response.extensions.get("network_stream")
+        if stream is not None and not self._response.is_closed:
+            # Closing a socket does not wake another thread that reads from it; a shutdown does.
+            with contextlib.suppress(OSError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._response.close()
+
+
+class _AsyncResponse(_Response):
+    @functools.cached_property
+    def _chunks(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_bytes()
+
+    async def read(self) -> bytes:
+        with self._network_errors():
+            return await anext(self._chunks, b"")
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+class SyncTransport(Transport):
+    """Blocks the calling thread. Its coroutines never suspend."""
+
+    def __init__(self, target: Target, http: httpx.Client | None) -> None:
+        self._target, self._is_owner = target, http is None
+        self._http = http or httpx.Client(**way(target.url))
+
+    async def open(self, request: Request, timeouts: httpx.Timeout) -> _SyncResponse:
+        with _network_errors(request, self._target):
+            built = self._http.build_request(**_arguments(request, self._target, timeouts))
+            response = self._http.send(built, stream=True, follow_redirects=False)
+        return _SyncResponse(response, request, self._target)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def close(self) -> None:
+        if self._is_owner:
+            self._http.close()
+
+
+class AsyncTransport(Transport):
+    """Suspends on the running event loop."""
+
+    def __init__(self, target: Target, http: httpx.AsyncClient | None) -> None:
+        self._target, self._is_owner = target, http is None
+        self._http = http or httpx.AsyncClient(**way(target.url))
+
+    async def open(self, request: Request, timeouts: httpx.Timeout) -> _AsyncResponse:
+        with _network_errors(request, self._target):
+            built = self._http.build_request(**_arguments(request, self._target, timeouts))
+            response = await self._http.send(built, stream=True, follow_redirects=False)
+        return _AsyncResponse(response, request, self._target)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        if self._is_owner:
+            await self._http.aclose()
+
+
+def _arguments(request: Request, target: Target, timeout: httpx.Timeout) -> dict[str, Any]:
+    """Return the arguments of httpx's `build_request`."""
+    arguments: dict[str, Any] = {
         "method": request.method,
         "url": target.url + request.path,
         "params": request.params() or None,
         "headers": target.headers(request),
-        "timeout": limits,
+        "timeout": timeout,
     }
-    if request.upload is not None:
-        files = {"file": (request.upload.name, request.upload.content)}
-        return {**said, "files": files, "data": dict(request.upload.fields)}
-    return said if request.json is None else {**said, "json": request.json}
+    if upload := request.upload:
+        files = {"file": (upload.name, upload.content)}
+        return {**arguments, "files": files, "data": dict(upload.fields)}
+    return arguments if request.json is None else {**arguments, "json": request.json}
 
 
-def _lost(request: Request, target: Target, error: Exception) -> Unreachable:
-    """Return what losing a request is to the caller."""
-    why = str(error) or type(error).__name__
-    sent = not isinstance(error, (*_NEVER_SENT, httpx.InvalidURL))
-    message = f"{request.method} {request.path}: {target} {'did not answer' if sent else 'cannot be reached'}: {why}"
-    return Unreachable(message, sent=sent, idempotency_key=request.idempotency_key)
-
-
-@dataclass
-class _BlockingAnswer:
-    """An answer that is read in the caller's own time."""
-
-    response: httpx.Response
-    lost: Callable[[Exception], Unreachable]
-    pieces: Iterator[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.status = self.response.status_code
-        self.headers = self.response.headers
-        self.pieces = self.response.iter_bytes()
-
-    async def read(self) -> bytes:
-        try:
-            return next(self.pieces, b"")
-        except _TROUBLE as error:
-            raise self.lost(error) from error
-
-    async def close(self) -> None:
-        stream = self.response.extensions.get("network_stream")
-        if stream is not None and not self.response.is_closed:
-            # Another thread may be reading, and only this wakes it.
-            with contextlib.suppress(OSError):
-                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-        self.response.close()
-
-
-class BlockingPort:
-    """Calls that wait where they stand. Its coroutines never suspend."""
-
-    def __init__(self, target: Target, http: httpx.Client | None) -> None:
-        self._own = http is None
-        self._http = http or httpx.Client(**way(target.url))
-
-    async def open(
-        self, request: Request, target: Target, limits: httpx.Timeout
-    ) -> _BlockingAnswer:
-        """Send a request and return the head of its answer. Raises `Unreachable`."""
-
-        def lost(error: Exception) -> Unreachable:
-            return _lost(request, target, error)
-
-        try:
-            built = self._http.build_request(**_built(request, target, limits))
-            return _BlockingAnswer(
-                self._http.send(built, stream=True, follow_redirects=False), lost
-            )
-        except _TROUBLE as error:
-            raise lost(error) from error
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-    async def close(self) -> None:
-        """Close the connections, unless they are the caller's."""
-        if self._own:
-            self._http.close()
-
-
-@dataclass
-class _AwaitedAnswer:
-    """An answer that is awaited."""
-
-    response: httpx.Response
-    lost: Callable[[Exception], Unreachable]
-    pieces: AsyncIterator[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.status = self.response.status_code
-        self.headers = self.response.headers
-        self.pieces = self.response.aiter_bytes()
-
-    async def read(self) -> bytes:
-        try:
-            return await anext(self.pieces, b"")
-        except _TROUBLE as error:
-            raise self.lost(error) from error
-
-    async def close(self) -> None:
-        await self.response.aclose()
-
-
-class AwaitedPort:
-    """Calls on the running event loop."""
-
-    def __init__(self, target: Target, http: httpx.AsyncClient | None) -> None:
-        self._own = http is None
-        self._http = http or httpx.AsyncClient(**way(target.url))
-
-    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> _AwaitedAnswer:
-        """Send a request and return the head of its answer. Raises `Unreachable`."""
-
-        def lost(error: Exception) -> Unreachable:
-            return _lost(request, target, error)
-
-        try:
-            built = self._http.build_request(**_built(request, target, limits))
-            return _AwaitedAnswer(
-                await self._http.send(built, stream=True, follow_redirects=False), lost
-            )
-        except _TROUBLE as error:
-            raise lost(error) from error
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-    async def close(self) -> None:
-        """Close the connections, unless they are the caller's."""
-        if self._own:
-            await self._http.aclose()
+@contextlib.contextmanager
+def _network_errors(request: Request, target: Target) -> Iterator[None]:
+    """Raise httpx's errors as `Unreachable`."""
+    try:
+        yield
+    except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
+        sent = not isinstance(error, _NEVER_SENT)
+        problem = "did not answer" if sent else "cannot be reached"
+        raise Unreachable(
+            f"{request.method} {request.path}: {target} {problem}: "
+            f"{str(error) or type(error).__name__}",
+            sent=sent,
+            idempotency_key=request.idempotency_key,
+        ) from error

@@ -1,94 +1,79 @@
-"""Following one job to its end: a held question (`Prefer: wait`), asked again until the job is final.
+"""Waits for a job to become final: a long poll (`Prefer: wait`), repeated.
 
-A server that restarts, or is away for a while, only makes it take longer: what is known of the job is kept, and the
-next answer goes on from there.
+A server that restarts or is down for a while only delays the result: the last known version of the
+job is kept, and the next response continues from there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from orchestrator.client import errors
-from orchestrator.client.callbacks import done
-from orchestrator.client.connection import Wire
-from orchestrator.client.requests import Request, path
+from orchestrator.client.callbacks import OnChange, finish
+from orchestrator.client.connection import Connection
+from orchestrator.client.requests import Request, get, path
 from orchestrator.client.responses import read
-from orchestrator.client.retries import is_passing
+from orchestrator.client.retries import is_transient
 from orchestrator.schemas import Job
 
-#: Seconds for which a question is held: shorter than the minute that most proxies allow.
+#: Seconds that a long poll is held: less than the minute that most proxies allow.
 HOLD = 30
-#: Seconds between questions at least, if the answer was no news: a server that is about to end answers at once.
-PACE = 0.25
-#: Seconds beyond its time that an answer may take: it may be the last word.
+#: Seconds between two polls, at least, if nothing changed: a server that stops answers at once.
+MIN_INTERVAL = 0.25
+#: Seconds that the last response may be late: it may have the final state.
 GRACE = 5.0
-#: Seconds for which a server may be away without a word, once it had answered.
-PATIENCE = 600.0
-
-
-@dataclass(slots=True)
-class Wait:
-    """A job that is waited for, and what is known of it."""
-
-    wire: Wire
-    job: Job
-    on_change: Callable[[Job], object] | None
-    #: When a server that has been silent since then was last heard, and how often it was asked in vain.
-    heard: float
-    failures: int = 0
-
-    async def until(self, ends: float) -> Job:
-        """Return the job once it is final, or as it is at an instant. Raises `ClientError`."""
-        port = self.wire.port
-        while not self.job.is_final and (left := ends - port.monotonic()) > 0:
-            asked = port.monotonic()
-            pause = await self._ask(int(min(HOLD, left)), left + GRACE)
-            if pause is not None:
-                pause = max(pause, PACE - (port.monotonic() - asked))
-                await port.sleep(max(0.0, min(pause, ends - port.monotonic())))
-        return self.job
-
-    async def _ask(self, hold: int, patience: float) -> float | None:
-        """Ask once; return the seconds to wait before asking again, None if there was news."""
-        held = {"prefer": f"wait={hold}", "if-none-match": f'"v{self.job.version}"'} if hold else {}
-        try:
-            answer = await self.wire.once(
-                Request("GET", path("jobs", self.job.id), headers=held), patience
-            )
-        except errors.ClientError as error:
-            if not is_passing(error) or self.wire.port.monotonic() - self.heard > PATIENCE:
-                raise
-            self.failures += 1
-            asked = error.retry_after if isinstance(error, errors.ApiError) else None
-            return self.wire.retries.pause(self.failures, asked)
-        self.heard, self.failures = self.wire.port.monotonic(), 0
-        if answer.status == 200:
-            job = read(Job, answer)
-            # One of several servers may be a step behind.
-            if job.version > self.job.version:
-                self.job = job
-                await done(self.on_change and self.on_change(job))
-                return None
-        return 0.0
+#: Seconds that a server may be down, once it has answered.
+LONGEST_OUTAGE = 600.0
 
 
 async def until_final(
-    wire: Wire, job: Job | str, timeout: float | None, on_change: Callable[[Job], object] | None
+    connection: Connection, job: Job | str, timeout: float | None, on_change: OnChange | None
 ) -> Job:
-    """Return a job once it is final. Raises `WaitTimeout` after `timeout` seconds, and `ClientError`."""
-    ends = math.inf if timeout is None else wire.port.monotonic() + timeout
+    """Return a job once it is final.
+
+    Raises `WaitTimeout` after `timeout` seconds, and `ClientError`.
+    """
+    transport = connection.transport
+    ends = math.inf if timeout is None else transport.monotonic() + timeout
     if isinstance(job, str):
-        job = read(Job, await wire.call(Request("GET", path("jobs", job))))
-        await done(on_change and on_change(job))
-    job = await Wait(wire, job, on_change, heard=wire.port.monotonic()).until(ends)
-    if not job.is_final:
-        raise errors.WaitTimeout(job, timeout or 0.0)
+        job = read(Job, await connection.call(get("jobs", job)))
+        await finish(on_change and on_change(job))
+    last_seen, failures = transport.monotonic(), 0
+    while not job.is_final:
+        started = transport.monotonic()
+        left = ends - started
+        if left <= 0:
+            raise errors.WaitTimeout(job, timeout or 0.0)
+        pause = 0.0
+        try:
+            answer = await connection.call_once(_long_poll(job, left), left + GRACE)
+        except errors.ClientError as error:
+            outage = transport.monotonic() - last_seen
+            if not is_transient(error) or outage > LONGEST_OUTAGE:
+                raise
+            failures += 1
+            pause = connection.retries.backoff(failures, error)
+        else:
+            last_seen, failures = transport.monotonic(), 0
+            update = read(Job, answer) if answer.status == 200 else job
+            # A replica of the server may be behind.
+            if update.version > job.version:
+                job = update
+                await finish(on_change and on_change(job))
+                continue
+        pause = max(pause, MIN_INTERVAL - (transport.monotonic() - started))
+        await transport.sleep(max(0.0, min(pause, ends - transport.monotonic())))
     return job
 
 
-def succeeded(job: Job) -> Job:
+def _long_poll(job: Job, left: float) -> Request:
+    headers = {}
+    if hold := int(min(HOLD, left)):
+        headers = {"prefer": f"wait={hold}", "if-none-match": f'"v{job.version}"'}
+    return Request("GET", path("jobs", job.id), headers=headers)
+
+
+def require_success(job: Job) -> Job:
     """Return a job that has succeeded. Raises `JobFailed` for any other."""
     if job.status != "succeeded":
         raise errors.JobFailed(job)

@@ -1,4 +1,4 @@
-"""Deliveries, believed only if they are signed (Standard Webhooks)."""
+"""Verification of signed deliveries (Standard Webhooks)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 class Webhook:
-    """Verifies what subscribers are sent, with a subscriber's secret; during a rotation with both.
+    """Verifies deliveries with a subscriber's secret; during a rotation with both secrets.
 
-    A job's own `callback_url` is signed with `client.signing_key()`. Give the body as it came, byte for byte:
+    Deliveries to a job's own `callback_url` are signed with `client.signing_key()`. `verify` takes
+    the body as it came, byte for byte:
 
         webhook = Webhook(os.environ["WEBHOOK_SECRET"])
 
@@ -29,7 +30,7 @@ class Webhook:
     """
 
     def __init__(self, secrets: str | Iterable[str]) -> None:
-        """Raise `ConfigError` if there is no secret, or one that is none."""
+        """Raise `ConfigError` if there is no secret, or an invalid one."""
         self._secrets = (secrets,) if isinstance(secrets, str) else tuple(secrets)
         if not self._secrets:
             raise ConfigError("a webhook needs the subscriber's secret: whsec_...")
@@ -46,21 +47,21 @@ class Webhook:
         *,
         now: datetime | None = None,
     ) -> Event:
-        """Return the event that was delivered. The names of headers may be in any case.
+        """Return the delivered event. The case of header names does not matter.
 
-        Answer 401 to `BadSignature`, which says what is wrong: a header is missing or malformed, the timestamp is over
-        five minutes away, or no secret matches. `event.id` is the same whenever a delivery is tried again: an event
-        whose id is known already has been dealt with. Raises `NotOurs` for what is signed right but is no event.
+        Raises `BadSignature`, with the reason, if a header is missing or malformed, the timestamp
+        is more than five minutes away, or no secret matches: answer 401. Raises `NotOurs` for a
+        signed body that is no event. `event.id` is the same in every attempt of a delivery: skip
+        an event whose id is already processed.
         """
         if not isinstance(body, (bytes, bytearray, memoryview)):
             raise TypeError(
                 "verify needs the raw body in bytes: text or parsed JSON is not what was signed"
             )
         pairs = headers.items() if isinstance(headers, Mapping) else headers
-        said = {name.lower(): value for name, value in pairs if name.lower() in _HEADERS}
-        if not standard_webhooks.verify(
-            self._secrets, said, bytes(body), now=now or SystemClock().now()
-        ):
+        signature = {name.lower(): value for name, value in pairs if name.lower() in _HEADERS}
+        now = now or SystemClock().now()
+        if not standard_webhooks.verify(self._secrets, signature, bytes(body), now=now):
             raise BadSignature(
                 "not signed: webhook-id, webhook-timestamp and webhook-signature are missing"
             )

@@ -26,8 +26,8 @@ from orchestrator.events.destinations import Message, ResponseClass
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
 from orchestrator.foundation.ids import made_at
+from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.untrusted import text
-from orchestrator.vendors.error_codes import retry_after
 
 Row = Mapping[Any, Any]
 

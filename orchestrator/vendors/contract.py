@@ -14,11 +14,12 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError, CutOff, Unreadable, Unsupported
 from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import Capability
 from orchestrator.foundation.untrusted import name
-from orchestrator.vendors.error_codes import classify, retry_after
+from orchestrator.vendors.error_codes import classify
 from orchestrator.vendors.field_mapping import (
     RequestMapping,
     build_body,

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from orchestrator.foundation.errors import CutOff, Refused
 from orchestrator.foundation.untrusted import code as read_code
 from orchestrator.foundation.untrusted import text
-
-_LONGEST_WAIT = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +107,3 @@ def _error_class(status: int, number: str | int | None) -> ErrorClass | None:
     if status in BY_STATUS or (300 <= status < 500 and status != 408):
         return BY_STATUS.get(status, _REFUSED)
     return None
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the seconds a Retry-After header asks for (RFC 9110 10.2.3: seconds or a date), at most a day."""
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isascii() and value.isdecimal():
-        return min(float(value[:9]), _LONGEST_WAIT)
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=now.tzinfo)
-    return min(max((date - now).total_seconds(), 0.0), _LONGEST_WAIT)

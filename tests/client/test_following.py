@@ -1,4 +1,4 @@
-"""Following the log: by a script in virtual time, and a real service that restarts under its followers."""
+"""Follower the log: by a script in virtual time, and a real service that restarts under its followers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from orchestrator.client import AsyncClient, Client, errors
 from orchestrator.client.callbacks import Callbacks, Gap, Reconnect
-from orchestrator.client.connection import Wire
-from orchestrator.client.following import Following
+from orchestrator.client.connection import Connection
+from orchestrator.client.following import Follower
 from orchestrator.client.streams import EventStream
-from orchestrator.client.sync_async import finished
+from orchestrator.client.sync_async import run_sync
 from tests.harness.api_caller import KEY, until
 from tests.harness.followers import serving
 from tests.harness.live import listening
@@ -42,28 +42,30 @@ def problem(status: int, **headers: str) -> Said:
     return said({"title": "No", "status": status, "code": "c", "detail": "d"}, status, **headers)
 
 
-def following(wire: Wire, after: str | None = None, **callbacks: Any) -> Following:
-    return Following(wire, None, after, Callbacks(**callbacks))
+def following(connection: Connection, after: str | None = None, **callbacks: Any) -> Follower:
+    return Follower(connection, None, after, Callbacks(**callbacks))
 
 
-def places(wire: Wire) -> list[str | None]:
+def places(connection: Connection) -> list[str | None]:
     """Return where each connection began."""
-    return [request.headers.get("last-event-id") for request in script(wire).requests]
+    return [request.headers.get("last-event-id") for request in script(connection).requests]
 
 
 @pytest.mark.parametrize("end", [lost(), b""])
 def test_it_comes_back_to_where_it_was_and_says_so(end: Exception | bytes) -> None:
     told: list[Reconnect] = []
     opened: list[None] = []
-    wire = scripted(
+    connection = scripted(
         stream(event(1), event(2)[:30], end), lost(sent=False), problem(503), stream(event(2))
     )
-    it = EventStream(following(wire, on_reconnect=told.append, on_open=lambda: opened.append(None)))
+    it = EventStream(
+        following(connection, on_reconnect=told.append, on_open=lambda: opened.append(None))
+    )
     assert [next(it).id, next(it).id] == ["evt_1", "evt_2"]
-    assert places(wire) == [None, "evt_1", "evt_1", "evt_1"]
+    assert places(connection) == [None, "evt_1", "evt_1", "evt_1"]
     assert [one.tries for one in told] == [1, 2, 3]
     assert told[0].error is (end if isinstance(end, Exception) else None)
-    assert [one.delay for one in told] == script(wire).sleeps
+    assert [one.delay for one in told] == script(connection).sleeps
     assert all(1 <= one.delay <= 3 for one in told), (
         "the server asked for two seconds, more or less"
     )
@@ -71,23 +73,23 @@ def test_it_comes_back_to_where_it_was_and_says_so(end: Exception | bytes) -> No
 
 
 def test_the_cursor_is_where_the_caller_is_not_where_the_connection_is() -> None:
-    wire = scripted(stream(event(1) + event(2) + event(3), lost()), stream(event(4)))
-    it = EventStream(following(wire))
-    assert following(wire).cursor is None
+    connection = scripted(stream(event(1) + event(2) + event(3), lost()), stream(event(4)))
+    it = EventStream(following(connection))
+    assert following(connection).cursor is None
     seen = [(next(it).id, it.cursor) for _ in range(4)]
     assert seen == [(f"evt_{n}", f"evt_{n}") for n in range(1, 5)]
-    assert places(wire) == [None, "evt_3"]
+    assert places(connection) == [None, "evt_3"]
 
 
 def test_ids_without_events_move_the_place() -> None:
-    wire = scripted(stream(b"id: evt_5\n\n: still here\n\n", b""), stream(event(6)))
-    assert next(EventStream(following(wire, after="evt_0"))).id == "evt_6"
-    assert places(wire) == ["evt_0", "evt_5"]
+    connection = scripted(stream(b"id: evt_5\n\n: still here\n\n", b""), stream(event(6)))
+    assert next(EventStream(following(connection, after="evt_0"))).id == "evt_6"
+    assert places(connection) == ["evt_0", "evt_5"]
 
 
 def test_an_event_that_a_server_tells_again_is_told_once() -> None:
-    wire = scripted(stream(event(1), event(2), b""), stream(event(1), event(2), event(3)))
-    it = EventStream(following(wire))
+    connection = scripted(stream(event(1), event(2), b""), stream(event(1), event(2), event(3)))
+    it = EventStream(following(connection))
     assert [next(it).id for _ in range(3)] == ["evt_1", "evt_2", "evt_3"]
 
 
@@ -123,21 +125,21 @@ def test_a_refusal_ends_it(status: int, connected_before: bool) -> None:
 
 
 def test_the_first_connection_is_tried_like_any_call_and_later_ones_for_ever() -> None:
-    wire = scripted(lost(sent=False))
+    connection = scripted(lost(sent=False))
     with pytest.raises(errors.Unreachable):
-        next(EventStream(following(wire)))
-    assert len(script(wire).requests) == 3
-    wire = scripted(stream(event(1), lost()), *[lost(sent=False)] * 50, stream(event(2)))
-    it = EventStream(following(wire))
+        next(EventStream(following(connection)))
+    assert len(script(connection).requests) == 3
+    connection = scripted(stream(event(1), lost()), *[lost(sent=False)] * 50, stream(event(2)))
+    it = EventStream(following(connection))
     assert [next(it).id, next(it).id] == ["evt_1", "evt_2"]
-    assert max(script(wire).sleeps) <= 8
+    assert max(script(connection).sleeps) <= 8
 
 
 def test_a_server_that_asks_for_time_is_given_it() -> None:
-    wire = scripted(stream(event(1), b""), problem(429, retry_after="30"), stream(event(2)))
-    it = EventStream(following(wire))
+    connection = scripted(stream(event(1), b""), problem(429, retry_after="30"), stream(event(2)))
+    it = EventStream(following(connection))
     assert [next(it).id, next(it).id] == ["evt_1", "evt_2"]
-    assert script(wire).sleeps[1] >= 30
+    assert script(connection).sleeps[1] >= 30
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_server_that_asks_for_time_is_given_it() -> None:
         (Said(200, {"content-type": "text/html"}, [b"<html>"]), "not JSON"),
         (said({}), "not with a stream"),
         (stream(b"data: {}\n\n"), "no event"),
-        (stream(b"event: stream.gap\ndata: []\n\n"), "not of where"),
+        (stream(b"event: stream.gap\ndata: []\n\n"), "without its"),
         (stream(b"data: " + b"x" * (9 << 20)), "longer than"),
     ],
 )
@@ -167,14 +169,14 @@ def test_who_blocks_cannot_be_given_something_to_await() -> None:
 
     it = following(scripted(Said(200, HEADERS, [GAP])), after="evt_1", on_gap=later)
     with pytest.raises(RuntimeError, match="AsyncClient"):
-        finished(it.next())
+        run_sync(it.next())
 
 
 def test_a_stream_is_open_once_its_place_is_known() -> None:
     """What happens after `on_open` is told is never missed."""
     placed: list[list[str | None]] = []
-    wire = scripted(Said(200, HEADERS, [b"retry: 1\nid: e", b"vt_3\n\n", event(4)]))
-    it = EventStream(following(wire, on_open=lambda: placed.append(places(wire))))
+    connection = scripted(Said(200, HEADERS, [b"retry: 1\nid: e", b"vt_3\n\n", event(4)]))
+    it = EventStream(following(connection, on_open=lambda: placed.append(places(connection))))
     assert (next(it).id, placed) == ("evt_4", [[None]])
     with pytest.raises(errors.Unreachable):
         next(EventStream(following(scripted(Said(200, HEADERS, [b"retry: 1\nid: e", lost()])))))
@@ -195,7 +197,9 @@ def test_an_error_of_the_callers_own_functions_is_theirs() -> None:
 async def test_silence_is_a_lost_connection(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, AsyncClient(it.url, KEY) as client:
         told = asyncio.Queue[Reconnect]()
-        follows = Following(client._wire, None, None, Callbacks(on_reconnect=told.put), silence=0.1)
+        follows = Follower(
+            client._connection, None, None, Callbacks(on_reconnect=told.put), idle_timeout=0.1
+        )
         hearing = asyncio.create_task(follows.next())
         assert isinstance((await told.get()).error, errors.Unreachable)
         (one,) = await it.say({"n": 1})

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from orchestrator.client import AsyncClient, Client, RateLimited, Unavailable, Unreachable
-from orchestrator.client.connection import Target, Wire
+from orchestrator.client.connection import Connection, Target
 from orchestrator.client.requests import Request
-from orchestrator.client.responses import answered
-from orchestrator.client.sync_async import finished
+from orchestrator.client.responses import parse_response
+from orchestrator.client.sync_async import run_sync
 from tests.harness.api_caller import until
 from tests.harness.scripted_client import Script, scripted
 
@@ -115,7 +115,7 @@ class Dripping:
 class Drips(Script):
     """A world in which every answer drips."""
 
-    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> Any:
+    async def open(self, request: Request, timeouts: httpx.Timeout) -> Any:
         self.last = Dripping(self)
         return self.last
 
@@ -124,9 +124,13 @@ class Drips(Script):
 def test_an_answer_that_drips_is_given_up(patience: float | None, ends: float) -> None:
     """None of its silences is too long: 30 s are allowed, and all of it must be there a minute after that."""
     world = Drips([])
-    wire = Wire(world, Target("http://there", None, "test"), 30.0, scripted(RuntimeError()).retries)
+    connection = Connection(
+        world, Target("http://there", None, "test"), 30.0, scripted(RuntimeError()).retries
+    )
     with pytest.raises(Unreachable, match="end of its answer") as lost:
-        finished(wire.once(GET) if patience is None else wire.once(GET, patience))
+        run_sync(
+            connection.call_once(GET) if patience is None else connection.call_once(GET, patience)
+        )
     assert lost.value.sent
     assert ends < world.now <= ends + 10
     assert world.last.closed
@@ -137,7 +141,7 @@ def test_an_answer_that_drips_is_given_up(patience: float | None, ends: float) -
 )
 def test_a_proxys_own_page_is_a_refusal_for_now(status: int, kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        answered(GET, "http://there", status, httpx.Headers(), b"<html>too many</html>")
+        parse_response(GET, "http://there", status, httpx.Headers(), b"<html>too many</html>")
 
 
 def test_a_refusal_of_megabytes_is_cut_short() -> None:
@@ -147,5 +151,5 @@ def test_a_refusal_of_megabytes_is_cut_short() -> None:
         b",".join([fault] * 900),
     )
     with pytest.raises(Exception, match="422") as refused:
-        answered(GET, "http://there", 422, httpx.Headers(), body)
+        parse_response(GET, "http://there", 422, httpx.Headers(), body)
     assert len(str(refused.value)) < 150_000

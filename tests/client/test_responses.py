@@ -11,11 +11,11 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.client import UNSET, errors
-from orchestrator.client.connection import CAP, Target, way
+from orchestrator.client.connection import MAX_BODY, Target, way
 from orchestrator.client.pages import AsyncPages, Listing, Pages
-from orchestrator.client.requests import Request, given, path, several
-from orchestrator.client.responses import answered, read, retry_after
-from orchestrator.client.sync_async import finished
+from orchestrator.client.requests import Request, json_fields, path, split_list
+from orchestrator.client.responses import api_error, parse_response, read
+from orchestrator.client.sync_async import run_sync
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.schemas import Job, Page
 from orchestrator.schemas.base import document
@@ -39,7 +39,7 @@ def test_every_status_is_its_error(status: int, kind: type[errors.ApiError]) -> 
     with pytest.raises(
         errors.ApiError, match=rf"GET /v1/jobs: No \({status}, c\): because \[req_1\]"
     ) as refused:
-        finished(scripted(said(problem, status), retries=0).call(GET))
+        run_sync(scripted(said(problem, status), retries=0).call(GET))
     error = refused.value
     assert type(error) is kind
     assert (error.status, error.code, error.title) == (status, "c", "No")
@@ -63,7 +63,7 @@ def test_all_that_is_wrong_with_a_request_is_said_once() -> None:
         "errors": [*faults, "nonsense", {}],
     }
     with pytest.raises(errors.Invalid) as refused:
-        finished(scripted(said(problem, 422)).call(GET))
+        run_sync(scripted(said(problem, 422)).call(GET))
     assert (
         str(refused.value) == "GET /v1/jobs: Not valid (422, v): /a: a is missing; /b: b is missing"
     )
@@ -77,29 +77,29 @@ def test_all_that_is_wrong_with_a_request_is_said_once() -> None:
         (Said(404, {}, [b"<html>"]), "answered 404 with something that is not JSON"),
         (Said(200, {}, [b"[" * 100_000]), "not JSON"),
         (Said(302, {"location": "https://login.example"}), r"redirects to https://login\.example"),
-        (Said(200, {}, [b" " * (CAP // 2)] * 3), "more than 32 MiB"),
+        (Said(200, {}, [b" " * (MAX_BODY // 2)] * 3), "more than 32 MiB"),
     ],
 )
 def test_what_is_not_ours_is_said_to_be_none(answer: Said, why: str) -> None:
     with pytest.raises(errors.NotOurs, match=why):
-        finished(scripted(answer).call(GET))
+        run_sync(scripted(answer).call(GET))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"object": "job"}, a_job(status=7)])
 def test_another_shape_is_not_ours_either(document: Any) -> None:
     with pytest.raises(errors.NotOurs, match="no Job"):
-        read(Job, finished(scripted(said(document)).call(GET)))
+        read(Job, run_sync(scripted(said(document)).call(GET)))
 
 
 def test_a_word_of_a_newer_server_is_plain_text() -> None:
-    job = read(Job, finished(scripted(said(a_job(status="paused", resolved_by="omen"))).call(GET)))
+    job = read(Job, run_sync(scripted(said(a_job(status="paused", resolved_by="omen"))).call(GET)))
     assert (job.status, job.resolved_by, job.is_final) == ("paused", "omen", False)
     assert document(job)["status"] == "paused"
 
 
 def test_an_answer_without_a_body_has_no_document() -> None:
     for status in (204, 304):
-        assert answered(GET, "s", status, httpx.Headers(), b"").document is None
+        assert parse_response(GET, "s", status, httpx.Headers(), b"").document is None
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,15 @@ def test_an_answer_without_a_body_has_no_document() -> None:
         ({"retry-after": "5"}, 5),
         ({"retry-after": "Fri, 20 Nov 2026 10:00:07 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 7),
         ({"retry-after": "Fri, 20 Nov 2026 09:00:00 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 0),
-        ({"retry-after": "Fri, 20 Nov 2026 10:00:07 -0000", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 20 Nov 2026 10:00:07 -0000", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 7),
+        ({"retry-after": "Fri, 20 Nov 2026 10:00:07 GMT"}, None), ({"retry-after": "999999999"}, 86400),
         ({"retry-after": "soon"}, None), ({"retry-after": "-1"}, None), ({"retry-after": "1e9"}, None), ({}, None),
     ],
 )  # fmt: skip
 def test_retry_after_is_a_number_or_a_date_by_the_servers_clock(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    assert retry_after(httpx.Headers(headers)) == seconds
+    assert api_error(GET, 429, httpx.Headers(headers), None).retry_after == seconds
 
 
 def test_what_is_given_is_sent_as_the_api_takes_it() -> None:
@@ -124,11 +125,11 @@ def test_what_is_given_is_sent_as_the_api_takes_it() -> None:
         "GET", "/v1/jobs", query={"a": at, "b": ["x", "y"], "c": None, "d": True, "e": 5}
     )
     assert request.params() == {"a": "2026-11-20T10:30:00Z", "b": "x,y", "d": "true", "e": "5"}
-    assert given(a=at, b=None, c=UNSET, d=0, e="", f=("x",), g={"h": at}) == {
+    assert json_fields(a=at, b=None, c=UNSET, d=0, e="", f=("x",), g={"h": at}) == {
         "a": "2026-11-20T10:30:00Z", "d": 0, "e": "", "f": ["x"], "g": {"h": "2026-11-20T10:30:00Z"},
     }  # fmt: skip
-    assert given(a=datetime(2026, 11, 20, tzinfo=UTC)) == {"a": "2026-11-20T00:00:00Z"}
-    assert [several(one) for one in ("a,b", ["a"], ("a",), None)] == [
+    assert json_fields(a=datetime(2026, 11, 20, tzinfo=UTC)) == {"a": "2026-11-20T00:00:00Z"}
+    assert [split_list(one) for one in ("a,b", ["a"], ("a",), None)] == [
         ["a", "b"],
         ["a"],
         ["a"],
@@ -153,7 +154,7 @@ def test_an_id_cannot_lead_elsewhere() -> None:
     ],
 )  # fmt: skip
 def test_what_is_to_be_held_is_waited_for(request_: Request, seconds: float) -> None:
-    assert request_.held == seconds
+    assert request_.hold == seconds
 
 
 @pytest.mark.parametrize("server", ["ftp://x", "http://", "x:8080", "http://[::1", "http://a:b:c"])
@@ -215,26 +216,26 @@ def page(cursor: str | None, *ids: str, more: bool = True) -> Said:
 async def test_a_list_is_read_page_by_page_and_only_as_far_as_it_is_read() -> None:
     # A page may be empty and yet not the last.
     answers = page("job_2", "job_1", "job_2"), page("job_5"), page(None, "job_6", more=False)
-    wire = scripted(*answers)
-    jobs = Pages(Listing(wire, Page[Job], Request("GET", "/v1/jobs", query={"limit": 2})))
+    connection = scripted(*answers)
+    jobs = Pages(Listing(connection, Page[Job], Request("GET", "/v1/jobs", query={"limit": 2})))
     reading = iter(jobs)
-    assert ([next(reading).id, next(reading).id], len(script(wire).requests)) == (
+    assert ([next(reading).id, next(reading).id], len(script(connection).requests)) == (
         ["job_1", "job_2"],
         1,
     )
     assert [one.id for one in reading] == ["job_6"]
-    cursors = [request.query.get("after") for request in script(wire).requests]
+    cursors = [request.query.get("after") for request in script(connection).requests]
     assert cursors == [None, "job_2", "job_5"]
     listing = Listing(scripted(*answers), Page[Job], GET)
     assert [one.id async for one in AsyncPages(listing)] == ["job_1", "job_2", "job_6"]
 
 
 def test_a_page_can_be_asked_for_by_its_cursor() -> None:
-    wire = scripted(page("job_9", "job_1"))
-    found = Pages(Listing(wire, Page[Job], GET)).page(after="job_0")
-    assert (found.next_cursor, script(wire).requests[0].query["after"]) == ("job_9", "job_0")
+    connection = scripted(page("job_9", "job_1"))
+    found = Pages(Listing(connection, Page[Job], GET)).page(after="job_0")
+    assert (found.next_cursor, script(connection).requests[0].query["after"]) == ("job_9", "job_0")
 
 
 def test_a_cursor_that_stands_still_ends_a_list() -> None:
-    wire = scripted(page("job_1", "job_1"), page("job_1", "job_1"))
-    assert len(list(Pages(Listing(wire, Page[Job], GET)))) == 2
+    connection = scripted(page("job_1", "job_1"), page("job_1", "job_1"))
+    assert len(list(Pages(Listing(connection, Page[Job], GET)))) == 2

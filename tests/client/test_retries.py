@@ -13,8 +13,8 @@ import pytest
 from orchestrator.client import Unreachable, errors
 from orchestrator.client.requests import Request
 from orchestrator.client.retries import Retries
-from orchestrator.client.sync_async import finished
-from orchestrator.client.waiting import PATIENCE, until_final
+from orchestrator.client.sync_async import run_sync
+from orchestrator.client.waiting import LONGEST_OUTAGE, until_final
 from orchestrator.schemas import Job
 from tests.harness.live import listening, live, order
 from tests.harness.scripted_client import (
@@ -58,49 +58,49 @@ HALF = Said(200, {}, [b'{"ok"', lost()])
 def test_only_what_cannot_be_done_twice_is_sent_again(
     request_: Request, trouble: Any, again: bool
 ) -> None:
-    wire = scripted(trouble, OK)
+    connection = scripted(trouble, OK)
     if again:
-        assert finished(wire.call(request_)).document == {"ok": True}
-        assert [one.headers for one in script(wire).requests] == [request_.headers] * 2, (
+        assert run_sync(connection.call(request_)).document == {"ok": True}
+        assert [one.headers for one in script(connection).requests] == [request_.headers] * 2, (
             "the key too"
         )
     else:
         with pytest.raises(errors.ClientError):
-            finished(wire.call(request_))
-        assert len(script(wire).requests) == 1
+            run_sync(connection.call(request_))
+        assert len(script(connection).requests) == 1
 
 
 def test_it_is_given_up_after_so_many_tries_and_never_tried_again_with_none() -> None:
     for retries in (0, 1, 4):
-        wire = scripted(lost(), retries=retries)
+        connection = scripted(lost(), retries=retries)
         with pytest.raises(Unreachable):
-            finished(wire.call(GET))
-        assert len(script(wire).requests) == 1 + retries
+            run_sync(connection.call(GET))
+        assert len(script(connection).requests) == 1 + retries
 
 
 def test_a_server_is_given_the_time_it_asks_for_unless_that_is_long() -> None:
-    wire = scripted(BUSY, OK)
-    finished(wire.call(GET))
-    assert 2.25 <= script(wire).now <= 2.5
-    wire = scripted(said({"code": "rate_limited"}, 429, retry_after="61"), OK)
+    connection = scripted(BUSY, OK)
+    run_sync(connection.call(GET))
+    assert 2.25 <= script(connection).now <= 2.5
+    connection = scripted(said({"code": "rate_limited"}, 429, retry_after="61"), OK)
     with pytest.raises(errors.RateLimited) as limited:
-        finished(wire.call(GET))
-    assert (limited.value.retry_after, script(wire).sleeps) == (61, [])
+        run_sync(connection.call(GET))
+    assert (limited.value.retry_after, script(connection).sleeps) == (61, [])
 
 
 def test_pauses_double_up_to_a_limit_and_are_drawn_apart() -> None:
     retries = Retries(rng=random.Random(1))
     for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (9, 8.0), (10_000, 8.0)):
-        drawn = [retries.pause(tries) for _ in range(50)]
+        drawn = [retries.backoff(tries) for _ in range(50)]
         assert most / 2 <= min(drawn) < max(drawn) <= most
 
 
 def wait(*answers: Any, timeout: float | None = None, takes: float = 0.0) -> tuple[Any, list[Job]]:
-    wire, changes = scripted(*answers, takes=takes), list[Job]()
+    connection, changes = scripted(*answers, takes=takes), list[Job]()
     try:
-        return finished(until_final(wire, "job_1", timeout, changes.append)), changes
+        return run_sync(until_final(connection, "job_1", timeout, changes.append)), changes
     except errors.ClientError as error:
-        return (error, script(wire).now), changes
+        return (error, script(connection).now), changes
 
 
 NOT_MODIFIED = Said(304)
@@ -132,14 +132,14 @@ def test_a_wait_ends_in_time_whatever_the_server_does() -> None:
 def test_a_wait_with_no_end_gives_up_on_a_server_that_never_comes_back() -> None:
     (error, now), _ = wait(said(a_job()), lost())
     assert isinstance(error, Unreachable)
-    assert PATIENCE < now < PATIENCE + 10
+    assert LONGEST_OUTAGE < now < LONGEST_OUTAGE + 10
 
 
 def test_a_server_that_answers_at_once_is_not_asked_at_once_again() -> None:
-    wire = scripted(said(a_job()), NOT_MODIFIED)
+    connection = scripted(said(a_job()), NOT_MODIFIED)
     with pytest.raises(errors.WaitTimeout):
-        finished(until_final(wire, "job_1", 10, None))
-    assert len(script(wire).requests) <= 42
+        run_sync(until_final(connection, "job_1", 10, None))
+    assert len(script(connection).requests) <= 42
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.client.sse import CAP, Message, Parser, TooLong
+from orchestrator.client.sse import MAX_EVENT, EventTooLong, Message, Parser
 
 STREAMS: dict[bytes, list[tuple[str, str, str | None]]] = {
     b"data: one\n\n": [("", "message", "one")],
@@ -31,8 +31,8 @@ STREAMS: dict[bytes, list[tuple[str, str, str | None]]] = {
 }
 
 
-def read(*pieces: bytes, cap: int = CAP) -> list[Message]:
-    parser = Parser(cap=cap)
+def read(*pieces: bytes, max_event: int = MAX_EVENT) -> list[Message]:
+    parser = Parser(max_event=max_event)
     return [message for piece in pieces for message in parser.feed(piece)]
 
 
@@ -75,9 +75,11 @@ def test_a_connection_goes_on_with_the_id_of_the_one_before() -> None:
 
 @pytest.mark.parametrize("stream", [b"data: " + b"x" * 100, b"data: x\n" * 20])
 def test_an_event_that_never_ends_is_cut_off(stream: bytes) -> None:
-    with pytest.raises(TooLong):
-        read(*(stream[n : n + 7] for n in range(0, len(stream), 7)), cap=50)
+    with pytest.raises(EventTooLong):
+        read(*(stream[n : n + 7] for n in range(0, len(stream), 7)), max_event=50)
 
 
 def test_signs_of_life_are_no_long_event() -> None:
-    assert read(b": still here\n" * 1000, b"data: x\n\n", cap=50) == [Message("", "message", "x")]
+    assert read(b": still here\n" * 1000, b"data: x\n\n", max_event=50) == [
+        Message("", "message", "x")
+    ]

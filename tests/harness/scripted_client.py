@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from orchestrator.client import AsyncClient, AsyncPages, Client, Pages
-from orchestrator.client.connection import Target, Wire
+from orchestrator.client.connection import Connection, Target
 from orchestrator.client.errors import Unreachable
 from orchestrator.client.requests import Request
 from orchestrator.client.retries import Retries
@@ -120,7 +120,7 @@ class Script:
         self.sleeps.append(seconds)
         self.now += seconds
 
-    async def open(self, request: Request, target: Target, limits: httpx.Timeout) -> _Opened:
+    async def open(self, request: Request, timeouts: httpx.Timeout) -> _Opened:
         self.requests.append(request)
         self.now += self.takes
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -134,16 +134,18 @@ class Script:
 
 def scripted(
     *answers: Said | Exception | Callable[[Request], Said], retries: int = 2, takes: float = 0.0
-) -> Wire:
+) -> Connection:
     """Return a server that answers by a script; its `port` is a `Script`."""
     target = Target("http://there", None, "test")
-    return Wire(Script([*answers], takes), target, 30.0, Retries(retries, rng=random.Random(1)))
+    return Connection(
+        Script([*answers], takes), target, 30.0, Retries(retries, rng=random.Random(1))
+    )
 
 
-def script(wire: Wire) -> Script:
+def script(connection: Connection) -> Script:
     """Return the script behind a scripted server."""
-    assert isinstance(wire.port, Script)
-    return wire.port
+    assert isinstance(connection.transport, Script)
+    return connection.transport
 
 
 def a_job(**changed: Any) -> dict[str, Any]:
