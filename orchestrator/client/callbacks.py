@@ -24,8 +24,8 @@ class Gap:
 class Reconnect:
     """The connection is lost, and the stream reconnects after `delay` seconds.
 
-    `tries` counts from 1 until it is connected. `error` is None where the server closed the
-    stream in good order, as it does from time to time and before a restart.
+    `tries` counts from 1 until it is connected. `error` is None where the server ended the stream
+    in good order, as it does from time to time and before a restart.
     """
 
     tries: int

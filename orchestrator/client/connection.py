@@ -7,8 +7,9 @@ import math
 import os
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +20,8 @@ from orchestrator.client.requests import Request
 from orchestrator.client.responses import Answer, parse_response
 from orchestrator.client.retries import Retries
 from orchestrator.foundation.errors import ConfigError
+
+T = TypeVar("T")
 
 #: Bytes of a response body, at most: more than any list of this API has.
 MAX_BODY = 32 * 2**20
@@ -131,7 +134,7 @@ class HttpxOptions(TypedDict):
 def way(url: str) -> HttpxOptions:
     """Return the options of an httpx client for a URL, where redirects are not followed.
 
-    A proxy of the environment is not used for loopback. Without https the certificate store stays
+    Loopback ignores the proxies of the environment. Without https the certificate store stays
     empty: loading the authorities takes longer than most calls.
     """
     secure = url.lower().startswith("https:")
@@ -151,10 +154,14 @@ class Connection:
 
     async def call(self, request: Request) -> Answer:
         """Return the response, retried where that is safe. Raises `ClientError`."""
+        return await self.retried(request, self.call_once)
+
+    async def retried(self, request: Request, attempt: Callable[[Request], Awaitable[T]]) -> T:
+        """Return the result of `attempt`, retried where that is safe. Raises `ClientError`."""
         tries = 1
         while True:
             try:
-                return await self.call_once(request)
+                return await attempt(request)
             except errors.ClientError as error:
                 delay = self.retries.delay(request, error, tries)
                 if delay is None:
@@ -179,10 +186,9 @@ class Connection:
         return await self.transport.open(request, timeout)
 
     async def read_body(self, request: Request, response: OpenResponse, ends: float) -> bytes:
-        """Return the rest of a response.
+        """Return the rest of a response, which must be complete by the monotonic time `ends`.
 
-        Raises `Unreachable` (also if it is incomplete at the monotonic time `ends`), and `NotOurs`
-        if it is longer than `MAX_BODY`.
+        Raises `Unreachable`, and `NotOurs` if it is longer than `MAX_BODY`.
         """
         body = bytearray()
         while chunk := await response.read():

@@ -47,11 +47,10 @@ class Events(Resource[ModeT]):
         wait: int = 30,
         limit: int = 50,
     ) -> Page[LoggedEvent]:
-        """Long poll: return the events after a cursor, oldest first, within `wait` seconds.
+        """Long poll: return events after a cursor, oldest first, at once or within `wait` seconds.
 
-        It returns as soon as there is an event. `next_cursor` is always where to resume; without
-        `after` it begins now. Raises `Gone` if events after the cursor may be deleted. For callers
-        that cannot hold a stream open.
+        `next_cursor` is always where to resume; without `after` it starts now. Raises `Gone` if
+        events after the cursor may be deleted. For callers that cannot hold a stream open.
         """
         request = get("events", wait=wait, after=after, type=types, job=job, limit=limit)
         return await self._call(Page[LoggedEvent], request)
@@ -83,10 +82,7 @@ class Events(Resource[ModeT]):
 
     @dual
     async def replay(self, event_id: str, *, subscriber: str | None = None) -> EventReplay:
-        """Deliver an event again: to one subscriber, else to every subscriber it was due to.
-
-        Subscribers that were added since and match are included.
-        """
+        """Redeliver an event: to one subscriber, else to all it was due to and all added since."""
         request = post("events", event_id, "replay", json=json_fields(subscriber=subscriber))
         return await self._call(EventReplay, request)
 

@@ -61,10 +61,7 @@ class Follower:
     _closed: bool = field(init=False, default=False)
 
     async def next(self) -> Event | None:
-        """Return the next event, None after `close`.
-
-        Raises `ClientError`: `StreamGap` without `on_gap`, or the server refused.
-        """
+        """Return the next event, None after `close`. Raises `ClientError`."""
         while not self._is_closed():
             if self._pending:
                 event = await self._process(self._pending.popleft())
@@ -87,16 +84,14 @@ class Follower:
         return self._closed
 
     async def _read(self) -> tuple[bytes, errors.ClientError | None]:
-        """Return the next chunk, connecting first if necessary.
-
-        Without a chunk the connection is lost, with the error if there was any. Raises
-        `ClientError` if a reconnect is pointless.
+        """Return the next chunk, connecting first if necessary; an empty one if the connection is
+        lost, with the error if there is one. Raises `ClientError` if a reconnect is pointless.
         """
         chunk: bytes = b""
         lost: errors.ClientError | None = None
         try:
             if self._response is None:
-                self._response = await self._connect_first()
+                self._response = await self._connect()
                 self._parser, self._is_open = Parser(self.cursor or ""), False
             chunk = await self._response.read()
         except errors.ClientError as error:
@@ -120,25 +115,18 @@ class Follower:
             self._is_open, self._was_open, self._tries = True, True, 0
             await finish(self.callbacks.on_open and self.callbacks.on_open())
 
-    async def _connect_first(self) -> OpenResponse:
-        """Return a stream. The first is retried like a call; `_pause` paces the later ones."""
+    async def _connect(self) -> OpenResponse:
+        """Return a stream. The first is retried like a call; later `next` retries without end."""
         headers = {"accept": "text/event-stream", "cache-control": "no-store"}
         if self.cursor:
             headers["last-event-id"] = self.cursor
         query = {"types": self.types}
-        request, tries = Request("GET", path("events", "stream"), None, query, headers), 1
-        while True:
-            try:
-                return await self._connect(request)
-            except errors.ClientError as error:
-                retries = self.connection.retries
-                delay = None if self._was_open else retries.delay(request, error, tries)
-                if delay is None:
-                    raise
-            tries += 1
-            await self.connection.transport.sleep(delay)
+        request = Request("GET", path("events", "stream"), None, query, headers)
+        if self._was_open:
+            return await self._open_stream(request)
+        return await self.connection.retried(request, self._open_stream)
 
-    async def _connect(self, request: Request) -> OpenResponse:
+    async def _open_stream(self, request: Request) -> OpenResponse:
         connection = self.connection
         response = await connection.open(request, self.idle_timeout)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

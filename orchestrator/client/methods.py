@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Unpack
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, RootModel
 
-from orchestrator.client import errors, requests, waiting
+from orchestrator.client import requests, waiting
 from orchestrator.client.accounts import Accounts
 from orchestrator.client.callbacks import OnChange, finish
 from orchestrator.client.connection import Connection
@@ -22,7 +22,9 @@ from orchestrator.client.subscribers import Subscribers
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Job, SigningKey
 
-_JSON_OBJECT: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
+
+class JsonObject(RootModel[dict[str, JsonValue]]):
+    """A vendor's own response."""
 
 
 class Methods(Resource[ModeT]):
@@ -124,13 +126,8 @@ class Methods(Resource[ModeT]):
         Raises `Invalid` if the account's vendor takes no uploads, `OSError` if the file cannot be
         read.
         """
-        request = requests.upload(
-            file, kind=kind, purpose=purpose, account=account, filename=filename
-        )
-        try:
-            return _JSON_OBJECT.validate_python((await self._connection.call(request)).document)
-        except ValidationError as error:
-            raise errors.NotOurs("the vendor's answer is no JSON object") from error
+        request = requests.upload(file, kind, purpose, account, filename)
+        return (await self._call(JsonObject, request)).root
 
     @dual
     async def signing_key(self) -> str:

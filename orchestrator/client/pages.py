@@ -30,10 +30,7 @@ class Listing(Generic[ItemT]):
         return read(self.model, await self.connection.call(request))
 
     def next_cursor(self, page: Page[ItemT], after: str | None) -> str | None:
-        """Return the cursor of the page after `page`, None at the end.
-
-        A page whose cursor does not move is the last: following it would never end.
-        """
+        """Return the next page's cursor, None at the end: also if the cursor does not move."""
         return page.next_cursor if page.has_more and page.next_cursor != after else None
 
 
@@ -66,10 +63,7 @@ class Pages(Generic[ItemT]):
                 return
 
     def page(self, after: str | None = None) -> Page[ItemT]:
-        """Return the page after a cursor (a page's `next_cursor`), or the first page.
-
-        Raises `ClientError`.
-        """
+        """Return the page after a `next_cursor`, or the first page. Raises `ClientError`."""
         return run_sync(self._listing.page(after))
 
 
@@ -103,10 +97,7 @@ class AsyncPages(Generic[ItemT]):
                 return
 
     async def page(self, after: str | None = None) -> Page[ItemT]:
-        """Return the page after a cursor (a page's `next_cursor`), or the first page.
-
-        Raises `ClientError`.
-        """
+        """Return the page after a `next_cursor`, or the first page. Raises `ClientError`."""
         return await self._listing.page(after)
 
 

@@ -13,15 +13,12 @@ from orchestrator.schemas import Page, Replay, ReplayCount
 
 
 class SubscriberReplayFilter(TypedDict, total=False):
-    """Which deliveries of a subscriber are replayed."""
+    """Which deliveries of a subscriber are replayed; see `Replays.create`."""
 
-    #: The period [since, until) in which the deliveries began.
     since: datetime | str | None
     until: datetime | str | None
-    #: The state the deliveries are in, by default `dead`.
     status: str | None
     types: str | Sequence[str] | None
-    #: Replay instead the events that match the subscriber's types and have no delivery to it.
     missed: bool
 
 

@@ -151,8 +151,7 @@ def _json_value(value: object) -> object:
 def declared(options: Mapping[str, object], fields: type) -> dict[str, object]:
     """Return keyword arguments in the order of the TypedDict that declares them.
 
-    Raises `TypeError` for an undeclared keyword, as a written-out signature would: Python does
-    not check `**options: Unpack[...]`.
+    Raises `TypeError` for any other: Python itself does not check `**options: Unpack[...]`.
     """
     if unknown := sorted(options.keys() - fields.__annotations__.keys()):
         raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
@@ -160,19 +159,15 @@ def declared(options: Mapping[str, object], fields: type) -> dict[str, object]:
 
 
 class JobOptions(TypedDict, total=False):
-    """Optional parameters of a submission."""
+    """Optional parameters of a submission; see `Client.submit`."""
 
-    #: May be left out where one account is configured.
     account: str | None
-    #: May be left out where the input decides it.
     capability: str | None
     external_task_id: str | None
     callback_url: str | None
     callback_events: str | Sequence[str] | None
     metadata: Mapping[str, object] | None
-    #: In seconds.
     deadline: float | None
-    #: A random key is used if it is left out.
     idempotency_key: str | None
 
 
@@ -182,15 +177,11 @@ def idempotency_header(key: str | None) -> dict[str, str]:
 
 
 def submission(
-    model: str,
-    input: Mapping[str, object],
-    wait: float | None = None,
-    **options: Unpack[JobOptions],
+    model: str, input: Mapping[str, object], wait: float | None, **options: Unpack[JobOptions]
 ) -> Request:
     """Return the request that submits a job."""
+    headers = idempotency_header(options.pop("idempotency_key", None))
     fields = declared(options, JobOptions)
-    headers = idempotency_header(options.get("idempotency_key"))
-    fields.pop("idempotency_key", None)
     fields["callback_events"] = split_list(options.get("callback_events"))
     if wait:
         headers["prefer"] = f"wait={max(1, min(_LONGEST_HOLD, round(wait)))}"
@@ -199,16 +190,12 @@ def submission(
 
 def upload(
     file: str | os.PathLike[str] | bytes,
-    *,
     kind: str,
     purpose: str,
     account: str | None,
     filename: str | None,
 ) -> Request:
-    """Return the request that passes a file on to a vendor.
-
-    Raises `OSError` if the file cannot be read.
-    """
+    """Return the request that passes a file on. Raises `OSError` if it cannot be read."""
     if isinstance(file, bytes):
         content, name = file, filename or "file"
     else:

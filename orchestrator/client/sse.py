@@ -27,10 +27,7 @@ class Message(NamedTuple):
 
 
 class Parser:
-    """Parses the bytes of one connection, in chunks of any size.
-
-    `last_id` is the last id of the connection before.
-    """
+    """Parses one connection's bytes, in chunks of any size. `last_id`: it resumed after this id."""
 
     def __init__(self, last_id: str = "", max_event: int = MAX_EVENT) -> None:
         #: The reconnection time in seconds that the server asked for.

@@ -12,15 +12,7 @@ from orchestrator.schemas import Event
 P = ParamSpec("P")
 
 
-class EventStream:
-    """Events as they happen. Persist `cursor` once an event is processed.
-
-    with client.events.stream(types=["job.*"], after=saved) as stream:
-        for event in stream:
-            handle(event)
-            save(stream.cursor)
-    """
-
+class _Stream:
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
 
@@ -28,6 +20,16 @@ class EventStream:
     def cursor(self) -> str | None:
         """The position in the log: pass it as `after` to resume. None until it is known."""
         return self._follower.cursor
+
+
+class EventStream(_Stream):
+    """Events as they happen. Persist `cursor` once an event is processed.
+
+    with client.events.stream(types=["job.*"], after=saved) as stream:
+        for event in stream:
+            handle(event)
+            save(stream.cursor)
+    """
 
     def __iter__(self) -> EventStream:
         return self
@@ -49,7 +51,7 @@ class EventStream:
         self.close()
 
 
-class AsyncEventStream:
+class AsyncEventStream(_Stream):
     """Events as they happen. Persist `cursor` once an event is processed.
 
     async with client.events.stream(types=["job.*"], after=saved) as stream:
@@ -57,14 +59,6 @@ class AsyncEventStream:
             handle(event)
             save(stream.cursor)
     """
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-
-    @property
-    def cursor(self) -> str | None:
-        """The position in the log: pass it as `after` to resume. None until it is known."""
-        return self._follower.cursor
 
     def __aiter__(self) -> AsyncEventStream:
         return self

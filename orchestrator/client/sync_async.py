@@ -40,10 +40,7 @@ AsyncT = TypeVar("AsyncT")
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a coroutine over the synchronous transport.
-
-    Raises `RuntimeError` if it suspends.
-    """
+    """Return the result of a coroutine that never suspends. Raises `RuntimeError` if it does."""
     try:
         coroutine.send(None)
     except StopIteration as stop:

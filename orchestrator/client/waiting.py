@@ -29,10 +29,7 @@ LONGEST_OUTAGE = 600.0
 async def until_final(
     connection: Connection, job: Job | str, timeout: float | None, on_change: OnChange | None
 ) -> Job:
-    """Return a job once it is final.
-
-    Raises `WaitTimeout` after `timeout` seconds, and `ClientError`.
-    """
+    """Return a job once it is final. Raises `WaitTimeout` after `timeout` s, and `ClientError`."""
     transport = connection.transport
     ends = math.inf if timeout is None else transport.monotonic() + timeout
     if isinstance(job, str):
