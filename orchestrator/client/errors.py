@@ -78,7 +78,7 @@ class ApiError(ClientError):
 class Unauthorized(ApiError):
     """401: no key, or an invalid key."""
 
-    _hint = "give api_key=, or set ORCHESTRATOR_API_KEY; `orchestrator keys create` makes one"
+    _hint = "give api_key=, or set ORCHESTRATOR_API_KEY; `orchestrator keys create` makes a key"
 
 
 class Forbidden(ApiError):

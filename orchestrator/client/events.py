@@ -71,7 +71,7 @@ class Events(Resource[ModeT]):
         event. It ends only with an error: `ApiError` if the server refuses, `Unreachable` if the
         first connection fails, and `StreamGap` if events may have been deleted before they were
         sent. With `on_gap` a gap calls that instead, and the stream goes on. `on_reconnect` is
-        called for each lost connection, `on_open` for each new one.
+        called for each lost connection, `on_open` for each new connection.
 
         >>> with client.events.stream(types=["job.succeeded", "job.failed"]) as stream:
         ...     for event in stream:

@@ -84,16 +84,22 @@ class Follower:
         return self._closed
 
     async def _read(self) -> tuple[bytes, errors.ClientError | None]:
-        """Return the next chunk, connecting first if necessary; an empty one if the connection is
-        lost, with the error if there is one. Raises `ClientError` if a reconnect is pointless.
+        """Return the next chunk, connecting first if necessary.
+
+        A lost connection is an empty chunk, with the error if any. Raises `ClientError` if a
+        reconnect is pointless.
         """
         chunk: bytes = b""
         lost: errors.ClientError | None = None
         try:
-            if self._response is None:
-                self._response = await self._connect()
+            response = self._response
+            if response is None:
+                response = self._response = await self._connect()
                 self._parser, self._is_open = Parser(self.cursor or ""), False
-            chunk = await self._response.read()
+            # `close` in another thread sets `_closed`, then closes `_response`: a connection that
+            # was opened meanwhile is either seen there or released here.
+            if not self._is_closed():
+                chunk = await response.read()
         except errors.ClientError as error:
             if not self._is_closed() and (isinstance(error, _PERMANENT) or not self._was_open):
                 await self._disconnect()
@@ -159,7 +165,7 @@ class Follower:
         await self.connection.transport.sleep(delay)
 
     async def _process(self, message: Message) -> Event | None:
-        """Move the cursor to a message; return its event if it has one that is new."""
+        """Move the cursor to a message; return its event if it has a new event."""
         self.cursor = message.id or self.cursor
         if message.data is None:
             return None

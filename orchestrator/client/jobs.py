@@ -74,7 +74,7 @@ class Jobs(Resource[ModeT]):
 
     @dual
     async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
-        """Return a new job that repeats a final one. Raises `Conflict` while the old one is live.
+        """Return a new job that repeats a final job. Raises `Conflict` while that is live.
 
         As with `submit`, the same `idempotency_key` makes no second job.
         """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.client import errors
 from orchestrator.client.requests import Request
 
-#: The longest Retry-After, in seconds, that a call waits for; a longer one is raised to the caller.
+#: The longest Retry-After, in seconds, that a call waits for; beyond it the error is raised.
 LONGEST_RETRY_AFTER = 60.0
 
 

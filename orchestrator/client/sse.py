@@ -27,7 +27,7 @@ class Message(NamedTuple):
 
 
 class Parser:
-    """Parses one connection's bytes, in chunks of any size. `last_id`: it resumed after this id."""
+    """Parses one connection's bytes, in chunks of any size. `last_id` is where it resumed."""
 
     def __init__(self, last_id: str = "", max_event: int = MAX_EVENT) -> None:
         #: The reconnection time in seconds that the server asked for.
@@ -77,7 +77,7 @@ class Parser:
             case "retry" if re.fullmatch("[0-9]{1,9}", value):
                 self.retry = int(value) / 1000
             case "" if not self._data:
-                # A comment does not end an event, but comments alone never add up to a long one.
+                # A comment does not end an event, but comments alone never add up to a long event.
                 self._size = 0
             case _:
                 return

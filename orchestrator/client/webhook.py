@@ -30,7 +30,7 @@ class Webhook:
     """
 
     def __init__(self, secrets: str | Iterable[str]) -> None:
-        """Raise `ConfigError` if there is no secret, or an invalid one."""
+        """Raise `ConfigError` if there is no secret, or a secret is invalid."""
         self._secrets = (secrets,) if isinstance(secrets, str) else tuple(secrets)
         if not self._secrets:
             raise ConfigError("a webhook needs the subscriber's secret: whsec_...")

@@ -1,4 +1,4 @@
-"""The Python client, cut off in the middle and lied to: it lets go of everything, and every answer ends some day."""
+"""The client with hostile servers: it releases every connection, and every response ends."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from orchestrator.client.requests import Request
 from orchestrator.client.responses import parse_response
 from orchestrator.client.sync_async import run_sync
 from tests.harness.api_caller import until
-from tests.harness.scripted_client import Script, scripted
+from tests.harness.scripted_client import ScriptedTransport, scripted
 
 GET = Request("GET", "/v1/jobs/job_1")
 
 
 @dataclass
 class Stalling:
-    """A server that begins every answer, and ends none. `held` are the connections that it still has."""
+    """A server that starts every response and ends none. `held` are its open connections."""
 
     url: str = ""
-    asked: int = 0
+    requests: int = 0
     held: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,7 +42,7 @@ class Stalling:
                 + kind
                 + b"\r\n\r\nid: e_1\n\n"
             )
-            self.asked += 1
+            self.requests += 1
             await reader.read()
         self.held.discard(writer)
         writer.close()
@@ -50,10 +50,10 @@ class Stalling:
 
 @pytest.fixture
 async def stalling() -> AsyncIterator[Stalling]:
-    it = Stalling()
-    async with await asyncio.start_server(it.serve, "127.0.0.1", 0) as server:
-        it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield it
+    server = Stalling()
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listener:
+        server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -66,40 +66,40 @@ async def stalling() -> AsyncIterator[Stalling]:
     ],
     ids=["get", "wait", "list", "stream"],
 )
-async def test_a_call_that_is_cancelled_in_the_middle_leaves_nothing_behind(
+async def test_a_canceled_call_leaves_no_connection_and_no_task(
     stalling: Stalling, call: Callable[[AsyncClient], Coroutine[Any, Any, object]]
 ) -> None:
     async with AsyncClient(stalling.url) as client:
         before = asyncio.all_tasks()
-        asking = asyncio.ensure_future(call(client))
-        await until(lambda: stalling.asked == 1, "it asks")
-        asking.cancel()
+        pending = asyncio.ensure_future(call(client))
+        await until(lambda: stalling.requests == 1, "the request arrives")
+        pending.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
-        await until(lambda: not stalling.held, "the connection is let go")
+            await pending
+        await until(lambda: not stalling.held, "the connection is released")
         await until(lambda: asyncio.all_tasks() <= before, "the tasks end")
-    # What was not closed says so here, and a warning is an error.
+    # Anything left open warns here, and a warning is an error.
     gc.collect()
 
 
-async def test_a_stream_that_another_thread_closes_ends_at_once(stalling: Stalling) -> None:
-    """Closing a socket wakes nobody who is reading from it: that would take until the silence is too long."""
+async def test_closing_a_stream_from_another_thread_ends_it_at_once(stalling: Stalling) -> None:
+    """Closing a socket does not wake its reader, which would wait for the idle timeout."""
     with Client(stalling.url) as client:
         stream = client.events.stream()
         reading = asyncio.create_task(asyncio.to_thread(list, stream))
-        await until(lambda: stalling.asked == 1, "it reads")
+        await until(lambda: stalling.requests == 1, "the request arrives")
         began = time.monotonic()
         await asyncio.to_thread(stream.close)
         assert await reading == []
         assert time.monotonic() - began < 5
-        await until(lambda: not stalling.held, "the connection is let go")
+        await until(lambda: not stalling.held, "the connection is released")
 
 
 @dataclass
 class Dripping:
-    """An answer without end, a byte every ten seconds."""
+    """An endless response, a byte every ten seconds."""
 
-    clock: Script
+    clock: ScriptedTransport
     status: int = 200
     headers: httpx.Headers = field(default_factory=httpx.Headers)
     closed: bool = False
@@ -112,8 +112,8 @@ class Dripping:
         self.closed = True
 
 
-class Drips(Script):
-    """A world in which every answer drips."""
+class Drips(ScriptedTransport):
+    """A transport in which every response drips."""
 
     async def open(self, request: Request, timeouts: httpx.Timeout) -> Any:
         self.last = Dripping(self)
@@ -121,30 +121,32 @@ class Drips(Script):
 
 
 @pytest.mark.parametrize(("patience", "ends"), [(None, 90), (35.0, 35)])
-def test_an_answer_that_drips_is_given_up(patience: float | None, ends: float) -> None:
-    """None of its silences is too long: 30 s are allowed, and all of it must be there a minute after that."""
-    world = Drips([])
+def test_a_response_that_drips_is_given_up(patience: float | None, ends: float) -> None:
+    """The read timeout of 30 s never expires; the whole body has a minute more."""
+    transport = Drips([])
     connection = Connection(
-        world, Target("http://there", None, "test"), 30.0, scripted(RuntimeError()).retries
+        transport, Target("http://there", None, "test"), 30.0, scripted(RuntimeError()).retries
     )
     with pytest.raises(Unreachable, match="end of its answer") as lost:
         run_sync(
             connection.call_once(GET) if patience is None else connection.call_once(GET, patience)
         )
     assert lost.value.sent
-    assert ends < world.now <= ends + 10
-    assert world.last.closed
+    assert ends < transport.now <= ends + 10
+    assert transport.last.closed
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(429, RateLimited), (503, Unavailable), (524, Unavailable)]
 )
-def test_a_proxys_own_page_is_a_refusal_for_now(status: int, kind: type[Exception]) -> None:
+def test_an_html_error_page_of_a_proxy_is_a_transient_error(
+    status: int, kind: type[Exception]
+) -> None:
     with pytest.raises(kind):
         parse_response(GET, "http://there", status, httpx.Headers(), b"<html>too many</html>")
 
 
-def test_a_refusal_of_megabytes_is_cut_short() -> None:
+def test_the_message_of_a_huge_problem_document_is_short() -> None:
     fault = b'{"pointer": "/x", "code": "c", "message": "%s"}' % (b"m" * 9000)
     body = b'{"title": "t", "detail": "%s", "errors": [%s]}' % (
         b"d" * 90_000,

@@ -1,4 +1,4 @@
-"""The client against the real service, on real sockets, with both of its faces."""
+"""Both clients with the real service, on real sockets."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from orchestrator.client import (
 from orchestrator.schemas import Job
 from tests.harness.api_caller import until
 from tests.harness.live import live, lives, order
-from tests.harness.scripted_client import FACES, both, opened
+from tests.harness.scripted_client import CLIENTS, each_client, open_client
 
 
-async def test_a_job_is_run_and_looked_at_from_every_side(tmp_path: Path) -> None:
-    async with live(tmp_path) as it:
-        async for client in both(it.url):
+async def test_a_job_is_run_read_listed_and_retried(tmp_path: Path) -> None:
+    async with live(tmp_path) as service:
+        async for client in each_client(service.url):
             seen: list[Job] = []
             job = await client.run(
                 **order("kling"), timeout=20, on_change=seen.append, metadata={"order": "9"}
             )
             assert job.status == "succeeded"
             assert job.urls
-            assert [one.version for one in seen] == sorted({one.version for one in seen})
+            assert [change.version for change in seen] == sorted(
+                {change.version for change in seen}
+            )
             assert (seen[0].id, seen[-1]) == (job.id, job)
             assert (
                 await client.jobs.get(job.id)
@@ -44,7 +46,7 @@ async def test_a_job_is_run_and_looked_at_from_every_side(tmp_path: Path) -> Non
                 status=["succeeded", "failed"], account="kling", page_size=1
             )
             history = await client.jobs.timeline(job.id, page_size=2)
-            assert {"submit", "push", "move", "event"} <= {one.kind for one in history}
+            assert {"submit", "push", "move", "event"} <= {entry.kind for entry in history}
             with pytest.raises(Conflict) as refused:
                 await client.jobs.cancel(job.id)
             assert refused.value.job_id == job.id
@@ -52,12 +54,12 @@ async def test_a_job_is_run_and_looked_at_from_every_side(tmp_path: Path) -> Non
             assert again.retry_of == job.id
             assert (await client.result(again.id, timeout=20)).is_final
             assert (await client.accounts.get("kling")).vendor == "kling"
-            assert [one.name for one in await client.accounts.list()] == ["kling"]
+            assert [account.name for account in await client.accounts.list()] == ["kling"]
 
 
-async def test_a_job_that_does_not_end_in_time_or_well_is_said_to(tmp_path: Path) -> None:
-    async with live(tmp_path, render_seconds=600) as it:
-        async for client in both(it.url):
+async def test_a_timeout_and_an_unsuccessful_job_are_errors(tmp_path: Path) -> None:
+    async with live(tmp_path, render_seconds=600) as service:
+        async for client in each_client(service.url):
             job = await client.submit(**order("kling"))
             with pytest.raises(WaitTimeout) as still:
                 await client.wait(job, timeout=0.3)
@@ -69,10 +71,12 @@ async def test_a_job_that_does_not_end_in_time_or_well_is_said_to(tmp_path: Path
             assert failed.value.job.status == "canceled"
 
 
-async def test_a_submission_that_is_repeated_with_its_key_is_the_same_job(tmp_path: Path) -> None:
-    async with live(tmp_path) as it:
-        async for client in both(it.url):
-            key = client.face.__name__
+async def test_a_submission_repeated_with_its_idempotency_key_is_the_same_job(
+    tmp_path: Path,
+) -> None:
+    async with live(tmp_path) as service:
+        async for client in each_client(service.url):
+            key = client.client_class.__name__
             job = await client.submit(
                 **order("kling"), idempotency_key=key, external_task_id=key, wait=10
             )
@@ -88,42 +92,46 @@ async def test_a_submission_that_is_repeated_with_its_key_is_the_same_job(tmp_pa
             assert reused.value.code == "idempotency_key_reused"
 
 
-async def test_every_refusal_is_an_error_of_its_own(tmp_path: Path) -> None:
-    async with live(tmp_path) as it:
-        async for client in both(it.url):
+async def test_every_refusal_has_its_own_error_class(tmp_path: Path) -> None:
+    async with live(tmp_path) as service:
+        async for client in each_client(service.url):
             with pytest.raises(
-                NotFound, match=r"GET /v1/jobs/nobody: .* \(404, not_found\): no such job \[req_"
+                NotFound, match=r"GET /v1/jobs/job_x: .* \(404, not_found\): no such job \[req_"
             ):
-                await client.jobs.get("nobody")
+                await client.jobs.get("job_x")
             with pytest.raises(Invalid) as invalid:
                 await client.submit(model="kling-v1", input={"prompt": 5})
-            assert [one.pointer for one in invalid.value.errors] == ["/input/prompt"]
+            assert [fault.pointer for fault in invalid.value.errors] == ["/input/prompt"]
             assert "/input/prompt" in str(invalid.value)
             made = await client.keys.create("reader", scope="read")
-            async with opened(client.face, it.url, made.key) as reader:
+            async with open_client(client.client_class, service.url, made.key) as reader:
                 with pytest.raises(Forbidden, match="scope"):
                     await reader.submit(**order("kling"))
-            async with opened(client.face, it.url, "orc_" + "z" * 40) as stranger:
+            async with open_client(
+                client.client_class, service.url, "orc_" + "z" * 40
+            ) as unauthorized:
                 with pytest.raises(Unauthorized, match="ORCHESTRATOR_API_KEY") as unknown:
-                    await stranger.jobs.get("job_1")
+                    await unauthorized.jobs.get("job_1")
                 assert "zzz" not in repr(unknown.value) + str(unknown.value) + repr(
                     vars(unknown.value)
                 )
             await client.keys.revoke(made.id)
-            (revoked,) = [one for one in await client.keys.list() if one.id == made.id]
+            (revoked,) = [key for key in await client.keys.list() if key.id == made.id]
             assert revoked.revoked_at is not None
 
 
-async def test_subscribers_are_made_changed_told_and_told_again(tmp_path: Path) -> None:
-    async with live(tmp_path) as it:
-        async for client in both(it.url):
+async def test_subscribers_are_created_updated_and_receive_deliveries_and_replays(
+    tmp_path: Path,
+) -> None:
+    async with live(tmp_path) as service:
+        async for client in each_client(service.url):
             made = await client.subscribers.create(
-                it.subscriber.url,
+                service.subscriber.url,
                 types="job.succeeded,subscriber.*",
                 rate_limit=50,
                 headers={"x-of": "ours"},
             )
-            it.subscriber.secrets.append(made.secret)
+            service.subscriber.secrets.append(made.secret)
             assert (made.types, made.rate_limit) == (["job.succeeded", "subscriber.*"], 50)
             changed = await client.subscribers.update(made.id, rate_limit=None, description="d")
             assert (changed.rate_limit, changed.description, changed.types) == (
@@ -136,16 +144,16 @@ async def test_subscribers_are_made_changed_told_and_told_again(tmp_path: Path) 
             rotated = await client.subscribers.rotate_secret(made.id, grace_seconds=60)
             assert rotated.secret != made.secret
             job = await client.run(**order("kling"), timeout=20)
-            await it.hears(job.id)
+            await service.hears(job.id)
             (event, *_) = await client.events.list(types=["job.succeeded"], job=job.id)
             assert (event.job_id, event.job, await client.events.get(event.id)) == (
                 job.id,
                 job,
                 event,
             )
-            (owed,) = await client.deliveries.list(subscriber=made.id, event=event.id)
-            assert (await client.deliveries.retry(owed.id)).id == owed.id
-            assert (await client.deliveries.get(owed.id)).attempts
+            (delivery,) = await client.deliveries.list(subscriber=made.id, event=event.id)
+            assert (await client.deliveries.retry(delivery.id)).id == delivery.id
+            assert (await client.deliveries.get(delivery.id)).attempts
             assert (await client.events.replay(event.id, subscriber=made.id)).count == 1
             test = await client.subscribers.test(made.id)
             assert await client.deliveries.list(event=test.id)
@@ -160,46 +168,53 @@ async def test_subscribers_are_made_changed_told_and_told_again(tmp_path: Path) 
             await client.subscribers.delete(made.id)
             with pytest.raises(NotFound):
                 await client.subscribers.get(made.id)
-            assert made.id not in [one.id for one in await client.subscribers.list()]
+            assert made.id not in [subscriber.id for subscriber in await client.subscribers.list()]
 
 
-async def test_files_are_passed_on_and_the_signing_key_shown(tmp_path: Path) -> None:
+async def test_files_are_uploaded_and_the_signing_key_is_returned(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"png")
-    async with live(tmp_path, ["dreamto", "kling"]) as it:
-        async for client in both(it.url):
+    async with live(tmp_path, ["dreamto", "kling"]) as service:
+        async for client in each_client(service.url):
             for file in (tmp_path / "cat.png", b"png"):
                 assert await client.upload(
                     file, kind="image", purpose="video_gen", account="dreamto"
                 )
             with pytest.raises(Invalid, match="kling"):
                 await client.upload(b"png", kind="image", purpose="video_gen", account="kling")
-            assert await client.signing_key() == it.runtime.keys.callback_secrets[0]
+            assert await client.signing_key() == service.runtime.keys.callback_secrets[0]
             assert (await client.accounts.check("kling")).reachable
 
 
-async def test_what_is_not_wrapped_can_be_called(tmp_path: Path) -> None:
-    async with live(tmp_path) as it:
-        async for client in both(it.url):
-            answer = await client.call("get", "/v1/jobs", query={"limit": 1, "account": None})
-            assert (answer.status, answer.document["data"]) == (200, answer.document["data"][:1])
-            key = {"Idempotency-Key": client.face.__name__}
+async def test_any_path_can_be_called(tmp_path: Path) -> None:
+    async with live(tmp_path) as service:
+        async for client in each_client(service.url):
+            response = await client.call("get", "/v1/jobs", query={"limit": 1, "account": None})
+            assert (response.status, response.document["data"]) == (
+                200,
+                response.document["data"][:1],
+            )
+            key = {"Idempotency-Key": client.client_class.__name__}
             made = await client.call("POST", "/v1/jobs", json=order("kling"), headers=key)
             assert made.headers["location"].endswith(made.document["id"])
 
 
-async def test_a_wait_goes_on_over_the_end_of_the_service(tmp_path: Path) -> None:
+async def test_a_wait_outlives_a_restart_of_the_service(tmp_path: Path) -> None:
     async with (
-        lives(tmp_path, {"kling": {}}, render_seconds=600) as several,
+        lives(tmp_path, {"kling": {}}, render_seconds=600) as services,
         contextlib.AsyncExitStack() as held,
     ):
-        url = several.settings.public_url
-        clients = [await held.enter_async_context(opened(face, url)) for face in FACES]
-        async with several.next() as it:
-            job = await it.api.submit(order("kling"))
+        url = services.settings.public_url
+        clients = [
+            await held.enter_async_context(open_client(client_class, url))
+            for client_class in CLIENTS
+        ]
+        async with services.next() as service:
+            job = await service.api.submit(order("kling"))
             waits = [asyncio.create_task(client.wait(job["id"], timeout=60)) for client in clients]
             await until(
-                lambda: len(it.runtime.job_waiters._waiting.get(job["id"], ())) == 2, "both wait"
+                lambda: len(service.runtime.job_waiters._waiting.get(job["id"], ())) == 2,
+                "both wait",
             )
-        async with several.next() as it:
-            await it.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
-            assert [(await one).status for one in waits] == ["canceled", "canceled"]
+        async with services.next() as service:
+            await service.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
+            assert [(await pending).status for pending in waits] == ["canceled", "canceled"]

@@ -1,4 +1,4 @@
-"""What is sent again and what is not: by a script in virtual time, and through a front that loses connections."""
+"""Retries: scripted in virtual time, and through a proxy that breaks connections."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from orchestrator.client.waiting import LONGEST_OUTAGE, until_final
 from orchestrator.schemas import Job
 from tests.harness.live import listening, live, order
 from tests.harness.scripted_client import (
-    FACES,
-    Said,
-    a_job,
-    both,
+    CLIENTS,
+    Response,
+    each_client,
+    job_document,
+    json_response,
     lost,
-    opened,
-    said,
+    open_client,
     script,
     scripted,
 )
@@ -33,13 +33,13 @@ from tests.harness.streams import accepting
 GET = Request("GET", "/v1/jobs")
 POST = Request("POST", "/v1/jobs/job_1/cancel")
 KEYED = Request("POST", "/v1/jobs", json={}, headers={"Idempotency-Key": "k"})
-OK = said({"ok": True})
-BUSY = said({"code": "unavailable", "title": "Busy"}, 503, retry_after="2")
-LIMITED = said({"code": "rate_limited"}, 429, retry_after="2")
-PROXY = Said(502, {"content-type": "text/html"}, [b"<html>Bad gateway"])
-VENDOR = said({"code": "vendor_error"}, 502)
-FAULT = said({"code": "internal_error"}, 500)
-HALF = Said(200, {}, [b'{"ok"', lost()])
+OK = json_response({"ok": True})
+BUSY = json_response({"code": "unavailable", "title": "Busy"}, 503, retry_after="2")
+LIMITED = json_response({"code": "rate_limited"}, 429, retry_after="2")
+PROXY = Response(502, {"content-type": "text/html"}, [b"<html>Bad gateway"])
+VENDOR = json_response({"code": "vendor_error"}, 502)
+FAULT = json_response({"code": "internal_error"}, 500)
+HALF = Response(200, {}, [b'{"ok"', lost()])
 
 
 @pytest.mark.parametrize(
@@ -52,25 +52,25 @@ HALF = Said(200, {}, [b'{"ok"', lost()])
         (POST, LIMITED, True),
         (GET, PROXY, True), (KEYED, PROXY, True), (POST, PROXY, False),
         (GET, VENDOR, False), (GET, FAULT, False), (KEYED, FAULT, False), (POST, FAULT, False),
-        (GET, said({"code": "not_found"}, 404), False),
+        (GET, json_response({"code": "not_found"}, 404), False),
     ],
 )  # fmt: skip
-def test_only_what_cannot_be_done_twice_is_sent_again(
+def test_only_calls_without_a_second_effect_are_retried(
     request_: Request, trouble: Any, again: bool
 ) -> None:
     connection = scripted(trouble, OK)
     if again:
         assert run_sync(connection.call(request_)).document == {"ok": True}
-        assert [one.headers for one in script(connection).requests] == [request_.headers] * 2, (
-            "the key too"
-        )
+        assert [request.headers for request in script(connection).requests] == [
+            request_.headers
+        ] * 2, "the key too"
     else:
         with pytest.raises(errors.ClientError):
             run_sync(connection.call(request_))
         assert len(script(connection).requests) == 1
 
 
-def test_it_is_given_up_after_so_many_tries_and_never_tried_again_with_none() -> None:
+def test_the_number_of_retries_is_limited() -> None:
     for retries in (0, 1, 4):
         connection = scripted(lost(), retries=retries)
         with pytest.raises(Unreachable):
@@ -78,80 +78,97 @@ def test_it_is_given_up_after_so_many_tries_and_never_tried_again_with_none() ->
         assert len(script(connection).requests) == 1 + retries
 
 
-def test_a_server_is_given_the_time_it_asks_for_unless_that_is_long() -> None:
+def test_retry_after_is_respected_up_to_a_minute() -> None:
     connection = scripted(BUSY, OK)
     run_sync(connection.call(GET))
     assert 2.25 <= script(connection).now <= 2.5
-    connection = scripted(said({"code": "rate_limited"}, 429, retry_after="61"), OK)
+    connection = scripted(json_response({"code": "rate_limited"}, 429, retry_after="61"), OK)
     with pytest.raises(errors.RateLimited) as limited:
         run_sync(connection.call(GET))
     assert (limited.value.retry_after, script(connection).sleeps) == (61, [])
 
 
-def test_pauses_double_up_to_a_limit_and_are_drawn_apart() -> None:
+def test_the_backoff_doubles_up_to_a_limit_with_jitter() -> None:
     retries = Retries(rng=random.Random(1))
     for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (9, 8.0), (10_000, 8.0)):
         drawn = [retries.backoff(tries) for _ in range(50)]
         assert most / 2 <= min(drawn) < max(drawn) <= most
 
 
-def wait(*answers: Any, timeout: float | None = None, takes: float = 0.0) -> tuple[Any, list[Job]]:
-    connection, changes = scripted(*answers, takes=takes), list[Job]()
+def wait(
+    *responses: Any, timeout: float | None = None, takes: float = 0.0
+) -> tuple[Any, list[Job]]:
+    connection, changes = scripted(*responses, takes=takes), list[Job]()
     try:
         return run_sync(until_final(connection, "job_1", timeout, changes.append)), changes
     except errors.ClientError as error:
         return (error, script(connection).now), changes
 
 
-NOT_MODIFIED = Said(304)
+NOT_MODIFIED = Response(304)
 
 
-def test_a_wait_outlives_a_server_that_is_away() -> None:
+def test_a_wait_outlives_an_outage() -> None:
     away = [lost(), *[lost(sent=False)] * 20, BUSY, PROXY, LIMITED]
-    back = said(a_job(version=2, progress=50)), said(a_job(version=3, status="succeeded"))
-    job, changes = wait(said(a_job()), NOT_MODIFIED, *away, *back)
-    assert (job.status, [one.version for one in changes]) == ("succeeded", [1, 2, 3])
-
-
-def test_a_wait_believes_no_server_that_is_a_step_behind() -> None:
-    _, changes = wait(
-        said(a_job(version=5)), said(a_job(version=4)), said(a_job(version=6, status="failed"))
+    back = (
+        json_response(job_document(version=2, progress=50)),
+        json_response(job_document(version=3, status="succeeded")),
     )
-    assert [one.version for one in changes] == [5, 6]
+    job, changes = wait(json_response(job_document()), NOT_MODIFIED, *away, *back)
+    assert (job.status, [job.version for job in changes]) == ("succeeded", [1, 2, 3])
 
 
-def test_a_wait_ends_in_time_whatever_the_server_does() -> None:
-    for answers in ([said(a_job()), lost()], [said(a_job()), NOT_MODIFIED], [said(a_job()), BUSY]):
-        (error, now), _ = wait(*answers, timeout=40)
+def test_a_wait_ignores_an_older_version_of_the_job() -> None:
+    _, changes = wait(
+        json_response(job_document(version=5)),
+        json_response(job_document(version=4)),
+        json_response(job_document(version=6, status="failed")),
+    )
+    assert [job.version for job in changes] == [5, 6]
+
+
+def test_a_wait_ends_at_its_timeout_whatever_the_server_does() -> None:
+    for responses in (
+        [json_response(job_document()), lost()],
+        [json_response(job_document()), NOT_MODIFIED],
+        [json_response(job_document()), BUSY],
+    ):
+        (error, now), _ = wait(*responses, timeout=40)
         assert isinstance(error, errors.WaitTimeout)
         assert error.job.status == "processing"
         assert now == pytest.approx(40)
     assert "is still processing after 40 s" in str(error)
 
 
-def test_a_wait_with_no_end_gives_up_on_a_server_that_never_comes_back() -> None:
-    (error, now), _ = wait(said(a_job()), lost())
+def test_a_wait_without_timeout_ends_after_the_longest_outage() -> None:
+    (error, now), _ = wait(json_response(job_document()), lost())
     assert isinstance(error, Unreachable)
     assert LONGEST_OUTAGE < now < LONGEST_OUTAGE + 10
 
 
-def test_a_server_that_answers_at_once_is_not_asked_at_once_again() -> None:
-    connection = scripted(said(a_job()), NOT_MODIFIED)
+def test_a_server_that_responds_at_once_is_polled_at_intervals() -> None:
+    connection = scripted(json_response(job_document()), NOT_MODIFIED)
     with pytest.raises(errors.WaitTimeout):
         run_sync(until_final(connection, "job_1", 10, None))
     assert len(script(connection).requests) <= 42
 
 
 @pytest.mark.parametrize(
-    "answer", [said({"code": "x"}, 401), said({"code": "x"}, 404), said([]), Said(200, {}, [b"<"])]
+    "response",
+    [
+        json_response({"code": "x"}, 401),
+        json_response({"code": "x"}, 404),
+        json_response([]),
+        Response(200, {}, [b"<"]),
+    ],
 )
-def test_a_wait_ends_with_an_answer_that_no_time_will_better(answer: Said) -> None:
-    (error, now), _ = wait(said(a_job()), answer)
+def test_a_wait_ends_with_a_permanent_error(response: Response) -> None:
+    (error, now), _ = wait(json_response(job_document()), response)
     assert (isinstance(error, errors.ClientError), now) == (True, 0)
 
 
-class Front:
-    """A front before a service that breaks connections: before the answer, in the middle of it, or not."""
+class BreakingProxy:
+    """A proxy that breaks connections: after `breaks` bytes of a response, None for never."""
 
     def __init__(self, port: int, breaks: Iterator[int | None]) -> None:
         self.port = port
@@ -159,69 +176,71 @@ class Front:
         self.broken = 0
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection("127.0.0.1", self.port)
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            await asyncio.gather(self._there(reader, ours), self._back(theirs, writer))
+            await asyncio.gather(
+                self._requests(reader, upstream), self._responses(upstream_reader, writer)
+            )
         finally:
-            ours.transport.abort()
+            upstream.transport.abort()
             writer.transport.abort()
 
-    async def _there(self, reader: asyncio.StreamReader, ours: asyncio.StreamWriter) -> None:
+    async def _requests(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
-            ours.write(data)
+            upstream.write(data)
 
-    async def _back(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await theirs.read(65536):
+    async def _responses(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
             after = next(self.breaks, None)
             if after is not None:
                 self.broken += 1
                 writer.write(data[:after])
                 await writer.drain()
-                # Sent, and then gone: the caller reads the piece first.
+                # `close`, not `abort`: the client receives these bytes before the end.
                 writer.close()
                 return
             writer.write(data)
 
 
-async def test_a_submission_whose_answer_is_lost_makes_one_job(tmp_path: Path) -> None:
-    """Lost before its first byte, in its head, or in its body."""
-    async with live(tmp_path) as it:
-        for face in FACES:
+async def test_a_submission_with_a_lost_response_makes_one_job(tmp_path: Path) -> None:
+    """The response is lost before its first byte, in its head, or in its body."""
+    async with live(tmp_path) as service:
+        for client_class in CLIENTS:
             for after in (0, 20, 400):
-                front = Front(int(it.url.rpartition(":")[2]), iter([after]))
+                proxy = BreakingProxy(int(service.url.rpartition(":")[2]), iter([after]))
                 async with (
-                    accepting(front.carry) as port,
-                    opened(face, f"http://127.0.0.1:{port}") as client,
+                    accepting(proxy.carry) as port,
+                    open_client(client_class, f"http://127.0.0.1:{port}") as client,
                 ):
                     job = await client.submit(**order("kling"))
                     newest, *_ = await client.jobs.list()
-                    assert (front.broken, newest.id) == (1, job.id)
-        assert len((await it.api.get("/v1/jobs"))["data"]) == 6
+                    assert (proxy.broken, newest.id) == (1, job.id)
+        assert len((await service.api.get("/v1/jobs"))["data"]) == 6
 
 
-async def test_what_may_have_been_done_is_not_done_again(tmp_path: Path) -> None:
-    async with live(tmp_path, render_seconds=600) as it:
-        for face in FACES:
-            job = await it.api.submit(order("kling"))
-            front = Front(int(it.url.rpartition(":")[2]), iter([0]))
+async def test_a_cancel_with_a_lost_response_is_not_retried(tmp_path: Path) -> None:
+    async with live(tmp_path, render_seconds=600) as service:
+        for client_class in CLIENTS:
+            job = await service.api.submit(order("kling"))
+            proxy = BreakingProxy(int(service.url.rpartition(":")[2]), iter([0]))
             async with (
-                accepting(front.carry) as port,
-                opened(face, f"http://127.0.0.1:{port}") as client,
+                accepting(proxy.carry) as port,
+                open_client(client_class, f"http://127.0.0.1:{port}") as client,
             ):
-                with pytest.raises(Unreachable, match="may have been received") as gone:
+                with pytest.raises(Unreachable, match="may have been received") as unreachable:
                     await client.jobs.cancel(job["id"])
-                assert (gone.value.sent, (await client.jobs.get(job["id"])).status) == (
+                assert (unreachable.value.sent, (await client.jobs.get(job["id"])).status) == (
                     True,
                     "canceled",
                 )
 
 
-async def test_a_server_that_is_not_there_is_said_to_be_not_there() -> None:
+async def test_a_server_that_is_down_is_unreachable() -> None:
     with listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async for client in both(url, retries=1):
+    async for client in each_client(url, retries=1):
         with pytest.raises(
             Unreachable, match=rf"{url} cannot be reached: .*orchestrator serve"
-        ) as gone:
+        ) as unreachable:
             await client.submit(model="m", input={}, idempotency_key="k")
-        assert (gone.value.sent, gone.value.idempotency_key) == (False, "k")
+        assert (unreachable.value.sent, unreachable.value.idempotency_key) == (False, "k")

@@ -1,4 +1,4 @@
-"""The two faces are one client: the same names, arguments and words; and it is a stranger to the service."""
+"""`Client` and `AsyncClient` have the same methods; the client imports nothing of the service."""
 
 from __future__ import annotations
 
@@ -27,72 +27,71 @@ from orchestrator.client import (
 )
 from orchestrator.client.sync_async import Resource
 from orchestrator.schemas import Event, Job
-from tests.harness.scripted_client import a_job
+from tests.harness.scripted_client import job_document
 
 SECRET = "orc_" + "s" * 40
 
 
-def calls(it: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every public name of a client and what it is, resources by their calls."""
-    for name in sorted(dir(it)):
+def members(target: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the public members of a client and of its resources, with their names."""
+    for name in sorted(dir(target)):
         if name.startswith("_"):
             continue
-        found = getattr(it, name)
+        found = getattr(target, name)
         if isinstance(found, Resource):
-            yield from calls(found, f"{prefix}{name}.")
+            yield from members(found, f"{prefix}{name}.")
         else:
             yield prefix + name, found
 
 
-def test_both_faces_offer_the_same() -> None:
-    blocking, awaited = dict(calls(Client())), dict(calls(AsyncClient()))
-    assert list(blocking) == list(awaited)
-    assert len(blocking) > 40
-    for name, one in blocking.items():
-        other = awaited[name]
-        if not callable(one):
-            assert one == other
+def test_both_clients_have_the_same_methods() -> None:
+    sync_members, async_members = dict(members(Client())), dict(members(AsyncClient()))
+    assert list(sync_members) == list(async_members)
+    assert len(sync_members) > 40
+    for name, sync_member in sync_members.items():
+        async_member = async_members[name]
+        if not callable(sync_member):
+            assert sync_member == async_member
             continue
-        assert inspect.signature(one) == inspect.signature(other), name
-        assert inspect.getdoc(one) == inspect.getdoc(other), name
-        assert not inspect.iscoroutinefunction(one), name
+        assert inspect.signature(sync_member) == inspect.signature(async_member), name
+        assert inspect.getdoc(sync_member) == inspect.getdoc(async_member), name
+        assert not inspect.iscoroutinefunction(sync_member), name
         lazy = name.rpartition(".")[2] in ("list", "timeline", "stream")
-        assert inspect.iscoroutinefunction(other) is not lazy, name
+        assert inspect.iscoroutinefunction(async_member) is not lazy, name
 
 
 @pytest.mark.parametrize(
     "pair", [(Client, AsyncClient), (Pages, AsyncPages), (EventStream, AsyncEventStream)]
 )
-def test_what_has_two_classes_has_one_description(pair: tuple[type, type]) -> None:
-    one, other = (
-        {name: found for name, found in vars(it).items() if not name.startswith("_")} for it in pair
+def test_paired_classes_have_the_same_documentation(pair: tuple[type, type]) -> None:
+    sync_members, async_members = (
+        {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+        for kind in pair
     )
-    assert one.keys() == other.keys()
-    for name in one:
-        assert inspect.getdoc(one[name]) == inspect.getdoc(other[name])
-        if callable(one[name]):
-            assert [*inspect.signature(one[name]).parameters] == [
-                *inspect.signature(other[name]).parameters
-            ]
+    assert sync_members.keys() == async_members.keys()
+    for name, member in sync_members.items():
+        assert inspect.getdoc(member) == inspect.getdoc(async_members[name])
+        if callable(member):
+            parameters = inspect.signature(member).parameters
+            assert [*parameters] == [*inspect.signature(async_members[name]).parameters]
     plain = (
         str(inspect.getdoc(pair[1]))
         .replace("async ", "")
         .replace("await ", "")
         .replace("Async", "")
     )
-    said = str(inspect.getdoc(pair[0]))
-    assert plain.splitlines()[2:] == said.splitlines()[2:]
+    assert plain.splitlines()[2:] == str(inspect.getdoc(pair[0])).splitlines()[2:]
 
 
-def test_everything_public_is_described_and_typed() -> None:
-    for name, found in calls(Client()):
-        if callable(found):
-            signature = inspect.signature(found)
-            assert inspect.getdoc(found), name
+def test_every_public_method_is_documented_and_typed() -> None:
+    for name, member in members(Client()):
+        if callable(member):
+            signature = inspect.signature(member)
+            assert inspect.getdoc(member), name
             assert signature.return_annotation is not inspect.Signature.empty, name
             assert all(
-                one.annotation is not inspect.Parameter.empty
-                for one in signature.parameters.values()
+                parameter.annotation is not inspect.Parameter.empty
+                for parameter in signature.parameters.values()
             ), name
     assert sorted(public.__all__, key=str.lower) == sorted(set(public.__all__), key=str.lower)
     tree = str(errors.__doc__)
@@ -101,48 +100,67 @@ def test_everything_public_is_described_and_typed() -> None:
     }
 
 
-def served(document: Any) -> httpx.MockTransport:
+def responding(document: Any) -> httpx.MockTransport:
     return httpx.MockTransport(lambda _: httpx.Response(200, json=document))
 
 
-def test_types_are_known_to_who_checks_them() -> None:
-    """`mypy` reads this too."""
-    with Client(http=httpx.Client(transport=served(a_job()))) as client:
+def test_type_checkers_see_the_types_of_the_sync_client() -> None:
+    """`mypy` checks this function: an unneeded `type: ignore` is an error."""
+    with Client(http=httpx.Client(transport=responding(job_document()))) as client:
         assert_type(client.jobs.get("job_1"), Job)
         assert_type(client.jobs.list(), Pages[Job])
         assert_type(client.events.stream(), EventStream)
-        assert client.submit(model="m", input={"prompt": "p"}).id == a_job()["id"]
+        job = client.submit(model="m", input={"prompt": "p"}, account="a", deadline=5)
+        assert_type(job, Job)
+        assert job.id == job_document()["id"]
+        for call in (
+            lambda: client.submit(model="m", input={}, deadlin=5),  # type: ignore[call-arg]
+            lambda: client.run(model="m", input={}, wait=5),  # type: ignore[call-arg]
+            lambda: client.replays.count(rate=5),  # type: ignore[call-arg]
+            lambda: client.subscribers.replay("s", event="e"),  # type: ignore[call-arg]
+            lambda: client.subscribers.create("https://x", type="e"),  # type: ignore[call-arg]
+        ):
+            with pytest.raises(TypeError, match="argument"):
+                call()
+        with pytest.raises(TypeError, match="model"):
+            client.submit(input={})  # type: ignore[call-arg]
 
 
-async def test_types_are_known_to_who_awaits_too() -> None:
-    async with AsyncClient(http=httpx.AsyncClient(transport=served(a_job()))) as client:
+async def test_type_checkers_see_the_types_of_the_async_client() -> None:
+    async with AsyncClient(http=httpx.AsyncClient(transport=responding(job_document()))) as client:
         waiting = assert_type(client.jobs.get("job_1"), Coroutine[Any, Any, Job])
-        assert (await waiting).id == a_job()["id"]
+        assert (await waiting).id == job_document()["id"]
         assert_type(client.jobs.list(), AsyncPages[Job])
+        submitting = client.submit(model="m", input={}, metadata={"a": 1})
+        assert (await assert_type(submitting, Coroutine[Any, Any, Job])).id == job_document()["id"]
+        with pytest.raises(TypeError, match="deadlin"):
+            await client.submit(model="m", input={}, deadlin=5)  # type: ignore[call-arg]
         stream = assert_type(client.events.stream(), AsyncEventStream)
         assert_type(stream.__anext__(), Coroutine[Any, Any, Event]).close()
 
 
-def test_a_client_of_the_callers_own_is_used_and_left_open() -> None:
+def test_an_httpx_client_of_the_caller_is_used_and_left_open() -> None:
     seen: list[httpx.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json=a_job())
+        return httpx.Response(200, json=job_document())
 
-    http = httpx.Client(transport=httpx.MockTransport(answer))
+    http = httpx.Client(transport=httpx.MockTransport(respond))
     with Client("https://there.example/base", SECRET, http=http, user_agent="mine/1") as client:
         client.jobs.get("job_1")
         client.submit(model="m", input={"prompt": "p"}, deadline=5, wait=90, metadata={"a": 1})
     assert not http.is_closed
-    one, other = seen
-    assert str(one.url) == "https://there.example/base/v1/jobs/job_1"
-    assert one.headers["authorization"] == f"Bearer {SECRET}"
-    assert one.headers["user-agent"].startswith("mine/1 orchestrator-python/")
-    assert other.headers["prefer"] == "wait=60"
-    assert len(other.headers["idempotency-key"]) >= 32
-    assert other.content == b'{"model":"m","input":{"prompt":"p"},"metadata":{"a":1},"deadline":5}'
-    assert other.extensions["timeout"]["read"] == 90
+    read, submitted = seen
+    assert str(read.url) == "https://there.example/base/v1/jobs/job_1"
+    assert read.headers["authorization"] == f"Bearer {SECRET}"
+    assert read.headers["user-agent"].startswith("mine/1 orchestrator-python/")
+    assert submitted.headers["prefer"] == "wait=60"
+    assert len(submitted.headers["idempotency-key"]) >= 32
+    assert (
+        submitted.content == b'{"model":"m","input":{"prompt":"p"},"metadata":{"a":1},"deadline":5}'
+    )
+    assert submitted.extensions["timeout"]["read"] == 90
 
 
 def test_a_key_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -161,14 +179,14 @@ def test_a_key_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
         refused.value,
         vars(refused.value),
     ]
-    shown = " ".join([caplog.text, *(f"{one} {one!r}" for one in objects)])
-    assert "there.example" in shown
-    assert SECRET not in shown
+    texts = " ".join([caplog.text, *(f"{shown} {shown!r}" for shown in objects)])
+    assert "there.example" in texts
+    assert SECRET not in texts
     assert client.server == "http://there.example"
     assert "pass" not in repr(client)
 
 
-def test_it_imports_nothing_of_the_service() -> None:
+def test_importing_the_client_imports_nothing_of_the_service() -> None:
     code = "import sys, orchestrator.client; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
@@ -181,11 +199,16 @@ def test_it_imports_nothing_of_the_service() -> None:
         "apscheduler",
         "aiohttp",
         "typer",
+        "cryptography",
+        "structlog",
+        "prometheus_client",
+        "jwt",
+        "itsdangerous",
     }
     ours = {name.split(".")[1] for name in loaded if name.startswith("orchestrator.")}
     assert ours == {"client", "schemas", "foundation"}
 
 
-def test_type_checkers_are_told_to_look() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert Path(orchestrator.__file__).with_name("py.typed").is_file()
     assert importlib.metadata.version("orchestrator") == orchestrator.__version__

@@ -1,4 +1,4 @@
-"""What a receiver believes: deliveries as the service signs them, and nothing else."""
+"""`Webhook` accepts deliveries as the service signs them, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from starlette.datastructures import Headers
 from orchestrator.client import BadSignature, NotOurs, OrchestratorError, Webhook
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
-from tests.harness.scripted_client import a_job
+from tests.harness.scripted_client import job_document
 
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
 SECRET, OTHER = new_secret(), new_secret()
 EVENT: dict[str, Any] = {
     "type": "job.failed", "timestamp": "2026-11-20T10:00:00.000Z", "id": "evt_1", "sequence": 2,
-    "data": a_job(status="failed"),
+    "data": job_document(status="failed"),
 }  # fmt: skip
 BODY = json.dumps(EVENT).encode()
 SIGNED = sign([SECRET], "evt_1", NOW, BODY)
@@ -37,14 +37,14 @@ SIGNED = sign([SECRET], "evt_1", NOW, BODY)
         list(SIGNED.items()),
     ],
 )
-def test_what_is_signed_is_an_event(headers: Mapping[str, str]) -> None:
+def test_a_signed_delivery_is_returned_as_an_event(headers: Mapping[str, str]) -> None:
     event = Webhook(SECRET).verify(BODY, headers, now=NOW)
     assert (event.id, event.type, event.late) == ("evt_1", "job.failed", False)
     assert event.job is not None
     assert event.job.status == "failed"
 
 
-def test_during_a_rotation_either_secret_will_do() -> None:
+def test_during_a_rotation_either_secret_verifies() -> None:
     assert Webhook([OTHER, SECRET]).verify(BODY, SIGNED, now=NOW).id == "evt_1"
     assert (
         Webhook(OTHER).verify(BODY, sign([OTHER, SECRET], "evt_1", NOW, BODY), now=NOW).id
@@ -53,7 +53,7 @@ def test_during_a_rotation_either_secret_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "why"),
+    ("body", "headers", "reason"),
     [
         (BODY, {}, "not signed"),
         (BODY, {**SIGNED, "webhook-id": ""}, "must come together"),
@@ -74,36 +74,34 @@ def test_during_a_rotation_either_secret_will_do() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_delivery_is_said(
-    body: bytes, headers: Mapping[str, str], why: str
-) -> None:
-    with pytest.raises(BadSignature, match=why) as refused:
+def test_the_error_has_the_reason(body: bytes, headers: Mapping[str, str], reason: str) -> None:
+    with pytest.raises(BadSignature, match=reason) as refused:
         Webhook(SECRET).verify(body, headers, now=NOW)
     assert isinstance(refused.value, OrchestratorError)
 
 
-def test_it_goes_by_this_machines_clock() -> None:
+def test_the_default_time_is_this_machines_clock() -> None:
     with pytest.raises(BadSignature, match="five minutes"):
         Webhook(SECRET).verify(
             BODY, sign([SECRET], "evt_1", datetime(2020, 1, 1, tzinfo=UTC), BODY)
         )
 
 
-def test_parsed_json_is_not_what_was_signed() -> None:
+def test_a_body_that_is_not_bytes_is_refused() -> None:
     with pytest.raises(TypeError, match="raw body"):
-        Webhook(SECRET).verify(BODY.decode(), SIGNED, now=NOW)  # type: ignore[arg-type]  # the mistake itself
+        Webhook(SECRET).verify(BODY.decode(), SIGNED, now=NOW)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize(
     "body", [b"{}", b"no json", json.dumps({**EVENT, "sequence": "x"}).encode()]
 )
-def test_what_is_signed_but_no_event_is_none(body: bytes) -> None:
+def test_a_signed_body_that_is_not_an_event_is_refused(body: bytes) -> None:
     with pytest.raises(NotOurs, match="signed, but"):
         Webhook(SECRET).verify(body, sign([SECRET], "evt_1", NOW, body), now=NOW)
 
 
 @pytest.mark.parametrize("secrets", [[], "", "whsec_", "whsec_!", [SECRET, "no base64!"]])
-def test_a_secret_that_is_none_is_refused_at_once(secrets: str | list[str]) -> None:
+def test_an_invalid_secret_is_refused_at_construction(secrets: str | list[str]) -> None:
     with pytest.raises(ConfigError):
         Webhook(secrets)
 
