@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import get, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Account, AccountCheck, Page
@@ -17,13 +17,13 @@ class Accounts(Resource[ModeT]):
         return await self._call(Account, get("accounts", name))
 
     @dual_list
-    def list(self, *, page_size: int = 100) -> Listing[Account]:
+    def list(self, *, page_size: int = 100) -> AsyncPages[Account]:
         """Return all accounts, by name.
 
         >>> {account.name: account.in_flight for account in client.accounts.list()}
         {'main': 3}
         """
-        return Listing(self._connection, Page[Account], get("accounts", limit=page_size))
+        return AsyncPages(self._connection, Page[Account], get("accounts", limit=page_size))
 
     @dual
     async def check(self, name: str) -> AccountCheck:

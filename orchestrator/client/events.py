@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from orchestrator.client.callbacks import Callbacks, Gap, Reconnect
 from orchestrator.client.following import Follower
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import get, json_fields, post, split_list
 from orchestrator.client.streams import dual_stream
 from orchestrator.client.sync_async import ModeT, Resource, dual
@@ -28,14 +28,14 @@ class Events(Resource[ModeT]):
         types: str | Sequence[str] | None = None,
         job: str | None = None,
         page_size: int = 100,
-    ) -> Listing[LoggedEvent]:
+    ) -> AsyncPages[LoggedEvent]:
         """Return all matching events, newest first. `types` are event types; `*` is a wildcard.
 
         >>> [event.type for event in client.events.list(types="job.*", job="job_01...")]
         [<EventType.JOB_SUCCEEDED: 'job.succeeded'>]
         """
         request = get("events", type=types, job=job, limit=page_size)
-        return Listing(self._connection, Page[LoggedEvent], request)
+        return AsyncPages(self._connection, Page[LoggedEvent], request)
 
     @dual
     async def poll(
@@ -103,7 +103,7 @@ class Deliveries(Resource[ModeT]):
         subscriber: str | None = None,
         event: str | None = None,
         page_size: int = 100,
-    ) -> Listing[Delivery]:
+    ) -> AsyncPages[Delivery]:
         """Return all matching deliveries, newest first.
 
         >>> for delivery in client.deliveries.list(status="dead"):
@@ -112,7 +112,7 @@ class Deliveries(Resource[ModeT]):
         request = get(
             "deliveries", status=status, subscriber=subscriber, event=event, limit=page_size
         )
-        return Listing(self._connection, Page[Delivery], request)
+        return AsyncPages(self._connection, Page[Delivery], request)
 
     @dual
     async def retry(self, delivery_id: str) -> TriedDelivery:

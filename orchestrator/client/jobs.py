@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import get, idempotency_header, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Job, Page, TimelineEntry
@@ -34,7 +34,7 @@ class Jobs(Resource[ModeT]):
         resolved_by: str | None = None,
         created_after: datetime | str | None = None,
         page_size: int = 100,
-    ) -> Listing[Job]:
+    ) -> AsyncPages[Job]:
         """Return all matching jobs, newest first. `page_size` is the jobs per request, up to 200.
 
         >>> for job in client.jobs.list(status=["failed", "expired"], account="main"):
@@ -50,17 +50,17 @@ class Jobs(Resource[ModeT]):
             created_after=created_after,
             limit=page_size,
         )
-        return Listing(self._connection, Page[Job], request)
+        return AsyncPages(self._connection, Page[Job], request)
 
     @dual_list
-    def timeline(self, job_id: str, *, page_size: int = 200) -> Listing[TimelineEntry]:
+    def timeline(self, job_id: str, *, page_size: int = 200) -> AsyncPages[TimelineEntry]:
         """Return a job's submissions, pushes, polls, moves, events and deliveries, oldest first.
 
         >>> [entry.kind for entry in client.jobs.timeline("job_01...")]
         ['move', 'submit', 'move', 'push', 'move', 'event']
         """
         request = get("jobs", job_id, "timeline", limit=page_size)
-        return Listing(self._connection, Page[TimelineEntry], request)
+        return AsyncPages(self._connection, Page[TimelineEntry], request)
 
     @dual
     async def cancel(self, job_id: str) -> Job:

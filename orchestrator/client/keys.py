@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import Request, get, json_fields, path, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import ApiKey, NewApiKey, Page
@@ -30,9 +30,9 @@ class Keys(Resource[ModeT]):
         return await self._call(NewApiKey, post("keys", json=body))
 
     @dual_list
-    def list(self, *, page_size: int = 100) -> Listing[ApiKey]:
+    def list(self, *, page_size: int = 100) -> AsyncPages[ApiKey]:
         """Return all keys, newest first."""
-        return Listing(self._connection, Page[ApiKey], get("keys", limit=page_size))
+        return AsyncPages(self._connection, Page[ApiKey], get("keys", limit=page_size))
 
     @dual
     async def revoke(self, key_id: str) -> None:

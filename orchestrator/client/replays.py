@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import declared, get, json_fields, post, split_list
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Page, Replay, ReplayCount
@@ -70,10 +70,10 @@ class Replays(Resource[ModeT]):
         return await self._call(Replay, get("replays", replay_id))
 
     @dual_list
-    def list(self, *, status: str | None = None, page_size: int = 100) -> Listing[Replay]:
+    def list(self, *, status: str | None = None, page_size: int = 100) -> AsyncPages[Replay]:
         """Return replays, newest first."""
         request = get("replays", status=status, limit=page_size)
-        return Listing(self._connection, Page[Replay], request)
+        return AsyncPages(self._connection, Page[Replay], request)
 
     @dual
     async def cancel(self, replay_id: str) -> Replay:

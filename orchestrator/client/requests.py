@@ -32,24 +32,19 @@ UNSET = Unset()
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A file and the form fields sent with it."""
-
-    name: str
-    content: bytes = field(repr=False)
-    fields: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
-    """One call. Query parameters that are None are left out, lists are joined with commas."""
+    """One call. Query parameters that are None are left out, lists are joined with commas.
+
+    The body is `json`, or a multipart form of `files` (name and content) and `fields`.
+    """
 
     method: str
     path: str
     json: object = field(default=None, repr=False)
     query: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    upload: Upload | None = None
+    files: Mapping[str, tuple[str, bytes]] | None = field(default=None, repr=False)
+    fields: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -72,7 +67,7 @@ class Request:
     @property
     def hold(self) -> float:
         """Seconds for which the server may hold its response: a long poll, or an upload."""
-        if self.upload is not None:
+        if self.files is not None:
             return _UPLOAD_HOLD
         found = _PREFER_WAIT.search(self._header("prefer") or "")
         found = found or _SECONDS.fullmatch(str(self.query.get("wait", "")))
@@ -200,7 +195,6 @@ def upload(
         content, name = file, filename or "file"
     else:
         content, name = Path(file).read_bytes(), filename or Path(file).name
-    fields = {"kind": kind, "purpose": purpose}
-    if account is not None:
-        fields["account"] = account
-    return Request("POST", path("files", "upload"), upload=Upload(name, content, fields))
+    fields = {"kind": kind, "purpose": purpose, **({} if account is None else {"account": account})}
+    files = {"file": (name, content)}
+    return Request("POST", path("files", "upload"), files=files, fields=fields)

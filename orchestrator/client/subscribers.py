@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
 
-from orchestrator.client.pages import Listing, dual_list
+from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.replays import SubscriberReplayFilter, replay_body
 from orchestrator.client.requests import (
     UNSET,
@@ -67,9 +67,9 @@ class Subscribers(Resource[ModeT]):
         return await self._call(Subscriber, get("subscribers", subscriber_id))
 
     @dual_list
-    def list(self, *, page_size: int = 100) -> Listing[Subscriber]:
+    def list(self, *, page_size: int = 100) -> AsyncPages[Subscriber]:
         """Return all subscribers, newest first."""
-        return Listing(self._connection, Page[Subscriber], get("subscribers", limit=page_size))
+        return AsyncPages(self._connection, Page[Subscriber], get("subscribers", limit=page_size))
 
     @dual
     async def update(

@@ -8,7 +8,6 @@ import functools
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import httpx
 
@@ -74,7 +73,7 @@ class SyncTransport(Transport):
 
     async def open(self, request: Request, timeouts: httpx.Timeout) -> _SyncResponse:
         with _network_errors(request, self._target):
-            built = self._http.build_request(**_arguments(request, self._target, timeouts))
+            built = _build(self._http, request, self._target, timeouts)
             response = self._http.send(built, stream=True, follow_redirects=False)
         return _SyncResponse(response, request, self._target)
 
@@ -95,7 +94,7 @@ class AsyncTransport(Transport):
 
     async def open(self, request: Request, timeouts: httpx.Timeout) -> _AsyncResponse:
         with _network_errors(request, self._target):
-            built = self._http.build_request(**_arguments(request, self._target, timeouts))
+            built = _build(self._http, request, self._target, timeouts)
             response = await self._http.send(built, stream=True, follow_redirects=False)
         return _AsyncResponse(response, request, self._target)
 
@@ -107,19 +106,22 @@ class AsyncTransport(Transport):
             await self._http.aclose()
 
 
-def _arguments(request: Request, target: Target, timeout: httpx.Timeout) -> dict[str, Any]:
-    """Return the arguments of httpx's `build_request`."""
-    arguments: dict[str, Any] = {
-        "method": request.method,
-        "url": target.url + request.path,
-        "params": request.params() or None,
-        "headers": target.headers(request),
-        "timeout": timeout,
-    }
-    if upload := request.upload:
-        files = {"file": (upload.name, upload.content)}
-        return {**arguments, "files": files, "data": dict(upload.fields)}
-    return arguments if request.json is None else {**arguments, "json": request.json}
+def _build(
+    http: httpx.Client | httpx.AsyncClient,
+    request: Request,
+    target: Target,
+    timeouts: httpx.Timeout,
+) -> httpx.Request:
+    return http.build_request(
+        request.method,
+        target.url + request.path,
+        params=request.params() or None,
+        headers=target.headers(request),
+        timeout=timeouts,
+        json=request.json,
+        files=request.files,
+        data=request.fields,
+    )
 
 
 @contextlib.contextmanager

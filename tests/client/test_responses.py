@@ -12,7 +12,7 @@ import pytest
 from orchestrator import __version__
 from orchestrator.client import UNSET, errors
 from orchestrator.client.connection import MAX_BODY, Target, way
-from orchestrator.client.pages import AsyncPages, Listing, Pages
+from orchestrator.client.pages import AsyncPages, Pages
 from orchestrator.client.requests import Request, json_fields, path, split_list
 from orchestrator.client.responses import api_error, parse_response, read
 from orchestrator.client.sync_async import run_sync
@@ -239,7 +239,7 @@ async def test_a_list_requests_a_page_only_when_it_is_needed() -> None:
     # An empty page may be followed by others.
     responses = page("job_2", "job_1", "job_2"), page("job_5"), page(None, "job_6", more=False)
     connection = scripted(*responses)
-    jobs = Pages(Listing(connection, Page[Job], Request("GET", "/v1/jobs", query={"limit": 2})))
+    jobs = Pages(AsyncPages(connection, Page[Job], Request("GET", "/v1/jobs", query={"limit": 2})))
     reading = iter(jobs)
     assert ([next(reading).id, next(reading).id], len(script(connection).requests)) == (
         ["job_1", "job_2"],
@@ -248,16 +248,16 @@ async def test_a_list_requests_a_page_only_when_it_is_needed() -> None:
     assert [job.id for job in reading] == ["job_6"]
     cursors = [request.query.get("after") for request in script(connection).requests]
     assert cursors == [None, "job_2", "job_5"]
-    listing = Listing(scripted(*responses), Page[Job], GET)
-    assert [job.id async for job in AsyncPages(listing)] == ["job_1", "job_2", "job_6"]
+    listing = AsyncPages(scripted(*responses), Page[Job], GET)
+    assert [job.id async for job in listing] == ["job_1", "job_2", "job_6"]
 
 
 def test_a_page_is_requested_by_its_cursor() -> None:
     connection = scripted(page("job_9", "job_1"))
-    found = Pages(Listing(connection, Page[Job], GET)).page(after="job_0")
+    found = Pages(AsyncPages(connection, Page[Job], GET)).page(after="job_0")
     assert (found.next_cursor, script(connection).requests[0].query["after"]) == ("job_9", "job_0")
 
 
 def test_a_cursor_that_does_not_move_ends_a_list() -> None:
     connection = scripted(page("job_1", "job_1"), page("job_1", "job_1"))
-    assert len(list(Pages(Listing(connection, Page[Job], GET)))) == 2
+    assert len(list(Pages(AsyncPages(connection, Page[Job], GET)))) == 2
