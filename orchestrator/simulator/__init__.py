@@ -1,20 +1,22 @@
-"""The fake internet: gateways that speak every dialect strictly from their documents, and a subscriber that verifies.
+"""A simulator of every vendor, strictly by their documents, and of a subscriber that verifies.
 
-Nothing here reads the product's own translation, so that the two readings of a document check each other.
+It shares no code with the product's dialects: the two readings of a document check each other.
 
-    world.py       every vendor on one port         subscriber.py   the other end of deliveries
-    gateway.py     HTTP doors of one vendor         studio.py       its renders
-    courier.py     pushes                           faults.py       misbehaviour on request
-    dialect.py     what a dialect is made of        dialect_*.py    one vendor each, as data
-    shapes.py, fields.py, legacy.py, new.py         what bodies may hold
-    kling.py, video_object.py                       what bodies say
-    accounts.py, orders.py                          settings and submit bodies that fit the simulated vendors
+    vendors.py       every vendor on one port           subscriber.py   receives deliveries
+    vendor_api.py    the HTTP API of one vendor         renderer.py     its renders
+    push_sender.py   pushes to callback URLs            faults.py       the table of planted faults
+    contract.py      the parts of a dialect             dialects/       one file a vendor
+    json_body.py, body_fields.py                        checks of request bodies
+    kling_api.py, kling_legacy.py, kling_new.py         what dialects share of Kling's two standards
+    new_api.py                                          what dialects share of new-api
+    accounts.py, sample_jobs.py                         settings and submissions for the vendors
+    control.py       /_control                          server.py, records.py
 """
 
 from __future__ import annotations
 
 from orchestrator.simulator.faults import Faults
 from orchestrator.simulator.subscriber import Subscriber
-from orchestrator.simulator.world import World
+from orchestrator.simulator.vendors import SimulatedVendors
 
-__all__ = ["Faults", "Subscriber", "World"]
+__all__ = ["Faults", "SimulatedVendors", "Subscriber"]

@@ -1,6 +1,6 @@
-"""`python -m orchestrator.simulator`: the simulator as a process of its own, controlled over HTTP under /_control.
+"""`python -m orchestrator.simulator`: the simulator as a process, controlled under /_control.
 
-Prints one line of JSON with its URLs when ready, and ends cleanly on SIGTERM or SIGINT.
+Prints one line of JSON with its URLs when ready. Stops on SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -17,91 +17,92 @@ import uvicorn
 
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.simulator.control import Control
-from orchestrator.simulator.faults import Faults
-from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.faults import Faults, describe_faults
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 from orchestrator.simulator.subscriber import Subscriber
-from orchestrator.simulator.world import World
+from orchestrator.simulator.vendors import SimulatedVendors
 
-#: What a system says of an address that cannot be had.
-_NOT_OURS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+#: Errors of an address that is not available.
+_ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+_FAULTS_HELP = f"""\
+faults, in the JSON object of --faults and of PUT /_control/faults; values are probabilities from
+0 to 1 unless a line says otherwise:
+{describe_faults()}
+"""
 
 
-def faults(words: str) -> Faults:
-    """Faults out of a command line's JSON. argparse makes exit code 2 of what is wrong with it."""
+def parse_faults(text: str) -> Faults:
+    """Return the faults in a JSON text. argparse turns the error into exit code 2."""
     try:
-        return Faults.from_json(json.loads(words))
+        return Faults.from_json(json.loads(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="orchestrator.simulator", description="Gateways that speak every dialect."
+        prog="orchestrator.simulator",
+        description="Simulate every vendor, by its documents.",
+        epilog=_FAULTS_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--render-seconds", type=float, default=1.0, help="mean time a render takes"
-    )
-    parser.add_argument(
-        "--faults", type=faults, default=Faults(), help='JSON, e.g. {"drop_push": 0.3}'
-    )
-    parser.add_argument("--push-retries", type=int, default=0)
-    parser.add_argument(
-        "--accounts", action="store_true", help="print a configuration for its accounts, and end"
-    )
-    parser.add_argument(
-        "--subscriber-port", type=int, help="also run a subscriber; 0 picks a free port"
-    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", type=int, default=9100, help="port to listen on; 0 picks one (%(default)s)")
+    add("--seed", type=int, default=1, help="seed of every random draw (%(default)s)")
+    add("--render-seconds", type=float, default=1.0, help="mean duration of a render (%(default)s)")
+    add("--faults", type=parse_faults, default=Faults(), help='JSON, e.g. {"drop_push": 0.3}')
+    add("--push-retries", type=int, default=0, help="retries of a push without a 2xx (%(default)s)")
+    add("--accounts", action="store_true", help="print a configuration for its accounts, and exit")
+    add("--subscriber-port", type=int, help="also run a subscriber; 0 picks a free port")
     return parser.parse_args()
 
 
-async def run(given: argparse.Namespace) -> None:
-    """Serve until told to stop."""
+async def run(options: argparse.Namespace) -> None:
+    """Serve until a signal."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         subscriber = None
-        if given.subscriber_port is not None:
+        if options.subscriber_port is not None:
             subscriber = await stack.enter_async_context(
-                Subscriber(port=given.subscriber_port, host=given.host)
+                Subscriber(port=options.subscriber_port, host=options.host)
             )
-        world = World(
-            given.seed,
-            given.render_seconds,
-            given.faults,
-            port=given.port,
-            host=given.host,
-            push_retries=given.push_retries,
+        vendors = SimulatedVendors(
+            options.seed,
+            options.render_seconds,
+            options.faults,
+            port=options.port,
+            host=options.host,
+            push_retries=options.push_retries,
         )
-        world.add(Control(world, subscriber).mount())
-        await stack.enter_async_context(world)
-        urls = {"url": world.base_url, "control": world.base_url + "/_control"}
+        vendors.add_route(Control(vendors, subscriber).mount())
+        await stack.enter_async_context(vendors)
+        urls = {"url": vendors.base_url, "control": vendors.base_url + "/_control"}
         hooks = {"hook": subscriber.url, "slack": subscriber.slack_url} if subscriber else {}
-        vendors = {vendor: world.url(vendor) for vendor in world.vendors}
-        sys.stdout.write(json.dumps({**urls, **hooks, "vendors": vendors}) + "\n")
+        bases = {vendor: vendors.url(vendor) for vendor in vendors.vendors}
+        sys.stdout.write(json.dumps({**urls, **hooks, "vendors": bases}) + "\n")
         sys.stdout.flush()
         await stop.wait()
 
 
 def example(account: str) -> str:
     """Return a command that submits a job to a simulated account."""
-    model = next(order["model"] for name, _, order in ORDERS if name == account)
-    return f'orchestrator submit --account {account} --model {model} --prompt "a cat surfing" --set duration=5 --wait'
+    model = next(job["model"] for name, _, job in SAMPLE_JOBS if name == account)
+    options = f'--account {account} --model {model} --prompt "a cat surfing" --set duration=5'
+    return f"orchestrator submit {options} --wait"
 
 
 def configuration(url: str) -> str:
     """Return an `orchestrator.toml` for the simulated accounts."""
     lines = ['allow_private = ["127.0.0.0/8"]']
-    for name, _ in SIMULATED:
-        settings = account_settings(url, name)
-        lines += ["", f"# {example(name)}", f"[accounts.{name}]"]
-        for key, value in settings.items():
-            # JSON's texts and lists are TOML's; its objects are not.
+    for account, _ in SIMULATED:
+        lines += ["", f"# {example(account)}", f"[accounts.{account}]"]
+        for key, value in account_settings(url, account).items():
+            # Strings and lists are alike in JSON and TOML; objects are not.
             if isinstance(value, dict):
-                lines += [f"{key}.{word} = {json.dumps(said)}" for word, said in value.items()]
+                lines += [f"{key}.{name} = {json.dumps(item)}" for name, item in value.items()]
             else:
                 lines.append(f"{key} = {json.dumps(value)}")
         lines += ["poll = { first_after = 5, interval = 2 }"]
@@ -109,20 +110,19 @@ def configuration(url: str) -> str:
 
 
 def main() -> None:
-    given = arguments()
-    if given.accounts:
-        sys.stdout.write(configuration(f"http://{given.host}:{given.port}"))
+    options = arguments()
+    if options.accounts:
+        sys.stdout.write(configuration(f"http://{options.host}:{options.port}"))
         return
     factory = uvicorn.Config("", log_config=None).get_loop_factory()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(run(given))
+            runner.run(run(options))
     except OSError as error:
-        if error.errno not in _NOT_OURS:
+        if error.errno not in _ADDRESS_ERRORS:
             raise
-        sys.exit(
-            f"error: cannot listen on {given.host}: {error.strerror}; --port and --subscriber-port name others"
-        )
+        hint = "choose others with --port and --subscriber-port"
+        sys.exit(f"error: cannot listen on {options.host}: {error.strerror}; {hint}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""HTTP control of a simulator in another process: report, faults, one-shots, subscriber secrets and misbehaviour."""
+"""HTTP control of a simulator in another process: report, faults, one-shots, the subscriber."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Final, cast
 
 from starlette.requests import Request
@@ -11,109 +11,95 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from orchestrator.simulator.faults import Faults
-from orchestrator.simulator.render import Push, Render
-from orchestrator.simulator.shapes import JSON, JsonObject
+from orchestrator.simulator.json_body import JSON, JsonObject, parse_object
+from orchestrator.simulator.records import Push, Render
 from orchestrator.simulator.subscriber import Misbehaviour, Subscriber
-from orchestrator.simulator.world import World
+from orchestrator.simulator.vendors import SimulatedVendors
 
 MAX_BODY: Final = 65_536
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Control:
-    """The routes under /_control. A body that makes no sense is answered with 422 and the reason."""
+    """The routes under /_control. An invalid body gets a 422 with the reason."""
 
-    def __init__(self, world: World, subscriber: Subscriber | None = None) -> None:
-        self._world = world
-        self._subscriber = subscriber
+    def __init__(self, vendors: SimulatedVendors, subscriber: Subscriber | None = None) -> None:
+        self._vendors = vendors
+        self._optional_subscriber = subscriber
 
     def mount(self) -> BaseRoute:
         routes = [
             Route("/report", self._report, methods=["GET"]),
-            Route("/faults", guarded(self._faults), methods=["PUT"]),
-            Route("/inject", guarded(self._inject), methods=["POST"]),
-            Route("/secret", guarded(self._secret), methods=["POST"]),
-            Route("/misbehave", guarded(self._misbehave), methods=["POST"]),
+            Route("/faults", endpoint(self._faults), methods=["PUT"]),
+            Route("/inject", endpoint(self._inject), methods=["POST"]),
+            Route("/secret", endpoint(self._secret), methods=["POST"]),
+            Route("/misbehave", endpoint(self._misbehave), methods=["POST"]),
         ]
         return Mount("/_control", routes=routes)
 
     async def _report(self, request: Request) -> Response:
-        return JSONResponse(report(self._world, self._subscriber))
+        return JSONResponse(report(self._vendors, self._optional_subscriber))
 
-    async def _faults(self, request: Request) -> Response:
-        self._world.faults = Faults.from_json(await body_of(request))
-        return JSONResponse(self._world.faults.to_json())
+    def _faults(self, body: JsonObject) -> JsonObject:
+        self._vendors.faults = Faults.from_json(body)
+        return self._vendors.faults.to_json()
 
-    async def _inject(self, request: Request) -> Response:
-        body = await body_of(request)
+    def _inject(self, body: JsonObject) -> None:
         vendor, operation, fault = (
             str(body.get(name)) for name in ("vendor", "operation", "fault")
         )
-        self._world.inject(vendor, operation, fault, whole(body.get("times", 1)))
-        return JSONResponse({"ok": True})
+        self._vendors.inject(vendor, operation, fault, whole_number(body.get("times", 1)))
 
-    async def _secret(self, request: Request) -> Response:
-        secret = (await body_of(request)).get("secret")
+    def _secret(self, body: JsonObject) -> None:
+        secret = body.get("secret")
         if not isinstance(secret, str) or not secret.startswith("whsec_"):
-            raise ValueError("secret: wants whsec_...")
-        self._listening().secrets.append(secret)
-        return JSONResponse({"ok": True})
+            raise ValueError("secret: must begin with whsec_")
+        self._subscriber.secrets.append(secret)
 
-    async def _misbehave(self, request: Request) -> Response:
-        body = await body_of(request)
+    def _misbehave(self, body: JsonObject) -> None:
         how = cast(Misbehaviour, body.get("how"))
-        self._listening().misbehave(
-            how, whole(body.get("times", 1)), whole(body.get("seconds", 3600))
-        )
-        return JSONResponse({"ok": True})
+        times, seconds = body.get("times", 1), body.get("seconds", 3600)
+        self._subscriber.misbehave(how, whole_number(times), whole_number(seconds))
 
-    def _listening(self) -> Subscriber:
-        if self._subscriber is None:
-            raise ValueError("no subscriber runs here")
-        return self._subscriber
+    @property
+    def _subscriber(self) -> Subscriber:
+        if self._optional_subscriber is None:
+            raise ValueError("no subscriber runs here; start the simulator with --subscriber-port")
+        return self._optional_subscriber
 
 
-def guarded(handler: Handler) -> Handler:
-    """Answer a ValueError with 422 and its message."""
+def endpoint(
+    handle: Callable[[JsonObject], JsonObject | None],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint for a JSON body. A `ValueError` becomes a 422 with its message."""
 
-    async def endpoint(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
-            return await handler(request)
+            body = parse_object((await request.body())[:MAX_BODY])
+            return JSONResponse(handle(body) or {"ok": True})
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 422)
 
-    return endpoint
+    return respond
 
 
-async def body_of(request: Request) -> JsonObject:
-    raw = await request.body()
-    body: JSON = json.loads(raw[:MAX_BODY])
-    if not isinstance(body, dict):
-        raise ValueError("body: wants an object")
-    return body
-
-
-def whole(value: JSON) -> int:
+def whole_number(value: JSON) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r}: wants a whole number")
+        raise ValueError(f"{value!r}: must be a whole number")
     return value
 
 
-def report(world: World, subscriber: Subscriber | None = None) -> JsonObject:
-    """All that happened, without callback URLs: those carry tokens."""
+def report(vendors: SimulatedVendors, subscriber: Subscriber | None = None) -> JsonObject:
+    """Return everything that happened, without callback URLs: those carry tokens."""
     return {
-        "renders": [render_json(render) for render in world.renders],
-        "pushes": [push_json(push) for push in world.pushes],
-        "violations": [
-            {"vendor": found.vendor, "path": found.path, "what": found.what}
-            for found in world.violations
-        ],
+        "renders": [render_json(render) for render in vendors.renders],
+        "pushes": [push_json(push) for push in vendors.pushes],
+        "violations": [asdict(violation) for violation in vendors.violations],
         "double_renders": [
             {"vendor": vendor, "external_task_id": external}
-            for vendor, external in world.double_renders()
+            for vendor, external in vendors.double_renders()
         ],
-        "peaks": dict(world.peaks),
-        "faults": world.faults.to_json(),
+        "peaks": dict(vendors.peaks),
+        "faults": vendors.faults.to_json(),
         "subscriber": subscriber.report() if subscriber else None,
     }
 

@@ -1,95 +1,126 @@
-"""Misbehaviour on request: probabilities that may change at any time, and scripted one-shots."""
+"""Faults on request: probabilities that may change at any time, and scripted one-shots.
+
+The fields of `Faults` are the one table of faults. Validation, `--help` and the operations that a
+fault affects derive from it.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
 
-from orchestrator.simulator.shapes import JSON, JsonObject
+from orchestrator.simulator.json_body import JSON, JsonObject
 
-ON_SUBMIT: Final = frozenset(
-    {
-        "refuse_rate",
-        "server_error",
-        "server_error_accepted",
-        "cut_answer",
-        "empty_answer",
-        "push_before_answer",
-        "fail_render",
-        "no_url",
-        "unknown_word",
-    }
-)
-ON_QUERY: Final = frozenset({"refuse_rate", "server_error", "cut_answer", "no_url", "unknown_word"})
-ON_PUSH: Final = frozenset(
-    {
-        "drop_push",
-        "delay_push",
-        "duplicate_push",
-        "reorder_push",
-        "forged_push",
-        "stale_push",
-        "no_url",
-        "unknown_word",
-    }
-)
-OPERATIONS: Final = {"submit": ON_SUBMIT, "query": ON_QUERY, "push": ON_PUSH}
-# What a probability is drawn for. A one-shot may strike at the other operations too.
-DRAWN: Final = {
-    "submit": ON_SUBMIT,
-    "query": frozenset({"server_error"}),
-    "push": ON_PUSH - {"no_url", "unknown_word"},
-}
+
+def on(meaning: str, *drawn: str, scripted: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return the metadata of a fault: what it does, and the operations it affects.
+
+    Its probability is drawn on the operations in `drawn`; a one-shot may affect those in
+    `scripted` too.
+    """
+    return {"meaning": meaning, "drawn": drawn, "scripted": (*drawn, *scripted)}
 
 
 @dataclass
 class Faults:
-    """Probabilities from 0 to 1, drawn per submission, question or push; and their measures.
+    """Probabilities from 0 to 1, drawn per submission, status query or push; and three amounts."""
 
-    `server_error_accepted` and `cut_answer` leave an accepted render behind. `no_url` withholds the URL of a succeeded
-    render in its first `no_url_times` answers and pushes, or for ever if that is None. A delayed push waits
-    `delay_seconds` (from, to) and may be overtaken. A fresh render stays unknown to questions for `visibility_lag`
-    seconds.
-    """
-
-    drop_push: float = 0
-    delay_push: float = 0
-    duplicate_push: float = 0
-    reorder_push: float = 0
-    push_before_answer: float = 0
-    cut_answer: float = 0
-    empty_answer: float = 0
-    refuse_rate: float = 0
-    server_error: float = 0
-    server_error_accepted: float = 0
-    no_url: float = 0
-    forged_push: float = 0
-    stale_push: float = 0
-    fail_render: float = 0
-    unknown_word: float = 0
-    delay_seconds: tuple[float, float] = (0.5, 2.0)
-    no_url_times: int | None = 2
-    visibility_lag: float = 0
+    drop_push: float = field(default=0, metadata=on("a push is not sent", "push"))
+    delay_push: float = field(
+        default=0, metadata=on("a push is sent after delay_seconds; others may overtake it", "push")
+    )
+    duplicate_push: float = field(default=0, metadata=on("a push is sent twice", "push"))
+    reorder_push: float = field(
+        default=0, metadata=on("the push of `processing` is sent after the final one", "push")
+    )
+    push_before_answer: float = field(
+        default=0, metadata=on("every push arrives before the submit response", "submit")
+    )
+    cut_answer: float = field(
+        default=0,
+        metadata=on(
+            "a submission is accepted, then its connection is reset without a response",
+            "submit",
+            scripted=("query",),
+        ),
+    )
+    empty_answer: float = field(
+        default=0, metadata=on("a submission is accepted and answered with {}", "submit")
+    )
+    refuse_rate: float = field(
+        default=0, metadata=on("a submission is refused with a 429", "submit", scripted=("query",))
+    )
+    server_error: float = field(
+        default=0, metadata=on("a submission or status query fails with a 500", "submit", "query")
+    )
+    server_error_accepted: float = field(
+        default=0, metadata=on("a submission is accepted and answered with a 504", "submit")
+    )
+    no_url: float = field(
+        default=0,
+        metadata=on(
+            "a succeeded render has no URL in no_url_times responses and pushes",
+            "submit",
+            scripted=("query", "push"),
+        ),
+    )
+    forged_push: float = field(
+        default=0,
+        metadata=on("a push is preceded by one with a false token and URL, unsigned", "push"),
+    )
+    stale_push: float = field(
+        default=0, metadata=on("a signed push is signed for ten minutes ago", "push")
+    )
+    fail_render: float = field(default=0, metadata=on("a render ends in failure", "submit"))
+    unknown_word: float = field(
+        default=0,
+        metadata=on(
+            "a render passes through an undocumented status", "submit", scripted=("query", "push")
+        ),
+    )
+    delay_seconds: tuple[float, float] = field(
+        default=(0.5, 2.0), metadata=on("least and greatest delay of delay_push, in seconds")
+    )
+    no_url_times: int | None = field(
+        default=2, metadata=on("responses and pushes that no_url affects; null affects all")
+    )
+    visibility_lag: float = field(
+        default=0, metadata=on("seconds for which status queries do not find a new render")
+    )
 
     @classmethod
     def from_json(cls, given: JSON) -> Faults:
-        """Faults as a JSON object names them. Raises ValueError for an unknown name or a value that is no measure."""
-        known = {one.name for one in fields(cls)}
-        if not isinstance(given, dict) or not given.keys() <= known:
-            raise ValueError(f"faults: not an object with some of {', '.join(sorted(known))}")
-        made = cls()
+        """Return the faults in a JSON object. Raises `ValueError` for an unknown name or value."""
+        if not isinstance(given, dict) or not given.keys() <= FAULTS.keys():
+            raise ValueError(f"faults: must be an object with some of {', '.join(sorted(FAULTS))}")
+        faults = cls()
         for name, value in given.items():
-            setattr(made, name, measure(name, value))
-        return made
+            setattr(faults, name, fault_value(name, value))
+        return faults
 
     def to_json(self) -> JsonObject:
         return {**asdict(self), "delay_seconds": [*self.delay_seconds]}
 
 
-def measure(name: str, value: JSON) -> float | tuple[float, float] | None:
-    """One value of Faults out of JSON."""
+#: Name -> metadata.
+FAULTS: Final = {fault.name: fault.metadata for fault in fields(Faults)}
+
+
+def describe_faults() -> str:
+    """Return one line for each fault: its name, what it does, and its default if that is not 0."""
+    lines = []
+    for name, default in Faults().to_json().items():
+        suffix = f" (default: {json.dumps(default)})" if default else ""
+        lines.append(f"  {name:<22} {FAULTS[name]['meaning']}{suffix}")
+    return "\n".join(lines)
+
+
+def fault_value(name: str, value: JSON) -> float | tuple[float, float] | None:
+    """Return a field of `Faults`. Raises `ValueError` for a value of the wrong form."""
     match value:
         case None if name == "no_url_times":
             return None
@@ -100,8 +131,8 @@ def measure(name: str, value: JSON) -> float | tuple[float, float] | None:
     raise ValueError(f"{name}: {value!r} is not possible")
 
 
-class Chance:
-    """Decides whether a fault strikes: a scripted one-shot first, the seeded draw otherwise."""
+class FaultInjector:
+    """Decides whether a fault strikes: a scripted one-shot first, a seeded draw otherwise."""
 
     def __init__(self, seed: int, faults: Faults) -> None:
         self.rng = random.Random(seed)
@@ -109,8 +140,8 @@ class Chance:
         self._scripted: Counter[tuple[str, str, str]] = Counter()
 
     def inject(self, vendor: str, operation: str, fault: str, times: int = 1) -> None:
-        """Make `fault` strike the next `times` times. Raises ValueError where it cannot happen."""
-        if fault not in OPERATIONS.get(operation, frozenset()):
+        """Make `fault` strike the next `times` times. Raises `ValueError` where it cannot."""
+        if fault not in FAULTS or operation not in FAULTS[fault]["scripted"]:
             raise ValueError(f"{fault} cannot happen on {operation}")
         self._scripted[vendor, operation, fault] += times
 
@@ -118,5 +149,5 @@ class Chance:
         if self._scripted[vendor, operation, fault] > 0:
             self._scripted[vendor, operation, fault] -= 1
             return True
-        share: float = getattr(self.faults, fault) if fault in DRAWN[operation] else 0
+        share: float = getattr(self.faults, fault) if operation in FAULTS[fault]["drawn"] else 0
         return share > 0 and self.rng.random() < share

@@ -1,16 +1,14 @@
-"""A subscriber that verifies with the public Standard Webhooks library, keeps count, and misbehaves when told to."""
+"""A subscriber that verifies with the public Standard Webhooks library, counts, and misbehaves."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from standardwebhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
@@ -24,18 +22,16 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from orchestrator.simulator.serving import Serving
-from orchestrator.simulator.shapes import JSON, JsonObject
-from orchestrator.simulator.studio import inside, string
+from orchestrator.simulator.json_body import JsonObject, object_at, parse_object, string_at
+from orchestrator.simulator.server import LocalServer
 
 Misbehaviour: TypeAlias = Literal["error", "gone", "slow_down", "hang", "trickle", "redirect"]
-MISBEHAVIOURS: Final = frozenset({"error", "gone", "slow_down", "hang", "trickle", "redirect"})
 COMPLETIONS: Final = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One delivery as it arrived. `answered` is the status given to it; `late` marks a verdict after `job.expired`."""
+    """One delivery. `answered` is the status it got; `late` marks an outcome after `job.expired`."""
 
     webhook_id: str
     type: str
@@ -48,7 +44,10 @@ class Received:
 
 
 class Subscriber:
-    """A server with `/hook` for webhooks and `/slack` for Slack's incoming kind. `secrets` may grow at any time."""
+    """A server with `/hook` for webhooks and `/slack` for Slack messages.
+
+    `secrets` may grow at any time.
+    """
 
     def __init__(self, secrets: Iterable[str] = (), port: int = 0, host: str = "127.0.0.1") -> None:
         self.secrets = [*secrets]
@@ -62,59 +61,58 @@ class Subscriber:
             Route("/slack", self._slack, methods=["POST"]),
             Route("/elsewhere", self._elsewhere, methods=["GET", "POST"]),
         ]
-        self._serving = Serving(Starlette(routes=routes), port, host)
-        self.url = self._serving.url + "/hook"
-        self.slack_url = self._serving.url + "/slack"
+        self._server = LocalServer(Starlette(routes=routes), port, host)
+        self.url = self._server.url + "/hook"
+        self.slack_url = self._server.url + "/slack"
 
     async def __aenter__(self) -> Subscriber:
-        await self._serving.start()
+        await self._server.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._closing.set()
-        await self._serving.stop()
+        await self._server.stop()
 
     def misbehave(self, how: Misbehaviour, times: int = 1, seconds: float = 3600) -> None:
-        """Treat the next `times` deliveries badly. `seconds` is how long it hangs, or the Retry-After of `slow_down`.
+        """Treat the next `times` deliveries badly.
 
-        `error` is a 500, `gone` a 410, `slow_down` a 429, `trickle` a body of one byte per second. Raises ValueError
-        for other words.
+        `error` is a 500, `gone` a 410, `slow_down` a 429, `redirect` a 302, `trickle` a body of one
+        byte per second. `seconds` is how long `hang` and `trickle` last, and the Retry-After of
+        `slow_down`. Raises `ValueError` for another `how`.
         """
-        if how not in MISBEHAVIOURS:
+        if how not in get_args(Misbehaviour):
             raise ValueError(f"no misbehaviour {how}")
         self._script.extend([(how, seconds)] * times)
 
     def duplicates(self) -> dict[str, int]:
-        """webhook-ids that arrived again after a 2xx, with how often."""
-        accepted = Counter(seen.webhook_id for seen in self.received if seen.answered < 300)
+        """Return how often each webhook-id arrived again after a 2xx."""
+        accepted = Counter(each.webhook_id for each in self.received if each.answered < 300)
         return {webhook_id: times - 1 for webhook_id, times in accepted.items() if times > 1}
 
     def completions(self) -> Counter[str]:
-        """Distinct completion events per job; a late verdict after `job.expired` is not a second one."""
-        done = [seen for seen in self.received if seen.type in COMPLETIONS and not seen.late]
-        return Counter(job for job, _ in {(seen.job or "", seen.webhook_id) for seen in done})
+        """Return the number of distinct completion events per job.
+
+        A late outcome after `job.expired` is no second completion.
+        """
+        done = [each for each in self.received if each.type in COMPLETIONS and not each.late]
+        return Counter(job for job, _ in {(each.job or "", each.webhook_id) for each in done})
 
     def report(self) -> JsonObject:
-        """Everything received, for readers in another process."""
+        """Return everything received, for `/_control/report`."""
         return {
             "deliveries": [
                 {
-                    "webhook_id": seen.webhook_id,
-                    "type": seen.type,
-                    "job": seen.job,
-                    "verified": seen.verified,
-                    "late": seen.late,
-                    "answered": seen.answered,
-                    "at": seen.at,
+                    "webhook_id": each.webhook_id,
+                    "type": each.type,
+                    "job": each.job,
+                    "verified": each.verified,
+                    "late": each.late,
+                    "answered": each.answered,
+                    "at": each.at,
                 }
-                for seen in self.received
+                for each in self.received
             ],
-            "verified": sum(seen.verified for seen in self.received),
+            "verified": sum(each.verified for each in self.received),
             "duplicates": dict(self.duplicates()),
             "completions": dict(self.completions()),
             "slack": len(self.slack),
@@ -132,12 +130,12 @@ class Subscriber:
         return response
 
     def _read(self, request: Request, raw: bytes, answered: int) -> Received:
-        body = decoded(raw)
+        body = parse_or_empty(raw)
         return Received(
             webhook_id=request.headers.get("webhook-id", ""),
-            type=string(body.get("type")) or "",
-            job=string(inside(body, "data").get("id")),
-            verified=verifies(self.secrets, raw, dict(request.headers)),
+            type=string_at(body, "type") or "",
+            job=string_at(object_at(body, "data"), "id"),
+            verified=is_signed(self.secrets, raw, dict(request.headers)),
             late=body.get("late") is True,
             answered=answered,
             at=time.time(),
@@ -155,11 +153,11 @@ class Subscriber:
             case "redirect":
                 return RedirectResponse("/elsewhere", 302)
             case "trickle":
-                return StreamingResponse(self._drops(seconds))
+                return StreamingResponse(self._trickle(seconds))
             case _:
                 return JSONResponse({"ok": True})
 
-    async def _drops(self, seconds: float) -> AsyncIterator[bytes]:
+    async def _trickle(self, seconds: float) -> AsyncIterator[bytes]:
         for _ in range(int(seconds)):
             yield b"."
             with contextlib.suppress(TimeoutError):
@@ -167,9 +165,9 @@ class Subscriber:
                 return
 
     async def _slack(self, request: Request) -> Response:
-        body = decoded(await request.body())
+        body = parse_or_empty(await request.body())
         blocks = body.get("blocks")
-        if not string(body.get("text")):
+        if not string_at(body, "text"):
             return PlainTextResponse("no_text", 400)
         if not isinstance(blocks, list) or not all(
             isinstance(block, dict) and "type" in block for block in blocks
@@ -183,21 +181,20 @@ class Subscriber:
         return JSONResponse({"ok": True})
 
 
-def decoded(raw: bytes) -> JsonObject:
-    """The JSON object in a body; an empty one for anything else."""
+def parse_or_empty(raw: bytes) -> JsonObject:
     try:
-        body: JSON = json.loads(raw)
+        return parse_object(raw)
     except ValueError:
         return {}
-    return body if isinstance(body, dict) else {}
 
 
-def verifies(secrets: Iterable[str], raw: bytes, headers: dict[str, str]) -> bool:
-    """Whether one of the secrets signed this. The library lets a malformed signature's own errors through."""
+def is_signed(secrets: Iterable[str], raw: bytes, headers: dict[str, str]) -> bool:
+    """Return whether a secret signed this body.
+
+    The library raises `ValueError` for a malformed signature.
+    """
     for secret in secrets:
-        try:
+        with contextlib.suppress(WebhookVerificationError, ValueError):
             Webhook(secret).verify(raw, headers, json_parse=False)
-        except (WebhookVerificationError, ValueError):
-            continue
-        return True
+            return True
     return False

@@ -9,18 +9,18 @@ from starlette.responses import Response
 
 from orchestrator.simulator import control
 from orchestrator.simulator.__main__ import main
-from orchestrator.simulator.dialect import Refusal, Trouble
-from orchestrator.simulator.gateway import Gateway
-from orchestrator.simulator.shapes import JsonObject
+from orchestrator.simulator.contract import ErrorKind, Refusal
+from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.subscriber import Subscriber
-from orchestrator.simulator.world import World
+from orchestrator.simulator.vendor_api import VendorApi
+from orchestrator.simulator.vendors import SimulatedVendors
 
 #: Submissions that vendors refused because they have them already, by vendor.
 _repeated: Counter[str] = Counter()
-_plain_report, _plain_refuse = control.report, Gateway._refuse
+_plain_report, _plain_refuse = control.report, VendorApi._refuse
 
 
-def report(world: World, subscriber: Subscriber | None = None) -> JsonObject:
+def report(world: SimulatedVendors, subscriber: Subscriber | None = None) -> JsonObject:
     """Return all that happened, bodies as their digests."""
     told = _plain_report(world, subscriber)
     digests = (
@@ -29,14 +29,14 @@ def report(world: World, subscriber: Subscriber | None = None) -> JsonObject:
     return {**told, "digests": [*digests], "repeated": dict(_repeated)}
 
 
-def refuse(gateway: Gateway, path: str, refusal: Refusal) -> Response:
+def refuse(gateway: VendorApi, path: str, refusal: Refusal) -> Response:
     """Refuse, and count what came twice."""
-    _repeated[gateway.dialect.mount] += refusal.trouble is Trouble.DUPLICATE
+    _repeated[gateway.dialect.mount] += refusal.kind is ErrorKind.DUPLICATE
     return _plain_refuse(gateway, path, refusal)
 
 
 if __name__ == "__main__":
     # Where the simulator itself looks them up.
     vars(control).update(report=report)
-    setattr(Gateway, _plain_refuse.__name__, refuse)
+    setattr(VendorApi, _plain_refuse.__name__, refuse)
     main()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.demo import spoken
-from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 
 pytestmark = pytest.mark.long
 
@@ -29,20 +29,20 @@ def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
 
 def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path) -> None:
     summary, seen = performed(tmp_path)
-    assert summary["jobs"] == summary["succeeded"] == len(ORDERS)
+    assert summary["jobs"] == summary["succeeded"] == len(SAMPLE_JOBS)
     assert summary["failed"] == 0
     assert summary["resolved_by"]["push"] > 0
     assert summary["resolved_by"]["poll"] > 0
-    assert sum(summary["resolved_by"].values()) == len(ORDERS)
-    assert summary["deliveries"] == {"delivered": 2 * len(ORDERS), "dead": 0}
-    assert summary["verified_signatures"] >= len(ORDERS)
+    assert sum(summary["resolved_by"].values()) == len(SAMPLE_JOBS)
+    assert summary["deliveries"] == {"delivered": 2 * len(SAMPLE_JOBS), "dead": 0}
+    assert summary["verified_signatures"] >= len(SAMPLE_JOBS)
     assert summary["duplicate_completions"] == 0
-    assert sum(vendor["jobs"] for vendor in summary["by_vendor"].values()) == len(ORDERS)
+    assert sum(vendor["jobs"] for vendor in summary["by_vendor"].values()) == len(SAMPLE_JOBS)
     assert summary["seconds"] < 85
     assert seen.count(" by push, 2 subscribers told") == summary["resolved_by"]["push"]
     assert all(len(line) <= 80 for line in [*seen.splitlines(), *spoken(summary).splitlines()])
     assert (
-        f"{len(ORDERS)} webhooks (every signature verified), {len(ORDERS)} Slack messages"
+        f"{len(SAMPLE_JOBS)} webhooks (every signature verified), {len(SAMPLE_JOBS)} Slack messages"
         in spoken(summary)
     )
     assert "uniall has no pushes" in spoken(summary)
@@ -51,5 +51,5 @@ def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path)
 
 def test_without_a_single_push_everything_still_completes(tmp_path: Path) -> None:
     summary, _ = performed(tmp_path, "--drop-push", "1", "--duplicate-push", "1", "--speed", "2")
-    assert summary["resolved_by"] == {"push": 0, "poll": len(ORDERS)}
-    assert summary["succeeded"] == len(ORDERS)
+    assert summary["resolved_by"] == {"push": 0, "poll": len(SAMPLE_JOBS)}
+    assert summary["succeeded"] == len(SAMPLE_JOBS)

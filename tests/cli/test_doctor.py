@@ -23,7 +23,7 @@ from orchestrator.engine.receive import Receiver
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
-from orchestrator.simulator.serving import Serving
+from orchestrator.simulator.server import LocalServer
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json
 from tests.harness.command_line import Ran, isolate, run
@@ -296,7 +296,7 @@ async def public(
             Route("/callbacks/{rest:path}", callback, methods=["POST"]),
         ]
         app = Starlette(routes=routes)
-        serving = Serving(
+        serving = LocalServer(
             app if "callback" in handlers else CallbackEndpoint(app, Receiver(it.runtime))
         )
         await serving.start()

@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 
 from orchestrator.client import AsyncClient
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from orchestrator.simulator.__main__ import configuration
-from orchestrator.simulator.serving import InLoop
+from orchestrator.simulator.server import InLoopServer
 from tests.harness.api_caller import until
 from tests.harness.documents import Block, chosen
 from tests.harness.live import listening
@@ -26,14 +26,16 @@ async def test_an_application_takes_an_order_and_its_vendor_calls_back(
     monkeypatch.chdir(tmp_path)
     sock = listening()
     port = sock.getsockname()[1]
-    async with World(render_seconds=0.1) as world:
+    async with SimulatedVendors(render_seconds=0.1) as world:
         (tmp_path / "orchestrator.toml").write_text(configuration(world.base_url))
         names: dict[str, Any] = {"__name__": "app"}
         exec(
             compile(block.code.replace("8000", str(port)), str(block), "exec", dont_inherit=True),
             names,
         )
-        server = InLoop(uvicorn.Config(names["app"], log_config=None, access_log=False, ws="none"))
+        server = InLoopServer(
+            uvicorn.Config(names["app"], log_config=None, access_log=False, ws="none")
+        )
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await until(lambda: server.started or serving.done(), "the application starts")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orchestrator.simulator.accounts import SIMULATED
-from orchestrator.simulator.serving import Serving
+from orchestrator.simulator.server import LocalServer
 from tests.harness.api_caller import KEY, until
 from tests.harness.command_line import isolate, run
 from tests.harness.documents import Block, blocks, chosen, coded, rows, sections
@@ -88,7 +88,7 @@ async def staged(it: Live, folder: Path, anybody: str) -> Stage:
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A service with every simulated account."""
     isolate(monkeypatch, tmp_path)
-    serving = Serving(Starlette(routes=[Route("/", _thanks, methods=["POST"])]), 0, "127.0.0.1")
+    serving = LocalServer(Starlette(routes=[Route("/", _thanks, methods=["POST"])]), 0, "127.0.0.1")
     await serving.start()
     async with live(tmp_path, [name for name, _ in SIMULATED]) as it:
         made = await staged(it, tmp_path, serving.url + "/")

@@ -18,13 +18,13 @@ from starlette.routing import Mount
 from orchestrator.api.root_path import below
 from orchestrator.embed import Orchestrator
 from orchestrator.foundation.errors import ConfigError, Unavailable
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from tests.harness.host_apps import address, hosted, mounted, service
 from tests.harness.live import order
 
 
 async def test_every_link_leads_to_where_it_says_below_the_prefix(tmp_path: Path) -> None:
-    async with World(render_seconds=0.1) as world, mounted(tmp_path, world) as (_, http):
+    async with SimulatedVendors(render_seconds=0.1) as world, mounted(tmp_path, world) as (_, http):
         made = await http.post("/a/video/v1/jobs", json=order("kling"))
         assert made.status_code == 202, made.text
         await http.post("/a/video/v1/jobs", json=order("kling"))
@@ -84,7 +84,7 @@ async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -
 async def test_the_hosts_own_code_submits_waits_and_follows_without_a_socket_or_a_key(
     tmp_path: Path,
 ) -> None:
-    async with World(render_seconds=0.1) as world:
+    async with SimulatedVendors(render_seconds=0.1) as world:
         port, url = address()
         video = service(tmp_path, f"{url}/video", world, api_keys=[])
         app = Starlette(routes=[Mount("/video", app=video)], lifespan=video.lifespan)

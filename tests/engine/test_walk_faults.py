@@ -168,7 +168,7 @@ async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_th
         later = await eventually(filled, "the answer is recorded")
         (render,) = it.world.renders
         assert (final["status"], final["resolved_by"]) == ("succeeded", "push")
-        assert later == {**final, "vendor_task_id": render.names.task, "version": later["version"]}
+        assert later == {**final, "vendor_task_id": render.ids.task, "version": later["version"]}
         assert [one["to"] for one in await it.api.timeline(job["id"], "move")] == [
             "submitted", "processing", "succeeded",
         ]  # fmt: skip

@@ -12,16 +12,16 @@ from standardwebhooks import Webhook
 
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.simulator import Faults
-from orchestrator.simulator.accounts import KEYS
-from orchestrator.simulator.courier import tampered
-from orchestrator.simulator.render import Push
-from orchestrator.simulator.studio import FORGED_URL
+from orchestrator.simulator.accounts import CREDENTIALS
+from orchestrator.simulator.push_sender import alter_token
+from orchestrator.simulator.records import Push
+from orchestrator.simulator.renderer import FORGED_URL
 from tests.harness.api_caller import Json, until
 from tests.harness.live import IMPATIENT, Live, live, order
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
-SECRET = KEYS["kling"].webhook_secrets[0]
+SECRET = CREDENTIALS["kling"].webhook_secrets[0]
 STRANGER = "whsec_" + "A" * 43 + "="
 
 
@@ -60,7 +60,7 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
         over = datetime.now(UTC) - timedelta(seconds=1)
         expired = it.runtime.keys.mint("agentsflare", Callback(job_id, 1), over)
         wrong = [
-            tampered(push.url),
+            alter_token(push.url),
             f"{it.url}/callbacks/agentsflare/{expired}",
             f"{it.url}/callbacks/dreamto/{token}",
             f"{it.url}/callbacks/nobody/{token}",
@@ -122,8 +122,8 @@ async def test_what_is_no_push_is_refused_by_the_first_check_it_fails(tmp_path: 
         big = b'"' + b"x" * (1 << 20) + b'"'
         asked = [
             (await it.outside.get(push.url), 405),
-            (await it.outside.get(tampered(push.url)), 405),
-            (await it.outside.post(tampered(push.url), content=big), 404),
+            (await it.outside.get(alter_token(push.url)), 405),
+            (await it.outside.post(alter_token(push.url), content=big), 404),
             (await it.outside.post(push.url, content=big), 413),
             (await it.outside.post(push.url, content=garbage), 401),
             (

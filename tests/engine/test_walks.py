@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.simulator import Faults
 from orchestrator.simulator.accounts import SIMULATED
-from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 from tests.harness.api_caller import until
 from tests.harness.live import IMPATIENT, Live, live, order
 
@@ -118,13 +118,13 @@ async def test_a_caller_may_wait_for_the_end_in_the_submission_itself(tmp_path: 
 
 async def everything(it: Live, seconds: float) -> list[tuple[str, str, str]]:
     """Submit every order of every simulated account at once; return account, status and who said so."""
-    made = await asyncio.gather(*(it.api.submit(body) for _, _, body in ORDERS))
+    made = await asyncio.gather(*(it.api.submit(body) for _, _, body in SAMPLE_JOBS))
     ended = await asyncio.gather(*(it.api.ended(job["id"], seconds) for job in made))
-    await until(lambda: len(it.subscriber.completions()) == len(ORDERS), "everything is told")
+    await until(lambda: len(it.subscriber.completions()) == len(SAMPLE_JOBS), "everything is told")
     assert set(it.subscriber.completions().values()) == {1}
     assert it.world.violations == []
     assert it.world.double_renders() == []
-    assert len(it.world.renders) == len(ORDERS)
+    assert len(it.world.renders) == len(SAMPLE_JOBS)
     assert all(one.verified for one in it.subscriber.received)
     return [(job["account"], job["status"], job["resolved_by"]) for job in ended]
 

@@ -15,16 +15,18 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from orchestrator.embed import Orchestrator
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from orchestrator.simulator.accounts import account_settings
-from orchestrator.simulator.serving import InLoop
+from orchestrator.simulator.server import InLoopServer
 from tests.harness.api_caller import KEY, until
 from tests.harness.live import listening
 
 KEYED = {"authorization": f"Bearer {KEY}"}
 
 
-def service(folder: Path, url: str, world: World | None = None, **more: Any) -> Orchestrator:
+def service(
+    folder: Path, url: str, world: SimulatedVendors | None = None, **more: Any
+) -> Orchestrator:
     """Return a service with a file in a folder, and one account."""
     account = account_settings(world.base_url if world else "https://vendor.example", "kling")
     folder.mkdir(exist_ok=True)
@@ -39,7 +41,7 @@ async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient
     """Serve an application on a socket, its lifespan included, from here to the end of the block; call it."""
     sock = listening(port)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    server = InLoop(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
+    server = InLoopServer(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the host starts")
@@ -61,7 +63,7 @@ def address() -> tuple[int, str]:
 
 @contextlib.asynccontextmanager
 async def mounted(
-    folder: Path, world: World | None = None
+    folder: Path, world: SimulatedVendors | None = None
 ) -> AsyncIterator[tuple[Orchestrator, httpx.AsyncClient]]:
     """A service below `/a/video`, and a caller of its host."""
     port, url = address()

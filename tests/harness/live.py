@@ -20,10 +20,10 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.settings import Settings
 from orchestrator.jobs.capacity import prepare
-from orchestrator.simulator import Subscriber, World
+from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import account_settings
-from orchestrator.simulator.orders import ORDERS
-from orchestrator.simulator.serving import InLoop
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
+from orchestrator.simulator.server import InLoopServer
 from tests.harness import databases, runtime
 from tests.harness.api_caller import KEY, Api, Json, until
 from tests.harness.openapi_contract import HELD
@@ -63,7 +63,7 @@ def listening(port: int = 0) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
     """Serve a runtime's application, its loops included, from here to the end of the block."""
-    server = InLoop(
+    server = InLoopServer(
         uvicorn.Config(application(runtime), log_config=None, access_log=False, ws="none")
     )
     task = asyncio.create_task(server.serve(sockets=[sock]))
@@ -83,7 +83,7 @@ class Live:
     url: str
     runtime: Runtime
     api: Api
-    world: World
+    world: SimulatedVendors
     subscriber: Subscriber
     #: Posts like a vendor would: no key.
     outside: httpx.AsyncClient = field(
@@ -109,7 +109,9 @@ class Live:
         )
 
 
-def settings(folder: Path, world: World, url: str, accounts: Mapping[str, Json]) -> Settings:
+def settings(
+    folder: Path, world: SimulatedVendors, url: str, accounts: Mapping[str, Json]
+) -> Settings:
     """Return settings for simulated accounts (name -> what differs from the simulator's own settings)."""
     return runtime.settings(
         folder,
@@ -127,7 +129,7 @@ def settings(folder: Path, world: World, url: str, accounts: Mapping[str, Json])
 
 @contextlib.asynccontextmanager
 async def service(
-    given: Settings, world: World, subscriber: Subscriber, sock: socket.socket
+    given: Settings, world: SimulatedVendors, subscriber: Subscriber, sock: socket.socket
 ) -> AsyncIterator[Live]:
     """Run the service over a world and a subscriber that outlive it."""
     runtime = build(given)
@@ -147,7 +149,7 @@ async def service(
 async def live(
     folder: Path, accounts: Mapping[str, Json] | Sequence[str] = ("kling",), **world: Any
 ) -> AsyncIterator[Live]:
-    """Run everything: `accounts` by name (with what differs in their settings), `world` as `World` takes it.
+    """Run everything: `accounts` by name (with what differs in their settings), `world` as `SimulatedVendors` takes it.
 
     The subscriber hears everything about jobs and accounts, and verifies it.
     """
@@ -155,7 +157,7 @@ async def live(
     sock = listening()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async with (
-        World(**{"render_seconds": 0.1, **world}) as vendors,
+        SimulatedVendors(**{"render_seconds": 0.1, **world}) as vendors,
         Subscriber() as subscriber,
         service(settings(folder, vendors, url, named), vendors, subscriber, sock) as it,
     ):
@@ -175,7 +177,7 @@ class _Behind(SystemClock):
 class Lives:
     """The processes of one service, one after the other, at one address and on one database."""
 
-    world: World
+    world: SimulatedVendors
     subscriber: Subscriber
     settings: Settings
 
@@ -214,11 +216,14 @@ async def lives(folder: Path, accounts: Mapping[str, Json], **world: Any) -> Asy
     """A world and a subscriber that outlive the processes of a service."""
     with listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with World(**{"render_seconds": 0.1, **world}) as vendors, Subscriber() as subscriber:
+    async with (
+        SimulatedVendors(**{"render_seconds": 0.1, **world}) as vendors,
+        Subscriber() as subscriber,
+    ):
         yield Lives(vendors, subscriber, settings(folder, vendors, url, accounts))
 
 
 def order(account: str, **more: Any) -> Json:
     """Return a submit body that the simulated account takes."""
-    body = next(body for name, _, body in ORDERS if name == account)
+    body = next(body for name, _, body in SAMPLE_JOBS if name == account)
     return {**body, **more}

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 
-from orchestrator.simulator.serving import stop_accepting
+from orchestrator.simulator.server import stop_accepting
 
 #: What is done with a connection.
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]

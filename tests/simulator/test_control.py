@@ -20,12 +20,12 @@ import pytest
 from standardwebhooks import Webhook
 from starlette.responses import PlainTextResponse
 
-from orchestrator.simulator import Subscriber, World
+from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.__main__ import configuration
-from orchestrator.simulator.accounts import KEYS, SIMULATED, account_settings, webhook_secret
-from orchestrator.simulator.dialect_cubicspaces import Shape
-from orchestrator.simulator.orders import ORDERS
-from orchestrator.simulator.serving import Serving
+from orchestrator.simulator.accounts import CREDENTIALS, SIMULATED, account_settings, webhook_secret
+from orchestrator.simulator.dialects.cubicspaces import Shape
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
+from orchestrator.simulator.server import LocalServer
 from orchestrator.simulator.subscriber import Misbehaviour
 
 Json = dict[str, Any]
@@ -35,12 +35,12 @@ LEGACY = {"model_name": "kling-v3", "prompt": "a rabbit", "duration": "5"}
 
 
 def bearer(vendor: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {KEYS[vendor].api_key}"}
+    return {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
 
 
 @contextlib.asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
-    world = World(**{"render_seconds": 0.02, **options})
+async def running(**options: Any) -> AsyncIterator[tuple[SimulatedVendors, httpx.AsyncClient]]:
+    world = SimulatedVendors(**{"render_seconds": 0.02, **options})
     async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
         yield world, http
 
@@ -78,7 +78,7 @@ def delivery(
 async def test_kling_takes_a_jwt_on_legacy_routes_only(
     path: str, exp: int, nbf: int, answer: tuple[int, int]
 ) -> None:
-    keys, now = KEYS["kling"], int(time.time())
+    keys, now = CREDENTIALS["kling"], int(time.time())
     token = jwt.encode(
         {"iss": keys.access_key, "exp": now + exp, "nbf": now + nbf}, keys.secret_key
     )
@@ -138,8 +138,8 @@ async def test_dreamto_takes_uploads_with_exactly_the_documented_fields(
 
 def test_every_simulated_account_has_settings_and_orders() -> None:
     names = [name for name, _ in SIMULATED]
-    assert {account for account, _, _ in ORDERS} == set(names)
-    assert all(order["account"] == account for account, _, order in ORDERS)
+    assert {account for account, _, _ in SAMPLE_JOBS} == set(names)
+    assert all(order["account"] == account for account, _, order in SAMPLE_JOBS)
     assert account_settings("http://sim:1", "kling_new")["base_url"] == "http://sim:1/kling_v2"
 
 
@@ -156,7 +156,7 @@ def test_every_account_of_the_configuration_comes_with_a_command_that_uses_it() 
             name,
         )
         assert given["--model"] in {
-            order["model"] for account, _, order in ORDERS if account == name
+            order["model"] for account, _, order in SAMPLE_JOBS if account == name
         }
     assert set(tomllib.loads("\n".join(lines))["accounts"]) == set(commands)
 
@@ -267,7 +267,7 @@ async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> Non
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_connection_accepted_while_a_server_stops_is_over_with_it(turns: int) -> None:
     """python/cpython#109564: it was left open, and belonged to nobody."""
-    serving = Serving(PlainTextResponse("hello"))
+    serving = LocalServer(PlainTextResponse("hello"))
     await serving.start()
     with socket.create_connection(("127.0.0.1", int(serving.url.rpartition(":")[2]))) as client:
         client.setblocking(False)

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from orchestrator.simulator import Faults, Subscriber, World
-from orchestrator.simulator.accounts import KEYS
-from orchestrator.simulator.render import Push
+from orchestrator.simulator import Faults, SimulatedVendors, Subscriber
+from orchestrator.simulator.accounts import CREDENTIALS
+from orchestrator.simulator.records import Push
 
 Json = dict[str, Any]
 VIDEO = "cdn.example.com"
@@ -34,7 +34,7 @@ BUSY = {"kling": 1303, "agentsflare": 1303, "kling_v2": 1303, "cubicspaces": "fa
 class Caller:
     """A caller of a world whose pushes go to a subscriber."""
 
-    def __init__(self, world: World, http: httpx.AsyncClient, hook: str) -> None:
+    def __init__(self, world: SimulatedVendors, http: httpx.AsyncClient, hook: str) -> None:
         self.world, self.http, self.hook = world, http, hook
 
     async def submit(
@@ -45,11 +45,11 @@ class Caller:
             **({} if vendor in BODIES else {"callback_url": self.hook}),
             **hooks,
         }
-        key = {"authorization": f"Bearer {token or KEYS[vendor].api_key}"}
+        key = {"authorization": f"Bearer {token or CREDENTIALS[vendor].api_key}"}
         return await self.http.post(PATHS[vendor], json=body, headers=key)
 
     async def ask(self, task: str, vendor: str = "kling") -> httpx.Response:
-        key = {"authorization": f"Bearer {KEYS[vendor].api_key}"}
+        key = {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
         return await self.http.get(f"{PATHS[vendor]}/{task}", headers=key)
 
     async def pushed(self, **hooks: str) -> list[Push]:
@@ -61,7 +61,7 @@ class Caller:
 
 @asynccontextmanager
 async def calling(faults: Faults | None = None, **options: Any) -> AsyncIterator[Caller]:
-    world = World(faults=faults, **{"render_seconds": 0.02, **options})
+    world = SimulatedVendors(faults=faults, **{"render_seconds": 0.02, **options})
     async with (
         world,
         Subscriber() as sink,
@@ -76,7 +76,7 @@ def states(pushes: list[Push], kind: str = "push") -> list[str]:
 
 def verified(push: Push) -> bool:
     try:
-        Webhook(KEYS["kling"].webhook_secrets[0]).verify(push.body, push.headers)
+        Webhook(CREDENTIALS["kling"].webhook_secrets[0]).verify(push.body, push.headers)
     except WebhookVerificationError:
         return False
     return True

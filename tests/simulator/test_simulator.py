@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.simulator import Subscriber, World
-from orchestrator.simulator.accounts import KEYS
+from orchestrator.simulator import SimulatedVendors, Subscriber
+from orchestrator.simulator.accounts import CREDENTIALS
 
 Json = dict[str, Any]
 NOWHERE = "http://127.0.0.1:9/hook"
@@ -161,12 +161,12 @@ WRONG: list[tuple[str, Json, int, int | str | None]] = [
 class Caller:
     """A caller of a world: submits with the right key, and asks where the document says."""
 
-    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
+    def __init__(self, world: SimulatedVendors, http: httpx.AsyncClient) -> None:
         self.world, self.http = world, http
 
     async def post(self, path: str, body: Json, **headers: str) -> httpx.Response:
         key = {
-            "authorization": f"Bearer {KEYS[path.split('/')[0]].api_key}",
+            "authorization": f"Bearer {CREDENTIALS[path.split('/')[0]].api_key}",
             "content-type": "application/json",
         }
         return await self.http.post(path, content=json.dumps(body), headers={**key, **headers})
@@ -189,13 +189,13 @@ class Caller:
             vendor, "uniall/v1/videos/" + task if vendor == "uniall" else f"{path}/{task}"
         )
         return await self.http.get(
-            where, headers={"authorization": f"Bearer {KEYS[vendor].api_key}"}
+            where, headers={"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
         )
 
 
 @asynccontextmanager
 async def calling(**options: Any) -> AsyncIterator[Caller]:
-    world = World(**{"render_seconds": 0.02, **options})
+    world = SimulatedVendors(**{"render_seconds": 0.02, **options})
     async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
         yield Caller(world, http)
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator.simulator.serving import Serving
+from orchestrator.simulator.server import LocalServer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ async def doorstep() -> AsyncIterator[Doorstep]:
         found.put.append(Put(request.url.path, dict(request.headers), await request.body()))
         return Response(status_code=204)
 
-    serving = Serving(Starlette(routes=[Route("/{path:path}", take, methods=["POST"])]))
+    serving = LocalServer(Starlette(routes=[Route("/{path:path}", take, methods=["POST"])]))
     found.url = serving.url
     await serving.start()
     try:

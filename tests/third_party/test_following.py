@@ -14,7 +14,7 @@ import httpx
 import httpx_sse
 import pytest
 
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from tests.harness.api_caller import KEY, Api, Json, until
 from tests.harness.live import IMPATIENT, order
 from tests.harness.processes import Replica, end, simulated
@@ -129,7 +129,7 @@ async def log(api: Api) -> list[str]:
     return [one["id"] for one in page["data"]]
 
 
-async def four_more(service: Replica, world: World) -> set[str]:
+async def four_more(service: Replica, world: SimulatedVendors) -> set[str]:
     """Submit jobs to a service that is starting; return their ids when the vendor has them all, or has ended some."""
     async with api(service) as caller:
         jobs = {(await caller.submit(order("kling")))["id"] for _ in range(4)}
@@ -143,7 +143,10 @@ async def test_clients_of_streams_lose_nothing_and_hear_nothing_twice_when_the_s
     tmp_path: Path,
 ) -> None:
     accounts = {"kling": {"poll": IMPATIENT}}
-    async with World(render_seconds=0.2) as world, contextlib.AsyncExitStack() as clients:
+    async with (
+        SimulatedVendors(render_seconds=0.2) as world,
+        contextlib.AsyncExitStack() as clients,
+    ):
         async with started(tmp_path, simulated(world.base_url, accounts)) as service:
             url = f"{service.url}/v1/events/stream?types=job.*"
             opened = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from tests.harness.api_caller import KEY, eventually, until
 from tests.harness.command_line import run
 from tests.harness.processes import ROOT, Child, end, free_port, simulated, spawn
@@ -32,7 +32,7 @@ class Host:
     http: httpx.AsyncClient
     process: Child
     log: Path
-    world: World
+    world: SimulatedVendors
 
     async def ends(self, how: signal.Signals) -> int:
         """Tell it to end while somebody follows a stream; return its exit code. Fails if it waits for the stream."""
@@ -50,7 +50,7 @@ async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with (
-        World(render_seconds=0.1) as world,
+        SimulatedVendors(render_seconds=0.1) as world,
         httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
     ):
         environment = {

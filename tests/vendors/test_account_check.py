@@ -17,7 +17,7 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
-from orchestrator.simulator import World
+from orchestrator.simulator import SimulatedVendors
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.vendors import account_check
 from orchestrator.vendors.account_check import CheckResult
@@ -47,7 +47,7 @@ async def asked(folder: Path, *settings: tuple[str, Json]) -> list[CheckResult]:
 
 
 async def test_every_vendor_shows_that_it_took_good_credentials(tmp_path: Path) -> None:
-    async with World() as world:
+    async with SimulatedVendors() as world:
         found = await asked(
             tmp_path, *((name, account_settings(world.base_url, name)) for name in EVERY)
         )
@@ -60,7 +60,7 @@ async def test_every_vendor_shows_that_it_took_good_credentials(tmp_path: Path) 
 
 
 async def test_every_vendor_shows_that_it_refused_bad_ones(tmp_path: Path) -> None:
-    async with World() as world:
+    async with SimulatedVendors() as world:
         wrong = []
         for name in EVERY:
             settings = account_settings(world.base_url, name)
@@ -75,7 +75,7 @@ async def test_every_vendor_shows_that_it_refused_bad_ones(tmp_path: Path) -> No
 
 
 async def test_an_address_that_is_wrong_shows_nothing_of_the_credentials(tmp_path: Path) -> None:
-    async with World() as world:
+    async with SimulatedVendors() as world:
         wrong = []
         for name in EVERY:
             settings = account_settings(world.base_url, name)

@@ -24,7 +24,7 @@ from orchestrator.database.tables import job
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.json_codec import encode
 from orchestrator.simulator.accounts import account_settings
-from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 
 ACCOUNTS = ("kling", "cloudsway", "agentsflare", "dreamto")
 #: Seconds a render takes, at most; a shorter plan has shorter ones.
@@ -101,7 +101,7 @@ def _round(plan: Plan, faults: Json) -> Told:
 
 
 def _orders(count: int) -> list[bytes]:
-    bodies = {name: body for name, _, body in reversed(ORDERS)}
+    bodies = {name: body for name, _, body in reversed(SAMPLE_JOBS)}
     names = [ACCOUNTS[number % len(ACCOUNTS)] for number in range(count)]
     return [request("POST", "/v1/jobs", encode(bodies[name]), AUTHORIZATION) for name in names]
 

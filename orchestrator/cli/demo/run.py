@@ -14,7 +14,7 @@ from orchestrator.cli.demo.stage import Play, Stage, staged
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import is_final
 from orchestrator.foundation import logs
-from orchestrator.simulator.orders import ORDERS
+from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 
 __all__ = ["Play", "run"]
 
@@ -38,10 +38,10 @@ async def perform(play: Play) -> tuple[Record, list[str]]:
         show = Show(labels, len(listeners))
         show.say(f"orchestrator {__version__} · demo · {stage.url} · data in a temporary folder")
         show.say(
-            f"{len(ORDERS)} jobs, {play.drop_push:.0%} of the pushes will be lost; nothing is left behind afterwards"
+            f"{len(SAMPLE_JOBS)} jobs, {play.drop_push:.0%} of the pushes will be lost; nothing is left behind afterwards"
         )
         with show.running():
-            for number, (_, label, order) in enumerate(ORDERS):
+            for number, (_, label, order) in enumerate(SAMPLE_JOBS):
                 key = f"demo-{play.seed}-{number}"
                 job = await stage.api.post("/v1/jobs", order, **{"idempotency-key": key})
                 labels[job["id"]] = label
@@ -134,7 +134,7 @@ def broken_promises(glance: Glance, stage: Stage, play: Play, listeners: int) ->
     """Return every promise that was not kept, in words."""
     world, subscriber = stage.world, stage.subscriber
     summary = summary_of(glance, stage)
-    planned = sum(render.verdict == "failed" for render in world.renders)
+    planned = sum(render.outcome == "failed" for render in world.renders)
     told = summary["resolved_by"]
     completions = subscriber.completions()
     unfinished = [
@@ -145,7 +145,7 @@ def broken_promises(glance: Glance, stage: Stage, play: Play, listeners: int) ->
     owed = summary["jobs"] * listeners
     checks = {
         f"{summary['failed']} jobs failed, {planned} were planned to": summary["failed"] == planned,
-        f"{summary['jobs']} of {len(ORDERS)} jobs exist": summary["jobs"] == len(ORDERS),
+        f"{summary['jobs']} of {len(SAMPLE_JOBS)} jobs exist": summary["jobs"] == len(SAMPLE_JOBS),
         "not every job succeeded or failed": summary["succeeded"] + summary["failed"]
         == summary["jobs"],
         f"{summary['deliveries']['delivered']} of {owed} deliveries arrived": summary["deliveries"][

@@ -18,7 +18,7 @@ from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.client import AsyncClient, ClientError
 from orchestrator.foundation.settings import Settings
-from orchestrator.simulator import Faults, Subscriber, World
+from orchestrator.simulator import Faults, SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 
 _PAGE = 200
@@ -76,7 +76,7 @@ class Api:
 class Stage:
     """Everything that runs."""
 
-    world: World
+    world: SimulatedVendors
     subscriber: Subscriber
     api: Api
     url: str
@@ -91,7 +91,9 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         subscriber = await stack.enter_async_context(Subscriber())
-        world = await stack.enter_async_context(World(play.seed, 2.0 / play.speed, play.faults()))
+        world = await stack.enter_async_context(
+            SimulatedVendors(play.seed, 2.0 / play.speed, play.faults())
+        )
         settings = _settings(play, world.base_url, url, folder)
         await stack.enter_async_context(_serving(settings, listening))
         client = AsyncClient(url, settings.api_keys[0].get_secret_value())

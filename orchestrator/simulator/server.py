@@ -1,4 +1,4 @@
-"""A uvicorn server inside the running event loop, with no signal handlers, that can drop a connection on the floor."""
+"""A uvicorn server inside the running event loop, without signal handlers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from starlette.types import ASGIApp
 
 
 async def stop_accepting(servers: Sequence[asyncio.Server]) -> None:
-    """Close listening servers of this loop, after every connection they have accepted has reached its protocol.
+    """Close listening servers, after every accepted connection has reached its protocol.
 
-    One accepted just as `Server.close` is called would otherwise stay open for ever: python/cpython#109564.
+    A connection accepted just as `Server.close` is called would otherwise stay open for ever:
+    python/cpython#109564.
     """
     loop = asyncio.get_running_loop()
     for server in servers:
         for sock in server.sockets:
             loop.remove_reader(sock.fileno())
-    # One turn for the task that makes the transport, one for `connection_made`, one for whoever waits for that.
+    # One iteration of the loop for the task that makes the transport, one for `connection_made`,
+    # one for what awaits that.
     for _ in range(3):
         await asyncio.sleep(0)
     for server in servers:
         server.close()
 
 
-class InLoop(uvicorn.Server):
-    """A uvicorn server that leaves signals to its process, and no connection behind."""
+class InLoopServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its process, and leaves no connection open."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await stop_accepting(self.servers)
@@ -39,27 +41,32 @@ class InLoop(uvicorn.Server):
         yield
 
 
-class _Server(InLoop):
+class _EventServer(InLoopServer):
+    """Starts and stops by events, without uvicorn's polling."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
-        self.over = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
 
     async def main_loop(self) -> None:
-        await self.over.wait()
+        await self.stopping.wait()
 
 
-class Serving:
-    """Serves `app` between `start` and `stop`. Port 0 picks a free one; `url` is known from the beginning."""
+class LocalServer:
+    """Serves `app` between `start` and `stop`.
+
+    Port 0 picks a free port. `url` is known before `start`.
+    """
 
     def __init__(self, app: ASGIApp, port: int = 0, host: str = "127.0.0.1") -> None:
         self._socket = socket.create_server((host, port), backlog=2048)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server = _Server(
+        self._server = _EventServer(
             uvicorn.Config(
                 app,
                 lifespan="off",
@@ -78,12 +85,12 @@ class Serving:
         await self._server.ready.wait()
 
     async def stop(self) -> None:
-        self._server.over.set()
+        self._server.stopping.set()
         if self._task:
             await self._task
 
     async def abort(self, client: tuple[str, int]) -> None:
-        """Reset the connection that comes from `client`; whatever is answered on it afterwards goes nowhere."""
+        """Reset the connection from `client`. A later response on it is lost."""
         for connection in [*self._server.server_state.connections]:
             if connection.transport.get_extra_info("peername") == client:
                 connection.transport.abort()

@@ -1,4 +1,4 @@
-"""What the simulator knows: renders, what they look like at a moment, pushes, and what callers did wrong."""
+"""What the simulator records: renders, pushes, and requests that break a vendor's document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FINAL: Final = frozenset({"succeeded", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something a caller did that the vendor's document does not allow."""
+    """A request that the vendor's document does not allow. `what` is the error."""
 
     vendor: str
     path: str
@@ -22,7 +22,7 @@ class Violation:
 
 @dataclass(slots=True)
 class Push:
-    """One push: what was sent where and when (unix seconds). `status` stays None without an answer."""
+    """One attempt at a push. `at` is in unix seconds; `status` stays None without a response."""
 
     vendor: str
     vendor_task_id: str
@@ -39,8 +39,8 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """The ids of one render. Behind a gateway, pushes come from Kling itself and carry Kling's own id."""
+class TaskIds:
+    """The ids of one render. Behind a gateway, Kling itself sends the pushes, with its own id."""
 
     task: str
     push: str
@@ -49,7 +49,11 @@ class Names:
 
 @dataclass(slots=True, eq=False)
 class Render:
-    """One accepted submission. `coins` are its seeded tosses, for dialects that answer in two shapes."""
+    """One accepted submission.
+
+    `bits` are eight seeded bits, for dialects that answer in several shapes. `outcome` is the
+    planned final state. The URL is withheld `withhold_url` more times.
+    """
 
     vendor: str
     endpoint: str
@@ -57,21 +61,21 @@ class Render:
     model: str
     prompt: str | None
     seconds: str
-    names: Names
+    ids: TaskIds
     external_task_id: str | None
     callback_url: str | None
-    coins: int
-    verdict: Literal["succeeded", "failed"] = "succeeded"
-    hidden_urls: float = 0
+    bits: int
+    outcome: Literal["succeeded", "failed"] = "succeeded"
+    withhold_url: float = 0
     accepted_at: float = field(default_factory=time.time)
     states: list[tuple[State, float]] = field(default_factory=list)
-    outbox: deque[Push] = field(default_factory=deque)
-    sending: bool = False
-    parked: Push | None = None
+    push_queue: deque[Push] = field(default_factory=deque)
+    is_sending: bool = False
+    held_push: Push | None = None
 
     @property
     def vendor_task_id(self) -> str:
-        return self.names.task
+        return self.ids.task
 
     @property
     def state(self) -> State:
@@ -81,14 +85,17 @@ class Render:
     def is_final(self) -> bool:
         return self.state in FINAL
 
-    def coin(self, n: int) -> bool:
-        """Toss `n` of this render, 0 to 7."""
-        return bool(self.coins >> n & 1)
+    def bit(self, n: int) -> bool:
+        """Return seeded bit `n`, 0 to 7."""
+        return bool(self.bits >> n & 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """A render as one answer or one push shows it. Times are unix milliseconds; `url` is None while it is withheld."""
+class Snapshot:
+    """A render as one response or one push shows it.
+
+    Times are in unix milliseconds. `url` is None while it is withheld.
+    """
 
     render: Render
     state: State

@@ -1,0 +1,1 @@
+"""One file a vendor: its endpoints, bodies, ids and errors, read from its document alone."""

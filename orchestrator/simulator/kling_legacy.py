@@ -1,0 +1,187 @@
+"""Kling's legacy standard: request fields and rules, the push body, and the query response.
+
+Kling and the gateways behind it differ in the fields they require.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from orchestrator.simulator import body_fields as fields
+from orchestrator.simulator.contract import ErrorKind, Refusal, StatusQuery
+from orchestrator.simulator.json_body import (
+    JSON,
+    Check,
+    JsonObject,
+    array,
+    boolean,
+    enum,
+    integer,
+    object_at,
+    object_of,
+    objects_at,
+    string,
+)
+from orchestrator.simulator.records import Snapshot, State
+
+STATUSES: Final[Mapping[State, str]] = {
+    "submitted": "submitted",
+    "processing": "processing",
+    "unknown": "queueing",
+    "succeeded": "succeed",
+    "failed": "failed",
+}
+CAPABILITIES: Final = {
+    "text2video": "text2video",
+    "image2video": "image2video",
+    "motion-control": "motion_control",
+    "omni-video": "omni_video",
+    "multi-image2video": "multi_image2video",
+}
+Fields = Mapping[str, Check]
+BASIC: Final[Fields] = {"mode": fields.MODE, "watermark_info": fields.WATERMARK, **fields.CALLBACK}
+TEXT_OPTIONS: Final[Fields] = {
+    **BASIC,
+    "negative_prompt": fields.OPTIONAL_TEXT,
+    "cfg_scale": fields.FRACTION,
+    "sound": fields.ON_OFF,
+    "aspect_ratio": fields.RATIO,
+    "duration": fields.SECONDS_TEXT,
+    "camera_control": fields.CAMERA,
+}
+IMAGE_OPTIONS: Final[Fields] = {
+    **TEXT_OPTIONS,
+    "image_tail": fields.MEDIA,
+    "static_mask": fields.MEDIA,
+    "dynamic_masks": fields.MASKS,
+}
+MULTI_IMAGE: Final = object_of(
+    {
+        "model_name": fields.TEXT,
+        "prompt": fields.TEXT,
+        "image_list": array(object_of({"image": fields.MEDIA}), at_most=4),
+    },
+    {
+        **BASIC,
+        "negative_prompt": fields.OPTIONAL_TEXT,
+        "aspect_ratio": fields.RATIO,
+        "duration": fields.SECONDS_TEXT,
+    },
+)
+MOTION_CONTROL: Final = object_of(
+    {"model_name": fields.TEXT, "image_url": fields.MEDIA, "video_url": fields.MEDIA},
+    {
+        **BASIC,
+        "prompt": fields.TEXT,
+        "keep_original_sound": fields.YES_NO,
+        "character_orientation": enum("image", "video"),
+    },
+)
+VIDEO_ITEM: Final = object_of(
+    {"video_url": fields.MEDIA},
+    {"refer_type": enum("feature", "base"), "keep_original_sound": fields.YES_NO},
+)
+IMAGE_ITEM: Final = object_of(
+    {"image_url": fields.MEDIA}, {"type": enum("first_frame", "end_frame")}
+)
+
+
+def shots(duration: Check) -> Fields:
+    """Multi-shot fields. A shot's duration is a number in document 4 and a string at Kling."""
+    shot = {"index": integer(1, 6), "prompt": string(at_most=512), "duration": duration}
+    return {
+        "multi_shot": boolean,
+        "shot_type": enum("customize", "intelligence"),
+        "multi_prompt": array(object_of(shot), at_most=6),
+    }
+
+
+def omni(shot_duration: Check) -> Check:
+    optional = {
+        **BASIC,
+        "prompt": fields.TEXT,
+        "video_list": array(VIDEO_ITEM),
+        "image_list": array(IMAGE_ITEM),
+        "element_list": fields.ELEMENTS,
+        "aspect_ratio": fields.RATIO,
+        "duration": fields.SECONDS_TEXT,
+        "sound": fields.ON_OFF,
+    }
+    return object_of({"model_name": fields.TEXT}, {**optional, **shots(shot_duration)})
+
+
+def prompt_rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:
+    """Shots need multi_shot and a shot_type. A body without shot or image needs a prompt."""
+    if "multi_prompt" in body and not (body.get("multi_shot") is True and "shot_type" in body):
+        yield "multi_prompt: needs multi_shot true and shot_type"
+    if not {"multi_prompt", "prompt", "image", "image_url"} & set(body):
+        yield "prompt: missing"
+
+
+def camera_rules(body: JsonObject) -> Iterator[str]:
+    """Type `simple` moves along exactly one axis, within -10 and 10; other types have no config."""
+    camera = object_at(body, "camera_control")
+    if camera and camera.get("type") != "simple":
+        if "config" in camera:
+            yield "camera_control.config: only for type simple"
+    elif camera:
+        moved = [value for value in object_at(camera, "config").values() if value]
+        if len(moved) != 1:
+            yield "camera_control.config: exactly one axis must be non-zero"
+        if any(isinstance(value, int | float) and abs(value) > 10 for value in moved):
+            yield "camera_control.config: not within -10 and 10"
+
+
+def exclusion_rules(body: JsonObject) -> Iterator[str]:
+    """Last frame, masks and camera exclude each other.
+
+    A trajectory has 2 to 77 points, a body up to 6 of them.
+    """
+    has_mask = "static_mask" in body or "dynamic_masks" in body
+    if ("image_tail" in body) + ("camera_control" in body) + has_mask > 1:
+        yield "body: image_tail, masks and camera_control exclude each other"
+    masks = objects_at(body, "dynamic_masks")
+    if len(masks) > 6:
+        yield "dynamic_masks: more than 6 groups"
+    for index, mask in enumerate(masks):
+        if not 2 <= len(objects_at(mask, "trajectories")) <= 77:
+            yield f"dynamic_masks.{index}.trajectories: must have 2 to 77 points"
+
+
+def videos(shown: Snapshot, **more: JSON) -> list[JSON]:
+    """Return `task_result.videos` of a Kling body; empty while the URL is withheld."""
+    if not shown.url:
+        return []
+    render = shown.render
+    return [{"id": render.ids.video, "url": shown.url, "duration": render.seconds, **more}]
+
+
+def push_body(shown: Snapshot) -> JsonObject:
+    """Return the flat push body, with Kling's own task id."""
+    external = shown.render.external_task_id
+    succeeded = shown.state == "succeeded"
+    body: JsonObject = {
+        "task_id": shown.render.ids.push,
+        "task_status": STATUSES[shown.state],
+        "task_status_msg": shown.message,
+        "created_at": shown.created,
+        "updated_at": shown.updated,
+        "task_info": {"external_task_id": external} if external else {},
+        "task_result": {"videos": videos(shown)} if succeeded else {},
+    }
+    if shown.is_final:
+        body["final_unit_deduction"] = "1" if succeeded else "0"
+    return body
+
+
+def query_data(query: StatusQuery, show: Callable[[Snapshot], JSON]) -> JSON:
+    """Show one render, by task id or external id, under the endpoint it was submitted to.
+
+    Raises `Refusal` for an unknown one.
+    """
+    asked = query.path["id"]
+    shown = query.by_task_id(asked) or query.by_external_id(asked)
+    if shown is None or shown.render.endpoint != query.path["endpoint"]:
+        raise Refusal(ErrorKind.NOT_FOUND)
+    return show(shown)

@@ -1,0 +1,204 @@
+"""The HTTP API of one vendor: it checks every request strictly and answers as the document shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from orchestrator.simulator.contract import (
+    Credentials,
+    Dialect,
+    ErrorKind,
+    QueryEndpoint,
+    Refusal,
+    StatusQuery,
+    SubmitEndpoint,
+    authentication_error,
+)
+from orchestrator.simulator.json_body import JSON, JsonObject
+from orchestrator.simulator.records import Violation
+from orchestrator.simulator.renderer import Renderer
+
+MAX_BODY: Final = 32 * 1024 * 1024
+UPLOAD_FIELDS: Final = frozenset({"kind", "purpose", "file"})
+Abort = Callable[[tuple[str, int]], Awaitable[None]]
+Handler = Callable[[Request], Awaitable[JSON]]
+
+
+def invalid(message: str) -> Refusal:
+    return Refusal(ErrorKind.INVALID, message, violation=True)
+
+
+class VendorApi:
+    """One vendor behind HTTP.
+
+    `abort` resets a client's connection. Requests that break the document go to `violations`.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        credentials: Credentials,
+        renderer: Renderer,
+        violations: list[Violation],
+        abort: Abort,
+    ) -> None:
+        self.dialect = dialect
+        self.renderer = renderer
+        self._credentials = credentials
+        self._violations = violations
+        self._abort = abort
+
+    def mount(self) -> BaseRoute:
+        """Return every path of the document, and no other, under the vendor's prefix."""
+        routes = [
+            *(
+                self._route(endpoint.path, "POST", partial(self._submit, endpoint))
+                for endpoint in self.dialect.submit_endpoints
+            ),
+            *(
+                self._route(endpoint.path, "GET", partial(self._query, endpoint))
+                for endpoint in self.dialect.query_endpoints
+            ),
+        ]
+        if self.dialect.upload_path:
+            routes.append(self._route(self.dialect.upload_path, "POST", self._upload))
+        return Mount("/" + self.dialect.mount, app=Router(routes, redirect_slashes=False))
+
+    def no_route(self, path: str, status: int) -> Response:
+        """Return the response to a path or method that the document does not have."""
+        kind = ErrorKind.NO_METHOD if status == 405 else ErrorKind.NO_ROUTE
+        return self._refuse(path, Refusal(kind, violation=True))
+
+    def _route(self, path: str, method: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return JSONResponse(await handler(request))
+            except Refusal as refusal:
+                return self._refuse(request.url.path, refusal)
+
+        return Route(path, endpoint, methods=[method])
+
+    def _refuse(self, path: str, refusal: Refusal) -> Response:
+        if refusal.violation:
+            self._record_violation(path, refusal.message or refusal.kind.name.lower())
+        status, body = self.dialect.error_reply(refusal.kind, refusal.message)
+        return JSONResponse(body, status)
+
+    def _record_violation(self, path: str, what: str) -> None:
+        self._violations.append(Violation(self.dialect.mount, path, what))
+
+    async def _submit(self, endpoint: SubmitEndpoint, request: Request) -> JSON:
+        self._authorize(request, endpoint.accepts_jwt)
+        body = self._checked(endpoint, await self._json(request), request.path_params)
+        self._refuse_valid(endpoint, body)
+        render = self.renderer.accept(endpoint, body, request.path_params)
+        response = endpoint.response(self.renderer.snapshot(render, "submit"))
+        strikes = partial(self.renderer.strikes, "submit")
+        if strikes("push_before_answer"):
+            await self.renderer.finish_now(render, endpoint)
+        else:
+            self.renderer.start(render, endpoint)
+        if strikes("server_error_accepted"):
+            raise Refusal(ErrorKind.TIMEOUT)
+        if strikes("cut_answer"):
+            await self._cut(request)
+        return {} if strikes("empty_answer") else response
+
+    def _refuse_valid(self, endpoint: SubmitEndpoint, body: JsonObject) -> None:
+        """Raise `Refusal` for a valid body: a failure, a repeated external id, or a full queue."""
+        if self.renderer.strikes("submit", "server_error"):
+            raise Refusal(ErrorKind.BROKEN)
+        external = endpoint.callback_in(body).get("external_task_id")
+        if self.dialect.unique_external_ids and external in self.renderer.by_external_id:
+            raise Refusal(ErrorKind.DUPLICATE)
+        if self.renderer.is_full or self.renderer.strikes("submit", "refuse_rate"):
+            raise Refusal(ErrorKind.FULL)
+
+    async def _query(self, endpoint: QueryEndpoint, request: Request) -> JSON:
+        self._authorize(request, endpoint.accepts_jwt)
+        args = dict(request.query_params)
+        if not args.keys() <= endpoint.args or len(args) != len(request.query_params.multi_items()):
+            raise invalid("query: unknown or repeated parameter")
+        strikes = partial(self.renderer.strikes, "query")
+        if strikes("refuse_rate"):
+            raise Refusal(ErrorKind.FULL)
+        if strikes("server_error"):
+            raise Refusal(ErrorKind.BROKEN)
+        if strikes("cut_answer"):
+            await self._cut(request)
+        find, find_external = self.renderer.find, self.renderer.find_external
+        return endpoint.response(StatusQuery(request.path_params, args, find, find_external))
+
+    async def _upload(self, request: Request) -> JSON:
+        """Accept one of dreamto's reference files.
+
+        Its document shows no response; this one has the style of its job object.
+        """
+        self._authorize(request, accepts_jwt=False)
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise invalid("content-type: must be multipart/form-data")
+        async with request.form(max_files=1, max_fields=2) as form:
+            file, kind, purpose = form.get("file"), form.get("kind"), form.get("purpose")
+            is_valid = set(form) == UPLOAD_FIELDS and kind and purpose
+            if not is_valid or not isinstance(file, UploadFile):
+                raise invalid("form: must have kind, purpose and one file")
+            return {
+                "id": "file_simulated",
+                "object": "file",
+                "kind": str(kind),
+                "purpose": str(purpose),
+                "url": f"https://cdn.example.com/uploads/{file.filename}",
+                "request_id": "req_simulated",
+            }
+
+    def _authorize(self, request: Request, accepts_jwt: bool) -> None:
+        header = request.headers.get("authorization", "")
+        error = authentication_error(header, self._credentials, accepts_jwt)
+        if error:
+            raise Refusal(error, violation=True)
+        for name, expected in self.dialect.path_values.items():
+            if request.path_params[name] != expected:
+                raise Refusal(ErrorKind.NO_ROUTE, violation=True)
+
+    async def _json(self, request: Request) -> JSON:
+        media_type = request.headers.get("content-type", "").partition(";")[0]
+        if media_type.strip().lower() != "application/json":
+            raise invalid("content-type: must be application/json")
+        raw = b""
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > MAX_BODY:
+                raise invalid("body: too large")
+        try:
+            body: JSON = json.loads(raw)
+        except ValueError as error:
+            raise invalid("body: not JSON") from error
+        return body
+
+    def _checked(self, endpoint: SubmitEndpoint, body: JSON, path: Mapping[str, str]) -> JsonObject:
+        """Return the body if the document allows it.
+
+        Each error becomes a violation. The `Refusal` raised carries the first.
+        """
+        errors = list(endpoint.check(body, ""))
+        if isinstance(body, dict) and not errors:
+            errors += endpoint.rules(body, path)
+            if endpoint.models and path["model"] not in endpoint.models:
+                raise Refusal(ErrorKind.NO_MODEL, violation=True)
+            if not errors:
+                return body
+        for error in errors[1:]:
+            self._record_violation(f"/{self.dialect.mount}{endpoint.path}", error)
+        raise invalid(errors[0])
+
+    async def _cut(self, request: Request) -> None:
+        if request.client:
+            await self._abort((request.client.host, request.client.port))
