@@ -81,8 +81,7 @@ async def run(options: argparse.Namespace) -> None:
         await stack.enter_async_context(vendors)
         urls = {"url": vendors.base_url, "control": vendors.base_url + "/_control"}
         hooks = {"hook": subscriber.url, "slack": subscriber.slack_url} if subscriber else {}
-        bases = {vendor: vendors.url(vendor) for vendor in vendors.vendors}
-        sys.stdout.write(json.dumps({**urls, **hooks, "vendors": bases}) + "\n")
+        sys.stdout.write(json.dumps({**urls, **hooks, "vendors": vendors.urls}) + "\n")
         sys.stdout.flush()
         await stop.wait()
 

@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 
 import jwt
 
-from orchestrator.simulator.json_body import JSON, Check, JsonObject, object_at
+from orchestrator.simulator.json_body import JSON, JsonObject, object_at
 from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.schema import Check
 
 
 class ErrorKind(Enum):
@@ -146,14 +147,10 @@ def authentication_error(
 
 def jwt_error(token: str, credentials: Credentials) -> ErrorKind | None:
     """Check a JWT of Kling's AccessKey and SecretKey: HS256 with iss, exp and nbf."""
+    required = ["iss", "exp", "nbf"]
+    key, issuer = credentials.secret_key, credentials.access_key
     try:
-        jwt.decode(
-            token,
-            credentials.secret_key,
-            algorithms=["HS256"],
-            issuer=credentials.access_key,
-            options={"require": ["iss", "exp", "nbf"]},
-        )
+        jwt.decode(token, key, ["HS256"], {"require": required}, issuer=issuer)
     except jwt.PyJWTError as error:
         return next(kind for error_type, kind in JWT_ERRORS if isinstance(error, error_type))
     return None

@@ -11,12 +11,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from orchestrator.simulator.faults import Faults
-from orchestrator.simulator.json_body import JSON, JsonObject, parse_object
-from orchestrator.simulator.records import Push, Render
+from orchestrator.simulator.json_body import JSON, JsonObject, parse_object, select
+from orchestrator.simulator.records import Render
 from orchestrator.simulator.subscriber import Misbehaviour, Subscriber
 from orchestrator.simulator.vendors import SimulatedVendors
 
 MAX_BODY: Final = 65_536
+COMMON_FIELDS: Final = ("vendor", "vendor_task_id", "external_task_id", "state")
+RENDER_FIELDS: Final = (*COMMON_FIELDS, "capability", "model", "prompt", "accepted_at")
+PUSH_FIELDS: Final = (*COMMON_FIELDS, "kind", "at", "status", "error")
 
 
 class Control:
@@ -92,7 +95,7 @@ def report(vendors: SimulatedVendors, subscriber: Subscriber | None = None) -> J
     """Return everything that happened, without callback URLs: those carry tokens."""
     return {
         "renders": [render_json(render) for render in vendors.renders],
-        "pushes": [push_json(push) for push in vendors.pushes],
+        "pushes": [select(push, *PUSH_FIELDS) for push in vendors.pushes],
         "violations": [asdict(violation) for violation in vendors.violations],
         "double_renders": [
             {"vendor": vendor, "external_task_id": external}
@@ -106,27 +109,7 @@ def report(vendors: SimulatedVendors, subscriber: Subscriber | None = None) -> J
 
 def render_json(render: Render) -> JsonObject:
     return {
-        "vendor": render.vendor,
-        "capability": render.capability,
-        "model": render.model,
-        "prompt": render.prompt,
-        "vendor_task_id": render.vendor_task_id,
-        "external_task_id": render.external_task_id,
+        **select(render, *RENDER_FIELDS),
         "has_callback": render.callback_url is not None,
-        "state": render.state,
-        "accepted_at": render.accepted_at,
         "states": [[state, at] for state, at in render.states],
-    }
-
-
-def push_json(push: Push) -> JsonObject:
-    return {
-        "vendor": push.vendor,
-        "vendor_task_id": push.vendor_task_id,
-        "external_task_id": push.external_task_id,
-        "state": push.state,
-        "kind": push.kind,
-        "at": push.at,
-        "status": push.status,
-        "error": push.error,
     }

@@ -9,88 +9,69 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final, NamedTuple, get_type_hints
 
 from orchestrator.simulator.json_body import JSON, JsonObject
 
 
-def on(meaning: str, *drawn: str, scripted: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """Return the metadata of a fault: what it does, and the operations it affects.
+class Fault(NamedTuple):
+    """What a fault does, the operations its probability is drawn on, those of its one-shots."""
 
-    Its probability is drawn on the operations in `drawn`; a one-shot may affect those in
-    `scripted` too.
-    """
-    return {"meaning": meaning, "drawn": drawn, "scripted": (*drawn, *scripted)}
+    meaning: str
+    drawn: tuple[str, ...] = ()
+    scripted: tuple[str, ...] = ()
+
+
+SUBMIT: Final = (("submit",), ("submit",))
+SUBMIT_QUERY: Final = (("submit",), ("submit", "query"))
+SHOWN: Final = (("submit",), ("submit", "query", "push"))
+PUSH: Final = (("push",), ("push",))
 
 
 @dataclass
 class Faults:
     """Probabilities from 0 to 1, drawn per submission, status query or push; and three amounts."""
 
-    drop_push: float = field(default=0, metadata=on("a push is not sent", "push"))
-    delay_push: float = field(
-        default=0, metadata=on("a push is sent after delay_seconds; others may overtake it", "push")
-    )
-    duplicate_push: float = field(default=0, metadata=on("a push is sent twice", "push"))
-    reorder_push: float = field(
-        default=0, metadata=on("the push of `processing` is sent after the final one", "push")
-    )
-    push_before_answer: float = field(
-        default=0, metadata=on("every push arrives before the submit response", "submit")
-    )
-    cut_answer: float = field(
-        default=0,
-        metadata=on(
-            "a submission is accepted, then its connection is reset without a response",
-            "submit",
-            scripted=("query",),
-        ),
-    )
-    empty_answer: float = field(
-        default=0, metadata=on("a submission is accepted and answered with {}", "submit")
-    )
-    refuse_rate: float = field(
-        default=0, metadata=on("a submission is refused with a 429", "submit", scripted=("query",))
-    )
-    server_error: float = field(
-        default=0, metadata=on("a submission or status query fails with a 500", "submit", "query")
-    )
-    server_error_accepted: float = field(
-        default=0, metadata=on("a submission is accepted and answered with a 504", "submit")
-    )
-    no_url: float = field(
-        default=0,
-        metadata=on(
-            "a succeeded render has no URL in no_url_times responses and pushes",
-            "submit",
-            scripted=("query", "push"),
-        ),
-    )
-    forged_push: float = field(
-        default=0,
-        metadata=on("a push is preceded by one with a false token and URL, unsigned", "push"),
-    )
-    stale_push: float = field(
-        default=0, metadata=on("a signed push is signed for ten minutes ago", "push")
-    )
-    fail_render: float = field(default=0, metadata=on("a render ends in failure", "submit"))
-    unknown_word: float = field(
-        default=0,
-        metadata=on(
-            "a render passes through an undocumented status", "submit", scripted=("query", "push")
-        ),
-    )
-    delay_seconds: tuple[float, float] = field(
-        default=(0.5, 2.0), metadata=on("least and greatest delay of delay_push, in seconds")
-    )
-    no_url_times: int | None = field(
-        default=2, metadata=on("responses and pushes that no_url affects; null affects all")
-    )
-    visibility_lag: float = field(
-        default=0, metadata=on("seconds for which status queries do not find a new render")
-    )
+    drop_push: Annotated[float, Fault("a push is not sent", *PUSH)] = 0
+    delay_push: Annotated[
+        float, Fault("a push is sent after delay_seconds; others may overtake it", *PUSH)
+    ] = 0
+    duplicate_push: Annotated[float, Fault("a push is sent twice", *PUSH)] = 0
+    reorder_push: Annotated[
+        float, Fault("the push of `processing` is sent after the final one", *PUSH)
+    ] = 0
+    push_before_answer: Annotated[
+        float, Fault("every push arrives before the submit response", *SUBMIT)
+    ] = 0
+    cut_answer: Annotated[
+        float, Fault("the connection of an accepted submission is reset unanswered", *SUBMIT_QUERY)
+    ] = 0
+    empty_answer: Annotated[float, Fault("an accepted submission gets the answer {}", *SUBMIT)] = 0
+    refuse_rate: Annotated[float, Fault("a submission is refused with a 429", *SUBMIT_QUERY)] = 0
+    server_error: Annotated[
+        float,
+        Fault("a submission or query fails with a 500", ("submit", "query"), ("submit", "query")),
+    ] = 0
+    server_error_accepted: Annotated[float, Fault("an accepted submission gets a 504", *SUBMIT)] = 0
+    no_url: Annotated[
+        float, Fault("a succeeded render has no URL in no_url_times responses and pushes", *SHOWN)
+    ] = 0
+    forged_push: Annotated[
+        float, Fault("a push is preceded by an unsigned one with a false token and URL", *PUSH)
+    ] = 0
+    stale_push: Annotated[float, Fault("a push is signed for ten minutes ago", *PUSH)] = 0
+    fail_render: Annotated[float, Fault("a render ends in failure", *SUBMIT)] = 0
+    unknown_word: Annotated[float, Fault("a render shows an undocumented status", *SHOWN)] = 0
+    delay_seconds: Annotated[
+        tuple[float, float], Fault("least and greatest delay of delay_push, in seconds")
+    ] = (0.5, 2.0)
+    no_url_times: Annotated[
+        int | None, Fault("responses and pushes that no_url affects; null affects all")
+    ] = 2
+    visibility_lag: Annotated[
+        float, Fault("seconds for which status queries do not find a new render")
+    ] = 0
 
     @classmethod
     def from_json(cls, given: JSON) -> Faults:
@@ -106,8 +87,9 @@ class Faults:
         return {**asdict(self), "delay_seconds": [*self.delay_seconds]}
 
 
-#: Name -> metadata.
-FAULTS: Final = {fault.name: fault.metadata for fault in fields(Faults)}
+FAULTS: Final[dict[str, Fault]] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Faults, include_extras=True).items()
+}
 
 
 def describe_faults() -> str:
@@ -115,7 +97,7 @@ def describe_faults() -> str:
     lines = []
     for name, default in Faults().to_json().items():
         suffix = f" (default: {json.dumps(default)})" if default else ""
-        lines.append(f"  {name:<22} {FAULTS[name]['meaning']}{suffix}")
+        lines.append(f"  {name:<22} {FAULTS[name].meaning}{suffix}")
     return "\n".join(lines)
 
 
@@ -141,7 +123,7 @@ class FaultInjector:
 
     def inject(self, vendor: str, operation: str, fault: str, times: int = 1) -> None:
         """Make `fault` strike the next `times` times. Raises `ValueError` where it cannot."""
-        if fault not in FAULTS or operation not in FAULTS[fault]["scripted"]:
+        if fault not in FAULTS or operation not in FAULTS[fault].scripted:
             raise ValueError(f"{fault} cannot happen on {operation}")
         self._scripted[vendor, operation, fault] += times
 
@@ -149,5 +131,5 @@ class FaultInjector:
         if self._scripted[vendor, operation, fault] > 0:
             self._scripted[vendor, operation, fault] -= 1
             return True
-        share: float = getattr(self.faults, fault) if operation in FAULTS[fault]["drawn"] else 0
+        share: float = getattr(self.faults, fault) if operation in FAULTS[fault].drawn else 0
         return share > 0 and self.rng.random() < share

@@ -9,20 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
+from orchestrator.simulator import schema
 from orchestrator.simulator.contract import ErrorKind, Refusal, StatusQuery
-from orchestrator.simulator.json_body import (
-    JSON,
-    Check,
-    JsonObject,
-    array,
-    boolean,
-    enum,
-    integer,
-    object_at,
-    object_of,
-    objects_at,
-    string,
-)
+from orchestrator.simulator.json_body import JSON, JsonObject, object_at, objects_at
 from orchestrator.simulator.records import Snapshot, State
 
 STATUSES: Final[Mapping[State, str]] = {
@@ -39,9 +28,12 @@ CAPABILITIES: Final = {
     "omni-video": "omni_video",
     "multi-image2video": "multi_image2video",
 }
-Fields = Mapping[str, Check]
-BASIC: Final[Fields] = {"mode": fields.MODE, "watermark_info": fields.WATERMARK, **fields.CALLBACK}
-TEXT_OPTIONS: Final[Fields] = {
+BASIC: Final[schema.Fields] = {
+    "mode": fields.MODE,
+    "watermark_info": fields.WATERMARK,
+    **fields.CALLBACK,
+}
+TEXT_OPTIONS: Final[schema.Fields] = {
     **BASIC,
     "negative_prompt": fields.OPTIONAL_TEXT,
     "cfg_scale": fields.FRACTION,
@@ -50,17 +42,17 @@ TEXT_OPTIONS: Final[Fields] = {
     "duration": fields.SECONDS_TEXT,
     "camera_control": fields.CAMERA,
 }
-IMAGE_OPTIONS: Final[Fields] = {
+IMAGE_OPTIONS: Final[schema.Fields] = {
     **TEXT_OPTIONS,
     "image_tail": fields.MEDIA,
     "static_mask": fields.MEDIA,
     "dynamic_masks": fields.MASKS,
 }
-MULTI_IMAGE: Final = object_of(
+MULTI_IMAGE: Final = schema.object_of(
     {
         "model_name": fields.TEXT,
         "prompt": fields.TEXT,
-        "image_list": array(object_of({"image": fields.MEDIA}), at_most=4),
+        "image_list": schema.array(schema.object_of({"image": fields.MEDIA}), at_most=4),
     },
     {
         **BASIC,
@@ -69,46 +61,47 @@ MULTI_IMAGE: Final = object_of(
         "duration": fields.SECONDS_TEXT,
     },
 )
-MOTION_CONTROL: Final = object_of(
+MOTION_CONTROL: Final = schema.object_of(
     {"model_name": fields.TEXT, "image_url": fields.MEDIA, "video_url": fields.MEDIA},
     {
         **BASIC,
         "prompt": fields.TEXT,
         "keep_original_sound": fields.YES_NO,
-        "character_orientation": enum("image", "video"),
+        "character_orientation": schema.enum("image", "video"),
     },
 )
-VIDEO_ITEM: Final = object_of(
-    {"video_url": fields.MEDIA},
-    {"refer_type": enum("feature", "base"), "keep_original_sound": fields.YES_NO},
-)
-IMAGE_ITEM: Final = object_of(
-    {"image_url": fields.MEDIA}, {"type": enum("first_frame", "end_frame")}
-)
+REFERENCE: Final = {
+    "refer_type": schema.enum("feature", "base"),
+    "keep_original_sound": fields.YES_NO,
+}
+VIDEO_ITEM: Final = schema.object_of({"video_url": fields.MEDIA}, REFERENCE)
+FRAME_TYPE: Final = {"type": schema.enum("first_frame", "end_frame")}
+IMAGE_ITEM: Final = schema.object_of({"image_url": fields.MEDIA}, FRAME_TYPE)
 
 
-def shots(duration: Check) -> Fields:
+def shots(duration: schema.Check) -> schema.Fields:
     """Multi-shot fields. A shot's duration is a number in document 4 and a string at Kling."""
-    shot = {"index": integer(1, 6), "prompt": string(at_most=512), "duration": duration}
+    prompt = schema.string(at_most=512)
+    shot = {"index": schema.integer(1, 6), "prompt": prompt, "duration": duration}
     return {
-        "multi_shot": boolean,
-        "shot_type": enum("customize", "intelligence"),
-        "multi_prompt": array(object_of(shot), at_most=6),
+        "multi_shot": schema.boolean,
+        "shot_type": schema.enum("customize", "intelligence"),
+        "multi_prompt": schema.array(schema.object_of(shot), at_most=6),
     }
 
 
-def omni(shot_duration: Check) -> Check:
+def omni(shot_duration: schema.Check) -> schema.Check:
     optional = {
         **BASIC,
         "prompt": fields.TEXT,
-        "video_list": array(VIDEO_ITEM),
-        "image_list": array(IMAGE_ITEM),
+        "video_list": schema.array(VIDEO_ITEM),
+        "image_list": schema.array(IMAGE_ITEM),
         "element_list": fields.ELEMENTS,
         "aspect_ratio": fields.RATIO,
         "duration": fields.SECONDS_TEXT,
         "sound": fields.ON_OFF,
     }
-    return object_of({"model_name": fields.TEXT}, {**optional, **shots(shot_duration)})
+    return schema.object_of({"model_name": fields.TEXT}, {**optional, **shots(shot_duration)})
 
 
 def prompt_rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:

@@ -6,18 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator.contract import ErrorKind, Refusal, StatusQuery
-from orchestrator.simulator.json_body import (
-    Check,
-    JsonObject,
-    array,
-    integer,
-    object_of,
-    objects_at,
-    pattern,
-    string,
-    tagged_union,
+from orchestrator.simulator import schema
+from orchestrator.simulator.contract import (
+    ErrorKind,
+    Refusal,
+    Rules,
+    StatusQuery,
+    SubmitEndpoint,
+    no_rules,
 )
+from orchestrator.simulator.json_body import JsonObject, objects_at
 from orchestrator.simulator.kling_api import envelope
 from orchestrator.simulator.kling_legacy import STATUSES as LEGACY_STATUSES
 from orchestrator.simulator.records import Snapshot, State
@@ -30,25 +28,32 @@ STATUSES: Final[Mapping[State, str]] = {
 BATCH: Final = 20
 TASK_ARGS: Final = frozenset({"task_ids", "external_task_ids"})
 URL_LIFETIME_SECONDS: Final = 30 * 86_400
-PROMPT: Final = string(at_most=3072)
-DURATION: Final = integer(3, 15)
-OPTIONS: Final = object_of({}, {**fields.CALLBACK, "watermark_info": fields.WATERMARK})
+PROMPT: Final = schema.string(at_most=3072)
+SETTINGS: Final[schema.Fields] = {"duration": schema.integer(3, 15)}
+OPTIONS: Final = schema.object_of({}, {**fields.CALLBACK, "watermark_info": fields.WATERMARK})
 # An alias (`id`) lets the prompt refer to a media entry as @image_1.
-ALIAS: Final[Mapping[str, Check]] = {"id": pattern(r"[A-Za-z0-9_]+")}
+ALIAS: Final[schema.Fields] = {"id": schema.pattern(r"[A-Za-z0-9_]+")}
 
 
-def text_body(**settings: Check) -> Check:
+def entry(
+    kind: str, required: schema.Fields, optional: schema.Fields | None = None
+) -> schema.Check:
+    """Check one entry of `contents`, of this type."""
+    return schema.object_of({"type": schema.pattern(kind), **required}, optional)
+
+
+def text_body(**settings: schema.Check) -> schema.Check:
     """Check the body of text-to-video: a prompt, with an aspect ratio among the settings."""
-    allowed = object_of({}, {"duration": DURATION, "aspect_ratio": fields.RATIO, **settings})
-    return object_of({"prompt": PROMPT}, {"settings": allowed, "options": OPTIONS})
+    allowed = schema.object_of({}, {**SETTINGS, "aspect_ratio": fields.RATIO, **settings})
+    return schema.object_of({"prompt": PROMPT}, {"settings": allowed, "options": OPTIONS})
 
 
-def contents_body(entries: Mapping[str, Check], **settings: Check) -> Check:
+def contents_body(entries: schema.Fields, **settings: schema.Check) -> schema.Check:
     """Check a body of `contents`: a prompt, and these entries, by type."""
-    prompt = object_of({"type": pattern("prompt"), "text": PROMPT})
-    contents = array(tagged_union("type", {"prompt": prompt, **entries}))
-    allowed = object_of({}, {"duration": DURATION, **settings})
-    return object_of({"contents": contents}, {"settings": allowed, "options": OPTIONS})
+    prompt = entry("prompt", {"text": PROMPT})
+    contents = schema.array(schema.tagged_union("type", {"prompt": prompt, **entries}))
+    allowed = schema.object_of({}, {**SETTINGS, **settings})
+    return schema.object_of({"contents": contents}, {"settings": allowed, "options": OPTIONS})
 
 
 def content_types(body: JsonObject) -> list[str]:
@@ -92,6 +97,15 @@ def task(shown: Snapshot) -> JsonObject:
 def submit_response(shown: Snapshot) -> JsonObject:
     hidden = {"outputs", "billing"}
     return envelope({name: value for name, value in task(shown).items() if name not in hidden})
+
+
+def submit_endpoint(
+    path: str, name: str, capability: str, check: schema.Check, rules: Rules = no_rules
+) -> SubmitEndpoint:
+    def constant(body: JsonObject) -> str:
+        return capability
+
+    return SubmitEndpoint(path, name, check, constant, submit_response, task, "options", rules)
 
 
 def query_response(query: StatusQuery) -> JsonObject:

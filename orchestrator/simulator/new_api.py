@@ -8,16 +8,21 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from orchestrator.simulator import kling_legacy
 from orchestrator.simulator.contract import (
     ErrorKind,
     ErrorReply,
     Refusal,
+    Rules,
     StatusQuery,
+    SubmitEndpoint,
     alphanumeric,
     gateway_ids,
+    no_rules,
 )
 from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.schema import Check
 
 STATUSES: Final = {
     "submitted": "queued",
@@ -87,3 +92,9 @@ def find(query: StatusQuery) -> Snapshot:
     if endpoint not in {"generations", query.path.get("endpoint", endpoint)}:
         raise Refusal(ErrorKind.NOT_FOUND)
     return shown
+
+
+def submit_endpoint(check: Check, callback_field: str, rules: Rules = no_rules) -> SubmitEndpoint:
+    """Return the unified endpoint."""
+    path, name, push_body = "/v1/video/generations", "generations", kling_legacy.push_body
+    return SubmitEndpoint(path, name, check, capability, video, push_body, callback_field, rules)

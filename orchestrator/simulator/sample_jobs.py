@@ -14,9 +14,12 @@ CLIP: Final = "https://example.com/clip.mp4"
 AUDIO: Final = "https://example.com/audio.mp3"
 BASIC: Final[JsonObject] = {"duration": 5, "aspect_ratio": "16:9"}
 TEXT: Final[JsonObject] = {"prompt": PROMPT, **BASIC}
-IMAGE: Final[JsonObject] = {"prompt": PROMPT, "image_url": FIRST, "duration": 5}
+UNFRAMED_TEXT: Final[JsonObject] = {"prompt": PROMPT, "duration": 5}
+IMAGE: Final[JsonObject] = {**UNFRAMED_TEXT, "image_url": FIRST}
 WIDE_IMAGE: Final[JsonObject] = {**IMAGE, "aspect_ratio": "16:9"}
 FRAMES: Final[JsonObject] = {**IMAGE, "last_image_url": LAST}
+IMAGES: Final[JsonObject] = {**TEXT, "image_urls": [FIRST, LAST]}
+ELEMENTS: Final[JSON] = [{"element_id": "8584"}]
 CAMERA: Final[JsonObject] = {"type": "simple", "config": {"zoom": 5}}
 MASKS: Final[JsonObject] = {
     "static_mask": MASK,
@@ -36,6 +39,7 @@ SHOTS: Final[JsonObject] = {
     ],
     **BASIC,
 }
+CUSTOM_SHOTS: Final[JsonObject] = {**SHOTS, "shot_type": "customize"}
 UNTIMED_SHOTS: Final[JsonObject] = {
     "shots": [{"prompt": "The head is bowed."}, {"prompt": "It is raised toward the camera."}],
     "shot_type": "customize",
@@ -70,15 +74,8 @@ LEGACY: Final = (
     image("first and last frame", "kling-v3-omni", FRAMES),
     sample("motion control", "kling-v2-6", "motion_control", MOTION, mode="pro"),
     sample("omni video", "kling-video-o1", "omni_video", OMNI, mode="pro"),
-    sample(
-        "omni video in shots",
-        "kling-v3-omni",
-        "omni_video",
-        SHOTS,
-        shot_type="customize",
-        mode="pro",
-    ),
-    sample("several images", "kling-v1-6", "multi_image2video", TEXT, image_urls=[FIRST, LAST]),
+    sample("omni video in shots", "kling-v3-omni", "omni_video", CUSTOM_SHOTS, mode="pro"),
+    sample("several images", "kling-v1-6", "multi_image2video", IMAGES),
 )
 SAMPLES: Final[dict[str, tuple[Sample, ...]]] = {
     "dreamto": (
@@ -114,28 +111,14 @@ SAMPLES: Final[dict[str, tuple[Sample, ...]]] = {
     "agentsflare": LEGACY,
     "kling": (
         *LEGACY,
-        sample(
-            "camera",
-            "kling-v1",
-            "text2video",
-            {"prompt": PROMPT},
-            duration=5,
-            camera_control=CAMERA,
-        ),
+        sample("camera", "kling-v1", "text2video", UNFRAMED_TEXT, camera_control=CAMERA),
         image("masks", "kling-v1", IMAGE, **MASKS),
     ),
     "kling_new": (
         text("kling-3.0-turbo", resolution="1080p", watermark=False),
         image("image to video", "kling-3.0-turbo", IMAGE, resolution="1080p"),
         image("first and last frame", "kling-3.0", FRAMES),
-        sample(
-            "omni video",
-            "kling-3.0-omni",
-            "omni_video",
-            TEXT,
-            image_urls=[FIRST, LAST],
-            elements=[{"element_id": "8584"}],
-        ),
+        sample("omni video", "kling-3.0-omni", "omni_video", IMAGES, elements=ELEMENTS),
         sample("shots", "kling-3.0-turbo", "text2video", SHOTS),
     ),
 }

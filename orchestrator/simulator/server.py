@@ -41,32 +41,14 @@ class InLoopServer(uvicorn.Server):
         yield
 
 
-class _EventServer(InLoopServer):
-    """Starts and stops by events, without uvicorn's polling."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.stopping = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        await self.stopping.wait()
-
-
-class LocalServer:
-    """Serves `app` between `start` and `stop`.
+class LocalServer(InLoopServer):
+    """Serves `app` between `start` and `stop`, by events, without uvicorn's polling.
 
     Port 0 picks a free port. `url` is known before `start`.
     """
 
     def __init__(self, app: ASGIApp, port: int = 0, host: str = "127.0.0.1") -> None:
-        self._socket = socket.create_server((host, port), backlog=2048)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server = _EventServer(
+        super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
@@ -77,21 +59,31 @@ class LocalServer:
                 timeout_keep_alive=60,
             )
         )
+        self._socket = socket.create_server((host, port), backlog=2048)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._task: asyncio.Task[None] | None = None
+        self._ready, self._stopping = asyncio.Event(), asyncio.Event()
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        await self._server.ready.wait()
+        self._task = asyncio.create_task(self.serve(sockets=[self._socket]))
+        await self._ready.wait()
 
     async def stop(self) -> None:
-        self._server.stopping.set()
+        self._stopping.set()
         if self._task:
             await self._task
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+    async def main_loop(self) -> None:
+        await self._stopping.wait()
+
     async def abort(self, client: tuple[str, int]) -> None:
         """Reset the connection from `client`. A later response on it is lost."""
-        for connection in [*self._server.server_state.connections]:
+        for connection in [*self.server_state.connections]:
             if connection.transport.get_extra_info("peername") == client:
                 connection.transport.abort()
         await asyncio.sleep(0)

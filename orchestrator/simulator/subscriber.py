@@ -22,16 +22,17 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from orchestrator.simulator.json_body import JsonObject, object_at, parse_object, string_at
+from orchestrator.simulator.json_body import JsonObject, object_at, parse_object, select, string_at
 from orchestrator.simulator.server import LocalServer
 
 Misbehaviour: TypeAlias = Literal["error", "gone", "slow_down", "hang", "trickle", "redirect"]
 COMPLETIONS: Final = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
+REPORTED: Final = ("webhook_id", "type", "job", "verified", "late", "answered", "at")
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One delivery. `answered` is the status it got; `late` marks an outcome after `job.expired`."""
+    """One delivery, and the status it got. `late` marks an outcome after `job.expired`."""
 
     webhook_id: str
     type: str
@@ -100,18 +101,7 @@ class Subscriber:
     def report(self) -> JsonObject:
         """Return everything received, for `/_control/report`."""
         return {
-            "deliveries": [
-                {
-                    "webhook_id": each.webhook_id,
-                    "type": each.type,
-                    "job": each.job,
-                    "verified": each.verified,
-                    "late": each.late,
-                    "answered": each.answered,
-                    "at": each.at,
-                }
-                for each in self.received
-            ],
+            "deliveries": [select(each, *REPORTED) for each in self.received],
             "verified": sum(each.verified for each in self.received),
             "duplicates": dict(self.duplicates()),
             "completions": dict(self.completions()),

@@ -1,9 +1,10 @@
-"""The HTTP API of one vendor: it checks every request strictly and answers as the document shows."""
+"""The HTTP API of one vendor: strict about every request, with the document's responses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -36,25 +37,18 @@ def invalid(message: str) -> Refusal:
     return Refusal(ErrorKind.INVALID, message, violation=True)
 
 
+@dataclass(slots=True)
 class VendorApi:
     """One vendor behind HTTP.
 
     `abort` resets a client's connection. Requests that break the document go to `violations`.
     """
 
-    def __init__(
-        self,
-        dialect: Dialect,
-        credentials: Credentials,
-        renderer: Renderer,
-        violations: list[Violation],
-        abort: Abort,
-    ) -> None:
-        self.dialect = dialect
-        self.renderer = renderer
-        self._credentials = credentials
-        self._violations = violations
-        self._abort = abort
+    dialect: Dialect
+    credentials: Credentials
+    renderer: Renderer
+    violations: list[Violation]
+    abort: Abort
 
     def mount(self) -> BaseRoute:
         """Return every path of the document, and no other, under the vendor's prefix."""
@@ -93,7 +87,7 @@ class VendorApi:
         return JSONResponse(body, status)
 
     def _record_violation(self, path: str, what: str) -> None:
-        self._violations.append(Violation(self.dialect.mount, path, what))
+        self.violations.append(Violation(self.dialect.mount, path, what))
 
     async def _submit(self, endpoint: SubmitEndpoint, request: Request) -> JSON:
         self._authorize(request, endpoint.accepts_jwt)
@@ -161,7 +155,7 @@ class VendorApi:
 
     def _authorize(self, request: Request, accepts_jwt: bool) -> None:
         header = request.headers.get("authorization", "")
-        error = authentication_error(header, self._credentials, accepts_jwt)
+        error = authentication_error(header, self.credentials, accepts_jwt)
         if error:
             raise Refusal(error, violation=True)
         for name, expected in self.dialect.path_values.items():
@@ -201,4 +195,4 @@ class VendorApi:
 
     async def _cut(self, request: Request) -> None:
         if request.client:
-            await self._abort((request.client.host, request.client.port))
+            await self.abort((request.client.host, request.client.port))

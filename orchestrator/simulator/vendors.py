@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from orchestrator.simulator.dialects.kling import kling
 from orchestrator.simulator.dialects.uniall import UNIALL
 from orchestrator.simulator.faults import FaultInjector, Faults
 from orchestrator.simulator.push_sender import PushSender
-from orchestrator.simulator.records import Push, Render, Violation
+from orchestrator.simulator.records import Render, Violation
 from orchestrator.simulator.renderer import Renderer
 from orchestrator.simulator.server import LocalServer
 from orchestrator.simulator.vendor_api import VendorApi
@@ -53,8 +53,11 @@ class SimulatedVendors:
         self._injector = FaultInjector(seed, faults or Faults())
         accepted = {**CREDENTIALS, **(credentials or {})}
         self._push_sender = PushSender(self._injector, accepted, push_retries)
+        #: Every attempt at a push so far, dropped ones included, in order of sending.
+        self.pushes = self._push_sender.pushes
         self._app = Starlette(exception_handlers={HTTPException: self._no_route})
         self._server = LocalServer(self._app, port, host)
+        self.base_url = self._server.url
         self._apis: dict[str, VendorApi] = {}
         hosts = (kling("kling"), kling("kling_v2"))
         for dialect in (DREAMTO, UNIALL, cubicspaces(answers), CLOUDSWAY, AGENTSFLARE, *hosts):
@@ -66,6 +69,7 @@ class SimulatedVendors:
             api = VendorApi(dialect, accepted[name], renderer, self.violations, self._server.abort)
             self._apis[name] = api
             self.add_route(api.mount())
+        self.urls = {vendor: f"{self.base_url}/{vendor}" for vendor in self._apis}
 
     async def __aenter__(self) -> SimulatedVendors:
         await self._push_sender.open()
@@ -79,15 +83,6 @@ class SimulatedVendors:
         await self._server.stop()
 
     @property
-    def base_url(self) -> str:
-        return self._server.url
-
-    @property
-    def vendors(self) -> Sequence[str]:
-        """The vendors' URL prefixes."""
-        return [*self._apis]
-
-    @property
     def faults(self) -> Faults:
         return self._injector.faults
 
@@ -96,18 +91,9 @@ class SimulatedVendors:
         self._injector.faults = faults
 
     @property
-    def pushes(self) -> list[Push]:
-        """Every attempt at a push so far, dropped ones included, in order of sending."""
-        return self._push_sender.pushes
-
-    @property
     def peaks(self) -> dict[str, int]:
         """The greatest number of live renders, per vendor."""
         return {vendor: api.renderer.peak for vendor, api in self._apis.items()}
-
-    def url(self, vendor: str) -> str:
-        """Return the base URL of a vendor."""
-        return f"{self.base_url}/{self._apis[vendor].dialect.mount}"
 
     def accepted(self, vendor: str) -> list[Render]:
         return [render for render in self.renders if render.vendor == vendor]

@@ -8,11 +8,10 @@ Kling's, some of them wrapped once in an envelope.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_api, kling_legacy
+from orchestrator.simulator import kling_api, kling_legacy, schema
 from orchestrator.simulator.contract import (
     Dialect,
     ErrorKind,
@@ -23,20 +22,22 @@ from orchestrator.simulator.contract import (
     digits,
     gateway_ids,
 )
-from orchestrator.simulator.json_body import JSON, Check, JsonObject, integer, object_of
+from orchestrator.simulator.json_body import JSON, JsonObject
 from orchestrator.simulator.records import Snapshot, TaskIds
 
 ENVELOPE_BIT: Final = 0
-REQUIRED: Final[Mapping[str, Check]] = {
+REQUIRED: Final[schema.Fields] = {
     "model_name": fields.TEXT,
     "prompt": fields.TEXT,
     "duration": fields.SECONDS_TEXT,
 }
-CHECKS: Final[Mapping[str, Check]] = {
-    "text2video": object_of(REQUIRED, kling_legacy.TEXT_OPTIONS),
-    "image2video": object_of({**REQUIRED, "image": fields.MEDIA}, kling_legacy.IMAGE_OPTIONS),
+CHECKS: Final[schema.Fields] = {
+    "text2video": schema.object_of(REQUIRED, kling_legacy.TEXT_OPTIONS),
+    "image2video": schema.object_of(
+        {**REQUIRED, "image": fields.MEDIA}, kling_legacy.IMAGE_OPTIONS
+    ),
     "motion-control": kling_legacy.MOTION_CONTROL,
-    "omni-video": kling_legacy.omni(integer(1, 15)),
+    "omni-video": kling_legacy.omni(schema.integer(1, 15)),
     "multi-image2video": kling_legacy.MULTI_IMAGE,
 }
 
@@ -85,7 +86,7 @@ def push_body(shown: Snapshot) -> JsonObject:
     return envelope(body) if shown.render.bit(ENVELOPE_BIT) else body
 
 
-def submit_endpoint(name: str, check: Check) -> SubmitEndpoint:
+def submit_endpoint(name: str, check: schema.Check) -> SubmitEndpoint:
     return SubmitEndpoint(
         f"/klingai/v1/videos/{name}",
         name,

@@ -5,36 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_api, kling_new
-from orchestrator.simulator.contract import Dialect, QueryEndpoint, SubmitEndpoint
-from orchestrator.simulator.json_body import enum, object_of, pattern
+from orchestrator.simulator import kling_api, kling_new, schema
+from orchestrator.simulator.contract import Dialect, QueryEndpoint
 
 ENDPOINT_PATH: Final = "sim-endpoint"
 ROOT: Final = "/v1/ai/{endpoint_path}/kling"
-RESOLUTION: Final = enum("720p", "1080p")
-FIRST_FRAME: Final = object_of({"type": pattern("first_frame"), "url": fields.MEDIA})
+RESOLUTION: Final = schema.enum("720p", "1080p")
+FIRST_FRAME: Final = kling_new.entry("first_frame", {"url": fields.MEDIA})
 
 CLOUDSWAY: Final = Dialect(
     mount="cloudsway",
     submit_endpoints=(
-        SubmitEndpoint(
+        kling_new.submit_endpoint(
             ROOT + "/videos/text-to-video/kling-3.0-turbo",
             "text-to-video",
+            "text2video",
             kling_new.text_body(resolution=RESOLUTION),
-            lambda _: "text2video",
-            kling_new.submit_response,
-            kling_new.task,
-            callback_field="options",
         ),
-        SubmitEndpoint(
+        kling_new.submit_endpoint(
             ROOT + "/videos/image-to-video/kling-3.0-turbo",
             "image-to-video",
+            "image2video",
             kling_new.contents_body({"first_frame": FIRST_FRAME}, resolution=RESOLUTION),
-            lambda _: "image2video",
-            kling_new.submit_response,
-            kling_new.task,
-            callback_field="options",
-            rules=kling_new.frame_rules,
+            kling_new.frame_rules,
         ),
     ),
     query_endpoints=(

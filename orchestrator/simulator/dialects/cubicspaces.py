@@ -10,9 +10,9 @@ from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_legacy, new_api
+from orchestrator.simulator import kling_legacy, new_api, schema
 from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
-from orchestrator.simulator.json_body import Check, JsonObject, number, object_of, pattern
+from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.records import Snapshot
 
 Shape: TypeAlias = Literal["video", "task", "old_task", "mixed"]
@@ -27,22 +27,24 @@ TASK_STATUSES: Final = {
     "failed": "FAILURE",
 }
 OPTIONS: Final = {**fields.KLING_OPTIONS, "image_tail": fields.MEDIA}
-UNIFIED_BODY: Final = object_of(
+UNIFIED_BODY: Final = schema.object_of(
     {"model": fields.TEXT, "prompt": fields.TEXT},
     {
         "image": fields.MEDIA,
         "mode": fields.MODE,
-        "duration": number(1, 60),
-        "size": pattern(r"\d+x\d+"),
-        "metadata": object_of({}, OPTIONS),
+        "duration": schema.number(1, 60),
+        "size": schema.pattern(r"\d+x\d+"),
+        "metadata": schema.object_of({}, OPTIONS),
     },
 )
 # The relay decodes the body into Kling's struct, whose duration is a string: a number is a 500.
 COMPATIBLE_OPTIONS: Final = {**OPTIONS, "mode": fields.MODE, "duration": fields.SECONDS_TEXT}
 COMPATIBLE_REQUIRED: Final = {"model_name": fields.TEXT, "prompt": fields.TEXT}
-COMPATIBLE: Final[dict[str, Check]] = {
-    "text2video": object_of(COMPATIBLE_REQUIRED, COMPATIBLE_OPTIONS),
-    "image2video": object_of({**COMPATIBLE_REQUIRED, "image": fields.MEDIA}, COMPATIBLE_OPTIONS),
+COMPATIBLE: Final[schema.Fields] = {
+    "text2video": schema.object_of(COMPATIBLE_REQUIRED, COMPATIBLE_OPTIONS),
+    "image2video": schema.object_of(
+        {**COMPATIBLE_REQUIRED, "image": fields.MEDIA}, COMPATIBLE_OPTIONS
+    ),
 }
 
 
@@ -98,7 +100,7 @@ def query_response(query: StatusQuery, shape: Shape) -> JsonObject:
     return documented_video(shown) if chosen == "video" else task(shown, chosen == "old_task")
 
 
-def compatible_endpoint(name: str, check: Check) -> SubmitEndpoint:
+def compatible_endpoint(name: str, check: schema.Check) -> SubmitEndpoint:
     """Return a Kling-compatible route; every field stands at the top level."""
     path = f"/kling/v1/videos/{name}"
     push_body = kling_legacy.push_body
@@ -108,19 +110,10 @@ def compatible_endpoint(name: str, check: Check) -> SubmitEndpoint:
 def cubicspaces(shape: Shape = "mixed") -> Dialect:
     """Return the dialect, with query responses in one shape, or one chosen per render (`mixed`)."""
     respond = partial(query_response, shape=shape)
-    unified = SubmitEndpoint(
-        "/v1/video/generations",
-        "generations",
-        UNIFIED_BODY,
-        new_api.capability,
-        new_api.video,
-        kling_legacy.push_body,
-        callback_field="metadata",
-    )
     return Dialect(
         mount="cubicspaces",
         submit_endpoints=(
-            unified,
+            new_api.submit_endpoint(UNIFIED_BODY, "metadata"),
             *(compatible_endpoint(name, check) for name, check in COMPATIBLE.items()),
         ),
         query_endpoints=(

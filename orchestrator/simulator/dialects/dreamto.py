@@ -10,7 +10,7 @@ import random
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_legacy
+from orchestrator.simulator import kling_legacy, schema
 from orchestrator.simulator.contract import (
     Dialect,
     ErrorKind,
@@ -22,33 +22,26 @@ from orchestrator.simulator.contract import (
     alphanumeric,
     gateway_ids,
 )
-from orchestrator.simulator.json_body import (
-    JsonObject,
-    boolean,
-    number,
-    object_at,
-    object_of,
-    pattern,
-)
+from orchestrator.simulator.json_body import JsonObject, object_at
 from orchestrator.simulator.records import Snapshot, TaskIds
 
 JOB_PUSH_BIT: Final = 0
 COMPLETED_BIT: Final = 1
-INPUT: Final = object_of(
+INPUT: Final = schema.object_of(
     {"prompt": fields.TEXT},
     {
         "image_url": fields.MEDIA,
         "video_url": fields.MEDIA,
         "audio_url": fields.MEDIA,
-        "duration": number(1, 60),
-        "resolution": pattern(r"\d+p"),
-        "generate_audio": boolean,
-        "fixed_lens": boolean,
+        "duration": schema.number(1, 60),
+        "resolution": schema.pattern(r"\d+p"),
+        "generate_audio": schema.boolean,
+        "fixed_lens": schema.boolean,
         "mode": fields.MODE,
         **fields.KLING_OPTIONS,
     },
 )
-BODY: Final = object_of({"model": fields.TEXT, "input": INPUT})
+BODY: Final = schema.object_of({"model": fields.TEXT, "input": INPUT})
 ERRORS: Final = {
     ErrorKind.NO_KEY: (401, "authentication_error", "invalid_api_key", "Invalid API key"),
     ErrorKind.WRONG_KEY: (401, "authentication_error", "invalid_api_key", "Invalid API key"),

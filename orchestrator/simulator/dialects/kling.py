@@ -7,48 +7,51 @@ API key only. External ids are unique across both, and `/tasks` shows renders of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_api, kling_legacy, kling_new
+from orchestrator.simulator import kling_api, kling_legacy, kling_new, schema
 from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
-from orchestrator.simulator.json_body import Check, JsonObject, boolean, enum, object_of, pattern
+from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.records import Snapshot
 
-SHOTS: Final[Mapping[str, Check]] = {
+SHOTS: Final[schema.Fields] = {
     **kling_legacy.shots(fields.SECONDS_TEXT),
     "prompt": fields.TEXT,
     "element_list": fields.ELEMENTS,
 }
-LEGACY: Final[Mapping[str, Check]] = {
-    "text2video": object_of({"model_name": fields.TEXT}, {**kling_legacy.TEXT_OPTIONS, **SHOTS}),
-    "image2video": object_of(
+MODEL: Final[schema.Fields] = {"model_name": fields.TEXT}
+LEGACY: Final[schema.Fields] = {
+    "text2video": schema.object_of(
+        {"model_name": fields.TEXT}, {**kling_legacy.TEXT_OPTIONS, **SHOTS}
+    ),
+    "image2video": schema.object_of(
         {"model_name": fields.TEXT, "image": fields.MEDIA}, {**kling_legacy.IMAGE_OPTIONS, **SHOTS}
     ),
     "motion-control": kling_legacy.MOTION_CONTROL,
     "omni-video": kling_legacy.omni(fields.SECONDS_TEXT),
     "multi-image2video": kling_legacy.MULTI_IMAGE,
 }
-SETTINGS: Final[Mapping[str, Check]] = {
-    "resolution": enum("720p", "1080p", "4k"),
-    "audio": enum("native", "original", "off"),
-    "multi_shot": boolean,
+SETTINGS: Final[schema.Fields] = {
+    "resolution": schema.enum("720p", "1080p", "4k"),
+    "audio": schema.enum("native", "original", "off"),
+    "multi_shot": schema.boolean,
 }
 MEDIA_TYPES: Final = ("first_frame", "last_frame", "refer_image", "feature_video", "base_video")
-ENTRIES: Final[Mapping[str, Check]] = {
-    "element": object_of({"type": pattern("element"), "element_id": fields.TEXT}, kling_new.ALIAS),
-    **{
-        kind: object_of({"type": pattern(kind), "url": fields.MEDIA}, kling_new.ALIAS)
-        for kind in MEDIA_TYPES
-    },
+ENTRIES: Final[schema.Fields] = {
+    kind: kling_new.entry(kind, {"url": fields.MEDIA}, kling_new.ALIAS) for kind in MEDIA_TYPES
 }
-CONTENTS_BODY: Final = kling_new.contents_body(ENTRIES, aspect_ratio=fields.RATIO, **SETTINGS)
+ELEMENT: Final = kling_new.entry("element", {"element_id": fields.TEXT}, kling_new.ALIAS)
+CONTENTS_BODY: Final = kling_new.contents_body(
+    {**ENTRIES, "element": ELEMENT}, aspect_ratio=fields.RATIO, **SETTINGS
+)
 MODELS: Final = frozenset(
     {"kling-3.0-turbo", "kling-3.0", "kling-3.0-omni", "kling-o1", "kling-2.6", "kling-2.5-turbo"}
 )
 #: Operation -> capability, body.
-NEW: Final[Mapping[str, tuple[str, Check]]] = {
+NEW: Final[Mapping[str, tuple[str, schema.Check]]] = {
     "text-to-video": ("text2video", kling_new.text_body(**SETTINGS)),
     "image-to-video": ("image2video", CONTENTS_BODY),
     "omni-video": ("omni_video", CONTENTS_BODY),
@@ -97,7 +100,7 @@ def legacy_query_response(query: StatusQuery) -> JsonObject:
     return kling_api.envelope(kling_legacy.query_data(query, legacy_task))
 
 
-def legacy_endpoint(name: str, check: Check) -> SubmitEndpoint:
+def legacy_endpoint(name: str, check: schema.Check) -> SubmitEndpoint:
     return SubmitEndpoint(
         f"/v1/videos/{name}",
         name,
@@ -110,18 +113,11 @@ def legacy_endpoint(name: str, check: Check) -> SubmitEndpoint:
     )
 
 
-def new_endpoint(operation: str, capability: str, check: Check) -> SubmitEndpoint:
-    return SubmitEndpoint(
-        f"/{operation}/{{model}}",
-        operation,
-        check,
-        lambda _: capability,
-        kling_new.submit_response,
-        kling_new.task,
-        callback_field="options",
-        rules=partial(new_rules, operation=operation),
-        models=MODELS,
-    )
+def new_endpoint(operation: str, capability: str, check: schema.Check) -> SubmitEndpoint:
+    rules = partial(new_rules, operation=operation)
+    path = f"/{operation}/{{model}}"
+    endpoint = kling_new.submit_endpoint(path, operation, capability, check, rules)
+    return replace(endpoint, models=MODELS)
 
 
 def kling(mount: str) -> Dialect:

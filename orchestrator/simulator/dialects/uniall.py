@@ -11,50 +11,34 @@ from functools import partial
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
-from orchestrator.simulator import kling_legacy, new_api
-from orchestrator.simulator.contract import (
-    Dialect,
-    ErrorKind,
-    ErrorReply,
-    QueryEndpoint,
-    StatusQuery,
-    SubmitEndpoint,
-)
-from orchestrator.simulator.json_body import (
-    JsonObject,
-    any_of,
-    array,
-    enum,
-    integer,
-    object_at,
-    object_of,
-    pattern,
-)
+from orchestrator.simulator import new_api, schema
+from orchestrator.simulator.contract import Dialect, ErrorKind, ErrorReply, QueryEndpoint
+from orchestrator.simulator.json_body import JsonObject, object_at
 from orchestrator.simulator.records import Snapshot
 
-MODELS: Final = enum(
+MODELS: Final = schema.enum(
     "kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "kling-v3-pro-audio"
 )
-EXTRA: Final = object_of(
+EXTRA: Final = schema.object_of(
     {},
     {
         "cfg_scale": fields.FRACTION,
-        "shot_type": enum("customize", "intelligent"),
+        "shot_type": schema.enum("customize", "intelligent"),
         "negative_prompt": fields.OPTIONAL_TEXT,
-        "multi_prompt": array(object_of({"prompt": fields.TEXT}), at_most=6),
+        "multi_prompt": schema.array(schema.object_of({"prompt": fields.TEXT}), at_most=6),
         "element_list": fields.ELEMENTS,
         **fields.CALLBACK,
     },
 )
-BODY: Final = object_of(
+BODY: Final = schema.object_of(
     {"model": MODELS},
     {
         "prompt": fields.TEXT,
         "image": fields.MEDIA,
         "last_image": fields.MEDIA,
-        "aspect_ratio": enum("16:9", "9:16", "1:1"),
+        "aspect_ratio": schema.enum("16:9", "9:16", "1:1"),
         # The table says string, every sample sends a number.
-        "duration": any_of(integer(3, 15), pattern(r"[3-9]|1[0-5]")),
+        "duration": schema.any_of(schema.integer(3, 15), schema.pattern(r"[3-9]|1[0-5]")),
         "extra_body": EXTRA,
     },
 )
@@ -77,10 +61,6 @@ def rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:
         yield "last_image: needs image"
 
 
-def query_response(query: StatusQuery) -> JsonObject:
-    return job(new_api.find(query))
-
-
 def job(shown: Snapshot) -> JsonObject:
     body = new_api.video(shown, "video.generation.job")
     body |= {"error": None, "video_url": "", "result": None}
@@ -94,19 +74,8 @@ def job(shown: Snapshot) -> JsonObject:
 
 UNIALL: Final = Dialect(
     mount="uniall",
-    submit_endpoints=(
-        SubmitEndpoint(
-            "/v1/video/generations",
-            "generations",
-            BODY,
-            new_api.capability,
-            new_api.video,
-            kling_legacy.push_body,
-            callback_field="extra_body",
-            rules=rules,
-        ),
-    ),
-    query_endpoints=(QueryEndpoint("/v1/videos/{id}", query_response),),
+    submit_endpoints=(new_api.submit_endpoint(BODY, "extra_body", rules),),
+    query_endpoints=(QueryEndpoint("/v1/videos/{id}", lambda query: job(new_api.find(query))),),
     new_ids=partial(new_api.new_ids, prefix="task_"),
     error_reply=error_reply,
 )
