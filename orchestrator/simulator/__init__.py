@@ -6,11 +6,11 @@ It shares no code with the product's dialects: the two readings of a document ch
     vendor_api.py    the HTTP API of one vendor         renderer.py     its renders
     push_sender.py   pushes to callback URLs            faults.py       the table of planted faults
     contract.py      the parts of a dialect             dialects/       one file a vendor
-    json_body.py, body_fields.py                        checks of request bodies
+    schema.py, body_fields.py, json_body.py             request bodies and their checks
     kling_api.py, kling_legacy.py, kling_new.py         what dialects share of Kling's two standards
-    new_api.py                                          what dialects share of new-api
+    new_api.py       what dialects share of new-api     errors.py, authentication.py, task_ids.py
     accounts.py, sample_jobs.py                         settings and submissions for the vendors
-    control.py       /_control                          server.py, records.py
+    control.py       HTTP control, /_control            server.py, records.py
 """
 
 from __future__ import annotations

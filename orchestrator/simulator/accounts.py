@@ -6,7 +6,7 @@ import hashlib
 from base64 import b64encode
 from typing import Final
 
-from orchestrator.simulator.contract import Credentials
+from orchestrator.simulator.authentication import Credentials
 from orchestrator.simulator.dialects.cloudsway import ENDPOINT_PATH
 from orchestrator.simulator.json_body import JSON, JsonObject
 

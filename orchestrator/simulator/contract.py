@@ -1,59 +1,17 @@
-"""The parts of a dialect: endpoints that submit, endpoints that query, task ids, and errors."""
+"""The parts of a dialect: endpoints that accept submissions, and endpoints that answer queries."""
 
 from __future__ import annotations
 
-import hmac
 import random
-import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-import jwt
-
+from orchestrator.simulator.errors import ErrorKind, ErrorReply
 from orchestrator.simulator.json_body import JSON, JsonObject, object_at
-from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.records import Snapshot
 from orchestrator.simulator.schema import Check
-
-
-class ErrorKind(Enum):
-    """Why a request is refused. Each dialect has its own status and body for it."""
-
-    NO_KEY = auto()
-    WRONG_KEY = auto()
-    EARLY_KEY = auto()
-    EXPIRED_KEY = auto()
-    KEY_KIND = auto()
-    INVALID = auto()
-    NO_ROUTE = auto()
-    NO_METHOD = auto()
-    NO_MODEL = auto()
-    NOT_FOUND = auto()
-    DUPLICATE = auto()
-    FULL = auto()
-    BROKEN = auto()
-    TIMEOUT = auto()
-
-
-class Refusal(Exception):
-    """A request that gets an error response. A `violation` is one that breaks the document."""
-
-    def __init__(self, kind: ErrorKind, message: str = "", *, violation: bool = False) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-        self.violation = violation
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What one simulated vendor accepts, and the secrets it signs its pushes with."""
-
-    api_key: str
-    access_key: str = ""
-    secret_key: str = ""
-    webhook_secrets: tuple[str, ...] = ()
+from orchestrator.simulator.task_ids import TaskIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +25,6 @@ class StatusQuery:
 
 
 Rules: TypeAlias = Callable[[JsonObject, Mapping[str, str]], Iterator[str]]
-#: HTTP status and body of an error.
-ErrorReply: TypeAlias = tuple[int, JsonObject]
 
 
 def no_rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:
@@ -122,49 +78,3 @@ class Dialect:
     unique_external_ids: bool = False
     upload_path: str | None = None
     path_values: Mapping[str, str] = field(default_factory=dict)
-
-
-JWT_ERRORS: Final = (
-    (jwt.ExpiredSignatureError, ErrorKind.EXPIRED_KEY),
-    (jwt.ImmatureSignatureError, ErrorKind.EARLY_KEY),
-    (jwt.PyJWTError, ErrorKind.WRONG_KEY),
-)
-
-
-def authentication_error(
-    authorization: str, credentials: Credentials, accepts_jwt: bool
-) -> ErrorKind | None:
-    """Return the error of an Authorization header; None if it is valid."""
-    scheme, _, token = authorization.partition(" ")
-    if not authorization:
-        return ErrorKind.NO_KEY
-    if scheme == "Bearer" and hmac.compare_digest(token.encode(), credentials.api_key.encode()):
-        return None
-    if scheme != "Bearer" or not credentials.secret_key or token.count(".") != 2:
-        return ErrorKind.WRONG_KEY
-    return jwt_error(token, credentials) if accepts_jwt else ErrorKind.KEY_KIND
-
-
-def jwt_error(token: str, credentials: Credentials) -> ErrorKind | None:
-    """Check a JWT of Kling's AccessKey and SecretKey: HS256 with iss, exp and nbf."""
-    required = ["iss", "exp", "nbf"]
-    key, issuer = credentials.secret_key, credentials.access_key
-    try:
-        jwt.decode(token, key, ["HS256"], {"require": required}, issuer=issuer)
-    except jwt.PyJWTError as error:
-        return next(kind for error_type, kind in JWT_ERRORS if isinstance(error, error_type))
-    return None
-
-
-def digits(rng: random.Random, length: int, prefix: str = "") -> str:
-    """Return a decimal id of `length` characters that begins with `prefix`."""
-    return prefix + "".join(rng.choices(string.digits, k=length - len(prefix)))
-
-
-def alphanumeric(rng: random.Random, length: int) -> str:
-    return "".join(rng.choices(string.ascii_letters + string.digits, k=length))
-
-
-def gateway_ids(task: str, rng: random.Random) -> TaskIds:
-    """Return a gateway's own task id with the ids of the Kling task behind it."""
-    return TaskIds(task, digits(rng, 18, "86"), digits(rng, 18, "86"))

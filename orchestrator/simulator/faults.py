@@ -16,58 +16,60 @@ from orchestrator.simulator.json_body import JSON, JsonObject
 
 
 class Fault(NamedTuple):
-    """What a fault does, the operations its probability is drawn on, those of its one-shots."""
+    """What a fault does, and the operations it is drawn on; one-shots affect `scripted` too."""
 
     meaning: str
     drawn: tuple[str, ...] = ()
     scripted: tuple[str, ...] = ()
 
 
-SUBMIT: Final = (("submit",), ("submit",))
-SUBMIT_QUERY: Final = (("submit",), ("submit", "query"))
-SHOWN: Final = (("submit",), ("submit", "query", "push"))
-PUSH: Final = (("push",), ("push",))
+SUBMIT: Final = ("submit",)
+QUERY: Final = ("query",)
+PUSH: Final = ("push",)
 
 
 @dataclass
 class Faults:
     """Probabilities from 0 to 1, drawn per submission, status query or push; and three amounts."""
 
-    drop_push: Annotated[float, Fault("a push is not sent", *PUSH)] = 0
+    drop_push: Annotated[float, Fault("a push is not sent", PUSH)] = 0
     delay_push: Annotated[
-        float, Fault("a push is sent after delay_seconds; others may overtake it", *PUSH)
+        float, Fault("a push is sent after delay_seconds; others may overtake it", PUSH)
     ] = 0
-    duplicate_push: Annotated[float, Fault("a push is sent twice", *PUSH)] = 0
+    duplicate_push: Annotated[float, Fault("a push is sent twice", PUSH)] = 0
     reorder_push: Annotated[
-        float, Fault("the push of `processing` is sent after the final one", *PUSH)
+        float, Fault("the push of `processing` is sent after the final one", PUSH)
     ] = 0
     push_before_answer: Annotated[
-        float, Fault("every push arrives before the submit response", *SUBMIT)
+        float, Fault("every push arrives before the submit response", SUBMIT)
     ] = 0
     cut_answer: Annotated[
-        float, Fault("the connection of an accepted submission is reset unanswered", *SUBMIT_QUERY)
+        float, Fault("an accepted submission gets a connection reset", SUBMIT, QUERY)
     ] = 0
-    empty_answer: Annotated[float, Fault("an accepted submission gets the answer {}", *SUBMIT)] = 0
-    refuse_rate: Annotated[float, Fault("a submission is refused with a 429", *SUBMIT_QUERY)] = 0
+    empty_answer: Annotated[float, Fault("an accepted submission gets an empty object", SUBMIT)] = 0
+    refuse_rate: Annotated[float, Fault("a submission is refused with a 429", SUBMIT, QUERY)] = 0
     server_error: Annotated[
-        float,
-        Fault("a submission or query fails with a 500", ("submit", "query"), ("submit", "query")),
+        float, Fault("a submission or query fails with a 500", SUBMIT + QUERY)
     ] = 0
-    server_error_accepted: Annotated[float, Fault("an accepted submission gets a 504", *SUBMIT)] = 0
+    server_error_accepted: Annotated[float, Fault("an accepted submission gets a 504", SUBMIT)] = 0
     no_url: Annotated[
-        float, Fault("a succeeded render has no URL in no_url_times responses and pushes", *SHOWN)
+        float, Fault("a success lacks its URL the first no_url_times times", SUBMIT, QUERY + PUSH)
     ] = 0
     forged_push: Annotated[
-        float, Fault("a push is preceded by an unsigned one with a false token and URL", *PUSH)
+        float, Fault("a push is preceded by an unsigned one with a false token and URL", PUSH)
     ] = 0
-    stale_push: Annotated[float, Fault("a push is signed for ten minutes ago", *PUSH)] = 0
-    fail_render: Annotated[float, Fault("a render ends in failure", *SUBMIT)] = 0
-    unknown_word: Annotated[float, Fault("a render shows an undocumented status", *SHOWN)] = 0
+    stale_push: Annotated[
+        float, Fault("a signed push has a timestamp of ten minutes ago", PUSH)
+    ] = 0
+    fail_render: Annotated[float, Fault("a render ends in failure", SUBMIT)] = 0
+    unknown_word: Annotated[
+        float, Fault("a render shows an undocumented status", SUBMIT, QUERY + PUSH)
+    ] = 0
     delay_seconds: Annotated[
         tuple[float, float], Fault("least and greatest delay of delay_push, in seconds")
     ] = (0.5, 2.0)
     no_url_times: Annotated[
-        int | None, Fault("responses and pushes that no_url affects; null affects all")
+        int | None, Fault("responses and pushes without URL under no_url; null: all")
     ] = 2
     visibility_lag: Annotated[
         float, Fault("seconds for which status queries do not find a new render")
@@ -123,7 +125,8 @@ class FaultInjector:
 
     def inject(self, vendor: str, operation: str, fault: str, times: int = 1) -> None:
         """Make `fault` strike the next `times` times. Raises `ValueError` where it cannot."""
-        if fault not in FAULTS or operation not in FAULTS[fault].scripted:
+        found = FAULTS.get(fault)
+        if found is None or operation not in found.drawn + found.scripted:
             raise ValueError(f"{fault} cannot happen on {operation}")
         self._scripted[vendor, operation, fault] += times
 

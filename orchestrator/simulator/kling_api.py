@@ -1,4 +1,4 @@
-"""What both of Kling's standards share: the response envelope, error codes and task ids.
+"""What both of Kling's standards share: the response envelope and error codes.
 
 Pages: klingai.com/document-api get-started/callbacks (push bodies) and common information (error
 codes).
@@ -6,13 +6,11 @@ codes).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Final
 
-from orchestrator.simulator.contract import ErrorKind, ErrorReply, digits
+from orchestrator.simulator.errors import ErrorKind, ErrorReply
 from orchestrator.simulator.json_body import JSON, JsonObject
-from orchestrator.simulator.records import TaskIds
 
 REQUEST_ID: Final = "9984d27b-a408-4073-ae28-17ca6a13622d"
 ERRORS: Final[Mapping[ErrorKind, tuple[int, int, str]]] = {
@@ -41,9 +39,3 @@ def envelope(data: JSON) -> JsonObject:
 def error_reply(kind: ErrorKind, message: str) -> ErrorReply:
     status, code, text = ERRORS[kind]
     return status, {"code": code, "message": message or text, "request_id": REQUEST_ID}
-
-
-def new_ids(rng: random.Random) -> TaskIds:
-    """Return ids of 18 digits; the task id is the same in responses and pushes."""
-    task = digits(rng, 18, "90")
-    return TaskIds(task, task, digits(rng, 18, "90"))

@@ -5,12 +5,13 @@ Kling and the gateways behind it differ in the fields they require.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import schema
-from orchestrator.simulator.contract import ErrorKind, Refusal, StatusQuery
+from orchestrator.simulator.contract import StatusQuery
+from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JSON, JsonObject, object_at, objects_at
 from orchestrator.simulator.records import Snapshot, State
 
@@ -33,13 +34,16 @@ BASIC: Final[schema.Fields] = {
     "watermark_info": fields.WATERMARK,
     **fields.CALLBACK,
 }
-TEXT_OPTIONS: Final[schema.Fields] = {
+TIMED: Final[schema.Fields] = {
     **BASIC,
+    "aspect_ratio": fields.RATIO,
+    "duration": fields.SECONDS_TEXT,
+}
+TEXT_OPTIONS: Final[schema.Fields] = {
+    **TIMED,
     "negative_prompt": fields.OPTIONAL_TEXT,
     "cfg_scale": fields.FRACTION,
     "sound": fields.ON_OFF,
-    "aspect_ratio": fields.RATIO,
-    "duration": fields.SECONDS_TEXT,
     "camera_control": fields.CAMERA,
 }
 IMAGE_OPTIONS: Final[schema.Fields] = {
@@ -54,12 +58,7 @@ MULTI_IMAGE: Final = schema.object_of(
         "prompt": fields.TEXT,
         "image_list": schema.array(schema.object_of({"image": fields.MEDIA}), at_most=4),
     },
-    {
-        **BASIC,
-        "negative_prompt": fields.OPTIONAL_TEXT,
-        "aspect_ratio": fields.RATIO,
-        "duration": fields.SECONDS_TEXT,
-    },
+    {**TIMED, "negative_prompt": fields.OPTIONAL_TEXT},
 )
 MOTION_CONTROL: Final = schema.object_of(
     {"model_name": fields.TEXT, "image_url": fields.MEDIA, "video_url": fields.MEDIA},
@@ -92,16 +91,15 @@ def shots(duration: schema.Check) -> schema.Fields:
 
 def omni(shot_duration: schema.Check) -> schema.Check:
     optional = {
-        **BASIC,
+        **TIMED,
+        **shots(shot_duration),
         "prompt": fields.TEXT,
         "video_list": schema.array(VIDEO_ITEM),
         "image_list": schema.array(IMAGE_ITEM),
         "element_list": fields.ELEMENTS,
-        "aspect_ratio": fields.RATIO,
-        "duration": fields.SECONDS_TEXT,
         "sound": fields.ON_OFF,
     }
-    return schema.object_of({"model_name": fields.TEXT}, {**optional, **shots(shot_duration)})
+    return schema.object_of({"model_name": fields.TEXT}, optional)
 
 
 def prompt_rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:
@@ -129,7 +127,7 @@ def camera_rules(body: JsonObject) -> Iterator[str]:
 def exclusion_rules(body: JsonObject) -> Iterator[str]:
     """Last frame, masks and camera exclude each other.
 
-    A trajectory has 2 to 77 points, a body up to 6 of them.
+    A trajectory has 2 to 77 points, a body up to 6 masks.
     """
     has_mask = "static_mask" in body or "dynamic_masks" in body
     if ("image_tail" in body) + ("camera_control" in body) + has_mask > 1:
@@ -168,8 +166,8 @@ def push_body(shown: Snapshot) -> JsonObject:
     return body
 
 
-def query_data(query: StatusQuery, show: Callable[[Snapshot], JSON]) -> JSON:
-    """Show one render, by task id or external id, under the endpoint it was submitted to.
+def find(query: StatusQuery) -> Snapshot:
+    """Return the render a query names, by task id or external id, under its own endpoint.
 
     Raises `Refusal` for an unknown one.
     """
@@ -177,4 +175,4 @@ def query_data(query: StatusQuery, show: Callable[[Snapshot], JSON]) -> JSON:
     shown = query.by_task_id(asked) or query.by_external_id(asked)
     if shown is None or shown.render.endpoint != query.path["endpoint"]:
         raise Refusal(ErrorKind.NOT_FOUND)
-    return show(shown)
+    return shown

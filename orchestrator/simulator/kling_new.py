@@ -7,14 +7,8 @@ from typing import Final
 
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import schema
-from orchestrator.simulator.contract import (
-    ErrorKind,
-    Refusal,
-    Rules,
-    StatusQuery,
-    SubmitEndpoint,
-    no_rules,
-)
+from orchestrator.simulator.contract import Rules, StatusQuery, SubmitEndpoint, no_rules
+from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JsonObject, objects_at
 from orchestrator.simulator.kling_api import envelope
 from orchestrator.simulator.kling_legacy import STATUSES as LEGACY_STATUSES
@@ -102,10 +96,9 @@ def submit_response(shown: Snapshot) -> JsonObject:
 def submit_endpoint(
     path: str, name: str, capability: str, check: schema.Check, rules: Rules = no_rules
 ) -> SubmitEndpoint:
-    def constant(body: JsonObject) -> str:
-        return capability
-
-    return SubmitEndpoint(path, name, check, constant, submit_response, task, "options", rules)
+    return SubmitEndpoint(
+        path, name, check, lambda _: capability, submit_response, task, "options", rules
+    )
 
 
 def query_response(query: StatusQuery) -> JsonObject:

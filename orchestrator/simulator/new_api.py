@@ -9,20 +9,12 @@ import random
 from typing import Final
 
 from orchestrator.simulator import kling_legacy
-from orchestrator.simulator.contract import (
-    ErrorKind,
-    ErrorReply,
-    Refusal,
-    Rules,
-    StatusQuery,
-    SubmitEndpoint,
-    alphanumeric,
-    gateway_ids,
-    no_rules,
-)
+from orchestrator.simulator.contract import Rules, StatusQuery, SubmitEndpoint, no_rules
+from orchestrator.simulator.errors import ErrorKind, ErrorReply, Refusal
 from orchestrator.simulator.json_body import JsonObject
-from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.records import Snapshot
 from orchestrator.simulator.schema import Check
+from orchestrator.simulator.task_ids import TaskIds, alphanumeric, gateway_ids
 
 STATUSES: Final = {
     "submitted": "queued",

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 from standardwebhooks import Webhook
 
-from orchestrator.simulator.contract import Credentials
+from orchestrator.simulator.authentication import Credentials
 from orchestrator.simulator.faults import FaultInjector
 from orchestrator.simulator.json_body import JSON
 from orchestrator.simulator.records import FINAL, Push, Render, State

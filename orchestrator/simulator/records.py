@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from orchestrator.simulator.task_ids import TaskIds
+
 State: TypeAlias = Literal["submitted", "processing", "unknown", "succeeded", "failed"]
 FINAL: Final = frozenset({"succeeded", "failed"})
 
@@ -36,15 +38,6 @@ class Push:
     at: float | None = None
     status: int | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskIds:
-    """The ids of one render. Behind a gateway, Kling itself sends the pushes, with its own id."""
-
-    task: str
-    push: str
-    video: str
 
 
 @dataclass(slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 from orchestrator.simulator.json_body import JSON, JsonObject
 
@@ -53,7 +53,7 @@ OMNI: Final[JsonObject] = {
 REFINED: Final[JsonObject] = {"negative_prompt": "blurry, low quality", "cfg_scale": 0.5}
 
 #: Label, model, capability, input.
-Sample: TypeAlias = tuple[str, str, str, JsonObject]
+Sample = tuple[str, str, str, JsonObject]
 
 
 def sample(label: str, model: str, capability: str, given: JsonObject, **more: JSON) -> Sample:

@@ -134,10 +134,8 @@ class Subscriber:
 
     def _response(self, how: Misbehaviour | None, seconds: float) -> Response:
         match how:
-            case "error":
-                return PlainTextResponse("broken", 500)
-            case "gone":
-                return PlainTextResponse("gone", 410)
+            case "error" | "gone":
+                return PlainTextResponse(how, 500 if how == "error" else 410)
             case "slow_down":
                 return PlainTextResponse("slow down", 429, {"retry-after": str(int(seconds))})
             case "redirect":

@@ -13,16 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from orchestrator.simulator.contract import (
-    Credentials,
-    Dialect,
-    ErrorKind,
-    QueryEndpoint,
-    Refusal,
-    StatusQuery,
-    SubmitEndpoint,
-    authentication_error,
-)
+from orchestrator.simulator.authentication import Credentials, authentication_error
+from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
+from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JSON, JsonObject
 from orchestrator.simulator.records import Violation
 from orchestrator.simulator.renderer import Renderer

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from orchestrator.simulator.accounts import CREDENTIALS
-from orchestrator.simulator.contract import Credentials
+from orchestrator.simulator.authentication import Credentials
 from orchestrator.simulator.dialects.agentsflare import AGENTSFLARE
 from orchestrator.simulator.dialects.cloudsway import CLOUDSWAY
 from orchestrator.simulator.dialects.cubicspaces import Shape, cubicspaces

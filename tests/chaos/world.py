@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orchestrator.simulator import control
 from orchestrator.simulator.__main__ import main
-from orchestrator.simulator.contract import ErrorKind, Refusal
+from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.subscriber import Subscriber
 from orchestrator.simulator.vendor_api import VendorApi

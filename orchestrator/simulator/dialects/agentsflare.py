@@ -12,18 +12,11 @@ from typing import Final
 
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import kling_api, kling_legacy, schema
-from orchestrator.simulator.contract import (
-    Dialect,
-    ErrorKind,
-    ErrorReply,
-    QueryEndpoint,
-    StatusQuery,
-    SubmitEndpoint,
-    digits,
-    gateway_ids,
-)
+from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
+from orchestrator.simulator.errors import ErrorKind, ErrorReply
 from orchestrator.simulator.json_body import JSON, JsonObject
-from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.records import Snapshot
+from orchestrator.simulator.task_ids import TaskIds, digits, gateway_ids
 
 ENVELOPE_BIT: Final = 0
 REQUIRED: Final[schema.Fields] = {
@@ -78,7 +71,7 @@ def submit_response(shown: Snapshot) -> JsonObject:
 
 
 def query_response(query: StatusQuery) -> JsonObject:
-    return envelope(kling_legacy.query_data(query, task))
+    return envelope(task(kling_legacy.find(query)))
 
 
 def push_body(shown: Snapshot) -> JsonObject:

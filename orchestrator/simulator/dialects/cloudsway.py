@@ -7,6 +7,7 @@ from typing import Final
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import kling_api, kling_new, schema
 from orchestrator.simulator.contract import Dialect, QueryEndpoint
+from orchestrator.simulator.task_ids import kling_ids
 
 ENDPOINT_PATH: Final = "sim-endpoint"
 ROOT: Final = "/v1/ai/{endpoint_path}/kling"
@@ -33,7 +34,7 @@ CLOUDSWAY: Final = Dialect(
     query_endpoints=(
         QueryEndpoint(ROOT + "/tasks", kling_new.query_response, kling_new.TASK_ARGS),
     ),
-    new_ids=kling_api.new_ids,
+    new_ids=kling_ids,
     error_reply=kling_api.error_reply,
     unique_external_ids=True,
     path_values={"endpoint_path": ENDPOINT_PATH},

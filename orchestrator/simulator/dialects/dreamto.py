@@ -11,19 +11,11 @@ from typing import Final
 
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import kling_legacy, schema
-from orchestrator.simulator.contract import (
-    Dialect,
-    ErrorKind,
-    ErrorReply,
-    QueryEndpoint,
-    Refusal,
-    StatusQuery,
-    SubmitEndpoint,
-    alphanumeric,
-    gateway_ids,
-)
+from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
+from orchestrator.simulator.errors import ErrorKind, ErrorReply, Refusal
 from orchestrator.simulator.json_body import JsonObject, object_at
-from orchestrator.simulator.records import Snapshot, TaskIds
+from orchestrator.simulator.records import Snapshot
+from orchestrator.simulator.task_ids import TaskIds, alphanumeric, gateway_ids
 
 JOB_PUSH_BIT: Final = 0
 COMPLETED_BIT: Final = 1

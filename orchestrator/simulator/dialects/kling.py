@@ -16,20 +16,18 @@ from orchestrator.simulator import kling_api, kling_legacy, kling_new, schema
 from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
 from orchestrator.simulator.json_body import JsonObject
 from orchestrator.simulator.records import Snapshot
+from orchestrator.simulator.task_ids import kling_ids
 
 SHOTS: Final[schema.Fields] = {
     **kling_legacy.shots(fields.SECONDS_TEXT),
     "prompt": fields.TEXT,
     "element_list": fields.ELEMENTS,
 }
-MODEL: Final[schema.Fields] = {"model_name": fields.TEXT}
+MODEL: Final = {"model_name": fields.TEXT}
+IMAGE: Final = {**MODEL, "image": fields.MEDIA}
 LEGACY: Final[schema.Fields] = {
-    "text2video": schema.object_of(
-        {"model_name": fields.TEXT}, {**kling_legacy.TEXT_OPTIONS, **SHOTS}
-    ),
-    "image2video": schema.object_of(
-        {"model_name": fields.TEXT, "image": fields.MEDIA}, {**kling_legacy.IMAGE_OPTIONS, **SHOTS}
-    ),
+    "text2video": schema.object_of(MODEL, {**kling_legacy.TEXT_OPTIONS, **SHOTS}),
+    "image2video": schema.object_of(IMAGE, {**kling_legacy.IMAGE_OPTIONS, **SHOTS}),
     "motion-control": kling_legacy.MOTION_CONTROL,
     "omni-video": kling_legacy.omni(fields.SECONDS_TEXT),
     "multi-image2video": kling_legacy.MULTI_IMAGE,
@@ -85,8 +83,7 @@ def legacy_task(shown: Snapshot) -> JsonObject:
     body = kling_legacy.push_body(shown)
     del body["task_result"]
     if shown.state == "succeeded":
-        videos = kling_legacy.videos(shown, watermark_url="")
-        body["task_result"] = {"videos": videos}
+        body["task_result"] = {"videos": kling_legacy.videos(shown, watermark_url="")}
     return body
 
 
@@ -97,7 +94,7 @@ def legacy_submit_response(shown: Snapshot) -> JsonObject:
 
 
 def legacy_query_response(query: StatusQuery) -> JsonObject:
-    return kling_api.envelope(kling_legacy.query_data(query, legacy_task))
+    return kling_api.envelope(legacy_task(kling_legacy.find(query)))
 
 
 def legacy_endpoint(name: str, check: schema.Check) -> SubmitEndpoint:
@@ -114,8 +111,7 @@ def legacy_endpoint(name: str, check: schema.Check) -> SubmitEndpoint:
 
 
 def new_endpoint(operation: str, capability: str, check: schema.Check) -> SubmitEndpoint:
-    rules = partial(new_rules, operation=operation)
-    path = f"/{operation}/{{model}}"
+    path, rules = f"/{operation}/{{model}}", partial(new_rules, operation=operation)
     endpoint = kling_new.submit_endpoint(path, operation, capability, check, rules)
     return replace(endpoint, models=MODELS)
 
@@ -132,7 +128,7 @@ def kling(mount: str) -> Dialect:
             QueryEndpoint("/v1/videos/{endpoint}/{id}", legacy_query_response, accepts_jwt=True),
             QueryEndpoint("/tasks", kling_new.query_response, kling_new.TASK_ARGS),
         ),
-        new_ids=kling_api.new_ids,
+        new_ids=kling_ids,
         error_reply=kling_api.error_reply,
         unique_external_ids=True,
     )

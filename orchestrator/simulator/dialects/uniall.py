@@ -12,7 +12,8 @@ from typing import Final
 
 from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import new_api, schema
-from orchestrator.simulator.contract import Dialect, ErrorKind, ErrorReply, QueryEndpoint
+from orchestrator.simulator.contract import Dialect, QueryEndpoint
+from orchestrator.simulator.errors import ErrorKind, ErrorReply
 from orchestrator.simulator.json_body import JsonObject, object_at
 from orchestrator.simulator.records import Snapshot
 
