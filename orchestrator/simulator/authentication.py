@@ -19,7 +19,7 @@ JWT_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What one simulated vendor accepts, and the secrets it signs its pushes with."""
+    """The credentials that a vendor accepts, and the secrets that sign its pushes."""
 
     api_key: str
     access_key: str = ""

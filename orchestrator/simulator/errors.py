@@ -31,7 +31,7 @@ class ErrorKind(Enum):
 
 
 class Refusal(Exception):
-    """A request that gets an error response. A `violation` is one that breaks the document."""
+    """A request that gets an error response. `violation`: it breaks the document."""
 
     def __init__(self, kind: ErrorKind, message: str = "", *, violation: bool = False) -> None:
         super().__init__(message)

@@ -16,7 +16,7 @@ from orchestrator.simulator.json_body import JSON, JsonObject
 
 
 class Fault(NamedTuple):
-    """What a fault does, and the operations it is drawn on; one-shots affect `scripted` too."""
+    """Effect, operations its probability is drawn on, further operations of one-shots."""
 
     meaning: str
     drawn: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Faults:
     ] = 0
     duplicate_push: Annotated[float, Fault("a push is sent twice", PUSH)] = 0
     reorder_push: Annotated[
-        float, Fault("the push of `processing` is sent after the final one", PUSH)
+        float, Fault("the push of `processing` is sent after the final push", PUSH)
     ] = 0
     push_before_answer: Annotated[
         float, Fault("every push arrives before the submit response", SUBMIT)
@@ -56,7 +56,7 @@ class Faults:
         float, Fault("a success lacks its URL the first no_url_times times", SUBMIT, QUERY + PUSH)
     ] = 0
     forged_push: Annotated[
-        float, Fault("a push is preceded by an unsigned one with a false token and URL", PUSH)
+        float, Fault("an unsigned push with a false token and URL precedes a push", PUSH)
     ] = 0
     stale_push: Annotated[
         float, Fault("a signed push has a timestamp of ten minutes ago", PUSH)

@@ -24,7 +24,7 @@ def string_at(body: JsonObject, name: str) -> str | None:
 
 
 def object_at(body: JsonObject, name: str) -> JsonObject:
-    """Return a field's object, or an empty one where it holds no object."""
+    """Return a field's object; an empty object where it holds none."""
     value = body.get(name)
     return value if isinstance(value, dict) else {}
 

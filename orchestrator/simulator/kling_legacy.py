@@ -169,7 +169,7 @@ def push_body(shown: Snapshot) -> JsonObject:
 def find(query: StatusQuery) -> Snapshot:
     """Return the render a query names, by task id or external id, under its own endpoint.
 
-    Raises `Refusal` for an unknown one.
+    Raises `Refusal` if it is unknown.
     """
     asked = query.path["id"]
     shown = query.by_task_id(asked) or query.by_external_id(asked)

@@ -73,9 +73,9 @@ def video(shown: Snapshot, kind: str = "video") -> JsonObject:
 
 
 def find(query: StatusQuery) -> Snapshot:
-    """Return the render a query names. Raises `Refusal` for an unknown one.
+    """Return the render a query names. Raises `Refusal` if it is unknown.
 
-    A compatible path finds renders of its own endpoint and of the unified one.
+    A compatible path finds renders of its own and of the unified endpoint.
     """
     shown = query.by_task_id(query.path["id"])
     if shown is None:

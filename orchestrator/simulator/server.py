@@ -21,8 +21,8 @@ async def stop_accepting(servers: Sequence[asyncio.Server]) -> None:
     for server in servers:
         for sock in server.sockets:
             loop.remove_reader(sock.fileno())
-    # One iteration of the loop for the task that makes the transport, one for `connection_made`,
-    # one for what awaits that.
+    # Three iterations of the loop: for the task that makes the transport, for `connection_made`,
+    # and for the waiter on it.
     for _ in range(3):
         await asyncio.sleep(0)
     for server in servers:

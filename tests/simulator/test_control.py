@@ -1,9 +1,10 @@
-"""The simulator's other doors: keys, batches, uploads, its subscriber, and control from another process."""
+"""Credentials, batches, uploads, sample jobs, the subscriber, and control over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import shlex
 import socket
@@ -20,8 +21,8 @@ import pytest
 from standardwebhooks import Webhook
 from starlette.responses import PlainTextResponse
 
-from orchestrator.simulator import SimulatedVendors, Subscriber
-from orchestrator.simulator.__main__ import configuration
+from orchestrator.simulator import Faults, SimulatedVendors, Subscriber
+from orchestrator.simulator.__main__ import arguments, configuration
 from orchestrator.simulator.accounts import CREDENTIALS, SIMULATED, account_settings, webhook_secret
 from orchestrator.simulator.dialects.cubicspaces import Shape
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
@@ -40,9 +41,9 @@ def bearer(vendor: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[tuple[SimulatedVendors, httpx.AsyncClient]]:
-    world = SimulatedVendors(**{"render_seconds": 0.02, **options})
-    async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
-        yield world, http
+    vendors = SimulatedVendors(**{"render_seconds": 0.02, **options})
+    async with vendors, httpx.AsyncClient(base_url=vendors.base_url, verify=False) as http:
+        yield vendors, http
 
 
 @contextlib.asynccontextmanager
@@ -75,17 +76,17 @@ def delivery(
         ("kling/text-to-video/kling-3.0", 1800, -5, (401, 1002)),
     ],
 )
-async def test_kling_takes_a_jwt_on_legacy_routes_only(
+async def test_kling_accepts_a_jwt_on_legacy_routes_only(
     path: str, exp: int, nbf: int, answer: tuple[int, int]
 ) -> None:
     keys, now = CREDENTIALS["kling"], int(time.time())
     token = jwt.encode(
         {"iss": keys.access_key, "exp": now + exp, "nbf": now + nbf}, keys.secret_key
     )
-    async with running() as (world, http):
-        given = await http.post(path, json=LEGACY, headers={"authorization": f"Bearer {token}"})
-        assert (given.status_code, given.json()["code"]) == answer
-        assert bool(world.violations) == (answer[0] != 200)
+    async with running() as (vendors, http):
+        response = await http.post(path, json=LEGACY, headers={"authorization": f"Bearer {token}"})
+        assert (response.status_code, response.json()["code"]) == answer
+        assert bool(vendors.violations) == (answer[0] != 200)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +95,11 @@ async def test_kling_takes_a_jwt_on_legacy_routes_only(
 )
 async def test_cubicspaces_answers_in_the_chosen_shape(shape: Shape, mark: str) -> None:
     path = "cubicspaces/v1/video/generations"
-    async with running(answers=shape) as (world, http):
+    async with running(answers=shape) as (vendors, http):
         made = await http.post(
             path, json={"model": "kling-v3", "prompt": "x"}, headers=bearer("cubicspaces")
         )
-        await world.idle()
+        await vendors.idle()
         assert (
             mark
             in (await http.get(f"{path}/{made.json()['id']}", headers=bearer("cubicspaces"))).text
@@ -117,46 +118,46 @@ async def test_cubicspaces_answers_in_the_chosen_shape(shape: Shape, mark: str) 
     ],
 )
 async def test_a_batch_holds_twenty_ids_of_one_kind(query: str, status: int) -> None:
-    async with running() as (world, http):
+    async with running() as (vendors, http):
         assert (
             await http.get(f"{TASKS}?{query}", headers=bearer("cloudsway"))
         ).status_code == status
-        assert bool(world.violations) == (status != 200)
+        assert bool(vendors.violations) == (status != 200)
 
 
 @pytest.mark.parametrize(("field", "status"), [("purpose", 200), ("reason", 422)])
-async def test_dreamto_takes_uploads_with_exactly_the_documented_fields(
+async def test_dreamto_accepts_uploads_with_exactly_the_documented_fields(
     field: str, status: int
 ) -> None:
-    async with running() as (world, http):
+    async with running() as (vendors, http):
         form, file = {"kind": "video", field: "reference"}, {"file": ("demo.mp4", b"...")}
         answer = await http.post(
             "dreamto/v1/files/upload", data=form, files=file, headers=bearer("dreamto")
         )
-        assert (answer.status_code, bool(world.violations)) == (status, status != 200)
+        assert (answer.status_code, bool(vendors.violations)) == (status, status != 200)
 
 
-def test_every_simulated_account_has_settings_and_orders() -> None:
+def test_every_simulated_account_has_settings_and_sample_jobs() -> None:
     names = [name for name, _ in SIMULATED]
     assert {account for account, _, _ in SAMPLE_JOBS} == set(names)
-    assert all(order["account"] == account for account, _, order in SAMPLE_JOBS)
+    assert all(job["account"] == account for account, _, job in SAMPLE_JOBS)
     assert account_settings("http://sim:1", "kling_new")["base_url"] == "http://sim:1/kling_v2"
 
 
-def test_every_account_of_the_configuration_comes_with_a_command_that_uses_it() -> None:
+def test_every_account_of_the_configuration_has_a_command_that_uses_it() -> None:
     lines = configuration("http://127.0.0.1:9100").splitlines()
     commands = {name: lines[lines.index(f"[accounts.{name}]") - 1] for name, _ in SIMULATED}
     for name, line in commands.items():
         comment, program, command, *words = shlex.split(line)
-        given = dict(zip(words[::2], [*words[1::2], ""], strict=True))
-        assert (comment, program, command, given["--account"]) == (
+        options = dict(zip(words[::2], [*words[1::2], ""], strict=True))
+        assert (comment, program, command, options["--account"]) == (
             "#",
             "orchestrator",
             "submit",
             name,
         )
-        assert given["--model"] in {
-            order["model"] for account, _, order in SAMPLE_JOBS if account == name
+        assert options["--model"] in {
+            job["model"] for account, _, job in SAMPLE_JOBS if account == name
         }
     assert set(tomllib.loads("\n".join(lines))["accounts"]) == set(commands)
 
@@ -170,16 +171,10 @@ async def test_the_subscriber_verifies_with_any_of_its_secrets_and_counts_repeat
             delivery("evt_3", "job.processing"),
         ):
             assert (await http.post(subscriber.url, **sent)).status_code == 200
-        await http.post(subscriber.url, **delivery("evt_4", secret=webhook_secret("a stranger")))
+        await http.post(subscriber.url, **delivery("evt_4", secret=webhook_secret("unknown")))
         await http.post(subscriber.url, **delivery("evt_5", late=True))
-        assert [seen.verified for seen in subscriber.received] == [
-            True,
-            True,
-            True,
-            True,
-            False,
-            True,
-        ]
+        verified = [received.verified for received in subscriber.received]
+        assert verified == [True, True, True, True, False, True]
         assert subscriber.duplicates() == {"evt_1": 1}
         assert subscriber.completions() == {"job_1": 3}
 
@@ -187,7 +182,7 @@ async def test_the_subscriber_verifies_with_any_of_its_secrets_and_counts_repeat
 @pytest.mark.parametrize(
     ("how", "status"), [("error", 500), ("gone", 410), ("slow_down", 429), ("redirect", 302)]
 )
-async def test_the_subscriber_answers_badly_as_often_as_told(
+async def test_the_subscriber_misbehaves_the_given_number_of_times(
     how: Misbehaviour, status: int
 ) -> None:
     async with subscribed() as (subscriber, http):
@@ -202,7 +197,7 @@ async def test_the_subscriber_answers_badly_as_often_as_told(
 
 
 @pytest.mark.parametrize("how", ["hang", "trickle"])
-async def test_the_subscriber_can_keep_a_delivery_waiting(how: Misbehaviour) -> None:
+async def test_the_subscriber_can_delay_its_response(how: Misbehaviour) -> None:
     async with subscribed() as (subscriber, http):
         subscriber.misbehave(how)
         with pytest.raises(TimeoutError):
@@ -218,25 +213,31 @@ async def test_the_subscriber_can_keep_a_delivery_waiting(how: Misbehaviour) -> 
         ({"text": "done", "blocks": [{}]}, (400, "invalid_blocks")),
     ],
 )
-async def test_slack_looks_at_the_shape_of_a_message(body: Json, answer: tuple[int, str]) -> None:
+async def test_slack_checks_the_form_of_a_message(body: Json, answer: tuple[int, str]) -> None:
     async with subscribed() as (subscriber, http):
-        given = await http.post(subscriber.slack_url, json=body)
-        assert (given.status_code, given.text) == answer
+        response = await http.post(subscriber.slack_url, json=body)
+        assert (response.status_code, response.text) == answer
 
 
-async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> None:
-    arguments = [
-        "--port",
-        "0",
-        "--subscriber-port",
-        "0",
-        "--render-seconds",
-        "0.05",
-        "--faults",
-        '{"drop_push": 1}',
-    ]
+def test_help_lists_every_fault_with_a_line_of_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulator", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        arguments()
+    faults = capsys.readouterr().out.partition("\nfaults")[2].partition(":\n")[2]
+    listed = dict(line.split(maxsplit=1) for line in faults.splitlines() if line)
+    assert [*listed] == [fault.name for fault in dataclasses.fields(Faults)]
+    assert len({*listed.values()}) == len(listed) == 18
+    assert all(len(line) <= 100 for line in faults.splitlines())
+
+
+async def test_the_process_is_controlled_over_http_and_exits_cleanly() -> None:
+    options = {"port": "0", "subscriber-port": "0", "render-seconds": "0.05"}
+    given = [f"--{name}={value}" for name, value in options.items()]
+    given += ["--faults", '{"drop_push": 1}']
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orchestrator.simulator", *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "orchestrator.simulator", *given, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout
     urls = json.loads(await process.stdout.readline())
@@ -248,10 +249,8 @@ async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> Non
         script = {"vendor": "kling", "operation": "submit", "fault": "refuse_rate", "times": 1}
         assert (await http.post(f"{control}/inject", json=script)).status_code == 200
         await http.post(urls["hook"], **delivery())
-        path, body = (
-            f"{urls['vendors']['kling']}/v1/videos/text2video",
-            {**LEGACY, "callback_url": urls["hook"]},
-        )
+        path = f"{urls['vendors']['kling']}/v1/videos/text2video"
+        body = {**LEGACY, "callback_url": urls["hook"]}
         answers = [await http.post(path, json=body, headers=bearer("kling")) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [429, 200]
         report: Json = {"pushes": []}
@@ -264,16 +263,16 @@ async def test_another_process_is_controlled_over_http_and_ends_cleanly() -> Non
     assert await process.wait() == 0
 
 
-@pytest.mark.parametrize("turns", range(8))
-async def test_a_connection_accepted_while_a_server_stops_is_over_with_it(turns: int) -> None:
-    """python/cpython#109564: it was left open, and belonged to nobody."""
-    serving = LocalServer(PlainTextResponse("hello"))
-    await serving.start()
-    with socket.create_connection(("127.0.0.1", int(serving.url.rpartition(":")[2]))) as client:
+@pytest.mark.parametrize("iterations", range(8))
+async def test_a_connection_accepted_while_a_server_stops_is_closed(iterations: int) -> None:
+    """python/cpython#109564: such a connection stayed open for ever."""
+    server = LocalServer(PlainTextResponse("hello"))
+    await server.start()
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
         client.setblocking(False)
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
-        await serving.stop()
+        await server.stop()
         async with asyncio.timeout(5):
             with contextlib.suppress(ConnectionResetError):
                 assert await asyncio.get_running_loop().sock_recv(client, 1) == b""

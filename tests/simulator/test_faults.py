@@ -1,4 +1,4 @@
-"""The simulator misbehaves exactly as told, and signs as Kling does."""
+"""The simulator injects exactly the faults it is given, and signs as Kling does."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BUSY = {"kling": 1303, "agentsflare": 1303, "kling_v2": 1303, "cubicspaces": "fa
 
 
 class Caller:
-    """A caller of a world whose pushes go to a subscriber."""
+    """Submits with a subscriber's URL as callback."""
 
-    def __init__(self, world: SimulatedVendors, http: httpx.AsyncClient, hook: str) -> None:
-        self.world, self.http, self.hook = world, http, hook
+    def __init__(self, vendors: SimulatedVendors, http: httpx.AsyncClient, hook: str) -> None:
+        self.vendors, self.http, self.hook = vendors, http, hook
 
     async def submit(
         self, vendor: str = "kling", token: str | None = None, **hooks: str
@@ -48,26 +48,26 @@ class Caller:
         key = {"authorization": f"Bearer {token or CREDENTIALS[vendor].api_key}"}
         return await self.http.post(PATHS[vendor], json=body, headers=key)
 
-    async def ask(self, task: str, vendor: str = "kling") -> httpx.Response:
+    async def query(self, task: str, vendor: str = "kling") -> httpx.Response:
         key = {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
         return await self.http.get(f"{PATHS[vendor]}/{task}", headers=key)
 
     async def pushed(self, **hooks: str) -> list[Push]:
-        """Submit to Kling and wait for the end."""
+        """Submit to Kling, wait until it is idle, and return every push."""
         await self.submit(**hooks)
-        await self.world.idle()
-        return self.world.pushes
+        await self.vendors.idle()
+        return self.vendors.pushes
 
 
 @asynccontextmanager
 async def calling(faults: Faults | None = None, **options: Any) -> AsyncIterator[Caller]:
-    world = SimulatedVendors(faults=faults, **{"render_seconds": 0.02, **options})
+    vendors = SimulatedVendors(faults=faults, **{"render_seconds": 0.02, **options})
     async with (
-        world,
+        vendors,
         Subscriber() as sink,
-        httpx.AsyncClient(base_url=world.base_url, verify=False) as http,
+        httpx.AsyncClient(base_url=vendors.base_url, verify=False) as http,
     ):
-        yield Caller(world, http, sink.url)
+        yield Caller(vendors, http, sink.url)
 
 
 def states(pushes: list[Push], kind: str = "push") -> list[str]:
@@ -82,15 +82,15 @@ def verified(push: Push) -> bool:
     return True
 
 
-async def test_kling_signs_every_push_and_gateways_none() -> None:
+async def test_kling_signs_every_push_and_a_gateway_signs_none() -> None:
     async with calling() as caller:
         await caller.submit("agentsflare")
         for push in await caller.pushed():
             assert verified(push) if push.vendor == "kling" else "webhook-id" not in push.headers
-        assert {push.vendor for push in caller.world.pushes} == {"kling", "agentsflare"}
+        assert {push.vendor for push in caller.vendors.pushes} == {"kling", "agentsflare"}
 
 
-async def test_a_stale_push_is_rightly_signed_and_ten_minutes_old() -> None:
+async def test_a_stale_push_is_signed_with_a_timestamp_of_ten_minutes_ago() -> None:
     async with calling(Faults(stale_push=1)) as caller:
         for push in await caller.pushed():
             assert not verified(push)
@@ -118,34 +118,37 @@ async def test_a_forged_push_has_another_token_a_false_url_and_no_signature() ->
 async def test_a_fault_changes_the_pushes(fault: str, kind: str, expected: list[str]) -> None:
     async with calling(Faults.from_json({fault: 1})) as caller:
         assert states(await caller.pushed(), kind) == expected
-        assert all(push.status is None for push in caller.world.pushes if push.kind == "dropped")
+        assert all(push.status is None for push in caller.vendors.pushes if push.kind == "dropped")
 
 
-async def test_a_dropped_push_takes_its_duplicate_with_it() -> None:
+async def test_a_dropped_push_has_no_duplicate() -> None:
     async with calling(Faults(drop_push=1, duplicate_push=1)) as caller:
         assert {push.kind for push in await caller.pushed()} == {"dropped"}
 
 
 async def test_a_delayed_push_is_overtaken() -> None:
     async with calling(Faults(delay_seconds=(0.3, 0.4))) as caller:
-        caller.world.inject("kling", "push", "delay_push")
+        caller.vendors.inject("kling", "push", "delay_push")
         assert states(await caller.pushed()) == ["processing", "succeeded", "submitted"]
 
 
-async def test_a_push_can_come_before_the_answer() -> None:
+async def test_every_push_can_arrive_before_the_submit_response() -> None:
     async with calling(Faults(push_before_answer=1)) as caller:
         answer = await caller.submit()
         assert answer.json()["data"]["task_status"] == "submitted"
-        assert [(push.state, push.status) for push in caller.world.pushes][-1] == ("succeeded", 200)
+        assert [(push.state, push.status) for push in caller.vendors.pushes][-1] == (
+            "succeeded",
+            200,
+        )
 
 
 @pytest.mark.parametrize("vendor", ["kling", "cubicspaces"])
-async def test_a_cut_answer_leaves_a_render_behind(vendor: str) -> None:
+async def test_a_submission_whose_response_is_cut_is_accepted(vendor: str) -> None:
     async with calling() as caller:
-        caller.world.inject(vendor, "submit", "cut_answer")
+        caller.vendors.inject(vendor, "submit", "cut_answer")
         with pytest.raises(httpx.TransportError):
             await caller.submit(vendor)
-        assert len(caller.world.renders) == 1
+        assert len(caller.vendors.renders) == 1
         assert (await caller.submit(vendor)).status_code == 200
 
 
@@ -154,63 +157,63 @@ async def test_a_cut_answer_leaves_a_render_behind(vendor: str) -> None:
     [("refuse_rate", 429, 0), ("server_error", 500, 0), ("server_error_accepted", 504, 1)],
 )
 @pytest.mark.parametrize("vendor", PATHS)
-async def test_a_refused_submission_renders_only_where_it_was_accepted(
+async def test_a_failed_submission_is_rendered_only_if_it_was_accepted(
     vendor: str, fault: str, status: int, renders: int
 ) -> None:
     async with calling() as caller:
-        caller.world.inject(vendor, "submit", fault)
+        caller.vendors.inject(vendor, "submit", fault)
         assert (await caller.submit(vendor)).status_code == status
-        assert len(caller.world.accepted(vendor)) == renders
-        assert not caller.world.violations
+        assert len(caller.vendors.accepted(vendor)) == renders
+        assert not caller.vendors.violations
 
 
-async def test_an_accepted_submission_can_be_answered_with_nothing() -> None:
+async def test_an_accepted_submission_can_be_answered_with_an_empty_object() -> None:
     async with calling(Faults(empty_answer=1)) as caller:
         assert (await caller.submit()).json() == {}
-        assert len(caller.world.renders) == 1
+        assert len(caller.vendors.renders) == 1
 
 
 @pytest.mark.parametrize("vendor", BUSY)
-async def test_a_vendor_takes_no_more_than_its_limit_at_once(vendor: str) -> None:
+async def test_a_vendor_accepts_no_more_live_renders_than_its_limit(vendor: str) -> None:
     async with calling(limits={vendor: 2}, render_seconds=0.3) as caller:
         answers = [await caller.submit(vendor) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert answers[2].json()["code"] == BUSY[vendor]
-        await caller.world.idle()
+        await caller.vendors.idle()
         assert (await caller.submit(vendor)).status_code == 200
-        assert caller.world.peaks[vendor] == 2
+        assert caller.vendors.peaks[vendor] == 2
 
 
 @pytest.mark.parametrize("times", [2, None])
-async def test_a_url_is_withheld_for_a_while_or_for_ever(times: int | None) -> None:
+async def test_a_url_is_withheld_a_number_of_times_or_always(times: int | None) -> None:
     async with calling(Faults(no_url=1, no_url_times=times)) as caller:
         last = (await caller.pushed())[-1]
         assert (last.state, VIDEO in last.body.decode()) == ("succeeded", False)
-        shown = [VIDEO in (await caller.ask(last.vendor_task_id)).text for _ in range(3)]
+        shown = [VIDEO in (await caller.query(last.vendor_task_id)).text for _ in range(3)]
         assert shown == ([False, True, True] if times else [False] * 3)
 
 
-async def test_a_fresh_render_stays_unknown_for_the_visibility_lag() -> None:
+async def test_a_new_render_is_not_found_during_the_visibility_lag() -> None:
     async with calling(Faults(visibility_lag=60)) as caller:
         task = (await caller.submit()).json()["data"]["task_id"]
-        assert (await caller.ask(task)).json()["code"] == 1201
-        caller.world.faults = Faults()
-        assert (await caller.ask(task)).json()["data"]["task_id"] == task
+        assert (await caller.query(task)).json()["code"] == 1201
+        caller.vendors.faults = Faults()
+        assert (await caller.query(task)).json()["data"]["task_id"] == task
 
 
 @pytest.mark.parametrize("fault", ["server_error", "refuse_rate"])
-async def test_a_question_can_fail_once(fault: str) -> None:
+async def test_a_status_query_can_fail_once(fault: str) -> None:
     async with calling() as caller:
         task = (await caller.submit()).json()["data"]["task_id"]
-        caller.world.inject("kling", "query", fault)
-        assert (await caller.ask(task)).status_code in {429, 500}
-        assert (await caller.ask(task)).status_code == 200
+        caller.vendors.inject("kling", "query", fault)
+        assert (await caller.query(task)).status_code in {429, 500}
+        assert (await caller.query(task)).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "script", [("nobody", "submit", "cut_answer"), ("kling", "query", "drop_push")]
+    "script", [("unknown", "submit", "cut_answer"), ("kling", "query", "drop_push")]
 )
 async def test_a_one_shot_that_cannot_happen_is_refused(script: tuple[str, str, str]) -> None:
     async with calling() as caller:
-        with pytest.raises(ValueError, match=r"nobody|cannot happen"):
-            caller.world.inject(*script)
+        with pytest.raises(ValueError, match=r"no vendor unknown|cannot happen"):
+            caller.vendors.inject(*script)

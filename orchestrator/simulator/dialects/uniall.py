@@ -52,7 +52,7 @@ def error_reply(kind: ErrorKind, message: str) -> ErrorReply:
 
 
 def rules(body: JsonObject, path: Mapping[str, str]) -> Iterator[str]:
-    """In image mode, prompt and multi_prompt exclude each other; a last frame needs a first one."""
+    """In image mode, prompt and multi_prompt exclude each other; a last frame needs a first."""
     shots = "multi_prompt" in object_at(body, "extra_body")
     if "image" in body and "prompt" in body and shots:
         yield "prompt: not together with extra_body.multi_prompt"

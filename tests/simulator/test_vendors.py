@@ -1,4 +1,4 @@
-"""The simulator reads its vendors' documents strictly, and speaks as they show."""
+"""The simulator checks requests strictly by the vendors' documents, and answers as they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import CREDENTIALS
 
 Json = dict[str, Any]
-NOWHERE = "http://127.0.0.1:9/hook"
+CALLBACK_URL = "http://127.0.0.1:9/hook"
 CLOUDSWAY, AGENTS = "cloudsway/v1/ai/sim-endpoint/kling", "agentsflare/klingai/v1/videos"
 MASK = {"mask": "https://e.com/m.png", "trajectories": [{"x": 100, "y": 200}, {"x": 180, "y": 240}]}
 MASKS = {"static_mask": "https://m", "dynamic_masks": [MASK]}
@@ -83,7 +83,7 @@ CAMERA = {"type": "simple", "config": {"horizontal": 0, "zoom": 5}}
 UNIALL = {"model": "kling-v3-std-audio", "duration": 5, "extra_body": {"shot_type": "customize"}}
 UNIALL_SHOTS = {**UNIALL, "image": "https://i", "extra_body": {"multi_prompt": [{"prompt": "one"}]}}
 
-#: path, body cut down from the vendor's own samples, the object that carries the callback
+#: Path, body cut down from the vendor's own samples, field of the callback.
 SAMPLES: dict[str, tuple[str, Json, str | None]] = {
     "dreamto": (
         "dreamto/v1/jobs",
@@ -120,7 +120,7 @@ SAMPLES: dict[str, tuple[str, Json, str | None]] = {
     "kling new frames": ("kling_v2/image-to-video/kling-3.0", FRAMES, "options"),
 }
 KLING_IMAGE, KLING_TEXT = "kling/v1/videos/image2video", "kling/v1/videos/text2video"
-#: path, body, HTTP status, code
+#: Path, body, HTTP status, code.
 WRONG: list[tuple[str, Json, int, int | str | None]] = [
     ("dreamto/v1/jobs", {"model": "m", "input": {**JOB, "duration": "5"}}, 422, None),
     ("dreamto/v1/jobs", {"model": "m", "input": {"duration": 5}}, 422, None),
@@ -159,10 +159,10 @@ WRONG: list[tuple[str, Json, int, int | str | None]] = [
 
 
 class Caller:
-    """A caller of a world: submits with the right key, and asks where the document says."""
+    """Submits with the right key, and queries where the document says."""
 
-    def __init__(self, world: SimulatedVendors, http: httpx.AsyncClient) -> None:
-        self.world, self.http = world, http
+    def __init__(self, vendors: SimulatedVendors, http: httpx.AsyncClient) -> None:
+        self.vendors, self.http = vendors, http
 
     async def post(self, path: str, body: Json, **headers: str) -> httpx.Response:
         key = {
@@ -172,60 +172,60 @@ class Caller:
         return await self.http.post(path, content=json.dumps(body), headers={**key, **headers})
 
     async def submit(self, name: str, external: str = "e-1", **hooks: str) -> httpx.Response:
-        path, body, place = SAMPLES[name]
-        given = {"callback_url": NOWHERE, "external_task_id": external, **hooks}
+        path, body, field = SAMPLES[name]
+        given = {"callback_url": CALLBACK_URL, "external_task_id": external, **hooks}
         return await self.post(
-            path, {**body, place: {**body.get(place, {}), **given}} if place else {**body, **given}
+            path, {**body, field: {**body.get(field, {}), **given}} if field else {**body, **given}
         )
 
-    async def ask(self, name: str, task: str, by: str = "task_ids") -> httpx.Response:
+    async def query(self, name: str, task: str, by: str = "task_ids") -> httpx.Response:
         path = SAMPLES[name][0]
         vendor = path.split("/")[0]
         batch = {
             "cloudsway": f"{CLOUDSWAY}/tasks?{by}={task}",
             "kling_v2": f"kling_v2/tasks?{by}={task}",
         }
-        where = batch.get(
+        url = batch.get(
             vendor, "uniall/v1/videos/" + task if vendor == "uniall" else f"{path}/{task}"
         )
         return await self.http.get(
-            where, headers={"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
+            url, headers={"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
         )
 
 
 @asynccontextmanager
 async def calling(**options: Any) -> AsyncIterator[Caller]:
-    world = SimulatedVendors(**{"render_seconds": 0.02, **options})
-    async with world, httpx.AsyncClient(base_url=world.base_url, verify=False) as http:
-        yield Caller(world, http)
+    vendors = SimulatedVendors(**{"render_seconds": 0.02, **options})
+    async with vendors, httpx.AsyncClient(base_url=vendors.base_url, verify=False) as http:
+        yield Caller(vendors, http)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 async def test_a_documented_request_is_accepted_and_an_undocumented_field_is_not(name: str) -> None:
-    path, body, place = SAMPLES[name]
+    path, body, field = SAMPLES[name]
     async with calling() as caller:
         assert (await caller.post(path, body)).status_code == 200
-        assert not caller.world.violations
+        assert not caller.vendors.violations
         assert (await caller.post(path, {**body, "surprise": 1})).status_code in {400, 422}
-        if place:
+        if field:
             assert (
-                await caller.post(path, {**body, place: {**body.get(place, {}), "surprise": 1}})
+                await caller.post(path, {**body, field: {**body.get(field, {}), "surprise": 1}})
             ).status_code in {400, 422}
-        assert {found.what.rpartition(".")[2] for found in caller.world.violations} == {
+        assert {violation.what.rpartition(".")[2] for violation in caller.vendors.violations} == {
             "surprise: unknown field"
         }
-        assert len(caller.world.accepted(path.split("/")[0])) == 1
+        assert len(caller.vendors.accepted(path.split("/")[0])) == 1
 
 
 @pytest.mark.parametrize(("path", "body", "status", "code"), WRONG)
-async def test_what_a_document_forbids_is_refused_in_its_own_words(
+async def test_a_request_that_breaks_the_document_gets_the_documented_error(
     path: str, body: Json, status: int, code: int | str | None
 ) -> None:
     async with calling() as caller:
         answer = await caller.post(path, body)
         assert (answer.status_code, answer.json().get("code")) == (status, code)
-        assert caller.world.violations
-        assert not caller.world.renders
+        assert caller.vendors.violations
+        assert not caller.vendors.renders
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -233,23 +233,23 @@ async def test_what_a_document_forbids_is_refused_in_its_own_words(
 async def test_an_empty_callback_or_external_id_is_a_violation(name: str, hook: str) -> None:
     async with calling() as caller:
         assert (await caller.submit(name, **{hook: ""})).status_code in {400, 422}
-        assert hook in caller.world.violations[0].what
+        assert hook in caller.vendors.violations[0].what
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 async def test_a_wrong_key_or_content_type_is_refused(name: str) -> None:
     path, body, _ = SAMPLES[name]
     async with calling() as caller:
-        assert (await caller.post(path, body, authorization="Bearer nobody")).status_code == 401
+        assert (await caller.post(path, body, authorization="Bearer unknown")).status_code == 401
         assert (await caller.post(path, body, authorization="")).status_code == 401
         assert (await caller.post(path, body, **{"content-type": "text/plain"})).status_code in {
             400,
             422,
         }
-        assert len(caller.world.violations) == 3
+        assert len(caller.vendors.violations) == 3
 
 
-PUSH_WORDS = {"submitted", "processing", "succeed", "succeeded", "completed"}
+PUSH_STATUSES = {"submitted", "processing", "succeed", "succeeded", "completed"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -257,26 +257,26 @@ PUSH_WORDS = {"submitted", "processing", "succeed", "succeeded", "completed"}
 async def test_every_status_change_is_pushed_in_a_documented_shape(name: str, seed: int) -> None:
     async with calling(seed=seed) as caller, Subscriber() as sink:
         await caller.submit(name, callback_url=sink.url)
-        await caller.world.idle()
-        bodies = [json.loads(push.body) for push in caller.world.pushes]
-        assert [push.status for push in caller.world.pushes] == [200] * len(bodies)
+        await caller.vendors.idle()
+        bodies = [json.loads(push.body) for push in caller.vendors.pushes]
+        assert [push.status for push in caller.vendors.pushes] == [200] * len(bodies)
         bodies = [body["data"] if "code" in body else body for body in bodies]
-        assert {body.get("task_status", body.get("status")) for body in bodies} <= PUSH_WORDS
+        assert {body.get("task_status", body.get("status")) for body in bodies} <= PUSH_STATUSES
         assert len(bodies) == (2 if bodies[0].get("object") == "job" else 3)
         assert "https://cdn.example.com/" in json.dumps(bodies[-1])
         assert all("cdn.example.com" not in json.dumps(body) for body in bodies[:-1])
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-async def test_a_question_is_answered_with_the_truth(name: str) -> None:
+async def test_a_status_query_shows_the_render_and_no_unknown_one(name: str) -> None:
     async with calling(render_seconds=0.1) as caller:
         await caller.submit(name)
-        task = caller.world.renders[0].vendor_task_id
-        assert "cdn.example.com" not in (await caller.ask(name, task)).text
-        await caller.world.idle()
-        answer = await caller.ask(name, task)
+        task = caller.vendors.renders[0].vendor_task_id
+        assert "cdn.example.com" not in (await caller.query(name, task)).text
+        await caller.vendors.idle()
+        answer = await caller.query(name, task)
         assert (answer.status_code, "https://cdn.example.com/" in answer.text) == (200, True)
-        unknown = await caller.ask(name, "nobody")
+        unknown = await caller.query(name, "unknown")
         if "tasks?" in str(unknown.url):
             assert (unknown.status_code, unknown.json()["data"]) == (200, [])
         else:
@@ -284,12 +284,12 @@ async def test_a_question_is_answered_with_the_truth(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-async def test_a_repeated_external_id_is_refused_or_counts_as_a_double_render(name: str) -> None:
+async def test_a_repeated_external_id_is_refused_or_counted_as_a_double_render(name: str) -> None:
     async with calling() as caller:
         await caller.submit(name)
         again = await caller.submit(name)
         if again.status_code == 200:
-            assert caller.world.double_renders() == [(caller.world.renders[0].vendor, "e-1")]
+            assert caller.vendors.double_renders() == [(caller.vendors.renders[0].vendor, "e-1")]
         else:
             assert (again.status_code, again.json()["message"]) == (
                 400,
@@ -302,5 +302,5 @@ async def test_a_repeated_external_id_is_refused_or_counts_as_a_double_render(na
 async def test_renders_are_found_by_external_id(name: str) -> None:
     async with calling() as caller:
         await caller.submit(name, "order-7")
-        answer = await caller.ask(name, "order-7", by="external_task_ids")
-        assert caller.world.renders[0].vendor_task_id in answer.text
+        answer = await caller.query(name, "order-7", by="external_task_ids")
+        assert caller.vendors.renders[0].vendor_task_id in answer.text
