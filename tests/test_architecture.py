@@ -218,7 +218,7 @@ def test_the_package_keeps_the_law(law: Law) -> None:
         (layers, "jobs.ledger", "from orchestrator.client import Client"),
         (layers, "helpers", "x = 1"),
         (outside, "client.jobs", "from orchestrator.engine.runtime import Runtime"),
-        (outside, "simulator.world", "from orchestrator.foundation.errors import Refused"),
+        (outside, "simulator.vendors", "from orchestrator.foundation.errors import Refused"),
         (plug_ins, "vendors.dialects.kling", "from orchestrator.egress.http_client import Internet"),
         (plug_ins, "events.destinations.slack", "from orchestrator.database.store import Tx"),
         (stages, "engine.receive", "from orchestrator.engine import deliver_results"),
