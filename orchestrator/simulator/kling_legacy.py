@@ -13,15 +13,11 @@ from orchestrator.simulator import schema
 from orchestrator.simulator.contract import StatusQuery
 from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JSON, JsonObject, object_at, objects_at
-from orchestrator.simulator.records import Snapshot, State
+from orchestrator.simulator.records import STATES, Snapshot, State
 
-STATUSES: Final[Mapping[State, str]] = {
-    "submitted": "submitted",
-    "processing": "processing",
-    "unknown": "queueing",
-    "succeeded": "succeed",
-    "failed": "failed",
-}
+STATUSES: Final[Mapping[State, str]] = dict(
+    zip(STATES, ("submitted", "processing", "queueing", "succeed", "failed"), strict=True)
+)
 CAPABILITIES: Final = {
     "text2video": "text2video",
     "image2video": "image2video",

@@ -11,14 +11,11 @@ from orchestrator.simulator.contract import Rules, StatusQuery, SubmitEndpoint, 
 from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JsonObject, objects_at
 from orchestrator.simulator.kling_api import envelope
-from orchestrator.simulator.kling_legacy import STATUSES as LEGACY_STATUSES
-from orchestrator.simulator.records import Snapshot, State
+from orchestrator.simulator.records import STATES, Snapshot, State
 
-STATUSES: Final[Mapping[State, str]] = {
-    **LEGACY_STATUSES,
-    "unknown": "reviewing",
-    "succeeded": "succeeded",
-}
+STATUSES: Final[Mapping[State, str]] = dict(
+    zip(STATES, ("submitted", "processing", "reviewing", "succeeded", "failed"), strict=True)
+)
 BATCH: Final = 20
 TASK_ARGS: Final = frozenset({"task_ids", "external_task_ids"})
 URL_LIFETIME_SECONDS: Final = 30 * 86_400

@@ -12,18 +12,14 @@ from orchestrator.simulator import kling_legacy
 from orchestrator.simulator.contract import Rules, StatusQuery, SubmitEndpoint, no_rules
 from orchestrator.simulator.errors import ErrorKind, ErrorReply, Refusal
 from orchestrator.simulator.json_body import JsonObject
-from orchestrator.simulator.records import Snapshot
+from orchestrator.simulator.records import STATES, Snapshot
 from orchestrator.simulator.schema import Check
 from orchestrator.simulator.task_ids import TaskIds, alphanumeric, gateway_ids
 
-STATUSES: Final = {
-    "submitted": "queued",
-    "processing": "in_progress",
-    "unknown": "unknown",
-    "succeeded": "completed",
-    "failed": "failed",
-}
-PROGRESS: Final = {"submitted": 0, "processing": 30, "unknown": 0, "succeeded": 100, "failed": 100}
+STATUSES: Final = dict(
+    zip(STATES, ("queued", "in_progress", "unknown", "completed", "failed"), strict=True)
+)
+PROGRESS: Final = dict(zip(STATES, (0, 30, 0, 100, 100), strict=True))
 ERRORS: Final = {
     ErrorKind.NOT_FOUND: (400, "task_not_exist", "task_not_exist"),
     ErrorKind.NO_ROUTE: (404, "invalid_url", "invalid url"),

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 from orchestrator.simulator.task_ids import TaskIds
 
 State: TypeAlias = Literal["submitted", "processing", "unknown", "succeeded", "failed"]
+STATES: Final[tuple[State, ...]] = ("submitted", "processing", "unknown", "succeeded", "failed")
 FINAL: Final = frozenset({"succeeded", "failed"})
 
 

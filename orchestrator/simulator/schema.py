@@ -52,14 +52,16 @@ def pattern(regex: str) -> Check:
     return _scalar("a string", (str,), lambda value: None if match(value) else error)
 
 
+def _within(low: float, high: float) -> Callable[[float], str | None]:
+    return lambda value: None if low <= value <= high else f"not within {low} and {high}"
+
+
 def number(low: float = -INFINITY, high: float = INFINITY) -> Check:
-    error = f"not within {low} and {high}"
-    return _scalar("a number", (int, float), lambda value: None if low <= value <= high else error)
+    return _scalar("a number", (int, float), _within(low, high))
 
 
 def integer(low: float = -INFINITY, high: float = INFINITY) -> Check:
-    error = f"not within {low} and {high}"
-    return _scalar("an integer", (int,), lambda value: None if low <= value <= high else error)
+    return _scalar("an integer", (int,), _within(low, high))
 
 
 #: Accepts true and false, not their names.

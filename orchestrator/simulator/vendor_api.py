@@ -45,18 +45,12 @@ class VendorApi:
 
     def mount(self) -> BaseRoute:
         """Return every path of the document, and no other, under the vendor's prefix."""
-        routes = [
-            *(
-                self._route(endpoint.path, "POST", partial(self._submit, endpoint))
-                for endpoint in self.dialect.submit_endpoints
-            ),
-            *(
-                self._route(endpoint.path, "GET", partial(self._query, endpoint))
-                for endpoint in self.dialect.query_endpoints
-            ),
-        ]
+        route = self._route
+        submits, queries = self.dialect.submit_endpoints, self.dialect.query_endpoints
+        routes = [route(each.path, "POST", partial(self._submit, each)) for each in submits]
+        routes += [route(each.path, "GET", partial(self._query, each)) for each in queries]
         if self.dialect.upload_path:
-            routes.append(self._route(self.dialect.upload_path, "POST", self._upload))
+            routes.append(route(self.dialect.upload_path, "POST", self._upload))
         return Mount("/" + self.dialect.mount, app=Router(routes, redirect_slashes=False))
 
     def no_route(self, path: str, status: int) -> Response:

@@ -13,19 +13,15 @@ from orchestrator.simulator import body_fields as fields
 from orchestrator.simulator import kling_legacy, new_api, schema
 from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
 from orchestrator.simulator.json_body import JsonObject
-from orchestrator.simulator.records import Snapshot
+from orchestrator.simulator.records import STATES, Snapshot
 
 Shape: TypeAlias = Literal["video", "task", "old_task", "mixed"]
 #: The shapes of `mixed`, chosen by two bits of a render.
 MIXED: Final[tuple[Shape, ...]] = ("video", "task", "old_task", "video")
 SILENT_FAILURE_BIT: Final = 2
-TASK_STATUSES: Final = {
-    "submitted": "QUEUED",
-    "processing": "IN_PROGRESS",
-    "unknown": "UNKNOWN",
-    "succeeded": "SUCCESS",
-    "failed": "FAILURE",
-}
+TASK_STATUSES: Final = dict(
+    zip(STATES, ("QUEUED", "IN_PROGRESS", "UNKNOWN", "SUCCESS", "FAILURE"), strict=True)
+)
 OPTIONS: Final = {**fields.KLING_OPTIONS, "image_tail": fields.MEDIA}
 UNIFIED_BODY: Final = schema.object_of(
     {"model": fields.TEXT, "prompt": fields.TEXT},
