@@ -1,10 +1,11 @@
-"""Settings in, ASGI application out. Everything is put together here, by name, and nothing anywhere else."""
+"""The composition root: settings in, ASGI application out. Nothing is assembled anywhere else."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 from starlette.applications import Starlette
@@ -18,16 +19,24 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.engine.lifecycle import running
+from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import destinations
+from orchestrator.events.feed import EventFeed
+from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import Clock, DisciplinedClock, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_keys
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.jobs.ledger import Ledger
+from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.vendors.registry import accounts, bind_vendor
+
+#: Callers that are kept waiting at the same time. Each costs about 50 kB.
+MAX_WAITING = 1000
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -43,16 +52,21 @@ def build(
     transport: httpx.AsyncBaseTransport | None = None,
     store: Store | None = None,
 ) -> Runtime:
-    """Put a runtime together. `transport` stands in for the internet, `store` for the database, in tests."""
+    """Assemble a runtime.
+
+    Tests pass a `transport` in place of the network and their own `store`.
+    """
     check_role(settings)
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()
     store = store or Store(settings.database_url)
     clock = DisciplinedClock(clock) if store.shared else clock
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
-    ids = Ids(clock, rng)
-    guard = AddressPolicy(settings.allow_private)
-    bound = {name: bind_vendor(account, clock) for name, account in accounts(settings).items()}
+    ids, metrics = Ids(clock, rng), Metrics()
+    policy = AddressPolicy(settings.allow_private)
+    vendors = {name: bind_vendor(account, clock) for name, account in accounts(settings).items()}
+    base_url = settings.public_url.rstrip("/")
+    feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
         settings=settings,
         clock=clock,
@@ -60,17 +74,22 @@ def build(
         ids=ids,
         keys=keys,
         store=store,
-        ledger=Ledger(bound, ids, clock, settings.public_url.rstrip("/")),
-        http_client=HttpClient(transport or GuardedTransport(guard)),
-        submission_client=HttpClient(transport or GuardedTransport(guard, fresh=True)),
-        address_policy=guard,
-        vendors=bound,
+        ledger=Ledger(vendors, ids, clock, base_url),
+        http_client=HttpClient(transport or GuardedTransport(policy)),
+        submission_client=HttpClient(transport or GuardedTransport(policy, fresh=True)),
+        address_policy=policy,
+        vendors=vendors,
         destinations=destinations.load(),
+        orders=OrderBuilder(keys, base_url),
+        metrics=metrics,
+        feed=feed,
+        notifier=Notifier(store, feed, vendors, metrics, clock),
+        waiting_slots=Admission(rng, places=MAX_WAITING),
     )
 
 
 def check(settings: Settings) -> None:
-    """Raise `ConfigError` for what can be seen to be wrong before anything is made or opened."""
+    """Raise `ConfigError` for what is wrong and can be seen before anything is created or opened."""
     check_role(settings)
     if not settings.secret_keys and settings.database_file is None:
         raise ConfigError(NO_KEYS)
@@ -79,7 +98,7 @@ def check(settings: Settings) -> None:
 
 
 def check_role(settings: Settings) -> None:
-    """Raise `ConfigError` for a part of the work where one process has to do all of it."""
+    """Raise `ConfigError` for a role other than `all` on SQLite, which serves one process."""
     if settings.role != "all" and not is_postgres(settings.database_url):
         raise ConfigError(
             f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL"
@@ -87,7 +106,7 @@ def check_role(settings: Settings) -> None:
 
 
 def application(runtime: Runtime) -> Starlette:
-    """Return the ASGI application of a runtime: its doors, and the loops for as long as it lives."""
+    """Return the ASGI application of a runtime. Its stages run for as long as its lifespan."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -98,11 +117,14 @@ def application(runtime: Runtime) -> Starlette:
     app = Starlette(
         routes=routes_of_worker(runtime) if worker else routes(runtime), lifespan=lifespan
     )
-    # For the server to call when it is told to end: it waits for every answer before it ends the lifespan.
+    # Servers call this on SIGTERM: they wait for open responses, streams included, before they
+    # end the lifespan.
     app.state.close = runtime.feed.close
     stack = app.build_middleware_stack()
-    # In front of all middleware: every push passes here, and the door answers for its own errors.
+    # In front of all middleware: every push passes here, and the endpoint renders its own errors.
     app.middleware_stack = RootPathMiddleware(
-        stack if worker else CallbackEndpoint(stack, Receiver(runtime))
+        stack
+        if worker
+        else CallbackEndpoint(stack, runtime.assemble(Receiver), Admission(runtime.rng))
     )
     return app

@@ -56,12 +56,10 @@ _NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
 class CallbackEndpoint:
     """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
 
-    def __init__(
-        self, app: ASGIApp, receiving: Receiver, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, receiving: Receiver, admission: Admission) -> None:
         self._app = app
         self._receiving = receiving
-        self._admission = admission or Admission(receiving.runtime.rng)
+        self._admission = admission
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +67,7 @@ class CallbackEndpoint:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        began = self._receiving.runtime.clock.monotonic()
+        began = self._receiving.clock.monotonic()
         try:
             answered = await self._take_in(scope, receive)
         except CallbackResponse as answer:
@@ -82,13 +80,11 @@ class CallbackEndpoint:
 
     def _count(self, scope: Scope, status: int, began: float) -> None:
         metrics, method = (
-            self._receiving.runtime.metrics,
+            self._receiving.metrics,
             "POST" if scope["method"] == "POST" else "other",
         )
         metrics.requests(_ROUTE, method, str(status)).inc()
-        metrics.request_seconds(_ROUTE, method).observe(
-            self._receiving.runtime.clock.monotonic() - began
-        )
+        metrics.request_seconds(_ROUTE, method).observe(self._receiving.clock.monotonic() - began)
 
     async def _take_in(self, scope: Scope, receive: Receive) -> tuple[Message, Message]:
         if scope["method"] != "POST":
@@ -108,10 +104,8 @@ class CallbackEndpoint:
                 await self._receiving.push(vendor, callback, headers, body)
                 return _OK
         except BadToken as error:
-            known = self._receiving.runtime.vendors.get(account)
-            self._receiving.runtime.metrics.pushes(
-                known.name if known else "unknown", "unknown_task"
-            ).inc()
+            known = self._receiving.vendors.get(account)
+            self._receiving.metrics.pushes(known.name if known else "unknown", "unknown_task").inc()
             log.info("callback refused", why=str(error))
             raise CallbackResponse(*_NOT_FOUND) from error
         except BadSignature as error:
@@ -131,8 +125,8 @@ class CallbackEndpoint:
 
     def _pong(self, token: str) -> tuple[Message, Message]:
         """Show an operator who holds our keys that this door is ours. Raises `BadToken` for everybody else."""
-        runtime = self._receiving.runtime
-        said = {"ok": True, "pong": callback_probe.pong(runtime.keys, token, runtime.clock.now())}
+        keys, now = self._receiving.keys, self._receiving.clock.now()
+        said = {"ok": True, "pong": callback_probe.pong(keys, token, now)}
         return _messages(200, json.dumps(said).encode(), _JSON)
 
 

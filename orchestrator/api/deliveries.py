@@ -79,7 +79,7 @@ async def retry(call: RequestContext, body: Empty) -> Response:
     runtime = call.runtime
     row, attempts = await runtime.store.write(_hurry, call.id("dlv"), runtime.clock.now())
     shown = delivery_json(found(row, "delivery"), attempts)
-    runtime.wake("deliver")
+    runtime.notifier.wake("deliver")
     return reply(shown, 202)
 
 

@@ -23,7 +23,8 @@ from orchestrator.foundation.admission import Admission, Slot, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
-from orchestrator.jobs.creation import Accepted
+from orchestrator.jobs.creation import Accepted, create_jobs
+from orchestrator.jobs.ledger import Note
 from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
@@ -153,10 +154,10 @@ class JobSubmission:
     async def _answer(self, call: RequestContext, accepted: Accepted | Problem) -> Response:
         if isinstance(accepted, Problem):
             raise accepted
-        row = accepted.job
+        row: Row = accepted.job
         if not accepted.replayed:
             self._runtime.metrics.submitted(row["vendor"], row["model"])
-        self._runtime.wake("submit")
+        self._runtime.notifier.wake("submit")
         # The job is taken on: without a place to wait in, the answer is only sooner.
         wait = None if self._runtime.waiting_slots.is_full else long_poll.preferred(call.request)
         if wait is not None:
@@ -180,21 +181,18 @@ class JobSubmission:
             draft["callback_lane"] = (
                 callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
             )
-        accepted = runtime.ledger.open(tx, drafts)
+        accepted = create_jobs(tx, drafts)
         fresh = [
             one.job
             for one in accepted
             if isinstance(one, Accepted) and not one.replayed and one.job["retry_of"]
         ]
-        told = [
-            (
-                row["retry_of"],
-                "operator",
-                {"action": "retry", "by": row["api_key"], "job": row["id"]},
-            )
+        notes = [
+            Note(first, "operator", {"action": "retry", "by": row["api_key"], "job": row["id"]})
             for row in fresh
+            if (first := row["retry_of"])
         ]
-        runtime.ledger.note(tx, told, now)
+        runtime.ledger.note(tx, notes, now)
         return accepted
 
 

@@ -23,7 +23,7 @@ from orchestrator.database.tables import trace
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import timeline
-from orchestrator.jobs.ledger import ApplyResult, Ledger
+from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.schemas.jobs import is_final, job_json
 from orchestrator.vendors.report import Report
@@ -130,7 +130,7 @@ async def history(call: RequestContext, query: TimelineQuery) -> Response:
     job_id = call.id("job")
     found(await call.runtime.store.read(long_poll.find, job_id), "job")
     entries = await call.runtime.store.read(timeline.entries, job_id, query.after, query.limit + 1)
-    page = [{"id": entry.cursor, **entry.said} for entry in entries]
+    page = [{"id": entry.cursor, **entry.document} for entry in entries]
     return listed(call, page, query, lambda entry: entry)
 
 
@@ -142,16 +142,15 @@ async def cancel(call: RequestContext, body: Empty) -> Response:
     row = found(verdict.job, "job")
     if not verdict.moved:
         raise Conflict(f"{job_id} is {row['state']} already", job_id=job_id)
-    runtime.announce([verdict])
+    runtime.notifier.announce([verdict])
     return long_poll.shown(runtime, row)
 
 
 def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> ApplyResult:
     verdict = ledger.apply(tx, [ReportEvent(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
     if verdict.moved and verdict.job is not None:
-        ledger.note(
-            tx, [(job_id, "operator", {"action": "cancel", "by": by})], verdict.job["finished_at"]
-        )
+        note = Note(job_id, "operator", {"action": "cancel", "by": by})
+        ledger.note(tx, [note], verdict.job["finished_at"] or verdict.job["created_at"])
     return verdict
 
 
@@ -163,21 +162,21 @@ async def refresh(call: RequestContext, body: Empty) -> Response:
     before = found(row, "job")
     if is_final(before):
         return long_poll.shown(runtime, before)
-    runtime.wake("poll")
-    runtime.wake("submit")
+    runtime.notifier.wake("poll")
+    runtime.notifier.wake("submit")
     ends = runtime.clock.monotonic() + _PATIENCE
     # A vendor that never had the job cannot be asked about it.
     while before["state"] != JobState.QUEUED and runtime.clock.monotonic() < ends:
         now, asked = await runtime.store.read(_look, job_id)
         if asked > questions or found(now, "job")["version"] != before["version"]:
             break
-        await runtime.job_waiters.wait(job_id, 0.25)
+        await runtime.notifier.job_waiters.wait(job_id, 0.25)
     return long_poll.shown(runtime, found(await runtime.store.read(long_poll.find, job_id), "job"))
 
 
 def _hurry(tx: Tx, ledger: Ledger, job_id: str, now: Any) -> tuple[Row | None, int]:
     before = _look(tx, job_id)
-    ledger.hurry(tx, [job_id], now)
+    ledger.poll_now(tx, [job_id], now)
     return before
 
 

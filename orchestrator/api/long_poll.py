@@ -52,7 +52,7 @@ async def until(runtime: Runtime, job_id: str, seconds: float, done: Callable[[R
         left = ends - runtime.clock.monotonic()
         if left <= 0 or done(row) or runtime.feed.closed:
             return row
-        await runtime.job_waiters.wait(job_id, min(left, _LOOK))
+        await runtime.notifier.job_waiters.wait(job_id, min(left, _LOOK))
 
 
 def etag(row: Row) -> str:

@@ -84,9 +84,9 @@ async def _begun(
     if body.dry_run:
         return reply(replay_json(row | {"id": None}))
     shown = replay_json(await runtime.store.write(replay.begin, runtime.ids, row))
-    runtime.wake("deliver")
+    runtime.notifier.wake("deliver")
     if shown["status"] == ReplayState.RUNNING:
-        runtime.wake("replay")
+        runtime.notifier.wake("replay")
     return reply(shown, 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
 
 
@@ -140,7 +140,7 @@ async def of_event(call: RequestContext, body: EventReplay) -> Response:
         _event, runtime.ids, event_id, body.subscriber, runtime.clock.now()
     )
     found(count, "event")
-    runtime.wake("deliver")
+    runtime.notifier.wake("deliver")
     return reply(
         {"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202
     )

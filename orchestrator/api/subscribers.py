@@ -128,7 +128,7 @@ async def test(call: RequestContext, body: Empty) -> Response:
         subscribers.send_test, runtime.ids, call.id("sub"), event_id, now
     ):
         found(None, "subscriber")
-    runtime.wake("deliver")
+    runtime.notifier.wake("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
     return reply(
         {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202
@@ -148,7 +148,7 @@ async def resume(call: RequestContext, body: Empty) -> Response:
     """What was held flows. One that we disabled is active again."""
     row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
     shown = subscriber_json(found(row, "subscriber"))
-    call.runtime.wake("deliver")
+    call.runtime.notifier.wake("deliver")
     return reply(shown)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState
 
@@ -51,23 +52,33 @@ def _hops(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
     return sa.select(hop.c.lane).where(hop.c.lane.is_not(None), ripe.scalar_subquery().is_not(None))
 
 
+class QueuedDelivery(TypedDict):
+    """A claimed delivery: its ids, the lease of the claim, and the attempts made before."""
+
+    id: str
+    event_id: str
+    subscriber_id: str
+    lease: int
+    tries: int
+
+
 def take_jobs(
     tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, lease: float, room: int
-) -> list[sa.RowMapping]:
+) -> list[JobRow]:
     """Claim the oldest due jobs in `state` for `lease` seconds: so many of each account, `room` in all."""
-    return _claim(
-        tx, job, _oldest(tx, _JOBS, {"now": now, "state": state}, quanta, room), now, lease
-    )
+    ids = _oldest(tx, _JOBS, {"now": now, "state": state}, quanta, room)
+    return cast("list[JobRow]", _claim(tx, job, ids, now, lease))
 
 
 def take_deliveries(
     tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int
-) -> list[sa.RowMapping]:
+) -> list[QueuedDelivery]:
     """Claim the oldest due deliveries for `lease` seconds: so many of each subscriber, `room` in all.
 
     Of each are returned its ids, its lease, and the tries before.
     """
-    return _claim(tx, delivery, _oldest(tx, _DELIVERIES, {"now": now}, quanta, room), now, lease)
+    ids = _oldest(tx, _DELIVERIES, {"now": now}, quanta, room)
+    return cast("list[QueuedDelivery]", _claim(tx, delivery, ids, now, lease))
 
 
 def _oldest(

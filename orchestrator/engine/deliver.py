@@ -1,195 +1,175 @@
-"""Delivering: what the ledger owes a subscriber reaches its door, at least once, with proof of every attempt.
+"""Deliver: sends due deliveries to subscribers, at least once, with a record of every attempt.
 
-Lanes isolate subscribers: each has its own limit, so one that hangs delays nobody else. An outcome is recorded with the
-others that end at the same time; if it cannot be, the delivery is not sent again while this process lives to insist.
+Lanes isolate subscribers: each has its own limit, so one that hangs delays no other. An outcome
+that cannot be recorded at once is retried while this process lives; meanwhile the delivery is not
+resent.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 import httpx
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.database.store import Tx
+from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import delivery
+from orchestrator.database.tables.rows import SubscriberRow
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliveryScheduler
-from orchestrator.engine.runtime import Runtime
-from orchestrator.engine.worker import Claimed, Worker
-from orchestrator.events.destinations import Message, ResponseClass
-from orchestrator.foundation.clock import epoch_ms
+from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.worker import Claimed, record_with_retry
+from orchestrator.events.destinations import Destination, Message, ResponseClass
+from orchestrator.foundation.clock import Clock, Rng, epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
-from orchestrator.foundation.ids import made_at
+from orchestrator.foundation.ids import Ids, made_at
+from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
+from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.untrusted import text
-
-Row = Mapping[Any, Any]
 
 log = structlog.get_logger()
 
-#: Seconds for one attempt, connect to the last byte of the answer. A claim lasts twice that and a margin.
+#: Seconds for one attempt, from connecting to the last byte of the answer. A lease is twice that
+#: and a margin.
 DEADLINE = 15.0
 LEASE = 45.0
-#: Attempts under way at once in this process.
+#: Attempts in progress at the same time in this process.
 LIMIT = 256
-#: Bytes of an answer that are read; and characters of it that are kept.
+#: Bytes of an answer that are read, and bytes that are stored with the attempt.
 ANSWER_CAP = 16_384
-KEPT = 1_000
+STORED = 1_000
 
 
-def worker(runtime: Runtime) -> Worker[ClaimedDelivery]:
-    """Return the loop that delivers."""
-    stage = Deliverer(runtime)
-    return Worker(
-        "deliver", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back
-    )
-
-
+@dataclass(kw_only=True)
 class Deliverer:
-    """The stage, over one runtime."""
+    """The stage that delivers events."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.turns = DeliveryScheduler(runtime.clock, runtime.rng)
-        self._end = runtime.store.batched(self._record)
-        self._company = BatchCompleter()
+    store: Store
+    destinations: Mapping[str, Destination]
+    http_client: HttpClient
+    keys: Keys
+    ids: Ids
+    clock: Clock
+    rng: Rng
+    metrics: Metrics
+    notifier: Notifier
+
+    def __post_init__(self) -> None:
+        self.scheduler = DeliveryScheduler(self.clock, self.rng)
+        self._completer = BatchCompleter()
+        self._save = self.store.batched(self._record)
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
-        """Claim the oldest due deliveries of every lane that has a free place."""
-        dues: Claimed[ClaimedDelivery] = await self.runtime.store.claim(
-            self.turns.take, room, LEASE
-        )
-        self.turns.begin(dues)
-        return dues
+        """Claim the oldest due deliveries of every lane that has a free slot."""
+        claims = await self.store.claim(self.scheduler.take, room, LEASE)
+        self.scheduler.begin(claims)
+        return claims
 
-    async def give_back(self, dues: Sequence[ClaimedDelivery]) -> None:
-        """Make deliveries due again that were not attempted."""
-        for due in dues:
-            self.turns.end(due)
-        await self.runtime.store.claim(
-            release, [(due.row["id"], due.row["lease"]) for due in dues], self.runtime.clock.now()
-        )
+    async def give_back(self, claims: Sequence[ClaimedDelivery]) -> None:
+        """Make deliveries that were not attempted due again."""
+        for claim in claims:
+            self.scheduler.end(claim)
+        held = [(claim.row["id"], claim.row["lease"]) for claim in claims]
+        await self.store.claim(release, held, self.clock.now())
 
-    async def work(self, due: ClaimedDelivery) -> None:
+    async def work(self, claim: ClaimedDelivery) -> None:
         """Make one attempt and record it.
 
-        It holds its place until then: what a lane has under way is what its subscriber may hear again after a kill.
+        The slot is held until the commit: what a lane has in progress is all that its subscriber
+        may receive again after a kill.
         """
         try:
-            done = await self._attempt(due)
-            await self._company.wait(self.turns.under_way)
-            disabled = await self.runtime.record_with_retry(self._end, done)
+            done = await self._attempt(claim)
+            await self._completer.wait(self.scheduler.in_progress)
+            disabled = await record_with_retry(self._save, done, self.clock, self.rng)
             self._count(done, disabled=disabled)
             _log(done, disabled=disabled)
         finally:
-            self.turns.end(due)
-            self._make_room()
+            self.scheduler.end(claim)
+            self.notifier.make_room("deliver")
         if disabled:
-            self.runtime.wake("deliver")
+            self.notifier.wake("deliver")
 
-    def _count(self, done: Attempted, *, disabled: bool) -> None:
-        lag = None
-        if done.verdict is ResponseClass.DELIVERED:
-            # The event is as old as the id of what was owed with it.
-            lag = (done.at - made_at(done.row["id"])).total_seconds() + done.ms / 1000
-        self.runtime.metrics.attempted(done.to["kind"], done.verdict, done.ms / 1000, lag)
-        if disabled:
-            self.runtime.metrics.disabled(
-                "gone" if done.verdict is ResponseClass.GONE else "failing"
-            ).inc()
-
-    def _make_room(self) -> None:
-        """Look for what waited for the places that were freed."""
-        if "deliver" in self.runtime.workers:
-            self.runtime.workers["deliver"].make_room()
-
-    async def _attempt(self, due: ClaimedDelivery) -> Attempted:
-        runtime, started = self.runtime, self.runtime.clock.monotonic()
-        now = runtime.clock.now()
+    async def _attempt(self, claim: ClaimedDelivery) -> Attempted:
+        started, now = self.clock.monotonic(), self.clock.now()
+        done = Attempted(claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER)
         try:
-            request = self._request(due, now)
-            response = await runtime.http_client.send(
+            request = self._request(claim, now)
+            response = await self.http_client.send(
                 request, deadline=DEADLINE, cap=ANSWER_CAP, overflow="truncate"
             )
         except Exchange as error:
-            verdict = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER
-            return Attempted(due.row, due.to, now, self._since(started), verdict, error=error.kind)
+            result = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER
+            return replace(done, ms=self._ms(started), result=result, error=error.kind)
         except ConfigError:
-            # A key is missing from secret_keys. That is this lane's trouble alone, and passes when it is put back.
-            return Attempted(
-                due.row,
-                due.to,
-                now,
-                self._since(started),
-                ResponseClass.LATER,
-                error="secret_unreadable",
-            )
-        verdict = runtime.destinations[due.to["kind"]].judge(response)
-        return Attempted(
-            due.row,
-            due.to,
-            now,
-            self._since(started),
-            verdict,
+            # A key is missing from secret_keys. Only this lane is affected, until it is put back.
+            return replace(done, ms=self._ms(started), error="secret_unreadable")
+        result = self.destinations[claim.subscriber["kind"]].judge(response)
+        delivered = result is ResponseClass.DELIVERED
+        return replace(
+            done,
+            ms=self._ms(started),
+            result=result,
             status=response.status_code,
-            error=None if verdict is ResponseClass.DELIVERED else _why(response),
-            response=text(response.content[:KEPT].decode("utf-8", "replace")),
-            rest=None if verdict is ResponseClass.DELIVERED else retry_after(response.headers, now),
+            error=None if delivered else _reason(response),
+            response=text(response.content[:STORED].decode("utf-8", "replace")),
+            rest=None if delivered else retry_after(response.headers, now),
         )
 
-    def _since(self, started: float) -> int:
-        return round((self.runtime.clock.monotonic() - started) * 1000)
+    def _ms(self, started: float) -> int:
+        return round((self.clock.monotonic() - started) * 1000)
 
-    def _address(self, due: ClaimedDelivery) -> str:
-        if due.to["callback_origin"] is not None:
-            return str(due.event["callback_url"])
-        return _revealed(self.runtime.keys.reveal, due.to["address"])
+    def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
+        to, event = claim.subscriber, claim.event
+        if to["callback_origin"] is None:
+            address = _revealed(self.keys.reveal, to["address"])
+        else:
+            address = str(event["callback_url"])
+        headers = json.loads(_revealed(self.keys.reveal, to["headers"])) if to["headers"] else {}
+        message = Message(event["id"], event["type"], event["body"], now, headers, to["options"])
+        return self.destinations[to["kind"]].request(address, message, self._secrets(to, now))
 
-    def _request(self, due: ClaimedDelivery, now: datetime) -> httpx.Request:
-        headers = (
-            json.loads(_revealed(self.runtime.keys.reveal, due.to["headers"]))
-            if due.to["headers"]
-            else {}
-        )
-        message = Message(
-            due.event["id"], due.event["type"], due.event["body"], now, headers, due.to["options"]
-        )
-        return self.runtime.destinations[due.to["kind"]].request(
-            self._address(due), message, self._secrets(due.to, now)
-        )
-
-    def _secrets(self, to: Row, now: datetime) -> list[str]:
+    def _secrets(self, to: SubscriberRow, now: datetime) -> list[str]:
         """Return the keys that sign for a subscriber, newest first: all that are still valid."""
         if to["callback_origin"] is not None:
-            return list(self.runtime.keys.callback_secrets)
-        valid = [
-            one for one in to["secrets"] if one["until"] is None or one["until"] > epoch_ms(now)
-        ]
-        return [_revealed(self.runtime.keys.reveal, one["key"]) for one in valid]
+            return list(self.keys.callback_secrets)
+        ms = epoch_ms(now)
+        valid = [key for key in to["secrets"] if key["until"] is None or key["until"] > ms]
+        return [_revealed(self.keys.reveal, key["key"]) for key in valid]
 
-    def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
-        return record(tx, self.runtime.ids, self.runtime.rng, attempted, self.runtime.clock.now())
+    def _record(self, tx: Tx, attempts: list[Attempted]) -> list[bool]:
+        return record(tx, self.ids, self.rng, attempts, self.clock.now())
+
+    def _count(self, done: Attempted, *, disabled: bool) -> None:
+        lag = None
+        if done.result is ResponseClass.DELIVERED:
+            # A delivery is created with its event, so its id tells the age of both.
+            lag = (done.at - made_at(done.row["id"])).total_seconds() + done.ms / 1000
+        self.metrics.attempted(done.subscriber["kind"], done.result, done.ms / 1000, lag)
+        if disabled:
+            reason = "gone" if done.result is ResponseClass.GONE else "failing"
+            self.metrics.disabled(reason).inc()
 
 
 def _log(done: Attempted, *, disabled: bool) -> None:
-    """Say what went wrong with an attempt; one that went well is on the delivery."""
-    if done.verdict is not ResponseClass.DELIVERED:
-        tries, why = done.row["tries"] + 1, done.error
-        log.warning(
-            "not delivered", delivery=done.row["id"], subscriber=done.to["id"], tries=tries, why=why
-        )
+    """Log a failed attempt. A successful one is on the delivery."""
+    subscriber = done.subscriber["id"]
+    if done.result is not ResponseClass.DELIVERED:
+        detail = {"tries": done.row["tries"] + 1, "why": done.error}
+        log.warning("not delivered", delivery=done.row["id"], subscriber=subscriber, **detail)
     if disabled:
-        log.warning("subscriber disabled", subscriber=done.to["id"])
+        log.warning("subscriber disabled", subscriber=subscriber)
 
 
 def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
-    """Make claimed deliveries (id, lease) due again, unless somebody else has them by now."""
+    """Make claimed deliveries (id, lease) due again, unless another claim has them."""
     for delivery_id, lease in held:
         mine = sa.and_(
             delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None)
@@ -198,11 +178,9 @@ def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _revealed(reveal: Any, sealed: str) -> str:
-    return str(reveal(sealed))
+def _revealed(reveal: Callable[[str], str], sealed: str) -> str:
+    return reveal(sealed)
 
 
-def _why(response: httpx.Response) -> str:
-    if response.is_redirect:
-        return "redirect_not_followed"
-    return f"status_{response.status_code}"
+def _reason(response: httpx.Response) -> str:
+    return "redirect_not_followed" if response.is_redirect else f"status_{response.status_code}"

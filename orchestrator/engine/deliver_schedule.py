@@ -1,4 +1,8 @@
-"""Whose turn it is: due deliveries, lane by lane, each within its places and its rate."""
+"""The delivery scheduler: round-robin over lanes, each within its slots and its rate limit.
+
+Every lane with due deliveries is served once per round. A lane gets at most a quantum of deliveries
+at a time while others wait, so one with a long backlog does not starve the others.
+"""
 
 from __future__ import annotations
 
@@ -6,71 +10,100 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
 from orchestrator.database import queue
+from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, subscriber
+from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.engine.worker import Claimed
-from orchestrator.foundation import token_bucket
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.states import DELETED, DeliveryState
+from orchestrator.foundation.token_bucket import TokenBucket
 
-Row = Mapping[Any, Any]
+#: Lanes that one look serves.
+_LANES_AT_ONCE = 256
+#: Token buckets that are kept before full ones are dropped.
+_MAX_BUCKETS = 1024
 
-#: Lanes that are looked at at once.
-_GLANCE = 256
-#: Lanes whose rates are kept although they have their second's worth again.
-_REMEMBERED = 1024
+
+class QueuedEvent(TypedDict):
+    """An event with what is needed to send it."""
+
+    id: str
+    type: str
+    body: bytes
+    callback_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A claimed delivery with all it takes to attempt it."""
+    """A claimed delivery, its event and its subscriber."""
 
-    row: Row
-    event: Row
-    to: Row
+    row: QueuedDelivery
+    event: QueuedEvent
+    subscriber: SubscriberRow
+
+
+@dataclass(slots=True)
+class Lane:
+    """A subscriber's lane during one look: free slots, the deliveries it may give, and those it gave."""
+
+    subscriber: SubscriberRow
+    free: int
+    quantum: int = 0
+    given: int = 0
+
+    def exhausted(self, share: int) -> bool:
+        """True if it gave its whole share although it had more free slots."""
+        return self.given == share < self.free
+
+    @property
+    def full(self) -> bool:
+        """True if its slots or its rate limit kept it from giving more."""
+        return self.free <= 0 or 0 < self.quantum == self.given
 
 
 class DeliveryScheduler:
-    """One process's. It alone knows how many attempts each lane has under way here."""
+    """The scheduler of one process: it knows how many attempts each lane has in progress here."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock
         self._rng = rng
-        self._under_way: Counter[str] = Counter()
-        #: Of all lanes together.
-        self.under_way = 0
-        self._rates: dict[str, token_bucket.TokenBucket] = {}
-        #: Lanes that had something due when they were last looked for, and have not had their turn since.
+        self._in_progress: Counter[str] = Counter()
+        #: Attempts in progress in all lanes together.
+        self.in_progress = 0
+        self._buckets: dict[str, TokenBucket] = {}
+        #: Lanes that had something due at the start of the round and have not been served since.
         self._round: list[str] = []
 
-    def begin(self, dues: Iterable[ClaimedDelivery]) -> None:
-        """Give attempts their places."""
-        lanes = [due.to["id"] for due in dues]
-        self._under_way.update(lanes)
-        self.under_way += len(lanes)
+    def begin(self, claims: Iterable[ClaimedDelivery]) -> None:
+        """Occupy a slot for each attempt."""
+        lanes = [claim.subscriber["id"] for claim in claims]
+        self._in_progress.update(lanes)
+        self.in_progress += len(lanes)
 
-    def end(self, due: ClaimedDelivery) -> None:
-        """Free an attempt's place. A lane without any is forgotten: lanes come and go."""
-        self.under_way -= 1
-        self._under_way[due.to["id"]] -= 1
-        if not self._under_way[due.to["id"]]:
-            del self._under_way[due.to["id"]]
+    def end(self, claim: ClaimedDelivery) -> None:
+        """Free the slot of an attempt. A lane without any is forgotten: lanes come and go."""
+        lane = claim.subscriber["id"]
+        self.in_progress -= 1
+        self._in_progress[lane] -= 1
+        if not self._in_progress[lane]:
+            del self._in_progress[lane]
 
     def take(self, tx: Tx, room: int, lease: float) -> Claimed[ClaimedDelivery]:
-        """Claim up to `room` deliveries for `lease` seconds: first of lanes whose turn is still to come.
+        """Claim up to `room` deliveries for `lease` seconds, from lanes not yet served this round.
 
-        `full` says that a lane may have had more than it has places for.
+        `full`: a lane may have more due than it has free slots.
         """
         now = self._clock.now()
-        if dues := self._serve_round(tx, room, now, lease):
-            # Nothing is known of the lanes that had their turn before.
-            dues.more = True
-            return dues
+        if claims := self._serve_round(tx, room, now, lease):
+            # The lanes that were served before in this round may have more.
+            claims.more = True
+            return claims
         self._round = queue.lanes(tx, delivery.c.subscriber_id, now)
         self._rng.shuffle(self._round)
         return self._serve_round(tx, room, now, lease)
@@ -78,94 +111,94 @@ class DeliveryScheduler:
     def _serve_round(
         self, tx: Tx, room: int, now: datetime, lease: float
     ) -> Claimed[ClaimedDelivery]:
-        """Claim from the first lanes of the round that have something to give."""
-        dues: Claimed[ClaimedDelivery] = Claimed()
+        """Claim from the next lanes of the round that have something to give."""
+        claims: Claimed[ClaimedDelivery] = Claimed()
         more = full = False
-        while self._round and not dues:
-            lanes, self._round = self._round[:_GLANCE], self._round[_GLANCE:]
-            dues = self._serve(tx, lanes, room, now, lease)
-            more, full = more or dues.more, full or dues.full
-        dues.more, dues.full = more or bool(self._round), full
-        return dues
+        while self._round and not claims:
+            names, self._round = self._round[:_LANES_AT_ONCE], self._round[_LANES_AT_ONCE:]
+            claims = self._serve(tx, names, room, now, lease)
+            more, full = more or claims.more, full or claims.full
+        claims.more, claims.full = more or bool(self._round), full
+        return claims
 
     def _serve(
-        self, tx: Tx, lanes: list[str], room: int, now: datetime, lease: float
+        self, tx: Tx, names: list[str], room: int, now: datetime, lease: float
     ) -> Claimed[ClaimedDelivery]:
-        """Claim from these lanes; those it does not get to are looked at again first."""
-        found = tx.execute(_PEOPLE, {"lanes": lanes}).mappings().all()
-        if gone := set(lanes) - {row["id"] for row in found}:
-            # It was deleted while somebody, who still saw it, owed it something.
-            tx.execute(_NOBODYS, {"lanes": list(gone), "now": now})
-        people = {
-            row["id"]: row
-            for row in found
-            if row["resting_until"] is None or row["resting_until"] <= now
-        }
-        free = {
-            lane: people[lane]["max_in_flight"] - self._under_way[lane]
-            for lane in lanes
-            if lane in people
-        }
-        # Alone, a lane may take all its places at once; among others, a few at a time.
-        share = max(queue.QUANTUM, room // len(lanes))
-        quanta = {
-            lane: self._quantum(people[lane], min(places, share), now)
-            for lane, places in free.items()
-        }
-        rows = queue.take_deliveries(
-            tx, {lane: n for lane, n in quanta.items() if n > 0}, now, lease, room
-        )
-        got = Counter(row["subscriber_id"] for row in rows)
-        if len(rows) == room:
-            self._round[:0] = lanes[1 + max(lanes.index(lane) for lane in got) :]
-        more = len(rows) == room or any(
-            got[lane] == share < places for lane, places in free.items()
-        )
-        full = any(places <= 0 or 0 < quanta[lane] == got[lane] for lane, places in free.items())
-        return Claimed(_dues(tx, rows, people), more=more, full=full)
+        """Claim from these lanes. Those that it does not get to come first in the next look."""
+        lanes = self._lanes(tx, names, now)
+        # A lane that is alone may use all its slots at once; among others, a share of them.
+        share = max(queue.QUANTUM, room // len(names))
+        for lane in lanes.values():
+            lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
+        quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
+        rows = queue.take_deliveries(tx, quanta, now, lease, room)
+        for row in rows:
+            lanes[row["subscriber_id"]].given += 1
+        cut = len(rows) == room
+        if cut:
+            last = max(at for at, name in enumerate(names) if name in lanes and lanes[name].given)
+            self._round[:0] = names[last + 1 :]
+        more = cut or any(lane.exhausted(share) for lane in lanes.values())
+        full = any(lane.full for lane in lanes.values())
+        return Claimed(_claims(tx, rows, lanes), more=more, full=full)
 
-    def _quantum(self, person: Row, wanted: int, now: datetime) -> int:
-        if person["rate_limit"] is None or wanted <= 0:
+    def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
+        """Return the lanes that may be served, in the order of `names`."""
+        found = {row["id"]: row for row in fetch(tx, SubscriberRow, _SUBSCRIBERS, {"lanes": names})}
+        if deleted := set(names) - set(found):
+            # The subscriber was deleted while a transaction that still saw it published an event.
+            tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
+        return {
+            name: Lane(row, row["max_in_flight"] - self._in_progress[name])
+            for name in names
+            if (row := found.get(name)) is not None
+            and (row["resting_until"] is None or row["resting_until"] <= now)
+        }
+
+    def _within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
+        """Take up to `wanted` tokens from the subscriber's bucket; return how many."""
+        rate = to["rate_limit"]
+        if rate is None or wanted <= 0:
             return wanted
-        rate = person["rate_limit"]
-        if len(self._rates) >= _REMEMBERED:
-            # A full one says no more than none: subscribers come and go.
-            now_held = {lane: one.refilled(now) for lane, one in self._rates.items()}
-            self._rates = {lane: one for lane, one in now_held.items() if one.tokens < one.most}
-        held = replace(
-            self._rates.get(person["id"], token_bucket.TokenBucket(rate, 1.0, now)), rate=rate
-        ).refilled(now)
-        taken = min(wanted, int(held.tokens))
-        self._rates[person["id"]] = held.less(taken)
+        if len(self._buckets) >= _MAX_BUCKETS:
+            # A full bucket is the same as none.
+            refilled = {lane: bucket.refilled(now) for lane, bucket in self._buckets.items()}
+            self._buckets = {lane: one for lane, one in refilled.items() if one.tokens < one.most}
+        bucket = self._buckets.get(to["id"], TokenBucket(rate, 1.0, now))
+        bucket = replace(bucket, rate=rate).refilled(now)
+        taken = min(wanted, int(bucket.tokens))
+        self._buckets[to["id"]] = bucket.less(taken)
         return taken
 
 
-def _dues(tx: Tx, rows: Sequence[Row], people: Mapping[str, Row]) -> list[ClaimedDelivery]:
+def _claims(
+    tx: Tx, rows: Sequence[QueuedDelivery], lanes: Mapping[str, Lane]
+) -> list[ClaimedDelivery]:
     if not rows:
         return []
-    wanted = {"ids": list({row["event_id"] for row in rows})}
-    events = {found["id"]: found for found in tx.execute(_EVENTS, wanted).mappings().all()}
-    if lost := [row["id"] for row in rows if row["event_id"] not in events]:
-        # Retention took the event while it was owed once more: there is nothing to tell, nor a job that this is about.
-        tx.execute(_LOST, {"ids": lost})
+    ids = {"ids": list({row["event_id"] for row in rows})}
+    events = {found["id"]: found for found in fetch(tx, QueuedEvent, _EVENTS, ids)}
+    if orphans := [row["id"] for row in rows if row["event_id"] not in events]:
+        # Retention deleted the event while it was being replayed: there is nothing left to send.
+        tx.execute(_DELETE, {"ids": orphans})
     return [
-        ClaimedDelivery(row, events[row["event_id"]], people[row["subscriber_id"]])
+        ClaimedDelivery(row, events[row["event_id"]], lanes[row["subscriber_id"]].subscriber)
         for row in rows
         if row["event_id"] in events
     ]
 
 
-# Built once: putting a statement together costs more than running it.
+# Built once: building a statement costs more than running it.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _LANES: sa.BindParameter[Any] = sa.bindparam("lanes", expanding=True)
 _NOW = sa.bindparam("now", type_=delivery.c.due_at.type)
-_NOBODYS = (
+_KILL_LANES = (
     sa.update(delivery)
     .where(delivery.c.subscriber_id.in_(_LANES), delivery.c.due_at <= _NOW)
     .values(state=DeliveryState.DEAD, due_at=None, done_at=_NOW, last_error=DELETED)
 )
-_LOST = sa.delete(delivery).where(delivery.c.id.in_(_IDS))
-_PEOPLE = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
+_DELETE = sa.delete(delivery).where(delivery.c.id.in_(_IDS))
+_SUBSCRIBERS = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
 _EVENTS = (
     sa.select(event.c.id, event.c.type, event.c.body, job.c.callback_url)
     .select_from(event.outerjoin(job, job.c.id == event.c.job_id))

@@ -1,45 +1,62 @@
-"""What runs while the service lives: the loops of the stages, and the ticks, the promise behind every nudge."""
+"""The life cycle: starts the database, the stages and the ticks, and drains them at the end.
+
+A tick is the guarantee behind every wake-up. APScheduler is used as a clock only: every tick is
+idempotent, and no job of ours is one of its jobs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from orchestrator.engine import deliver, poll, replay, submit
-from orchestrator.engine.retention import Progress, retire
+from orchestrator.engine.expiry import Expiry
+from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
+from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import Clock, DisciplinedClock
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.capacity import ensure_accounts
 
 log = structlog.get_logger()
 
-#: Seconds that work under way may take to end when we are told to stop.
+#: Seconds that work in progress may take to end at a stop.
 DRAIN = 15.0
-#: Seconds between ticks that only tell whether they are on time.
+#: Seconds between the ticks that measure the lag of ticks.
 BEAT = 1.0
-#: Seconds between our clock and the database's that are worth telling the operator.
+#: Seconds between our clock and the database's that are worth a warning.
 _DRIFT = 2.0
+
+
+def make_workers(runtime: Runtime) -> dict[str, Worker[Any]]:
+    """Return the loops of all stages, by name."""
+    return {
+        "submit": Worker("submit", runtime.assemble(submit.Submitter), limit=submit.LIMIT),
+        "poll": Worker("poll", runtime.assemble(poll.Poller), limit=poll.LIMIT),
+        "deliver": Worker("deliver", runtime.assemble(deliver.Deliverer), limit=deliver.LIMIT),
+        "replay": Worker("replay", runtime.assemble(replay.Replayer), limit=replay.LIMIT),
+    }
 
 
 @contextlib.asynccontextmanager
 async def running(runtime: Runtime) -> AsyncIterator[None]:
-    """Open the database, run the stages and the ticks; at the end drain, give claims back, and close."""
-    runtime.store.start()
+    """Open the database and run stages and ticks. At the end drain, release claims, and close."""
+    store, workers = runtime.store, runtime.notifier.workers
+    store.start()
     try:
         await discipline(runtime)
-        await runtime.store.write(prepare, sorted(runtime.vendors))
+        await store.write(ensure_accounts, sorted(runtime.vendors))
         if runtime.settings.role != "api":
-            runtime.workers.update(submit=submit.worker(runtime), poll=poll.worker(runtime))
-            runtime.workers.update(deliver=deliver.worker(runtime), replay=replay.worker(runtime))
-        for stage in runtime.workers.values():
-            stage.start()
-            stage.wake()
-        runtime.store.listen(lambda stage: on_notification(runtime, stage))
+            workers.update(make_workers(runtime))
+        for worker in workers.values():
+            worker.start()
+            worker.wake()
+        store.listen(runtime.notifier.wake_here)
         ticks = schedule(runtime)
         ticks.start()
         try:
@@ -48,53 +65,51 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             runtime.feed.close()
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
-            await asyncio.gather(*(stage.stop(DRAIN) for stage in runtime.workers.values()))
+            await asyncio.gather(*(worker.stop(DRAIN) for worker in workers.values()))
             ticks.shutdown(wait=False)
             await runtime.submission_client.aclose()
             await runtime.http_client.aclose()
     finally:
-        runtime.store.close()
+        store.close()
 
 
 def schedule(runtime: Runtime) -> AsyncIOScheduler:
-    """Return the clock of the house. Every tick is idempotent, and none of them is a job of ours."""
+    """Return the scheduler of all ticks, not started."""
     defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     ticks = AsyncIOScheduler(timezone="UTC", job_defaults=defaults)
 
-    def every(seconds: float, run: Callable[..., Awaitable[None]], *args: object) -> None:
+    def every(seconds: float, name: str, run: Callable[..., Awaitable[None]], *args: Any) -> None:
         jitter = None if seconds < 5 else 5
         ticks.add_job(
-            _tick, "interval", seconds=seconds, args=(run, *args), name=run.__name__, jitter=jitter
+            _tick, "interval", seconds=seconds, args=(name, run, *args), name=name, jitter=jitter
         )
 
-    for stage in runtime.workers:
-        every(1, wake_stage, runtime, stage)
-    every(BEAT, beat, runtime, Beats(runtime.clock))
-    every(30, checkpoint, runtime)
-    every(30, discipline, runtime)
-    if not runtime.workers:
-        return ticks
-    every(1, poll.expire, runtime)
-    every(60, retire, runtime, Progress())
+    workers = runtime.notifier.workers
+    for stage in workers:
+        every(1, "wake", _wake, runtime, stage)
+    every(BEAT, "beat", _beat, runtime, TickLag(runtime.clock))
+    every(30, "checkpoint", _checkpoint, runtime)
+    every(30, "discipline", discipline, runtime)
+    if workers:
+        every(1, "expire", runtime.assemble(Expiry).run)
+        every(60, "retain", runtime.assemble(Retention).run)
     return ticks
 
 
-async def _tick(run: Callable[..., Awaitable[None]], *args: object) -> None:
+async def _tick(name: str, run: Callable[..., Awaitable[None]], *args: Any) -> None:
     try:
         await run(*args)
     except Unavailable as error:
-        log.warning("a tick waits for the database", tick=run.__name__, error=str(error))
+        log.warning("a tick waits for the database", tick=name, error=str(error))
 
 
-async def wake_stage(runtime: Runtime, stage: str) -> None:
-    """The promise behind every nudge."""
-    runtime.wake(stage)
+async def _wake(runtime: Runtime, stage: str) -> None:
+    runtime.notifier.wake(stage)
 
 
-def on_notification(runtime: Runtime, stage: str) -> None:
-    """Look for work because another process says that there is some."""
-    if stage in runtime.workers:
-        runtime.workers[stage].wake()
+async def _checkpoint(runtime: Runtime) -> None:
+    """Keep the write-ahead log short."""
+    runtime.store.checkpoint()
 
 
 async def discipline(runtime: Runtime) -> None:
@@ -103,30 +118,23 @@ async def discipline(runtime: Runtime) -> None:
         ahead = await runtime.store.ahead(runtime.clock.own.now)
         runtime.clock.correct(ahead)
         if abs(ahead) > _DRIFT:
-            log.warning(
-                "this machine's clock is wrong; the database's is used",
-                seconds_behind=round(ahead, 3),
-            )
+            message = "this machine's clock is wrong; the database's is used"
+            log.warning(message, seconds_behind=round(ahead, 3))
 
 
-class Beats:
-    """When the scheduler was last seen to be on time, or late."""
+class TickLag:
+    """Measures how late ticks come."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: float | None = None
 
-    def late(self) -> float:
+    def measure(self) -> float:
         """Return by how many seconds this call came later than `BEAT` after the last."""
         last, self._last = self._last, self._clock.monotonic()
         return 0.0 if last is None else max(self._last - last - BEAT, 0.0)
 
 
-async def beat(runtime: Runtime, beats: Beats) -> None:
-    """Tell by how much ticks come late: a loop that is blocked is seen here first."""
-    runtime.metrics.scheduler_lag.set(beats.late())
-
-
-async def checkpoint(runtime: Runtime) -> None:
-    """Keep the write-ahead log short."""
-    runtime.store.checkpoint()
+async def _beat(runtime: Runtime, lag: TickLag) -> None:
+    """Publish the lag of ticks: a blocked event loop is seen here first."""
+    runtime.metrics.scheduler_lag.set(lag.measure())

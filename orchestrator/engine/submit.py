@@ -1,7 +1,7 @@
-"""Submitting: a queued job becomes one the vendor has, once.
+"""Submit: a queued job becomes a task at its vendor, once.
 
-The intent is committed before the request leaves, so a push can never meet a stranger and a crash leaves a row that
-says "perhaps sent". A lease that ran out in `submitting` is a lost answer nobody saw.
+The intent is committed before the request leaves, so a push never meets an unknown job, and a crash
+leaves a row that says "perhaps sent". A lease that ran out in `submitting` is a lost answer.
 """
 
 from __future__ import annotations
@@ -9,175 +9,166 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
 import structlog
 
 from orchestrator.database import queue
-from orchestrator.database.store import Tx
+from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import job
+from orchestrator.database.tables.rows import JobRow
+from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine import submit_outcome
-from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.submit_outcome import SubmitOutcome
-from orchestrator.engine.worker import Claimed, Worker
-from orchestrator.foundation.clock import after
+from orchestrator.engine.worker import Claimed, record_with_retry
+from orchestrator.foundation.clock import Clock, Rng, after
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs import capacity
-from orchestrator.jobs.ledger import ApplyResult, Reschedule
+from orchestrator.jobs.ledger import ApplyResult, Ledger, Reschedule
+from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.vendors.contract import Lookup, Vendor
-
-Row = Mapping[Any, Any]
 
 log = structlog.get_logger()
 
-#: Seconds for one submission, connect to last byte. A claim lasts twice that and a margin.
+#: Seconds for one submission, from connecting to the last byte. A lease is twice that and a margin.
 DEADLINE = 30.0
 LEASE = 75.0
-#: Submissions under way at once in this process.
+#: Submissions in progress at the same time in this process.
 LIMIT = 64
-#: Seconds until an account that its rate holds back is looked at again, at the soonest.
-_SOONEST = 0.01
+#: Seconds until an account that is held back by its rate limit is looked at again, at least.
+_MIN_WAIT = 0.01
 
 
-def worker(runtime: Runtime) -> Worker[Row]:
-    """Return the loop that submits."""
-    stage = Submitter(runtime)
-    return Worker(
-        "submit", limit=LIMIT, take=stage.take, work=stage.work, give_back=stage.give_back
-    )
+class ClaimedJob(NamedTuple):
+    """A claimed job: `fresh` from the queue, or else a submission whose answer was lost."""
+
+    row: JobRow
+    fresh: bool
 
 
+@dataclass(kw_only=True)
 class Submitter:
-    """The stage, over one runtime."""
+    """The stage that submits jobs."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._end = runtime.store.batched(self._record)
-        self._again: asyncio.TimerHandle | None = None
+    store: Store
+    ledger: Ledger
+    vendors: Mapping[str, Vendor]
+    orders: OrderBuilder
+    submission_client: HttpClient
+    http_client: HttpClient
+    clock: Clock
+    rng: Rng
+    metrics: Metrics
+    notifier: Notifier
 
-    async def take(self, room: int) -> Claimed[Row]:
-        """Claim lost submissions, then as many queued jobs as their accounts have slots and rate for."""
-        claimed, wait = await self.runtime.store.write(self._claim, room)
-        if self._again is not None:
-            self._again.cancel()
+    def __post_init__(self) -> None:
+        self._save = self.store.batched(self._record)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def take(self, room: int) -> Claimed[ClaimedJob]:
+        """Claim lost submissions, then queued jobs within the slots and rates of their accounts."""
+        claimed, wait = await self.store.write(self._claim, room)
+        if self._timer is not None:
+            self._timer.cancel()
         if wait is not None:
-            # The tick alone would come late for every token, and make of a rate of 1.5 one of 1.
+            # The tick alone is too coarse: it would turn a rate of 1.5 a second into 1.
             loop = asyncio.get_running_loop()
-            self._again = loop.call_later(max(wait, _SOONEST), self.runtime.wake, "submit")
+            self._timer = loop.call_later(max(wait, _MIN_WAIT), self.notifier.wake, "submit")
         return claimed
 
-    def _claim(self, tx: Tx, room: int) -> tuple[Claimed[Row], float | None]:
-        """Return the claimed, and the seconds until the rate of some account that it held back allows one more."""
-        now = self.runtime.clock.now()
-        lost = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
-        rows: list[Row] = list(queue.take_jobs(tx, JobState.SUBMITTING, lost, now, LEASE, room))
+    def _claim(self, tx: Tx, room: int) -> tuple[Claimed[ClaimedJob], float | None]:
+        """Return claims, and the seconds until a rate-limited account may submit one more job."""
+        now = self.clock.now()
+        quanta = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
+        lost = queue.take_jobs(tx, JobState.SUBMITTING, quanta, now, LEASE, room)
         limits = {
-            name: self.runtime.vendors[name].account.max_in_flight
+            name: self.vendors[name].account.max_in_flight
             for name in self._lanes(tx, JobState.QUEUED)
-            if len(rows) < room
+            if len(lost) < room
         }
         free = capacity.free_slots(tx, limits, now) if limits else {}
-        begun, wait = self._begin(tx, free, room - len(rows), now)
-        rows += begun
+        begun, wait = self._begin(tx, free, room - len(lost), now)
+        claims = [ClaimedJob(row, fresh=False) for row in lost]
+        claims += [ClaimedJob(row, fresh=True) for row in begun]
         full = any(free.get(name, 0) <= queue.QUANTUM for name in limits)
-        return Claimed(rows, more=len(rows) >= min(room, queue.QUANTUM), full=full), wait
+        return Claimed(claims, more=len(claims) >= min(room, queue.QUANTUM), full=full), wait
 
     def _begin(
         self, tx: Tx, free: Mapping[str, int], room: int, now: datetime
-    ) -> tuple[list[dict[str, Any]], float | None]:
-        """Begin queued jobs, as many of each account as it has slots and rate for."""
-        rates = {
-            name: rate
-            for name in free
-            if (rate := self.runtime.vendors[name].account.rate_limit) is not None
-        }
-        allowances = capacity.allowances(tx, rates, now) if rates else {}
-        allowed = {name: int(one.tokens) for name, one in allowances.items()}
-        quanta = {
-            name: min(slots, queue.QUANTUM, allowed.get(name, slots))
-            for name, slots in free.items()
-        }
+    ) -> tuple[list[JobRow], float | None]:
+        """Begin queued jobs, as many of each account as its slots and its token bucket allow."""
+        limits = {name: self.vendors[name].account.rate_limit for name in free}
+        rates = {name: rate for name, rate in limits.items() if rate is not None}
+        buckets = capacity.token_buckets(tx, rates, now) if rates else {}
+        quanta = {name: min(slots, queue.QUANTUM) for name, slots in free.items()}
+        for name, bucket in buckets.items():
+            quanta[name] = min(quanta[name], int(bucket.tokens))
         queued = queue.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
-        begun = [row | {"fresh": True} for row in self.runtime.ledger.begin(tx, queued)]
+        begun = self.ledger.begin(tx, queued)
         spent = Counter(row["account"] for row in begun)
-        left = {name: one.less(spent[name]) for name, one in allowances.items()}
-        capacity.spend(tx, {name: one for name, one in left.items() if spent[name]})
-        return begun, min((one.wait for one in left.values() if one.wait), default=None)
+        left = {name: bucket.less(spent[name]) for name, bucket in buckets.items()}
+        capacity.save_buckets(tx, {name: bucket for name, bucket in left.items() if spent[name]})
+        return begun, min((bucket.wait for bucket in left.values() if bucket.wait), default=None)
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
-        found = queue.lanes(tx, job.c.account, self.runtime.clock.now(), state)
-        known = [name for name in found if name in self.runtime.vendors]
-        self.runtime.rng.shuffle(known)
+        found = queue.lanes(tx, job.c.account, self.clock.now(), state)
+        known = [name for name in found if name in self.vendors]
+        self.rng.shuffle(known)
         return known
 
-    async def give_back(self, rows: Sequence[Row]) -> None:
-        """Return claims that were not begun: fresh ones to the queue, lost ones as they were."""
-        now = self.runtime.clock.now()
-        for undo, fresh in (
-            (self.runtime.ledger.requeue, True),
-            (self.runtime.ledger.postpone, False),
-        ):
-            held = [row for row in rows if bool(row.get("fresh")) is fresh]
-            await self.runtime.store.write(
-                undo, [Reschedule.of(row, {"due_at": now}) for row in held]
-            )
+    async def give_back(self, claims: Sequence[ClaimedJob]) -> None:
+        """Release claims that were not begun: fresh ones to the queue, lost ones as they were."""
+        now = self.clock.now()
+        for release, fresh in ((self.ledger.requeue, True), (self.ledger.postpone, False)):
+            held = [claim.row for claim in claims if claim.fresh is fresh]
+            await self.store.write(release, [Reschedule.of(row, {"due_at": now}) for row in held])
 
-    async def work(self, row: Row) -> None:
-        """Submit a fresh job, or find out about a lost one, and record how that ended."""
-        vendor = self.runtime.vendors[row["account"]]
-        ending = await (
-            self._submit(row, vendor) if row.get("fresh") else self._find_out(row, vendor)
-        )
-        if ending.note["outcome"] not in ("accepted", "found"):
-            log.warning(
-                "not submitted",
-                job=row["id"],
-                account=row["account"],
-                attempt=row["attempt"],
-                **ending.note,
-            )
-        verdict = await self.runtime.record_with_retry(self._end, ending)
-        self.runtime.announce([verdict] if verdict else [])
-        if ending.queue is not None:
-            self.runtime.wake("submit")
+    async def work(self, claim: ClaimedJob) -> None:
+        """Submit a fresh job, or look up a lost submission, and record the outcome."""
+        row, vendor = claim.row, self.vendors[claim.row["account"]]
+        outcome = await (self._submit(row, vendor) if claim.fresh else self._look_up(row, vendor))
+        if outcome.note["outcome"] not in ("accepted", "found"):
+            ids = {"job": row["id"], "account": row["account"], "attempt": row["attempt"]}
+            log.warning("not submitted", **ids, **outcome.note)
+        result = await record_with_retry(self._save, outcome, self.clock, self.rng)
+        self.notifier.announce([result] if result else [])
+        if outcome.queue is not None:
+            self.notifier.wake("submit")
 
-    async def _submit(self, row: Row, vendor: Vendor) -> SubmitOutcome:
-        # The exchange must be over before the claim is: a lease fences rows, and a vendor would take the job again.
+    async def _submit(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
+        # The exchange has to end before the lease does: a lease fences rows, not the vendor, which
+        # would accept the job twice.
+        assert row["due_at"] is not None
         latest = after(row["due_at"], -DEADLINE)
         try:
-            request = vendor.submission(order_of(self.runtime, row, vendor))
-            request.extensions["may_leave"] = lambda: self.runtime.clock.now() <= latest
-            with self.runtime.metrics.exchange(self.runtime.clock, vendor.name, "submit"):
-                receipt = vendor.receipt(
-                    await self.runtime.submission_client.send(request, deadline=DEADLINE)
-                )
+            request = vendor.submission(self.orders(row, vendor))
+            request.extensions["may_leave"] = lambda: self.clock.now() <= latest
+            with self.metrics.exchange(self.clock, vendor.name, "submit"):
+                response = await self.submission_client.send(request, deadline=DEADLINE)
+                receipt = vendor.receipt(response)
         except Exchange as error:
-            return submit_outcome.interrupted(
-                row, vendor, error, self.runtime.clock.now(), self.runtime.rng
-            )
+            return submit_outcome.interrupted(row, vendor, error, self.clock.now(), self.rng)
         except Unsupported as error:
-            # It was checked when the job was taken on; the configuration has changed since.
+            # The job was checked when it was created; the configuration has changed since.
             return submit_outcome.failed(row, Refused(error.why))
         return submit_outcome.accepted(row, receipt)
 
-    async def _find_out(self, row: Row, vendor: Vendor) -> SubmitOutcome:
+    async def _look_up(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:
-            return submit_outcome.cannot_query(row, vendor, self.runtime.clock.now(), LEASE)
+            return submit_outcome.cannot_query(row, vendor, self.clock.now(), LEASE)
         try:
-            request = vendor.lookup_request(order_of(self.runtime, row, vendor))
-            with self.runtime.metrics.exchange(self.runtime.clock, vendor.name, "lookup"):
-                reports = vendor.read_answer(
-                    await self.runtime.http_client.send(request, deadline=DEADLINE)
-                )
+            request = vendor.lookup_request(self.orders(row, vendor))
+            with self.metrics.exchange(self.clock, vendor.name, "lookup"):
+                response = await self.http_client.send(request, deadline=DEADLINE)
+                reports = vendor.read_answer(response)
         except Exchange as error:
-            return submit_outcome.lookup_failed(
-                row, vendor, error, self.runtime.clock.now(), self.runtime.rng
-            )
-        return submit_outcome.after_lookup(row, vendor, reports, self.runtime.clock.now())
+            return submit_outcome.lookup_failed(row, vendor, error, self.clock.now(), self.rng)
+        return submit_outcome.after_lookup(row, vendor, reports, self.clock.now())
 
-    def _record(self, tx: Tx, ended: list[SubmitOutcome]) -> list[ApplyResult | None]:
-        return submit_outcome.record(
-            tx, self.runtime.ledger, self.runtime.rng, ended, self.runtime.clock.now()
-        )
+    def _record(self, tx: Tx, outcomes: list[SubmitOutcome]) -> list[ApplyResult | None]:
+        return submit_outcome.record(tx, self.ledger, self.rng, outcomes, self.clock.now())

@@ -1,69 +1,74 @@
-"""The loop that every stage with work of its own runs: wait, take what is due, work on it, until told to stop.
+"""The loop of a stage: wait, claim due work, do it, until told to stop.
 
-A nudge is speed; the tick is the promise. Whoever commits something due nudges the stage that does it, and a tick
-nudges all of them every second, so a lost nudge costs a second and nothing else.
+A wake-up is an optimisation, the tick is the guarantee: whoever commits due work wakes its stage,
+and a tick wakes every stage once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from orchestrator.database.store import Batch
+from orchestrator.foundation.clock import Clock, Rng, jittered
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.logs import traceback_of
 
 log = structlog.get_logger()
-Work = TypeVar("Work")
+WorkT = TypeVar("WorkT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+#: Seconds for which an outcome is tried to be recorded. Shorter than what any lease leaves.
+RETRY_FOR = 20.0
 
 
-class Claimed(list[Work]):
-    """What a stage took.
+class Claimed(list[WorkT]):
+    """The work that a stage claimed.
 
-    `more` says that its own limits left something behind: look again as soon as a piece ends. `full` says that
-    somebody else's did: look again when there is room.
+    `more`: our own limit cut the batch, so claim again as soon as one item ends. `full`: the limit
+    of an account or a subscriber cut it, so claim again when a slot becomes free.
     """
 
     def __init__(
-        self, pieces: Iterable[Work] = (), *, more: bool = False, full: bool = False
+        self, items: Iterable[WorkT] = (), *, more: bool = False, full: bool = False
     ) -> None:
-        super().__init__(pieces)
+        super().__init__(items)
         self.more = more
         self.full = full
 
 
-class Worker(Generic[Work]):
-    """Keeps up to `limit` pieces of one stage's work under way.
+class Stage(Protocol[WorkT]):
+    """What a worker drives.
 
-    `take(n)` claims up to n pieces, `work(piece)` does one and records its end itself, `give_back(pieces)` releases
-    what was not begun.
+    `take(n)` claims up to n items, `work(item)` does one and records its outcome,
+    `give_back(items)` releases items that were not begun.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        limit: int,
-        take: Callable[[int], Awaitable[Claimed[Work]]],
-        work: Callable[[Work], Awaitable[None]],
-        give_back: Callable[[Sequence[Work]], Awaitable[None]],
-    ) -> None:
+    async def take(self, room: int) -> Claimed[WorkT]: ...
+    async def work(self, item: WorkT, /) -> None: ...
+    async def give_back(self, items: Sequence[WorkT], /) -> None: ...
+
+
+class Worker(Generic[WorkT]):
+    """Keeps up to `limit` items of one stage's work in progress."""
+
+    def __init__(self, name: str, stage: Stage[WorkT], *, limit: int) -> None:
         self.name = name
+        self._stage = stage
         self._limit = limit
-        self._take = take
-        self._work = work
-        self._give_back = give_back
         self._due = asyncio.Event()
-        self._tasks: dict[asyncio.Task[None], Work] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._more = False
         self._full = False
         self._stopping = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start on the running event loop."""
         self._loop = asyncio.create_task(self._run(), name=self.name)
 
     def wake(self) -> None:
@@ -71,7 +76,7 @@ class Worker(Generic[Work]):
         self._due.set()
 
     def make_room(self) -> None:
-        """Look for work soon, if the last look had to leave some for want of room elsewhere."""
+        """Look for work soon, if the last claim left some because an account or a lane was full."""
         if self._full:
             self._due.set()
 
@@ -82,20 +87,20 @@ class Worker(Generic[Work]):
 
     @property
     def busy(self) -> int:
-        """How many pieces are under way."""
+        """The number of items in progress."""
         return len(self._tasks)
 
-    async def stop(self, patience: float) -> None:
-        """Take nothing more, let what is under way end within `patience` seconds, cancel the rest.
+    async def stop(self, timeout: float) -> None:
+        """Claim nothing more, let work in progress end within `timeout` seconds, cancel the rest.
 
-        A cancelled piece keeps its claim until the lease runs out: it may have been sent.
+        A cancelled item keeps its claim until the lease runs out: its request may have been sent.
         """
         self._stopping.set()
         self._due.set()
         if self._loop is not None:
             await self._loop
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=patience)
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -109,43 +114,54 @@ class Worker(Generic[Work]):
             except Unavailable as error:
                 log.warning("stage waits for the database", stage=self.name, error=str(error))
             except Exception as error:
-                log.error(
-                    "stage failed to take work", stage=self.name, exception=traceback_of(error)
-                )
+                trace = traceback_of(error)
+                log.error("stage failed to take work", stage=self.name, exception=trace)
 
     async def _fill(self) -> None:
         while not self._stopping.is_set() and (room := self._limit - len(self._tasks)) > 0:
-            # Room that is made while we look may have come too late for the look.
+            # A slot that becomes free during the claim may have been missed by it.
             self._full = True
-            pieces = await self._take(room)
-            self._more, self._full = pieces.more, pieces.full
+            claimed = await self._stage.take(room)
+            self._more, self._full = claimed.more, claimed.full
             if self._stopping.is_set():
-                await self._give_back(pieces)
+                await self._stage.give_back(claimed)
                 return
-            for piece in pieces:
-                task = asyncio.create_task(self._one(piece))
-                self._tasks[task] = piece
-                task.add_done_callback(self._ended)
-            if not (pieces and pieces.more):
+            for item in claimed:
+                task = asyncio.create_task(self._do(item))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+            if not (claimed and claimed.more):
                 return
 
-    async def _one(self, piece: Work) -> None:
+    async def _do(self, item: WorkT) -> None:
         try:
-            await self._work(piece)
+            await self._stage.work(item)
         except Unavailable as error:
-            log.warning(
-                "work could not be recorded; its lease will bring it back",
-                stage=self.name,
-                error=str(error),
-            )
+            message = "work could not be recorded; its lease will bring it back"
+            log.warning(message, stage=self.name, error=str(error))
         except Exception as error:
-            log.error(
-                "work failed; its lease will bring it back",
-                stage=self.name,
-                exception=traceback_of(error),
-            )
+            message = "work failed; its lease will bring it back"
+            log.error(message, stage=self.name, exception=traceback_of(error))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._more:
             self._due.set()
+
+
+async def record_with_retry(
+    batch: Batch[ItemT, ResultT], item: ItemT, clock: Clock, rng: Rng
+) -> ResultT:
+    """Record an outcome, again and again while the database is unavailable.
+
+    A vendor's acceptance cannot be learned twice. Raises `Unavailable` after `RETRY_FOR` seconds;
+    the claim's lease then brings the work back.
+    """
+    started = clock.monotonic()
+    while True:
+        try:
+            return await batch(item)
+        except Unavailable:
+            if clock.monotonic() - started > RETRY_FOR:
+                raise
+            await clock.sleep(jittered(0.5, rng, 1.0))

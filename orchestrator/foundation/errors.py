@@ -162,7 +162,7 @@ class Refused(Exchange):
     """The other side said no and did nothing.
 
     `code` is ours (contract: `vendor_refused`, `vendor_auth`, ...), `vendor_code` and `vendor_message` theirs.
-    `retry_after` is seconds. `crowded` marks a limit of the whole account (rate or concurrency): the lane pauses and
+    `retry_after` is seconds. `rate_limited` marks a limit of the whole account (rate or concurrency): the lane pauses and
     the job keeps its turn. `duplicate` marks "this external id already exists": an earlier copy was accepted.
     """
 
@@ -177,7 +177,7 @@ class Refused(Exchange):
         vendor_message: str | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
-        crowded: bool = False,
+        rate_limited: bool = False,
         duplicate: bool = False,
     ) -> None:
         super().__init__(message)
@@ -186,7 +186,7 @@ class Refused(Exchange):
         self.vendor_message = vendor_message
         self.retryable = retryable
         self.retry_after = retry_after
-        self.crowded = crowded
+        self.rate_limited = rate_limited
         self.duplicate = duplicate
 
 

@@ -1,1 +1,1 @@
-"""Jobs: the ledger is the only writer of job state; a transition is a pure function."""
+"""Jobs: the ledger, the only writer of job state; transitions, capacity and push health."""

@@ -1,4 +1,7 @@
-"""How many more jobs an account may have at its vendor: slots in flight, and a rate."""
+"""Capacity: how many more jobs an account may have at its vendor.
+
+Two limits apply: jobs in flight (`max_in_flight`) and submissions a second (`rate_limit`).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,12 @@ from orchestrator.foundation.token_bucket import TokenBucket
 
 
 def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, int]:
-    """Return how many more jobs each account may have in flight; paused and full accounts are left out.
+    """Return how many more jobs each account may have in flight.
 
-    The account's row is locked first: a limit enforced by counting alone overshoots when two count at once.
+    Leaves out paused and full accounts.
+
+    Locks the accounts' rows first: a limit enforced by counting alone overshoots when two processes
+    count at the same time.
     """
     rows = tx.execute(
         sa.select(account_state.c.account, account_state.c.paused_until)
@@ -29,9 +35,9 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, in
     free: dict[str, int] = {}
     for account, paused_until in rows:
         if paused_until is None or paused_until <= now:
-            room = limits[account] - in_flight(tx, account)
-            if room > 0:
-                free[account] = room
+            slots = limits[account] - in_flight(tx, account)
+            if slots > 0:
+                free[account] = slots
     return free
 
 
@@ -43,28 +49,30 @@ def in_flight(tx: Tx, account: str) -> int:
     return tx.scalar(held) or 0
 
 
-def allowances(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, TokenBucket]:
-    """Return what the rates of accounts allow now. To be called after `free_slots`, which locked their rows."""
+def token_buckets(tx: Tx, rates: Mapping[str, float], now: datetime) -> dict[str, TokenBucket]:
+    """Return the token buckets of accounts, refilled.
+
+    Call `free_slots` first: it locks their rows.
+    """
     columns = (account_state.c.account, account_state.c.tokens, account_state.c.tokens_at)
     rows = tx.execute(sa.select(*columns).where(account_state.c.account.in_(rates)))
-    known = {
+    stored = {
         account: TokenBucket(rates[account], math.inf if tokens is None else tokens, at or now)
         for account, tokens, at in rows
     }
-    return {account: allowance.refilled(now) for account, allowance in known.items()}
+    return {account: bucket.refilled(now) for account, bucket in stored.items()}
 
 
-def spend(tx: Tx, left: Mapping[str, TokenBucket]) -> None:
-    """Record what is left of accounts' rates."""
-    for account, one in left.items():
+def save_buckets(tx: Tx, buckets: Mapping[str, TokenBucket]) -> None:
+    """Store the token buckets of accounts."""
+    for account, bucket in buckets.items():
         mine = account_state.c.account == account
-        tx.execute(sa.update(account_state).where(mine).values(tokens=one.tokens, tokens_at=one.at))
+        values = {"tokens": bucket.tokens, "tokens_at": bucket.at}
+        tx.execute(sa.update(account_state).where(mine).values(**values))
 
 
-def prepare(tx: Tx, accounts: Sequence[str]) -> None:
-    """Make sure every configured account has its row of state: its lock guards the account's limit."""
+def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
+    """Create the missing rows of state for configured accounts. A row's lock guards its limits."""
     if accounts:
-        tx.execute(
-            insert(tx.dialect.name, account_state).on_conflict_do_nothing(),
-            [{"account": name} for name in accounts],
-        )
+        names = [{"account": name} for name in accounts]
+        tx.execute(insert(tx.dialect.name, account_state).on_conflict_do_nothing(), names)

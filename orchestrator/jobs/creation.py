@@ -1,73 +1,75 @@
-"""Taking jobs on: once for each idempotency key, and once for each external id of an account."""
+"""Job creation: one job per idempotency key, and one per external id of an account."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
+from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.foundation.errors import Conflict, Problem
-
-Row = Mapping[Any, Any]
-Draft = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A job we own now, or owned already under the same idempotency key."""
+    """A new job, or with `replayed` the job that the same idempotency key created before."""
 
-    job: Row
+    job: JobRow
     replayed: bool = False
 
 
-def create_jobs(tx: Tx, drafts: Sequence[Draft]) -> list[Accepted | Problem]:
-    """Unit of work: own the jobs. A draft that meets another job of its key or external id gets that, or a problem."""
-    rows = [_DEFAULTS | draft for draft in drafts]
+def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Problem]:
+    """Unit of work: create jobs from drafts (column values without those that have a default).
+
+    A draft with the idempotency key of another job gets that job. A draft whose key was used with
+    another body, or whose external id is taken, gets a `Problem`.
+    """
+    rows = [cast(JobRow, _DEFAULTS | draft) for draft in drafts]
     statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
-    taken = set(tx.scalars(statement, rows))
-    return [Accepted(row) if row["id"] in taken else _clash(tx, row) for row in rows]
+    created = set(tx.scalars(statement, rows))
+    return [Accepted(row) if row["id"] in created else _conflict(tx, row) for row in rows]
 
 
-def _clash(tx: Tx, row: Draft) -> Accepted | Problem:
-    first = _same_key(tx, row)
-    if first is None:
-        return _taken(tx, row)
+def _conflict(tx: Tx, row: JobRow) -> Accepted | Problem:
+    key = row["idempotency_key"]
+    first = None if key is None else _by_key(tx, row["api_key"], key)
+    if key is None or first is None:
+        return _external_id_taken(tx, row)
     if first["fingerprint"] == row["fingerprint"]:
         return Accepted(first, replayed=True)
-    said = row["idempotency_key"].partition("\n")[0]
+    sent = key.partition("\n")[0]
     return Problem(
-        f"Idempotency-Key {said!r} was used with another body, for {first['id']}; send a new key",
+        f"Idempotency-Key {sent!r} was used with another body, for {first['id']}; send a new key",
         code="idempotency_key_reused",
         title="Idempotency key reused",
         job_id=first["id"],
     )
 
 
-def _same_key(tx: Tx, row: Draft) -> Row | None:
-    if row["idempotency_key"] is None:
-        return None
-    same = sa.and_(job.c.api_key == row["api_key"], job.c.idempotency_key == row["idempotency_key"])
-    return tx.execute(sa.select(job).where(same)).mappings().first()
+def _by_key(tx: Tx, api_key: str, key: str) -> JobRow | None:
+    same = sa.and_(job.c.api_key == api_key, job.c.idempotency_key == key)
+    return next(iter(fetch(tx, JobRow, sa.select(job).where(same))), None)
 
 
-def _taken(tx: Tx, row: Draft) -> Accepted | Conflict:
-    mine = sa.and_(
-        job.c.account == row["account"], job.c.external_task_id == row["external_task_id"]
-    )
-    other = tx.execute(sa.select(job.c.id).where(mine)).scalar_one()
+def _external_id_taken(tx: Tx, row: JobRow) -> Accepted | Conflict:
+    account, external_id = row["account"], row["external_task_id"]
+    same = sa.and_(job.c.account == account, job.c.external_task_id == external_id)
+    other = tx.execute(sa.select(job.c.id).where(same)).scalar_one()
     if other == row["id"]:
-        # This unit has run before: its commit arrived, and the word of it was lost.
+        # This unit of work ran before: it was committed, and its result was lost.
         return Accepted(row)
     return Conflict(
-        f"external_task_id {row['external_task_id']!r} belongs to {other} on account {row['account']}",
+        f"external_task_id {external_id!r} belongs to {other} on account {account}",
         code="external_task_id_taken",
         job_id=other,
     )
 
 
-_DEFAULTS: Draft = {column.name: getattr(column.default, "arg", None) for column in job.columns}
+_DEFAULTS: dict[str, Any] = {
+    column.name: getattr(column.default, "arg", None) for column in job.columns
+}

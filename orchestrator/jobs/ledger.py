@@ -1,8 +1,9 @@
-"""The truth: the only writer of job state.
+"""The ledger: the only writer of job state.
 
-Push, poll, submit answer, clock and operator all end in `apply`; the loser of a race is told so and nobody hears twice,
-because event and deliveries are written in the transaction that moves the job. Every unit here takes a list: a hundred
-reports cost the statements of one.
+Pushes, status queries, submit answers, the clock and operators all end in `apply`. The event and
+its deliveries are written in the transaction that moves the job (transactional outbox), so the
+loser of a race changes nothing and no event is published twice. Every unit of work takes a list: a
+hundred reports cost the statements of one.
 """
 
 from __future__ import annotations
@@ -10,87 +11,90 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import Finder, among, updating
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
+from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import Clock, after
-from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.jobs import push_health
-from orchestrator.jobs.creation import Accepted, create_jobs
-from orchestrator.jobs.transition import ReportEvent, ReportOutcome, Values, decide
+from orchestrator.jobs.transition import JobChanges, ReportEvent, ReportOutcome, decide
 from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors.contract import Vendor
 
-Row = Mapping[Any, Any]
-
 
 class ApplyResult(NamedTuple):
-    """What came of a report: its outcome, and the job as it is after it (None if there is none)."""
+    """The effect of one report: its outcome, and the job afterwards (None if there is none)."""
 
     outcome: ReportOutcome
-    job: Row | None
+    job: JobRow | None
     moved: bool = False
+
+
+class Note(NamedTuple):
+    """An entry of a job's history that no other table holds. `kind`: submit, poll or operator."""
+
+    job_id: str
+    kind: str
+    detail: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reschedule:
-    """Bookkeeping of a claim, about the job as it was claimed.
+    """New values for a claimed job, fenced by its lease and its version.
 
-    It changes nothing once somebody else has claimed the job, or it has changed: what is new of it came with a time of
-    its own. To wait for the deadline since a task has no id, for one, is wrong as soon as it has.
+    It changes nothing once another claim has taken the job or a report has changed it: whatever
+    changed the job has set a due time that fits. Example: waiting for the deadline because the task
+    has no id is wrong as soon as it has one.
     """
 
     job_id: str
     lease: int
     version: int
-    values: Values
+    values: Mapping[str, Any]
 
     @staticmethod
-    def of(row: Row, values: Values) -> Reschedule:
-        """Return what is to become of a claimed row."""
+    def of(row: JobRow, values: Mapping[str, Any]) -> Reschedule:
+        """Return the rescheduling of a claimed row."""
         return Reschedule(row["id"], row["lease"], row["version"], values)
 
 
 @dataclass(slots=True)
 class _ApplyBatch:
-    """What one call of `apply` knows: the jobs, the vendor ids that are taken, the accounts whose pushes stopped."""
+    """The state of one call of `apply`: jobs, vendor ids in use, accounts whose pushes stopped."""
 
     now: datetime
-    rows: dict[str, Values]
-    taken: set[tuple[str, str]]
-    silent: frozenset[str]
-    facts: list[NewEvent] = field(default_factory=list)
-    #: Jobs that changed; those of them that got a vendor id.
+    rows: dict[str, JobRow]
+    used: set[tuple[str, str]]
+    degraded: frozenset[str]
+    events: list[NewEvent] = field(default_factory=list)
+    #: Jobs that changed, and those of them that got a vendor id.
     changed: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
 
-    def settle(self, row: Row, vendor: Vendor | None, values: Values) -> Values:
-        """Return the values as they can be written."""
-        if "vendor_task_id" in values:
-            key = (row["account"], values["vendor_task_id"])
-            if key in self.taken:
-                # Two jobs, one vendor id: the vendor is confused. Its verdicts still reach us by token.
-                del values["vendor_task_id"]
-            self.taken.add(key)
-        if (
-            vendor is not None
-            and row["account"] in self.silent
-            and values.get("due_at") is not None
-        ):
-            # Its pushes have stopped, so silence says nothing: the next question comes sooner.
-            values["due_at"] = min(values["due_at"], after(self.now, vendor.account.poll.interval))
-        return values
+    def normalize(self, row: JobRow, vendor: Vendor | None, changes: JobChanges) -> None:
+        """Make changes fit to be written."""
+        if "vendor_task_id" in changes:
+            key = (row["account"], changes["vendor_task_id"])
+            if key in self.used:
+                # One vendor id for two jobs: the vendor is confused. Its pushes still find their
+                # job by token.
+                del changes["vendor_task_id"]
+            self.used.add(key)
+        due = changes.get("due_at")
+        if due is not None and vendor is not None and row["account"] in self.degraded:
+            # Pushes have stopped, so silence means nothing: the next status query comes sooner.
+            changes["due_at"] = min(due, after(self.now, vendor.account.poll.interval))
 
 
 class Ledger:
-    """Job state, and everything that must become true with it. All methods are units of work."""
+    """Job state, and everything that changes with it. All methods are units of work."""
 
     def __init__(
         self, vendors: Mapping[str, Vendor], ids: Ids, clock: Clock, base_url: str
@@ -100,176 +104,156 @@ class Ledger:
         self._clock = clock
         self._base = base_url
 
-    # -- a job begins
+    # -- submitting
 
-    def open(self, tx: Tx, drafts: list[Values]) -> list[Accepted | Problem]:
-        """Take jobs on. A draft that repeats an idempotency key gets the first one's job; a clash gets a problem."""
-        return create_jobs(tx, drafts)
+    def begin(self, tx: Tx, claimed: Sequence[JobRow]) -> list[JobRow]:
+        """Record the intent to submit claimed jobs, before any request leaves.
 
-    def begin(self, tx: Tx, claimed: Sequence[Row]) -> list[Values]:
-        """Record the intent to submit claimed jobs, before anything leaves: a push can then never meet a stranger.
-
-        One whose deadline has passed is left to expire: nobody waits for it, and a render costs money.
+        So a push never meets an unknown job. A job whose deadline has passed is left to expire: its
+        caller no longer waits, and a render costs money.
         """
         now = self._clock.now()
         if not claimed:
             return []
-        wanted = sa.and_(job.c.id.in_([row["id"] for row in claimed]), job.c.deadline_at > now)
-        begun = (
-            sa.update(job)
-            .where(wanted, job.c.state == JobState.QUEUED)
-            .values(
-                state=JobState.SUBMITTING,
-                attempt=job.c.attempt + 1,
-                misses=0,
-                version=job.c.version + 1,
-            )
-            .returning(job)
-        )
-        rows = [dict(row) for row in tx.execute(begun).mappings()]
-        self.note(
-            tx,
-            [
-                (row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"})
-                for row in rows
-            ],
-            now,
-        )
+        live = sa.and_(job.c.id.in_([row["id"] for row in claimed]), job.c.deadline_at > now)
+        values = {
+            "state": JobState.SUBMITTING,
+            "attempt": job.c.attempt + 1,
+            "misses": 0,
+            "version": job.c.version + 1,
+        }
+        queued = sa.update(job).where(live, job.c.state == JobState.QUEUED)
+        rows = fetch(tx, JobRow, queued.values(**values).returning(job))
+        notes = [
+            Note(row["id"], "submit", {"attempt": row["attempt"], "outcome": "begun"})
+            for row in rows
+        ]
+        self.note(tx, notes, now)
         return rows
 
-    def requeue(self, tx: Tx, postponed: Sequence[Reschedule]) -> None:
-        """Put submissions that certainly did not happen back into the queue. The one way back there is."""
-        for one in postponed:
+    def requeue(self, tx: Tx, reschedules: Sequence[Reschedule]) -> None:
+        """Queue submissions again that certainly did not happen. The only way back to `queued`."""
+        for to in reschedules:
+            mine = sa.and_(job.c.id == to.job_id, job.c.lease == to.lease)
             tx.execute(
                 sa.update(job)
-                .where(
-                    job.c.id == one.job_id,
-                    job.c.lease == one.lease,
-                    job.c.state == JobState.SUBMITTING,
-                )
-                .values(state=JobState.QUEUED, version=job.c.version + 1, **one.values)
+                .where(mine, job.c.state == JobState.SUBMITTING)
+                .values(state=JobState.QUEUED, version=job.c.version + 1, **to.values)
             )
 
-    # -- what is heard of it
+    # -- reports
 
-    def apply(self, tx: Tx, heard: Sequence[ReportEvent]) -> list[ApplyResult]:
-        """Believe reports, in order, each as far as rank allows; tell subscribers of every move."""
+    def apply(self, tx: Tx, reports: Sequence[ReportEvent]) -> list[ApplyResult]:
+        """Apply reports in order, as far as rank allows, and publish an event for every move."""
         now = self._clock.now()
-        if not heard:
+        if not reports:
             return []
-        found = _FIND(tx, sorted({one.job_id for one in heard}))
-        rows = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in found}
+        found = _FIND(tx, sorted({report.job_id for report in reports}))
+        rows = {row[0]: cast(JobRow, dict(zip(_COLUMNS, row, strict=True))) for row in found}
         before = {job_id: row["version"] for job_id, row in rows.items()}
-        states = push_health.load_states(tx, {row["account"] for row in rows.values()})
-        silent = frozenset(account for account, state in states.items() if state["degraded"])
-        sitting = _ApplyBatch(now, rows, self._taken(tx, rows, heard), silent)
-        verdicts = [self._believe(sitting, one) for one in heard]
-        self._save(tx, sitting, before)
-        after_all = [(one.job, one.moved) for one in verdicts]
-        stopped = push_health.track(tx, states, self._vendors, heard, after_all, now)
-        publish(tx, self._ids, sitting.facts + stopped, now)
-        return verdicts
+        health = push_health.load_states(tx, {row["account"] for row in rows.values()})
+        degraded = frozenset(account for account, state in health.items() if state["degraded"])
+        batch = _ApplyBatch(now, rows, self._used_ids(tx, rows, reports), degraded)
+        results = [self._apply(batch, report) for report in reports]
+        self._save(tx, batch, before)
+        moves = [(result.job, result.moved) for result in results]
+        notices = push_health.track(tx, health, self._vendors, reports, moves, now)
+        publish(tx, self._ids, batch.events + notices, now)
+        return results
 
-    def _believe(self, sitting: _ApplyBatch, heard: ReportEvent) -> ApplyResult:
-        row = sitting.rows.get(heard.job_id)
+    def _apply(self, batch: _ApplyBatch, report: ReportEvent) -> ApplyResult:
+        row = batch.rows.get(report.job_id)
         if row is None:
             return ApplyResult(ReportOutcome.NO_JOB, None)
         vendor = self._vendors.get(row["account"])
-        change = decide(row, heard, vendor, sitting.now)
+        transition = decide(row, report, vendor, batch.now)
         late = row["state"] == JobState.EXPIRED
-        values = sitting.settle(row, vendor, dict(change.values))
-        news = {name for name, value in values.items() if row[name] != value}
+        changes = transition.changes.copy()
+        batch.normalize(row, vendor, changes)
+        news = {name for name, value in changes.items() if row[name] != value}  # type: ignore[literal-required]
         if not news:
-            return ApplyResult(change.outcome, row)
-        # Who waits for a change is not to be woken by our own timetable.
-        row |= values
-        row["version"] += not news <= _UNSEEN
-        sitting.changed.add(row["id"])
+            return ApplyResult(transition.outcome, row)
+        row.update(changes)  # type: ignore[typeddict-item]
+        # Our own schedule is no change that a waiting caller should be woken for.
+        row["version"] += not news <= _INVISIBLE
+        batch.changed.add(row["id"])
         if "vendor_task_id" in news:
-            sitting.named.add(row["id"])
-        if change.moved is not None:
+            batch.named.add(row["id"])
+        if transition.moved is not None:
             row["sequence"] += 1
             data = job_json(row, self._base)
-            sitting.facts.append(
-                NewEvent(_MOVED[change.moved], heard.source, data, row["sequence"], row, late=late)
+            kind = _EVENT_TYPES[transition.moved]
+            batch.events.append(
+                NewEvent(kind, report.source, data, row["sequence"], row, late=late)
             )
-        return ApplyResult(change.outcome, row, moved=change.moved is not None)
+        return ApplyResult(transition.outcome, row, moved=transition.moved is not None)
 
-    def _taken(
-        self, tx: Tx, rows: Mapping[str, Values], heard: Sequence[ReportEvent]
+    def _used_ids(
+        self, tx: Tx, rows: Mapping[str, JobRow], reports: Sequence[ReportEvent]
     ) -> set[tuple[str, str]]:
-        """Return which of the vendor ids that are news to us belong to some job already."""
-        news = [
-            one.report.vendor_task_id
-            for one in heard
-            if one.report.vendor_task_id
-            and (row := rows.get(one.job_id))
+        """Return which of the vendor ids that the reports bring already belong to a job."""
+        new = [
+            task
+            for report in reports
+            if (task := report.report.vendor_task_id)
+            and (row := rows.get(report.job_id))
             and not row["vendor_task_id"]
         ]
-        return {(account, task) for account, task in _TAKEN(tx, news)}
+        return {(account, task) for account, task in _USED(tx, new)}
 
-    def _save(self, tx: Tx, sitting: _ApplyBatch, before: Mapping[str, int]) -> None:
-        """Write changed rows, narrow columns only, guarded by the version they were read at."""
-        for statement, ids in ((_SAVE, sitting.changed - sitting.named), (_NAME, sitting.named)):
-            rows = [row for job_id, row in sitting.rows.items() if job_id in ids]
+    def _save(self, tx: Tx, batch: _ApplyBatch, before: Mapping[str, int]) -> None:
+        """Write changed rows, narrow columns only, guarded by the version that was read."""
+        for statement, ids in ((_SAVE, batch.changed - batch.named), (_SAVE_NAMED, batch.named)):
+            rows = [row for job_id, row in batch.rows.items() if job_id in ids]
             statement(
-                tx, [row | {"was_id": row["id"], "was_version": before[row["id"]]} for row in rows]
+                tx, [{**row, "was_id": row["id"], "was_version": before[row["id"]]} for row in rows]
             )
 
-    # -- bookkeeping
+    # -- schedule and history
 
-    def postpone(self, tx: Tx, postponed: Sequence[Reschedule]) -> None:
-        """Set when a claimed, live job is due again."""
-        for one in postponed:
+    def postpone(self, tx: Tx, reschedules: Sequence[Reschedule]) -> None:
+        """Set when claimed, live jobs are due again."""
+        for to in reschedules:
             same = sa.and_(
-                job.c.id == one.job_id, job.c.lease == one.lease, job.c.version == one.version
+                job.c.id == to.job_id, job.c.lease == to.lease, job.c.version == to.version
             )
-            tx.execute(sa.update(job).where(same, job.c.due_at.is_not(None)).values(**one.values))
+            tx.execute(sa.update(job).where(same, job.c.due_at.is_not(None)).values(**to.values))
 
-    def hurry(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
-        """Make jobs due for a question at once. One that is still being submitted keeps its claim."""
+    def poll_now(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
+        """Make jobs due for a status query. A job that is being submitted keeps its claim."""
         askable = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(AT_VENDOR), job.c.due_at > now)
         tx.execute(sa.update(job).where(askable).values(due_at=now))
 
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
-        """Return live jobs whose deadline has passed."""
-        late = (
-            sa.select(job.c.id)
-            .where(job.c.deadline_at <= now, job.c.due_at.is_not(None))
-            .limit(limit)
-        )
-        return list(tx.scalars(late))
+        """Return the ids of live jobs whose deadline has passed."""
+        late = sa.and_(job.c.deadline_at <= now, job.c.due_at.is_not(None))
+        return list(tx.scalars(sa.select(job.c.id).where(late).limit(limit)))
 
-    def note(
-        self, tx: Tx, notes: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
-    ) -> None:
-        """Add to the histories of jobs: (job id, kind, detail)."""
+    def note(self, tx: Tx, notes: Sequence[Note], now: datetime) -> None:
+        """Add entries to the histories of jobs."""
         if notes:
-            rows = [
-                {"job_id": job_id, "kind": kind, "detail": detail, "at": now}
-                for job_id, kind, detail in notes
-            ]
-            tx.execute(sa.insert(trace), rows)
+            tx.execute(sa.insert(trace), [note._asdict() | {"at": now} for note in notes])
 
 
-#: What a report may change, and once in its life a vendor's id. The wide columns (input, metadata) are never written
-#: again, and to write an id that stays would cost SQLite its index of them.
+#: What a report may change. The wide columns (input, metadata) are written once, at creation. The
+#: vendor's id is written apart: to write one that stays the same costs SQLite an index update.
 MUTABLE = (
-    "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version", "sequence",
-    "vendor_updated_at", "outputless_since", "submitted_at", "finished_at", "resolved_by",
+    "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
+    "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at",
+    "resolved_by",
 )  # fmt: skip
 
-#: What is told of a job that has moved there.
-_MOVED = {
+#: The event type of a move to a state.
+_EVENT_TYPES = {
     JobState(kind.removeprefix("job.")): kind for kind in EventType if kind.startswith("job.")
 }
 
-#: Changes that do not make another version of a job.
-_UNSEEN = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
+#: Changes that do not make a new version of a job.
+_INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
-# Built once: putting a statement together costs more than running it.
+# Built once: building a statement costs more than running it.
 _FIND = Finder(sa.select(job).where(among(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
-_TAKEN = Finder(sa.select(job.c.account, job.c.vendor_task_id).where(among(job.c.vendor_task_id)))
+_USED = Finder(sa.select(job.c.account, job.c.vendor_task_id).where(among(job.c.vendor_task_id)))
 _SAVE = updating(job, *MUTABLE, key=("id", "version"))
-_NAME = updating(job, "vendor_task_id", *MUTABLE, key=("id", "version"))
+_SAVE_NAMED = updating(job, "vendor_task_id", *MUTABLE, key=("id", "version"))

@@ -1,11 +1,11 @@
-"""Noticing that an account's pushes have stopped: nobody else in this field tells you."""
+"""Push health: notices when an account's pushes stop arriving, and when they resume."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypedDict, cast
 
 import sqlalchemy as sa
 import structlog
@@ -13,94 +13,91 @@ import structlog
 from orchestrator.database.bulk import Finder, among
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.events.outbox import NewEvent
-from orchestrator.foundation import clock
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 
-#: Completions in a row that no push told us of, until we say that the pushes have stopped.
-SILENCE = 3
+#: Completions in a row without a push after which an account counts as degraded.
+MISSED_IN_A_ROW = 3
 
 log = structlog.get_logger()
-Row = Mapping[Any, Any]
 
 
-def load_states(tx: Tx, accounts: Iterable[str]) -> dict[str, Row]:
-    """Return what is known of accounts, by name."""
-    rows = _STATES(tx, sorted(accounts))
-    return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in rows}
+class PushHealth(TypedDict):
+    """The columns of `account_state` that say how an account's pushes are doing."""
+
+    account: str
+    silent: int
+    degraded: bool
+    pushes_missed: int
+
+
+def load_states(tx: Tx, accounts: Iterable[str]) -> dict[str, PushHealth]:
+    """Return the push health of accounts, by name."""
+    columns = PushHealth.__annotations__
+    return {
+        row[0]: cast(PushHealth, dict(zip(columns, row, strict=True)))
+        for row in _STATES(tx, sorted(accounts))
+    }
 
 
 def track(
     tx: Tx,
-    states: Mapping[str, Row],
+    states: Mapping[str, PushHealth],
     vendors: Mapping[str, Vendor],
-    heard: Sequence[ReportEvent],
-    after: Sequence[tuple[Row | None, bool]],
+    reports: Sequence[ReportEvent],
+    moves: Sequence[tuple[JobRow | None, bool]],
     now: datetime,
 ) -> list[NewEvent]:
-    """Count the completions that only a question found, and the accounts that did push.
+    """Count completions found by a status query alone; reset the count of accounts that pushed.
 
-    `after` holds each job as it is after its report, and whether it moved. Returns what subscribers are to be told.
+    `moves` holds, for each report, the job afterwards and whether it moved. Returns the events to
+    publish: an account was degraded, or it recovered.
     """
     missed: Counter[str] = Counter()
     pushed: set[str] = set()
-    for one, (row, moved) in zip(heard, after, strict=True):
+    for report, (row, moved) in zip(reports, moves, strict=True):
         if row is None:
             continue
-        if one.source is Source.PUSH:
+        if report.source is Source.PUSH:
             pushed.add(row["account"])
-        elif one.source is Source.POLL and moved and row["state"] in FINAL:
+        elif report.source is Source.POLL and moved and row["state"] in FINAL:
             vendor = vendors.get(row["account"])
             missed[row["account"]] += 1 if vendor and vendor.pushes else 0
-    accounts = sorted(pushed | {account for account, count in missed.items() if count})
-    facts = [
-        fact
-        for account in accounts
-        if account in states
-        # Most pushes find nothing to change: they do not queue for the account's row.
-        if missed[account] or states[account]["silent"] or states[account]["degraded"]
-        for fact in _count(tx, account, missed[account], account in pushed)
-    ]
-    for fact in facts:
-        if fact.type is EventType.ACCOUNT_PUSH_DEGRADED:
-            _pull_polls_forward(tx, vendors[fact.data["name"]], now)
-    return facts
+    events: list[NewEvent] = []
+    for account in sorted(pushed | {account for account, count in missed.items() if count}):
+        state = states.get(account)
+        # Most pushes change nothing here: they must not queue for the lock of the account's row.
+        if state and (missed[account] or state["silent"] or state["degraded"]):
+            events += _count(tx, account, missed[account], account in pushed)
+    for event in events:
+        if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
+            _pull_polls_forward(tx, vendors[event.data["name"]], now)
+    return events
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
     row = tx.execute(_STATES.select.with_for_update(), {"among": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
-    degraded = silent >= SILENCE or (row["degraded"] and not pushed)
+    degraded = silent >= MISSED_IN_A_ROW or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
-        values = {
-            "silent": silent,
-            "degraded": degraded,
-            "pushes_missed": row["pushes_missed"] + missed,
-        }
-        tx.execute(
-            sa.update(account_state).where(account_state.c.account == account).values(**values)
-        )
+        counts = {"silent": silent, "pushes_missed": row["pushes_missed"] + missed}
+        mine = account_state.c.account == account
+        tx.execute(sa.update(account_state).where(mine).values(degraded=degraded, **counts))
     if degraded == row["degraded"]:
         return []
-    log.warning(
-        "an account's pushes have stopped" if degraded else "an account's pushes are back",
-        account=account,
-    )
+    log.warning("pushes have stopped" if degraded else "pushes have resumed", account=account)
     kind = EventType.ACCOUNT_PUSH_DEGRADED if degraded else EventType.ACCOUNT_PUSH_RECOVERED
-    return [
-        NewEvent(
-            kind,
-            Source.CLOCK,
-            {"object": "account", "name": account, "completions_without_push": silent},
-        )
-    ]
+    data = {"object": "account", "name": account, "completions_without_push": silent}
+    return [NewEvent(kind, Source.CLOCK, data)]
 
 
 def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
-    """Bring forward the questions about jobs that are still waiting for a push that will not come."""
-    soon = clock.after(now, vendor.account.poll.interval)
+    """Bring forward the status queries of jobs that wait for a push that will not come."""
+    soon = after(now, vendor.account.poll.interval)
     waiting = sa.and_(
         job.c.account == vendor.account.name,
         job.c.state.in_((JobState.SUBMITTED, JobState.PROCESSING)),
@@ -109,7 +106,8 @@ def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
     tx.execute(sa.update(job).where(waiting).values(due_at=soon))
 
 
-_COLUMNS = ("account", "silent", "degraded", "pushes_missed")
 _STATES = Finder(
-    sa.select(*(account_state.c[name] for name in _COLUMNS)).where(among(account_state.c.account))
+    sa.select(*(account_state.c[name] for name in PushHealth.__annotations__)).where(
+        among(account_state.c.account)
+    )
 )

@@ -1,15 +1,16 @@
-"""The history of one job, told from the rows that each stage left behind, oldest first.
+"""The timeline of a job: its history, oldest first, from the rows that each stage left behind.
 
-Of each kind of row a page reads only what it can show, however much there is of the others.
+A page reads no more rows of a kind than it can show, however many there are of the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,174 +20,165 @@ from orchestrator.foundation.clock import EPOCH, epoch_ms
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.deliveries import attempt_json
 
-Row = Mapping[Any, Any]
 
-_CURSOR = re.compile(r"([0-9]{15})-([0-9])([0-9a-z_]{1,64})(?:\.([0-9]{1,9}))?")
-#: The order of what happened in one instant: that of cause.
-_TRACE, _PUSH, _MOVE, _EVENT, _DELIVERY, _ATTEMPT = range(6)
-_NUMBER_WIDTH = 19
-_LAST_NUMBER = 2**63 - 1
-#: Later than all there is.
-_LAST_MS = 10**14
+class Rank(IntEnum):
+    """The order of entries of the same instant: cause before effect."""
+
+    TRACE, PUSH, MOVE, EVENT, DELIVERY, ATTEMPT = range(6)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One thing that happened. `cursor` sorts like time; things of one instant stand in the order of cause."""
+class Cursor:
+    """The position of an entry, as text `{ms:015}-{rank}{key}` or `{ms:015}-{rank}{key}.{number}`.
 
-    cursor: str
-    said: dict[str, Any]
-
-
-class _Cursor(NamedTuple):
-    """Where a page begins: after what happened then, of that rank, with that key (and number, of an attempt)."""
+    `ms` is milliseconds since 1970, `key` the id of the entry's row. `number` tells the attempts of
+    one delivery apart.
+    """
 
     ms: int
     rank: int
     key: str
-    number: int
+    number: int = 0
+
+    @staticmethod
+    def parse(text: str | None) -> Cursor:
+        """Return the cursor written as `text`, or one before every entry if it is none."""
+        found = _CURSOR.fullmatch(text or "")
+        if found is None:
+            return Cursor(0, -1, "")
+        ms, rank, key, number = found.groups()
+        return Cursor(min(int(ms), _LAST_MS), int(rank), key, int(number or 0))
+
+
+_CURSOR = re.compile(r"([0-9]{15})-([0-9])([0-9a-z_]{1,64})(?:\.([0-9]{1,9}))?")
+#: Later than every entry.
+_LAST_MS = 10**14
+#: The ids of traces are numbers. In a cursor they have this many digits, so that they sort as text.
+_DIGITS = 19
+_LAST_TRACE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened. Cursors sort by time, then by rank."""
+
+    cursor: str
+    document: dict[str, Any]
 
 
 def is_cursor(text: str) -> bool:
-    """True if `text` has the form of an entry's cursor."""
+    """True if `text` has the form of a cursor."""
     return _CURSOR.fullmatch(text) is not None
 
 
 def entries(tx: Tx, job_id: str, after: str | None, limit: int) -> list[Entry]:
-    """Return what is known of a job after a cursor, at most so much. No token, signature or secret is in it."""
-    place = _place(after)
-    told = [
-        entry
-        for kind in (_traces, _pushes, _moves, _events, _deliveries, _attempts)
-        for entry in kind(tx, job_id, place, limit)
-    ]
-    return sorted(told, key=lambda entry: entry.cursor)[:limit]
+    """Return up to `limit` entries of a job after a cursor.
+
+    They hold no token, signature or secret.
+    """
+    cursor = Cursor.parse(after)
+    kinds = (_traces, _pushes, _moves, _events, _deliveries, _attempts)
+    found = [entry for kind in kinds for entry in kind(tx, job_id, cursor, limit)]
+    return sorted(found, key=lambda entry: entry.cursor)[:limit]
 
 
-def _place(cursor: str | None) -> _Cursor:
-    said = _CURSOR.fullmatch(cursor or "")
-    return (
-        _Cursor(min(int(said[1]), _LAST_MS), int(said[2]), said[3], int(said[4] or 0))
-        if said
-        else _Cursor(0, -1, "", 0)
-    )
-
-
-def _later(
+def _page(
+    tx: Tx,
     found: sa.Select[Any],
     at: sa.Column[Any],
-    rank: int,
-    place: _Cursor,
+    rank: Rank,
+    cursor: Cursor,
     limit: int,
     **keys: sa.Column[Any],
-) -> sa.Select[Any]:
-    """Narrow `found` to the first rows of a rank after a place. `keys` say what orders those of one instant."""
-    then = EPOCH + timedelta(milliseconds=place.ms)
+) -> Iterator[sa.RowMapping]:
+    """Yield the first rows of a rank after a cursor (keyset pagination).
+
+    `keys` order the rows of one instant. They are named by the parts of a cursor: `key`, `number`.
+    """
+    then = EPOCH + timedelta(milliseconds=cursor.ms)
     found = found.order_by(at, *keys.values()).limit(limit)
-    if rank != place.rank:
-        return found.where(at >= then if rank > place.rank else at > then)
-    known: Mapping[str, str | int] = {"key": place.key, "number": place.number}
-    here = sa.tuple_(*keys.values()) > sa.tuple_(*(known[name] for name in keys))
-    # The first condition is what an index finds.
-    return found.where(at >= then, sa.or_(at > then, here))
+    if rank != cursor.rank:
+        found = found.where(at >= then if rank > cursor.rank else at > then)
+    else:
+        values = sa.tuple_(*(getattr(cursor, name) for name in keys))
+        # The first condition is the one that an index serves.
+        found = found.where(at >= then, sa.or_(at > then, sa.tuple_(*keys.values()) > values))
+    yield from tx.execute(found).mappings()
 
 
-def _rows(tx: Tx, found: sa.Select[Any]) -> Sequence[Row]:
-    return tx.execute(found).mappings().all()
+def _entry(
+    row: sa.RowMapping, at: str, kind: str, rank: Rank, key: str, document: Mapping[str, Any]
+) -> Entry:
+    cursor = f"{epoch_ms(row[at]):015d}-{rank:d}{key}"
+    return Entry(cursor, {**document, "at": rfc3339_or_none(row[at]), "kind": kind})
 
 
-def _entry(row: Row, at: str, kind: str, rank: int, key: object, said: Mapping[str, Any]) -> Entry:
-    return Entry(
-        f"{epoch_ms(row[at]):015d}-{rank}{key}",
-        {**said, "at": rfc3339_or_none(row[at]), "kind": kind},
-    )
+def _traces(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    found = sa.select(trace).where(trace.c.job_id == job_id)
+    last = int(cursor.key) if cursor.rank == Rank.TRACE and cursor.key.isdigit() else 0
+    cursor = Cursor(cursor.ms, cursor.rank, cursor.key, min(last, _LAST_TRACE))
+    for row in _page(tx, found, trace.c.at, Rank.TRACE, cursor, limit, number=trace.c.id):
+        key = f"{row['id']:0{_DIGITS}d}"
+        yield _entry(row, "at", row["kind"], Rank.TRACE, key, row["detail"])
 
 
-def _traces(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    digits = place.key if place.rank == _TRACE and place.key.isdigit() else "0"
-    mine = sa.select(trace).where(trace.c.job_id == job_id)
-    found = _later(
-        mine,
-        trace.c.at,
-        _TRACE,
-        place._replace(number=min(int(digits), _LAST_NUMBER)),
-        limit,
-        number=trace.c.id,
-    )
-    for row in _rows(tx, found):
-        yield _entry(
-            row, "at", row["kind"], _TRACE, f"{row['id']:0{_NUMBER_WIDTH}d}", row["detail"]
-        )
+def _pushes(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    """Yield the vendor's pushes, rejected ones with the reason.
+
+    Headers and bodies stay out: they may hold tokens.
+    """
+    size = sa.func.length(push.c.body).label("bytes")
+    shown = (push.c.outcome, push.c.verified, push.c.copies, push.c.attempt, size)
+    found = sa.select(push.c.id, push.c.received_at, *shown).where(push.c.job_id == job_id)
+    for row in _page(tx, found, push.c.received_at, Rank.PUSH, cursor, limit, key=push.c.id):
+        document = {column.name: row[column.name] for column in shown} | {"push": row["id"]}
+        yield _entry(row, "received_at", "push", Rank.PUSH, row["id"], document)
 
 
-def _pushes(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    """Yield the vendor's requests, rejected ones with the reason. Headers and bodies stay out: they may hold tokens."""
-    shown = (
-        push.c.outcome,
-        push.c.verified,
-        push.c.copies,
-        push.c.attempt,
-        sa.func.length(push.c.body).label("bytes"),
-    )
-    mine = sa.select(push.c.id, push.c.received_at, *shown).where(push.c.job_id == job_id)
-    for row in _rows(tx, _later(mine, push.c.received_at, _PUSH, place, limit, key=push.c.id)):
-        said = {name: row[name] for name in ("outcome", "verified", "copies", "attempt", "bytes")}
-        yield _entry(row, "received_at", "push", _PUSH, row["id"], said | {"push": row["id"]})
-
-
-def _happened(tx: Tx, job_id: str, rank: int, place: _Cursor, limit: int) -> Iterable[Row]:
+def _of_events(
+    tx: Tx, job_id: str, rank: Rank, cursor: Cursor, limit: int
+) -> Iterator[sa.RowMapping]:
     shown = (event.c.id, event.c.type, event.c.source, event.c.sequence, event.c.created_at)
-    mine = sa.select(*shown).where(event.c.job_id == job_id)
-    return _rows(tx, _later(mine, event.c.created_at, rank, place, limit, key=event.c.id))
+    found = sa.select(*shown).where(event.c.job_id == job_id)
+    return _page(tx, found, event.c.created_at, rank, cursor, limit, key=event.c.id)
 
 
-def _moves(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    for row in _happened(tx, job_id, _MOVE, place, limit):
-        move = {
-            "to": row["type"].removeprefix("job."),
-            "by": row["source"],
-            "sequence": row["sequence"],
+def _moves(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    for row in _of_events(tx, job_id, Rank.MOVE, cursor, limit):
+        to = row["type"].removeprefix("job.")
+        move = {"to": to, "by": row["source"], "sequence": row["sequence"]}
+        yield _entry(row, "created_at", "move", Rank.MOVE, row["id"], move)
+
+
+def _events(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    for row in _of_events(tx, job_id, Rank.EVENT, cursor, limit):
+        document = {"event": row["id"], "type": row["type"]}
+        yield _entry(row, "created_at", "event", Rank.EVENT, row["id"], document)
+
+
+def _deliveries(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    of_job = delivery.join(event, event.c.id == delivery.c.event_id)
+    found = sa.select(delivery).select_from(of_job).where(event.c.job_id == job_id)
+    at = delivery.c.created_at
+    for row in _page(tx, found, at, Rank.DELIVERY, cursor, limit, key=delivery.c.id):
+        document = {
+            "delivery": row["id"],
+            "event": row["event_id"],
+            "subscriber": row["subscriber_id"],
+            "status": row["state"],
         }
-        yield _entry(row, "created_at", "move", _MOVE, row["id"], move)
+        yield _entry(row, "created_at", "delivery", Rank.DELIVERY, row["id"], document)
 
 
-def _events(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    for row in _happened(tx, job_id, _EVENT, place, limit):
-        yield _entry(
-            row, "created_at", "event", _EVENT, row["id"], {"event": row["id"], "type": row["type"]}
-        )
-
-
-def _deliveries(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    mine = (
-        sa.select(delivery)
-        .join(event, event.c.id == delivery.c.event_id)
-        .where(event.c.job_id == job_id)
-    )
-    for row in _rows(
-        tx, _later(mine, delivery.c.created_at, _DELIVERY, place, limit, key=delivery.c.id)
-    ):
-        said = {"delivery": row["id"], "event": row["event_id"], "subscriber": row["subscriber_id"]}
-        yield _entry(
-            row, "created_at", "delivery", _DELIVERY, row["id"], said | {"status": row["state"]}
-        )
-
-
-def _attempts(tx: Tx, job_id: str, place: _Cursor, limit: int) -> Iterator[Entry]:
-    mine = (
+def _attempts(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
+    found = (
         sa.select(attempt, delivery.c.subscriber_id)
         .join(delivery, delivery.c.id == attempt.c.delivery_id)
         .join(event, event.c.id == delivery.c.event_id)
         .where(event.c.job_id == job_id)
     )
     keys = {"key": attempt.c.delivery_id, "number": attempt.c.n}
-    for row in _rows(tx, _later(mine, attempt.c.at, _ATTEMPT, place, limit, **keys)):
-        of = {"delivery": row["delivery_id"], "subscriber": row["subscriber_id"]}
-        yield _entry(
-            row,
-            "at",
-            "attempt",
-            _ATTEMPT,
-            f"{row['delivery_id']}.{row['n']:05d}",
-            of | attempt_json(row),
-        )
+    for row in _page(tx, found, attempt.c.at, Rank.ATTEMPT, cursor, limit, **keys):
+        ids = {"delivery": row["delivery_id"], "subscriber": row["subscriber_id"]}
+        key = f"{row['delivery_id']}.{row['n']:05d}"
+        yield _entry(row, "at", "attempt", Rank.ATTEMPT, key, ids | attempt_json(row))

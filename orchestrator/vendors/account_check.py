@@ -144,7 +144,7 @@ def _refused(error: Refused, status: int, said: Any) -> bool | None:
         return False
     if error.code == "account_exhausted":
         return True
-    if error.crowded:
+    if error.rate_limited:
         return True if known else None
     about_it = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY) and isinstance(
         said, Mapping

@@ -21,14 +21,14 @@ class ErrorClass:
 
     code: str
     retryable: bool = False
-    crowded: bool = False
+    rate_limited: bool = False
 
 
 _AUTH = ErrorClass("vendor_auth")
 _CLOCK = ErrorClass("vendor_auth", retryable=True)
 _EMPTY = ErrorClass("account_exhausted")
 _REFUSED = ErrorClass("vendor_refused")
-_CROWDED = ErrorClass("vendor_unavailable", retryable=True, crowded=True)
+_RATE_LIMITED = ErrorClass("vendor_unavailable", retryable=True, rate_limited=True)
 _LATER = ErrorClass("vendor_unavailable", retryable=True)
 
 #: Kling's service codes below 5000 (get-started/error-codes). 1003, 1004: a token too young or too old; sign again.
@@ -37,10 +37,10 @@ OFFICIAL: Mapping[int, ErrorClass] = {
     **dict.fromkeys((1003, 1004), _CLOCK),
     **dict.fromkeys((1100, 1101, 1102, 1103), _EMPTY),
     **dict.fromkeys((1200, 1201, 1202, 1203, 1300, 1301), _REFUSED),
-    **dict.fromkeys((1302, 1303), _CROWDED),
+    **dict.fromkeys((1302, 1303), _RATE_LIMITED),
 }
 #: Where there is no code we know. 4xx is a definite no; anything not listed here and not 4xx may have been acted upon.
-BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _CROWDED}
+BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _RATE_LIMITED}
 #: new-api could not even build the upstream request, although it says so with a 500.
 BY_WORD: Mapping[str, ErrorClass] = {"build_request_failed": _REFUSED}
 _FINE = (None, 0, 200, "success", "SUCCESS", "ok")
@@ -90,7 +90,7 @@ def classify(
         vendor_code=number,
         vendor_message=message,
         retryable=meaning.retryable,
-        crowded=meaning.crowded,
+        rate_limited=meaning.rate_limited,
         retry_after=wait,
         duplicate=number == 1201
         and "exist" in (message or "").lower()

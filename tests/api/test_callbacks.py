@@ -23,6 +23,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import push
 from orchestrator.engine.receive import CAP, Receiver
 from orchestrator.foundation import logs
+from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
@@ -59,7 +60,7 @@ async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def door(h: Harness) -> CallbackEndpoint:
-    return CallbackEndpoint(elsewhere, Receiver(h.runtime))
+    return CallbackEndpoint(elsewhere, h.runtime.assemble(Receiver), Admission(h.runtime.rng))
 
 
 class Street:

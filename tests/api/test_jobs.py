@@ -163,7 +163,7 @@ async def test_a_refresh_asks_the_vendor_and_answers_with_the_job_as_it_then_is(
     async with calling(tmp_path) as api:
         job = await api.open(state=JobState.PROCESSING, vendor_task_id="t-1")
         asking = asyncio.create_task(api.call("POST", f"/v1/jobs/{job['id']}/refresh", 200))
-        stage = Poller(api.runtime)
+        stage = api.runtime.assemble(Poller)
         questions = await eventually(lambda: stage.take(1))
         assert not asking.done()
         made = {"videos": [{"url": "https://v/x.mp4", "duration": "5"}]}

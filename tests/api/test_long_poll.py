@@ -103,7 +103,7 @@ async def test_polls_do_not_hold_up_the_end(tmp_path: Path) -> None:
             http.get(f"/v1/jobs/{job}", headers={"prefer": "wait=60"}),
         ]
         polling = [asyncio.create_task(call) for call in calls]
-        await until(lambda: it.runtime.feed._followers and it.runtime.job_waiters._waiting)
+        await until(lambda: it.runtime.feed._followers and it.runtime.notifier.job_waiters._waiting)
         it.runtime.feed.close()
         begun = time.monotonic()
         events, looked = await asyncio.gather(*polling)

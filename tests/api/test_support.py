@@ -21,9 +21,10 @@ from orchestrator.api.auth.api_keys import Scope
 from orchestrator.app import build
 from orchestrator.database.store import Store
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
+from tests.harness.engine import apply_report
 from tests.harness.openapi_contract import HELD
 from tests.harness.runtime import FakeHttp, Harness, ManualClock, settings
 
@@ -83,9 +84,8 @@ class Caller(Harness):
             if state is JobState.SUCCEEDED
             else ()
         )
-        await self.runtime.apply_report(
-            ReportEvent(job_id, Report(state, word=state, videos=videos), Source.PUSH)
-        )
+        report = ReportEvent(job_id, Report(state, word=state, videos=videos), Source.PUSH)
+        await apply_report(self.runtime, report)
 
     async def key(self, scope: Scope, **values: Any) -> dict[str, str]:
         """Return the headers of a fresh key."""
@@ -163,7 +163,7 @@ async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
     transport = httpx.ASGITransport(Starlette(routes=routes(runtime)), raise_app_exceptions=True)
     headers = {"authorization": f"Bearer {ADMIN}"}
     try:
-        await runtime.store.write(prepare, sorted(runtime.vendors))
+        await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
         ) as caller.http:

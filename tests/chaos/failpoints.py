@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
+from orchestrator.api import job_submission
 from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database import schema
 from orchestrator.engine import submit_outcome
@@ -38,14 +39,14 @@ class Point:
 
 POINTS = {
     "starting": Point(schema, "prepare", "after"),
-    "accept: before commit": Point(Ledger, "open", "after"),
+    "accept: before commit": Point(job_submission, "create_jobs", "after"),
     "accept: committed, 202 not seen": Point(JobSubmission, "_answer", "before"),
     "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
     "submit: claimed, not sent": Point(Submitter, "_submit", "before"),
     "submit: sent, answer lost": Point(submit_outcome, "accepted", "before"),
     "submit: before the answer's commit": Point(Submitter, "_record", "after"),
     "push: before commit": Point(Receiver, "_record", "after"),
-    "push: committed, 200 lost": Point(Receiver, "_take", "after"),
+    "push: committed, 200 lost": Point(Receiver, "_accept", "after"),
     "poll: asked, before commit": Point(Poller, "_record", "after"),
     "deliver: claimed, not sent": Point(Deliverer, "_attempt", "before"),
     "deliver: sent, not recorded": Point(Deliverer, "_attempt", "after"),

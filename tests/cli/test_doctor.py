@@ -20,6 +20,7 @@ from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
 from orchestrator.engine.receive import Receiver
+from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
@@ -297,7 +298,9 @@ async def public(
         ]
         app = Starlette(routes=routes)
         serving = LocalServer(
-            app if "callback" in handlers else CallbackEndpoint(app, Receiver(it.runtime))
+            app
+            if "callback" in handlers
+            else CallbackEndpoint(app, it.runtime.assemble(Receiver), Admission(it.runtime.rng))
         )
         await serving.start()
         try:

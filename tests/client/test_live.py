@@ -212,7 +212,7 @@ async def test_a_wait_outlives_a_restart_of_the_service(tmp_path: Path) -> None:
             job = await service.api.submit(order("kling"))
             waits = [asyncio.create_task(client.wait(job["id"], timeout=60)) for client in clients]
             await until(
-                lambda: len(service.runtime.job_waiters._waiting.get(job["id"], ())) == 2,
+                lambda: len(service.runtime.notifier.job_waiters._waiting.get(job["id"], ())) == 2,
                 "both wait",
             )
         async with services.next() as service:

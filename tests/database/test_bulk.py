@@ -307,8 +307,8 @@ def written(bulk: Bulk) -> _Written:
 
 PRODUCT = {
     "_SAVE": ledger._SAVE,
-    "_NAME": ledger._NAME,
-    "_KEEP": receive._KEEP,
+    "_SAVE_NAMED": ledger._SAVE_NAMED,
+    "_STORE": receive._STORE,
     "_EVENTS": outbox._EVENTS,
     "_DELIVERIES": outbox._DELIVERIES,
     "INSERT": INSERT,

@@ -104,7 +104,7 @@ async def test_an_accounts_limit_holds_when_all_replicas_submit_at_once(
     async with replicas(tmp_path, address, 3, accounts={"main": account}) as houses:
         for _ in range(40):
             await houses[0].open()
-        stages = [Submitter(h.runtime) for h in houses]
+        stages = [h.runtime.assemble(Submitter) for h in houses]
         taken = await asyncio.gather(*(stage.take(64) for stage in stages for _ in "1234"))
         assert sum(len(rows) for rows in taken) == 5
         states = Counter(row["state"] for row in await houses[1].rows(job))

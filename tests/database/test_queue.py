@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.database import queue
+from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, delivery, job
+from orchestrator.database.tables.rows import JobRow, SubscriberRow
 from orchestrator.engine.deliver_results import Attempted, record
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import after
@@ -220,7 +222,7 @@ async def test_the_oldest_of_a_lane_come_first(h: Harness) -> None:
 async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: Harness) -> None:
     await insert(h, job, [job_row(1, "main", JobState.QUEUED, START)])
 
-    async def take(seconds: float) -> list[sa.RowMapping]:
+    async def take(seconds: float) -> list[JobRow]:
         at = after(START, seconds)
         return await h.runtime.store.write(
             queue.take_jobs, JobState.QUEUED, {"main": 9}, at, 75.0, 9
@@ -269,7 +271,13 @@ async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
 ) -> None:
     row = delivery_row(1, "sub_1", START) | {"lease": 2}
     await insert(h, delivery, [row])
-    done = Attempted(row | {"lease": lease}, {"id": "sub_1"}, START, 5, verdict)
+    done = Attempted(
+        cast(QueuedDelivery, row | {"lease": lease}),
+        cast(SubscriberRow, {"id": "sub_1"}),
+        START,
+        5,
+        verdict,
+    )
     await h.runtime.store.write(record, h.runtime.ids, h.runtime.rng, [done], START)
     (now,) = await h.rows(delivery)
     assert now["state"] == state

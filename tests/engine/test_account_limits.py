@@ -22,6 +22,7 @@ from orchestrator.database.store import Store
 from orchestrator.database.tables import account_state, job
 from orchestrator.engine import submit
 from orchestrator.engine.submit import Submitter
+from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
 from orchestrator.jobs.transition import ReportEvent
@@ -89,7 +90,7 @@ async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more
         first = houses[0]
         for _ in range(30):
             await first.open()
-        stages = [Submitter(h.runtime) for h in houses for _ in range(2)]
+        stages = [h.runtime.assemble(Submitter) for h in houses for _ in range(2)]
         ended = 0
         while ended < 30:
             await asyncio.gather(*(stage.take(64) for stage in stages))
@@ -120,7 +121,7 @@ def contend(h: Harness, count: int) -> list[int]:
 
     def run() -> None:
         engine = connection_of(h)
-        stage = Submitter(h.runtime)
+        stage = h.runtime.assemble(Submitter)
         start.wait()
         try:
             while work(h, engine, stage, seen):
@@ -172,7 +173,7 @@ def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bo
 
 async def begun(houses: Sequence[Harness], seconds: float, step: float) -> list[datetime]:
     """Let every replica look for work every `step` seconds; return when each submission was begun."""
-    stages = [Submitter(h.runtime) for h in houses]
+    stages = [h.runtime.assemble(Submitter) for h in houses]
     clock, times = houses[0].clock, list[datetime]()
     ends = after(clock.now(), seconds)
     while clock.now() < ends:
@@ -206,7 +207,7 @@ async def test_a_rate_outlives_the_process(tmp_path: Path) -> None:
     async with replicas(tmp_path, 2, **rated(2)) as houses:
         for _ in range(9):
             await houses[0].open()
-        assert [len(await Submitter(h.runtime).take(64)) for h in houses] == [2, 0]
+        assert [len(await h.runtime.assemble(Submitter).take(64)) for h in houses] == [2, 0]
         (row,) = await houses[0].rows(account_state)
         assert (row["tokens"], row["tokens_at"]) == (0.0, START)
 
@@ -217,7 +218,7 @@ async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -
     values["accounts"]["main"]["max_in_flight"] = 1
     values["accounts"]["free"] = {"vendor": "kling", "api_key": "k"}
     async with open_harness(tmp_path, **values) as h:
-        stage = Submitter(h.runtime)
+        stage = h.runtime.assemble(Submitter)
         await stage.take(64)
         for account in ("main", "main", "main", "free"):
             await h.open(account)
@@ -235,8 +236,8 @@ async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a
         accepted_uniquely(h)
         for _ in range(24):
             await h.open()
-        worker = submit.worker(h.runtime)
-        h.runtime.workers["submit"] = worker
+        worker = Worker("submit", h.runtime.assemble(Submitter), limit=submit.LIMIT)
+        h.runtime.notifier.workers["submit"] = worker
         worker.start()
         worker.wake()
         await until(lambda: len(h.network.requests) == 24, "all of them are submitted")

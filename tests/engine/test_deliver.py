@@ -16,8 +16,9 @@ from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
-from orchestrator.engine.deliver import KEPT, LEASE, Deliverer, worker
+from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
+from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import callback_lane
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
@@ -47,7 +48,7 @@ async def deliver(h: Harness, answer: httpx.Response | Answer | Exception) -> in
         return answer if isinstance(answer, httpx.Response) else answer(request)
 
     h.network.answer = answered
-    return await drive(Deliverer(h.runtime))
+    return await drive(h.runtime.assemble(Deliverer))
 
 
 async def one_owed(h: Harness, **values: Any) -> dict[str, Any]:
@@ -226,7 +227,7 @@ async def test_proof_of_every_attempt_is_kept(h: Harness) -> None:
         (1, 500, "status_500"), (2, None, "not_sent"), (3, 200, None),
     ]  # fmt: skip
     assert [row["response"] for row in tried][1:] == [None, "thanks"]
-    assert len(tried[0]["response"]) <= KEPT
+    assert len(tried[0]["response"]) <= STORED
     assert (await owed(h))["tries"] == 3
 
 
@@ -273,7 +274,7 @@ async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: H
         await subscribe(h, url="https://ok.example.com/"),
     )
     await at_vendor(h)
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     dues = await stage.take(10)
     await at_vendor(h, task="t-2")
     h.network.answer = by_host(gone=httpx.Response(410, text="moved away"), ok=OK)
@@ -301,7 +302,7 @@ async def test_two_410s_at_once_are_told_once(h: Harness) -> None:
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
     h.network.answer = lambda _: httpx.Response(410)
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     await asyncio.gather(*(stage.work(due) for due in await stage.take(10)))
     assert (await happened(h)).count("subscriber.disabled") == 1
 
@@ -329,7 +330,7 @@ async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: Harness) 
     await subscribe(h, max_in_flight=3)
     for n in range(8):
         await at_vendor(h, task=f"t-{n}")
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     first = await stage.take(100)
     assert (len(first), first.full, first.more) == (3, True, False)
     second = await stage.take(100)
@@ -348,16 +349,16 @@ async def test_an_attempt_holds_its_place_until_it_is_recorded(h: Harness) -> No
 
     class Watched(Deliverer):
         def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
-            left.append(self.turns.under_way)
+            left.append(self.scheduler.in_progress)
             return super()._record(tx, attempted)
 
-    stage = Watched(h.runtime)
+    stage = h.runtime.assemble(Watched)
     good, bad = await stage.take(10)
     h.network.answer = lambda _: OK
     await stage.work(good)
     h.network.answer = lambda _: httpx.Response(500)
     await stage.work(bad)
-    assert (left, stage.turns.under_way) == ([2, 1], 0)
+    assert (left, stage.scheduler.in_progress) == ([2, 1], 0)
 
 
 async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None:
@@ -374,7 +375,9 @@ async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None
         return httpx.Response(status)
 
     h.network.answer = answered
-    working = h.runtime.workers["deliver"] = worker(h.runtime)
+    working = h.runtime.notifier.workers["deliver"] = Worker(
+        "deliver", h.runtime.assemble(Deliverer), limit=LIMIT
+    )
     working.start()
     working.wake()
     async with asyncio.timeout(5):
@@ -386,14 +389,14 @@ async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None
 async def test_a_lane_that_hangs_leaves_the_others_their_room(h: Harness) -> None:
     await subscribe(h, url="https://hangs.example.com/", max_in_flight=2)
     await subscribe(h, url="https://quick.example.com/", max_in_flight=2)
-    stage, taken = Deliverer(h.runtime), Counter[str]()
+    stage, taken = h.runtime.assemble(Deliverer), Counter[str]()
     for n in range(10):
         await at_vendor(h, task=f"t-{n}")
     h.network.answer = lambda _: OK
     for _ in range(10):
         for due in await stage.take(100):
-            taken[due.to["shown"]] += 1
-            if "quick" in due.to["shown"]:
+            taken[due.subscriber["shown"]] += 1
+            if "quick" in due.subscriber["shown"]:
                 await stage.work(due)
     assert sorted(taken.values()) == [2, 10]
 
@@ -402,7 +405,7 @@ async def test_a_rate_is_held_over_time(h: Harness) -> None:
     await subscribe(h, rate_limit=2.0, max_in_flight=100)
     for n in range(30):
         await at_vendor(h, task=f"t-{n}")
-    stage, sent = Deliverer(h.runtime), 0
+    stage, sent = h.runtime.assemble(Deliverer), 0
     h.network.answer = lambda _: OK
     for _ in range(40):
         for due in await stage.take(100):
@@ -433,7 +436,7 @@ async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Ha
 
 async def test_a_crash_after_sending_sends_again_with_the_same_id(h: Harness) -> None:
     await one_owed(h)
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     (due,) = await stage.take(10)
 
     def dies(_: httpx.Request) -> httpx.Response:
@@ -453,7 +456,7 @@ async def test_a_crash_after_sending_sends_again_with_the_same_id(h: Harness) ->
 
 async def test_a_success_that_is_recorded_late_still_counts(h: Harness) -> None:
     await one_owed(h)
-    zombies, stage = Deliverer(h.runtime), Deliverer(h.runtime)
+    zombies, stage = h.runtime.assemble(Deliverer), h.runtime.assemble(Deliverer)
     (zombie,) = await zombies.take(10)
     h.clock.advance(LEASE)
     (due,) = await stage.take(10)
@@ -466,7 +469,7 @@ async def test_a_success_that_is_recorded_late_still_counts(h: Harness) -> None:
 
 async def test_attempts_that_were_not_made_are_due_again(h: Harness) -> None:
     await one_owed(h, max_in_flight=1)
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     await stage.give_back(await stage.take(10))
     assert len(await stage.take(10)) == 1
     assert (await owed(h))["tries"] == 0
@@ -474,17 +477,17 @@ async def test_attempts_that_were_not_made_are_due_again(h: Harness) -> None:
 
 async def test_what_is_given_back_late_does_not_disturb_who_has_it_now(h: Harness) -> None:
     await one_owed(h)
-    late, stage = Deliverer(h.runtime), Deliverer(h.runtime)
+    late, stage = h.runtime.assemble(Deliverer), h.runtime.assemble(Deliverer)
     taken = await late.take(10)
     h.clock.advance(LEASE)
     await stage.take(10)
     await late.give_back(taken)
-    assert list(await Deliverer(h.runtime).take(10)) == []
+    assert list(await h.runtime.assemble(Deliverer).take(10)) == []
 
 
 async def test_an_unfinished_attempt_frees_its_place(h: Harness) -> None:
     await one_owed(h, max_in_flight=1)
-    stage = Deliverer(h.runtime)
+    stage = h.runtime.assemble(Deliverer)
     (due,) = await stage.take(10)
 
     def bug(_: httpx.Request) -> httpx.Response:

@@ -6,13 +6,15 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine import deliver_results
-from orchestrator.engine.deliver_results import PATIENCE, Attempted, BatchCompleter, record
+from orchestrator.engine.deliver_results import DISABLE_AFTER, Attempted, BatchCompleter, record
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
@@ -43,7 +45,9 @@ async def ended(
 def one(
     row: dict[str, Any], to: dict[str, Any], verdict: ResponseClass, **values: Any
 ) -> Attempted:
-    return Attempted(row, to, row["created_at"], 12, verdict, **values)
+    return Attempted(
+        cast(QueuedDelivery, row), cast(SubscriberRow, to), row["created_at"], 12, verdict, **values
+    )
 
 
 async def person(h: Harness, to: dict[str, Any]) -> dict[str, Any]:
@@ -183,9 +187,9 @@ async def test_nothing_but_failure_for_five_days_switches_off_and_says_so(h: Har
             h, [one(row | {"lease": 0}, to, ResponseClass.LATER, status=500)], at
         ) == [False]
     assert (await person(h, to))["failing_since"] == start
-    assert await ended(h, [one(row, to, ResponseClass.LATER, status=500)], start + PATIENCE) == [
-        True
-    ]
+    assert await ended(
+        h, [one(row, to, ResponseClass.LATER, status=500)], start + DISABLE_AFTER
+    ) == [True]
     off = await person(h, to)
     assert (off["state"], off["reason"]) == (
         SubscriberState.DISABLED,
@@ -206,15 +210,15 @@ async def test_one_success_in_between_starts_the_days_again(h: Harness) -> None:
     await ended(h, [one(first, to, ResponseClass.LATER)], start)
     await ended(h, [one(second, to, ResponseClass.DELIVERED)], after(start, 86400))
     assert (await person(h, to))["failing_since"] is None
-    await ended(h, [one(third, to, ResponseClass.LATER)], start + PATIENCE)
+    await ended(h, [one(third, to, ResponseClass.LATER)], start + DISABLE_AFTER)
     assert (await person(h, to))["state"] == SubscriberState.ACTIVE
-    assert (await person(h, to))["failing_since"] == start + PATIENCE
+    assert (await person(h, to))["failing_since"] == start + DISABLE_AFTER
 
 
 async def test_a_success_beside_failures_counts(h: Harness) -> None:
     to = await subscribe(h)
     rows = await owed(h, to, 2)
-    await h.run(subscriber.update().values(failing_since=h.clock.now() - PATIENCE))
+    await h.run(subscriber.update().values(failing_since=h.clock.now() - DISABLE_AFTER))
     await ended(
         h, [one(rows[0], to, ResponseClass.LATER), one(rows[1], to, ResponseClass.DELIVERED)]
     )

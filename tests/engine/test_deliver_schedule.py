@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.tables import delivery, event, subscriber
+from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine import deliver_schedule
 from orchestrator.engine.deliver import LEASE
 from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliveryScheduler
@@ -30,12 +32,12 @@ async def take(h: Harness, mine: DeliveryScheduler, room: int) -> list[ClaimedDe
 async def test_more_lanes_than_are_looked_at_at_once_all_have_their_turn(
     h: Harness, mine: DeliveryScheduler, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_schedule, "_GLANCE", 3)
+    monkeypatch.setattr(deliver_schedule, "_LANES_AT_ONCE", 3)
     people = [(await subscribe(h, max_in_flight=1))["id"] for _ in range(10)]
     await at_vendor(h)
     served = Counter[str]()
     while dues := await take(h, mine, room):
-        served.update(due.to["id"] for due in dues)
+        served.update(due.subscriber["id"] for due in dues)
     assert served == Counter(people)
 
 
@@ -45,7 +47,7 @@ async def test_a_lane_whose_turn_did_not_come_is_served_before_the_others_again(
     people = [(await subscribe(h))["id"] for _ in range(6)]
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
-    served = [due.to["id"] for _ in people for due in await take(h, mine, 3)]
+    served = [due.subscriber["id"] for _ in people for due in await take(h, mine, 3)]
     assert Counter(served) == Counter(people * 3)
     assert [served[n : n + 3] for n in range(0, 18, 3)] == [
         [person] * 3 for person in dict.fromkeys(served)
@@ -60,7 +62,7 @@ async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(
     await at_vendor(h, task="t-1")
     (first,) = await take(h, mine, 1)
     (second,) = await take(h, mine, 1)
-    assert {first.to["id"], second.to["id"]} > {late["id"]}
+    assert {first.subscriber["id"], second.subscriber["id"]} > {late["id"]}
     await at_vendor(h, task="t-2")
     assert len(await take(h, mine, 100)) == 2
 
@@ -68,11 +70,12 @@ async def test_what_became_due_is_found_when_nothing_is_left_of_an_older_round(
 async def test_a_rate_is_forgotten_only_when_it_holds_nothing_back(
     h: Harness, mine: DeliveryScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_schedule, "_REMEMBERED", 3)
+    monkeypatch.setattr(deliver_schedule, "_MAX_BUCKETS", 3)
     for n in range(20):
-        assert mine._quantum({"id": f"sub_{n}", "rate_limit": 1.0}, 5, h.clock.now()) == 1
+        to = cast(SubscriberRow, {"id": f"sub_{n}", "rate_limit": 1.0})
+        assert mine._within_rate(to, 5, h.clock.now()) == 1
         h.clock.advance(0.4)
-    assert list(mine._rates) == ["sub_17", "sub_18", "sub_19"]
+    assert list(mine._buckets) == ["sub_17", "sub_18", "sub_19"]
 
 
 async def test_a_lane_with_nothing_under_way_is_forgotten(
@@ -82,10 +85,10 @@ async def test_a_lane_with_nothing_under_way_is_forgotten(
         await subscribe(h)
     await at_vendor(h)
     dues = await take(h, mine, 100)
-    assert len(mine._under_way) == 5
+    assert len(mine._in_progress) == 5
     for due in dues:
         mine.end(due)
-    assert not mine._under_way
+    assert not mine._in_progress
 
 
 async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(
@@ -98,7 +101,7 @@ async def test_a_place_that_is_freed_is_the_next_ones_in_its_lane(
     assert not await take(h, mine, 100)
     mine.end(first)
     assert len(await take(h, mine, 100)) == 1
-    assert mine.under_way == 2
+    assert mine.in_progress == 2
 
 
 async def test_a_look_says_whether_to_look_again_at_once_or_when_there_is_room(
@@ -126,7 +129,7 @@ async def test_what_is_owed_to_somebody_who_was_deleted_meanwhile_is_dead(
     gone, there = [(await subscribe(h))["id"] for _ in range(2)]
     await at_vendor(h)
     await h.run(sa.delete(subscriber).where(subscriber.c.id == gone))
-    assert [due.to["id"] for due in await take(h, mine, 100)] == [there]
+    assert [due.subscriber["id"] for due in await take(h, mine, 100)] == [there]
     (row,) = await h.rows(delivery, delivery.c.subscriber_id == gone)
     assert (row["state"], row["due_at"], row["last_error"]) == ("dead", None, "subscriber_deleted")
 

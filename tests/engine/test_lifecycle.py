@@ -26,7 +26,7 @@ async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again
     ticks = schedule(h.runtime)
     run = next(job.func for job in ticks.get_jobs() if job.name == "checkpoint")
     with structlog.testing.capture_logs() as logged:
-        await run(away, None)
+        await run("away", away, None)
     assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
 
 
@@ -36,7 +36,7 @@ async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Har
 
     run = next(job.func for job in schedule(h.runtime).get_jobs() if job.name == "checkpoint")
     with pytest.raises(LookupError):
-        await run(broken, None)
+        await run("broken", broken, None)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Har
         (
             "all",
             {"submit", "poll", "deliver", "replay"},
-            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+            {"wake", "beat", "checkpoint", "discipline", "expire", "retain"},
         ),
         (
             "worker",
             {"submit", "poll", "deliver", "replay"},
-            {"nudge", "beat", "checkpoint", "discipline", "expire", "retire"},
+            {"wake", "beat", "checkpoint", "discipline", "expire", "retain"},
         ),
         ("api", set(), {"beat", "checkpoint", "discipline"}),
     ],
@@ -62,7 +62,7 @@ async def test_a_role_runs_what_it_is_for(
     runtime = build(settings(tmp_path, database_url=address, role=role))
     try:
         async with running(runtime):
-            assert set(runtime.workers) == stages
+            assert set(runtime.notifier.workers) == stages
             assert {job.name for job in schedule(runtime).get_jobs()} == ticks
     finally:
         databases.drop(address)

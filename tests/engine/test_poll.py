@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from orchestrator.api.openapi import examples
 from orchestrator.database.tables import account_state, event, job, trace
-from orchestrator.engine.poll import LEASE, Poller, expire
+from orchestrator.engine.expiry import Expiry
+from orchestrator.engine.poll import LEASE, Poller
 from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.states import JobState, Source
 from tests.harness.engine import (
@@ -49,7 +50,7 @@ async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
 async def ask(h: Harness, answer: Any) -> int:
     """Let the stage ask everything it finds due, and return how many questions that took."""
     h.network.answer = answer if callable(answer) else lambda _: answer
-    return await drive(Poller(h.runtime))
+    return await drive(h.runtime.assemble(Poller))
 
 
 async def silent(h: Harness, account: str = "main", count: int = 1) -> list[dict[str, Any]]:
@@ -315,7 +316,7 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
 
 async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: Harness) -> None:
     await silent(h)
-    stage = Poller(h.runtime)
+    stage = h.runtime.assemble(Poller)
     assert len(await stage.take(10)) == 1
     h.clock.advance(LEASE - 0.1)
     assert list(await stage.take(10)) == []
@@ -325,7 +326,7 @@ async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: Harn
 
 async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness) -> None:
     (row,) = await silent(h)
-    stage = Poller(h.runtime)
+    stage = h.runtime.assemble(Poller)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE)
     await stage.take(10)
@@ -336,7 +337,7 @@ async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness
 
 async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: Harness) -> None:
     (row,) = await silent(h)
-    stage = Poller(h.runtime)
+    stage = h.runtime.assemble(Poller)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE)
     await stage.take(10)
@@ -348,7 +349,7 @@ async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: Harnes
 
 async def test_questions_that_were_not_asked_are_due_again(h: Harness) -> None:
     await silent(h, "many", 25)
-    stage = Poller(h.runtime)
+    stage = h.runtime.assemble(Poller)
     await stage.give_back(await stage.take(10))
     assert sum(len(question.rows) for question in await stage.take(10)) == 25
 
@@ -357,7 +358,7 @@ async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: Harn
     await silent(h, "main", 40)
     await at_vendor(h, "many", task="t-x")
     h.clock.advance(60)
-    stage, seen = Poller(h.runtime), set[str]()
+    stage, seen = h.runtime.assemble(Poller), set[str]()
     for _ in range(4):
         taken = await stage.take(17)
         assert len(taken) <= 17
@@ -370,7 +371,7 @@ async def test_stages_do_not_take_each_others_jobs(h: Harness) -> None:
     assert await ask(h, unknown()) == 0
     await silent(h)
     await h.run(job.delete().where(job.c.state == S.QUEUED))
-    assert list(await Submitter(h.runtime).take(10)) == []
+    assert list(await h.runtime.assemble(Submitter).take(10)) == []
 
 
 # -- deadlines
@@ -383,7 +384,7 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
     done = await at_vendor(h, task="t-2", **deadline)
     await tell(h, done["id"], S.SUCCEEDED)
     living = await at_vendor(h, task="t-3")
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     states = {row["id"]: (row["state"], row["resolved_by"]) for row in await h.rows(job)}
     assert states == {
         queued["id"]: (S.EXPIRED, Source.CLOCK),
@@ -396,7 +397,7 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
     assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA[
         "job.expired"
     ]["error"]
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     assert (await happened(h)).count("job.expired") == 2
 
 
@@ -414,7 +415,7 @@ async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: H
         )
     )
     before = h.runtime.store.commits
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     assert {row["state"] for row in await h.rows(job)} == {S.EXPIRED}
     assert h.runtime.store.commits - before < 30
 
@@ -423,15 +424,15 @@ async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not
     h: Harness,
 ) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     await tell(h, opened["id"], S.SUCCEEDED, videos=())
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     assert (await h.job(opened["id"]))["due_at"] is None
 
 
 async def test_an_expired_jobs_late_verdict_is_told_as_late(h: Harness) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
-    await expire(h.runtime)
+    await h.runtime.assemble(Expiry).run()
     await tell(h, opened["id"], S.SUCCEEDED)
     assert [(one["type"], one.get("late")) for one in (await bodies(h))[1:]] == [
         ("job.expired", None), ("job.succeeded", True),
@@ -477,7 +478,7 @@ async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by
     """The answer to the submission may be recorded late: then nobody waits until the deadline any more."""
     (row,) = await silent(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
-    stage = Poller(h.runtime)
+    stage = h.runtime.assemble(Poller)
     (question,) = await stage.take(10)
     await tell(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
     await stage.work(question)

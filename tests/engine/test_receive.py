@@ -16,12 +16,12 @@ from orchestrator.database.tables import account_state, event, job, push
 from orchestrator.engine import receive
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
-from orchestrator.engine.runtime import TOKEN_GRACE
 from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.orders import TOKEN_GRACE
 from orchestrator.jobs.timeline import entries
 from tests.harness.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
 from tests.harness.runtime import Harness, open_harness
@@ -67,7 +67,7 @@ async def pushed(
 ) -> dict[str, Any]:
     """Let the vendor of a job push a body, and return the job as it then is."""
     vendor = h.runtime.vendors[job["account"]]
-    await Receiver(h.runtime).push(
+    await h.runtime.assemble(Receiver).push(
         vendor, Callback(job["id"], attempt), headers or {}, encoded(body)
     )
     return await h.job(job["id"])
@@ -86,7 +86,7 @@ async def test_a_token_says_whose_push_it_is(h: Harness) -> None:
     token = h.runtime.keys.mint(
         "main", Callback(opened["id"], 3), opened["deadline_at"] + TOKEN_GRACE
     )
-    vendor, callback = Receiver(h.runtime).unseal("main", token)
+    vendor, callback = h.runtime.assemble(Receiver).unseal("main", token)
     assert (vendor.account.name, callback) == ("main", Callback(opened["id"], 3))
 
 
@@ -96,10 +96,10 @@ async def test_a_token_outlives_its_jobs_deadline_by_a_week_and_no_more(h: Harne
         "main", Callback(opened["id"], 1), opened["deadline_at"] + TOKEN_GRACE
     )
     h.clock.advance(86400 + 7 * 86400)
-    Receiver(h.runtime).unseal("main", token)
+    h.runtime.assemble(Receiver).unseal("main", token)
     h.clock.advance(1)
     with pytest.raises(BadToken):
-        Receiver(h.runtime).unseal("main", token)
+        h.runtime.assemble(Receiver).unseal("main", token)
 
 
 async def test_a_good_token_of_an_account_that_is_configured_no_more_is_a_bad_one(
@@ -108,7 +108,7 @@ async def test_a_good_token_of_an_account_that_is_configured_no_more_is_a_bad_on
     opened = await h.open()
     token = h.runtime.keys.mint("gone", Callback(opened["id"], 1), opened["deadline_at"])
     with pytest.raises(BadToken):
-        Receiver(h.runtime).unseal("gone", token)
+        h.runtime.assemble(Receiver).unseal("gone", token)
 
 
 # -- kept and believed
@@ -191,7 +191,7 @@ async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harnes
 
 async def test_a_push_about_a_job_that_is_gone_is_kept(h: Harness) -> None:
     opened = await h.open()
-    await Receiver(h.runtime).push(
+    await h.runtime.assemble(Receiver).push(
         h.runtime.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed"))
     )
     (kept,) = await h.rows(push)
@@ -242,7 +242,7 @@ async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(
     (kept,) = await h.rows(push)
     assert kept["outcome"].startswith("unreadable")
     h.network.answer = lambda _: said(legacy("t-1", "succeed"))
-    assert await drive(Poller(h.runtime)) == 1
+    assert await drive(h.runtime.assemble(Poller)) == 1
     assert (await h.job(opened["id"]))["state"] == S.SUCCEEDED
 
 
@@ -250,7 +250,7 @@ async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost
     h: Harness,
 ) -> None:
     opened = await h.open("kling")
-    stage = Submitter(h.runtime)
+    stage = h.runtime.assemble(Submitter)
     await stage.take(10)
     before = await h.job(opened["id"])
     assert await pushed(h, opened, b"{}") == before
@@ -368,7 +368,7 @@ async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no
 async def test_many_pushes_at_once_share_their_commits(h: Harness) -> None:
     jobs = [await at_vendor(h, task=f"t-{n}") for n in range(60)]
     before = h.runtime.store.commits
-    stage = Receiver(h.runtime)
+    stage = h.runtime.assemble(Receiver)
     vendor = h.runtime.vendors["main"]
     await asyncio.gather(
         *(
@@ -395,7 +395,7 @@ def telling(n: int, state: str = "processing", size: int = 0) -> bytes:
 async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_are_kept(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "KEPT", 5)
+    monkeypatch.setattr(receive, "MAX_STORED", 5)
     opened = await at_vendor(h)
     for n in range(9):
         await pushed(h, opened, telling(n))
@@ -408,9 +408,9 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
     assert rows[-1]["outcome"] == "not kept: the job has too many pushes"
     assert (await account(h))["pushes"] == 11
     (entry,) = [
-        e.said
+        e.document
         for e in await h.runtime.store.read(entries, opened["id"], None, 999)
-        if e.said.get("push") == rows[-1]["id"]
+        if e.document.get("push") == rows[-1]["id"]
     ]
     assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
 
@@ -418,9 +418,9 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
 async def test_pushes_that_come_together_are_bounded_as_well(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "KEPT", 5)
+    monkeypatch.setattr(receive, "MAX_STORED", 5)
     jobs = [await at_vendor(h), await at_vendor(h, task="t-2")]
-    stage, vendor = Receiver(h.runtime), h.runtime.vendors["main"]
+    stage, vendor = h.runtime.assemble(Receiver), h.runtime.vendors["main"]
     await asyncio.gather(
         *(
             stage.push(vendor, Callback(row["id"], 1), {}, telling(n))
@@ -439,7 +439,7 @@ async def test_pushes_that_come_together_are_bounded_as_well(
 async def test_large_pushes_are_bounded_by_their_bytes(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "KEPT_BYTES", 5000)
+    monkeypatch.setattr(receive, "MAX_STORED_BYTES", 5000)
     opened = await at_vendor(h)
     for n in range(9):
         await pushed(h, opened, telling(n, size=1500))
@@ -453,7 +453,7 @@ async def test_large_pushes_are_bounded_by_their_bytes(
 async def test_rejected_pushes_leave_room_for_the_real_ones(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "KEPT", 8)
+    monkeypatch.setattr(receive, "MAX_STORED", 8)
     opened = await at_vendor(h, "required")
     for n in range(20):
         with pytest.raises(BadSignature):
@@ -474,7 +474,7 @@ async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> No
     async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
-            text = _Sought(tx.dialect, receive._KNOWN.select).over(1)
+            text = _Sought(tx.dialect, receive._STORED.select).over(1)
             return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
 
         assert await alone.runtime.store.read(plan) == [
@@ -488,5 +488,5 @@ async def test_guessing_accounts_fills_no_cache_of_keys(h: Harness) -> None:
     before = h.runtime.keys._signer.cache_info().currsize
     for n in range(50):
         with pytest.raises(BadToken):
-            Receiver(h.runtime).unseal(f"guess-{n}", token)
+            h.runtime.assemble(Receiver).unseal(f"guess-{n}", token)
     assert h.runtime.keys._signer.cache_info().currsize <= before + 1

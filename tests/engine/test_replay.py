@@ -16,9 +16,11 @@ from orchestrator.database.bulk import inserting
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables import replay as table
+from orchestrator.database.tables.rows import ReplayRow
 from orchestrator.engine import replay
 from orchestrator.engine.replay import Replayer
-from orchestrator.engine.retention import retire
+from orchestrator.engine.retention import Retention
+from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import Ids
@@ -81,7 +83,7 @@ async def worked_off(*houses: Harness) -> None:
     """Let the stages of all houses work at once until nothing is left to replay."""
 
     async def work(h: Harness) -> None:
-        stage = Replayer(h.runtime)
+        stage = h.runtime.assemble(Replayer)
         while pieces := await stage.take(1):
             await stage.work(pieces[0])
 
@@ -150,7 +152,7 @@ async def test_what_dies_again_or_later_is_not_made_due_by_the_same_replay(
         ids, waiting = await died(api, to, 50), await died(api, to, 5, state="pending")
         await api.post("/v1/replays", 202, {})
         await died(api, to, 5)
-        made, stage = await due(api), Replayer(api.runtime)
+        made, stage = await due(api), api.runtime.assemble(Replayer)
         again = {"state": "dead", "due_at": None}
         while pieces := await stage.take(1):
             api.clock.advance(1)
@@ -385,8 +387,8 @@ async def test_a_canceled_replay_makes_nothing_more_due(
 async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         await died(api, (await subscribed(api))["id"], 40)
-        worker = replay.worker(api.runtime)
-        api.runtime.workers["replay"] = worker
+        worker = Worker("replay", api.runtime.assemble(Replayer), limit=replay.LIMIT)
+        api.runtime.notifier.workers["replay"] = worker
         worker.start()
         started = api.clock.monotonic()
         begun = await api.post("/v1/replays", 202, {"rate": 20})
@@ -414,7 +416,7 @@ async def test_a_slice_that_fails_is_not_tried_again_at_once(
         await died(api, (await subscribed(api))["id"], 3)
         await api.post("/v1/replays", 202, {})
         monkeypatch.setattr(replay, "advance", fail)
-        stage = Replayer(api.runtime)
+        stage = api.runtime.assemble(Replayer)
         (found,) = await stage.take(1)
         started = api.clock.monotonic()
         with pytest.raises(Unavailable):
@@ -427,9 +429,9 @@ async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_p
     async with calling(tmp_path) as api:
         await died(api, (await subscribed(api))["id"], 2)
         await api.post("/v1/replays", 202, {"rate": 0.001})
-        stage = Replayer(api.runtime)
+        stage = api.runtime.assemble(Replayer)
         assert not await stage.take(1)
-        assert stage._again is None
+        assert stage._timer is None
 
 
 async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
@@ -439,7 +441,7 @@ async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Pa
             sa.update(table).where(table.c.id == runs).values(finished_at=None, state="running")
         )
         api.clock.advance(timedelta(days=31).total_seconds())
-        await retire(api.runtime)
+        await api.runtime.assemble(Retention).run()
         await api.get(f"/v1/replays/{done}", 404)
         await api.get(f"/v1/replays/{runs}")
 
@@ -481,7 +483,7 @@ async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_p
         assert re.search("event_id ?=", plan), plan
 
 
-def planned(tx: Tx, ids: Ids, row: dict[str, Any], having: str = "delivery.state") -> Sequence[str]:
+def planned(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state") -> Sequence[str]:
     """Begin a replay; return the plans of its SELECTs with these words, such as those that count and that look."""
     plans: list[str] = []
     how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "

@@ -14,12 +14,12 @@ from orchestrator.database.tables import account_state, attempt, delivery, event
 from orchestrator.engine import retention
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.receive import Receiver
-from orchestrator.engine.retention import Progress, retire
+from orchestrator.engine.retention import Retention
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
-from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.capacity import ensure_accounts
 from tests.harness import databases
 from tests.harness.engine import at_vendor, drive, subscribe, tell
 from tests.harness.runtime import Harness, ManualClock, open_harness
@@ -33,7 +33,7 @@ async def ended(h: Harness) -> dict[str, Any]:
     """Return a job that has run its whole course, with one row of everything about it."""
     row = await at_vendor(h, task=h.runtime.ids("job"))
     vendor = h.runtime.vendors["main"]
-    await Receiver(h.runtime).push(
+    await h.runtime.assemble(Receiver).push(
         vendor, Callback(row["id"], 1), {}, b'{"task_status":"processing"}'
     )
     await h.runtime.store.write(h.runtime.ledger.note, [(row["id"], "operator", {})], h.clock.now())
@@ -41,7 +41,7 @@ async def ended(h: Harness) -> dict[str, Any]:
 
 
 async def deliver(h: Harness) -> None:
-    await drive(Deliverer(h.runtime))
+    await drive(h.runtime.assemble(Deliverer))
 
 
 async def left(h: Harness) -> dict[str, int]:
@@ -50,8 +50,8 @@ async def left(h: Harness) -> dict[str, int]:
 
 async def test_every_account_has_its_row_once(h: Harness) -> None:
     await h.run(account_state.update().values(polls=7))
-    await h.runtime.store.write(prepare, ["main", "new"])
-    await h.runtime.store.write(prepare, [])
+    await h.runtime.store.write(ensure_accounts, ["main", "new"])
+    await h.runtime.store.write(ensure_accounts, [])
     rows = await h.rows(account_state)
     assert [(row["account"], row["polls"]) for row in rows] == [("main", 7), ("new", 0)]
 
@@ -66,7 +66,7 @@ async def test_a_job_that_ended_long_ago_goes_with_everything_about_it(h: Harnes
     h.clock.advance(1)
     both = await left(h)
     assert min(both.values()) >= 2
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert {name: count * 2 for name, count in (await left(h)).items()} == both
     assert [row["id"] for row in await h.rows(job)] == [kept["id"]]
 
@@ -75,7 +75,7 @@ async def test_a_day_less_and_everything_stays(h: Harness) -> None:
     await ended(h)
     h.clock.advance(RETENTION - 1)
     before = await left(h)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert await left(h) == before
 
 
@@ -84,7 +84,7 @@ async def test_a_live_job_is_never_too_old(h: Harness, state: JobState) -> None:
     row = await at_vendor(h)
     await tell(h, row["id"], state)
     h.clock.advance(10 * RETENTION)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert len(await h.rows(job)) == 1
 
 
@@ -92,10 +92,10 @@ async def test_what_is_still_owed_keeps_its_job(h: Harness) -> None:
     await subscribe(h)
     await ended(h)
     h.clock.advance(RETENTION + 1)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert len(await h.rows(job)) == 1
     await deliver(h)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert await left(h) == dict.fromkeys(await left(h), 0)
 
 
@@ -106,7 +106,7 @@ async def test_old_notices_about_no_job_go_too(h: Harness) -> None:
     await deliver(h)
     h.clock.advance(RETENTION + 1)
     await h.runtime.store.write(publish, h.runtime.ids, [fact], h.clock.now())
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert (len(await h.rows(event)), len(await h.rows(delivery))) == (1, 1)
 
 
@@ -119,7 +119,7 @@ async def test_more_than_a_batch_goes_in_one_visit(h: Harness) -> None:
     into = f"INSERT INTO job ({', '.join(names)}) {numbers} SELECT {copied} FROM job, c"
     await h.runtime.store.write(lambda tx: tx.exec_driver_sql(into) and None)
     h.clock.advance(RETENTION + 1)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert await h.rows(job) == []
 
 
@@ -136,7 +136,7 @@ async def test_what_is_held_for_a_subscriber_that_is_paused_goes_with_the_retent
     await ended(h)
     assert {row["state"] for row in await h.rows(delivery)} == {"held"}
     h.clock.advance(RETENTION + 1)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert await left(h) == dict.fromkeys(await left(h), 0)
 
 
@@ -145,18 +145,18 @@ async def test_a_notice_that_is_still_owed_stays(h: Harness) -> None:
     fact = NewEvent(EventType.TEST, Source.OPERATOR, {}, only=to["id"])
     await h.runtime.store.write(publish, h.runtime.ids, [fact], h.clock.now())
     h.clock.advance(RETENTION + 1)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert (len(await h.rows(event)), len(await h.rows(delivery))) == (1, 1)
 
 
 async def test_pushes_whose_job_is_gone_go_and_those_of_a_live_job_stay(h: Harness) -> None:
     live = await at_vendor(h)
-    stage, vendor = Receiver(h.runtime), h.runtime.vendors["main"]
+    stage, vendor = h.runtime.assemble(Receiver), h.runtime.vendors["main"]
     for job_id in (h.runtime.ids("job"), live["id"], h.runtime.ids("job")):
         await stage.push(vendor, Callback(job_id, 1), {}, b'{"task_status":"processing"}')
     h.clock.advance(RETENTION + 1)
     await stage.push(vendor, Callback(h.runtime.ids("job"), 1), {}, b'{"task_status":"processing"}')
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     kept = await h.rows(push)
     assert [row["outcome"] for row in kept] == ["moved", "no_job"]
     assert kept[0]["job_id"] == live["id"]
@@ -270,7 +270,7 @@ async def test_a_slice_ends_soon_after_its_time_and_no_statement_deletes_much(
 ) -> None:
     await rich(h, jobs=20)
     seen = statements(h)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     slices = [one for one in seen if one]
     assert len(slices) > 30
     # Looking at the time takes a millisecond here: what lies between two looks is the grain of a slice.
@@ -286,7 +286,7 @@ async def test_a_slice_ends_soon_after_its_time_and_no_statement_deletes_much(
 async def test_large_bodies_go_a_few_at_a_time(h: Harness, busy: BusyClock) -> None:
     await rich(h, jobs=2, events=20, attempts=1, body=300_000)
     seen = statements(h)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     deleted = [count for one in seen for text, count in one if text.startswith("DELETE FROM event")]
     assert (sum(deleted), max(deleted)) == (40, 3)
 
@@ -295,7 +295,7 @@ async def test_it_rests_after_each_slice_for_longer_than_that_took(
     h: Harness, busy: BusyClock
 ) -> None:
     await rich(h, jobs=5)
-    await retire(h.runtime)
+    await h.runtime.assemble(Retention).run()
     assert len(busy.rests) > 5
     assert min(busy.rests) >= 0.01
 
@@ -303,12 +303,12 @@ async def test_it_rests_after_each_slice_for_longer_than_that_took(
 async def test_a_visit_ends_after_its_time_and_the_next_one_goes_on(
     h: Harness, busy: BusyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_VISIT", 0.2)
+    monkeypatch.setattr(retention, "_RUN", 0.2)
     await rich(h, jobs=20)
-    progress, counts = Progress(), list[int]()
+    retaining, counts = h.runtime.assemble(Retention), list[int]()
     while not counts or counts[-1]:
         began = busy.monotonic()
-        await retire(h.runtime, progress)
+        await retaining.run()
         assert busy.monotonic() - began < 0.4
         counts.append(sum((await left(h)).values()))
     assert len(counts) > 3
@@ -319,16 +319,16 @@ async def test_visits_cut_short_come_past_what_must_stay(
     h: Harness, busy: BusyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Live jobs that are older than the retention stand in front of one that can go."""
-    monkeypatch.setattr(retention, "_VISIT", 0.001)
+    monkeypatch.setattr(retention, "_RUN", 0.001)
     monkeypatch.setattr(retention, "_SLICE", 0.0)
     live = [await h.open() for _ in range(100)]
     await rich(h, jobs=1, events=1)
     await h.run(
         sa.update(job).where(job.c.id.in_([row["id"] for row in live])).values(due_at=h.clock.now())
     )
-    progress, visits = Progress(), 0
+    retaining, visits = h.runtime.assemble(Retention), 0
     while len(await h.rows(job)) > 100:
-        await retire(h.runtime, progress)
+        await retaining.run()
         visits += 1
     assert 100 // 16 <= visits < 20
 
@@ -344,7 +344,7 @@ async def test_a_planner_that_takes_full_tables_for_empty_ones_is_not_believed(
         names = ", ".join(f"'{table.name}'" for table in ABOUT_JOBS)
         await misled.run(sa.text(f"UPDATE pg_class SET {empty} IN ({names})"))
         misled.clock.advance(RETENTION + 1)
-        await retire(misled.runtime)
+        await misled.runtime.assemble(Retention).run()
         assert await left(misled) == dict.fromkeys(await left(misled), 0)
     databases.drop(address)
 
@@ -368,7 +368,7 @@ async def test_every_statement_of_the_retention_finds_its_rows_by_an_index(
                 plans[statement.partition(" IN (?")[0]] = [row[3] for row in found]
 
         sa.event.listen(engine(alone), "before_cursor_execute", explain)
-        await retire(alone.runtime)
+        await alone.runtime.assemble(Retention).run()
         sa.event.remove(engine(alone), "before_cursor_execute", explain)
         assert await left(alone) == dict.fromkeys(await left(alone), 0)
     deleting = {text.split()[2] for text in plans if text.startswith("DELETE")}

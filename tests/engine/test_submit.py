@@ -70,7 +70,7 @@ async def submitted(h: Harness, account: str, answer: Any, **values: Any) -> dic
     """Take a job on, let it be submitted once and return it as it then is."""
     opened = await h.open(account, **values)
     h.network.answer = raising(answer) if isinstance(answer, Exception) else answer
-    assert await drive(Submitter(h.runtime)) == 1
+    assert await drive(h.runtime.assemble(Submitter)) == 1
     return await h.job(opened["id"])
 
 
@@ -148,9 +148,9 @@ async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given
     waits = []
     while row["state"] == S.QUEUED:
         waits.append(seconds_until_due(h, row))
-        assert await drive(Submitter(h.runtime)) == 0, "not before it is due"
+        assert await drive(h.runtime.assemble(Submitter)) == 0, "not before it is due"
         h.clock.advance(waits[-1])
-        assert await drive(Submitter(h.runtime)) == 1
+        assert await drive(h.runtime.assemble(Submitter)) == 1
         row = await h.job(row["id"])
     planned = SUBMIT_SCHEDULE[1:]
     assert all(low <= wait <= low * 1.2 for low, wait in zip(planned, waits, strict=True))
@@ -166,7 +166,7 @@ async def test_a_request_that_left_on_the_second_try_is_the_same_order(h: Harnes
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
     h.network.answer = accepted
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     first, second = h.network.bodies()
     assert {**first, "callback_url": ""} == {**second, "callback_url": ""}
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
@@ -204,7 +204,7 @@ async def test_a_definite_no_is_the_end_and_says_why(
         code,
         Source.SUBMIT,
     )
-    assert await drive(Submitter(h.runtime)) == 0
+    assert await drive(h.runtime.assemble(Submitter)) == 0
 
 
 @pytest.mark.parametrize("answer", [refused(1303, 429), refused(1302, 429), httpx.Response(429)])
@@ -213,12 +213,12 @@ async def test_too_many_is_the_accounts_trouble_not_the_jobs(
 ) -> None:
     one, other = await h.open("kling"), await h.open("dreamto")
     h.network.answer = lambda request: answer if "klingai" in request.url.host else dream(request)
-    assert await drive(Submitter(h.runtime)) == 2
+    assert await drive(h.runtime.assemble(Submitter)) == 2
     row = await h.job(one["id"])
     assert (row["state"], row["tries"]) == (S.QUEUED, 0)
     assert (await lane(h, "kling"))["paused_until"] > h.clock.now()
     assert (await h.job(other["id"]))["state"] == S.PROCESSING, "the other account goes on"
-    assert await drive(Submitter(h.runtime)) == 0
+    assert await drive(h.runtime.assemble(Submitter)) == 0
 
 
 async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(h: Harness) -> None:
@@ -226,14 +226,14 @@ async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(
     pauses = []
     for _ in range(8):
         pauses.append(((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds())
-        assert await drive(Submitter(h.runtime)) == 0
+        assert await drive(h.runtime.assemble(Submitter)) == 0
         h.clock.advance(pauses[-1])
-        assert await drive(Submitter(h.runtime)) == 1
+        assert await drive(h.runtime.assemble(Submitter)) == 1
     for planned, pause in zip((1, 2, 4, 8, 16, 32, 60, 60), pauses, strict=True):
         assert planned <= pause <= planned * 1.2
     h.clock.advance(100)
     h.network.answer = accepted
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
     assert (await lane(h, "kling"))["crowded"] == 0
 
@@ -247,7 +247,7 @@ async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: Harness) 
     row = await submitted(h, "kling", lambda _: refused(1003, 401))
     while row["state"] == S.QUEUED:
         h.clock.advance(seconds_until_due(h, row))
-        await drive(Submitter(h.runtime))
+        await drive(h.runtime.assemble(Submitter))
         row = await h.job(row["id"])
     assert (row["state"], row["error"]["code"], row["attempt"]) == (
         S.FAILED,
@@ -269,7 +269,7 @@ async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 10)
     h.clock.advance(10)
     h.network.answer = lambda _: said(legacy("t-9", "processing"))
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     found = await h.job(row["id"])
     assert (found["state"], found["vendor_task_id"], found["attempt"]) == (S.PROCESSING, "t-9", 1)
     assert h.network.requests[-1].url.path.endswith("/" + row["external_task_id"])
@@ -284,12 +284,12 @@ async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visi
     for asked in (1, 2):
         assert (await h.job(row["id"]))["misses"] == asked - 1
         h.clock.advance(9.9)
-        assert await drive(Submitter(h.runtime)) == 0
+        assert await drive(h.runtime.assemble(Submitter)) == 0
         h.clock.advance(0.1)
-        assert await drive(Submitter(h.runtime)) == 1
+        assert await drive(h.runtime.assemble(Submitter)) == 1
     assert (await h.job(row["id"]))["state"] == S.QUEUED
     h.network.answer = accepted
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"], again["vendor_task_id"]) == (S.SUBMITTED, 2, "t-1")
     assert [request.method for request in h.network.requests] == ["POST", "GET", "GET", "POST"]
@@ -307,7 +307,7 @@ async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
     ) * 2:
         h.network.answer = answer
         h.clock.advance(12)
-        assert await drive(Submitter(h.runtime)) == 1
+        assert await drive(h.runtime.assemble(Submitter)) == 1
     assert ((await h.job(row["id"]))["state"], (await h.job(row["id"]))["misses"]) == (
         S.SUBMITTING,
         0,
@@ -318,22 +318,22 @@ async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: Harnes
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
     h.network.answer = lambda _: refused(1201, message="external_task_id already exists")
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTING
     h.clock.advance(10)
     h.network.answer = lambda _: said(legacy("t-9", "submitted"))
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["vendor_task_id"] == "t-9"
 
 
 async def test_a_crash_after_the_claim_is_a_lost_submission(h: Harness) -> None:
     opened = await h.open("kling")
-    assert len(await Submitter(h.runtime).take(10)) == 1
+    assert len(await h.runtime.assemble(Submitter).take(10)) == 1
     h.clock.advance(LEASE - 0.1)
-    assert await drive(Submitter(h.runtime)) == 0
+    assert await drive(h.runtime.assemble(Submitter)) == 0
     h.clock.advance(0.1)
     h.network.answer = lambda _: said(legacy("t-9", "submitted"))
-    assert await drive(Submitter(h.runtime)) == 1
+    assert await drive(h.runtime.assemble(Submitter)) == 1
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"], row["attempt"], row["lease"]) == (
         S.SUBMITTED,
@@ -351,7 +351,7 @@ async def test_an_unaskable_lost_one_waits_for_its_push_and_then_stays_visible(h
     row = await submitted(h, "dreamto", LOST)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 600)
     h.clock.advance(600)
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     ended = await h.job(row["id"])
     assert (ended["state"], ended["error"]["code"]) == (S.FAILED, "submit_unknown")
     assert len(h.network.requests) == 1
@@ -361,37 +361,37 @@ async def test_its_push_settles_it(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
     await tell(h, row["id"], S.PROCESSING)
     h.clock.advance(600)
-    assert await drive(Submitter(h.runtime)) == 0
+    assert await drive(h.runtime.assemble(Submitter)) == 0
     assert (await h.job(row["id"]))["state"] == S.PROCESSING
 
 
 async def test_whoever_prefers_two_renders_to_none_gets_it_sent_again(h: Harness) -> None:
     row = await submitted(h, "again", LOST)
     h.clock.advance(600)
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     h.network.answer = dream
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"]) == (S.PROCESSING, 2)
 
 
 async def test_a_crash_where_nobody_can_be_asked_waits_as_long_as_a_lost_answer(h: Harness) -> None:
     opened = await h.open("dreamto")
-    await Submitter(h.runtime).take(10)
+    await h.runtime.assemble(Submitter).take(10)
     h.clock.advance(LEASE)
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     waiting = await h.job(opened["id"])
     assert (waiting["state"], seconds_until_due(h, waiting)) == (S.SUBMITTING, 600 - LEASE)
     h.clock.advance(600 - LEASE)
-    await drive(Submitter(h.runtime))
+    await drive(h.runtime.assemble(Submitter))
     assert (await h.job(opened["id"]))["error"]["code"] == "submit_unknown"
     assert h.network.requests == []
 
 
 async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
-    await h.runtime.store.write(h.runtime.ledger.hurry, [row["id"]], h.clock.now())
-    assert await drive(Submitter(h.runtime)) == 0
+    await h.runtime.store.write(h.runtime.ledger.poll_now, [row["id"]], h.clock.now())
+    assert await drive(h.runtime.assemble(Submitter)) == 0
 
 
 # -- races
@@ -401,7 +401,7 @@ async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: Harness) -
 async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
     h: Harness, state: JobState
 ) -> None:
-    opened, stage = await h.open("dreamto"), Submitter(h.runtime)
+    opened, stage = await h.open("dreamto"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
     pushed = await tell(h, opened["id"], state)
     h.network.answer = dream
@@ -431,20 +431,20 @@ def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> 
 
 @pytest.mark.parametrize("answer", [refused(1201), refused(1303, 429), NOT_SENT, LOST])
 async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, answer: Any) -> None:
-    opened, stage = await h.open("kling"), Submitter(h.runtime)
+    opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     claimed: list[Any] = []
     (zombie,) = await stage.take(10)
     h.network.answer = overtaken(h, stage, answer, claimed)
     await stage.work(zombie)
     now = await h.job(opened["id"])
-    assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie["lease"] + 1)
+    assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie.row["lease"] + 1)
     h.network.answer = lambda _: said(legacy("t-9", "submitted"))
     await stage.work(claimed[0])
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-9"
 
 
 async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: Harness) -> None:
-    opened, stage = await h.open("kling"), Submitter(h.runtime)
+    opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
     h.network.answer = overtaken(h, stage, said(legacy("t-1", "submitted")), [])
     await stage.work(zombie)
@@ -454,7 +454,7 @@ async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: Harness) 
 
 async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Harness) -> None:
     """Stopped between claim and first byte: somebody else may have submitted it by now, and a render costs money."""
-    opened, stage = await h.open("kling"), Submitter(h.runtime)
+    opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE - DEADLINE + 1)
     await stage.work(zombie)
@@ -467,11 +467,11 @@ async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Har
     (current,) = await stage.take(10)
     await stage.work(zombie)
     assert h.network.requests == []
-    assert (await h.job(opened["id"]))["lease"] == current["lease"]
+    assert (await h.job(opened["id"]))["lease"] == current.row["lease"]
 
 
 async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness) -> None:
-    opened, stage = await h.open("kling"), Submitter(h.runtime)
+    opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
     await tell(h, opened["id"], S.CANCELED, Source.OPERATOR)
     h.network.answer = raising(NOT_SENT)
@@ -485,7 +485,7 @@ async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness
 
 async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: Harness) -> None:
     jobs = [await h.open("narrow") for _ in range(8)]
-    stages = [Submitter(h.runtime), Submitter(h.runtime)]
+    stages = [h.runtime.assemble(Submitter), h.runtime.assemble(Submitter)]
     h.network.answer = accepted_uniquely()
     for _ in range(4):
         taken = await asyncio.gather(*(stage.take(64) for stage in stages))
@@ -506,14 +506,14 @@ def accepted_uniquely() -> Callable[[httpx.Request], httpx.Response]:
 async def test_a_lost_one_needs_no_second_slot(h: Harness) -> None:
     for _ in range(3):
         await h.open("narrow")
-    await Submitter(h.runtime).take(10)
+    await h.runtime.assemble(Submitter).take(10)
     h.clock.advance(LEASE)
-    assert len(await Submitter(h.runtime).take(10)) == 3
+    assert len(await h.runtime.assemble(Submitter).take(10)) == 3
 
 
 async def test_claims_that_were_not_begun_go_back_as_they_came(h: Harness) -> None:
     fresh, lost = await h.open("kling"), await h.open("dreamto")
-    stage = Submitter(h.runtime)
+    stage = h.runtime.assemble(Submitter)
     await stage.take(10)
     await h.run(
         job.update().where(job.c.id == fresh["id"]).values(state=S.QUEUED, due_at=h.clock.now())
@@ -530,7 +530,7 @@ async def test_claims_that_were_not_begun_go_back_as_they_came(h: Harness) -> No
 async def test_an_account_that_is_configured_no_more_is_left_alone(h: Harness) -> None:
     opened = await h.open("kling")
     await h.run(job.update().values(account="gone"))
-    assert await drive(Submitter(h.runtime)) == 0
+    assert await drive(h.runtime.assemble(Submitter)) == 0
     assert (await h.job(opened["id"]))["state"] == S.QUEUED
 
 

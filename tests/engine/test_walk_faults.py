@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.deliver import Deliverer
-from orchestrator.engine.runtime import Runtime, order_of
+from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.submit import DEADLINE, Submitter
 from orchestrator.simulator import Faults
 from tests.harness.api_caller import Json, eventually, until
@@ -61,8 +61,11 @@ async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: 
     async with lives(tmp_path, {"kling": {}}) as fate:
         async with fate.half_way() as (runtime, api):
             job = await api.submit(order("kling"))
-            (row,) = await Submitter(runtime).take(1)
-            assert (row["id"], (await api.job(job["id"]))["status"]) == (job["id"], "submitting")
+            (claim,) = await runtime.assemble(Submitter).take(1)
+            assert (claim.row["id"], (await api.job(job["id"]))["status"]) == (
+                job["id"],
+                "submitting",
+            )
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
@@ -72,10 +75,10 @@ async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: 
 
 async def send(runtime: Runtime) -> None:
     """Submit what is due, and die before the answer is recorded."""
-    (row,) = await Submitter(runtime).take(1)
+    ((row, _),) = await runtime.assemble(Submitter).take(1)
     vendor = runtime.vendors[row["account"]]
     answer = await runtime.submission_client.send(
-        vendor.submission(order_of(runtime, row, vendor)), deadline=DEADLINE
+        vendor.submission(runtime.orders(row, vendor)), deadline=DEADLINE
     )
     assert answer.status_code == 200
 
@@ -116,7 +119,7 @@ async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) ->
     async with lives(tmp_path, {"agentsflare": account}) as fate:
         async with fate.half_way() as (runtime, api):
             job = await api.submit(order("agentsflare"))
-            await Submitter(runtime).take(1)
+            await runtime.assemble(Submitter).take(1)
         async with fate.next() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             assert len(it.world.renders) == 1
@@ -126,7 +129,7 @@ async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -
     async with lives(tmp_path, {"kling": {}}) as fate:
         async with fate.half_way() as (runtime, api):
             waiting = await api.submit(order("kling", deadline=60))
-            await Submitter(runtime).take(1)
+            await runtime.assemble(Submitter).take(1)
             queued = await api.submit(order("kling", deadline=60))
         async with fate.next() as it:
             for job in (waiting, queued):
@@ -211,7 +214,7 @@ async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
             fate.subscriber.secrets.append(made["secret"])
             job = await api.submit(order("kling"))
             await api.call("POST", f"/v1/jobs/{job['id']}/cancel")
-            stage = Deliverer(runtime)
+            stage = runtime.assemble(Deliverer)
             (due,) = await stage.take(1)
             fate.subscriber.misbehave("hang", seconds=60)
             attempt = asyncio.create_task(stage.work(due))

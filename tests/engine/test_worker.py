@@ -25,11 +25,9 @@ class Bench:
         self.most = 0
         self.full = False
         self.on_take: Callable[[], Awaitable[None]] | None = None
-        self.worker = Worker(
-            "bench", limit=limit, take=self._take, work=self._work, give_back=self._give_back
-        )
+        self.worker = Worker[str]("bench", self, limit=limit)
 
-    async def _take(self, room: int) -> Claimed[str]:
+    async def take(self, room: int) -> Claimed[str]:
         self.looks += 1
         if self.on_take:
             await self.on_take()
@@ -39,14 +37,14 @@ class Bench:
         self.most = max(self.most, len(self.under_way))
         return Claimed(taken, more=bool(self.queue), full=self.full)
 
-    async def _work(self, piece: str) -> None:
+    async def work(self, piece: str) -> None:
         try:
             await self.under_way[piece]
             self.done.append(piece)
         finally:
             del self.under_way[piece]
 
-    async def _give_back(self, pieces: Sequence[str]) -> None:
+    async def give_back(self, pieces: Sequence[str]) -> None:
         self.returned += pieces
         for piece in pieces:
             del self.under_way[piece]

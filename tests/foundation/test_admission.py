@@ -103,7 +103,7 @@ class Street:
     def __init__(self, h: Harness, path: str, admission: Admission) -> None:
         self.h = h
         self.path = path
-        self.door = CallbackEndpoint(Starlette(), Receiver(h.runtime), admission)
+        self.door = CallbackEndpoint(Starlette(), h.runtime.assemble(Receiver), admission)
 
     async def send(
         self, receive: Any, size: int | None = None, method: str = "POST", path: str = ""
@@ -200,7 +200,7 @@ async def test_a_body_that_does_not_announce_its_size_is_turned_away_when_there_
 
 async def test_what_is_the_senders_fault_is_said_although_the_door_is_full(street: Street) -> None:
     """Method, token and size come first, in that order."""
-    street.door = CallbackEndpoint(Starlette(), Receiver(street.h.runtime), door(places=0))
+    street.door = CallbackEndpoint(Starlette(), street.h.runtime.assemble(Receiver), door(places=0))
     assert (await street.send(unread, 10, method="GET"))["status"] == 405
     assert (await street.send(unread, CAP + 1, path="/callbacks/main/forged"))["status"] == 404
     assert (await street.send(unread, CAP + 1))["status"] == 413
@@ -300,7 +300,7 @@ async def test_a_submission_that_waits_for_its_end_keeps_no_place(counter: Count
     body = httpx.Request("POST", "/", json=BODY).content
     patient = asyncio.create_task(counter.submit(body, prefer="wait=60"))
     found = await eventually(lambda: counter.h.rows(job))
-    await until(lambda: counter.h.runtime.job_waiters._waiting)
+    await until(lambda: counter.h.runtime.notifier.job_waiters._waiting)
     assert (await counter.submit(body)).status_code == 202
     await tell(counter.h, found[0]["id"], JobState.SUCCEEDED)
     assert (await patient).status_code == 200

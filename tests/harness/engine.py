@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from orchestrator.database.tables import event
+from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
@@ -74,7 +75,15 @@ async def hear(
 ) -> ApplyResult:
     """Tell the ledger one thing, and return what came of it."""
     made = {"videos": (Output(VIDEO),)} if state is JobState.SUCCEEDED else {}
-    return await h.runtime.apply_report(ReportEvent(job_id, Report(state, **made | values), source))
+    report = ReportEvent(job_id, Report(state, **made | values), source)
+    return await apply_report(h.runtime, report)
+
+
+async def apply_report(runtime: Runtime, report: ReportEvent) -> ApplyResult:
+    """Apply one report and announce the result."""
+    (result,) = await runtime.store.write(runtime.ledger.apply, [report])
+    runtime.notifier.announce([result])
+    return result
 
 
 async def happened(h: Harness, job_id: str | None = None) -> list[str]:

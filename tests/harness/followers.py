@@ -38,7 +38,7 @@ class Service:
     ) -> list[str]:
         """Commit events in one transaction, and return their ids."""
         made = await self.runtime.store.write(_say, self.runtime, kind, data)
-        self.runtime.wake("deliver")
+        self.runtime.notifier.wake("deliver")
         return made
 
     async def count(self, first: int, last: int) -> list[str]:

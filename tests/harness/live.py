@@ -19,7 +19,7 @@ from orchestrator.app import application, build
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.settings import Settings
-from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
@@ -192,7 +192,7 @@ class Lives:
         headers = {"authorization": f"Bearer {KEY}"}
         runtime.store.start()
         try:
-            await runtime.store.write(prepare, sorted(runtime.vendors))
+            await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
             async with httpx.AsyncClient(
                 base_url=self.settings.public_url,
                 headers=headers,

@@ -19,8 +19,8 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
 from orchestrator.foundation.settings import Settings
-from orchestrator.jobs.capacity import prepare
-from orchestrator.jobs.creation import Accepted
+from orchestrator.jobs.capacity import ensure_accounts
+from orchestrator.jobs.creation import Accepted, create_jobs
 from tests.harness import databases
 
 Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
@@ -88,7 +88,7 @@ class Harness:
             "capability": "text2video", "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {},
             "api_key": "key", "created_at": now, "due_at": now, "deadline_at": after(now, 86400),
         }  # fmt: skip
-        (opened,) = await self.runtime.store.write(self.runtime.ledger.open, [draft | values])
+        (opened,) = await self.runtime.store.write(create_jobs, [draft | values])
         assert isinstance(opened, Accepted), opened
         return dict(opened.job)
 
@@ -136,7 +136,7 @@ async def open_harness(folder: Path, **values: Any) -> AsyncIterator[Harness]:
     )
     runtime.store.start()
     try:
-        await runtime.store.write(prepare, sorted(runtime.vendors))
+        await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
         yield Harness(runtime, clock, network)
     finally:
         await runtime.submission_client.aclose()

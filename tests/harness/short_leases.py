@@ -6,7 +6,7 @@ A claim still lasts twice its work's deadline and a margin; only the unit is sma
 from __future__ import annotations
 
 from orchestrator.cli import main
-from orchestrator.engine import deliver, deliver_results, poll, runtime, submit, submit_outcome
+from orchestrator.engine import deliver, deliver_results, poll, submit, submit_outcome, worker
 
 #: Seconds a claim lasts.
 LEASE = 4.0
@@ -19,7 +19,7 @@ def hurry() -> None:
     submit.DEADLINE, submit.LEASE = 1.5, LEASE
     poll.DEADLINE, poll.LEASE = 1.5, LEASE
     deliver.DEADLINE, deliver.LEASE = 1.5, LEASE
-    runtime.PATIENCE = 0.5
+    worker.RETRY_FOR = 0.5
     # These names are the stages' own copies.
     vars(deliver_results).update(STANDARD_SCHEDULE=SCHEDULE, SHORT_SCHEDULE=SCHEDULE)
     vars(submit_outcome).update(SUBMIT_SCHEDULE=SCHEDULE)

@@ -22,7 +22,16 @@ from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.report import Output, Report
-from tests.harness.engine import VIDEO, at_vendor, bodies, happened, hear, subscribe, tell
+from tests.harness.engine import (
+    VIDEO,
+    apply_report,
+    at_vendor,
+    bodies,
+    happened,
+    hear,
+    subscribe,
+    tell,
+)
 from tests.harness.runtime import START, Harness, open_harness
 
 S = JobState
@@ -195,7 +204,7 @@ async def test_only_a_job_the_vendor_has_is_hurried(
     opened = await h.open()
     due = None if state in FINAL else START + timedelta(seconds=60)
     await h.run(job.update().where(job.c.id == opened["id"]).values(state=state, due_at=due))
-    await h.runtime.store.write(h.runtime.ledger.hurry, [opened["id"]], START)
+    await h.runtime.store.write(h.runtime.ledger.poll_now, [opened["id"]], START)
     assert ((await h.job(opened["id"]))["due_at"] == START) is hurried
 
 
@@ -252,9 +261,8 @@ async def _hold_while(h: Harness, account: str, said: list[Any]) -> None:
     known = {row["id"]: row for row in await h.rows(job)}
     for which, report, source, attempt, lease, turn in said:
         h.clock.advance(turn)
-        await h.runtime.apply_report(
-            ReportEvent(opened[which]["id"], report, source, attempt=attempt, lease=lease)
-        )
+        event = ReportEvent(opened[which]["id"], report, source, attempt=attempt, lease=lease)
+        await apply_report(h.runtime, event)
         for row in await h.rows(job):
             _compare(known[row["id"]], row)
             known[row["id"]] = row

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.push_health import SILENCE
+from orchestrator.jobs.push_health import MISSED_IN_A_ROW
 from tests.harness.engine import at_vendor, bodies, happened, tell
 from tests.harness.runtime import Harness, open_harness
 
@@ -33,34 +33,34 @@ async def said(h: Harness) -> list[str]:
 
 
 async def test_three_completions_without_a_push_are_told_once(h: Harness) -> None:
-    await ends(h, Source.POLL, SILENCE - 1)
+    await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
     assert await said(h) == []
     await ends(h, Source.POLL, 4)
     assert await said(h) == ["account.push_degraded"]
-    assert (await about(h))["pushes_missed"] == SILENCE + 3
+    assert (await about(h))["pushes_missed"] == MISSED_IN_A_ROW + 3
     told = next(body for body in await bodies(h) if body["type"] == "account.push_degraded")
     assert told["data"] == {
         "object": "account",
         "name": "main",
-        "completions_without_push": SILENCE,
+        "completions_without_push": MISSED_IN_A_ROW,
     }
 
 
 async def test_one_push_between_them_starts_the_count_again(h: Harness) -> None:
-    await ends(h, Source.POLL, SILENCE - 1)
+    await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
     await ends(h, Source.PUSH, 1)
-    await ends(h, Source.POLL, SILENCE - 1)
+    await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
     assert await said(h) == []
-    assert (await about(h))["pushes_missed"] == 2 * (SILENCE - 1)
+    assert (await about(h))["pushes_missed"] == 2 * (MISSED_IN_A_ROW - 1)
 
 
 async def test_the_first_push_after_the_silence_is_told(h: Harness) -> None:
-    await ends(h, Source.POLL, SILENCE)
+    await ends(h, Source.POLL, MISSED_IN_A_ROW)
     job = await at_vendor(h, task="t-last")
     await tell(h, job["id"], JobState.PROCESSING, Source.PUSH)
     assert await said(h) == ["account.push_degraded", "account.push_recovered"]
     assert not (await about(h))["degraded"]
-    await ends(h, Source.POLL, SILENCE)
+    await ends(h, Source.POLL, MISSED_IN_A_ROW)
     assert (await said(h))[2:] == ["account.push_degraded"]
 
 
@@ -68,12 +68,12 @@ async def test_the_first_push_after_the_silence_is_told(h: Harness) -> None:
 async def test_only_a_question_that_found_the_end_counts_as_missed(
     h: Harness, source: Source
 ) -> None:
-    await ends(h, source, SILENCE)
+    await ends(h, source, MISSED_IN_A_ROW)
     assert (await about(h))["pushes_missed"] == 0
 
 
 async def test_progress_found_by_asking_is_not_a_missed_push(h: Harness) -> None:
-    for number in range(SILENCE):
+    for number in range(MISSED_IN_A_ROW):
         job = await at_vendor(h, task=f"t-{number}")
         await tell(h, job["id"], JobState.PROCESSING, Source.POLL)
     assert (await about(h))["pushes_missed"] == 0
@@ -87,8 +87,8 @@ async def test_a_dialect_without_pushes_is_never_silent_and_accounts_do_not_mix(
         "mute": {"vendor": "uniall", "api_key": "k", "base_url": "https://gw.example.com"},
     }
     async with open_harness(tmp_path, accounts=accounts) as h:
-        await ends(h, Source.POLL, SILENCE, "mute")
-        await ends(h, Source.POLL, SILENCE - 1)
+        await ends(h, Source.POLL, MISSED_IN_A_ROW, "mute")
+        await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
         assert await said(h) == []
         assert (await about(h, "mute"))["pushes_missed"] == 0
-        assert (await about(h))["pushes_missed"] == SILENCE - 1
+        assert (await about(h))["pushes_missed"] == MISSED_IN_A_ROW - 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after, grown
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
@@ -45,14 +46,14 @@ FORKING = vendor("cubicspaces")
 FAITHFUL = vendor("kling")
 
 
-def row(state: JobState, **values: Any) -> dict[str, Any]:
+def row(state: JobState, **values: Any) -> JobRow:
     known: dict[str, Any] = {
         "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0,
         "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
         "due_at": None if state in FINAL else START,
     }  # fmt: skip
-    return known | values
+    return cast(JobRow, known | values)
 
 
 def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> ReportEvent:
@@ -63,7 +64,7 @@ def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -
 
 
 def told(
-    known: dict[str, Any], one: ReportEvent, by: Vendor | None = PLAIN, at: datetime = LATER
+    known: JobRow, one: ReportEvent, by: Vendor | None = PLAIN, at: datetime = LATER
 ) -> Transition:
     return decide(known, one, by, at)
 
@@ -77,14 +78,14 @@ def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: Jo
         change = told(row(state), heard(said, source))
         now = change.moved or state
         assert RANK[now] >= RANK[state]
-        assert (change.moved is not None) is (change.values.get("state", state) != state)
+        assert (change.moved is not None) is (change.changes.get("state", state) != state)
         if RANK[state] == 100:
             assert change.moved is None
-            assert not change.values.keys() - {"vendor_task_id"}
+            assert not change.changes.keys() - {"vendor_task_id"}
         if now in FINAL:
-            assert change.values.get("due_at") is None
-        elif change.values:
-            assert change.values.get("due_at", START) is not None
+            assert change.changes.get("due_at") is None
+        elif change.changes:
+            assert change.changes.get("due_at", START) is not None
 
 
 @pytest.mark.parametrize(
@@ -122,17 +123,17 @@ def test_a_report_comes_to(
 
 def test_an_end_says_when_and_by_whom_and_how() -> None:
     change = told(row(S.PROCESSING, progress=40), heard(S.SUCCEEDED, Source.POLL))
-    assert change.values["finished_at"] == LATER
-    assert change.values["resolved_by"] == Source.POLL
-    assert change.values["progress"] == 100
-    assert change.values["output"]["videos"][0]["url"] == VIDEO[0].url
+    assert change.changes["finished_at"] == LATER
+    assert change.changes["resolved_by"] == Source.POLL
+    assert change.changes["progress"] == 100
+    assert (change.changes["output"] or {})["videos"][0]["url"] == VIDEO[0].url
     failed = told(
         row(S.PROCESSING),
         heard(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"),
     )
-    assert failed.values["error"]["code"] == "vendor_refused"
-    assert failed.values["error"]["vendor_code"] == 1301
-    assert "no cats" in failed.values["error"]["message"]
+    assert (failed.changes["error"] or {})["code"] == "vendor_refused"
+    assert (failed.changes["error"] or {})["vendor_code"] == 1301
+    assert "no cats" in (failed.changes["error"] or {})["message"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_an_end_says_when_and_by_whom_and_how() -> None:
 )  # fmt: skip
 def test_only_a_word_of_the_vendors_says_that_it_was_submitted(source: Source, begun: bool) -> None:
     change = told(row(S.SUBMITTING), heard(S.FAILED, source))
-    assert ("submitted_at" in change.values) is begun
+    assert ("submitted_at" in change.changes) is begun
 
 
 # -- news of the same rank
@@ -167,7 +168,7 @@ def test_equal_rank_takes_only_newer_times_and_more_progress(
 ) -> None:
     change = told(row(S.PROCESSING, **known), heard(S.PROCESSING, **news))
     assert change.outcome is outcome
-    assert ("vendor_status" in change.values) is (outcome is ReportOutcome.UPDATED)
+    assert ("vendor_status" in change.changes) is (outcome is ReportOutcome.UPDATED)
 
 
 # -- words nobody knows, and successes with nothing to show
@@ -177,21 +178,21 @@ def test_equal_rank_takes_only_newer_times_and_more_progress(
 def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> None:
     change = told(row(state), heard(None, word="dreaming"))
     assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, None)
-    assert change.values["vendor_status"] == "dreaming"
-    assert change.values["due_at"] > LATER
+    assert change.changes["vendor_status"] == "dreaming"
+    assert (change.changes["due_at"] or START) > LATER
 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING])
 def test_an_unknown_word_still_proves_that_the_vendor_has_the_job(state: JobState) -> None:
     change = told(row(state), heard(None, word="dreaming"))
     assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, S.SUBMITTED)
-    assert change.values["submitted_at"] == LATER
+    assert change.changes["submitted_at"] == LATER
 
 
 def test_a_pushed_success_without_output_is_asked_about_at_once() -> None:
     change = told(row(S.SUBMITTED), heard(S.SUCCEEDED, videos=()))
     assert (change.outcome, change.moved) == (ReportOutcome.NO_OUTPUT, S.PROCESSING)
-    assert change.values["due_at"] == change.values["outputless_since"] == LATER
+    assert change.changes["due_at"] == change.changes["outputless_since"] == LATER
 
 
 def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure() -> None:
@@ -199,11 +200,11 @@ def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure
     empty = heard(S.SUCCEEDED, Source.POLL, videos=())
     still = told(waiting, empty, at=after(START, 299))
     assert (still.outcome, still.moved) == (ReportOutcome.NO_OUTPUT, None)
-    assert still.values["due_at"] == after(START, 299 + grown(15, 2, factor=1.5, most=120))
-    assert still.values["outputless_since"] == START
+    assert still.changes["due_at"] == after(START, 299 + grown(15, 2, factor=1.5, most=120))
+    assert still.changes["outputless_since"] == START
     ended = told(waiting, empty, at=after(START, 300))
     assert (ended.outcome, ended.moved) == (ReportOutcome.MOVED, S.FAILED)
-    assert ended.values["error"]["code"] == "output_missing"
+    assert (ended.changes["error"] or {})["code"] == "output_missing"
 
 
 def test_an_output_that_shows_up_in_time_is_a_success() -> None:
@@ -218,7 +219,7 @@ def test_an_output_that_shows_up_in_time_is_a_success() -> None:
 def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
     change = told(row(S.EXPIRED), heard(S.SUCCEEDED, videos=()))
     assert change.outcome is ReportOutcome.NO_OUTPUT
-    assert "due_at" not in change.values
+    assert "due_at" not in change.changes
 
 
 # -- failures that may be another attempt's
@@ -246,14 +247,14 @@ def test_a_pushed_failure_is_doubted_where_another_task_may_make_it_good(
     change = told(row(S.PROCESSING, **known), heard(S.FAILED, source, attempt=attempt), by)
     assert change.outcome is outcome
     if outcome is ReportOutcome.UNCONFIRMED:
-        assert change.values == {"due_at": LATER}, "the vendor is asked now"
+        assert change.changes == {"due_at": LATER}, "the vendor is asked now"
 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING, S.EXPIRED])
 def test_a_doubted_failure_leaves_alone_what_cannot_be_asked_about(state: JobState) -> None:
     """A job being submitted keeps its claim: made due, somebody would take it for lost and send it twice."""
     change = told(row(state, attempt=2), heard(S.FAILED, attempt=1))
-    assert (change.outcome, change.values) == (ReportOutcome.UNCONFIRMED, {})
+    assert (change.outcome, change.changes) == (ReportOutcome.UNCONFIRMED, {})
 
 
 @pytest.mark.parametrize("by", [PLAIN, FORKING])
@@ -287,13 +288,13 @@ def test_a_vendor_id_is_learned_once_and_from_a_push_only_where_it_is_the_one_to
         heard(S.PROCESSING, source, vendor_task_id="t-1"),
         by,
     )
-    assert (change.values.get("vendor_task_id") == "t-1") is adopted
+    assert (change.changes.get("vendor_task_id") == "t-1") is adopted
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_the_late_answer_to_a_submission_fills_the_id_and_nothing_else(state: JobState) -> None:
     change = told(row(state), heard(S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1"))
-    assert change.values == {"vendor_task_id": "t-1"}
+    assert change.changes == {"vendor_task_id": "t-1"}
 
 
 # -- verdicts of our own
@@ -309,7 +310,7 @@ def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
 ) -> None:
     change = told(row(state), heard(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
     assert change.outcome is outcome
-    assert bool(change.values) is (outcome is ReportOutcome.MOVED)
+    assert bool(change.changes) is (outcome is ReportOutcome.MOVED)
 
 
 # -- patience
@@ -318,7 +319,7 @@ def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
 @pytest.mark.parametrize("source", [Source.PUSH, Source.SUBMIT])
 def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None:
     change = told(row(S.SUBMITTING, asks=5, misses=2), heard(S.SUBMITTED, source))
-    assert (change.values["due_at"], change.values["asks"], change.values["misses"]) == (
+    assert (change.changes["due_at"], change.changes["asks"], change.changes["misses"]) == (
         after(LATER, 60),
         0,
         0,
@@ -328,8 +329,8 @@ def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None
 @pytest.mark.parametrize(("asks", "wait"), [(0, 15), (1, 22.5), (2, 33.75), (20, 120)])
 def test_who_has_to_be_asked_is_asked_ever_more_rarely(asks: int, wait: float) -> None:
     change = told(row(S.PROCESSING, asks=asks, misses=2), heard(S.PROCESSING, Source.POLL))
-    assert (change.values["due_at"], change.values["asks"]) == (after(LATER, wait), asks + 1)
-    assert change.values["misses"] == 0
+    assert (change.changes["due_at"], change.changes["asks"]) == (after(LATER, wait), asks + 1)
+    assert change.changes["misses"] == 0
 
 
 # -- anything at all
@@ -365,7 +366,7 @@ def test_no_sequence_of_reports_breaks_a_row(
         now = after(now, turn)
         change = decide(known, one, by, now)
         before = JobState(known["state"])
-        known |= change.values
+        known = cast(JobRow, {**known, **change.changes})
         after_it = JobState(known["state"])
         assert RANK[after_it] >= RANK[before]
         assert change.moved is (after_it if after_it is not before else None)
@@ -398,4 +399,4 @@ def test_a_vendor_that_pushes_its_own_ids_is_asked_about_a_push_that_names_anoth
 ) -> None:
     change = told(row(S.SUBMITTED, vendor_task_id="t-1"), heard(S.SUCCEEDED, **said), by)
     assert change.outcome is outcome
-    assert (change.values["due_at"] == LATER) is (outcome is ReportOutcome.UNCONFIRMED)
+    assert (change.changes["due_at"] == LATER) is (outcome is ReportOutcome.UNCONFIRMED)

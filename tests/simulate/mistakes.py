@@ -16,9 +16,10 @@ from orchestrator.database.tables import job, push
 from orchestrator.engine import submit, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_results import Attempted
-from orchestrator.engine.deliver_schedule import ClaimedDelivery
+from orchestrator.engine.deliver_schedule import ClaimedDelivery, QueuedEvent
 from orchestrator.engine.poll import Poller, QueryResult, StatusQuery
 from orchestrator.engine.receive import ReceivedPush, Receiver
+from orchestrator.engine.worker import record_with_retry
 from orchestrator.events import outbox
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
@@ -145,11 +146,11 @@ _audience = outbox._audience
 
 
 async def delivered_first(self: Deliverer, due: ClaimedDelivery) -> None:
-    now = self.runtime.clock.now()
-    await self.runtime.record_with_retry(
-        self._end, Attempted(due.row, due.to, now, 0, ResponseClass.DELIVERED, status=200)
+    done = Attempted(
+        due.row, due.subscriber, self.clock.now(), 0, ResponseClass.DELIVERED, status=200
     )
-    self.turns.end(due)
+    await record_with_retry(self._save, done, self.clock, self.rng)
+    self.scheduler.end(due)
     await self._attempt(due)
 
 
@@ -162,8 +163,8 @@ def new_name_each_time() -> Iterator[None]:
     request = Deliverer._request
 
     def renamed(self: Deliverer, due: ClaimedDelivery, now: datetime) -> Any:
-        name = self.runtime.ids("evt")
-        return request(self, replace(due, event={**due.event, "id": name}), now)
+        event: QueuedEvent = {**due.event, "id": self.ids("evt")}
+        return request(self, replace(due, event=event), now)
 
     with swapped(Deliverer, "_request", renamed):
         yield
@@ -181,21 +182,21 @@ async def skipping(self: Receiver, taken: ReceivedPush) -> None:
         )
         known = tx.execute(sa.select(push.c.id).where(same)).first() is not None
         if not known:
-            tx.execute(sa.insert(push), [taken.row | {"id": self.runtime.ids("psh")}])
+            tx.execute(sa.insert(push), [{**taken.row, "id": self.ids("psh")}])
         return known
 
-    if not await self.runtime.store.write(keep) and taken.heard is not None:
-        await self.runtime.apply_report(taken.heard)
+    if not await self.store.write(keep) and taken.report is not None:
+        self.notifier.announce(await self.store.write(self.ledger.apply, [taken.report]))
 
 
 @contextlib.contextmanager
 def hasty_ok() -> Iterator[None]:
-    take, begun = Receiver._take, set[asyncio.Task[None]]()
+    take, begun = Receiver._accept, set[asyncio.Task[None]]()
 
     async def soon(self: Receiver, taken: ReceivedPush) -> None:
         begun.add(asyncio.create_task(take(self, taken)))
 
-    with swapped(Receiver, "_take", soon):
+    with swapped(Receiver, "_accept", soon):
         yield
 
 

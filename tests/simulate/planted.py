@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.api import job_submission
 from orchestrator.database import queue
-from orchestrator.engine import deliver_results, submit, submit_outcome
+from orchestrator.engine import deliver_results, receive, submit, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
@@ -37,8 +37,10 @@ PLANTED: Mapping[str, Plant] = {
     "a claim that has run out still submits": _swap(submit, "after", mistakes.never),
     "the account's limit is not looked at": _swap(capacity, "free_slots", mistakes.uncounted),
     "the intent is not committed before the request": _swap(Ledger, "begin", mistakes.unwritten),
-    "a lost answer is sent again at once": _swap(submit_outcome, "_lost", mistakes.back_at_once),
-    "one not-found is enough to send again": _swap(submit_outcome, "NEGATIVES", 1),
+    "a lost answer is sent again at once": _swap(
+        submit_outcome, "_in_doubt", mistakes.back_at_once
+    ),
+    "one not-found is enough to send again": _swap(submit_outcome, "MAX_LOOKUPS", 1),
     "a rank may fall": _swap(transition, "may_move", mistakes.may_fall),
     "a final state may change": mistakes.final_may_change,
     "expired is for ever": mistakes.expired_for_ever,
@@ -51,9 +53,9 @@ PLANTED: Mapping[str, Plant] = {
     "delivered is written before it is sent": _swap(Deliverer, "work", mistakes.delivered_first),
     "a failed delivery is never due again": _swap(deliver_results, "after", mistakes.never_again),
     "each attempt has a webhook-id of its own": mistakes.new_name_each_time,
-    "a kept push is not applied again": _swap(Receiver, "_take", mistakes.skipping),
+    "a kept push is not applied again": _swap(Receiver, "_accept", mistakes.skipping),
     "a push is acknowledged before it is durable": mistakes.hasty_ok,
-    "a required signature may be missing": _swap(Receiver, "_verified", mistakes.unverified),
+    "a required signature may be missing": _swap(receive, "_verify", mistakes.unverified),
     "a callback token is good for every account": mistakes.token_for_all,
     "the idempotency key is ignored": _swap(job_submission, "idempotency_key", lambda _: None),
     "a silent vendor is never asked": _swap(Poller, "_claim", lambda *_: Claimed()),

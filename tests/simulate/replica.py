@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.app import application, build
-from orchestrator.engine import deliver, poll, submit
+from orchestrator.engine.lifecycle import make_workers
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.jobs.capacity import prepare
+from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.vendors.contract import Lookup
 from tests.simulate.doors import Answered, ask
 from tests.simulate.loop import Process
@@ -67,16 +67,15 @@ class Replica:
         runtime.vendors["keyed"].lookup = Lookup.BY_KEY
         while True:
             try:
-                await runtime.store.write(prepare, sorted(runtime.vendors))
+                await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
                 break
             except Unavailable:
                 await asyncio.sleep(1)
-        runtime.workers.update(
-            submit=submit.worker(runtime),
-            poll=poll.worker(runtime),
-            deliver=deliver.worker(runtime),
+        workers = make_workers(runtime)
+        runtime.notifier.workers.update(
+            {stage: workers[stage] for stage in ("submit", "poll", "deliver")}
         )
-        for worker in runtime.workers.values():
+        for worker in runtime.notifier.workers.values():
             worker.start()
         self.runtime, self._app, self._wake = runtime, application(runtime), asyncio.Event()
         await tick(world, runtime, self._wake)
@@ -104,7 +103,7 @@ class Replica:
         async def stop() -> None:
             with contextlib.suppress(Unavailable):
                 await asyncio.gather(
-                    *(stage.stop(_DRAIN) for _, stage in sorted(runtime.workers.items()))
+                    *(stage.stop(_DRAIN) for _, stage in sorted(runtime.notifier.workers.items()))
                 )
             self._world.loop.call_soon(self.die)
 

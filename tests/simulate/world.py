@@ -189,7 +189,7 @@ class World:
         """Tell the other replicas that a stage has work. Half the time that is lost."""
         for one in self.replicas:
             if one is not replica and one.runtime is not None and self.dice.random() < 0.5:
-                one.runtime.wake(stage)
+                one.runtime.notifier.wake(stage)
 
     # -- talk
 

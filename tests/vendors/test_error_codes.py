@@ -35,7 +35,7 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
     special = {1304: "vendor_auth", 1302: "vendor_unavailable", 1303: "vendor_unavailable"}
     assert error.code == special.get(entry["code"]) or error.code == OURS[entry["group"]]
     assert error.retryable is (entry["retry"] != "no")
-    assert error.crowded is (entry["group"] == "rate")
+    assert error.rate_limited is (entry["group"] == "rate")
     assert error.vendor_code == entry["code"]
 
 
