@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.engine.poll import Poller
 from orchestrator.foundation.states import JobState
+from orchestrator.jobs.ledger import Note
 from tests.api.test_support import TWO, calling, eventually, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -89,7 +90,9 @@ async def test_the_timeline_tells_everything_oldest_first(tmp_path: Path) -> Non
     async with calling(tmp_path) as api:
         await api.post("/v1/subscribers", 201, {"url": "https://my.app/hook", "types": ["job.*"]})
         job = await submitted(api)
-        note = (job["id"], "submit", {"attempt": 1, "outcome": "begun", "kind": "no", "at": "no"})
+        note = Note(
+            job["id"], "submit", {"attempt": 1, "outcome": "begun", "kind": "no", "at": "no"}
+        )
         await api.runtime.store.write(api.runtime.ledger.note, [note], api.clock.now())
         await api.finish(job["id"])
         await api.post(f"/v1/jobs/{job['id']}/retry", 202)

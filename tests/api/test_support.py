@@ -85,7 +85,7 @@ class Caller(Harness):
             else ()
         )
         report = ReportEvent(job_id, Report(state, word=state, videos=videos), Source.PUSH)
-        await apply_report(self.runtime, report)
+        await apply_report(self, report)
 
     async def key(self, scope: Scope, **values: Any) -> dict[str, str]:
         """Return the headers of a fresh key."""

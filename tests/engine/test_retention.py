@@ -20,6 +20,7 @@ from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import EventType, JobState, Source, SubscriberState
 from orchestrator.jobs.capacity import ensure_accounts
+from orchestrator.jobs.ledger import Note
 from tests.harness import databases
 from tests.harness.engine import at_vendor, drive, subscribe, tell
 from tests.harness.runtime import Harness, ManualClock, open_harness
@@ -36,7 +37,9 @@ async def ended(h: Harness) -> dict[str, Any]:
     await h.runtime.assemble(Receiver).push(
         vendor, Callback(row["id"], 1), {}, b'{"task_status":"processing"}'
     )
-    await h.runtime.store.write(h.runtime.ledger.note, [(row["id"], "operator", {})], h.clock.now())
+    await h.runtime.store.write(
+        h.runtime.ledger.note, [Note(row["id"], "operator", {})], h.clock.now()
+    )
     return await tell(h, row["id"], JobState.FAILED)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from orchestrator.database.tables import event
-from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
@@ -76,13 +75,13 @@ async def hear(
     """Tell the ledger one thing, and return what came of it."""
     made = {"videos": (Output(VIDEO),)} if state is JobState.SUCCEEDED else {}
     report = ReportEvent(job_id, Report(state, **made | values), source)
-    return await apply_report(h.runtime, report)
+    return await apply_report(h, report)
 
 
-async def apply_report(runtime: Runtime, report: ReportEvent) -> ApplyResult:
-    """Apply one report and announce the result."""
-    (result,) = await runtime.store.write(runtime.ledger.apply, [report])
-    runtime.notifier.announce([result])
+async def apply_report(h: Harness, report: ReportEvent) -> ApplyResult:
+    """Apply one report, in one commit with those that come at the same time; announce the result."""
+    result = await h.apply(report)
+    h.runtime.notifier.announce([result])
     return result
 
 

@@ -78,6 +78,7 @@ class Harness:
         self.runtime = runtime
         self.clock = clock
         self.network = network
+        self.apply = runtime.store.batched(runtime.ledger.apply)
 
     async def open(self, account: str = "main", **values: Any) -> dict[str, Any]:
         """Take on a job and return its row."""
