@@ -89,7 +89,7 @@ def build(
 
 
 def check(settings: Settings) -> None:
-    """Raise `ConfigError` for what is wrong and can be seen before anything is created or opened."""
+    """Raise `ConfigError` for mistakes that show before anything is created or opened."""
     check_role(settings)
     if not settings.secret_keys and settings.database_file is None:
         raise ConfigError(NO_KEYS)
@@ -101,7 +101,8 @@ def check_role(settings: Settings) -> None:
     """Raise `ConfigError` for a role other than `all` on SQLite, which serves one process."""
     if settings.role != "all" and not is_postgres(settings.database_url):
         raise ConfigError(
-            f"role is {settings.role!r}, but SQLite serves one process, which does all; use PostgreSQL"
+            f"role is {settings.role!r}, but SQLite serves one process, which does all; "
+            "use PostgreSQL"
         )
 
 

@@ -1,1 +1,1 @@
-"""The engine: stages that meet only in committed rows, the loops that drive them, and their clock."""
+"""The engine: stages that meet only in committed rows, and the loops and ticks that drive them."""

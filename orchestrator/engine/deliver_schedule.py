@@ -50,7 +50,7 @@ class ClaimedDelivery:
 
 @dataclass(slots=True)
 class Lane:
-    """A subscriber's lane during one look: free slots, the deliveries it may give, and those it gave."""
+    """A subscriber's lane during one look: free slots, what it may give, and what it gave."""
 
     subscriber: SubscriberRow
     free: int

@@ -54,7 +54,7 @@ class StatusQuery:
 
 @dataclass(slots=True)
 class QueryResult:
-    """The result of a status query: reports, the jobs to ask about later, and notes for histories."""
+    """The result of a status query: reports, jobs to ask about later, notes for histories."""
 
     account: str
     #: Jobs that the vendor was asked about.
@@ -65,7 +65,8 @@ class QueryResult:
 
 
 _UNANSWERED = (
-    "not_sent", "blocked_address", "too_late", "timeout", "refused", "cut_off", "too_large", "error",
+    "not_sent", "blocked_address", "too_late", "timeout", "refused", "cut_off", "too_large",
+    "error",
 )  # fmt: skip
 #: The metric label of a noted outcome. Any other outcome is a status word of the vendor.
 _RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"}

@@ -153,7 +153,7 @@ class Receiver:
             return
 
     def _record(self, tx: Tx, pushes: list[ReceivedPush]) -> list[ApplyResult | None]:
-        """Apply reports, store pushes and count them: a few statements for one push or a hundred."""
+        """Apply reports, store and count pushes: a few statements for one push or a hundred."""
         now = self.clock.now()
         applied = iter(self.ledger.apply(tx, [push.report for push in pushes if push.report]))
         results = [next(applied) if push.report else None for push in pushes]

@@ -1,4 +1,4 @@
-"""The outcome of a submission, as pure functions: the class of the error alone decides what is next.
+"""The outcome of a submission, as pure functions: the class of the error decides what is next.
 
 Not sent: try again. Refused: fail, or try later. Accepted: the job moves. Cut off: come back when
 the vendor's answer can be known.

@@ -90,8 +90,8 @@ class Worker(Generic[WorkT]):
         """The number of items in progress."""
         return len(self._tasks)
 
-    async def stop(self, timeout: float) -> None:
-        """Claim nothing more, let work in progress end within `timeout` seconds, cancel the rest.
+    async def stop(self, grace: float) -> None:
+        """Claim nothing more, let work in progress end within `grace` seconds, cancel the rest.
 
         A cancelled item keeps its claim until the lease runs out: its request may have been sent.
         """
@@ -100,7 +100,7 @@ class Worker(Generic[WorkT]):
         if self._loop is not None:
             await self._loop
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Orders: a job's row as its vendor needs to see it, with the callback URL of the current attempt."""
+"""Orders: a job's row as its vendor needs it, with the callback URL of the current attempt."""
 
 from __future__ import annotations
 

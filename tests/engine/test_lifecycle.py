@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
@@ -11,7 +13,15 @@ import structlog
 
 from orchestrator.app import application, build
 from orchestrator.database.store import Tx
+from orchestrator.engine.deliver import Deliverer
+from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.lifecycle import running, schedule
+from orchestrator.engine.poll import Poller
+from orchestrator.engine.receive import Receiver
+from orchestrator.engine.replay import Replayer
+from orchestrator.engine.retention import Retention
+from orchestrator.engine.runtime import Runtime
+from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from tests.harness import databases
 from tests.harness.runtime import Harness, settings
@@ -103,3 +113,15 @@ async def test_nobody_follows_the_log_of_a_database_that_is_closed(
             assert not over.is_set()
         assert over.is_set()
         assert runtime.feed.closed
+
+
+@pytest.mark.parametrize(
+    "stage", [Submitter, Poller, Deliverer, Replayer, Receiver, Expiry, Retention]
+)
+def test_a_stage_is_given_what_its_fields_name(stage: type[Any]) -> None:
+    """`Runtime.assemble` matches by name: this holds the types, which no type checker sees."""
+    given = get_type_hints(Runtime)
+    fields = [field.name for field in dataclasses.fields(stage) if field.init]
+    assert {name: get_type_hints(stage)[name] for name in fields} == {
+        name: given[name] for name in fields
+    }
