@@ -1,96 +1,110 @@
-"""`orchestrator bench ...`: how fast it is on this machine, and how near to what the machine could do."""
+"""`orchestrator bench ...`: throughput and latency on this machine, each next to its limit."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from orchestrator import __version__
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import clean
 
 if TYPE_CHECKING:
-    from orchestrator.cli.bench.figures import Result
-    from orchestrator.cli.bench.plan import Plan
+    from orchestrator.cli.bench.measurement import JsonObject, Plan, Result
 
-_ALONE = "Everything runs on loopback, in processes and folders of its own; all of it is gone afterwards."
-#: What each says of itself, and an example's options.
-ABOUT: Mapping[str, tuple[str, str]] = {
-    "ingest": (
-        "Durable acknowledgements of vendors' pushes a second, beside a bare handler and bare commits.",
-        "",
+
+SIZES = ("jobs", "history", "subscribers", "accounts", "waiting")
+_BACKGROUND = ("jobs", "history", "subscribers", "waiting")
+
+
+class Bench(NamedTuple):
+    """Module and function, the sizes it takes, options of an example, and what it measures."""
+
+    function: str
+    sizes: tuple[str, ...]
+    example: str
+    about: str
+
+
+BENCHES: Mapping[str, Bench] = {
+    "ingest": Bench(
+        "ingest.bench", SIZES, "",
+        "Durable acknowledgements of pushes per second; limits: a bare handler, bare commits.",
     ),
-    "deliver": (
-        "Recorded deliveries a second, beside bare aiohttp and one shared httpx.AsyncClient.",
-        "--rounds 5",
+    "deliver": Bench(
+        "deliver.bench", SIZES, "--rounds 5",
+        "Recorded deliveries per second; limits: bare aiohttp, one shared httpx.AsyncClient.",
     ),
-    "lifecycle": (
-        "Whole jobs a second: submit, push, delivered, all of it durable.",
-        "--seconds 60 --rounds 1",
+    "lifecycle": Bench(
+        "lifecycle.bench", SIZES, "--seconds 60 --rounds 1",
+        "Whole jobs per second, submitted, pushed, delivered; limit: nothing stored.",
     ),
-    "latency": (
-        "Push to delivered at low load, beside a relay that stores nothing.",
-        "--seconds 10",
+    "latency": Bench(
+        "latency.bench", _BACKGROUND, "--seconds 10",
+        "Push to delivered at low load; limit: a relay that stores nothing.",
     ),
-    "isolation": ("What a subscriber feels of two others that hang.", "--seconds 10"),
-    "fanout": (
-        "What a push costs when many subscribers are owed its event.",
-        "--subscribers 10000",
+    "isolation": Bench(
+        "latency.isolation", _BACKGROUND, "--seconds 10",
+        "Push to delivered next to two subscribers that hang; limit: without them.",
     ),
-    "poll": (
-        "Asking vendors, one job or many to a question; and what live jobs cost at rest.",
-        "--jobs 100000",
+    "poll": Bench(
+        "poll.bench", ("jobs",), "--jobs 100000",
+        "Status queries about one job or many; CPU at rest with many live jobs.",
     ),
-    "claims": (
-        "What a claim costs beside rows that are not due, and beside a hot lane.",
-        "--jobs 1000000",
+    "claims": Bench(
+        "claims.bench", ("jobs",), "--jobs 1000000",
+        "The cost of a claim next to rows that are not due, and next to a hot lane.",
     ),
-    "reads": (
-        "Lists, shows and timelines beside the same with a thousand jobs.",
-        "--jobs 1000000 --seconds 30",
+    "reads": Bench(
+        "reads.bench", ("jobs",), "--jobs 1000000 --seconds 30",
+        "Lists, jobs and timelines; limit: the same with a thousand jobs.",
     ),
-    "missed": ("When every push is lost: how much later jobs complete.", "--rounds 1"),
-    "memory": (
-        "What the service holds at rest, after the first jobs and after all; measured once.",
-        "--jobs 1000000",
+    "growth": Bench(
+        "growth.bench", SIZES, "--jobs 1000000 --history 10000000",
+        "Start, memory, pushes, deliveries and whole jobs as the database grows.",
     ),
-    "start": ("Until /readyz says so, on a database of many jobs.", "--jobs 1000000"),
-    "growth": (
-        "Pushes, deliveries and whole jobs as the database grows.",
-        "--jobs 1000000 --history 10000000",
-    ),
-    "all": ("Every bench but growth, one after the other.", "--json"),
-}
+}  # fmt: skip
+#: Runs all but `growth`, which repeats three of them for every size.
+ALL = "all"
 
 app = typer.Typer(
-    help=f"Measure it here, every figure beside its limit. {_ALONE}", no_args_is_help=True
+    help="Measure this machine; every figure stands next to its limit. Everything runs on loopback,"
+    " in processes and folders that are removed afterwards.",
+    no_args_is_help=True,
 )
 
 _DATABASE = (
-    "postgresql://... (a schema is made in it, and dropped), or sqlite:///... (its folder says which disk; default: "
-    "the folder for temporary files)."
+    "postgresql://... (a schema is created and dropped), or sqlite:///... (its folder selects the"
+    " disk; default: the folder for temporary files)."
 )
 Database = Annotated[str, typer.Option(help=_DATABASE)]
 Seconds = Annotated[float, typer.Option(min=0.1, max=86_400, help="Of each measurement.")]
 Rounds = Annotated[
-    int, typer.Option(min=1, max=1000, help="Ours and its limits take turns so often.")
+    int, typer.Option(min=1, max=1000, help="Every measurement runs once per round.")
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Jobs in the database, or handled, or due.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Jobs: finished before, or live, or due (claims).")
+]
 History = Annotated[
-    int, typer.Option(min=0, help="Rows of history behind them: five for each job, or more.")
+    int, typer.Option(min=0, help="Rows of history of these jobs: at least five per job.")
 ]
 Subscribers = Annotated[
     int | None, typer.Option(min=1, help="Subscribers; all but one want other events.")
 ]
-Accounts = Annotated[int | None, typer.Option(min=1, help="Accounts that the work is spread over.")]
+Accounts = Annotated[int | None, typer.Option(min=1, help="Accounts that share the load evenly.")]
 Waiting = Annotated[int | None, typer.Option(min=0, help="Waiting retries of a dead subscriber.")]
 
 
-def _measuring(name: str) -> Callable[..., None]:
+def _command_for(name: str, about: str) -> Callable[..., None]:
     """Return the command that runs a bench."""
 
     def measure(
@@ -104,33 +118,26 @@ def _measuring(name: str) -> Callable[..., None]:
         accounts: Accounts = None,
         waiting: Waiting = None,
     ) -> None:
-        # Here, so that commands which only talk to a server start without the service.
-        from orchestrator.cli.bench.plan import Plan
+        # Imported here, as in `_run`: other commands start without the service's modules.
+        from orchestrator.cli.bench.measurement import Plan
 
-        tell = session.terminal.notice
-        _run(
-            session,
-            name,
-            Plan(database, seconds, rounds, jobs, history, subscribers, accounts, waiting, tell),
-        )
+        sizes = (jobs, history, subscribers, accounts, waiting)
+        _run(session, name, Plan(database, seconds, rounds, *sizes, session.terminal.notice))
 
-    measure.__doc__ = ABOUT[name][0]
+    measure.__doc__ = about
     return measure
 
 
 def _run(session: Session, name: str, plan: Plan) -> None:
-    """Run a bench and print what it came to. Raises `Failure` if something was lost or told twice."""
+    """Run benches and print their results. Raises `Failure` if anything was lost or duplicated."""
     import sqlalchemy as sa
 
-    from orchestrator.cli.bench.benches import machine, misused, results
-
-    if words := misused(name, plan):
-        raise Failure(words, code=Exit.USAGE)
-    found: list[Result] = []
+    _check_sizes(name, plan)
+    results: list[Result] = []
     try:
-        with _stoppable():
-            for result in results(name, plan):
-                found.append(result)
+        with _interruptible():
+            for result in _results(name, plan):
+                results.append(result)
                 if not session.terminal.json:
                     _show(session, result)
     except KeyboardInterrupt:
@@ -138,40 +145,74 @@ def _run(session: Session, name: str, plan: Plan) -> None:
     except BrokenPipeError:
         raise
     except (OSError, sa.exc.SQLAlchemyError) as error:
-        why = clean(error).splitlines()[0]
-        raise Failure(f"cut off: {why}", hint="is there memory, and room on the disk?") from error
+        reason = clean(error).splitlines()[0]
+        hint = "is there memory, and room on the disk?"
+        raise Failure(f"the bench failed: {reason}", hint=hint) from error
     if session.terminal.json:
-        session.terminal.document(
-            {"object": "bench", **machine(plan), "results": [one.document() for one in found]}
-        )
-    if broken := [one.bench for one in found if one.honest.lost or one.honest.duplicated]:
-        raise Failure(f"something was lost, or told twice: {', '.join(broken)}")
+        documents = [result.document() for result in results]
+        session.terminal.document({"object": "bench", **_machine(plan), "results": documents})
+    bad = [each.bench for each in results if each.integrity.lost or each.integrity.duplicated]
+    if bad:
+        raise Failure(f"something was lost or duplicated: {', '.join(bad)}")
+
+
+def _check_sizes(name: str, plan: Plan) -> None:
+    """Raise `Failure` if the plan gives a size that the bench does not take."""
+    takes = SIZES if name == ALL else BENCHES[name].sizes
+    for size in SIZES:
+        if getattr(plan, size) and size not in takes:
+            known = ", ".join(f"--{each}" for each in takes)
+            raise Failure(f"{name} does not take --{size}; it takes {known}", code=Exit.USAGE)
+
+
+def _results(name: str, plan: Plan) -> Iterator[Result]:
+    """Run a bench, or all but growth, each with the sizes that it takes."""
+    for each in [name] if name != ALL else [other for other in BENCHES if other != "growth"]:
+        sizes = {size: getattr(plan, size) for size in BENCHES[each].sizes}
+        unset: dict[str, Any] = {**dict.fromkeys(SIZES), "history": 0, **sizes}
+        module, _, function = BENCHES[each].function.partition(".")
+        run: Callable[[Plan], Result] = getattr(import_module(f"{__name__}.{module}"), function)
+        yield run(replace(plan, **unset))
+
+
+def _machine(plan: Plan) -> JsonObject:
+    """Return where and how it was measured: only ratios compare between machines."""
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "database": "postgresql" if plan.database.startswith("postgres") else "sqlite",
+        "seconds": plan.seconds,
+        "rounds": plan.rounds,
+    }
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Take whoever ends us for Ctrl-C: folders and processes are to be gone afterwards."""
-    before = {
-        kind: signal.signal(kind, signal.default_int_handler)
-        for kind in (signal.SIGTERM, signal.SIGHUP)
-    }
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that folders and processes are removed."""
+    interrupt, kinds = signal.default_int_handler, (signal.SIGTERM, signal.SIGHUP)
+    handlers = {kind: signal.signal(kind, interrupt) for kind in kinds}
     try:
         yield
     finally:
-        for kind, handler in before.items():
+        for kind, handler in handlers.items():
             signal.signal(kind, handler)
 
 
 def _show(session: Session, result: Result) -> None:
-    from orchestrator.cli.bench.figures import HEADS
+    from orchestrator.cli.bench.measurement import HEADS
 
-    honest = ", ".join(
-        f"{count} {what.replace('_', ' ')}" for what, count in result.honest.document().items()
-    )
-    session.terminal.say(f"{result.bench}: {result.operations:,} operations, {honest}")
-    session.terminal.table(HEADS, result.table())
+    counts = asdict(result.integrity).items()
+    integrity = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)
+    session.terminal.say(f"{result.bench}: {result.operations:,} operations, {integrity}")
+    session.terminal.table(HEADS, [line for each in result.figures for line in each.lines()])
     session.terminal.say(" ")
 
 
-for _name, (_, _options) in ABOUT.items():
-    command(app, _name, f"orchestrator bench {_name} {_options}".rstrip())(_measuring(_name))
+for _name, _bench in BENCHES.items():
+    _example = f"orchestrator bench {_name} {_bench.example}".rstrip()
+    command(app, _name, _example)(_command_for(_name, _bench.about))
+command(app, ALL, "orchestrator bench all --json")(
+    _command_for(ALL, "Every bench but growth, in order.")
+)

@@ -1,25 +1,30 @@
-"""The same figures as a database grows: jobs, subscribers, accounts, waiting retries, each beside the smallest."""
+"""The same figures as a database grows: jobs, subscribers, accounts, waiting retries.
+
+Limit: the smallest database.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from orchestrator.cli.bench import deliver, history, ingest, seeding, truth
-from orchestrator.cli.bench.figures import Figure, Honest, Limit, Result, quantile, total
-from orchestrator.cli.bench.lifecycle import RENDER
-from orchestrator.cli.bench.place import place
-from orchestrator.cli.bench.plan import Plan
-from orchestrator.cli.bench.processes import child
-from orchestrator.cli.bench.raw import run
-from orchestrator.cli.bench.service import accounts_of, service, subscribe
-from orchestrator.cli.bench.sink import arrivals, judged
-from orchestrator.cli.bench.walk import Walk, hook, listening
+import uvloop
 
-#: What grows: through which sizes, and how far unless the plan says otherwise.
-STEPS: dict[str, tuple[int, ...]] = {
+from orchestrator.cli.bench import deliver, ingest, seed, verification
+from orchestrator.cli.bench.lifecycle import RENDER_SECONDS
+from orchestrator.cli.bench.load_generator import JobLoad, subscribe
+from orchestrator.cli.bench.measurement import Figure, Plan, Result, Sample, interleave
+from orchestrator.cli.bench.raw_http import listen
+from orchestrator.cli.bench.scratch_database import scratch_database
+from orchestrator.cli.bench.service import accounts_of, child, service
+from orchestrator.cli.bench.stub_subscriber import check_arrivals
+
+#: Sizes of what grows; the last unless the plan says otherwise.
+STEPS: Mapping[str, tuple[int, ...]] = {
     "jobs": (1_000, 100_000, 1_000_000),
     "subscribers": (1, 100, 10_000),
     "accounts": (1, 1_000),
@@ -28,103 +33,83 @@ STEPS: dict[str, tuple[int, ...]] = {
 MOST = {"jobs": 100_000, "subscribers": 10_000, "accounts": 1_000, "waiting": 100_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """One service on one database: pushes, deliveries and whole jobs a second, and the slowest of them."""
-
-    values: dict[str, float]
-    operations: int
-    honest: Honest
-
-
 def bench(plan: Plan) -> Result:
-    """Measure the smallest, then each thing grown alone, in turns."""
-    small, steps = _sizes(plan)
-    plans = {"smallest": small} | {
-        f"{size}_{name}": _grown(small, name, size, plan.history)
-        for name, sizes in steps.items()
-        for size in sizes
-    }
-    found: dict[str, list[Grown]] = {name: [] for name in plans}
-    for number in range(plan.rounds):
-        for name, one in plans.items():
-            plan.tell(f"growth: round {number + 1} of {plan.rounds}, {name.replace('_', ' ')}")
-            found[name].append(_measure(one))
-    figures = [
-        figure
-        for name, grown in found.items()
-        for figure in _figures(name, grown, found["smallest"])
-    ]
-    every = [one for grown in found.values() for one in grown]
-    more = {"smallest": {name: getattr(small, name) for name in STEPS}}
-    return Result(
-        "growth",
-        sum(one.operations for one in every),
-        figures,
-        total([one.honest for one in every]),
-        more,
+    """Measure the smallest database, then each size grown alone."""
+    smallest, grown = _plans(plan)
+    plans = {"smallest": smallest, **grown}
+    rounds = interleave(
+        plan, "growth", {name: partial(_measure, each, name) for name, each in plans.items()}
     )
-
-
-def _sizes(plan: Plan) -> tuple[Plan, dict[str, list[int]]]:
-    """Return the smallest plan, and the larger sizes of each thing that grows."""
-    most = {name: MOST[name] if (given := getattr(plan, name)) is None else given for name in STEPS}
-    sizes = {name: plan.sizes(steps, most[name]) for name, steps in STEPS.items()}
-    first: dict[str, Any] = {name: first for name, (first, *_) in sizes.items()}
-    small = replace(plan, history=0, **first)
-    return small, {name: larger for name, (_, *larger) in sizes.items()}
-
-
-def _grown(small: Plan, name: str, size: int, history: int) -> Plan:
-    """Return the smallest plan with one thing grown; history grows with the jobs."""
-    changed: dict[str, Any] = {name: size} | ({"history": history} if name == "jobs" else {})
-    return replace(small, **changed)
-
-
-def _figures(name: str, grown: Sequence[Grown], smallest: Sequence[Grown]) -> list[Figure]:
-    def rounds(what: str, of: Sequence[Grown]) -> list[float]:
-        return [one.values[what] for one in of]
-
-    return [
-        Figure(
-            f"{what}_at_{name}",
-            rounds(what, grown),
-            [] if grown is smallest else [Limit("the smallest", rounds(what, smallest))],
+    limits = {"the smallest": rounds["smallest"]}
+    figures = [
+        Figure.of(
+            f"{of}_at_{name}", partial(_value, of), samples, {} if name == "smallest" else limits
         )
-        for what in grown[0].values
+        for name, samples in rounds.items()
+        for of in samples[0].values
     ]
+    every = [sample for samples in rounds.values() for sample in samples]
+    sizes = {name: getattr(smallest, name) for name in STEPS}
+    return Result("growth", every, figures, {"smallest": sizes})
 
 
-def _measure(plan: Plan) -> Grown:
-    """Push, deliver and walk whole jobs through one service."""
+def _value(name: str, sample: Sample) -> float:
+    return sample.values[name]
+
+
+def _plans(plan: Plan) -> tuple[Plan, dict[str, Plan]]:
+    """Return the smallest plan, and larger plans by name. History grows with the jobs."""
+    sizes: dict[str, list[int]] = {}
+    for name, steps in STEPS.items():
+        most = MOST[name] if (given := getattr(plan, name)) is None else given
+        sizes[name] = [*(step for step in steps if step < most), most]
+    first: dict[str, Any] = {name: found[0] for name, found in sizes.items()}
+    smallest = replace(plan, history=0, **first)
+    grown: dict[str, Plan] = {}
+    for name, (_, *larger) in sizes.items():
+        for size in larger:
+            changes: dict[str, Any] = {name: size}
+            history = plan.history if name == "jobs" else 0
+            grown[f"{size}_{name}"] = replace(smallest, history=history, **changes)
+    return smallest, grown
+
+
+def _measure(plan: Plan, name: str) -> Sample:
+    """Start one service; push, deliver, and run whole jobs through it."""
+    plan.notify(f"growth: {name.replace('_', ' ')}")
     with contextlib.ExitStack() as stack:
-        here = stack.enter_context(place(plan))
-        vendor = stack.enter_context(child("orchestrator.cli.bench.gateway", str(RENDER)))
-        sink = stack.enter_context(child("orchestrator.cli.bench.sink"))
-        sock, accounts = stack.enter_context(listening()), plan.accounts or 1
-        with here.writing() as engine:
-            history.lay(engine, plan)
-            order = ingest.prepare(engine, plan)
-            count = deliver.owe(engine, plan, sink.port)
-        requests = ingest.pushes(order, accounts)
-        with service(here, accounts_of(accounts, base_url=f"http://127.0.0.1:{vendor.port}")) as it:
-            load, used = ingest.send(it, requests, plan)
-            deliver.release(here, it, sink.port, count)
-            came = run(arrivals(sink.port))
-            seeding.end(here)
-            # Only now: it was to hear nothing of the pushes.
-            subscribe(it, hook(sock))
-            walked = run(Walk(sock, accounts).run(it.port, plan.seconds))
-        honest = truth.told(here, [order[number][1] for number in load.acknowledged])
-        arrived = len(came) + len(walked.arrivals)
-        honest += judged(came, count) + judged(walked.arrivals, len(walked.accepted))
-        honest += Honest(lost=max(0, truth.unproven(here, arrived)))
+        database = stack.enter_context(scratch_database(plan))
+        vendor = stack.enter_context(child("stub_vendor", str(RENDER_SECONDS)))
+        subscriber = stack.enter_context(child("stub_subscriber"))
+        load = JobLoad(stack.enter_context(listen()), plan.accounts or 1)
+        with database.writing() as engine:
+            seed.background(engine, plan)
+            jobs = ingest.prepare(engine, plan)
+            count = deliver.owe(engine, plan, subscriber.port)
+        accounts = accounts_of(plan.accounts or 1, base_url=f"http://127.0.0.1:{vendor.port}")
+        with service(database, accounts) as process:
+            time.sleep(min(1.0, plan.seconds))
+            idle = process.usage()
+            push, acknowledged = ingest.push_all(process, jobs, plan)
+            arrivals, _ = deliver.release(database, process, subscriber.port, count)
+            seed.cancel_submitted(database)
+            # Only now: it wants events like those of the pushes.
+            subscribe(process.port, load.url)
+            finished = uvloop.run(load.run(process.port, plan.seconds))
+            busy = process.usage()
+        integrity = verification.check_jobs(database, acknowledged)
+        integrity += check_arrivals(arrivals, count) + check_arrivals(load.arrivals, load.accepted)
+        integrity += verification.check_attempts(database, len(arrivals) + len(load.arrivals))
         values = {
-            "pushes_per_s": load.rate,
-            "push_p99_ms": 1000 * quantile(load.latencies, 0.99),
-            "statements_per_push": used.statements / len(load.acknowledged),
-            "deliveries_per_s": deliver.rate(came),
-            "jobs_per_s": walked.rate,
-            "job_p99_ms": 1000 * quantile(walked.delivered, 0.99),
+            "ready_s": process.ready_after,
+            "idle_rss_mb": idle.rss / (1 << 20),
+            "pushes_per_s": push.rate,
+            "push_p99_ms": push.latency_ms(0.99),
+            "statements_per_push": push.per_operation(push.usage.statements),
+            "deliveries_per_s": deliver.arrival_rate(arrivals),
+            "jobs_per_s": finished.rate,
+            "job_p99_ms": finished.latency_ms(0.99),
+            "rss_mb": busy.rss / (1 << 20),
         }
-        return Grown(values, len(load.acknowledged) + count + len(walked.delivered), honest)
+        operations = push.operations + count + finished.operations
+        return Sample(operations, integrity=integrity, values=values)

@@ -1,162 +1,120 @@
-"""Durable acknowledgements of pushes that end jobs, beside a handler that only parses them, and beside bare commits."""
+"""Durable acknowledgements of pushes that end jobs per second.
+
+Limits: a handler that only parses them, and bare commits of the same rows.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import sqlalchemy as sa
+import uvloop
 
-from orchestrator.cli.bench import history, rows, seeding, truth
-from orchestrator.cli.bench.figures import Figure, Honest, Limit, Result, latencies, total
-from orchestrator.cli.bench.gateway import success
-from orchestrator.cli.bench.load import Load, drive
-from orchestrator.cli.bench.place import place
-from orchestrator.cli.bench.plan import Plan
-from orchestrator.cli.bench.processes import burden, child
-from orchestrator.cli.bench.raw import request, run
-from orchestrator.cli.bench.service import (
-    SECRET,
-    Service,
-    Usage,
-    account_names,
-    accounts_of,
-    costs,
-    service,
-)
-from orchestrator.foundation.clock import SystemClock
+from orchestrator.cli.bench import measurement, seed, verification
+from orchestrator.cli.bench.load_generator import drive
+from orchestrator.cli.bench.measurement import Plan, Result, Sample
+from orchestrator.cli.bench.raw_http import request
+from orchestrator.cli.bench.scratch_database import scratch_database
+from orchestrator.cli.bench.service import SECRET, Child, accounts_of, reference_server, service
+from orchestrator.cli.bench.stub_vendor import success_push
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 
-#: Connections at once: of a busy service, and of one that is pushed as hard as it can be.
+#: Concurrent connections: of a busy service, and of an overloaded one.
 CONNECTIONS, MANY = 64, 256
-#: More than this machine could take: the pushes of a run must not run out.
-_MOST_PER_S = 8000
-_TOKENS_LAST = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """One run of the service."""
-
-    load: Load
-    used: Usage
-    honest: Honest
-    commits: float
-
-    @property
-    def count(self) -> int:
-        """Pushes that were acknowledged."""
-        return len(self.load.acknowledged)
+HANDLER = "bare Starlette handler"
+PORTABLE = "the same on uvicorn's defaults"
+COMMITS = "bare commits of the same rows"
+#: Numbers of jobs, and their ids.
+Jobs = Sequence[tuple[int, str]]
 
 
 def bench(plan: Plan) -> Result:
-    """Measure the service and both limits in turns."""
-    ours, bare, plain, cpu = list[Ours](), list[Load](), list[Load](), list[float]()
-    most, bare_most = list[Ours](), list[Load]()
-    for number in range(plan.rounds):
-        plan.tell(f"ingest: round {number + 1} of {plan.rounds}")
-        ours.append(measure(plan, rows_beside=True))
-        load, spent = handler(plan)
-        bare.append(load)
-        cpu.append(spent)
-        plain.append(handler(plan, "--plain")[0])
-        most.append(measure(plan, connections=MANY))
-        bare_most.append(handler(plan, connections=MANY)[0])
-    used = [(one.used, one.count) for one in ours]
-    rates = [
-        Limit("bare Starlette handler", [one.rate for one in bare]),
-        Limit("the same on uvicorn's defaults", [one.rate for one in plain]),
-        Limit("bare commits of the same rows", [one.commits for one in ours]),
-    ]
+    """Measure the service and its limits."""
+    commits: list[Sample] = []
+    measures = {
+        "service": partial(_service, plan, CONNECTIONS, commits),
+        HANDLER: partial(_handler, plan, CONNECTIONS),
+        PORTABLE: partial(_handler, plan, CONNECTIONS, "--plain"),
+        "service, many": partial(_service, plan, MANY),
+        "handler, many": partial(_handler, plan, MANY),
+    }
+    rounds = measurement.interleave(plan, "ingest", measures)
+    ours, many, handler = rounds["service"], rounds["service, many"], {HANDLER: rounds[HANDLER]}
+    limits = {**handler, PORTABLE: rounds[PORTABLE], COMMITS: commits}
+    limits_many = {HANDLER: rounds["handler, many"]}
     figures = [
-        Figure("pushes_per_s", [one.load.rate for one in ours], rates),
-        *latencies(
-            [one.load.latencies for one in ours], {rates[0].name: [one.latencies for one in bare]}
-        ),
-        *costs("push", used, {rates[0].name: cpu}),
-        Figure(
-            f"pushes_per_s_{MANY}_connections",
-            [one.load.rate for one in most],
-            [Limit(rates[0].name, [one.rate for one in bare_most])],
-        ),
+        measurement.rate("pushes_per_s", ours, limits),
+        *measurement.latencies(ours, handler),
+        *measurement.costs("push", ours, handler),
+        measurement.rate(f"pushes_per_s_{MANY}_connections", many, limits_many),
     ]
-    every = ours + most
-    refused = sum(len(one.load.latencies) - one.count for one in every)
+    refused = sum(len(sample.latencies) - sample.operations for sample in ours + many)
     more = {"connections": CONNECTIONS, "not_acknowledged": refused}
-    return Result(
-        "ingest",
-        sum(one.count for one in every),
-        figures,
-        total([one.honest for one in every]),
-        more,
-    )
+    return Result("ingest", ours + many, figures, more)
 
 
-def measure(plan: Plan, *, connections: int = CONNECTIONS, rows_beside: bool = False) -> Ours:
-    """Push one success for each of many jobs, for as long as the plan says, and check what was acknowledged.
+def _service(plan: Plan, connections: int, commits: list[Sample] | None = None) -> Sample:
+    """Push one success for each of many jobs, and check what was acknowledged.
 
-    A paused subscriber is owed every event: the row is written, and nothing sent.
+    A paused subscriber wants every event: its delivery is written, and nothing is sent.
     """
-    with place(plan) as here:
-        accounts = plan.accounts or 1
-        with here.writing() as engine:
-            history.lay(engine, plan)
-            order = prepare(engine, plan)
-        requests = pushes(order, accounts)
-        with service(here, accounts_of(accounts)) as it:
-            load, used = send(it, requests, plan, connections)
-        honest = truth.told(here, [order[place][1] for place in load.acknowledged])
-        group = round(len(load.acknowledged) / max(1, used.commits))
-        return Ours(load, used, honest, rows.committed(plan, here, group) if rows_beside else 0.0)
+    with scratch_database(plan) as database:
+        with database.writing() as engine:
+            seed.background(engine, plan)
+            jobs = prepare(engine, plan)
+        with service(database, accounts_of(plan.accounts or 1)) as process:
+            sample, acknowledged = push_all(process, jobs, plan, connections)
+        if commits is not None:
+            group = round(sample.operations / max(1, sample.usage.commits))
+            commits.append(verification.bare_commits(plan, database, len(jobs), group))
+        return replace(sample, integrity=verification.check_jobs(database, acknowledged))
 
 
-def prepare(engine: sa.Engine, plan: Plan) -> list[tuple[int, str]]:
-    """Have jobs that wait for their push, more than there is time for, and somebody who is owed their events."""
-    seeding.subscribe(engine, seeding.NOWHERE, paused=True)
-    return shuffled(seeding.submitted(engine, _most(plan), plan.accounts or 1))
-
-
-def send(
-    it: Service, requests: Sequence[bytes], plan: Plan, connections: int = CONNECTIONS
-) -> tuple[Load, Usage]:
-    """Push for as long as the plan says; return what came of it and what it took."""
-    before = it.usage()
-    load = run(drive(it.port, requests, connections, plan.seconds))
-    return load, it.usage() - before
+def _handler(plan: Plan, connections: int, *options: str) -> Sample:
+    """Send the same pushes to the reference server."""
+    jobs = [(number, f"job_{number}") for number in range(_most(plan))]
+    with reference_server("0", "0", *options) as process:
+        return push_all(process, jobs, plan, connections)[0]
 
 
 def _most(plan: Plan) -> int:
-    return max(MANY, int(plan.seconds * _MOST_PER_S))
+    """Return more pushes than this machine can take in the plan's seconds."""
+    return max(MANY, int(plan.seconds * 8000))
 
 
-def handler(plan: Plan, *how: str, connections: int = CONNECTIONS) -> tuple[Load, float]:
-    """Send the same pushes to the bare handler; return what came of them, and its CPU seconds for each."""
-    jobs = [(number, f"job_{number}") for number in range(_most(plan))]
-    requests = pushes(jobs, 1)
-    with child("orchestrator.cli.bench.bare", "push", *how) as bare:
-        bare.ready(bare.port)
-        before = burden(bare.pid).cpu
-        load = run(drive(bare.port, requests, connections, plan.seconds))
-        return load, (burden(bare.pid).cpu - before) / max(1, len(load.acknowledged))
+def prepare(engine: sa.Engine, plan: Plan) -> Jobs:
+    """Insert more jobs than there is time to push, and a subscriber to their events."""
+    seed.subscribe(engine, seed.NOWHERE, paused=True)
+    return shuffled(seed.submitted_jobs(engine, _most(plan), plan.accounts or 1))
 
 
-def shuffled(ids: Sequence[str]) -> list[tuple[int, str]]:
-    """Return jobs and their numbers in the order in which vendors finish them: none."""
+def push_all(
+    process: Child, jobs: Jobs, plan: Plan, connections: int = CONNECTIONS
+) -> tuple[Sample, list[str]]:
+    """Push for the plan's seconds; return the sample and the jobs that were acknowledged."""
+    requests, before = pushes(jobs, plan.accounts or 1), process.usage()
+    sample, indexes = uvloop.run(drive(process.port, requests, connections, plan.seconds))
+    sample = replace(sample, usage=process.usage() - before)
+    return sample, [jobs[index][1] for index in indexes]
+
+
+def shuffled(ids: Sequence[str]) -> Jobs:
+    """Return jobs in random order, as vendors finish them."""
     order = list(enumerate(ids))
     random.Random(1).shuffle(order)
     return order
 
 
-def pushes(jobs: Sequence[tuple[int, str]], accounts: int) -> list[bytes]:
-    """Return the request that ends each of numbered jobs, in Kling's legacy standard."""
-    keys, names = Keys([SECRET]), account_names(accounts)
-    expires = SystemClock().now() + _TOKENS_LAST
-    made = []
-    for number, job_id in jobs:
-        account = names[number % accounts]
-        path = f"/callbacks/{account}/{keys.mint(account, Callback(job_id, 1), expires)}"
-        made.append(request("POST", path, encode(success(str(9 * 10**17 + number), job_id))))
+def pushes(jobs: Jobs, accounts: int) -> list[bytes]:
+    """Return the request that ends each job, in Kling's legacy standard."""
+    keys, expires, made = Keys([SECRET]), seed.CLOCK.now() + timedelta(days=1), []
+    for number, job in jobs:
+        account = f"bench-{number % accounts}"
+        path = f"/callbacks/{account}/{keys.mint(account, Callback(job, 1), expires)}"
+        made.append(request("POST", path, encode(success_push(str(9 * 10**17 + number), job))))
     return made

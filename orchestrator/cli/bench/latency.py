@@ -1,71 +1,87 @@
-"""Push -> delivered at low load: what a subscriber waits for when its vendor has told us, beside a bare relay."""
+"""Push -> delivered at low load, and next to subscribers that hang.
+
+Limits: a relay that stores nothing, and the service without those subscribers.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
-from orchestrator.cli.bench import history, seeding
-from orchestrator.cli.bench.deliver import until
-from orchestrator.cli.bench.figures import Honest, Result, latencies, total
-from orchestrator.cli.bench.ingest import pushes, shuffled
-from orchestrator.cli.bench.load import pace
-from orchestrator.cli.bench.place import place
-from orchestrator.cli.bench.plan import Plan
-from orchestrator.cli.bench.processes import child
-from orchestrator.cli.bench.raw import run
-from orchestrator.cli.bench.service import accounts_of, costs, service
-from orchestrator.cli.bench.sink import Arrival, arrivals, judged
+import uvloop
 
-#: Pushes a second.
-PER_S = 50
+from orchestrator.cli.bench import measurement, seed
+from orchestrator.cli.bench.deliver import all_arrivals
+from orchestrator.cli.bench.ingest import Jobs, pushes, shuffled
+from orchestrator.cli.bench.load_generator import pace, subscribe
+from orchestrator.cli.bench.measurement import Plan, Result, Sample
+from orchestrator.cli.bench.scratch_database import scratch_database
+from orchestrator.cli.bench.service import Child, accounts_of, child, reference_server, service
+from orchestrator.cli.bench.stub_subscriber import HANGING, check_arrivals, count_arrivals
+
+#: Pushes per second of `latency`, and of `isolation`.
+PER_S, ISOLATION_PER_S = 50, 60
+RELAY = "bare relay"
 
 
 def bench(plan: Plan) -> Result:
-    """Measure the service and the relay in turns."""
-    ours, bare, used, honest = list[list[float]](), list[list[float]](), [], list[Honest]()
-    for number in range(plan.rounds):
-        plan.tell(f"latency: round {number + 1} of {plan.rounds}")
-        with place(plan) as here, child("orchestrator.cli.bench.sink") as sink:
-            with here.writing() as engine:
-                history.lay(engine, plan)
-                seeding.subscribe(engine, f"http://127.0.0.1:{sink.port}/hook")
-                jobs = shuffled(seeding.submitted(engine, _count(plan)))
-            with service(here, accounts_of(1)) as it:
-                before = it.usage()
-                waits, came = delays(it.port, sink.port, jobs)
-                used.append((it.usage() - before, len(jobs)))
-        ours.append(waits)
-        honest.append(judged(came, len(jobs)))
-        bare.append(_relay(plan))
-    figures = [*latencies(ours, {"bare relay": bare}), *costs("delivery", used, {})]
-    return Result("latency", sum(map(len, ours)), figures, total(honest), {"pushes_per_s": PER_S})
+    """Measure the service and the relay."""
+    measures = {"service": partial(_service, plan, PER_S), RELAY: partial(_relay, plan)}
+    rounds = measurement.interleave(plan, "latency", measures)
+    ours = rounds["service"]
+    figures = measurement.latencies(ours, {RELAY: rounds[RELAY]})
+    figures += measurement.costs("delivery", ours)
+    return Result("latency", ours, figures, {"pushes_per_s": PER_S})
 
 
-def _count(plan: Plan) -> int:
-    return max(10, int(plan.seconds * PER_S))
+def isolation(plan: Plan) -> Result:
+    """Measure the service without and with subscribers that hang."""
+    alone, hanging = (partial(_service, plan, ISOLATION_PER_S, modes) for modes in ((), HANGING))
+    rounds = measurement.interleave(plan, "isolation", {"alone": alone, "hanging": hanging})
+    ours = rounds["hanging"]
+    figures = measurement.latencies(ours, {"without the slow ones": rounds["alone"]})
+    held = int(sum(sample.values["held"] for sample in ours))
+    more = {"pushes_per_s": ISOLATION_PER_S, "requests_the_slow_ones_held": held}
+    return Result("isolation", ours, figures, more, unmeasured=rounds["alone"])
 
 
-def _relay(plan: Plan) -> list[float]:
-    """Return the delays of something that passes a push on and stores nothing."""
+def _service(plan: Plan, per_s: float, hanging: tuple[str, ...] = ()) -> Sample:
+    """Push and deliver, next to subscribers that hang; `held` counts the requests they hold."""
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(child("orchestrator.cli.bench.sink"))
-        bare = stack.enter_context(
-            child("orchestrator.cli.bench.bare", "walk", "9", str(sink.port))
-        )
-        bare.ready(bare.port)
-        jobs = [(number, f"job_{number}") for number in range(_count(plan))]
-        return delays(bare.port, sink.port, jobs)[0]
+        database = stack.enter_context(scratch_database(plan))
+        subscriber = stack.enter_context(child("stub_subscriber"))
+        with database.writing() as engine:
+            seed.background(engine, plan)
+            seed.subscribe(engine, f"http://127.0.0.1:{subscriber.port}/hook")
+            jobs = shuffled(seed.submitted_jobs(engine, max(10, int(plan.seconds * per_s))))
+        process = stack.enter_context(service(database, accounts_of(1)))
+        # Started after the service, to end before it: it would wait for their answers.
+        ports = [stack.enter_context(child("stub_subscriber", mode)).port for mode in hanging]
+        for port in ports:
+            subscribe(process.port, f"http://127.0.0.1:{port}/hook")
+        sample = _push_paced(process, subscriber.port, jobs, per_s)
+        held = sum(uvloop.run(count_arrivals(port)) for port in ports)
+        return replace(sample, values={"held": held})
 
 
-def delays(
-    door: int, subscriber: int, jobs: Sequence[tuple[int, str]], per_s: float = PER_S
-) -> tuple[list[float], list[Arrival]]:
-    """Push at an even pace; return the seconds until each was delivered, and all arrivals."""
-    sent = run(pace(door, pushes(jobs, 1), 1 / per_s))
-    run(until(subscriber, len(jobs)))
-    came = run(arrivals(subscriber))
-    first = {one.job: one.at for one in reversed(came)}
-    return [
-        first[job] - began for (_, job), began in zip(jobs, sent, strict=True) if job in first
-    ], came
+def _relay(plan: Plan) -> Sample:
+    jobs = [(number, f"job_{number}") for number in range(max(10, int(plan.seconds * PER_S)))]
+    with (
+        child("stub_subscriber") as subscriber,
+        reference_server("0", str(subscriber.port)) as process,
+    ):
+        return _push_paced(process, subscriber.port, jobs, PER_S)
+
+
+def _push_paced(process: Child, subscriber: int, jobs: Jobs, per_s: float) -> Sample:
+    """Push at a fixed rate; the latencies are from each push to its delivery."""
+    before = process.usage()
+    sent = uvloop.run(pace(process.port, pushes(jobs, 1), 1 / per_s))
+    arrivals = uvloop.run(all_arrivals(subscriber, len(jobs)))
+    used = process.usage() - before
+    first = {arrival.job: arrival.at for arrival in reversed(arrivals)}
+    pairs = zip(jobs, sent, strict=True)
+    latencies = [first[job] - at for (_, job), at in pairs if job in first]
+    integrity = check_arrivals(arrivals, len(jobs))
+    return Sample(len(latencies), latencies=latencies, usage=used, integrity=integrity)

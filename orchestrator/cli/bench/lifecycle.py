@@ -1,91 +1,72 @@
-"""Whole jobs a second, submit -> push -> delivered, all of it durable, beside the same messages with nothing stored."""
+"""Whole jobs per second, submit -> push -> delivered, all of it durable.
+
+Limit: the same messages with nothing stored.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
-from orchestrator.cli.bench import history, seeding, truth
-from orchestrator.cli.bench.figures import Figure, Honest, Limit, Result, latencies, total
-from orchestrator.cli.bench.gateway import count
-from orchestrator.cli.bench.place import place
-from orchestrator.cli.bench.plan import Plan
-from orchestrator.cli.bench.processes import burden, child
-from orchestrator.cli.bench.raw import run
-from orchestrator.cli.bench.service import Usage, accounts_of, costs, service
-from orchestrator.cli.bench.sink import judged
-from orchestrator.cli.bench.walk import CALLERS, IN_FLIGHT, Walk, Walked, hook, listening
+import uvloop
 
-#: Seconds a render takes.
-RENDER = 0.05
+from orchestrator.cli.bench import measurement, seed, verification
+from orchestrator.cli.bench.load_generator import CALLERS, IN_FLIGHT, JobLoad
+from orchestrator.cli.bench.measurement import Integrity, Plan, Result, Sample
+from orchestrator.cli.bench.raw_http import listen, port_of
+from orchestrator.cli.bench.scratch_database import scratch_database
+from orchestrator.cli.bench.service import accounts_of, child, reference_server, service
+from orchestrator.cli.bench.stub_subscriber import check_arrivals
+from orchestrator.cli.bench.stub_vendor import fetch_counts
 
-
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """One run of the service."""
-
-    walked: Walked
-    used: Usage
-    honest: Honest
+#: Seconds from a submission to its push.
+RENDER_SECONDS = 0.05
+LIMIT = "bare Starlette and aiohttp"
 
 
 def bench(plan: Plan) -> Result:
-    """Measure the service and its limit in turns."""
-    ours, bare, cpu = list[Ours](), list[Walked](), list[float]()
-    for number in range(plan.rounds):
-        plan.tell(f"lifecycle: round {number + 1} of {plan.rounds}")
-        ours.append(measure(plan))
-        walked, spent = limit(plan)
-        bare.append(walked)
-        cpu.append(spent)
-    name = "bare Starlette and aiohttp"
-    used = [(one.used, len(one.walked.delivered)) for one in ours]
+    """Measure the service and its limit."""
+    measures = {"service": partial(_service, plan), LIMIT: partial(_reference, plan)}
+    rounds = measurement.interleave(plan, "lifecycle", measures)
+    ours, limits = rounds["service"], {LIMIT: rounds[LIMIT]}
     figures = [
-        Figure(
-            "jobs_per_s",
-            [one.walked.rate for one in ours],
-            [Limit(name, [one.rate for one in bare])],
-        ),
-        *latencies([one.walked.delivered for one in ours], {name: [one.delivered for one in bare]}),
-        *costs("job", used, {name: cpu}),
+        measurement.rate("jobs_per_s", ours, limits),
+        *measurement.latencies(ours, limits),
+        *measurement.costs("job", ours, limits),
     ]
-    more = {"in_flight": IN_FLIGHT, "callers": CALLERS, "render_s": RENDER}
-    jobs = sum(len(one.walked.delivered) for one in ours)
-    return Result("lifecycle", jobs, figures, total([one.honest for one in ours]), more)
+    more = {"in_flight": IN_FLIGHT, "callers": CALLERS, "render_s": RENDER_SECONDS}
+    return Result("lifecycle", ours, figures, more)
 
 
-def measure(plan: Plan) -> Ours:
-    """Submit jobs for as long as the plan says, and follow each to its subscriber.
-
-    A job that the vendor was asked for twice counts as duplicated, like one that was told twice.
-    """
+def _service(plan: Plan) -> Sample:
+    """Submit jobs and follow each to its subscriber. A job submitted twice is duplicated too."""
     with contextlib.ExitStack() as stack:
-        here = stack.enter_context(place(plan))
-        vendor = stack.enter_context(child("orchestrator.cli.bench.gateway", str(RENDER)))
-        sock = stack.enter_context(listening())
-        accounts = plan.accounts or 1
-        with here.writing() as engine:
-            history.lay(engine, plan)
-            seeding.subscribe(engine, hook(sock))
-        with service(here, accounts_of(accounts, base_url=f"http://127.0.0.1:{vendor.port}")) as it:
-            before = it.usage()
-            walked = run(Walk(sock, accounts).run(it.port, plan.seconds))
-            used = it.usage() - before
-            asked = run(count(vendor.port))["submissions"]
-        jobs = len(walked.accepted)
-        with here.reading() as tx:
-            told = Honest(0, truth.completions(tx) + max(0, asked - jobs), truth.gaps(tx))
-        return Ours(walked, used, judged(walked.arrivals, jobs) + told)
+        database = stack.enter_context(scratch_database(plan))
+        vendor = stack.enter_context(child("stub_vendor", str(RENDER_SECONDS)))
+        load = JobLoad(stack.enter_context(listen()), plan.accounts or 1)
+        with database.writing() as engine:
+            seed.background(engine, plan)
+            seed.subscribe(engine, load.url)
+        accounts = accounts_of(plan.accounts or 1, base_url=f"http://127.0.0.1:{vendor.port}")
+        with service(database, accounts) as process:
+            before = process.usage()
+            sample = uvloop.run(load.run(process.port, plan.seconds))
+            used = process.usage() - before
+            submissions = uvloop.run(fetch_counts(vendor.port))["submissions"]
+        integrity = check_arrivals(load.arrivals, load.accepted)
+        integrity += Integrity(duplicated=max(0, submissions - load.accepted))
+        integrity += verification.check_jobs(database)
+        return replace(sample, usage=used, integrity=integrity)
 
 
-def limit(plan: Plan) -> tuple[Walked, float]:
-    """Send the same messages through the bare walk; return what came of them, and its CPU seconds for each job."""
-    with contextlib.ExitStack() as stack:
-        vendor = stack.enter_context(child("orchestrator.cli.bench.gateway", str(RENDER)))
-        sock = stack.enter_context(listening())
-        ports = (str(vendor.port), str(sock.getsockname()[1]))
-        bare = stack.enter_context(child("orchestrator.cli.bench.bare", "walk", *ports))
-        bare.ready(bare.port)
-        before = burden(bare.pid).cpu
-        walked = run(Walk(sock).run(bare.port, plan.seconds))
-        return walked, (burden(bare.pid).cpu - before) / max(1, len(walked.delivered))
+def _reference(plan: Plan) -> Sample:
+    """Send the same messages through the reference server."""
+    with (
+        child("stub_vendor", str(RENDER_SECONDS)) as vendor,
+        listen() as sock,
+        reference_server(str(vendor.port), str(port_of(sock))) as process,
+    ):
+        before = process.usage()
+        sample = uvloop.run(JobLoad(sock).run(process.port, plan.seconds))
+        return replace(sample, usage=process.usage() - before)

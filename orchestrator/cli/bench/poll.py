@@ -1,180 +1,134 @@
-"""Asking: jobs a second where one question is about one job and where it is about twenty; and asking nothing at all."""
+"""Status queries: jobs per second with one or with twenty jobs per query, and the cost of no query.
+
+Limits: bare aiohttp for queries per second, one job per query for the costs of a job, and an empty
+database for the CPU at rest.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import aiohttp
+import uvloop
 
-from orchestrator.cli.bench import seeding
-from orchestrator.cli.bench.figures import Figure, Honest, Limit, Result, total
-from orchestrator.cli.bench.gateway import count
-from orchestrator.cli.bench.place import Place, place
-from orchestrator.cli.bench.plan import Plan, Spoiled
-from orchestrator.cli.bench.processes import child
-from orchestrator.cli.bench.raw import run
-from orchestrator.cli.bench.service import Service, Usage, accounts_of, service
+from orchestrator.cli.bench import seed
+from orchestrator.cli.bench.load_generator import repeat, wait_for
+from orchestrator.cli.bench.measurement import Figure, Integrity, Plan, Result, Sample, interleave
+from orchestrator.cli.bench.scratch_database import ScratchDatabase, scratch_database
+from orchestrator.cli.bench.service import Child, accounts_of, child, service
+from orchestrator.cli.bench.stub_vendor import fetch_counts
+from orchestrator.cli.bench.verification import FIRST_JOB
 from orchestrator.database.tables import job
 from orchestrator.foundation.states import JobState
 
-#: Kling's two standards, an account each: how many jobs a question may be about.
-BATCHES: Mapping[str, str] = {"by_1": "legacy", "by_20": "new"}
-#: Questions under way at once in the service.
+#: Kling's two standards, an account each: how many jobs a query may be about.
+STANDARDS: Mapping[str, str] = {"by_1": "legacy", "by_20": "new"}
+#: Concurrent queries of the service.
 _IN_FLIGHT = 32
-_PER_S = 1000
-_LIVE = 100_000
-_PATIENCE = 20.0
-_LOOK = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What it took to ask about so many jobs."""
-
-    jobs: int
-    questions: int
-    seconds: float
-    used: Usage
-    honest: Honest
-
-
-def bench(plan: Plan) -> Result:
-    """Measure a service with many live jobs, at rest and asking, an empty one at rest, and a bare client, in turns."""
-    asked: dict[str, list[Asked]] = {name: [] for name in BATCHES}
-    bare, idle, empty = list[float](), list[float](), list[float]()
-    live = plan.jobs or _LIVE
-    for number in range(plan.rounds):
-        plan.tell(f"poll: round {number + 1} of {plan.rounds}")
-        rest, found = _measure(plan, live)
-        idle.append(rest)
-        for name, one in found.items():
-            asked[name].append(one)
-        bare.append(_bare(plan))
-        empty.append(_empty(plan))
-    figures = [
-        figure for name, rounds in asked.items() for figure in _figures(name, rounds, asked, bare)
-    ]
-    figures.append(Figure("idle_percent_of_a_core", idle, [Limit("an empty database", empty)]))
-    every = [one for rounds in asked.values() for one in rounds]
-    return Result(
-        "poll",
-        sum(one.jobs for one in every),
-        figures,
-        total([one.honest for one in every]),
-        {"live": live},
-    )
-
-
-def _figures(
-    name: str, ours: list[Asked], every: Mapping[str, list[Asked]], bare: list[float]
-) -> list[Figure]:
-    """Return the figures of one batch size; those for each job are beside those of asking one by one."""
-    first = every["by_1"]
-    return [
-        Figure(f"jobs_per_s_{name}", [one.jobs / one.seconds for one in ours]),
-        Figure(
-            f"questions_per_s_{name}",
-            [one.questions / one.seconds for one in ours],
-            [Limit("bare aiohttp", bare)],
-        ),
-        *(
-            Figure(
-                f"{what}_per_job_{name}",
-                [number(one) / one.jobs for one in ours],
-                []
-                if ours is first
-                else [Limit("one by one", [number(one) / one.jobs for one in first])],
-            )
-            for what, number in _COSTS.items()
-        ),
-    ]
-
-
-_COSTS: Mapping[str, Callable[[Asked], float]] = {
-    "questions": lambda one: one.questions,
-    "statements": lambda one: one.used.statements,
-    "cpu_ms": lambda one: 1000 * one.used.cpu,
+_COSTS: Mapping[str, Callable[[Sample], float]] = {
+    "questions": lambda sample: sample.per_operation(sample.values["queries"]),
+    "statements": lambda sample: sample.per_operation(sample.usage.statements),
+    "cpu_ms": lambda sample: sample.per_operation(1000 * sample.usage.cpu),
 }
 
 
-def _measure(plan: Plan, live: int) -> tuple[float, dict[str, Asked]]:
-    """Return what a service takes at rest beside so many live jobs, and what it takes to ask about some of them."""
-    jobs = max(_IN_FLIGHT, int(plan.seconds * _PER_S))
+def bench(plan: Plan) -> Result:
+    """Measure a service with many live jobs, an empty one at rest, and a bare client."""
+    live = plan.jobs or 100_000
+    measures: dict[str, Callable[[], dict[str, Sample]]] = {
+        "service": partial(_service, plan, live),
+        "bare": partial(_bare, plan),
+        "empty": partial(_empty, plan),
+    }
+    rounds = interleave(plan, "poll", measures)
+    samples = {
+        name: [found[name] for each in rounds.values() for found in each if name in found]
+        for name in (*STANDARDS, "bare aiohttp", "idle", "an empty database")
+    }
+    bare = {"bare aiohttp": samples["bare aiohttp"]}
+    empty = {"an empty database": samples["an empty database"]}
+    figures = []
+    for name in STANDARDS:
+        ours, limits = samples[name], {} if name == "by_1" else {"one by one": samples["by_1"]}
+        figures += [
+            Figure.of(f"jobs_per_s_{name}", lambda sample: sample.rate, ours),
+            Figure.of(f"questions_per_s_{name}", lambda s: s.values["per_s"], ours, bare),
+            *(Figure.of(f"{of}_per_job_{name}", cost, ours, limits) for of, cost in _COSTS.items()),
+        ]
+    idle = Figure.of("idle_percent_of_a_core", lambda s: s.values["%"], samples["idle"], empty)
+    return Result("poll", samples["by_1"] + samples["by_20"], [*figures, idle], {"live": live})
+
+
+def _service(plan: Plan, live: int) -> dict[str, Sample]:
+    """Return the service at rest, and how it queried the due jobs of each account."""
+    jobs, accounts = max(_IN_FLIGHT, int(plan.seconds * 1000)), len(STANDARDS)
     with contextlib.ExitStack() as stack:
-        here = stack.enter_context(place(plan))
-        vendor = stack.enter_context(child("orchestrator.cli.bench.gateway", "0"))
-        with here.writing() as engine:
-            seeding.submitted(engine, live, len(BATCHES), era=seeding.BEFORE)
-            seeding.submitted(engine, jobs * len(BATCHES), len(BATCHES), state=JobState.PROCESSING)
-        accounts = accounts_of(len(BATCHES), base_url=f"http://127.0.0.1:{vendor.port}")
-        for account, standard in zip(accounts.values(), BATCHES.values(), strict=True):
+        database = stack.enter_context(scratch_database(plan))
+        vendor = stack.enter_context(child("stub_vendor", "0"))
+        with database.writing() as engine:
+            seed.submitted_jobs(engine, live, accounts, era=seed.HISTORY)
+            seed.submitted_jobs(engine, jobs * accounts, accounts, state=JobState.PROCESSING)
+        settings = accounts_of(accounts, base_url=f"http://127.0.0.1:{vendor.port}")
+        for account, standard in zip(settings.values(), STANDARDS.values(), strict=True):
             account["options"] = {"standard": standard}
-        it = stack.enter_context(service(here, accounts))
-        rest = _rest(it, plan)
-        pairs = zip(BATCHES, accounts, strict=True)
-        return rest, {name: _ask(here, it, vendor.port, account, jobs) for name, account in pairs}
+        process = stack.enter_context(service(database, settings))
+        found = {"idle": _cpu_percent(process, plan)}
+        for name, account in zip(STANDARDS, settings, strict=True):
+            found[name] = _poll(database, process, vendor.port, account, jobs)
+        return found
 
 
-def _ask(here: Place, it: Service, vendor: int, account: str, jobs: int) -> Asked:
-    """Let an account's jobs be due at one instant, and see how long it takes until each was asked about."""
-    already, before = run(count(vendor)), it.usage()
-    seeding.release(here, job, job.c.account == account)
-    seconds = run(_until(vendor, already["tasks"] + jobs))
-    used, seen = it.usage() - before, run(count(vendor))
-    asked = seen["tasks"] - already["tasks"]
-    honest = Honest(max(0, jobs - asked), max(0, asked - jobs))
-    return Asked(asked, seen["questions"] - already["questions"], seconds, used, honest)
+def _poll(
+    database: ScratchDatabase, process: Child, vendor: int, account: str, jobs: int
+) -> Sample:
+    """Make the jobs of an account due at once, and wait until each was queried."""
+
+    async def queried() -> int:
+        return (await fetch_counts(vendor))["tasks"]
+
+    earlier, before = uvloop.run(fetch_counts(vendor)), process.usage()
+    seed.make_due(database, job, job.c.id >= FIRST_JOB, job.c.account == account)
+    seconds = uvloop.run(wait_for(queried, earlier["tasks"] + jobs, "jobs were queried", 0.01))
+    used, now = process.usage() - before, uvloop.run(fetch_counts(vendor))
+    count, queries = now["tasks"] - earlier["tasks"], now["queries"] - earlier["queries"]
+    integrity = Integrity(lost=max(0, jobs - count), duplicated=max(0, count - jobs))
+    values = {"queries": queries, "per_s": queries / seconds}
+    return Sample(count, count / seconds, usage=used, integrity=integrity, values=values)
 
 
-async def _until(port: int, jobs: int) -> float:
-    """Return the seconds from the first question seen to the last one. Raises `Spoiled` if they stay away."""
-    first, last = None, time.monotonic()
-    seen = (await count(port))["tasks"]
-    while seen < jobs:
-        await asyncio.sleep(_LOOK)
-        if (now := (await count(port))["tasks"]) > seen:
-            seen, last = now, time.monotonic()
-            first = first or last - _LOOK
-        elif time.monotonic() - last > _PATIENCE:
-            raise Spoiled(f"{seen} of {jobs} jobs were asked about, and no more are")
-    return last - (first or last - _LOOK)
+def _bare(plan: Plan) -> dict[str, Sample]:
+    """Return a client that parses the answers to its queries and does nothing else."""
 
+    async def main(url: str) -> Sample:
+        connector = aiohttp.TCPConnector(limit=_IN_FLIGHT)
+        async with aiohttp.ClientSession(connector=connector) as session:
 
-def _bare(plan: Plan) -> float:
-    """Return the questions a second that a bare client asks and parses the answers of."""
-    with child("orchestrator.cli.bench.gateway", "0") as vendor:
-        return run(_asking(f"http://127.0.0.1:{vendor.port}/v1/videos/text2video/1", plan.seconds))
-
-
-async def _asking(url: str, seconds: float) -> float:
-    started, done = time.perf_counter(), 0
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_IN_FLIGHT)) as session:
-
-        async def asker() -> None:
-            nonlocal done
-            while time.perf_counter() - started < seconds:
+            async def query() -> None:
                 async with session.get(url) as answer:
                     await answer.json()
-                done += 1
 
-        await asyncio.gather(*(asker() for _ in range(_IN_FLIGHT)))
-    return done / (time.perf_counter() - started)
+            sample = await repeat(plan.seconds, _IN_FLIGHT, query)
+        return replace(sample, values={"per_s": sample.rate})
 
-
-def _empty(plan: Plan) -> float:
-    with place(plan) as here, service(here, accounts_of(1)) as it:
-        return _rest(it, plan)
+    with child("stub_vendor", "0") as vendor:
+        url = f"http://127.0.0.1:{vendor.port}/v1/videos/text2video/1"
+        return {"bare aiohttp": uvloop.run(main(url))}
 
 
-def _rest(it: Service, plan: Plan) -> float:
-    """Return the share of a core, in percent, that a service takes while nothing is due."""
-    # What a start leaves to do is not what is measured.
+def _empty(plan: Plan) -> dict[str, Sample]:
+    with scratch_database(plan) as database, service(database, accounts_of(1)) as process:
+        return {"an empty database": _cpu_percent(process, plan)}
+
+
+def _cpu_percent(process: Child, plan: Plan) -> Sample:
+    """Return the percentage of a core that a service uses while nothing is due."""
+    # The work that a start leaves behind is not measured.
     time.sleep(min(1.0, plan.seconds))
-    before = it.usage()
+    before = process.usage()
     time.sleep(plan.seconds)
-    used = it.usage() - before
-    return 100 * used.cpu / used.at
+    used = process.usage() - before
+    return Sample(0, values={"%": 100 * used.cpu / used.at})

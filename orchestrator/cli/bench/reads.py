@@ -1,100 +1,199 @@
-"""What callers read: lists by every filter, shows, timelines; in a large database beside one of a thousand jobs."""
+"""Lists by every filter, single jobs and timelines, with many jobs. Limit: a thousand jobs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import random
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import datetime
 
-from orchestrator.cli.bench import crowd
-from orchestrator.cli.bench.figures import Figure, Limit, Result, quantile
-from orchestrator.cli.bench.place import place
-from orchestrator.cli.bench.plan import Plan, Spoiled
-from orchestrator.cli.bench.raw import Line, line, request, run
+import sqlalchemy as sa
+import uvloop
+
+from orchestrator.cli.bench import seed
+from orchestrator.cli.bench.measurement import MeasurementFailed, Plan, Result, Sample, latencies
+from orchestrator.cli.bench.raw_http import connect, request
+from orchestrator.cli.bench.scratch_database import scratch_database
+from orchestrator.cli.bench.seed import HISTORY, Chunk, N, id_of, text
 from orchestrator.cli.bench.service import AUTHORIZATION, accounts_of, service
+from orchestrator.database.tables import delivery, event
+from orchestrator.foundation.clock import EPOCH, after, rfc3339
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
 
 #: Jobs of the small database, and of the large one unless the plan says otherwise.
 FEW, MANY = 1_000, 100_000
-#: Requests of each kind in a round, at most.
-_MOST = 400
-_WARM = 5
-Reads = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Seconds of each request, and how many rows an answer had."""
-
-    seconds: list[float]
-    rows: int
+ACCOUNTS = 4
+#: Requests of each kind in a round: at most, and unmeasured before.
+_MAX_REQUESTS, _WARM_UP = 400, 5
+#: Jobs whose ids have a present timestamp: all others are as old as an id can be.
+_RECENT = 60
+#: One job in so many has the uncommon value of a column, one in so many the rare value.
+_TENTH, _RARE = 10, 1000
+_BOTH = ("few", "many")
 
 
 def bench(plan: Plan) -> Result:
-    """Measure both databases in turns, request by request: what disturbs one disturbs the other."""
+    """Measure both databases request by request: a disturbance hits both."""
     many = plan.jobs or MANY
-    spent: dict[str, dict[str, list[Spent]]] = {"few": {}, "many": {}}
-    with contextlib.ExitStack() as stack:
-        ports = {}
-        reads: dict[str, Reads] = {}
-        for name, jobs in (("few", FEW), ("many", many)):
-            here = stack.enter_context(place(plan))
-            plan.tell(f"reads: laying down {jobs:,} jobs")
-            with here.writing() as engine:
-                reads[name] = crowd.lay(engine, jobs)
-            ports[name] = stack.enter_context(service(here, accounts_of(crowd.ACCOUNTS))).port
-        for number in range(plan.rounds):
-            plan.tell(f"reads: round {number + 1} of {plan.rounds}")
-            for kind in reads["few"]:
-                asking = {name: (port, reads[name][kind]) for name, port in ports.items()}
-                for name, one in run(_asked(asking, 2 * plan.seconds / len(reads["few"]))).items():
-                    spent[name].setdefault(kind, []).append(one)
-    figures = [figure for share in (0.5, 0.99) for figure in _figures(spent, share)]
-    count = sum(
-        len(one.seconds) for kinds in spent.values() for rounds in kinds.values() for one in rounds
-    )
-    rows = {kind: rounds[0].rows for kind, rounds in spent["many"].items()}
-    return Result(
-        "reads",
-        count,
-        figures,
-        more={"few": FEW, "many": many, "paths": reads["many"], "rows": rows},
-    )
-
-
-def _figures(spent: Mapping[str, Mapping[str, list[Spent]]], share: float) -> Iterator[Figure]:
-    """Yield a quantile of each kind of request with many jobs, beside the same with few."""
-    for kind, rounds in spent["many"].items():
-        ours, few = (
-            [1000 * quantile(one.seconds, share) for one in each]
-            for each in (rounds, spent["few"][kind])
-        )
-        yield Figure(f"{kind}_p{round(100 * share)}_ms", ours, [Limit(f"{FEW:,} jobs", few)])
-
-
-async def _asked(asking: Mapping[str, tuple[int, str]], seconds: float) -> dict[str, Spent]:
-    """Ask each service for its path, by turns, one request at a time. Raises `Spoiled` for an answer that is no 200."""
-    there = {name: await line(port) for name, (port, _) in asking.items()}
-    spent: dict[str, list[float]] = {name: [] for name in asking}
+    samples: dict[str, dict[str, list[Sample]]] = {name: {} for name in _BOTH}
     rows: dict[str, int] = {}
-    until, turn = time.perf_counter() + seconds, 0
-    while turn < _WARM + _MOST and (time.perf_counter() < until or turn < 2 * _WARM):
-        for name, (_, path) in asking.items():
+    with contextlib.ExitStack() as stack:
+        ports, paths = list[int](), list[Mapping[str, str]]()
+        for jobs in (FEW, many):
+            database = stack.enter_context(scratch_database(plan))
+            plan.notify(f"reads: inserting {jobs:,} jobs")
+            with database.writing() as engine:
+                paths.append(_seed(engine, jobs))
+            ports.append(stack.enter_context(service(database, accounts_of(ACCOUNTS))).port)
+        seconds = 2 * plan.seconds / len(paths[0])
+        for number in range(plan.rounds):
+            plan.notify(f"reads: round {number + 1} of {plan.rounds}")
+            for kind in paths[0]:
+                asked = [(port, at[kind]) for port, at in zip(ports, paths, strict=True)]
+                found, rows[kind] = uvloop.run(_measure(asked, seconds))
+                for name, sample in zip(_BOTH, found, strict=True):
+                    samples[name].setdefault(kind, []).append(sample)
+    figures = []
+    for kind, rounds in samples["many"].items():
+        limits = {f"{FEW:,} jobs": samples["few"][kind]}
+        figures += latencies(rounds, limits, (0.5, 0.99), f"{kind}_{{}}_ms")
+    every = [each for kinds in samples.values() for rounds in kinds.values() for each in rounds]
+    more = {"few": FEW, "many": many, "paths": paths[1], "rows": rows}
+    return Result("reads", every, figures, more)
+
+
+async def _measure(asked: list[tuple[int, str]], seconds: float) -> tuple[list[Sample], int]:
+    """Request a path of each service alternately; return samples, and rows of the last's answer.
+
+    Raises `MeasurementFailed` for an answer other than 200.
+    """
+    connections = [await connect(port) for port, _ in asked]
+    times: list[list[float]] = [[] for _ in asked]
+    number, rows, until = 0, 0, time.perf_counter() + seconds
+    while number < _WARM_UP + _MAX_REQUESTS and (
+        time.perf_counter() < until or number < 2 * _WARM_UP
+    ):
+        for connection, (_, path), spent in zip(connections, asked, times, strict=True):
             began = time.perf_counter()
-            body = await _answer(there[name], path)
-            if turn >= _WARM:
-                spent[name].append(time.perf_counter() - began)
+            status, body = await connection.send(request("GET", path, headers=AUTHORIZATION))
+            if status != 200:
+                detail = body[:200].decode(errors="replace")
+                raise MeasurementFailed(f"GET {path} was answered {status}: {detail}")
+            if number >= _WARM_UP:
+                spent.append(time.perf_counter() - began)
             else:
-                rows[name] = len(json.loads(body).get("data", ()))
-        turn += 1
-    for one in there.values():
-        await one.close()
-    return {name: Spent(spent[name], rows[name]) for name in asking}
+                rows = len(json.loads(body).get("data", ()))
+        number += 1
+    for connection in connections:
+        connection.transport.close()
+    return [Sample(len(spent), latencies=spent) for spent in times], rows
 
 
-async def _answer(there: Line, path: str) -> bytes:
-    status, body = await there.ask(request("GET", path, headers=AUTHORIZATION))
-    if status != 200:
-        raise Spoiled(f"GET {path} was answered {status}: {body[:200].decode(errors='replace')}")
-    return body
+# -- databases with common, uncommon and rare values
+
+
+def _seed(engine: sa.Engine, count: int) -> Mapping[str, str]:
+    """Insert jobs with one layer of history; return the paths to request, by name."""
+    usual, other = seed.subscribe(engine, seed.NOWHERE, count=2, types=seed.OTHER, paused=True)
+    for chunk in seed.chunks(engine, HISTORY, count):
+        _insert_jobs(chunk)
+        chunk.history(0, count, usual)
+        rare = range(chunk.start + 7, chunk.start + chunk.count, _RARE)
+        dead = {"state": DeliveryState.DEAD, "subscriber_id": other}
+        failed = {"type": EventType.JOB_FAILED}
+        for table, prefix, changes in ((delivery, "dlv", dead), (event, "evt", failed)):
+            found = table.c.id.in_([id_of(prefix, HISTORY, number) for number in rare])
+            chunk.tx.execute(sa.update(table).where(found).values(**changes))
+    new_id, now = Ids(seed.CLOCK, random.Random()), seed.CLOCK.now()
+    with engine.begin() as tx:
+        for number in range(count, count + _RECENT):
+            _insert_jobs(Chunk(tx, HISTORY, number, 1, now), id=sa.literal(new_id("job")))
+    seed.submitted_jobs(engine, max(_TENTH, count // _RARE), ACCOUNTS)
+    seed.owed_deliveries(engine, max(_TENTH, count // _RARE), other)
+    return paths(count, usual, other, now)
+
+
+def _insert_jobs(chunk: Chunk, **changes: object) -> None:
+    """Insert finished jobs; the uncommon and rare values of different columns never coincide."""
+    chunk.jobs(
+        ACCOUNTS,
+        finished_at=chunk.now,
+        sequence=1,
+        account=_mixed(text("bench-", N % ACCOUNTS), "rare"),
+        state=_mixed(sa.literal("succeeded"), JobState.CANCELED, JobState.FAILED, shift=1),
+        resolved_by=_mixed(sa.literal("push"), Source.OPERATOR, Source.POLL, shift=2),
+        model=_mixed(sa.literal("kling-v3"), "rare", "seldom", shift=3),
+        **changes,
+    )
+
+
+def _mixed(
+    common: sa.ColumnElement[str], rare: str, tenth: str | None = None, *, shift: int = 0
+) -> sa.ColumnElement[str]:
+    """Return `rare` for one job in a thousand, `tenth` for one in ten, else the common value."""
+    number: sa.ColumnElement[int] = N % _RARE
+    cases = [(number == 5 + 10 * shift, sa.literal(rare))]
+    if tenth is not None:
+        cases.append((number % _TENTH == shift, sa.literal(tenth)))
+    return sa.case(*cases, else_=common)
+
+
+def paths(count: int, usual: str, other: str, now: datetime) -> Mapping[str, str]:
+    """Return the paths by name. Of rare rows one is requested: both databases have it.
+
+    No job matches two rare filters, or two filters that one job in ten matches.
+    """
+    job = id_of("job", HISTORY, count // 2)
+    recent = rfc3339(after(now, -60))
+    return {
+        name: f"/v1/{query.rstrip('?')}"
+        for name, query in {
+            "jobs": "jobs?",
+            "jobs_deep": f"jobs?after={job}",
+            "jobs_status_common": "jobs?status=succeeded",
+            "jobs_status_tenth": "jobs?status=failed",
+            "jobs_status_rare": "jobs?status=canceled&limit=1",
+            "jobs_status_live": "jobs?status=submitted&limit=1",
+            "jobs_status_absent": "jobs?status=expired",
+            "jobs_status_several": "jobs?status=failed,canceled,expired",
+            "jobs_status_deep": f"jobs?status=failed&after={job}",
+            "jobs_account": "jobs?account=bench-1",
+            "jobs_account_rare": "jobs?account=rare&limit=1",
+            "jobs_account_absent": "jobs?account=nobody",
+            "jobs_account_deep": f"jobs?account=bench-1&after={job}",
+            "jobs_model": "jobs?model=kling-v3",
+            "jobs_model_rare": "jobs?model=rare&limit=1",
+            "jobs_model_absent": "jobs?model=none",
+            "jobs_external_task_id": f"jobs?external_task_id={job}",
+            "jobs_resolved_by_push": "jobs?resolved_by=push",
+            "jobs_resolved_by_rare": "jobs?resolved_by=operator&limit=1",
+            "jobs_resolved_by_absent": "jobs?resolved_by=lookup",
+            "jobs_created_after_recent": f"jobs?created_after={recent}",
+            "jobs_created_after_old": f"jobs?created_after={rfc3339(EPOCH)}",
+            "jobs_both_common": "jobs?status=succeeded&account=bench-1",
+            "jobs_common_and_rare": "jobs?status=succeeded&account=rare&limit=1",
+            "jobs_both_tenth": "jobs?status=failed&model=seldom",
+            "jobs_both_rare": "jobs?status=canceled&model=rare",
+            "jobs_rare_and_recent": f"jobs?status=failed&created_after={recent}",
+            "job": f"jobs/{job}",
+            "timeline": f"jobs/{job}/timeline",
+            "events": "events",
+            "events_type_common": "events?type=job.succeeded",
+            "events_type_rare": "events?type=job.failed&limit=1",
+            "events_type_absent": "events?type=job.canceled",
+            "events_job": f"events?job={job}",
+            "deliveries": "deliveries",
+            "deliveries_delivered": "deliveries?status=delivered",
+            "deliveries_dead": "deliveries?status=dead&limit=1",
+            "deliveries_pending": "deliveries?status=pending&limit=1",
+            "deliveries_held": "deliveries?status=held",
+            "deliveries_subscriber": f"deliveries?subscriber={usual}",
+            "deliveries_subscriber_dead": f"deliveries?subscriber={other}&status=dead&limit=1",
+            "deliveries_subscriber_none": f"deliveries?subscriber={usual}&status=dead&limit=1",
+            "deliveries_event": f"deliveries?event={id_of('evt', HISTORY, count // 2)}",
+            "accounts": "accounts",
+        }.items()
+    }

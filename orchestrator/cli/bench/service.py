@@ -1,29 +1,33 @@
-"""The service under measurement: `orchestrator serve` as it is, in a process of its own, seen from outside."""
+"""Processes on loopback: `orchestrator serve` under measurement, stubs and reference servers.
+
+They are observed from outside, and end with the block that started them or with this process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from orchestrator.cli.bench.counted import Counts
-from orchestrator.cli.bench.figures import Figure, Json, Limit
-from orchestrator.cli.bench.load import drive
-from orchestrator.cli.bench.place import Place
-from orchestrator.cli.bench.processes import burden, child
-from orchestrator.cli.bench.raw import request, run
-from orchestrator.foundation.json_codec import encode
+from orchestrator.cli.bench.measurement import JsonObject, MeasurementFailed, Usage
+from orchestrator.cli.bench.raw_http import listen, port_of
+from orchestrator.cli.bench.scratch_database import ScratchDatabase
+from orchestrator.cli.bench.statement_counter import StatementCounter
 
 SECRET = "bench-" + "k" * 40
 API_KEY = "orc_" + "b" * 40
-#: The line of a request that says so.
+#: The header line that authorizes a request to the service.
 AUTHORIZATION = f"authorization: Bearer {API_KEY}\r\n"
-#: An account as a bench needs it: never full, and asked about nothing unless the bench wants it.
+#: An account that is never full and, unless the bench changes it, never polled.
 ACCOUNT: Mapping[str, Any] = {
     "vendor": "kling",
     "base_url": "http://127.0.0.1:9",
@@ -31,57 +35,130 @@ ACCOUNT: Mapping[str, Any] = {
     "max_in_flight": 10_000,
     "poll": {"first_after": 3600, "interval": 3600, "max_interval": 3600},
 }
+#: Seconds for a process to start (a database may be large), and to end.
+START_TIMEOUT = 120.0
+END_TIMEOUT = 40.0
+#: Settings of this machine's own service without the prefix `ORCHESTRATOR_`.
+_UNPREFIXED = ("DATABASE_URL", "PORT", "PUBLIC_URL")
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What a service has used so far, or in between."""
+class Child:
+    """A process, and the port that it listens on."""
 
-    at: float
-    cpu: float
-    statements: int
-    commits: int
-    rss: int
-
-    def __sub__(self, before: Usage) -> Usage:
-        return Usage(
-            self.at - before.at,
-            self.cpu - before.cpu,
-            self.statements - before.statements,
-            self.commits - before.commits,
-            self.rss,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One that is ready."""
-
+    process: subprocess.Popen[bytes]
     port: int
-    pid: int
-    counts: Counts
+    log: IO[bytes]
+    counter: StatementCounter | None = None
+    #: Seconds from the start of the process until `/readyz` answered 200.
+    ready_after: float = 0.0
 
     def usage(self) -> Usage:
-        """Return what it has used so far."""
-        now = burden(self.pid)
-        statements, commits = self.counts.read()
-        return Usage(time.monotonic(), now.cpu, statements, commits, now.rss)
+        """Return the resources used so far. Raises `MeasurementFailed` if the process ended."""
+        cpu, rss = process_usage(self.process.pid)
+        return Usage(time.monotonic(), cpu, *(self.counter.read() if self.counter else (0, 0)), rss)
+
+    def wait_ready(self, port: int) -> None:
+        """Wait until `/readyz` answers 200. Raises `MeasurementFailed` with the end of the log."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError, HTTPException):
+                probe = HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)
+                with contextlib.closing(probe):
+                    probe.request("GET", "/readyz")
+                    if probe.getresponse().status == 200:
+                        return
+            time.sleep(0.005)
+        raise MeasurementFailed(f"the service did not start: {_tail(self.log)}")
 
 
-def account_names(count: int) -> list[str]:
-    """Return the names of so many accounts."""
-    return [f"bench-{number}" for number in range(count)]
+@contextlib.contextmanager
+def child(module: str, *arguments: str, announces: bool = True) -> Iterator[Child]:
+    """Run `python -m orchestrator.cli.bench.MODULE ARGUMENTS` until the end of the block.
+
+    `announces`: it prints its port when it listens. Raises `MeasurementFailed` if it does not, or
+    if it has failed by the end of the block.
+    """
+    command = [sys.executable, "-m", f"orchestrator.cli.bench.{module}", *arguments]
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile() as log:
+        # A session of its own: Ctrl-C reaches the bench alone, which ends the others in order.
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+            command, stdin=pipe, stdout=pipe, stderr=log, env=_environment(), start_new_session=True
+        )
+        try:
+            assert process.stdout is not None, "it is a pipe"
+            line = process.stdout.readline() if announces else b"0"
+            if not line:
+                raise MeasurementFailed(f"{module} did not start: {_tail(log)}")
+            yield Child(process, int(line), log)
+        except BaseException:
+            _end(process)
+            raise
+        if (code := _end(process)) > 0:
+            raise MeasurementFailed(f"{module} ended with {code}: {_tail(log)}")
 
 
-def accounts_of(count: int, **values: Any) -> Json:
-    """Return the settings of so many accounts; `values` differ from a bench's own."""
-    return {name: {**ACCOUNT, **values} for name in account_names(count)}
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read()[-800:].decode(errors="replace").strip() or "its log is empty"
 
 
-def settings(place: Place, port: int, accounts: Json) -> Json:
-    """Return what the service is configured with."""
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Terminate a process, or kill it; return its exit code, or minus the signal's number."""
+    process.terminate()
+    try:
+        process.communicate(timeout=END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return process.returncode
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without the settings of this machine's own service."""
     return {
-        "database_url": place.url,
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("ORCHESTRATOR_") and name not in _UNPREFIXED
+    }
+
+
+def process_usage(pid: int) -> tuple[float, int]:
+    """Return CPU seconds and resident bytes. Raises `MeasurementFailed` if the process ended."""
+    try:
+        stat = Path("/proc") / str(pid) / "stat"
+        if stat.exists():
+            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the name in parentheses
+            # may contain anything; user and system time are fields 14 and 15, pages are 24.
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+            return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
+        command = ["/bin/ps", "-o", "rss=,cputime=", "-p", str(pid)]
+        output = subprocess.check_output(command, text=True)  # noqa: S603 - a number of ours
+        kilobytes, clock = output.split()
+        parts = [float(part) for part in reversed(clock.split(":"))]
+        return sum(part * 60**place for place, part in enumerate(parts)), int(kilobytes) << 10
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise MeasurementFailed(f"process {pid} ended") from error
+
+
+# -- the service under measurement
+
+
+def accounts_of(count: int, **changes: Any) -> JsonObject:
+    """Return settings of accounts `bench-0` and so on."""
+    return {f"bench-{number}": {**ACCOUNT, **changes} for number in range(count)}
+
+
+@contextlib.contextmanager
+def service(database: ScratchDatabase, accounts: JsonObject) -> Iterator[Child]:
+    """Run the service on a database until the end of the block, then shut it down gracefully."""
+    config, counts = database.folder / "orchestrator.toml", database.folder / "counts"
+    with listen() as free:
+        port = port_of(free)
+    settings = {
+        "database_url": database.url,
         "port": port,
         "secret_keys": [SECRET],
         "api_keys": [API_KEY],
@@ -90,61 +167,29 @@ def settings(place: Place, port: int, accounts: Json) -> Json:
         "log_format": "json",
         "accounts": accounts,
     }
-
-
-def configured(place: Place, accounts: Json) -> tuple[list[str], int]:
-    """Write a configuration; return the words that serve it, and the port."""
-    port = free_port()
-    path = place.folder / "orchestrator.toml"
-    lines = [f"{key} = {_toml(value)}" for key, value in settings(place, port, accounts).items()]
-    path.touch(mode=0o600)
-    path.write_text("\n".join(lines) + "\n")
-    return ["--config", str(path), "serve"], port
+    config.touch(mode=0o600)
+    config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()))
+    words = (str(counts), "--config", str(config), "serve")
+    began = time.perf_counter()
+    with (
+        contextlib.closing(StatementCounter(counts)) as counter,
+        child("statement_counter", *words, announces=False) as process,
+    ):
+        process.wait_ready(port)
+        ready_after = time.perf_counter() - began
+        yield replace(process, port=port, counter=counter, ready_after=ready_after)
 
 
 @contextlib.contextmanager
-def service(place: Place, accounts: Json) -> Iterator[Service]:
-    """Serve a place until the end of the block, then let what is under way end."""
-    words, port = configured(place, accounts)
-    path: Path = place.folder / "counts"
-    with (
-        contextlib.closing(Counts.make(path)) as counts,
-        child("orchestrator.cli.bench.counted", str(path), *words, announces=False) as process,
-    ):
-        process.ready(port)
-        yield Service(port, process.pid, counts)
-
-
-def subscribe(it: Service, url: str) -> None:
-    """Have a running service tell somebody of every success from now on."""
-    body = encode({"kind": "webhook", "url": url, "types": ["job.succeeded"], "max_in_flight": 32})
-    run(drive(it.port, [request("POST", "/v1/subscribers", body, AUTHORIZATION)], 1))
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+def reference_server(*arguments: str) -> Iterator[Child]:
+    """Run a reference server until the end of the block."""
+    with child("reference_server", *arguments) as process:
+        process.wait_ready(process.port)
+        yield process
 
 
 def _toml(value: object) -> str:
-    """Return a value as TOML has it: JSON's, but for its objects."""
+    """Return a value as TOML, which differs from JSON in its objects."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f'"{key}" = {_toml(below)}' for key, below in value.items()) + " }"
+        return "{ " + ", ".join(f'"{key}" = {_toml(item)}' for key, item in value.items()) + " }"
     return json.dumps(value)
-
-
-def costs(
-    of: str, used: Sequence[tuple[Usage, int]], beside: Mapping[str, Sequence[float]]
-) -> list[Figure]:
-    """Return what each of so many operations took, in every round, and what the process held at the end.
-
-    `beside` is CPU seconds an operation of what does the same and stores nothing.
-    """
-    cpu = [Limit(name, [1000 * one for one in rounds]) for name, rounds in beside.items()]
-    return [
-        Figure(f"cpu_ms_per_{of}", [1000 * use.cpu / max(count, 1) for use, count in used], cpu),
-        Figure(f"statements_per_{of}", [use.statements / max(count, 1) for use, count in used]),
-        Figure(f"commits_per_{of}", [use.commits / max(count, 1) for use, count in used]),
-        Figure("rss_mb", [use.rss / (1 << 20) for use, _ in used]),
-    ]

@@ -1,0 +1,116 @@
+"""A database for one run: a file in a temporary folder, or a schema on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.cli.bench.measurement import Plan
+from orchestrator.database import schema
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.sqlite import engine as sqlite
+
+#: Marks folders and schemas of ours, should a bench be killed.
+_PREFIX = "orchestrator_bench_"
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchDatabase:
+    """A database and a folder, both removed when the run ends."""
+
+    folder: Path
+    url: str
+
+    @contextlib.contextmanager
+    def writing(self, *, durable: bool = False) -> Iterator[sa.Engine]:
+        """Yield an engine with the schema created. Unless `durable`, fsync is left to the end."""
+        with self._engine(None if durable else "synchronous=OFF") as engine:
+            with engine.begin() as tx:
+                schema.prepare(tx)
+            yield engine
+        if not postgres.is_postgres(self.url):
+            descriptor = os.open(sqlite.path_of(self.url), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Yield a transaction; a service may run meanwhile.
+
+        On SQLite it never checkpoints: only the service may (https://sqlite.org/wal.html#walresetbug).
+        """
+        with self._engine("wal_autocheckpoint=0") as engine, engine.begin() as tx:
+            yield tx
+
+    @contextlib.contextmanager
+    def _engine(self, pragma: str | None) -> Iterator[sa.Engine]:
+        """Yield an engine of one connection; `pragma` is for SQLite."""
+        if postgres.is_postgres(self.url):
+            engine = postgres.engine_of(self.url, 1)
+        else:
+            engine = sqlite.engines(self.url)[0]
+
+            def connected(connection: Any, _record: object) -> None:
+                if pragma:
+                    connection.execute(f"PRAGMA {pragma}").close()
+
+            sa.event.listen(engine, "connect", connected)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextlib.contextmanager
+def scratch_database(plan: Plan) -> Iterator[ScratchDatabase]:
+    """Create a database. Raises `ConfigError` if it cannot be reached or written."""
+    server = postgres.is_postgres(plan.database)
+    parent = None if server or not plan.database else sqlite.usable(plan.database).parent
+    with _folder(parent) as folder:
+        if not server:
+            yield ScratchDatabase(folder, f"sqlite:///{folder}/bench.db")
+            return
+        with _schema(plan.database) as url:
+            yield ScratchDatabase(folder, url)
+
+
+@contextlib.contextmanager
+def _folder(parent: Path | None) -> Iterator[Path]:
+    """Create a folder and remove it. Ctrl-C may come right after mkdir, so we choose its name."""
+    folder = (parent or Path(tempfile.gettempdir())) / (_PREFIX + secrets.token_hex(8))
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _schema(url: str) -> Iterator[str]:
+    """Create a schema, yield a URL that selects it, and drop it."""
+    name = _PREFIX + secrets.token_hex(6)
+    engine = postgres.engine_of(url, 1)
+    try:
+        with postgres.told(), engine.begin() as tx:
+            tx.execute(sa.schema.CreateSchema(name))
+        try:
+            options = {"options": f"-csearch_path={name}"}
+            within = postgres.url_of(url).update_query_dict(options, append=True)
+            yield within.set(drivername="postgresql").render_as_string(hide_password=False)
+        finally:
+            with engine.begin() as tx:
+                tx.execute(sa.schema.DropSchema(name, cascade=True))
+    finally:
+        engine.dispose()
