@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from typer import Option
 
 from orchestrator import __version__
 from orchestrator.cli.command import Session, command
@@ -36,72 +37,42 @@ class Bench(NamedTuple):
 
 
 BENCHES: Mapping[str, Bench] = {
-    "ingest": Bench(
-        "ingest.bench", SIZES, "",
-        "Durable acknowledgements of pushes per second; limits: a bare handler, bare commits.",
-    ),
-    "deliver": Bench(
-        "deliver.bench", SIZES, "--rounds 5",
-        "Recorded deliveries per second; limits: bare aiohttp, one shared httpx.AsyncClient.",
-    ),
-    "lifecycle": Bench(
-        "lifecycle.bench", SIZES, "--seconds 60 --rounds 1",
-        "Whole jobs per second, submitted, pushed, delivered; limit: nothing stored.",
-    ),
-    "latency": Bench(
-        "latency.bench", _BACKGROUND, "--seconds 10",
-        "Push to delivered at low load; limit: a relay that stores nothing.",
-    ),
-    "isolation": Bench(
-        "latency.isolation", _BACKGROUND, "--seconds 10",
-        "Push to delivered next to two subscribers that hang; limit: without them.",
-    ),
-    "poll": Bench(
-        "poll.bench", ("jobs",), "--jobs 100000",
-        "Status queries about one job or many; CPU at rest with many live jobs.",
-    ),
-    "claims": Bench(
-        "claims.bench", ("jobs",), "--jobs 1000000",
-        "The cost of a claim next to rows that are not due, and next to a hot lane.",
-    ),
-    "reads": Bench(
-        "reads.bench", ("jobs",), "--jobs 1000000 --seconds 30",
-        "Lists, jobs and timelines; limit: the same with a thousand jobs.",
-    ),
-    "growth": Bench(
-        "growth.bench", SIZES, "--jobs 1000000 --history 10000000",
-        "Start, memory, pushes, deliveries and whole jobs as the database grows.",
-    ),
+    "ingest": Bench("ingest.bench", SIZES, "",
+        "Durable acknowledgements of pushes per second; limits: a bare handler, bare commits."),
+    "deliver": Bench("deliver.bench", SIZES, "--rounds 5",
+        "Recorded deliveries per second; limits: bare aiohttp, one shared httpx.AsyncClient."),
+    "lifecycle": Bench("lifecycle.bench", SIZES, "--seconds 60 --rounds 1",
+        "Whole jobs per second, submitted, pushed, delivered; limit: nothing stored."),
+    "latency": Bench("latency.bench", _BACKGROUND, "--seconds 10",
+        "Push to delivered at low load; limit: a relay that stores nothing."),
+    "isolation": Bench("latency.isolation", _BACKGROUND, "--seconds 10",
+        "Push to delivered next to two subscribers that hang; limit: without them."),
+    "poll": Bench("poll.bench", ("jobs",), "--jobs 100000",
+        "Status queries about one job or many; CPU at rest with many live jobs."),
+    "claims": Bench("claims.bench", ("jobs",), "--jobs 1000000",
+        "The cost of a claim next to rows that are not due, and next to a hot lane."),
+    "reads": Bench("reads.bench", ("jobs",), "--jobs 1000000 --seconds 30",
+        "Lists, jobs and timelines; limit: the same with a thousand jobs."),
+    "growth": Bench("growth.bench", SIZES, "--jobs 1000000 --history 10000000",
+        "Start, memory, pushes, deliveries and whole jobs as the database grows."),
 }  # fmt: skip
 #: Runs all but `growth`, which repeats three of them for every size.
 ALL = "all"
 
-app = typer.Typer(
-    help="Measure this machine; every figure stands next to its limit. Everything runs on loopback,"
-    " in processes and folders that are removed afterwards.",
-    no_args_is_help=True,
-)
+_HELP = """Measure this machine; every figure stands next to its limit. Everything runs on loopback,
+in processes and folders that are removed afterwards."""
+_DATABASE = """postgresql://... (a schema is created and dropped), or sqlite:///... (its folder
+selects the disk; default: the folder for temporary files)."""
+Database = Annotated[str, Option(help=" ".join(_DATABASE.split()))]
+Seconds = Annotated[float, Option(min=0.1, max=86_400, help="Of each measurement.")]
+Rounds = Annotated[int, Option(min=1, max=1000, help="Every measurement runs once per round.")]
+Jobs = Annotated[int | None, Option(min=1, help="Jobs: finished before, or live, or due.")]
+History = Annotated[int, Option(min=0, help="Rows of history of these jobs: at least five a job.")]
+Subscribers = Annotated[int | None, Option(min=1, help="All but one want other events.")]
+Accounts = Annotated[int | None, Option(min=1, help="Accounts that share the load evenly.")]
+Waiting = Annotated[int | None, Option(min=0, help="Waiting retries of a dead subscriber.")]
 
-_DATABASE = (
-    "postgresql://... (a schema is created and dropped), or sqlite:///... (its folder selects the"
-    " disk; default: the folder for temporary files)."
-)
-Database = Annotated[str, typer.Option(help=_DATABASE)]
-Seconds = Annotated[float, typer.Option(min=0.1, max=86_400, help="Of each measurement.")]
-Rounds = Annotated[
-    int, typer.Option(min=1, max=1000, help="Every measurement runs once per round.")
-]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Jobs: finished before, or live, or due (claims).")
-]
-History = Annotated[
-    int, typer.Option(min=0, help="Rows of history of these jobs: at least five per job.")
-]
-Subscribers = Annotated[
-    int | None, typer.Option(min=1, help="Subscribers; all but one want other events.")
-]
-Accounts = Annotated[int | None, typer.Option(min=1, help="Accounts that share the load evenly.")]
-Waiting = Annotated[int | None, typer.Option(min=0, help="Waiting retries of a dead subscriber.")]
+app = typer.Typer(help=" ".join(_HELP.split()), no_args_is_help=True)
 
 
 def _command_for(name: str, about: str) -> Callable[..., None]:
@@ -205,14 +176,14 @@ def _show(session: Session, result: Result) -> None:
 
     counts = asdict(result.integrity).items()
     integrity = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)
-    session.terminal.say(f"{result.bench}: {result.operations:,} operations, {integrity}")
+    say = session.terminal.say
+    say(f"{result.bench}: {result.operations:,} operations, {integrity}")
     session.terminal.table(HEADS, [line for each in result.figures for line in each.lines()])
-    session.terminal.say(" ")
+    say(" ")
 
 
 for _name, _bench in BENCHES.items():
     _example = f"orchestrator bench {_name} {_bench.example}".rstrip()
     command(app, _name, _example)(_command_for(_name, _bench.about))
-command(app, ALL, "orchestrator bench all --json")(
-    _command_for(ALL, "Every bench but growth, in order.")
-)
+_about_all = "Every bench but growth, in order."
+command(app, ALL, "orchestrator bench all --json")(_command_for(ALL, _about_all))

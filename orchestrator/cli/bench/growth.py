@@ -35,43 +35,35 @@ MOST = {"jobs": 100_000, "subscribers": 10_000, "accounts": 1_000, "waiting": 10
 
 def bench(plan: Plan) -> Result:
     """Measure the smallest database, then each size grown alone."""
-    smallest, grown = _plans(plan)
-    plans = {"smallest": smallest, **grown}
-    rounds = interleave(
-        plan, "growth", {name: partial(_measure, each, name) for name, each in plans.items()}
-    )
-    limits = {"the smallest": rounds["smallest"]}
-    figures = [
-        Figure.of(
-            f"{of}_at_{name}", partial(_value, of), samples, {} if name == "smallest" else limits
-        )
-        for name, samples in rounds.items()
-        for of in samples[0].values
-    ]
+    plans = _plans(plan)
+    measures = {name: partial(_measure, each, name) for name, each in plans.items()}
+    rounds = interleave(plan, "growth", measures)
+    smallest = {"the smallest": rounds["smallest"]}
+    figures = []
+    for name, samples in rounds.items():
+        limits = {} if name == "smallest" else smallest
+        for of in samples[0].values:
+            value = partial(Sample.value, name=of)
+            figures.append(Figure.of(f"{of}_at_{name}", value, samples, limits))
     every = [sample for samples in rounds.values() for sample in samples]
-    sizes = {name: getattr(smallest, name) for name in STEPS}
+    sizes = {name: getattr(plans["smallest"], name) for name in STEPS}
     return Result("growth", every, figures, {"smallest": sizes})
 
 
-def _value(name: str, sample: Sample) -> float:
-    return sample.values[name]
-
-
-def _plans(plan: Plan) -> tuple[Plan, dict[str, Plan]]:
-    """Return the smallest plan, and larger plans by name. History grows with the jobs."""
+def _plans(plan: Plan) -> dict[str, Plan]:
+    """Return the smallest plan, and one for each larger size. History grows with the jobs."""
     sizes: dict[str, list[int]] = {}
     for name, steps in STEPS.items():
         most = MOST[name] if (given := getattr(plan, name)) is None else given
         sizes[name] = [*(step for step in steps if step < most), most]
     first: dict[str, Any] = {name: found[0] for name, found in sizes.items()}
-    smallest = replace(plan, history=0, **first)
-    grown: dict[str, Plan] = {}
+    plans = {"smallest": replace(plan, history=0, **first)}
     for name, (_, *larger) in sizes.items():
+        history = plan.history if name == "jobs" else 0
         for size in larger:
-            changes: dict[str, Any] = {name: size}
-            history = plan.history if name == "jobs" else 0
-            grown[f"{size}_{name}"] = replace(smallest, history=history, **changes)
-    return smallest, grown
+            changes: dict[str, Any] = {**first, name: size}
+            plans[f"{size}_{name}"] = replace(plan, history=history, **changes)
+    return plans
 
 
 def _measure(plan: Plan, name: str) -> Sample:
@@ -98,7 +90,9 @@ def _measure(plan: Plan, name: str) -> Sample:
             finished = uvloop.run(load.run(process.port, plan.seconds))
             busy = process.usage()
         integrity = verification.check_jobs(database, acknowledged)
-        integrity += check_arrivals(arrivals, count) + check_arrivals(load.arrivals, load.accepted)
+        integrity += check_arrivals(arrivals, count) + check_arrivals(
+            load.arrivals, len(load.accepted)
+        )
         integrity += verification.check_attempts(database, len(arrivals) + len(load.arrivals))
         values = {
             "ready_s": process.ready_after,

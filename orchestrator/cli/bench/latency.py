@@ -14,7 +14,7 @@ import uvloop
 from orchestrator.cli.bench import measurement, seed
 from orchestrator.cli.bench.deliver import all_arrivals
 from orchestrator.cli.bench.ingest import Jobs, pushes, shuffled
-from orchestrator.cli.bench.load_generator import pace, subscribe
+from orchestrator.cli.bench.load_generator import delays, pace, subscribe
 from orchestrator.cli.bench.measurement import Plan, Result, Sample
 from orchestrator.cli.bench.scratch_database import scratch_database
 from orchestrator.cli.bench.service import Child, accounts_of, child, reference_server, service
@@ -80,8 +80,6 @@ def _push_paced(process: Child, subscriber: int, jobs: Jobs, per_s: float) -> Sa
     sent = uvloop.run(pace(process.port, pushes(jobs, 1), 1 / per_s))
     arrivals = uvloop.run(all_arrivals(subscriber, len(jobs)))
     used = process.usage() - before
-    first = {arrival.job: arrival.at for arrival in reversed(arrivals)}
-    pairs = zip(jobs, sent, strict=True)
-    latencies = [first[job] - at for (_, job), at in pairs if job in first]
+    latencies = delays({job: at for (_, job), at in zip(jobs, sent, strict=True)}, arrivals)
     integrity = check_arrivals(arrivals, len(jobs))
     return Sample(len(latencies), latencies=latencies, usage=used, integrity=integrity)

@@ -54,8 +54,8 @@ def _service(plan: Plan) -> Sample:
             sample = uvloop.run(load.run(process.port, plan.seconds))
             used = process.usage() - before
             submissions = uvloop.run(fetch_counts(vendor.port))["submissions"]
-        integrity = check_arrivals(load.arrivals, load.accepted)
-        integrity += Integrity(duplicated=max(0, submissions - load.accepted))
+        integrity = check_arrivals(load.arrivals, len(load.accepted))
+        integrity += Integrity(duplicated=max(0, submissions - len(load.accepted)))
         integrity += verification.check_jobs(database)
         return replace(sample, usage=used, integrity=integrity)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import uvloop
 
@@ -117,46 +118,34 @@ async def wait_for(
 
 
 class JobLoad:
-    """Submits jobs while fewer than `IN_FLIGHT` are undelivered, and is their subscriber.
-
-    Callers and subscriber share a process and so a clock.
-    """
+    """Submits jobs while fewer than `IN_FLIGHT` are undelivered, and is their subscriber."""
 
     def __init__(self, sock: socket.socket, accounts: int = 1) -> None:
-        #: The subscriber's URL, jobs accepted with 202, and all deliveries.
+        #: The subscriber's URL, all deliveries, and jobs accepted with 202 (wall clock).
         self.url = f"http://127.0.0.1:{port_of(sock)}/hook"
-        self.accepted = 0
         self.arrivals: list[Arrival] = []
+        self.accepted: dict[str, float] = {}
+        self._delivered: set[str] = set()
         self._socket = sock
         self._accounts = accounts
-        self._latencies: list[float] = []
-        self._submitted: dict[str, float] = {}
-        #: Deliveries received before the answer to the submission.
-        self._early: dict[str, float] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._last = 0.0
+        self._connections: list[ServerConnection] = []
 
     async def run(self, port: int, seconds: float) -> Sample:
         """Submit for `seconds`, wait for all deliveries; the rate is up to the last delivery.
 
         Raises `MeasurementFailed` if a submission is refused, or deliveries do not arrive.
         """
-        connections: list[ServerConnection] = []
-
-        def accept() -> ServerConnection:
-            connections.append(ServerConnection(self._receive))
-            return connections[-1]
-
-        server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
-        started, numbers = time.monotonic(), iter(range(1 << 62))
+        server = await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
+        started, numbers = time.time(), itertools.count()
         callers = [self._submit(port, numbers, started + seconds) for _ in range(CALLERS)]
         await asyncio.gather(*callers)
-        await wait_for(self._count, self.accepted, "jobs were delivered", 0.02)
+        await wait_for(self._count, len(self.accepted), "jobs were delivered", 0.02)
         server.close()
-        for connection in connections:
+        for connection in self._connections:
             connection.transport.close()
-        count = len(self._latencies)
-        return Sample(count, count / (self._last - started), self._latencies)
+        rate = len(self._delivered) / (self.arrivals[-1].at - started)
+        return Sample(len(self._delivered), rate, delays(self.accepted, self.arrivals))
 
     async def _submit(self, port: int, numbers: Iterator[int], until: float) -> None:
         connection = await connect(port)
@@ -165,7 +154,7 @@ class JobLoad:
                 await asyncio.wait_for(self._slots.acquire(), PATIENCE)
             except TimeoutError as error:
                 raise MeasurementFailed(f"no delivery for {PATIENCE:.0f} s") from error
-            if (sent := time.monotonic()) >= until:
+            if (sent := time.time()) >= until:
                 break
             account = f"bench-{number % self._accounts}"
             body = encode({"account": account, "model": "kling-v3", "input": _INPUT})
@@ -174,28 +163,29 @@ class JobLoad:
             if status != 202:
                 detail = answer[:200].decode(errors="replace")
                 raise MeasurementFailed(f"a submission was answered {status}: {detail}")
-            self.accepted += 1
-            if (job := json.loads(answer)["id"]) in self._early:
-                self._delivered(self._early.pop(job) - sent)
-            else:
-                self._submitted[job] = sent
+            self.accepted[json.loads(answer)["id"]] = sent
         connection.transport.close()
 
+    def _accept(self) -> ServerConnection:
+        self._connections.append(ServerConnection(self._receive))
+        return self._connections[-1]
+
     def _receive(self, head: bytes, body: bytes) -> bytes:
-        arrival, self._last = parse_delivery(head, body), time.monotonic()
+        arrival = parse_delivery(head, body)
         self.arrivals.append(arrival)
-        if arrival.job in self._submitted:
-            self._delivered(self._last - self._submitted.pop(arrival.job))
-        else:
-            self._early[arrival.job] = self._last
+        if arrival.job not in self._delivered:
+            self._delivered.add(arrival.job)
+            self._slots.release()
         return _OK
 
-    def _delivered(self, seconds: float) -> None:
-        self._latencies.append(seconds)
-        self._slots.release()
-
     async def _count(self) -> int:
-        return len(self._latencies)
+        return len(self._delivered)
+
+
+def delays(sent: Mapping[str, float], arrivals: Sequence[Arrival]) -> list[float]:
+    """Return the seconds from `sent` (jobs and their times) to the first arrival of each job."""
+    first = {arrival.job: arrival.at for arrival in reversed(arrivals)}
+    return [first[job] - at for job, at in sent.items() if job in first]
 
 
 def subscribe(port: int, url: str) -> None:

@@ -94,6 +94,10 @@ class Sample:
         """Return an amount divided by the operations."""
         return amount / max(1, self.operations)
 
+    def value(self, name: str) -> float:
+        """Return one of the `values`."""
+        return self.values[name]
+
     def latency_ms(self, share: float) -> float:
         """Return the quantile `share` of the latencies in milliseconds; 0.0 of none."""
         ordered = sorted(self.latencies) or [0.0]
@@ -136,35 +140,31 @@ class Figure:
         return Figure(name, [value(sample) for sample in samples], compared)
 
     def ratios(self, limit: str) -> list[float]:
-        """Return figure / limit of each round, sorted. A round with a limit of zero has none."""
-        return sorted(a / b for a, b in zip(self.rounds, self.limits[limit], strict=True) if b)
+        """Return figure / limit: smallest, median, largest of all rounds whose limit is not 0."""
+        pairs = zip(self.rounds, self.limits[limit], strict=True)
+        ratios = sorted(value / of for value, of in pairs if of)
+        return [ratios[0], statistics.median(ratios), ratios[-1]] if ratios else []
 
     def document(self) -> JsonObject:
         """Return it as JSON, with four significant digits: the rest is noise."""
         limits: JsonObject = {}
         for name, rounds in self.limits.items():
-            ratio, of = None, self.ratios(name)
-            if of:
-                spread = {"min": of[0], "median": statistics.median(of), "max": of[-1]}
-                ratio = {key: _significant(value) for key, value in spread.items()}
+            ratios = map(_significant, self.ratios(name))
+            ratio = dict(zip(("min", "median", "max"), ratios, strict=False)) or None
             limits[name] = {"value": _significant(statistics.median(rounds)), "ratio": ratio}
-        return {
-            "value": _significant(statistics.median(self.rounds)),
-            "rounds": [_significant(value) for value in self.rounds],
-            "limits": limits,
-        }
+        value = _significant(statistics.median(self.rounds))
+        return {"value": value, "rounds": [*map(_significant, self.rounds)], "limits": limits}
 
     def lines(self) -> list[list[str]]:
         """Return rows of the table (see `HEADS`): one per limit, the first with the value."""
-        first = [self.name.replace("_", " "), readable(statistics.median(self.rounds))]
-        cells = []
+        rows = []
         for name, rounds in self.limits.items():
-            ratios = self.ratios(name)
-            ratio = readable(statistics.median(ratios)) if ratios else "-"
-            if len(ratios) > 1:
-                ratio += f" ({readable(ratios[0])}-{readable(ratios[-1])})"
-            cells.append([readable(statistics.median(rounds)), name, ratio])
-        rows = cells or [["", "", ""]]
+            ratio, ratios = "-", [*map(readable, self.ratios(name))]
+            if ratios:
+                ratio = ratios[1] + (f" ({ratios[0]}-{ratios[2]})" if len(rounds) > 1 else "")
+            rows.append([readable(statistics.median(rounds)), name, ratio])
+        first = [self.name.replace("_", " "), readable(statistics.median(self.rounds))]
+        rows = rows or [["", "", ""]]
         return [[*(["", ""] if number else first), *row] for number, row in enumerate(rows)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from orchestrator.foundation.states import JobState
 
 #: Kling's two standards, an account each: how many jobs a query may be about.
 STANDARDS: Mapping[str, str] = {"by_1": "legacy", "by_20": "new"}
+BARE, EMPTY = "bare aiohttp", "an empty database"
 #: Concurrent queries of the service.
 _IN_FLIGHT = 32
 _COSTS: Mapping[str, Callable[[Sample], float]] = {
@@ -38,29 +40,28 @@ _COSTS: Mapping[str, Callable[[Sample], float]] = {
 
 def bench(plan: Plan) -> Result:
     """Measure a service with many live jobs, an empty one at rest, and a bare client."""
-    live = plan.jobs or 100_000
-    measures: dict[str, Callable[[], dict[str, Sample]]] = {
+    live, samples = plan.jobs or 100_000, defaultdict[str, list[Sample]](list)
+    measures: Mapping[str, Callable[[], Mapping[str, Sample]]] = {
         "service": partial(_service, plan, live),
         "bare": partial(_bare, plan),
         "empty": partial(_empty, plan),
     }
-    rounds = interleave(plan, "poll", measures)
-    samples = {
-        name: [found[name] for each in rounds.values() for found in each if name in found]
-        for name in (*STANDARDS, "bare aiohttp", "idle", "an empty database")
-    }
-    bare = {"bare aiohttp": samples["bare aiohttp"]}
-    empty = {"an empty database": samples["an empty database"]}
+    for found in interleave(plan, "poll", measures).values():
+        for each in found:
+            for name, sample in each.items():
+                samples[name].append(sample)
+    bare, empty = ({name: samples[name]} for name in (BARE, EMPTY))
     figures = []
     for name in STANDARDS:
         ours, limits = samples[name], {} if name == "by_1" else {"one by one": samples["by_1"]}
         figures += [
             Figure.of(f"jobs_per_s_{name}", lambda sample: sample.rate, ours),
-            Figure.of(f"questions_per_s_{name}", lambda s: s.values["per_s"], ours, bare),
+            Figure.of(f"questions_per_s_{name}", partial(Sample.value, name="per_s"), ours, bare),
             *(Figure.of(f"{of}_per_job_{name}", cost, ours, limits) for of, cost in _COSTS.items()),
         ]
-    idle = Figure.of("idle_percent_of_a_core", lambda s: s.values["%"], samples["idle"], empty)
-    return Result("poll", samples["by_1"] + samples["by_20"], [*figures, idle], {"live": live})
+    percent = partial(Sample.value, name="percent")
+    figures.append(Figure.of("idle_percent_of_a_core", percent, samples["idle"], empty))
+    return Result("poll", samples["by_1"] + samples["by_20"], figures, {"live": live})
 
 
 def _service(plan: Plan, live: int) -> dict[str, Sample]:
@@ -116,12 +117,12 @@ def _bare(plan: Plan) -> dict[str, Sample]:
 
     with child("stub_vendor", "0") as vendor:
         url = f"http://127.0.0.1:{vendor.port}/v1/videos/text2video/1"
-        return {"bare aiohttp": uvloop.run(main(url))}
+        return {BARE: uvloop.run(main(url))}
 
 
 def _empty(plan: Plan) -> dict[str, Sample]:
     with scratch_database(plan) as database, service(database, accounts_of(1)) as process:
-        return {"an empty database": _cpu_percent(process, plan)}
+        return {EMPTY: _cpu_percent(process, plan)}
 
 
 def _cpu_percent(process: Child, plan: Plan) -> Sample:
@@ -131,4 +132,4 @@ def _cpu_percent(process: Child, plan: Plan) -> Sample:
     before = process.usage()
     time.sleep(plan.seconds)
     used = process.usage() - before
-    return Sample(0, values={"%": 100 * used.cpu / used.at})
+    return Sample(0, values={"percent": 100 * used.cpu / used.at})

@@ -1,9 +1,8 @@
 """The limit: the same requests on Starlette and aiohttp, with nothing stored, verified or signed.
 
-`reference_server VENDOR SUBSCRIBER [--plain]`, where a port of 0 means that there is none: a push
-is parsed and acknowledged, and passed on to the subscriber; a submission is passed on to the
-vendor. It runs on the event loop and parser of `orchestrator serve`, or with `--plain` on
-uvicorn's portable ones.
+`reference_server VENDOR SUBSCRIBER [--plain]` (ports, 0 for none) passes submissions on to the
+vendor and pushes to the subscriber. It runs on the event loop and parser of `orchestrator serve`,
+or with `--plain` on uvicorn's portable ones.
 
 Starting it imports `orchestrator.cli` and with it typer (0.15 s, 17 MB). Rates, latencies and CPU
 between two readings do not contain that; start-up time and memory are not compared with it.

@@ -56,16 +56,14 @@ class ScratchDatabase:
     @contextlib.contextmanager
     def _engine(self, pragma: str | None) -> Iterator[sa.Engine]:
         """Yield an engine of one connection; `pragma` is for SQLite."""
-        if postgres.is_postgres(self.url):
-            engine = postgres.engine_of(self.url, 1)
-        else:
-            engine = sqlite.engines(self.url)[0]
+        server = postgres.is_postgres(self.url)
+        engine = postgres.engine_of(self.url, 1) if server else sqlite.engines(self.url)[0]
 
-            def connected(connection: Any, _record: object) -> None:
-                if pragma:
-                    connection.execute(f"PRAGMA {pragma}").close()
+        def connected(connection: Any, _record: object) -> None:
+            if pragma and not server:
+                connection.execute(f"PRAGMA {pragma}").close()
 
-            sa.event.listen(engine, "connect", connected)
+        sa.event.listen(engine, "connect", connected)
         try:
             yield engine
         finally:
@@ -76,31 +74,25 @@ class ScratchDatabase:
 def scratch_database(plan: Plan) -> Iterator[ScratchDatabase]:
     """Create a database. Raises `ConfigError` if it cannot be reached or written."""
     server = postgres.is_postgres(plan.database)
-    parent = None if server or not plan.database else sqlite.usable(plan.database).parent
-    with _folder(parent) as folder:
-        if not server:
-            yield ScratchDatabase(folder, f"sqlite:///{folder}/bench.db")
-            return
-        with _schema(plan.database) as url:
-            yield ScratchDatabase(folder, url)
-
-
-@contextlib.contextmanager
-def _folder(parent: Path | None) -> Iterator[Path]:
-    """Create a folder and remove it. Ctrl-C may come right after mkdir, so we choose its name."""
-    folder = (parent or Path(tempfile.gettempdir())) / (_PREFIX + secrets.token_hex(8))
+    parent = Path(tempfile.gettempdir())
+    if plan.database and not server:
+        parent = sqlite.usable(plan.database).parent
+    # We choose the name, because Ctrl-C may come right after mkdir.
+    folder = parent / (_PREFIX + secrets.token_hex(6))
     try:
         folder.mkdir(mode=0o700)
-        yield folder
+        with contextlib.ExitStack() as stack:
+            file = f"sqlite:///{folder}/bench.db"
+            url = stack.enter_context(_schema(plan.database, folder.name)) if server else file
+            yield ScratchDatabase(folder, url)
     finally:
         if folder.exists():
             shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
-def _schema(url: str) -> Iterator[str]:
+def _schema(url: str, name: str) -> Iterator[str]:
     """Create a schema, yield a URL that selects it, and drop it."""
-    name = _PREFIX + secrets.token_hex(6)
     engine = postgres.engine_of(url, 1)
     try:
         with postgres.told(), engine.begin() as tx:

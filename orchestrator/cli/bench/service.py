@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,19 +28,9 @@ SECRET = "bench-" + "k" * 40
 API_KEY = "orc_" + "b" * 40
 #: The header line that authorizes a request to the service.
 AUTHORIZATION = f"authorization: Bearer {API_KEY}\r\n"
-#: An account that is never full and, unless the bench changes it, never polled.
-ACCOUNT: Mapping[str, Any] = {
-    "vendor": "kling",
-    "base_url": "http://127.0.0.1:9",
-    "api_key": "k",
-    "max_in_flight": 10_000,
-    "poll": {"first_after": 3600, "interval": 3600, "max_interval": 3600},
-}
+_POLL = ("first_after", "interval", "max_interval")
 #: Seconds for a process to start (a database may be large), and to end.
-START_TIMEOUT = 120.0
-END_TIMEOUT = 40.0
-#: Settings of this machine's own service without the prefix `ORCHESTRATOR_`.
-_UNPREFIXED = ("DATABASE_URL", "PORT", "PUBLIC_URL")
+START_TIMEOUT, END_TIMEOUT = 120.0, 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +108,8 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 def _environment() -> dict[str, str]:
     """Return our environment without the settings of this machine's own service."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith("ORCHESTRATOR_") and name not in _UNPREFIXED
-    }
+    ours = re.compile("ORCHESTRATOR_.*|DATABASE_URL|PORT|PUBLIC_URL", re.IGNORECASE)
+    return {name: value for name, value in os.environ.items() if not ours.fullmatch(name)}
 
 
 def process_usage(pid: int) -> tuple[float, int]:
@@ -143,12 +131,11 @@ def process_usage(pid: int) -> tuple[float, int]:
         raise MeasurementFailed(f"process {pid} ended") from error
 
 
-# -- the service under measurement
-
-
 def accounts_of(count: int, **changes: Any) -> JsonObject:
-    """Return settings of accounts `bench-0` and so on."""
-    return {f"bench-{number}": {**ACCOUNT, **changes} for number in range(count)}
+    """Return settings of accounts `bench-0` and so on: never full, not polled unless changed."""
+    account: JsonObject = {"vendor": "kling", "base_url": "http://127.0.0.1:9", "api_key": "k"}
+    account |= {"max_in_flight": 10_000, "poll": dict.fromkeys(_POLL, 3600), **changes}
+    return {f"bench-{number}": account.copy() for number in range(count)}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ from orchestrator.foundation.states import FINAL_EVENTS, DeliveryState, JobState
 #: The least ids of jobs under load, and of their events.
 FIRST_JOB, FIRST_EVENT = f"job_{LOAD}", f"evt_{LOAD}"
 #: What a push changes of its job.
-_CHANGED = ("state", "vendor_status", "output", "due_at", "version", "sequence", "finished_at")
+_CHANGED: tuple[str, ...] = ("state", "vendor_status", "output", "due_at", "version", "sequence")
+_CHANGED += ("finished_at", "resolved_by")
+Rows = Sequence[tuple[Any, ...]]
 
 
 def check_jobs(database: ScratchDatabase, acknowledged: Collection[str] = ()) -> Integrity:
@@ -58,17 +60,19 @@ def bare_commits(plan: Plan, source: ScratchDatabase, jobs: int, group: int) -> 
     """Commit the rows of pushes again, `group` pushes at a time, to a database of `jobs` jobs."""
     with source.transaction() as tx:
         mark = "?" if tx.dialect.paramstyle == "qmark" else "%s"
-        rows = {
-            _insert(table, mark): _read(tx, list(table.c), column >= first)
-            for table, column, first in (
-                (push, push.c.job_id, FIRST_JOB),
-                (event, event.c.id, FIRST_EVENT),
-                (delivery, delivery.c.event_id, FIRST_EVENT),
-            )
-        }
-        changes = ", ".join(f"{name} = {mark}" for name in (*_CHANGED, "resolved_by"))
-        columns = [job.c[name] for name in (*_CHANGED, "resolved_by", "id")]
+        rows = {}
+        for first, column in (
+            (FIRST_JOB, push.c.job_id),
+            (FIRST_EVENT, event.c.id),
+            (FIRST_EVENT, delivery.c.event_id),
+        ):
+            table = column.table
+            names, marks = ", ".join(table.c.keys()), ", ".join([mark] * len(table.c))
+            insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our names
+            rows[insert] = _read(tx, [*table.c], column >= first)
+        changes = ", ".join(f"{name} = {mark}" for name in _CHANGED)
         update = f"UPDATE job SET {changes} WHERE id = {mark}"  # noqa: S608 - our names
+        columns = [job.c[name] for name in (*_CHANGED, "id")]
         rows[update] = _read(tx, columns, job.c.id >= FIRST_JOB, job.c.finished_at.is_not(None))
     with scratch_database(plan) as database:
         with database.writing() as engine:
@@ -77,22 +81,15 @@ def bare_commits(plan: Plan, source: ScratchDatabase, jobs: int, group: int) -> 
             return _commit(engine, rows, max(1, group), plan.seconds)
 
 
-def _insert(table: sa.Table, mark: str) -> str:
-    names, marks = ", ".join(table.c.keys()), ", ".join([mark] * len(table.c))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - our names
-
-
 def _read(
     tx: sa.Connection, columns: Sequence[sa.Column[Any]], *where: sa.ColumnElement[bool]
-) -> Sequence[tuple[Any, ...]]:
+) -> Rows:
     """Return rows as the driver has them: converting values is not the database's work."""
     plain = [sa.type_coerce(column, sa.types.NullType()) for column in columns]
     return [tuple(row) for row in tx.execute(sa.select(*plain).where(*where))]
 
 
-def _commit(
-    engine: sa.Engine, rows: dict[str, Sequence[tuple[Any, ...]]], group: int, seconds: float
-) -> Sample:
+def _commit(engine: sa.Engine, rows: dict[str, Rows], group: int, seconds: float) -> Sample:
     """Execute the statements for `seconds`, the rows of every table in proportion."""
     total = len(next(iter(rows.values())))
     started, done = time.perf_counter(), 0
