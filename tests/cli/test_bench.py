@@ -16,8 +16,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.cli.bench import ALL, BENCHES, app, reads, seed
-from orchestrator.cli.bench.measurement import Figure, Integrity, MeasurementFailed, Plan, readable
+from orchestrator.cli.bench import ALL, BENCHES, app, ingest, reads, seed
+from orchestrator.cli.bench.measurement import (
+    Figure,
+    Integrity,
+    MeasurementFailed,
+    Plan,
+    Sample,
+    readable,
+)
 from orchestrator.cli.bench.scratch_database import scratch_database
 from orchestrator.cli.bench.service import child, process_usage
 from orchestrator.cli.bench.statement_counter import StatementCounter
@@ -118,10 +125,13 @@ def test_every_bench_reports_its_figures_and_limits_and_loses_nothing(
     assert limits == LIMITS[name]
 
 
-def test_a_bench_runs_on_postgresql_and_leaves_no_schema_there() -> None:
-    document = measured("ingest", server())
-    assert document["database"] == "postgresql"
-    assert document["results"][0]["lost"] == 0
+def test_benches_run_on_postgresql_and_leave_no_schema_there() -> None:
+    assert measured("claims", server())["database"] == "postgresql"
+    commits: list[Sample] = []
+    sample = ingest.measure(Plan(server(), seconds=0.1), ingest.CONNECTIONS, commits)
+    assert sample.operations > 0
+    assert (sample.integrity.lost, sample.integrity.duplicated) == (0, 0)
+    assert [commit.rate > 0 for commit in commits] == [True]
     with psycopg.connect(server()) as connection:
         schemas = connection.execute(
             "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'orchestrator_bench%'"

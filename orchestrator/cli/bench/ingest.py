@@ -37,10 +37,10 @@ def bench(plan: Plan) -> Result:
     """Measure the service and its limits."""
     commits: list[Sample] = []
     measures = {
-        "service": partial(_service, plan, CONNECTIONS, commits),
+        "service": partial(measure, plan, CONNECTIONS, commits),
         HANDLER: partial(_handler, plan, CONNECTIONS),
         PORTABLE: partial(_handler, plan, CONNECTIONS, "--plain"),
-        "service, many": partial(_service, plan, MANY),
+        "service, many": partial(measure, plan, MANY),
         "handler, many": partial(_handler, plan, MANY),
     }
     rounds = measurement.interleave(plan, "ingest", measures)
@@ -58,7 +58,7 @@ def bench(plan: Plan) -> Result:
     return Result("ingest", ours + many, figures, more)
 
 
-def _service(plan: Plan, connections: int, commits: list[Sample] | None = None) -> Sample:
+def measure(plan: Plan, connections: int, commits: list[Sample] | None = None) -> Sample:
     """Push one success for each of many jobs, and check what was acknowledged.
 
     A paused subscriber wants every event: its delivery is written, and nothing is sent.

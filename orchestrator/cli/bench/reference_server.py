@@ -4,7 +4,7 @@
 vendor and pushes to the subscriber. It runs on the event loop and parser of `orchestrator serve`,
 or with `--plain` on uvicorn's portable ones.
 
-Starting it imports `orchestrator.cli` and with it typer (0.15 s, 17 MB). Rates, latencies and CPU
+Starting it imports `orchestrator.cli` and with it typer (0.15 s, 3 MB). Rates, latencies and CPU
 between two readings do not contain that; start-up time and memory are not compared with it.
 """
 
