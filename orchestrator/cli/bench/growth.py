@@ -94,16 +94,22 @@ def _measure(plan: Plan, name: str) -> Sample:
             load.arrivals, len(load.accepted)
         )
         integrity += verification.check_attempts(database, len(arrivals) + len(load.arrivals))
+        operations = push.operations + count + finished.operations
         values = {
             "ready_s": process.ready_after,
             "idle_rss_mb": idle.rss / (1 << 20),
-            "pushes_per_s": push.rate,
-            "push_p99_ms": push.latency_ms(0.99),
-            "statements_per_push": push.per_operation(push.usage.statements),
+            **_values(push, finished),
             "deliveries_per_s": deliver.arrival_rate(arrivals),
-            "jobs_per_s": finished.rate,
-            "job_p99_ms": finished.latency_ms(0.99),
             "rss_mb": busy.rss / (1 << 20),
         }
-        operations = push.operations + count + finished.operations
         return Sample(operations, integrity=integrity, values=values)
+
+
+def _values(push: Sample, finished: Sample) -> dict[str, float]:
+    return {
+        "pushes_per_s": push.rate,
+        "push_p99_ms": push.latency_ms(0.99),
+        "statements_per_push": push.per_operation(push.usage.statements),
+        "jobs_per_s": finished.rate,
+        "job_p99_ms": finished.latency_ms(0.99),
+    }

@@ -30,9 +30,58 @@ ACCOUNTS = 4
 _MAX_REQUESTS, _WARM_UP = 400, 5
 #: Jobs whose ids have a present timestamp: all others are as old as an id can be.
 _RECENT = 60
-#: One job in so many has the uncommon value of a column, one in so many the rare value.
+#: Every tenth job has the uncommon value of a column, every thousandth the rare value.
 _TENTH, _RARE = 10, 1000
 _BOTH = ("few", "many")
+
+#: Paths by name, with marks that `paths` fills in. No job matches two rare filters, or two filters
+#: that match every tenth job. Of rare rows the first is requested: both databases have it.
+_PATHS = {
+    "jobs": "jobs",
+    "jobs_deep": "jobs?after={job}",
+    "jobs_status_common": "jobs?status=succeeded",
+    "jobs_status_tenth": "jobs?status=failed",
+    "jobs_status_rare": "jobs?status=canceled&limit=1",
+    "jobs_status_live": "jobs?status=submitted&limit=1",
+    "jobs_status_absent": "jobs?status=expired",
+    "jobs_status_several": "jobs?status=failed,canceled,expired",
+    "jobs_status_deep": "jobs?status=failed&after={job}",
+    "jobs_account": "jobs?account=bench-1",
+    "jobs_account_rare": "jobs?account=rare&limit=1",
+    "jobs_account_absent": "jobs?account=nobody",
+    "jobs_account_deep": "jobs?account=bench-1&after={job}",
+    "jobs_model": "jobs?model=kling-v3",
+    "jobs_model_rare": "jobs?model=rare&limit=1",
+    "jobs_model_absent": "jobs?model=none",
+    "jobs_external_task_id": "jobs?external_task_id={job}",
+    "jobs_resolved_by_push": "jobs?resolved_by=push",
+    "jobs_resolved_by_rare": "jobs?resolved_by=operator&limit=1",
+    "jobs_resolved_by_absent": "jobs?resolved_by=lookup",
+    "jobs_created_after_recent": "jobs?created_after={recent}",
+    "jobs_created_after_old": "jobs?created_after={epoch}",
+    "jobs_both_common": "jobs?status=succeeded&account=bench-1",
+    "jobs_common_and_rare": "jobs?status=succeeded&account=rare&limit=1",
+    "jobs_both_tenth": "jobs?status=failed&model=seldom",
+    "jobs_both_rare": "jobs?status=canceled&model=rare",
+    "jobs_rare_and_recent": "jobs?status=failed&created_after={recent}",
+    "job": "jobs/{job}",
+    "timeline": "jobs/{job}/timeline",
+    "events": "events",
+    "events_type_common": "events?type=job.succeeded",
+    "events_type_rare": "events?type=job.failed&limit=1",
+    "events_type_absent": "events?type=job.canceled",
+    "events_job": "events?job={job}",
+    "deliveries": "deliveries",
+    "deliveries_delivered": "deliveries?status=delivered",
+    "deliveries_dead": "deliveries?status=dead&limit=1",
+    "deliveries_pending": "deliveries?status=pending&limit=1",
+    "deliveries_held": "deliveries?status=held",
+    "deliveries_subscriber": "deliveries?subscriber={usual}",
+    "deliveries_subscriber_dead": "deliveries?subscriber={other}&status=dead&limit=1",
+    "deliveries_subscriber_none": "deliveries?subscriber={usual}&status=dead&limit=1",
+    "deliveries_event": "deliveries?event={event}",
+    "accounts": "accounts",
+}
 
 
 def bench(plan: Plan) -> Result:
@@ -133,7 +182,7 @@ def _insert_jobs(chunk: Chunk, **changes: object) -> None:
 def _mixed(
     common: sa.ColumnElement[str], rare: str, tenth: str | None = None, *, shift: int = 0
 ) -> sa.ColumnElement[str]:
-    """Return `rare` for one job in a thousand, `tenth` for one in ten, else the common value."""
+    """Return `rare` for every thousandth job, `tenth` for every tenth, else the common value."""
     number: sa.ColumnElement[int] = N % _RARE
     cases = [(number == 5 + 10 * shift, sa.literal(rare))]
     if tenth is not None:
@@ -142,58 +191,13 @@ def _mixed(
 
 
 def paths(count: int, usual: str, other: str, now: datetime) -> Mapping[str, str]:
-    """Return the paths by name. Of rare rows one is requested: both databases have it.
-
-    No job matches two rare filters, or two filters that one job in ten matches.
-    """
-    job = id_of("job", HISTORY, count // 2)
-    recent = rfc3339(after(now, -60))
-    return {
-        name: f"/v1/{query.rstrip('?')}"
-        for name, query in {
-            "jobs": "jobs?",
-            "jobs_deep": f"jobs?after={job}",
-            "jobs_status_common": "jobs?status=succeeded",
-            "jobs_status_tenth": "jobs?status=failed",
-            "jobs_status_rare": "jobs?status=canceled&limit=1",
-            "jobs_status_live": "jobs?status=submitted&limit=1",
-            "jobs_status_absent": "jobs?status=expired",
-            "jobs_status_several": "jobs?status=failed,canceled,expired",
-            "jobs_status_deep": f"jobs?status=failed&after={job}",
-            "jobs_account": "jobs?account=bench-1",
-            "jobs_account_rare": "jobs?account=rare&limit=1",
-            "jobs_account_absent": "jobs?account=nobody",
-            "jobs_account_deep": f"jobs?account=bench-1&after={job}",
-            "jobs_model": "jobs?model=kling-v3",
-            "jobs_model_rare": "jobs?model=rare&limit=1",
-            "jobs_model_absent": "jobs?model=none",
-            "jobs_external_task_id": f"jobs?external_task_id={job}",
-            "jobs_resolved_by_push": "jobs?resolved_by=push",
-            "jobs_resolved_by_rare": "jobs?resolved_by=operator&limit=1",
-            "jobs_resolved_by_absent": "jobs?resolved_by=lookup",
-            "jobs_created_after_recent": f"jobs?created_after={recent}",
-            "jobs_created_after_old": f"jobs?created_after={rfc3339(EPOCH)}",
-            "jobs_both_common": "jobs?status=succeeded&account=bench-1",
-            "jobs_common_and_rare": "jobs?status=succeeded&account=rare&limit=1",
-            "jobs_both_tenth": "jobs?status=failed&model=seldom",
-            "jobs_both_rare": "jobs?status=canceled&model=rare",
-            "jobs_rare_and_recent": f"jobs?status=failed&created_after={recent}",
-            "job": f"jobs/{job}",
-            "timeline": f"jobs/{job}/timeline",
-            "events": "events",
-            "events_type_common": "events?type=job.succeeded",
-            "events_type_rare": "events?type=job.failed&limit=1",
-            "events_type_absent": "events?type=job.canceled",
-            "events_job": f"events?job={job}",
-            "deliveries": "deliveries",
-            "deliveries_delivered": "deliveries?status=delivered",
-            "deliveries_dead": "deliveries?status=dead&limit=1",
-            "deliveries_pending": "deliveries?status=pending&limit=1",
-            "deliveries_held": "deliveries?status=held",
-            "deliveries_subscriber": f"deliveries?subscriber={usual}",
-            "deliveries_subscriber_dead": f"deliveries?subscriber={other}&status=dead&limit=1",
-            "deliveries_subscriber_none": f"deliveries?subscriber={usual}&status=dead&limit=1",
-            "deliveries_event": f"deliveries?event={id_of('evt', HISTORY, count // 2)}",
-            "accounts": "accounts",
-        }.items()
+    """Return the paths to request of a database of `count` jobs, by name."""
+    marks = {
+        "job": id_of("job", HISTORY, count // 2),
+        "event": id_of("evt", HISTORY, count // 2),
+        "recent": rfc3339(after(now, -60)),
+        "epoch": rfc3339(EPOCH),
+        "usual": usual,
+        "other": other,
     }
+    return {name: f"/v1/{path.format(**marks)}" for name, path in _PATHS.items()}

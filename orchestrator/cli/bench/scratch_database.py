@@ -95,7 +95,7 @@ def _schema(url: str, name: str) -> Iterator[str]:
     """Create a schema, yield a URL that selects it, and drop it."""
     engine = postgres.engine_of(url, 1)
     try:
-        with postgres.told(), engine.begin() as tx:
+        with postgres.as_config_error(), engine.begin() as tx:
             tx.execute(sa.schema.CreateSchema(name))
         try:
             options = {"options": f"-csearch_path={name}"}
