@@ -38,7 +38,7 @@ MAY_USE_OUTSIDE = ("embed", "cli")
 PLUG_INS: Mapping[str, tuple[type, tuple[str, ...]]] = {
     "vendors.dialects": (
         Vendor,
-        ("vendors.contract", "vendors.order", "vendors.report", "vendors.field_mapping", "vendors.error_codes",
+        ("vendors", "vendors.contract", "vendors.order", "vendors.report", "vendors.field_mapping", "vendors.error_codes",
          "vendors.kling_standard"),
     ),
     "events.destinations": (Destination, ("events.destinations",)),

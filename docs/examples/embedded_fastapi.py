@@ -1,9 +1,9 @@
-"""A FastAPI application that has the service in it, under /video.
+"""A FastAPI application with the service under /video.
 
     MY_APP_URL=https://my.app uvicorn embedded_fastapi:app
 
-Accounts come from `orchestrator.toml` or ORCHESTRATOR_* variables, as for `orchestrator serve`. What is said here has
-the last word; without `from_config` it is all there is, and nothing is read.
+Accounts come from `orchestrator.toml` or ORCHESTRATOR_* variables, as for `orchestrator serve`.
+Arguments override them. Without `from_config`, arguments are the only settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ app.mount("/video", video)
 
 
 class Film(BaseModel):
-    """What the caller gets: the job's id to come back with, and the films once there are any."""
+    """A job's id and status, and the URLs of its films as soon as there are any."""
 
     job: str
     status: str
@@ -31,13 +31,13 @@ class Film(BaseModel):
 
 @app.post("/films")
 async def make(prompt: Annotated[str, Body(embed=True)]) -> Film:
-    """Have a film made, and wait for it a minute at most."""
+    """Submit a job, and wait for its film for up to a minute."""
     job = await video.client.submit(model="kling-v3", input={"prompt": prompt}, wait=60)
     return Film(job=job.id, status=job.status, urls=job.urls)
 
 
 @app.get("/films/{job_id}")
 async def look(job_id: str) -> Film:
-    """Come back for it."""
+    """Return the job and its films."""
     job = await video.client.jobs.get(job_id)
     return Film(job=job.id, status=job.status, urls=job.urls)

@@ -1,7 +1,8 @@
-"""A Starlette application that has the service in it, under /video: `uvicorn embedded_starlette:app`.
+"""A Starlette application with the service under /video: `uvicorn embedded_starlette:app`.
 
-Its accounts come from `orchestrator.toml` or ORCHESTRATOR_* variables, as for `orchestrator serve`; `public_url` has to
-end in /video, where vendors find the callbacks. Orders are submitted, and their ends heard, without a socket or a key.
+Accounts come from `orchestrator.toml` or ORCHESTRATOR_* variables, as for `orchestrator serve`.
+`public_url` must end in /video, where vendors send callbacks. The application submits orders and
+follows events without a socket or a key.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from starlette.routing import Mount, Route
 from orchestrator.embed import Orchestrator
 
 video = Orchestrator.from_config()
-#: What became of each order. Yours is a table, beside the id of the last event you have seen.
+#: The status of each order. In production: a table, with the id of the last event processed.
 orders: dict[str, str] = {}
 
 
 async def order(request: Request) -> JSONResponse:
-    """POST /orders/{number} {"prompt": "..."}: have a video made."""
+    """POST /orders/{number} {"prompt": "..."}: submit a job."""
     number, body = request.path_params["number"], await request.json()
     job = await video.client.submit(
         model="kling-v3", input=body, external_task_id=number, idempotency_key=number
@@ -37,8 +38,8 @@ async def show(request: Request) -> JSONResponse:
     return JSONResponse({"status": orders.get(request.path_params["number"])})
 
 
-async def hear() -> None:
-    """Write down how jobs end, as they do."""
+async def follow() -> None:
+    """Store the status of each job as its events arrive."""
     async for event in video.client.events.stream(types="job.*"):
         if event.job is not None:
             orders[event.job.external_task_id] = event.job.status
@@ -46,11 +47,11 @@ async def hear() -> None:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Run the service, and what listens to it, for as long as the application lives."""
+    """Run the service and its follower for the lifetime of the application."""
     async with video.lifespan(app):
-        hearing = asyncio.create_task(hear())
+        following = asyncio.create_task(follow())
         yield
-        hearing.cancel()
+        following.cancel()
 
 
 app = Starlette(

@@ -1,4 +1,4 @@
-"""The documentation holds together: every block is run or checked by some test, and every link leads somewhere."""
+"""A test runs or checks every block of the documentation, and every link has a target."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ KNOWN = {
         "against a receiver": "docs/test_receivers.py",
         "with a service": "docs/test_service.py",
         "as commands": "docs/test_service.py",
+        "with a simulator": "docs/test_simulator.py",
         "an environment": "docs/test_blocks.py",
         "by an administrator": "docs/test_blocks.py",
         "elsewhere": "",
@@ -53,6 +54,7 @@ KNOWN = {
         "a CloudEvent": "docs/test_blocks.py",
         "a sample": "docs/test_plugins.py",
     },
+    "mermaid": dict.fromkeys(("a sequence", "job states", "tables"), "docs/test_diagrams.py"),
     "text": {"": ""},
 }
 JSON_SHAPES: dict[str, type[BaseModel]] = {
@@ -65,7 +67,7 @@ EACH_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.rel
 
 
 def each(language: str, *how: str) -> pytest.MarkDecorator:
-    found = [one for one in chosen(language) if one.how in how]
+    found = [block for block in chosen(language) if block.how in how]
     return pytest.mark.parametrize("block", found, ids=str)
 
 
@@ -83,7 +85,7 @@ def test_every_block_is_run_by_some_test(block: Block) -> None:
 
 
 @EACH_PAGE
-def test_links_lead_to_pages_and_headings(path: Path) -> None:
+def test_every_link_has_a_target(path: Path) -> None:
     for link in Page(path).links():
         parts = urlsplit(link)
         if parts.scheme:
@@ -96,7 +98,7 @@ def test_links_lead_to_pages_and_headings(path: Path) -> None:
 
 
 @EACH_PAGE
-def test_the_readme_leads_to_every_page(path: Path) -> None:
+def test_the_readme_links_to_every_page(path: Path) -> None:
     reachable = {
         (ROOT / urlsplit(link).path).resolve() for link in Page(ROOT / "README.md").links()
     }
@@ -104,17 +106,17 @@ def test_the_readme_leads_to_every_page(path: Path) -> None:
 
 
 @each("toml", "settings", "an account")
-def test_settings_are_settings(
+def test_every_toml_block_is_a_valid_configuration(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (one for one in os.environ if one.startswith("ORCHESTRATOR_")):
+    for name in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:
         monkeypatch.delenv(name)
     (tmp_path / "orchestrator.toml").write_text(block.code)
     load(tmp_path / "orchestrator.toml")
 
 
 @each("sh", "an environment")
-def test_an_environment_is_one(
+def test_the_environment_block_sets_the_settings_it_names(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,29 +129,29 @@ def test_an_environment_is_one(
 
 
 @each("json", *JSON_SHAPES)
-def test_json_has_the_shape_it_is_said_to_have(block: Block) -> None:
-    said = json.loads(block.code)
+def test_a_json_block_has_the_shape_in_its_comment(block: Block) -> None:
+    given = json.loads(block.code)
     shape = JSON_SHAPES[block.how]
     shape.model_validate_json(block.code)
-    assert set(said) <= set(shape.model_fields)
+    assert set(given) <= set(shape.model_fields)
     if block.how == "Event":
-        assert set(said["data"]) == set(schemas.Job.model_fields)
-        schemas.Job.model_validate(said["data"])
+        assert set(given["data"]) == set(schemas.Job.model_fields)
+        schemas.Job.model_validate(given["data"])
 
 
 @each("json", "a CloudEvent")
-def test_a_cloudevent_is_as_the_product_writes_it(block: Block) -> None:
-    said = json.loads(block.code)
+def test_the_cloudevent_is_what_the_webhook_destination_sends(block: Block) -> None:
+    given = json.loads(block.code)
     event = {
-        "type": said["type"],
-        "timestamp": said["time"],
-        "id": said["id"],
+        "type": given["type"],
+        "timestamp": given["time"],
+        "id": given["id"],
         "sequence": 3,
-        "data": said["data"],
+        "data": given["data"],
     }
     sent = Message(
-        said["id"],
-        said["type"],
+        given["id"],
+        given["type"],
         json.dumps(event).encode(),
         datetime.now(UTC),
         options={"format": "cloudevents"},
@@ -157,16 +159,16 @@ def test_a_cloudevent_is_as_the_product_writes_it(block: Block) -> None:
     request = destinations.load()["webhook"].request(
         "https://my.app/events", sent, [webhook_secret("docs")]
     )
-    assert json.loads(request.content) == said
+    assert json.loads(request.content) == given
 
 
 @each("sh", "by an administrator")
-def test_what_only_an_administrator_can_run_names_files_that_exist(block: Block) -> None:
+def test_blocks_for_an_administrator_name_files_that_exist(block: Block) -> None:
     for name in re.findall(r"\bdeploy/[\w./-]+", block.code):
         assert (ROOT / name).exists(), name
 
 
-def test_anchors_are_made_as_github_makes_them() -> None:
-    assert anchor("When it is sent again") == "when-it-is-sent-again"
+def test_anchors_follow_the_rules_of_github() -> None:
+    assert anchor("What a receiver must do") == "what-a-receiver-must-do"
     assert anchor("kling, new standard") == "kling-new-standard"
     assert anchor("uniall, callback = extra_body") == "uniall-callback--extra_body"

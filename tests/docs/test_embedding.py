@@ -1,4 +1,4 @@
-"""The applications of the documentation, with the service inside: each takes an order and sees it through."""
+"""The applications on the embedding page run, submit a job, and complete it by a push."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness.live import listening
 
 
 @pytest.mark.parametrize("block", chosen("python", "as an application"), ids=str)
-async def test_an_application_takes_an_order_and_its_vendor_calls_back(
+async def test_an_embedded_service_completes_a_job_by_a_push(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

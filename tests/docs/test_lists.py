@@ -1,4 +1,4 @@
-"""What the documentation lists is all there is: settings, commands, calls, fields, codes, events, and what follows."""
+"""The lists on the pages are complete: settings, commands, calls, fields, codes, events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ API = sections("docs/api.md")
 
 
 def first(table: str) -> list[str]:
-    """Return the first word in code of every row."""
+    """Return the first code span of every row."""
     return [coded(row[0])[0] for row in rows(table)]
 
 
@@ -40,35 +40,35 @@ def first(table: str) -> list[str]:
 
 
 def default(value: Any) -> str:
-    """Return a default as the page writes it: as JSON, or none."""
+    """Return a default in the page's form: JSON, or none."""
     if isinstance(value, BaseModel) or value in (None, "", [], {}):
         return "none"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value:g}`"
 
 
-def told(fields: type[BaseModel], prefix: str = "") -> dict[str, str]:
+def defaults(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     """Return every setting of a model with its default."""
     found = {}
-    for name, one in fields.model_fields.items():
-        value = one.get_default(call_default_factory=True)
+    for name, field in model.model_fields.items():
+        value = field.get_default(call_default_factory=True)
         plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        found[f"{prefix}{name}"] = "required" if one.is_required() else default(plain)
+        found[f"{prefix}{name}"] = "required" if field.is_required() else default(plain)
     return found
 
 
-def test_the_configuration_page_names_every_setting_with_its_default() -> None:
+def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
     listed = {
         coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())
     }
     expected = (
-        told(Settings)
-        | told(AccountSettings, "accounts.X.")
-        | told(PollSettings, "accounts.X.poll.")
+        defaults(Settings)
+        | defaults(AccountSettings, "accounts.X.")
+        | defaults(PollSettings, "accounts.X.poll.")
     )
     assert listed == expected
 
 
-def test_the_error_that_the_configuration_page_shows_is_the_one(tmp_path: Path) -> None:
+def test_the_configuration_page_shows_the_error_for_an_unknown_setting(tmp_path: Path) -> None:
     page = (ROOT / "docs/configuration.md").read_text()
     file = tmp_path / "orchestrator.toml"
     file.write_text('[accounts.main]\nvendor = "kling"\nsignatur = "none"\n')
@@ -77,22 +77,24 @@ def test_the_error_that_the_configuration_page_shows_is_the_one(tmp_path: Path) 
     assert f"error: {caught.value}".replace(str(file), "orchestrator.toml") in page
 
 
-# -- what subscribers are told
+# -- events
 
 
-def test_the_receiving_page_lists_every_event_the_schedule_and_what_answers_mean() -> None:
+def test_the_receiving_page_lists_every_event_the_schedule_and_the_effect_of_answers() -> None:
     page = sections("docs/receiving.md")
-    assert set(first(page["Which events there are"])) == set(EventType)
-    again = rows(page["When it is sent again"])
+    assert set(first(page["Event types"])) == set(EventType)
+    listed = rows(page["Retry schedule"])
     schedule = [[str(number), f"{wait:g}"] for number, wait in enumerate(STANDARD_SCHEDULE, 1)]
-    assert again[: len(schedule)] == schedule
-    means = [(re.findall(r"\b\d{3}\b", row[0]), row[1]) for row in again[len(schedule) :]]
+    assert listed[: len(schedule)] == schedule
+    effects = [(re.findall(r"\b\d{3}\b", row[0]), row[1]) for row in listed[len(schedule) :]]
     begin = {
         ResponseClass.LATER: "later",
         ResponseClass.SHORTLY: "looks misconfigured",
         ResponseClass.GONE: "gone",
     }
-    for status, meaning in ((int(status), meaning) for codes, meaning in means for status in codes):
+    for status, meaning in (
+        (int(status), meaning) for codes, meaning in effects for status in codes
+    ):
         assert meaning.startswith(begin[classify(status)]), status
     assert (classify(301), classify(500)) == (ResponseClass.SHORTLY, ResponseClass.LATER)
 
@@ -111,12 +113,12 @@ def test_the_api_page_lists_every_call() -> None:
     listed = first(API["Calls"])
     assert len(listed) == len(set(listed))
     assert set(listed) == {
-        call for call in calls if "/callbacks/" not in call and not _is_beside(call)
+        call for call in calls if "/callbacks/" not in call and not _is_linked(call)
     }
 
 
-def _is_beside(call: str) -> bool:
-    """True for pages that others lead to."""
+def _is_linked(call: str) -> bool:
+    """True for pages that other pages link to."""
     return call.startswith(("GET /errors/", "GET /docs/"))
 
 
@@ -124,7 +126,7 @@ def test_the_api_page_lists_every_field_state_and_code() -> None:
     assert set(first(API["Submitting"])) == set(Submission.model_fields) | set(JobState)
     assert set(first(API["The input"])) == set(Input.model_fields)
     codes = {coded(row[0])[0]: row[1] for row in rows(API["Errors"])}
-    problems = {code: str(one.status) for code, one in CODES.items()}
+    problems = {code: str(known.status) for code, known in CODES.items()}
     assert {code: codes.pop(code, "") for code in problems} == problems
     described = schemas.JobError.model_fields["code"].description or ""
     assert set(re.findall(r"`(\w+)`", described)) <= set(codes)
@@ -137,22 +139,24 @@ def test_the_client_page_lists_every_call_and_every_error() -> None:
     page = sections("docs/client.md")
     listed = {
         word.removeprefix("client."): row[1]
-        for row in rows(page["Everything else"])
+        for row in rows(page["All calls"])
         for word in coded(row[0])
     }
-    with Client("http://127.0.0.1:1") as one:
+    with Client("http://127.0.0.1:1") as server:
         groups = {
-            name: _public(value) for name, value in vars(one).items() if isinstance(value, Resource)
+            name: _public(value)
+            for name, value in vars(server).items()
+            if isinstance(value, Resource)
         }
-        assert set(listed) == set(groups) | (_public(one) - {"close", "server"})
+        assert set(listed) == set(groups) | (_public(server) - {"close", "server"})
         assert {name: set(coded(listed[name])) for name in groups} == groups
     raised = {
         name
         for name, kind in vars(client).items()
         if inspect.isclass(kind) and issubclass(kind, Exception)
     }
-    above = {"OrchestratorError", "ClientError", "ApiError"}
-    assert set(first(page["What comes back, and what is raised"])) == raised - above
+    bases = {"OrchestratorError", "ClientError", "ApiError"}
+    assert set(first(page["Models and errors"])) == raised - bases
 
 
 def _public(thing: object) -> set[str]:
@@ -166,7 +170,7 @@ def _public(thing: object) -> set[str]:
 
 @cache
 def commands() -> dict[str, Any]:
-    """Return every command of the command line by its words."""
+    """Return every command by its words."""
     return dict(_below(typer.main.get_command(app), ""))
 
 
@@ -175,12 +179,12 @@ def _below(group: Any, before: str) -> list[tuple[str, Any]]:
         return [(before, group)]
     return [
         found
-        for name, one in group.commands.items()
-        for found in _below(one, f"{before} {name}".strip())
+        for name, command in group.commands.items()
+        for found in _below(command, f"{before} {name}".strip())
     ]
 
 
-def test_the_command_page_lists_every_command_with_an_example_that_it_understands() -> None:
+def test_the_command_page_lists_every_command_with_a_valid_example() -> None:
     listed = [
         row
         for row in rows((ROOT / "docs/cli.md").read_text())
@@ -192,12 +196,12 @@ def test_the_command_page_lists_every_command_with_an_example_that_it_understand
     for name, what, example in listed:
         assert what, name
         words = coded(name)[0]
-        said = next(
+        line = next(
             part
             for part in re.split(r"\\\||\$\(|\)", coded(example)[0])
             if part.strip().startswith(words)
         )
-        arguments = shlex.split(said.strip().removesuffix('"'))[len(words.split()) :]
+        arguments = shlex.split(line.strip().removesuffix('"'))[len(words.split()) :]
         commands()[words.removeprefix("orchestrator ")].make_context(
             words, arguments, resilient_parsing=False
         )
@@ -205,20 +209,19 @@ def test_the_command_page_lists_every_command_with_an_example_that_it_understand
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_command_that_does_not_exist(path: Path) -> None:
-    """Where it is written as one: in a block of the shell, or in backticks."""
+    """In shell blocks and in code spans."""
     page = Page(path)
-    code = [one.code for one in page.blocks() if one.language == "sh"] + re.findall(
+    code = [block.code for block in page.blocks() if block.language == "sh"] + re.findall(
         r"`(orchestrator [^`]+)`", page.prose
     )
-    plain = [re.sub(r"<<'END'.*?^END$", "", one, flags=re.DOTALL | re.MULTILINE) for one in code]
+    plain = [re.sub(r"<<'END'.*?^END$", "", text, flags=re.DOTALL | re.MULTILINE) for text in code]
     groups = {name.split()[0] for name in commands() if " " in name}
-    for said in (
+    for name, below in (
         found
-        for one in plain
-        for found in re.findall(r"(?<![\w/.-])orchestrator ([a-z][a-z-]*)(?: ([a-z-]+))?", one)
+        for text in plain
+        for found in re.findall(r"(?<![\w/.-])orchestrator ([a-z][a-z-]*)(?: ([a-z-]+))?", text)
     ):
-        name, below = said
         assert (f"{name} {below}" if name in groups and below else name) in {
             *commands(),
             *groups,
-        }, said
+        }, f"{name} {below}"

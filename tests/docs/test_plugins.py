@@ -1,12 +1,13 @@
-"""The plug-ins that the documentation adds, held against the contracts that ours are held against.
+"""The plug-ins on the pages pass the contract suites, and import only the public surface.
 
-What the pages tell a reader to run is this, without the files being in their folders:
+This runs what the pages recommend, without placing the files in their folders:
 .venv/bin/pytest tests/vendors/test_contract.py tests/vendors/test_field_mapping.py -k acme
 .venv/bin/pytest tests/events/test_destinations.py -k discord
 """
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,29 @@ FORMS = [
 
 
 def named(language: str, how: str) -> dict[str, Any]:
-    """Return the names that a page's one module of a kind defines."""
+    """Run the only module of its kind and return the names that it defines."""
     [block] = chosen(language, how)
     names: dict[str, Any] = {"__name__": f"docs.{how.split()[-1]}"}
     exec(compile(block.code, str(block), "exec", dont_inherit=True), names)
     return names
 
 
+def imports(language: str, how: str) -> set[str]:
+    """Return the modules of the package that a page's module imports from."""
+    [block] = chosen(language, how)
+    return {
+        node.module or ""
+        for node in ast.walk(ast.parse(block.code))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("orchestrator")
+    }
+
+
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let the suite find the vendor and the samples of the page, and return the folder's name."""
+    """Make vendor and samples of the page visible to the suite; return the folder's name."""
     folder = tmp_path / "acme"
     folder.mkdir()
-    for block in (one for one in blocks() if one.how.startswith("a sample, ")):
+    for block in (block for block in blocks() if block.how.startswith("a sample, ")):
         (folder / block.how.removeprefix("a sample, ")).write_text(block.code)
     kind = named("python", "as a vendor")["Acme"]
     monkeypatch.setattr(vendor_samples, "SAMPLES", tmp_path)
@@ -61,7 +72,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "acme"
 
 
-def test_the_vendor_of_the_page_keeps_the_contract_on_every_sample_of_the_page(acme: str) -> None:
+def test_the_vendor_on_the_page_passes_the_contract_suite_on_every_sample(acme: str) -> None:
     expected = vendor_samples.expectations(acme)
     held = 0
     for section, tests in HELD.items():
@@ -83,7 +94,15 @@ def test_the_vendor_of_the_page_keeps_the_contract_on_every_sample_of_the_page(a
     assert held == 7
 
 
-def test_every_form_of_the_vendor_of_the_page_keeps_the_contract(acme: str) -> None:
+def test_the_plug_ins_on_the_pages_import_only_the_public_surface() -> None:
+    assert imports("python", "as a vendor") == {"orchestrator.vendors"}
+    assert imports("python", "as a destination") == {
+        "orchestrator",
+        "orchestrator.events.destinations",
+    }
+
+
+def test_every_request_mapping_on_the_page_passes_the_contract_suite(acme: str) -> None:
     capabilities = vendor_samples.vendor(acme).capabilities
     assert capabilities == {"text2video", "image2video"}
     for capability in capabilities:
@@ -91,7 +110,9 @@ def test_every_form_of_the_vendor_of_the_page_keeps_the_contract(acme: str) -> N
             test(acme, capability)
 
 
-def test_the_destination_of_the_page_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_destination_on_the_page_passes_the_contract_suite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     kind = named("python", "as a destination")["Discord"]()
     monkeypatch.setattr(test_destinations, "KINDS", {**destinations.load(), "discord": kind})
     test_destinations.test_the_folder_is_the_registry()

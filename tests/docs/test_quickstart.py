@@ -1,4 +1,4 @@
-"""The first five minutes, pasted as they are printed; only the ports are others, since tests run side by side."""
+"""The blocks of README and quickstart run as printed, on other ports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READY = '{"status":"ok"'
 
 
 def ports() -> tuple[dict[str, str], dict[str, str]]:
-    """Return what to write for the printed ports, and the service's settings that go with it."""
+    """Return replacements for the printed ports, and settings of the service for them."""
     simulator, service, hook = (str(free_port()) for _ in range(3))
     swaps = {"9100": simulator, "127.0.0.1:8080": f"127.0.0.1:{service}", "3000": hook}
     return swaps, {
@@ -26,57 +26,59 @@ def ports() -> tuple[dict[str, str], dict[str, str]]:
     }
 
 
-async def said(file: Path, *words: str) -> str:
-    """Return a file once it holds the words: a person takes longer between two blocks than a delivery does."""
+async def contents(file: Path, *words: str) -> str:
+    """Return the text of a file as soon as it contains the words."""
 
-    def holds() -> str | None:
+    def complete() -> str | None:
         text = file.read_text() if file.exists() else ""
         return text if all(word in text for word in words) else None
 
-    return await until(holds, f"{file.name} says {words}")
+    return await until(complete, f"{file.name} contains {words}")
 
 
-async def pasted(it: Shell, blocks: list[Block]) -> str:
-    """Paste blocks and return all they printed."""
-    return "".join([await it.paste(one.code) for one in blocks])
+async def pasted(terminal: Shell, blocks: list[Block]) -> str:
+    """Paste blocks and return their output."""
+    return "".join([await terminal.paste(block.code) for block in blocks])
 
 
-async def test_the_readme_leads_to_a_first_job_and_a_verified_webhook(tmp_path: Path) -> None:
+async def test_the_blocks_of_the_readme_complete_a_job_and_verify_its_webhook(
+    tmp_path: Path,
+) -> None:
     begin, start, hook, submit, look, end = chosen("sh", "in order", "README.md")
     swaps, settings = ports()
-    async with shell(tmp_path, swaps, settings) as it:
-        assert READY in await pasted(it, [begin, start])
-        await pasted(it, [hook])
-        assert "told by push" in await it.paste(submit.code)
+    async with shell(tmp_path, swaps, settings) as terminal:
+        assert READY in await pasted(terminal, [begin, start])
+        await pasted(terminal, [hook])
+        assert "told by push" in await terminal.paste(submit.code)
         log = tmp_path / "first-job/hook.log"
-        await said(log, "verified: job.succeeded https://")
-        assert "401" in await it.paste(look.code)
-        await said(log, "verified: job.succeeded https://", "refused: Missing required headers")
-        history = await it.paste(end.code)
+        await contents(log, "verified: job.succeeded https://")
+        assert "401" in await terminal.paste(look.code)
+        await contents(log, "verified: job.succeeded https://", "refused: Missing required headers")
+        history = await terminal.paste(end.code)
         assert all(word in history for word in ("submit", "push", "move", "delivery", "status=204"))
 
 
-async def test_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
+async def test_the_blocks_of_the_quickstart_do_what_the_page_describes(tmp_path: Path) -> None:
     setup, accounts, hook, submit, lost, kill, http, end = chosen(
         "sh", "in order", "docs/quickstart.md"
     )
     swaps, settings = ports()
-    async with shell(tmp_path, swaps, settings) as it:
-        assert READY in await it.paste(setup.code)
-        assert "cloudsway" in await it.paste(accounts.code)
-        await it.paste(hook.code)
+    async with shell(tmp_path, swaps, settings) as terminal:
+        assert READY in await terminal.paste(setup.code)
+        assert "cloudsway" in await terminal.paste(accounts.code)
+        await terminal.paste(hook.code)
         log = tmp_path / "quickstart/hook.log"
-        assert "told by push" in await it.paste(submit.code)
-        await said(log, "job.submitted", "job.processing", "job.succeeded", "told by push")
-        assert "no push came, a poll found it (0 pushes" in await it.paste(lost.code)
-        await said(log, "told by poll")
-        assert "succeeded" in await it.paste(kill.code)
-        assert '"status":"succeeded"' in await it.paste(http.code)
-        await it.paste(end.code)
+        assert "told by push" in await terminal.paste(submit.code)
+        await contents(log, "job.submitted", "job.processing", "job.succeeded", "resolved by push")
+        assert "no push came, a poll found it (0 pushes" in await terminal.paste(lost.code)
+        await contents(log, "resolved by poll")
+        assert "succeeded" in await terminal.paste(kill.code)
+        assert '"status":"succeeded"' in await terminal.paste(http.code)
+        await terminal.paste(end.code)
     assert not (tmp_path / "quickstart").exists()
 
 
-async def test_a_configuration_for_a_real_vendor_is_begun_and_checked(tmp_path: Path) -> None:
+async def test_the_configuration_for_a_real_vendor_is_valid(tmp_path: Path) -> None:
     [real] = chosen("sh", "on its own", "docs/quickstart.md")
-    async with shell(tmp_path, {}, {}) as it:
-        assert "main" in await it.paste(f"cd {tmp_path}\n{real.code}")
+    async with shell(tmp_path, {}, {}) as terminal:
+        assert "main" in await terminal.paste(f"cd {tmp_path}\n{real.code}")

@@ -1,4 +1,4 @@
-"""The receivers of the documentation as they are printed: each hears the product, and believes nobody else."""
+"""The receivers on the page, as printed, accept real deliveries and refuse forged ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.harness.live import Live, live, order
 from tests.harness.processes import free_port
 from tests.harness.shells import shell
 
-RECEIVERS = [one for one in blocks() if one.how == "as a receiver"]
+RECEIVERS = [block for block in blocks() if block.how == "as a receiver"]
 #: Compiled packages of Go's library, kept between runs.
 GO_CACHE = Path(sys.prefix) / ".go-build"
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
@@ -45,25 +45,26 @@ RUN: dict[str, tuple[str, Callable[[str], list[str]]]] = {
 
 @dataclass
 class Receiver:
-    """One program of the documentation, running."""
+    """A running program of the page."""
 
     language: str
     port: int
     secret: str
-    said: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
-    async def says(self, words: str) -> None:
+    async def prints(self, line: str) -> None:
         """Wait until it has printed a line."""
         await until(
-            lambda: words in self.said, f"{self.language} says {words!r}, not only {self.said}"
+            lambda: line in self.printed,
+            f"{self.language} prints {line!r}, not only {self.printed}",
         )
 
     async def answers(self) -> bool:
-        """Tell if it listens by now."""
+        """Return whether it listens."""
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.close()
@@ -73,12 +74,12 @@ class Receiver:
 
 @contextlib.asynccontextmanager
 async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIterator[Receiver]:
-    """Run a program until the end of the block."""
+    """Run a program inside the `async with` block."""
     name, command = RUN[block.language]
     own = folder / block.language
     own.mkdir()
     (own / name).write_text(block.code)
-    told = {
+    environment = {
         "PORT": str(port),
         "WEBHOOK_SECRET": secret,
         "GOCACHE": str(GO_CACHE),
@@ -86,19 +87,23 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
     }
     with (own / "errors.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *command(name), cwd=own, env={**os.environ, **told, "GOFLAGS": "-mod=mod"}, start_new_session=True,
-            stdout=asyncio.subprocess.PIPE, stderr=errors,
-        )  # fmt: skip
-    it = Receiver(block.language, port, secret)
+            *command(name),
+            cwd=own,
+            env={**os.environ, **environment, "GOFLAGS": "-mod=mod"},
+            start_new_session=True,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
+    receiver = Receiver(block.language, port, secret)
 
     async def listen() -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            it.said.append(line.decode().strip())
+            receiver.printed.append(line.decode().strip())
 
     listening = asyncio.create_task(listen())
     try:
-        yield it
+        yield receiver
     finally:
         with contextlib.suppress(ProcessLookupError):
             # `go run` has a child.
@@ -110,7 +115,7 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
 def signed(
     receiver: Receiver, event: dict[str, Any], *, age: float = 0, secret: str = ""
 ) -> tuple[Headers, bytes]:
-    """Return a delivery as the product would sign it `age` seconds ago."""
+    """Return a delivery as the service signs it, `age` seconds ago."""
     body, at = json.dumps(event).encode(), datetime.now(UTC) - timedelta(seconds=age)
     return standard_webhooks.sign([secret or receiver.secret], event["id"], at, body), body
 
@@ -119,26 +124,26 @@ async def answer(http: httpx.AsyncClient, receiver: Receiver, headers: Headers, 
     return (await http.post(receiver.url, headers=headers, content=body)).status_code
 
 
-async def hears_a_job(it: Live, receivers: list[Receiver]) -> dict[str, Any]:
-    """Let the product tell all receivers of a job, and tell them again; return its last event."""
+async def receives_a_job(it: Live, receivers: list[Receiver]) -> dict[str, Any]:
+    """Deliver a job to all receivers, then replay its last event; return that event."""
     job = await it.api.submit(order("kling"))
-    stories = [f"job.{state} {job['id']}" for state in ("submitted", "processing", "succeeded")]
-    for one in receivers:
-        await one.says(stories[-1])
-        assert set(one.said) <= {*stories, "older than what is known"}
+    lines = [f"job.{state} {job['id']}" for state in ("submitted", "processing", "succeeded")]
+    for receiver in receivers:
+        await receiver.prints(lines[-1])
+        assert set(receiver.printed) <= {*lines, "out of order"}
     events = await it.api.get(f"/v1/events?job={job['id']}&type=job.succeeded")
     event: dict[str, Any] = events["data"][0]
     assert (await it.api.call("POST", f"/v1/events/{event['id']}/replay", {})).status_code == 202
-    for one in receivers:
-        await one.says("seen before")
+    for receiver in receivers:
+        await receiver.prints("duplicate")
     return {name: event[name] for name in ("type", "timestamp", "id", "sequence", "data")}
 
 
-async def believes_nobody_else(
+async def refuses_forgeries(
     http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]
 ) -> None:
-    """Send what is forged, old, altered or malformed: it is refused, and nothing is made of it."""
-    known = [*receiver.said]
+    """Send forged, old, altered and malformed deliveries: each is refused and has no effect."""
+    known = [*receiver.printed]
     new = {**event, "id": "evt_new"}
     headers, body = signed(receiver, new)
     for bad in (
@@ -155,13 +160,11 @@ async def believes_nobody_else(
         ),
     ):
         assert await answer(http, receiver, *bad) == 401, (receiver.language, bad)
-    assert receiver.said == known
+    assert receiver.printed == known
 
 
-async def orders_what_is_genuine(
-    http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]
-) -> None:
-    """A late verdict is said to be one; an older event and a second signature do no harm."""
+async def orders_events(http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]) -> None:
+    """A late verdict is marked; an older event and a second signature do no harm."""
     late = {**event, "id": "evt_late", "sequence": event["sequence"] + 1, "late": True}
     headers, body = signed(receiver, late)
     both = {**headers, "webhook-signature": f"v1,{'A' * 43}= {headers['webhook-signature']}"}
@@ -170,19 +173,18 @@ async def orders_what_is_genuine(
         await answer(http, receiver, *signed(receiver, {**event, "id": "evt_older", "sequence": 1}))
         == 204
     )
-    await receiver.says(f"job.succeeded {event['data']['id']} (late)")
+    await receiver.prints(f"job.succeeded {event['data']['id']} (late)")
     await until(
-        lambda: receiver.said[-1] == "older than what is known",
-        f"{receiver.language} knows the order",
+        lambda: receiver.printed[-1] == "out of order", f"{receiver.language} knows the order"
     )
 
 
-async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(
+async def test_every_receiver_accepts_each_delivery_once_and_refuses_forgeries(
     tmp_path: Path,
 ) -> None:
-    assert {one.language for one in RECEIVERS} == set(RUN)
+    assert {block.language for block in RECEIVERS} == set(RUN)
     async with live(tmp_path) as it, contextlib.AsyncExitStack() as stack:
-        stranger = await stack.enter_async_context(httpx.AsyncClient())
+        forger = await stack.enter_async_context(httpx.AsyncClient())
         receivers = []
         for block in RECEIVERS:
             port = free_port()
@@ -190,31 +192,29 @@ async def test_every_receiver_hears_the_product_once_and_believes_nobody_else(
             receivers.append(
                 await stack.enter_async_context(running(block, tmp_path, port, made["secret"]))
             )
-        for one in receivers:
-            await eventually(one.answers, f"{one.language} listens", 90)
-        event = await hears_a_job(it, receivers)
-        for one in receivers:
-            await believes_nobody_else(stranger, one, event)
-            await orders_what_is_genuine(stranger, one, event)
+        for receiver in receivers:
+            await eventually(receiver.answers, f"{receiver.language} listens", 90)
+        event = await receives_a_job(it, receivers)
+        for receiver in receivers:
+            await refuses_forgeries(forger, receiver, event)
+            await orders_events(forger, receiver, event)
 
 
-async def test_a_delivery_is_checked_by_hand_with_openssl_and_with_the_command_line(
-    tmp_path: Path,
-) -> None:
-    openssl, ours = chosen("sh", "against a delivery")
+async def test_openssl_and_the_command_line_verify_a_delivery(tmp_path: Path) -> None:
+    openssl, command = chosen("sh", "against a delivery")
     headers, body = signed(Receiver("", 0, OTHER), {"id": "evt_1", "type": "job.succeeded"})
     (tmp_path / "body.json").write_bytes(body)
-    told = {
+    variables = {
         "WEBHOOK_SECRET": OTHER,
         **{name.upper().replace("-", "_"): value for name, value in headers.items()},
     }
-    async with shell(tmp_path, {}, told) as it:
+    async with shell(tmp_path, {}, variables) as it:
         await it.paste("cd")
         assert "v1," + await it.paste(openssl.code) == headers["webhook-signature"]
-        assert "yes" in await it.paste(ours.code)
+        assert "yes" in await it.paste(command.code)
 
 
-def test_the_library_verifies_in_one_call_and_refuses_without_a_crash() -> None:
+def test_the_library_verifies_in_one_call_and_refuses_every_malformed_delivery() -> None:
     [block] = chosen("python", "against a delivery")
     names: dict[str, Any] = {}
     exec(block.code, names)  # the snippet itself
@@ -228,11 +228,11 @@ def test_the_library_verifies_in_one_call_and_refuses_without_a_crash() -> None:
         assert names["verified"](OTHER, wrong, body) is None
 
 
-async def test_a_receiver_is_tried_with_a_body_signed_by_hand(tmp_path: Path) -> None:
+async def test_a_body_signed_on_the_command_line_reaches_a_receiver(tmp_path: Path) -> None:
     [sign] = chosen("sh", "against a receiver")
     [block] = chosen("python", "as a receiver")
     async with running(block, tmp_path, free_port(), OTHER) as receiver:
         await eventually(receiver.answers, "it listens")
         async with shell(tmp_path, {}, {"WEBHOOK_SECRET": OTHER, "HOOK": receiver.url}) as it:
             assert "204" in await it.paste(f"cd\n{sign.code}")
-        await receiver.says("job.succeeded job_1")
+        await receiver.prints("job.succeeded job_1")

@@ -1,4 +1,5 @@
-"""The examples that need a service: a page's in order in one shell; programs in Python and commands in this process."""
+"""Examples that need a service. Shell blocks run in order, one shell per page; Python and
+commands run in this process."""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ from tests.harness.shells import shell
 
 PAGES = list(
     dict.fromkeys(
-        one.page for one in blocks() if one.language == "sh" and one.how == "with a service"
+        block.page for block in blocks() if block.language == "sh" and block.how == "with a service"
     )
 )
-#: What a block must have printed, by a line that stands in it.
-SAYS = {
+#: The output that a block with this text must have.
+OUTPUT = {
     "accounts check": "accepted",
     "readyz": '"ok"',
     "orchestrator doctor": "0 problems",
@@ -49,22 +50,22 @@ SAYS = {
     "--kind slack": "slack",
 }
 
-#: Addresses that somebody has: tests send nothing there.
-_SOMEBODYS = ("https://my.app/hook", "https://my.app/events")
+#: Addresses of others on the pages: tests send nothing there.
+_FOREIGN = ("https://my.app/hook", "https://my.app/events")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A running service with a past, and what the examples call it."""
+    """A running service with some history, and the variables that the examples use."""
 
     it: Live
     environment: dict[str, str]
-    #: An address that takes whatever it is sent.
-    anybody: str
+    #: An address that accepts every request.
+    sink: str
 
 
-async def staged(it: Live, folder: Path, anybody: str) -> Stage:
-    """Let one job end and be delivered, and return the names of everything about it."""
+async def staged(it: Live, folder: Path, sink: str) -> Stage:
+    """Complete and deliver one job, and return its ids as variables."""
     job = await it.api.submit(order("kling", external_task_id="order-990"))
     await it.hears(job["id"])
     [first, *_] = (await it.api.get(f"/v1/events?job={job['id']}"))["data"][::-1]
@@ -81,7 +82,7 @@ async def staged(it: Live, folder: Path, anybody: str) -> Stage:
         "SLACK_URL": it.subscriber.slack_url,
         "DATABASE": str(folder / "test.db"),
     }
-    return Stage(it, environment, anybody)
+    return Stage(it, environment, sink)
 
 
 @pytest.fixture
@@ -102,34 +103,34 @@ async def _thanks(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def test_the_examples_of_the_shell_work_on_a_service(stage: Stage, tmp_path: Path) -> None:
+async def test_the_shell_examples_run_on_a_service(stage: Stage, tmp_path: Path) -> None:
     async def paste(page: str) -> None:
         own = tmp_path / Path(page).stem
         own.mkdir()
-        async with shell(own, dict.fromkeys(_SOMEBODYS, stage.anybody), stage.environment) as it:
+        async with shell(own, dict.fromkeys(_FOREIGN, stage.sink), stage.environment) as it:
             await it.paste("cd")
             for block in chosen("sh", "with a service", page):
-                _judge(block, await it.paste(f"set -o pipefail\n{block.code}"))
+                _check(block, await it.paste(f"set -o pipefail\n{block.code}"))
 
     await asyncio.gather(*map(paste, PAGES))
     assert (tmp_path / "operations/backup.db").stat().st_size > 0
 
 
-def _judge(block: Block, printed: str) -> None:
+def _check(block: Block, printed: str) -> None:
     assert "application/problem+json" not in printed
     assert '"status": 4' not in printed, f"{block}: {printed}"
-    for line, says in SAYS.items():
-        if line in block.code:
-            assert says in printed, f"{block}: {printed}"
+    for text, output in OUTPUT.items():
+        if text in block.code:
+            assert output in printed, f"{block}: {printed}"
 
 
 async def test_the_operations_page_lists_every_metric(stage: Stage) -> None:
-    told = (await stage.it.outside.get(f"{stage.it.url}/metrics")).text
+    shown = (await stage.it.outside.get(f"{stage.it.url}/metrics")).text
     listed = [coded(row[0])[0] for row in rows(sections("docs/operations.md")["Metrics"])]
-    assert sorted(listed) == sorted(re.findall(r"^# HELP (\w+)", told, re.MULTILINE))
+    assert sorted(listed) == sorted(re.findall(r"^# HELP (\w+)", shown, re.MULTILINE))
 
 
-async def test_the_programs_in_python_work_on_a_service(stage: Stage) -> None:
+async def test_the_python_examples_run_on_a_service(stage: Stage) -> None:
     for block in chosen("python", "with a service"):
         printed = io.StringIO()
 
@@ -147,12 +148,12 @@ async def test_the_programs_in_python_work_on_a_service(stage: Stage) -> None:
     )
 
 
-async def test_the_commands_work_on_a_service(stage: Stage) -> None:
+async def test_the_command_examples_run_on_a_service(stage: Stage) -> None:
     for block in chosen("sh", "as commands"):
         for line in block.code.splitlines():
             words = shlex.split(Template(line).substitute(stage.environment))
             ran = await asyncio.to_thread(run, *words[1:])
             assert ran.code == 0, (line, ran.err)
             assert ran.out.strip(), line
-            for within, says in SAYS.items():
-                assert within not in line or says in ran.out + ran.err, (line, ran.out, ran.err)
+            for text, output in OUTPUT.items():
+                assert text not in line or output in ran.out + ran.err, (line, ran.out, ran.err)

@@ -1,6 +1,6 @@
-"""The documentation as data: pages, their headings and links, and every fenced block with how it is to be run.
+"""The documentation as data: pages with headings, links, tables, and fenced blocks.
 
-A block is classified by its language and, for code, by a comment right above it: `<!-- runs: how -->`.
+A comment above a block says how a test runs or checks it: `<!-- runs: how -->`, `<!-- is: what -->`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+README, TRANSLATION = ROOT / "README.md", ROOT / "README.zh-CN.md"
 PAGES = tuple(
-    sorted([ROOT / "README.md", ROOT / "deploy/README.md", *(ROOT / "docs").glob("*.md")])
+    sorted([README, TRANSLATION, ROOT / "deploy/README.md", *(ROOT / "docs").glob("*.md")])
 )
 
 _FENCE = re.compile(r"( *)(`{3,})(\S*)\n(.*?)\n\1\2 *\n", re.DOTALL)
 _HEADING = re.compile(r"^(#+) +(.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
-_TAIL = re.compile(r"<!-- (\w+): (.+?) -->\s*$")
+_COMMENT = re.compile(r"<!-- (\w+): (.+?) -->\s*$")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. `how` is what the comment above it says: `runs: in order` or `is: Job`, as two words."""
+    """A fenced block. `verb` and `how` are the two parts of the comment above it."""
 
     page: str
     line: int
@@ -39,45 +40,49 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """One page."""
+    """A page of Markdown."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """Where it is, from the root of the project."""
+        """Return the path, relative to the root of the project."""
         return str(self.path.relative_to(ROOT))
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """Return the whole page."""
         return self.path.read_text(encoding="utf-8")
 
     @property
     def prose(self) -> str:
-        """All of it without its blocks."""
+        """Return the page without its blocks."""
         return _FENCE.sub("\n", self.text + "\n")
 
+    def headings(self) -> list[tuple[int, str]]:
+        """Return level and text of each heading."""
+        return [(len(found[1]), found[2]) for found in _HEADING.finditer(self.prose)]
+
     def anchors(self) -> set[str]:
-        """What a link may name after `#`, as GitHub makes it of headings."""
-        return {anchor(found[2]) for found in _HEADING.finditer(self.prose)}
+        """Return the fragments that a link to this page may have."""
+        return {anchor(heading) for _, heading in self.headings()}
 
     def links(self) -> list[str]:
-        """Where its links lead."""
+        """Return the target of each link."""
         return [found[1] for found in _LINK.finditer(self.prose)]
 
     def blocks(self) -> Iterator[Block]:
-        """Its blocks, in order."""
+        """Yield the blocks in order."""
         text = self.text + "\n"
         for found in _FENCE.finditer(text):
-            mark = _TAIL.search(text[max(0, found.start() - 200) : found.start()])
-            verb, how = (mark[1], mark[2]) if mark else ("", "")
+            comment = _COMMENT.search(text[max(0, found.start() - 200) : found.start()])
+            verb, how = (comment[1], comment[2]) if comment else ("", "")
             line = text.count("\n", 0, found.start()) + 1
             yield Block(self.name, line, found[3], found[4], verb, how)
 
 
 def anchor(heading: str) -> str:
-    """Return the anchor of a heading: lower case, words joined by hyphens, punctuation left out."""
+    """Return the anchor that GitHub makes of a heading: lower case, hyphens, no punctuation."""
     plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
 
@@ -89,25 +94,25 @@ def blocks() -> tuple[Block, ...]:
 
 
 def chosen(language: str, how: str = "", page: str = "") -> list[Block]:
-    """Return the blocks of a language, of one way to run them, of one page."""
+    """Return the blocks of a language; with `how` or `page`, only those."""
     return [
-        one
-        for one in blocks()
-        if one.language == language
-        and (not how or one.how == how)
-        and (not page or one.page == page)
+        block
+        for block in blocks()
+        if block.language == language
+        and (not how or block.how == how)
+        and (not page or block.page == page)
     ]
 
 
 def sections(page: str) -> dict[str, str]:
-    """Return what stands right below each heading of a page, up to the next one of any level."""
+    """Return the text below each heading of a page, up to the next heading of any level."""
     text = (ROOT / page).read_text(encoding="utf-8")
     parts = re.split(r"^#+ +(.+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def rows(text: str) -> list[list[str]]:
-    """Return the cells of the tables in a text, heads and rules left out."""
+    """Return the cells of all tables in a text, without header rows and rules."""
     found: list[list[str]] = []
     lines = text.splitlines()
     for number, line in enumerate(lines):
@@ -125,5 +130,5 @@ def rows(text: str) -> list[list[str]]:
 
 
 def coded(cell: str) -> list[str]:
-    """Return what stands in backticks."""
+    """Return the texts in backticks."""
     return re.findall(r"`([^`]+)`", cell)
