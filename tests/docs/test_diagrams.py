@@ -1,4 +1,4 @@
-"""The diagrams of the documentation agree with the code."""
+"""The diagrams and figures of the page about the inner workings agree with the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from orchestrator.database.tables import metadata
+from orchestrator.engine import deliver, poll, submit
 from orchestrator.foundation.states import LIVE, RANK, JobState, may_move
 from tests.harness.documents import ROOT, chosen, coded, rows, sections
 
@@ -52,6 +53,12 @@ def test_the_table_of_ranks_is_complete() -> None:
         state: int(row[1]) for row in rows(sections(PAGE)["Job states"]) for state in coded(row[0])
     }
     assert listed == RANK
+
+
+def test_the_table_of_leases_has_the_figures_of_the_stages() -> None:
+    shown = [row[1:] for row in rows(sections(PAGE)["Claims, leases and fencing"])]
+    stages = (submit, poll, deliver)
+    assert shown == [[f"{stage.DEADLINE:g} s", f"{stage.LEASE:g} s"] for stage in stages]
 
 
 # -- tables

@@ -1,6 +1,7 @@
 """The documentation as data: pages with headings, links, tables, and fenced blocks.
 
-A comment above a block says how a test runs or checks it: `<!-- runs: how -->`, `<!-- is: what -->`.
+The comment above a block says how a test runs or checks it: `<!-- runs: how -->` or
+`<!-- is: what -->`.
 """
 
 from __future__ import annotations
