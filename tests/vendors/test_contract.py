@@ -103,12 +103,12 @@ def test_an_error_answer_to_a_submission_says_what_to_do_next(case: Case) -> Non
         return
     said = {
         name: getattr(error, name)
-        for name in ("code", "vendor_code", "retryable", "crowded", "duplicate")
+        for name in ("code", "vendor_code", "retryable", "rate_limited", "duplicate")
     }
     assert said == {
         "vendor_code": None,
         "retryable": False,
-        "crowded": False,
+        "rate_limited": False,
         "duplicate": False,
         **wanted,
     }
