@@ -7,6 +7,10 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+from orchestrator.foundation.extras import require
+
+require("server")
+
 import httpx
 from starlette.applications import Starlette
 

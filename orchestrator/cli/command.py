@@ -19,6 +19,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Terminal
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError, OrchestratorError
+from orchestrator.foundation.extras import missing
 
 if TYPE_CHECKING:
     from orchestrator.cli.access import Access
@@ -155,6 +156,12 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         raise typer.Exit(failure.code) from failure
     except OrchestratorError as error:
         _say(session.terminal, str(error) or type(error).__name__)
+        raise typer.Exit(Exit.ERROR) from error
+    except ModuleNotFoundError as error:
+        absent = missing((error.name or "").partition(".")[0])
+        if absent is None:
+            raise
+        _say(session.terminal, str(absent))
         raise typer.Exit(Exit.ERROR) from error
     except (KeyboardInterrupt, typer.Abort):
         # The second: Ctrl-C, or the end of the input, at a question.

@@ -99,7 +99,7 @@ def init(
     key = f"orc_{secrets.token_urlsafe(32)}"
     text = _FIRST.format(secret=secrets.token_urlsafe(48), key=key)
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise Failure(
             f"{file} exists", hint="name another with --file", code=Exit.CONFLICT

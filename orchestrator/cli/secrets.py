@@ -7,7 +7,6 @@ import typer
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.foundation.signing.secret_keys import Keys
 
 app = typer.Typer(no_args_is_help=True, help="Secrets that others need.")
 
@@ -26,6 +25,8 @@ def callback(session: Session) -> None:
             or not (keys := secret_keys(session.settings()))
         ):
             raise
+        from orchestrator.foundation.signing.secret_keys import Keys
+
         document = {"object": "signing_key", "secret": Keys(keys).callback_secrets[0]}
     if session.terminal.json:
         session.terminal.document(document)

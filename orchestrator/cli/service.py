@@ -122,12 +122,11 @@ def calm() -> None:
 
 def server_of(app: Starlette) -> uvicorn.Server:
     """Return a server that logs through us alone."""
-    loop, http = ("asyncio", "h11") if sys.platform == "win32" else ("uvloop", "httptools")
     return Server(
         uvicorn.Config(
             app,
-            loop=loop,
-            http=http,
+            loop="uvloop",
+            http="httptools",
             lifespan="on",
             access_log=False,
             log_config=None,

@@ -15,6 +15,10 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.foundation.extras import require
+
+require("server")
+
 import httpx
 import structlog
 from pydantic import ValidationError

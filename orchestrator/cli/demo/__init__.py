@@ -9,6 +9,7 @@ import typer
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
+from orchestrator.foundation.extras import require
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +33,7 @@ def demo(
 ) -> None:
     """Run everything on this machine: simulated vendors, the real service, a subscriber. Nothing leaves it."""
     # Here, so that commands which only talk to a server start without the simulator and the service.
+    require("demo")
     from orchestrator.cli.demo.run import Play, run
 
     try:

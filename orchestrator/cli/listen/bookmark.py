@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -38,7 +37,7 @@ class Bookmark:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._secret.exists():
                 _create(self._secret, new_secret())
-            self._held = os.open(self._secret, os.O_RDONLY | os.O_CLOEXEC)
+            self._held = os.open(self._secret, os.O_RDONLY)
         except OSError as error:
             raise Failure(
                 f"{folder}: {error.strerror}", hint="XDG_STATE_HOME names another folder"
@@ -47,7 +46,7 @@ class Bookmark:
     def hold(self) -> None:
         """Keep other processes out until this one ends. Raises `Failure` if one is in."""
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._held)
         except OSError as error:
             raise Failure(
                 "another `orchestrator listen` goes on from here: same server, key and --forward-to",
@@ -104,10 +103,24 @@ class Bookmark:
             raise Failure(f"{self._cursor}: {error.strerror}", hint=hint) from error
 
 
+def _lock(descriptor: int) -> None:
+    """Lock a file for this process; the system drops the lock with the process. Raises `OSError`."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        # Windows refuses to read a locked range, so the locked byte is past the end of the file.
+        os.lseek(descriptor, 2**20, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _create(path: Path, secret: str) -> None:
     """Write a complete file or none, for its owner's eyes only. Who comes second finds the first one's."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.write(descriptor, secret.encode() + b"\n")
         with contextlib.suppress(FileExistsError):

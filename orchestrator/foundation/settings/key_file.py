@@ -52,7 +52,7 @@ def check(path: Path) -> None:
 def _create(path: Path, key: str) -> None:
     """Write a complete file or none: a link is made only where nothing is, and never to half a file."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(key + "\n")
