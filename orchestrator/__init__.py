@@ -1,39 +1,25 @@
-"""orchestrator owns video-generation jobs: it submits them, hears of them, asks when nobody speaks, and tells.
+"""orchestrator owns video-generation jobs: submit with a callback, verify pushes, poll if none comes.
 
-The way of one job, door -> stage -> ledger -> store:
+Folders, lowest layer first. A folder imports only from folders above it in this list:
 
-    caller ──POST /v1/jobs──> api/intake ─> ledger.open            queued
-                                submit  ─> vendor                  submitting, then submitted
-    vendor ──POST /callbacks─> receive ─┐
-                                poll   ─┴> ledger.apply            processing ... succeeded | failed
-                                              │ one transaction: the move, its event, what is owed
-                                deliver <─────┘─> subscriber's door
+    foundation   errors, states, clock, ids, settings, signing, metrics, logs; imports nothing of ours
+    schemas      the models of the API, and writers that produce the same JSON faster
+    database     SQLite or PostgreSQL: store, tables, migrations, the queue of due rows, lists
+    egress       HTTP to vendors and subscribers; the only sockets out, with the SSRF address policy
+    vendors      the contract of a dialect, and one file for each in `dialects`
+    events       transactional outbox, event log and feed, subscribers; one file a kind of destination
+    jobs         the ledger, the only writer of job state, and the state machine it applies
+    engine       the stages: receive, submit, poll, deliver, replay, retention
+    api          one file a resource, authentication, the OpenAPI document, the callback endpoint
+    app          settings in, ASGI application out
+    embed, cli   the service inside another application; the command line
+    client       Python client; it needs `foundation` and `schemas` alone
+    simulator    vendors and a subscriber that misbehave on request; imports nothing of ours
 
-Six files tell the whole story: `states` (what a job can be), `decide` (what a report changes), `ledger` (the only
-writer of job state), `claims` (the row is the queue), `vendors/__init__` (the contract of a dialect), `runtime` (what
-every stage is given).
-
-The floors; a module imports only from those below it, and `tests/test_architecture.py` holds the law:
-
-    outside   client/ (Python, of the API alone), cli/ over it, embed/ (the service inside another application),
-              simulator/ (a misbehaving world), bench/
-    roof      app (puts everything together) over running (loops and ticks)
-    doors     api/ (JSON for callers, its OpenAPI document, and the vendors' door in front)
-    stages    submit, receive, poll, deliver, replay: none imports another, they meet in committed rows
-    truth     ledger over decide, fanout, silence; runtime, workers; turns, outcomes; subscribers, keyring, timeline,
-              selection (of what a replay is about), checks (of accounts); lists over ways (the index that leads to
-              them); tail (the log as it grows) over journal (in the order of commits); metrics, gauges
-    plug-ins  vendors/ (one dialect a file), destinations/ (one kind of address a file)
-    database  store over databases: sqlite (statements on the loop, writer commits beside it) or postgres (its dial
-              hangs up on silence, its wakes reach other replicas); schema; units, claims. Internet: internet over
-              transport, spelling and guard, the only way out
-    facts     tables over columns, indexes; bulk; wire and shapes (what outsiders see); signing, pings, order, form,
-              report, refusal, account, official
-    ground    errors, states, clock, deadlines, ids, values, settings, logs
-
-Words: a Job is work we ask a Vendor for, on an Account; a Push is a request it sends us; a Report is what it says; a
-Move is a job changing state; an Event is the fact that it did; a Delivery is one event owed to one Subscriber, and an
-Attempt is one try at it. Due is when the next step is ours; a Lane shares a limit; a Lease is the number of a claim.
+Public are `orchestrator.client`, `orchestrator.embed`, `orchestrator.schemas`, `orchestrator.vendors`
+and `orchestrator.events.destinations`: the names in their `__all__`. Everything else is private and
+may change in any release. CONTRIBUTING.md has the import rules and the glossary.
 """
 
+__all__ = ["__version__"]
 __version__ = "0.1.0"

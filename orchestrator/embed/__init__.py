@@ -38,6 +38,8 @@ from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.error_messages import fault_lines
 
+__all__ = ["Orchestrator"]
+
 log = structlog.get_logger()
 
 _ASLEEP = "the service does not run: give `lifespan=video.lifespan` to the application that it is mounted in"

@@ -1,0 +1,203 @@
+"""Every library that the package imports is declared, and a plain install needs few of them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from orchestrator import cli
+from orchestrator.foundation import extras
+
+ROOT = Path(__file__).parents[2]
+PROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK: Mapping[str, Any] = tomllib.loads((ROOT / "uv.lock").read_text())
+
+#: What a plain install runs: the client, and the commands for a remote server.
+PLAIN = (
+    "client",
+    "schemas",
+    "foundation.settings",
+    "__main__",
+    "cli.access",
+    "cli.client",
+    *(f"cli.{module}" for modules in cli._MODULES.values() for module in modules),
+)
+#: Not imported by the package but by a library: uvicorn takes the first two by name, starlette
+#: reads forms with the third.
+BY_NAME = {"uvloop", "httptools", "python-multipart"}
+#: Released together with the library that brings it, which requires one exact version of it.
+PART_OF = {"pydantic-core": "pydantic"}
+INSTALLED = packages_distributions()
+POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+def declared(extra: str = "") -> set[str]:
+    """Return the distributions of a plain install, or those that an extra adds."""
+    words = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    found = set()
+    for requirement in map(Requirement, words):
+        if requirement.name == "orchestrator":
+            found |= set().union(*map(declared, requirement.extras))
+        else:
+            found.add(canonicalize_name(requirement.name))
+    return found
+
+
+def parsed() -> dict[str, ast.Module]:
+    """Return every module of the package by its dotted name without `orchestrator.`."""
+    folder = ROOT / "orchestrator"
+    found = {}
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(folder).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+SOURCES = parsed()
+
+
+def names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield what import statements name, dotted."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_start(tree: ast.Module) -> Iterator[str]:
+    """Yield what a module imports when it is imported itself."""
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        yield from names([node])
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            todo += ast.iter_child_nodes(node)
+
+
+def ours(name: str) -> Iterator[str]:
+    """Yield the modules of the package that are imported with a dotted name, packages first."""
+    parts = name.removeprefix("orchestrator").removeprefix(".").split(".")
+    for end in range(len(parts) + 1):
+        if (module := ".".join(parts[:end])) in SOURCES:
+            yield module
+
+
+def closure(roots: Iterable[str]) -> set[str]:
+    """Return the modules that are imported with these modules."""
+    seen: set[str] = set()
+    todo = [module for root in roots for module in ours(root)]
+    while todo:
+        module = todo.pop()
+        if module not in seen:
+            seen.add(module)
+            imported = (name for name in at_start(SOURCES[module]))
+            todo += [
+                m for name in imported if f"{name}.".startswith("orchestrator.") for m in ours(name)
+            ]
+    return seen
+
+
+def distributions(imported: Iterable[str]) -> set[str]:
+    """Return the distributions of the libraries among dotted names."""
+    tops = {name.partition(".")[0] for name in imported}
+    libraries = tops - sys.stdlib_module_names - {"orchestrator"}
+    found = {canonicalize_name(INSTALLED[library][0]) for library in libraries}
+    return {PART_OF.get(name, name) for name in found}
+
+
+def everything(module: str) -> set[str]:
+    """Return the distributions that a module imports anywhere."""
+    return distributions(names(ast.walk(SOURCES[module])))
+
+
+def test_a_plain_install_imports_what_it_declares() -> None:
+    for module in closure(PLAIN):
+        assert distributions(at_start(SOURCES[module])) <= declared(), module
+
+
+def test_a_plain_install_imports_on_windows() -> None:
+    for module in closure(PLAIN):
+        assert not {name.partition(".")[0] for name in at_start(SOURCES[module])} & POSIX, module
+
+
+@pytest.mark.parametrize("folder", ["client", "schemas"])
+def test_the_client_never_imports_more_than_a_plain_install_has(folder: str) -> None:
+    for module in (name for name in SOURCES if f"{name}.".startswith(f"{folder}.")):
+        assert everything(module) <= declared(), module
+
+
+def test_the_service_imports_what_it_declares() -> None:
+    server = declared() | declared("server")
+    for module in SOURCES:
+        allowed = set(server)
+        if module.startswith("database.postgres"):
+            allowed |= declared("postgres")
+        if module.startswith(("simulator", "cli.demo", "cli.bench")):
+            allowed |= declared("demo")
+        assert everything(module) <= allowed, module
+
+
+def test_no_library_is_declared_in_vain() -> None:
+    used = set().union(*map(everything, SOURCES)) | BY_NAME
+    assert declared().union(*map(declared, PROJECT["optional-dependencies"])) <= used
+
+
+def test_the_error_for_a_missing_extra_knows_every_library_of_it() -> None:
+    for extra, libraries in extras.EXTRAS.items():
+        found = distributions(set(libraries) - POSIX)
+        assert found == declared(extra) - declared(), extra
+
+
+def locked(name: str) -> set[str]:
+    """Return what `uv.lock` installs with a distribution, on any system."""
+    packages = {package["name"]: package for package in LOCK["package"]}
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        for found in packages[todo.pop()].get("dependencies", []):
+            if found["name"] not in seen:
+                seen.add(found["name"])
+                todo.append(found["name"])
+    return seen
+
+
+def test_a_plain_install_leaves_an_application_its_own_versions() -> None:
+    """SQLAlchemy 2.0, for example: what is not required is not constrained."""
+    assert not locked("orchestrator") & (declared("demo") - declared())
+    assert "sqlalchemy" not in locked("orchestrator")
+
+
+def test_windows_is_told_that_the_service_needs_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_fcntl(name: str) -> object:
+        return None if name == "fcntl" else find_spec(name)
+
+    monkeypatch.setattr(extras, "find_spec", without_fcntl)
+    with pytest.raises(extras.MissingExtra, match="POSIX"):
+        extras.require("server")
+    assert "POSIX" in str(extras.missing("uvicorn"))
+    assert extras.missing("pydantic") is None
+
+
+def test_what_is_missing_is_stated_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def without_starlette(name: str) -> object:
+        return None if name == "starlette" else find_spec(name)
+
+    monkeypatch.setattr(extras, "find_spec", without_starlette)
+    with pytest.raises(ImportError, match=r"starlette .* pip install 'orchestrator\[demo\]'"):
+        extras.require("demo")
