@@ -1,24 +1,24 @@
-"""orchestrator owns video-generation jobs: submit with a callback, verify pushes, poll if none comes.
+"""orchestrator owns video-generation jobs: it submits them, verifies pushes and polls when needed.
 
 Folders, lowest layer first. A folder imports only from folders above it in this list:
 
-    foundation   errors, states, clock, ids, settings, signing, metrics, logs; imports nothing of ours
+    foundation   errors, states, clock, ids, settings, signing, metrics, logs; no imports of ours
     schemas      the models of the API, and writers that produce the same JSON faster
     database     SQLite or PostgreSQL: store, tables, migrations, the queue of due rows, lists
-    egress       HTTP to vendors and subscribers; the only sockets out, with the SSRF address policy
+    egress       HTTP to vendors and subscribers; the only sockets out, behind an address policy
     vendors      the contract of a dialect, and one file for each in `dialects`
-    events       transactional outbox, event log and feed, subscribers; one file a kind of destination
+    events       transactional outbox, event log, feed, subscribers; one file a destination
     jobs         the ledger, the only writer of job state, and the state machine it applies
     engine       the stages: receive, submit, poll, deliver, replay, retention
-    api          one file a resource, authentication, the OpenAPI document, the callback endpoint
+    api          one file a resource, authentication, OpenAPI document, callback endpoint
     app          settings in, ASGI application out
     embed, cli   the service inside another application; the command line
-    client       Python client; it needs `foundation` and `schemas` alone
-    simulator    vendors and a subscriber that misbehave on request; imports nothing of ours
+    client       the Python client; needs `foundation` and `schemas` alone
+    simulator    vendors and a subscriber that misbehave on request; no imports of ours
 
-Public are `orchestrator.client`, `orchestrator.embed`, `orchestrator.schemas`, `orchestrator.vendors`
-and `orchestrator.events.destinations`: the names in their `__all__`. Everything else is private and
-may change in any release. CONTRIBUTING.md has the import rules and the glossary.
+Public are `orchestrator.client`, `orchestrator.embed`, `orchestrator.schemas`,
+`orchestrator.vendors` and `orchestrator.events.destinations`: the names in their `__all__`.
+Everything else is private and may change in any release. CONTRIBUTING.md has the rules.
 """
 
 __all__ = ["__version__"]

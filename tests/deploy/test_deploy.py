@@ -1,4 +1,4 @@
-"""What is deployed, checked without a container engine: linted, validated, and every name in it known."""
+"""Deployment files, checked without a container engine: linted, valid, every name in them known."""
 
 from __future__ import annotations
 
@@ -100,16 +100,16 @@ def example() -> dict[str, str]:
 
 
 def unit() -> list[tuple[str, str]]:
-    """The directives of the service, repeated ones too."""
+    """Return the directives of the service, repeated ones too."""
     lines = (DEPLOY / "orchestrator.service").read_text().splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return [(name, value) for name, value in pairs]
 
 
-def understood(
+def settings_of(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Settings:
-    """What the product makes of these variables. Raises `ConfigError` for a name it does not know."""
+    """Return the settings that variables make. Raises `ConfigError` for an unknown name."""
     monkeypatch.chdir(tmp_path)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -171,7 +171,7 @@ def test_every_variable_of_the_containers_is_a_setting(
 ) -> None:
     image = dict(re.findall(r"(ORCHESTRATOR_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
     service = compose()["services"]["orchestrator"]["environment"]
-    settings = understood({**image, **example(), **service}, monkeypatch, tmp_path)
+    settings = settings_of({**image, **example(), **service}, monkeypatch, tmp_path)
     assert settings.host == "0.0.0.0"
     assert str(settings.database_file) == "/data/orchestrator.db"
     assert settings.accounts["main"].vendor == "dreamto"
@@ -190,9 +190,9 @@ def test_every_variable_of_the_unit_is_a_setting(
         "%d": str(credentials),
         "/etc/orchestrator/orchestrator.toml": str(tmp_path / "orchestrator.toml"),
     }
-    said = [value.split("=", 1) for name, value in unit() if name == "Environment"]
-    settings = understood(
-        {name: places.get(value, value) for name, value in said}, monkeypatch, tmp_path
+    variables = [value.split("=", 1) for name, value in unit() if name == "Environment"]
+    settings = settings_of(
+        {name: places.get(value, value) for name, value in variables}, monkeypatch, tmp_path
     )
     assert (
         settings.secret_keys[0].get_secret_value()
@@ -210,7 +210,7 @@ def test_the_unit_gives_away_nothing_it_does_not_need() -> None:
 
 
 def test_systemd_finds_the_unit_tight(tmp_path: Path) -> None:
-    """Where systemd is: its own verdict, on a scale from 0 (tight) to 10. Elsewhere: the count of what it would see."""
+    """Uses the score of systemd, from 0 (tight) to 100; without systemd, counts the directives."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         assert (
