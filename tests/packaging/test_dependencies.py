@@ -114,7 +114,8 @@ def closure(roots: Iterable[str]) -> set[str]:
 def distributions(imported: Iterable[str]) -> set[str]:
     """Return the distributions of the libraries among dotted names."""
     tops = {name.partition(".")[0] for name in imported}
-    libraries = tops - sys.stdlib_module_names - {"orchestrator"}
+    # `_typeshed` exists for type checkers alone.
+    libraries = tops - sys.stdlib_module_names - {"orchestrator", "_typeshed"}
     found = {canonicalize_name(INSTALLED[library][0]) for library in libraries}
     return {PART_OF.get(name, name) for name in found}
 
