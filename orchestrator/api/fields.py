@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orchestrator.events.destinations.webhook import is_ours
 from orchestrator.events.outbox import matches
-from orchestrator.foundation.ids import is_id
+from orchestrator.foundation.ids import is_id, pattern
 from orchestrator.foundation.states import EventType
 
 _METADATA_CAP = 16 * 1024
@@ -79,11 +79,6 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-def id_pattern(prefix: str) -> str:
-    """Return the form of our ids with that prefix, as JSON Schema has patterns."""
-    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
-
-
 @dataclass(frozen=True, slots=True)
 class IdOf:
     """Marks a text as one of our ids with that prefix."""
@@ -100,7 +95,7 @@ class IdOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Have it described."""
-        return {**handler(schema), "pattern": id_pattern(self.prefix)}
+        return {**handler(schema), "pattern": f"^{pattern(self.prefix)}$"}
 
     def _checked(self, value: str) -> str:
         if not is_id(value, self.prefix):

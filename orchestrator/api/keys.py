@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from starlette.responses import Response
 
@@ -16,7 +14,7 @@ from orchestrator.api.endpoint import Handler, RequestContext, found, reply
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pagination import PageRequest, listed
 from orchestrator.api.requests import NewKey
-from orchestrator.schemas.base import rfc3339_or_none
+from orchestrator.schemas.accounts import api_key_json
 
 
 class KeyQuery(PageRequest):
@@ -35,7 +33,9 @@ async def create(call: RequestContext, body: NewKey) -> Response:
     row, secret = api_keys.new(runtime.ids, now=now, **body.model_dump())
     await runtime.store.write(api_keys.add, row)
     return reply(
-        _shown(row) | {"key": secret}, 201, {"location": f"{runtime.base}/v1/keys/{row['id']}"}
+        api_key_json(row) | {"key": secret},
+        201,
+        {"location": f"{runtime.base}/v1/keys/{row['id']}"},
     )
 
 
@@ -43,13 +43,15 @@ async def create(call: RequestContext, body: NewKey) -> Response:
 async def ls(call: RequestContext, query: KeyQuery) -> Response:
     """Newest first, revoked ones too. Keys of the configuration are not among them."""
     read = partial(api_keys.ls, limit=query.limit + 1, after=query.after)
-    return listed(call, await call.runtime.store.read(read), query, _shown)
+    return listed(call, await call.runtime.store.read(read), query, api_key_json)
 
 
 @operation("Get a key", answers={200: schemas.ApiKey})
 async def show(call: RequestContext) -> Response:
     """What it may do, until when, and when it was last used, to the minute."""
-    return reply(_shown(found(await call.runtime.store.read(api_keys.get, call.id("key")), "key")))
+    return reply(
+        api_key_json(found(await call.runtime.store.read(api_keys.get, call.id("key")), "key"))
+    )
 
 
 def revoker(gate: Authenticator) -> Handler:
@@ -65,9 +67,3 @@ def revoker(gate: Authenticator) -> Handler:
         return Response(status_code=204)
 
     return revoke
-
-
-def _shown(row: Mapping[Any, Any]) -> dict[str, Any]:
-    at = ("created_at", "expires_at", "revoked_at", "last_used_at")
-    said = {name: row[name] for name in ("id", "name", "prefix", "scope", "rate_limit")}
-    return {"object": "api_key", **said, **{name: rfc3339_or_none(row[name]) for name in at}}

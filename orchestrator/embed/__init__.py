@@ -26,7 +26,6 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.api.problems import Refusal, answer
 from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient
@@ -35,6 +34,7 @@ from orchestrator.embed.host_process import close_on_signal, mask_access_log
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import ConfigError, Unavailable
+from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.error_messages import fault_lines
 
@@ -168,6 +168,6 @@ class _Pass(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["authorization"] = (
-            f"Bearer {OPERATOR}{self._rt.keys.admit(self._rt.clock.now())}"
+            f"Bearer {OPERATOR_PREFIX}{self._rt.keys.admit(self._rt.clock.now())}"
         )
         yield request

@@ -17,13 +17,21 @@ from orchestrator.foundation.clock import EPOCH, Clock, Rng, epoch_ms
 PREFIXES = ("job", "psh", "evt", "sub", "dlv", "key", "rpl")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_FORM = re.compile(rf"({'|'.join(PREFIXES)})_[0-7][{_ALPHABET}]{{25}}")
 _RANDOM_BITS = 74
 _TIME_DIGITS = 10
 #: Python's own base 32 leaves out other letters.
 _TO_PYTHONS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 #: Drawn at once: asking the system for each step alone takes longer than the rest of an id.
 _STEPS = struct.Struct("<64I")
+
+
+def pattern(prefix: str) -> str:
+    """Return the regular expression of an id, without anchors; `prefix` is one too."""
+    return f"{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}"
+
+
+_FORM = re.compile(pattern(f"(?:{'|'.join(PREFIXES)})"))
+_LENGTH = len("job_") + 26
 
 
 class Ids:
@@ -96,3 +104,8 @@ def _rest(tail: int) -> str:
 def is_id(text: str, prefix: str) -> bool:
     """True if `text` has the form of one of our ids with that prefix."""
     return text.startswith(prefix + "_") and _FORM.fullmatch(text) is not None
+
+
+def begins_id(text: str, prefix: str) -> bool:
+    """True if an id with that prefix can begin with `text`, which is longer than the prefix."""
+    return len(text) > len(prefix) + 1 and is_id(text.ljust(_LENGTH, "0"), prefix)

@@ -12,7 +12,8 @@ from typing import Literal
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-MASK = "***"
+from orchestrator.foundation.masking import MASK, OPERATOR_PREFIX, without_password
+
 #: Names whose values are never shown.
 _SECRET_NAME = re.compile(
     r"(?i)(^|[_-])(authorization|cookie|password|secrets?|secret_keys?|api_?keys?|access_?key|token|signatures?|sig)$|_keys?$|_secret"
@@ -21,8 +22,7 @@ _SECRET_NAME = re.compile(
 _SECRET_TEXT = (
     (re.compile(r"(/callbacks/[^/\s\"']+/)[^\s\"'?#]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
-    (re.compile(r"\b(whsec_|orc_pass\.|orc_)[\w.+/=-]{8,}"), rf"\1{MASK}"),
-    (re.compile(r"(://[^/@\s:]*):[^/@\s]*@"), rf"\1:{MASK}@"),
+    (re.compile(rf"\b(whsec_|{re.escape(OPERATOR_PREFIX)}|orc_)[\w.+/=-]{{8,}}"), rf"\1{MASK}"),
 )
 #: Deeper than anything we log; a structure that goes on is cut here.
 _DEPTH = 6
@@ -85,7 +85,7 @@ def masked(value: object, name: str = "", depth: int = _DEPTH) -> object:
         case str():
             for pattern, instead in _SECRET_TEXT:
                 value = pattern.sub(instead, value)
-            return value
+            return without_password(value)
         case bytes():
             return masked(value.decode("utf-8", "replace"), name, depth)
         case Mapping() if depth:

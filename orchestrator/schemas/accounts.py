@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import Capability
-from orchestrator.schemas.base import Growing, Shape
+from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
 
 
 class Account(Shape):
@@ -80,3 +80,13 @@ class SigningKey(Shape):
 
     object: Literal["signing_key"]
     secret: str
+
+
+def api_key_json(row: Row) -> Json:
+    """Return an API key, without its digest."""
+    times = ("created_at", "expires_at", "revoked_at", "last_used_at")
+    return {
+        "object": "api_key",
+        **{name: row[name] for name in ("id", "name", "prefix", "scope", "rate_limit")},
+        **{name: rfc3339_or_none(row[name]) for name in times},
+    }

@@ -34,10 +34,18 @@ def _or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
 Growing = WrapValidator(_or_text)
 
 
+def _closed(schema: dict[str, Any]) -> None:
+    """Describe the declared fields alone."""
+    schema.pop("additionalProperties", None)
+
+
 class Shape(BaseModel):
     """An answer, or a part of one."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    # Fields of a newer server are kept, so that `document` gives them back.
+    model_config = ConfigDict(
+        frozen=True, extra="allow", json_schema_extra=_closed, defer_build=True
+    )
 
 
 class Page(Shape, Generic[ThingT]):
@@ -60,7 +68,7 @@ class Fault(Shape):
 class Problem(Shape):
     """A refusal (RFC 9457). `type` leads to what to do about it; `errors` stands in a 422."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(json_schema_extra=None)
 
     type: str
     title: str
@@ -79,8 +87,23 @@ class Problem(Shape):
 
 
 def document(model: BaseModel) -> dict[str, Any]:
-    """Return a model as the JSON it was read from, by its own names."""
-    return model.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+    """Return a model as the JSON it was read from: every field that was there, times as sent."""
+    fields: dict[str, Any] = _plain(
+        model.model_dump(by_alias=True, exclude_unset=True, warnings=False)
+    )
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(below) for name, below in value.items()}
+        case list():
+            return [_plain(below) for below in value]
+        case datetime():
+            return rfc3339(value)
+        case _:
+            return value
 
 
 Row = Mapping[Any, Any]

@@ -107,7 +107,7 @@ class TimelineEntry(Shape):
     `submit`, `poll`, `operator`: what was asked and what came of it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(json_schema_extra=None)
 
     id: Annotated[str, Field(description="The cursor of this entry.")]
     at: AwareDatetime

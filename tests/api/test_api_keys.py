@@ -79,12 +79,12 @@ def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_sh
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt(monkeypatch)
-    made = local_keys.issue(
+    made = local_keys.create(
         database, SystemClock(), name="first", scope="admin", expires_at=None, rate_limit=7
     )
-    (kept,) = local_keys.listing(database, limit=9, after=None)["data"]
-    assert kept == {name: value for name, value in made.items() if name != "key"}
-    assert made["key"].startswith(kept["prefix"])
+    (kept,) = local_keys.page(database, limit=9, after=None).data
+    assert kept.model_dump() == made.model_dump(exclude={"key"})
+    assert made.key.startswith(kept.prefix)
 
 
 def test_a_key_is_found_until_it_expires_or_is_revoked(tx: Tx) -> None:

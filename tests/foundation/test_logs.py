@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from orchestrator.foundation import logs
+from orchestrator.foundation.masking import MASK
 
 TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"
 
@@ -64,7 +65,7 @@ def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[
         "said", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}]
     )
     (line,) = logged(capsys)
-    assert line[name] == logs.MASK
+    assert line[name] == MASK
     assert "hush" not in json.dumps(line)
 
 

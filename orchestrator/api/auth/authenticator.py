@@ -18,11 +18,10 @@ from orchestrator.api.auth.rate_limit import Limits, QuotaStatus
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.masking import OPERATOR_PREFIX
 
 log = structlog.get_logger()
 
-#: Made by `signing.Keys.admit`: whoever can read `secret_keys` needs no key.
-OPERATOR = "orc_pass."
 #: Seconds for which a found key is believed without asking again; a revoked one works on elsewhere for as long.
 _FRESH = 3.0
 _REMEMBERED = 4096
@@ -84,7 +83,7 @@ class Authenticator:
         """Return when the key of a request that was let in is good no more: at once if it was revoked here."""
         secret = _bearer(request)
         # What the operator shows is good for a minute, and for what was begun in it.
-        while secret.startswith(OPERATOR) or await self._is_good(secret):
+        while secret.startswith(OPERATOR_PREFIX) or await self._is_good(secret):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FRESH):
                     await self._forgot.wait()
@@ -104,8 +103,8 @@ class Authenticator:
 
     async def _find(self, secret: str) -> Caller | None:
         now = self._runtime.clock.now()
-        if secret.startswith(OPERATOR):
-            admitted = self._runtime.keys.admits(secret.removeprefix(OPERATOR), now)
+        if secret.startswith(OPERATOR_PREFIX):
+            admitted = self._runtime.keys.admits(secret.removeprefix(OPERATOR_PREFIX), now)
             return Caller("operator", Scope.ADMIN) if admitted else None
         if not api_keys.is_key(secret):
             return None

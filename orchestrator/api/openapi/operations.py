@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.endpoint import Endpoint
-from orchestrator.api.fields import id_pattern
 from orchestrator.api.openapi import examples, headers
 from orchestrator.api.openapi.components import Json, Schemas
 from orchestrator.api.operation import JSON, Operation, ResponseSpec, declared
 from orchestrator.api.problems import CODES
+from orchestrator.foundation.ids import pattern
 from orchestrator.schemas import Problem
 
 _PROBLEM = "application/problem+json"
@@ -112,7 +112,7 @@ def _in_path(place: OperationRoute) -> Iterator[Json]:
 
 def _parameter(section: str, name: str) -> tuple[Json, str]:
     if prefix := _KINDS.get(section):
-        return {"type": "string", "pattern": id_pattern(prefix)}, examples.IDS[prefix]
+        return {"type": "string", "pattern": f"^{pattern(prefix)}$"}, examples.IDS[prefix]
     if name == "code":
         return {"type": "string", "enum": sorted(CODES)}, "not_found"
     return {"type": "string", "minLength": 1}, "main" if section == "accounts" else "docs.js"

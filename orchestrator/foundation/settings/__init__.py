@@ -7,7 +7,6 @@ Precedence: flags > `ORCHESTRATOR_*` environment (`__` nests) > `DATABASE_URL`, 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.error_messages import UNMET, fault_lines, shape_of
 from orchestrator.foundation.settings.types import (
@@ -36,7 +36,6 @@ from orchestrator.foundation.settings.types import (
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _SECRETS_DIR = Path("/run/secrets")
 _TOML = Path("orchestrator.toml")
-_MASK = "***"
 _NOTHING = SecretStr("")
 
 
@@ -208,13 +207,13 @@ def ensure_secret_keys(settings: Settings) -> Settings:
 def _shown(value: object) -> object:
     match value:
         case SecretStr():
-            return _MASK if value.get_secret_value() else ""
+            return MASK if value.get_secret_value() else ""
         case dict():
             return {key: _shown(below) for key, below in value.items()}
         case list():
             return [_shown(below) for below in value]
         case str():
-            return re.sub(r"(?<=://)([^/@]*):[^/]*@", rf"\1:{_MASK}@", value)
+            return without_password(value)
         case _:
             return value
 
