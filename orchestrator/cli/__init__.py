@@ -1,7 +1,7 @@
 """The command line: `orchestrator`.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 the job failed (--wait), 7 the wait timed
-out, 8 the server cannot be reached, 9 doctor found problems, 130 Ctrl-C.
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 the job failed
+(--wait), 7 the wait timed out, 8 the server cannot be reached, 9 doctor found problems, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from orchestrator.cli.command import Options, Session, colourless, command
 
 _CODES = "Exit codes: " + " ".join((__doc__ or "").partition("Exit codes: ")[2].split())
 
-#: Commands as they are listed, and the modules each is made of: only the one that is called is imported.
+#: Commands in the order of the help, and the modules of each: only those of the command that runs
+#: are imported.
 _MODULES = {
     "demo": ("demo",),
     "serve": ("serve",),
@@ -34,7 +35,7 @@ _MODULES = {
     "version": (),
     "jobs": ("jobs", "watch"),
     "events": ("events",),
-    "subscribers": ("subscribers", "subscriber_care"),
+    "subscribers": ("subscribers",),
     "deliveries": ("deliveries",),
     "accounts": ("accounts",),
     "keys": ("keys",),
@@ -48,7 +49,7 @@ _MODULES = {
 
 @cache
 def _registered(name: str) -> typer.Typer:
-    """Return a program that knows one command or group of commands."""
+    """Return a program with one command or group of commands."""
     alone = typer.Typer()
     if name == "version":
         command(alone, name, "orchestrator version --json")(version)
@@ -64,7 +65,7 @@ def _registered(name: str) -> typer.Typer:
 
 
 class _Commands(MutableMapping[str, Any]):
-    """Commands by name, each made when it is asked for."""
+    """Commands by name, each built on first access."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = dict.fromkeys(_MODULES)
@@ -89,17 +90,18 @@ class _Commands(MutableMapping[str, Any]):
 
 
 class _Program(TyperGroup):
-    """All commands, of which one is run."""
+    """The program: one of its commands runs."""
 
-    def __init__(self, **told: Any) -> None:
-        super().__init__(**told)
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
         self.commands = _Commands()
 
 
 app = typer.Typer(
     name="orchestrator",
     cls=_Program,
-    help="Owns video jobs: submits them, believes signed pushes, polls what stays silent, tells subscribers.",
+    help="Runs video jobs at vendors: submits, receives signed pushes, polls when none comes, "
+    "notifies subscribers.",
     epilog=_CODES,
     no_args_is_help=True,
     # Tracebacks with local variables would print secrets.
@@ -135,7 +137,7 @@ def before(
         ),
     ] = False,
 ) -> None:
-    """Keep what stood before the command."""
+    """Keep the options given before the command."""
     if no_color:
         colourless()
     ctx.obj = Options(server or None, api_key or None, config_file)
@@ -152,8 +154,8 @@ def version(session: Session) -> None:
 def main() -> None:
     """Run the program."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that does not know our signs shows their numbers; the command goes on.
+        # A terminal that cannot encode a character shows its escape; the command goes on.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Its name is the same however it was started: completion scripts and hints are made of it.
+    # One name however it was started: completion scripts and hints contain it.
     app(prog_name="orchestrator")

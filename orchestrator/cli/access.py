@@ -1,4 +1,4 @@
-"""How this machine's own server is reached and let in to, where nobody said it on the command line."""
+"""The server of this machine and the credential for it, where the command line names neither."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.masking import OPERATOR_PREFIX
 
 if TYPE_CHECKING:
     from orchestrator.foundation.settings import Settings
 
-#: Begins what says "I can read the secret keys", instead of an API key.
-_OPERATOR = "orc_pass."
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Access:
-    """A server and what to say to be let in: nothing, a key, or a pass that is made anew for each request."""
+    """A server, and its bearer token: none, a key, or an operator pass made for each request."""
 
     server: str
     bearer: Callable[[], str] | None = None
-    #: Whose access it is: the key itself, or a word that is no key.
+    #: The key itself, or a word that is no key: whose place in the log `listen` keeps.
     who: str = ""
 
     @classmethod
@@ -31,26 +29,28 @@ class Access:
 
     @classmethod
     def local(cls, server: str, settings: Settings, clock: Clock) -> Access:
-        """Return access by a bootstrap key, else by passes made of the secret keys, if these are ours to read.
+        """Return access by a bootstrap key, else by operator passes if the keys can be read.
 
-        Only for the server these settings describe: no other is sent anything made from them.
+        Only for the server of these settings: no other may see anything made from them.
         """
         if settings.api_keys:
             return cls.keyed(server, settings.api_keys[0].get_secret_value())
         readable = secret_keys(settings)
         if not readable:
             return cls(server)
-        # Here, and below: a command that is given a server and a key starts without settings and cryptography.
+        # Here and below: a command with a server and a key starts without settings and
+        # cryptography.
         from orchestrator.foundation.signing.secret_keys import Keys
 
         keys = Keys(readable)
-        # A pass is good for a minute, and a command may take longer.
-        return cls(server, lambda: _OPERATOR + keys.admit(clock.now()), "operator")
+        # A pass is valid for a minute, and a command may take longer.
+        return cls(server, lambda: OPERATOR_PREFIX + keys.admit(clock.now()), "operator")
 
 
 def local_url(settings: Settings) -> str:
-    """Return where this machine's own server listens."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host  # noqa: S104 - compared, not bound
+    """Return the URL of this machine's own server."""
+    local = settings.host in ("0.0.0.0", "::", "localhost")  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if local else settings.host
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 

@@ -1,4 +1,4 @@
-"""Checks of accounts from this machine, for the moment before a server runs."""
+"""Checks of accounts from this machine, before a server runs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import Sequence
 
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Record
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import Settings
+from orchestrator.schemas import AccountCheck
 from orchestrator.vendors.account_check import check_account
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.registry import accounts, bind_vendor
 
 
-def checks(settings: Settings, names: Sequence[str]) -> list[Record]:
-    """Return the checks of accounts, all if none is named.
+def checks(settings: Settings, names: Sequence[str]) -> list[AccountCheck]:
+    """Return the checks of accounts (default: all).
 
-    Raises `Failure` for a name that is not configured, and `ConfigError` for settings the vendor cannot work with.
+    Raises `Failure` for a name that is not configured, `ConfigError` for unusable settings.
     """
     known = accounts(settings)
     for name in names:
@@ -34,12 +34,12 @@ def checks(settings: Settings, names: Sequence[str]) -> list[Record]:
     return asyncio.run(_asked(settings, vendors))
 
 
-async def _asked(settings: Settings, vendors: Sequence[Vendor]) -> list[Record]:
-    internet = HttpClient(GuardedTransport(AddressPolicy(settings.allow_private)))
+async def _asked(settings: Settings, vendors: Sequence[Vendor]) -> list[AccountCheck]:
+    http = HttpClient(GuardedTransport(AddressPolicy(settings.allow_private)))
     try:
         found = await asyncio.gather(
-            *(check_account(vendor, internet, SystemClock()) for vendor in vendors)
+            *(check_account(vendor, http, SystemClock()) for vendor in vendors)
         )
     finally:
-        await internet.aclose()
-    return [one.shown() for one in found]
+        await http.aclose()
+    return [AccountCheck.model_validate(check.shown()) for check in found]

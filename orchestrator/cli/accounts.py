@@ -1,4 +1,4 @@
-"""`orchestrator accounts`: configured vendors, whether their pushes arrive, and whether they take our credentials."""
+"""`orchestrator accounts`: configured vendors, their push health, and checks of credentials."""
 
 from __future__ import annotations
 
@@ -7,50 +7,55 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.batch import page_of
 from orchestrator.cli.client import Client
-from orchestrator.cli.columns import fitting
+from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Columns, Record, moment
+from orchestrator.cli.lookup import ACCOUNT
+from orchestrator.cli.terminal import Record, moment
 from orchestrator.client.requests import path
+from orchestrator.schemas import Account, AccountCheck, Page
 
 app = typer.Typer(no_args_is_help=True, help="Configured vendors.")
 
-COLUMNS: Columns = {
-    "name": lambda one: one["name"],
-    "vendor": lambda one: one["vendor"],
-    "in flight": lambda one: one.get("in_flight"),
-    "pushes": lambda one: one.get("pushes"),
-    "missed": lambda one: one.get("pushes_missed"),
-    "polls": lambda one: one.get("polls"),
-    "last push": lambda one: moment(one.get("last_push_at")),
-    "paused until": lambda one: moment(one.get("paused_until")),
-    "capabilities": lambda one: ",".join(one.get("capabilities") or []),
-}
-#: In a line of a small terminal.
-_NARROW: Columns = {
-    name: COLUMNS[name] for name in ("name", "in flight", "pushes", "missed", "polls", "last push")
-}
-_WIDE = 130
-CHECKS: Columns = {
-    "account": lambda one: one["account"],
-    "credentials": lambda one: verdict(one),
-    "http": lambda one: one["status"] or "-",
-    "ms": lambda one: "-" if one["latency_ms"] is None else one["latency_ms"],
-    "clock": lambda one: (
-        "-" if one["clock_skew_seconds"] is None else f"{one['clock_skew_seconds']:+g} s"
+TABLE = Table(
+    Account,
+    "name",
+    "vendor",
+    "in_flight",
+    "pushes",
+    ("missed", "pushes_missed"),
+    "polls",
+    "last_push_at",
+    "paused_until",
+    "capabilities",
+    narrow=("name", "in flight", "pushes", "missed", "polls", "last push"),
+    wide=130,
+)
+CHECKS = Table(
+    AccountCheck,
+    "account",
+    ("credentials", lambda check: verdict(check)),
+    ("http", lambda check: check.status or "-"),
+    ("ms", "latency_ms"),
+    (
+        "clock",
+        lambda check: (
+            "-" if check.clock_skew_seconds is None else f"{check.clock_skew_seconds:+g} s"
+        ),
     ),
-    "vendor says": lambda one: said(one) or one["detail"],
-}
+    ("vendor says", lambda check: vendor_words(check) or check.detail),
+)
 _LOOKUPS = {
     "by_external_id": "jobs are found by their external id",
     "by_key": "the same request is sent again",
     "none": "only a push can tell",
 }
-#: Accounts asked at once.
+#: Accounts checked at once.
 _ABREAST = 8
-#: From here on an answer is the vendor's own trouble.
+#: From this status on an answer is the vendor's own trouble.
 _TROUBLE = 500
 Name = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its name.", autocompletion=ACCOUNTS)]
 Names = Annotated[
@@ -61,48 +66,46 @@ Names = Annotated[
 
 @command(app, "ls", "orchestrator accounts ls")
 def ls(session: Session) -> None:
-    """List accounts: what is in flight, how many pushes came, and how many had to be asked for."""
+    """List accounts: jobs in flight, pushes received and missed, polls."""
     with session.client() as client:
-        envelope: Record = client.get("/v1/accounts", limit=200)
-    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
+        page = every(client)
+    session.terminal.listing(page, TABLE.columns)
 
 
 @command(app, "show", "orchestrator accounts show main")
 def show(session: Session, name: Name) -> None:
-    """Show one account and how it is doing."""
+    """Show one account and its health."""
     with session.client() as client:
-        found: Record = client.get(path("accounts", name))
+        found = client.get(Account, path("accounts", name))
     session.terminal.record(found, shown(found), key="name")
 
 
 @command(app, "check", "orchestrator accounts check main")
 def check(session: Session, names: Names = None) -> None:
-    """Ask vendors a harmless question: are they there, and do they take our credentials? Exit 1 if one does not."""
-    found = checked(session, names or [])
-    envelope: Record = {"object": "list", "data": found, "has_more": False, "next_cursor": None}
-    failed = [one["account"] for one in found if is_failed(one)]
+    """Send vendors a harmless query: do they answer and accept our credentials? Exit 1 if not."""
+    checks = _checked(session, names or [])
+    failed = [check.account for check in checks if is_failed(check)]
     if session.terminal.quiet and not session.terminal.json:
         session.terminal.say("\n".join(failed))
     else:
-        session.terminal.listing(envelope, CHECKS, whole="credentials")
+        session.terminal.listing(page_of(checks), CHECKS.columns, whole="credentials")
     if failed:
-        hint = (
-            "fix base_url, api_key or whatever the vendor complains of in [accounts.*], and restart"
-        )
         raise Failure(
-            f"{len(failed)} of {len(found)} accounts failed: {', '.join(failed)}", hint=hint
+            f"{len(failed)} of {len(checks)} accounts failed: {', '.join(failed)}",
+            hint="fix base_url, api_key or what the vendor complains of in [accounts.*],"
+            " and restart",
         )
 
 
-def checked(session: Session, names: list[str]) -> list[Record]:
-    """Return the checks of accounts, all if none is named: asked by the server, or from here while none runs."""
+def _checked(session: Session, names: list[str]) -> list[AccountCheck]:
+    """Return the checks of accounts (default: all), by the server, or from here without one."""
     try:
         with session.client() as client:
-            return asked(client, names)
+            return server_checks(client, names)
     except Failure as failure:
         if failure.code is not Exit.UNREACHABLE or session.options.server is not None:
             raise
-        # Here, so that commands which only talk to a server start without the service.
+        # Here: commands that only call a server start without the service.
         from orchestrator.cli.account_check import checks
 
         settings = session.settings()
@@ -110,54 +113,53 @@ def checked(session: Session, names: list[str]) -> list[Record]:
         return checks(settings, names)
 
 
-def asked(client: Client, names: list[str]) -> list[Record]:
-    """Return what the server found of accounts, in their order."""
-    if not names:
-        names = [one["name"] for one in client.get("/v1/accounts", limit=200)["data"]]
+def every(client: Client) -> Page[Account]:
+    """Return all accounts."""
+    return client.get(ACCOUNT.page, ACCOUNT.path, limit=200)
+
+
+def server_checks(client: Client, names: list[str]) -> list[AccountCheck]:
+    """Return the server's checks of accounts (default: all), in their order."""
+    names = names or [account.name for account in every(client).data]
+
+    def check(name: str) -> AccountCheck:
+        return client.post(AccountCheck, path("accounts", name, "check"))
+
     with ThreadPoolExecutor(_ABREAST) as pool:
-        return [
-            *pool.map(
-                lambda name: client.call("POST", path("accounts", name, "check")).document, names
-            )
-        ]
+        return [*pool.map(check, names)]
 
 
-def is_failed(check: Record) -> bool:
-    """True for an account that cannot be used now. What an answer leaves open has not failed."""
-    return (
-        not check["reachable"] or check["authorized"] is False or (check["status"] or 0) >= _TROUBLE
-    )
+def is_failed(check: AccountCheck) -> bool:
+    """True for an account that cannot be used now. An unclear answer is no failure."""
+    return not check.reachable or check.authorized is False or (check.status or 0) >= _TROUBLE
 
 
-def verdict(check: Record) -> str:
-    """Return what a check found, in a word or two."""
-    if not check["reachable"]:
+def verdict(check: AccountCheck) -> str:
+    """Return whether the vendor accepts the credentials, in a word or two."""
+    if not check.reachable:
         return "not reached"
     words: dict[bool | None, str] = {True: "accepted", False: "REFUSED", None: "unclear"}
-    return words[check["authorized"]]
+    return words[check.authorized]
 
 
-def said(check: Record) -> str:
-    """Return the vendor's own words."""
-    return ": ".join(
-        str(check[key]) for key in ("vendor_code", "vendor_message") if check[key] is not None
-    )
+def vendor_words(check: AccountCheck) -> str:
+    """Return the vendor's own code and message."""
+    words = (check.vendor_code, check.vendor_message)
+    return ": ".join(str(word) for word in words if word is not None)
 
 
-def shown(account: Record) -> Record:
-    """Return what people want to know of an account, in order."""
-    degraded = (
-        " (going missing: jobs are asked about instead)" if account.get("pushes_degraded") else ""
-    )
+def shown(account: Account) -> Record:
+    """Return the fields of an account for people, in order."""
+    degraded = " (going missing: jobs are polled instead)" if account.pushes_degraded else ""
     return {
-        "name": account["name"],
-        "vendor": account["vendor"],
-        "capabilities": ", ".join(account["capabilities"]),
-        "in flight": f"{account['in_flight']} of {account['max_in_flight']}",
-        "a second": account.get("rate_limit"),
-        "pushes": f"{account['pushes']}, {account['pushes_missed']} missed{degraded}",
-        "last push": moment(account["last_push_at"]),
-        "polls": account["polls"],
-        "paused until": moment(account["paused_until"]) if account["paused_until"] else None,
-        "after a lost answer": _LOOKUPS.get(str(account.get("lookup"))),
+        "name": account.name,
+        "vendor": account.vendor,
+        "capabilities": ", ".join(account.capabilities),
+        "in flight": f"{account.in_flight} of {account.max_in_flight}",
+        "per second": account.rate_limit,
+        "pushes": f"{account.pushes}, {account.pushes_missed} missed{degraded}",
+        "last push": moment(account.last_push_at),
+        "polls": account.polls,
+        "paused until": moment(account.paused_until) if account.paused_until else None,
+        "after a lost answer": _LOOKUPS.get(account.lookup),
     }

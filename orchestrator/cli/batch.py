@@ -1,17 +1,22 @@
-"""Commands that take several ids: from the command line or from a pipe, and not without being asked."""
+"""Commands that take several ids, as arguments or from a pipe, and ask before they act."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel
 
+from orchestrator.cli.columns import Table
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Columns, Record, Terminal
+from orchestrator.cli.terminal import Record, Terminal
+from orchestrator.schemas import Page
 
-#: Characters that are read from a pipe: tens of thousands of ids.
+RowT = TypeVar("RowT", bound=BaseModel)
+
+#: Characters read from a pipe: tens of thousands of ids.
 _CAP = 2**20
 #: Lines of a preview.
 _SHOWN = 10
@@ -19,29 +24,27 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def several(words: Sequence[str]) -> list[str]:
-    """Return ids, each once, `-` standing for those on stdin (what `-q` prints)."""
+    """Return ids without duplicates; `-` stands for those on stdin (the output of `-q`)."""
     read = [
-        piece
-        for word in words
-        for piece in (sys.stdin.read(_CAP).split() if word == "-" else [word])
+        text for word in words for text in (sys.stdin.read(_CAP).split() if word == "-" else [word])
     ]
     return list(dict.fromkeys(read))
 
 
-def one_named(words: Sequence[str]) -> bool:
-    """True if people named a single id: its answer is that thing. A pipe of one is answered as one of many are."""
+def is_single(words: Sequence[str]) -> bool:
+    """True for one named id, answered as that resource; a pipe of one is answered as a list."""
     return len(words) == 1 and words[0] != "-"
 
 
 def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
-    """Show what is to be done and ask. Raises `Failure`: the answer is no, or nobody is there to ask (exit 2)."""
+    """Show a preview and ask. Raises `Failure`: refused, or stdin is no terminal (exit 2)."""
     for line in preview[:_SHOWN]:
         terminal.notice(f"  {line}")
     if len(preview) > _SHOWN:
         terminal.notice(f"  and {len(preview) - _SHOWN} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Failure(
-            f"nobody is here to answer: {question}",
+            f"no terminal to ask on: {question}",
             hint="--yes does it without asking",
             code=Exit.USAGE,
         )
@@ -53,29 +56,33 @@ def each(
     terminal: Terminal,
     things: str,
     ids: Sequence[str],
-    do: Callable[[str], Record],
-    shown: Callable[[Record], Record],
-    columns: Columns,
+    do: Callable[[str], RowT],
+    shown: Callable[[RowT], Record],
+    table: Table[RowT],
     *,
-    alone: bool,
+    single: bool,
 ) -> None:
-    """Do one thing to each and print what came of it; a refusal among several is said, and does not end it.
+    """Do one thing to each id and print the results; a refusal does not stop the others.
 
-    Raises `Failure`: that of the one that stands `alone`, or one about all of them after the last.
+    Raises `Failure`: the only id's own (`single`), or after the last one if some were refused.
     """
-    if alone:
+    if single:
         only = do(ids[0])
         terminal.record(only, shown(only))
         return
-    done, refused = list[Record](), list[Failure]()
-    for one in ids:
+    done, refused = list[RowT](), list[Failure]()
+    for resource_id in ids:
         try:
-            done.append(do(one))
+            done.append(do(resource_id))
         except Failure as failure:
             refused.append(failure)
-            terminal.notice(f"{one}: {failure.message}", "red")
-    envelope: Record = {"object": "list", "data": done, "has_more": False, "next_cursor": None}
+            terminal.notice(f"{resource_id}: {failure.message}", "red")
     if terminal.json or done or not refused:
-        terminal.listing(envelope, columns, empty=f"no {things} were named")
+        terminal.listing(page_of(done), table.columns, empty=f"no {things} were named")
     if refused:
         raise Failure(f"{len(refused)} of {len(ids)} {things} were refused", code=refused[0].code)
+
+
+def page_of(rows: Sequence[RowT]) -> Page[RowT]:
+    """Return rows in the list envelope of the API."""
+    return Page[Any](object="list", data=[*rows], has_more=False, next_cursor=None)

@@ -1,18 +1,17 @@
-"""The Python client, as commands use it: documents as the server sent them, and a `Failure` where it is refused."""
+"""The Python client as commands use it: answers as models, every error as a `Failure`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from orchestrator import __version__
 from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Record
 from orchestrator.client import (
     Answer,
     ApiError,
@@ -25,29 +24,33 @@ from orchestrator.client import (
 )
 from orchestrator.client import Client as PythonClient
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.schemas import Job, Page
 
-#: Seconds for which an answer may be silent, beyond what it was asked to be held. Less than an operator's patience.
+ModelT = TypeVar("ModelT", bound=BaseModel)
+RowT = TypeVar("RowT", bound=BaseModel)
+
+#: Seconds an answer may be silent, beyond the hold that was asked for.
 _TIMEOUT = 15.0
-#: How often work that costs money is asked for while answers are lost, and the seconds waited in between at most.
+#: Attempts at a request that costs money while answers are lost, and the longest pause (s).
 _TRIES, _SOON = 3, 5.0
-#: Seconds that a server is left alone at most before it is asked again, whatever it asks for.
+#: Longest pause before a server is asked again (s), whatever its Retry-After.
 _LONGEST = 60.0
-#: Short pages that are read on from, at most: then there is a cursor for whoever wants to go on.
+#: Short pages that are read on from, at most; then the caller gets a cursor.
 _READ_ON = 100
 _LISTED = ("jobs", "events", "subscribers", "deliveries", "accounts", "keys")
 _CODES = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 409: Exit.CONFLICT}
 
 
 class Client:
-    """Calls one server. What fails is said at once: commands that can wait try again themselves, and say so."""
+    """Calls one server, once per call: a command that can wait retries itself, with a notice."""
 
     def __init__(self, access: Access) -> None:
-        def admitted(request: httpx.Request) -> httpx.Request:
+        def authorized(request: httpx.Request) -> httpx.Request:
             if access.bearer is not None:
                 request.headers["authorization"] = f"Bearer {access.bearer()}"
             return request
 
-        self._http = httpx.Client(auth=admitted, **way(access.server))
+        self._http = httpx.Client(auth=authorized, **way(access.server))
         agent = f"orchestrator-cli/{__version__}"
         try:
             self._client = PythonClient(
@@ -57,42 +60,50 @@ class Client:
             raise Failure(
                 str(error), hint="--server or ORCHESTRATOR_SERVER names it", code=Exit.USAGE
             ) from error
-        #: Its URL, without a password that may stand in it.
+        #: The server's URL, without a password.
         self.server = self._client.server
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def get(self, path: str, **query: object) -> Any:
-        """Return a document; parameters that are None are left out. Raises `Failure`."""
-        return self.call("GET", path, query=query).document
+    def get(self, model: type[ModelT], path: str, /, **query: object) -> ModelT:
+        """Return the answer to a GET; query parameters that are None are left out."""
+        return self.read(model, self.send("GET", path, query=query).document)
 
-    def page(self, path: str, *, limit: int, oldest: str = "", **query: object) -> Record:
-        """Return a page of a list as one that is full, unless there is no more: several filters make short ones.
+    def full_page(
+        self,
+        model: type[Page[RowT]],
+        path: str,
+        /,
+        *,
+        limit: int,
+        oldest: str = "",
+        **query: object,
+    ) -> Page[RowT]:
+        """Return a page of `limit` rows, unless the list ends: several filters make short pages.
 
-        It ends at an id, the `oldest` that is wanted. Raises `Failure`.
+        The list ends at the id `oldest`.
         """
-        page: Record = self.get(path, **query, limit=limit)
+        page = self.get(model, path, **query, limit=limit)
+        rows = list(page.data)
         for _ in range(_READ_ON):
-            if (
-                len(page["data"]) >= limit
-                or not page["has_more"]
-                or str(page["next_cursor"]) < oldest
-            ):
+            if len(rows) >= limit or not page.has_more or str(page.next_cursor) < oldest:
                 break
-            rest = self.get(
-                path, **query | {"after": page["next_cursor"]}, limit=limit - len(page["data"])
-            )
-            page = {**rest, "data": [*page["data"], *rest["data"]]}
-        kept = [one for one in page["data"] if not oldest or one["id"] >= oldest]
-        if len(kept) < len(page["data"]) or (
-            page["has_more"] and str(page["next_cursor"]) < oldest
-        ):
-            page = {**page, "data": kept, "has_more": False, "next_cursor": None}
-        return page
+            query["after"] = page.next_cursor
+            page = self.get(model, path, **query, limit=limit - len(rows))
+            rows += page.data
+        kept = [row for row in rows if not oldest or getattr(row, "id", "") >= oldest]
+        update: dict[str, object] = {"data": kept}
+        if len(kept) < len(rows) or (page.has_more and str(page.next_cursor) < oldest):
+            update |= {"has_more": False, "next_cursor": None}
+        return page.model_copy(update=update)
 
-    def call(
+    def post(self, model: type[ModelT], path: str, body: object = None) -> ModelT:
+        """Return the answer to a POST."""
+        return self.read(model, self.send("POST", path, body=body).document)
+
+    def send(
         self,
         method: str,
         path: str,
@@ -101,23 +112,34 @@ class Client:
         query: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the server's answer. Raises `Failure` if it refuses, cannot be reached, or is none of ours."""
+        """Return the server's answer, not yet read. Raises `Failure`."""
         try:
-            answer = self._client.call(
+            return self._client.call(
                 method, path, json=body, query=query or {}, headers=headers or {}
             )
-            return replace(answer, document=_checked(answer, self.server))
         except ClientError as error:
             raise failure(error, self.server, path) from error
 
-    def order(self, path: str, key: str, again: str, body: object = None) -> Answer:
-        """Ask for work that costs money. The key makes it the same work, so an answer that is lost is asked for again.
+    def read(self, model: type[ModelT], document: object) -> ModelT:
+        """Return a document as a model. Raises `Failure` if it does not fit."""
+        try:
+            return model.model_validate(_encodable(document))
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_url=False)[:3]
+            where = ", ".join(".".join(map(str, fault["loc"])) for fault in faults)
+            message = f"{self.server} answered with something else than {model.__name__}"
+            wrong = NotOurs(f"{message}: see {where or 'all of it'}")
+            raise failure(wrong, self.server) from error
 
-        Raises `Failure`; where the work may have begun all the same, `again` is the hint.
+    def order(self, path: str, key: str, again: str, body: object = None) -> Job:
+        """Return the job that a request created. The idempotency key lets it be sent again.
+
+        Raises `Failure`, with the hint `again` if the job may exist all the same.
         """
         for left in range(_TRIES - 1, -1, -1):
             try:
-                return self.call("POST", path, body=body, headers={"idempotency-key": key})
+                answer = self.send("POST", path, body=body, headers={"idempotency-key": key})
+                return self.read(Job, answer.document)
             except KeyboardInterrupt:
                 raise Failure(
                     "stopped; it may have been received", hint=again, code=Exit.INTERRUPTED
@@ -129,16 +151,16 @@ class Client:
                 if _may_have_arrived(failure):
                     failure.hint = f"it may have been received all the same: {again}"
                 raise
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _may_have_arrived(failure: Failure) -> bool:
-    """True if the request that failed may have been done all the same."""
+    """True if the request that failed may have been carried out."""
     match failure.__cause__:
         case Unreachable() as lost:
             return lost.sent
         case ApiError() as refused:
-            # Our own 503 says that nothing was done; a proxy's words say nothing about that.
+            # Our own 503 means that nothing was done; a proxy's answer leaves that open.
             return (
                 refused.status >= httpx.codes.INTERNAL_SERVER_ERROR
                 and refused.code != "unavailable"
@@ -147,58 +169,31 @@ def _may_have_arrived(failure: Failure) -> bool:
             return False
 
 
-class _Said(dict[str, Any]):
-    """An object of an answer. What it lacks is the server's fault, and is said so."""
-
-    __slots__ = ("server",)
-
-    def __init__(self, fields: Mapping[str, Any], server: str) -> None:
-        super().__init__(fields)
-        self.server = server
-
-    def __missing__(self, name: str) -> Any:
-        raise failure(NotOurs(f"{self.server} left {name!r} out of its answer"), self.server)
-
-
-def _checked(answer: Answer, server: str) -> Any:
-    """Return an answer's document as far as it can be told that it is ours. Raises `NotOurs`."""
-    document = answer.document
-    if answer.status in (204, 304) and document is None:
-        return None
-    rows = document.get("data") if isinstance(document, dict) and "has_more" in document else []
-    if (
-        not isinstance(document, dict)
-        or not isinstance(rows, list)
-        or not all(isinstance(row, dict) for row in rows)
-    ):
-        raise NotOurs(f"{server} answered {answer.status} with JSON that is none of ours")
-    return _said(document, server)
-
-
-def _said(value: Any, server: str) -> Any:
+def _encodable(value: Any) -> Any:
+    """Return JSON whose texts can be printed and sent: half a surrogate pair is replaced."""
     match value:
         case dict():
-            return _Said({name: _said(below, server) for name, below in value.items()}, server)
+            return {name: _encodable(below) for name, below in value.items()}
         case list():
-            return [_said(below, server) for below in value]
+            return [_encodable(below) for below in value]
         case str() if not value.isascii():
-            # Half of a surrogate pair is JSON, but no text that could be printed or sent.
             return value.encode("utf-8", "replace").decode()
         case _:
             return value
 
 
 def failure(error: ClientError, server: str, path: str = "") -> Failure:
-    """Return what an error of the Python client is to a command: with its exit code, and what to do next."""
+    """Return an error of the Python client as a `Failure`: exit code and next step."""
     match error:
         case ApiError():
             return _refusal(error, server, path)
         case Unreachable():
-            why = error.__cause__
-            words = (str(why) or type(why).__name__) if why else "its answer did not come to an end"
+            cause = error.__cause__
+            why = (str(cause) or type(cause).__name__) if cause else "its answer was cut off"
             return Failure(
-                f"{server} cannot be reached: {words}",
-                hint="is `orchestrator serve` running there? --server or ORCHESTRATOR_SERVER names another",
+                f"{server} cannot be reached: {why}",
+                hint="is `orchestrator serve` running there?"
+                " --server or ORCHESTRATOR_SERVER names another",
                 code=Exit.UNREACHABLE,
                 later=0.0,
             )
@@ -213,18 +208,16 @@ def failure(error: ClientError, server: str, path: str = "") -> Failure:
 def _refusal(error: ApiError, server: str, path: str) -> Failure:
     code = Exit.CONFLICT if "idempotency" in error.code else _CODES.get(error.status, Exit.ERROR)
     faults = [f"{fault.pointer}: {fault.message}" for fault in error.errors]
-    # Where the detail is the first fault, it is said once, and with its place.
+    # A detail that is the first fault is printed once, with its pointer.
     detail = faults[0] if faults and error.detail == error.errors[0].message else error.detail
-    lines = [
-        f"{error.title or 'the server refused'} ({error.status})"
-        + (f": {detail}" if detail else "")
-    ]
+    first = f"{error.title or 'the server refused'} ({error.status})"
+    lines = [first + (f": {detail}" if detail else "")]
     lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
-    passes = (
+    passing = (
         isinstance(error, (RateLimited, Unavailable))
         or error.status >= httpx.codes.INTERNAL_SERVER_ERROR
     )
-    later = min(_LONGEST, error.retry_after or 0.0) if passes else None
+    later = min(_LONGEST, error.retry_after or 0.0) if passing else None
     hint = _hint(error, code, server, path)
     return Failure("\n".join(lines), hint=hint, code=code, document=error.document, later=later)
 
@@ -235,18 +228,22 @@ def _hint(error: ApiError, code: Exit, server: str, path: str) -> str:
         return f"see: orchestrator jobs show {job_id}"
     if error.status == httpx.codes.FORBIDDEN:
         return (
-            f"{server} wants a key of wider scope: read < write < admin (`orchestrator keys create --scope`);\n"
-            "  where that server's orchestrator.toml is, no key is needed: unset ORCHESTRATOR_API_KEY"
+            f"{server} requires a key of wider scope: read < write < admin"
+            " (`orchestrator keys create --scope`);\n"
+            "  where that server's orchestrator.toml is, no key is needed:"
+            " unset ORCHESTRATOR_API_KEY"
         )
     if code is Exit.AUTH:
         return (
-            f"{server} wants a key of its own: --api-key or ORCHESTRATOR_API_KEY (`orchestrator keys create` makes one)"
-            ";\n  or run it where that server's orchestrator.toml is, or give --config"
+            f"{server} requires a key of its own: --api-key or ORCHESTRATOR_API_KEY"
+            " (`orchestrator keys create` makes one);\n"
+            "  or run it where that server's orchestrator.toml is, or give --config"
         )
     if code is Exit.NOT_FOUND:
         group = path.removeprefix("/v1/").partition("/")[0]
         return f"`orchestrator {group} ls` shows what there is" if group in _LISTED else ""
     request = f"request {error.request_id}" if error.request_id else ""
     if path == "/v1/jobs" and any(fault.pointer == "/model" for fault in error.errors):
-        return f"--model takes the vendor's own name of one, such as kling-v3: docs/vendors.md\n  {request}".rstrip()
+        hint = "--model takes the vendor's own name of one, such as kling-v3: docs/vendors.md"
+        return f"{hint}\n  {request}".rstrip()
     return request

@@ -1,4 +1,4 @@
-"""What every command shares: the options `--server --api-key --config --json -q`, and how it fails."""
+"""What every command shares: `--server --api-key --config --json -q`, and how errors end it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ApiKey = Annotated[str | None, typer.Option("--api-key", help="Its key (ORCHESTR
 
 @dataclass(slots=True)
 class Options:
-    """What stood before the command."""
+    """The options given before the command."""
 
     server: str | None = None
     api_key: str | None = None
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(slots=True)
 class Session:
-    """One command's run: where the server is, what to say to it, and how to print."""
+    """One run of a command: its server, its credential, its output."""
 
     options: Options
     terminal: Terminal
@@ -57,7 +57,7 @@ class Session:
 
     def settings(self, **flags: object) -> Settings:
         """Return this machine's settings. Raises `Failure` with what is wrong with them."""
-        # Here, as in the next two: a command starts without what it does not need.
+        # Here, as in the next two methods: a command starts without what it does not need.
         from orchestrator.foundation.settings import load
 
         try:
@@ -66,11 +66,11 @@ class Session:
             raise Failure(str(error), hint="`orchestrator config check` tries again") from error
 
     def now(self) -> datetime:
-        """Return the instant."""
+        """Return the present instant."""
         return self.clock.now()
 
     def access(self) -> Access:
-        """Return the server to talk to, with the best key at hand. Raises `Failure` if the settings are wrong."""
+        """Return the server and the best credential for it. Raises `Failure` for bad settings."""
         from orchestrator.cli.access import Access, local_url
         from orchestrator.client import is_loopback
 
@@ -81,7 +81,7 @@ class Session:
         return Access.keyed((server or local_url(self.settings())).rstrip("/"), key)
 
     def client(self) -> AbstractContextManager[Client]:
-        """Return the server to talk to, to be asked."""
+        """Return a client of the server, closed at the end of the block."""
         from orchestrator.cli.client import Client
 
         return closing(Client(self.access()))
@@ -90,28 +90,26 @@ class Session:
 def command(
     group: typer.Typer, name: str, example: str, **more: Any
 ) -> Callable[[Callable[..., None]], None]:
-    """Register a function of a `Session` as a command with the shared options. `example` ends its help."""
+    """Register a function of a `Session` as a command with the shared options.
+
+    `example` ends its help.
+    """
 
     def register(function: Callable[..., None]) -> None:
-        own = inspect.signature(function, eval_str=True)
-        _, *parameters = own.parameters.values()
-        shared = inspect.signature(_shared, eval_str=True)
-        _, *offered = shared.parameters.values()
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        context, *shared = inspect.signature(_shared, eval_str=True).parameters.values()
 
         @functools.wraps(function)
         def run(ctx: typer.Context, **given: Any) -> None:
-            session = _shared(ctx, **{one.name: given.pop(one.name) for one in offered})
+            session = _shared(ctx, **{option.name: given.pop(option.name) for option in shared})
             _guarded(session, functools.partial(function, session, **given))
 
-        context = inspect.Parameter(
-            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
-        )
-        every = [
-            context,
-            *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*parameters, *offered)),
+        keywords = [
+            option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*own, *shared)
         ]
-        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
-        run.__annotations__ = {one.name: one.annotation for one in every}
+        parameters = [context, *keywords]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        run.__annotations__ = {option.name: option.annotation for option in parameters}
         group.command(
             name, help=_reflowed(function.__doc__ or ""), epilog=f"Example: {example}", **more
         )(run)
@@ -120,12 +118,12 @@ def command(
 
 
 def _reflowed(text: str) -> str:
-    """Return paragraphs without the line breaks of the source: those of the terminal will do."""
+    """Return paragraphs without the source's line breaks: the terminal breaks lines."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def colourless() -> None:
-    """Have nothing coloured from here on: rich looks there too."""
+    """Switch colours off from here on; rich reads the variable too."""
     os.environ["NO_COLOR"] = "1"
 
 
@@ -146,16 +144,16 @@ def _shared(
 
 
 def _guarded(session: Session, run: Callable[[], None]) -> None:
-    """Run a command; say what went wrong, to what, and what to do next."""
+    """Run a command; print what failed and what to do next, and exit with its code."""
     try:
         run()
     except Failure as failure:
         if session.terminal.json and failure.document is not None:
             session.terminal.document(failure.document)
-        _say(session.terminal, failure.message, failure.hint, failure.code)
+        _print(session.terminal, failure.message, failure.hint, failure.code)
         raise typer.Exit(failure.code) from failure
     except OrchestratorError as error:
-        _say(session.terminal, str(error) or type(error).__name__)
+        _print(session.terminal, str(error) or type(error).__name__)
         raise typer.Exit(Exit.ERROR) from error
     except ModuleNotFoundError as error:
         absent = missing((error.name or "").partition(".")[0])
@@ -164,16 +162,15 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         _say(session.terminal, str(absent))
         raise typer.Exit(Exit.ERROR) from error
     except (KeyboardInterrupt, typer.Abort):
-        # The second: Ctrl-C, or the end of the input, at a question.
+        # `Abort`: Ctrl-C, or the end of the input, at a question.
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of our pipe has gone (`| head`). Python flushes once more at its end: let that go nowhere.
+        # The reader of the pipe has gone (`| head`). Python's last flush goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.OK) from None
 
 
-def _say(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> None:
-    """Print why a command ends."""
+def _print(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> None:
     if code is Exit.INTERRUPTED:
         terminal.notice(message)
     else:

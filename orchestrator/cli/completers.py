@@ -1,4 +1,4 @@
-"""What a shell is offered for ids and names: asked of the server, quickly or not at all."""
+"""Shell completion of ids and names: asked of the server, within a short deadline."""
 
 from __future__ import annotations
 
@@ -6,37 +6,42 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import typer
+from pydantic import BaseModel
 
 from orchestrator.cli.command import Options, Session
-from orchestrator.cli.terminal import Record, Terminal
+from orchestrator.cli.lookup import ACCOUNT, DELIVERY, EVENT, JOB, SUBSCRIBER, Kind
+from orchestrator.cli.terminal import Terminal
 
-#: Seconds that somebody who pressed Tab waits at most.
+RowT = TypeVar("RowT", bound=BaseModel)
+
+#: Seconds that Tab waits at most.
 _DEADLINE = 0.3
 _MOST = 50
 Offers = list[tuple[str, str]]
 
 
-def _offering(
-    path: str, offer: Callable[[Record], tuple[str, str]]
+def _completer(
+    kind: Kind[RowT], offer: Callable[[RowT], tuple[str, str]]
 ) -> Callable[[typer.Context, str], Offers]:
-    """Return what completes a word from a list of the server's: offers what begins with it; nothing when in doubt."""
+    """Return a completer that offers rows of a list; nothing if the server does not answer."""
 
     def complete(ctx: typer.Context, incomplete: str) -> Offers:
         found: Offers = []
 
         def ask() -> None:
-            # Whatever is wrong, a half-typed command line is no place to say it.
+            # Errors are dropped: a half-typed command line is no place for them.
             with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
                 before = ctx.find_root().params
                 options = Options(
                     before.get("server"), before.get("api_key"), before.get("config_file")
                 )
                 with Session(options, Terminal(quiet=True)).client() as client:
-                    found.extend(map(offer, client.get(path, limit=_MOST)["data"]))
+                    found.extend(map(offer, client.get(kind.page, kind.path, limit=_MOST).data))
 
-        # Not ended when the time is up: it ends with the process, which has nothing else to do.
+        # Not stopped at the deadline: it ends with the process, which only completes.
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(_DEADLINE)
@@ -46,15 +51,13 @@ def _offering(
 
 
 def among(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return what completes one of some words."""
+    """Return a completer of fixed words."""
     known = [str(word) for word in words]
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
 
-JOBS = _offering("/v1/jobs", lambda one: (one["id"], f"{one['status']} {one['model']}"))
-EVENTS = _offering("/v1/events", lambda one: (one["id"], one["type"]))
-SUBSCRIBERS = _offering("/v1/subscribers", lambda one: (one["id"], one["url"]))
-DELIVERIES = _offering(
-    "/v1/deliveries", lambda one: (one["id"], f"{one['status']} {one['event_type']}")
-)
-ACCOUNTS = _offering("/v1/accounts", lambda one: (one["name"], one["vendor"]))
+JOBS = _completer(JOB, lambda job: (job.id, f"{job.status} {job.model}"))
+EVENTS = _completer(EVENT, lambda event: (event.id, event.type))
+SUBSCRIBERS = _completer(SUBSCRIBER, lambda sub: (sub.id, sub.url))
+DELIVERIES = _completer(DELIVERY, lambda row: (row.id, f"{row.status} {row.event_type}"))
+ACCOUNTS = _completer(ACCOUNT, lambda account: (account.name, account.vendor))

@@ -1,4 +1,4 @@
-"""`orchestrator completion`: what makes a shell complete commands, ids and names with Tab."""
+"""`orchestrator completion`: scripts for Tab completion of commands, ids and names."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def show(ctx: typer.Context, shell: Shell) -> None:
 
 @app.command("install", epilog="Example: orchestrator completion install zsh")
 def install(ctx: typer.Context, shell: Shell) -> None:
-    """Put the script where the shell finds it when it starts the next time."""
+    """Install the script where the shell finds it at its next start."""
     install_callback(ctx, ctx.command.params[0], shell)

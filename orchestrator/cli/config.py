@@ -1,61 +1,57 @@
-"""`orchestrator config`: what the settings are, where each was written, and a first file to start from."""
+"""`orchestrator config`: settings with their origins, a check of them, and a first file."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from orchestrator.cli.columns import fitting
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Columns, Record
+from orchestrator.cli.terminal import Record
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
 
-_COLUMNS: Columns = {
-    "setting": lambda one: one["setting"],
-    "value": lambda one: one["value"],
-    "from": lambda one: one["from"],
-}
-#: In a line of a small terminal.
-_NARROW: Columns = {name: _COLUMNS[name] for name in ("setting", "value")}
+#: A terminal with fewer columns shows no origins.
 _WIDE = 110
 
 _FIRST = """\
-# Precedence: flags > ORCHESTRATOR_* environment (__ nests) > secrets directory > this file > defaults.
+# Precedence: flags > ORCHESTRATOR_* environment (__ nests) > secrets directory > this file >
+# defaults.
 
-public_url   = "http://127.0.0.1:8080"           # what vendors can reach; callback URLs are built on it
+public_url   = "http://127.0.0.1:8080"           # reached by vendors; callback URLs start with it
 database_url = "sqlite:///orchestrator.db"
 secret_keys  = ["{secret}"]  # newest first
 api_keys     = ["{key}"]     # bootstrap key (admin)
-# allow_private = ["127.0.0.0/8"]                # networks that egress may reach although they are not public
+# allow_private = ["127.0.0.0/8"]                # private networks that egress may reach
 
-# [accounts.main]                                # the name is the URL segment and the `account` in the API
-# vendor     = "cloudsway"                       # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling
+# [accounts.main]                                # the `account` in the API and in callback URLs
+# vendor     = "cloudsway"    # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling
 # base_url   = "https://..."
 # api_key    = "..."                             # kling also: access_key + secret_key
-# signature  = "none"                            # required | optional | none: the vendor's own push signature
+# signature  = "none"             # required | optional | none: the vendor's own push signature
 # webhook_secrets = ["whsec_..."]
 # max_in_flight = 10                             # jobs at the vendor at once
 # rate_limit = 2                                 # submissions a second
 # [accounts.main.options]
 # endpoint_path = "my-endpoint"
 # [accounts.main.poll]
-# first_after = 60                               # seconds of silence before the first question
+# first_after = 60                               # seconds without a push before the first poll
 """
 
 
 @command(app, "show", "orchestrator config show --json")
 def show(session: Session) -> None:
-    """Show every setting and where it was written. Secrets are masked."""
+    """Show every setting and where it was set. Secrets are masked."""
     settings = session.settings()
     origins = settings.origins()
     values = {key: _at(settings.redacted(), key.split(".")) for key in origins}
@@ -64,16 +60,13 @@ def show(session: Session) -> None:
             {key: {"value": values[key], "origin": origins[key]} for key in origins}
         )
         return
-    columns = fitting(_COLUMNS, _NARROW, _WIDE)
-    settled = [
-        {"setting": key, "value": _words(values[key]), "from": origin}
-        for key, origin in origins.items()
-    ]
-    rows = [[str(show(one)) for show in columns.values()] for one in settled]
-    session.terminal.table(list(columns), rows, whole="value")
-    if "from" not in columns:
+    narrow = sys.stdout.isatty() and Console().width < _WIDE
+    heads = ["setting", "value"] if narrow else ["setting", "value", "from"]
+    rows = [[key, _words(values[key]), origin][: len(heads)] for key, origin in origins.items()]
+    session.terminal.table(heads, rows, whole="value")
+    if narrow:
         session.terminal.notice(
-            f"a terminal {_WIDE} wide, a pipe and --json are also told where each was written"
+            f"a terminal {_WIDE} wide, a pipe and --json also show where each was set"
         )
 
 
@@ -95,7 +88,7 @@ def init(
     session: Session,
     file: Annotated[Path, typer.Option(help="Where to write.")] = Path("orchestrator.toml"),
 ) -> None:
-    """Write a commented file with fresh secrets, readable by you alone."""
+    """Write a commented file with new secrets, readable by you alone."""
     key = f"orc_{secrets.token_urlsafe(32)}"
     text = _FIRST.format(secret=secrets.token_urlsafe(48), key=key)
     try:
@@ -115,35 +108,35 @@ def init(
 
 
 def faults(settings: Settings, session: Session) -> list[str]:
-    """Return what only the parts that use the settings can find wrong with them."""
-    # Here, so that commands which only talk to a server start without the service.
+    """Return the faults that only the users of the settings can find."""
+    # Here: commands that only call a server start without the service.
     from orchestrator.app import check_role
     from orchestrator.database import backend
     from orchestrator.egress.address_policy import AddressPolicy
     from orchestrator.vendors.registry import accounts, bind_vendor
 
     def stored() -> None:
-        """Look where everything is kept. A database that cannot be had has no keys beside it."""
+        """Check the database, then the key file next to it, or that there are secret keys."""
         backend.look(settings.database_url)
         if not settings.secret_keys and settings.database_file is None:
             raise ConfigError(NO_KEYS)
         if not settings.secret_keys and settings.database_file is not None:
             key_file.check(key_file.beside(settings.database_file))
 
-    tried: list[Callable[[], object]] = [
+    checks: list[Callable[[], object]] = [
         stored,
         partial(check_role, settings),
         lambda: AddressPolicy(settings.allow_private),
     ]
-    tried += [
+    checks += [
         partial(bind_vendor, account, session.clock) for account in accounts(settings).values()
     ]
-    return [fault for one in tried if (fault := _fault(one))]
+    return [fault for check in checks if (fault := _fault(check))]
 
 
-def _fault(tried: Callable[[], object]) -> str:
+def _fault(check: Callable[[], object]) -> str:
     try:
-        tried()
+        check()
     except ConfigError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""`orchestrator deliveries`: events owed to subscribers, every try at them, and another one."""
+"""`orchestrator deliveries`: events owed to subscribers, their attempts, and retries."""
 
 from __future__ import annotations
 
@@ -7,39 +7,42 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import replays
-from orchestrator.cli.batch import Yes, each, one_named, several
-from orchestrator.cli.columns import fitting
+from orchestrator.cli.batch import Yes, each, is_single, page_of, several
+from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import DELIVERIES, EVENTS, SUBSCRIBERS, among
-from orchestrator.cli.jobs import Limit, ago
 from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER, find
+from orchestrator.cli.options import After, Limit, ago
 from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
-from orchestrator.cli.terminal import Columns, Record, moment
+from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.schemas import Attempt, Delivery, TriedDelivery
 
 app = typer.Typer(no_args_is_help=True, help="Events owed to subscribers.")
 
-COLUMNS: Columns = {
-    "id": lambda one: one["id"],
-    "status": lambda one: one["status"],
-    "event": lambda one: one["event_type"],
-    "job": lambda one: one["job"] or "-",
-    "subscriber": lambda one: one["subscriber"],
-    "tries": lambda one: one.get("tries"),
-    "answer": lambda one: one.get("last_status") or one.get("last_error") or "-",
-    "next": lambda one: moment(one.get("next_attempt_at")),
-}
-#: Ids take 30 columns each: with three of them, what matters does not fit in a line of a small terminal.
-_NARROW: Columns = {name: COLUMNS[name] for name in ("id", "status", "event", "tries", "answer")}
-_WIDE = 150
-ATTEMPTS: Columns = {
-    "try": lambda one: one["n"],
-    "at": lambda one: moment(one["at"]),
-    "answer": lambda one: one["status"] or one["error"] or "-",
-    "ms": lambda one: one["ms"],
-    "said": lambda one: one["response"] or "",
-}
+TABLE = Table(
+    Delivery,
+    "id",
+    "status",
+    ("event", "event_type"),
+    "job",
+    "subscriber",
+    "tries",
+    ("answer", lambda row: row.last_status or row.last_error or "-"),
+    ("next", "next_attempt_at"),
+    # Ids take 30 columns each: with three of them the rest does not fit in a narrow line.
+    narrow=("id", "status", "event", "tries", "answer"),
+    wide=150,
+)
+ATTEMPTS = Table(
+    Attempt,
+    ("try", "n"),
+    "at",
+    ("answer", lambda attempt: attempt.status or attempt.error or "-"),
+    "ms",
+    ("response", lambda attempt: attempt.response or ""),
+)
 DeliveryId = Annotated[
     str,
     typer.Argument(
@@ -54,16 +57,15 @@ DeliveryIds = Annotated[
         autocompletion=DELIVERIES,
     ),
 ]
-Status = Annotated[
-    str | None,
-    typer.Option(help="pending, held, delivered or dead.", autocompletion=among(DeliveryState)),
-]
 
 
 @command(app, "ls", "orchestrator deliveries ls --status dead")
 def ls(
     session: Session,
-    status: Status = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="pending, held, delivered or dead.", autocompletion=among(DeliveryState)),
+    ] = None,
     subscriber: Annotated[
         str | None,
         typer.Option(metavar="SUB", help="Of one subscriber.", autocompletion=SUBSCRIBERS),
@@ -73,58 +75,48 @@ def ls(
     ] = None,
     since: Annotated[str | None, typer.Option(help="Of the last 90s, 15m, 2h, 30d.")] = None,
     limit: Limit = 50,
-    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
+    after: After = None,
 ) -> None:
     """List deliveries, newest first."""
     oldest = earliest("dlv", ago("--since", since, session.now())) if since else ""
     with session.client() as client:
-        to = find(client, SUBSCRIBER, subscriber)["id"] if subscriber else None
-        of = find(client, EVENT, event)["id"] if event else None
-        envelope = client.page(
-            "/v1/deliveries",
-            status=status,
-            subscriber=to,
-            event=of,
-            limit=limit,
-            after=after,
-            oldest=oldest,
+        filters: Record = {
+            "status": status,
+            "subscriber": find(client, SUBSCRIBER, subscriber).id if subscriber else None,
+            "event": find(client, EVENT, event).id if event else None,
+        }
+        page = client.full_page(
+            DELIVERY.page, DELIVERY.path, **filters, limit=limit, after=after, oldest=oldest
         )
-    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
+    session.terminal.listing(page, TABLE.columns)
 
 
 @command(app, "show", "orchestrator deliveries show dlv_01m7x")
 def show(session: Session, delivery: DeliveryId) -> None:
-    """Show one delivery and every try at it."""
+    """Show one delivery and its attempts."""
     with session.client() as client:
-        found: Record = client.get(f"/v1/deliveries/{find(client, DELIVERY, delivery)['id']}")
-    session.terminal.record(found, shown(found))
-    if found.get("attempts") and not session.terminal.json and not session.terminal.quiet:
-        session.terminal.listing({"data": found["attempts"]}, ATTEMPTS)
+        found = find(client, DELIVERY, delivery)
+        tried = client.get(TriedDelivery, f"{DELIVERY.path}/{found.id}")
+    session.terminal.record(tried, shown(tried))
+    if tried.attempts and not session.terminal.json and not session.terminal.quiet:
+        session.terminal.listing(page_of(tried.attempts), ATTEMPTS.columns)
 
 
 @command(
     app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -"
 )
 def retry(session: Session, deliveries: DeliveryIds) -> None:
-    """Try deliveries again now, whatever became of them; each try that fails is one of their schedule."""
+    """Try deliveries again now, in any state; each failed attempt counts in their schedule."""
     with session.client() as client:
-
-        def again(delivery: str) -> Record:
-            done: Record = client.call("POST", f"/v1/deliveries/{delivery}/retry").document
-            return done
-
-        found = list(
-            dict.fromkeys(find(client, DELIVERY, one)["id"] for one in several(deliveries))
-        )
-        columns = fitting(COLUMNS, _NARROW, _WIDE)
+        ids = [find(client, DELIVERY, word).id for word in several(deliveries)]
         each(
             session.terminal,
             "deliveries",
-            found,
-            again,
+            list(dict.fromkeys(ids)),
+            lambda delivery: client.post(TriedDelivery, f"{DELIVERY.path}/{delivery}/retry"),
             shown,
-            columns,
-            alone=one_named(deliveries),
+            TABLE,
+            single=is_single(deliveries),
         )
 
 
@@ -141,23 +133,24 @@ def replay(
     yes: Yes = False,
     wait: Wait = False,
 ) -> None:
-    """Send again what did not arrive, all of it in a span of time. Says how much that is and asks."""
+    """Send again what did not arrive, all of it in a time span. Counts it first and asks."""
     wish = Wish(subscriber, status, since, until, types, rate=rate)
     replays.run(session, wish, dry_run=dry_run, yes=yes, wait=wait)
 
 
-def shown(delivery: Record) -> Record:
-    """Return what people want to know of a delivery, in order."""
+def shown(delivery: Delivery) -> Record:
+    """Return the fields of a delivery for people, in order."""
+    done, due = delivery.done_at, delivery.next_attempt_at
     return {
-        "id": delivery["id"],
-        "status": delivery["status"],
-        "event": f"{delivery['event']} ({delivery['event_type']})",
-        "job": delivery["job"],
-        "subscriber": delivery["subscriber"],
-        "tries": delivery["tries"],
-        "last answer": delivery["last_status"],
-        "last error": delivery["last_error"],
-        "created": moment(delivery["created_at"]),
-        "done": moment(delivery["done_at"]) if delivery["done_at"] else None,
-        "next try": moment(delivery["next_attempt_at"]) if delivery["next_attempt_at"] else None,
+        "id": delivery.id,
+        "status": delivery.status,
+        "event": f"{delivery.event} ({delivery.event_type})",
+        "job": delivery.job,
+        "subscriber": delivery.subscriber,
+        "tries": delivery.tries,
+        "last answer": delivery.last_status,
+        "last error": delivery.last_error,
+        "created": moment(delivery.created_at),
+        "done": moment(done) if done else None,
+        "next try": moment(due) if due else None,
     }

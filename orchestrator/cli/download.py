@@ -1,4 +1,4 @@
-"""Fetching what came of a job: all of it or nothing, and not without end."""
+"""Downloads of a job's results: whole files or none, up to a cap."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _REDIRECTS = 5
 
 
 def writable(path: Path) -> Path:
-    """Return a path that a file can be made at; asked before anything is paid for. Raises typer.BadParameter."""
+    """Return a path where a file can be created. Raises `typer.BadParameter`.
+
+    Checked before the job is submitted, which costs money.
+    """
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a folder; name a file in it", param_hint="--output")
     if not path.absolute().parent.is_dir():
@@ -34,7 +37,7 @@ def writable(path: Path) -> Path:
 
 
 def download(terminal: Terminal, urls: Sequence[str], path: Path) -> None:
-    """Write results into files: the first into `path`, others into `name-2.mp4` and so on. Raises `Failure`."""
+    """Write results into files: `path`, then `name-2.mp4` and so on. Raises `Failure`."""
     for number, url in enumerate(urls, 1):
         to = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         size = _fetched(terminal, url, to)
@@ -42,9 +45,9 @@ def download(terminal: Terminal, urls: Sequence[str], path: Path) -> None:
 
 
 def _fetched(terminal: Terminal, url: str, path: Path) -> int:
-    """Return the bytes written. There is a whole file at `path` afterwards, or none that was not there before."""
+    """Return the number of bytes written to `path`, which is replaced at once or not at all."""
     part = path.with_name(path.name + ".part")
-    # The results are a stranger's: the key of our server is not for its eyes.
+    # Results are on other hosts: they get no API key.
     http = httpx.Client(
         timeout=_TIMEOUT,
         follow_redirects=True,
@@ -89,7 +92,7 @@ def _saved(terminal: Terminal, response: httpx.Response, part: Path, name: str) 
 
 @contextlib.contextmanager
 def _shown(terminal: Terminal, name: str, whole: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far it is, where somebody watches."""
+    """Show the progress on a terminal."""
     if not terminal.live:
         yield lambda _: None
         return

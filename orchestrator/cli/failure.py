@@ -1,14 +1,15 @@
-"""How a command ends when it does not end well: exit codes that scripts rely on, and what to do next."""
+"""How a command fails: exit codes that scripts rely on, and what to do next."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 from orchestrator.foundation.errors import OrchestratorError
 
 
 class Exit(IntEnum):
-    """What the process returns."""
+    """Exit code of the process."""
 
     OK = 0
     ERROR = 1
@@ -24,9 +25,9 @@ class Exit(IntEnum):
 
 
 class Failure(OrchestratorError):
-    """A command cannot do what it was asked. `hint` is what to do next, `document` what the server said of it.
+    """A command failed. `hint` is what to do next, `document` what the server answered.
 
-    `later` is in how many seconds the same may work, of its own accord; None if it will not.
+    `later` is the seconds after which the same request may succeed; None if it never will.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Failure(OrchestratorError):
         *,
         hint: str = "",
         code: Exit = Exit.ERROR,
-        document: object | None = None,
+        document: dict[str, Any] | None = None,
         later: float | None = None,
     ) -> None:
         super().__init__(message)

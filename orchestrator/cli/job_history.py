@@ -1,4 +1,4 @@
-"""What a job's timeline comes to: who told us, how often we heard and had to ask, and what stands in the way."""
+"""A job's timeline in numbers: pushes, polls, deliveries, and why the vendor cannot be asked."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from datetime import datetime
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.terminal import Record
+from orchestrator.cli.terminal import counted
+from orchestrator.schemas import Job, Page, TimelineEntry
 
-#: Pages of two hundred entries: a job that is asked about for days has more, and they say nothing new.
+#: Pages of 200 entries; a job polled for days has more, of the same kind.
 _PAGES = 10
-TELLERS = {
-    "push": "told by push",
+RESOLUTIONS = {
+    "push": "resolved by push",
     "poll": "no push came, a poll found it",
-    "submit": "told by the submit answer",
-    "lookup": "found by asking for its id",
-    "clock": "told by the clock",
+    "submit": "resolved by the submit answer",
+    "lookup": "resolved by a lookup of its id",
+    "clock": "resolved by the clock",
     "operator": "ended by an operator",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Counts of one job. `trouble` is why the last request to the vendor failed, if it did."""
+    """Counts of one job. `trouble` is why the last request to the vendor failed, or empty."""
 
     pushes: int
     polls: int
@@ -34,74 +35,72 @@ class History:
     trouble: str
 
     @property
-    def heard(self) -> str:
-        """How often the vendor told us, and how often we had to ask: `2 pushes, 1 poll`."""
-        return f"{self.pushes} push{'' if self.pushes == 1 else 'es'}, {polls(self.polls)}"
+    def reports(self) -> str:
+        """`2 pushes, 1 poll`."""
+        return f"{counted(self.pushes, 'push', 'pushes')}, {counted(self.polls, 'poll')}"
 
     @property
-    def told(self) -> str:
-        """What became of telling others: `1 delivery delivered`; nothing where nobody was to be told."""
-        count = sum(self.deliveries.values())
-        if not count:
-            return ""
+    def delivered(self) -> str:
+        """`2 deliveries: 1 delivered, 1 pending`; empty without deliveries."""
+        total = sum(self.deliveries.values())
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.deliveries.items()))
-        return f"{'1 delivery' if count == 1 else f'{count} deliveries'}: {states}"
+        return f"{counted(total, 'delivery', 'deliveries')}: {states}" if total else ""
 
 
-def polls(count: int) -> str:
-    """Return `1 poll`."""
-    return f"{count} poll{'' if count == 1 else 's'}"
-
-
-def history(client: Client, job: Record) -> History:
-    """Return what is known of a job. Raises `Failure`."""
-    entries: list[Record] = []
-    after = None
+def history(client: Client, job: Job) -> History:
+    """Return the history of a job. Raises `Failure`."""
+    entries: list[TimelineEntry] = []
+    path, after = f"/v1/jobs/{job.id}/timeline", None
     for _ in range(_PAGES):
-        page = client.get(f"/v1/jobs/{job['id']}/timeline", limit=200, after=after)
-        entries += page["data"]
-        after = page["next_cursor"]
-        if not page["has_more"]:
+        page = client.get(Page[TimelineEntry], path, limit=200, after=after)
+        entries += page.data
+        after = page.next_cursor
+        if not page.has_more:
             break
-    kinds = Counter(entry["kind"] for entry in entries)
-    pushed = [entry["at"] for entry in entries if entry["kind"] == "push" and entry.get("at")]
-    # One delivery per event and subscriber; what became of it is its newest word.
-    owed = {
-        entry.get("delivery"): entry.get("status")
+    kinds = Counter(entry.kind for entry in entries)
+    pushed = [entry.at for entry in entries if entry.kind == "push"]
+    # The newest entry of a delivery has its present state.
+    deliveries = {
+        _extra(entry, "delivery"): _extra(entry, "status")
         for entry in entries
-        if entry["kind"] == "delivery"
+        if entry.kind == "delivery"
     }
     return History(
         kinds["push"],
         kinds["poll"],
-        datetime.fromisoformat(pushed[-1]) if pushed else None,
-        Counter(str(state) for state in owed.values()),
+        pushed[-1] if pushed else None,
+        Counter(deliveries.values()),
         _trouble(entries),
     )
 
 
-def _trouble(entries: list[Record]) -> str:
-    """Return why the vendor could not be asked the last time; nothing if it has been heard of since."""
-    spoken = [
-        one
-        for one in entries
-        if one["kind"] in ("submit", "poll", "push") and one.get("outcome") != "begun"
+def _extra(entry: TimelineEntry, name: str) -> str:
+    return str((entry.model_extra or {}).get(name) or "")
+
+
+def _trouble(entries: list[TimelineEntry]) -> str:
+    """Return why the last request to the vendor failed; empty if a push has come since."""
+    attempts = [
+        entry
+        for entry in entries
+        if entry.kind in ("submit", "poll", "push") and _extra(entry, "outcome") != "begun"
     ]
-    if not spoken or spoken[-1]["kind"] == "push" or not spoken[-1].get("reason"):
+    if not attempts or attempts[-1].kind == "push" or not _extra(attempts[-1], "reason"):
         return ""
-    return f"{spoken[-1]['kind']}: {spoken[-1].get('outcome') or 'failed'} ({spoken[-1]['reason']})"
+    last = attempts[-1]
+    return f"{last.kind}: {_extra(last, 'outcome') or 'failed'} ({_extra(last, 'reason')})"
 
 
-def known(client: Client, job: Record) -> History | None:
-    """Return what is known of a job; None where the server does not say it now, which changes nothing of the job."""
+def known(client: Client, job: Job) -> History | None:
+    """Return the history of a job; None if the server does not answer: the job is final anyway."""
     try:
         return history(client, job)
     except Failure:
         return None
 
 
-def teller(job: Record, past: History | None) -> str:
-    """Return who told us how a job ended, and how often we heard and had to ask, as far as that is known."""
-    who = TELLERS.get(str(job.get("resolved_by")), "")
-    heard = past.heard if past else ""
-    return f"{who} ({heard})" if who and heard else who or heard
+def resolution(job: Job, past: History | None) -> str:
+    """Return how a job was resolved, with its counts, as far as that is known."""
+    by = RESOLUTIONS.get(str(job.resolved_by), "")
+    reports = past.reports if past else ""
+    return f"{by} ({reports})" if by and reports else by or reports

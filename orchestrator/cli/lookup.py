@@ -1,56 +1,85 @@
-"""One thing by its id, or by a beginning of its id that nothing else has."""
+"""One resource by its id, or by the beginning of an id that no other has."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Record
-from orchestrator.foundation.ids import is_id
+from orchestrator.foundation.ids import begins_id, is_id
+from orchestrator.schemas import Account, ApiKey, Delivery, Job, LoggedEvent, Page, Subscriber
+
+RowT = TypeVar("RowT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A list of things with ids of one prefix: where it is, what one of them is called, what lists them."""
+class Kind(Generic[RowT]):
+    """A list of resources: the prefix of their ids, a name, the path segment, the models."""
 
     prefix: str
-    path: str
     name: str
-    lister: str
+    plural: str
+    model: type[RowT]
+    page: type[Page[RowT]]
+
+    @property
+    def path(self) -> str:
+        """The path of the list."""
+        return f"/v1/{self.plural}"
 
 
-JOB = Kind("job", "/v1/jobs", "job", "orchestrator jobs ls")
-EVENT = Kind("evt", "/v1/events", "event", "orchestrator events ls")
-SUBSCRIBER = Kind("sub", "/v1/subscribers", "subscriber", "orchestrator subscribers ls")
-DELIVERY = Kind("dlv", "/v1/deliveries", "delivery", "orchestrator deliveries ls")
+JOB = Kind("job", "job", "jobs", Job, Page[Job])
+EVENT = Kind("evt", "event", "events", LoggedEvent, Page[LoggedEvent])
+SUBSCRIBER = Kind("sub", "subscriber", "subscribers", Subscriber, Page[Subscriber])
+DELIVERY = Kind("dlv", "delivery", "deliveries", Delivery, Page[Delivery])
+#: Accounts have names instead of ids.
+ACCOUNT = Kind("", "account", "accounts", Account, Page[Account])
+KEY = Kind("key", "key", "keys", ApiKey, Page[ApiKey])
+
+_id = attrgetter("id")
 
 
-def find(client: Client, kind: Kind, text: str) -> Record:
-    """Return the one thing whose id is or begins with `text`, its prefix left away or not.
+def find(client: Client, kind: Kind[RowT], text: str) -> RowT:
+    """Return the resource whose id is or begins with `text`, with or without its prefix.
 
     Raises `Failure` for none (exit 3) or several (exit 2).
     """
-    given = text if text.startswith(f"{kind.prefix}_") else f"{kind.prefix}_{text}"
+    given = _prefixed(kind, text)
     if is_id(given, kind.prefix):
-        found: Record = client.get(f"{kind.path}/{given}")
-        return found
-    if not re.fullmatch(rf"{kind.prefix}_[0-7][0-9a-hjkmnp-tv-z]{{0,25}}", given):
+        return client.get(kind.model, f"{kind.path}/{given}")
+    return only(kind, text, lambda after: client.get(kind.page, kind.path, after=after, limit=2))
+
+
+def only(kind: Kind[RowT], text: str, page: Callable[[str], Page[RowT]]) -> RowT:
+    """Return the resource whose id begins with `text`; `page` lists two that follow a cursor.
+
+    Raises `Failure` for none (exit 3) or several (exit 2).
+    """
+    given = _prefixed(kind, text)
+    if not begins_id(given, kind.prefix):
         hint = f"they look like {kind.prefix}_01k..."
         raise Failure(f"{text} begins no {kind.name}'s id", code=Exit.NOT_FOUND, hint=hint)
-    # Ids sort by time and lists are newest first: what follows the last possible id with this beginning has it.
-    some = client.get(kind.path, after=given.ljust(30, "z"), limit=2)["data"]
-    matching: list[Record] = [one for one in some if one["id"].startswith(given)]
-    if not matching:
+    # Ids sort by time and lists are newest first: an id that begins so follows the last possible.
+    rows = [row for row in page(given.ljust(30, "z")).data if _id(row).startswith(given)]
+    if not rows:
         raise Failure(
-            f"no {kind.name}'s id begins with {text}", code=Exit.NOT_FOUND, hint=f"`{kind.lister}`"
+            f"no {kind.name}'s id begins with {text}",
+            code=Exit.NOT_FOUND,
+            hint=f"`orchestrator {kind.plural} ls`",
         )
-    if len(matching) > 1:
-        ids = "\n  ".join(one["id"] for one in matching)
+    if len(rows) > 1:
         raise Failure(
             f"several {kind.name}s' ids begin with {text}",
             code=Exit.USAGE,
-            hint=f"give more of it:\n  {ids}",
+            hint="\n  ".join(["give more of it:", *map(_id, rows)]),
         )
-    return matching[0]
+    return rows[0]
+
+
+def _prefixed(kind: Kind[RowT], text: str) -> str:
+    return text if text.startswith(f"{kind.prefix}_") else f"{kind.prefix}_{text}"

@@ -1,4 +1,4 @@
-"""Where processes behind one socket keep what they count, so that each can tell Prometheus of all of them."""
+"""The folder in which several processes share their metrics, so that each can report all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Read by the client library; `orchestrator.metrics` is not imported for it, since it would look at once.
+#: Read by the Prometheus client library at import.
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @contextlib.contextmanager
 def shared() -> Iterator[Path]:
-    """Make a folder that processes which start meanwhile share. It is gone afterwards, and they should be."""
+    """Create the folder for child processes; it is deleted at the end of the block."""
     before = os.environ.get(_VARIABLE)
     with tempfile.TemporaryDirectory(prefix="orchestrator-metrics-") as folder:
         os.environ[_VARIABLE] = folder
@@ -27,6 +27,6 @@ def shared() -> Iterator[Path]:
 
 
 def forget(folder: Path, pid: int) -> None:
-    """Let go of what was true of a process while it lived. What it counted stays: counters never go back."""
+    """Delete the gauges of a process that has ended. Its counters stay: they never decrease."""
     for file in folder.glob(f"gauge_live*_{pid}.db"):
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`orchestrator migrate`: what can be said to it on the command line."""
+"""`orchestrator migrate`: its options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def migrate(
 ) -> None:
     """Bring the database to the schema this program needs: all the way, or not at all."""
     settings = session.settings(database_url=database_url)
-    # Here, so that commands which only talk to a server start without a database.
+    # Here: commands that only call a server start without a database.
     from orchestrator.cli.migration import run
 
     run(session.terminal, settings.database_url, check=check)

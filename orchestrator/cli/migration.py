@@ -1,4 +1,4 @@
-"""Migrating the database from here: opening it, telling what was done, and what stood in the way."""
+"""Migration of the database: opening it, and reporting what was applied or what failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from orchestrator.foundation.errors import ConfigError
 
 
 def run(terminal: Terminal, url: str, *, check: bool) -> None:
-    """Migrate a database, or only look whether that is needed, and tell. Raises `Failure` or `ConfigError`."""
+    """Migrate a database, or only check whether that is needed (`check`).
+
+    Raises `Failure` or `ConfigError`.
+    """
     name = schema.named(postgres.url_of(url) if postgres.is_postgres(url) else sa.make_url(url))
     applied: list[str] = []
     with _reading(name, url) if check else _changing(name, url) as tx:
@@ -30,8 +33,8 @@ def run(terminal: Terminal, url: str, *, check: bool) -> None:
     elif terminal.quiet:
         terminal.say("\n".join(applied))
     else:
-        told = [f"{name}: {schema.title(revision)}" for revision in applied]
-        terminal.say("\n".join(told) or f"{name} is up to date at {schema.head()}")
+        lines = [f"{name}: {schema.title(revision)}" for revision in applied]
+        terminal.say("\n".join(lines) or f"{name} is up to date at {schema.head()}")
 
 
 def _check(tx: sa.Connection, name: str) -> None:
@@ -42,13 +45,13 @@ def _check(tx: sa.Connection, name: str) -> None:
 
 
 def _document(name: str, revision: str | None, applied: Sequence[str]) -> Record:
-    """Return what scripts are told: where it was, which schema the database has, which this program needs."""
+    """Return the `--json` document: the database, its schema, and the one this program needs."""
     return {"database": name, "revision": revision, "needed": schema.head(), "applied": [*applied]}
 
 
 @contextlib.contextmanager
 def _changing(name: str, url: str) -> Iterator[sa.Connection]:
-    """Yield a transaction. A SQLite file is taken for this process, and made if it is not there."""
+    """Yield a transaction. A SQLite file is locked, and created if it is missing."""
     if postgres.is_postgres(url):
         with _begun(name, postgres.engine_of(url, 1, patient=True)) as tx:
             yield tx
@@ -60,13 +63,13 @@ def _changing(name: str, url: str) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def _reading(name: str, url: str) -> Iterator[sa.Connection]:
-    """Yield a transaction that cannot write; nothing is made. A SQLite file may be another process's meanwhile."""
+    """Yield a read-only transaction. A SQLite file may be in use by another process."""
     if postgres.is_postgres(url):
         engine = postgres.engine_of(url, 1, read_only=True)
     elif usable(url).exists():
         engine = engines(url)[1]
     else:
-        hint = "`orchestrator migrate` makes it"
+        hint = "`orchestrator migrate` creates it"
         raise Failure(f"{name} is not there yet", hint=hint, document=_document(name, None, []))
     with _begun(name, engine) as tx:
         yield tx
@@ -74,7 +77,7 @@ def _reading(name: str, url: str) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def _begun(name: str, engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a transaction, committed at the end. Raises `Failure` with the database's own words."""
+    """Yield a transaction, committed at the end. Raises `Failure` with the database's message."""
     try:
         with engine.begin() as tx:
             yield tx

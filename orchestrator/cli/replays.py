@@ -1,4 +1,4 @@
-"""Replays from the command line: counted first, asked about, and followed to their end if told to."""
+"""Replays: counted, confirmed, and followed to their end with `--wait`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchestrator.cli.batch import confirm
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.jobs import ago
 from orchestrator.cli.lookup import SUBSCRIBER, find
+from orchestrator.cli.options import instant, words
 from orchestrator.cli.terminal import Record, clean, span
-from orchestrator.foundation.clock import rfc3339
+from orchestrator.schemas import Replay, ReplayCount
 
-#: Seconds between looks at a replay under way.
+#: Seconds between reads of a running replay.
 _LOOKS = 0.5
 Since = Annotated[
     str | None, typer.Option(metavar="WHEN", help="From 90s, 15m, 2h, 7d ago, or an RFC 3339 time.")
@@ -27,15 +27,15 @@ Since = Annotated[
 Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Before that; default: now.")]
 Types = Annotated[str | None, typer.Option(help="Event types, comma separated; * matches.")]
 Rate = Annotated[
-    float | None, typer.Option(min=0.01, max=10_000, help="Deliveries made due a second.")
+    float | None, typer.Option(min=0.01, max=10_000, help="Deliveries made due per second.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Stay until all of it is due again.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until all of it is due again.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be replayed, as it was said."""
+    """The options of a replay."""
 
     subscriber: str | None = None
     status: str | None = None
@@ -46,11 +46,10 @@ class Wish:
     rate: float | None = None
 
     def body(self, client: Client, now: datetime) -> Record:
-        """Return it as the API wants it. Raises `Failure` or typer.BadParameter."""
+        """Return the request's body. Raises `Failure` or `typer.BadParameter`."""
+        subscriber = find(client, SUBSCRIBER, self.subscriber).id if self.subscriber else None
         body: Record = {
-            "subscriber": find(client, SUBSCRIBER, self.subscriber)["id"]
-            if self.subscriber
-            else None,
+            "subscriber": subscriber,
             "status": None if self.missed else self.status,
             "since": instant("--since", self.since, now),
             "until": instant("--until", self.until, now),
@@ -60,70 +59,65 @@ class Wish:
         }
         return {name: value for name, value in body.items() if value is not None}
 
+    @property
     def when(self) -> str:
-        """Return in words the time it is about."""
+        """The time span, for people."""
         bounds = {"since": self.since, "before": self.until}
-        said = (
+        parts = (
             f"{word} {text}{'' if 'T' in text.upper() else ' ago'}"
             for word, text in bounds.items()
             if text
         )
-        return ", ".join(said) or "of all time"
-
-
-def instant(option: str, text: str | None, now: datetime) -> str | None:
-    """Return an RFC 3339 time for one, or for a span before now. Raises typer.BadParameter."""
-    if text is None or "T" in text.upper():
-        return text
-    return rfc3339(ago(option, text, now))
-
-
-def words(text: str | None) -> list[str] | None:
-    """Return the words of a list with commas; None stays None."""
-    return None if text is None else [one.strip() for one in text.split(",") if one.strip()]
+        return ", ".join(parts) or "of all time"
 
 
 def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -> None:
-    """Count, ask, replay. Raises `Failure` if nobody is there to ask (exit 2)."""
+    """Count, ask, replay. Raises `Failure` without a terminal to ask on (exit 2)."""
     terminal = session.terminal
     with session.client() as client:
         body = wish.body(client, session.now())
-        counted: Record = client.call(
-            "POST", "/v1/replays", body={**body, "dry_run": True}
-        ).document
-        count = counted["count"]
+        counted = client.post(ReplayCount, "/v1/replays", {**body, "dry_run": True})
         what = "events it never got" if wish.missed else f"{wish.status} deliveries"
         if dry_run:
-            said = {"would be replayed": count, "which": what, "when": wish.when()}
-            terminal.record(counted, said, key="count")
+            shown = {"would be replayed": counted.count, "which": what, "when": wish.when}
+            terminal.record(counted, shown, key="count")
             return
-        if not yes and count:
-            confirm(terminal, f"replay {count} {what} {wish.when()}?", [])
-        replay: Record = client.call("POST", "/v1/replays", body=body).document
+        if not yes and counted.count:
+            confirm(terminal, f"replay {counted.count} {what} {wish.when}?", [])
+        replay = client.post(Replay, "/v1/replays", body)
         if wait:
             try:
                 replay = _followed(session, client, replay)
             except KeyboardInterrupt:
-                words = f"stopped looking; the server goes on with {replay['id']}"
-                raise Failure(words, code=Exit.INTERRUPTED) from None
-    terminal.record(replay, shown(replay))
-    if replay["status"] == "running" and not terminal.json:
-        terminal.notice("the server goes on by itself; --wait stays until it is done")
-    if replay["status"] == "canceled":
-        raise Failure("the replay was canceled by somebody", code=Exit.CONFLICT)
+                raise Failure(
+                    f"stopped waiting; the server goes on with {replay.id}", code=Exit.INTERRUPTED
+                ) from None
+    terminal.record(
+        replay,
+        {
+            "id": replay.id,
+            "status": replay.status,
+            "replayed": f"{replay.replayed} of {replay.count}",
+            "subscriber": replay.subscriber or "all",
+            "per second": replay.rate,
+        },
+    )
+    if replay.status == "running" and not terminal.json:
+        terminal.notice("the server goes on by itself; --wait waits until it is done")
+    if replay.status == "canceled":
+        raise Failure("the replay was canceled", code=Exit.CONFLICT)
 
 
-def _followed(session: Session, client: Client, replay: Record) -> Record:
-    """Return a replay once it is over, showing on the way how far it is."""
+def _followed(session: Session, client: Client, replay: Replay) -> Replay:
+    """Return a replay once it has ended; its progress is shown on the way."""
     began, last, away = time.monotonic(), -1, False
-    while replay["status"] == "running":
-        if replay["replayed"] != last and not session.terminal.json:
-            last = replay["replayed"]
-            words = f"{last} of {replay['count']} · {span(time.monotonic() - began)}"
-            _progress(session, words)
+    while replay.status == "running":
+        if replay.replayed != last and not session.terminal.json:
+            last = replay.replayed
+            _progress(session, f"{last} of {replay.count} · {span(time.monotonic() - began)}")
         time.sleep(_LOOKS)
         try:
-            replay = client.get(f"/v1/replays/{replay['id']}")
+            replay = client.get(Replay, f"/v1/replays/{replay.id}")
         except Failure as failure:
             if failure.later is None:
                 raise
@@ -139,20 +133,9 @@ def _followed(session: Session, client: Client, replay: Record) -> Record:
 
 
 def _progress(session: Session, words: str) -> None:
-    """Say how far it is: on a terminal in one line that is written anew."""
+    """Show progress, on a terminal in one line that is redrawn."""
     if session.terminal.live:
         sys.stderr.write(f"\r\x1b[K  {clean(words)}")
         sys.stderr.flush()
     else:
         session.terminal.notice(words)
-
-
-def shown(replay: Record) -> Record:
-    """Return what people want to know of a replay."""
-    return {
-        "id": replay["id"],
-        "status": replay["status"],
-        "replayed": f"{replay['replayed']} of {replay['count']}",
-        "subscriber": replay.get("subscriber") or "all",
-        "a second": replay.get("rate"),
-    }

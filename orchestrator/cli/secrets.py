@@ -1,4 +1,4 @@
-"""`orchestrator secrets`: what others need to believe us."""
+"""`orchestrator secrets`: the secret that verifies deliveries to a job's callback_url."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import typer
 from orchestrator.cli.access import secret_keys
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.schemas import SigningKey
 
 app = typer.Typer(no_args_is_help=True, help="Secrets that others need.")
 
@@ -16,9 +17,9 @@ def callback(session: Session) -> None:
     """Print the secret that signs what goes to jobs' own callback_url."""
     try:
         with session.client() as client:
-            document = client.get("/v1/signing-key")
+            key = client.get(SigningKey, "/v1/signing-key")
     except Failure as failure:
-        # Without a server, the secret keys of this machine give the same answer, if they are ours to read.
+        # Without a server, this machine's secret keys give the same secret, if they are readable.
         if (
             failure.code is not Exit.UNREACHABLE
             or session.options.server
@@ -27,8 +28,8 @@ def callback(session: Session) -> None:
             raise
         from orchestrator.foundation.signing.secret_keys import Keys
 
-        document = {"object": "signing_key", "secret": Keys(keys).callback_secrets[0]}
+        key = SigningKey(object="signing_key", secret=Keys(keys).callback_secrets[0])
     if session.terminal.json:
-        session.terminal.document(document)
+        session.terminal.document(key)
     else:
-        session.terminal.say(document["secret"])
+        session.terminal.say(key.secret)

@@ -1,4 +1,4 @@
-"""`orchestrator serve`: what can be said to it on the command line."""
+"""`orchestrator serve`: its options."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def serve(
         int, typer.Option(min=1, max=64, help="Processes behind this port (SQLite: 1).")
     ] = 1,
 ) -> None:
-    """Run the service until SIGTERM or Ctrl-C, then end what is under way."""
+    """Run the service until SIGTERM or Ctrl-C, then finish the work in progress."""
     settings = session.settings(
         host=host, port=port, database_url=database_url, public_url=public_url, role=role
     )
-    # Loading leaves next to no garbage, and to look for it takes a tenth of the start.
+    # Imports leave almost no garbage, and collecting takes a tenth of the start.
     gc.disable()
     try:
-        # Here, so that commands which only talk to a server start without the service.
+        # Here: commands that only call a server start without the service.
         from orchestrator.cli.service import run
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""`orchestrator signature`: sign and check webhooks by hand, with the code that does it in earnest."""
+"""`orchestrator signature`: sign and verify webhooks by hand, with the service's own code."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def verify_(
     timestamp: Annotated[str | None, typer.Option(help="webhook-timestamp")] = None,
     signature: Annotated[str | None, typer.Option(help="webhook-signature")] = None,
     headers: Annotated[
-        str | None, typer.Option(help="All headers as they came, one to a line.")
+        str | None, typer.Option(help="All headers as they came, one per line.")
     ] = None,
     header_file: Annotated[Path | None, typer.Option(help="The same, in a file.")] = None,
     file: Body = None,
     any_time: Annotated[bool, typer.Option("--any-time", help="Accept an old timestamp.")] = False,
 ) -> None:
-    """Check a signature; exit 0 if it is right and 1 if it is not, saying which check failed."""
+    """Verify a signature; exit 1 if it is invalid, naming the check that failed."""
     pasted = "\n".join(
         [headers or "", _read(header_file).decode("utf-8", "replace") if header_file else ""]
     )
@@ -86,35 +86,33 @@ def verify_(
         raise typer.BadParameter(
             "give --headers, --header-file, or --id, --timestamp and --signature"
         )
-    said = _pasted(pasted) | flags
-    age = _checked(session, secret, said, _read(file), any_time=any_time)
+    signed = _pasted(pasted) | flags
+    age = _checked(session, secret, signed, _read(file), any_time=any_time)
     result = {"valid": True, "age_seconds": age}
     session.terminal.record(result, {"valid": "yes", "signed": f"{age} s ago"}, key="valid")
 
 
 def _pasted(text: str) -> dict[str, str]:
-    """Return the headers of pasted lines, as `curl -v` shows them too; other lines say nothing."""
+    """Return the headers in pasted lines, `curl -v` output too; other lines are ignored."""
     lines = (line.lstrip("<> \t").partition(":") for line in text.splitlines())
     return {name.strip().lower(): value.strip() for name, colon, value in lines if colon}
 
 
 def _checked(
-    session: Session, secret: str, said: dict[str, str], body: bytes, *, any_time: bool
+    session: Session, secret: str, headers: dict[str, str], body: bytes, *, any_time: bool
 ) -> int:
-    """Return a good signature's age in seconds. Raises `Failure` naming the check that fails."""
+    """Return a valid signature's age (s). Raises `Failure` naming the check that failed."""
     try:
         key_bytes(secret)
     except ConfigError as error:
-        raise _invalid(
-            "secret_malformed", str(error), "it begins with whsec_, as it was shown once"
-        ) from error
-    if missing := [name for name in _NAMES if not said.get(name)]:
+        raise _invalid("secret_malformed", str(error), "it begins with whsec_") from error
+    if missing := [name for name in _NAMES if not headers.get(name)]:
         raise _invalid(
             "header_missing",
             f"{' and '.join(missing)} missing",
             "the sender sends all three, signed",
         )
-    stamp = said["webhook-timestamp"]
+    stamp = headers["webhook-timestamp"]
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise _invalid(
             "timestamp_malformed", f"webhook-timestamp {stamp!r} is not a number of unix seconds"
@@ -122,29 +120,29 @@ def _checked(
     age = round(epoch_ms(session.now()) / 1000 - int(stamp))
     if abs(age) > TOLERANCE and not any_time:
         when = f"{span(age)} old" if age > 0 else f"{span(-age)} ahead of this clock"
-        hint = "an old delivery, or a wrong clock; --any-time looks at the rest of it"
+        hint = "an old delivery, or a wrong clock; --any-time checks the rest"
         raise _invalid(
             "timestamp_too_far", f"webhook-timestamp is {when}, and five minutes are allowed", hint
         )
     now = from_epoch(int(stamp)) if any_time and len(stamp) <= 10 else session.now()
     try:
-        verify([secret], said, body, now=now)
+        verify([secret], headers, body, now=now)
     except BadSignature as error:
-        raise _invalid("no_match", str(error), _cause(secret, said, body)) from error
+        raise _invalid("no_match", str(error), _cause(secret, headers, body)) from error
     return age
 
 
-def _cause(secret: str, said: dict[str, str], body: bytes) -> str:
-    """Return why a signature may not match: mostly the body is not, to the byte, what was sent."""
-    if not any(one.startswith("v1,") for one in said["webhook-signature"].split(" ")):
+def _cause(secret: str, headers: dict[str, str], body: bytes) -> str:
+    """Return why a signature may not match: mostly the body was changed."""
+    signatures = headers["webhook-signature"].split(" ")
+    if not any(signature.startswith("v1,") for signature in signatures):
         return "webhook-signature holds no v1,<base64>"
-    at = from_epoch(int(said["webhook-timestamp"]))
-    signatures = said["webhook-signature"].split(" ")
+    at = from_epoch(int(headers["webhook-timestamp"]))
     for other, words in (
         (body.rstrip(b"\r\n"), "without the newline at its end"),
         (body + b"\n", "with a newline"),
     ):
-        if sign([secret], said["webhook-id"], at, other)["webhook-signature"] in signatures:
+        if sign([secret], headers["webhook-id"], at, other)["webhook-signature"] in signatures:
             return f"the body matches {words}: save the exact bytes that came"
     return "another secret, or not the exact bytes that came (parsed JSON written again is not)"
 

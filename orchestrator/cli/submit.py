@@ -1,4 +1,4 @@
-"""`orchestrator submit`: ask a vendor for a video, and wait for it if told to."""
+"""`orchestrator submit`: submit a job, and wait for it with `--wait`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typer.core import TyperCommand
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.download import writable
-from orchestrator.cli.jobs import seconds, shown
+from orchestrator.cli.jobs import shown
+from orchestrator.cli.options import pair, seconds
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
 
@@ -48,7 +49,7 @@ def submit(
     session: Session,
     account: Annotated[
         str | None,
-        typer.Option(help="May be left out where only one is configured.", autocompletion=ACCOUNTS),
+        typer.Option(help="Optional if only one is configured.", autocompletion=ACCOUNTS),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
     capability: Annotated[
@@ -73,20 +74,20 @@ def submit(
     callback_url: Annotated[
         str | None, typer.Option(help="Where this job's events go, signed.")
     ] = None,
-    deadline: Annotated[str | None, typer.Option(help="Give up after 90s, 15m, 2h.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Expire after 90s, 15m, 2h.")] = None,
     wait: Annotated[
-        float | None, typer.Option(metavar="[SECONDS]", min=0, help="Stay until it is final.")
+        float | None, typer.Option(metavar="[SECONDS]", min=0, help="Wait until it is final.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Wait, and download what came of it, to video.mp4."),
+        typer.Option(metavar="FILE", help="Wait, and download the results, to video.mp4."),
     ] = None,
 ) -> None:
     """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
     if output is not None:
         output, wait = writable(output), _FOREVER if wait is None else wait
-    told: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
-    order = {name: value for name, value in told.items() if value is not None}
+    flags: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
+    order = {name: value for name, value in flags.items() if value is not None}
     body: Record = {
         "account": account,
         "model": model,
@@ -94,19 +95,19 @@ def submit(
         "input": _set({**_read(text), **order}, sets or []),
         "external_task_id": external_id,
         "callback_url": callback_url,
-        "metadata": dict(_pair("--metadata", one) for one in metadata or []) or None,
+        "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
     }
     with session.client() as client:
         key = idempotency_key or secrets.token_urlsafe(24)
         given = {name: value for name, value in body.items() if value is not None}
         again = f"the same command with --idempotency-key {key} makes no second job"
-        job: Record = client.order("/v1/jobs", key, again, given).document
+        job = client.order("/v1/jobs", key, again, given)
         if wait is None:
             session.terminal.record(job, shown(job))
             return
         session.terminal.notice(
-            f"✓ Accepted {job['id']}  account {job['account']} · {job['model']}", "green"
+            f"✓ Accepted {job.id}  account {job.account} · {job.model}", "green"
         )
         wait_for(session, client, job, wait, output)
 
@@ -134,9 +135,9 @@ def _read(given: str | None) -> Record:
 
 
 def _set(order: Record, sets: list[str]) -> Record:
-    """Return the input with every `k=v` written into it; dots descend, values are JSON where they can be."""
-    for one in sets:
-        path, value = _pair("--set", one)
+    """Return the input with every `k=v` set: dots descend, a value that is not JSON is text."""
+    for assignment in sets:
+        path, value = pair("--set", assignment)
         *parents, last = path.split(".")
         node = order
         for name in parents:
@@ -149,10 +150,3 @@ def _set(order: Record, sets: list[str]) -> Record:
         except ValueError:
             node[last] = value
     return order
-
-
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"{text!r} is not k=v", param_hint=option)
-    return name, value

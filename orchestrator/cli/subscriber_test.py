@@ -1,4 +1,4 @@
-"""A test event and what became of it: the first try says whether a subscriber is there."""
+"""A test event and its first attempt, which shows whether a subscriber answers."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import time
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.terminal import Record
+from orchestrator.cli.lookup import DELIVERY
+from orchestrator.schemas import Delivery, TriedDelivery
 
-#: A try may take 15 seconds, and a subscriber with a rate of its own may let it wait before that.
+#: Seconds: an attempt takes up to 15, after a wait if the subscriber has a rate limit.
 PATIENCE = 25.0
-#: Seconds between looks.
+#: Seconds between reads of the delivery.
 _LOOKS = 0.1
 
 
-def tried(client: Client, event: str, patience: float = PATIENCE) -> Record:
-    """Return the delivery of a test event, its attempts too, once it was tried or will not be.
+def first_attempt(client: Client, event: str, patience: float = PATIENCE) -> TriedDelivery:
+    """Return the delivery of a test event after its first attempt, or held.
 
-    Raises `Failure` (exit 7) if that takes too long.
+    Raises `Failure` (exit 7) after `patience` seconds.
     """
     ends = time.monotonic() + patience
     while True:
-        owed: list[Record] = client.get("/v1/deliveries", event=event, limit=1)["data"]
-        if owed and (owed[0]["tries"] or owed[0]["status"] != "pending"):
-            found: Record = client.get(f"/v1/deliveries/{owed[0]['id']}")
-            return found
+        deliveries = client.get(DELIVERY.page, DELIVERY.path, event=event, limit=1).data
+        if deliveries and (deliveries[0].tries or deliveries[0].status != "pending"):
+            return client.get(TriedDelivery, f"{DELIVERY.path}/{deliveries[0].id}")
         if time.monotonic() >= ends:
-            hint = f"`orchestrator deliveries ls --event {event}` shows it; is a process with role worker running?"
             raise Failure(
-                f"the test was not tried within {patience:g} s", hint=hint, code=Exit.WAIT_TIMED_OUT
+                f"the test was not tried within {patience:g} s",
+                hint=f"`orchestrator deliveries ls --event {event}` shows it;"
+                " is a process with role worker running?",
+                code=Exit.WAIT_TIMED_OUT,
             )
         time.sleep(_LOOKS)
 
 
-def outcome(delivery: Record) -> str:
-    """Return what became of a delivery, in words."""
-    attempts = delivery.get("attempts") or []
-    took = f" in {attempts[-1]['ms']} ms" if attempts else ""
-    answered = f"answered {delivery['last_status']}" if delivery["last_status"] else ""
-    error = str(delivery["last_error"] or "")
-    if delivery["status"] == "delivered":
-        return f"delivered: {answered or 'taken'}{took}"
-    if delivery["status"] == "held":
+def outcome(delivery: Delivery) -> str:
+    """Return a delivery's result, for people."""
+    attempts = delivery.attempts if isinstance(delivery, TriedDelivery) else []
+    last = attempts[-1] if attempts else None
+    took = f" in {last.ms} ms" if last else ""
+    answered = f"answered {delivery.last_status}" if delivery.last_status else ""
+    if delivery.status == "delivered":
+        return f"delivered: {answered or 'accepted'}{took}"
+    if delivery.status == "held":
         return "held: the subscriber is paused or disabled"
-    why = ", ".join(word for word in (answered, error) if word)
-    said = (attempts[-1]["response"] or "").strip() if attempts else ""
-    return f"{delivery['status']}: {why or 'not tried yet'}{took}" + (
-        f": {said[:200]}" if said else ""
+    why = ", ".join(filter(None, (answered, delivery.last_error)))
+    response = (last.response or "").strip()[:200] if last else ""
+    return f"{delivery.status}: {why or 'not tried yet'}{took}" + (
+        f": {response}" if response else ""
     )

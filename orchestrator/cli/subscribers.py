@@ -1,37 +1,39 @@
-"""`orchestrator subscribers`: who is told what becomes of jobs: added, looked at, changed."""
+"""`orchestrator subscribers`: add, list, change, pause, test, replay to and delete subscribers."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.columns import fitting
+from orchestrator.cli import replays
+from orchestrator.cli.batch import Yes, confirm
+from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import SUBSCRIBERS
-from orchestrator.cli.jobs import Limit
-from orchestrator.cli.lookup import SUBSCRIBER, find
-from orchestrator.cli.replays import Types, words
-from orchestrator.cli.subscriber_test import outcome
-from orchestrator.cli.terminal import Columns, Record, moment
+from orchestrator.cli.failure import Failure
+from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER, find
+from orchestrator.cli.options import After, Limit, pair, seconds, words
+from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wish
+from orchestrator.cli.subscriber_test import first_attempt, outcome
+from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation.states import FINAL_EVENTS
+from orchestrator.schemas import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent
 
-app = typer.Typer(no_args_is_help=True, help="Who is told what becomes of jobs.")
+app = typer.Typer(no_args_is_help=True, help="Who gets events.")
 
-COLUMNS: Columns = {
-    "id": lambda one: one["id"],
-    "kind": lambda one: one["kind"],
-    "status": lambda one: one["status"],
-    "url": lambda one: one["url"],
-    "types": lambda one: (
-        "final ones" if {*one["types"]} == {*FINAL_EVENTS} else ",".join(one["types"])
-    ),
-    "description": lambda one: one.get("description") or "",
-}
-#: In a line of a small terminal the address has room this way.
-_NARROW: Columns = {name: COLUMNS[name] for name in ("id", "status", "url", "types")}
-_WIDE = 120
+TABLE = Table(
+    Subscriber,
+    "id",
+    "kind",
+    "status",
+    "url",
+    ("types", lambda sub: _types(sub, ",")),
+    "description",
+    narrow=("id", "status", "url", "types"),
+    wide=120,
+)
 SubscriberId = Annotated[
     str,
     typer.Argument(
@@ -65,7 +67,9 @@ def add(
     description: Description = None,
     headers: Headers = None,
     options: Options = None,
-    rate_limit: Annotated[float | None, typer.Option(min=0.01, help="Deliveries a second.")] = None,
+    rate_limit: Annotated[
+        float | None, typer.Option(min=0.01, help="Deliveries per second.")
+    ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
     """Add a subscriber. Its signing secret is shown once, now."""
@@ -80,39 +84,35 @@ def add(
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
     }
+    given = {name: value for name, value in body.items() if value is not None}
     with session.client() as client:
-        given = {name: value for name, value in body.items() if value is not None}
-        made: Record = client.call("POST", "/v1/subscribers", body=given).document
-    session.terminal.record(made, shown(made))
-    if made.get("secret") and not session.terminal.json:
+        made = client.post(NewSubscriber, SUBSCRIBER.path, given)
+    session.terminal.record(made, shown(made) | {"secret": made.secret})
+    if made.secret and not session.terminal.json:
         session.terminal.notice(
             "the secret is not shown again; verify deliveries with a Standard Webhooks library"
         )
 
 
 @command(app, "ls", "orchestrator subscribers ls --json")
-def ls(
-    session: Session,
-    limit: Limit = 50,
-    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
-) -> None:
+def ls(session: Session, limit: Limit = 50, after: After = None) -> None:
     """List subscribers, newest first."""
     with session.client() as client:
-        envelope: Record = client.get("/v1/subscribers", limit=limit, after=after)
-    session.terminal.listing(envelope, fitting(COLUMNS, _NARROW, _WIDE))
+        page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, limit=limit, after=after)
+    session.terminal.listing(page, TABLE.columns)
 
 
 @command(app, "show", "orchestrator subscribers show sub_01m7x")
 def show(session: Session, subscriber: SubscriberId) -> None:
-    """Show one subscriber and what it was last sent."""
+    """Show one subscriber and its last delivery."""
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)
         if session.terminal.json or session.terminal.quiet:
             session.terminal.record(found, {})
             return
-        last = client.get("/v1/deliveries", subscriber=found["id"], limit=1)["data"]
-    said = {"last delivery": f"{last[0]['id']} {outcome(last[0])}" if last else "none yet"}
-    session.terminal.record(found, shown(found) | said)
+        last = client.get(DELIVERY.page, DELIVERY.path, subscriber=found.id, limit=1).data
+    delivered = f"{last[0].id} {outcome(last[0])}" if last else "none yet"
+    session.terminal.record(found, shown(found) | {"last delivery": delivered})
 
 
 @command(app, "update", "orchestrator subscribers update sub_01m7x --types 'job.*' --rate-limit 5")
@@ -125,11 +125,11 @@ def update(
     headers: Headers = None,
     options: Options = None,
     rate_limit: Annotated[
-        str | None, typer.Option(metavar="N|none", help="Deliveries a second.")
+        str | None, typer.Option(metavar="N|none", help="Deliveries per second.")
     ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
-    """Change a subscriber. What is not given stays; `--header` and `--option` replace all that were there."""
+    """Change a subscriber. Fields not given stay; `--header` and `--option` replace theirs."""
     body: Record = {
         "url": url,
         "types": words(types),
@@ -143,30 +143,121 @@ def update(
         given["rate_limit"] = _rate(rate_limit)
     if not given:
         raise typer.BadParameter("nothing to change was given: --url, --types, --description, ...")
-    changed(session, subscriber, "PATCH", "", given)
+    _change(session, subscriber, "PATCH", "", given)
 
 
-def changed(session: Session, subscriber: str, method: str, verb: str, body: Any = None) -> None:
+@command(app, "pause", "orchestrator subscribers pause sub_01m7x")
+def pause(session: Session, subscriber: SubscriberId) -> None:
+    """Hold a subscriber's deliveries; none is lost."""
+    _change(session, subscriber, "POST", "/pause")
+
+
+@command(app, "resume", "orchestrator subscribers resume sub_01m7x")
+def resume(session: Session, subscriber: SubscriberId) -> None:
+    """Resume a paused or disabled subscriber's deliveries, held ones first."""
+    _change(session, subscriber, "POST", "/resume")
+
+
+@command(app, "rm", "orchestrator subscribers rm sub_01m7x --yes")
+def rm(session: Session, subscriber: SubscriberId, yes: Yes = False) -> None:
+    """Delete a subscriber. Its pending deliveries are given up."""
+    with session.client() as client:
+        found = find(client, SUBSCRIBER, subscriber)
+        if not yes:
+            confirm(session.terminal, "delete this subscriber?", [f"{found.id} {found.url}"])
+        client.send("DELETE", f"{SUBSCRIBER.path}/{found.id}")
+    session.terminal.record({"id": found.id, "deleted": True}, {"deleted": found.id})
+
+
+@command(app, "rotate-secret", "orchestrator subscribers rotate-secret sub_01m7x --grace 24h")
+def rotate_secret(
+    session: Session,
+    subscriber: SubscriberId,
+    grace: Annotated[
+        str, typer.Option(help="How long the old secret signs too: 0, 90s, 24h, 7d.")
+    ] = "24h",
+) -> None:
+    """Rotate a subscriber's signing secret. It is shown once; both sign until the grace ends."""
+    body = {"grace_seconds": seconds("--grace", grace)}
+    with session.client() as client:
+        found = find(client, SUBSCRIBER, subscriber)
+        path = f"{SUBSCRIBER.path}/{found.id}/rotate-secret"
+        made = client.post(RotatedSubscriber, path, body)
+    if session.terminal.json:
+        session.terminal.document(made)
+        return
+    session.terminal.say(made.secret)
+    ends = moment(made.previous_expires_at)
+    session.terminal.notice(f"not shown again; the old secret signs too until {ends} UTC")
+
+
+@command(app, "test", "orchestrator subscribers test sub_01m7x")
+def send_test(
+    session: Session,
+    subscriber: SubscriberId,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the answer.")] = False,
+) -> None:
+    """Send a subscriber a test event and show its answer; exit 1 if it did not accept it."""
+    with session.client() as client:
+        found = find(client, SUBSCRIBER, subscriber)
+        sent = client.post(TestEvent, f"{SUBSCRIBER.path}/{found.id}/test")
+        if no_wait:
+            session.terminal.record(
+                sent, {"event": sent.id, "see": f"deliveries ls --event {sent.id}"}
+            )
+            return
+        delivery = first_attempt(client, sent.id)
+    session.terminal.record(delivery, {"delivery": delivery.id, "outcome": outcome(delivery)})
+    if delivery.status != "delivered":
+        hint = (
+            f"`orchestrator subscribers resume {found.id}`"
+            if delivery.status == "held"
+            else f"`orchestrator deliveries show {delivery.id}`;"
+            " it is retried like any other delivery"
+        )
+        raise Failure("the subscriber did not accept it", hint=hint)
+
+
+@command(app, "replay", "orchestrator subscribers replay sub_01m7x --since 1d --missed --dry-run")
+def replay(
+    session: Session,
+    subscriber: SubscriberId,
+    status: Annotated[str, typer.Option(help="pending, held, delivered or dead.")] = "dead",
+    since: Since = None,
+    until: Until = None,
+    missed: Annotated[
+        bool, typer.Option("--missed", help="Events from before it was added.")
+    ] = False,
+    types: Types = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    wait: Wait = False,
+) -> None:
+    """Send a subscriber again what did not arrive. Counts it first and asks."""
+    wish = Wish(subscriber, status, since, until, types, missed, rate)
+    replays.run(session, wish, dry_run=dry_run, yes=yes, wait=wait)
+
+
+def _change(
+    session: Session, subscriber: str, method: str, verb: str, body: Record | None = None
+) -> None:
     """Change a subscriber by one call and show it."""
     with session.client() as client:
-        found = find(client, SUBSCRIBER, subscriber)["id"]
-        answer: Record = client.call(method, f"/v1/subscribers/{found}{verb}", body=body).document
-    session.terminal.record(answer, shown(answer))
+        found = find(client, SUBSCRIBER, subscriber)
+        answer = client.send(method, f"{SUBSCRIBER.path}/{found.id}{verb}", body=body)
+        changed = client.read(Subscriber, answer.document)
+    session.terminal.record(changed, shown(changed))
 
 
-def _pairs(option: str, given: list[str] | None, between: str) -> dict[str, str] | None:
-    """Return `k:v` or `k=v` words as a mapping; None where there are none. Raises typer.BadParameter."""
-    pairs: dict[str, str] = {}
-    for one in given or []:
-        name, found, value = one.partition(between)
-        if not (found and name.strip()):
-            raise typer.BadParameter(f"{one!r} is not name{between}value", param_hint=option)
-        pairs[name.strip()] = value.strip()
-    return pairs or None
+def _pairs(option: str, given: list[str] | None, separator: str) -> dict[str, str] | None:
+    """Return `k:v` or `k=v` words as a mapping; None without any."""
+    pairs = (pair(option, word, separator) for word in given or [])
+    return {name.strip(): value.strip() for name, value in pairs} or None
 
 
 def _rate(text: str) -> float | None:
-    """Return a rate, None for `none`. Raises typer.BadParameter."""
+    """Return a rate, None for `none`. Raises `typer.BadParameter`."""
     try:
         return None if text == "none" else float(text)
     except ValueError as error:
@@ -175,22 +266,23 @@ def _rate(text: str) -> float | None:
         ) from error
 
 
-def shown(subscriber: Record) -> Record:
-    """Return what people want to know of a subscriber, in order."""
-    reason = subscriber.get("disabled_reason")
-    options = subscriber.get("options") or {}
+def _types(subscriber: Subscriber, separator: str) -> str:
+    final = {*subscriber.types} == {*FINAL_EVENTS}
+    return "final ones" if final else separator.join(subscriber.types)
+
+
+def shown(subscriber: Subscriber) -> Record:
+    """Return the fields of a subscriber for people, in order."""
+    reason, failing = subscriber.disabled_reason, subscriber.failing_since
     return {
-        "id": subscriber["id"],
-        "kind": subscriber["kind"],
-        "status": subscriber["status"] + (f": {reason}" if reason else ""),
-        "failing since": moment(subscriber["failing_since"])
-        if subscriber.get("failing_since")
-        else None,
-        "types": ", ".join(subscriber["types"]),
-        "url": subscriber["url"],
-        "description": subscriber.get("description"),
-        "options": ", ".join(f"{name}={value}" for name, value in options.items()),
-        "a second": subscriber.get("rate_limit"),
-        "at once": subscriber.get("max_in_flight"),
-        "secret": subscriber.get("secret"),
+        "id": subscriber.id,
+        "kind": subscriber.kind,
+        "status": subscriber.status + (f": {reason}" if reason else ""),
+        "failing since": moment(failing) if failing else None,
+        "types": ", ".join(subscriber.types),
+        "url": subscriber.url,
+        "description": subscriber.description,
+        "options": ", ".join(f"{name}={value}" for name, value in subscriber.options.items()),
+        "per second": subscriber.rate_limit,
+        "at once": subscriber.max_in_flight,
     }

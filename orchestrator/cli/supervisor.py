@@ -1,4 +1,4 @@
-"""Several processes behind one socket. They share PostgreSQL and nothing else, so one that dies is simply replaced."""
+"""Several processes behind one socket. They share only PostgreSQL, so a dead one is replaced."""
 
 from __future__ import annotations
 
@@ -22,33 +22,32 @@ from orchestrator.foundation.settings import Settings
 
 log = structlog.get_logger()
 
-_ENDS = (signal.SIGTERM, signal.SIGINT)
-#: So many processes that ended before they had started, and none that ever did: none will.
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+#: Give up after so many processes that ended before they had started, if none ever started.
 _HOPELESS = 3
-#: Seconds from one SIGTERM to the next. A process that is just changing its handlers misses one.
+#: Seconds between SIGTERMs: a process that is changing its handlers misses one.
 _AGAIN = 1.0
 
 Child = Callable[[Settings, socket.socket], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a supervisor waits for its processes, in seconds."""
+class Timing:
+    """Intervals of a supervisor, in seconds."""
 
     #: A process that lives shorter has not started.
     start: float = 5.0
     #: From the end of such a process to the next start.
     pause: float = 1.0
-    #: From SIGTERM until processes are killed. Each drains for less.
+    #: From SIGTERM until processes are killed. Each drains in less.
     end: float = 40.0
 
 
-def _nobody_asks(pid: int) -> None:
-    """Tell nobody that a process has ended."""
-
-
 class Supervisor:
-    """Keeps `count` processes running `child` until it is told to end. They do not outlive it."""
+    """Keeps `count` processes running `child` until a signal. They do not outlive it.
+
+    `ended` is called with the pid of every process that has ended.
+    """
 
     def __init__(
         self,
@@ -56,59 +55,61 @@ class Supervisor:
         child: Child,
         settings: Settings,
         listening: socket.socket,
-        patience: Patience | None = None,
-        gone: Callable[[int], None] = _nobody_asks,
+        timing: Timing | None = None,
+        ended: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Prepare. `gone` is told the number of every process that has ended."""
         self._count = count
-        self._gone = gone
-        self._patience = patience or Patience()
-        self._args = (child, settings, listening, self._patience.end)
+        self._ended = ended
+        self._timing = timing or Timing()
+        self._args = (child, settings, listening, self._timing.end)
         self._spawn = multiprocessing.get_context("spawn")
         self._running: dict[SpawnProcess, float] = {}
-        self._told: list[int] = []
+        self._signals: list[int] = []
         self._failed = 0
         self._started = False
         self._resume = 0.0
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT; SIGINT after either ends at once.
+        """Run until SIGTERM or SIGINT; SIGINT after either kills the processes.
 
-        Raises `Failure` if no process ever started, and after SIGINT KeyboardInterrupt, when all have ended.
+        Raises `Failure` if no process ever started, `KeyboardInterrupt` after SIGINT, when all
+        processes have ended.
         """
-        # The first spawn would start it otherwise, and it unblocks SIGINT meanwhile.
+        # Otherwise the first spawn starts it, and it unblocks SIGINT meanwhile.
         resource_tracker.ensure_running()
-        with _hearing() as ear:
+        with _signals() as received:
             try:
-                self._keep(ear)
+                self._keep(received)
             finally:
-                self._end(ear)
-        if signal.SIGINT in self._told:
+                self._stop(received)
+        if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
 
-    def _keep(self, ear: socket.socket) -> None:
-        while not self._told:
-            while len(self._running) < self._count and self._may_start():
+    def _keep(self, received: socket.socket) -> None:
+        while not self._signals:
+            while (
+                len(self._running) < self._count
+                and time.monotonic() >= self._resume
+                and not self._is_hopeless
+            ):
                 self._start()
-            if self._hopeless() and not self._running:
+            # A running process may still show that the service can start.
+            if self._is_hopeless and not self._running:
                 raise Failure("the service did not start", hint="the log above says why")
-            self._wait(ear, self._patience.pause)
-            self._look()
+            self._wait(received, self._timing.pause)
+            self._reap()
 
-    def _hopeless(self) -> bool:
-        """Tell whether to start no more; one that runs already may still show that it can."""
+    @property
+    def _is_hopeless(self) -> bool:
         return not self._started and self._failed >= _HOPELESS
 
-    def _may_start(self) -> bool:
-        return not self._hopeless() and time.monotonic() >= self._resume
-
     def _start(self) -> None:
-        process = self._spawn.Process(target=_follow, args=self._args)
+        process = self._spawn.Process(target=_child, args=self._args)
         try:
             with _blocked(signal.SIGINT):
                 process.start()
         except OSError as error:
-            # No memory, or no room for another process: those that run need not end for it.
+            # No memory or no file descriptor: the running processes go on.
             log.warning("a process could not be started", error=str(error))
             self._fail()
         else:
@@ -116,25 +117,25 @@ class Supervisor:
 
     def _fail(self) -> None:
         self._failed += 1
-        self._resume = time.monotonic() + self._patience.pause
+        self._resume = time.monotonic() + self._timing.pause
 
-    def _wait(self, ear: socket.socket, seconds: float) -> None:
-        """Wait until a process ends or we are told to end, at most so long."""
-        wait([ear, *(process.sentinel for process in self._running)], timeout=seconds)
+    def _wait(self, received: socket.socket, seconds: float) -> None:
+        """Wait until a process ends, a signal comes, or the time is up."""
+        wait([received, *(process.sentinel for process in self._running)], timeout=seconds)
         with contextlib.suppress(BlockingIOError):
-            self._told += [number for number in ear.recv(64) if number in _ENDS]
+            self._signals += [number for number in received.recv(64) if number in _STOPS]
 
-    def _look(self) -> None:
-        """Let go of processes that ended, and remember whether one ever started."""
+    def _reap(self) -> None:
+        """Forget processes that have ended, and note whether one ever started."""
         for process, since in list(self._running.items()):
             lived = time.monotonic() - since
-            started = lived >= self._patience.start
+            started = lived >= self._timing.start
             self._started = self._started or started
             if process.is_alive():
                 continue
             del self._running[process]
-            self._gone(process.pid or 0)
-            if not self._told:
+            self._ended(process.pid or 0)
+            if not self._signals:
                 log.warning(
                     "a process ended",
                     pid=process.pid,
@@ -144,43 +145,43 @@ class Supervisor:
                 if not started:
                     self._fail()
 
-    def _end(self, ear: socket.socket) -> None:
-        until = time.monotonic() + self._patience.end
+    def _stop(self, received: socket.socket) -> None:
+        until = time.monotonic() + self._timing.end
         while self._running:
-            at_once = time.monotonic() >= until or signal.SIGINT in self._told[1:]
+            kill = time.monotonic() >= until or signal.SIGINT in self._signals[1:]
             for process in self._running:
-                if at_once:
+                if kill:
                     log.warning("a process is killed", pid=process.pid)
                     process.kill()
                 else:
                     process.terminate()
-            self._wait(ear, min(_AGAIN, self._patience.end))
-            self._look()
+            self._wait(received, min(_AGAIN, self._timing.end))
+            self._reap()
 
 
 @contextlib.contextmanager
-def _hearing() -> Iterator[socket.socket]:
-    """Give what SIGTERM and SIGINT can be read from, as bytes.
+def _signals() -> Iterator[socket.socket]:
+    """Yield a socket from which SIGTERM and SIGINT are read as bytes (self-pipe).
 
-    Their handlers do nothing: no signal finds us in the middle of something, and none waits for the end of a wait.
+    Their handlers do nothing: no signal interrupts other work, and none waits for a wait's end.
     """
-    ear, mouth = socket.socketpair()
-    with ear, mouth:
-        ear.setblocking(False)
-        mouth.setblocking(False)
-        wakes = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _ENDS}
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, lambda *_: None) for number in _STOPS}
         try:
-            yield ear
+            yield reader
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(wakes)
+            signal.set_wakeup_fd(before)
 
 
 @contextlib.contextmanager
 def _blocked(number: signal.Signals) -> Iterator[None]:
-    """Let a signal wait meanwhile; a process that is started here is born so."""
+    """Block a signal; a process started in the block inherits that."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
@@ -188,16 +189,16 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _follow(child: Child, settings: Settings, listening: socket.socket, patience: float) -> None:
-    """Be one of the processes: end with the supervisor, and leave Ctrl-C, which a terminal sends to all, to it."""
+def _child(child: Child, settings: Settings, listening: socket.socket, patience: float) -> None:
+    """Run in a child: end with the supervisor, and leave a terminal's Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_outlive, args=(patience,), daemon=True).start()
+    threading.Thread(target=_end_with_supervisor, args=(patience,), daemon=True).start()
     child(settings, listening)
 
 
-def _outlive(patience: float) -> None:
-    """Wait for the supervisor to be gone, killed perhaps; then end this process as the supervisor would have."""
+def _end_with_supervisor(patience: float) -> None:
+    """Wait until the supervisor has ended, then end this process as the supervisor would."""
     supervisor = multiprocessing.parent_process()
     assert supervisor is not None, "runs in a child only"
     supervisor.join()

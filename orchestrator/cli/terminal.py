@@ -1,4 +1,4 @@
-"""What people and scripts read: data on stdout, everything else on stderr, and never a stranger's escape sequence."""
+"""Output: data on stdout, everything else on stderr, and no escape sequences from outside."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator.foundation import ids
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from orchestrator.schemas import Page
+
+RowT = TypeVar("RowT")
 Record = dict[str, Any]
-Columns = Mapping[str, Callable[[Record], object]]
+Columns = Mapping[str, Callable[[RowT], object]]
 
 #: Cells of this width are not shortened any further.
 _NARROWEST = 8
 #: Less room than this holds no words.
 _LEAST = 24
-_IDS = re.compile(r"\b[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
+_IDS = re.compile(rf"\b{ids.pattern('[a-z]{3}')}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
@@ -36,24 +45,25 @@ def clean(words: object) -> str:
 
 
 def spelled(document: object, *, indent: int | None = None) -> str:
-    """Return JSON that cannot drive a terminal either: what is not printable is escaped, as JSON may always do."""
+    """Return JSON that cannot drive a terminal: characters that are not printable are escaped."""
     text = json.dumps(
         document, indent=indent, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8")
     )
     if text.replace("\n", "").isprintable():
         return text
     return "".join(
-        one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text
+        letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]
+        for letter in text
     )
 
 
-def moment(stamp: object) -> str:
-    """Return `2026-11-20 10:00:00` for an RFC 3339 time, `-` for none."""
-    return str(stamp)[:19].replace("T", " ") if stamp else "-"
+def moment(at: datetime | None) -> str:
+    """Return `2026-11-20 10:00:00`, `-` for None."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
 
 
 def fitted(widths: Sequence[int], fixed: Collection[int], room: int) -> list[int]:
-    """Return the widths of columns two apart in `room`: the widest ones give way first, `fixed` ones never."""
+    """Return column widths, two apart, that fit in `room`: the widest shrink, `fixed` never."""
     fitting = list(widths)
     while sum(fitting) + 2 * (len(fitting) - 1) > room:
         able = [n for n, width in enumerate(fitting) if n not in fixed and width > _NARROWEST]
@@ -64,7 +74,7 @@ def fitted(widths: Sequence[int], fixed: Collection[int], room: int) -> list[int
 
 
 def hung(line: str, indent: int, room: int) -> str:
-    """Return a line of a table that is longer than `room` with the words of its last column below each other."""
+    """Return a line of a table with the words of its last column wrapped to `room`."""
     if cell_len(line) <= room or room - indent < _LEAST:
         return line
     return textwrap.fill(
@@ -73,7 +83,7 @@ def hung(line: str, indent: int, room: int) -> str:
 
 
 def _unshortened(cells: Sequence[str]) -> bool:
-    """True for a column of ids, or of times: half of one is none."""
+    """True for a column of ids or times: half of either is useless."""
     return any(_IDS.search(cell) or _MOMENT.fullmatch(cell) for cell in cells)
 
 
@@ -86,8 +96,13 @@ def span(seconds: float) -> str:
     return f"{minutes}m {rest:02}s" if minutes else f"{seconds:.1f}s"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return `1 event`, `2 events`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 class _Stdout(Console):
-    """Stdout with colours; that nobody reads it any more is for the command to hear, as where it has none."""
+    """Stdout with colours. A broken pipe is raised, as it is without colours."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -95,7 +110,7 @@ class _Stdout(Console):
 
 @dataclass(slots=True)
 class Terminal:
-    """Prints in the form that was asked for: tables, JSON, or bare ids. With `streaming` each document is a line."""
+    """Prints tables, JSON (`json`) or bare ids (`quiet`). `streaming`: one document per line."""
 
     json: bool = False
     quiet: bool = False
@@ -103,50 +118,60 @@ class Terminal:
 
     @property
     def live(self) -> bool:
-        """True if somebody watches stderr, on a terminal that can draw a line again."""
+        """True if stderr is a terminal that can redraw a line."""
         return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
     def listing(
-        self, envelope: Record, columns: Columns, *, whole: str = "", empty: str = "there are none"
+        self,
+        page: Page[RowT],
+        columns: Columns[RowT],
+        *,
+        whole: str = "",
+        empty: str = "there are none",
     ) -> None:
-        """Print a list as the API answered it; `empty` says to people that nothing is in it."""
-        rows: list[Record] = envelope["data"]
+        """Print a page of a list; the notice `empty` replaces an empty table's rows."""
         if self.json:
-            self.document(envelope)
+            self.document(page)
         elif self.quiet:
-            self.say("\n".join(str(row.get("id") or row.get("name")) for row in rows))
+            names = (getattr(row, "id", None) or getattr(row, "name", "") for row in page.data)
+            self.say("\n".join(map(str, names)))
         else:
-            self.table(
-                list(columns),
-                [[clean(show(row)) for show in columns.values()] for row in rows],
-                whole=whole,
-            )
-            if envelope.get("has_more"):
-                self.notice(f"more: --after {envelope.get('next_cursor')}")
-            elif not rows:
+            rows = [[clean(cell(row)) for cell in columns.values()] for row in page.data]
+            self.table(list(columns), rows, whole=whole)
+            if page.has_more:
+                self.notice(f"more: --after {page.next_cursor}")
+            elif not page.data:
                 self.notice(empty)
 
-    def record(self, record: Record, shown: Mapping[str, object], *, key: str = "id") -> None:
-        """Print one thing: its fields, one to a line, without those that say nothing."""
+    def record(
+        self, record: BaseModel | Record, shown: Mapping[str, object], *, key: str = "id"
+    ) -> None:
+        """Print one thing: its fields, one per line, without empty ones; `key` alone if quiet."""
         if self.json:
             self.document(record)
         elif self.quiet:
-            self.say(str(record[key]))
+            self.say(str(record[key] if isinstance(record, dict) else getattr(record, key)))
         else:
-            said = {
+            fields = {
                 name: clean(value)
                 for name, value in shown.items()
                 if value not in (None, "", [], {})
             }
-            width = max(map(len, said), default=0)
-            self.say("\n".join(f"{name:<{width}}  {value}" for name, value in said.items()))
+            width = max(map(len, fields), default=0)
+            self.say("\n".join(f"{name:<{width}}  {value}" for name, value in fields.items()))
 
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = ""
     ) -> None:
-        """Print a table. A terminal's lines are made to fit by shortening long words; never ids, times, nor `whole`."""
-        columns = [[head.upper(), *cells] for head, *cells in zip(heads, *rows, strict=True)]
-        columns = [[cell.replace("\n", " ") for cell in column] for column in columns]
+        """Print a table.
+
+        To fit a terminal's width, long words are shortened, but not ids, times, and the column
+        `whole`.
+        """
+        columns = [
+            [cell.replace("\n", " ") for cell in (head.upper(), *cells)]
+            for head, *cells in zip(heads, *rows, strict=True)
+        ]
         widths = [max(map(cell_len, column)) for column in columns]
         watched, room = sys.stdout.isatty(), Console().width
         if watched:
@@ -157,10 +182,10 @@ class Terminal:
             }
             widths = fitted(widths, fixed, room)
         for number, line in enumerate(zip(*columns, strict=True)):
-            cells = [Text(cell) for cell in line]
-            for cell, width in zip(cells, widths, strict=True):
-                cell.truncate(width, overflow="ellipsis", pad=True)
-            words = "  ".join(cell.plain for cell in cells).rstrip()
+            texts = [Text(cell) for cell in line]
+            for text, width in zip(texts, widths, strict=True):
+                text.truncate(width, overflow="ellipsis", pad=True)
+            words = "  ".join(text.plain for text in texts).rstrip()
             if watched and heads[-1] == whole:
                 words = hung(words, sum(widths[:-1]) + 2 * (len(widths) - 1), room)
             if watched and not number:
@@ -168,13 +193,13 @@ class Terminal:
             else:
                 self.say(words)
 
-    def document(self, document: object) -> None:
-        """Print the one JSON document of a command, or one of many."""
-        self.say(spelled(document, indent=None if self.streaming else 2))
+    def document(self, document: BaseModel | Record) -> None:
+        """Print a JSON document: a model as it was read."""
+        self.say(spelled(_plain(document), indent=None if self.streaming else 2))
 
-    def line(self, document: object) -> None:
-        """Print a JSON document on one line, so that the last line is all of it."""
-        self.say(spelled(document))
+    def line(self, document: BaseModel | Record) -> None:
+        """Print a JSON document on one line."""
+        self.say(spelled(_plain(document)))
 
     def say(self, words: str) -> None:
         """Print a line of data."""
@@ -183,13 +208,23 @@ class Terminal:
             sys.stdout.flush()
 
     def styled(self, *pieces: str | tuple[str, str]) -> None:
-        """Print a line of data from words and (words, style): with colours on a terminal that has and wants them."""
+        """Print a line of data from texts and (text, style), coloured where colours are wanted."""
         cleaned = [
-            clean(one) if isinstance(one, str) else (clean(one[0]), one[1]) for one in pieces
+            clean(piece) if isinstance(piece, str) else (clean(piece[0]), piece[1])
+            for piece in pieces
         ]
         _Stdout(soft_wrap=True).print(Text.assemble(*cleaned))
         sys.stdout.flush()
 
     def notice(self, words: str, style: str = "") -> None:
-        """Tell people something that is not data."""
+        """Print a message for people on stderr."""
         Console(stderr=True, soft_wrap=True).print(Text(clean(words), style=style))
+
+
+def _plain(document: BaseModel | Record) -> Record:
+    if isinstance(document, dict):
+        return document
+    # Here: commands without a server start without pydantic.
+    from orchestrator.schemas import document as as_json
+
+    return as_json(document)

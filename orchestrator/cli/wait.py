@@ -1,4 +1,4 @@
-"""Following one job to its end: a held question (`Prefer: wait`), asked again until the job is final."""
+"""Following one job to its end: a long poll (`Prefer: wait`), repeated until the job is final."""
 
 from __future__ import annotations
 
@@ -9,58 +9,51 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.download import download
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.job_history import history, known, teller
-from orchestrator.cli.jobs import outputs, urls
+from orchestrator.cli.job_history import history, known, resolution
+from orchestrator.cli.jobs import outputs
 from orchestrator.cli.progress import View, view
-from orchestrator.cli.terminal import Record, clean, moment, span
-from orchestrator.foundation.states import FINAL
+from orchestrator.cli.terminal import clean, moment, span
+from orchestrator.schemas import Job, JobError, OutputFile
 
-#: The longest a question is held; shorter than the minute most proxies allow. Where somebody watches, news of the
-#: job's history are asked for in between.
+#: Seconds of a long poll: shorter than the minute most proxies allow. On a terminal the job's
+#: history is read in between.
 _HOLD, _WATCHED = 25, 4
-#: A server that does not hold questions is not asked more often than this.
+#: Pause (s) between requests to a server that does not hold them.
 _PACE = 0.5
 
 
-def is_final(job: Record) -> bool:
-    """True if nothing more will happen to the job."""
-    return job["status"] in {str(state) for state in FINAL}
-
-
-def follow(client: Client, job: Record, seconds: float, shown: View, *, watched: bool) -> Record:
-    """Return the job once it is final, or as it is after `seconds`. A server that is away is tried again."""
+def follow(client: Client, job: Job, seconds: float, shown: View, *, watched: bool) -> Job:
+    """Return the job once final, or as it is after `seconds`. An unreachable server is retried."""
     until = time.monotonic() + seconds
-    # The answer to the submission is known: only what differs from it is news.
-    tag = f'"v{job["version"]}"' if "version" in job else ""
-    while not is_final(job) and (left := until - time.monotonic()) > 0:
+    # The submission's answer is known: only a change of it is news.
+    tag = f'"v{job.version}"'
+    while not job.is_final and (left := until - time.monotonic()) > 0:
         asked = time.monotonic()
         try:
             if watched:
-                shown.heard(history(client, job))
-            # Only "tell me when it is no longer this" is held for every change.
+                shown.reported(history(client, job))
+            # With If-None-Match the server holds its answer until any change.
             hold = max(1, int(min(_WATCHED if watched else _HOLD, left)))
-            held = {"prefer": f"wait={hold}", "if-none-match": tag} if tag else {}
-            answer = client.call("GET", f"/v1/jobs/{job['id']}", headers=held)
+            headers = {"prefer": f"wait={hold}", "if-none-match": tag} if tag else {}
+            answer = client.send("GET", f"/v1/jobs/{job.id}", headers=headers)
+            if answer.status == 200:
+                job = client.read(Job, answer.document)
+                shown.changed(job)
+            tag = answer.headers.get("etag", "")
         except Failure as failure:
             if failure.later is None:
                 raise
-            shown.lost(failure)
+            shown.unreachable(failure)
             time.sleep(min(failure.later, max(0.0, until - time.monotonic())))
-        else:
-            tag = answer.headers.get("etag", "")
-            if answer.status == 200:
-                job = answer.document
-                shown.changed(job)
-        time.sleep(
-            min(max(0.0, _PACE - (time.monotonic() - asked)), max(0.0, until - time.monotonic()))
-        )
+        pause = _PACE - (time.monotonic() - asked)
+        time.sleep(max(0.0, min(pause, until - time.monotonic())))
     return job
 
 
 def wait(
-    session: Session, client: Client, job: Record, seconds: float, output: Path | None = None
+    session: Session, client: Client, job: Job, seconds: float, output: Path | None = None
 ) -> None:
-    """Follow a job, print how it ended, and fetch what came of it.
+    """Follow a job, print how it ended, and download its results.
 
     Raises `Failure`: the job failed, or the time is up.
     """
@@ -69,47 +62,39 @@ def wait(
         with view(terminal, job, session.now) as shown:
             job = follow(client, job, seconds, shown, watched=terminal.live)
     except KeyboardInterrupt:
-        hint = f"orchestrator jobs watch {job['id']}"
+        hint = f"orchestrator jobs watch {job.id}"
         raise Failure("detached; the job keeps running", hint=hint, code=Exit.INTERRUPTED) from None
     took = span(time.monotonic() - began)
     if terminal.json:
         terminal.document(job)
     elif terminal.quiet:
-        terminal.say(job["id"])
-    if not is_final(job):
+        terminal.say(job.id)
+    if not job.is_final:
         raise _unfinished(client, job, took)
-    if job["status"] != "succeeded":
-        raise _failed(client, job, took)
+    past = known(client, job)
+    how = resolution(job, past)
+    if job.status != "succeeded":
+        raise _failed(job, took, how)
     if not (terminal.json or terminal.quiet):
-        past = known(client, job)
-        told = teller(job, past)
-        terminal.styled(
-            ("✓", "bold green"), f" Succeeded in {took}" + (f", {told}" if told else "")
-        )
-        for line in (
-            *(f"{clean(url)}{about}" for url, about in _described(job)),
-            past.told if past else "",
-        ):
+        terminal.styled(("✓", "bold green"), f" Succeeded in {took}" + (f", {how}" if how else ""))
+        for line in (*map(_described, outputs(job)), past.delivered if past else ""):
             terminal.say(f"  {line}" if line else "")
     if output is not None:
-        if not urls(job):
-            raise Failure(f"{job['id']} has no results to download")
-        download(terminal, urls(job), output)
+        if not job.urls:
+            raise Failure(f"{job.id} has no results to download")
+        download(terminal, job.urls, output)
 
 
-def _described(job: Record) -> list[tuple[str, str]]:
-    """Return each result's URL, and what is known of it."""
-    found = []
-    for made in outputs(job):
-        length = f"{made['duration']:g} s" if made.get("duration") else ""
-        ends = f"expires {moment(made['expires_at'])}" if made.get("expires_at") else ""
-        about = " · ".join(filter(None, (length, ends)))
-        found.append((made["url"], f"   {about}" if about else ""))
-    return found
+def _described(file: OutputFile) -> str:
+    """Return a result's URL, length and expiry."""
+    length = f"{file.duration:g} s" if file.duration else ""
+    expires = f"expires {moment(file.expires_at)}" if file.expires_at else ""
+    about = " · ".join(filter(None, (length, expires)))
+    return clean(file.url) + (f"   {about}" if about else "")
 
 
-def _unfinished(client: Client, job: Record, took: str) -> Failure:
-    message = f"{job['id']} is still {job['status']} after {took}"
+def _unfinished(client: Client, job: Job, took: str) -> Failure:
+    message = f"{job.id} is still {job.status} after {took}"
     try:
         trouble = history(client, job).trouble
     except Failure as failure:
@@ -118,21 +103,20 @@ def _unfinished(client: Client, job: Record, took: str) -> Failure:
         message += f"\n  {trouble}"
     return Failure(
         message,
-        hint=f"it keeps running: orchestrator jobs watch {job['id']}",
+        hint=f"it keeps running: orchestrator jobs watch {job.id}",
         code=Exit.WAIT_TIMED_OUT,
     )
 
 
-def _failed(client: Client, job: Record, took: str) -> Failure:
-    why = _why(job.get("error") or {})
-    told = teller(job, known(client, job))
-    message = f"{job['id']} {job['status']} after {took}" + (f", {told}" if told else "")
-    hint = f"orchestrator jobs show {job['id']} --timeline"
+def _failed(job: Job, took: str, how: str) -> Failure:
+    message = f"{job.id} {job.status} after {took}" + (f", {how}" if how else "")
+    why = _why(job.error) if job.error else ""
+    hint = f"orchestrator jobs show {job.id} --timeline"
     return Failure(message + (f"\n  {why}" if why else ""), hint=hint, code=Exit.JOB_FAILED)
 
 
-def _why(error: Record) -> str:
-    """Return why a job failed; the vendor's words once, since ours may hold them already."""
-    said = [clean(error[key]) for key in ("code", "message") if error.get(key)]
-    vendor = clean(error.get("vendor_message"))
-    return ": ".join(said if any(vendor in one for one in said) else [*said, vendor])
+def _why(error: JobError) -> str:
+    """Return why a job failed; the vendor's words once, since our message may contain them."""
+    ours = [clean(text) for text in (error.code, error.message) if text]
+    vendors = clean(error.vendor_message)
+    return ": ".join(ours if any(vendors in text for text in ours) else [*ours, vendors])

@@ -20,16 +20,16 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import JOBS
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.job_history import TELLERS
+from orchestrator.cli.job_history import RESOLUTIONS
 from orchestrator.cli.lookup import JOB, find
-from orchestrator.cli.terminal import Record, Terminal, clean, moment
-from orchestrator.cli.wait import is_final
+from orchestrator.cli.terminal import Terminal, clean, moment
+from orchestrator.schemas import Job
 
-#: Seconds between looks at the progress of jobs that are under way, and how many are looked at.
+#: Seconds between reads of running jobs' progress, and the number of jobs read.
 _LOOK, _LOOKED = 4, 10
-#: Rows of the table: of those that are final, the newest.
+#: Rows of the table; of the final jobs, the newest.
 _ROWS = 20
-#: Jobs that are remembered; with --all there is no end of them.
+#: Jobs kept in memory; with --all they never end.
 _KEPT = 5000
 _STYLES = {
     "succeeded": "green",
@@ -48,77 +48,77 @@ WatchedIds = Annotated[
 
 @dataclass(slots=True)
 class Board:
-    """Jobs that are watched, and what is told of each change: a table that is drawn again, or lines of data."""
+    """Watched jobs: a table that is redrawn, or a line per change."""
 
     terminal: Terminal
-    jobs: dict[str, Record] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
     drawn: Live | None = None
 
-    def put(self, job: Record) -> None:
-        """Take a job as it now is; older news of it are none."""
-        before = self.jobs.get(job["id"])
-        if before is not None and (job["version"] <= before["version"] or is_final(before)):
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that are not final."""
+        return [job for job in self.jobs.values() if not job.is_final]
+
+    def put(self, job: Job) -> None:
+        """Show a job, unless a newer version is known."""
+        before = self.jobs.get(job.id)
+        if before is not None and (job.version <= before.version or before.is_final):
             return
-        self.jobs[job["id"]] = job
+        self.jobs[job.id] = job
         if len(self.jobs) > _KEPT:
-            del self.jobs[
-                next((name for name, one in self.jobs.items() if is_final(one)), job["id"])
-            ]
+            oldest = (name for name, kept in self.jobs.items() if kept.is_final)
+            del self.jobs[next(oldest, job.id)]
         if self.drawn is not None:
             self.drawn.update(self.table())
-        elif before is None or before["status"] != job["status"]:
-            self._line(job)
+        elif before is None or before.status != job.status:
+            self._print(job)
 
-    def _line(self, job: Record) -> None:
+    def _print(self, job: Job) -> None:
         if self.terminal.json:
             self.terminal.line(job)
         elif self.terminal.quiet:
-            if is_final(job):
-                self.terminal.say(job["id"])
+            if job.is_final:
+                self.terminal.say(job.id)
         else:
-            self.terminal.styled(
-                f"{job['id']}  ",
-                (f"{job['status']:<10}", _STYLES.get(job["status"], "")),
-                _said(job),
-            )
+            status = (f"{job.status:<10}", _STYLES.get(job.status, ""))
+            ending = _ending(job)
+            self.terminal.styled(f"{job.id}  ", status, f"  {ending}" if ending else "")
 
     def table(self) -> Table:
-        """Return the jobs under way, and below them those that ended last, as far as there is room."""
+        """Return the running jobs, and below them the last final ones, as many as fit."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("JOB", no_wrap=True, width=30)
         table.add_column("STATUS", no_wrap=True, width=15)
-        # On a narrow terminal these two give way: a table takes room from what may wrap, and their cells do not.
+        # On a narrow terminal these two shrink: rich takes room from columns that may wrap, and
+        # their cells do not.
         table.add_column("ACCOUNT")
         table.add_column("WHAT")
-        live = [job for job in self.jobs.values() if not is_final(job)]
+        running = self.running
         final = sorted(
-            (job for job in self.jobs.values() if is_final(job)),
-            key=lambda job: str(job["finished_at"]),
+            (job for job in self.jobs.values() if job.is_final),
+            key=lambda job: str(job.finished_at),
         )
         rows = max(2, min(_ROWS, Console().height - 4))
-        room = max(1, rows - len(live))
-        for job in [*live[:rows], *final[-room:]]:
-            done = (
-                "" if job.get("progress") is None or is_final(job) else f" {job['progress']:.0f}%"
+        room = max(1, rows - len(running))
+        for job in [*running[:rows], *final[-room:]]:
+            done = "" if job.progress is None or job.is_final else f" {job.progress}%"
+            status = Text(f"{job.status}{done}", style=_STYLES.get(job.status, ""))
+            texts = (
+                Text(clean(text), no_wrap=True, overflow="ellipsis")
+                for text in (job.account, _ending(job))
             )
-            status = Text(f"{job['status']}{done}", style=_STYLES.get(job["status"], ""))
-            words = (
-                Text(clean(one), no_wrap=True, overflow="ellipsis")
-                for one in (job["account"], _said(job).strip())
-            )
-            table.add_row(Text(job["id"]), status, *words)
-        if (hidden := len(live) - rows) > 0:
-            table.add_row(Text(f"and {hidden} more under way", style="dim"))
+            table.add_row(Text(job.id), status, *texts)
+        if (hidden := len(running) - rows) > 0:
+            table.add_row(Text(f"and {hidden} more running", style="dim"))
         return table
 
 
-def _said(job: Record) -> str:
-    """Return in a few words how a job stands."""
-    if not is_final(job):
+def _ending(job: Job) -> str:
+    """Return how and when a job ended; empty while it runs."""
+    if not job.is_final:
         return ""
-    error = job.get("error") or {}
-    words = error.get("code") or TELLERS.get(str(job.get("resolved_by")), "")
-    return f"  {clean(words)}  {moment(job['finished_at'])[11:]}".rstrip()
+    how = job.error.code if job.error else RESOLUTIONS.get(str(job.resolved_by), "")
+    return f"{clean(how)}  {moment(job.finished_at)[11:]}".strip()
 
 
 def register(jobs: typer.Typer) -> None:
@@ -132,37 +132,36 @@ def watch(
     session: Session,
     jobs: WatchedIds = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All there are and all to come, until Ctrl-C.")
+        bool, typer.Option("--all", help="All jobs, new ones too, until Ctrl-C.")
     ] = False,
 ) -> None:
     """Watch jobs until all of them are final: exit 6 if one did not succeed.
 
-    On a terminal as a table; elsewhere a line for every change, with --json a document on each line.
+    On a terminal as a table; elsewhere a line per change, with --json a document per line.
     """
     session.terminal.streaming = True
     if bool(jobs) == everything:
         raise typer.BadParameter("name jobs to watch, or --all")
     with session.client() as client:
-        # The place first: what happens while jobs are read is told again rather than not at all.
-        place = log.end(client)
-        named = [find(client, JOB, one) for one in several(jobs or [])]
+        # The cursor first: a change while jobs are read is then seen twice instead of never.
+        cursor = log.end(client)
         board = Board(session.terminal)
+        watched = [find(client, JOB, word) for word in several(jobs or [])]
         try:
             with _drawn(board):
-                for job in (
-                    client.get("/v1/jobs", limit=_ROWS)["data"][::-1] if everything else named
-                ):
+                if everything:
+                    watched = client.get(JOB.page, JOB.path, limit=_ROWS).data[::-1]
+                for job in watched:
                     board.put(job)
-                _follow(session, client, board, place, until_final=not everything)
+                _follow(session, client, board, cursor, until_final=not everything)
         except KeyboardInterrupt:
             raise Failure("stopped watching; the jobs go on", code=Exit.INTERRUPTED) from None
-    ended = [one for one in board.jobs.values() if one["status"] != "succeeded"]
-    if ended:
-        message = ", ".join(f"{one['id']} {one['status']}" for one in ended[:5])
-        hint = f"orchestrator jobs show {ended[0]['id']} --timeline"
+    failed = [job for job in board.jobs.values() if job.status != "succeeded"]
+    if failed:
+        listed = ", ".join(f"{job.id} {job.status}" for job in failed[:5])
         raise Failure(
-            f"{len(ended)} of {len(board.jobs)} did not succeed: {message}",
-            hint=hint,
+            f"{len(failed)} of {len(board.jobs)} did not succeed: {listed}",
+            hint=f"orchestrator jobs show {failed[0].id} --timeline",
             code=Exit.JOB_FAILED,
         )
 
@@ -180,34 +179,34 @@ def _drawn(board: Board) -> Iterator[None]:
 
 
 def _follow(
-    session: Session, client: Client, board: Board, place: str, *, until_final: bool
+    session: Session, client: Client, board: Board, cursor: str, *, until_final: bool
 ) -> None:
-    """Put what happens on the board, until all that is on it is final if that is wanted, else until Ctrl-C."""
+    """Show changes, until all jobs on the board are final (`until_final`) or until Ctrl-C."""
 
-    def lost(failure: Failure) -> None:
+    def unreachable(failure: Failure) -> None:
         session.terminal.notice(f"{failure.message}; trying again until it answers", "yellow")
 
     looked = time.monotonic()
-    if until_final and all(map(is_final, board.jobs.values())):
+    if until_final and not board.running:
         return
-    for part in log.follow(client, place, "job.*", lost, hold=_LOOK):
-        for event in part.events:
-            if not until_final or event["job"] in board.jobs:
-                board.put(event["data"])
-        if time.monotonic() - looked >= _LOOK - 1 or part.back or part.gap:
-            _look(client, board, None if part.gap else _LOOKED)
+    for batch in log.follow(client, cursor, "job.*", unreachable, hold=_LOOK):
+        for event in batch.events:
+            if not until_final or event.job_id in board.jobs:
+                board.put(client.read(Job, event.data))
+        if time.monotonic() - looked >= _LOOK - 1 or batch.back or batch.gap:
+            _look(client, board, None if batch.gap else _LOOKED)
             looked = time.monotonic()
         if board.drawn is not None:
             board.drawn.refresh()
-        if until_final and all(map(is_final, board.jobs.values())):
+        if until_final and not board.running:
             return
 
 
 def _look(client: Client, board: Board, most: int | None) -> None:
-    """Ask for jobs under way: their progress makes no events."""
-    for job in [one for one in board.jobs.values() if not is_final(one)][:most]:
+    """Read running jobs: progress makes no events."""
+    for job in board.running[:most]:
         try:
-            board.put(client.get(f"/v1/jobs/{job['id']}"))
+            board.put(client.get(Job, f"{JOB.path}/{job.id}"))
         except Failure as failure:
             if failure.later is None:
                 raise

@@ -49,7 +49,7 @@ async def test_the_blocks_of_the_readme_complete_a_job_and_verify_its_webhook(
     async with shell(tmp_path, swaps, settings) as terminal:
         assert READY in await pasted(terminal, [begin, start])
         await pasted(terminal, [hook])
-        assert "told by push" in await terminal.paste(submit.code)
+        assert "resolved by push" in await terminal.paste(submit.code)
         log = tmp_path / "first-job/hook.log"
         await contents(log, "verified: job.succeeded https://")
         assert "401" in await terminal.paste(look.code)
@@ -68,7 +68,7 @@ async def test_the_blocks_of_the_quickstart_do_what_the_page_describes(tmp_path:
         assert "cloudsway" in await terminal.paste(accounts.code)
         await terminal.paste(hook.code)
         log = tmp_path / "quickstart/hook.log"
-        assert "told by push" in await terminal.paste(submit.code)
+        assert "resolved by push" in await terminal.paste(submit.code)
         await contents(log, "job.submitted", "job.processing", "job.succeeded", "resolved by push")
         assert "no push came, a poll found it (0 pushes" in await terminal.paste(lost.code)
         await contents(log, "resolved by poll")

@@ -1,4 +1,4 @@
-"""`orchestrator demo`: every dialect and capability once, a share of the pushes dropped, every promise checked."""
+"""`orchestrator demo`: every dialect and capability once, with lost pushes, and checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     session: Session,
-    seed: Annotated[int, typer.Option(help="Seed of the simulator's chance.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the simulator's random numbers.")] = 1,
     speed: Annotated[float, typer.Option(min=0.5, max=4, help="2 is twice as fast.")] = 1.0,
     drop_push: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the vendors' pushes that get lost.")
@@ -31,44 +31,41 @@ def demo(
         float, typer.Option(min=0, max=1, help="Share of the renders that fail.")
     ] = 0.0,
 ) -> None:
-    """Run everything on this machine: simulated vendors, the real service, a subscriber. Nothing leaves it."""
-    # Here, so that commands which only talk to a server start without the simulator and the service.
+    """Run simulated vendors, the real service and a subscriber. Nothing leaves this machine."""
+    # Here: commands that only call a server start without the simulator and the service.
     require("demo")
-    from orchestrator.cli.demo.run import Play, run
+    from orchestrator.cli.demo.run import Scenario, run
 
     try:
-        summary, broken = run(Play(seed, speed, drop_push, duplicate_push, fail_render))
+        summary, broken = run(Scenario(seed, speed, drop_push, duplicate_push, fail_render))
     except KeyboardInterrupt:
         raise Failure("stopped; nothing was left behind", code=Exit.INTERRUPTED) from None
     if session.terminal.json:
         session.terminal.line(summary)
     else:
-        session.terminal.say(spoken(summary))
+        session.terminal.say(for_people(summary))
     if broken:
         raise Failure(
             "not every promise was kept:\n" + "\n".join(f"  {promise}" for promise in broken)
         )
 
 
-def spoken(summary: Record) -> str:
-    """Return the summary in words."""
-    sent, kinds, twice = (
-        summary["deliveries"],
-        summary["delivered_by_kind"],
-        summary["duplicate_completions"],
-    )
+def for_people(summary: Record) -> str:
+    """Return the summary in sentences."""
+    deliveries, kinds = summary["deliveries"], summary["delivered_by_kind"]
+    duplicates, verified = summary["duplicate_completions"], summary["verified_signatures"]
     ways = ", ".join(f"{count} by {way}" for way, count in summary["resolved_by"].items())
-    verified = summary["verified_signatures"]
     signed = "every signature" if verified >= kinds["webhook"] else f"{verified} signatures"
     lines = [
-        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded in {summary['seconds']} s: {ways}",
-        f"{sent['delivered']} deliveries arrived: {kinds['webhook']} webhooks ({signed} verified),"
-        f" {kinds['slack']} Slack messages",
-        f"{twice or 'no'} completion{'s were' if twice > 1 else ' was'} told twice",
+        f"{summary['succeeded']} of {summary['jobs']} jobs succeeded"
+        f" in {summary['seconds']} s: {ways}",
+        f"{deliveries['delivered']} deliveries arrived:"
+        f" {kinds['webhook']} webhooks ({signed} verified), {kinds['slack']} Slack messages",
+        f"{duplicates or 'no'} completion{'s were' if duplicates > 1 else ' was'} delivered twice",
     ]
-    lines += [f"{sent['dead']} deliveries were given up"] if sent["dead"] else []
+    lines += [f"{deliveries['dead']} deliveries were given up"] if deliveries["dead"] else []
     lines += [
-        f"{vendor} has no pushes: its jobs are always found by poll"
+        f"{vendor} has no pushes: its jobs are always resolved by poll"
         for vendor in summary["without_pushes"]
     ]
     return "\n".join(lines)

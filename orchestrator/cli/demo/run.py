@@ -1,4 +1,4 @@
-"""One performance of the demo: submit everything, watch, and judge what was promised against what happened."""
+"""One run of the demo: submit everything, watch, and check what was promised."""
 
 from __future__ import annotations
 
@@ -9,160 +9,148 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from orchestrator import __version__
-from orchestrator.cli.demo.show import Glance, Show
-from orchestrator.cli.demo.stage import Play, Stage, staged
+from orchestrator.cli.client import failure
+from orchestrator.cli.demo.show import Show, Snapshot
+from orchestrator.cli.demo.stage import Scenario, Stage, staged
 from orchestrator.cli.terminal import Record
-from orchestrator.cli.wait import is_final
+from orchestrator.client import ClientError
 from orchestrator.foundation import logs
+from orchestrator.schemas import Job
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 
-__all__ = ["Play", "run"]
+__all__ = ["Scenario", "run"]
 
-#: Seconds after which whatever is missing is missing for good.
+#: Seconds after which what is missing counts as lost.
 _LIMIT = 85.0
 _LOOK = 0.3
 
 
-def run(play: Play) -> tuple[Record, list[str]]:
-    """Return the summary of one performance, and what was promised and not kept."""
+def run(scenario: Scenario) -> tuple[Record, list[str]]:
+    """Return the summary of one run, and the promises that were broken."""
     logs.configure("console", logging.ERROR)
-    return asyncio.run(perform(play))
+    return asyncio.run(_run(scenario))
 
 
-async def perform(play: Play) -> tuple[Record, list[str]]:
-    """Return the summary of one performance, and what was promised and not kept."""
+async def _run(scenario: Scenario) -> tuple[Record, list[str]]:
     began = time.monotonic()
-    async with staged(play) as stage:
-        listeners = await _subscribe(stage)
-        labels: dict[str, str] = {}
-        show = Show(labels, len(listeners))
-        show.say(f"orchestrator {__version__} · demo · {stage.url} · data in a temporary folder")
-        show.say(
-            f"{len(SAMPLE_JOBS)} jobs, {play.drop_push:.0%} of the pushes will be lost; nothing is left behind afterwards"
-        )
-        with show.running():
-            for number, (_, label, order) in enumerate(SAMPLE_JOBS):
-                key = f"demo-{play.seed}-{number}"
-                job = await stage.api.post("/v1/jobs", order, **{"idempotency-key": key})
-                labels[job["id"]] = label
-            glance = await _watch(stage, show, began, len(listeners))
-        # A delivery counts as arrived at our end first; a duplicate of it would still be on its way.
-        await stage.world.idle()
-        broken = broken_promises(glance, stage, play, len(listeners))
-        return {**summary_of(glance, stage), **details_of(glance, stage, listeners)}, broken
+    async with staged(scenario) as stage:
+        try:
+            return await _played(scenario, stage, began)
+        except ClientError as error:
+            raise failure(error, stage.client.server) from error
+
+
+async def _played(scenario: Scenario, stage: Stage, began: float) -> tuple[Record, list[str]]:
+    kinds = await _subscribe(stage)
+    labels: dict[str, str] = {}
+    show = Show(labels, len(kinds))
+    server = stage.client.server
+    show.say(f"orchestrator {__version__} · demo · {server} · data in a temporary folder")
+    show.say(
+        f"{len(SAMPLE_JOBS)} jobs, {scenario.drop_push:.0%} of the pushes will be lost;"
+        " nothing is left behind afterwards"
+    )
+    with show.running():
+        for number, (_, label, order) in enumerate(SAMPLE_JOBS):
+            key = {"idempotency-key": f"demo-{scenario.seed}-{number}"}
+            answer = await stage.client.call("POST", "/v1/jobs", json=order, headers=key)
+            labels[answer.document["id"]] = label
+        snapshot = await _watch(stage, show, began)
+    # A delivery is recorded before its simulated duplicate arrives.
+    await stage.world.idle()
+    broken = broken_promises(snapshot, stage, scenario, len(kinds))
+    return {**summary_of(snapshot, stage), **details_of(snapshot, stage, kinds)}, broken
 
 
 async def _subscribe(stage: Stage) -> dict[str, str]:
-    """Subscribe the simulated receiver twice: to webhooks, and as a Slack channel. Return the kind of each id."""
-    hook = await stage.api.post("/v1/subscribers", {"kind": "webhook", "url": stage.subscriber.url})
-    stage.subscriber.secrets.append(hook["secret"])
-    slack = await stage.api.post(
-        "/v1/subscribers", {"kind": "slack", "url": stage.subscriber.slack_url}
-    )
-    return {hook["id"]: "webhook", slack["id"]: "slack"}
+    """Subscribe the simulated receiver as a webhook and as Slack. Return the kind of each id."""
+    hook = await stage.client.subscribers.create(stage.subscriber.url)
+    stage.subscriber.secrets.append(hook.secret or "")
+    slack = await stage.client.subscribers.create(stage.subscriber.slack_url, kind="slack")
+    return {hook.id: "webhook", slack.id: "slack"}
 
 
-async def _watch(stage: Stage, show: Show, began: float, listeners: int) -> Glance:
-    """Look until every job is final and everybody knows, or the time is up."""
+async def _watch(stage: Stage, show: Show, began: float) -> Snapshot:
+    """Watch until every job is final and delivered, or the time is up."""
     while True:
-        jobs, deliveries = (
-            await stage.api.every("/v1/jobs"),
-            await stage.api.every("/v1/deliveries"),
-        )
-        glance = Glance(jobs, deliveries, time.monotonic() - began)
-        show.look(glance)
-        settled = sum(one["status"] in ("delivered", "dead") for one in deliveries)
-        if all(map(is_final, jobs)) and settled >= len(jobs) * listeners:
-            return glance
-        if glance.seconds > _LIMIT:
-            return glance
+        jobs = [job async for job in stage.client.jobs.list()]
+        deliveries = [row async for row in stage.client.deliveries.list()]
+        snapshot = Snapshot(jobs, deliveries, time.monotonic() - began)
+        show.update(snapshot)
+        settled = sum(row.status in ("delivered", "dead") for row in deliveries)
+        complete = settled >= len(jobs) * show.subscribers and all(job.is_final for job in jobs)
+        if complete or snapshot.seconds > _LIMIT:
+            return snapshot
         await asyncio.sleep(_LOOK)
 
 
-def summary_of(glance: Glance, stage: Stage) -> Record:
-    """Return what the contract promises of `demo --json`."""
-    states = Counter(job["status"] for job in glance.jobs)
-    deliveries = Counter(one["status"] for one in glance.deliveries)
-    vendors = sorted({job["vendor"] for job in glance.jobs})
+def summary_of(snapshot: Snapshot, stage: Stage) -> Record:
+    """Return the part of `demo --json` that the contract promises."""
+    deliveries = Counter(str(row.status) for row in snapshot.deliveries)
+    vendors = sorted({job.vendor for job in snapshot.jobs})
+    completions = stage.subscriber.completions().values()
     return {
-        "jobs": len(glance.jobs),
-        "succeeded": states["succeeded"],
-        "failed": states["failed"],
-        "resolved_by": _by(glance.jobs),
-        "by_vendor": {vendor: _of(vendor, glance) for vendor in vendors},
+        **_counts(snapshot.jobs),
+        "by_vendor": {
+            vendor: _counts([job for job in snapshot.jobs if job.vendor == vendor])
+            for vendor in vendors
+        },
         "deliveries": {"delivered": deliveries["delivered"], "dead": deliveries["dead"]},
         "verified_signatures": sum(seen.verified for seen in stage.subscriber.received),
-        "duplicate_completions": sum(
-            times - 1 for times in stage.subscriber.completions().values()
-        ),
-        "seconds": round(glance.seconds, 1),
+        "duplicate_completions": sum(times - 1 for times in completions),
+        "seconds": round(snapshot.seconds, 1),
     }
 
 
-def details_of(glance: Glance, stage: Stage, kinds: Mapping[str, str]) -> Record:
-    """Return what explains the summary: deliveries by kind of subscriber, and vendors that have no pushes."""
-    arrived = [
-        kinds[one["subscriber"]] for one in glance.deliveries if one["status"] == "delivered"
-    ]
-    pushing = {push.vendor for push in stage.world.pushes}
+def _counts(jobs: Sequence[Job]) -> Record:
+    states = Counter(str(job.status) for job in jobs)
+    resolved = Counter(str(job.resolved_by) for job in jobs if job.resolved_by)
     return {
-        "delivered_by_kind": {kind: arrived.count(kind) for kind in kinds.values()},
-        "without_pushes": sorted({job["vendor"] for job in glance.jobs} - pushing),
-    }
-
-
-def _of(vendor: str, glance: Glance) -> Record:
-    mine = [job for job in glance.jobs if job["vendor"] == vendor]
-    states = Counter(job["status"] for job in mine)
-    return {
-        "jobs": len(mine),
+        "jobs": len(jobs),
         "succeeded": states["succeeded"],
         "failed": states["failed"],
-        "resolved_by": _by(mine),
+        "resolved_by": {"push": 0, "poll": 0, **resolved},
     }
 
 
-def _by(jobs: Sequence[Record]) -> Record:
+def details_of(snapshot: Snapshot, stage: Stage, kinds: Mapping[str, str]) -> Record:
+    """Return what explains the summary: deliveries per kind, and vendors without pushes."""
+    arrived = Counter(
+        kinds[row.subscriber] for row in snapshot.deliveries if row.status == "delivered"
+    )
+    pushing = {push.vendor for push in stage.world.pushes}
     return {
-        "push": 0,
-        "poll": 0,
-        **Counter(job["resolved_by"] for job in jobs if job["resolved_by"]),
+        "delivered_by_kind": {kind: arrived[kind] for kind in kinds.values()},
+        "without_pushes": sorted({job.vendor for job in snapshot.jobs} - pushing),
     }
 
 
-def broken_promises(glance: Glance, stage: Stage, play: Play, listeners: int) -> list[str]:
-    """Return every promise that was not kept, in words."""
-    world, subscriber = stage.world, stage.subscriber
-    summary = summary_of(glance, stage)
+def broken_promises(
+    snapshot: Snapshot, stage: Stage, scenario: Scenario, subscribers: int
+) -> list[str]:
+    """Return a sentence for every broken promise."""
+    world, subscriber, jobs = stage.world, stage.subscriber, snapshot.jobs
+    summary = summary_of(snapshot, stage)
     planned = sum(render.outcome == "failed" for render in world.renders)
-    told = summary["resolved_by"]
+    resolved, deliveries = summary["resolved_by"], summary["deliveries"]
     completions = subscriber.completions()
-    unfinished = [
-        f"{job['id']} ({job['account']}) is {job['status']}"
-        for job in glance.jobs
-        if not is_final(job)
-    ]
-    owed = summary["jobs"] * listeners
+    total, failed, due = len(jobs), summary["failed"], len(jobs) * subscribers
     checks = {
-        f"{summary['failed']} jobs failed, {planned} were planned to": summary["failed"] == planned,
-        f"{summary['jobs']} of {len(SAMPLE_JOBS)} jobs exist": summary["jobs"] == len(SAMPLE_JOBS),
-        "not every job succeeded or failed": summary["succeeded"] + summary["failed"]
-        == summary["jobs"],
-        f"{summary['deliveries']['delivered']} of {owed} deliveries arrived": summary["deliveries"][
-            "delivered"
-        ]
-        == owed,
-        f"{summary['deliveries']['dead']} deliveries were given up": summary["deliveries"]["dead"]
-        == 0,
-        "somebody heard of a completion twice": summary["duplicate_completions"] == 0,
-        "a job's completion was never heard": all(
-            completions[job["id"]] == 1 for job in glance.jobs
-        ),
+        f"{failed} jobs failed, {planned} were planned to": failed == planned,
+        f"{total} of {len(SAMPLE_JOBS)} jobs exist": total == len(SAMPLE_JOBS),
+        "not every job succeeded or failed": summary["succeeded"] + failed == total,
+        f"{deliveries['delivered']} of {due} deliveries arrived": deliveries["delivered"] == due,
+        f"{deliveries['dead']} deliveries were given up": deliveries["dead"] == 0,
+        "a completion was delivered twice": summary["duplicate_completions"] == 0,
+        "a job's completion never arrived": all(completions[job.id] == 1 for job in jobs),
         "a signature did not verify": all(seen.verified for seen in subscriber.received),
-        "not every job was told to Slack": len(subscriber.slack) >= summary["jobs"],
-        "no push was believed": told["push"] > 0 or play.drop_push > 0.9,
-        "no poll caught anything": told["poll"] > 0,
+        "not every job was sent to Slack": len(subscriber.slack) >= total,
+        "no push was accepted": resolved["push"] > 0 or scenario.drop_push > 0.9,
+        "no poll resolved anything": resolved["poll"] > 0,
         f"a render was paid for twice: {world.double_renders()}": not world.double_renders(),
     }
-    strayed = [f"{found.vendor} {found.path}: {found.what}" for found in world.violations]
-    return [*unfinished, *strayed, *(promise for promise, kept in checks.items() if not kept)]
+    return [
+        *(f"{job.id} ({job.account}) is {job.status}" for job in jobs if not job.is_final),
+        *(f"{found.vendor} {found.path}: {found.what}" for found in world.violations),
+        *(promise for promise, kept in checks.items() if not kept),
+    ]

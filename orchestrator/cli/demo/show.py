@@ -1,4 +1,4 @@
-"""What the demo tells while it runs: a line for every finished job, and a live table where somebody watches."""
+"""Progress of the demo on stderr: a line per finished job, and a live table on a terminal."""
 
 from __future__ import annotations
 
@@ -7,45 +7,44 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.terminal import Record, clean
-from orchestrator.cli.wait import is_final
+from orchestrator.cli.terminal import clean
+from orchestrator.schemas import Delivery, Job
 
 MARKS = {"succeeded": "✓", "failed": "✗", "expired": "✗", "canceled": "✗"}
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """Everything the API says at one moment."""
+class Snapshot:
+    """All jobs and deliveries, `seconds` after the start."""
 
-    jobs: Sequence[Record]
-    deliveries: Sequence[Record]
+    jobs: Sequence[Job]
+    deliveries: Sequence[Delivery]
     seconds: float = 0.0
 
-    def arrived(self) -> Counter[str]:
-        """Return how many deliveries of each job have arrived."""
-        return Counter(one["job"] for one in self.deliveries if one["status"] == "delivered")
+    def arrived(self) -> Counter[str | None]:
+        """Return the number of delivered events per job."""
+        return Counter(row.job for row in self.deliveries if row.status == "delivered")
 
 
 @dataclass(slots=True)
 class Show:
-    """Tells it on stderr. A job is told of once, when everybody who wants to know it does."""
+    """Prints on stderr. A job is printed once, when all `subscribers` have its completion."""
 
     labels: dict[str, str]
-    listeners: int
+    subscribers: int
     console: Console = field(default_factory=lambda: Console(stderr=True))
-    _told: set[str] = field(default_factory=set)
+    _printed: set[str] = field(default_factory=set)
     _live: Live | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Keep the table on the screen, if there is one."""
+        """Keep the table on the screen, on a terminal."""
         if not sys.stderr.isatty():
             yield
             return
@@ -56,48 +55,37 @@ class Show:
         """Print a line."""
         self.console.print(Text(clean(words)), soft_wrap=True)
 
-    def look(self, glance: Glance) -> None:
-        """Tell what is new."""
-        arrived = glance.arrived()
-        for job in glance.jobs:
-            if (
-                is_final(job)
-                and job["id"] not in self._told
-                and arrived[job["id"]] >= self.listeners
-            ):
-                self._told.add(job["id"])
-                self.say(self._line(job, arrived[job["id"]]))
+    def update(self, snapshot: Snapshot) -> None:
+        """Print what is new."""
+        arrived = snapshot.arrived()
+        for job in snapshot.jobs:
+            complete = job.is_final and arrived[job.id] >= self.subscribers
+            if complete and job.id not in self._printed:
+                self._printed.add(job.id)
+                self.say(self._line(job, arrived[job.id]))
         if self._live:
-            self._live.update(Group(Text(""), _table(glance)))
+            self._live.update(Group(Text(""), _table(snapshot)))
 
-    def _line(self, job: Record, arrived: int) -> str:
-        took = seconds_between(job["created_at"], job["finished_at"])
-        mark, label = MARKS.get(job["status"], "?"), self.labels.get(job["id"], "")
-        told = f"by {job['resolved_by']}, {arrived} subscribers told"
-        return f"  {mark} {job['account']:<17} {label:<20} {took:4.1f} s  {told}"
-
-
-def seconds_between(earlier: str, later: str | None) -> float:
-    """Return the seconds between two RFC 3339 times."""
-    if later is None:
-        return 0.0
-    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+    def _line(self, job: Job, arrived: int) -> str:
+        took = (job.finished_at - job.created_at).total_seconds() if job.finished_at else 0.0
+        mark, label = MARKS.get(job.status, "?"), self.labels.get(job.id, "")
+        result = f"by {job.resolved_by}, {arrived} delivered"
+        return f"  {mark} {job.account:<17} {label:<20} {took:4.1f} s  {result}"
 
 
-def _table(glance: Glance) -> Table:
-    """Return one line for each account: how far it is, and who told us."""
+def _table(snapshot: Snapshot) -> Table:
+    """Return a line per account: jobs, how they were resolved, deliveries."""
     table = Table(
-        "account", "jobs", "final", "by push", "by poll", "told", box=None, header_style="bold"
+        "account", "jobs", "final", "by push", "by poll", "delivered", box=None, header_style="bold"
     )
-    arrived = glance.arrived()
-    accounts = sorted({job["account"] for job in glance.jobs})
-    for account in accounts:
-        mine = [job for job in glance.jobs if job["account"] == account]
-        by = Counter(job["resolved_by"] for job in mine)
-        final = sum(map(is_final, mine))
-        told = sum(arrived[job["id"]] for job in mine)
-        style = "green" if final == len(mine) else ""
-        cells = (account, len(mine), final, by["push"], by["poll"], told)
+    arrived = snapshot.arrived()
+    for account in sorted({job.account for job in snapshot.jobs}):
+        jobs = [job for job in snapshot.jobs if job.account == account]
+        by = Counter(str(job.resolved_by) for job in jobs)
+        final = sum(job.is_final for job in jobs)
+        delivered = sum(arrived[job.id] for job in jobs)
+        style = "green" if final == len(jobs) else ""
+        cells = (account, len(jobs), final, by["push"], by["poll"], delivered)
         table.add_row(*map(str, cells), style=style)
-    table.caption = f"{glance.seconds:.0f} s"
+    table.caption = f"{snapshot.seconds:.0f} s"
     return table

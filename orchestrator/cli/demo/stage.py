@@ -1,4 +1,4 @@
-"""What the demo plays on: simulated vendors, a subscriber, and the real service between them, in this process."""
+"""The demo's processes in one: simulated vendors, a subscriber, and the real service."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 
-from orchestrator.cli.client import failure
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.terminal import Record
-from orchestrator.client import AsyncClient, ClientError
+from orchestrator.client import AsyncClient
 from orchestrator.foundation.settings import Settings
 from orchestrator.simulator import Faults, SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import SIMULATED, account_settings
 
-_PAGE = 200
-
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """How the demo goes. `speed` divides every time; the rest are shares of 1."""
+class Scenario:
+    """The options of a demo. `speed` divides every time; the rest are shares of 1."""
 
     seed: int = 1
     speed: float = 1.0
@@ -35,41 +30,12 @@ class Play:
     fail_render: float = 0.0
 
     def faults(self) -> Faults:
-        """Return what the simulated vendors do wrong."""
+        """Return the faults of the simulated vendors."""
         return Faults(
             drop_push=self.drop_push,
             duplicate_push=self.duplicate_push,
             fail_render=self.fail_render,
         )
-
-
-class Api:
-    """The service, as any caller sees it."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def post(self, path: str, body: Record, **headers: str) -> Record:
-        """Return what was made. Raises `Failure` if it was refused."""
-        made: Record = await self._called("POST", path, json=body, headers=headers)
-        return made
-
-    async def every(self, path: str) -> list[Record]:
-        """Return a whole list, page by page."""
-        found: list[Record] = []
-        query: dict[str, Any] = {"limit": _PAGE}
-        while True:
-            page = await self._called("GET", path, query=query)
-            found += page["data"]
-            if not page["has_more"]:
-                return found
-            query["after"] = page["next_cursor"]
-
-    async def _called(self, method: str, path: str, **more: Any) -> Any:
-        try:
-            return (await self._client.call(method, path, **more)).document
-        except ClientError as error:
-            raise failure(error, self._client.server) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +44,12 @@ class Stage:
 
     world: SimulatedVendors
     subscriber: Subscriber
-    api: Api
-    url: str
+    client: AsyncClient
 
 
 @contextlib.asynccontextmanager
-async def staged(play: Play) -> AsyncIterator[Stage]:
-    """Run vendors, subscriber and service; all of it is gone afterwards."""
+async def staged(scenario: Scenario) -> AsyncIterator[Stage]:
+    """Run vendors, subscriber and service; nothing of them is left afterwards."""
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-demo-"))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
@@ -92,17 +57,17 @@ async def staged(play: Play) -> AsyncIterator[Stage]:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         subscriber = await stack.enter_async_context(Subscriber())
         world = await stack.enter_async_context(
-            SimulatedVendors(play.seed, 2.0 / play.speed, play.faults())
+            SimulatedVendors(scenario.seed, 2.0 / scenario.speed, scenario.faults())
         )
-        settings = _settings(play, world.base_url, url, folder)
+        settings = _settings(scenario, world.base_url, url, folder)
         await stack.enter_async_context(_serving(settings, listening))
         client = AsyncClient(url, settings.api_keys[0].get_secret_value())
         await stack.enter_async_context(client)
-        yield Stage(world, subscriber, Api(client), url)
+        yield Stage(world, subscriber, client)
 
 
-def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
-    """Return the settings of a service that knows every simulated account and is quick to grow suspicious."""
+def _settings(scenario: Scenario, world: str, url: str, folder: str) -> Settings:
+    """Return settings with every simulated account and short times without a push."""
     silence = {
         "first_after": 4,
         "interval": 2,
@@ -110,7 +75,7 @@ def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
         "visibility_lag": 1,
         "output_grace": 10,
     }
-    poll = {name: seconds / play.speed for name, seconds in silence.items()}
+    poll = {name: seconds / scenario.speed for name, seconds in silence.items()}
     return Settings.model_validate(
         {
             "public_url": url,
@@ -125,7 +90,7 @@ def _settings(play: Play, world: str, url: str, folder: str) -> Settings:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and leaves Ctrl-C to the demo, which ends everything in order."""
+    """Signals when it is ready, and leaves Ctrl-C to the demo, which shuts down in order."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -142,7 +107,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def _serving(settings: Settings, listening: socket.socket) -> AsyncIterator[None]:
-    # Here, so that commands which only talk to a server start without the service.
+    # Here: commands that only call a server start without the service.
     from orchestrator.app import create_app
 
     config = uvicorn.Config(create_app(settings), lifespan="on", access_log=False, log_config=None)

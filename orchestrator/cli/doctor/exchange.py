@@ -1,4 +1,4 @@
-"""One request, as anybody outside would send it, and what came back as far as it matters."""
+"""One plain HTTP request, as sent from outside, and its answer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import httpx
 
 from orchestrator.client import is_loopback
 
-#: Bytes of an answer; a server that says more is not ours.
+#: Bytes of an answer; our server never sends more.
 _CAP = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, and after how many seconds."""
+class Response:
+    """An answer; `took` is in seconds."""
 
     status: int
     headers: httpx.Headers
@@ -28,31 +28,31 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body in words."""
+        """The body as text."""
         return self.body.decode("utf-8", "replace")
 
     @property
     def document(self) -> dict[str, Any]:
         """The JSON object of the body; an empty one for anything else."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return {}
-        return said if isinstance(said, dict) else {}
+        return document if isinstance(document, dict) else {}
 
 
 @cache
 def _authorities() -> ssl.SSLContext:
-    """Return whom certificates are believed from: reading that takes longer than most requests."""
+    """Return the trusted authorities. Cached: reading them takes longer than most requests."""
     return httpx.create_ssl_context()
 
 
 def client(url: str, seconds: float) -> httpx.Client:
-    """Return what talks to a URL. A proxy of the environment cannot reach this machine's loopback."""
+    """Return a client of a URL. The environment's proxy is not used for loopback."""
     return httpx.Client(timeout=seconds, trust_env=not is_loopback(url), verify=_authorities())
 
 
-def exchange(method: str, url: str, seconds: float, body: object = None) -> Answer:
+def exchange(method: str, url: str, seconds: float, body: object = None) -> Response:
     """Send one request, follow no redirect, and read for at most that many seconds.
 
     Raises httpx.TransportError or httpx.InvalidURL.
@@ -63,6 +63,6 @@ def exchange(method: str, url: str, seconds: float, body: object = None) -> Answ
             read += chunk
             if len(read) > _CAP or time.monotonic() - began > seconds:
                 break
-        return Answer(
+        return Response(
             answer.status_code, answer.headers, bytes(read[:_CAP]), time.monotonic() - began
         )

@@ -1,4 +1,4 @@
-"""What a check finds, and many checks side by side that all end in time."""
+"""Findings, and checks that run concurrently within a deadline."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orchestrator.foundation.errors import OrchestratorError
 
 
 class Status(StrEnum):
-    """How it is."""
+    """Severity of a finding."""
 
     OK = "ok"
-    #: It works, and better were not so.
+    #: It works, but should be changed.
     WARNING = "warning"
     #: Something will not work.
     PROBLEM = "problem"
@@ -24,7 +24,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it is, what was found, and what to do about it."""
+    """The result of a check: its severity, what was found, and how to fix it."""
 
     check: str
     status: Status
@@ -36,34 +36,34 @@ class Finding:
         return {**asdict(self), "status": self.status.value}
 
 
-#: A check: its name, and what looks. What it raises is a problem too.
+#: A check's name and function. An exception is a problem too.
 Check = tuple[str, Callable[[], Iterable[Finding]]]
 
 
 def ok(check: str, found: str) -> Finding:
-    """Return that something is as it should be."""
+    """Return a finding that is fine."""
     return Finding(check, Status.OK, found)
 
 
 def warning(check: str, found: str, fix: str) -> Finding:
-    """Return that something better were not so."""
+    """Return a finding that should be changed."""
     return Finding(check, Status.WARNING, found, fix)
 
 
 def problem(check: str, found: str, fix: str) -> Finding:
-    """Return that something will not work."""
+    """Return a finding that keeps something from working."""
     return Finding(check, Status.PROBLEM, found, fix)
 
 
 def gathered(checks: Sequence[Check], seconds: float) -> list[Finding]:
-    """Return what all checks found, in their order, after at most that many seconds."""
+    """Return the findings of all checks, in their order, after at most `seconds`."""
     found: dict[int, list[Finding]] = {}
     ends = time.monotonic() + seconds
 
     def look(number: int) -> None:
         found[number] = _found(*checks[number])
 
-    # A name server that hangs cannot be interrupted: such a thread is left behind when the process ends.
+    # A hanging name server cannot be interrupted: its thread ends with the process.
     threads = [
         threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(checks))
     ]
@@ -71,7 +71,7 @@ def gathered(checks: Sequence[Check], seconds: float) -> list[Finding]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
-    late = "what it looks at hangs; run it again, and look at the network if it says this again"
+    late = "the check hangs; run it again, and check the network if that repeats"
     return [
         finding
         for number, (name, _) in enumerate(checks)
@@ -87,11 +87,6 @@ def _found(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     except OrchestratorError as error:
         return [problem(name, str(error), "")]
     except Exception as error:
-        # One check that fails must not take the others with it. What the error says may hold secrets.
-        return [
-            problem(
-                name,
-                f"the check itself failed: {type(error).__name__}",
-                "this is a fault of orchestrator",
-            )
-        ]
+        # A check that fails must not stop the others. The error's text may contain secrets.
+        words = f"the check itself failed: {type(error).__name__}"
+        return [problem(name, words, "this is a fault of orchestrator")]

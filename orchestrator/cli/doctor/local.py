@@ -1,4 +1,4 @@
-"""What can be seen on this machine alone: settings, database, folder, keys, and vendors while no server runs."""
+"""Checks of this machine: settings, database, folder, keys, and vendors if no server runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from orchestrator import app
 from orchestrator.cli.access import secret_keys
-from orchestrator.cli.account_check import checks as asked
-from orchestrator.cli.accounts import is_failed, said, verdict
-from orchestrator.cli.doctor.findings import Check, Finding, Status, ok, problem, warning
-from orchestrator.cli.terminal import Record
+from orchestrator.cli.account_check import checks as account_checks
+from orchestrator.cli.accounts import is_failed, vendor_words, verdict
+from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.database import backend, schema
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite.engine import opened
@@ -22,18 +21,20 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
+from orchestrator.schemas import AccountCheck
 from orchestrator.vendors import registry
 
-#: Bytes free on the disk: with less than the first the database soon takes no writes, the second is a reason to look.
+#: Free bytes on the disk: below the first, writes soon fail; below the second, a warning.
 _TIGHT, _LOW = 100 << 20, 1 << 30
-#: What stands in documents and examples, ours and others': everybody has it.
+#: Secrets from documents and examples, ours and others': public.
 _SHARED = {
-    "newest", "older still accepted", "a long random text", "the same long random text everywhere", "changeme",
-    "change-me", "change me", "secret", "secret-key", "your-secret-key", "password", "example", "orchestrator",
+    "newest", "older still accepted", "a long random text", "the same long random text everywhere",
+    "changeme", "change-me", "change me", "secret", "secret-key", "your-secret-key", "password",
+    "example", "orchestrator",
 }  # fmt: skip
-#: Different characters that a random text has at the least.
+#: Distinct characters in any random text.
 _VARIED = 10
-#: Seconds that a vendor's clock may be apart from ours.
+#: Tolerated difference (s) between a vendor's clock and ours.
 _APART = 30.0
 
 
@@ -63,18 +64,18 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield problem(
             "configuration", fault, "change that setting; `orchestrator config check` tries again"
         )
-    written = sorted({origin for origin in settings.origins().values() if origin != "default"})
+    origins = sorted({origin for origin in settings.origins().values() if origin != "default"})
     if not faults and not settings.accounts:
         fix = "add [accounts.main]; `orchestrator config init` writes a first file to add it to"
         yield warning("configuration", "no account is configured, so no job can be submitted", fix)
     elif not faults:
         names = ", ".join(sorted(settings.accounts))
-        yield ok("configuration", f"reads well from {', '.join(written)}; accounts: {names}")
+        yield ok("configuration", f"valid, from {', '.join(origins)}; accounts: {names}")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
-        # Reads only, and does not take the file's lock: a running server keeps it.
+        # Reads only, without the file's lock, which a running server holds.
         shown = backend.look(settings.database_url)
     except ConfigError as error:
         fix = "`orchestrator migrate` brings a schema up to date; otherwise change database_url"
@@ -82,7 +83,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     file = settings.database_file
     if file is not None and not file.exists():
-        yield ok("database", f"{shown} is not there yet; the first `orchestrator serve` makes it")
+        yield ok("database", f"{shown} is not there yet; `orchestrator serve` creates it")
         return
     with (
         postgres.reached(settings.database_url)
@@ -104,18 +105,18 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         return
     folder = file.absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield problem(
-            "data folder", f"{folder} cannot be written", "give it to the user the server runs as"
-        )
+        fix = "make the server's user its owner"
+        yield problem("data folder", f"{folder} cannot be written", fix)
         return
     free = shutil.disk_usage(folder).free
     words = f"{folder} can be written, {_size(free)} free"
     if free < _TIGHT:
-        yield problem("data folder", words, "make room: a full disk takes no jobs and no pushes")
-    elif free < _LOW:
-        yield warning(
-            "data folder", words, "make room soon; retention_days says how long the past is kept"
+        yield problem(
+            "data folder", words, "free space: with a full disk no job and no push is accepted"
         )
+    elif free < _LOW:
+        fix = "free space soon; retention_days limits how long finished work is kept"
+        yield warning("data folder", words, fix)
     else:
         yield ok("data folder", words)
 
@@ -127,22 +128,20 @@ def _size(count: int) -> str:
 def _secret_keys(settings: Settings) -> Iterator[Finding]:
     file = None if settings.database_file is None else key_file.beside(settings.database_file)
     keys = secret_keys(settings)
-    fix = 'put a fresh one first: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+    fix = 'put a new one first: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
     if not keys:
         if file is None:
             yield problem("secret keys", NO_KEYS, fix)
         else:
-            yield ok(
-                "secret keys",
-                "none yet; the first `orchestrator serve` makes one beside the database",
-            )
+            words = "none yet; `orchestrator serve` creates one next to the database"
+            yield ok("secret keys", words)
         return
     if shared := sum(key.strip().lower() in _SHARED for key in keys):
-        words = f"{shared} of {len(keys)} stand in documents for all to read; who has one forges callbacks"
+        words = f"{shared} of {len(keys)} are public examples: anyone can forge callbacks"
         yield problem("secret keys", words, fix)
     plain = sum(len(set(key)) < _VARIED for key in keys)
     if plain and not shared:
-        yield warning("secret keys", f"{plain} of {len(keys)} are no random text", fix)
+        yield warning("secret keys", f"{plain} of {len(keys)} are not random", fix)
     risks = [risk for risk in settings.risks() if risk.startswith("secret_keys")]
     for risk in risks:
         yield warning("secret keys", risk.removeprefix("secret_keys: "), fix)
@@ -157,7 +156,7 @@ def _private(file: Path) -> Iterator[Finding]:
     if mode & 0o077:
         yield warning("secret keys", f"others can read {file} (mode {mode:o})", f"chmod 600 {file}")
     else:
-        yield ok("secret keys", f"in {file}, for its owner alone")
+        yield ok("secret keys", f"in {file}, readable by its owner alone")
 
 
 def _roles(settings: Settings) -> Iterator[Finding]:
@@ -169,52 +168,44 @@ def _roles(settings: Settings) -> Iterator[Finding]:
     others = {"api": "worker", "worker": "api"}
     if settings.role in others:
         need = others[settings.role]
-        words = f'this process only does part of the work (role "{settings.role}")'
-        yield warning(
-            "roles", words, f'run another with role "{need}" or "all" on the same database'
-        )
+        words = f'this process does only part of the work (role "{settings.role}")'
+        fix = f'run another with role "{need}" or "all" on the same database'
+        yield warning("roles", words, fix)
     else:
-        yield ok("roles", "this process answers, asks and delivers")
+        yield ok("roles", "this process serves the API, submits, polls and delivers")
 
 
 def accounts(settings: Settings) -> Iterator[Finding]:
-    """Ask the vendors of all accounts from this machine."""
-    for check in asked(settings, []):
+    """Query the vendors of all accounts from this machine."""
+    for check in account_checks(settings, []):
         yield account(check)
         yield from clock_of(check)
 
 
-def account(check: Record) -> Finding:
-    """Return what the check of an account shows."""
-    name = f"account {check['account']}"
-    if not check["reachable"]:
+def account(check: AccountCheck) -> Finding:
+    """Return the finding of an account's check."""
+    name = f"account {check.account}"
+    if not check.reachable:
         fix = "base_url right? a firewall or allow_private in between?"
-        return problem(name, f"not reached: {check['detail']}", fix)
-    words = f"{verdict(check).lower()} in {check['latency_ms']} ms"
-    theirs = f": {said(check)}" if said(check) else ""
-    if check["authorized"] is False:
-        return problem(
-            name,
-            f"credentials {words}{theirs}",
-            f"{check['detail']}; change its key in [accounts.*]",
-        )
+        return problem(name, f"not reached: {check.detail}", fix)
+    words = f"credentials {verdict(check).lower()} in {check.latency_ms} ms"
+    theirs = vendor_words(check)
+    with_theirs = f"{words}: {theirs}" if theirs else words
+    if check.authorized is False:
+        return problem(name, with_theirs, f"{check.detail}; change its key in [accounts.*]")
     if is_failed(check):
-        return problem(
-            name,
-            f"the vendor is in trouble: {check['status']}{theirs}",
-            "try again later; ask the vendor",
-        )
-    if check["authorized"] is None:
-        return warning(name, f"credentials {words}{theirs}", check["detail"])
-    return Finding(name, Status.OK, f"credentials {words}")
+        failing = f"the vendor is failing: {check.status}"
+        failing += f": {theirs}" if theirs else ""
+        return problem(name, failing, "try again later; ask the vendor")
+    if check.authorized is None:
+        return warning(name, with_theirs, check.detail)
+    return ok(name, words)
 
 
-def clock_of(check: Record) -> Iterator[Finding]:
-    """Yield that a vendor's clock and ours are apart, if they are."""
-    skew = check["clock_skew_seconds"]
+def clock_of(check: AccountCheck) -> Iterator[Finding]:
+    """Yield a problem if a vendor's clock and ours differ too much."""
+    skew = check.clock_skew_seconds
     if skew is not None and abs(skew) >= _APART:
-        name = f"clock of {check['account']}"
+        found = f"the vendor's is {abs(skew):g} s {'ahead' if skew > 0 else 'behind'}"
         fix = "set this machine's clock by NTP: signatures and tokens of the wrong time are refused"
-        yield problem(
-            name, f"the vendor's is {abs(skew):g} s {'ahead' if skew > 0 else 'behind'}", fix
-        )
+        yield problem(f"clock of {check.account}", found, fix)

@@ -1,4 +1,4 @@
-"""Whether the public URL leads to us: how it is written, where it goes, and what comes back through it."""
+"""Checks of the public URL: its address, and whether requests through it reach this service."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestrator.api.auth.authenticator import OPERATOR
 from orchestrator.cli.access import secret_keys
-from orchestrator.cli.doctor.exchange import Answer, client, exchange
+from orchestrator.cli.doctor.exchange import Response, client, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.client import is_loopback
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock, SystemClock
 from orchestrator.foundation.errors import Blocked, ConfigError
+from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing import callback_probe
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.vendors import registry
 
 _DEADLINE = 8.0
-#: Seconds to the first bytes of a stream, which are sent at once: with more, somebody holds them back.
+#: Seconds to the first bytes of a stream, which are sent at once; a buffering proxy takes longer.
 _SOON = 3.0
 _HELD = 6.0
 _OURS = "there is no such callback"
@@ -43,8 +43,8 @@ def checks(settings: Settings, clock: Clock, *, running: bool) -> list[Check]:
 
 def _written(settings: Settings) -> Iterator[Finding]:
     url = settings.public_url
-    if at_home := _stays_at_home(settings):
-        yield ok("public URL", f"{url}: as near as the vendors, which are all in allow_private")
+    if _is_private(settings):
+        yield ok("public URL", f"{url}: private, like the vendors, which are all in allow_private")
         return
     host = urlsplit(url).hostname or ""
     try:
@@ -52,43 +52,36 @@ def _written(settings: Settings) -> Iterator[Finding]:
             {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         )
     except (OSError, UnicodeError) as error:
-        yield problem(
-            "public URL",
-            f"{host} does not resolve: {error}",
-            "make a DNS entry, or change public_url",
-        )
+        fix = "make a DNS entry, or change public_url"
+        yield problem("public URL", f"{host} does not resolve: {error}", fix)
         return
     hidden = [address for address in found if _is_hidden(address)]
-    said = settings.origins().get("public_url") != "default"
     if hidden:
-        words = (
-            f"{url} leads to {', '.join(hidden)}, where no vendor can reach us"
-            if said
-            else f"not set ({url})"
-        )
+        words = f"{url} leads to {', '.join(hidden)}, where no vendor can reach us"
+        if settings.origins().get("public_url") == "default":
+            words = f"not set ({url})"
         fix = "set public_url (PUBLIC_URL) to where vendors reach this server"
-        pushed = not at_home and _is_pushed(settings)
-        yield problem("public URL", words, fix) if pushed else warning("public URL", words, fix)
+        finding = problem if _is_pushed(settings) else warning
+        yield finding("public URL", words, fix)
     elif not url.startswith("https://"):
-        yield warning(
-            "public URL", f"{url} is not https: callback tokens can be read on the way", "use https"
-        )
+        words = f"{url} is not https: callback tokens can be read in transit"
+        yield warning("public URL", words, "use https")
     else:
         yield ok("public URL", f"{url} leads to {', '.join(found)}")
 
 
-def _stays_at_home(settings: Settings) -> bool:
-    """True if every vendor is in a network of ours, as in a demo."""
+def _is_private(settings: Settings) -> bool:
+    """True if every vendor is in `allow_private`, as in a demo."""
     try:
         guard = AddressPolicy(settings.allow_private)
-        bound = [one.base_url for one in registry.accounts(settings).values()]
+        urls = [account.base_url for account in registry.accounts(settings).values()]
     except ConfigError:
         return False
-    return bool(bound) and all(url and guard.is_at_home(url) for url in bound)
+    return bool(urls) and all(url and guard.is_at_home(url) for url in urls)
 
 
 def _is_pushed(settings: Settings) -> bool:
-    """True if some vendor is told to call us."""
+    """True if some vendor sends pushes."""
     for account in registry.accounts(settings).values():
         try:
             if registry.bind_vendor(account, SystemClock()).pushes:
@@ -107,26 +100,23 @@ def _is_hidden(address: str) -> bool:
 
 
 def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Finding]:
-    """Post a ping through the public URL. Only where it is answered by us, open a stream there: that takes a pass."""
+    """Post a ping through the public URL. If we answer it, open a stream there with a pass."""
     readable = secret_keys(settings)
     if not readable:
-        yield warning(
-            "callbacks", "not tried: no secret keys can be read here", "run it as the server's user"
-        )
+        words = "not tried: no secret keys can be read here"
+        yield warning("callbacks", words, "run it as the server's user")
         return
     keys, base = Keys(readable), settings.public_url.rstrip("/")
     nonce = secrets.token_urlsafe(12)
-    token = callback_probe.ping(keys, nonce, clock.now())
+    url = f"{base}/callbacks/{callback_probe.PING}/{callback_probe.ping(keys, nonce, clock.now())}"
     try:
-        answer = exchange(
-            "POST", f"{base}/callbacks/{callback_probe.PING}/{token}", _DEADLINE, {"ping": True}
-        )
+        answer = exchange("POST", url, _DEADLINE, {"ping": True})
     except (httpx.TransportError, httpx.InvalidURL) as error:
         yield _unreached(base, error, running)
         return
     if callback_probe.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
         yield ok("callbacks", f"{base} leads to this service, in {answer.took * 1000:.0f} ms")
-        yield from _stream(base, OPERATOR + keys.admit(clock.now()))
+        yield from _stream(base, OPERATOR_PREFIX + keys.admit(clock.now()))
     else:
         yield _misled(base, answer)
 
@@ -134,37 +124,33 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
 def _unreached(base: str, error: Exception, running: bool) -> Finding:
     words = f"{base} cannot be reached: {error or type(error).__name__}"
     if "CERTIFICATE" in str(error).upper():
-        return problem(
-            "callbacks", words, "vendors check certificates: renew it, and send the whole chain"
-        )
+        fix = "vendors check certificates: renew it, and send the whole chain"
+        return problem("callbacks", words, fix)
     if not running:
         return warning("callbacks", words, "start the server: orchestrator serve")
-    fix = "DNS, firewall, reverse proxy? Some routers do not lead back from inside: then try from elsewhere"
+    fix = "DNS, firewall, reverse proxy? Some routers block it from inside: then try elsewhere"
     return problem("callbacks", words, fix)
 
 
-def _misled(base: str, answer: Answer) -> Finding:
-    """Return who answered instead of us."""
+def _misled(base: str, answer: Response) -> Finding:
+    """Return what answered instead of us."""
     status = answer.status
     if 300 <= status < 400:
         where = answer.headers.get("location", "")[:200].partition("/callbacks/")[0]
         fix = "vendors do not follow redirects: set public_url to where it leads"
         return problem("callbacks", f"{base} redirects ({status}) to {where}", fix)
     if status == httpx.codes.NOT_FOUND and _OURS in answer.text:
-        words = f"{base} leads to an orchestrator that has other secret_keys"
-        return problem(
-            "callbacks", words, "give all replicas the same ones; is it another deployment?"
-        )
+        words = f"{base} leads to an orchestrator with other secret_keys"
+        fix = "give all replicas the same ones; is it another deployment?"
+        return problem("callbacks", words, fix)
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return problem(
-            "callbacks", f"{base} wants a login, or a firewall refuses ({status})", _FIREWALL
-        )
+        words = f"{base} requires a login, or a firewall refuses ({status})"
+        return problem("callbacks", words, _FIREWALL)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        fix = 'does the proxy know where this server listens, and is that one with role "all" or "api"?'
-        return problem(
-            "callbacks", f"{base} answers {status}: a proxy without a server behind it", fix
-        )
-    words = f"somebody else answers at {base} ({status})"
+        words = f"{base} answers {status}: a proxy without a server behind it"
+        fix = 'does the proxy lead to this server, and has it role "all" or "api"?'
+        return problem("callbacks", words, fix)
+    words = f"another server answers at {base} ({status})"
     return problem("callbacks", words, "lead POST /callbacks/* to this server, paths unchanged")
 
 
@@ -183,19 +169,16 @@ def _stream(base: str, bearer: str) -> Iterator[Finding]:
                 return
             next(answer.iter_raw(), b"")
     except httpx.ReadTimeout:
-        yield problem(
-            "event stream", f"not a byte within {_HELD:g} s: a proxy holds it back", _BUFFERED
-        )
+        words = f"no byte within {_HELD:g} s: a proxy holds it back"
+        yield problem("event stream", words, _BUFFERED)
         return
     except httpx.TransportError as error:
-        yield warning(
-            "event stream", f"broke off: {error or type(error).__name__}", "look at the proxy's log"
-        )
+        words = f"broke off: {error or type(error).__name__}"
+        yield warning("event stream", words, "look at the proxy's log")
         return
     took = time.monotonic() - began
     if took > _SOON:
-        yield problem(
-            "event stream", f"its first bytes took {took:.1f} s: a proxy holds them back", _BUFFERED
-        )
+        words = f"its first bytes took {took:.1f} s: a proxy holds them back"
+        yield problem("event stream", words, _BUFFERED)
     else:
-        yield ok("event stream", f"its first bytes were here in {took * 1000:.0f} ms")
+        yield ok("event stream", f"its first bytes came in {took * 1000:.0f} ms")

@@ -1,4 +1,4 @@
-"""Which checks there are, and in which order they are told."""
+"""The checks, and their order in the report."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from orchestrator.cli.doctor.findings import Check, Finding, gathered, problem, 
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 
-#: Seconds for everything, and those that the checks have at the least, whatever went before.
+#: Seconds for everything, and the least that the concurrent checks get of it.
 _DEADLINE = 28.0
 _LEAST = 10.0
 
 
 def examine(session: Session, *, send_test: bool = False) -> list[Finding]:
-    """Return everything that was found. Takes half a minute at most."""
+    """Return all findings, within half a minute."""
     named, ends = session.options.server, session.clock.monotonic() + _DEADLINE
     settings, faults = _settings(session, named)
     if settings is None and named is None:
         return faults
     server = (named or local_url(settings or Settings())).rstrip("/")
-    met = service.met(server, named is not None)
+    readiness = service.readiness(server, named is not None)
     checks: list[Check] = []
     if settings is not None:
         checks += local.checks(settings, session.clock)
-    checks.append(("server", lambda: met.findings))
-    if met.running:
+    checks.append(("server", lambda: readiness.findings))
+    if readiness.running:
         checks += service.checks(session, server, send_test=send_test)
     elif settings is not None and settings.accounts:
         checks.append(("accounts", partial(local.accounts, settings)))
     if settings is not None:
-        checks += public_url.checks(settings, session.clock, running=met.running)
+        checks += public_url.checks(settings, session.clock, running=readiness.running)
     return faults + gathered(checks, max(_LEAST, ends - session.clock.monotonic()))
 
 
 def _settings(session: Session, named: str | None) -> tuple[Settings | None, list[Finding]]:
-    """Return this machine's settings, None where there are none to look at; and why, or what is wrong with them."""
+    """Return this machine's settings, or None, and the findings that explain it."""
     try:
         settings = load(session.options.config)
     except ConfigError as error:
@@ -48,6 +48,6 @@ def _settings(session: Session, named: str | None) -> tuple[Settings | None, lis
             for line in lines
         ]
     if named is not None and all(origin == "default" for origin in settings.origins().values()):
-        words = "no settings here: what can only be seen on the server's own machine is left out"
+        words = "no settings here: checks of the server's own machine are left out"
         return None, [warning("configuration", words, "run it there too")]
     return settings, []

@@ -1,4 +1,4 @@
-"""What the server says of itself, its accounts and its subscribers."""
+"""Checks of a running server: readiness, clock, version, accounts, subscribers."""
 
 from __future__ import annotations
 
@@ -9,80 +9,72 @@ from functools import partial
 import httpx
 
 from orchestrator import __version__
-from orchestrator.cli.accounts import asked
+from orchestrator.cli.accounts import every, server_checks
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
-from orchestrator.cli.doctor.exchange import Answer, exchange
+from orchestrator.cli.doctor.exchange import Response, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.cli.doctor.local import account, clock_of
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.subscriber_test import outcome, tried
-from orchestrator.cli.terminal import Record, moment
+from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER
+from orchestrator.cli.subscriber_test import first_attempt, outcome
+from orchestrator.cli.terminal import moment
 from orchestrator.foundation.clock import SystemClock
+from orchestrator.schemas import Delivery, Subscriber, TestEvent
 from orchestrator.vendors.account_check import skew
 
 _DEADLINE = 5.0
-#: Seconds that clocks may be apart, unnoticed and at all.
+#: Differences between clocks (s) that are worth a warning, and a problem.
 _NOTICED, _APART = 5, 30
-#: Subscribers that are looked at one by one.
+#: Subscribers checked singly.
 _MOST = 50
-_TRIAL = 18.0
+_TEST_DEADLINE = 18.0
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
-    """Whether somebody answers who could be our server, and what that showed."""
+class Readiness:
+    """Whether a server answers, and the findings about it."""
 
     running: bool
     findings: list[Finding]
 
 
-def met(server: str, named: bool) -> Met:
-    """Ask a server whether it is ready. One that was `named` ought to be there."""
+def readiness(server: str, named: bool) -> Readiness:
+    """Return whether a server is ready. An absent one is a problem if it was `named`."""
     clock = SystemClock()
     at = clock.now()
     try:
         answer = exchange("GET", f"{server}/readyz", _DEADLINE)
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        words, fix = (
-            f"none at {server}: {error or type(error).__name__}",
-            "start it: orchestrator serve",
-        )
-        if named:
-            return Met(False, [problem("server", words, f"{fix}; --server names another")])
-        return Met(
-            False, [warning("server", words, f"{fix}; --server names one that is elsewhere")]
-        )
-    return Met(True, [_readiness(server, answer), *_clock(skew(answer.headers, at, answer.took))])
+        words = f"none at {server}: {error or type(error).__name__}"
+        fix = "start it: orchestrator serve; --server names another"
+        finding = problem if named else warning
+        return Readiness(False, [finding("server", words, fix)])
+    ahead = skew(answer.headers, at, answer.took)
+    return Readiness(True, [_readiness(server, answer), *_clock(ahead)])
 
 
-def _readiness(server: str, answer: Answer) -> Finding:
+def _readiness(server: str, answer: Response) -> Finding:
     if answer.status == httpx.codes.OK:
         return ok("server", f"{server} is ready ({answer.took * 1000:.0f} ms)")
     if answer.status == httpx.codes.SERVICE_UNAVAILABLE:
-        failing = ", ".join(_failing(answer)) or answer.text[:100]
-        return problem(
-            "server", f"{server} is not ready: {failing}", "its log says why; is the disk full?"
-        )
+        failing = [
+            f"{check.get('name')} {check.get('status')}"
+            for check in answer.document.get("checks") or []
+            if check.get("status") != "ok"
+        ]
+        words = f"{server} is not ready: {', '.join(failing) or answer.text[:100]}"
+        return problem("server", words, "see its log; is the disk full?")
     words = f"{server} answered /readyz with {answer.status}"
-    return problem(
-        "server", words, "is this orchestrator, or a proxy in front of it? --server names another"
-    )
-
-
-def _failing(answer: Answer) -> Iterator[str]:
-    for check in answer.document.get("checks") or []:
-        if check.get("status") != "ok":
-            yield f"{check.get('name')} {check.get('status')}"
+    fix = "is this orchestrator, or a proxy in front of it? --server names another"
+    return problem("server", words, fix)
 
 
 def _clock(ahead: float | None) -> Iterator[Finding]:
     if ahead is None:
         return
-    words = (
-        f"the server's is {abs(ahead):g} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    )
-    fix = "set both clocks by NTP"
+    where = "ahead of" if ahead > 0 else "behind"
+    words, fix = f"the server's is {abs(ahead):g} s {where} this machine's", "set both by NTP"
     if abs(ahead) >= _APART:
         yield problem("server clock", words, fix)
     elif abs(ahead) >= _NOTICED:
@@ -92,11 +84,11 @@ def _clock(ahead: float | None) -> Iterator[Finding]:
 
 
 def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
-    """Return the checks of a server that answers. Without a good key, only that is told."""
+    """Return the checks of a server that answers; without a valid key, only why it is refused."""
     version = ("version", partial(_version, server))
     try:
         with session.client() as client:
-            client.get("/v1/accounts", limit=1)
+            every(client)
     except Failure as failure:
         refused, hint = failure.message, failure.hint.partition(";")[0]
         code = "is refused" if failure.code is Exit.AUTH else "cannot be tried"
@@ -112,7 +104,7 @@ def _version(server: str) -> Iterator[Finding]:
     info = exchange("GET", f"{server}/openapi.json", _DEADLINE).document.get("info")
     found = info.get("version") if isinstance(info, dict) else None
     if not isinstance(found, str):
-        yield warning("version", "the server does not tell its own", "is this orchestrator?")
+        yield warning("version", "the server does not report one", "is this orchestrator?")
     elif found == __version__:
         yield ok("version", f"{found}, there and here")
     else:
@@ -121,92 +113,81 @@ def _version(server: str) -> Iterator[Finding]:
 
 def _accounts(session: Session) -> Iterator[Finding]:
     with session.client() as client:
-        known: list[Record] = client.get("/v1/accounts", limit=200)["data"]
+        known = every(client).data
         try:
-            found = asked(client, [one["name"] for one in known])
+            found = server_checks(client, [row.name for row in known]) if known else []
         except Failure as failure:
             if failure.code is not Exit.AUTH:
                 raise
-            yield warning(
-                "accounts", "not asked: this key may only read", "give one with the scope write"
-            )
+            fix = "give one with the scope write"
+            yield warning("accounts", "not checked: this key may only read", fix)
             found = []
     if not known:
-        yield warning(
-            "accounts",
-            "the server has none, so it takes no job",
-            "add [accounts.main] to its settings",
-        )
+        words = "the server has none, so it accepts no job"
+        yield warning("accounts", words, "add [accounts.main] to its settings")
     for check in found:
         yield account(check)
         yield from clock_of(check)
-    for one in known:
-        if one["pushes_degraded"]:
-            last = moment(one["last_push_at"])
-            words = f"going missing: {one['pushes_missed']} missed, {one['pushes']} came, the last {last}"
-            yield warning(
-                f"pushes of {one['name']}",
-                words,
-                "jobs end by polling meanwhile; is public_url right?",
+    for row in known:
+        if row.pushes_degraded:
+            words = (
+                f"going missing: {row.pushes_missed} missed, {row.pushes} came,"
+                f" the last {moment(row.last_push_at)}"
             )
+            fix = "jobs are resolved by polling meanwhile; is public_url right?"
+            yield warning(f"pushes of {row.name}", words, fix)
 
 
 def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:
     with session.client() as client:
-        page = client.get("/v1/subscribers", limit=_MOST)
-        if not page["data"]:
-            yield warning(
-                "subscribers",
-                "there are none: nobody is told",
-                "orchestrator subscribers add https://...",
-            )
-        for one in page["data"]:
-            yield from _subscriber(client, one, send_test)
-        if page["has_more"]:
-            yield ok("subscribers", f"only the newest {_MOST} were looked at")
+        page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, limit=_MOST)
+        if not page.data:
+            fix = "orchestrator subscribers add https://..."
+            yield warning("subscribers", "there are none: no events are delivered", fix)
+        for subscriber in page.data:
+            yield from _subscriber(client, subscriber, send_test)
+        if page.has_more:
+            yield ok("subscribers", f"only the newest {_MOST} were checked")
 
 
-def _subscriber(client: Client, one: Record, send_test: bool) -> Iterator[Finding]:
-    name, resume = f"subscriber {one['id']}", f"orchestrator subscribers resume {one['id']}"
-    where = f"{one['kind']} {one['url']}"
-    if one["status"] == "disabled":
-        yield problem(
-            name, f"{where} is disabled: {one['disabled_reason']}", f"mend it, then: {resume}"
-        )
-    elif one["status"] == "paused":
+def _subscriber(client: Client, sub: Subscriber, send_test: bool) -> Iterator[Finding]:
+    name, resume = f"subscriber {sub.id}", f"orchestrator subscribers resume {sub.id}"
+    where = f"{sub.kind} {sub.url}"
+    if sub.status == "disabled":
+        words = f"{where} is disabled: {sub.disabled_reason}"
+        yield problem(name, words, f"repair it, then: {resume}")
+    elif sub.status == "paused":
         yield warning(name, f"{where} is paused; its deliveries wait", resume)
     elif send_test:
-        yield _trial(client, one, name, where)
+        yield _test(client, sub, name, where)
     else:
-        yield _last(client, one, name, where)
-    dead = client.get("/v1/deliveries", subscriber=one["id"], status="dead", limit=1)["data"]
+        yield _last(client, sub, name, where)
+    dead = _newest(client, sub, status="dead")
     if dead:
-        fix = f"orchestrator subscribers replay {one['id']} --since 7d"
-        yield warning(
-            name,
-            f"{where} never got some deliveries, the last of {moment(dead[0]['created_at'])}",
-            fix,
-        )
+        words = f"{where} never got some deliveries, the last of {moment(dead.created_at)}"
+        yield warning(name, words, f"orchestrator subscribers replay {sub.id} --since 7d")
 
 
-def _last(client: Client, one: Record, name: str, where: str) -> Finding:
-    last = client.get("/v1/deliveries", subscriber=one["id"], limit=1)["data"]
-    if one["failing_since"]:
-        words = f"{where} has been failing since {moment(one['failing_since'])}"
-        why = f", last: {outcome(last[0])}" if last else ""
-        return problem(name, words + why, f"orchestrator subscribers test {one['id']}")
-    if last and last[0]["status"] == "pending" and last[0]["last_error"]:
-        words = f"{where} did not take the last delivery: {outcome(last[0])}"
-        return warning(name, words, f"orchestrator subscribers test {one['id']}")
-    return ok(
-        name, f"{where}, last: {outcome(last[0])}" if last else f"{where} was sent nothing yet"
-    )
+def _newest(client: Client, sub: Subscriber, **filters: object) -> Delivery | None:
+    page = client.get(DELIVERY.page, DELIVERY.path, subscriber=sub.id, **filters, limit=1)
+    return page.data[0] if page.data else None
 
 
-def _trial(client: Client, one: Record, name: str, where: str) -> Finding:
-    sent: Record = client.call("POST", f"/v1/subscribers/{one['id']}/test").document
-    delivery = tried(client, sent["id"], _TRIAL)
+def _last(client: Client, sub: Subscriber, name: str, where: str) -> Finding:
+    last, fix = _newest(client, sub), f"orchestrator subscribers test {sub.id}"
+    if sub.failing_since:
+        why = f", last: {outcome(last)}" if last else ""
+        words = f"{where} has been failing since {moment(sub.failing_since)}{why}"
+        return problem(name, words, fix)
+    if last and last.status == "pending" and last.last_error:
+        return warning(name, f"{where} did not accept the last delivery: {outcome(last)}", fix)
+    return ok(name, f"{where}, " + (f"last: {outcome(last)}" if last else "no delivery yet"))
+
+
+def _test(client: Client, sub: Subscriber, name: str, where: str) -> Finding:
+    sent = client.post(TestEvent, f"{SUBSCRIBER.path}/{sub.id}/test")
+    delivery = first_attempt(client, sent.id, _TEST_DEADLINE)
     words = f"{where}, a test: {outcome(delivery)}"
-    if delivery["status"] == "delivered":
+    if delivery.status == "delivered":
         return ok(name, words)
-    return problem(name, words, f"orchestrator deliveries show {delivery['id']}")
+    return problem(name, words, f"orchestrator deliveries show {delivery.id}")

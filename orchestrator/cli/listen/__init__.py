@@ -1,4 +1,4 @@
-"""`orchestrator listen`: the log on this machine's screen, and on its own server while that is being written."""
+"""`orchestrator listen`: the event log on the screen, and forwarded to a local server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import typer
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import EVENTS
-from orchestrator.cli.jobs import ago, seconds
 from orchestrator.cli.listen.bookmark import Bookmark
-from orchestrator.cli.listen.forward import Forwarder, more_headers, target
+from orchestrator.cli.listen.forward import Forwarder, extra_headers, target
 from orchestrator.cli.listen.listener import Listener
-from orchestrator.cli.terminal import Terminal
+from orchestrator.cli.options import ago, seconds
 from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
 
@@ -50,12 +49,13 @@ def listen(
 ) -> None:
     """Follow the log of events, and forward them to a server of yours, until Ctrl-C.
 
-    It goes on where it was, whatever ended it: what happened meanwhile comes first. The place is kept for each server,
-    key and --forward-to. The first time it begins now.
+    It resumes where it ended: events from the meantime come first. The place is kept for each
+    server, key and --forward-to. The first run begins now.
 
-    Forwarded events are signed as deliveries are (Standard Webhooks) and come in order, one at a time. A consumer that
-    is not there is waited for; an answer that is no success is shown, and not tried again. If this is killed while an
-    event is on its way, that one is sent again: drop repeats by webhook-id.
+    Forwarded events are signed like deliveries (Standard Webhooks) and come in order, one at a
+    time. A consumer that does not answer is retried; an unsuccessful answer is shown, not
+    retried. If this process is killed while an event is being sent, that event is sent again:
+    drop duplicates by webhook-id.
 
     A replay makes no new event. To get one event again, and what followed it: --from EVT.
     """
@@ -65,30 +65,30 @@ def listen(
     if secret is not None:
         key_bytes(secret)
     url = target(forward_to) if forward_to else None
-    headers = more_headers(header or [])
+    headers = extra_headers(header or [])
     span = seconds("--since", since) if since is not None else None
-    with ExitStack() as held:
+    with ExitStack() as stack:
         access = session.access()
-        mark = held.enter_context(closing(Bookmark(access.server, access.who, url or "")))
+        bookmark = stack.enter_context(closing(Bookmark(access.server, access.who, url or "")))
         if print_secret:
-            session.terminal.say(secret or mark.secret())
+            session.terminal.say(secret or bookmark.secret())
             return
-        mark.hold()
-        client = held.enter_context(session.client())
+        bookmark.lock()
+        client = stack.enter_context(session.client())
         forwarder = None
         if url:
-            signing = secret or mark.secret()
+            signing = secret or bookmark.secret()
             forwarder = Forwarder(
-                url, signing, headers, session.clock, lambda words: _warn(session.terminal, words)
+                url,
+                signing,
+                headers,
+                session.clock,
+                lambda words: session.terminal.notice(words, "yellow"),
             )
-            held.enter_context(closing(forwarder))
+            stack.enter_context(closing(forwarder))
             session.terminal.notice(
                 f"forwarding to {url}, signed with {'the secret given' if secret else signing}"
             )
-        known = mark.read() if begin is None and span is None else None
+        known = bookmark.read() if begin is None and span is None else None
         past = ago("--since", since, session.now()) if span and since else None
-        Listener(session, client, mark, forwarder).run(events, known, begin, past)
-
-
-def _warn(terminal: Terminal, words: str) -> None:
-    terminal.notice(words, "yellow")
+        Listener(session, client, bookmark, forwarder).run(events, known, begin, past)

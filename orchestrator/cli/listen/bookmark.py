@@ -1,4 +1,4 @@
-"""Where `listen` was in the log, and the secret it signs with: kept on this machine, whatever ends the process."""
+"""The place of `listen` in the log and its signing secret, kept on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.foundation.signing.standard_webhooks import key_bytes, new_sec
 
 
 def state_folder() -> Path:
-    """Return this person's folder for what programs remember: XDG_STATE_HOME, or what the platform has for it."""
+    """Return the user's state folder: XDG_STATE_HOME, or the platform's."""
     if given := os.environ.get("XDG_STATE_HOME"):
         return Path(given) / "orchestrator"
     if sys.platform == "darwin":
@@ -25,81 +25,78 @@ def state_folder() -> Path:
 
 
 class Bookmark:
-    """One place in one log: of a server, as a key sees it, for one consumer. One process at a time may hold it."""
+    """The place in one server's log, for one key and one consumer. One process may lock it."""
 
     def __init__(self, server: str, key: str, consumer: str) -> None:
-        which = json.dumps([server, key, consumer]).encode()
+        identity = json.dumps([server, key, consumer]).encode()
         folder = state_folder() / "listen"
-        name = hashlib.sha256(which).hexdigest()[:20]
+        name = hashlib.sha256(identity).hexdigest()[:20]
         self._cursor = folder / f"{name}.cursor"
         self._secret = folder / f"{name}.secret"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._secret.exists():
                 _create(self._secret, new_secret())
-            self._held = os.open(self._secret, os.O_RDONLY)
+            self._descriptor = os.open(self._secret, os.O_RDONLY)
         except OSError as error:
             raise Failure(
                 f"{folder}: {error.strerror}", hint="XDG_STATE_HOME names another folder"
             ) from error
 
-    def hold(self) -> None:
-        """Keep other processes out until this one ends. Raises `Failure` if one is in."""
+    def lock(self) -> None:
+        """Lock it until this process ends. Raises `Failure` if another process has."""
         try:
-            _lock(self._held)
+            _lock(self._descriptor)
         except OSError as error:
             raise Failure(
-                "another `orchestrator listen` goes on from here: same server, key and --forward-to",
-                hint="end that one first; two would each tell the consumer everything",
+                "another `orchestrator listen` runs with the same server, key and --forward-to",
+                hint="end that one first; two would each send every event to the consumer",
                 code=Exit.CONFLICT,
             ) from error
 
     def close(self) -> None:
-        """Let go of it."""
-        os.close(self._held)
+        """Release it."""
+        os.close(self._descriptor)
 
     def secret(self) -> str:
-        """Return the secret that signs for this consumer: the same one whenever the process ends and begins again.
-
-        Raises `Failure` if what is kept is none.
-        """
-        said = self._secret.read_text(encoding="ascii", errors="replace").strip()
+        """Return the signing secret, the same on every run. Raises `Failure` if it is malformed."""
+        secret = self._secret.read_text(encoding="ascii", errors="replace").strip()
         try:
-            key_bytes(said)
+            key_bytes(secret)
         except ConfigError as error:
             raise Failure(
                 f"{self._secret} holds no secret", hint="remove it, and a new one is made"
             ) from error
-        return said
+        return secret
 
     def read(self) -> str | None:
-        """Return the last event that was handled; None if there is none yet.
+        """Return the last handled event's id; None before the first.
 
-        Raises `Failure` if it cannot be read: beginning anew would leave events out without a word.
+        Raises `Failure` if it cannot be read: a new start would skip events silently.
         """
         try:
-            said = self._cursor.read_text(encoding="ascii", errors="replace").strip()
+            cursor = self._cursor.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise Failure(f"{self._cursor}: {error.strerror}") from error
-        if not is_id(said, "evt"):
-            hint = "--since 1h or --from EVT says where to begin"
+        if not is_id(cursor, "evt"):
+            hint = "--since 1h or --from EVT sets where to begin"
             raise Failure(f"{self._cursor} holds no event's id", hint=hint)
-        return said
+        return cursor
 
     def keep(self, event_id: str) -> None:
-        """Remember the last event that was handled: the whole id or the one before, whenever the process is killed."""
+        """Store the last handled event's id, atomically: a kill leaves this one or the last."""
         if not is_id(event_id, "evt"):
             raise Failure(
-                "the server named an event with what is no id", hint="is this the right --server?"
+                "the server sent an event without a valid id", hint="is this the right --server?"
             )
         draft = self._cursor.with_suffix(".next")
         try:
             draft.write_text(event_id + "\n", encoding="ascii")
             draft.replace(self._cursor)
         except OSError as error:
-            hint = "what was handled is not remembered any more; stopping"
+            hint = "the place in the log can no longer be stored; stopping"
             raise Failure(f"{self._cursor}: {error.strerror}", hint=hint) from error
 
 
@@ -118,7 +115,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _create(path: Path, secret: str) -> None:
-    """Write a complete file or none, for its owner's eyes only. Who comes second finds the first one's."""
+    """Write a private file, completely or not at all. A concurrent second call keeps the first."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

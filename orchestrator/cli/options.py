@@ -1,0 +1,56 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from orchestrator.foundation.clock import EPOCH, rfc3339
+
+#: The longest span (s) that makes sense.
+_LONGEST = 100 * 365 * 86_400
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Limit = Annotated[int, typer.Option(min=1, max=200)]
+After = Annotated[str | None, typer.Option(help="The last id of the previous page.")]
+
+
+def seconds(option: str, text: str) -> int:
+    """Return the seconds of `90`, `90s`, `15m`, `2h` or `30d`. Raises `typer.BadParameter`."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if not found:
+        raise typer.BadParameter(
+            f"{text!r} is not a number of seconds, nor like 15m, 2h, 30d", param_hint=option
+        )
+    span = int(found[1]) * _UNITS[found[2]]
+    if span > _LONGEST:
+        raise typer.BadParameter(f"{text!r} is longer than a hundred years", param_hint=option)
+    return span
+
+
+def ago(option: str, text: str, now: datetime) -> datetime:
+    """Return the instant a span before now, 1970 at the earliest: no id is older."""
+    return max(EPOCH, now - timedelta(seconds=seconds(option, text)))
+
+
+def instant(option: str, text: str | None, now: datetime) -> str | None:
+    """Return an RFC 3339 time: the one given, or the one a span before now."""
+    if text is None or "T" in text.upper():
+        return text
+    return rfc3339(ago(option, text, now))
+
+
+def pair(option: str, text: str, separator: str = "=") -> tuple[str, str]:
+    """Return the name and value of `k=v`. Raises `typer.BadParameter`."""
+    name, found, value = text.partition(separator)
+    if not (found and name.strip()):
+        raise typer.BadParameter(f"{text!r} is not k{separator}v", param_hint=option)
+    return name, value
+
+
+def words(text: str | None) -> list[str] | None:
+    """Return the words of a comma separated list; None for None."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
