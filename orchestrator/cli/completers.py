@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -33,7 +32,7 @@ def _completer(
 
         def ask() -> None:
             # Errors are dropped: a half-typed command line is no place for them.
-            with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.suppress(Exception):
                 before = ctx.find_root().params
                 options = Options(
                     before.get("server"), before.get("api_key"), before.get("config_file")

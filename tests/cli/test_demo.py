@@ -1,4 +1,4 @@
-"""The demo keeps its promises, and says so in one JSON document."""
+"""The demo keeps its promises and prints them in one JSON document."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.demo import spoken
+from orchestrator.cli.demo import for_people
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 
 pytestmark = pytest.mark.long
 
 
 def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """The summary of a demo in an empty folder, and what people saw of it."""
+    """Return the summary of a demo in an empty folder, and its output on stderr."""
     command = [sys.executable, "-m", "orchestrator", "demo", "--json", *options]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
@@ -27,7 +27,7 @@ def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
     return summary, done.stderr
 
 
-def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path) -> None:
+def test_the_demo_completes_every_order_and_notifies_every_subscriber_once(tmp_path: Path) -> None:
     summary, seen = performed(tmp_path)
     assert summary["jobs"] == summary["succeeded"] == len(SAMPLE_JOBS)
     assert summary["failed"] == 0
@@ -39,13 +39,13 @@ def test_the_demo_completes_every_order_and_tells_everybody_once(tmp_path: Path)
     assert summary["duplicate_completions"] == 0
     assert sum(vendor["jobs"] for vendor in summary["by_vendor"].values()) == len(SAMPLE_JOBS)
     assert summary["seconds"] < 85
-    assert seen.count(" by push, 2 subscribers told") == summary["resolved_by"]["push"]
-    assert all(len(line) <= 80 for line in [*seen.splitlines(), *spoken(summary).splitlines()])
+    assert seen.count(" by push, 2 delivered") == summary["resolved_by"]["push"]
+    assert all(len(line) <= 80 for line in [*seen.splitlines(), *for_people(summary).splitlines()])
     assert (
         f"{len(SAMPLE_JOBS)} webhooks (every signature verified), {len(SAMPLE_JOBS)} Slack messages"
-        in spoken(summary)
+        in for_people(summary)
     )
-    assert "uniall has no pushes" in spoken(summary)
+    assert "uniall has no pushes" in for_people(summary)
     assert list(tmp_path.iterdir()) == [], "the demo left something behind"
 
 

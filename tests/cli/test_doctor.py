@@ -1,4 +1,4 @@
-"""The doctor: what it finds on this machine, of a running service, and through the public URL."""
+"""`orchestrator doctor`: findings on this machine, of a service, and through the public URL."""
 
 from __future__ import annotations
 
@@ -24,36 +24,31 @@ from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
+from orchestrator.schemas import AccountCheck
 from orchestrator.simulator.server import LocalServer
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json
-from tests.harness.command_line import Ran, isolate, run
+from tests.harness.command_line import Ran, account_check, run
 from tests.harness.live import Live, live
 
 SECRET = "s3cret-" + "abcdefghijklmnopqrstuvwxyz0123456789"
 VENDOR_KEY = "vendor-key-that-is-wrong"
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-def told(ran: Ran) -> dict[str, Json]:
-    """Return the findings of a run by their check: the worst one where there are several."""
+def findings_of(ran: Ran) -> dict[str, Json]:
+    """Return the findings of a run by check: the worst of each."""
     order = [*Status]
-    # The service of a test runs in the same process, and its log goes to the same place.
-    said, _ = json.JSONDecoder().raw_decode(ran.out, ran.out.index('{\n  "findings"'))
-    assert said["problems"] == sum(one["status"] == "problem" for one in said["findings"])
-    assert ran.code == (9 if said["problems"] else 0), ran.out
-    return {
-        one["check"]: one
-        for one in sorted(said["findings"], key=lambda one: order.index(Status(one["status"])))
-    }
+    # The test's service logs to the same stream.
+    document, _ = json.JSONDecoder().raw_decode(ran.out, ran.out.index('{\n  "findings"'))
+    worst = [finding["status"] for finding in document["findings"]]
+    assert document["problems"] == worst.count("problem")
+    assert ran.code == (9 if document["problems"] else 0), ran.out
+    ranked = sorted(document["findings"], key=lambda row: order.index(Status(row["status"])))
+    return {row["check"]: row for row in ranked}
 
 
 def settled(monkeypatch: pytest.MonkeyPatch, given: Settings, accounts: Json) -> None:
-    """Put into the environment what a service was started with."""
+    """Set the environment to the settings of a service."""
     words = {
         "PUBLIC_URL": given.public_url,
         "PORT": given.public_url.rpartition(":")[2],
@@ -68,7 +63,7 @@ def settled(monkeypatch: pytest.MonkeyPatch, given: Settings, accounts: Json) ->
 
 
 def described(it: Live) -> Json:
-    """Return the accounts of a service as they would be written."""
+    """Return the accounts of a service as settings."""
     return {
         name: {
             "vendor": one.vendor,
@@ -87,13 +82,13 @@ async def examined(*words: str) -> Ran:
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
+async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with live(tmp_path, ["kling", "dreamto"]) as it:
         settled(monkeypatch, it.runtime.settings, described(it))
-        found = told(ran := await examined("--json"))
-        assert found.pop("secret keys")["status"] == "warning", "those of tests are no random text"
+        found = findings_of(ran := await examined("--json"))
+        assert found.pop("secret keys")["status"] == "warning", "the keys of tests are not random"
         assert not [one for one in found.values() if one["status"] != "ok"]
         wanted = {"configuration", "database", "roles", "server", "server clock", "version"}
         assert found.keys() >= wanted | {
@@ -110,7 +105,7 @@ async def test_a_service_in_good_health_has_no_problems_and_keeps_its_secrets(
         assert not [one for one in hidden if one in ran.out + ran.err]
 
 
-async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_problems(
+async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with live(
@@ -121,7 +116,7 @@ async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_prob
         off = await it.api.subscribe("http://127.0.0.1:1/off")
         await it.api.call("POST", f"/v1/subscribers/{off['id']}/pause")
         ran = await examined("--json", "--send-test")
-        found = told(ran)
+        found = findings_of(ran)
         assert found["account kling"]["status"] == "problem"
         assert "Authorization is invalid" in found["account kling"]["found"]
         assert VENDOR_KEY not in ran.out
@@ -129,11 +124,11 @@ async def test_a_key_that_a_vendor_refuses_and_a_subscriber_that_is_off_are_prob
         assert f"resume {off['id']}" in found[f"subscriber {off['id']}"]["fix"]
         assert found[f"subscriber {gone['id']}"]["status"] == "problem"
         assert "connection_refused" in found[f"subscriber {gone['id']}"]["found"]
-        later = told(await examined("--json"))
+        later = findings_of(await examined("--json"))
         assert "failing since" in later[f"subscriber {gone['id']}"]["found"]
 
 
-def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(
+def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = {"vendor": "dreamto", "api_key": VENDOR_KEY, "base_url": "http://127.0.0.1:1"}
@@ -142,16 +137,16 @@ def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(
     monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", json.dumps([SECRET]))
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
     ran = run("doctor", "--json")
-    found = told(ran)
+    found = findings_of(ran)
     assert found["server"]["status"] == "warning"
     assert "orchestrator serve" in found["server"]["fix"]
     assert found["account main"]["status"] == "problem"
     assert "not reached" in found["account main"]["found"]
     assert not [name for name in ("callbacks", "version", "subscribers") if name in found]
-    assert [one.name for one in Path().iterdir()] == [], "it made nothing"
+    assert [one.name for one in Path().iterdir()] == [], "nothing was created"
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", "{}")
     shown = run("doctor")
-    assert shown.code == 0, "warnings alone are no problem"
+    assert shown.code == 0, "warnings alone exit 0"
     assert "! warning  server" in shown.out
     assert "→ start it: orchestrator serve" in shown.out
     assert "0 problems" in shown.err
@@ -159,8 +154,8 @@ def test_without_a_server_it_says_how_to_start_one_and_asks_vendors_itself(
     assert SECRET not in shown.out + shown.err + ran.out + ran.err
 
 
-def test_a_server_that_was_named_ought_to_be_there() -> None:
-    found = told(run("doctor", "--json", "--server", "http://127.0.0.1:1"))
+def test_a_named_server_that_is_absent_is_a_problem() -> None:
+    found = findings_of(run("doctor", "--json", "--server", "http://127.0.0.1:1"))
     assert found["server"]["status"] == "problem"
     assert "left out" in found["configuration"]["found"]
     assert "database" not in found
@@ -179,8 +174,8 @@ def test_every_fault_of_the_settings_is_a_finding() -> None:
     [
         ("DATABASE_URL", "sqlite:///nodir/x.db", "database", "problem", "nodir is not there"),
         ("DATABASE_URL", "sqlite:///nodir/x.db", "data folder", "problem", "cannot be written"),
-        ("SECRET_KEYS", '["changeme"]', "secret keys", "problem", "for all to read"),
-        ("SECRET_KEYS", json.dumps(["k" * 40]), "secret keys", "warning", "no random text"),
+        ("SECRET_KEYS", '["changeme"]', "secret keys", "problem", "public examples"),
+        ("SECRET_KEYS", json.dumps(["k" * 40]), "secret keys", "warning", "are not random"),
         ("SECRET_KEYS", '["Q7x.pL2!vb9"]', "secret keys", "warning", "fewer than 32"),
         ("ROLE", "api", "roles", "problem", "SQLite serves one process"),
         ("PUBLIC_URL", "http://10.1.2.3", "public URL", "problem", "no vendor can reach us"),
@@ -190,23 +185,23 @@ def test_every_fault_of_the_settings_is_a_finding() -> None:
         ("ACCOUNTS", "{}", "configuration", "warning", "no account"),
     ],
 )
-def test_what_this_machine_shows(
+def test_faults_of_this_machine_are_findings(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, status: str, words: str
 ) -> None:
-    # A vendor of the wide world, at a name that no name server has.
+    # A public vendor, at a name that does not resolve.
     account = {"vendor": "kling", "api_key": "k", "base_url": "https://vendor.invalid"}
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     monkeypatch.setenv(f"ORCHESTRATOR_{variable}", value)
-    found = told(run("doctor", "--json"))[check]
+    found = findings_of(run("doctor", "--json"))[check]
     assert (found["status"], words in found["found"]) == (status, True), found
     assert found["fix"]
 
 
-def test_a_key_file_that_others_can_read_is_told() -> None:
+def test_a_key_file_readable_by_others_is_a_warning() -> None:
     Path("orchestrator.db.keys").write_text(SECRET + "\n")
     Path("orchestrator.db.keys").chmod(0o644)
-    found = told(run("doctor", "--json"))["secret keys"]
+    found = findings_of(run("doctor", "--json"))["secret keys"]
     assert found["status"] == "warning"
     assert found["fix"].startswith("chmod 600")
 
@@ -221,31 +216,29 @@ def test_a_key_file_that_others_can_read_is_told() -> None:
             "1002: Authorization",
         ),
         ({"authorized": None, "status": 404}, "warning", "unclear"),
-        ({"authorized": None, "status": 503}, "problem", "the vendor is in trouble: 503"),
+        ({"authorized": None, "status": 503}, "problem", "the vendor is failing: 503"),
         ({"reachable": False, "authorized": None, "status": None}, "problem", "not reached: why"),
     ],
 )
-def test_what_the_check_of_an_account_shows(differs: Json, status: str, words: str) -> None:
-    check: Json = {
-        "account": "main", "reachable": True, "authorized": True, "detail": "why", "status": 400, "vendor_code": None,
-        "vendor_message": "Authorization", "latency_ms": 12, "clock_skew_seconds": None,
-    }  # fmt: skip
-    found = local.account(check | differs)
+def test_an_accounts_check_is_a_finding(differs: Json, status: str, words: str) -> None:
+    check = account_check("main", detail="why", vendor_code=None, vendor_message="Authorization")
+    found = local.account(AccountCheck.model_validate(check | differs))
     assert (found.check, found.status.value) == ("account main", status)
     assert words in found.found
     assert found.fix or status == "ok"
 
 
 @pytest.mark.parametrize(
-    ("skew", "told"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])]
+    ("skew", "words"), [(None, []), (29.0, []), (31.0, ["31 s ahead"]), (-90.0, ["90 s behind"])]
 )
-def test_a_vendors_clock_that_is_apart_is_a_problem(skew: float | None, told: list[str]) -> None:
-    found = [*local.clock_of({"account": "main", "clock_skew_seconds": skew})]
-    assert [one.status for one in found] == [Status.PROBLEM] * len(told)
-    assert all(words in one.found for one, words in zip(found, told, strict=True))
+def test_a_vendors_wrong_clock_is_a_problem(skew: float | None, words: list[str]) -> None:
+    check = AccountCheck.model_validate(account_check("main", clock_skew_seconds=skew))
+    found = [*local.clock_of(check)]
+    assert [finding.status for finding in found] == [Status.PROBLEM] * len(words)
+    assert all(word in finding.found for finding, word in zip(found, words, strict=True))
 
 
-def test_checks_that_hang_or_break_take_nothing_with_them() -> None:
+def test_a_check_that_hangs_or_fails_does_not_stop_the_others() -> None:
     def broken() -> Iterator[Finding]:
         raise KeyError("orc_secret")
 
@@ -282,7 +275,7 @@ def test_checks_that_hang_or_break_take_nothing_with_them() -> None:
 async def public(
     folder: Path, **handlers: Callable[[Request], Response]
 ) -> AsyncIterator[Settings]:
-    """Serve `stream` and, unless there is a handler for `callback`, our own door, behind a public URL."""
+    """Serve `stream` and `callback` (default: our own endpoint) behind a public URL."""
     async with runtime.open_harness(folder) as it:
         it.runtime.clock = SystemClock()
 
@@ -327,14 +320,14 @@ async def looked(settings: Settings) -> dict[str, Finding]:
     return {one.check: one for one in found}
 
 
-async def test_a_stream_whose_first_bytes_come_at_once_is_well(tmp_path: Path) -> None:
+async def test_a_stream_with_prompt_first_bytes_is_ok(tmp_path: Path) -> None:
     async with public(tmp_path, stream=first_bytes) as settings:
         found = await looked(settings)
     assert found["callbacks"].status is Status.OK
     assert found["event stream"].status is Status.OK
 
 
-async def test_a_proxy_that_holds_a_stream_back_is_a_problem(
+async def test_a_proxy_that_buffers_a_stream_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public_url, "_HELD", 0.2)
@@ -344,7 +337,7 @@ async def test_a_proxy_that_holds_a_stream_back_is_a_problem(
     assert "proxy_buffering off" in found["event stream"].fix
 
 
-async def test_a_proxy_that_lets_the_first_bytes_wait_is_a_problem(
+async def test_a_proxy_that_delays_the_first_bytes_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public_url, "_SOON", -1.0)
@@ -354,9 +347,7 @@ async def test_a_proxy_that_lets_the_first_bytes_wait_is_a_problem(
     assert "first bytes took" in found["event stream"].found
 
 
-async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(
-    tmp_path: Path,
-) -> None:
+async def test_a_service_with_other_keys_is_recognised_and_gets_no_pass(tmp_path: Path) -> None:
     async with public(tmp_path, stream=first_bytes) as settings:
         other = runtime.settings(tmp_path, secret_keys=[SECRET], public_url=settings.public_url)
         found = await looked(other)
@@ -372,15 +363,15 @@ async def test_a_service_with_other_keys_is_not_taken_for_ours_and_gets_no_pass(
             lambda _: RedirectResponse("https://elsewhere.test/callbacks/x", 301),
             "redirects (301) to https://elsewhere",
         ),
-        (lambda _: PlainTextResponse("who are you", 401), "wants a login"),
+        (lambda _: PlainTextResponse("who are you", 401), "requires a login"),
         (lambda _: PlainTextResponse("bad gateway", 502), "a proxy without a server behind it"),
-        (lambda _: PlainTextResponse("<h1>not found</h1>", 404), "somebody else answers"),
-        (lambda _: PlainTextResponse("welcome"), "somebody else answers"),
-        (lambda _: PlainTextResponse('{"ok": true, "pong": "made up"}'), "somebody else answers"),
-        (lambda _: PlainTextResponse('["pong"]'), "somebody else answers"),
+        (lambda _: PlainTextResponse("<h1>not found</h1>", 404), "another server answers"),
+        (lambda _: PlainTextResponse("welcome"), "another server answers"),
+        (lambda _: PlainTextResponse('{"ok": true, "pong": "made up"}'), "another server answers"),
+        (lambda _: PlainTextResponse('["pong"]'), "another server answers"),
     ],
 )
-async def test_who_answers_instead_of_us_is_told_apart(
+async def test_another_server_at_the_public_url_is_identified(
     tmp_path: Path, answer: Callable[[Request], Response], words: str
 ) -> None:
     async with public(tmp_path, stream=first_bytes, callback=answer) as settings:
@@ -388,10 +379,12 @@ async def test_who_answers_instead_of_us_is_told_apart(
     assert found["callbacks"].status is Status.PROBLEM
     assert words in found["callbacks"].found
     assert found["callbacks"].fix
-    assert "event stream" not in found, "no stranger is sent a pass"
+    assert "event stream" not in found, "another server gets no pass"
 
 
-async def test_a_public_url_where_nobody_listens_is_a_problem_while_we_run(tmp_path: Path) -> None:
+async def test_an_unreachable_public_url_is_a_problem_while_the_service_runs(
+    tmp_path: Path,
+) -> None:
     found = await looked(runtime.settings(tmp_path, public_url="http://127.0.0.1:1"))
     assert found["callbacks"].status is Status.PROBLEM
     assert "cannot be reached" in found["callbacks"].found

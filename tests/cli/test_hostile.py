@@ -1,4 +1,4 @@
-"""The command line and servers that are slow, half gone, or none of ours: said in a line, and never done twice."""
+"""Servers that are slow, failing, or not ours: a clear error, and no work done twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,13 @@ import typer
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.terminal import Terminal
-from tests.harness.command_line import JOB, KEY, Fake, Ran, faked, isolate, job, page, run
+from tests.harness.command_line import JOB, KEY, Fake, Ran, job, page, run
 
 PLACE = "evt_01m7xg8zneew6v9wgm06s8479n"
-#: An answer to who follows the log: nothing came.
+#: The answer of a log without new events.
 NOTHING = (200, page() | {"next_cursor": PLACE})
 AWAY = (503, {"title": "Temporarily unavailable", "code": "unavailable"})
 REFUSED = (401, {"title": "Not authenticated", "code": "unauthenticated"})
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
 
 
 def asked(fake: Fake, *words: str) -> Ran:
@@ -55,10 +43,10 @@ def asked(fake: Fake, *words: str) -> Ran:
 @pytest.mark.parametrize(
     "words", [("jobs", "ls"), ("jobs", "watch", "--all"), ("accounts", "check"), ("listen",)]
 )
-def test_a_server_that_says_yes_to_everything_is_found_out(
+def test_an_answer_that_does_not_fit_is_an_error(
     fake: Fake, words: tuple[str, ...], document: Any
 ) -> None:
-    """What it leaves out is said in a line: no traceback, and nothing is remembered of it."""
+    """A missing field is a one-line error, and no cursor is stored."""
     for call in ("GET /v1/jobs", "GET /v1/accounts", "GET /v1/events"):
         fake.script(call, (200, document))
     ran = asked(fake, *words)
@@ -68,13 +56,13 @@ def test_a_server_that_says_yes_to_everything_is_found_out(
 
 
 @pytest.mark.parametrize("server", ["nowhere", "http://[", "ftp://x"])
-def test_a_server_that_is_no_url_is_a_usage_error(server: str) -> None:
+def test_an_invalid_server_url_is_a_usage_error(server: str) -> None:
     ran = run("--server", server, "--api-key", KEY, "jobs", "ls")
     assert ran.code == 2
     assert "must be a URL" in ran.err
 
 
-def test_a_password_in_the_servers_url_is_not_shown() -> None:
+def test_a_password_in_the_servers_url_is_not_printed() -> None:
     ran = run("--server", "http://me:hunter2@127.0.0.1:1", "--api-key", KEY, "jobs", "ls")
     assert ran.code == 8
     assert "hunter2" not in ran.err
@@ -82,10 +70,10 @@ def test_a_password_in_the_servers_url_is_not_shown() -> None:
 
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 6)])
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_how_a_job_ended_is_told_although_the_server_goes_away(
+def test_a_final_job_is_reported_without_its_history(
     fake: Fake, status: str, code: int, options: tuple[str, ...]
 ) -> None:
-    """Its history is for people: without it the exit code is the same, and the document the only one."""
+    """The history is for people: without it, exit code and document are the same."""
     fake.script("POST /v1/jobs", (202, job(status, version=3)))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", AWAY)
     ran = asked(fake, "submit", "--prompt", "a cat", "--wait", *options)
@@ -108,7 +96,7 @@ def test_how_a_job_ended_is_told_although_the_server_goes_away(
         ),
     ],
 )
-def test_work_that_costs_money_is_asked_for_with_one_key_and_again_while_answers_are_lost(
+def test_a_request_that_costs_money_is_retried_with_one_idempotency_key(
     fake: Fake, words: tuple[str, ...], call: str, hint: str
 ) -> None:
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("failed")))
@@ -122,30 +110,30 @@ def test_work_that_costs_money_is_asked_for_with_one_key_and_again_while_answers
     assert asked(fake, *words).code == 0
 
 
-def test_one_outage_in_pieces_is_told_of_once(fake: Fake) -> None:
-    """Processes behind one address end one after the other: each cut ends with an answer."""
+def test_one_outage_in_pieces_is_reported_once(fake: Fake) -> None:
+    """Processes behind one address restart one after the other; each cut ends with an answer."""
     fake.script("GET /v1/events", NOTHING, NOTHING, AWAY, NOTHING, AWAY, AWAY, NOTHING, REFUSED)
     ran = asked(fake, "listen")
     assert ran.code == 4
     assert ran.err.count("trying again until it answers") == ran.err.count("reconnected") == 1
 
 
-def test_a_server_that_holds_no_question_is_not_asked_without_a_pause(fake: Fake) -> None:
+def test_a_server_without_long_polls_is_polled_with_a_pause(fake: Fake) -> None:
     fake.script("GET /v1/events", NOTHING, NOTHING, NOTHING, NOTHING, REFUSED)
     began = time.monotonic()
     assert asked(fake, "listen").code == 4
     assert time.monotonic() - began >= 3 * 0.25
 
 
-def test_a_stream_of_documents_ends_with_a_line_too(fake: Fake) -> None:
+def test_a_stream_of_documents_ends_with_the_error_on_one_line(fake: Fake) -> None:
     fake.script("GET /v1/events", NOTHING, REFUSED)
     ran = asked(fake, "listen", "--json")
     (line,) = ran.out.splitlines()
     assert json.loads(line)["code"] == "unauthenticated"
 
 
-def test_what_listen_keeps_is_not_believed_when_it_is_spoilt(fake: Fake) -> None:
-    """Neither half a place nor half a secret is taken for one, and both are said with their file."""
+def test_a_corrupt_cursor_or_secret_of_listen_is_an_error(fake: Fake) -> None:
+    """A truncated cursor or secret is an error that names its file."""
     words = ("listen", "--forward-to", "localhost:3")
     assert asked(fake, *words, "--print-secret").out.startswith("whsec_")
     (kept,) = Path("state").rglob("*.secret")
@@ -161,9 +149,7 @@ def test_what_listen_keeps_is_not_believed_when_it_is_spoilt(fake: Fake) -> None
     assert "holds no event's id" in ran.err
 
 
-def test_a_folder_that_cannot_be_written_is_said(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unusable_state_folder_is_an_error(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("occupied").write_text("a file")
     monkeypatch.setenv("XDG_STATE_HOME", "occupied")
     ran = asked(fake, "listen")
@@ -171,8 +157,8 @@ def test_a_folder_that_cannot_be_written_is_said(
     assert "XDG_STATE_HOME names another folder" in ran.err
 
 
-def test_no_form_of_data_drives_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """U+009B begins a sequence as ESC [ does, and JSON need not escape it; half a surrogate pair cannot be printed."""
+def test_no_output_contains_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """U+009B acts as ESC [, and JSON need not escape it; half a surrogate pair is unprintable."""
     words = "a\x1b[2J\x9b2J\u202e\ud800\U0001f600é"
     for terminal in (Terminal(json=True), Terminal(quiet=True)):
         terminal.record({"id": words}, {})
@@ -182,7 +168,7 @@ def test_no_form_of_data_drives_a_terminal(capsys: pytest.CaptureFixture[str]) -
         assert not terminal.json or json.loads(printed) == {"id": words}
 
 
-def test_ctrl_c_at_a_question_is_exit_130() -> None:
+def test_ctrl_c_at_a_question_exits_130() -> None:
     def ask(session: Session) -> None:
         raise typer.Abort
 
@@ -191,7 +177,7 @@ def test_ctrl_c_at_a_question_is_exit_130() -> None:
     assert typer.testing.CliRunner().invoke(app, []).exit_code == 130
 
 
-def test_a_command_is_started_without_what_it_does_not_need() -> None:
+def test_a_command_starts_without_modules_it_does_not_need() -> None:
     script = "import sys; from orchestrator.cli import main; sys.argv[1:] = ['version']; main()"
     shown = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
     found = subprocess.run(

@@ -1,52 +1,35 @@
-"""Jobs and events from the command line: several at once, watched, asked before, and told of again."""
+"""Commands for jobs and events: batches, confirmation, watching, replays."""
 
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
-import termios
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import earliest
-from tests.harness.command_line import JOB, Fake, faked, isolate, job, page, run
+from tests.harness.command_line import (
+    DELIVERY,
+    EVENT,
+    JOB,
+    SUBSCRIBER,
+    Fake,
+    delivery,
+    event,
+    job,
+    on_terminal,
+    page,
+    run,
+    subscriber,
+)
 
 OTHER = JOB[:-1] + "0"
-EVENT = JOB.replace("job_", "evt_")
-SUBSCRIBER = JOB.replace("job_", "sub_")
-DELIVERY = JOB.replace("job_", "dlv_")
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
-
-
-def event(number: int = 0, **data: Any) -> dict[str, Any]:
-    return {
-        "object": "event",
-        "type": f"job.{data.get('status', 'succeeded')}",
-        "timestamp": "2026-11-20T10:00:00.000Z",
-        "id": f"{EVENT[:-1]}{number}",
-        "sequence": 1,
-        "data": data,
-        "job": data.get("id"),
-        "source": "push",
-    }
+def numbered(number: int, data: dict[str, Any]) -> dict[str, Any]:
+    return event(data, id=f"{EVENT[:-1]}{number}")
 
 
 def part(*events: dict[str, Any]) -> dict[str, Any]:
@@ -54,14 +37,12 @@ def part(*events: dict[str, Any]) -> dict[str, Any]:
 
 
 def known(fake: Fake, *jobs: dict[str, Any]) -> None:
-    for one in jobs:
-        fake.script(f"GET /v1/jobs/{one['id']}", (200, one))
+    for described in jobs:
+        fake.script(f"GET /v1/jobs/{described['id']}", (200, described))
 
 
 @pytest.mark.parametrize("verb", ["cancel", "refresh", "retry"])
-def test_several_jobs_are_steered_at_once_and_those_refused_are_named(
-    fake: Fake, verb: str
-) -> None:
+def test_a_batch_goes_on_after_a_refusal_and_names_it(fake: Fake, verb: str) -> None:
     known(fake, job(), job(id=OTHER))
     fake.script(
         f"POST /v1/jobs/{JOB}/{verb}", (409, {"title": "Conflict", "detail": "is final already"})
@@ -72,7 +53,7 @@ def test_several_jobs_are_steered_at_once_and_those_refused_are_named(
         "--server", fake.url, "jobs", verb, "-", JOB, *options, "--json", stdin=f"{JOB}\n{OTHER}\n"
     )
     assert ran.code == 5
-    assert [one["id"] for one in json.loads(ran.out)["data"]] == [OTHER]
+    assert [row["id"] for row in json.loads(ran.out)["data"]] == [OTHER]
     assert f"{JOB}: Conflict (409): is final already" in ran.err
     assert [call for call, _, _ in fake.asked if call.startswith("POST")] == [
         f"POST /v1/jobs/{JOB}/{verb}",
@@ -80,21 +61,21 @@ def test_several_jobs_are_steered_at_once_and_those_refused_are_named(
     ]
 
 
-def test_a_pipe_of_one_is_answered_as_a_pipe_of_many(fake: Fake) -> None:
+def test_a_pipe_of_one_id_is_answered_as_a_list(fake: Fake) -> None:
     known(fake, job())
     fake.script(f"POST /v1/jobs/{JOB}/refresh", (200, job()))
     piped = json.loads(
         run("--server", fake.url, "jobs", "refresh", "-", "--json", stdin=f"{JOB}\n").out
     )
-    assert (piped["object"], [one["id"] for one in piped["data"]]) == ("list", [JOB])
+    assert (piped["object"], [row["id"] for row in piped["data"]]) == ("list", [JOB])
     assert json.loads(run("--server", fake.url, "jobs", "refresh", JOB, "--json").out)["id"] == JOB
 
 
-def test_where_all_are_refused_there_is_no_table(fake: Fake) -> None:
+def test_a_batch_that_is_refused_entirely_prints_no_table(fake: Fake) -> None:
     known(fake, job(), job(id=OTHER))
-    for one in (JOB, OTHER):
+    for job_id in (JOB, OTHER):
         fake.script(
-            f"POST /v1/jobs/{one}/cancel",
+            f"POST /v1/jobs/{job_id}/cancel",
             (409, {"title": "Conflict", "detail": "is final already"}),
         )
     ran = run("--server", fake.url, "jobs", "cancel", JOB, OTHER, "--yes")
@@ -102,7 +83,7 @@ def test_where_all_are_refused_there_is_no_table(fake: Fake) -> None:
     assert "2 of 2 jobs were refused" in ran.err
 
 
-def test_several_are_not_canceled_where_nobody_can_be_asked(fake: Fake) -> None:
+def test_a_batch_is_not_canceled_without_a_terminal_to_confirm_on(fake: Fake) -> None:
     known(fake, job(), job(id=OTHER))
     ran = run("--server", fake.url, "jobs", "cancel", JOB, OTHER)
     assert ran.code == 2
@@ -110,47 +91,23 @@ def test_several_are_not_canceled_where_nobody_can_be_asked(fake: Fake) -> None:
     assert all(call.startswith("GET") for call, _, _ in fake.asked)
 
 
-def test_one_is_canceled_without_asking(fake: Fake) -> None:
+def test_a_single_job_is_canceled_without_confirmation(fake: Fake) -> None:
     known(fake, job())
     fake.script(f"POST /v1/jobs/{JOB}/cancel", (200, job("canceled")))
     assert run("--server", fake.url, "jobs", "cancel", JOB, "-q").out == f"{JOB}\n"
 
 
-def asked(fake: Fake, reply: str) -> tuple[int, str]:
-    """Return the exit code and the screen of canceling two jobs on a terminal where `reply` is typed."""
-    seen, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 80))
-    words = [
-        sys.executable,
-        "-m",
-        "orchestrator",
-        "--server",
-        fake.url,
-        "jobs",
-        "cancel",
-        JOB,
-        OTHER,
-    ]
-    with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal) as process:
-        os.close(terminal)
-        screen = b""
-        while b"[y/N]" not in screen:
-            screen += os.read(seen, 4096)
-        os.write(seen, f"{reply}\n".encode())
-        code = process.wait(timeout=30)
-    os.close(seen)
-    return code, screen.decode()
-
-
 @pytest.mark.parametrize(("reply", "code", "canceled"), [("y", 0, 2), ("n", 1, 0)])
-def test_on_a_terminal_several_are_shown_and_asked_for(
-    fake: Fake, reply: str, code: int, canceled: int
+def test_a_batch_is_previewed_and_confirmed_on_a_terminal(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, reply: str, code: int, canceled: int
 ) -> None:
     known(fake, job("queued"), job("queued", id=OTHER))
-    for one in (JOB, OTHER):
-        fake.script(f"POST /v1/jobs/{one}/cancel", (200, job("canceled", id=one)))
-    ended, screen = asked(fake, reply)
+    for job_id in (JOB, OTHER):
+        fake.script(f"POST /v1/jobs/{job_id}/cancel", (200, job("canceled", id=job_id)))
+    words = ("--server", fake.url, "jobs", "cancel", JOB, OTHER)
+    ended, screen = on_terminal(monkeypatch, *words, typed=f"{reply}\n")
     assert ended == code
+    assert "[y/N]" in screen
     assert f"{JOB} queued" in screen
     assert sum(call.startswith("POST") for call, _, _ in fake.asked) == canceled
 
@@ -162,9 +119,9 @@ def test_watching_ends_when_all_are_final_with_a_line_for_every_change(
     known(fake, job("processing", version=1), job("succeeded", id=OTHER, version=4))
     ended = job(last, version=3)
     changes = [
-        event(1, **job("processing", version=2)),
-        event(2, **ended),
-        event(3, **job(id=JOB[:-1] + "1")),
+        numbered(1, job("processing", version=2)),
+        numbered(2, ended),
+        numbered(3, job(id=JOB[:-1] + "1")),
     ]
     fake.script("GET /v1/events", (200, part()), (200, part()), (200, part(*changes)))
     ran = run("--server", fake.url, "jobs", "watch", JOB, OTHER)
@@ -176,7 +133,7 @@ def test_watching_ends_when_all_are_final_with_a_line_for_every_change(
     ]
 
 
-def test_a_watched_job_that_changed_while_events_were_lost_is_asked_for(fake: Fake) -> None:
+def test_a_watched_job_is_read_again_after_a_gap_in_the_log(fake: Fake) -> None:
     fake.script(
         f"GET /v1/jobs/{JOB}",
         (200, job("processing", version=1)),
@@ -189,14 +146,14 @@ def test_a_watched_job_that_changed_while_events_were_lost_is_asked_for(fake: Fa
 
 
 @pytest.mark.parametrize("words", [(), (JOB, "--all")])
-def test_watching_wants_jobs_or_all(words: tuple[str, ...]) -> None:
+def test_watching_requires_jobs_or_all(words: tuple[str, ...]) -> None:
     assert run("--server", "http://127.0.0.1:1", "jobs", "watch", *words).code == 2
 
 
-def test_events_are_listed_back_to_a_moment(fake: Fake) -> None:
+def test_events_are_listed_back_to_an_instant(fake: Fake) -> None:
     known(fake, job())
     fresh, old = (earliest("evt", SystemClock().now() - timedelta(hours=hours)) for hours in (1, 3))
-    first, rest = {**event(), "id": fresh}, {**event(), "id": old}
+    first, rest = event(id=fresh), event(id=old)
     fake.script("GET /v1/events", (200, page(first, more=True)), (200, page(rest, more=True)))
     ran = run(
         "--server", fake.url, "events", "ls", "--type", "job.*", "--job", JOB, "--since", "2h", "-q"
@@ -208,16 +165,23 @@ def test_events_are_listed_back_to_a_moment(fake: Fake) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["jobs ls --since", "events ls --since", "deliveries ls --since", "deliveries replay --dry-run --since",
-     "listen --since", "keys create --name x --expires", "submit --account a --prompt x --deadline"],
-)  # fmt: skip
-def test_a_span_that_nobody_can_mean_is_refused_in_words(words: str) -> None:
+    [
+        "jobs ls --since",
+        "events ls --since",
+        "deliveries ls --since",
+        "deliveries replay --dry-run --since",
+        "listen --since",
+        "keys create --name x --expires",
+        "submit --account a --prompt x --deadline",
+    ],
+)
+def test_a_span_over_a_hundred_years_is_refused(words: str) -> None:
     refused = run("--server", "http://127.0.0.1:1", *words.split(), "999999999d")
     assert (refused.code, refused.out) == (2, "")
     assert "is longer than a hundred years" in " ".join(refused.err.replace("│", " ").split())
 
 
-def test_a_moment_before_there_were_any_events_is_before_all_of_them(fake: Fake) -> None:
+def test_an_instant_before_1970_includes_all_events(fake: Fake) -> None:
     fake.script("GET /v1/events", (200, page(event())))
     assert (
         run("--server", fake.url, "events", "ls", "--since", "30000d", "-q").out
@@ -225,29 +189,24 @@ def test_a_moment_before_there_were_any_events_is_before_all_of_them(fake: Fake)
     )
 
 
-def test_what_was_passed_by_beyond_that_moment_is_no_more_of_the_list(fake: Fake) -> None:
+def test_a_cursor_older_than_the_instant_ends_the_list(fake: Fake) -> None:
     old = earliest("evt", SystemClock().now() - timedelta(hours=3))
     fake.script("GET /v1/events", (200, {**page(), "has_more": True, "next_cursor": old}))
-    said = json.loads(run("--server", fake.url, "events", "ls", "--since", "2h", "--json").out)
-    assert (said["data"], said["has_more"], said["next_cursor"], len(fake.asked)) == (
-        [],
-        False,
-        None,
-        1,
-    )
+    listed = json.loads(run("--server", fake.url, "events", "ls", "--since", "2h", "--json").out)
+    assert (listed["data"], listed["has_more"], listed["next_cursor"]) == ([], False, None)
+    assert len(fake.asked) == 1
 
 
-def test_an_event_is_replayed_to_all_or_to_one(fake: Fake) -> None:
-    fake.script(f"GET /v1/events/{EVENT}", (200, {**event(), "id": EVENT}))
+def test_an_event_is_replayed_to_all_or_one_subscriber(fake: Fake) -> None:
+    fake.script(f"GET /v1/events/{EVENT}", (200, event()))
     fake.script(
-        f"POST /v1/events/{EVENT}/replay", (202, {"object": "replay", "event": EVENT, "count": 3})
+        f"POST /v1/events/{EVENT}/replay",
+        (202, {"object": "replay", "event": EVENT, "subscriber": None, "count": 3}),
     )
     assert "deliveries  3" in run("--server", fake.url, "events", "replay", EVENT).out
-    fake.script(f"GET /v1/subscribers/{SUBSCRIBER}", (200, {"id": SUBSCRIBER}))
-    fake.script("GET /v1/deliveries", (200, page({"id": DELIVERY})), (200, page()))
-    fake.script(
-        f"POST /v1/deliveries/{DELIVERY}/retry", (202, {"id": DELIVERY, "status": "pending"})
-    )
+    fake.script(f"GET /v1/subscribers/{SUBSCRIBER}", (200, subscriber()))
+    fake.script("GET /v1/deliveries", (200, page(delivery())), (200, page()))
+    fake.script(f"POST /v1/deliveries/{DELIVERY}/retry", (202, delivery("pending")))
     assert (
         run("--server", fake.url, "events", "replay", EVENT, "--to", SUBSCRIBER, "-q").out
         == f"{DELIVERY}\n"
@@ -257,9 +216,8 @@ def test_an_event_is_replayed_to_all_or_to_one(fake: Fake) -> None:
     assert "was not owed" in ran.err
 
 
-def test_an_event_is_shown_with_whom_it_went_to(fake: Fake) -> None:
-    fake.script("GET /v1/events", (200, page({**event(status="failed"), "id": EVENT})))
-    owed = {"id": DELIVERY, "status": "delivered", "subscriber": SUBSCRIBER, "last_status": 204}
-    fake.script("GET /v1/deliveries", (200, page(owed)))
+def test_an_event_is_shown_with_its_deliveries(fake: Fake) -> None:
+    fake.script("GET /v1/events", (200, page(event({"status": "failed"}))))
+    fake.script("GET /v1/deliveries", (200, page(delivery(last_status=204))))
     ran = run("--server", fake.url, "events", "show", EVENT[4:14])
     assert f"{DELIVERY} delivered to {SUBSCRIBER} 204" in ran.out

@@ -1,4 +1,4 @@
-"""`orchestrator listen`: everything that happened reaches the screen and the consumer, in order, whatever is killed."""
+"""`orchestrator listen`: every event reaches screen and consumer in order, despite kills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import EventType
 from tests.harness.api_caller import KEY, until
-from tests.harness.command_line import SECRET, isolate, run
+from tests.harness.command_line import SECRET, run
 from tests.harness.followers import serving
 from tests.harness.listeners import consuming, listener
 from tests.harness.processes import Replica, free_port
@@ -30,8 +30,8 @@ from tests.harness.processes import Replica, free_port
 pytestmark = pytest.mark.long
 
 
-async def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Nothing is missing; at most the one event that was on its way comes twice."""
+async def test_after_a_kill_it_resumes_where_it_was(tmp_path: Path) -> None:
+    """No event is missing; at most the one in flight comes twice."""
     async with (
         serving(tmp_path) as service,
         consuming() as consumer,
@@ -56,7 +56,7 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path) -> N
 
 @contextlib.asynccontextmanager
 async def killing(server: Replica) -> AsyncIterator[None]:
-    """Leave no process behind, however the block ends."""
+    """Kill the server at the end of the block."""
     try:
         yield
     finally:
@@ -64,9 +64,7 @@ async def killing(server: Replica) -> AsyncIterator[None]:
             await server.stop(signal.SIGKILL)
 
 
-async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen(
-    tmp_path: Path,
-) -> None:
+async def test_a_killed_server_loses_no_event_and_the_outage_is_reported(tmp_path: Path) -> None:
     dead_end = {"vendor": "kling", "base_url": "http://127.0.0.1:9", "api_key": "k"}
     server = Replica(tmp_path, {"main": dead_end}, program="orchestrator")
     order = {"account": "main", "model": "kling-v1", "input": {"prompt": "p"}}
@@ -105,16 +103,16 @@ async def test_the_server_killed_in_the_middle_loses_nothing_and_the_gap_is_seen
         await server.ready(http)
         events = (await http.get("/v1/events?limit=200&type=job.canceled")).json()["data"]
         assert len(events) == len(jobs)
-        await consumer.hears(*(one["id"] for one in reversed(events)))
+        await consumer.hears(*(row["id"] for row in reversed(events)))
         assert len(consumer.got) == len(jobs), (
-            "the place is the listener's own: a server that dies repeats nothing"
+            "the cursor is the listener's: a server's restart repeats nothing"
         )
-        # It is said once the events are through.
+        # Reported after the events.
         await it.says("reconnected")
         assert it.err.count("reconnected") == it.err.count("trying again until it answers") == 1
 
 
-async def test_forwarded_events_are_signed_with_a_secret_that_stays(tmp_path: Path) -> None:
+async def test_forwarded_events_are_signed_with_a_lasting_secret(tmp_path: Path) -> None:
     async with (
         serving(tmp_path) as service,
         consuming() as consumer,
@@ -135,23 +133,21 @@ async def test_forwarded_events_are_signed_with_a_secret_that_stays(tmp_path: Pa
         consumer.statuses = [500, 301]
         ids = await service.say({"n": 1}, {"n": 2}, {"n": 3})
         await consumer.hears(*ids)
-        assert [one["data"] for one in consumer.events] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert [sent["data"] for sent in consumer.events] == [{"n": 1}, {"n": 2}, {"n": 3}]
         assert {"object", "job", "source"}.isdisjoint(consumer.events[0]), (
-            "what is sent is what a subscriber gets"
+            "a forwarded event is what a subscriber gets"
         )
         assert consumer.headers[0]["x-mine"] == "yes"
         await until(lambda: it.out.count("\n") == 3, "three documents are printed")
         printed = [json.loads(line) for line in it.out.splitlines()]
-        assert [(one["id"], one["forwarded"]["status"]) for one in printed] == [
+        assert [(row["id"], row["forwarded"]["status"]) for row in printed] == [
             *zip(ids, (500, 301, 204), strict=True)
         ]
-        # A second one would tell the consumer everything twice.
+        # A second one would send the consumer every event twice.
         assert it.ran("--forward-to", consumer.url).code == 5
 
 
-async def test_a_consumer_that_is_not_there_is_waited_for_and_gets_everything_in_order(
-    tmp_path: Path,
-) -> None:
+async def test_an_absent_consumer_is_retried_and_gets_all_events_in_order(tmp_path: Path) -> None:
     port = free_port()
     async with serving(tmp_path) as service, listener(tmp_path, service.url) as it:
         await it.start("--forward-to", f"127.0.0.1:{port}/hook")
@@ -167,21 +163,21 @@ async def test_a_consumer_that_is_not_there_is_waited_for_and_gets_everything_in
         assert all(line[3] == "-> 204" for line in lines)
 
 
-def test_a_consumer_that_breaks_off_is_told_again_but_not_for_ever() -> None:
-    """An event that kills its consumer each time must not keep all others from it."""
-    said: list[str] = []
+def test_a_consumer_that_breaks_off_is_retried_a_few_times() -> None:
+    """An event that kills its consumer each time must not block all others."""
+    notices: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as breaking:
         thread = threading.Thread(target=_break_off, args=(breaking,))
         thread.start()
         url = f"http://127.0.0.1:{breaking.getsockname()[1]}/"
         with contextlib.closing(
-            Forwarder(url, SECRET, {}, SystemClock(), said.append)
+            Forwarder(url, SECRET, {}, SystemClock(), notices.append)
         ) as forwarder:
-            told = forwarder.tell("evt_1", b"{}")
+            answer = forwarder.send("evt_1", b"{}")
         breaking.shutdown(socket.SHUT_RDWR)
         thread.join()
-    assert (told.status, told.words) == (None, "broke off")
-    assert len(said) == 1
+    assert (answer.status, answer.words) == (None, "broke off")
+    assert len(notices) == 1
 
 
 def _break_off(listening: socket.socket) -> None:
@@ -190,8 +186,8 @@ def _break_off(listening: socket.socket) -> None:
             listening.accept()[0].close()
 
 
-async def test_it_begins_where_it_is_told_to(tmp_path: Path) -> None:
-    """With an event, which is shown again; some time ago; or, without a word and the first time, now."""
+async def test_it_begins_where_it_is_asked_to(tmp_path: Path) -> None:
+    """With an event, which is shown again; some time ago; or, by default, now."""
     async with serving(tmp_path) as service, listener(tmp_path, service.url) as it:
         ids, failed, times = await service.count(0, 4), list[str](), 0
         for words, expected in [
@@ -210,7 +206,7 @@ async def test_it_begins_where_it_is_told_to(tmp_path: Path) -> None:
             failed += later
 
 
-async def test_a_hole_in_the_log_is_shouted_and_stepped_over(tmp_path: Path) -> None:
+async def test_a_gap_in_the_log_is_reported_and_passed(tmp_path: Path) -> None:
     async with serving(tmp_path) as service, listener(tmp_path, service.url) as it:
         await it.start("-q")
         await it.says("listening to")
@@ -223,23 +219,22 @@ async def test_a_hole_in_the_log_is_shouted_and_stepped_over(tmp_path: Path) -> 
         assert "STREAM GAP" in it.err
         await it.end()
         it.bookmark.write_text("half an id\n")
-        assert it.ran("-q").code == 1, "a place that cannot be read is not taken for none"
+        assert it.ran("-q").code == 1, "an unreadable cursor is an error"
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ((), 8, "cannot be reached"),
         (("--forward-to", "ftp://x"), 2, "is no http(s) URL"),
-        (("--header", "webhook-id: mine"), 2, "for us to say"),
+        (("--header", "webhook-id: mine"), 2, "is set by the signature"),
         (("--since", "1h", "--from", "evt_0"), 2, "exclude each other"),
         (("--secret", "whsec_?"), 1, "whsec_ followed by Base64"),
     ],
 )
-def test_what_cannot_work_is_said_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], code: int, said: str
+def test_invalid_options_are_refused_at_once(
+    words: tuple[str, ...], code: int, message: str
 ) -> None:
-    isolate(monkeypatch, tmp_path)
     ran = run("--server", "http://127.0.0.1:1", "listen", *words)
     assert ran.code == code
-    assert said in " ".join(re.sub("[│╭╮╰╯─]", " ", ran.err).split())
+    assert message in " ".join(re.sub("[│╭╮╰╯─]", " ", ran.err).split())

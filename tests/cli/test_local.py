@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,19 @@ import standardwebhooks
 from orchestrator.cli.access import Access
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
-from tests.harness.command_line import SECRET, Fake, faked, isolate, run
+from tests.harness.command_line import SECRET, Fake, run
 from tests.harness.runtime import ManualClock
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
-
-
-def test_a_signature_made_here_is_good_everywhere_and_the_other_way_round() -> None:
+def test_signatures_are_valid_standard_webhooks() -> None:
     Path("body.json").write_bytes(b'{"a": 1}')
     signed = run("signature", "sign", "--secret", SECRET, "--file", "body.json", "--json")
     headers = json.loads(signed.out)
     assert standardwebhooks.Webhook(SECRET).verify(b'{"a": 1}', headers) == {"a": 1}
-    said = [f"--{name}={headers[f'webhook-{name}']}" for name in ("id", "timestamp", "signature")]
-    assert run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said).code == 0
+    flags = [f"--{name}={headers[f'webhook-{name}']}" for name in ("id", "timestamp", "signature")]
+    assert run("signature", "verify", "--secret", SECRET, "--file", "body.json", *flags).code == 0
     Path("body.json").write_bytes(b'{"a": 2}')
-    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", *said)
+    ran = run("signature", "verify", "--secret", SECRET, "--file", "body.json", *flags)
     assert ran.code == 1
     assert "no signature matches" in ran.err
 
@@ -74,7 +62,7 @@ def test_pasted_headers_are_verified_as_they_came() -> None:
         ({}, "whsec_?", "secret_malformed", "begins with whsec_"),
     ],
 )
-def test_what_is_wrong_with_a_signature_is_said(
+def test_an_invalid_signature_names_the_failed_check(
     changed: dict[str, str], secret: str, check: str, words: str
 ) -> None:
     headers = signed(b"{}") | changed
@@ -95,7 +83,7 @@ def test_what_is_wrong_with_a_signature_is_said(
     assert words in ran.err
 
 
-def test_a_newline_that_an_editor_added_is_recognised() -> None:
+def test_a_newline_added_by_an_editor_is_recognised() -> None:
     headers = signed(b"{}")
     Path("body.json").write_bytes(b"{}\n")
     pasted = "\n".join(f"{name}: {value}" for name, value in headers.items())
@@ -104,7 +92,7 @@ def test_a_newline_that_an_editor_added_is_recognised() -> None:
     assert "without the newline at its end" in ran.err
 
 
-def test_a_first_configuration_is_complete_private_and_never_overwritten() -> None:
+def test_config_init_writes_a_complete_private_file_once() -> None:
     assert run("config", "init").code == 0
     assert stat.S_IMODE(Path("orchestrator.toml").stat().st_mode) == 0o600
     assert run("config", "check").code == 0
@@ -116,7 +104,7 @@ def test_a_first_configuration_is_complete_private_and_never_overwritten() -> No
     assert shown["port"] == {"value": 8080, "origin": "default"}
 
 
-def test_check_finds_what_only_the_vendor_can_know() -> None:
+def test_config_check_includes_the_vendors_checks() -> None:
     Path("orchestrator.toml").write_text(
         '[accounts.a]\nvendor = "nope"\n[accounts.b]\nvendor = "dreamto"\n'
     )
@@ -126,10 +114,7 @@ def test_check_finds_what_only_the_vendor_can_know() -> None:
     assert "accounts.b." in ran.err
 
 
-def test_check_warns_of_a_secret_that_can_be_guessed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    isolate(monkeypatch, tmp_path)
+def test_config_check_warns_of_a_weak_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for secret, warned in (("x" * 31, True), ("x" * 32, False)):
         monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", secret)
         ran = run("config", "check")
@@ -138,10 +123,7 @@ def test_check_warns_of_a_secret_that_can_be_guessed(
         assert secret not in ran.err
 
 
-def test_check_refuses_a_part_of_the_work_where_one_process_has_to_do_all(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    isolate(monkeypatch, tmp_path)
+def test_config_check_refuses_a_partial_role_on_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_ROLE", "api")
     ran = run("config", "check")
     assert ran.code == 1
@@ -158,7 +140,7 @@ def test_check_refuses_a_part_of_the_work_where_one_process_has_to_do_all(
         ("sqlite:///folder", "no file that can be read and written"),
     ],
 )
-def test_check_looks_where_everything_would_be_kept_and_makes_nothing(
+def test_config_check_looks_at_the_database_and_creates_nothing(
     monkeypatch: pytest.MonkeyPatch, url: str, words: str
 ) -> None:
     Path("folder").mkdir()
@@ -168,10 +150,10 @@ def test_check_looks_where_everything_would_be_kept_and_makes_nothing(
     assert words in ran.err
     assert "secret_keys" not in ran.err
     assert "tries again" not in ran.err
-    assert [one.name for one in Path().iterdir()] == ["folder"]
+    assert [path.name for path in Path().iterdir()] == ["folder"]
 
 
-def test_check_reads_the_secret_keys_or_sees_that_they_could_be_made() -> None:
+def test_config_check_reads_the_key_file_if_there_is_one() -> None:
     assert run("config", "check").code == 0
     assert list(Path().iterdir()) == []
     Path("orchestrator.db.keys").write_text("\n")
@@ -180,24 +162,24 @@ def test_check_reads_the_secret_keys_or_sees_that_they_could_be_made() -> None:
     assert "holds no key" in ran.err
 
 
-def test_settings_are_not_blamed_for_a_secret_given_by_hand() -> None:
+def test_a_malformed_secret_flag_is_not_blamed_on_the_settings() -> None:
     ran = run("signature", "sign", "--secret", "whsec_?", stdin="{}")
     assert ran.code == 1
     assert "config check" not in ran.err
 
 
-def test_the_first_key_is_made_before_any_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_key_is_created_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     made = run("keys", "create", "--name", "ci", "--scope", "write", "--expires", "90d")
     assert made.code == 0
     secret = made.out.strip()
     assert re.fullmatch(r"orc_[\w-]{43}", secret)
     listed = json.loads(run("keys", "ls", "--json").out)
-    assert [(one["name"], one["scope"]) for one in listed["data"]] == [("ci", "write")]
+    assert [(key["name"], key["scope"]) for key in listed["data"]] == [("ci", "write")]
     assert secret not in json.dumps(listed)
 
 
-def test_a_key_for_a_named_server_is_not_made_elsewhere() -> None:
+def test_a_key_for_a_named_server_is_not_created_locally() -> None:
     ran = run("keys", "create", "--name", "ci", "--server", "http://127.0.0.1:1")
     assert ran.code == 8
     assert not Path("orchestrator.db").exists()
@@ -213,8 +195,8 @@ def test_the_callback_secret_is_the_same_with_and_without_a_server(
     assert run("--server", fake.url, "secrets", "callback").out == f"{SECRET}\n"
 
 
-def test_the_pass_of_a_long_command_is_made_anew_for_each_request() -> None:
-    """It is good for a minute, and following the log takes longer."""
+def test_each_request_carries_a_new_operator_pass() -> None:
+    """A pass is valid for a minute, and following the log takes longer."""
     clock, settings = ManualClock(), Settings.model_validate({"secret_keys": ["k" * 40]})
     bearer = Access.local("http://127.0.0.1:8080", settings, clock).bearer
     assert bearer is not None
@@ -223,6 +205,6 @@ def test_the_pass_of_a_long_command_is_made_anew_for_each_request() -> None:
         clock.advance(3600)
 
 
-def test_version_is_the_packages_own() -> None:
+def test_version_is_the_packages() -> None:
     document = json.loads(run("version", "--json").out)
     assert re.fullmatch(r"\d+\.\d+\.\d+", document["version"])

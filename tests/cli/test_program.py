@@ -1,14 +1,9 @@
-"""The command line and the server: what is asked, what is printed, and the exit code scripts rely on."""
+"""Requests, output and exit codes of the command line."""
 
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,21 +12,20 @@ import pytest
 import typer
 
 from orchestrator.cli import app
-from orchestrator.cli.terminal import clean, fitted
-from tests.harness.command_line import JOB, KEY, Fake, faked, isolate, job, page, run
+from orchestrator.cli.terminal import Terminal, clean, fitted
+from tests.harness.command_line import (
+    DELIVERY,
+    JOB,
+    KEY,
+    Fake,
+    delivery,
+    job,
+    on_terminal,
+    page,
+    run,
+)
 
 AT = "2026-11-20 10:00:00"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -47,7 +41,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     [path for path, _ in commands(typer.main.get_command(app))],
     ids=lambda path: " ".join(path),
 )
-def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...]) -> None:
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     shown = run(*path, "--help")
     assert shown.code == 0
     words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown.out).split())
@@ -67,9 +61,7 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
         (503, None, 1),
     ],
 )
-def test_the_exit_code_says_what_kind_of_no_it_was(
-    fake: Fake, status: int, problem: Any, code: int
-) -> None:
+def test_a_refusal_sets_the_exit_code(fake: Fake, status: int, problem: Any, code: int) -> None:
     fake.script("GET /v1/accounts", (status, problem))
     ran = run("--server", fake.url, "accounts", "ls")
     assert ran.code == code
@@ -77,7 +69,7 @@ def test_the_exit_code_says_what_kind_of_no_it_was(
     assert f"({status})" in ran.err
 
 
-def test_a_server_that_is_not_there_is_exit_8_and_a_hint() -> None:
+def test_an_unreachable_server_exits_8_with_a_hint() -> None:
     ran = run("accounts", "ls", "--server", "http://127.0.0.1:1")
     assert ran.code == 8
     assert "orchestrator serve" in ran.err
@@ -96,7 +88,7 @@ def test_a_server_that_is_not_there_is_exit_8_and_a_hint() -> None:
         ("nope",),
     ],
 )
-def test_a_command_line_that_makes_no_sense_is_exit_2(words: tuple[str, ...]) -> None:
+def test_an_invalid_command_line_exits_2(words: tuple[str, ...]) -> None:
     assert run("--server", "http://127.0.0.1:1", *words).code == 2
 
 
@@ -108,17 +100,17 @@ def test_a_command_line_that_makes_no_sense_is_exit_2(words: tuple[str, ...]) ->
         ("--expires", ("keys", "create", "--name", "ci", "--expires", "soon")),
     ],
 )
-def test_a_time_that_is_none_is_said_with_its_option(option: str, words: tuple[str, ...]) -> None:
+def test_an_invalid_time_is_an_error_with_its_option(option: str, words: tuple[str, ...]) -> None:
     ran = run("--server", "http://127.0.0.1:1", *words)
     assert ran.code == 2
     assert f"Invalid value for {option}" in ran.err
 
 
-def test_the_top_command_knows_its_version() -> None:
+def test_the_program_prints_its_version() -> None:
     assert re.fullmatch(r"orchestrator \d+\.\d+\.\d+\n", run("--version").out)
 
 
-def test_who_is_not_let_in_learns_of_every_way(fake: Fake) -> None:
+def test_a_refused_key_lists_every_way_to_authenticate(fake: Fake) -> None:
     fake.script("GET /v1/accounts", (401, {"title": "Not authenticated"}))
     err = run("--server", fake.url, "accounts", "ls").err
     assert all(way in err for way in ("--api-key", "keys create", "orchestrator.toml", "--config"))
@@ -133,23 +125,21 @@ def test_who_is_not_let_in_learns_of_every_way(fake: Fake) -> None:
         ([30, 6, 30], {0, 2}, 40, [30, 6, 30]),
     ],
 )
-def test_long_words_give_way_to_a_narrow_terminal_and_ids_never(
+def test_a_narrow_terminal_shortens_long_cells_but_not_ids(
     widths: list[int], fixed: set[int], room: int, expected: list[int]
 ) -> None:
     assert fitted(widths, fixed, room) == expected
 
 
-def test_a_table_on_a_terminal_keeps_its_ids_whole_and_shortens_the_rest(tmp_path: Path) -> None:
-    script = (
-        "from orchestrator.cli.terminal import Terminal; "
-        f"Terminal().table(['id', 'url', 'at', 'job'], [['sub_1', 'https://' + 'u' * 200, '{AT}', '{JOB}']])"
-    )
-    seen, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 80))
-    subprocess.run([sys.executable, "-c", script], stdout=terminal, check=True, timeout=60)
-    os.close(terminal)
-    head, row = os.read(seen, 4096).decode().splitlines()
-    os.close(seen)
+def test_a_table_on_a_terminal_keeps_ids_whole_and_shortens_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def show() -> None:
+        row = ["sub_1", "https://" + "u" * 200, AT, JOB]
+        Terminal().table(["id", "url", "at", "job"], [row])
+
+    _, screen = on_terminal(monkeypatch, program=show)
+    head, row = screen.splitlines()
     assert "ID     URL" in head
     assert row.endswith(f"u…  {AT}  {JOB}")
     assert len(row) == 80
@@ -171,8 +161,8 @@ def test_faults_of_a_request_are_listed_with_their_pointers(fake: Fake) -> None:
     assert "req_1" in ran.err
 
 
-def test_what_a_server_says_is_printed_as_it_is_and_drives_no_terminal(fake: Fake) -> None:
-    """Markup that closes nothing has crashed another tool's error printer; escapes would repaint the screen."""
+def test_a_servers_message_is_printed_without_markup_and_escapes(fake: Fake) -> None:
+    """Unbalanced markup crashes naive error printers; escapes would repaint the screen."""
     fake.script("GET /v1/accounts", (400, {"title": "[/bold] \x1b[2J[red]"}))
     ran = run("--server", fake.url, "accounts", "ls")
     assert "[/bold] \N{REPLACEMENT CHARACTER}[2J[red]" in ran.err
@@ -202,7 +192,13 @@ def test_a_list_is_a_table_or_ids_or_one_json_document(
         assert f"--after {JOB}" in ran.err
 
 
-def test_a_list_without_anything_says_so_to_people_alone(fake: Fake) -> None:
+def test_json_is_what_the_server_sent_with_fields_this_version_does_not_know(fake: Fake) -> None:
+    sent = page(job(progress=40, finished_at=None, renamed={"later": [1]}))
+    fake.script("GET /v1/jobs", (200, sent))
+    assert json.loads(run("--server", fake.url, "jobs", "ls", "--json").out) == sent
+
+
+def test_an_empty_list_is_announced_only_for_people(fake: Fake) -> None:
     fake.script("GET /v1/jobs", (200, page()))
     ran = run("--server", fake.url, "jobs", "ls")
     assert (ran.code, ran.err) == (0, "there are none\n")
@@ -213,7 +209,7 @@ def test_a_list_without_anything_says_so_to_people_alone(fake: Fake) -> None:
     )
 
 
-def test_short_pages_are_read_on_from(fake: Fake) -> None:
+def test_short_pages_are_filled_from_the_next_ones(fake: Fake) -> None:
     """With several filters a page may hold fewer than there are, or none."""
     empty = {"object": "list", "data": [], "has_more": True, "next_cursor": "job_2"}
     ids = [JOB[:-1] + last for last in "abc"]
@@ -222,7 +218,7 @@ def test_short_pages_are_read_on_from(fake: Fake) -> None:
     fake.script("GET /v1/jobs", (200, first), (200, empty), (200, rest))
     ran = run("--server", fake.url, "jobs", "ls", "--model", "m", "--limit", "3", "-q")
     assert ran.out.split() == ids
-    asked = [one.partition("?")[2] for one, *_ in fake.asked]
+    asked = [call.partition("?")[2] for call, *_ in fake.asked]
     assert asked == [
         "model=m&limit=3",
         "model=m&after=job_1&limit=2",
@@ -230,25 +226,16 @@ def test_short_pages_are_read_on_from(fake: Fake) -> None:
     ]
 
 
-def test_deliveries_are_shown_by_what_happened_to_which_job(fake: Fake) -> None:
-    told = {
-        "id": "dlv_1",
-        "status": "dead",
-        "event": "evt_1",
-        "event_type": "job.failed",
-        "job": JOB,
-        "subscriber": "s",
-    }
-    fake.script("GET /v1/deliveries", (200, page(told)))
+def test_deliveries_are_listed_with_event_and_job(fake: Fake) -> None:
+    dead = delivery("dead", event_type="job.failed", job=JOB)
+    fake.script("GET /v1/deliveries", (200, page(dead)))
     ran = run("--server", fake.url, "deliveries", "ls", "--status", "dead")
-    assert ran.out.splitlines()[1].split()[:4] == ["dlv_1", "dead", "job.failed", JOB]
-    assert (
-        json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)["data"][0]["event"]
-        == "evt_1"
-    )
-    fake.script("GET /v1/deliveries", (200, page({**told, "id": "dlv_0"}, more=True)))
+    assert ran.out.splitlines()[1].split()[:4] == [DELIVERY, "dead", "job.failed", JOB]
+    listed = json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)
+    assert listed["data"][0]["event"] == dead["event"]
+    fake.script("GET /v1/deliveries", (200, page({**dead, "id": "dlv_0"}, more=True)))
     since = json.loads(run("--server", fake.url, "deliveries", "ls", "--since", "1h", "--json").out)
-    assert (since["data"], since["has_more"]) == ([], False), "that is from long ago"
+    assert (since["data"], since["has_more"]) == ([], False), "it is older than an hour"
 
 
 def test_filters_reach_the_server(fake: Fake) -> None:
@@ -279,10 +266,10 @@ def test_filters_reach_the_server(fake: Fake) -> None:
     ("found", "code", "words"),
     [([JOB], 0, JOB), ([], 3, "no job's id begins"), ([JOB, JOB[:-1] + "0"], 2, "several")],
 )
-def test_the_unique_beginning_of_an_id_is_enough(
+def test_a_unique_prefix_of_an_id_is_enough(
     fake: Fake, found: list[str], code: int, words: str
 ) -> None:
-    fake.script("GET /v1/jobs", (200, page(*(job(id=one) for one in found))))
+    fake.script("GET /v1/jobs", (200, page(*(job(id=job_id) for job_id in found))))
     ran = run("--server", fake.url, "jobs", "show", JOB[4:12])
     assert ran.code == code
     assert words in ran.out + ran.err
@@ -308,16 +295,16 @@ def test_the_nearest_credential_wins(fake: Fake, monkeypatch: pytest.MonkeyPatch
     assert authorization(fake, "--api-key", KEY + "2") == f"Bearer {KEY}2"
 
 
-def test_what_this_machine_knows_is_not_sent_to_another(
+def test_local_credentials_are_not_sent_to_another_machine(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.0.0.0 reaches this machine without being its loopback: as good as a stranger."""
+    """0.0.0.0 reaches this machine but is not a loopback address."""
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", KEY)
     assert authorization(fake, "--server", fake.url.replace("127.0.0.1", "0.0.0.0")) == ""
     assert authorization(fake, "--server", fake.url) == f"Bearer {KEY}"
 
 
-def test_a_server_and_a_key_need_no_configuration(fake: Fake) -> None:
+def test_a_server_and_a_key_are_enough_without_settings(fake: Fake) -> None:
     Path("orchestrator.toml").write_text("prt = 1\n")
     assert authorization(fake, "--server", fake.url, "--api-key", KEY) == f"Bearer {KEY}"
     ran = run("accounts", "ls")

@@ -1,85 +1,50 @@
-"""What stands on a screen of 80 columns, and what a refusal says of the next step."""
+"""Output on a terminal of 80 columns, and hints in refusals."""
 
 from __future__ import annotations
 
 import io
-import os
-import pty
-import subprocess
-import sys
-import termios
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from orchestrator.cli.terminal import Terminal, hung
 from orchestrator.cli.watch import Board
-from tests.harness.command_line import JOB, Fake, faked, isolate, job, page, run
+from orchestrator.schemas import Job
+from tests.harness.command_line import EVENT, JOB, Fake, event, job, on_terminal, page, run
 
-AT = "2026-11-20T10:00:00Z"
 ACCOUNT = "an_account_with_a_long_name"
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
+def drawn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """Return the lines that a command prints on a terminal of 80 columns."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, screen = on_terminal(monkeypatch, *words, stderr=False)
+    assert code == 0
+    return screen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
 
 
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
-
-
-def drawn(*words: str) -> list[str]:
-    """Return the lines a command prints on a terminal of 80 columns."""
-    seen, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (50, 80))
-    command = [sys.executable, "-m", "orchestrator", *words]
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    subprocess.run(
-        command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment, check=True, timeout=60
-    )
-    os.close(terminal)
-    screen = b""
-    try:
-        while part := os.read(seen, 4096):
-            screen += part
-    except OSError:  # how Linux says that nobody writes to a terminal any more
-        os.close(seen)
-    return [
-        line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in screen.decode().splitlines()
-    ]
-
-
-def test_a_list_of_jobs_fits_and_says_when_and_how_they_stand(fake: Fake) -> None:
+def test_a_list_of_jobs_fits_with_status_and_time(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake.script("GET /v1/jobs", (200, page(job("processing", account=ACCOUNT))))
-    head, row = drawn("--server", fake.url, "jobs", "ls")
+    head, row = drawn(monkeypatch, "--server", fake.url, "jobs", "ls")
     assert head.split() == ["ID", "STATUS", "ACCOUNT", "CREATED"]
     assert len(row) <= 80
     assert row.startswith(f"{JOB}  processing  an_account")
     assert row.endswith(job()["created_at"][:19].replace("T", " "))
 
 
-def test_a_list_of_events_fits(fake: Fake) -> None:
-    event = JOB.replace("job_", "evt_")
-    told = {
-        "id": event,
-        "type": "account.push_degraded",
-        "timestamp": AT,
-        "job": JOB,
-        "source": "lookup",
-    }
-    fake.script("GET /v1/events", (200, page(told)))
-    _, row = drawn("--server", fake.url, "events", "ls")
+def test_a_list_of_events_fits(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    degraded = event(type="account.push_degraded", job=JOB, source="lookup")
+    fake.script("GET /v1/events", (200, page(degraded)))
+    _, row = drawn(monkeypatch, "--server", fake.url, "events", "ls")
     assert len(row) <= 80
-    assert row.split() == [event, "2026-11-20", "10:00:00", "account.push_degra…", "lookup"]
+    assert row.split() == [EVENT, "2026-11-20", "10:00:00", "account.push_degra…", "lookup"]
 
 
-def test_settings_have_no_room_for_where_they_were_written() -> None:
-    head, *rows = drawn("config", "show")
+def test_settings_on_a_narrow_terminal_have_no_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, *rows = drawn(monkeypatch, "config", "show")
     assert head.split() == ["SETTING", "VALUE"]
     assert max(map(len, rows)) <= 80
     assert run("config", "show").out.split()[:3] == ["SETTING", "VALUE", "FROM"]
@@ -93,15 +58,14 @@ def test_settings_have_no_room_for_where_they_were_written() -> None:
         ("AT  " + "u" * 60, ["AT", "    " + "u" * 60]),
     ],
 )
-def test_words_that_do_not_fit_stand_below_their_column_and_none_is_broken(
-    line: str, expected: list[str]
-) -> None:
+def test_words_that_do_not_fit_wrap_below_their_column(line: str, expected: list[str]) -> None:
     assert hung(line, 4, 44).splitlines() == expected
 
 
-def test_a_watched_job_keeps_its_id_and_status_and_shows_where_the_rest_is_cut() -> None:
+def test_a_watched_job_keeps_id_and_status_and_marks_cut_text() -> None:
     board = Board(Terminal())
-    board.jobs[JOB] = job("succeeded", account=ACCOUNT, resolved_by="poll", finished_at=AT)
+    described = job("succeeded", account=ACCOUNT, resolved_by="poll")
+    board.jobs[JOB] = Job.model_validate(described)
     screen = io.StringIO()
     Console(file=screen, width=80).print(board.table())
     _, row = screen.getvalue().splitlines()
@@ -111,14 +75,14 @@ def test_a_watched_job_keeps_its_id_and_status_and_shows_where_the_rest_is_cut()
 
 
 @pytest.mark.parametrize("group", ["accounts", "subscribers", "events"])
-def test_what_is_not_there_comes_with_the_list_it_is_not_in(fake: Fake, group: str) -> None:
+def test_a_missing_resource_hints_at_its_list(fake: Fake, group: str) -> None:
     ids = {"accounts": "nope", "subscribers": f"sub{JOB[3:]}", "events": f"evt{JOB[3:]}"}
     ran = run("--server", fake.url, group, "show", ids[group])
     assert ran.code == 3
     assert f"`orchestrator {group} ls`" in ran.err
 
 
-def test_a_fault_that_is_the_whole_refusal_is_said_once(fake: Fake) -> None:
+def test_a_fault_that_is_the_detail_is_printed_once(fake: Fake) -> None:
     fault = {"pointer": "/input/size", "message": "the vendor has no such field"}
     fake.script(
         "POST /v1/jobs", (422, {"title": "No", "detail": fault["message"], "errors": [fault]})

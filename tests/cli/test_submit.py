@@ -1,4 +1,4 @@
-"""Submitting and subscribing from the command line: what goes out, and how waiting ends."""
+"""Submitting and subscribing: the requests, and how waiting ends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ from typing import Any
 
 import pytest
 
-from tests.harness.command_line import JOB, KEY, SECRET, Fake, faked, isolate, job, page, run
+from tests.harness.command_line import (
+    JOB,
+    KEY,
+    SECRET,
+    Fake,
+    entry,
+    faked,
+    file,
+    job,
+    page,
+    run,
+    subscriber,
+)
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    isolate(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
-
-
-def test_submit_builds_the_order_from_file_and_flags(fake: Fake) -> None:
+def test_submit_builds_the_request_from_file_and_flags(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     Path("order.json").write_text('{"prompt": "from the file", "duration": 5, "extra": {"a": 1}}')
-    words = "submit --account main --input @order.json --image https://i.example/1.png --set duration=10 --set extra.b=x"
-    more = "--metadata order=991 --external-id order-991 --deadline 1h --callback-url https://my.app/h --model m -q"
+    words = (
+        "submit --account main --input @order.json --image https://i.example/1.png"
+        " --set duration=10 --set extra.b=x"
+    )
+    more = (
+        "--metadata order=991 --external-id order-991 --deadline 1h"
+        " --callback-url https://my.app/h --model m -q"
+    )
     ran = run("--server", fake.url, *words.split(), "--prompt", "a cat", *more.split())
     assert (ran.code, ran.out) == (0, f"{JOB}\n")
     _, headers, body = fake.asked[0]
@@ -52,14 +59,14 @@ def test_submit_builds_the_order_from_file_and_flags(fake: Fake) -> None:
     assert len(headers["idempotency-key"]) >= 24
 
 
-def test_a_submission_of_nothing_is_refused_by_the_server(fake: Fake) -> None:
+def test_an_empty_submission_is_left_to_the_server_to_refuse(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (422, {"title": "Request is not valid"}))
     ran = run("--server", fake.url, "submit")
     assert (ran.code, fake.asked[0][2]) == (1, {"input": {}})
     assert "(422)" in ran.err
 
 
-def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
+def test_submit_reads_stdin_and_sends_the_given_key(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     run(
         "--server",
@@ -78,7 +85,7 @@ def test_submit_reads_stdin_and_takes_a_key(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("last", "wait", "code", "words"),
     [
-        (job(), ("--wait",), 0, "told by push (2 pushes, 1 poll)"),
+        (job(), ("--wait",), 0, "resolved by push (2 pushes, 1 poll)"),
         (job(resolved_by="poll"), ("--wait", "20"), 0, "a poll found it (2 pushes, 1 poll)"),
         (
             job("failed", error={"code": "vendor_failed", "message": "no"}),
@@ -96,10 +103,7 @@ def test_waiting_ends_as_the_job_ends(
 ) -> None:
     fake.script("POST /v1/jobs", (202, job("queued", version=7)))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")), (304, None), (200, last))
-    fake.script(
-        f"GET /v1/jobs/{JOB}/timeline",
-        (200, page(*({"id": "1", "kind": k} for k in ("push", "poll", "push")))),
-    )
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(*map(entry, ("push", "poll", "push")))))
     ran = run("--server", fake.url, "submit", "--prompt", "p", *wait)
     assert ran.code == code, ran.err
     assert words in ran.out + ran.err
@@ -115,7 +119,7 @@ def test_waiting_ends_as_the_job_ends(
         ("the render failed", "\n  vendor_failed: the render failed: too dark\n"),
     ],
 )
-def test_what_the_vendor_said_of_a_failure_is_said_once(
+def test_the_vendors_message_of_a_failure_is_printed_once(
     fake: Fake, message: str, words: str
 ) -> None:
     error = {"code": "vendor_failed", "message": message, "vendor_message": "too dark"}
@@ -124,7 +128,7 @@ def test_what_the_vendor_said_of_a_failure_is_said_once(
     assert words in run("--server", fake.url, "submit", "--prompt", "p", "--wait").err
 
 
-def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
+def test_ctrl_c_detaches_with_a_hint_to_watch(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("processing")))
     command = [
@@ -150,14 +154,9 @@ def test_ctrl_c_detaches_and_says_how_to_look_again(fake: Fake) -> None:
     assert err.endswith(f"detached; the job keeps running\n  orchestrator jobs watch {JOB}\n")
 
 
-def test_a_wait_that_ends_too_soon_says_what_stands_in_the_way(fake: Fake) -> None:
-    refused = {
-        "id": "2",
-        "kind": "submit",
-        "outcome": "connection_refused",
-        "reason": "Connect call failed",
-    }
-    again = {"id": "3", "kind": "submit", "outcome": "begun"}
+def test_a_wait_that_times_out_shows_the_last_error(fake: Fake) -> None:
+    refused = entry("submit", outcome="connection_refused", reason="Connect call failed")
+    again = entry("submit", outcome="begun")
     fake.script("POST /v1/jobs", (202, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(refused, again)))
@@ -166,7 +165,7 @@ def test_a_wait_that_ends_too_soon_says_what_stands_in_the_way(fake: Fake) -> No
     assert "submit: connection_refused (Connect call failed)" in ran.err
 
 
-def test_a_server_that_is_away_for_a_while_only_makes_waiting_longer(fake: Fake) -> None:
+def test_waiting_goes_on_through_an_outage_of_the_server(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     away = {"title": "Unavailable", "code": "unavailable"}
     fake.script(f"GET /v1/jobs/{JOB}", (503, away), (503, away), (200, job()))
@@ -183,15 +182,11 @@ def results() -> Iterator[Fake]:
 
 
 def made(url: str, *names: str) -> dict[str, Any]:
-    return job(
-        output={
-            "videos": [{"url": f"{url}/{name}", "duration": 5.0} for name in names],
-            "images": [],
-        }
-    )
+    videos = [file(f"{url}/{name}", duration=5.0) for name in names]
+    return job(output={"videos": videos, "images": []})
 
 
-def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: Fake) -> None:
+def test_results_are_downloaded_without_the_api_key(fake: Fake, results: Fake) -> None:
     fake.script("POST /v1/jobs", (202, made(results.url, "a.mp4", "b.mp4")))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
     for name in ("a", "b"):
@@ -200,30 +195,30 @@ def test_results_are_downloaded_whole_and_without_our_key(fake: Fake, results: F
         "--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4"
     )
     assert ran.code == 0
-    assert {one.name: json.loads(one.read_text())["video"] for one in Path().iterdir()} == {
+    assert {path.name: json.loads(path.read_text())["video"] for path in Path().iterdir()} == {
         "v.mp4": "a",
         "v-2.mp4": "b",
     }
     assert all("authorization" not in headers for _, headers, _ in results.asked)
 
 
-def test_a_download_that_fails_leaves_what_was_there(fake: Fake, results: Fake) -> None:
+def test_a_failed_download_leaves_the_old_file(fake: Fake, results: Fake) -> None:
     fake.script("POST /v1/jobs", (202, made(results.url, "gone.mp4")))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
     Path("v.mp4").write_text("before")
     ran = run("--server", fake.url, "submit", "--prompt", "p", "--output", "v.mp4")
     assert ran.code == 1
     assert "answered 404" in ran.err
-    assert [(one.name, one.read_text()) for one in Path().iterdir()] == [("v.mp4", "before")]
+    assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("v.mp4", "before")]
 
 
 @pytest.mark.parametrize("path", [".", "nowhere/v.mp4"])
-def test_where_no_file_can_be_made_nothing_is_submitted(fake: Fake, path: str) -> None:
+def test_nothing_is_submitted_if_the_output_file_cannot_be_created(fake: Fake, path: str) -> None:
     assert run("--server", fake.url, "submit", "--prompt", "p", "--output", path).code == 2
     assert fake.asked == []
 
 
-def test_waiting_with_json_ends_with_the_one_document_even_when_the_job_failed(fake: Fake) -> None:
+def test_waiting_with_json_prints_one_document_also_for_a_failed_job(fake: Fake) -> None:
     fake.script("POST /v1/jobs", (202, job("queued")))
     fake.script(f"GET /v1/jobs/{JOB}", (200, job("failed", error={"code": "vendor_failed"})))
     fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
@@ -232,16 +227,8 @@ def test_waiting_with_json_ends_with_the_one_document_even_when_the_job_failed(f
     assert json.loads(ran.out)["status"] == "failed"
 
 
-def test_a_subscribers_secret_is_shown_when_it_is_made(fake: Fake) -> None:
-    made = {
-        "id": "sub_1",
-        "kind": "webhook",
-        "status": "active",
-        "types": ["job.*"],
-        "url": "https://u",
-        "secret": SECRET,
-    }
-    fake.script("POST /v1/subscribers", (201, made))
+def test_a_new_subscribers_secret_is_shown(fake: Fake) -> None:
+    fake.script("POST /v1/subscribers", (201, subscriber(secret=SECRET)))
     ran = run(
         "--server",
         fake.url,

@@ -1,4 +1,4 @@
-"""`serve --workers` as an operator meets it, and the supervisor among processes that fail in every way."""
+"""`serve --workers`, and the supervisor with processes that fail in every way."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import pytest
 
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.supervisor import Child, Patience, Supervisor
+from orchestrator.cli.supervisor import Child, Supervisor, Timing
 from orchestrator.foundation.settings import Settings
+from tests.harness.supervised import diary, fails, flaps, lingers, until
 
 pytestmark = pytest.mark.long
 
-T = TypeVar("T")
 Service = tuple[subprocess.Popen[str], str]
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Service]:
-    """A supervisor with two processes that have started, and their URL."""
+    """A supervisor with two started processes, and their URL."""
     # Here, so that the children below start without them.
     from tests.cli.test_serve import served
     from tests.harness import databases
@@ -44,41 +43,35 @@ def pair(tmp_path: Path) -> Iterator[Service]:
 
 
 def started(process: subprocess.Popen[str]) -> None:
-    """Wait until one more process says that it has started."""
+    """Wait until one more process has started."""
     assert process.stderr
     while "startup complete" not in (line := process.stderr.readline()):
         assert line, "the service ended"
 
 
-def until(condition: Callable[[], T], what: str) -> T:
-    ends = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < ends, f"never came true: {what}"
-        time.sleep(0.01)
-    return found
-
-
 def below(pid: int) -> set[int]:
-    """The processes that a process started, with the tracker that Python adds."""
+    """Return the children of a process, Python's resource tracker among them."""
     return {int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def about(pid: int, what: str) -> str:
-    """A line of what the kernel says of a process; nothing if that is gone."""
+    """Return a field of a process's status in /proc; empty if the process is gone."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/status").read_text().partition(f"{what}:")[2].split()[0]
     return ""
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and not just waiting to be asked how it ended."""
+    """True if a process runs and is no zombie."""
     return about(pid, "State") not in ("", "Z", "X")
 
 
 def workers(pid: int) -> set[int]:
-    """The processes where Python has a handler for Ctrl-C: the tracker ignores it."""
+    """Return the children that handle Ctrl-C: the tracker ignores it."""
     return {
-        one for one in below(pid) if int(about(one, "SigCgt") or "0", 16) & 1 << (signal.SIGINT - 1)
+        child
+        for child in below(pid)
+        if int(about(child, "SigCgt") or "0", 16) & 1 << (signal.SIGINT - 1)
     }
 
 
@@ -87,13 +80,13 @@ def gone(pids: set[int]) -> None:
 
 
 def replaced(supervisor: int) -> int:
-    """Kill a process with no warning and return the one that comes for it."""
+    """Kill a process and return its replacement."""
     before = workers(supervisor)
     os.kill(min(before), signal.SIGKILL)
     return until(lambda: workers(supervisor) - before, "it is replaced").pop()
 
 
-def test_a_process_that_dies_is_replaced_while_another_answers_and_all_end_in_good_order(
+def test_a_dead_process_is_replaced_while_another_answers_and_all_end_in_order(
     pair: Service,
 ) -> None:
     process, url = pair
@@ -109,12 +102,12 @@ def test_a_process_that_dies_is_replaced_while_another_answers_and_all_end_in_go
     gone(every)
 
 
-def test_ctrl_c_in_a_terminal_which_goes_to_all_ends_them_as_it_ends_one(pair: Service) -> None:
+def test_ctrl_c_sent_to_the_whole_group_ends_them_like_one_process(pair: Service) -> None:
     process, _ = pair
     os.kill(new := replaced(process.pid), signal.SIGINT)
     started(process)
     every = below(process.pid)
-    assert new in every, "it was just born, and would have died of it with a traceback"
+    assert new in every, "a new process would have died of it with a traceback"
     for pid in (*every, process.pid):
         os.kill(pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -132,101 +125,63 @@ def test_no_process_survives_its_supervisor(pair: Service) -> None:
     assert err.count("Application shutdown complete") == 2
 
 
-def test_a_file_is_served_by_one_process(tmp_path: Path) -> None:
-    from tests.cli.test_serve import ran
+def test_sqlite_is_served_by_one_process(tmp_path: Path) -> None:
+    from tests.harness.command_line import run
 
-    refused = ran(tmp_path, "serve", "--port", "0", "--workers", "2")
-    assert refused.returncode == 1
-    assert "SQLite serves one process" in refused.stderr
+    refused = run("serve", "--port", "0", "--workers", "2")
+    assert refused.code == 1
+    assert "SQLite serves one process" in refused.err
     assert list(tmp_path.iterdir()) == []
 
 
-def supervise(folder: Path, child: Child, count: int, patience: Patience) -> list[str]:
-    """Run a supervisor here until a child tells it to end, and return what children wrote."""
+def supervise(folder: Path, child: Child, count: int, timing: Timing) -> list[str]:
+    """Run a supervisor until a child ends it, and return the diary."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         settings = Settings(database_url=f"sqlite:///{folder / 'never.db'}")
-        Supervisor(count, child, settings, listening, patience).run()
+        Supervisor(count, child, settings, listening, timing).run()
     return diary(folder)
-
-
-def diary(folder: Path) -> list[str]:
-    return (folder / "diary").read_text().split()
-
-
-def sign(settings: Settings) -> Path:
-    """Write this process into the diary that all share, and return its folder."""
-    assert settings.database_file
-    folder = settings.database_file.parent
-    with (folder / "diary").open("a") as lines:
-        lines.write(f"{os.getpid()}\n")
-    return folder
-
-
-def fails(settings: Settings, _: socket.socket) -> None:
-    sign(settings)
-    raise SystemExit(1)
-
-
-def flaps(settings: Settings, _: socket.socket) -> None:
-    """All but the first fail at once; the first ends when four have, and seven are enough."""
-    folder = sign(settings)
-    if diary(folder)[0] == str(os.getpid()):
-        until(lambda: len(diary(folder)) > 4, "four have failed")
-    if len(diary(folder)) >= 7:
-        os.kill(os.getppid(), signal.SIGTERM)
-
-
-def lingers(settings: Settings, _: socket.socket) -> None:
-    """Ends at nothing less than SIGKILL; where the operator is in a hurry, SIGTERM is answered with Ctrl-C."""
-    hurry = (sign(settings) / "hurry").exists()
-    signal.signal(
-        signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT) if hurry else None
-    )
-    os.kill(os.getppid(), signal.SIGTERM)
-    while True:
-        signal.pause()
 
 
 def test_a_service_that_never_starts_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="did not start"):
-        supervise(tmp_path, fails, 3, Patience(start=60))
+        supervise(tmp_path, fails, 3, Timing(start=60))
     assert len(diary(tmp_path)) == 3
 
 
-def test_processes_that_flap_end_neither_one_that_runs_nor_a_service_that_once_ran(
+def test_failing_processes_stop_neither_a_running_one_nor_a_service_that_had_started(
     tmp_path: Path,
 ) -> None:
-    """Not even one that is young; and the database may be away for longer than any count of tries."""
-    assert len(supervise(tmp_path, flaps, 2, Patience(start=4, pause=0.05))) >= 7
+    """Even a young one goes on; and a database may be away for any number of attempts."""
+    assert len(supervise(tmp_path, flaps, 2, Timing(start=4, pause=0.05))) >= 7
 
 
 def test_a_process_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    (pid,) = supervise(tmp_path, lingers, 1, Patience(end=0.3))
+    (pid,) = supervise(tmp_path, lingers, 1, Timing(end=0.3))
     assert not runs(int(pid))
 
 
-def test_ctrl_c_while_it_ends_kills(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_shutdown_kills(tmp_path: Path) -> None:
     (tmp_path / "hurry").touch()
     with pytest.raises(KeyboardInterrupt):
-        supervise(tmp_path, lingers, 1, Patience(end=600))
+        supervise(tmp_path, lingers, 1, Timing(end=600))
     assert not runs(int(diary(tmp_path)[0]))
 
 
-def test_a_machine_without_room_for_a_process_is_asked_again_after_a_pause() -> None:
+def test_a_process_that_cannot_be_started_is_retried_after_a_pause() -> None:
     resource_tracker.ensure_running()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as after:
         after.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
-        for_signals = os.dup(0), os.dup(0)
+        spare = os.dup(0), os.dup(0)
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 8, before[1])
         )
         with contextlib.suppress(OSError):
             while True:
                 after.callback(os.close, os.dup(0))
-        for descriptor in for_signals:
+        for descriptor in spare:
             os.close(descriptor)
         with pytest.raises(Failure, match="did not start"):
-            Supervisor(1, fails, Settings(), listening, Patience(pause=0.2)).run()
+            Supervisor(1, fails, Settings(), listening, Timing(pause=0.2)).run()
     assert time.monotonic() - began >= 0.4

@@ -1,4 +1,4 @@
-"""What tests of `orchestrator listen` stand on: the command as a process, and a consumer that forgets nothing."""
+"""Tools of the tests of `orchestrator listen`: the command as a process, and a consumer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness.live import listening
 
 @dataclass
 class Consumer:
-    """A server on this machine that takes webhooks, answers as it is told, and forgets nothing."""
+    """A server that records webhooks; it answers with `statuses` in order, then 204."""
 
     url: str
     secret: str = ""
@@ -38,24 +38,24 @@ class Consumer:
 
     @property
     def first_times(self) -> list[str]:
-        """The ids that came, without those that came again."""
+        """The ids that came, without duplicates."""
         return list(dict.fromkeys(self.got))
 
     async def hears(self, *ids: str, seconds: float = 30) -> None:
-        """Wait until the last of these came; then all of them must have, in this order."""
+        """Wait for the last of these ids; then all of them have come, in this order."""
         await until(lambda: ids[-1] in self.got, f"{ids[-1]} comes", seconds)
-        assert [one for one in self.first_times if one in {*ids}] == [*ids]
+        assert [got for got in self.first_times if got in {*ids}] == [*ids]
 
     async def reaches(self, count: int) -> None:
-        """Wait until so many came."""
+        """Wait until `count` events came."""
         await until(lambda: len(self.got) >= count, f"{count} events come", 30)
 
     async def take(self, request: Request) -> Response:
-        """Take one."""
+        """Record one request."""
         try:
             body, headers = await request.body(), dict(request.headers)
         except ClientDisconnect:
-            # It was killed while it was telling.
+            # The sender was killed.
             return Response(status_code=400)
         if self.secret:
             self.events.append(standardwebhooks.Webhook(self.secret).verify(body, headers))
@@ -69,7 +69,7 @@ class Consumer:
 
 @contextlib.asynccontextmanager
 async def consuming(port: int = 0) -> AsyncIterator[Consumer]:
-    """Consume from here to the end of the block."""
+    """Run a consumer."""
     sock = listening(port)
     consumer = Consumer(f"http://127.0.0.1:{sock.getsockname()[1]}/hook")
     app = Starlette(routes=[Route("/hook", consumer.take, methods=["POST"])])
@@ -85,7 +85,7 @@ async def consuming(port: int = 0) -> AsyncIterator[Consumer]:
 
 @dataclass
 class Listener:
-    """The command, as often as it is started. What it says and prints goes to files, one after the other."""
+    """The command, restarted any number of times. Its output is appended to files."""
 
     folder: Path
     server: str
@@ -94,17 +94,17 @@ class Listener:
 
     @property
     def out(self) -> str:
-        """What it printed."""
+        """Its standard output."""
         return (self.folder / "listen.out").read_text()
 
     @property
     def err(self) -> str:
-        """What it said."""
+        """Its standard error."""
         return (self.folder / "listen.err").read_text()
 
     @property
     def bookmark(self) -> Path:
-        """Where it keeps the last event that it has handled."""
+        """The file of its cursor."""
         (found,) = (self.folder / "state" / "orchestrator" / "listen").glob("*.cursor")
         return found
 
@@ -130,14 +130,14 @@ class Listener:
             )
 
     async def says(self, words: str, times: int = 1) -> None:
-        """Wait until it has said that so often."""
+        """Wait until its standard error contains `words` so often."""
         await until(
             lambda: self.err.count(words) >= times or self._ended(), f"it says {words!r}", 30
         )
         assert self.err.count(words) >= times, self.err
 
     async def prints(self, words: str) -> None:
-        """Wait until it has printed that."""
+        """Wait until its standard output contains `words`."""
         await until(lambda: words in self.out, f"it prints {words!r}", 30)
 
     async def end(self, how: signal.Signals = signal.SIGINT) -> int:
@@ -148,7 +148,7 @@ class Listener:
         return await self.process.wait()
 
     def ran(self, *words: str) -> Ran:
-        """Return what came of a run that ends before it asks the server."""
+        """Run it in this process: it ends before it calls the server."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_STATE_HOME", str(self.folder / "state"))
             return run("--server", self.server, "--api-key", self.key, "listen", *words)
@@ -159,7 +159,7 @@ class Listener:
 
 @contextlib.asynccontextmanager
 async def listener(folder: Path, server: str) -> AsyncIterator[Listener]:
-    """A command that is not left behind."""
+    """A command, killed at the end of the block."""
     it = Listener(folder, server)
     try:
         yield it

@@ -1,4 +1,4 @@
-"""A shell that is given the documentation's blocks one after the other, as a newcomer pastes them."""
+"""A shell that runs the documentation's blocks one after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from tests.harness.documents import ROOT
 
-#: Ends what a block prints; its exit status follows.
+#: Ends a block's output; its exit status follows.
 _MARK = "\x1e"
 _SECONDS = 60
 
 
 @dataclass
 class Shell:
-    """A bash that is fed through its standard input. `swaps` are ports that stand in for the printed ones."""
+    """A bash that reads from its standard input. `swaps` replaces the ports in the documents."""
 
     process: asyncio.subprocess.Process
     swaps: Mapping[str, str]
@@ -32,22 +32,22 @@ class Shell:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{code}\nprintf '{_MARK}%s\\n' $?\n".encode())
         await self.process.stdin.drain()
-        said = await asyncio.wait_for(self._until_mark(), _SECONDS)
-        text, _, status = said.rpartition(_MARK)
+        output = await asyncio.wait_for(self._until_mark(), _SECONDS)
+        text, _, status = output.rpartition(_MARK)
         assert status.strip() == "0", f"exit status {status.strip()} of\n{code}\n{text}"
         return text
 
     async def _until_mark(self) -> str:
         assert self.process.stdout is not None
-        said = (await self.process.stdout.readuntil(_MARK.encode())).decode()
-        return said + (await self.process.stdout.readline()).decode()
+        output = (await self.process.stdout.readuntil(_MARK.encode())).decode()
+        return output + (await self.process.stdout.readline()).decode()
 
 
 @contextlib.asynccontextmanager
 async def shell(
     folder: Path, swaps: Mapping[str, str], environment: Mapping[str, str]
 ) -> AsyncIterator[Shell]:
-    """Open a shell in the checkout, at home in `folder`, with nothing of this machine's settings."""
+    """Open a shell in the checkout, with the home `folder` and without this machine's settings."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -60,13 +60,19 @@ async def shell(
         **environment,
     }
     process = await asyncio.create_subprocess_exec(
-        "bash", "--norc", "-s", cwd=ROOT, env=own, start_new_session=True, limit=2**20,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        *("bash", "--norc", "-s"),
+        cwd=ROOT,
+        env=own,
+        start_new_session=True,
+        limit=2**20,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     try:
         yield Shell(process, swaps)
     finally:
-        # What a block left in the background is in the shell's group.
+        # Background processes of a block are in the shell's process group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
