@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS
 from orchestrator.cli.download import writable
@@ -19,9 +20,34 @@ from orchestrator.cli.jobs import shown
 from orchestrator.cli.options import pair, seconds
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
+from orchestrator.schemas import Job
 
 _FOREVER = 86400.0
 _INPUT_CAP = 2**20
+
+Account = Annotated[
+    str | None, typer.Option(help="Optional if only one is configured.", autocompletion=ACCOUNTS)
+]
+Capability = Annotated[
+    str | None, typer.Option(help="text2video, image2video, ...; the input may decide it.")
+]
+InputText = Annotated[str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")
+]
+ExternalId = Annotated[
+    str | None, typer.Option(help="Your own id of the job, unique in its account.")
+]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(help="The same key is the same job; default: a new one.")
+]
+CallbackUrl = Annotated[str | None, typer.Option(help="Where this job's events go, signed.")]
+Wait = Annotated[
+    float | None, typer.Option(metavar="[SECONDS]", min=0, help="Wait until it is final.")
+]
+Output = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Wait, and download the results, to video.mp4.")
+]
 
 
 class Waits(TyperCommand):
@@ -47,69 +73,53 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     session: Session,
-    account: Annotated[
-        str | None,
-        typer.Option(help="Optional if only one is configured.", autocompletion=ACCOUNTS),
-    ] = None,
+    account: Account = None,
     model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
-    capability: Annotated[
-        str | None, typer.Option(help="text2video, image2video, ...; the input may decide it.")
-    ] = None,
+    capability: Capability = None,
     prompt: str | None = None,
     image: Annotated[str | None, typer.Option(help="URL of the (first) image.")] = None,
     last_image: Annotated[str | None, typer.Option(help="URL of the last frame.")] = None,
-    text: Annotated[
-        str | None, typer.Option("--input", help="JSON, @file.json, or - for stdin.")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="One input field: duration=5, extra.seed=7.")
-    ] = None,
-    external_id: Annotated[
-        str | None, typer.Option(help="Your own id of the job, unique in its account.")
-    ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key is the same job; default: a new one.")
-    ] = None,
+    text: InputText = None,
+    sets: Sets = None,
+    external_id: ExternalId = None,
+    idempotency_key: IdempotencyKey = None,
     metadata: Annotated[list[str] | None, typer.Option(help="k=v, handed back to you.")] = None,
-    callback_url: Annotated[
-        str | None, typer.Option(help="Where this job's events go, signed.")
-    ] = None,
+    callback_url: CallbackUrl = None,
     deadline: Annotated[str | None, typer.Option(help="Expire after 90s, 15m, 2h.")] = None,
-    wait: Annotated[
-        float | None, typer.Option(metavar="[SECONDS]", min=0, help="Wait until it is final.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Wait, and download the results, to video.mp4."),
-    ] = None,
+    wait: Wait = None,
+    output: Output = None,
 ) -> None:
     """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
     if output is not None:
         output, wait = writable(output), _FOREVER if wait is None else wait
     flags: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
-    order = {name: value for name, value in flags.items() if value is not None}
     body: Record = {
         "account": account,
         "model": model,
         "capability": capability,
-        "input": _set({**_read(text), **order}, sets or []),
+        "input": _set({**_read(text), **_given(flags)}, sets or []),
         "external_task_id": external_id,
         "callback_url": callback_url,
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
     }
     with session.client() as client:
-        key = idempotency_key or secrets.token_urlsafe(24)
-        given = {name: value for name, value in body.items() if value is not None}
-        again = f"the same command with --idempotency-key {key} makes no second job"
-        job = client.order("/v1/jobs", key, again, given)
+        job = _order(client, body, idempotency_key or secrets.token_urlsafe(24))
         if wait is None:
             session.terminal.record(job, shown(job))
             return
-        session.terminal.notice(
-            f"✓ Accepted {job.id}  account {job.account} · {job.model}", "green"
-        )
+        accepted = f"✓ Accepted {job.id}  account {job.account} · {job.model}"
+        session.terminal.notice(accepted, "green")
         wait_for(session, client, job, wait, output)
+
+
+def _order(client: Client, body: Record, key: str) -> Job:
+    again = f"the same command with --idempotency-key {key} makes no second job"
+    return client.order("/v1/jobs", key, again, _given(body))
+
+
+def _given(fields: Record) -> Record:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _read(given: str | None) -> Record:

@@ -89,7 +89,7 @@ async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
         settled(monkeypatch, it.runtime.settings, described(it))
         found = findings_of(ran := await examined("--json"))
         assert found.pop("secret keys")["status"] == "warning", "the keys of tests are not random"
-        assert not [one for one in found.values() if one["status"] != "ok"]
+        assert not [row for row in found.values() if row["status"] != "ok"]
         wanted = {"configuration", "database", "roles", "server", "server clock", "version"}
         assert found.keys() >= wanted | {
             "account kling",
@@ -98,11 +98,11 @@ async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
             "callbacks",
             "event stream",
         }
-        hidden = [one for row in described(it).values() for one in row.values() if len(one) > 15]
-        hidden = [one for one in hidden if not one.startswith("http")] + [KEY]
+        hidden = [text for row in described(it).values() for text in row.values() if len(text) > 15]
+        hidden = [text for text in hidden if not text.startswith("http")] + [KEY]
         hidden += [key.get_secret_value() for key in it.runtime.settings.secret_keys]
         assert len(hidden) >= 5
-        assert not [one for one in hidden if one in ran.out + ran.err]
+        assert not [text for text in hidden if text in ran.out + ran.err]
 
 
 async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(
@@ -317,7 +317,7 @@ def held(_: Request) -> Response:
 async def looked(settings: Settings) -> dict[str, Finding]:
     checks = public_url.checks(settings, SystemClock(), running=True)
     found = await asyncio.to_thread(gathered, checks, 5)
-    return {one.check: one for one in found}
+    return {finding.check: finding for finding in found}
 
 
 async def test_a_stream_with_prompt_first_bytes_is_ok(tmp_path: Path) -> None:

@@ -15,6 +15,24 @@ from orchestrator.cli.listen.listener import Listener
 from orchestrator.cli.options import ago, seconds
 from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
+ForwardTo = Annotated[
+    str | None, typer.Option(metavar="URL", help="Send each event there, signed.")
+]
+EventTypes = Annotated[
+    str | None, typer.Option(help="Event types, comma separated; * matches. Default: all.")
+]
+Begin = Annotated[
+    str | None,
+    typer.Option("--from", metavar="EVT", help="Begin with this event.", autocompletion=EVENTS),
+]
+Secret = Annotated[
+    str | None,
+    typer.Option(
+        envvar="WEBHOOK_SECRET", help="whsec_... to sign with; default: one that is kept."
+    ),
+]
+PrintSecret = Annotated[bool, typer.Option("--print-secret", help="Print that secret and end.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -25,37 +43,21 @@ def register(app: typer.Typer) -> None:
 
 def listen(
     session: Session,
-    forward_to: Annotated[
-        str | None, typer.Option(metavar="URL", help="Send each event there, signed.")
-    ] = None,
-    events: Annotated[
-        str | None, typer.Option(help="Event types, comma separated; * matches. Default: all.")
-    ] = None,
+    forward_to: ForwardTo = None,
+    events: EventTypes = None,
     since: Annotated[str | None, typer.Option(help="Begin 90s, 15m, 2h, 30d ago; 0s: now.")] = None,
-    begin: Annotated[
-        str | None,
-        typer.Option("--from", metavar="EVT", help="Begin with this event.", autocompletion=EVENTS),
-    ] = None,
-    secret: Annotated[
-        str | None,
-        typer.Option(
-            envvar="WEBHOOK_SECRET", help="whsec_... to sign with; default: one that is kept."
-        ),
-    ] = None,
-    print_secret: Annotated[
-        bool, typer.Option("--print-secret", help="Print that secret and end.")
-    ] = False,
+    begin: Begin = None,
+    secret: Secret = None,
+    print_secret: PrintSecret = False,
     header: Annotated[list[str] | None, typer.Option(metavar="K:V", help="Send this too.")] = None,
 ) -> None:
     """Follow the log of events, and forward them to a server of yours, until Ctrl-C.
 
-    It resumes where it ended: events from the meantime come first. The place is kept for each
-    server, key and --forward-to. The first run begins now.
+    It resumes where it ended, for each server, key and --forward-to. The first run begins now.
 
     Forwarded events are signed like deliveries (Standard Webhooks) and come in order, one at a
-    time. A consumer that does not answer is retried; an unsuccessful answer is shown, not
-    retried. If this process is killed while an event is being sent, that event is sent again:
-    drop duplicates by webhook-id.
+    time. A consumer that does not answer is retried; an unsuccessful answer is only shown. An event
+    in flight during a kill is sent again: drop duplicates by webhook-id.
 
     A replay makes no new event. To get one event again, and what followed it: --from EVT.
     """
@@ -64,31 +66,31 @@ def listen(
         raise typer.BadParameter("--since and --from exclude each other")
     if secret is not None:
         key_bytes(secret)
-    url = target(forward_to) if forward_to else None
-    headers = extra_headers(header or [])
-    span = seconds("--since", since) if since is not None else None
+    url, headers = forward_to and target(forward_to), extra_headers(header or [])
+    span = None if since is None else seconds("--since", since)
     with ExitStack() as stack:
-        access = session.access()
-        bookmark = stack.enter_context(closing(Bookmark(access.server, access.who, url or "")))
+        bookmark = stack.enter_context(closing(Bookmark(session.access(), url or "")))
         if print_secret:
             session.terminal.say(secret or bookmark.secret())
             return
         bookmark.lock()
         client = stack.enter_context(session.client())
-        forwarder = None
-        if url:
-            signing = secret or bookmark.secret()
-            forwarder = Forwarder(
-                url,
-                signing,
-                headers,
-                session.clock,
-                lambda words: session.terminal.notice(words, "yellow"),
-            )
+        forwarder = _forwarder(session, url, headers, secret, bookmark) if url else None
+        if forwarder:
             stack.enter_context(closing(forwarder))
-            session.terminal.notice(
-                f"forwarding to {url}, signed with {'the secret given' if secret else signing}"
-            )
         known = bookmark.read() if begin is None and span is None else None
         past = ago("--since", since, session.now()) if span and since else None
         Listener(session, client, bookmark, forwarder).run(events, known, begin, past)
+
+
+def _forwarder(
+    session: Session, url: str, headers: dict[str, str], secret: str | None, bookmark: Bookmark
+) -> Forwarder:
+    signing = secret or bookmark.secret()
+    with_ = "the secret given" if secret else signing
+    session.terminal.notice(f"forwarding to {url}, signed with {with_}")
+
+    def notice(words: str) -> None:
+        session.terminal.notice(words, "yellow")
+
+    return Forwarder(url, signing, headers, session.clock, notice)

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import is_id
@@ -27,8 +28,8 @@ def state_folder() -> Path:
 class Bookmark:
     """The place in one server's log, for one key and one consumer. One process may lock it."""
 
-    def __init__(self, server: str, key: str, consumer: str) -> None:
-        identity = json.dumps([server, key, consumer]).encode()
+    def __init__(self, access: Access, consumer: str) -> None:
+        identity = json.dumps([access.server, access.who, consumer]).encode()
         folder = state_folder() / "listen"
         name = hashlib.sha256(identity).hexdigest()[:20]
         self._cursor = folder / f"{name}.cursor"
