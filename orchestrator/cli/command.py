@@ -159,7 +159,7 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         absent = missing((error.name or "").partition(".")[0])
         if absent is None:
             raise
-        _say(session.terminal, str(absent))
+        _print(session.terminal, str(absent))
         raise typer.Exit(Exit.ERROR) from error
     except (KeyboardInterrupt, typer.Abort):
         # `Abort`: Ctrl-C, or the end of the input, at a question.
