@@ -102,7 +102,7 @@ class Bookmark:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a file for this process; the system drops the lock with the process. Raises `OSError`."""
+    """Lock a file until this process ends. Raises `OSError` if another process has."""
     if sys.platform == "win32":
         import msvcrt
 
