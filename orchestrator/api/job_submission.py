@@ -85,7 +85,7 @@ class JobSubmission:
         given = body.input.given()
         draft = self._draft(call, vendor, key, fingerprint(said)) | {
             "model": body.model,
-            "capability": body.capability or vendor.infer(given),
+            "capability": body.capability or vendor.infer_capability(given),
             "input": given,
             "callback_url": checked_url(self._runtime, "/callback_url", body.callback_url),
             "callback_events": body.callback_events,

@@ -146,7 +146,7 @@ class Submitter:
         assert row["due_at"] is not None
         latest = after(row["due_at"], -DEADLINE)
         try:
-            request = vendor.submission(self.orders(row, vendor))
+            request = vendor.submit_request(self.orders(row, vendor))
             request.extensions["may_leave"] = lambda: self.clock.now() <= latest
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
                 response = await self.submission_client.send(request, deadline=DEADLINE)

@@ -152,7 +152,7 @@ def _needs_confirmation(row: JobRow, event: ReportEvent, vendor: Vendor | None) 
     if event.report.state is not JobState.FAILED:
         return False
     older = event.attempt is not None and event.attempt < row["attempt"]
-    return older or (vendor.siblings and row["vendor_task_id"] is not None)
+    return older or (vendor.runs_several_tasks and row["vendor_task_id"] is not None)
 
 
 def _names_another_task(row: JobRow, report: Report) -> bool:

@@ -1,8 +1,8 @@
-"""Vendors: one dialect a file, translation only. What a plug-in needs is importable from here.
+"""Vendors: one dialect a file, translation only. Plug-in authors import what they need from here.
 
-A vendor takes values and gives values; it never awaits, opens a socket or reads a clock other than the one it is given.
-Adding one is a file in `dialects/` with one `Vendor` subclass, and samples under `tests/samples/<name>/`: the contract
-suite finds both. The folder is the registry: `load()` is called by name in `app.py`.
+A dialect maps values to values: it never awaits, opens no socket and reads only the clock it is
+given. To add one, add a file with one `Vendor` subclass to `dialects/`, and samples under
+`tests/samples/<name>/`: the contract suite finds both. The folder is the registry, read by `load`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Is an account any good? One question to its vendor that costs nothing, and what the answer shows.
+"""Account check: one free status query to the vendor, and what the response proves.
 
-It asks for the state of a task that cannot exist. Vendors look at credentials first, so whatever they say of the task
-says that they took them; what a gateway answers to a wrong address says nothing, and is told apart.
+It asks for the state of a task that cannot exist. Vendors authenticate first, so any response about
+the task proves that the credentials were accepted. A gateway's response about a wrong address
+proves nothing and is recognised as such.
 """
 
 from __future__ import annotations
@@ -17,35 +18,36 @@ import httpx
 
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.foundation.clock import Clock, rfc3339
-from orchestrator.foundation.errors import CutOff, Exchange, Refused, Unreadable
-from orchestrator.foundation.json_codec import parse
-from orchestrator.vendors.contract import Vendor
+from orchestrator.foundation.errors import CutOff, Exchange, Refused
+from orchestrator.vendors.contract import Vendor, parse_or_none
 from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.order import Order
 
-#: Seconds for the question and its answer.
+#: Seconds for the request and its response.
 DEADLINE = 10.0
-#: Kling's ids are as long as this and have been greater for years, on its gateways too; elsewhere they are no numbers.
-_NOBODYS = "100000000000000001"
-_CAP = 64 << 10
-_SHOWN = 300
-#: What a gateway says of a task it does not have, and what it says of an address it does not have (404, both).
-_OF_A_TASK = re.compile(
+#: As long as Kling's ids, which have been greater for years; other vendors' ids are not numbers.
+_UNKNOWN_TASK_ID = "100000000000000001"
+#: Bytes of the response that are read, and characters of a text that are shown.
+_BODY_CAP = 64 << 10
+_TEXT_CAP = 300
+#: Gateways use 404 for an unknown task and for an unknown address; only the words differ.
+_TASK_WORDS = re.compile(
     r"task|job|video|generation|\N{CJK UNIFIED IDEOGRAPH-4EFB}\N{CJK UNIFIED IDEOGRAPH-52A1}"
 )
-_OF_AN_ADDRESS = re.compile(r"\b(url|uri|route|path|endpoint|page)\b|invalid_url")
-_WHY = {
-    1003: "the vendor finds our token too young: is this machine's clock right?",
-    1004: "the vendor finds our token too old: is this machine's clock right?",
-    1304: "this machine's address is not on the account's list of allowed ones",
+_ADDRESS_WORDS = re.compile(r"\b(url|uri|route|path|endpoint|page)\b|invalid_url")
+_HINTS = {
+    1003: "the vendor finds our token not yet valid: is this machine's clock right?",
+    1004: "the vendor finds our token expired: is this machine's clock right?",
+    1304: "this machine's address is not on the account's allow list",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What came of it. `authorized` is None where the answer leaves that open; `detail` says all of it in words.
+    """`authorized` is None where the response leaves it open; `detail` explains the result.
 
-    `clock_skew_seconds` is how far the vendor's clock is ahead of ours, to the second: its `Date` is no finer.
+    `clock_skew_seconds` is how far the vendor's clock is ahead of ours, in whole seconds: the
+    `Date` header is no finer.
     """
 
     account: str
@@ -60,32 +62,35 @@ class CheckResult:
     checked_at: datetime
 
     def shown(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the result as JSON."""
         return {"object": "account_check", **asdict(self), "checked_at": rfc3339(self.checked_at)}
 
 
-async def check_account(vendor: Vendor, internet: HttpClient, clock: Clock) -> CheckResult:
-    """Ask the vendor of an account, for at most `DEADLINE` seconds. An answer that never came is a result too."""
+async def check_account(vendor: Vendor, client: HttpClient, clock: Clock) -> CheckResult:
+    """Query the vendor of an account, for at most `DEADLINE` seconds.
+
+    A failed exchange is a result too: `reachable` is False.
+    """
     at, began = clock.now(), clock.monotonic()
     name = vendor.account.name
     try:
-        response = await internet.send(
-            probe_request(vendor), deadline=DEADLINE, cap=_CAP, overflow="truncate"
+        response = await client.send(
+            probe_request(vendor), deadline=DEADLINE, cap=_BODY_CAP, overflow="truncate"
         )
     except Exchange as error:
         return CheckResult(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began
-    said = _said(response)
-    authorized, detail = _judged(vendor, response, said)
-    code, message = error_fields(said)
+    body = parse_or_none(response.content)
+    authorized, detail = _assess(vendor, response, body)
+    code, message = error_fields(body)
     return CheckResult(
         account=name,
         reachable=True,
         authorized=authorized,
-        detail=detail[:_SHOWN],
+        detail=detail[:_TEXT_CAP],
         status=response.status_code,
         vendor_code=code,
-        vendor_message=message[:_SHOWN] if message else None,
+        vendor_message=message[:_TEXT_CAP] if message else None,
         latency_ms=round(took * 1000),
         clock_skew_seconds=skew(response.headers, at, took),
         checked_at=at,
@@ -93,65 +98,54 @@ async def check_account(vendor: Vendor, internet: HttpClient, clock: Clock) -> C
 
 
 def probe_request(vendor: Vendor) -> httpx.Request:
-    """Return the request for the state of a task that is nobody's."""
-    capability = min(vendor.forms)
-    return vendor.inquiry([Order("", "", capability, {}, _NOBODYS, vendor_task_id=_NOBODYS)])
+    """Return the status query for a task that does not exist."""
+    order = Order("", "", min(vendor.forms), {}, _UNKNOWN_TASK_ID, vendor_task_id=_UNKNOWN_TASK_ID)
+    return vendor.inquiry([order])
 
 
 def skew(headers: Mapping[str, str], at: datetime, took: float) -> float | None:
-    """Return how many seconds the clock behind a `Date` header is ahead of ours; None if it says nothing.
+    """Return how many seconds the clock behind a `Date` header is ahead of ours; None without one.
 
-    `at` is when the request left, `took` the seconds until its answer was there.
+    `at` is when the request left, `took` the seconds until the response was complete.
     """
     try:
         date = parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, IndexError, OverflowError):
         return None
-    # Whole seconds, cut off, and many servers write theirs anew only once a second.
-    apart = (date if date.tzinfo else date.replace(tzinfo=UTC)) - at
-    ahead = apart.total_seconds() + 0.5 - took / 2
+    # `Date` is truncated to whole seconds, and many servers refresh it only once a second.
+    difference = (date if date.tzinfo else date.replace(tzinfo=UTC)) - at
+    ahead = difference.total_seconds() + 0.5 - took / 2
     return 0.0 if abs(ahead) <= took / 2 + 2 else float(round(ahead))
 
 
-def _said(response: httpx.Response) -> Any:
-    try:
-        return parse(response.content)
-    except Unreadable:
-        return None
-
-
-def _judged(vendor: Vendor, response: httpx.Response, said: Any) -> tuple[bool | None, str]:
-    """Return whether the vendor took our credentials, and in words why that is known."""
+def _assess(vendor: Vendor, response: httpx.Response, body: Any) -> tuple[bool | None, str]:
+    """Return whether the vendor accepted the credentials, and the evidence in words."""
     try:
         vendor.read_answer(response)
     except Refused as error:
-        return _refused(error, response.status_code, said), _WHY.get(_number(error), str(error))
+        number = error.vendor_code if isinstance(error.vendor_code, int) else 0
+        detail = _HINTS.get(number, str(error))
+        return _accepted_despite(error, response.status_code, body), detail
     except CutOff as error:
         return None, str(error)
-    if response.status_code == httpx.codes.NOT_FOUND and not _is_of_a_task(said):
+    if response.status_code == httpx.codes.NOT_FOUND and not _is_about_a_task(body):
         return None, f"{vendor.name} answered 404, and not about a task: is base_url right?"
-    return True, f"{vendor.name} took the credentials"
+    return True, f"{vendor.name} accepted the credentials"
 
 
-def _number(error: Refused) -> int:
-    return error.vendor_code if isinstance(error.vendor_code, int) else 0
-
-
-def _refused(error: Refused, status: int, said: Any) -> bool | None:
-    """Return what a no says of our credentials: it may be about them, or only about the task."""
-    known = bool(_number(error)) or error.vendor_code is not None
-    if error.code == "vendor_auth" or (status == httpx.codes.FORBIDDEN and not known):
+def _accepted_despite(error: Refused, status: int, body: Any) -> bool | None:
+    """Return what a refusal proves: it may be about the credentials, or only about the task."""
+    has_code = error.vendor_code is not None
+    if error.code == "vendor_auth" or (status == httpx.codes.FORBIDDEN and not has_code):
         return False
     if error.code == "account_exhausted":
         return True
     if error.rate_limited:
-        return True if known else None
-    about_it = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY) and isinstance(
-        said, Mapping
-    )
-    return True if about_it else None
+        return True if has_code else None
+    is_client_error = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
+    return True if is_client_error and isinstance(body, Mapping) else None
 
 
-def _is_of_a_task(said: Any) -> bool:
-    words = " ".join(str(one) for one in error_fields(said) if one).lower()
-    return bool(_OF_A_TASK.search(words)) and not _OF_AN_ADDRESS.search(words)
+def _is_about_a_task(body: Any) -> bool:
+    words = " ".join(str(field) for field in error_fields(body) if field).lower()
+    return bool(_TASK_WORDS.search(words)) and not _ADDRESS_WORDS.search(words)

@@ -1,4 +1,4 @@
-"""The contract of a dialect: how one vendor is asked for work, heard, and asked about it."""
+"""The contract of a dialect: how one vendor takes orders, reports on them, and is queried."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from orchestrator.vendors.field_mapping import (
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Report, Words, read, read_item
 
-#: The options a vendor has, and the words each may be; None: any text.
+#: A vendor's options, and the words each may be; None: any text.
 Options = Mapping[str, tuple[str, ...] | None]
 
 
 class Lookup(StrEnum):
-    """What can be asked after an answer was lost."""
+    """How a task can be found after the answer to its submission was lost."""
 
-    #: A task can be found by our external id.
+    #: Query it by our external id.
     BY_EXTERNAL_ID = "by_external_id"
-    #: The same request with the same key is the same task: send it again.
+    #: Send it again: the same request with the same key is the same task.
     BY_KEY = "by_key"
-    #: Nothing: only a push can tell.
+    #: Not at all: only a push can report it.
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The vendor took the order. `report` is there if its answer says more than an id."""
+    """The vendor accepted the order. `report` is set if its answer holds more than an id."""
 
     vendor_task_id: str
     report: Report | None = None
@@ -58,27 +58,28 @@ class Vendor(ABC):
 
     #: The name in the configuration; also the name of the file.
     name: ClassVar[str]
-    #: Used where the account configures none. Empty: the account has to.
+    #: Used where the account configures none. Empty: the account has to configure one.
     default_base_url: ClassVar[str] = ""
-    #: How each capability is asked for. What is not in here, the dialect does not have.
+    #: The request mapping of each capability. The dialect has no other capabilities.
     forms: Mapping[Capability, RequestMapping]
-    #: Status words, lower case, to our states. Anything else is unknown and keeps the job live.
+    #: Status words, in lower case, to our states. Any other word is unknown: the job stays live.
     words: ClassVar[Words] = WORDS
     #: What `[accounts.X.options]` may hold.
     options: ClassVar[Options] = {}
     #: Dotted path of the model in the vendor's body. Empty: it is in the URL.
     model_path: str = "model"
-    #: Dotted paths of our own two fields in the vendor's body. Empty: the dialect has no such field.
+    #: Dotted paths of our own two fields in the body. Empty: the dialect has no such field.
     callback_path: str = "callback_url"
     external_id_path: str = "external_task_id"
-    #: Ids one status query may carry.
+    #: How many task ids one status query may carry.
     batch: int = 1
-    #: What can be asked after a lost answer.
+    #: How a task is found after a lost answer.
     lookup: Lookup = Lookup.NONE
-    #: True if a push carries the id the submit answer gave. Gateways that forward our URL push Kling's own id instead.
+    #: True if a push carries the id of the submit answer. Gateways that forward our URL to Kling
+    #: push Kling's own id instead.
     push_id_is_ours: ClassVar[bool] = False
-    #: True if the vendor may run one order as several tasks of its own: one pushed failure then proves nothing.
-    siblings: ClassVar[bool] = False
+    #: True if the vendor may run one order as several tasks: one pushed failure proves nothing.
+    runs_several_tasks: ClassVar[bool] = False
 
     def __init__(self, account: Account, clock: Clock) -> None:
         """Bind to an account. Raises `ConfigError` for settings the dialect cannot work with."""
@@ -93,7 +94,10 @@ class Vendor(ABC):
         self.check_credentials()
 
     def check_credentials(self) -> None:
-        """Raise `ConfigError` if the account's keys are not what the dialect authenticates with."""
+        """Raise `ConfigError` if the account lacks the keys that the dialect authenticates with.
+
+        Called by `__init__` once `account` is set; attributes of a subclass are not set yet.
+        """
         if not self.account.api_key:
             raise ConfigError(
                 f"accounts.{self.account.name}.api_key is required: {self.name} has no other way in"
@@ -101,24 +105,27 @@ class Vendor(ABC):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What the dialect can make."""
+        """The capabilities that the dialect has."""
         return frozenset(self.forms)
 
     @property
     def pushes(self) -> bool:
-        """True if the vendor is told a callback URL, so that silence means something went missing."""
+        """True if requests carry a callback URL, so that a silent vendor means a missing push."""
         return bool(self.callback_path)
 
-    # -- asking for work
+    # -- submissions
 
     def check(self, order: Order) -> None:
-        """Raise `Unsupported` for the first thing the dialect cannot carry. Nothing is dropped silently."""
-        check_fields(self.name, self.form(order), order.given)
+        """Raise `Unsupported` for the first field that the dialect cannot carry.
+
+        No field is dropped silently.
+        """
+        check_fields(self.name, self.request_mapping(order), order.given)
         reserved = tuple(path for path in (self.callback_path, self.external_id_path) if path)
         check_extra(self.name, order.given.get("extra", {}), reserved)
 
-    def form(self, order: Order) -> RequestMapping:
-        """Return the form an order is asked with. Raises `Unsupported` if the dialect has no such capability."""
+    def request_mapping(self, order: Order) -> RequestMapping:
+        """Return the mapping of the order's capability. Raises `Unsupported` if there is none."""
         if order.capability not in self.forms:
             known = ", ".join(sorted(self.forms))
             raise Unsupported(
@@ -126,30 +133,31 @@ class Vendor(ABC):
             )
         return self.forms[order.capability]
 
-    def infer(self, given: Mapping[str, Any]) -> Capability:
-        """Return the plainest capability that carries what is given, for a caller who named none."""
-        for capability in (one for one in Capability if one in self.forms):
-            try:
-                check_fields(self.name, self.forms[capability], given)
-            except Unsupported:
-                continue
-            return capability
+    def infer_capability(self, given: Mapping[str, Any]) -> Capability:
+        """Return the first capability that carries `given`, for a caller who named none."""
+        for capability in Capability:
+            if capability in self.forms:
+                try:
+                    check_fields(self.name, self.forms[capability], given)
+                except Unsupported:
+                    continue
+                return capability
         return Capability.IMAGE2VIDEO if "image_url" in given else Capability.TEXT2VIDEO
 
-    def submission(self, order: Order) -> httpx.Request:
-        """Return the request that asks for the order, our callback URL and external id in it."""
+    def submit_request(self, order: Order) -> httpx.Request:
+        """Return the request that submits the order, with our callback URL and external id."""
         return self.post(self.path(order), self.body(order))
 
     def path(self, order: Order) -> str:
-        """Return where the order is posted, relative to the base URL."""
-        return self.form(order).path
+        """Return the path that the order is posted to, relative to the base URL."""
+        return self.request_mapping(order).path
 
     def body(self, order: Order) -> dict[str, Any]:
         """Return the JSON object that is posted."""
         body: dict[str, Any] = {}
         if self.model_path:
             put(body, self.model_path, order.model)
-        body |= build_body(self.name, self.form(order), order.given)
+        body |= build_body(self.name, self.request_mapping(order), order.given)
         if self.callback_path and order.callback_url:
             put(body, self.callback_path, order.callback_url)
         if self.external_id_path:
@@ -157,81 +165,82 @@ class Vendor(ABC):
         return body
 
     def receipt(self, response: httpx.Response) -> Receipt:
-        """Read the answer to a submission. Raises `Refused` for a definite no, `CutOff` for anything doubtful."""
-        said = self.open(response)
-        inner = said.get("data", said) if isinstance(said, dict) else None
-        if not isinstance(inner, dict) or not (
-            task := name(inner.get("task_id")) or name(inner.get("id"))
-        ):
+        """Read the answer to a submission.
+
+        Raises `Refused` for a definite refusal, `CutOff` where the outcome is in doubt.
+        """
+        body = self.parse_response(response)
+        item = body.get("data", body) if isinstance(body, dict) else None
+        task_id = isinstance(item, dict) and (name(item.get("task_id")) or name(item.get("id")))
+        if not isinstance(item, dict) or not task_id:
             raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")
         try:
-            return Receipt(task, read_item(inner, self.words))
+            return Receipt(task_id, read_item(item, self.words))
         except Unreadable:
-            return Receipt(task)
+            return Receipt(task_id)
 
-    # -- hearing of it
+    # -- pushes
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """True if the vendor signed this push, False if it did not. Raises `BadSignature` if it did so wrongly."""
+        """Return whether the vendor signed this push.
+
+        Raises `BadSignature` if there is a signature and it is wrong.
+        """
         return standard_webhooks.verify(
             self.account.webhook_secrets, headers, body, now=self.clock.now()
         )
 
     def read_push(self, body: bytes) -> list[Report]:
-        """Return what a push says. Raises `Unreadable`."""
+        """Return the reports in a push, at least one. Raises `Unreadable`."""
         reports = read(parse(body), self.words)
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports
 
-    # -- asking about it
+    # -- status queries
 
     @abstractmethod
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return one request for the state of up to `batch` orders, each with a vendor task id."""
+        """Return one status query for up to `batch` orders, each with a vendor task id."""
 
     def lookup_request(self, order: Order) -> httpx.Request:
-        """Return the request that finds an order by its external id. Raises `Unsupported` if `lookup` is not by it."""
+        """Return the status query by external id.
+
+        Raises `Unsupported` unless `lookup` is `BY_EXTERNAL_ID`.
+        """
         raise Unsupported("account", f"{self.name} cannot be asked by external id")
 
     def read_answer(self, response: httpx.Response) -> list[Report]:
-        """Return what an answer to a question says; empty if the vendor knows no such task.
+        """Return the reports in the answer to a status query; empty if the task is unknown.
 
-        Raises `Refused` (also for "ask later") and `CutOff` (the answer says nothing).
+        Raises `Refused` (also for "ask later"), and `CutOff` if the answer proves nothing.
         """
-        try:
-            said = parse(response.content)
-        except Unreadable:
-            said = None
-        if self.unknown_task(response.status_code, said):
+        if self.unknown_task(response.status_code, parse_or_none(response.content)):
             return []
         try:
-            return read(self.open(response), self.words)
+            return read(self.parse_response(response), self.words)
         except Unreadable as error:
             raise CutOff(f"{self.name}: {error}", kind="bad_response") from error
 
-    def unknown_task(self, status: int, said: Any) -> bool:
-        """True if an answer (`said` is its parsed body, None if it is no JSON) says that there is no such task."""
+    def unknown_task(self, status: int, body: Any) -> bool:
+        """Return whether an answer means "no such task". `body` is parsed; None if not JSON."""
         return status == 404
 
     # -- files
 
     def upload(self, kind: str, purpose: str, filename: str, content: bytes) -> httpx.Request:
-        """Return the request that hands the vendor a reference file. Raises `Unsupported` where it takes none."""
+        """Return the request that uploads a reference file. Raises `Unsupported` by default."""
         raise Unsupported("account", f"{self.name} takes no file uploads")
 
-    # -- requests and answers
+    # -- HTTP
 
-    def open(self, response: httpx.Response) -> Any:
-        """Return the parsed body of an answer that is no error. Raises `Refused` or `CutOff`."""
-        try:
-            said = parse(response.content)
-        except Unreadable:
-            said = None
+    def parse_response(self, response: httpx.Response) -> Any:
+        """Return the parsed body of a response. Raises `Refused` or `CutOff` if it is an error."""
+        body = parse_or_none(response.content)
         wait = retry_after(response.headers, self.clock.now())
-        if error := classify(self.name, response.status_code, said, wait=wait):
+        if error := classify(self.name, response.status_code, body, wait=wait):
             raise error
-        return said
+        return body
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
@@ -243,25 +252,31 @@ class Vendor(ABC):
 
     def get(self, path: str, **params: str) -> httpx.Request:
         """Return a GET below the base URL."""
-        return httpx.Request(
-            "GET", self.base_url + path, headers=self.headers(), params=params or None
-        )
+        url = self.base_url + path
+        return httpx.Request("GET", url, headers=self.headers(), params=params or None)
+
+
+def parse_or_none(body: bytes) -> Any:
+    """Return the JSON value, or None if the bytes are not JSON."""
+    try:
+        return parse(body)
+    except Unreadable:
+        return None
 
 
 def segment(text: str) -> str:
-    """Return `text` as one segment of a path: whatever a vendor calls its tasks, it cannot lead elsewhere."""
+    """Return `text` escaped to one path segment, so that no task id can change the path."""
     quoted = quote(text, safe="")
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
 
 
 def check_options(account: Account, vendor: str, known: Options) -> None:
-    """Raise `ConfigError` for an option the vendor does not have, or a word it may not be."""
+    """Raise `ConfigError` for an unknown option, or for a word that the option does not allow."""
     for key, value in account.options.items():
         where = f"accounts.{account.name}.options.{key}"
         if key not in known:
-            raise ConfigError(
-                f"{where} is not an option of {vendor}; it has: {', '.join(sorted(known)) or 'none'}"
-            )
+            names = ", ".join(sorted(known)) or "none"
+            raise ConfigError(f"{where} is not an option of {vendor}; it has: {names}")
         allowed = known[key]
         if allowed is not None and value not in allowed:
             raise ConfigError(f"{where} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,7 +1,7 @@
-"""How to read a no: what an error answer means for the one who asked.
+"""Error responses: which of our error codes one means, and whether a retry may succeed.
 
-The numbers are Kling's official service codes, which its gateways pass through; HTTP 429 alone says little there, since
-it carries rate limits (wait) and empty accounts (do not).
+The numbers are Kling's official service codes, which its gateways pass through. HTTP 429 alone is
+ambiguous there: it carries rate limits (wait) and exhausted accounts (do not).
 """
 
 from __future__ import annotations
@@ -26,84 +26,84 @@ class ErrorClass:
 
 _AUTH = ErrorClass("vendor_auth")
 _CLOCK = ErrorClass("vendor_auth", retryable=True)
-_EMPTY = ErrorClass("account_exhausted")
+_EXHAUSTED = ErrorClass("account_exhausted")
 _REFUSED = ErrorClass("vendor_refused")
 _RATE_LIMITED = ErrorClass("vendor_unavailable", retryable=True, rate_limited=True)
 _LATER = ErrorClass("vendor_unavailable", retryable=True)
 
-#: Kling's service codes below 5000 (get-started/error-codes). 1003, 1004: a token too young or too old; sign again.
+#: Kling's service codes below 5000 (get-started/error-codes).
+#: 1003, 1004: the token is not yet valid, or expired; sign again.
 OFFICIAL: Mapping[int, ErrorClass] = {
     **dict.fromkeys((1000, 1001, 1002, 1304), _AUTH),
     **dict.fromkeys((1003, 1004), _CLOCK),
-    **dict.fromkeys((1100, 1101, 1102, 1103), _EMPTY),
+    **dict.fromkeys((1100, 1101, 1102, 1103), _EXHAUSTED),
     **dict.fromkeys((1200, 1201, 1202, 1203, 1300, 1301), _REFUSED),
     **dict.fromkeys((1302, 1303), _RATE_LIMITED),
 }
-#: Where there is no code we know. 4xx is a definite no; anything not listed here and not 4xx may have been acted upon.
-BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EMPTY, 425: _LATER, 429: _RATE_LIMITED}
-#: new-api could not even build the upstream request, although it says so with a 500.
+#: For responses without a known code. Any other 4xx is a definite refusal; after any status that
+#: is neither here nor 4xx, the vendor may have acted on the request.
+BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EXHAUSTED, 425: _LATER, 429: _RATE_LIMITED}
+#: new-api answers 500 here, although it could not even build the upstream request.
 BY_WORD: Mapping[str, ErrorClass] = {"build_request_failed": _REFUSED}
-_FINE = (None, 0, 200, "success", "SUCCESS", "ok")
-#: Kling's own trouble. It says so with any HTTP status, and may have created the task all the same.
-_DOUBTFUL = range(5000, 6000)
+_SUCCESS = (None, 0, 200, "success", "SUCCESS", "ok")
+#: Kling's internal errors. Their HTTP status varies, and the task may exist all the same.
+_INTERNAL = range(5000, 6000)
 
 
-def error_fields(said: Any) -> tuple[str | int | None, str | None]:
-    """Return the code and the message of an answer in any of the envelopes gateways use."""
-    if not isinstance(said, Mapping):
+def error_fields(body: Any) -> tuple[str | int | None, str | None]:
+    """Return the code and the message of a parsed body, in any of the gateways' envelopes."""
+    if not isinstance(body, Mapping):
         return None, None
-    error = said.get("error")
-    inner = error if isinstance(error, Mapping) else said
-    number = read_code(inner.get("code"))
-    return number, text(inner.get("message")) or text(error) or _detail(said.get("detail"))
-
-
-def _detail(value: Any) -> str | None:
-    """Return FastAPI's error text, which is a word or a list of objects."""
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        return text(value[0].get("msg"))
-    return text(value)
+    error = body.get("error")
+    fields = error if isinstance(error, Mapping) else body
+    detail = body.get("detail")
+    # FastAPI's error text is a string or a list of objects.
+    if isinstance(detail, list) and detail and isinstance(detail[0], Mapping):
+        detail = detail[0].get("msg")
+    return read_code(fields.get("code")), text(fields.get("message")) or text(error) or text(detail)
 
 
 def classify(
-    vendor: str, status: int, said: Any, *, wait: float | None = None
+    vendor: str, status: int, body: Any, *, wait: float | None = None
 ) -> Refused | CutOff | None:
-    """Return the error that an answer is, or None if it is none.
+    """Return the error that a response means, or None if it is not an error.
 
-    `said` is the parsed body (None if it was no JSON); `wait` the seconds of a Retry-After header.
+    `body` is parsed, None if it was not JSON; `wait` is Retry-After in seconds.
     """
-    number, message = error_fields(said)
-    fine = 200 <= status < 300
-    if fine and (number in _FINE or (isinstance(said, Mapping) and "status" in said)):
+    code, message = error_fields(body)
+    if 200 <= status < 300 and (
+        code in _SUCCESS or (isinstance(body, Mapping) and "status" in body)
+    ):
         return None
-    meaning = _error_class(status, number)
-    words = (
+    detail = (
         f"{vendor} answered {status}"
-        + (f", code {number}" if number else "")
+        + (f", code {code}" if code else "")
         + (f": {message}" if message else "")
     )
-    if meaning is None:
-        return CutOff(words, kind="server_error" if status >= 500 else "bad_response")
+    error_class = _error_class(status, code)
+    if error_class is None:
+        return CutOff(detail, kind="server_error" if status >= 500 else "bad_response")
+    lower = (message or "").lower()
     return Refused(
-        words,
-        code=meaning.code,
-        vendor_code=number,
+        detail,
+        code=error_class.code,
+        vendor_code=code,
         vendor_message=message,
-        retryable=meaning.retryable,
-        rate_limited=meaning.rate_limited,
+        retryable=error_class.retryable,
+        rate_limited=error_class.rate_limited,
         retry_after=wait,
-        duplicate=number == 1201
-        and "exist" in (message or "").lower()
-        and "not" not in (message or "").lower(),
+        duplicate=code == 1201 and "exist" in lower and "not" not in lower,
     )
 
 
-def _error_class(status: int, number: str | int | None) -> ErrorClass | None:
-    if isinstance(number, int) and (number in OFFICIAL or number in _DOUBTFUL):
-        return OFFICIAL.get(number)
-    if isinstance(number, str) and number in BY_WORD:
-        return BY_WORD[number]
-    # 408: the vendor gave up reading; it may have read enough. 2xx with an unknown code says nothing definite.
+def _error_class(status: int, code: str | int | None) -> ErrorClass | None:
+    """Return the class of an error, or None if the vendor may have acted on the request."""
+    if isinstance(code, int) and (code in OFFICIAL or code in _INTERNAL):
+        return OFFICIAL.get(code)
+    if isinstance(code, str) and code in BY_WORD:
+        return BY_WORD[code]
+    # 408: the vendor stopped reading, but may have read enough. 2xx with an unknown code proves
+    # nothing.
     if status in BY_STATUS or (300 <= status < 500 and status != 408):
         return BY_STATUS.get(status, _REFUSED)
     return None

@@ -1,7 +1,7 @@
-"""How an order is written down in a dialect: a `Form` is a table of places, and this module walks it.
+"""Request mappings: tables that say where each input field goes in a vendor's request body.
 
-check_form   refuses what the form cannot carry, before anything is sent
-placed       writes every given field at its place and merges `extra`
+`check_fields` refuses what a mapping cannot carry, before a request is sent. `build_body` writes
+every given field to its target and merges `extra`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 from orchestrator.foundation.errors import Unsupported
 
-_DEEPEST = 32
-_OURS = ("callback_url", "external_task_id")
+_MAX_DEPTH = 32
+_OWN_FIELDS = ("callback_url", "external_task_id")
 
 
 @dataclass(frozen=True, slots=True)
 class FieldTarget:
-    """Where a field goes in a vendor's body, and how its value is spelled there.
+    """Where a field goes in a vendor's body, and how its value is encoded there.
 
-    Dots descend (`settings.duration`). A path that ends in `[]` adds the spelled list to the list there; an empty path
-    merges the spelled object into the body. `spell` raises ValueError, with the rest of a sentence, for a value it has
-    no word for.
+    Dots descend (`settings.duration`). A path that ends in `[]` extends the list there with the
+    encoded list; an empty path merges the encoded object into the body. `encode` raises ValueError
+    for a value that it cannot encode; its message completes a sentence that begins with the field.
     """
 
     path: str
-    spell: Callable[[Any], Any] | None = None
+    encode: Callable[[Any], Any] | None = None
 
 
 Fields = Mapping[str, str | FieldTarget]
@@ -36,11 +36,11 @@ Fields = Mapping[str, str | FieldTarget]
 
 @dataclass(frozen=True, slots=True)
 class RequestMapping:
-    """How one capability is asked for.
+    """How one capability is requested.
 
-    A plain string in `fields` is a path with the value as it is; their order is the order in the body. `required`: it
-    does not go without. `exclusive`: groups of which only one may be given. In both, `prompt|shots` means either.
-    `finish` completes the body before `extra` is merged.
+    A plain string in `fields` is a path that takes the value unchanged; their order is the order in
+    the body. `required` fields must be given; of each group in `exclusive`, only one may be. In
+    both, `prompt|shots` means either. `finish` completes the body before `extra` is merged.
     """
 
     path: str
@@ -50,56 +50,56 @@ class RequestMapping:
     finish: Callable[[dict[str, Any]], None] | None = None
 
 
-def check_fields(vendor: str, form: RequestMapping, given: Mapping[str, Any]) -> None:
-    """Raise `Unsupported` for the first field that the form cannot carry, or lacks, or cannot spell."""
+def check_fields(vendor: str, mapping: RequestMapping, given: Mapping[str, Any]) -> None:
+    """Raise `Unsupported` for the first field that is unknown, cannot be encoded, or is missing."""
     for name, value in given.items():
         if name == "extra":
             continue
-        if name not in form.fields:
-            raise Unsupported(
-                f"input/{name}", f"{vendor} has no field for {name!r} in this capability"
-            )
-        encode_field(vendor, form, name, value)
-    for either in form.required:
-        names = either.split("|")
-        if not any(name in given for name in names):
-            raise Unsupported(
-                f"input/{names[0]}", f"{vendor} needs {' or '.join(names)} for this capability"
-            )
-    for group in form.exclusive:
-        first, *more = [found for either in group if (found := _first(either, given))] or [""]
-        if more:
-            raise Unsupported(
-                f"input/{more[-1]}", f"{vendor} cannot take {more[-1]} together with {first}"
-            )
+        if name not in mapping.fields:
+            why = f"{vendor} has no field for {name!r} in this capability"
+            raise Unsupported(f"input/{name}", why)
+        encode_field(vendor, mapping, name, value)
+    for either in mapping.required:
+        if not _first_given(either, given):
+            names = either.split("|")
+            why = f"{vendor} needs {' or '.join(names)} for this capability"
+            raise Unsupported(f"input/{names[0]}", why)
+    for group in mapping.exclusive:
+        present = [name for either in group if (name := _first_given(either, given))]
+        if len(present) > 1:
+            why = f"{vendor} cannot take {present[-1]} together with {present[0]}"
+            raise Unsupported(f"input/{present[-1]}", why)
 
 
-def _first(either: str, given: Mapping[str, Any]) -> str:
+def _first_given(either: str, given: Mapping[str, Any]) -> str:
     return next((name for name in either.split("|") if name in given), "")
 
 
 def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
-    """Raise `Unsupported` if `extra` touches the callback or the external id, or is no JSON a vendor could read.
+    """Raise `Unsupported` if `extra` sets the callback or the external id, or is not valid JSON.
 
-    `reserved` are the dotted paths of the two in the vendor's body: no object on the way to them may be replaced.
+    `reserved` are the dotted paths of the two in the vendor's body: `extra` may not replace an
+    object on these paths.
     """
     for depth, key, value in _walk(extra):
-        if key in _OURS:
-            raise Unsupported(
-                "input/extra", f"extra may not set {key} for {vendor}: orchestrator sets it itself"
-            )
-        if depth > _DEEPEST:
-            raise Unsupported("input/extra", f"extra for {vendor} may nest {_DEEPEST} levels deep")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Unsupported(
-                "input/extra", f"extra for {vendor} holds a number that JSON does not have"
-            )
+        if key in _OWN_FIELDS:
+            why = f"extra may not set {key} for {vendor}: orchestrator sets it itself"
+        elif depth > _MAX_DEPTH:
+            why = f"extra for {vendor} may nest {_MAX_DEPTH} levels deep"
+        elif isinstance(value, float) and not math.isfinite(value):
+            why = f"extra for {vendor} holds a number that JSON does not have"
+        else:
+            continue
+        raise Unsupported("input/extra", why)
     for path in reserved:
-        _check_way(vendor, extra, path)
+        _check_parents(vendor, extra, path)
 
 
 def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield the depth, key and value of everything in `value`, without recursion: callers nest as they like."""
+    """Yield the depth, key and value of everything in `value`, without recursion.
+
+    Callers control the depth.
+    """
     waiting = [(0, "", value)]
     while waiting:
         depth, key, value = waiting.pop()
@@ -110,45 +110,46 @@ def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
             waiting.extend((depth + 1, "", item) for item in value)
 
 
-def _check_way(vendor: str, extra: Any, path: str) -> None:
+def _check_parents(vendor: str, extra: Any, path: str) -> None:
     *parents, _ = path.split(".")
     for parent in parents:
         if parent not in extra:
             return
         extra = extra[parent]
         if not isinstance(extra, Mapping):
-            raise Unsupported(
-                "input/extra", f"extra may not replace {parent} for {vendor}: it holds {path}"
-            )
+            why = f"extra may not replace {parent} for {vendor}: it holds {path}"
+            raise Unsupported("input/extra", why)
 
 
-def encode_field(vendor: str, form: RequestMapping, name: str, value: Any) -> tuple[str, Any]:
-    """Return where `name` goes and its value in the vendor's spelling; raises `Unsupported` if there is none."""
-    place = form.fields[name]
-    if isinstance(place, str):
-        return place, value
+def encode_field(vendor: str, mapping: RequestMapping, name: str, value: Any) -> tuple[str, Any]:
+    """Return the path of `name` and its value as the vendor takes it. Raises `Unsupported`."""
+    target = mapping.fields[name]
+    if isinstance(target, str):
+        return target, value
     try:
-        return place.path, place.spell(value) if place.spell else value
+        return target.path, target.encode(value) if target.encode else value
     except ValueError as error:
         raise Unsupported(f"input/{name}", f"{vendor}: {name} {error}") from error
 
 
-def build_body(vendor: str, form: RequestMapping, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the vendor's body: every given field at its place, then `extra` merged in. `given` stays as it is."""
+def build_body(vendor: str, mapping: RequestMapping, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the vendor's body: every given field at its target, then `extra` merged in.
+
+    `given` is not modified. Raises `Unsupported`.
+    """
     body: dict[str, Any] = {}
     given = deepcopy(dict(given))
-    for name in form.fields:
+    for name in mapping.fields:
         if name in given:
-            path, said = encode_field(vendor, form, name, given[name])
-            put(body, path, said)
-    if form.finish:
-        form.finish(body)
+            put(body, *encode_field(vendor, mapping, name, given[name]))
+    if mapping.finish:
+        mapping.finish(body)
     merge(body, given.get("extra", {}))
     return body
 
 
 def put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Set `value` at a `Place`'s path, making the objects on the way."""
+    """Set `value` at the path of a `FieldTarget`, and create the objects on the way."""
     if not path:
         merge(body, value)
         return
@@ -162,11 +163,11 @@ def put(body: dict[str, Any], path: str, value: Any) -> None:
 
 
 def merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Merge `extra` into `body`: objects meet, anything else is replaced."""
+    """Merge `extra` into `body` in depth: objects are merged, anything else is replaced."""
     for key, value in extra.items():
-        mine = body.get(key)
-        if isinstance(mine, dict) and isinstance(value, dict):
-            merge(mine, value)
+        present = body.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            merge(present, value)
         else:
             body[key] = value
 
@@ -179,21 +180,21 @@ def whole_seconds(value: float) -> int:
 
 
 def seconds_text(value: float) -> str:
-    """Return the seconds as a string (`5` -> `"5"`), as Kling's legacy standard spells them."""
+    """Return the seconds as a string (`5` -> `"5"`), as Kling's legacy standard takes them."""
     return str(whole_seconds(value))
 
 
 def choice(yes: str, no: str) -> Callable[[bool], str]:
-    """Return a speller of booleans in two vendor words."""
+    """Return an encoder of booleans as two words of the vendor."""
     return lambda value: yes if value else no
 
 
 def at_most(characters: int) -> Callable[[str], str]:
-    """Return a speller that passes texts of up to so many characters."""
+    """Return an encoder that passes texts of up to `characters` characters."""
 
-    def spell(value: str) -> str:
+    def encode(value: str) -> str:
         if len(value) > characters:
             raise ValueError(f"takes {characters} characters, not {len(value)}")
         return value
 
-    return spell
+    return encode

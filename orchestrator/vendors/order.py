@@ -1,7 +1,7 @@
-"""What is asked of a vendor: the caller's `input` in our words, and the order made of it.
+"""Orders: the caller's `input` in our vocabulary, and the job as a vendor needs it.
 
-`Input` is the whole vocabulary. No vendor has all of it; which fields a dialect carries, and where they go in its
-request, is a `Form` (see `form.py`).
+`Input` is the whole vocabulary, and no vendor takes all of it. A `RequestMapping` (see
+`field_mapping.py`) says which fields a dialect carries, and where they go in its request.
 """
 
 from __future__ import annotations
@@ -61,14 +61,17 @@ class Element(_Part):
 
 
 class CameraControl(_Part):
-    """A camera movement. `config` maps an axis (horizontal, vertical, pan, tilt, roll, zoom) to -10..10."""
+    """A camera movement. `config` maps an axis to -10..10.
+
+    Axes: horizontal, vertical, pan, tilt, roll, zoom.
+    """
 
     type: Word | None = None
     config: dict[Word, Annotated[float, Field(ge=-10, le=10)]] | None = None
 
 
 class Input(_Part):
-    """A job's `input`. Unknown fields are refused; `extra` is merged verbatim into the vendor's request."""
+    """A job's `input`. Unknown fields are refused; `extra` is merged verbatim into the request."""
 
     prompt: Text | None = None
     negative_prompt: Text | None = None
@@ -98,14 +101,13 @@ class Input(_Part):
     extra: Json | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return the fields the caller set, as plain JSON values: whole numbers as int, `extra` verbatim."""
-        given = self.model_dump(exclude_none=True, exclude={"extra"})
-        extra = {} if self.extra is None else {"extra": self.extra}
-        return {name: _whole(value) for name, value in given.items()} | extra
+        """Return the fields the caller set as JSON: whole numbers as int, `extra` verbatim."""
+        given: dict[str, Any] = _whole(self.model_dump(exclude_none=True, exclude={"extra"}))
+        return given if self.extra is None else {**given, "extra": self.extra}
 
 
 def _whole(value: Any) -> Any:
-    """Return the value with 5.0 written as 5: vendors that take whole seconds refuse `5.0`."""
+    """Return the value with 5.0 as 5: vendors that take whole seconds refuse `5.0`."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
@@ -115,7 +117,7 @@ def _whole(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One job as a vendor needs to know it. `given` holds `Input.given()`."""
+    """One job as a dialect needs it. `given` is `Input.given()`."""
 
     job_id: str
     model: str

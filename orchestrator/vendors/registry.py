@@ -1,4 +1,4 @@
-"""Every dialect by its name, and the vendor that each configured account is bound to."""
+"""The registry of dialects, and the vendor object of each configured account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.vendors.contract import Vendor
 
 @cache
 def load() -> Mapping[str, type[Vendor]]:
-    """Import every module of `dialects` and return its one vendor by name."""
+    """Import every module of `dialects` and return its `Vendor` subclass by name."""
     found: dict[str, type[Vendor]] = {}
     for module in pkgutil.iter_modules(dialects.__path__):
         loaded = importlib.import_module(f"{dialects.__name__}.{module.name}")
@@ -38,25 +38,25 @@ def accounts(settings: Settings) -> dict[str, Account]:
     return {
         name: Account(
             name=name,
-            vendor=one.vendor,
-            base_url=one.base_url,
-            api_key=one.api_key.get_secret_value(),
-            access_key=one.access_key.get_secret_value(),
-            secret_key=one.secret_key.get_secret_value(),
-            signature=one.signature,
-            webhook_secrets=tuple(secret.get_secret_value() for secret in one.webhook_secrets),
-            max_in_flight=one.max_in_flight,
-            rate_limit=one.rate_limit,
-            at_least_once=one.on_lost_submit == "at_least_once",
-            options=one.options,
-            poll=Poll(**one.poll.model_dump()),
+            vendor=account.vendor,
+            base_url=account.base_url,
+            api_key=account.api_key.get_secret_value(),
+            access_key=account.access_key.get_secret_value(),
+            secret_key=account.secret_key.get_secret_value(),
+            signature=account.signature,
+            webhook_secrets=tuple(secret.get_secret_value() for secret in account.webhook_secrets),
+            max_in_flight=account.max_in_flight,
+            rate_limit=account.rate_limit,
+            at_least_once=account.on_lost_submit == "at_least_once",
+            options=account.options,
+            poll=Poll(**account.poll.model_dump()),
         )
-        for name, one in settings.accounts.items()
+        for name, account in settings.accounts.items()
     }
 
 
 def bind_vendor(account: Account, clock: Clock) -> Vendor:
-    """Return the vendor of an account. Raises `ConfigError` if there is none of that name."""
+    """Return the vendor object of an account. Raises `ConfigError` if the name is unknown."""
     known = load()
     if account.vendor not in known:
         names = ", ".join(sorted(known))

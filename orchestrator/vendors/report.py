@@ -1,9 +1,9 @@
-"""What a vendor says about a job, in our words, and the shapes it is said in.
+"""Reports: the state of a job as a vendor describes it, in our terms, and the readers of its JSON.
 
-Five shapes cover the gateways we speak to: Kling's legacy object, Kling's new object, a job object, an OpenAI-video
-object and new-api's task record. Which of them a body is shows in its keys, so each reader is one small function and
-`read` picks.
-Every byte is hostile: values of the wrong type are left out, texts are capped, and nothing recurses on what was sent.
+Five shapes cover the known gateways: Kling's legacy object, Kling's new object, a job object, an
+OpenAI-video object and new-api's task record. The keys of an object show its shape; `read_item`
+picks the reader.
+All input is hostile: values of a wrong type are left out, texts are capped, and no reader recurses.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WORDS: Words = {
 
 
 class Output(NamedTuple):
-    """One file a vendor made. `duration` in seconds; None where the vendor did not say."""
+    """One file of a result. `duration` is in seconds; None where the vendor omits it."""
 
     url: str
     id: str | None = None
@@ -51,7 +51,10 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a vendor says about one job. `state` is None where its word means nothing to us: the job stays live."""
+    """One job as a vendor describes it. `word` is its status word.
+
+    `state` is None for an unknown word: the job stays live.
+    """
 
     state: JobState | None
     word: str = ""
@@ -71,27 +74,30 @@ class Report:
 
 
 def read(body: Any, words: Words) -> list[Report]:
-    """Return the reports in a parsed body, bare or enveloped once, one object or a list of them.
+    """Return the reports in a parsed body: an object or a list, bare or in one envelope.
 
-    Raises `Unreadable` when there is no object with a status in it.
+    Raises `Unreadable` if an item is not a task object.
     """
-    inner = body["data"] if isinstance(body, dict) and "code" in body and "data" in body else body
-    items = inner if isinstance(inner, list) else [inner]
+    data = body["data"] if isinstance(body, dict) and "code" in body and "data" in body else body
+    items = data if isinstance(data, list) else [data]
     if not all(isinstance(item, dict) for item in items):
         raise Unreadable("the body holds no task object")
     return [read_item(item, words) for item in items[:_ITEM_CAP]]
 
 
 def read_item(item: Item, words: Words) -> Report:
-    """Return what one task object says. Raises `Unreadable` if it is none of the known shapes."""
-    for fits, reader in SHAPES:
-        if fits(item):
+    """Return the report in one task object. Raises `Unreadable` for an unknown shape."""
+    for matches, reader in SHAPES:
+        if matches(item):
             return reader(item, words)
     raise Unreadable("the object has none of the known task shapes")
 
 
-def legacy(item: Item, words: Words) -> Report:
-    """Read Kling's legacy object (`task_status`, `task_result`); pushes are documented without an envelope."""
+def read_legacy(item: Item, words: Words) -> Report:
+    """Read Kling's legacy object (`task_status`, `task_result`).
+
+    Pushes are documented without an envelope.
+    """
     info, result = _object(item, "task_info"), _object(item, "task_result")
     word = text(item.get("task_status")) or ""
     return Report(
@@ -99,116 +105,106 @@ def legacy(item: Item, words: Words) -> Report:
         word=word,
         vendor_task_id=name(item.get("task_id")),
         external_task_id=name(info.get("external_task_id")) or name(item.get("external_task_id")),
-        videos=outputs(result.get("videos")),
-        images=outputs(result.get("images")),
+        videos=_outputs(result.get("videos")),
+        images=_outputs(result.get("images")),
         message=text(item.get("task_status_msg")),
         updated_at=instant(item.get("updated_at")),
     )
 
 
-def new(item: Item, words: Words) -> Report:
+def read_new(item: Item, words: Words) -> Report:
     """Read Kling's new object (`outputs`, `create_time`, `external_id`)."""
     word = text(item.get("status")) or ""
-    made = item.get("outputs")
-    kinds = [one for one in made if isinstance(one, dict)] if isinstance(made, list) else []
+    files = item.get("outputs")
+    files = [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
     return Report(
         state=words.get(word.lower()),
         word=word,
         vendor_task_id=name(item.get("id")),
         external_task_id=name(item.get("external_id")) or name(item.get("external_task_id")),
-        videos=outputs([one for one in kinds if one.get("type", "video") == "video"]),
-        images=outputs([one for one in kinds if one.get("type") == "image"]),
+        videos=_outputs([file for file in files if file.get("type", "video") == "video"]),
+        images=_outputs([file for file in files if file.get("type") == "image"]),
         message=text(item.get("message")),
         updated_at=instant(item.get("update_time")),
     )
 
 
-def job_object(item: Item, words: Words) -> Report:
+def read_job_object(item: Item, words: Words) -> Report:
     """Read a gateway's job object (`object: "job"`, `output.videos[]`)."""
-    made, error = _object(item, "output"), _object(item, "error")
+    output, error = _object(item, "output"), _object(item, "error")
     word = text(item.get("status")) or ""
     return Report(
         state=words.get(word.lower()),
         word=word,
         vendor_task_id=name(item.get("id")),
         external_task_id=name(item.get("external_task_id")),
-        videos=outputs(made.get("videos")),
-        images=outputs(made.get("images")),
+        videos=_outputs(output.get("videos")),
+        images=_outputs(output.get("images")),
         message=text(error.get("message")) or text(item.get("error")),
         vendor_code=code(error.get("code")),
     )
 
 
-def openai_video(item: Item, words: Words) -> Report:
-    """Read an OpenAI-video object. `seconds` is the clip's length; a `duration` beside it is how long the task took."""
+def read_openai_video(item: Item, words: Words) -> Report:
+    """Read an OpenAI-video object.
+
+    `seconds` is the clip's length; a `duration` next to it is how long the task took.
+    """
     result, error = _object(item, "result"), _object(item, "error")
     word = text(item.get("status")) or ""
-    places = (item.get("video_url"), _object(item, "metadata").get("url"), result.get("video_url"))
-    listed = result.get("outputs")
-    urls = [*places, *(listed[:_OUTPUT_CAP] if isinstance(listed, list) else ())]
+    urls = [item.get("video_url"), _object(item, "metadata").get("url"), result.get("video_url")]
+    if isinstance(more := result.get("outputs"), list):
+        urls += more[:_OUTPUT_CAP]
     length = seconds(item.get("seconds"))
-    videos = tuple(
-        Output(address, duration=length) for address in dict.fromkeys(filter(None, map(url, urls)))
-    )
+    addresses = dict.fromkeys(filter(None, map(url, urls)))
     return Report(
         state=words.get(word.lower()),
         word=word,
         vendor_task_id=name(item.get("task_id")) or name(item.get("id")),
         progress=percent(item.get("progress")),
-        videos=videos,
+        videos=tuple(Output(address, duration=length) for address in addresses),
         message=text(error.get("message")) or text(item.get("error")),
         vendor_code=code(error.get("code")),
     )
 
 
-def relay_task(item: Item, words: Words) -> Report:
+def read_relay_task(item: Item, words: Words) -> Report:
     """Read new-api's task record. Old versions put the URL of a success into `fail_reason`."""
     word = text(item.get("status")) or ""
     state = words.get(word.lower())
-    inner = _object(_object(item, "data"), "data")
-    kling = legacy(inner, words)
-    address = url(item.get("result_url")) or (
-        url(item.get("fail_reason")) if state is JobState.SUCCEEDED else None
-    )
-    videos = kling.videos or ((Output(address),) if address else ())
+    kling = read_legacy(_object(_object(item, "data"), "data"), words)
+    reason = item.get("fail_reason")
+    address = url(item.get("result_url")) or (url(reason) if state is JobState.SUCCEEDED else None)
     return Report(
         state=state,
         word=word,
         vendor_task_id=name(item.get("task_id")),
         external_task_id=kling.external_task_id,
         progress=percent(item.get("progress")),
-        videos=videos,
-        message=text(item.get("fail_reason")) if state is JobState.FAILED else None,
+        videos=kling.videos or ((Output(address),) if address else ()),
+        message=text(reason) if state is JobState.FAILED else None,
     )
 
 
-def _is_relay_task(item: Item) -> bool:
-    return "status" in item and (
-        "fail_reason" in item or "result_url" in item or "submit_time" in item
-    )
-
-
-def _is_new(item: Item) -> bool:
-    return "status" in item and (
-        "outputs" in item or "create_time" in item or "update_time" in item
-    )
+def _has_status_and(*keys: str) -> Callable[[Item], bool]:
+    return lambda item: "status" in item and any(key in item for key in keys)
 
 
 def _is_job_object(item: Item) -> bool:
     return "status" in item and (item.get("object") == "job" or "output" in item)
 
 
-#: First fit wins, the most telling keys first.
+#: The first match wins; the most specific keys come first.
 SHAPES: tuple[tuple[Callable[[Item], bool], Callable[[Item, Words], Report]], ...] = (
-    (lambda item: "task_status" in item, legacy),
-    (_is_relay_task, relay_task),
-    (_is_job_object, job_object),
-    (_is_new, new),
-    (lambda item: "status" in item and ("id" in item or "task_id" in item), openai_video),
+    (lambda item: "task_status" in item, read_legacy),
+    (_has_status_and("fail_reason", "result_url", "submit_time"), read_relay_task),
+    (_is_job_object, read_job_object),
+    (_has_status_and("outputs", "create_time", "update_time"), read_new),
+    (_has_status_and("id", "task_id"), read_openai_video),
 )
 
 
-def outputs(value: Any) -> tuple[Output, ...]:
+def _outputs(value: Any) -> tuple[Output, ...]:
     """Return the entries of a list of files that have a usable URL."""
     if not isinstance(value, list):
         return ()

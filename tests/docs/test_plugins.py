@@ -25,19 +25,19 @@ from tests.vendors import test_contract, test_field_mapping
 
 HELD = {
     "orders": [
-        test_contract.test_an_order_in_our_words_becomes_the_documented_request,
-        test_contract.test_an_order_without_its_capability_is_inferred_where_the_input_decides,
+        test_contract.test_an_order_becomes_the_documented_request,
+        test_contract.test_the_capability_is_inferred_from_the_input,
     ],
     "receipts": [test_contract.test_the_answer_to_a_submission_gives_the_task_id],
     "errors": [
-        test_contract.test_an_error_answer_to_a_submission_says_what_to_do_next,
-        test_contract.test_only_a_vendors_own_word_for_it_means_that_a_task_is_unknown,
+        test_contract.test_an_error_answer_to_a_submission_is_classified,
+        test_contract.test_only_the_vendors_own_error_means_an_unknown_task,
     ],
 }
 FORMS = [
-    test_field_mapping.test_every_capability_can_be_asked_for_and_about,
-    test_field_mapping.test_a_field_that_has_no_place_is_refused_with_its_pointer,
-    test_field_mapping.test_no_field_that_has_a_place_is_dropped,
+    test_field_mapping.test_every_capability_can_be_submitted_and_queried,
+    test_field_mapping.test_an_unknown_field_is_refused_with_its_pointer,
+    test_field_mapping.test_no_known_field_is_dropped,
 ]
 
 
@@ -83,14 +83,14 @@ def test_the_vendor_on_the_page_passes_the_contract_suite_on_every_sample(acme: 
     for file, meaning in expected["reports"].items():
         case = Case(acme, file, meaning)
         test = (
-            test_contract.test_a_push_is_understood
+            test_contract.test_a_push_is_read
             if file.startswith("callback_")
-            else test_contract.test_the_answer_to_a_question_is_understood
+            else test_contract.test_the_answer_to_a_status_query_is_read
         )
         test(case)
         held += 1
     test_contract.test_every_sample_is_used(acme)
-    test_contract.test_an_unknown_status_word_is_a_value_and_not_a_verdict(acme)
+    test_contract.test_an_unknown_status_word_is_reported_without_a_state(acme)
     assert held == 7
 
 

@@ -56,7 +56,7 @@ def facts(vendor: Vendor) -> list[list[str]]:
         ["pushes", f"yes, to {code(vendor.callback_path)}" if vendor.pushes else "no"],
         ["external id", code(vendor.external_id_path) if vendor.external_id_path else "none"],
         ["pushes carry the submitted task's id", "yes" if vendor.push_id_is_ours else "not always"],
-        ["one order may run as several tasks", "yes" if vendor.siblings else "no"],
+        ["one order may run as several tasks", "yes" if vendor.runs_several_tasks else "no"],
         ["jobs per status query", str(vendor.batch)],
         ["lookup after a lost answer", LOOKUPS[vendor.lookup]],
     ]

@@ -78,7 +78,7 @@ async def send(runtime: Runtime) -> None:
     ((row, _),) = await runtime.assemble(Submitter).take(1)
     vendor = runtime.vendors[row["account"]]
     answer = await runtime.submission_client.send(
-        vendor.submission(runtime.orders(row, vendor)), deadline=DEADLINE
+        vendor.submit_request(runtime.orders(row, vendor)), deadline=DEADLINE
     )
     assert answer.status_code == 200
 

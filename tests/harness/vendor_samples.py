@@ -1,6 +1,7 @@
-"""The samples as data: every dialect's folder says in `expected.json` which account speaks it and what each file means.
+"""The vendor samples as data.
 
-A new vendor needs nothing but a folder: the suites below walk whatever is there.
+Each dialect's folder has an `expected.json`: its account, and the meaning of each file. A new
+vendor needs only a folder: the suites walk every folder that is there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Input, Order
 from orchestrator.vendors.registry import load
-from orchestrator.vendors.report import Report
+from orchestrator.vendors.report import Output, Report
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 VENDORS = load()
@@ -29,7 +30,7 @@ NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 
 
 class StoppedClock(SystemClock):
-    """A clock that always says `NOW`."""
+    """A clock that stands at `NOW`."""
 
     def now(self) -> datetime:
         return NOW
@@ -37,7 +38,7 @@ class StoppedClock(SystemClock):
 
 @dataclass(frozen=True)
 class Case:
-    """One sample file, and what is expected of it."""
+    """One sample file and its expected meaning."""
 
     folder: str
     file: str
@@ -49,7 +50,7 @@ class Case:
 
     @property
     def http(self) -> dict[str, Any]:
-        """How the file travels: method and path of a request, status of an answer."""
+        """How the file is sent: method and path of a request, status of a response."""
         found: dict[str, Any] = indexed(self.folder)[self.file]["http"]
         return found
 
@@ -68,7 +69,7 @@ def expectations(folder: str) -> dict[str, Any]:
 
 
 def cases(section: str, *prefixes: str) -> pytest.MarkDecorator:
-    """Parametrize a test with the cases of a section, every folder's."""
+    """Parametrize a test with the cases of a section, from every folder."""
     found = [
         pytest.param(Case(folder, file, expected), id=f"{folder}-{file.removesuffix('.json')}")
         for folder in FOLDERS
@@ -79,39 +80,33 @@ def cases(section: str, *prefixes: str) -> pytest.MarkDecorator:
 
 
 def account(folder: str, **changes: Any) -> Account:
-    """Return the account that speaks the folder's dialect."""
+    """Return the account of the folder's dialect."""
     settings = {"api_key": "key-1", **expectations(folder)["account"], **changes}
     return Account(name="main", **settings)
 
 
 def vendor(folder: str, **changes: Any) -> Vendor:
-    told = account(folder, **changes)
-    return VENDORS[told.vendor](told, StoppedClock())
+    bound = account(folder, **changes)
+    return VENDORS[bound.vendor](bound, StoppedClock())
 
 
 def order(capability: str, given: dict[str, Any], **changes: Any) -> Order:
-    """Return an order as the API would make it of a caller's `input`."""
+    """Return an order as the API makes it from a caller's `input`."""
     plain = Input.model_validate_json(json.dumps(given)).given()
     settings = {"model": "kling-v3", "external_task_id": "job-1", "job_id": "job-1", **changes}
     return Order(capability=Capability(capability), given=plain, **settings)
 
 
-def told(report: Report) -> dict[str, Any]:
-    """Return a report in the words of `expected.json`: what it does not say is left out."""
-    fields = ("vendor_task_id", "external_task_id", "progress", "message", "vendor_code")
-    said = {name: getattr(report, name) for name in fields if getattr(report, name) is not None}
-    if report.updated_at:
-        said["updated_at"] = rfc3339(report.updated_at)
+def report_fields(report: Report) -> dict[str, Any]:
+    """Return a report as `expected.json` writes it: fields without a value are left out."""
+    ids = ("vendor_task_id", "external_task_id")
+    fields = _present(report, *ids, "progress", "message", "vendor_code", "updated_at")
     if report.videos:
-        said["videos"] = [
-            {
-                **{
-                    name: value
-                    for name in ("url", "id", "duration")
-                    if (value := getattr(video, name)) is not None
-                },
-                **({"expires_at": rfc3339(video.expires_at)} if video.expires_at else {}),
-            }
-            for video in report.videos
-        ]
-    return {"state": report.state and str(report.state), "word": report.word, **said}
+        names = ("url", "id", "duration", "expires_at")
+        fields["videos"] = [_present(video, *names) for video in report.videos]
+    return {"state": report.state and str(report.state), "word": report.word, **fields}
+
+
+def _present(item: Report | Output, *names: str) -> dict[str, Any]:
+    values = {name: getattr(item, name) for name in names if getattr(item, name) is not None}
+    return {k: rfc3339(v) if isinstance(v, datetime) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""Checks of accounts: one harmless question to every simulated vendor, and what its answer shows."""
+"""Account checks: one free query to every simulated vendor, and what its answer proves."""
 
 from __future__ import annotations
 
@@ -31,72 +31,67 @@ EVERY = [name for name, _ in SIMULATED]
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
-async def asked(folder: Path, *settings: tuple[str, Json]) -> list[CheckResult]:
-    """Return the checks of accounts with these settings, over real sockets."""
+async def check_accounts(folder: Path, *settings: tuple[str, Json]) -> list[CheckResult]:
+    """Check accounts with these settings over real sockets."""
     given = runtime.settings(folder, accounts=dict(settings), allow_private=["127.0.0.0/8"])
-    internet = HttpClient(GuardedTransport(AddressPolicy(given.allow_private)))
-    vendors = [bind_vendor(one, SystemClock()) for one in accounts(given).values()]
+    client = HttpClient(GuardedTransport(AddressPolicy(given.allow_private)))
+    vendors = [bind_vendor(account, SystemClock()) for account in accounts(given).values()]
+    checks = (account_check.check_account(vendor, client, SystemClock()) for vendor in vendors)
     try:
-        return [
-            *await asyncio.gather(
-                *(account_check.check_account(one, internet, SystemClock()) for one in vendors)
-            )
-        ]
+        return [*await asyncio.gather(*checks)]
     finally:
-        await internet.aclose()
+        await client.aclose()
 
 
-async def test_every_vendor_shows_that_it_took_good_credentials(tmp_path: Path) -> None:
+def outcomes(found: list[CheckResult]) -> dict[str, tuple[bool, bool | None]]:
+    return {result.account: (result.reachable, result.authorized) for result in found}
+
+
+async def test_every_vendor_proves_that_good_credentials_are_accepted(tmp_path: Path) -> None:
     async with SimulatedVendors() as world:
-        found = await asked(
+        found = await check_accounts(
             tmp_path, *((name, account_settings(world.base_url, name)) for name in EVERY)
         )
-        assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
-            EVERY, (True, True)
-        )
+        assert outcomes(found) == dict.fromkeys(EVERY, (True, True))
         assert not world.renders, "nothing was ordered"
-        assert not world.violations, "the question is one that its document allows"
-    assert all(one.latency_ms is not None and one.latency_ms < 5000 for one in found)
+        assert not world.violations, "its document allows the query"
+    assert all(result.latency_ms is not None and result.latency_ms < 5000 for result in found)
 
 
-async def test_every_vendor_shows_that_it_refused_bad_ones(tmp_path: Path) -> None:
+async def test_every_vendor_proves_that_bad_credentials_are_refused(tmp_path: Path) -> None:
     async with SimulatedVendors() as world:
         wrong = []
         for name in EVERY:
             settings = account_settings(world.base_url, name)
             fault = "secret_key" if "secret_key" in settings else "api_key"
             wrong.append((name, settings | {fault: "not-" + "the-key" * 5}))
-        found = await asked(tmp_path, *wrong)
-    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
-        EVERY, (True, False)
-    )
-    assert all(one.status == 401 and one.vendor_message for one in found)
-    assert not any("not-the-key" in str(one) for one in found)
+        found = await check_accounts(tmp_path, *wrong)
+    assert outcomes(found) == dict.fromkeys(EVERY, (True, False))
+    assert all(result.status == 401 and result.vendor_message for result in found)
+    assert "not-the-key" not in str(found)
 
 
-async def test_an_address_that_is_wrong_shows_nothing_of_the_credentials(tmp_path: Path) -> None:
+async def test_a_wrong_base_url_proves_nothing_about_the_credentials(tmp_path: Path) -> None:
     async with SimulatedVendors() as world:
         wrong = []
         for name in EVERY:
             settings = account_settings(world.base_url, name)
             wrong.append((name, settings | {"base_url": f"{settings['base_url']}/v9"}))
-        found = await asked(tmp_path, *wrong)
-    assert {one.account: (one.reachable, one.authorized) for one in found} == dict.fromkeys(
-        EVERY, (True, None)
-    )
+        found = await check_accounts(tmp_path, *wrong)
+    assert outcomes(found) == dict.fromkeys(EVERY, (True, None))
 
 
-async def test_a_vendor_that_is_not_there_was_not_reached(tmp_path: Path) -> None:
+async def test_an_absent_vendor_is_not_reachable(tmp_path: Path) -> None:
     base = {"vendor": "dreamto", "api_key": "k", "base_url": "http://127.0.0.1:1"}
     inside = base | {"base_url": "http://10.1.2.3"}
-    refused, blocked = await asked(tmp_path, ("main", base), ("inside", inside))
+    refused, blocked = await check_accounts(tmp_path, ("main", base), ("inside", inside))
     assert (refused.reachable, refused.authorized, refused.status) == (False, None, None)
     assert "127.0.0.1" in refused.detail
     assert not blocked.reachable
     assert "not a public address" in blocked.detail
 
 
-async def test_a_vendor_that_hangs_is_given_up(
+async def test_a_hanging_vendor_runs_into_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_check, "DEADLINE", 0.2)
@@ -108,7 +103,7 @@ async def test_a_vendor_that_hangs_is_given_up(
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         account = {"vendor": "dreamto", "api_key": "k", "base_url": f"http://127.0.0.1:{port}"}
-        (found,) = await asked(tmp_path, ("main", account))
+        (found,) = await check_accounts(tmp_path, ("main", account))
     assert not found.reachable
     assert "no answer within 0.2 s" in found.detail
 
@@ -126,7 +121,7 @@ def dreamto(folder: Path) -> Vendor:
 
 
 @pytest.mark.parametrize(
-    ("bound", "status", "said", "authorized"),
+    ("bound", "status", "body", "authorized"),
     [
         (kling, 400, {"code": 1201, "message": "Task not found by id/external id"}, True),
         (kling, 401, {"code": 1000, "message": "Authentication failed"}, False),
@@ -149,17 +144,17 @@ def dreamto(folder: Path) -> Vendor:
         (dreamto, 402, {"error": {"message": "no credit"}}, True),
     ],
 )
-async def test_what_an_answer_shows_of_the_credentials(
-    tmp_path: Path, bound: Any, status: int, said: Any, authorized: bool | None
+async def test_what_an_answer_proves_about_the_credentials(
+    tmp_path: Path, bound: Any, status: int, body: Any, authorized: bool | None
 ) -> None:
-    answer = httpx.Response(status, json=said) if said else httpx.Response(status, text="<html>")
-    internet = HttpClient(httpx.MockTransport(lambda _: answer))
-    found = await account_check.check_account(bound(tmp_path), internet, SystemClock())
+    answer = httpx.Response(status, json=body) if body else httpx.Response(status, text="<html>")
+    client = HttpClient(httpx.MockTransport(lambda _: answer))
+    found = await account_check.check_account(bound(tmp_path), client, SystemClock())
     assert (found.reachable, found.authorized, found.status) == (True, authorized, status)
     assert found.detail
 
 
-async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> None:
+async def test_a_wrong_clock_is_part_of_the_result(tmp_path: Path) -> None:
     ahead = format_datetime(SystemClock().now() + timedelta(seconds=90), usegmt=True)
     answer = httpx.Response(
         404, json={"error": {"message": "job not found"}}, headers={"date": ahead}
@@ -173,23 +168,23 @@ async def test_a_clock_that_is_wrong_is_told_with_the_rest(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("ahead", "told"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)]
+    ("ahead", "skew"), [(0, 0), (0.9, 0), (-0.9, 0), (45, 45), (-45, -45), (3600, 3600)]
 )
-def test_a_clock_is_told_apart_as_far_as_whole_seconds_allow(ahead: float, told: float) -> None:
+def test_the_clock_skew_is_measured_to_whole_seconds(ahead: float, skew: float) -> None:
     date = format_datetime((AT + timedelta(seconds=ahead)).replace(microsecond=0), usegmt=True)
     found = account_check.skew({"date": date}, AT, 0.2)
     assert found is not None
-    assert abs(found - told) <= 1
+    assert abs(found - skew) <= 1
     assert account_check.skew({"date": "soon"}, AT, 0.2) is None
     assert account_check.skew({}, AT, 0.2) is None
 
 
-async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> None:
-    async with runtime.open_harness(tmp_path, api_keys=[KEY]) as it:
-        it.network.answer = lambda _: httpx.Response(
+async def test_the_api_queries_a_vendor_once_for_concurrent_checks(tmp_path: Path) -> None:
+    async with runtime.open_harness(tmp_path, api_keys=[KEY]) as h:
+        h.network.answer = lambda _: httpx.Response(
             400, json={"code": 1201, "message": "Task not found by id"}
         )
-        transport = httpx.ASGITransport(application(it.runtime))
+        transport = httpx.ASGITransport(application(h.runtime))
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://test", headers=headers, event_hooks=HELD
@@ -197,13 +192,13 @@ async def test_the_api_asks_once_for_many_who_want_to_know(tmp_path: Path) -> No
             answers = await asyncio.gather(
                 *(http.post("/v1/accounts/main/check") for _ in range(5))
             )
-            assert [one.status_code for one in answers] == [200] * 5
-            assert len(it.network.requests) == 1
+            assert [answer.status_code for answer in answers] == [200] * 5
+            assert len(h.network.requests) == 1
             shown = schemas.AccountCheck.model_validate(answers[0].json())
             assert (shown.account, shown.authorized, shown.vendor_code) == ("main", True, 1201)
-            it.clock.advance(6)
+            h.clock.advance(6)
             await http.post("/v1/accounts/main/check")
-            assert len(it.network.requests) == 2
-            assert (await http.post("/v1/accounts/nobody/check")).status_code == 404
+            assert len(h.network.requests) == 2
+            assert (await http.post("/v1/accounts/unknown/check")).status_code == 404
             assert (await http.post("/v1/accounts/main/check", json={"a": 1})).status_code == 422
             assert (await http.get("/v1/accounts/main/check")).status_code == 405

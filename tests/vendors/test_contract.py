@@ -1,4 +1,4 @@
-"""The contract every vendor keeps, held against every sample: what is asked, what is understood, what is refused."""
+"""The contract of every vendor, checked with every sample: requests, reports, receipts, errors."""
 
 from __future__ import annotations
 
@@ -24,32 +24,34 @@ from tests.harness.vendor_samples import (
     expectations,
     indexed,
     order,
-    told,
+    report_fields,
     vendor,
 )
 
 
 def without_placeholders(sample: dict[str, Any]) -> dict[str, Any]:
-    """Documents write "" for what is absent; we leave it out, since an empty external id may collide with another."""
+    """Remove "", which documents write for absent fields.
+
+    We leave these out, since an empty external id may collide with another.
+    """
     return {key: value for key, value in sample.items() if value != ""}
 
 
-def asked(case: Case) -> tuple[Vendor, Order]:
-    said = dict(case.expected)
-    said.pop("why", None)
-    said.pop("instead", None)
-    who = vendor(case.folder, **({"options": said.pop("options")} if "options" in said else {}))
-    return who, order(said.pop("capability"), said.pop("input"), **said)
+def bound_and_order(case: Case) -> tuple[Vendor, Order]:
+    fields = {k: v for k, v in case.expected.items() if k not in ("why", "instead", "options")}
+    options = {key: case.expected[key] for key in ("options",) if key in case.expected}
+    bound = vendor(case.folder, **options)
+    return bound, order(fields.pop("capability"), fields.pop("input"), **fields)
 
 
 @cases("orders")
-def test_an_order_in_our_words_becomes_the_documented_request(case: Case) -> None:
-    who, wanted = asked(case)
-    who.check(wanted)
-    request = who.submission(wanted)
+def test_an_order_becomes_the_documented_request(case: Case) -> None:
+    bound, wanted = bound_and_order(case)
+    bound.check(wanted)
+    request = bound.submit_request(wanted)
     expected = without_placeholders(case.sample) | case.expected.get("instead", {})
-    if "external_task_id" not in case.expected and who.external_id_path:
-        put(expected, who.external_id_path, "job-1")
+    if "external_task_id" not in case.expected and bound.external_id_path:
+        put(expected, bound.external_id_path, "job-1")
     assert json.loads(request.content) == expected
     assert (request.method, request.url.path) == (case.http["method"], case.http["path"])
     assert request.headers["authorization"] == "Bearer key-1"
@@ -57,71 +59,64 @@ def test_an_order_in_our_words_becomes_the_documented_request(case: Case) -> Non
 
 
 @cases("orders")
-def test_an_order_without_its_capability_is_inferred_where_the_input_decides(case: Case) -> None:
-    who, wanted = asked(case)
-    assert who.infer(wanted.given) is wanted.capability
+def test_the_capability_is_inferred_from_the_input(case: Case) -> None:
+    bound, wanted = bound_and_order(case)
+    assert bound.infer_capability(wanted.given) is wanted.capability
 
 
 @cases("receipts")
 def test_the_answer_to_a_submission_gives_the_task_id(case: Case) -> None:
-    who = vendor(case.folder)
+    bound = vendor(case.folder)
     if "cut_off" in case.expected:
         with pytest.raises(CutOff) as caught:
-            who.receipt(case.response())
+            bound.receipt(case.response())
         assert caught.value.kind == case.expected["cut_off"]
         return
-    receipt = who.receipt(case.response())
+    receipt = bound.receipt(case.response())
     assert receipt.vendor_task_id == case.expected["vendor_task_id"]
     assert (
-        told(receipt.report) if receipt.report else {"vendor_task_id": receipt.vendor_task_id}
+        report_fields(receipt.report)
+        if receipt.report
+        else {"vendor_task_id": receipt.vendor_task_id}
     ) == case.expected
 
 
 @cases("reports", "query_")
-def test_the_answer_to_a_question_is_understood(case: Case) -> None:
+def test_the_answer_to_a_status_query_is_read(case: Case) -> None:
     assert [
-        told(report) for report in vendor(case.folder).read_answer(case.response())
+        report_fields(report) for report in vendor(case.folder).read_answer(case.response())
     ] == case.expected
 
 
 @cases("reports", "callback_")
-def test_a_push_is_understood(case: Case) -> None:
+def test_a_push_is_read(case: Case) -> None:
     pushed = json.dumps(case.sample).encode()
-    assert [told(report) for report in vendor(case.folder).read_push(pushed)] == case.expected
+    assert [
+        report_fields(report) for report in vendor(case.folder).read_push(pushed)
+    ] == case.expected
 
 
 @cases("errors")
-def test_an_error_answer_to_a_submission_says_what_to_do_next(case: Case) -> None:
+def test_an_error_answer_to_a_submission_is_classified(case: Case) -> None:
     with pytest.raises((Refused, CutOff)) as caught:
         vendor(case.folder).receipt(case.response())
-    error, wanted = (
-        caught.value,
-        {key: value for key, value in case.expected.items() if key != "unknown_task"},
-    )
+    error = caught.value
+    wanted = {key: value for key, value in case.expected.items() if key != "unknown_task"}
     if not isinstance(error, Refused):
         assert {"cut_off": error.kind} == wanted
         return
-    said = {
-        name: getattr(error, name)
-        for name in ("code", "vendor_code", "retryable", "rate_limited", "duplicate")
-    }
-    assert said == {
-        "vendor_code": None,
-        "retryable": False,
-        "rate_limited": False,
-        "duplicate": False,
-        **wanted,
-    }
+    defaults = {"vendor_code": None, "retryable": False, "rate_limited": False, "duplicate": False}
+    assert {name: getattr(error, name) for name in ("code", *defaults)} == {**defaults, **wanted}
 
 
 @cases("errors")
-def test_only_a_vendors_own_word_for_it_means_that_a_task_is_unknown(case: Case) -> None:
-    who = vendor(case.folder)
+def test_only_the_vendors_own_error_means_an_unknown_task(case: Case) -> None:
+    bound = vendor(case.folder)
     if case.expected.get("unknown_task"):
-        assert who.read_answer(case.response()) == []
+        assert bound.read_answer(case.response()) == []
         return
     with pytest.raises((Refused, CutOff)):
-        who.read_answer(case.response())
+        bound.read_answer(case.response())
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -132,10 +127,9 @@ def test_every_sample_is_used(folder: str) -> None:
         for section in ("orders", "receipts", "reports", "errors")
         for file in sections[section]
     }
-    left = set(indexed(folder)) - used
-    assert all(
-        name.startswith(("upload_", "callback_signed_")) or "cursor" in name for name in left
-    ), left
+    unused = set(indexed(folder)) - used
+    allowed = ("upload_", "callback_signed_")
+    assert all(name.startswith(allowed) or "cursor" in name for name in unused), unused
 
 
 def test_every_vendor_has_samples_and_its_file_has_its_name() -> None:
@@ -146,7 +140,7 @@ def test_every_vendor_has_samples_and_its_file_has_its_name() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_an_unknown_status_word_is_a_value_and_not_a_verdict(folder: str) -> None:
+def test_an_unknown_status_word_is_reported_without_a_state(folder: str) -> None:
     bodies: list[dict[str, Any]] = [
         {"task_id": "1", "task_status": "Dreaming"},
         {"id": "1", "status": "Dreaming", "outputs": []},
@@ -158,7 +152,7 @@ def test_an_unknown_status_word_is_a_value_and_not_a_verdict(folder: str) -> Non
         assert (report.state, report.word) == (None, "Dreaming")
 
 
-#: Keys that lead the readers deeper than random text would.
+#: Keys that lead the readers deeper than random text.
 KEYS = [
     "code",
     "data",
@@ -171,8 +165,6 @@ KEYS = [
     "url",
     "outputs",
     "output",
-]
-KEYS += [
     "error",
     "message",
     "result",
@@ -198,15 +190,15 @@ BYTES = st.binary() | JSON.map(lambda value: json.dumps(value).encode())
 @pytest.mark.parametrize("folder", FOLDERS)
 @settings(max_examples=60, deadline=None)
 @given(body=BYTES, status=st.sampled_from((200, 201, 302, 400, 404, 408, 429, 500, 503)))
-def test_whatever_a_vendor_sends_is_read_or_refused_in_our_words(
+def test_any_bytes_from_a_vendor_are_read_or_raise_our_errors(
     folder: str, body: bytes, status: int
 ) -> None:
-    who = vendor(folder)
+    bound = vendor(folder)
     answer = httpx.Response(status, content=body)
     reads: list[Callable[[], object]] = [
-        lambda: who.read_push(body),
-        lambda: who.read_answer(answer),
-        lambda: who.receipt(answer),
+        lambda: bound.read_push(body),
+        lambda: bound.read_answer(answer),
+        lambda: bound.receipt(answer),
     ]
     for read in reads:
         with suppress(Unreadable, Refused, CutOff):

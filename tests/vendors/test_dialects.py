@@ -1,4 +1,4 @@
-"""What is particular to one dialect: its limits, its spellings, its places."""
+"""The peculiarities of single dialects: limits, encodings, field paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CALLBACK = "https://us.example/callbacks/main/token"
 
 
 def body(folder: str, capability: str, given: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    who = vendor(folder, **changes)
+    bound = vendor(folder, **changes)
     wanted = order(capability, given, callback_url=CALLBACK)
-    who.check(wanted)
-    said: dict[str, Any] = json.loads(who.submission(wanted).content)
-    return said
+    bound.check(wanted)
+    posted: dict[str, Any] = json.loads(bound.submit_request(wanted).content)
+    return posted
 
 
 def refusal(folder: str, capability: str, given: dict[str, Any], **changes: Any) -> Unsupported:
@@ -32,14 +32,14 @@ def refusal(folder: str, capability: str, given: dict[str, Any], **changes: Any)
 @pytest.mark.parametrize(
     "folder", ["uniall", "cubicspaces", "cloudsway", "agentsflare", "kling", "kling_v2"]
 )
-def test_a_fraction_of_a_second_is_refused_where_whole_ones_are_taken(folder: str) -> None:
+def test_dialects_with_whole_seconds_refuse_fractions(folder: str) -> None:
     assert (
         refusal(folder, "text2video", {"prompt": "a boat", "duration": 5.5}).field
         == "input/duration"
     )
 
 
-def test_dreamto_takes_any_number_of_seconds() -> None:
+def test_dreamto_takes_fractions_of_a_second() -> None:
     assert (
         body("dreamto", "text2video", {"prompt": "a boat", "duration": 5.5})["input"]["duration"]
         == 5.5
@@ -89,13 +89,13 @@ def test_dreamto_takes_any_number_of_seconds() -> None:
         ("uniall", {"image_url": A, "shots": [{"prompt": "a", "duration": 2}]}, "shots"),
     ],
 )
-def test_combinations_a_dialect_forbids_are_refused(
+def test_combinations_that_a_dialect_forbids_are_refused(
     folder: str, given: dict[str, Any], pointer: str
 ) -> None:
     assert refusal(folder, "image2video", given).field == f"input/{pointer}"
 
 
-def test_gateways_are_not_held_to_klings_own_rules() -> None:
+def test_gateways_do_not_enforce_klings_own_limits() -> None:
     given = {
         **FRAMES,
         "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}},
@@ -107,10 +107,10 @@ def test_gateways_are_not_held_to_klings_own_rules() -> None:
     }
 
 
-def test_static_and_dynamic_masks_go_together() -> None:
+def test_static_and_dynamic_masks_may_be_combined() -> None:
     masks = [{"mask": B, "trajectories": [{"x": 1, "y": 1}, {"x": 2, "y": 2}]}]
-    said = body("kling", "image2video", {**FRAMES, "static_mask": A, "dynamic_masks": masks})
-    assert (said["static_mask"], said["dynamic_masks"]) == (A, masks)
+    posted = body("kling", "image2video", {**FRAMES, "static_mask": A, "dynamic_masks": masks})
+    assert (posted["static_mask"], posted["dynamic_masks"]) == (A, masks)
 
 
 SHOTS = [{"prompt": "a city", "duration": 2}, {"prompt": "a balcony", "duration": 3}]
@@ -120,13 +120,13 @@ SHOTS = [{"prompt": "a city", "duration": 2}, {"prompt": "a balcony", "duration"
     ("folder", "capability", "duration"),
     [("agentsflare", "omni_video", [2, 3]), ("kling", "omni_video", ["2", "3"])],
 )
-def test_shots_are_numbered_and_spelled_as_the_dialect_does(
+def test_shots_are_numbered_and_encoded_for_the_dialect(
     folder: str, capability: str, duration: list[Any]
 ) -> None:
-    said = body(folder, capability, {"shots": SHOTS, "duration": 5})
-    assert (said["multi_shot"], said["shot_type"]) == (True, "customize")
-    assert [shot["duration"] for shot in said["multi_prompt"]] == duration
-    assert [(shot["index"], shot["prompt"]) for shot in said["multi_prompt"]] == [
+    posted = body(folder, capability, {"shots": SHOTS, "duration": 5})
+    assert (posted["multi_shot"], posted["shot_type"]) == (True, "customize")
+    assert [shot["duration"] for shot in posted["multi_prompt"]] == duration
+    assert [(shot["index"], shot["prompt"]) for shot in posted["multi_prompt"]] == [
         (1, "a city"),
         (2, "a balcony"),
     ]
@@ -160,13 +160,13 @@ def test_shots_beyond_the_limits_are_refused(
 
 
 @pytest.mark.parametrize(
-    "shot", [{"prompt": "a; b", "duration": 5}, {"prompt": "a"}], ids=["semicolon", "endless"]
+    "shot", [{"prompt": "a; b", "duration": 5}, {"prompt": "a"}], ids=["semicolon", "no duration"]
 )
-def test_a_shot_the_prompt_syntax_cannot_hold_is_refused(shot: dict[str, Any]) -> None:
+def test_a_shot_that_the_prompt_syntax_cannot_hold_is_refused(shot: dict[str, Any]) -> None:
     assert refusal("cloudsway", "text2video", {"shots": [shot]}).field == "input/shots"
 
 
-def test_omni_pictures_say_which_frame_they_are() -> None:
+def test_omni_images_name_their_frame() -> None:
     given = {
         "prompt": "a",
         "image_url": A,
@@ -174,24 +174,24 @@ def test_omni_pictures_say_which_frame_they_are() -> None:
         "image_urls": [A],
         "elements": [{"element_id": "7"}],
     }
-    said = body("kling", "omni_video", given)
+    posted = body("kling", "omni_video", given)
     frames = [
         {"image_url": A, "type": "first_frame"},
         {"image_url": B, "type": "end_frame"},
         {"image_url": A},
     ]
-    assert (said["image_list"], said["element_list"]) == (frames, [{"element_id": "7"}])
+    assert (posted["image_list"], posted["element_list"]) == (frames, [{"element_id": "7"}])
 
 
-def test_the_new_standards_base_video_and_original_sound() -> None:
+def test_the_new_standard_takes_a_base_video_and_original_sound() -> None:
     given = {
         "prompt": "a",
         "videos": [{"video_url": B, "refer_type": "base"}],
         "keep_original_sound": True,
     }
-    said = body("kling_v2", "omni_video", given)
-    assert {"type": "base_video", "url": B, "id": "video_1"} in said["contents"]
-    assert said["settings"] == {"audio": "original"}
+    posted = body("kling_v2", "omni_video", given)
+    assert {"type": "base_video", "url": B, "id": "video_1"} in posted["contents"]
+    assert posted["settings"] == {"audio": "original"}
     assert (
         refusal("kling_v2", "omni_video", {**given, "generate_audio": True}).field
         == "input/generate_audio"
@@ -199,7 +199,7 @@ def test_the_new_standards_base_video_and_original_sound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "changes", "places"),
+    ("folder", "changes", "parents"),
     [
         ("dreamto", {}, ("input", "input")),
         ("uniall", {}, (None, None)),
@@ -212,25 +212,24 @@ def test_the_new_standards_base_video_and_original_sound() -> None:
         ("kling_v2", {}, ("options", "options")),
     ],
 )
-def test_our_callback_and_external_id_go_where_the_dialect_wants_them(
-    folder: str, changes: Any, places: Any
+def test_the_callback_and_the_external_id_go_to_their_paths(
+    folder: str, changes: Any, parents: Any
 ) -> None:
-    said = body(folder, "text2video", {"prompt": "a"}, **changes)
-    for field, value, place in zip(
-        ("callback_url", "external_task_id"), (CALLBACK, "job-1"), places, strict=True
-    ):
-        if place is None:
-            assert field not in json.dumps(said)
+    posted = body(folder, "text2video", {"prompt": "a"}, **changes)
+    fields = {"callback_url": CALLBACK, "external_task_id": "job-1"}
+    for (field, value), parent in zip(fields.items(), parents, strict=True):
+        if parent is None:
+            assert field not in json.dumps(posted)
         else:
-            assert (said[place] if place else said)[field] == value
-    assert vendor(folder, **changes).pushes is (places[0] is not None)
+            assert (posted[parent] if parent else posted)[field] == value
+    assert vendor(folder, **changes).pushes is (parents[0] is not None)
 
 
 @pytest.mark.parametrize(
     "folder", ["dreamto", "uniall", "cubicspaces", "cloudsway", "agentsflare", "kling", "kling_v2"]
 )
 @pytest.mark.parametrize("field", ["callback_url", "external_task_id"])
-def test_extra_may_not_touch_what_is_ours(folder: str, field: str) -> None:
+def test_extra_may_not_set_the_callback_or_the_external_id(folder: str, field: str) -> None:
     parent = vendor(folder).callback_path.rpartition(".")[0] or "extra_body"
     for extra in ({field: "x"}, {parent: {field: "x"}}, {"deep": [{field: None}]}):
         assert refusal(folder, "text2video", {"prompt": "a", "extra": extra}).field == "input/extra"
@@ -260,9 +259,9 @@ def test_extra_may_not_replace_the_object_that_holds_them(folder: str, parent: s
         ("dreamto", "input", True),
     ],
 )
-def test_sound_is_asked_for_in_the_dialects_word(folder: str, sound: str, words: Any) -> None:
-    said = body(folder, "text2video", {"prompt": "a", "generate_audio": True})[sound]
-    assert (said["generate_audio"] if folder == "dreamto" else said) == words
+def test_sound_is_encoded_for_the_dialect(folder: str, sound: str, words: Any) -> None:
+    posted = body(folder, "text2video", {"prompt": "a", "generate_audio": True})[sound]
+    assert (posted["generate_audio"] if folder == "dreamto" else posted) == words
 
 
 @pytest.mark.parametrize("folder", ["agentsflare", "kling"])
@@ -277,6 +276,6 @@ def test_legacy_takes_a_watermark_as_an_object(folder: str, capability: str) -> 
     }
 
 
-def test_agentsflare_needs_a_prompt_with_a_picture_where_kling_does_not() -> None:
+def test_agentsflare_needs_a_prompt_with_an_image_and_kling_does_not() -> None:
     assert refusal("agentsflare", "image2video", {"image_url": A}).field == "input/prompt"
     assert body("kling", "image2video", {"image_url": A})["image"] == A

@@ -1,4 +1,4 @@
-"""What an error answer means for the one who asked."""
+"""The meaning of an error response, from its status, code and message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODES = [
     for entry in json.loads((SAMPLES / "error_codes.json").read_bytes())["codes"]
     if entry["code"]
 ]
-#: The table's groups in the words a failed job shows.
+#: The table's groups as the error codes of a failed job.
 OURS = {
     "auth": "vendor_auth",
     "account": "account_exhausted",
@@ -26,7 +26,7 @@ OURS = {
 
 
 @pytest.mark.parametrize("entry", CODES, ids=lambda entry: str(entry["code"]))
-def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) -> None:
+def test_every_official_code_is_classified_as_in_its_table(entry: dict[str, Any]) -> None:
     error = classify("kling", entry["http"], {"code": entry["code"], "message": entry["meaning"]})
     if entry["group"] == "server":
         assert isinstance(error, CutOff)
@@ -40,7 +40,7 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "meaning"),
+    ("status", "body", "meaning"),
     [
         (200, {"code": 0, "data": {}}, None),
         (200, {"code": "success", "data": {}}, None),
@@ -71,10 +71,10 @@ def test_every_official_code_is_judged_as_its_table_says(entry: dict[str, Any]) 
         (504, "gateway timeout", "server_error"),
     ],
 )
-def test_status_and_code_together_say_what_happened(
-    status: int, said: Any, meaning: str | None
+def test_status_and_code_together_are_classified(
+    status: int, body: Any, meaning: str | None
 ) -> None:
-    error = classify("acme", status, said)
+    error = classify("acme", status, body)
     kinds = {"bad_response", "server_error"}
     assert (error.kind if isinstance(error, CutOff) else error and error.code) == meaning
     assert isinstance(error, CutOff) is (meaning in kinds)
@@ -89,7 +89,7 @@ def test_status_and_code_together_say_what_happened(
         ("Invalid parameter value", False),
     ],
 )
-def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
+def test_an_existing_external_id_means_that_an_earlier_copy_was_accepted(
     message: str, duplicate: bool
 ) -> None:
     error = classify("kling", 400, {"code": 1201, "message": message})
@@ -98,7 +98,7 @@ def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
 
 
 @pytest.mark.parametrize(
-    ("said", "read"),
+    ("body", "fields"),
     [
         ({"code": 1303, "message": "busy"}, (1303, "busy")),
         ({"code": "1303", "message": "busy"}, (1303, "busy")),
@@ -111,11 +111,11 @@ def test_an_external_id_that_exists_means_that_an_earlier_copy_was_accepted(
         (None, (None, None)),
     ],
 )
-def test_a_complaint_is_found_in_any_envelope(said: Any, read: Any) -> None:
-    assert error_fields(said) == read
+def test_error_fields_are_found_in_any_envelope(body: Any, fields: Any) -> None:
+    assert error_fields(body) == fields
 
 
-def test_a_refusal_names_the_vendor_and_carries_its_words() -> None:
+def test_a_refusal_names_the_vendor_and_carries_its_message() -> None:
     error = classify("kling", 429, {"code": 1303, "message": "busy"}, wait=7.0)
     assert isinstance(error, Refused)
     assert (str(error), error.retry_after) == ("kling answered 429, code 1303: busy", 7.0)

@@ -1,4 +1,4 @@
-"""The caller's words, and the forms they are written into."""
+"""The caller's input, and the request mappings it is encoded with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from orchestrator.vendors.field_mapping import (
 )
 from orchestrator.vendors.order import Input
 
-FORM = RequestMapping(
+MAPPING = RequestMapping(
     "/make",
     {
         "prompt": "text",
@@ -43,7 +43,7 @@ def given_of(**fields: Any) -> dict[str, Any]:
     return Input.model_validate_json(json.dumps(fields)).given()
 
 
-def test_whole_numbers_are_written_without_a_fraction_and_extra_is_left_verbatim() -> None:
+def test_whole_numbers_lose_their_fraction_and_extra_stays_verbatim() -> None:
     given = given_of(
         duration=5.0,
         camera_control={"config": {"zoom": 2.0}},
@@ -76,14 +76,14 @@ def test_whole_numbers_are_written_without_a_fraction_and_extra_is_left_verbatim
     ],
     ids=lambda fields: next(iter(fields)),
 )
-def test_words_that_are_not_of_the_vocabulary_are_refused(fields: dict[str, Any]) -> None:
+def test_input_outside_the_vocabulary_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Input.model_validate_json(json.dumps(fields).replace("Infinity", "1e999"))
 
 
-def test_every_field_goes_to_its_place_in_the_order_of_the_form() -> None:
+def test_every_field_goes_to_its_target_in_the_order_of_the_mapping() -> None:
     body = build_body(
-        "acme", FORM, {"last_image_url": "b", "image_url": "a", "duration": 5, "prompt": "x"}
+        "acme", MAPPING, {"last_image_url": "b", "image_url": "a", "duration": 5, "prompt": "x"}
     )
     assert body == {
         "text": "x",
@@ -92,19 +92,19 @@ def test_every_field_goes_to_its_place_in_the_order_of_the_form() -> None:
     }
 
 
-def test_a_place_without_a_path_merges_into_the_body() -> None:
-    body = build_body("acme", FORM, {"shots": [1, 2], "duration": 5})
+def test_a_target_without_a_path_merges_into_the_body() -> None:
+    body = build_body("acme", MAPPING, {"shots": [1, 2], "duration": 5})
     assert body == {"multi": True, "settings": {"seconds": 5, "shots": 2}}
 
 
-def test_extra_is_merged_deeply_and_the_order_is_left_alone() -> None:
+def test_extra_is_merged_in_depth_and_the_order_is_not_modified() -> None:
     given = {
         "prompt": "x",
         "duration": 5,
         "extra": {"settings": {"seed": 1}, "text": "y", "other": {"a": [1]}},
     }
     before = deepcopy(given)
-    body = build_body("acme", FORM, given)
+    body = build_body("acme", MAPPING, given)
     assert body == {"text": "y", "settings": {"seconds": 5, "seed": 1}, "other": {"a": [1]}}
     body["other"]["a"].append(2)
     body["settings"]["seed"] = 2
@@ -132,16 +132,16 @@ def test_extra_is_merged_deeply_and_the_order_is_left_alone() -> None:
         ),
     ],
 )
-def test_what_a_form_cannot_carry_is_refused_in_plain_words(
+def test_what_a_mapping_cannot_carry_is_refused_with_its_reason(
     given: dict[str, Any], field: str, why: str
 ) -> None:
     with pytest.raises(Unsupported) as caught:
-        check_fields("acme", FORM, given)
+        check_fields("acme", MAPPING, given)
     assert (caught.value.field, caught.value.why) == (field, why)
     assert caught.value.faults[0].pointer == f"/{field}"
 
 
-def test_spellers() -> None:
+def test_encoders() -> None:
     assert (whole_seconds(5.0), seconds_text(5), choice("on", "off")(False), at_most(2)("ab")) == (
         5,
         "5",
@@ -162,7 +162,7 @@ def nested(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "extra", [{"x": float("inf")}, {"x": [float("nan")]}, nested(40)], ids=["inf", "nan", "deep"]
 )
-def test_extra_that_no_vendor_could_read_is_refused(extra: dict[str, Any]) -> None:
+def test_extra_that_is_not_valid_json_is_refused(extra: dict[str, Any]) -> None:
     with pytest.raises(Unsupported) as caught:
         check_extra("acme", extra, ("options.callback_url",))
     assert caught.value.field == "input/extra"
@@ -186,6 +186,6 @@ def test_an_extra_that_passes_can_be_merged_and_sent(extra: dict[str, Any]) -> N
         check_extra("acme", extra, ("settings.callback_url",))
     except Unsupported:
         return
-    body = build_body("acme", FORM, {"prompt": "x", "duration": 5, "extra": extra})
+    body = build_body("acme", MAPPING, {"prompt": "x", "duration": 5, "extra": extra})
     assert json.dumps(body, allow_nan=False)
     assert all(key in body for key in extra)

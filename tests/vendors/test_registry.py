@@ -1,4 +1,4 @@
-"""What is particular to one dialect: its settings, its way in, how it is asked."""
+"""The peculiarities of single dialects: settings, credentials, queries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SECRET = "s" * 32
         ),
     ],
 )
-def test_settings_a_dialect_cannot_work_with_are_refused_by_name(
+def test_settings_that_a_dialect_cannot_use_are_refused_by_name(
     folder: str, changes: Any, setting: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -56,16 +56,16 @@ def test_settings_a_dialect_cannot_work_with_are_refused_by_name(
 
 
 def test_secrets_stay_out_of_an_accounts_repr() -> None:
-    told = account(
+    bound = account(
         "kling", api_key="key-1", access_key="ak-1", secret_key="sk-1", webhook_secrets=("whsec_1",)
     )
-    assert not any(secret in repr(told) for secret in ("key-1", "ak-1", "sk-1", "whsec_1"))
+    assert not any(secret in repr(bound) for secret in ("key-1", "ak-1", "sk-1", "whsec_1"))
 
 
 def test_kling_signs_with_access_key_and_secret_key() -> None:
-    """HS256; issued to the access key, good from five seconds ago for half an hour."""
-    who = vendor("kling", api_key="", access_key="ak-1", secret_key=SECRET)
-    token = who.headers()["authorization"].removeprefix("Bearer ")
+    """HS256; issued to the access key, valid from five seconds ago for half an hour."""
+    bound = vendor("kling", api_key="", access_key="ak-1", secret_key=SECRET)
+    token = bound.headers()["authorization"].removeprefix("Bearer ")
     seconds = epoch_ms(NOW) // 1000
     claims = jwt.decode(
         token, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_nbf": False}
@@ -74,18 +74,18 @@ def test_kling_signs_with_access_key_and_secret_key() -> None:
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
 
 
-def test_batches_and_lookups_ask_for_one_kind_of_id() -> None:
+def test_batches_and_lookups_carry_one_kind_of_id() -> None:
     for folder in ("cloudsway", "kling_v2"):
-        who = vendor(folder)
+        bound = vendor(folder)
         orders = [
-            order("text2video", {"prompt": "a"}, vendor_task_id=str(n)) for n in range(who.batch)
+            order("text2video", {"prompt": "a"}, vendor_task_id=str(n)) for n in range(bound.batch)
         ]
-        assert dict(who.inquiry(orders).url.params) == {"task_ids": ",".join(map(str, range(20)))}
-        assert dict(who.lookup_request(orders[0]).url.params) == {"external_task_ids": "job-1"}
+        assert dict(bound.inquiry(orders).url.params) == {"task_ids": ",".join(map(str, range(20)))}
+        assert dict(bound.lookup_request(orders[0]).url.params) == {"external_task_ids": "job-1"}
 
 
 @pytest.mark.parametrize("odd", ["../../jobs", "a/b", "a?b=c", "..", "ü%2F", "a#b"])
-def test_an_id_cannot_lead_a_request_elsewhere(odd: str) -> None:
+def test_a_task_id_cannot_change_the_path(odd: str) -> None:
     for folder, root in (
         ("dreamto", "/v1/jobs/"),
         ("uniall", "/v1/videos/"),
@@ -100,31 +100,34 @@ def test_an_id_cannot_lead_a_request_elsewhere(odd: str) -> None:
 
 
 def test_cloudsway_accepts_a_base_url_that_already_names_the_endpoint() -> None:
-    who = vendor("cloudsway", base_url="https://maas.example/v1/ai/mine/", options={})
+    bound = vendor("cloudsway", base_url="https://maas.example/v1/ai/mine/", options={})
     asked = order("text2video", {"prompt": "a"}, model="a/b c")
-    assert who.submission(asked).url.raw_path == b"/v1/ai/mine/kling/videos/text-to-video/a%2Fb%20c"
-
-
-def test_agentsflare_is_asked_by_external_id_only_where_it_is_said_to_work() -> None:
-    assert vendor("agentsflare").lookup is Lookup.NONE
-    who = vendor("agentsflare", options={"lookup": "external_id"})
-    assert who.lookup is Lookup.BY_EXTERNAL_ID
     assert (
-        who.lookup_request(order("omni_video", {"prompt": "a"})).url.path
+        bound.submit_request(asked).url.raw_path
+        == b"/v1/ai/mine/kling/videos/text-to-video/a%2Fb%20c"
+    )
+
+
+def test_agentsflare_is_asked_by_external_id_only_where_an_option_allows_it() -> None:
+    assert vendor("agentsflare").lookup is Lookup.NONE
+    bound = vendor("agentsflare", options={"lookup": "external_id"})
+    assert bound.lookup is Lookup.BY_EXTERNAL_ID
+    assert (
+        bound.lookup_request(order("omni_video", {"prompt": "a"})).url.path
         == "/klingai/v1/videos/omni-video/job-1"
     )
 
 
 @pytest.mark.parametrize("folder", ["cloudsway", "agentsflare", "kling", "kling_v2"])
-def test_a_bare_404_does_not_prove_that_kling_never_had_the_task(folder: str) -> None:
-    """It is what a wrong address or a proxy says; taken for absence, it would have the render paid twice."""
+def test_a_bare_404_does_not_prove_that_kling_has_no_such_task(folder: str) -> None:
+    """A wrong address or a proxy answers so; read as absence, the render would be paid twice."""
     with pytest.raises(Refused):
         vendor(folder).read_answer(httpx.Response(404, text="not found"))
-    said = {"code": 1201, "message": "Task not found by id/external id"}
-    assert vendor(folder).read_answer(httpx.Response(200, json=said)) == []
+    body = {"code": 1201, "message": "Task not found by id/external id"}
+    assert vendor(folder).read_answer(httpx.Response(200, json=body)) == []
 
 
-def test_dreamto_takes_files_and_the_others_say_that_they_do_not() -> None:
+def test_dreamto_takes_files_and_the_others_refuse_them() -> None:
     request = vendor("dreamto").upload("video", "reference", "demo.mp4", b"\0film")
     assert (request.method, request.url.path) == ("POST", "/v1/files/upload")
     assert request.headers["content-type"].startswith("multipart/form-data; boundary=")
@@ -139,9 +142,9 @@ def test_dreamto_takes_files_and_the_others_say_that_they_do_not() -> None:
 
 
 def test_what_a_push_proves_depends_on_the_dialect() -> None:
-    """Only where Kling or a plain pass-through pushes is the id in it ours; new-api may run one order twice."""
+    """Only Kling and plain pass-throughs push our id; new-api may run an order several times."""
     assert {name for name, kind in VENDORS.items() if kind.push_id_is_ours} == {
         "kling",
         "cloudsway",
     }
-    assert {name for name, kind in VENDORS.items() if kind.siblings} == {"cubicspaces"}
+    assert {name for name, kind in VENDORS.items() if kind.runs_several_tasks} == {"cubicspaces"}

@@ -1,4 +1,4 @@
-"""Reading what vendors say: right where they are right, in our words where they are not."""
+"""Reading reports: every documented shape and status word, and hostile values."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from tests.harness.vendor_samples import FOLDERS, SAMPLES, vendor
 MAP = json.loads((SAMPLES / "status_map.json").read_bytes())
 
 
-def one(body: Any) -> Report:
+def read_one(body: Any) -> Report:
     (report,) = read(body, WORDS)
     return report
 
 
 @pytest.mark.parametrize("state", ["submitted", "processing", "succeeded", "failed"])
-def test_every_word_seen_at_a_gateway_is_known(state: str) -> None:
+def test_every_status_word_seen_at_a_gateway_is_known(state: str) -> None:
     assert {word for word, meaning in WORDS.items() if meaning is JobState(state)} == set(
         MAP[state]
     )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_documented_word_means_what_its_document_says(folder: str) -> None:
+def test_every_documented_status_word_has_its_documented_state(folder: str) -> None:
     words = vendor(folder).words
     assert {word: str(words[word.lower()]) for word in MAP["documented"][folder]} == MAP[
         "documented"
@@ -54,13 +54,13 @@ def test_every_documented_word_means_what_its_document_says(folder: str) -> None
     [b"", b"{", b"\xff", b"NaN", b'{"a": Infinity}', b"[" * 100_000, b"1" * 5000, b"\x00"],
     ids=["empty", "open", "not utf-8", "nan", "infinity", "deep", "long number", "nul"],
 )
-def test_what_is_not_strict_json_is_unreadable(body: bytes) -> None:
+def test_invalid_json_is_unreadable(body: bytes) -> None:
     with pytest.raises(Unreadable):
         parse(body)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "value"),
     [
         ('{"a": "ü"}'.encode("utf-16"), {"a": "ü"}),
         (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
@@ -70,12 +70,12 @@ def test_what_is_not_strict_json_is_unreadable(body: bytes) -> None:
     ],
     ids=["utf-16", "byte order mark", "half a character", "twice", "a long number"],
 )
-def test_unusual_json_is_json(body: bytes, said: Any) -> None:
-    assert parse(body) == said
+def test_unusual_json_is_read(body: bytes, value: Any) -> None:
+    assert parse(body) == value
 
 
 @pytest.mark.parametrize("number", ["1" * 19, "1" * 21, "9" * 40, "-1e400", "1e400"])
-def test_a_number_that_is_none_of_ours_says_nothing(number: str) -> None:
+def test_a_number_out_of_range_is_left_out(number: str) -> None:
     (report,) = read(
         parse(f'{{"task_status": "done", "task_id": -1, "updated_at": {number}}}'.encode()), WORDS
     )
@@ -96,7 +96,7 @@ def test_a_number_that_is_none_of_ours_says_nothing(number: str) -> None:
         {"code": 0, "data": "x"},
     ],
 )
-def test_what_holds_no_task_is_unreadable(body: Any) -> None:
+def test_a_body_without_a_task_is_unreadable(body: Any) -> None:
     with pytest.raises(Unreadable):
         read(body, WORDS)
 
@@ -110,35 +110,31 @@ def test_a_push_about_no_task_is_unreadable(folder: str, body: bytes) -> None:
 
 def test_an_envelope_is_opened_once() -> None:
     task = {"task_id": "1", "task_status": "succeed"}
-    assert one({"code": 0, "message": "ok", "data": task}) == one(task)
+    assert read_one({"code": 0, "message": "ok", "data": task}) == read_one(task)
     with pytest.raises(Unreadable):
-        one({"code": 0, "data": {"code": 0, "data": task}})
+        read_one({"code": 0, "data": {"code": 0, "data": task}})
 
 
-def test_an_external_id_is_found_where_either_kind_of_push_puts_it() -> None:
+def test_an_external_id_is_found_in_either_kind_of_push() -> None:
     legacy = {"task_id": "1", "task_status": "submitted"}
-    assert one({**legacy, "task_info": {"external_task_id": "a"}}).external_task_id == "a"
-    assert one({**legacy, "external_task_id": "a"}).external_task_id == "a"
-    assert (
-        one(
-            {"id": "1", "status": "submitted", "create_time": 1, "external_id": "a"}
-        ).external_task_id
-        == "a"
-    )
+    assert read_one({**legacy, "task_info": {"external_task_id": "a"}}).external_task_id == "a"
+    assert read_one({**legacy, "external_task_id": "a"}).external_task_id == "a"
+    new = {"id": "1", "status": "submitted", "create_time": 1, "external_id": "a"}
+    assert read_one(new).external_task_id == "a"
 
 
-def test_old_records_hide_the_url_of_a_success_in_the_reason_to_fail() -> None:
-    said = {"task_id": "1", "status": "SUCCESS", "fail_reason": "https://x.example/v.mp4"}
-    assert [video.url for video in one(said).videos] == ["https://x.example/v.mp4"]
-    assert one({**said, "status": "FAILURE", "fail_reason": "no"}).message == "no"
+def test_old_records_hold_the_url_of_a_success_in_fail_reason() -> None:
+    record = {"task_id": "1", "status": "SUCCESS", "fail_reason": "https://x.example/v.mp4"}
+    assert [video.url for video in read_one(record).videos] == ["https://x.example/v.mp4"]
+    assert read_one({**record, "status": "FAILURE", "fail_reason": "no"}).message == "no"
 
 
-def test_images_and_several_outputs_are_kept_apart() -> None:
+def test_images_and_videos_are_separated() -> None:
     kinds = [
         {"type": "image", "url": "https://x.example/i.png"},
         {"type": "video", "url": "https://x.example/v.mp4"},
     ]
-    report = one(
+    report = read_one(
         {
             "id": "1",
             "status": "succeeded",
@@ -153,14 +149,14 @@ def test_images_and_several_outputs_are_kept_apart() -> None:
     "made", [None, "x", 5, {}, [None], [5], ["https://x.example/v"], [{"url": "ftp://x"}], [{}]]
 )
 def test_a_success_without_a_usable_url_has_no_output(made: Any) -> None:
-    report = one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": made}})
+    report = read_one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": made}})
     assert report.state is JobState.SUCCEEDED
     assert not report.has_output
 
 
-def test_the_hexadecimal_end_of_a_url_is_its_expiry() -> None:
+def test_the_hexadecimal_time_in_a_url_is_its_expiry() -> None:
     address = "https://v.example/a.mp4?ksSecret=1&ksTime=6a6ef86e"
-    report = one(
+    report = read_one(
         {"task_id": "1", "task_status": "succeed", "task_result": {"videos": [{"url": address}]}}
     )
     assert report.videos[0].expires_at == datetime(2026, 8, 2, 7, 57, 34, tzinfo=UTC)
@@ -201,9 +197,7 @@ def test_the_hexadecimal_end_of_a_url_is_its_expiry() -> None:
         (url, "https://x.example", "https://x.example"),
     ],
 )
-def test_values_are_read_as_what_they_mean_or_left_out(
-    reader: Any, value: Any, meaning: Any
-) -> None:
+def test_values_are_read_or_left_out(reader: Any, value: Any, meaning: Any) -> None:
     assert reader(value) == meaning
 
 
@@ -214,5 +208,5 @@ VALUES: st.SearchStrategy[object] = SIMPLE | st.lists(st.integers()) | st.just({
 @given(value=VALUES)
 def test_no_value_breaks_a_reader(value: Any) -> None:
     for reader in (seconds, percent, number, instant, name, text, code, url):
-        said = reader(value)
-        assert said is None or "\0" not in str(said)
+        result = reader(value)
+        assert result is None or "\0" not in str(result)

@@ -1,1 +1,1 @@
-"""One file a vendor: its tables and what is particular to its dialect. The folder is the registry."""
+"""The dialects, one file a vendor: its tables and its peculiarities. The folder is the registry."""

@@ -1,4 +1,7 @@
-"""AgentsFlare: Kling's legacy standard behind a prefix, with a task id of its own; pushes may carry Kling's instead."""
+"""AgentsFlare: Kling's legacy standard behind a prefix, with the gateway's own task ids.
+
+Pushes may carry Kling's id instead.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ STATUS: Words = {
     "succeed": JobState.SUCCEEDED,
     "failed": JobState.FAILED,
 }
-# Its page writes the seconds of a shot as a number, where Kling's writes a string; and its tables of common fields give
-# every capability an aspect ratio.
+# Its page gives the seconds of a shot as a number, Kling's as a string. Its tables of common fields
+# give every capability an aspect ratio.
 _KLING = legacy_forms(lambda seconds: seconds)
 _IMAGE = _KLING[Capability.IMAGE2VIDEO]
 FORMS = {
@@ -56,20 +59,23 @@ class AgentsFlare(Vendor):
 
     def path(self, order: Order) -> str:
         """Return the path of the endpoint."""
-        return f"/klingai/v1/videos/{self.form(order).path}"
+        return f"/klingai/v1/videos/{self.request_mapping(order).path}"
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return the query for one task."""
         return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
     def lookup_request(self, order: Order) -> httpx.Request:
-        """Return the query by external id, which Kling takes in the same place; an option says if the gateway does."""
+        """Return the query by external id, which Kling takes in place of the task id.
+
+        Raises `Unsupported` unless `options.lookup` says that the gateway takes it too.
+        """
         if self.lookup is not Lookup.BY_EXTERNAL_ID:
             raise Unsupported(
                 "account", f"{self.name} is not known to find external ids; set options.lookup"
             )
         return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
 
-    def unknown_task(self, status: int, said: Any) -> bool:
-        """True for Kling's "Task not found"."""
-        return no_such_task(said)
+    def unknown_task(self, status: int, body: Any) -> bool:
+        """Return whether Kling answered "Task not found"."""
+        return no_such_task(body)

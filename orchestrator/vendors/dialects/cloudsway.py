@@ -1,4 +1,4 @@
-"""Cloudsway MaaS: Kling's new standard behind a path that belongs to the account; the model is in the URL."""
+"""Cloudsway MaaS: Kling's new standard behind a path per account; the model is in the URL."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
     NEW_PROMPT,
+    NEW_PROMPT_ITEM,
     NEW_RATIO,
     NEW_SETTINGS,
     NEW_WATERMARK,
-    NEW_WORDS,
     PROMPT_OR_SHOTS,
     check_shots,
     frame,
@@ -45,7 +45,7 @@ FORMS = {
     ),
     Capability.IMAGE2VIDEO: RequestMapping(
         "image-to-video",
-        {"image_url": frame("first_frame"), **NEW_WORDS, **NEW_SETTINGS, **NEW_WATERMARK},
+        {"image_url": frame("first_frame"), **NEW_PROMPT_ITEM, **NEW_SETTINGS, **NEW_WATERMARK},
         required=("image_url",),
         exclusive=(PROMPT_OR_SHOTS,),
     ),
@@ -53,7 +53,10 @@ FORMS = {
 
 
 class Cloudsway(Vendor):
-    """`POST /v1/ai/{endpoint_path}/kling/videos/{operation}/{model}`, `GET /v1/ai/{endpoint_path}/kling/tasks`."""
+    """Paths below `/v1/ai/{endpoint_path}/kling`.
+
+    `POST /videos/{operation}/{model}`, `GET /tasks`.
+    """
 
     name = "cloudsway"
     default_base_url = "https://genaiapi-m2.cloudsway.net"
@@ -81,26 +84,24 @@ class Cloudsway(Vendor):
             )
 
     def check(self, order: Order) -> None:
-        """Refuse what no field carries, and shots beyond the syntax's limits."""
+        """Refuse unknown fields, and shots beyond Kling's limits. Raises `Unsupported`."""
         super().check(order)
         check_shots(self.name, order.given)
 
     def path(self, order: Order) -> str:
         """Return the path of the operation and the model."""
-        return (
-            f"{self.root}/videos/{self.form(order).path}/{segment(order.model or DOCUMENTED_MODEL)}"
-        )
+        operation = self.request_mapping(order).path
+        return f"{self.root}/videos/{operation}/{segment(order.model or DOCUMENTED_MODEL)}"
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return one query for up to 20 tasks; what it does not know is absent from the answer."""
-        return self.get(
-            f"{self.root}/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders)
-        )
+        """Return one query for up to 20 tasks; the answer leaves out unknown tasks."""
+        ids = ",".join(order.vendor_task_id or "" for order in orders)
+        return self.get(f"{self.root}/tasks", task_ids=ids)
 
     def lookup_request(self, order: Order) -> httpx.Request:
-        """Return the query by external id. The two kinds of id may not be asked together, not even empty."""
+        """Return the query by external id. It may not carry `task_ids`, not even empty."""
         return self.get(f"{self.root}/tasks", external_task_ids=order.external_task_id)
 
-    def unknown_task(self, status: int, said: Any) -> bool:
-        """True for Kling's own refusal; usually an unknown task is just absent."""
-        return no_such_task(said)
+    def unknown_task(self, status: int, body: Any) -> bool:
+        """Return whether Kling answered "Task not found"; usually the task is just absent."""
+        return no_such_task(body)

@@ -1,7 +1,7 @@
-"""cubicspaces, a deployment of new-api by its shape: a unified route, and one that looks like Kling's legacy standard.
+"""cubicspaces: by its shape a deployment of new-api, with a unified and a Kling-legacy route.
 
-Pushes come from Kling itself with Kling's task id, and the gateway may run one order on several channels. It cannot be
-asked by external id.
+Pushes come from Kling itself with Kling's task id, and the gateway may run one order on several
+channels. It cannot be asked by external id.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Words
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
-# The capital words are new-api's own, in its task record: https://github.com/QuantumNous/new-api
+# The last four are new-api's own, in its task record: https://github.com/QuantumNous/new-api
 STATUS: Words = {
     **WORDS,
     "queued": JobState.SUBMITTED,
@@ -66,7 +66,7 @@ def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capabili
 
 _BASICS: Fields = {"prompt": "prompt", "mode": "mode"}
 _UNIFIED_DURATION: Fields = {"duration": FieldTarget("duration", whole_seconds), "size": "size"}
-# The whole body becomes Kling's parameters there, whose duration is a string: a number is refused.
+# The whole body becomes Kling's parameters. Their duration is a string: a number is refused.
 _KLING_DURATION: Fields = {"duration": FieldTarget("duration", seconds_text)}
 _UNIFIED_PATH = "/v1/video/generations"
 UNIFIED = _forms(
@@ -84,13 +84,13 @@ KLING = _forms(
 
 
 class Cubicspaces(Vendor):
-    """Asked where it was submitted: `GET {path}/{id}`."""
+    """`POST {path}`, `GET {path}/{id}`."""
 
     name = "cubicspaces"
     default_base_url = "https://cubicspaces.cloud"
     words = STATUS
     options: ClassVar[Options] = {"route": ("unified", "kling")}
-    siblings = True
+    runs_several_tasks = True
 
     def __init__(self, account: Account, clock: Clock) -> None:
         super().__init__(account, clock)
@@ -106,13 +106,9 @@ class Cubicspaces(Vendor):
         """Return the query for one job."""
         return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
-    def unknown_task(self, status: int, said: Any) -> bool:
-        """True for new-api's ways of not knowing a task: a 400 with a word for it, or a success with nothing in it."""
-        word, _ = error_fields(said)
-        empty = (
-            status == 200
-            and isinstance(said, dict)
-            and word == "success"
-            and said.get("data") is None
-        )
-        return empty or word == "task_not_exist" or super().unknown_task(status, said)
+    def unknown_task(self, status: int, body: Any) -> bool:
+        """Return whether new-api does not know the task: an error word, or an empty success."""
+        word, _ = error_fields(body)
+        if status == 200 and word == "success" and isinstance(body, dict):
+            return body.get("data") is None
+        return word == "task_not_exist" or super().unknown_task(status, body)

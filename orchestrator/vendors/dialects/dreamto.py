@@ -1,7 +1,8 @@
 """dreamto.ai: its own job object around Kling's field names, everything under `input`.
 
-The page prints an internal host name, so there is no default base URL. Neither a query by external id nor the
-callback's body is documented: a push may be the job object, or Kling's own legacy body with Kling's task id.
+The page prints an internal host name, so there is no default base URL. Neither a query by external
+id nor the callback's body is documented: a push may be the job object, or Kling's own legacy body
+with Kling's task id.
 """
 
 from __future__ import annotations
@@ -17,24 +18,13 @@ from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Words
 
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
-# Only this word is documented; the words for an end are read from all that Kling gateways say.
+# Only this word is documented; the final states are read from the words of all Kling gateways.
 STATUS: Words = {**WORDS, "processing": JobState.PROCESSING}
 _INPUT = (
-    "prompt",
-    "video_url",
-    "audio_url",
-    "duration",
-    "resolution",
-    "generate_audio",
-    "fixed_lens",
-    "negative_prompt",
-    "aspect_ratio",
-    "mode",
-    "cfg_scale",
-    "static_mask",
-    "dynamic_masks",
+    "prompt", "video_url", "audio_url", "duration", "resolution", "generate_audio", "fixed_lens",
+    "negative_prompt", "aspect_ratio", "mode", "cfg_scale", "static_mask", "dynamic_masks",
     "camera_control",
-)
+)  # fmt: skip
 _FIELDS = {name: f"input.{name}" for name in _INPUT}
 FORMS = {
     Capability.TEXT2VIDEO: RequestMapping("/v1/jobs", _FIELDS, required=("prompt",)),
@@ -58,7 +48,7 @@ class Dreamto(Vendor):
         return self.get(f"/v1/jobs/{segment(orders[0].vendor_task_id or '')}")
 
     def upload(self, kind: str, purpose: str, filename: str, content: bytes) -> httpx.Request:
-        """Return a multipart upload; what it answers is not documented."""
+        """Return a multipart upload; its answer is not documented."""
         request = httpx.Request(
             "POST",
             f"{self.base_url}/v1/files/upload",

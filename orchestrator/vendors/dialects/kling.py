@@ -1,4 +1,4 @@
-"""Kling itself, in its legacy standard (the default) or its new one, as the account's option `standard` says."""
+"""Kling itself. The account's option `standard` selects its legacy (default) or new standard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
     NEW_OMNI,
     NEW_PROMPT,
+    NEW_PROMPT_ITEM,
     NEW_RATIO,
     NEW_SETTINGS,
     NEW_WATERMARK,
-    NEW_WORDS,
     PROMPT_OR_SHOTS,
     Forms,
     check_shots,
@@ -54,7 +54,7 @@ NEW: Forms = {
     ),
     Capability.IMAGE2VIDEO: RequestMapping(
         "image-to-video",
-        {**NEW_WORDS, **_FRAMES, **_NEW_COMMON},
+        {**NEW_PROMPT_ITEM, **_FRAMES, **_NEW_COMMON},
         required=("image_url",),
         exclusive=(PROMPT_OR_SHOTS,),
     ),
@@ -73,7 +73,6 @@ class Kling(Vendor):
     push_id_is_ours = True
 
     def __init__(self, account: Account, clock: Clock) -> None:
-        self.is_new = account.options.get("standard") == "new"
         super().__init__(account, clock)
         self.forms = NEW if self.is_new else LEGACY
         self.model_path = "" if self.is_new else "model_name"
@@ -82,48 +81,48 @@ class Kling(Vendor):
             self.external_id_path = "options.external_task_id"
             self.batch = 20
 
+    @property
+    def is_new(self) -> bool:
+        """True for the new standard."""
+        return self.account.options.get("standard") == "new"
+
     def check_credentials(self) -> None:
-        """Raise `ConfigError` unless there is an API key, or for the legacy standard an AccessKey and a SecretKey."""
+        """Raise `ConfigError` without an API key; legacy takes an AccessKey and SecretKey too."""
         account, where = self.account, f"accounts.{self.account.name}"
         pair = (account.access_key, account.secret_key)
         if any(pair) and self.is_new:
-            raise ConfigError(
-                f"{where}: the new standard refuses access_key and secret_key; give an api_key instead"
-            )
+            why = "the new standard refuses access_key and secret_key; give an api_key instead"
+            raise ConfigError(f"{where}: {why}")
         if any(pair) and not all(pair):
             raise ConfigError(f"{where} needs both access_key and secret_key")
         if not any(pair) and not account.api_key:
-            raise ConfigError(
-                f"{where}.api_key is required"
-                + ("" if self.is_new else ", or access_key and secret_key")
-            )
+            alternative = "" if self.is_new else ", or access_key and secret_key"
+            raise ConfigError(f"{where}.api_key is required{alternative}")
 
     def headers(self) -> dict[str, str]:
-        """Return the API key, or a JWT that is good for half an hour (get-started/authentication)."""
+        """Return the API key, or a JWT valid for half an hour (get-started/authentication)."""
         if self.account.api_key:
             return super().headers()
         now = epoch_ms(self.clock.now()) // 1000
         claims = {"iss": self.account.access_key, "exp": now + 1800, "nbf": now - 5}
-        return {
-            "authorization": f"Bearer {jwt.encode(claims, self.account.secret_key, algorithm='HS256')}"
-        }
+        token = jwt.encode(claims, self.account.secret_key, algorithm="HS256")
+        return {"authorization": f"Bearer {token}"}
 
     def check(self, order: Order) -> None:
-        """Refuse what no field carries, and what Kling's pages forbid."""
+        """Refuse unknown fields, and what Kling's pages forbid. Raises `Unsupported`."""
         super().check(order)
         check_shots(self.name, order.given)
 
     def path(self, order: Order) -> str:
         """Return the path of the endpoint, or of the operation and the model."""
-        form = self.form(order)
-        return f"/{form.path}/{segment(order.model)}" if self.is_new else f"/v1/videos/{form.path}"
+        path = self.request_mapping(order).path
+        return f"/{path}/{segment(order.model)}" if self.is_new else f"/v1/videos/{path}"
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return the query for one task, or for up to 20 in the new standard."""
         if self.is_new:
-            return self.get(
-                "/tasks", task_ids=",".join(order.vendor_task_id or "" for order in orders)
-            )
+            ids = ",".join(order.vendor_task_id or "" for order in orders)
+            return self.get("/tasks", task_ids=ids)
         return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
     def lookup_request(self, order: Order) -> httpx.Request:
@@ -132,6 +131,6 @@ class Kling(Vendor):
             return self.get("/tasks", external_task_ids=order.external_task_id)
         return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
 
-    def unknown_task(self, status: int, said: Any) -> bool:
-        """True for Kling's "Task not found"; the new standard just leaves the task out."""
-        return no_such_task(said)
+    def unknown_task(self, status: int, body: Any) -> bool:
+        """Return whether Kling answered "Task not found"; the new standard omits the task."""
+        return no_such_task(body)

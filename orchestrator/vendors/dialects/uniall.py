@@ -1,7 +1,7 @@
-"""UniAll: a form of its own with `extra_body`, asked like an OpenAI video.
+"""UniAll: its own request format with `extra_body`, and status queries as for an OpenAI video.
 
-Quality and sound are part of the model's name. No callback is documented, so by default jobs are only polled; the
-option `callback = "extra_body"` sends one where other fields of the kind go.
+Quality and sound are part of the model's name. No callback is documented, so by default jobs are
+only polled; the option `callback = "extra_body"` sends one in `extra_body`, like similar fields.
 """
 
 from __future__ import annotations
@@ -33,12 +33,8 @@ STATUS: Words = {
 def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if any("duration" in shot for shot in shots):
         raise ValueError("have no duration of their own here")
-    return {
-        "extra_body": {
-            "multi_prompt": [{"prompt": shot["prompt"]} for shot in shots],
-            "shot_type": "customize",
-        }
-    }
+    prompts = [{"prompt": shot["prompt"]} for shot in shots]
+    return {"extra_body": {"multi_prompt": prompts, "shot_type": "customize"}}
 
 
 _PATH = "/v1/video/generations"
@@ -65,7 +61,7 @@ FORMS = {
 
 
 class UniAll(Vendor):
-    """`POST /v1/video/generations`; where to ask is an option, since the vendor's pages name two places."""
+    """`POST /v1/video/generations`; the path of status queries is an option: the pages name two."""
 
     name = "uniall"
     words = STATUS
@@ -74,9 +70,9 @@ class UniAll(Vendor):
 
     def __init__(self, account: Account, clock: Clock) -> None:
         super().__init__(account, clock)
-        told = account.options.get("callback") == "extra_body"
-        self.callback_path = "extra_body.callback_url" if told else ""
-        self.external_id_path = "extra_body.external_task_id" if told else ""
+        sends = account.options.get("callback") == "extra_body"
+        self.callback_path = "extra_body.callback_url" if sends else ""
+        self.external_id_path = "extra_body.external_task_id" if sends else ""
         self.query_path = account.options.get("query_path", "/v1/videos/{task_id}")
         if not self.query_path.startswith("/") or "{task_id}" not in self.query_path:
             where = f"accounts.{account.name}.options.query_path"
@@ -86,6 +82,5 @@ class UniAll(Vendor):
 
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return the query for one job."""
-        return self.get(
-            self.query_path.replace("{task_id}", segment(orders[0].vendor_task_id or ""))
-        )
+        task_id = segment(orders[0].vendor_task_id or "")
+        return self.get(self.query_path.replace("{task_id}", task_id))
