@@ -79,25 +79,25 @@ async def _follow(call: RequestContext, query: EventQuery, wait: int) -> Respons
     runtime, tail = call.runtime, call.runtime.feed
     with runtime.waiting_slots.admit():
         async with tail.following() as over:
-            begin = await tail.mark(query.after)
+            begin = await tail.cursor(query.after)
             if begin.gap:
                 raise _gap(begin)
             wanted = EventFilter(kinds(query.type), query.job)
             ends = runtime.clock.monotonic() + wait
-            part, cursor = await tail.read(begin.place, wanted, query.limit), begin.id
+            part, cursor = await tail.read(begin.position, wanted, query.limit), begin.id
             while not part.rows and not over.is_set():
-                cursor = part.last or cursor
+                cursor = part.last_id or cursor
                 left = ends - runtime.clock.monotonic()
                 if left <= (-_LOOK if part.more else 0):
                     break
-                await tail.news(part.place, left)
-                part = await tail.read(part.place, wanted, query.limit)
+                await tail.wait_beyond(part.position, left)
+                part = await tail.read(part.position, wanted, query.limit)
     return reply(_envelope(part, cursor))
 
 
 def _envelope(part: Part, cursor: str) -> dict[str, Any]:
     data = [shown(row) for row in part.rows]
-    last = part.last or (data[-1]["id"] if data else cursor)
+    last = part.last_id or (data[-1]["id"] if data else cursor)
     return {"object": "list", "data": data, "has_more": part.more, "next_cursor": last}
 
 

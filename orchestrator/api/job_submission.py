@@ -18,7 +18,7 @@ from orchestrator.api.operation import answer, operation
 from orchestrator.api.requests import Empty, Submission, as_written
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.outbox import callback_lane
+from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation.admission import Admission, Slot, announced
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem

@@ -27,7 +27,7 @@ from orchestrator.api.fields import Globs, IdOf
 from orchestrator.api.operation import answer, operation
 from orchestrator.api.pagination import Query, words
 from orchestrator.events.feed import EventFeed
-from orchestrator.events.log import Cursor, EventFilter, Row
+from orchestrator.events.log import Cursor, EventFilter, LogRow
 from orchestrator.foundation.clock import Clock, jittered
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
@@ -78,7 +78,7 @@ async def follow(call: RequestContext, query: StreamQuery) -> Response:
         held.enter_context(runtime.waiting_slots.admit())
         held.enter_context(runtime.metrics.sse_clients.track_inprogress())
         over = await held.enter_async_context(runtime.feed.following())
-        begin = await runtime.feed.mark(last)
+        begin = await runtime.feed.cursor(last)
         sent = blocks(runtime.feed, runtime.clock, EventFilter(kinds(query.types)), begin, over)
         # What is held is let go when the stream has ended.
         expelled = partial(call.gate.ended, call.request)
@@ -99,7 +99,7 @@ async def blocks(
     feed: EventFeed, clock: Clock, wanted: EventFilter, begin: Cursor, over: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
     """Yield what a client is sent, in the order of the log, until following is over. Raises `Unavailable`."""
-    place, seen, sent = begin.place, begin.id, begin.id
+    place, seen, sent = begin.position, begin.id, begin.id
     yield _RETRY + (_gap(begin) if begin.gap else _at(begin.id))
     quiet = clock.monotonic()
     while not over.is_set():
@@ -107,16 +107,16 @@ async def blocks(
         for row in page.rows:
             yield _block(row)
             seen, sent, quiet = row["id"], row["id"], clock.monotonic()
-        seen = page.last or seen
+        seen = page.last_id or seen
         if (left := quiet + HEARTBEAT - clock.monotonic()) <= 0:
             yield _PING + (b"" if seen == sent else _at(seen))
             sent, quiet = seen, clock.monotonic()
-        elif page.place == place:
-            await feed.news(place, left)
-        place = page.place
+        elif page.position == place:
+            await feed.wait_beyond(place, left)
+        place = page.position
 
 
-def _block(row: Row) -> bytes:
+def _block(row: LogRow) -> bytes:
     """Return an event. Its body is one line: JSON as we write it breaks none."""
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (
         row["id"].encode(),

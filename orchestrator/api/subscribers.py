@@ -99,9 +99,9 @@ async def change(call: RequestContext, body: SubscriberChange) -> Response:
     values = {name: value for name, value in given.items() if name not in ("url", "headers")}
     if "url" in given:
         _check_address(runtime, destination, given["url"])
-        values |= subscribers.addressed(runtime.keys, destination, given["url"])
+        values |= subscribers.address_columns(runtime.keys, destination, given["url"])
     if "headers" in given:
-        values |= subscribers.headed(runtime.keys, given["headers"])
+        values["headers"] = subscribers.encrypted_headers(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
     return reply(
         subscriber_json(
@@ -138,15 +138,17 @@ async def test(call: RequestContext, body: Empty) -> Response:
 @operation("Pause a subscriber", answers={200: schemas.Subscriber})
 async def pause(call: RequestContext, body: Empty) -> Response:
     """Its deliveries are held."""
-    now, state = call.runtime.clock.now(), SubscriberState.PAUSED
-    row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None, now)
+    state = SubscriberState.PAUSED
+    row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None)
     return reply(subscriber_json(found(row, "subscriber")))
 
 
 @operation("Resume a subscriber", answers={200: schemas.Subscriber})
 async def resume(call: RequestContext, body: Empty) -> Response:
     """What was held flows. One that we disabled is active again."""
-    row = await call.runtime.store.write(subscribers.flow, call.id("sub"), call.runtime.clock.now())
+    row = await call.runtime.store.write(
+        subscribers.resume, call.id("sub"), call.runtime.clock.now()
+    )
     shown = subscriber_json(found(row, "subscriber"))
     call.runtime.notifier.wake("deliver")
     return reply(shown)

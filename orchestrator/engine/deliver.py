@@ -111,7 +111,7 @@ class Deliverer:
         except ConfigError:
             # A key is missing from secret_keys. Only this lane is affected, until it is put back.
             return replace(done, ms=self._ms(started), error="secret_unreadable")
-        result = self.destinations[claim.subscriber["kind"]].judge(response)
+        result = self.destinations[claim.subscriber["kind"]].classify_response(response)
         delivered = result is ResponseClass.DELIVERED
         return replace(
             done,

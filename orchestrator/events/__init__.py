@@ -1,1 +1,1 @@
-"""Events: the outbox, the log in commit order, its feed, subscribers, and the kinds of destinations."""
+"""Events: the transactional outbox, the log in commit order, the feed, subscribers, destinations."""

@@ -1,14 +1,15 @@
-"""Subscribers: who wants events, and whether they flow. Every function that takes `tx` is a unit of work.
+"""Subscribers: receivers of events. Every function that takes `tx` is a unit of work.
 
-A subscriber that is paused or disabled loses nothing: its deliveries are held, and flow when it is active again.
+A paused or disabled subscriber loses nothing: its deliveries are held, and are sent when it is
+active again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
+from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.events.destinations import Destination
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import after as later
@@ -32,11 +34,16 @@ from orchestrator.foundation.states import (
 )
 from orchestrator.schemas.subscribers import subscriber_json
 
-Row = Mapping[Any, Any]
-Values = dict[str, Any]
+#: The other rows are the lanes of callback URLs.
+_IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
+_UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
 
-_STANDING = subscriber.c.callback_origin.is_(None)
-_OWED = (DeliveryState.PENDING, DeliveryState.HELD)
+
+class AddressColumns(TypedDict):
+    """The address, encrypted, and as it may be shown."""
+
+    address: str
+    shown: str
 
 
 def new(
@@ -52,16 +59,18 @@ def new(
     rate_limit: float | None,
     max_in_flight: int,
     now: datetime,
-) -> tuple[Values, str | None]:
+) -> tuple[SubscriberRow, str | None]:
     """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
     secret = new_secret() if destination.signed else None
-    row: Values = {
+    row: SubscriberRow = {
         "id": ids("sub"),
         "kind": destination.kind,
         "callback_origin": None,
+        **address_columns(keys, destination, url),
         "secrets": [{"key": keys.hide(secret), "until": None}] if secret else [],
         "types": types,
         "description": description,
+        "headers": encrypted_headers(keys, headers),
         "options": dict(options),
         "rate_limit": rate_limit,
         "max_in_flight": max_in_flight,
@@ -70,64 +79,74 @@ def new(
         "resting_until": None,
         "failing_since": None,
         "created_at": now,
-        **addressed(keys, destination, url),
-        **headed(keys, headers),
     }
     return row, secret
 
 
-def add(tx: Tx, row: Values) -> None:
-    """Take a subscriber on. Run again, it finds its own row and leaves it."""
-    tx.execute(
-        insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"]), [row]
-    )
+def add(tx: Tx, row: SubscriberRow) -> None:
+    """Insert a subscriber. Rerun, it leaves the row that is there."""
+    statement = insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"])
+    tx.execute(statement, [row])
 
 
-def addressed(keys: Keys, destination: Destination, url: str) -> Values:
-    """Return the columns of an address: encrypted, and as people may see it."""
+def callback_lane(tx: Tx, ids: Ids, url: str, encrypt: Callable[[str], str], now: datetime) -> str:
+    """Return the id of the lane of a caller's callback URL, and insert the lane if it is new.
+
+    There is one lane per origin, so that a slow host delays only its own deliveries.
+    """
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    row = {
+        "id": ids("sub"), "kind": "webhook", "callback_origin": origin, "address": encrypt(origin),
+        "shown": origin, "secrets": [], "types": [], "description": "", "options": {},
+        "max_in_flight": 8, "state": SubscriberState.ACTIVE, "created_at": now,
+    }  # fmt: skip
+    tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(), [row])
+    query = sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)
+    return str(tx.execute(query).scalar_one())
+
+
+def address_columns(keys: Keys, destination: Destination, url: str) -> AddressColumns:
+    """Return the columns of an address. Where it is secret, `shown` leaves out its path."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return {
-        "address": keys.hide(url),
-        "shown": f"{parts.scheme}://{host}/…" if destination.secret_address else url,
-    }
+    shown = f"{parts.scheme}://{host}/…" if destination.secret_address else url
+    return {"address": keys.hide(url), "shown": shown}
 
 
-def headed(keys: Keys, headers: Mapping[str, str]) -> Values:
-    """Return the column of extra headers, encrypted: one may hold the subscriber's own credentials."""
-    return {"headers": keys.hide(json.dumps(dict(headers))) if headers else None}
+def encrypted_headers(keys: Keys, headers: Mapping[str, str]) -> str | None:
+    """Return the extra headers encrypted: one may hold the subscriber's own credentials."""
+    return keys.hide(json.dumps(dict(headers))) if headers else None
 
 
-def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[Row]:
-    """Return up to `limit` subscribers, newest first. The lanes of callback URLs are nobody's subscription."""
-    query = sa.select(subscriber).where(_STANDING).order_by(subscriber.c.id.desc()).limit(limit)
+def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[SubscriberRow]:
+    """Return up to `limit` subscribers, newest first, below the id `after` (keyset pagination)."""
+    query = sa.select(subscriber).where(_IS_SUBSCRIPTION).order_by(subscriber.c.id.desc())
     if after is not None:
         query = query.where(subscriber.c.id < after)
-    return list(tx.execute(query).mappings())
+    return fetch(tx, SubscriberRow, query.limit(limit))
 
 
-def get(tx: Tx, subscriber_id: str, *, to_change: bool = False) -> Row | None:
-    """Return a subscriber, or None. `to_change` keeps others from changing it until the transaction ends."""
-    query = sa.select(subscriber).where(subscriber.c.id == subscriber_id, _STANDING)
-    return tx.execute(query.with_for_update() if to_change else query).mappings().first()
+def get(tx: Tx, subscriber_id: str, *, for_update: bool = False) -> SubscriberRow | None:
+    """Return a subscriber, or None. `for_update` locks it until the transaction ends."""
+    query = sa.select(subscriber).where(subscriber.c.id == subscriber_id, _IS_SUBSCRIPTION)
+    rows = fetch(tx, SubscriberRow, query.with_for_update() if for_update else query)
+    return rows[0] if rows else None
 
 
-def change(tx: Tx, subscriber_id: str, values: Values) -> Row | None:
+def change(tx: Tx, subscriber_id: str, values: Mapping[str, Any]) -> SubscriberRow | None:
     """Set columns of a subscriber and return it, or None."""
     if values:
-        tx.execute(
-            sa.update(subscriber)
-            .where(subscriber.c.id == subscriber_id, _STANDING)
-            .values(**values)
-        )
+        changed = sa.update(subscriber).where(subscriber.c.id == subscriber_id, _IS_SUBSCRIPTION)
+        tx.execute(changed.values(**values))
     return get(tx, subscriber_id)
 
 
 def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:
-    """Forget a subscriber; what it was still owed is dead. False if there is none."""
+    """Delete a subscriber; its unfinished deliveries are dead. Return False if there is none."""
     if get(tx, subscriber_id) is None:
         return False
-    owed = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state.in_(_OWED))
+    owed = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state.in_(_UNFINISHED))
     end = {"state": DeliveryState.DEAD, "due_at": None, "last_error": DELETED, "done_at": now}
     tx.execute(sa.update(delivery).where(owed).values(**end))
     tx.execute(sa.delete(subscriber).where(subscriber.c.id == subscriber_id))
@@ -135,78 +154,77 @@ def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:
 
 
 def hold(
-    tx: Tx, subscriber_id: str, state: SubscriberState, reason: str | None, now: datetime
-) -> Row | None:
-    """Stop the flow: nothing is attempted until `flow`. An attempt under way keeps its claim and may still succeed."""
-    pending = _deliveries(subscriber_id, DeliveryState.PENDING)
-    tx.execute(sa.update(delivery).where(pending).values(state=DeliveryState.HELD, due_at=None))
+    tx: Tx, subscriber_id: str, state: SubscriberState, reason: str | None
+) -> SubscriberRow | None:
+    """Pause or disable a subscriber: its deliveries are held until `resume`.
+
+    An attempt in flight keeps its claim and may still succeed.
+    """
+    _move(tx, subscriber_id, DeliveryState.PENDING, DeliveryState.HELD, due_at=None)
     return change(tx, subscriber_id, {"state": state, "reason": reason})
 
 
-def flow(tx: Tx, subscriber_id: str, now: datetime) -> Row | None:
-    """Let events flow again, what was held first."""
-    held = _deliveries(subscriber_id, DeliveryState.HELD)
-    tx.execute(sa.update(delivery).where(held).values(state=DeliveryState.PENDING, due_at=now))
-    fresh = {
-        "state": SubscriberState.ACTIVE,
-        "reason": None,
-        "resting_until": None,
-        "failing_since": None,
-    }
-    return change(tx, subscriber_id, fresh)
+def resume(tx: Tx, subscriber_id: str, now: datetime) -> SubscriberRow | None:
+    """Activate a subscriber: its held deliveries are due now."""
+    _move(tx, subscriber_id, DeliveryState.HELD, DeliveryState.PENDING, due_at=now)
+    cleared = dict.fromkeys(("reason", "resting_until", "failing_since"))
+    return change(tx, subscriber_id, {"state": SubscriberState.ACTIVE, **cleared})
 
 
-def _deliveries(subscriber_id: str, state: DeliveryState) -> sa.ColumnElement[bool]:
-    return sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state == state)
+def _move(
+    tx: Tx, subscriber_id: str, before: DeliveryState, state: DeliveryState, due_at: datetime | None
+) -> None:
+    which = sa.and_(delivery.c.subscriber_id == subscriber_id, delivery.c.state == before)
+    tx.execute(sa.update(delivery).where(which).values(state=state, due_at=due_at))
 
 
 def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) -> None:
-    """Switch a subscriber off and tell the others why. One that is off already, or gone, is no news."""
+    """Disable a subscriber and publish an event about it to the others.
+
+    No event if it is disabled already, or does not exist.
+    """
     before = get(tx, subscriber_id)
-    row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason, now)
+    row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason)
     if row is None or before is None or before["state"] == SubscriberState.DISABLED:
         return
-    fact = NewEvent(
-        EventType.SUBSCRIBER_DISABLED, Source.CLOCK, subscriber_json(row), but=subscriber_id
-    )
-    publish(tx, ids, [fact], now)
+    kind, data = EventType.SUBSCRIBER_DISABLED, subscriber_json(row)
+    publish(tx, ids, [NewEvent(kind, Source.CLOCK, data, but=subscriber_id)], now)
 
 
 def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime) -> bool:
-    """Owe a subscriber, and nobody else, a test event of that id: one, however often this is run.
+    """Publish a test event with this id, to this subscriber only. Rerun, it publishes nothing.
 
-    False if there is no such subscriber.
+    Return False if there is no such subscriber.
     """
     row = get(tx, subscriber_id)
     if row is None:
         return False
     if tx.execute(sa.select(event.c.id).where(event.c.id == event_id)).first() is None:
-        fact = NewEvent(
-            EventType.TEST, Source.OPERATOR, subscriber_json(row), only=subscriber_id, id=event_id
-        )
-        publish(tx, ids, [fact], now)
+        to, data = subscriber_id, subscriber_json(row)
+        test = NewEvent(EventType.TEST, Source.OPERATOR, data, only=to, id=event_id)
+        publish(tx, ids, [test], now)
     return True
 
 
 def rotate(
-    tx: Tx, subscriber_id: str, hidden: str, grace: float, now: datetime
-) -> tuple[Row, datetime] | None:
-    """Give a subscriber a new secret, `hidden`; the older ones go on signing for at most `grace` seconds more.
+    tx: Tx, subscriber_id: str, encrypted: str, grace: float, now: datetime
+) -> tuple[SubscriberRow, datetime] | None:
+    """Give a subscriber a new secret; older secrets sign too, for at most `grace` more seconds.
 
-    Return its row, and when the previous one ends; None if there is no such subscriber, or it has no secret. Run
-    again, it finds the new secret there and leaves it.
+    Return its row and the end of the previous secret; None if there is no such subscriber, or it
+    has no secret. Rerun, it finds the new secret and changes nothing.
     """
-    row = get(tx, subscriber_id, to_change=True)
+    row = get(tx, subscriber_id, for_update=True)
     if row is None or not row["secrets"]:
         return None
     ends = later(now, grace)
-    if any(one["key"] == hidden for one in row["secrets"]):
+    if any(secret["key"] == encrypted for secret in row["secrets"]):
         return row, ends
     limit = epoch_ms(ends)
     older = [
-        one | {"until": limit if one["until"] is None else min(one["until"], limit)}
-        for one in row["secrets"]
+        secret | {"until": limit if secret["until"] is None else min(secret["until"], limit)}
+        for secret in row["secrets"]
     ]
-    still = [one for one in older if one["until"] > epoch_ms(now)]
-    changed = change(tx, subscriber_id, {"secrets": [{"key": hidden, "until": None}, *still]})
+    valid = [secret for secret in older if secret["until"] > epoch_ms(now)]
+    changed = change(tx, subscriber_id, {"secrets": [{"key": encrypted, "until": None}, *valid]})
     return None if changed is None else (changed, ends)

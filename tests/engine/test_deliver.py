@@ -20,7 +20,7 @@ from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
-from orchestrator.events.outbox import callback_lane
+from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks

@@ -122,19 +122,17 @@ async def test_an_attempt_that_fails_while_its_subscriber_is_stopped_is_held(
 ) -> None:
     to = await subscribe(h)
     (row,) = await owed(h, to)
-    await h.runtime.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
+    await h.runtime.store.write(subscribers.hold, to["id"], state, None)
     await ended(h, [one(row, to, ResponseClass.LATER)])
     assert ((await dlv(h, row))["state"], (await dlv(h, row))["due_at"]) == (D.HELD, None)
-    await h.runtime.store.write(subscribers.flow, to["id"], h.clock.now())
+    await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
     assert ((await dlv(h, row))["state"], (await dlv(h, row))["tries"]) == (D.PENDING, 1)
 
 
 async def test_an_attempt_that_succeeds_meanwhile_is_delivered(h: Harness) -> None:
     to = await subscribe(h)
     (row,) = await owed(h, to)
-    await h.runtime.store.write(
-        subscribers.hold, to["id"], SubscriberState.PAUSED, None, h.clock.now()
-    )
+    await h.runtime.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None)
     await ended(h, [one(row, to, ResponseClass.DELIVERED, status=200)])
     assert (await dlv(h, row))["state"] == D.DELIVERED
 
@@ -230,7 +228,7 @@ async def test_switching_on_again_forgives_what_was(h: Harness) -> None:
     (row,) = await owed(h, to)
     await ended(h, [one(row, to, ResponseClass.GONE, status=410, rest=3600.0)])
     assert (await person(h, to))["resting_until"] is not None
-    await h.runtime.store.write(subscribers.flow, to["id"], h.clock.now())
+    await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
     fresh = await person(h, to)
     assert (fresh["state"], fresh["reason"], fresh["failing_since"], fresh["resting_until"]) == (
         SubscriberState.ACTIVE, None, None, None,

@@ -133,9 +133,7 @@ async def test_what_is_held_for_a_subscriber_that_is_paused_goes_with_the_retent
     h: Harness,
 ) -> None:
     to = await subscribe(h)
-    await h.runtime.store.write(
-        subscribers.hold, to["id"], SubscriberState.PAUSED, None, h.clock.now()
-    )
+    await h.runtime.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None)
     await ended(h)
     assert {row["state"] for row in await h.rows(delivery)} == {"held"}
     h.clock.advance(RETENTION + 1)

@@ -1,4 +1,4 @@
-"""The Destination contract, held by every kind; then each kind's own promises."""
+"""The contract of every destination, then the promises of each kind."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def message(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, **values
 
 def test_the_folder_is_the_registry() -> None:
     assert {"webhook", "slack"} <= KINDS.keys()
-    assert all(isinstance(one, Destination) and one.kind == kind for kind, one in KINDS.items())
+    assert all(
+        isinstance(found, Destination) and found.kind == kind for kind, found in KINDS.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,12 +86,10 @@ def test_the_folder_is_the_registry() -> None:
         "http://[::1]:81/",
     ],
 )
-def test_a_post_is_what_httpx_would_have_made_of_it(address: str) -> None:
+def test_a_post_equals_the_request_that_httpx_makes(address: str) -> None:
     headers, body = {"content-type": "application/json", "x-name": "1"}, b"{}"
-    ours, theirs = (
-        post(address, headers, body),
-        httpx.Request("POST", address, headers=headers, content=body),
-    )
+    ours = post(address, headers, body)
+    theirs = httpx.Request("POST", address, headers=headers, content=body)
     assert (ours.method, ours.url, ours.content) == (theirs.method, theirs.url, theirs.content)
     assert sorted(ours.headers.raw) == sorted(theirs.headers.raw)
 
@@ -115,16 +115,16 @@ def test_signed_kinds_sign_and_others_do_not(kind: str) -> None:
 
 @ALL
 @pytest.mark.parametrize(
-    ("status", "verdict"),
-    [(200, "delivered"), (204, "delivered"), (301, "shortly"), (400, "shortly"), (408, "later"), (410, "gone"),
-     (425, "later"), (429, "later"), (500, "later"), (503, "later")],
+    ("status", "result"),
+    [(200, "delivered"), (204, "delivered"), (301, "shortly"), (400, "shortly"), (408, "later"),
+     (410, "gone"), (425, "later"), (429, "later"), (500, "later"), (503, "later")],
 )  # fmt: skip
-def test_what_statuses_mean_to_every_kind(kind: str, status: int, verdict: str) -> None:
-    assert KINDS[kind].judge(httpx.Response(status)) == verdict
+def test_every_kind_classifies_statuses(kind: str, status: int, result: str) -> None:
+    assert KINDS[kind].classify_response(httpx.Response(status)) == result
 
 
 @ALL
-def test_an_option_nobody_knows_is_refused(kind: str) -> None:
+def test_an_unknown_option_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match="colour"):
         KINDS[kind].check_options({"colour": "red"})
     for name, words in KINDS[kind].options.items():
@@ -165,15 +165,10 @@ def test_the_body_is_the_event_byte_for_byte() -> None:
     assert request.headers["content-type"] == "application/json"
 
 
-def test_a_subscribers_headers_travel_but_replace_nothing_of_ours() -> None:
+def test_a_subscribers_headers_are_sent_but_replace_none_of_ours() -> None:
     mine = {"Authorization": "Bearer x", "X-Team": "video"}
-    theirs = {
-        "Webhook-Id": "evil",
-        "HOST": "evil",
-        "Content-Type": "evil",
-        "content-length": "1",
-        "User-Agent": "evil",
-    }
+    names = ("Webhook-Id", "HOST", "Content-Type", "User-Agent")
+    theirs = {"content-length": "1"} | dict.fromkeys(names, "evil")
     request = KINDS["webhook"].request(ADDRESS, message(headers=mine | theirs), [SECRET])
     assert request.headers["authorization"] == "Bearer x"
     assert request.headers["x-team"] == "video"
@@ -182,13 +177,13 @@ def test_a_subscribers_headers_travel_but_replace_nothing_of_ours() -> None:
     assert int(request.headers["content-length"]) == len(request.content)
 
 
-def test_a_cloudevent_says_the_same_in_its_own_envelope() -> None:
+def test_a_cloudevent_carries_the_event_in_its_own_envelope() -> None:
     request = KINDS["webhook"].request(
         ADDRESS, message(options={"format": "cloudevents"}), [SECRET]
     )
-    said = json.loads(request.content)
+    envelope = json.loads(request.content)
     assert request.headers["content-type"] == "application/cloudevents+json"
-    assert said == {
+    assert envelope == {
         "specversion": "1.0",
         "id": "evt_1",
         "source": "orchestrator",

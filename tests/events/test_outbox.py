@@ -1,4 +1,4 @@
-"""Who is owed what: one event for each fact, one delivery for each event and subscriber that wants it."""
+"""The outbox: one event per change, one delivery per event and matching subscriber."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events import subscribers
-from orchestrator.events.outbox import NewEvent, callback_lane, matches, publish
+from orchestrator.events.outbox import NewEvent, matches, publish
+from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation.states import (
     DeliveryState,
     EventType,
@@ -22,18 +23,16 @@ from tests.harness.runtime import Harness
 
 
 async def owed(h: Harness, to: str) -> list[str]:
-    """Return the types of the events that somebody is owed."""
+    """Return the types of the events to deliver to a subscriber."""
     types = {row["id"]: row["type"] for row in await h.rows(event)}
     return [
         types[row["event_id"]] for row in await h.rows(delivery, delivery.c.subscriber_id == to)
     ]
 
 
-async def fan(h: Harness, **values: Any) -> list[str]:
-    fact = NewEvent(
-        **{"type": EventType.TEST, "source": Source.OPERATOR, "data": {"id": "x"}} | values
-    )
-    return await h.runtime.store.write(publish, h.runtime.ids, [fact], h.clock.now())
+async def publish_one(h: Harness, **values: Any) -> list[str]:
+    new = NewEvent(EventType.TEST, Source.OPERATOR, {"id": "x"}, **values)
+    return await h.runtime.store.write(publish, h.runtime.ids, [new], h.clock.now())
 
 
 @pytest.mark.parametrize(
@@ -48,31 +47,28 @@ async def fan(h: Harness, **values: Any) -> list[str]:
         (("JOB.*",), "job.failed", False),
     ],
 )
-def test_a_glob_is_meant_as_it_is_written(globs: tuple[str, ...], kind: str, wanted: bool) -> None:
+def test_globs_match_event_types(globs: tuple[str, ...], kind: str, wanted: bool) -> None:
     assert matches(globs, kind) is wanted
 
 
-async def test_every_matching_subscriber_is_owed_every_event_once(h: Harness) -> None:
-    all_of_it, ends, account = (
-        await subscribe(h),
-        await subscribe(h, "job.succeeded"),
-        await subscribe(h, "account.*"),
-    )
+async def test_every_matching_subscriber_gets_every_event_once(h: Harness) -> None:
+    everything = await subscribe(h)
+    ends, account = await subscribe(h, "job.succeeded"), await subscribe(h, "account.*")
     job = await at_vendor(h)
     await tell(h, job["id"], JobState.SUCCEEDED)
     await tell(h, job["id"], JobState.SUCCEEDED)
-    assert await owed(h, all_of_it["id"]) == ["job.submitted", "job.succeeded"]
+    assert await owed(h, everything["id"]) == ["job.submitted", "job.succeeded"]
     assert await owed(h, ends["id"]) == ["job.succeeded"]
     assert await owed(h, account["id"]) == []
 
 
-async def test_an_event_is_written_even_if_nobody_wants_it(h: Harness) -> None:
+async def test_an_event_is_written_even_without_a_subscriber(h: Harness) -> None:
     await at_vendor(h)
     assert await happened(h) == ["job.submitted"]
     assert await h.rows(delivery) == []
 
 
-async def test_the_body_is_the_event_as_it_was_then(h: Harness) -> None:
+async def test_the_body_is_the_state_at_the_time_of_the_event(h: Harness) -> None:
     job = await at_vendor(h)
     h.clock.advance(5)
     await tell(h, job["id"], JobState.SUCCEEDED)
@@ -87,40 +83,42 @@ async def test_the_body_is_the_event_as_it_was_then(h: Harness) -> None:
 
 
 @pytest.mark.parametrize("state", [SubscriberState.PAUSED, SubscriberState.DISABLED])
-async def test_who_is_not_listening_loses_nothing(h: Harness, state: SubscriberState) -> None:
+async def test_a_paused_or_disabled_subscriber_loses_nothing(
+    h: Harness, state: SubscriberState
+) -> None:
     to = await subscribe(h)
-    await h.runtime.store.write(subscribers.hold, to["id"], state, None, h.clock.now())
+    await h.runtime.store.write(subscribers.hold, to["id"], state, None)
     await at_vendor(h)
     (held,) = await h.rows(delivery)
     assert (held["state"], held["due_at"]) == (DeliveryState.HELD, None)
     h.clock.advance(9)
-    await h.runtime.store.write(subscribers.flow, to["id"], h.clock.now())
+    await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
     (pending,) = await h.rows(delivery)
     assert (pending["state"], pending["due_at"]) == (DeliveryState.PENDING, h.clock.now())
 
 
-async def test_a_fact_may_be_for_one_or_for_all_others(h: Harness) -> None:
-    one, other = await subscribe(h), await subscribe(h, "nothing.*")
-    await fan(h, only=other["id"])
+async def test_an_event_may_be_for_one_subscriber_or_for_all_others(h: Harness) -> None:
+    first, other = await subscribe(h), await subscribe(h, "nothing.*")
+    await publish_one(h, only=other["id"])
     assert await owed(h, other["id"]) == ["subscriber.test"]
-    assert await owed(h, one["id"]) == []
-    await fan(h, but=one["id"])
-    assert await owed(h, one["id"]) == []
+    assert await owed(h, first["id"]) == []
+    await publish_one(h, but=first["id"])
+    assert await owed(h, first["id"]) == []
 
 
-async def test_a_callers_url_hears_the_ends_of_its_job_unless_it_asked_for_more(h: Harness) -> None:
+async def test_a_callback_url_gets_final_events_by_default(h: Harness) -> None:
     lane = await h.runtime.store.write(
         callback_lane, h.runtime.ids, "https://Caller.example/a", h.runtime.keys.hide, h.clock.now()
     )
-    quiet = {"callback_url": "https://caller.example/a", "callback_lane": lane}
+    callback = {"callback_url": "https://caller.example/a", "callback_lane": lane}
     for number, chosen in enumerate((None, ["job.*"])):
-        job = await at_vendor(h, task=f"t-{number}", **quiet, callback_events=chosen)
+        job = await at_vendor(h, task=f"t-{number}", **callback, callback_events=chosen)
         await tell(h, job["id"], JobState.PROCESSING)
         await tell(h, job["id"], JobState.FAILED)
     assert await owed(h, lane) == ["job.failed", "job.submitted", "job.processing", "job.failed"]
 
 
-async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: Harness) -> None:
+async def test_callback_urls_of_one_origin_share_a_lane_that_is_no_subscription(h: Harness) -> None:
     urls = (
         "https://Caller.example/a",
         "https://caller.example/b?c=d",
@@ -138,12 +136,12 @@ async def test_urls_of_one_origin_share_a_lane_that_is_nobodys_subscription(h: H
     assert len(await h.rows(subscriber)) == 2
 
 
-async def test_no_fact_costs_no_statement(h: Harness) -> None:
+async def test_no_event_costs_no_statement(h: Harness) -> None:
     assert await h.runtime.store.write(publish, h.runtime.ids, [], h.clock.now()) == []
     assert await h.rows(event) == []
 
 
-async def test_a_body_carries_what_people_wrote_unharmed(h: Harness) -> None:
+async def test_a_body_carries_callers_text_unchanged(h: Harness) -> None:
     job = await at_vendor(h, input={"prompt": '猫 \u2028 "quoted" </script>'})
     (row,) = await h.rows(event)
     assert json.loads(row["body"])["data"]["input"] == job["input"]

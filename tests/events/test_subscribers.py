@@ -1,4 +1,4 @@
-"""Subscribers: nothing owed is lost while one is held, and no secret lies open in the database."""
+"""Subscribers: no delivery is lost while one is held, and all secrets are stored encrypted."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, metadata, subscriber
+from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.events import destinations, subscribers
-from orchestrator.events.outbox import NewEvent, callback_lane, publish
-from orchestrator.events.subscribers import Row, Values
+from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
@@ -40,21 +40,22 @@ def tx() -> Iterator[Tx]:
     engine.dispose()
 
 
-def new(kind: str = "webhook", **values: Any) -> tuple[Values, str | None]:
+def new(kind: str = "webhook", **values: Any) -> tuple[SubscriberRow, str | None]:
     given: dict[str, Any] = {
-        "destination": KINDS[kind], "url": "https://my.app/hook?token=t", "types": ["job.*", "subscriber.*"],
-        "description": "", "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8, "now": NOW,
+        "destination": KINDS[kind], "url": "https://my.app/hook?token=t",
+        "types": ["job.*", "subscriber.*"], "description": "", "headers": {}, "options": {},
+        "rate_limit": None, "max_in_flight": 8, "now": NOW,
     }  # fmt: skip
     return subscribers.new(IDS, KEYS, **(given | values))
 
 
-def create(tx: Tx, kind: str = "webhook", **values: Any) -> tuple[Row, str | None]:
+def create(tx: Tx, kind: str = "webhook", **values: Any) -> tuple[SubscriberRow, str | None]:
     row, secret = new(kind, **values)
     subscribers.add(tx, row)
     return row, secret
 
 
-def owe(tx: Tx, count: int = 1) -> None:
+def publish_events(tx: Tx, count: int = 1) -> None:
     publish(tx, IDS, [NewEvent(EventType.JOB_FAILED, Source.CLOCK, {}) for _ in range(count)], NOW)
 
 
@@ -73,43 +74,41 @@ def test_address_headers_and_secret_are_encrypted(tx: Tx) -> None:
     assert not any(word in stored for word in (secret, "theirs", "token=t"))
     assert KEYS.reveal(row["address"]) == "https://my.app/hook?token=t"
     assert KEYS.reveal(row["secrets"][0]["key"]) == secret
-    assert json.loads(KEYS.reveal(row["headers"])) == {"authorization": "Bearer theirs"}
+    assert json.loads(KEYS.reveal(row["headers"] or "")) == {"authorization": "Bearer theirs"}
 
 
-async def test_a_unit_run_twice_makes_one_subscriber_and_leaves_it_as_it_is_by_then(
-    h: Harness,
-) -> None:
+async def test_a_rerun_unit_adds_one_subscriber_and_keeps_later_changes(h: Harness) -> None:
     row, _ = new()
     await h.runtime.store.write(subscribers.add, row)
-    await h.runtime.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None, NOW)
+    await h.runtime.store.write(subscribers.hold, row["id"], SubscriberState.PAUSED, None)
     await h.runtime.store.write(subscribers.add, row)
     (kept,) = await h.rows(subscriber)
     assert kept == row | {"state": SubscriberState.PAUSED}
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_whoever_is_taken_on_by_a_commit_in_doubt_has_the_secret_that_was_shown(
+async def test_a_subscriber_added_by_a_commit_in_doubt_has_the_secret_that_was_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(tmp_path) as api:
         in_doubt(monkeypatch)
         made = await subscribed(api)
         (row,) = await api.rows(subscriber)
-        assert (row["id"], [api.runtime.keys.reveal(one["key"]) for one in row["secrets"]]) == (
+        assert (row["id"], [api.runtime.keys.reveal(entry["key"]) for entry in row["secrets"]]) == (
             made["id"],
             [made["secret"]],
         )
 
 
-def test_an_address_that_is_a_secret_is_shown_without_its_path(tx: Tx) -> None:
+def test_a_secret_address_is_shown_without_its_path(tx: Tx) -> None:
     row, secret = create(tx, "slack", url="https://hooks.slack.com/services/T/B/x")
     assert secret is None
     assert row["secrets"] == []
     assert row["shown"] == "https://hooks.slack.com/…"
 
 
-def test_the_lanes_of_callback_urls_are_nobodys_subscription(tx: Tx) -> None:
-    lane = callback_lane(tx, IDS, "https://caller.example/x", KEYS.hide, NOW)
+def test_the_lanes_of_callback_urls_are_no_subscriptions(tx: Tx) -> None:
+    lane = subscribers.callback_lane(tx, IDS, "https://caller.example/x", KEYS.hide, NOW)
     made = [create(tx)[0]["id"] for _ in range(3)][::-1]
     assert [row["id"] for row in subscribers.listing(tx, limit=2)] == made[:2]
     assert [row["id"] for row in subscribers.listing(tx, limit=9, after=made[1])] == made[2:]
@@ -117,24 +116,24 @@ def test_the_lanes_of_callback_urls_are_nobodys_subscription(tx: Tx) -> None:
     assert not subscribers.remove(tx, lane, NOW)
 
 
-def test_what_is_owed_is_held_while_paused_and_flows_after(tx: Tx) -> None:
+def test_deliveries_are_held_while_paused_and_due_after(tx: Tx) -> None:
     to = create(tx)[0]["id"]
-    owe(tx)
-    paused = subscribers.hold(tx, to, SubscriberState.PAUSED, None, NOW)
+    publish_events(tx)
+    paused = subscribers.hold(tx, to, SubscriberState.PAUSED, None)
     assert paused is not None
     assert paused["state"] == "paused"
-    owe(tx)
+    publish_events(tx)
     assert owed(tx, to) == [("held", None, None)] * 2
-    flowing = subscribers.flow(tx, to, LATER)
-    assert flowing is not None
-    assert flowing["state"] == "active"
+    active = subscribers.resume(tx, to, LATER)
+    assert active is not None
+    assert active["state"] == "active"
     assert owed(tx, to) == [("pending", LATER, None)] * 2
 
 
-def test_a_removed_subscriber_leaves_its_debts_dead(tx: Tx) -> None:
+def test_the_deliveries_of_a_removed_subscriber_are_dead(tx: Tx) -> None:
     to = create(tx)[0]["id"]
     other = create(tx)[0]["id"]
-    owe(tx)
+    publish_events(tx)
     assert subscribers.remove(tx, to, NOW)
     assert owed(tx, to) == [("dead", None, "subscriber_deleted")]
     assert owed(tx, other) == [("pending", NOW, None)]
@@ -142,14 +141,14 @@ def test_a_removed_subscriber_leaves_its_debts_dead(tx: Tx) -> None:
     assert not subscribers.remove(tx, to, NOW)
 
 
-def test_disabling_tells_the_others_why_and_only_once(tx: Tx) -> None:
+def test_disabling_publishes_one_event_to_the_others(tx: Tx) -> None:
     to = create(tx)[0]["id"]
     other = create(tx)[0]["id"]
     for _ in range(2):
         subscribers.disable(tx, IDS, to, "it answered 410", NOW)
-    (told,) = tx.execute(sa.select(event)).mappings()
-    assert told["type"] == "subscriber.disabled"
-    data = json.loads(told["body"])["data"]
+    (row,) = tx.execute(sa.select(event)).mappings()
+    assert row["type"] == "subscriber.disabled"
+    data = json.loads(row["body"])["data"]
     assert (data["id"], data["status"], data["disabled_reason"]) == (
         to,
         "disabled",
@@ -159,12 +158,12 @@ def test_disabling_tells_the_others_why_and_only_once(tx: Tx) -> None:
     assert owed(tx, other) == [("pending", NOW, None)]
 
 
-def test_disabling_nobody_is_no_news(tx: Tx) -> None:
+def test_disabling_an_unknown_subscriber_publishes_nothing(tx: Tx) -> None:
     subscribers.disable(tx, IDS, "sub_none", "x", NOW)
     assert tx.execute(sa.select(event)).first() is None
 
 
-def test_a_test_event_goes_to_one_subscriber_alone(tx: Tx) -> None:
+def test_a_test_event_goes_to_one_subscriber_only(tx: Tx) -> None:
     to = create(tx, types=["job.failed"])[0]["id"]
     other = create(tx, types=["*"])[0]["id"]
     assert subscribers.send_test(tx, IDS, to, IDS("evt"), NOW)
@@ -173,7 +172,7 @@ def test_a_test_event_goes_to_one_subscriber_alone(tx: Tx) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(
+async def test_a_test_by_a_commit_in_doubt_publishes_one_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(tmp_path) as api:
@@ -185,7 +184,7 @@ async def test_a_test_event_sent_by_a_commit_in_doubt_is_one(
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_rotation_by_a_commit_in_doubt_is_one(
+async def test_a_rotation_by_a_commit_in_doubt_adds_one_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(tmp_path) as api:
@@ -193,25 +192,25 @@ async def test_a_rotation_by_a_commit_in_doubt_is_one(
         in_doubt(monkeypatch)
         rotated = await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 200)
         (row,) = await api.rows(subscriber)
-        assert [api.runtime.keys.reveal(one["key"]) for one in row["secrets"]] == [
+        assert [api.runtime.keys.reveal(entry["key"]) for entry in row["secrets"]] == [
             rotated["secret"],
             made["secret"],
         ]
 
 
-def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_what_is_over(tx: Tx) -> None:
+def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_expired_ones(tx: Tx) -> None:
     row, first = create(tx)
     done = subscribers.rotate(tx, row["id"], KEYS.hide("second"), 60, NOW)
     assert done is not None
     changed, ends = done
     assert ends == NOW + timedelta(seconds=60)
-    assert [KEYS.reveal(one["key"]) for one in changed["secrets"]] == ["second", first]
+    assert [KEYS.reveal(entry["key"]) for entry in changed["secrets"]] == ["second", first]
     assert changed["secrets"][0]["until"] is None
     again = subscribers.rotate(tx, row["id"], KEYS.hide("third"), 3600, LATER)
     assert again is not None
-    assert [KEYS.reveal(one["key"]) for one in again[0]["secrets"]] == ["third", "second"]
+    assert [KEYS.reveal(entry["key"]) for entry in again[0]["secrets"]] == ["third", "second"]
 
 
-def test_a_kind_without_secrets_has_none_to_rotate(tx: Tx) -> None:
+def test_a_kind_without_secrets_cannot_rotate(tx: Tx) -> None:
     to = create(tx, "slack", url="https://s.example/x")[0]["id"]
     assert subscribers.rotate(tx, to, KEYS.hide("new"), 60, NOW) is None

@@ -138,11 +138,11 @@ def event_apart() -> Iterator[None]:
         yield
 
 
-def to_the_active(fact: outbox.NewEvent, standing: Sequence[Any]) -> list[tuple[str, str]]:
-    return [one for one in _audience(fact, standing) if one[1] == SubscriberState.ACTIVE]
+def to_the_active(new: outbox.NewEvent, candidates: Sequence[Any]) -> list[tuple[str, str]]:
+    return [pair for pair in _recipients(new, candidates) if pair[1] == SubscriberState.ACTIVE]
 
 
-_audience = outbox._audience
+_recipients = outbox._recipients
 
 
 async def delivered_first(self: Deliverer, due: ClaimedDelivery) -> None:

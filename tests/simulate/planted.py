@@ -49,7 +49,7 @@ PLANTED: Mapping[str, Plant] = {
     ),
     "answers are matched by position": _swap(Poller, "_answered", mistakes.by_position),
     "the event is written in another transaction": mistakes.event_apart,
-    "paused subscribers are owed nothing": _swap(outbox, "_audience", mistakes.to_the_active),
+    "paused subscribers are owed nothing": _swap(outbox, "_recipients", mistakes.to_the_active),
     "delivered is written before it is sent": _swap(Deliverer, "work", mistakes.delivered_first),
     "a failed delivery is never due again": _swap(deliver_results, "after", mistakes.never_again),
     "each attempt has a webhook-id of its own": mistakes.new_name_each_time,

@@ -1,6 +1,7 @@
-"""The Destination contract: one module per kind of address, translation only.
+"""The contract of a destination: one module per kind of address, translation only.
 
-Adding a kind is a file in this folder with one `Destination` subclass; the contract suite finds it.
+To add a kind, add a file with one `Destination` subclass to this folder; the contract suite finds
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["Destination", "Message", "ResponseClass", "classify", "load", "post"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event on its way: `body` is its exact bytes, `at` the time of this attempt."""
+    """One event to deliver: `body` is its exact bytes, `at` the time of this attempt."""
 
     event_id: str
     type: str
@@ -44,38 +45,41 @@ class Message:
 
 
 def post(address: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-    """Return a POST of `body` framed as httpx would frame it, without what it takes httpx to find out how."""
+    """Return a POST of `body`, framed as httpx frames it but without its cost of encoding."""
     url, host = _parsed(address)
-    framed = {"Host": host, **headers, "Content-Length": str(len(body))}
-    request = httpx.Request("POST", url, headers=framed, stream=httpx.ByteStream(body))
+    headers = {"Host": host, **headers, "Content-Length": str(len(body))}
+    request = httpx.Request("POST", url, headers=headers, stream=httpx.ByteStream(body))
     request.read()
     return request
 
 
 @lru_cache(maxsize=4096)
 def _parsed(address: str) -> tuple[httpx.URL, str]:
-    """Return an address and its host; reading it anew for each delivery would cost more than signing."""
+    """Return the URL and its host. Cached: parsing costs more than signing."""
     url = httpx.URL(address)
     return url, url.netloc.decode("ascii")
 
 
 class ResponseClass(StrEnum):
-    """What an answer means for the delivery."""
+    """What a response means for the delivery."""
 
     #: Only a 2xx.
     DELIVERED = "delivered"
-    #: Try again over days.
+    #: Retry for days.
     LATER = "later"
-    #: Looks misconfigured: try again a few times, so that a deploy can recover.
+    #: Looks misconfigured: retry a few times, so that a deploy can recover.
     SHORTLY = "shortly"
-    #: The address says it is gone: stop, and switch the subscriber off.
+    #: The address no longer exists: stop, and disable the subscriber.
     GONE = "gone"
-    #: It cannot ever work: the address is one we may not reach.
+    #: It can never succeed: the address policy blocks the address.
     NEVER = "never"
 
 
 def classify(status: int) -> ResponseClass:
-    """Return the meaning of a status code (Standard Webhooks, "Response status codes"). Redirects are not followed."""
+    """Return the class of a status code (Standard Webhooks, "Response status codes").
+
+    Redirects are not followed.
+    """
     if 200 <= status < 300:
         return ResponseClass.DELIVERED
     if status == 410:
@@ -89,23 +93,23 @@ class Destination(ABC):
     """One kind of address."""
 
     kind: ClassVar[str]
-    #: True if the address is itself a secret (an incoming-webhook URL): it is then shown without its path.
+    #: True if the address itself is a secret (an incoming-webhook URL): shown without its path.
     secret_address: ClassVar[bool] = False
     #: True if deliveries are signed, so that a subscriber of this kind has a secret.
     signed: ClassVar[bool] = True
-    #: Subscriber options and the words they may be, the first of them the default.
+    #: Subscriber options and the words each may be, the default first.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
         """Return the request that delivers `message`, signed with all of `keys` (newest first)."""
 
-    def judge(self, response: httpx.Response) -> ResponseClass:
-        """Return what an answer means."""
+    def classify_response(self, response: httpx.Response) -> ResponseClass:
+        """Return what a response means for the delivery."""
         return classify(response.status_code)
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for an option this kind does not have."""
+        """Raise `ConfigError` for an option or a word that this kind does not have."""
         for name, value in options.items():
             if value not in self.options.get(name, ()):
                 raise ConfigError(f"{self.kind} has no option {name} = {value!r}")
@@ -113,7 +117,7 @@ class Destination(ABC):
 
 @cache
 def load() -> Mapping[str, Destination]:
-    """Import every module of this folder and return its one destination by kind."""
+    """Import every module of this folder and return its destination by kind."""
     found: dict[str, Destination] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")

@@ -1,8 +1,8 @@
-"""Slack: an incoming webhook, spoken to in Block Kit.
+"""Slack: an incoming webhook with Block Kit messages.
 
 https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks and
-https://docs.slack.dev/reference/block-kit/blocks for the limits. Whatever a caller or a vendor wrote is escaped and
-marked `verbatim`: a prompt can neither mention a channel nor become a link.
+https://docs.slack.dev/reference/block-kit/blocks for the limits. Texts of callers and vendors are
+escaped and marked `verbatim`: a prompt can neither mention a channel nor become a link.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Json = dict[str, Any]
 
 #: Slack's limit for the URL of a button or an image.
 _URL_CAP = 3000
-#: Ours, before escaping makes five characters of one: far below Slack's 3000 for a section and 2000 for a field.
+#: Our limits, before escaping makes one character five: far below Slack's 3000 for a section and
+#: 2000 for a field.
 _TEXT_CAP = 400
 _FIELD_CAP = 120
 
@@ -38,7 +39,7 @@ _TITLES = {
     "account.push_recovered": "✅ Pushes are back",
     "subscriber.test": "👋 Test event",
 }
-#: The incoming webhook, its app or its channel is no more, or may not be posted to.
+#: The incoming webhook, its app or its channel was deleted, or may not be posted to.
 _GONE = frozenset({403, 404, 410})
 
 
@@ -50,18 +51,17 @@ class Slack(Destination):
     signed: ClassVar[bool] = False
 
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
-        """Return the POST of a message about the event; Slack knows no signatures."""
+        """Return the POST of a message about the event; Slack verifies no signatures."""
         headers = {
             "content-type": "application/json; charset=utf-8",
             "user-agent": f"orchestrator/{__version__}",
         }
         return post(address, headers, json.dumps(_message(message)).encode())
 
-    def judge(self, response: httpx.Response) -> ResponseClass:
-        """Return what an answer means: `no_service` and its like are for good, `invalid_*` is about this message."""
-        return (
-            ResponseClass.GONE if response.status_code in _GONE else classify(response.status_code)
-        )
+    def classify_response(self, response: httpx.Response) -> ResponseClass:
+        """Return GONE for `no_service` and similar errors; `invalid_*` concerns this message."""
+        status = response.status_code
+        return ResponseClass.GONE if status in _GONE else classify(status)
 
 
 def _message(message: Message) -> Json:
@@ -69,43 +69,45 @@ def _message(message: Message) -> Json:
     about = data if isinstance(data, Mapping) else {}
     title = _TITLES.get(message.type) or _safe(message.type, _FIELD_CAP)
     blocks = _job(title, about) if message.type.startswith("job.") else _notice(title, about)
-    summary = " — ".join(filter(None, (title, _safe(_gist(about), _TEXT_CAP))))
+    summary = " — ".join(filter(None, (title, _safe(_summary(about), _TEXT_CAP))))
     return {"text": summary, "unfurl_links": False, "unfurl_media": False, "blocks": blocks}
 
 
-def _gist(about: Mapping[str, Any]) -> str:
-    """Return the few words that tell this event from its neighbours."""
+def _summary(about: Mapping[str, Any]) -> str:
+    """Return a few words that distinguish this event from others."""
     given = about.get("input")
     prompt = given.get("prompt") if isinstance(given, Mapping) else None
-    return _word(prompt or about.get("disabled_reason") or about.get("name") or about.get("id"))
+    return _one_line(prompt or about.get("disabled_reason") or about.get("name") or about.get("id"))
 
 
 def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
-    facts = [
-        ("Name", about.get("name")),
-        ("Kind", about.get("kind")),
-        ("Address", about.get("url")),
-    ]
-    facts += [("Reason", about.get("disabled_reason")), ("Id", about.get("id"))]
-    return [_section(f"*{title}*"), *_fields(facts)]
+    keys = {
+        "Name": "name",
+        "Kind": "kind",
+        "Address": "url",
+        "Reason": "disabled_reason",
+        "Id": "id",
+    }
+    fields = [(label, about.get(key)) for label, key in keys.items()]
+    return [_section(f"*{title}*"), *_fields(fields)]
 
 
 def _job(title: str, job: Mapping[str, Any]) -> list[Json]:
     video, image = _first(job, "videos"), _first(job, "images")
-    quoted = _safe(_gist(job), _TEXT_CAP)
+    quoted = _safe(_summary(job), _TEXT_CAP)
     head = _section(f"*{title}*\n>{quoted}" if quoted else f"*{title}*")
     if picture := _link(image.get("url")):
-        alt = _word((job.get("input") or {}).get("prompt"))[:_TEXT_CAP] or "The first image"
+        alt = _one_line((job.get("input") or {}).get("prompt"))[:_TEXT_CAP] or "The first image"
         head["accessory"] = {"type": "image", "image_url": picture, "alt_text": alt}
-    facts = [("Model", job.get("model")), ("Vendor", job.get("vendor"))]
-    facts += [("Length", _length(job, video)), ("Took", _took(job))]
+    fields = [("Model", job.get("model")), ("Vendor", job.get("vendor"))]
+    fields += [("Length", _length(job, video)), ("Took", _took(job))]
     links = job.get("links") or {}
     buttons = [_button("open_video", "Watch video", video.get("url"), style="primary")]
     buttons += [_button("open_timeline", "Timeline", links.get("timeline"))]
     actions = [button for button in buttons if button]
     return [
         head,
-        *_fields(facts),
+        *_fields(fields),
         *_failure(job),
         *([{"type": "actions", "elements": actions}] if actions else []),
         _footer(job, video),
@@ -116,38 +118,37 @@ def _failure(job: Mapping[str, Any]) -> list[Json]:
     error = job.get("error")
     if not isinstance(error, Mapping):
         return []
-    return [
-        _section(
-            f"*{_safe(error.get('code'), _FIELD_CAP)}*: {_safe(error.get('message'), _TEXT_CAP)}"
-        )
-    ]
+    code, message = _safe(error.get("code"), _FIELD_CAP), _safe(error.get("message"), _TEXT_CAP)
+    return [_section(f"*{code}*: {message}")]
 
 
 def _footer(job: Mapping[str, Any], video: Mapping[str, Any]) -> Json:
-    said = [_safe(job.get("id"), _FIELD_CAP)]
+    parts = [_safe(job.get("id"), _FIELD_CAP)]
     if ends := _instant(video.get("expires_at")):
-        said.append(f"link expires {_date(ends)}")
-    return {"type": "context", "elements": [_mrkdwn(" · ".join(said) or "orchestrator")]}
+        parts.append(f"link expires {_date(ends)}")
+    return {"type": "context", "elements": [_mrkdwn(" · ".join(parts) or "orchestrator")]}
 
 
 def _first(job: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     output = job.get("output")
-    made = output.get(kind) if isinstance(output, Mapping) else None
-    return made[0] if made else {}
+    files = output.get(kind) if isinstance(output, Mapping) else None
+    return files[0] if files else {}
 
 
 def _length(job: Mapping[str, Any], video: Mapping[str, Any]) -> str:
     seconds, size = video.get("duration"), (job.get("input") or {}).get("resolution")
-    return " · ".join(filter(None, (f"{seconds:g} s" if seconds is not None else "", _word(size))))
+    return " · ".join(
+        filter(None, (f"{seconds:g} s" if seconds is not None else "", _one_line(size)))
+    )
 
 
 def _took(job: Mapping[str, Any]) -> str:
-    begun, ended = _instant(job.get("created_at")), _instant(job.get("finished_at"))
-    if begun is None or ended is None:
+    created, finished = _instant(job.get("created_at")), _instant(job.get("finished_at"))
+    if created is None or finished is None:
         return ""
-    minutes, seconds = divmod(round((ended - begun).total_seconds()), 60)
-    spent = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{spent} ({_word(job.get('resolved_by'))})"
+    minutes, seconds = divmod(round((finished - created).total_seconds()), 60)
+    duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"{duration} ({_one_line(job.get('resolved_by'))})"
 
 
 def _instant(text: Any) -> datetime | None:
@@ -155,18 +156,18 @@ def _instant(text: Any) -> datetime | None:
 
 
 def _date(at: datetime) -> str:
-    """Return a time that Slack shows in the reader's own zone, and the words for where it cannot."""
+    """Return a time that Slack shows in the reader's time zone, with a fallback text."""
     return f"<!date^{epoch_ms(at) // 1000}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
 
 
-def _word(value: Any) -> str:
+def _one_line(value: Any) -> str:
     """Return a value as one line of text."""
     return "" if value is None else " ".join(str(value).split())
 
 
 def _safe(value: Any, cap: int) -> str:
-    """Return foreign text as one line, cut, and then escaped, so that no escape is cut in half."""
-    text = _word(value)
+    """Return text as one line, cut, then escaped, so that no escape is cut in half."""
+    text = _one_line(value)
     cut = text if len(text) <= cap else text[: cap - 1] + "…"
     return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -179,15 +180,14 @@ def _section(text: str) -> Json:
     return {"type": "section", "text": _mrkdwn(text)}
 
 
-def _fields(facts: Sequence[tuple[str, Any]]) -> list[Json]:
-    said = [
-        _mrkdwn(f"*{label}*\n{_safe(value, _FIELD_CAP)}") for label, value in facts if _word(value)
-    ]
-    return [{"type": "section", "fields": said}] if said else []
+def _fields(values: Sequence[tuple[str, Any]]) -> list[Json]:
+    shown = [(label, text) for label, value in values if (text := _safe(value, _FIELD_CAP))]
+    fields = [_mrkdwn(f"*{label}*\n{text}") for label, text in shown]
+    return [{"type": "section", "fields": fields}] if fields else []
 
 
 def _link(url: Any) -> str | None:
-    """Return a URL that Slack takes."""
+    """Return a URL that Slack accepts, or None."""
     fits = isinstance(url, str) and url.startswith(("https://", "http://")) and len(url) <= _URL_CAP
     return url if fits else None
 

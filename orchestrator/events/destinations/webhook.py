@@ -1,7 +1,7 @@
 """Standard Webhooks: a signed POST that the public libraries verify unchanged.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-With `format = "cloudevents"` the same event travels as a structured-mode CloudEvent, signed all the same:
+With `format = "cloudevents"` the event is sent as a structured-mode CloudEvent, signed likewise:
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 """
 
@@ -21,13 +21,13 @@ _SOURCE = "orchestrator"
 
 
 class Webhook(Destination):
-    """An HTTP address of the subscriber's own."""
+    """An HTTP endpoint of the subscriber."""
 
     kind = "webhook"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"format": ("standard", "cloudevents")}
 
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
-        """Return the POST, signed with all of `keys`. A subscriber's own headers never replace ours."""
+        """Return the POST, signed with all of `keys`. Custom headers never replace ours."""
         body, content_type = message.body, "application/json"
         if message.options.get("format") == "cloudevents":
             body, content_type = _cloudevent(message), "application/cloudevents+json"
@@ -37,9 +37,9 @@ class Webhook(Destination):
         return post(address, {**theirs, **ours, **signed}, body)
 
 
-#: Headers about the connection or the body's framing, and the one that names us.
+#: Headers about the connection or the body's framing, and the one that identifies us.
 _OURS = frozenset(
-    {
+    [
         "host",
         "connection",
         "keep-alive",
@@ -49,12 +49,12 @@ _OURS = frozenset(
         "upgrade",
         "expect",
         "user-agent",
-    }
+    ]
 )
 
 
 def is_ours(name: str) -> bool:
-    """True for a header that a subscriber may not set."""
+    """Return whether a header may not be set by a subscriber."""
     name = name.lower()
     return name in _OURS or name.startswith(("webhook-", "content-", "proxy-"))
 
@@ -62,7 +62,7 @@ def is_ours(name: str) -> bool:
 def _cloudevent(message: Message) -> bytes:
     event = message.data
     data = event.get("data")
-    said: dict[str, Any] = {
+    envelope: dict[str, Any] = {
         "specversion": "1.0",
         "id": message.event_id,
         "source": _SOURCE,
@@ -72,7 +72,7 @@ def _cloudevent(message: Message) -> bytes:
         "data": data,
     }
     if isinstance(data, Mapping) and isinstance(data.get("id"), str):
-        said["subject"] = data["id"]
+        envelope["subject"] = data["id"]
     if event.get("late"):
-        said["late"] = True
-    return json.dumps(said, separators=(",", ":")).encode()
+        envelope["late"] = True
+    return json.dumps(envelope, separators=(",", ":")).encode()
