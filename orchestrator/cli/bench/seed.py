@@ -255,7 +255,7 @@ def subscribe(
         now=CLOCK.now(),
     )
     state = {"state": states.SubscriberState.PAUSED, "reason": "bench"} if paused else {}
-    rows = [new()[0] | state for _ in range(count)]
+    rows: list[dict[str, Any]] = [{**new()[0], **state} for _ in range(count)]
     if rows:
         with engine.begin() as tx:
             tx.execute(sa.insert(subscriber), rows)
