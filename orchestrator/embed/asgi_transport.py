@@ -1,6 +1,6 @@
-"""An application in this process as httpx sees a server. Answers are handed over while they are being made.
+"""An httpx transport to an ASGI application in this process, with streamed responses.
 
-That is the difference to `httpx.ASGITransport`, which keeps an answer until it is whole: a stream has no end.
+`httpx.ASGITransport` buffers a response until it is complete, and an event stream never is.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from starlette.types import ASGIApp, Message, Scope
 
 
 class AsgiTransport(httpx.AsyncBaseTransport):
-    """Calls an application as if it were mounted at `root_path`. What the application raises, the caller gets."""
+    """Calls an application mounted at `root_path`. Exceptions of the application are raised."""
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
         self._root_path = root_path
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer as soon as it begins."""
-        body = await request.aread()
-        exchange = _Exchange(body)
+        """Return the response as soon as it begins."""
+        exchange = _Exchange(await request.aread())
         scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -42,21 +41,19 @@ class AsgiTransport(httpx.AsyncBaseTransport):
 
 
 class _Exchange(httpx.AsyncByteStream):
-    """One request on its way, and the body of its answer. At most one piece waits to be read."""
+    """One request, and the body of its response. At most one message is buffered."""
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._said: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=1)
-        self._over = asyncio.Event()
-        self._failure: Exception = httpx.RemoteProtocolError(
-            "the application ended its answer early"
-        )
-        self._whole = False
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=1)
+        self._disconnected = asyncio.Event()
+        self._failure: Exception = httpx.RemoteProtocolError("the application ended early")
+        self._complete = False
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, app: ASGIApp, scope: Scope) -> Message:
-        """Have the request served; return how the answer begins. Raises what the application raises."""
-        self._task = asyncio.create_task(self._serve(app, scope), name="indoors")
+        """Start the application and return its first message. Raises what it raises."""
+        self._task = asyncio.create_task(self._serve(app, scope), name="asgi transport")
         try:
             return await self._next()
         except BaseException:
@@ -64,36 +61,36 @@ class _Exchange(httpx.AsyncByteStream):
             raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._whole:
+        while not self._complete:
             message = await self._next()
-            self._whole = not message.get("more_body", False)
+            self._complete = not message.get("more_body", False)
             if body := message.get("body", b""):
                 yield body
 
     async def aclose(self) -> None:
-        """Leave. The application hears of it as of a client that hung up, and is not waited for."""
-        self._over.set()
+        """Disconnect. An application that is not done is cancelled, as by a client that left."""
+        self._disconnected.set()
         if self._task is not None:
-            if not self._whole:
+            if not self._complete:
                 self._task.cancel()
             await asyncio.wait([self._task])
 
     async def _serve(self, app: ASGIApp, scope: Scope) -> None:
         try:
-            await app(scope, self._receive, self._said.put)
+            await app(scope, self._receive, self._messages.put)
         except Exception as error:
             self._failure = error
-        await self._said.put(None)
+        await self._messages.put(None)
 
     async def _receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._over.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _next(self) -> Message:
-        message = await self._said.get()
+        message = await self._messages.get()
         if message is None:
             raise self._failure
         return message

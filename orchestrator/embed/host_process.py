@@ -1,4 +1,4 @@
-"""What a guest does in a process that is not its own: it leaves when told to, and keeps its secrets to itself."""
+"""Integration with the host's process: its signals, and its access log."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from types import FrameType
 
 from orchestrator.foundation.logs import masked
 
-_ENDINGS = (signal.SIGTERM, signal.SIGINT)
-#: Where uvicorn writes the path of every request, tokens of callbacks included.
-_ACCESS = "uvicorn.access"
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: uvicorn's logger of request paths, which hold the tokens of callbacks.
+_ACCESS_LOG = "uvicorn.access"
 
 
 @contextlib.contextmanager
 def close_on_signal(close: Callable[[], None]) -> Iterator[None]:
-    """Call `close` on the running loop when a signal asks the process to end, before whoever handles that signal.
+    """Call `close` on the running loop when a signal ends the process, before its other handler.
 
-    A server waits for its answers, and only then ends the lifespan; a stream would never end. A signal that nobody
-    handles is left alone, and so are all of them outside of the main thread, where Python has no signals.
+    A server ends the lifespan only after its responses, and a stream would never end. A signal
+    without a handler is left alone, and so are all of them outside the main thread, where Python
+    has no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     with contextlib.ExitStack() as hooks:
-        for number in _ENDINGS:
+        for number in _END_SIGNALS:
             hooks.enter_context(_hooked(number, close, asyncio.get_running_loop()))
         yield
 
@@ -42,24 +43,24 @@ def _hooked(
         yield
         return
 
-    def heard(given: int, frame: FrameType | None) -> None:
+    def handler(received: int, frame: FrameType | None) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(close)
-        before(given, frame)
+        before(received, frame)
 
-    signal.signal(number, heard)
+    signal.signal(number, handler)
     try:
         yield
     finally:
-        # Whoever came after us calls us still, and is left in place.
-        if signal.getsignal(number) is heard:
+        # A handler installed after ours may still call ours, and stays in place.
+        if signal.getsignal(number) is handler:
             signal.signal(number, before)
 
 
 @contextlib.contextmanager
 def mask_access_log() -> Iterator[None]:
-    """Mask secrets in the server's access log: the path of a push holds its token, and so whoever reads it can push."""
-    log, mask = logging.getLogger(_ACCESS), _Mask()
+    """Mask secrets in the server's access log: with the token in a push's path, anyone can push."""
+    log, mask = logging.getLogger(_ACCESS_LOG), _Mask()
     log.addFilter(mask)
     try:
         yield
@@ -70,5 +71,5 @@ def mask_access_log() -> Iterator[None]:
 class _Mask(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(masked(one) if isinstance(one, str) else one for one in record.args)
+            record.args = tuple(masked(a) if isinstance(a, str) else a for a in record.args)
         return True

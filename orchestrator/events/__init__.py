@@ -1,1 +1,1 @@
-"""Events: the transactional outbox, the log in commit order, the feed, subscribers, destinations."""
+"""Events: the transactional outbox, the log in commit order, the feed, subscribers and kinds."""

@@ -1,4 +1,4 @@
-"""Calls to an application in the same process: an answer is handed over while it is being made."""
+"""Calls to an application in the same process: responses are streamed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.embed.asgi_transport import AsgiTransport
 
 
-async def test_what_an_application_raises_reaches_who_calls_it_indoors() -> None:
+async def test_an_exception_of_the_application_reaches_its_caller() -> None:
     async def early(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError("before it answered")
 
@@ -31,8 +31,8 @@ async def test_what_an_application_raises_reaches_who_calls_it_indoors() -> None
             await http.get("/ends")
 
 
-async def test_an_application_indoors_hears_that_its_caller_has_left() -> None:
-    gone = asyncio.Event()
+async def test_the_application_is_cancelled_when_its_caller_leaves() -> None:
+    cancelled = asyncio.Event()
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -40,11 +40,11 @@ async def test_an_application_indoors_hears_that_its_caller_has_left() -> None:
             while True:
                 await send({"type": "http.response.body", "body": b"more", "more_body": True})
         finally:
-            gone.set()
+            cancelled.set()
 
     async with (
         httpx.AsyncClient(transport=AsgiTransport(endless), base_url="http://inside") as http,
         http.stream("GET", "/") as answer,
     ):
         assert await anext(answer.aiter_bytes()) == b"more"
-    assert gone.is_set()
+    assert cancelled.is_set()

@@ -1,4 +1,4 @@
-"""The service inside another application: reachable below its prefix, and used without a socket."""
+"""The service inside another application: served below its prefix, used without a socket."""
 
 from __future__ import annotations
 
@@ -23,21 +23,16 @@ from tests.harness.host_apps import address, hosted, mounted, service
 from tests.harness.live import order
 
 
-async def test_every_link_leads_to_where_it_says_below_the_prefix(tmp_path: Path) -> None:
+async def test_every_link_leads_below_the_prefix(tmp_path: Path) -> None:
     async with SimulatedVendors(render_seconds=0.1) as world, mounted(tmp_path, world) as (_, http):
         made = await http.post("/a/video/v1/jobs", json=order("kling"))
         assert made.status_code == 202, made.text
         await http.post("/a/video/v1/jobs", json=order("kling"))
         page = await http.get("/a/video/v1/jobs?limit=1")
-        links = [
-            made.headers["location"],
-            *made.json()["links"].values(),
-            page.links["next"]["url"],
-        ]
+        links = [made.headers["location"], *made.json()["links"].values()]
+        links.append(page.links["next"]["url"])
         assert {urlsplit(link).path.split("/v1/")[0] for link in links} == {"/a/video"}
-        assert {link: (await http.get(link)).status_code for link in links} == dict.fromkeys(
-            links, 200
-        )
+        assert [(await http.get(link)).status_code for link in links] == [200] * len(links)
         problem = await http.get("/a/video/v1/nothing")
         assert problem.status_code == 404
         assert (await http.get(problem.json()["type"])).status_code == 200
@@ -47,21 +42,19 @@ async def test_every_link_leads_to_where_it_says_below_the_prefix(tmp_path: Path
             assert (await http.get(f"/a/video/{path}")).status_code == 200, path
 
 
-async def test_a_push_is_known_by_its_path_below_the_prefix_alone(tmp_path: Path) -> None:
+async def test_pushes_are_accepted_only_below_the_prefix(tmp_path: Path) -> None:
     async with mounted(tmp_path) as (_, http):
-        for path in ("/a/video/callbacks/kling/forged", "/a/video/callbacks/nobody/forged"):
+        for path in ("/a/video/callbacks/kling/forged", "/a/video/callbacks/unknown/forged"):
             answer = await http.post(path, json={})
-            assert (answer.status_code, answer.json()["detail"]) == (
-                404,
-                "there is no such callback",
-            )
+            assert answer.status_code == 404
+            assert answer.json()["detail"] == "there is no such callback"
         assert (await http.get("/a/video/callbacks/kling/forged")).status_code == 405
         assert (await http.post("/callbacks/kling/forged", json={})).text == "Not Found", (
             "the host's own answer"
         )
 
 
-async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -> None:
+async def test_two_services_in_one_host_are_independent(tmp_path: Path) -> None:
     port, url = address()
     both = {name: service(tmp_path / name, f"{url}/{name}") for name in ("one", "two")}
 
@@ -71,19 +64,17 @@ async def test_two_services_in_one_host_have_nothing_in_common(tmp_path: Path) -
             yield
 
     app = Starlette(
-        routes=[Mount(f"/{name}", app=one) for name, one in both.items()], lifespan=lifespan
+        routes=[Mount(f"/{name}", app=video) for name, video in both.items()], lifespan=lifespan
     )
     async with hosted(app, port) as http:
-        jobs = {name: await one.client.submit(**order("kling")) for name, one in both.items()}
+        jobs = {name: await video.client.submit(**order("kling")) for name, video in both.items()}
         for name in both:
             listed = (await http.get(f"/{name}/v1/jobs")).json()["data"]
             assert [job["id"] for job in listed] == [jobs[name].id]
             assert listed[0]["links"]["self"].startswith(f"{url}/{name}/")
 
 
-async def test_the_hosts_own_code_submits_waits_and_follows_without_a_socket_or_a_key(
-    tmp_path: Path,
-) -> None:
+async def test_the_hosts_own_code_needs_no_socket_and_no_key(tmp_path: Path) -> None:
     async with SimulatedVendors(render_seconds=0.1) as world:
         port, url = address()
         video = service(tmp_path, f"{url}/video", world, api_keys=[])
@@ -91,18 +82,18 @@ async def test_the_hosts_own_code_submits_waits_and_follows_without_a_socket_or_
         async with hosted(app, port):
             opened = asyncio.Event()
             async with video.client.events.stream(types="job.*", on_open=opened.set) as stream:
-                heard = asyncio.create_task(anext(stream))
+                received = asyncio.create_task(anext(stream))
                 await opened.wait()
                 job = await video.client.run(**order("kling"), timeout=20)
-                first = await heard
+                first = await received
                 assert (job.status, first.job and first.job.id) == ("succeeded", job.id)
-                # From the log, and not only what happens now.
+                # A stream after an id reads the log too.
                 async with video.client.events.stream(types="job.*", after=first.id) as later:
                     assert (await anext(later)).id == (await anext(stream)).id != first.id
-            assert [one.id async for one in video.client.jobs.list()] == [job.id]
+            assert [job.id async for job in video.client.jobs.list()] == [job.id]
 
 
-async def test_a_service_may_begin_again_and_knows_its_jobs(tmp_path: Path) -> None:
+async def test_a_service_may_run_again_and_keeps_its_jobs(tmp_path: Path) -> None:
     video = service(tmp_path, "https://my.app/video")
     async with video.lifespan():
         job = await video.client.submit(**order("kling"))
@@ -112,13 +103,13 @@ async def test_a_service_may_begin_again_and_knows_its_jobs(tmp_path: Path) -> N
         assert (await video.client.jobs.get(job.id)).id == job.id
 
 
-async def test_as_an_application_of_its_own_it_needs_no_host(tmp_path: Path) -> None:
+async def test_it_runs_without_a_host(tmp_path: Path) -> None:
     port, url = address()
     async with hosted(service(tmp_path, url), port) as http:
         assert (await http.get("/v1/jobs")).status_code == 200
 
 
-async def test_a_host_that_does_not_pass_its_lifespan_on_is_told_so(tmp_path: Path) -> None:
+async def test_without_the_hosts_lifespan_the_answer_says_what_is_missing(tmp_path: Path) -> None:
     video = service(tmp_path, "https://my.app/video")
     async with hosted(Starlette(routes=[Mount("/video", app=video)])) as http:
         answer = await http.post("/video/callbacks/kling/token", json={})
@@ -126,18 +117,18 @@ async def test_a_host_that_does_not_pass_its_lifespan_on_is_told_so(tmp_path: Pa
     assert "give `lifespan=video.lifespan` to the application" in answer.json()["detail"]
     with pytest.raises(Unavailable, match="lifespan=video"):
         _ = video.client
-    assert not await asyncio.to_thread(os.listdir, tmp_path), "nothing was made"
+    assert not await asyncio.to_thread(os.listdir, tmp_path), "no file is created"
 
 
-async def test_a_public_url_that_leads_elsewhere_is_noticed_once(tmp_path: Path) -> None:
+async def test_a_public_url_without_the_mounts_path_is_logged_once(tmp_path: Path) -> None:
     video = service(tmp_path, "https://my.app")
     app = Starlette(routes=[Mount("/video", app=video)], lifespan=video.lifespan)
     with structlog.testing.capture_logs() as logs:
         async with hosted(app) as http:
             for _ in range(2):
                 await http.get("/video/healthz")
-    said = [one for one in logs if "public_url" in one["event"]]
-    assert [one["mounted_at"] for one in said] == ["/video"]
+    warnings = [entry for entry in logs if "public_url" in entry["event"]]
+    assert [entry["mounted_at"] for entry in warnings] == ["/video"]
 
 
 @pytest.mark.parametrize(
@@ -154,28 +145,26 @@ async def test_a_public_url_that_leads_elsewhere_is_noticed_once(tmp_path: Path)
         ),
     ],
 )
-def test_wrong_settings_are_refused_when_they_are_written_not_when_the_host_starts(
+def test_wrong_settings_are_refused_before_the_host_starts(
     tmp_path: Path, changed: dict[str, Any], words: str
 ) -> None:
+    urls = {"public_url": "https://my.app/video", "database_url": f"sqlite:///{tmp_path}/x.db"}
     with pytest.raises(ConfigError) as refused:
-        Orchestrator(
-            **{"public_url": "https://my.app/video", "database_url": f"sqlite:///{tmp_path}/x.db"}
-            | changed
-        )
+        Orchestrator(**urls | changed)
     assert words in str(refused.value)
     assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
-    ("root", "path", "ours"),
+    ("root_path", "path", "below_root"),
     [
         ("/video", "/video/v1/jobs", "/v1/jobs"),
         ("/video", "/video/", "/"),
-        # A proxy has taken it off, and the server was told of it all the same.
+        # A proxy has removed the prefix, and the server still has it as `root_path`.
         ("/video", "/v1/jobs", "/v1/jobs"),
         ("/vid", "/video/v1/jobs", "/video/v1/jobs"),
         ("/video", "/video", "/video"),
     ],
 )
-def test_only_what_leads_to_the_mount_is_taken_off_a_path(root: str, path: str, ours: str) -> None:
-    assert below(root, path) == ours
+def test_only_the_path_of_the_mount_is_removed(root_path: str, path: str, below_root: str) -> None:
+    assert below(root_path, path) == below_root

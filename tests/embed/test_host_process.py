@@ -1,4 +1,4 @@
-"""The service as a guest: its host keeps its routes, its logging and its signals, and can always end."""
+"""The service in a host's process: routes, logging and signals stay the host's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.harness.host_apps import address, hosted, mounted, service
 Handler = Callable[[int, FrameType | None], Any]
 
 
-async def test_the_hosts_routes_middleware_and_handlers_are_left_alone(tmp_path: Path) -> None:
+async def test_the_hosts_routes_middleware_and_handlers_are_unchanged(tmp_path: Path) -> None:
     port, url = address()
     video = service(tmp_path, f"{url}/video")
     events: list[str] = []
@@ -64,7 +64,7 @@ async def test_the_hosts_routes_middleware_and_handlers_are_left_alone(tmp_path:
     assert events == ["begun", "ended"]
 
 
-async def test_neither_logging_nor_structlog_is_configured_for_the_host(tmp_path: Path) -> None:
+async def test_logging_and_structlog_of_the_host_are_unchanged(tmp_path: Path) -> None:
     root, configured = [*logging.getLogger().handlers], structlog.get_config()
     async with mounted(tmp_path) as (_, http):
         await http.get("/a/video/healthz")
@@ -76,34 +76,34 @@ async def test_neither_logging_nor_structlog_is_configured_for_the_host(tmp_path
 
 @pytest.fixture
 def hosts_handler() -> Any:
-    """A host that handles SIGTERM itself; what it has heard."""
-    heard: list[int] = []
+    """The signals that a host's own SIGTERM handler receives, and the handler."""
+    received: list[int] = []
 
     def handler(number: int, _: FrameType | None) -> None:
-        heard.append(number)
+        received.append(number)
 
     before = signal.signal(signal.SIGTERM, handler)
-    yield heard, handler
+    yield received, handler
     signal.signal(signal.SIGTERM, before)
 
 
-async def test_a_signal_ends_streams_and_reaches_the_host_whose_handler_is_back_in_the_end(
+async def test_a_signal_ends_streams_and_reaches_the_hosts_handler(
     tmp_path: Path, hosts_handler: tuple[list[int], Handler]
 ) -> None:
-    heard, handler = hosts_handler
+    received, handler = hosts_handler
     async with (
         mounted(tmp_path) as (video, http),
         http.stream("GET", "/a/video/v1/events/stream") as stream,
     ):
         assert stream.status_code == 200
         signal.raise_signal(signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
         await stream.aread()
-        assert video.client is not None, "the service itself runs on, until the host ends it"
+        assert video.client is not None, "the service itself runs until the host ends it"
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-async def test_a_host_that_ends_without_a_signal_says_so_itself(tmp_path: Path) -> None:
+async def test_a_host_can_end_streams_without_a_signal(tmp_path: Path) -> None:
     async with (
         mounted(tmp_path) as (video, http),
         http.stream("GET", "/a/video/v1/events/stream") as stream,
@@ -115,10 +115,10 @@ async def test_a_host_that_ends_without_a_signal_says_so_itself(tmp_path: Path) 
     video.end_streams()
 
 
-async def test_a_handler_that_came_later_is_left_in_place(
+async def test_a_handler_installed_later_stays_in_place(
     tmp_path: Path, hosts_handler: tuple[list[int], Handler]
 ) -> None:
-    heard, _ = hosts_handler
+    received, _ = hosts_handler
     async with service(tmp_path, "https://my.app/video").lifespan():
         ours = signal.getsignal(signal.SIGTERM)
         assert callable(ours)
@@ -129,4 +129,4 @@ async def test_a_handler_that_came_later_is_left_in_place(
         signal.signal(signal.SIGTERM, later)
     assert signal.getsignal(signal.SIGTERM) is later
     signal.raise_signal(signal.SIGTERM)
-    assert heard == [signal.SIGTERM], "and it may go on calling ours"
+    assert received == [signal.SIGTERM], "and it may still call ours"

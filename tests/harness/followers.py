@@ -1,4 +1,4 @@
-"""Those who follow the log, and what they follow: a service on a socket, events on demand, clients of its stream."""
+"""Followers of the event stream, and what they follow: a service on a socket, events on demand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYED = {"authorization": f"Bearer {KEY}"}
 
 @dataclass
 class Service:
-    """A process of ours, in this one: the product's own server."""
+    """The product's own server, in this process."""
 
     runtime: Runtime
     url: str
@@ -37,9 +37,9 @@ class Service:
         self, *data: Mapping[str, Any], kind: EventType = EventType.JOB_SUCCEEDED
     ) -> list[str]:
         """Commit events in one transaction, and return their ids."""
-        made = await self.runtime.store.write(_say, self.runtime, kind, data)
+        ids = await self.runtime.store.write(_publish, self.runtime, kind, data)
         self.runtime.notifier.wake("deliver")
-        return made
+        return ids
 
     async def count(self, first: int, last: int) -> list[str]:
         """Commit events one after the other, and return their ids."""
@@ -47,14 +47,19 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def caller(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A caller with a key, who may wait."""
+        """An HTTP client with an API key and a long timeout."""
         async with httpx.AsyncClient(base_url=self.url, headers=KEYED, timeout=90) as http:
             yield http
 
 
-def _say(tx: Tx, runtime: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]) -> list[str]:
+def _publish(
+    tx: Tx, runtime: Runtime, kind: EventType, data: Sequence[Mapping[str, Any]]
+) -> list[str]:
     return publish(
-        tx, runtime.ids, [NewEvent(kind, Source.OPERATOR, one) for one in data], runtime.clock.now()
+        tx,
+        runtime.ids,
+        [NewEvent(kind, Source.OPERATOR, item) for item in data],
+        runtime.clock.now(),
     )
 
 
@@ -62,7 +67,7 @@ def _say(tx: Tx, runtime: Runtime, kind: EventType, data: Sequence[Mapping[str, 
 async def serving(
     folder: Path, sock: socket.socket | None = None, **values: Any
 ) -> AsyncIterator[Service]:
-    """Serve from here to the end of the block; then the service is told to end, and is awaited."""
+    """Serve in the block, then stop the service and wait for its end."""
     sock = sock or listening()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     runtime = build(settings(folder, public_url=url, api_keys=[KEY], **values))
@@ -78,31 +83,31 @@ async def serving(
 
 @dataclass
 class Follower:
-    """A client as browsers are one: it parses what it is sent, and knows the last id."""
+    """An SSE client like a browser's: it parses the stream and keeps the last event id."""
 
     url: str
     query: str = ""
     last: str = ""
-    #: Where the last id is said: in the header, or in the query.
+    #: True: the last id is sent in the header; False: in the query.
     header: bool = True
-    #: What was dispatched: type, id, and the JSON that was sent.
+    #: The dispatched events: type, id and data, parsed from JSON.
     events: list[tuple[str, str, Any]] = field(default_factory=list)
-    #: Lines as they came.
+    #: The lines as received.
     lines: list[str] = field(default_factory=list)
-    #: How many streams the server has ended, rather than we.
+    #: How many streams the server has ended.
     ends: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    #: What says who it is.
+    #: The headers that authenticate it.
     key: Mapping[str, str] = field(default_factory=lambda: KEYED)
 
     @property
     def ids(self) -> list[str]:
-        """The events of the log among what was dispatched."""
+        """The ids of the dispatched events of the log."""
         return [event_id for kind, event_id, _ in self.events if kind != "stream.gap"]
 
     @property
     def gaps(self) -> int:
-        """How often it heard of a gap."""
+        """The number of gaps reported."""
         return len(self.events) - len(self.ids)
 
     async def follow(self) -> None:
@@ -138,7 +143,7 @@ class Follower:
                 self.open.set()
 
     async def keep_following(self) -> None:
-        """Come back whenever a stream ends, for as long as it takes."""
+        """Reconnect whenever a stream ends, until cancelled."""
         while True:
             with contextlib.suppress(httpx.TransportError):
                 await self.follow()
@@ -146,7 +151,7 @@ class Follower:
 
     @contextlib.asynccontextmanager
     async def following(self, *, coming_back: bool = False) -> AsyncIterator[Follower]:
-        """Follow from here, once the stream is open, to the end of the block."""
+        """Follow in the block, which starts once the stream is open."""
         self.open.clear()
         task = asyncio.create_task(self.keep_following() if coming_back else self.follow())
         opened = asyncio.create_task(self.open.wait())
@@ -162,6 +167,6 @@ class Follower:
             await asyncio.gather(task, opened, return_exceptions=True)
 
     async def hears(self, *ids: str) -> None:
-        """Wait until the last of these was heard; then all of them must have been, once each and in this order."""
-        await until(lambda: ids[-1] in self.ids, f"{ids[-1]} is heard")
-        assert [one for one in self.ids if one in set(ids)] == [*ids]
+        """Wait for the last of these; all of them must have arrived, once each and in order."""
+        await until(lambda: ids[-1] in self.ids, f"{ids[-1]} is received")
+        assert [event_id for event_id in self.ids if event_id in set(ids)] == [*ids]

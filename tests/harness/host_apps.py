@@ -1,4 +1,4 @@
-"""Applications of others, served on a socket, with the service mounted in them."""
+"""Host applications, served on a socket, with the service mounted in them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ KEYED = {"authorization": f"Bearer {KEY}"}
 def service(
     folder: Path, url: str, world: SimulatedVendors | None = None, **more: Any
 ) -> Orchestrator:
-    """Return a service with a file in a folder, and one account."""
+    """Return a service with a database file in a folder, and one account."""
     account = account_settings(world.base_url if world else "https://vendor.example", "kling")
     folder.mkdir(exist_ok=True)
-    given = {"accounts": {"kling": account}, "allow_private": ["127.0.0.0/8"], "api_keys": [KEY]}
+    settings = {"accounts": {"kling": account}, "allow_private": ["127.0.0.0/8"], "api_keys": [KEY]}
     return Orchestrator(
-        public_url=url, database_url=f"sqlite:///{folder}/video.db", **{**given, **more}
+        public_url=url, database_url=f"sqlite:///{folder}/video.db", **{**settings, **more}
     )
 
 
 @contextlib.asynccontextmanager
 async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve an application on a socket, its lifespan included, from here to the end of the block; call it."""
+    """Serve an application and its lifespan on a socket in the block; yield a client of it."""
     sock = listening(port)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     server = InLoopServer(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
@@ -55,7 +55,7 @@ async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient
 
 
 def address() -> tuple[int, str]:
-    """Return a port that is free, and the URL of it."""
+    """Return a free port and its URL."""
     with listening() as sock:
         port = sock.getsockname()[1]
     return port, f"http://127.0.0.1:{port}"
@@ -65,7 +65,7 @@ def address() -> tuple[int, str]:
 async def mounted(
     folder: Path, world: SimulatedVendors | None = None
 ) -> AsyncIterator[tuple[Orchestrator, httpx.AsyncClient]]:
-    """A service below `/a/video`, and a caller of its host."""
+    """Mount a service below `/a/video`; yield it and a client of its host."""
     port, url = address()
     video = service(folder, f"{url}/a/video", world)
     app = Starlette(
