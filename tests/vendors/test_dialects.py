@@ -33,78 +33,56 @@ def refusal(folder: str, capability: str, given: dict[str, Any], **changes: Any)
     "folder", ["uniall", "cubicspaces", "cloudsway", "agentsflare", "kling", "kling_v2"]
 )
 def test_dialects_with_whole_seconds_refuse_fractions(folder: str) -> None:
-    assert (
-        refusal(folder, "text2video", {"prompt": "a boat", "duration": 5.5}).field
-        == "input/duration"
-    )
+    given = {"prompt": "a boat", "duration": 5.5}
+    assert refusal(folder, "text2video", given).field == "input/duration"
 
 
 def test_dreamto_takes_fractions_of_a_second() -> None:
-    assert (
-        body("dreamto", "text2video", {"prompt": "a boat", "duration": 5.5})["input"]["duration"]
-        == 5.5
-    )
+    posted = body("dreamto", "text2video", {"prompt": "a boat", "duration": 5.5})
+    assert posted["input"]["duration"] == 5.5
+
+
+def camera(kind: str | None = None, **config: float) -> dict[str, Any]:
+    fields = {"type": kind, "config": config}
+    return {"camera_control": {name: value for name, value in fields.items() if value}}
+
+
+def masks(count: int, points: int) -> dict[str, Any]:
+    return {"dynamic_masks": count * [{"mask": A, "trajectories": points * [{"x": 1, "y": 1}]}]}
 
 
 @pytest.mark.parametrize(
     ("folder", "given", "pointer"),
     [
-        (
-            "kling",
-            {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}}},
-            "camera_control",
-        ),
-        (
-            "kling",
-            {**FRAMES, "camera_control": {"type": "simple", "config": {"pan": 0}}},
-            "camera_control",
-        ),
-        ("kling", {**FRAMES, "camera_control": {"config": {"warp": 1}}}, "camera_control"),
-        (
-            "kling",
-            {**FRAMES, "camera_control": {"type": "down_back", "config": {"pan": 1}}},
-            "camera_control",
-        ),
-        ("kling", {**FRAMES, "last_image_url": B, "static_mask": A}, "static_mask"),
-        (
-            "kling",
-            {**FRAMES, "last_image_url": B, "camera_control": {"type": "down_back"}},
-            "camera_control",
-        ),
-        (
-            "kling",
-            {**FRAMES, "dynamic_masks": [{"mask": A, "trajectories": [{"x": 1, "y": 1}]}]},
-            "dynamic_masks",
-        ),
-        (
-            "kling",
-            {**FRAMES, "dynamic_masks": 7 * [{"mask": A, "trajectories": 2 * [{"x": 1, "y": 1}]}]},
-            "dynamic_masks",
-        ),
-        ("kling", {**FRAMES, "prompt": "x" * 2501}, "prompt"),
-        ("cloudsway", {**FRAMES, "prompt": "x" * 3073}, "prompt"),
-        ("cloudsway", {**FRAMES, "aspect_ratio": "16:9"}, "aspect_ratio"),
-        ("cloudsway", {**FRAMES, "shots": [{"prompt": "a", "duration": 1}]}, "prompt"),
-        ("uniall", {**FRAMES, "shots": [{"prompt": "a"}]}, "prompt"),
-        ("uniall", {"image_url": A, "shots": [{"prompt": "a", "duration": 2}]}, "shots"),
+        ("kling", camera("simple", pan=1, zoom=1), "camera_control"),
+        ("kling", camera("simple", pan=0), "camera_control"),
+        ("kling", camera(warp=1), "camera_control"),
+        ("kling", camera("down_back", pan=1), "camera_control"),
+        ("kling", {"last_image_url": B, "static_mask": A}, "static_mask"),
+        ("kling", {"last_image_url": B, **camera("down_back")}, "camera_control"),
+        ("kling", masks(1, points=1), "dynamic_masks"),
+        ("kling", masks(7, points=2), "dynamic_masks"),
+        ("kling", {"prompt": "x" * 2501}, "prompt"),
+        ("cloudsway", {"prompt": "x" * 3073}, "prompt"),
+        ("cloudsway", {"aspect_ratio": "16:9"}, "aspect_ratio"),
+        ("cloudsway", {"shots": [{"prompt": "a", "duration": 1}]}, "prompt"),
+        ("uniall", {"shots": [{"prompt": "a"}]}, "prompt"),
     ],
 )
 def test_combinations_that_a_dialect_forbids_are_refused(
     folder: str, given: dict[str, Any], pointer: str
 ) -> None:
-    assert refusal(folder, "image2video", given).field == f"input/{pointer}"
+    assert refusal(folder, "image2video", FRAMES | given).field == f"input/{pointer}"
+
+
+def test_uniall_refuses_the_duration_of_a_shot() -> None:
+    given = {"image_url": A, "shots": [{"prompt": "a", "duration": 2}]}
+    assert refusal("uniall", "image2video", given).field == "input/shots"
 
 
 def test_gateways_do_not_enforce_klings_own_limits() -> None:
-    given = {
-        **FRAMES,
-        "camera_control": {"type": "simple", "config": {"pan": 1, "zoom": 1}},
-        "static_mask": A,
-    }
-    assert body("agentsflare", "image2video", given)["camera_control"]["config"] == {
-        "pan": 1,
-        "zoom": 1,
-    }
+    given = {**FRAMES, **camera("simple", pan=1, zoom=1), "static_mask": A}
+    assert body("agentsflare", "image2video", given)["camera_control"] == given["camera_control"]
 
 
 def test_static_and_dynamic_masks_may_be_combined() -> None:
@@ -116,19 +94,13 @@ def test_static_and_dynamic_masks_may_be_combined() -> None:
 SHOTS = [{"prompt": "a city", "duration": 2}, {"prompt": "a balcony", "duration": 3}]
 
 
-@pytest.mark.parametrize(
-    ("folder", "capability", "duration"),
-    [("agentsflare", "omni_video", [2, 3]), ("kling", "omni_video", ["2", "3"])],
-)
-def test_shots_are_numbered_and_encoded_for_the_dialect(
-    folder: str, capability: str, duration: list[Any]
-) -> None:
-    posted = body(folder, capability, {"shots": SHOTS, "duration": 5})
+@pytest.mark.parametrize(("folder", "durations"), [("agentsflare", [2, 3]), ("kling", ["2", "3"])])
+def test_shots_are_numbered_and_encoded_for_the_dialect(folder: str, durations: list[Any]) -> None:
+    posted = body(folder, "omni_video", {"shots": SHOTS, "duration": 5})
     assert (posted["multi_shot"], posted["shot_type"]) == (True, "customize")
-    assert [shot["duration"] for shot in posted["multi_prompt"]] == duration
-    assert [(shot["index"], shot["prompt"]) for shot in posted["multi_prompt"]] == [
-        (1, "a city"),
-        (2, "a balcony"),
+    assert posted["multi_prompt"] == [
+        {"index": 1, "prompt": "a city", "duration": durations[0]},
+        {"index": 2, "prompt": "a balcony", "duration": durations[1]},
     ]
 
 
@@ -167,14 +139,8 @@ def test_a_shot_that_the_prompt_syntax_cannot_hold_is_refused(shot: dict[str, An
 
 
 def test_omni_images_name_their_frame() -> None:
-    given = {
-        "prompt": "a",
-        "image_url": A,
-        "last_image_url": B,
-        "image_urls": [A],
-        "elements": [{"element_id": "7"}],
-    }
-    posted = body("kling", "omni_video", given)
+    given = {"prompt": "a", "image_url": A, "last_image_url": B, "image_urls": [A]}
+    posted = body("kling", "omni_video", {**given, "elements": [{"element_id": "7"}]})
     frames = [
         {"image_url": A, "type": "first_frame"},
         {"image_url": B, "type": "end_frame"},
@@ -184,18 +150,13 @@ def test_omni_images_name_their_frame() -> None:
 
 
 def test_the_new_standard_takes_a_base_video_and_original_sound() -> None:
-    given = {
-        "prompt": "a",
-        "videos": [{"video_url": B, "refer_type": "base"}],
-        "keep_original_sound": True,
-    }
+    videos = [{"video_url": B, "refer_type": "base"}]
+    given = {"prompt": "a", "videos": videos, "keep_original_sound": True}
     posted = body("kling_v2", "omni_video", given)
     assert {"type": "base_video", "url": B, "id": "video_1"} in posted["contents"]
     assert posted["settings"] == {"audio": "original"}
-    assert (
-        refusal("kling_v2", "omni_video", {**given, "generate_audio": True}).field
-        == "input/generate_audio"
-    )
+    error = refusal("kling_v2", "omni_video", {**given, "generate_audio": True})
+    assert error.field == "input/generate_audio"
 
 
 @pytest.mark.parametrize(
@@ -240,14 +201,9 @@ def test_extra_may_not_set_the_callback_or_the_external_id(folder: str, field: s
     [("dreamto", "input"), ("cubicspaces", "metadata"), ("kling_v2", "options")],
 )
 def test_extra_may_not_replace_the_object_that_holds_them(folder: str, parent: str) -> None:
-    assert (
-        refusal(folder, "text2video", {"prompt": "a", "extra": {parent: "x"}}).field
-        == "input/extra"
-    )
-    assert (
-        body(folder, "text2video", {"prompt": "a", "extra": {parent: {"x": 5.0}}})[parent]["x"]
-        == 5.0
-    )
+    replaced, merged = ({"prompt": "a", "extra": {parent: x}} for x in ("x", {"x": 5.0}))
+    assert refusal(folder, "text2video", replaced).field == "input/extra"
+    assert body(folder, "text2video", merged)[parent]["x"] == 5.0
 
 
 @pytest.mark.parametrize(
@@ -271,9 +227,8 @@ def test_sound_is_encoded_for_the_dialect(folder: str, sound: str, words: Any) -
 def test_legacy_takes_a_watermark_as_an_object(folder: str, capability: str) -> None:
     given = {"image_url": A, "video_url": B} if capability == "motion_control" else FRAMES
     given = {"prompt": "a"} if capability in ("text2video", "omni_video") else given
-    assert body(folder, capability, {**given, "watermark": True})["watermark_info"] == {
-        "enabled": True
-    }
+    posted = body(folder, capability, {**given, "watermark": True})
+    assert posted["watermark_info"] == {"enabled": True}
 
 
 def test_agentsflare_needs_a_prompt_with_an_image_and_kling_does_not() -> None:

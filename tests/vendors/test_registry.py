@@ -15,6 +15,7 @@ from orchestrator.vendors.contract import Lookup
 from tests.harness.vendor_samples import NOW, SAMPLES, VENDORS, account, order, vendor
 
 SECRET = "s" * 32
+KEY_PAIR = {"access_key": "ak", "secret_key": SECRET}
 
 
 @pytest.mark.parametrize(
@@ -32,19 +33,12 @@ SECRET = "s" * 32
         ("kling", {"options": {"standard": "v2"}}, "accounts.main.options.standard"),
         ("kling", {"api_key": ""}, "accounts.main.api_key"),
         ("kling", {"api_key": "", "access_key": "ak"}, "accounts.main needs both"),
-        (
-            "kling_v2",
-            {"api_key": "", "access_key": "ak", "secret_key": SECRET},
-            "accounts.main: the new standard",
-        ),
-        *(
-            (folder, {"api_key": ""}, "accounts.main.api_key")
-            for folder in ("dreamto", "uniall", "agentsflare")
-        ),
-        *(
-            (folder, {"api_key": ""}, "accounts.main.api_key")
-            for folder in ("cubicspaces", "cloudsway")
-        ),
+        ("kling_v2", {"api_key": "", **KEY_PAIR}, "accounts.main: the new standard"),
+        ("dreamto", {"api_key": ""}, "accounts.main.api_key"),
+        ("uniall", {"api_key": ""}, "accounts.main.api_key"),
+        ("agentsflare", {"api_key": ""}, "accounts.main.api_key"),
+        ("cubicspaces", {"api_key": ""}, "accounts.main.api_key"),
+        ("cloudsway", {"api_key": ""}, "accounts.main.api_key"),
     ],
 )
 def test_settings_that_a_dialect_cannot_use_are_refused_by_name(

@@ -36,17 +36,13 @@ def read_one(body: Any) -> Report:
 
 @pytest.mark.parametrize("state", ["submitted", "processing", "succeeded", "failed"])
 def test_every_status_word_seen_at_a_gateway_is_known(state: str) -> None:
-    assert {word for word, meaning in WORDS.items() if meaning is JobState(state)} == set(
-        MAP[state]
-    )
+    assert {word for word in WORDS if WORDS[word] is JobState(state)} == set(MAP[state])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_documented_status_word_has_its_documented_state(folder: str) -> None:
-    words = vendor(folder).words
-    assert {word: str(words[word.lower()]) for word in MAP["documented"][folder]} == MAP[
-        "documented"
-    ][folder]
+    words, documented = vendor(folder).words, MAP["documented"][folder]
+    assert {word: str(words[word.lower()]) for word in documented} == documented
 
 
 @pytest.mark.parametrize(
@@ -130,19 +126,11 @@ def test_old_records_hold_the_url_of_a_success_in_fail_reason() -> None:
 
 
 def test_images_and_videos_are_separated() -> None:
-    kinds = [
-        {"type": "image", "url": "https://x.example/i.png"},
-        {"type": "video", "url": "https://x.example/v.mp4"},
-    ]
-    report = read_one(
-        {
-            "id": "1",
-            "status": "succeeded",
-            "outputs": [*kinds, {"type": "audio", "url": "https://x.example/a"}],
-        }
-    )
-    assert [output.url for output in report.images] == ["https://x.example/i.png"]
-    assert [output.url for output in report.videos] == ["https://x.example/v.mp4"]
+    kinds = ("image", "video", "audio")
+    outputs = [{"type": kind, "url": f"https://x.example/{kind}"} for kind in kinds]
+    report = read_one({"id": "1", "status": "succeeded", "outputs": outputs})
+    assert [output.url for output in report.images] == ["https://x.example/image"]
+    assert [output.url for output in report.videos] == ["https://x.example/video"]
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,12 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
 from orchestrator.vendors.kling_standard import legacy_forms, no_such_task
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
 
 # https://docs.agentsflare.com/en/api-examples/kling
-STATUS: Words = {
-    **WORDS,
-    "submitted": JobState.SUBMITTED,
-    "processing": JobState.PROCESSING,
-    "succeed": JobState.SUCCEEDED,
-    "failed": JobState.FAILED,
-}
 # Its page gives the seconds of a shot as a number, Kling's as a string. Its tables of common fields
 # give every capability an aspect ratio.
 _KLING = legacy_forms(lambda seconds: seconds)
@@ -47,7 +39,6 @@ class AgentsFlare(Vendor):
 
     name = "agentsflare"
     default_base_url = "https://api.agentsflare.com"
-    words = STATUS
     forms = FORMS
     options: ClassVar[Options] = {"lookup": ("none", "external_id")}
     model_path = "model_name"

@@ -10,7 +10,7 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
@@ -25,16 +25,8 @@ from orchestrator.vendors.kling_standard import (
     no_such_task,
 )
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
-STATUS: Words = {
-    **WORDS,
-    "submitted": JobState.SUBMITTED,
-    "processing": JobState.PROCESSING,
-    "succeeded": JobState.SUCCEEDED,
-    "failed": JobState.FAILED,
-}
 DOCUMENTED_MODEL = "kling-3.0-turbo"
 FORMS = {
     Capability.TEXT2VIDEO: RequestMapping(
@@ -60,7 +52,6 @@ class Cloudsway(Vendor):
 
     name = "cloudsway"
     default_base_url = "https://genaiapi-m2.cloudsway.net"
-    words = STATUS
     forms = FORMS
     options: ClassVar[Options] = {"endpoint_path": None}
     model_path = ""

@@ -1,7 +1,7 @@
 """cubicspaces: by its shape a deployment of new-api, with a unified and a Kling-legacy route.
 
 Pushes come from Kling itself with Kling's task id, and the gateway may run one order on several
-channels. It cannot be asked by external id.
+channels. It cannot be asked by external id. new-api: https://github.com/QuantumNous/new-api
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httpx
 
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Options, Vendor, segment
 from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.field_mapping import (
@@ -24,21 +24,8 @@ from orchestrator.vendors.field_mapping import (
     whole_seconds,
 )
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
-# The last four are new-api's own, in its task record: https://github.com/QuantumNous/new-api
-STATUS: Words = {
-    **WORDS,
-    "queued": JobState.SUBMITTED,
-    "in_progress": JobState.PROCESSING,
-    "completed": JobState.SUCCEEDED,
-    "failed": JobState.FAILED,
-    "not_start": JobState.SUBMITTED,
-    "submitted": JobState.SUBMITTED,
-    "success": JobState.SUCCEEDED,
-    "failure": JobState.FAILED,
-}
 _PARAMETERS = {
     "negative_prompt": "negative_prompt",
     "aspect_ratio": "aspect_ratio",
@@ -88,7 +75,6 @@ class Cubicspaces(Vendor):
 
     name = "cubicspaces"
     default_base_url = "https://cubicspaces.cloud"
-    words = STATUS
     options: ClassVar[Options] = {"route": ("unified", "kling")}
     runs_several_tasks = True
 

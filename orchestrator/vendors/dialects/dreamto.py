@@ -11,15 +11,13 @@ from collections.abc import Sequence
 
 import httpx
 
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Vendor, segment
 from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
 
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
-# Only this word is documented; the final states are read from the words of all Kling gateways.
-STATUS: Words = {**WORDS, "processing": JobState.PROCESSING}
+# Of the status words, only `processing` is documented.
 _INPUT = (
     "prompt", "video_url", "audio_url", "duration", "resolution", "generate_audio", "fixed_lens",
     "negative_prompt", "aspect_ratio", "mode", "cfg_scale", "static_mask", "dynamic_masks",
@@ -38,7 +36,6 @@ class Dreamto(Vendor):
     """`POST /v1/jobs`, `GET /v1/jobs/{id}`, `POST /v1/files/upload`."""
 
     name = "dreamto"
-    words = STATUS
     forms = FORMS
     callback_path = "input.callback_url"
     external_id_path = "input.external_task_id"

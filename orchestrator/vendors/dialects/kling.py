@@ -11,7 +11,7 @@ import jwt
 from orchestrator.foundation.clock import Clock, epoch_ms
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import Fields, RequestMapping, seconds_text
 from orchestrator.vendors.kling_standard import (
@@ -31,17 +31,8 @@ from orchestrator.vendors.kling_standard import (
     strict,
 )
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
 
 # https://klingai.com/document-api
-STATUS: Words = {
-    **WORDS,
-    "submitted": JobState.SUBMITTED,
-    "processing": JobState.PROCESSING,
-    "succeed": JobState.SUCCEEDED,
-    "succeeded": JobState.SUCCEEDED,
-    "failed": JobState.FAILED,
-}
 LEGACY = strict(legacy_forms(seconds_text))
 _NEW_COMMON: Fields = {**NEW_SETTINGS, **NEW_AUDIO, **NEW_WATERMARK}
 _FRAMES: Fields = {"image_url": frame("first_frame"), "last_image_url": frame("last_frame")}
@@ -67,7 +58,6 @@ class Kling(Vendor):
 
     name = "kling"
     default_base_url = "https://api-singapore.klingai.com"
-    words = STATUS
     options: ClassVar[Options] = {"standard": ("legacy", "new")}
     lookup = Lookup.BY_EXTERNAL_ID
     push_id_is_ours = True

@@ -14,20 +14,10 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability, JobState
+from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Options, Vendor, segment
 from orchestrator.vendors.field_mapping import Fields, FieldTarget, RequestMapping, whole_seconds
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Words
-
-# https://docs.uniall.ai/models/video/kling
-STATUS: Words = {
-    **WORDS,
-    "queued": JobState.SUBMITTED,
-    "in_progress": JobState.PROCESSING,
-    "completed": JobState.SUCCEEDED,
-    "failed": JobState.FAILED,
-}
 
 
 def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -37,6 +27,7 @@ def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"extra_body": {"multi_prompt": prompts, "shot_type": "customize"}}
 
 
+# https://docs.uniall.ai/models/video/kling
 _PATH = "/v1/video/generations"
 _FIELDS: Fields = {
     "prompt": "prompt",
@@ -64,7 +55,6 @@ class UniAll(Vendor):
     """`POST /v1/video/generations`; the path of status queries is an option: the pages name two."""
 
     name = "uniall"
-    words = STATUS
     forms = FORMS
     options: ClassVar[Options] = {"callback": ("none", "extra_body"), "query_path": None}
 
