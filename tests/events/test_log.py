@@ -201,10 +201,10 @@ async def test_readers_next_to_busy_writers_see_all_events_once_in_one_order(add
 async def test_a_reader_resumes_after_the_last_event_it_has_seen(h: Harness) -> None:
     await h.runtime.store.write(put, 5, 3, 4)
     known = await h.runtime.store.read(log.watermark, Watermark())
-    mark = await h.runtime.store.read(log.cursor_of, an_id(3), an_id(0), NOW)
-    batch = await h.runtime.store.read(log.read_batch, mark.position, known.visible, ALL)
+    begin = await h.runtime.store.read(log.cursor_of, an_id(3), an_id(0), NOW)
+    batch = await h.runtime.store.read(log.read_batch, begin.position, known.visible, ALL)
     assert [row["id"] for row in batch.rows] == [an_id(4)], "in the order of writing, not of ids"
-    assert not mark.gap
+    assert not begin.gap
     end = await h.runtime.store.read(log.end, known, NOW)
     assert (end.id, end.gap) == (an_id(4), False)
     assert not (await h.runtime.store.read(log.read_batch, end.position, known.visible, ALL)).rows
@@ -267,16 +267,16 @@ async def test_a_deleted_or_unknown_event_leaves_a_gap(h: Harness) -> None:
         row = {"sequence": 1, "type": "job.failed", "source": "push", "created_at": START}
         tx.execute(sa.insert(event).values(id=recent, body=b"", **row))
 
-    async def mark(event_id: str) -> tuple[str, bool]:
+    async def resume(event_id: str) -> tuple[str, bool]:
         found = await h.runtime.store.read(log.cursor_of, event_id, OLDEST, NOW)
         return found.id, found.gap
 
-    assert await mark(recent) == (NOW, True), "the log is empty"
+    assert await resume(recent) == (NOW, True), "the log is empty"
     await h.runtime.store.write(write)
-    assert await mark(recent) == (recent, False)
-    assert await mark(later) == (recent, True), "never made"
-    assert await mark(an_id(0)) == (NOW, True), "deleted"
-    assert await mark(an_id(1)) == (an_id(1), True), "present, but later events may be deleted"
+    assert await resume(recent) == (recent, False)
+    assert await resume(later) == (recent, True), "never made"
+    assert await resume(an_id(0)) == (NOW, True), "deleted"
+    assert await resume(an_id(1)) == (an_id(1), True), "present, but later events may be deleted"
     assert (await h.runtime.store.read(log.cursor_of, NOW, OLDEST, NOW)).position == 0
 
 
@@ -284,10 +284,10 @@ async def test_every_event_comes_after_the_end_of_an_empty_log(h: Harness) -> No
     known = await h.runtime.store.read(log.watermark, Watermark())
     end = await h.runtime.store.read(log.end, known, NOW)
     await h.runtime.store.write(put, 1)
-    mark = await h.runtime.store.read(log.cursor_of, end.id, OLDEST, NOW)
+    begin = await h.runtime.store.read(log.cursor_of, end.id, OLDEST, NOW)
     visible = (await h.runtime.store.read(log.watermark, known)).visible
-    batch = await h.runtime.store.read(log.read_batch, mark.position, visible, ALL)
-    assert ([row["id"] for row in batch.rows], mark.gap) == ([an_id(1)], False)
+    batch = await h.runtime.store.read(log.read_batch, begin.position, visible, ALL)
+    assert ([row["id"] for row in batch.rows], begin.gap) == ([an_id(1)], False)
 
 
 async def test_a_position_that_sqlite_reallocates_is_detected(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_a_task_id_cannot_change_the_path(odd: str) -> None:
 
 def test_cloudsway_accepts_a_base_url_that_already_names_the_endpoint() -> None:
     bound = vendor("cloudsway", base_url="https://maas.example/v1/ai/mine/", options={})
-    asked = order("text2video", {"prompt": "a"}, model="a/b c")
+    wanted = order("text2video", {"prompt": "a"}, model="a/b c")
     assert (
-        bound.submit_request(asked).url.raw_path
+        bound.submit_request(wanted).url.raw_path
         == b"/v1/ai/mine/kling/videos/text-to-video/a%2Fb%20c"
     )
 
