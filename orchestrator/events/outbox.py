@@ -63,7 +63,7 @@ def publish(tx: Tx, ids: Ids, new: Sequence[NewEvent], now: datetime) -> list[st
         return []
     candidates = _candidates(tx, {item.type for item in new if item.only is None})
     events: list[dict[str, Any]] = []
-    owed: list[tuple[str, str, str]] = []
+    targets: list[tuple[str, str, str]] = []
     for item, new_id in zip(new, ids.many("evt", len(new)), strict=True):
         event_id = item.id or new_id
         body = event_body(item.type, now, event_id, item.sequence, dict(item.data), late=item.late)
@@ -72,11 +72,10 @@ def publish(tx: Tx, ids: Ids, new: Sequence[NewEvent], now: datetime) -> list[st
             {"id": event_id, "job_id": job_id, "sequence": item.sequence, "type": item.type,
              "source": item.source, "body": body, "created_at": now}
         )  # fmt: skip
-        owed += [(event_id, to, state) for to, state in _recipients(item, candidates)]
+        targets += [(event_id, to, state) for to, state in _recipients(item, candidates)]
     _EVENTS(tx, events)
-    delivery_ids = ids.many("dlv", len(owed))
-    deliveries = (_delivery(*row, now) for row in zip(delivery_ids, owed, strict=True))
-    _DELIVERIES(tx, list(deliveries))
+    pairs = zip(ids.many("dlv", len(targets)), targets, strict=True)
+    _DELIVERIES(tx, [_delivery(delivery_id, *target, now) for delivery_id, target in pairs])
     return [row["id"] for row in events]
 
 
@@ -141,8 +140,9 @@ def _recipients(new: NewEvent, candidates: Sequence[Any]) -> list[tuple[str, str
     return found
 
 
-def _delivery(delivery_id: str, owed: tuple[str, str, str], now: datetime) -> dict[str, Any]:
-    event_id, to, state = owed
+def _delivery(
+    delivery_id: str, event_id: str, to: str, state: str, now: datetime
+) -> dict[str, Any]:
     is_active = state == SubscriberState.ACTIVE
     return {
         "id": delivery_id,

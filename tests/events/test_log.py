@@ -94,17 +94,20 @@ class Reader:
         return found
 
 
+@contextmanager
+def reader_and_writers(
+    address: str,
+) -> Iterator[tuple[Reader, psycopg.Connection[Any], psycopg.Connection[Any]]]:
+    with opened(address) as store, psycopg.connect(address) as one, psycopg.connect(address) as two:
+        yield Reader(store), one, two
+
+
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
 async def test_a_committed_event_waits_for_earlier_open_writers(
     address: str, first: int, second: int
 ) -> None:
     """Two writers commit in inverse order, whichever of them made the smaller id."""
-    with (
-        opened(address) as store,
-        psycopg.connect(address) as slow,
-        psycopg.connect(address) as quick,
-    ):
-        reader = Reader(store)
+    with reader_and_writers(address) as (reader, slow, quick):
         assert await reader.read() == []
         insert(slow, an_id(first))
         insert(quick, an_id(second))
@@ -118,12 +121,7 @@ async def test_a_committed_event_waits_for_earlier_open_writers(
 
 
 async def test_a_rolled_back_transaction_no_longer_holds_the_watermark_back(address: str) -> None:
-    with (
-        opened(address) as store,
-        psycopg.connect(address) as slow,
-        psycopg.connect(address) as quick,
-    ):
-        reader = Reader(store)
+    with reader_and_writers(address) as (reader, slow, quick):
         insert(slow, an_id(1))
         insert(quick, an_id(2))
         quick.commit()
@@ -134,12 +132,7 @@ async def test_a_rolled_back_transaction_no_longer_holds_the_watermark_back(addr
 
 async def test_later_writers_do_not_hold_back_earlier_events(address: str) -> None:
     """Under permanent writes, a reader waits only for the writers that were open when it looked."""
-    with (
-        opened(address) as store,
-        psycopg.connect(address) as first,
-        psycopg.connect(address) as second,
-    ):
-        reader = Reader(store)
+    with reader_and_writers(address) as (reader, first, second):
         insert(first, an_id(1))
         await reader.read()
         insert(second, an_id(2))
@@ -153,16 +146,12 @@ async def test_later_writers_do_not_hold_back_earlier_events(address: str) -> No
 
 
 async def test_long_transactions_that_write_no_events_do_not_matter(address: str) -> None:
-    with (
-        opened(address) as store,
-        psycopg.connect(address) as other,
-        psycopg.connect(address) as writer,
-    ):
+    with reader_and_writers(address) as (reader, other, writer):
         other.execute("INSERT INTO trace (job_id, at, kind, detail) VALUES ('', 0, '', '{}')")
         other.execute("SELECT count(*) FROM event")
         insert(writer, an_id(1))
         writer.commit()
-        assert await Reader(store).read() == [an_id(1)]
+        assert await reader.read() == [an_id(1)]
 
 
 async def test_readers_next_to_busy_writers_see_all_events_once_in_one_order(address: str) -> None:
