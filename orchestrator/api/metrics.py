@@ -34,7 +34,7 @@ class Exposition:
         counted = await self._gauges.now()
         # Anybody may ask: one at a time, and not where everything else is waiting for it.
         async with self._turn:
-            body = await asyncio.to_thread(call.runtime.metrics.page, counted)
+            body = await asyncio.to_thread(call.runtime.metrics.exposition, counted)
         return Response(body, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
 

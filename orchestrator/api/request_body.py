@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from orchestrator.api import problems
+from orchestrator.foundation import json_codec
+from orchestrator.foundation.errors import NotJson, Problem
 
 BODY_CAP = 1024 * 1024
 _DEEPEST = 64
@@ -62,54 +62,27 @@ def check_media(request: Request, wanted: str) -> None:
 def parse(body: bytes) -> Any:
     """Return the JSON value of a body. Raises a 400 `Problem` for anything else, NaN and Infinity included."""
     try:
-        return json.loads(body.decode(), parse_constant=_no_constant)
-    except RecursionError:
-        raise problems.not_json("the body is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise problems.not_json("the body is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise problems.not_json(f"{error.msg}, line {error.lineno} column {error.colno}") from None
-    except ValueError:
-        raise problems.not_json(
-            "the body holds a number that JSON does not have, or that is too long"
-        ) from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+        return json_codec.parse(body, "utf-8")
+    except NotJson as error:
+        raise problems.not_json(error.why) from None
 
 
 def _check(value: Any) -> None:
     """Refuse depths, texts and numbers that would not survive the way into the database and out to a vendor."""
-    for depth, pointer, item in _walk(value):
+    for depth, pointer, key, item in json_codec.walk(value):
         if depth > _DEEPEST:
             raise problems.not_json(f"the body is nested more than {_DEEPEST} levels deep")
         if isinstance(item, float) and not math.isfinite(item):
             raise problems.fault(pointer, "finite_number", "This number is too large")
+        if not is_storable(key):
+            raise _unstorable(pointer.rpartition("/")[0])
         if isinstance(item, str) and not is_storable(item):
-            raise problems.fault(
-                pointer, "string_unstorable", "Text may not hold NUL or half a surrogate pair"
-            )
+            raise _unstorable(pointer)
 
 
-def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield the depth, pointer and value of everything in `value`, keys too (under their object), without recursion."""
-    waiting = [(0, "", value)]
-    while waiting:
-        depth, pointer, item = waiting.pop()
-        yield depth, pointer, item
-        if isinstance(item, dict):
-            for key in item:
-                yield depth, pointer, key
-            waiting.extend(
-                (depth + 1, f"{pointer}/{_escaped(key)}", inner) for key, inner in item.items()
-            )
-        elif isinstance(item, list):
-            waiting.extend((depth + 1, f"{pointer}/{n}", inner) for n, inner in enumerate(item))
-
-
-def _escaped(key: str) -> str:
-    return key[:64].replace("~", "~0").replace("/", "~1")
+def _unstorable(pointer: str) -> Problem:
+    words = "Text may not hold NUL or half a surrogate pair"
+    return problems.fault(pointer, "string_unstorable", words)
 
 
 def is_storable(text: str) -> bool:

@@ -32,7 +32,7 @@ from orchestrator.foundation.clock import Clock, jittered
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.logs import traceback_of
-from orchestrator.foundation.timeouts import Deadlines
+from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ _RETRY = b"retry: 2000\n"
 _PING = b": still here\n"
 #: Seconds that the end of a stream may take to be written.
 _FAREWELL = 0.5
-_deadlines = Deadlines()
+_timeouts = Timeouts()
 #: Returns when a stream is to end.
 End = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -203,7 +203,7 @@ async def _in_pieces(send: Send, block: bytes) -> None:
     """Send a block. Raises `TimeoutError` if the client does not make room for a piece of it."""
     for start in range(0, len(block), _PIECE):
         piece = block[start : start + _PIECE]
-        async with _deadlines.within(PATIENCE):
+        async with _timeouts.within(PATIENCE):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 

@@ -161,7 +161,7 @@ async def rotate(call: RequestContext, body: Rotation) -> Response:
     """The new secret is shown here and never again. Both secrets sign until the grace is over."""
     row, runtime = await _row(call), call.runtime
     secret, now = new_secret(), runtime.clock.now()
-    hidden = runtime.keys.hide(secret)
+    hidden = runtime.keys.encrypt(secret)
     done = await runtime.store.write(subscribers.rotate, row["id"], hidden, body.grace_seconds, now)
     if done is None:
         # Either it has no secret, or it was deleted meanwhile.

@@ -14,7 +14,7 @@ from orchestrator.foundation.settings import Settings
 from orchestrator.schemas import AccountCheck
 from orchestrator.vendors.account_check import check_account
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.registry import accounts, bind_vendor
+from orchestrator.vendors.registry import bind_vendor
 
 
 def checks(settings: Settings, names: Sequence[str]) -> list[AccountCheck]:
@@ -22,7 +22,7 @@ def checks(settings: Settings, names: Sequence[str]) -> list[AccountCheck]:
 
     Raises `Failure` for a name that is not configured, `ConfigError` for unusable settings.
     """
-    known = accounts(settings)
+    known = settings.accounts
     for name in names:
         if name not in known:
             raise Failure(

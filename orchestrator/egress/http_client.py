@@ -7,7 +7,7 @@ from typing import Literal
 import httpx
 
 from orchestrator.foundation.errors import CutOff, NotSent
-from orchestrator.foundation.timeouts import Deadlines
+from orchestrator.foundation.timeouts import Timeouts
 
 
 class FullResponse(httpx.Response):
@@ -35,7 +35,7 @@ class HttpClient:
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
-        self._deadlines = Deadlines()
+        self._deadlines = Timeouts()
 
     async def send(
         self,

@@ -25,7 +25,7 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.logs import traceback_of
-from orchestrator.foundation.timeouts import Deadlines
+from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class EventFeed:
         self._store = store
         self._clock = clock
         self._retention = retention
-        self._deadlines = Deadlines()
+        self._timeouts = Timeouts()
         self._followers = 0
         self._opening = asyncio.Lock()
         self._loop: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class EventFeed:
         """Return when events follow `position`, when the feed stops, or after `seconds`."""
         if self._end.position <= position and not self._over.is_set():
             with contextlib.suppress(TimeoutError):
-                async with self._deadlines.within(seconds):
+                async with self._timeouts.within(seconds):
                     await self._news.wait()
 
     def wake(self) -> None:

@@ -1,1 +1,1 @@
-"""The floor of the house: errors, states, time, ids, JSON, signatures, settings. It imports nothing above it."""
+"""The lowest layer: errors, states, time, ids, JSON, signatures, settings."""

@@ -1,6 +1,7 @@
-"""How much a door takes in at once. Beyond that it says so before memory grows, and whoever sent it comes back.
+"""Admission control (load shedding): bounds on the requests, and body bytes, held at once.
 
-A request counts until it is answered; of its body count the bytes its head announces, else those that have come.
+Beyond them a request is refused with 503 and Retry-After before memory grows. A request counts
+until it is answered. Its body counts with its Content-Length, or else with the bytes read so far.
 """
 
 from __future__ import annotations
@@ -8,56 +9,57 @@ from __future__ import annotations
 from orchestrator.foundation.clock import Rng
 from orchestrator.foundation.errors import Unavailable
 
-#: Requests under way at once.
-PLACES = 2000
-#: Bytes of their bodies.
-ROOM = 64 << 20
-#: Those turned away are to come back within so many seconds, not all at once.
-_LATEST = 5
+MAX_REQUESTS = 2000
+MAX_BODY_BYTES = 64 << 20
+#: Retry-After is drawn from 1 to so many seconds, so that refused senders spread out.
+_MAX_RETRY_AFTER = 5
 
 
 class Admission:
-    """The places of one door, and the room for what is brought in."""
+    """The free slots of an endpoint, and the free bytes for request bodies."""
 
-    def __init__(self, rng: Rng, *, places: int = PLACES, room: int = ROOM) -> None:
+    def __init__(
+        self, rng: Rng, *, slots: int = MAX_REQUESTS, body_bytes: int = MAX_BODY_BYTES
+    ) -> None:
         self._rng = rng
-        self._places = places
-        self._room = room
+        self._slots = slots
+        self._bytes = body_bytes
 
     @property
     def is_full(self) -> bool:
-        """True if there is no place."""
-        return not self._places
+        """True if no slot is free."""
+        return not self._slots
 
-    def admit(self, announced: int = 0) -> Slot:
-        """Return a place for a request whose body has so many bytes; 0 if that is not known.
+    def admit(self, size: int = 0) -> Slot:
+        """Return a slot for a request with a body of `size` bytes; 0 if the size is unknown.
 
-        Raises `Unavailable` if there is none. To be used as a context, at whose end the place is free again.
+        Raises `Unavailable` if there is none. The slot is a context manager that frees it.
         """
         if self.is_full:
-            raise self._full()
-        place = Slot(self)
-        place.hold(announced)
-        self._places -= 1
-        return place
+            raise self._refusal()
+        slot = Slot(self)
+        slot.hold(size)
+        self._slots -= 1
+        return slot
 
-    def take(self, size: int) -> None:
-        """Take room for so many bytes. Raises `Unavailable` if there is not enough."""
-        if size > self._room:
-            raise self._full()
-        self._room -= size
+    def reserve(self, size: int) -> None:
+        """Reserve `size` bytes. Raises `Unavailable` if fewer are free."""
+        if size > self._bytes:
+            raise self._refusal()
+        self._bytes -= size
 
-    def leave(self, size: int) -> None:
-        """Give a place back, and its room."""
-        self._places += 1
-        self._room += size
+    def release(self, size: int) -> None:
+        """Free a slot and its `size` bytes."""
+        self._slots += 1
+        self._bytes += size
 
-    def _full(self) -> Unavailable:
-        return Unavailable("too much is under way", retry_after=self._rng.randint(1, _LATEST))
+    def _refusal(self) -> Unavailable:
+        seconds = self._rng.randint(1, _MAX_RETRY_AFTER)
+        return Unavailable("too much is under way", retry_after=seconds)
 
 
 class Slot:
-    """One request's share."""
+    """The share of one request."""
 
     __slots__ = ("_admission", "_held")
 
@@ -66,18 +68,18 @@ class Slot:
         self._held = 0
 
     def hold(self, size: int) -> None:
-        """Hold a body that has come to `size` bytes. Raises `Unavailable` if there is no room for it."""
+        """Hold a body that has grown to `size` bytes. Raises `Unavailable` if fewer are free."""
         if size > self._held:
-            self._admission.take(size - self._held)
+            self._admission.reserve(size - self._held)
             self._held = size
 
     def __enter__(self) -> Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.leave(self._held)
+        self._admission.release(self._held)
 
 
-def announced(length: str | None) -> int:
-    """Return the size that a Content-Length announces; 0 if there is none that can be read."""
-    return int(length[:12]) if length and length.isascii() and length.isdecimal() else 0
+def content_length(header: str | None) -> int:
+    """Return the size in a Content-Length header; 0 if it is absent or malformed."""
+    return int(header[:12]) if header and header.isascii() and header.isdecimal() else 0

@@ -1,6 +1,6 @@
-"""Time and chance as ports, and the arithmetic of waiting as pure functions.
+"""Time and randomness as ports, and the arithmetic of waiting as pure functions.
 
-Nothing else in the product reads a clock, sleeps or draws a random number, so a test can run all of it in virtual time.
+No other module reads a clock, sleeps or draws a random number, so tests run in virtual time.
 """
 
 from __future__ import annotations
@@ -16,68 +16,69 @@ Rng = random.Random
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Seconds before each attempt at a delivery; Standard Webhooks' example schedule (10 attempts over 75 h 35 m).
+#: Seconds before each attempt at a delivery: the example schedule of Standard Webhooks
+#: (10 attempts over 75 h 35 m).
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-#: For answers that say the subscriber is misconfigured (404, 401, ...): long enough for a deploy to recover.
+#: For responses of a misconfigured subscriber (404, 401, ...): long enough for a new deployment.
 SHORT_SCHEDULE = STANDARD_SCHEDULE[:4]
-#: Seconds before each try at a submission that did not leave us, or was refused for now.
+#: Seconds before each try at a submission that was not sent, or was refused temporarily.
 SUBMIT_SCHEDULE = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 600.0)
 
 
 class Clock(Protocol):
-    """What the product knows of time."""
+    """The port to time."""
 
     def now(self) -> datetime:
-        """Return the instant, aware, in UTC."""
+        """Return the current instant, aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never go back, for measuring."""
+        """Return seconds that never decrease."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait `seconds`."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the operating system."""
 
     def now(self) -> datetime:
-        """Return the instant, aware, in UTC."""
+        """Return the current instant, aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds that never decrease."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the running loop."""
+        """Wait on the running event loop."""
         await asyncio.sleep(seconds)
 
 
 class DisciplinedClock:
-    """Another clock, set right by the database's, so that all who share the database agree on what is due."""
+    """A clock corrected by that of the database, so that all replicas agree on what is due."""
 
     def __init__(self, clock: Clock) -> None:
         self.own = clock
-        self._ahead = timedelta(0)
+        self._offset = timedelta(0)
 
     def now(self) -> datetime:
-        """Return the instant by the database's clock, as far as it is known."""
-        return self.own.now() + self._ahead
+        """Return the current instant by the clock of the database."""
+        return self.own.now() + self._offset
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds that never decrease."""
         return self.own.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait `seconds`."""
         await self.own.sleep(seconds)
 
     def correct(self, ahead: float) -> None:
-        """Take it that the database's clock is so many seconds ahead of the one underneath."""
-        self._ahead = timedelta(seconds=ahead)
+        """Set by how many seconds the clock of the database is ahead of `own`."""
+        self._offset = timedelta(seconds=ahead)
 
 
 def after(now: datetime, seconds: float) -> datetime:
@@ -92,9 +93,10 @@ def epoch_ms(at: datetime) -> int:
 
 
 def from_epoch(value: float) -> datetime:
-    """Return the instant of a vendor's number, in seconds or in milliseconds.
+    """Return the instant of a number since 1970, in seconds or in milliseconds.
 
-    Vendors mix both, new-api even within one answer; anything above 1e11 (the year 5138 in seconds) is milliseconds.
+    Vendors mix both, new-api even in one response. Above 1e11 (in seconds the year 5138) the unit
+    is milliseconds.
     """
     return EPOCH + timedelta(seconds=value / 1000 if abs(value) > 1e11 else value)
 
@@ -104,17 +106,17 @@ def rfc3339(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
-def grown(first: float, times: int, *, factor: float, most: float) -> float:
-    """Return `first`, grown by `factor` `times` times, at most `most`."""
-    # Bounded exponent: factor ** 10_000 is no float.
+def backoff(first: float, times: int, *, factor: float, most: float) -> float:
+    """Return exponential backoff: `first * factor ** times` seconds, at most `most`."""
+    # The exponent is bounded: factor ** 10_000 overflows.
     return min(most, first * factor ** min(times, 64))
 
 
 def jittered(seconds: float, rng: Rng, share: float = 0.2) -> float:
-    """Return up to `share` more, never less: a floor somebody asked for (Retry-After) stays one."""
+    """Return `seconds` and up to `share` more, never less: Retry-After is a lower bound."""
     return seconds * (1 + share * rng.random())
 
 
 def retry_delay(schedule: Sequence[float], tries: int, rng: Rng) -> float | None:
-    """Return the seconds to wait after `tries` tries, or None when the schedule is used up."""
+    """Return the seconds to wait after `tries` tries, jittered; None when the schedule is over."""
     return jittered(schedule[tries], rng) if tries < len(schedule) else None

@@ -1,22 +1,23 @@
-"""Everything that can go wrong, named by what the caller does next.
+"""Every error of this package, named by what the caller does next.
 
 OrchestratorError
-├── ConfigError          the operator changes the configuration; nothing was started
-├── Problem              the caller changes the request (an RFC 9457 answer)
-│   ├── Unsupported      a dialect cannot carry a field
-│   ├── NotFound         no such thing
-│   └── Conflict         not in this state
-├── Untrusted            believe nothing of it
-│   ├── BadToken         a callback token that is not ours, not for this account, or too old
+├── ConfigError          change the configuration; nothing was started
+├── Problem              change the request (an RFC 9457 answer)
+│   ├── Unsupported      the dialect cannot carry a field
+│   ├── NotFound         there is no such resource
+│   └── Conflict         the resource is not in a state that allows it
+├── Untrusted            believe nothing in it
+│   ├── BadToken         a callback token that is forged, expired, or of another account
 │   └── BadSignature     a vendor signature that is missing, wrong or stale
-├── Unreadable           keep the bytes, ask the vendor instead
-│   └── NotJson          tell the sender
-├── Unavailable          our own trouble: try again later (503)
-└── Exchange             one HTTP exchange that did not end in an acceptance
-    ├── NotSent          it never left: send it again
-    │   └── Blocked      and never will: the address is forbidden
-    ├── Refused          a definite no, for good or for now
-    └── CutOff           the other side may have it: find out before sending again
+├── Unreadable           keep the bytes, query the vendor instead
+│   └── NotJson          answer 400
+├── Unavailable          try again later (503): the fault is on our side
+└── Exchange             an HTTP exchange that did not end in an acceptance
+    ├── NotSent          nothing left: send it again
+    │   ├── TooLate      it may no longer be sent from here
+    │   └── Blocked      it can never be sent: the address is forbidden
+    ├── Refused          a definite no, permanent or temporary
+    └── CutOff           the other side may have it: look it up before sending again
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class OrchestratorError(Exception):
 
 
 class ConfigError(OrchestratorError):
-    """The configuration is wrong. The message says which setting and what to write instead."""
+    """The configuration is wrong. The message names the setting and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a request body: where (a JSON pointer), what kind, in which words."""
+    """One fault of a request body: where (a JSON pointer), its code, and a message."""
 
     pointer: str
     code: str
@@ -43,7 +44,7 @@ class Fault:
 
 
 class Problem(OrchestratorError):
-    """The request cannot be served as it is. Carries what an RFC 9457 answer needs."""
+    """The request cannot be served. Carries what an RFC 9457 answer needs."""
 
     status = 422
     code = "validation_failed"
@@ -69,7 +70,7 @@ class Problem(OrchestratorError):
 
 
 class Unsupported(Problem):
-    """A dialect cannot carry a field, so nothing was sent.
+    """A dialect cannot carry a field. Nothing was sent.
 
     `field` is relative to the submit body (`input/last_image_url`); `why` names the vendor.
     """
@@ -84,7 +85,7 @@ class Unsupported(Problem):
 
 
 class NotFound(Problem):
-    """No such thing, or not yours."""
+    """The resource does not exist, or belongs to another caller."""
 
     status = 404
     code = "not_found"
@@ -92,7 +93,7 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    """It exists, but not in a state that allows this."""
+    """The resource exists, but not in a state that allows the request."""
 
     status = 409
     code = "conflict"
@@ -100,27 +101,34 @@ class Conflict(Problem):
 
 
 class Untrusted(OrchestratorError):
-    """Not to be believed. The message names the failed check and never the secret."""
+    """A check of authenticity failed. The message names the check and never the secret."""
 
 
 class BadToken(Untrusted):
-    """A callback token that is malformed, forged, expired or made for another account."""
+    """A callback token is malformed, forged, expired or made for another account."""
 
 
 class BadSignature(Untrusted):
-    """A vendor's push signature that is required and missing, wrong, or too old."""
+    """A vendor's signature is required and missing, wrong, or too old."""
 
 
 class Unreadable(OrchestratorError):
-    """A body from outside that says nothing we understand. Keep it; ask the vendor."""
+    """A body from outside cannot be understood. Keep it; query the vendor."""
 
 
 class NotJson(Unreadable):
-    """It is not even JSON: whoever sent it made a mistake, and is told so."""
+    """The body is not JSON. `why` says what is wrong with it, and where."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("the body is not JSON")
+        self.why = why
 
 
 class Unavailable(OrchestratorError):
-    """Our own trouble (database down, disk full, queue full). Nothing was acknowledged; try later."""
+    """The database is down, the disk or a queue is full. Nothing was acknowledged.
+
+    `retry_after` is in seconds.
+    """
 
     def __init__(self, message: str, *, retry_after: int = 2) -> None:
         super().__init__(message)
@@ -132,38 +140,36 @@ class Exchange(OrchestratorError):
 
     kind = "error"
 
-
-class NotSent(Exchange):
-    """The request never left us: the name did not resolve, the connection was refused or timed out."""
-
-    kind = "not_sent"
-
     def __init__(self, message: str, *, kind: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind or self.kind
 
 
+class NotSent(Exchange):
+    """No byte of the request left: no address, or the connection was refused or timed out."""
+
+    kind = "not_sent"
+
+
 class TooLate(NotSent):
-    """The process stood still until the request may no longer leave: another one may have sent it by now."""
+    """The process stood still until another one may have sent the request."""
 
     kind = "too_late"
 
 
 class Blocked(NotSent):
-    """The address is not one we may reach. Trying again cannot help."""
+    """The address is forbidden. Trying again cannot help."""
 
     kind = "blocked_address"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, kind=self.kind)
-
 
 class Refused(Exchange):
-    """The other side said no and did nothing.
+    """The other side refused and did nothing.
 
-    `code` is ours (contract: `vendor_refused`, `vendor_auth`, ...), `vendor_code` and `vendor_message` theirs.
-    `retry_after` is seconds. `rate_limited` marks a limit of the whole account (rate or concurrency): the lane pauses and
-    the job keeps its turn. `duplicate` marks "this external id already exists": an earlier copy was accepted.
+    `code` is ours (contract: `vendor_refused`, `vendor_auth`, ...); `vendor_code` and
+    `vendor_message` are theirs. `retry_after` is in seconds. `rate_limited` marks a limit of the
+    whole account (rate or concurrency): the lane pauses and the job keeps its place. `duplicate`
+    marks "this external id already exists": an earlier copy was accepted.
     """
 
     kind = "refused"
@@ -191,10 +197,6 @@ class Refused(Exchange):
 
 
 class CutOff(Exchange):
-    """The answer was lost or says nothing definite. The other side may have acted."""
+    """The response was lost or says nothing definite. The other side may have acted."""
 
     kind = "cut_off"
-
-    def __init__(self, message: str, *, kind: str | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind or self.kind

@@ -1,8 +1,9 @@
-"""JSON as bytes: strict when read, compact when written."""
+"""JSON as bytes: strict when read, compact when written; and a walk over nested values."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import orjson
@@ -10,20 +11,57 @@ import orjson
 from orchestrator.foundation.errors import NotJson
 
 
-def parse(body: bytes) -> Any:
-    """Return the JSON value of `body`. Raises `NotJson` for anything that is not strict JSON."""
-    # Not orjson: what does not fit 64 bits would come back as the nearest float, and ids may be numbers.
+def parse(body: bytes, encoding: str = "") -> Any:
+    """Return the JSON value of `body`. Raises `NotJson` for NaN, Infinity and all that is not JSON.
+
+    Without an `encoding`, UTF-8, UTF-16 and UTF-32 are detected, and lone surrogates pass.
+    """
+    # Not orjson: it returns integers over 64 bits as the nearest float, and ids may be numbers.
     try:
+        if encoding:
+            return _STRICT.decode(body.decode(encoding))
         return _STRICT.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        raise NotJson("the body is not JSON") from error
+    except RecursionError as error:
+        raise NotJson("the body is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise NotJson(f"the body is not {error.encoding.upper()}") from error
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg}, line {error.lineno} column {error.colno}") from error
+    except ValueError as error:
+        why = "the body holds a number that JSON does not have, or that is too long"
+        raise NotJson(why) from error
 
 
-def _not_a_number(word: str) -> NoReturn:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
-_STRICT = json.JSONDecoder(parse_constant=_not_a_number)
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def walk(value: Any) -> Iterator[tuple[int, str, str, Any]]:
+    """Yield depth, JSON pointer, key ("" in a list) and value of everything in `value`.
+
+    Iterative: callers nest as deep as they like. The pointer has the first 64 characters of a key.
+    """
+    waiting = [(0, "", "", value)]
+    while waiting:
+        item = depth, pointer, _, value = waiting.pop()
+        yield item
+        if isinstance(value, dict):
+            waiting.extend(
+                (depth + 1, f"{pointer}/{_escaped(key)}", key, inner)
+                for key, inner in value.items()
+            )
+        elif isinstance(value, list):
+            waiting.extend(
+                (depth + 1, f"{pointer}/{n}", "", inner) for n, inner in enumerate(value)
+            )
+
+
+def _escaped(key: str) -> str:
+    """Return a key as a segment of a JSON pointer (RFC 6901)."""
+    return key[:64].replace("~", "~0").replace("/", "~1")
 
 
 def encode(value: Any) -> bytes:
@@ -31,5 +69,5 @@ def encode(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
-        # Callers may send whole numbers of any size, and orjson takes 64 bits.
+        # Callers may send integers of any size; orjson takes 64 bits.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Logs: structlog, the standard library and uvicorn through one renderer, with every secret masked on its way out."""
+"""Logs: structlog, the standard library and uvicorn through one renderer, with secrets masked."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from typing import Literal
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from orchestrator.foundation.masking import MASK, OPERATOR_PREFIX, without_password
+from orchestrator.foundation.credentials import (
+    API_KEY_PREFIX,
+    MASK,
+    OPERATOR_PREFIX,
+    WEBHOOK_PREFIX,
+)
 
 #: Names whose values are never shown.
 _SECRET_NAME = re.compile(
-    r"(?i)(^|[_-])(authorization|cookie|password|secrets?|secret_keys?|api_?keys?|access_?key|token|signatures?|sig)$|_keys?$|_secret"
+    r"(?i)(^|[_-])(authorization|cookie|password|secrets?|secret_keys?|api_?keys?|access_?key|token"
+    r"|signatures?|sig)$|_keys?$|_secret"
 )
-#: Values that are secrets wherever they stand: what follows a callback's account, credentials, and passwords in URLs.
+_PREFIXES = "|".join(map(re.escape, (WEBHOOK_PREFIX, OPERATOR_PREFIX, API_KEY_PREFIX)))
+#: Secrets in any text: callback tokens and credentials.
 _SECRET_TEXT = (
     (re.compile(r"(/callbacks/[^/\s\"']+/)[^\s\"'?#]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
-    (re.compile(rf"\b(whsec_|{re.escape(OPERATOR_PREFIX)}|orc_)[\w.+/=-]{{8,}}"), rf"\1{MASK}"),
+    (re.compile(rf"\b({_PREFIXES})[\w.+/=-]{{8,}}"), rf"\1{MASK}"),
 )
-#: Deeper than anything we log; a structure that goes on is cut here.
+#: Structures are cut at this depth; no log entry nests as deep.
 _DEPTH = 6
-#: Libraries whose INFO says what ours says better, or says it every second.
+#: Libraries whose INFO repeats ours, or comes every second.
 _QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
 
 
 def configure(form: Literal["auto", "json", "console"] = "auto", level: int = logging.INFO) -> None:
-    """Log to stderr from `level` on: as JSON lines, for a console, or whichever fits who is looking."""
+    """Log to stderr from `level` on: as JSON lines, or for a console; "auto" asks if it is one."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     renderer: Processor = structlog.processors.JSONRenderer()
     if console:
@@ -64,27 +71,27 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Mask every secret by its name, or by its looks."""
+    """Mask every secret, by its name or by its form (a structlog processor)."""
     return {key: masked(value, key) for key, value in event.items()}
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return a traceback as text, for the field `exception`.
+    """Return a traceback as masked text, for the field `exception`.
 
-    Not `log.exception`: inside another application its renderer has the word, and structlog's own shows every variable
-    of every frame, the caller's key among them.
+    Not `log.exception`: in a host application the host's renderer formats that, and structlog's own
+    shows every variable of every frame, the caller's key among them.
     """
     return str(masked("".join(traceback.format_exception(error))))
 
 
 def masked(value: object, name: str = "", depth: int = _DEPTH) -> object:
-    """Return a value without the secrets in it."""
+    """Return a value with the secrets in it masked."""
     if _SECRET_NAME.search(name):
         return MASK
     match value:
         case str():
-            for pattern, instead in _SECRET_TEXT:
-                value = pattern.sub(instead, value)
+            for pattern, replacement in _SECRET_TEXT:
+                value = pattern.sub(replacement, value)
             return without_password(value)
         case bytes():
             return masked(value.decode("utf-8", "replace"), name, depth)

@@ -1,13 +1,16 @@
-"""Secrets in text: what marks them, and what is shown in their place. It imports nothing heavy."""
+"""Secrets in text: the prefixes that mark them, and the mask shown in their place. Few imports."""
 
 from __future__ import annotations
 
 import re
 
 MASK = "***"
-#: Prefix of an operator pass, made by `signing.secret_keys.Keys.admit`: a process that can read
+API_KEY_PREFIX = "orc_"
+#: Of an operator pass, made by `signing.secret_keys.Keys.mint_pass`: a process that can read
 #: `secret_keys` needs no API key.
 OPERATOR_PREFIX = "orc_pass."
+#: Of a Standard Webhooks signing secret.
+WEBHOOK_PREFIX = "whsec_"
 _URL_PASSWORD = re.compile(r"(://[^/@\s:]*):[^/\s]*@")
 
 

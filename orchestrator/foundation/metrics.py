@@ -1,10 +1,11 @@
-"""What Prometheus is told of this process: counters and histograms, made once for each application.
+"""Prometheus metrics of this process: counters and histograms, made once for each application.
 
-Labels are few and come from sets that are: vendors, kinds, states. Never an id or a URL. Of models, which callers name,
-so many get a label of their own.
+Label values come from small sets: vendors, kinds, states. Never an id or a URL. Callers name
+models, so only the first `_MODELS` of them get a label of their own.
 
-Processes that share a port share one answer too: where `PROMETHEUS_MULTIPROC_DIR` names a folder when this is first
-imported, the client library keeps every process's numbers in a file there, and a scrape of any one adds them up.
+Processes that share a port give the same answer: where `PROMETHEUS_MULTIPROC_DIR` names a folder
+when this module is first imported, the client library keeps the values of each process in a file
+there, and a scrape of any process adds them up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypedDict, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -25,11 +27,10 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import CutOff, Exchange, NotSent, Refused
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
-Row = Mapping[Any, Any]
 
-#: Where processes that serve one port keep their numbers.
+#: Names the folder in which processes that share a port keep their values.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-#: The library too looks once, when it is imported.
+#: Read once: the client library too reads it when it is imported.
 _SHARED = os.environ.get(FOLDER)
 _PREFIX = "orchestrator_"
 #: Models with a label of their own; the others are `other`.
@@ -39,132 +40,156 @@ _RENDERS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _LAGS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400)
 
 
-class Family(Generic[MetricT]):
-    """A metric by its labels. Looking one up in the client library takes longer than counting."""
+class EndedJob(TypedDict):
+    """The columns of a final job that metrics read."""
+
+    vendor: str
+    state: str
+    resolved_by: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    vendor_updated_at: datetime | None
+
+
+class Labeled(Generic[MetricT]):
+    """A metric whose children are cached by label values.
+
+    A look-up in the client library takes longer than an increment.
+    """
 
     def __init__(self, metric: MetricT) -> None:
         self._metric = metric
-        self._known: dict[tuple[str, ...], MetricT] = {}
+        self._children: dict[tuple[str, ...], MetricT] = {}
 
     def __call__(self, *labels: str) -> MetricT:
-        """Return the one with these labels."""
-        known = self._known.get(labels)
-        if known is None:
-            known = self._known[labels] = self._metric.labels(*labels)
-        return known
+        """Return the child with these label values."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._metric.labels(*labels)
+        return child
 
 
 class Metrics:
-    """The instruments, by name. Those of processes are counted from their start."""
+    """The instruments, counted from the start of the process."""
 
     def __init__(self) -> None:
         self._own = CollectorRegistry()
         self._models: set[str] = set()
-        self._made()
+        self._declare()
 
-    def _made(self) -> None:
+    def _declare(self) -> None:
         self.requests = self._counter(
             "http_requests", "HTTP requests answered.", "route", "method", "status"
         )
         self.request_seconds = self._histogram(
-            "http_request_duration_seconds", "Until an answer begins.", _HTTP, "route", "method"
+            "http_request_duration_seconds", "Until a response begins.", _HTTP, "route", "method"
         )
-        self._submitted = self._counter("jobs_submitted", "Jobs taken on.", "vendor", "model")
+        self._submitted = self._counter("jobs_submitted", "Jobs created.", "vendor", "model")
         self._finished = self._counter(
-            "jobs_finished", "Jobs that ended.", "vendor", "status", "resolved_by"
+            "jobs_finished", "Jobs that became final.", "vendor", "status", "resolved_by"
         )
         self._job_seconds = self._histogram(
-            "job_duration_seconds", "From being taken on to the end.", _RENDERS, "vendor", "status"
+            "job_duration_seconds",
+            "From creation to the final state.",
+            _RENDERS,
+            "vendor",
+            "status",
         )
-        self._asked = self._counter(
+        self._exchanges = self._counter(
             "vendor_requests", "Requests to vendors.", "vendor", "operation", "outcome"
         )
-        self._asked_seconds = self._histogram(
+        self._exchange_seconds = self._histogram(
             "vendor_request_duration_seconds",
-            "Until a vendor's whole answer.",
+            "Until the whole response of a vendor.",
             _HTTP,
             "vendor",
             "operation",
         )
-        self.pushes = self._counter("pushes_received", "Vendors' pushes.", "vendor", "result")
+        self.pushes = self._counter("pushes_received", "Pushes of vendors.", "vendor", "result")
         self._push_lag = self._histogram(
             "push_lag_seconds",
-            "From the vendor's own time of an end to our knowing it, by push.",
+            "From the vendor's time of a final state to its push.",
             _LAGS,
             "vendor",
         )
         self._missed = self._counter(
-            "push_missed", "Ends that no push told of, although they should.", "vendor"
+            "push_missed", "Final states without the push that was expected.", "vendor"
         )
-        self.polls = self._counter(
-            "polls", "Jobs that a vendor was asked about.", "vendor", "result"
+        self.polls = self._counter("polls", "Jobs in status queries.", "vendor", "result")
+        self._found_by_poll = self._counter(
+            "poll_saves", "Final states found by a status query.", "vendor"
         )
-        self._saves = self._counter("poll_saves", "Ends that only a question found.", "vendor")
-        self._deliveries = self._counter("deliveries", "Attempts at deliveries.", "kind", "result")
+        self._deliveries = self._counter("deliveries", "Delivery attempts.", "kind", "result")
         self._attempt_seconds = self._histogram(
-            "delivery_attempt_duration_seconds", "Until a subscriber's whole answer.", _HTTP, "kind"
+            "delivery_attempt_duration_seconds",
+            "Until the whole response of a subscriber.",
+            _HTTP,
+            "kind",
         )
         self._delivery_lag = self._histogram(
             "delivery_lag_seconds", "From an event to its delivery.", _LAGS, "kind"
         )
         self.disabled = self._counter(
-            "subscriber_disabled", "Subscribers that were switched off.", "reason"
+            "subscriber_disabled", "Subscribers that were disabled.", "reason"
         )
         self.scheduler_lag = self._gauge(
-            "scheduler_lag_seconds", "By how much the last tick came late.", "livemax"
+            "scheduler_lag_seconds", "Lateness of the last tick.", "livemax"
         )
-        self.sse_clients = self._gauge("sse_clients", "Event streams that are open.", "livesum")
+        self.sse_clients = self._gauge("sse_clients", "Open event streams.", "livesum")
         build = Gauge(
             "orchestrator_build_info",
-            "Which version this is.",
+            "The version.",
             ["version"],
             registry=self._own,
             multiprocess_mode="max",
         )
         build.labels(__version__).set(1)
 
-    def _counter(self, name: str, says: str, *labels: str) -> Family[Counter]:
-        return Family(Counter(f"orchestrator_{name}", says, labels, registry=self._own))
+    def _counter(self, name: str, documentation: str, *labels: str) -> Labeled[Counter]:
+        return Labeled(Counter(f"orchestrator_{name}", documentation, labels, registry=self._own))
 
     def _histogram(
-        self, name: str, says: str, buckets: tuple[float, ...], *labels: str
-    ) -> Family[Histogram]:
-        return Family(
-            Histogram(f"orchestrator_{name}", says, labels, registry=self._own, buckets=buckets)
+        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
+    ) -> Labeled[Histogram]:
+        return Labeled(
+            Histogram(
+                f"orchestrator_{name}", documentation, labels, registry=self._own, buckets=buckets
+            )
         )
 
-    def _gauge(self, name: str, says: str, mode: Any) -> Gauge:
-        return Gauge(f"orchestrator_{name}", says, registry=self._own, multiprocess_mode=mode)
-
-    # -- what happened
+    def _gauge(self, name: str, documentation: str, mode: Any) -> Gauge:
+        return Gauge(
+            f"orchestrator_{name}", documentation, registry=self._own, multiprocess_mode=mode
+        )
 
     def submitted(self, vendor: str, model: str) -> None:
-        """A job was taken on."""
+        """Count a job that was created."""
         if model not in self._models:
             if len(self._models) >= _MODELS:
                 model = "other"
             self._models.add(model)
         self._submitted(vendor, model).inc()
 
-    def ended(self, row: Row, *, pushes: bool) -> None:
-        """A job came to its end; its vendor `pushes`, or can only be asked."""
-        vendor, status, by = row["vendor"], row["state"], row["resolved_by"]
-        self._finished(vendor, status, by).inc()
-        # Two clocks may have said when: sums never fall.
-        self._job_seconds(vendor, status).observe(
-            max((row["finished_at"] - row["created_at"]).total_seconds(), 0.0)
-        )
-        if by == "push" and row["vendor_updated_at"] is not None:
-            lag = (row["finished_at"] - row["vendor_updated_at"]).total_seconds()
-            self._push_lag(vendor).observe(max(lag, 0.0))
-        if by == "poll":
-            self._saves(vendor).inc()
+    def ended(self, job: EndedJob, *, pushes: bool) -> None:
+        """Count a job that became final. `pushes`: its vendor sends pushes."""
+        vendor, status, source = job["vendor"], job["state"], job["resolved_by"]
+        finished, reported = job["finished_at"], job["vendor_updated_at"]
+        assert source is not None
+        assert finished is not None
+        self._finished(vendor, status, source).inc()
+        # Two clocks are compared; a negative duration would make the sum fall.
+        seconds = (finished - job["created_at"]).total_seconds()
+        self._job_seconds(vendor, status).observe(max(seconds, 0.0))
+        if source == "push" and reported is not None:
+            self._push_lag(vendor).observe(max((finished - reported).total_seconds(), 0.0))
+        if source == "poll":
+            self._found_by_poll(vendor).inc()
             if pushes:
                 self._missed(vendor).inc()
 
     @contextlib.contextmanager
     def exchange(self, clock: Clock, vendor: str, operation: str) -> Iterator[None]:
-        """Measure a request to a vendor, and what came of it."""
+        """Measure a request to a vendor, and count its outcome."""
         began, outcome = clock.monotonic(), "error"
         try:
             yield
@@ -175,21 +200,19 @@ class Metrics:
             )
             raise
         finally:
-            self._asked(vendor, operation, outcome).inc()
-            self._asked_seconds(vendor, operation).observe(clock.monotonic() - began)
+            self._exchanges(vendor, operation, outcome).inc()
+            self._exchange_seconds(vendor, operation).observe(clock.monotonic() - began)
 
     def attempted(self, kind: str, result: str, seconds: float, lag: float | None) -> None:
-        """An attempt at a delivery ended; `lag`: so long after its event, if it was delivered."""
+        """Count a delivery attempt. `lag`: seconds since its event, if it was delivered."""
         self._deliveries(kind, result).inc()
         self._attempt_seconds(kind).observe(seconds)
         if lag is not None:
             self._delivery_lag(kind).observe(max(lag, 0.0))
 
-    # -- what is told of it
-
     @property
     def names(self) -> frozenset[str]:
-        """The names of everything here, as samples have them."""
+        """The names of all samples."""
         return frozenset(
             name
             for metric in self._own.collect()
@@ -197,38 +220,38 @@ class Metrics:
             if not name.endswith("_created")
         )
 
-    def page(self, more: Collector) -> bytes:
-        """Return everything in Prometheus's text format, and what `more` collects besides. On any thread."""
-        whole = CollectorRegistry()
-        whole.register(_Plain(self._own) if _SHARED is None else _Ours(_SHARED))
-        whole.register(more)
-        return generate_latest(whole)
+    def exposition(self, more: Collector) -> bytes:
+        """Return all metrics, and those of `more`, in Prometheus text format. Thread-safe."""
+        registry = CollectorRegistry()
+        registry.register(_WithoutCreated(self._own) if _SHARED is None else _OursOnly(_SHARED))
+        registry.register(more)
+        return generate_latest(registry)
 
 
 def _sample_names(metric: Metric) -> list[str]:
-    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(
-        metric.type, ("",)
-    )
-    return [metric.name + end for end in ends]
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    return [metric.name + suffix for suffix in suffixes.get(metric.type, ("",))]
 
 
-class _Plain(Collector):
-    """A registry without the times at which its series began: there are as many as series, and nobody asks."""
+class _WithoutCreated(Collector):
+    """A registry without the `_created` samples: one for each series, and unused."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._registry.collect():
-            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            metric.samples = [
+                sample for sample in metric.samples if not sample.name.endswith("_created")
+            ]
             yield metric
 
 
-class _Ours(Collector):
-    """What all processes keep in a folder, as far as it is ours: a host that we are part of may keep its own there."""
+class _OursOnly(Collector):
+    """Our metrics of all processes in a folder, where a host application may keep its own too."""
 
     def __init__(self, folder: str) -> None:
-        self._all = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]  # the library does not say
+        self._all = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._all.collect():  # type: ignore[no-untyped-call]

@@ -1,10 +1,11 @@
-"""What a job and a delivery can be, and which way they may go.
+"""The states of jobs, deliveries, subscribers and replays, and the moves a job may make.
 
     queued ──> submitting ──> submitted ──> processing ──> succeeded | failed
       ^            │               any live state ──> canceled (operator) | expired (deadline)
-      └────────────┘ not sent, or refused for now      expired ──> succeeded | failed (the vendor's late truth)
+      └────────────┘ not sent, or refused      expired ──> succeeded | failed (a late report)
+                     temporarily
 
-A job's rank never falls, with one exception drawn above: a submission that certainly did not happen goes back to
+A job's rank never falls, except as drawn: a submission that certainly did not happen returns to
 `queued`.
 """
 
@@ -14,11 +15,11 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Named by what is true of the job now."""
+    """What is true of the job now."""
 
-    #: Accepted from the caller; the vendor does not know it.
+    #: Accepted from the caller; not sent to the vendor.
     QUEUED = "queued"
-    #: The intent to send is recorded; the vendor may or may not have it.
+    #: The intent to send is recorded; the vendor may have it or not.
     SUBMITTING = "submitting"
     #: The vendor has it.
     SUBMITTED = "submitted"
@@ -26,15 +27,15 @@ class JobState(StrEnum):
     PROCESSING = "processing"
     #: The vendor delivered outputs.
     SUCCEEDED = "succeeded"
-    #: It will not succeed; `error` says why.
+    #: It will not succeed; `error` has the reason.
     FAILED = "failed"
-    #: Somebody told us to stop following it.
+    #: An operator or caller stopped following it.
     CANCELED = "canceled"
-    #: Its deadline passed while it was live. The vendor's verdict may still overtake this.
+    #: Its deadline passed while it was live. A final report of the vendor overrides this.
     EXPIRED = "expired"
 
 
-#: Order of knowledge. A report moves a job only to a higher rank; 100 is for ever.
+#: A report moves a job only to a higher rank; 100 is permanent.
 RANK: dict[JobState, int] = {
     JobState.QUEUED: 0,
     JobState.SUBMITTING: 10,
@@ -46,34 +47,33 @@ RANK: dict[JobState, int] = {
     JobState.CANCELED: 100,
 }
 
-#: Nothing more is expected of us; callers stop waiting.
+#: Callers stop waiting.
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
-LIVE = frozenset(JobState) - FINAL
-#: The vendor is known to have these, and can be asked about them.
+#: The vendor is known to have these and can be queried about them.
 AT_VENDOR = (JobState.SUBMITTED, JobState.PROCESSING)
-#: These hold one of the account's slots at the vendor.
+#: These hold a slot of the account at the vendor.
 IN_FLIGHT = (JobState.SUBMITTING, *AT_VENDOR)
 
 
 def may_move(old: JobState, new: JobState) -> bool:
-    """True if a report that says `new` changes the state of a job in `old`."""
+    """True if a report of `new` changes the state of a job in `old`."""
     return RANK[new] > RANK[old]
 
 
 class DeliveryState(StrEnum):
-    """Named by outcome; when the next attempt is due stands in `due_at` alone."""
+    """The outcome of a delivery; `due_at` alone says when the next attempt is."""
 
-    #: Owed, and an attempt is scheduled.
+    #: An attempt is scheduled.
     PENDING = "pending"
-    #: Owed, but the subscriber is paused or disabled; nothing is scheduled.
+    #: The subscriber is paused or disabled; nothing is scheduled.
     HELD = "held"
     #: A 2xx was received.
     DELIVERED = "delivered"
-    #: The schedule is used up, or the answer was final.
+    #: Dead letter: the schedule is used up, or the response was final.
     DEAD = "dead"
 
 
-#: The `last_error` of what was owed to a subscriber that was deleted.
+#: The `last_error` of the pending deliveries of a deleted subscriber.
 DELETED = "subscriber_deleted"
 
 
@@ -83,23 +83,23 @@ class SubscriberState(StrEnum):
     ACTIVE = "active"
     #: Paused by its owner: deliveries are held.
     PAUSED = "paused"
-    #: Switched off by us, with a reason and an event to the others: deliveries are held.
+    #: Disabled by us, with a reason and an event to the others: deliveries are held.
     DISABLED = "disabled"
 
 
 class ReplayState(StrEnum):
-    """How far a replay has come."""
+    """The progress of a replay."""
 
-    #: Some of what it is about may still have to be made due.
+    #: Some of its deliveries may still have to be made due.
     RUNNING = "running"
-    #: All of it was made due.
+    #: All of them were made due.
     DONE = "done"
-    #: Somebody stopped it; what was made due until then stays so.
+    #: Stopped by a caller; deliveries that were made due stay due.
     CANCELED = "canceled"
 
 
 class Source(StrEnum):
-    """Who told us. A final job keeps it as `resolved_by`."""
+    """Where a report came from. A final job keeps it as `resolved_by`."""
 
     PUSH = "push"
     POLL = "poll"
@@ -110,7 +110,7 @@ class Source(StrEnum):
 
 
 class EventType(StrEnum):
-    """Everything a subscriber can hear."""
+    """Every type of event."""
 
     JOB_SUBMITTED = "job.submitted"
     JOB_PROCESSING = "job.processing"
@@ -121,16 +121,16 @@ class EventType(StrEnum):
     SUBSCRIBER_DISABLED = "subscriber.disabled"
     ACCOUNT_PUSH_DEGRADED = "account.push_degraded"
     ACCOUNT_PUSH_RECOVERED = "account.push_recovered"
-    #: Sent by `POST /v1/subscribers/{id}/test` alone, to that subscriber alone.
+    #: Sent only by `POST /v1/subscribers/{id}/test`, to that subscriber.
     TEST = "subscriber.test"
 
 
-#: What a subscriber hears that did not choose.
+#: The types of a subscriber that names none.
 FINAL_EVENTS = tuple(f"job.{state}" for state in sorted(FINAL))
 
 
 class Capability(StrEnum):
-    """What can be made, plainest first."""
+    """Kinds of generation, simplest first."""
 
     TEXT2VIDEO = "text2video"
     IMAGE2VIDEO = "image2video"

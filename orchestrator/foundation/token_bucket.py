@@ -1,4 +1,4 @@
-"""A token bucket: so many a second, with room for one second's worth."""
+"""Token bucket: a rate limit with a burst of one second's tokens."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from datetime import datetime
 
 from orchestrator.foundation.clock import after, epoch_ms
 
-#: Seconds by which the clocks of replicas may differ; a later mark is the mark of a clock that was set back since.
+#: Seconds by which replicas' clocks may differ. A later `at` was written by a clock that has since
+#: been set back.
 _DRIFT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBucket:
-    """What a rate of so many a second allows: a bucket that holds a second's worth, at least one, as it was `at`."""
+    """`rate` tokens per second, at most `capacity`; `tokens` is their number `at` an instant."""
 
     rate: float
     tokens: float
     at: datetime
 
     @property
-    def most(self) -> float:
-        """What the bucket holds when it is full."""
+    def capacity(self) -> float:
+        """The tokens of a full bucket: those of a second, at least one."""
         return max(self.rate, 1.0)
 
     def refilled(self, now: datetime) -> TokenBucket:
-        """Return it as it is now."""
+        """Return the bucket at `now`."""
         at = min(self.at, after(now, _DRIFT))
-        # In the milliseconds that are stored: what is rounded away at each look would add up.
+        # In the milliseconds that are stored: what each read rounds away would add up.
         passed = max(epoch_ms(now) - epoch_ms(at), 0) / 1000
-        return replace(
-            self, tokens=min(self.most, self.tokens + self.rate * passed), at=max(now, at)
-        )
+        tokens = min(self.capacity, self.tokens + self.rate * passed)
+        return replace(self, tokens=tokens, at=max(now, at))
 
     def less(self, taken: int) -> TokenBucket:
-        """Return what is left of it."""
+        """Return the bucket without the `taken` tokens."""
         return replace(self, tokens=self.tokens - taken)
 
     @property
     def wait(self) -> float:
-        """Seconds until it allows one; 0.0 if it does already."""
+        """Seconds until there is a token; 0.0 if there is one now."""
         return max(1.0 - self.tokens, 0.0) / self.rate

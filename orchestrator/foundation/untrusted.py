@@ -1,4 +1,4 @@
-"""Single values out of untrusted JSON: of the right type, bounded, storable, or None."""
+"""Single values out of untrusted JSON: of the right type, bounded and storable, or None."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ from typing import Any
 from orchestrator.foundation.clock import from_epoch
 
 _TEXT_CAP = 2000
-
-
 _ID_CAP = 255
-
-
 _URL_CAP = 8192
 
 
 def url(value: Any) -> str | None:
-    """Return `value` if it is an http(s) URL of sensible length."""
-    said = text(value, cap=_URL_CAP + 1)
-    return (
-        said
-        if said and said.startswith(("http://", "https://")) and len(said) <= _URL_CAP
-        else None
-    )
+    """Return an http(s) URL of at most 8,192 characters."""
+    found = text(value, cap=_URL_CAP + 1)
+    is_url = found and found.startswith(("http://", "https://")) and len(found) <= _URL_CAP
+    return found if is_url else None
 
 
 def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
-    """Return a string both databases can store (no NUL, no lone surrogate), capped; None for anything else or empty."""
+    """Return a text that both databases can store (no NUL, no lone surrogate), cut at `cap`.
+
+    None for an empty text.
+    """
     if not isinstance(value, str) or not value:
         return None
     if value.isascii() and "\0" not in value:
@@ -56,25 +52,25 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 32:
         return None
     try:
-        said = float(value)
+        found = float(value)
     except (ValueError, OverflowError):
         return None
-    return said if math.isfinite(said) else None
+    return found if math.isfinite(found) else None
 
 
 def seconds(value: Any) -> float | None:
-    """Return a length in seconds, from 5, "5" or "5.041"."""
-    said = number(value)
-    return said if said is not None and 0 <= said < 1e6 else None
+    """Return a duration in seconds, from 5, "5" or "5.041"."""
+    found = number(value)
+    return found if found is not None and 0 <= found < 1e6 else None
 
 
 def percent(value: Any) -> int | None:
     """Return 0..100, from 30, "30" or "30%"."""
-    said = number(value.removesuffix("%") if isinstance(value, str) else value)
-    return int(said) if said is not None and 0 <= said <= 100 else None
+    found = number(value.removesuffix("%") if isinstance(value, str) else value)
+    return int(found) if found is not None and 0 <= found <= 100 else None
 
 
 def instant(value: Any) -> datetime | None:
-    """Return the time of a vendor's number, in seconds or milliseconds; None for zero and nonsense."""
-    said = number(value)
-    return from_epoch(said) if said and 0 < said < 1e14 else None
+    """Return the instant of a number of seconds or milliseconds since 1970; None for zero."""
+    found = number(value)
+    return from_epoch(found) if found and 0 < found < 1e14 else None

@@ -92,7 +92,9 @@ async def test_a_clock_that_is_set_back_makes_no_revoked_key_last(tmp_path: Path
 
 async def test_whoever_holds_the_secret_keys_needs_no_key_for_a_minute(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        headers = {"authorization": "Bearer orc_pass." + api.runtime.keys.admit(api.clock.now())}
+        headers = {
+            "authorization": "Bearer orc_pass." + api.runtime.keys.mint_pass(api.clock.now())
+        }
         await api.get("/v1/keys", headers=headers)
         api.clock.advance(120)
         await api.get("/v1/keys", 401, headers=headers)

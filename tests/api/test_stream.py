@@ -296,7 +296,7 @@ async def test_a_client_that_never_reads_is_left(
 ) -> None:
     monkeypatch.setattr(stream, "PATIENCE", 0.2)
     async with serving(tmp_path) as it:
-        it.runtime.waiting_slots = one = Admission(it.runtime.rng, places=1)
+        it.runtime.waiting_slots = one = Admission(it.runtime.rng, slots=1)
         async with unread(it.url, 1):
             assert one.is_full
             while one.is_full:
@@ -338,7 +338,7 @@ async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) ->
 
 async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
-        it.runtime.waiting_slots = Admission(it.runtime.rng, places=2)
+        it.runtime.waiting_slots = Admission(it.runtime.rng, slots=2)
         async with Follower(it.url).following(), Follower(it.url).following():
             job = {"model": "m", "input": {"prompt": "a cat"}}
             for path in ("/v1/events/stream", "/v1/events?wait=1"):

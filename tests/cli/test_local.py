@@ -201,7 +201,7 @@ def test_each_request_carries_a_new_operator_pass() -> None:
     bearer = Access.local("http://127.0.0.1:8080", settings, clock).bearer
     assert bearer is not None
     for _ in range(3):
-        assert Keys(["k" * 40]).admits(bearer().removeprefix("orc_pass."), clock.now())
+        assert Keys(["k" * 40]).accepts_pass(bearer().removeprefix("orc_pass."), clock.now())
         clock.advance(3600)
 
 

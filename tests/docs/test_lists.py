@@ -22,7 +22,8 @@ from orchestrator.client.sync_async import Resource
 from orchestrator.events.destinations import ResponseClass, classify
 from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.foundation.settings import AccountSettings, PollSettings, Settings, load
+from orchestrator.foundation.settings import Settings, load
+from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import EventType, JobState
 from orchestrator.vendors.order import Input
 from tests.harness.documents import PAGES, ROOT, Page, coded, rows, sections
@@ -60,11 +61,7 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
     listed = {
         coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())
     }
-    expected = (
-        defaults(Settings)
-        | defaults(AccountSettings, "accounts.X.")
-        | defaults(PollSettings, "accounts.X.poll.")
-    )
+    expected = defaults(Settings) | defaults(Account, "accounts.X.") | defaults(Poll, "accounts.X.poll.")
     assert listed == expected
 
 

@@ -11,7 +11,7 @@ from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import load
 from orchestrator.vendors.contract import Lookup, Vendor
 from orchestrator.vendors.order import Input
-from orchestrator.vendors.registry import accounts, bind_vendor
+from orchestrator.vendors.registry import bind_vendor
 from orchestrator.vendors.registry import load as vendors
 from tests.harness.documents import Block, chosen, rows, sections
 
@@ -34,7 +34,7 @@ def bound(block: Block, tmp_path: Path) -> Vendor:
     """Return the vendor of the account in a block, as the service binds it."""
     file = tmp_path / "orchestrator.toml"
     file.write_text(block.code)
-    [account] = accounts(load(file)).values()
+    [account] = load(file).accounts.values()
     return bind_vendor(account, SystemClock())
 
 

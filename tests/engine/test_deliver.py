@@ -96,7 +96,7 @@ async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after
 ) -> None:
     to = await one_owed(h)
     new_secret = standard_webhooks.new_secret()
-    hidden = h.runtime.keys.hide(new_secret)
+    hidden = h.runtime.keys.encrypt(new_secret)
     assert await h.runtime.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
 
     async def signatures() -> list[str]:
@@ -129,7 +129,7 @@ async def test_a_retry_has_the_same_id_and_a_timestamp_of_its_own(h: Harness) ->
 async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: Harness) -> None:
     url = "https://caller.example/done?order=1"
     lane = await h.runtime.store.write(
-        callback_lane, h.runtime.ids, url, h.runtime.keys.hide, h.clock.now()
+        callback_lane, h.runtime.ids, url, h.runtime.keys.encrypt, h.clock.now()
     )
     job = await at_vendor(h, callback_url=url, callback_lane=lane)
     await tell(h, job["id"], JobState.SUCCEEDED)
@@ -309,7 +309,7 @@ async def test_two_410s_at_once_are_told_once(h: Harness) -> None:
 
 async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> None:
     lane = await h.runtime.store.write(
-        callback_lane, h.runtime.ids, "https://a.example/1", h.runtime.keys.hide, h.clock.now()
+        callback_lane, h.runtime.ids, "https://a.example/1", h.runtime.keys.encrypt, h.clock.now()
     )
     for n in range(2):
         job = await at_vendor(

@@ -1,4 +1,4 @@
-"""Pings: whoever holds our keys learns that a URL leads to us, and nobody learns anything else."""
+"""Callback probes: a holder of the keys learns that a URL leads here; others learn nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = Keys(["one long random text of thirty-two"])
 OTHERS = Keys(["another long random text of thirty"])
 
 
-def test_only_the_same_keys_answer_a_ping_and_only_for_a_while() -> None:
+def test_a_ping_is_answered_only_with_the_same_keys_and_only_for_five_minutes() -> None:
     token = callback_probe.ping(KEYS, "nonce", AT)
     answer = callback_probe.pong(KEYS, token, AT)
     assert callback_probe.is_answered(KEYS, "nonce", answer, AT)
@@ -35,32 +35,36 @@ def test_only_the_same_keys_answer_a_ping_and_only_for_a_while() -> None:
         callback_probe.pong(KEYS, answer, AT)
 
 
-async def posted(it: Harness, path: str) -> httpx.Response:
-    transport = httpx.ASGITransport(application(it.runtime))
+async def posted(harness: Harness, path: str) -> httpx.Response:
+    transport = httpx.ASGITransport(application(harness.runtime))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         return await http.post(path, json={"task_id": "1"})
 
 
-async def test_the_door_answers_pings_of_ours_and_strangers_as_ever(tmp_path: Path) -> None:
-    async with open_harness(tmp_path) as it:
-        now = it.clock.now()
-        said = await posted(
-            it, f"/callbacks/PING/{callback_probe.ping(it.runtime.keys, 'nonce', now)}"
+async def test_the_callback_endpoint_answers_our_pings_and_404_to_all_others(
+    tmp_path: Path,
+) -> None:
+    async with open_harness(tmp_path) as harness:
+        now = harness.clock.now()
+        response = await posted(
+            harness, f"/callbacks/PING/{callback_probe.ping(harness.runtime.keys, 'nonce', now)}"
         )
-        assert said.status_code == 200
-        assert callback_probe.is_answered(it.runtime.keys, "nonce", said.json()["pong"], now)
-        job = it.runtime.keys.mint("main", Callback("job_1", 1), now + timedelta(days=1))
-        strange = [
+        assert response.status_code == 200
+        assert callback_probe.is_answered(
+            harness.runtime.keys, "nonce", response.json()["pong"], now
+        )
+        job = harness.runtime.keys.mint("main", Callback("job_1", 1), now + timedelta(days=1))
+        paths = [
             "/callbacks/main/nonsense",
             "/callbacks/nobody/nonsense",
             "/callbacks/PING/nonsense",
             f"/callbacks/PING/{callback_probe.ping(OTHERS, 'nonce', now)}",
             f"/callbacks/PING/{job}",
-            f"/callbacks/main/{callback_probe.ping(it.runtime.keys, 'nonce', now)}",
-            f"/callbacks/PONG/{said.json()['pong']}",
+            f"/callbacks/main/{callback_probe.ping(harness.runtime.keys, 'nonce', now)}",
+            f"/callbacks/PONG/{response.json()['pong']}",
         ]
-        answers = [await posted(it, path) for path in strange]
-        assert {(one.status_code, one.content, str(one.headers)) for one in answers} == {
-            (404, answers[0].content, str(answers[0].headers))
-        }
-        assert await it.rows("push") == []
+        answers = [await posted(harness, path) for path in paths]
+        assert {
+            (answer.status_code, answer.content, str(answer.headers)) for answer in answers
+        } == {(404, answers[0].content, str(answers[0].headers))}
+        assert await harness.rows("push") == []

@@ -15,9 +15,9 @@ from orchestrator.foundation.clock import (
     SUBMIT_SCHEDULE,
     SystemClock,
     after,
+    backoff,
     epoch_ms,
     from_epoch,
-    grown,
     jittered,
     retry_delay,
     rfc3339,
@@ -31,7 +31,7 @@ def test_seconds_and_milliseconds_mean_the_same_instant() -> None:
     assert from_epoch(epoch_ms(NOON) / 1000) == from_epoch(epoch_ms(NOON)) == NOON
 
 
-def test_milliseconds_do_not_depend_on_the_zone_they_were_written_in() -> None:
+def test_milliseconds_do_not_depend_on_the_time_zone() -> None:
     assert epoch_ms(NOON.astimezone(timezone(timedelta(hours=-7)))) == epoch_ms(NOON)
 
 
@@ -42,14 +42,14 @@ def test_times_are_shown_with_three_digits_and_a_z(micro: int) -> None:
 
 
 @given(st.floats(0.001, 1e6), st.integers(0, 10**9), st.floats(1.0, 4.0), st.floats(0.001, 1e6))
-def test_growth_never_passes_its_limit_nor_overflows(
+def test_backoff_never_exceeds_its_limit_nor_overflows(
     first: float, times: int, factor: float, most: float
 ) -> None:
-    assert grown(first, times, factor=factor, most=most) <= most
+    assert backoff(first, times, factor=factor, most=most) <= most
 
 
-def test_growth_follows_its_factor() -> None:
-    assert [grown(15, n, factor=1.5, most=120) for n in range(7)] == [
+def test_backoff_grows_by_its_factor() -> None:
+    assert [backoff(15, n, factor=1.5, most=120) for n in range(7)] == [
         15,
         22.5,
         33.75,
@@ -83,7 +83,7 @@ def test_the_standard_schedule_is_the_published_one() -> None:
     assert STANDARD_SCHEDULE[: len(SHORT_SCHEDULE)] == SHORT_SCHEDULE
 
 
-async def test_the_machines_clock_is_aware_and_goes_forward() -> None:
+async def test_the_system_clock_is_aware_and_never_goes_back() -> None:
     clock = SystemClock()
     wall, ticks = clock.now(), clock.monotonic()
     await clock.sleep(0)

@@ -1,4 +1,4 @@
-"""Ids that are cursors: in time order, never twice the same."""
+"""Ids that are cursors: unique and in time order."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, is_id
+from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, pattern, is_id
 from tests.harness.runtime import START, ManualClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class FullRng(random.Random):
-    """Always draws the largest number, so that counting on overflows at once."""
+    """Always draws the largest number, so that the first increment overflows."""
 
     def getrandbits(self, k: int, /) -> int:
         return (1 << k) - 1
 
 
 def decoded(text: str) -> uuid.UUID:
-    """Return the UUID in a TypeID, read the way the specification says, not the way we write it."""
+    """Return the UUID in a TypeID, decoded as in the specification."""
     number = 0
     for letter in text.partition("_")[2]:
         number = number * 32 + ALPHABET.index(letter)
     return uuid.UUID(int=number)
 
 
-def test_an_id_is_a_uuid_of_version_7_made_now() -> None:
+def test_an_id_is_a_version_7_uuid_of_the_current_time() -> None:
     clock = ManualClock()
     made = decoded(Ids(clock, random.Random(1))("job"))
     assert made.version == 7
@@ -44,8 +44,8 @@ def test_an_id_is_a_uuid_of_version_7_made_now() -> None:
 
 
 @given(ms=st.integers(0, (1 << 48) - 1), tail=st.integers(0, (1 << 74) - 1))
-def test_every_bit_stands_where_rfc_9562_has_it(ms: int, tail: int) -> None:
-    """Time in 48 bits, the version, 12 random bits, the variant, 62 random bits: read by the standard library."""
+def test_every_bit_is_where_rfc_9562_has_it(ms: int, tail: int) -> None:
+    """48 bits of time, version, 12 random bits, variant, 62 random bits."""
     made = decoded(f"job_{_time(ms)}{_rest(tail)}")
     assert made.time_low << 16 | made.time_mid == ms
     assert made.time_hi_version == 0x7000 | tail >> 62
@@ -62,56 +62,58 @@ def test_every_bit_stands_where_rfc_9562_has_it(ms: int, tail: int) -> None:
         ("01h455vb4pex5vsknk084sn02q", "01890a5d-ac96-774b-bcce-b302099a8057"),
     ],
 )
-def test_published_ids_are_written_as_published(text: str, number: str) -> None:
+def test_ids_match_the_vectors_of_the_specification(text: str, number: str) -> None:
     """From spec/valid.json of the TypeID specification."""
-    said = uuid.UUID(number)
-    tail = (said.int >> 64 & 0xFFF) << 62 | said.int & (1 << 62) - 1
-    assert _time(said.int >> 80) + _rest(tail) == text
-    assert decoded(f"job_{text}") == said
+    expected = uuid.UUID(number)
+    tail = (expected.int >> 64 & 0xFFF) << 62 | expected.int & (1 << 62) - 1
+    assert _time(expected.int >> 80) + _rest(tail) == text
+    assert decoded(f"job_{text}") == expected
 
 
 @given(st.lists(st.integers(-5000, 5000), max_size=60), st.integers())
-def test_ids_sort_by_the_order_they_were_made_in_whatever_the_clock_does(
-    turns: list[int], seed: int
+def test_ids_sort_in_the_order_they_were_made_even_if_the_clock_goes_back(
+    steps: list[int], seed: int
 ) -> None:
     clock = ManualClock()
     ids = Ids(clock, random.Random(seed))
     made = []
-    for turn in turns:
-        clock.advance(turn / 1000)
+    for step in steps:
+        clock.advance(step / 1000)
         made.append(ids("evt"))
     assert made == sorted(set(made))
 
 
-def test_ids_go_on_sorting_when_a_millisecond_is_used_up() -> None:
+def test_ids_still_sort_when_a_millisecond_is_used_up() -> None:
     ids = Ids(ManualClock(), FullRng())
     made = [ids("evt") for _ in range(100)]
     for _ in range(3):
         ids._tail = (1 << 74) - 1
         made += [ids("evt") for _ in range(3)]
     assert made == sorted(set(made))
-    assert all(decoded(one).version == 7 and decoded(one).variant == uuid.RFC_4122 for one in made)
+    assert all(
+        decoded(text).version == 7 and decoded(text).variant == uuid.RFC_4122 for text in made
+    )
 
 
 @given(st.lists(st.integers(0, 200), max_size=5), st.integers())
-def test_many_ids_sort_as_if_made_one_by_one(counts: list[int], seed: int) -> None:
+def test_ids_made_in_bulk_sort_with_single_ids(counts: list[int], seed: int) -> None:
     ids = Ids(ManualClock(), random.Random(seed))
-    made = [one for count in counts for one in (*ids.many("evt", count), ids("evt"))]
+    made = [text for count in counts for text in (*ids.many("evt", count), ids("evt"))]
     assert len(made) == sum(counts) + len(counts)
     assert made == sorted(set(made))
-    assert all(is_id(one, "evt") for one in made)
+    assert all(is_id(text, "evt") for text in made)
 
 
 def test_the_same_seed_makes_the_same_ids() -> None:
-    one, other = (Ids(ManualClock(), random.Random(7)) for _ in range(2))
-    assert one.many("job", 200) == [other("job") for _ in range(200)]
+    first, second = (Ids(ManualClock(), random.Random(7)) for _ in range(2))
+    assert first.many("job", 200) == [second("job") for _ in range(200)]
 
 
-def test_every_step_to_the_next_id_is_drawn_anew() -> None:
-    """Of a thousand steps of 32 bits, two that are alike would be chance; a pool that is used twice would show."""
+def test_every_increment_is_drawn_anew() -> None:
+    """Two equal increments of 32 bits in a thousand are unlikely; a pool used twice would show."""
     made = [
-        decoded(one).int & (1 << 62) - 1
-        for one in Ids(ManualClock(), random.Random(3)).many("job", 1000)
+        decoded(text).int & (1 << 62) - 1
+        for text in Ids(ManualClock(), random.Random(3)).many("job", 1000)
     ]
     steps = [after - before for before, after in itertools.pairwise(made)]
     assert len(set(steps)) == len(steps)
@@ -155,8 +157,9 @@ def test_an_id_is_recognised_by_its_prefix_alone(prefix: str) -> None:
         " job_01kb7x3m5tf6a8r2w9n4c1d0eh",
     ],
 )
-def test_what_is_not_quite_an_id_is_none(text: str) -> None:
+def test_almost_ids_are_not_ids(text: str) -> None:
     assert not is_id(text, "job")
+    assert not re.fullmatch(pattern("job"), text)
 
 
 def test_an_id_sorts_after_everything_made_before_its_millisecond() -> None:
@@ -167,7 +170,7 @@ def test_an_id_sorts_after_everything_made_before_its_millisecond() -> None:
     assert datetime.fromtimestamp((decoded(early).int >> 80) / 1000, UTC) == START
 
 
-def test_the_earliest_id_of_an_instant_stands_between_what_was_made_before_and_after() -> None:
+def test_the_earliest_id_of_an_instant_lies_between_those_made_before_and_after() -> None:
     clock = ManualClock()
     before = [Ids(clock, random.Random(seed))("evt") for seed in range(20)]
     clock.advance(0.001)

@@ -1,4 +1,4 @@
-"""Logs: one renderer for everybody, and no secret gets through it."""
+"""Logs: one renderer for all loggers, and no secret passes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = "eyJqb2IiOjF9.c2lnbmF0dXJlLXRoYXQtaXMtbG9uZw"
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Logging is the process's own: give it back as it was."""
+    """Restore the logging of the process."""
     root = logging.getLogger()
     handlers, level = [*root.handlers], root.level
     yield
@@ -33,7 +33,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in captured.err.splitlines()]
 
 
-def test_ours_and_the_librarys_lines_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_libraries_look_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json")
     structlog.get_logger().info("job moved", job_id="job_1", progress=40)
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
@@ -59,10 +59,10 @@ def test_ours_and_the_librarys_lines_look_alike(capsys: pytest.CaptureFixture[st
         "password",
     ],
 )
-def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_is_masked_by_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json")
     structlog.get_logger().info(
-        "said", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}]
+        "event", **{name: "hush"}, headers={name: "hush"}, nested=[{name: ["hush"]}]
     )
     (line,) = logged(capsys)
     assert line[name] == MASK
@@ -85,19 +85,19 @@ def test_a_secret_is_known_by_its_name(name: str, capsys: pytest.CaptureFixture[
         ("the token was refused", "the token was refused"),
     ],
 )
-def test_a_secret_is_known_by_its_looks(
+def test_a_secret_is_masked_by_its_form(
     text: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("json")
     structlog.get_logger().info(text, where=[text])
-    logging.getLogger("anybody").warning("%s", text)
+    logging.getLogger("library").warning("%s", text)
     ours, theirs = logged(capsys)
     assert ours["event"] == theirs["event"] == expected
     assert ours["where"] == [expected]
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_traceback_is_told_without_its_secrets(
+def test_a_traceback_is_logged_without_its_secrets(
     form: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure(form)
@@ -111,16 +111,14 @@ def test_a_traceback_is_told_without_its_secrets(
     assert TOKEN not in captured
 
 
-def test_what_ticks_every_second_is_not_logged_every_second(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_librarys_entry_for_every_tick_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json")
     logging.getLogger("apscheduler.executors.default").info("Running job")
     logging.getLogger("apscheduler.executors.default").warning("Job missed")
     assert [line["event"] for line in logged(capsys)] == ["Job missed"]
 
 
-def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_is_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     structlog.get_logger().info("up")
     assert logged(capsys)[0]["event"] == "up"

@@ -1,4 +1,4 @@
-"""What Prometheus reads: true of this application alone, or of all processes behind a port; cheap, and never secret."""
+"""Metrics of this application alone, or of all processes behind a port; cheap and never secret."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.database.store import Store
 from orchestrator.database.tables import delivery, subscriber
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
-from orchestrator.foundation.metrics import Metrics
+from orchestrator.foundation.metrics import EndedJob, Metrics
 from orchestrator.simulator.faults import Faults
 from tests.cli.test_serve import served
 from tests.cli.test_supervisor import started
@@ -42,7 +42,7 @@ Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 
 def read(page: str) -> Samples:
-    """Return what a page says: by name, the value for each set of labels."""
+    """Return the samples of an exposition: by name, the value for each set of labels."""
     found: Samples = defaultdict(dict)
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -59,13 +59,13 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 
 def page_of(metrics: Metrics) -> Samples:
-    return read(metrics.page(Counted()).decode())
+    return read(metrics.exposition(Counted()).decode())
 
 
 # -- one process
 
 
-async def test_what_happens_to_a_job_is_counted_where_it_happens(tmp_path: Path) -> None:
+async def test_every_step_of_a_job_is_counted(tmp_path: Path) -> None:
     async with live(tmp_path) as it:
         made = await it.api.submit(order("kling"))
         await it.hears(made["id"])
@@ -113,13 +113,13 @@ async def test_what_happens_to_a_job_is_counted_where_it_happens(tmp_path: Path)
     assert total(found, "build_info", version=orchestrator.__version__) == 1
     assert total(found, "jobs_in_flight") == total(found, "dead_letters") == 0
     labels = {value for values in found.values() for labels in values for _, value in labels}
-    assert not [one for one in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", one)], (
+    assert not [label for label in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", label)], (
         "no ids, no URLs"
     )
     assert "_created" not in answer.text
 
 
-async def test_what_no_push_told_of_is_counted_as_missed_and_saved(tmp_path: Path) -> None:
+async def test_a_final_state_found_by_poll_is_counted_as_a_missed_push(tmp_path: Path) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
         made = await it.api.submit(order("kling"))
         await it.hears(made["id"])
@@ -138,14 +138,14 @@ async def test_what_no_push_told_of_is_counted_as_missed_and_saved(tmp_path: Pat
     )
 
 
-def test_two_applications_in_one_process_count_for_themselves() -> None:
-    one, other = Metrics(), Metrics()
-    one.submitted("kling", "m")
-    assert total(page_of(one), "jobs_submitted_total") == 1
-    assert total(page_of(other), "jobs_submitted_total") == 0
+def test_two_applications_in_one_process_count_separately() -> None:
+    first, second = Metrics(), Metrics()
+    first.submitted("kling", "m")
+    assert total(page_of(first), "jobs_submitted_total") == 1
+    assert total(page_of(second), "jobs_submitted_total") == 0
 
 
-def test_whatever_callers_call_their_models_there_are_not_many_series() -> None:
+def test_any_number_of_models_makes_few_series() -> None:
     metrics = Metrics()
     for number in range(200):
         metrics.submitted("kling", f"model-{number}")
@@ -154,7 +154,7 @@ def test_whatever_callers_call_their_models_there_are_not_many_series() -> None:
     assert sum(found.values()) == 200
 
 
-def test_the_ids_of_ours_say_when_they_were_made(h: Harness) -> None:
+def test_an_id_holds_the_instant_it_was_made_at(h: Harness) -> None:
     for seconds in (0, 0.001, 86_400 * 365 * 70):
         at = after(START, seconds)
         h.clock.advance((at - h.clock.now()).total_seconds())
@@ -165,20 +165,21 @@ def test_the_ids_of_ours_say_when_they_were_made(h: Harness) -> None:
 # -- the database
 
 
-async def test_the_database_is_counted_along_indexes_and_by_kind(h: Harness) -> None:
+async def test_gauges_of_the_database_are_by_kind(h: Harness) -> None:
     for state in ("queued", "submitted"):
         await h.open(state=state)
     await h.open(state="succeeded", due_at=None)
-    people = [person(h, "sub_1", "webhook"), person(h, "sub_2", "slack")]
+    subscribers = [subscriber_row(h, "sub_1", "webhook"), subscriber_row(h, "sub_2", "slack")]
     lanes = [("sub_1", "pending"), ("sub_2", "dead"), ("sub_2", "dead"), ("x", "pending")]
     owed = [
-        {"id": f"dlv_{n}", "event_id": f"evt_{n}", "subscriber_id": lane, "state": state, "lease": 0, "tries": 0,
-         "due_at": None if state == "dead" else after(START, -n), "created_at": START}
+        {"id": f"dlv_{n}", "event_id": f"evt_{n}", "subscriber_id": lane, "state": state,
+         "lease": 0, "tries": 0, "due_at": None if state == "dead" else after(START, -n),
+         "created_at": START}
         for n, (lane, state) in enumerate(lanes)
     ]  # fmt: skip
-    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(subscriber), people) and None)
+    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(subscriber), subscribers) and None)
     await h.runtime.store.write(lambda tx: tx.execute(sa.insert(delivery), owed) and None)
-    found = read(h.runtime.metrics.page(await Gauges(h.runtime).now()).decode())
+    found = read(h.runtime.metrics.exposition(await Gauges(h.runtime).now()).decode())
     assert total(found, "jobs_in_flight") == 2
     assert total(found, "jobs_in_flight", vendor="agentsflare", status="queued") == 1
     assert (
@@ -190,15 +191,16 @@ async def test_the_database_is_counted_along_indexes_and_by_kind(h: Harness) -> 
     assert total(found, "outbox_oldest_age_seconds") == 3
 
 
-def person(h: Harness, name: str, kind: str) -> dict[str, Any]:
-    sealed = h.runtime.keys.hide("https://x.example")
+def subscriber_row(h: Harness, name: str, kind: str) -> dict[str, Any]:
+    sealed = h.runtime.keys.encrypt("https://x.example")
     return {
-        "id": name, "kind": kind, "address": sealed, "shown": "x", "secrets": [], "types": [], "description": "",
-        "options": {}, "max_in_flight": 8, "state": "active", "created_at": START,
+        "id": name, "kind": kind, "address": sealed, "shown": "x", "secrets": [], "types": [],
+        "description": "", "options": {}, "max_in_flight": 8, "state": "active",
+        "created_at": START,
     }  # fmt: skip
 
 
-async def test_it_is_counted_again_only_after_a_while(h: Harness) -> None:
+async def test_gauges_of_the_database_are_cached_for_a_while(h: Harness) -> None:
     reads = 0
 
     def seen(*_: object) -> None:
@@ -218,11 +220,9 @@ async def test_it_is_counted_again_only_after_a_while(h: Harness) -> None:
         sa.event.remove(sa.Engine, "before_cursor_execute", seen)
 
 
-async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(
-    h: Harness, tmp_path: Path
-) -> None:
+async def test_an_unavailable_database_leaves_its_gauges_out(h: Harness, tmp_path: Path) -> None:
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
-    page = h.runtime.metrics.page(
+    page = h.runtime.metrics.exposition(
         await Gauges(dataclasses.replace(h.runtime, store=away)).now()
     ).decode()
     away.close()
@@ -230,7 +230,7 @@ async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(
     assert "orchestrator_build_info" in page
     assert (
         "orchestrator_dead_letters"
-        in h.runtime.metrics.page(await Gauges(h.runtime).now()).decode()
+        in h.runtime.metrics.exposition(await Gauges(h.runtime).now()).decode()
     )
 
 
@@ -238,7 +238,7 @@ async def test_a_database_that_cannot_be_asked_leaves_its_numbers_out(
 
 
 def scraped(url: str) -> Samples:
-    """Scrape over a connection of its own: it reaches any of the processes."""
+    """Scrape over a new connection, which reaches any of the processes."""
     with httpx.Client(trust_env=False) as client:
         return read(client.get(url + "/metrics", timeout=30).raise_for_status().text)
 
@@ -256,10 +256,10 @@ def pair(
         started(process)
         yield process, url
     databases.drop(address)
-    assert not list(tmp_path.glob("orchestrator-metrics-*")), "what they shared is gone with them"
+    assert not list(tmp_path.glob("orchestrator-metrics-*")), "the shared folder is removed"
 
 
-def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
+def test_any_process_behind_a_port_reports_all_of_them_and_counters_never_fall(
     pair: tuple[subprocess.Popen[str], str],
 ) -> None:
     process, url = pair
@@ -267,13 +267,13 @@ def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
         with httpx.Client(trust_env=False) as client:
             client.get(url + "/healthz", timeout=30).raise_for_status()
     seen = [total(scraped(url), "http_requests_total", route="/healthz") for _ in range(10)]
-    assert seen == [30] * 10, "whichever of them is asked"
+    assert seen == [30] * 10, "whichever process answers"
     children = [
-        int(one)
-        for one in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        int(child)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     ]
     served_by = [
-        one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+        child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
     assert len(served_by) == 2
     os.kill(served_by[0], signal.SIGKILL)
@@ -284,19 +284,19 @@ def test_processes_behind_one_port_tell_of_all_of_them_and_never_go_back(
     assert total(again, "sse_clients") == 0
 
 
-def test_what_a_host_counts_in_the_same_folder_is_not_told(tmp_path: Path) -> None:
-    """Anybody may read our metrics; those of the application around us are not ours to show."""
+def test_metrics_of_a_host_application_are_not_exposed(tmp_path: Path) -> None:
+    """Our metrics need no credential; those of the application around us are not ours to show."""
     program = """
 from prometheus_client import Counter
 from orchestrator.api.database_gauges import Counted
-from orchestrator.foundation.metrics import Metrics
+from orchestrator.foundation.metrics import EndedJob, Metrics
 Counter("logins", "The host's own.", ["user"]).labels("alice").inc()
 metrics = Metrics()
 metrics.submitted("kling", "kling-v3")
-print(metrics.page(Counted()).decode())
+print(metrics.exposition(Counted()).decode())
 """
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    said = subprocess.run(
+    page = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
@@ -304,24 +304,26 @@ print(metrics.page(Counted()).decode())
         check=True,
         timeout=60,
     ).stdout
-    assert total(read(said), "jobs_submitted_total", vendor="kling") == 1
-    assert "logins" not in said
+    assert total(read(page), "jobs_submitted_total", vendor="kling") == 1
+    assert "logins" not in page
 
 
-def test_a_clock_that_was_set_back_makes_no_sum_fall() -> None:
+def test_a_clock_that_was_set_back_never_lowers_a_sum() -> None:
     metrics = Metrics()
-    row = {
+    job: EndedJob = {
         "vendor": "kling",
         "state": "succeeded",
         "resolved_by": "push",
         "vendor_updated_at": None,
+        "created_at": START,
+        "finished_at": after(START, -60),
     }
-    metrics.ended(row | {"created_at": START, "finished_at": after(START, -60)}, pushes=True)
+    metrics.ended(job, pushes=True)
     assert total(page_of(metrics), "job_duration_seconds_sum") == 0
     assert total(page_of(metrics), "job_duration_seconds_count") == 1
 
 
-# -- what is made of it
+# -- dashboard and alerts
 
 
 def names() -> set[str]:
@@ -329,7 +331,7 @@ def names() -> set[str]:
 
 
 @pytest.mark.parametrize("file", ["grafana/orchestrator.json", "prometheus/alerts.yml"])
-def test_what_is_shipped_asks_for_metrics_that_there_are(file: str) -> None:
+def test_dashboard_and_alerts_use_existing_metrics(file: str) -> None:
     used = set(re.findall(r"orchestrator_[a-z_]+", (DEPLOY / file).read_text()))
     assert len(used) > 5
     assert used <= names()
@@ -337,18 +339,20 @@ def test_what_is_shipped_asks_for_metrics_that_there_are(file: str) -> None:
 
 def test_the_dashboard_can_be_imported() -> None:
     board = json.loads((DEPLOY / "grafana/orchestrator.json").read_text())
-    assert [one["name"] for one in board["templating"]["list"] if one["type"] == "datasource"] == [
-        "datasource"
-    ]
-    panels = [one for one in board["panels"] if one["type"] != "row"]
-    assert len({one["id"] for one in board["panels"]}) == len(board["panels"])
-    assert all(one["targets"] and one["datasource"]["uid"] == "${datasource}" for one in panels)
-    assert all(one["gridPos"]["x"] + one["gridPos"]["w"] <= 24 for one in board["panels"])
+    assert [
+        item["name"] for item in board["templating"]["list"] if item["type"] == "datasource"
+    ] == ["datasource"]
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert all(
+        panel["targets"] and panel["datasource"]["uid"] == "${datasource}" for panel in panels
+    )
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in board["panels"])
 
 
-def test_every_alert_says_what_is_wrong_and_how_bad_it_is() -> None:
+def test_every_alert_has_a_summary_and_a_severity() -> None:
     (group,) = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
-    assert len({one["alert"] for one in group["rules"]}) == len(group["rules"]) >= 6
+    assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"]) >= 6
     for rule in group["rules"]:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"].keys() == {"summary", "description"}

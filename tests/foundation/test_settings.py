@@ -1,4 +1,4 @@
-"""Settings: who has the last word, what is shown, and where the secret keys come from."""
+"""Settings: precedence, what is shown, and where the secret keys come from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAIN = '[accounts.main]\nvendor = "kling"\n'
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every test has its own folder and none of this machine's variables."""
+    """Every test has a folder of its own and none of the variables of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.upper().startswith("ORCHESTRATOR_") or name in (
@@ -49,7 +49,7 @@ def test_nothing_configured_gives_the_documented_defaults() -> None:
     assert set(settings.origins().values()) == {"default"}
 
 
-def test_the_example_of_the_contract_is_read() -> None:
+def test_a_configuration_file_is_read() -> None:
     toml(
         f"""
         public_url = "https://hooks.example.com"
@@ -70,6 +70,7 @@ def test_the_example_of_the_contract_is_read() -> None:
         """
     )
     account = load().accounts["main"]
+    assert (account.name, account.at_least_once) == ("main", True)
     assert account.options == {"endpoint_path": "my-endpoint"}
     assert (account.poll.first_after, account.poll.interval) == (4, 15)
     assert account.webhook_secrets[0].get_secret_value() == WHSEC
@@ -85,7 +86,7 @@ def test_the_example_of_the_contract_is_read() -> None:
         (("toml", "secret", "platform", "environment", "flag"), 5, "flag --port"),
     ],
 )
-def test_a_stronger_source_has_the_last_word(
+def test_a_stronger_source_takes_precedence(
     lower: tuple[str, ...], expected: int, origin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toml("port = 1\n")
@@ -141,7 +142,7 @@ def test_a_stronger_source_has_the_last_word(
         ("DATABASE_URL", "postgres://u@h/d", ("database_url",), "postgresql://u@h/d"),
     ],
 )
-def test_the_environment_nests_and_lists(
+def test_the_environment_holds_nested_settings_and_lists(
     name: str,
     value: str,
     path: tuple[str | int, ...],
@@ -160,7 +161,7 @@ def test_the_environment_nests_and_lists(
     assert (here.get_secret_value() if hasattr(here, "get_secret_value") else here) == expected
 
 
-def test_the_environment_adds_to_an_account_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_adds_to_an_account_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     toml(MAIN + 'api_key = "file"\naccess_key = "kept"\n')
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS__MAIN__API_KEY", "environment")
     settings = load()
@@ -171,14 +172,12 @@ def test_the_environment_adds_to_an_account_of_the_file(monkeypatch: pytest.Monk
     assert settings.origins()["accounts.main.vendor"] == "orchestrator.toml"
 
 
-def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_PORT", "")
     assert load().port == 8080
 
 
-def test_variables_kubernetes_injects_for_a_service_of_our_name_are_not_settings(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_variables_injected_by_kubernetes_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "SERVICE_HOST": "10.0.0.1",
         "PORT": "tcp://10.0.0.1:80",
@@ -194,7 +193,7 @@ def test_the_configuration_variable_names_the_file(monkeypatch: pytest.MonkeyPat
     assert load().port == 1
 
 
-def test_what_is_shown_and_what_is_printed_hides_every_secret() -> None:
+def test_secrets_are_masked_in_redacted_and_repr() -> None:
     settings = Settings.model_validate(
         {
             "database_url": "postgresql://user:s3cret@host/name",
@@ -213,7 +212,7 @@ def test_what_is_shown_and_what_is_printed_hides_every_secret() -> None:
     assert "s3cret" not in str(shown)
 
 
-def test_secret_keys_are_made_once_beside_the_database_and_only_its_owner_may_read_them(
+def test_secret_keys_are_made_once_next_to_the_database_and_readable_by_the_owner_only(
     tmp_path: Path,
 ) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/jobs.db")
@@ -241,7 +240,7 @@ def test_configured_secret_keys_need_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://user@host/name", "sqlite://", "sqlite:///:memory:"])
-def test_without_a_file_to_keep_them_beside_secret_keys_must_be_given(url: str) -> None:
+def test_without_a_database_file_secret_keys_are_required(url: str) -> None:
     with pytest.raises(ConfigError, match="secret_keys: required"):
         ensure_secret_keys(Settings(database_url=url))
 
@@ -253,6 +252,6 @@ def test_an_empty_key_file_is_not_replaced(tmp_path: Path) -> None:
         ensure_secret_keys(Settings(database_url=f"sqlite:///{tmp_path}/jobs.db"))
 
 
-def test_a_folder_that_is_missing_is_said() -> None:
+def test_a_missing_folder_is_reported() -> None:
     with pytest.raises(ConfigError, match="writable"):
         ensure_secret_keys(Settings(database_url="sqlite:///nowhere/jobs.db"))

@@ -1,4 +1,4 @@
-"""Settings: what is refused, how it is said, and what is never repeated."""
+"""Settings: what is refused, with which message, and that no value is repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAIN = '[accounts.main]\nvendor = "kling"\n'
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every test has its own folder and none of this machine's variables."""
+    """Every test has a folder of its own and none of the variables of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.upper().startswith("ORCHESTRATOR_") or name in (
@@ -72,6 +72,7 @@ def refused(*config: Path, **flags: object) -> str:
         (MAIN + "rate_limit = inf\n", "accounts.main.rate_limit ", "finite number"),
         (MAIN + 'rate_limit = "fast"\n', "accounts.main.rate_limit ", "valid number"),
         (MAIN + "ratelimit = 1\n", "accounts.main.ratelimit ", "accounts.main.rate_limit?"),
+        (MAIN + 'name = "x"\n', "accounts.main.name ", "there is no such setting"),
         (
             MAIN + "[accounts.main.poll]\ninterval = -1\n",
             "accounts.main.poll.interval ",
@@ -94,7 +95,7 @@ def refused(*config: Path, **flags: object) -> str:
         ("port = 70000\n", "port ", "65535"),
     ],
 )
-def test_a_fault_says_where_and_what_to_write_instead(text: str, where: str, hint: str) -> None:
+def test_a_message_says_where_and_what_to_write_instead(text: str, where: str, hint: str) -> None:
     toml(text)
     message = refused()
     assert message.startswith(where)
@@ -138,7 +139,7 @@ def test_unknown_variables_and_flags_are_refused_too(
     assert hint in message
 
 
-def test_every_fault_has_its_line() -> None:
+def test_every_fault_has_a_line() -> None:
     toml('port = "x"\nhost = ""\nprt = 1\n')
     assert len(refused().splitlines()) == 3
 
@@ -148,7 +149,7 @@ def test_broken_toml_is_refused_with_its_position() -> None:
     assert "orchestrator.toml: Invalid value (at line 2, column 8)" in refused()
 
 
-def test_a_missing_file_that_was_named_is_refused() -> None:
+def test_a_named_file_that_is_missing_is_refused() -> None:
     assert "nowhere.toml" in refused(Path("nowhere.toml"))
 
 
@@ -163,6 +164,6 @@ def test_a_missing_file_that_was_named_is_refused() -> None:
         'secret_keys = ["s3cret" "s3cret"]\n',
     ],
 )
-def test_a_fault_never_repeats_the_value(text: str) -> None:
+def test_a_message_never_repeats_the_value(text: str) -> None:
     toml(text)
     assert "s3cret" not in refused()

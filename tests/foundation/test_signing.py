@@ -1,4 +1,4 @@
-"""Tokens we mint and signatures we check: what is ours passes, anything else is refused in our words."""
+"""Callback tokens, operator passes, stored secrets and Standard Webhooks signatures."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ def vector(name: str) -> dict[str, Any]:
 
 
 def checked(name: str, at: int) -> bool:
-    said = vector(name)
+    published = vector(name)
     now = datetime.fromtimestamp(at, UTC)
-    return verify([said["secret"]], said["headers"], said["raw_body"].encode(), now=now)
+    return verify(
+        [published["secret"]], published["headers"], published["raw_body"].encode(), now=now
+    )
 
 
-def test_klings_published_vector_verifies() -> None:
+def test_the_vector_published_by_kling_verifies() -> None:
     assert checked("vector", vector("vector")["valid_at"])
 
 
-def test_klings_vector_is_stale_five_minutes_later() -> None:
+def test_a_timestamp_is_stale_after_five_minutes() -> None:
     stale = vector("stale")["checked_at"]
     assert checked("vector", stale - 1)
     with pytest.raises(BadSignature, match="five minutes"):
@@ -53,8 +55,8 @@ def test_klings_vector_is_stale_five_minutes_later() -> None:
 
 
 @given(body=st.binary(), message=st.from_regex(r"[a-zA-Z0-9_\-]{1,40}", fullmatch=True))
-def test_what_we_sign_the_public_library_verifies_and_so_do_we(body: bytes, message: str) -> None:
-    """The library compares with its own clock, so it is asked about the present."""
+def test_our_signatures_verify_here_and_with_the_public_library(body: bytes, message: str) -> None:
+    """The library compares with the system clock, so the messages are signed now."""
     secret, now = new_secret(), datetime.now(UTC)
     headers = sign([secret], message, now, body)
     assert verify([secret], headers, body, now=now)
@@ -64,7 +66,7 @@ def test_what_we_sign_the_public_library_verifies_and_so_do_we(body: bytes, mess
     )
 
 
-def test_what_the_public_library_signs_we_verify() -> None:
+def test_signatures_of_the_public_library_verify() -> None:
     secret = new_secret()
     signature = Webhook(secret).sign("msg_1", NOW, '{"a": 1}')
     headers = {
@@ -75,7 +77,7 @@ def test_what_the_public_library_signs_we_verify() -> None:
     assert verify([secret], headers, b'{"a": 1}', now=NOW)
 
 
-def test_during_a_rotation_any_pair_of_key_and_signature_will_do() -> None:
+def test_during_a_rotation_any_pair_of_key_and_signature_verifies() -> None:
     old, new, other = new_secret(), new_secret(), new_secret()
     both = sign([new, old], "m", NOW, b"x")
     assert all(
@@ -88,7 +90,7 @@ def test_during_a_rotation_any_pair_of_key_and_signature_will_do() -> None:
         verify([other], both, b"x", now=NOW)
 
 
-def test_no_headers_at_all_means_not_signed() -> None:
+def test_a_message_without_the_headers_is_not_signed() -> None:
     assert verify([new_secret()], {}, b"x", now=NOW) is False
     assert verify([], {"content-type": "application/json"}, b"x", now=NOW) is False
 
@@ -100,7 +102,7 @@ GOOD = sign([SECRET], "m", NOW, b"x")
 @pytest.mark.parametrize(
     "gone", [("id",), ("timestamp",), ("signature",), ("id", "timestamp"), ("id", "signature")]
 )
-def test_some_headers_without_the_others_are_a_bad_signature(gone: tuple[str, ...]) -> None:
+def test_some_of_the_headers_alone_are_a_bad_signature(gone: tuple[str, ...]) -> None:
     for absent in (None, ""):
         headers = {
             name: value for name, value in GOOD.items() if name.removeprefix("webhook-") not in gone
@@ -138,7 +140,7 @@ def test_anything_wrong_with_a_header_is_a_bad_signature(changed: dict[str, str]
         verify([SECRET], {**GOOD, **changed}, b"x", now=NOW)
 
 
-def test_a_changed_body_or_no_secret_to_check_with_is_a_bad_signature() -> None:
+def test_a_changed_body_or_no_secret_is_a_bad_signature() -> None:
     for keys, body in (([SECRET], b"y"), ([], b"x")):
         with pytest.raises(BadSignature):
             verify(keys, GOOD, body, now=NOW)
@@ -149,32 +151,34 @@ def test_a_changed_body_or_no_secret_to_check_with_is_a_bad_signature() -> None:
         {f"webhook-{part}": st.text() for part in ("id", "timestamp", "signature")}
     )
 )
-def test_whatever_the_headers_hold_the_answer_is_in_our_words(headers: dict[str, str]) -> None:
+def test_any_text_in_the_headers_is_a_bad_signature_and_no_other_error(
+    headers: dict[str, str],
+) -> None:
     signed = any(headers.values())
     with pytest.raises(BadSignature) if signed else nullcontext():
         assert verify([SECRET], headers, b"x", now=NOW) is False
 
 
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_!!", "whsec_ü", ""])
-def test_a_secret_that_is_no_base64_is_a_configuration_error(secret: str) -> None:
+def test_a_secret_that_is_not_base64_is_a_config_error(secret: str) -> None:
     with pytest.raises(ConfigError):
         key_bytes(secret)
 
 
 def test_new_secrets_hold_32_random_bytes() -> None:
-    one, other = new_secret(), new_secret()
-    assert one != other
-    assert len(base64.b64decode(one.removeprefix("whsec_"))) == 32
+    first, second = new_secret(), new_secret()
+    assert first != second
+    assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
 
 
-def test_a_callback_token_gives_back_what_it_was_minted_for() -> None:
+def test_a_callback_token_holds_the_job_and_the_attempt() -> None:
     keys = Keys(["key-1"])
     token = keys.mint("main", OURS, LATER)
     assert keys.unseal("main", token, NOW) == OURS
     assert token.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
-def test_a_token_is_worth_one_account_until_its_date() -> None:
+def test_a_token_is_valid_for_one_account_until_it_expires() -> None:
     keys = Keys(["key-1"])
     token = keys.mint("main", OURS, LATER)
     with pytest.raises(BadToken, match="this account"):
@@ -185,17 +189,17 @@ def test_a_token_is_worth_one_account_until_its_date() -> None:
 
 
 @pytest.mark.parametrize("purpose", ["callback:main", "operator"])
-def test_a_token_is_what_itsdangerous_makes_and_reads(purpose: str) -> None:
-    """It is the format of every token out there: vendors hold them for as long as a render takes."""
+def test_a_token_has_the_format_of_itsdangerous(purpose: str) -> None:
+    """Vendors hold tokens for as long as a render takes, so the format must not change."""
     how = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     theirs = URLSafeSerializer("k" * 32, salt=purpose, signer_kwargs=how)
     ours = Keys(["k" * 32])._signer(purpose)
-    for said in (["job_01kb7x3m5tf6a8r2w9n4c1d0eh", 2, 1795330729], 1795330729):
-        assert theirs.dumps(said) == ours.seal(said)
-        assert theirs.loads(ours.seal(said)) == ours.opened(theirs.dumps(said)) == said
+    for payload in (["job_01kb7x3m5tf6a8r2w9n4c1d0eh", 2, 1795330729], 1795330729):
+        assert theirs.dumps(payload) == ours.seal(payload)
+        assert theirs.loads(ours.seal(payload)) == ours.unseal(theirs.dumps(payload)) == payload
 
 
-def test_tokens_outlive_a_rotation_until_their_key_is_removed() -> None:
+def test_tokens_stay_valid_until_their_key_is_removed() -> None:
     token = Keys(["old"]).mint("main", OURS, LATER)
     assert Keys(["new", "old"]).unseal("main", token, NOW) == OURS
     with pytest.raises(BadToken):
@@ -219,23 +223,23 @@ def test_garbage_is_a_bad_token_and_nothing_else(token: str) -> None:
         Keys(["key-1"]).unseal("main", token, NOW)
 
 
-def test_a_pass_for_operators_is_no_callback_token_and_lasts_a_minute() -> None:
+def test_an_operator_pass_is_not_a_callback_token_and_lasts_a_minute() -> None:
     keys = Keys(["new", "old"])
-    pass_ = Keys(["old"]).admit(NOW)
-    assert keys.admits(pass_, NOW + timedelta(seconds=59))
-    assert not keys.admits(pass_, NOW + timedelta(seconds=62))
-    assert not keys.admits("x", NOW)
+    pass_ = Keys(["old"]).mint_pass(NOW)
+    assert keys.accepts_pass(pass_, NOW + timedelta(seconds=59))
+    assert not keys.accepts_pass(pass_, NOW + timedelta(seconds=62))
+    assert not keys.accepts_pass("x", NOW)
     with pytest.raises(BadToken):
         keys.unseal("main", pass_, NOW)
 
 
-def test_what_is_hidden_can_be_revealed_until_its_key_is_removed() -> None:
-    stored = Keys(["old"]).hide("whsec_1")
+def test_a_stored_secret_can_be_decrypted_until_its_key_is_removed() -> None:
+    stored = Keys(["old"]).encrypt("whsec_1")
     assert "whsec_1" not in stored
-    assert Keys(["new", "old"]).reveal(stored) == "whsec_1"
+    assert Keys(["new", "old"]).decrypt(stored) == "whsec_1"
     for keys, text in ((Keys(["new"]), stored), (Keys(["old"]), "ü"), (Keys(["old"]), "")):
         with pytest.raises(ConfigError):
-            keys.reveal(text)
+            keys.decrypt(text)
 
 
 def test_callback_deliveries_are_signed_with_every_key_newest_first() -> None:
@@ -246,13 +250,13 @@ def test_callback_deliveries_are_signed_with_every_key_newest_first() -> None:
     assert len({*Keys(["a"]).callback_secrets, *Keys(["b"]).callback_secrets}) == 2
 
 
-def test_keys_want_at_least_one_secret() -> None:
+def test_an_empty_list_of_secret_keys_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="secret_keys"):
         Keys([])
 
 
-def test_every_other_spelling_of_a_token_is_refused() -> None:
-    """Base64 decodes several last characters alike; only the one that was minted opens."""
+def test_other_base64_spellings_of_a_token_are_refused() -> None:
+    """Base64 decodes several last characters alike; only the minted one is accepted."""
     keys = Keys(["k" * 32])
     token = keys.mint("main", OURS, LATER)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

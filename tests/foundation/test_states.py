@@ -1,4 +1,4 @@
-"""The words for what a job and a delivery can be, and the ways between them."""
+"""The states of a job, their ranks and the moves between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from orchestrator.foundation.states import (
     FINAL,
     FINAL_EVENTS,
     IN_FLIGHT,
-    LIVE,
     RANK,
     EventType,
     JobState,
@@ -25,19 +24,17 @@ LADDER = (
     JobState.PROCESSING,
     JobState.EXPIRED,
 )
-VERDICTS = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
+OUTCOMES = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
 
-def test_every_state_has_a_rank_and_is_either_live_or_final() -> None:
+def test_every_state_has_a_rank() -> None:
     assert set(RANK) == set(JobState)
-    assert frozenset(JobState) == LIVE | FINAL
-    assert not LIVE & FINAL
 
 
-def test_ranks_climb_in_the_order_of_knowledge() -> None:
+def test_ranks_rise_with_what_is_known() -> None:
     ranks = [RANK[state] for state in LADDER]
     assert ranks == sorted(set(ranks))
-    assert {RANK[state] for state in VERDICTS} == {100}
+    assert {RANK[state] for state in OUTCOMES} == {100}
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(JobState, JobState)))
@@ -45,18 +42,18 @@ def test_a_move_never_lowers_the_rank(old: JobState, new: JobState) -> None:
     assert may_move(old, new) is (RANK[old] < RANK[new])
 
 
-@pytest.mark.parametrize(("old", "new"), list(product(VERDICTS, JobState)))
-def test_nothing_moves_a_job_from_its_last_state(old: JobState, new: JobState) -> None:
+@pytest.mark.parametrize(("old", "new"), list(product(OUTCOMES, JobState)))
+def test_no_report_moves_a_job_out_of_a_permanent_state(old: JobState, new: JobState) -> None:
     assert not may_move(old, new)
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
-def test_the_clock_is_overtaken_by_a_verdict(verdict: JobState) -> None:
-    assert may_move(JobState.EXPIRED, verdict)
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_expired_is_overridden_by_a_final_report(outcome: JobState) -> None:
+    assert may_move(JobState.EXPIRED, outcome)
 
 
-def test_what_holds_a_slot_is_live_and_begun() -> None:
-    assert set(IN_FLIGHT) == LIVE - {JobState.QUEUED}
+def test_every_live_state_after_queued_holds_a_slot() -> None:
+    assert set(IN_FLIGHT) == set(JobState) - FINAL - {JobState.QUEUED}
     assert set(AT_VENDOR) == set(IN_FLIGHT) - {JobState.SUBMITTING}
 
 

@@ -82,7 +82,7 @@ def cases(section: str, *prefixes: str) -> pytest.MarkDecorator:
 def account(folder: str, **changes: Any) -> Account:
     """Return the account of the folder's dialect."""
     settings = {"api_key": "key-1", **expectations(folder)["account"], **changes}
-    return Account(name="main", **settings)
+    return Account.model_validate(settings).named("main")
 
 
 def vendor(folder: str, **changes: Any) -> Vendor:

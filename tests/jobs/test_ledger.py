@@ -18,7 +18,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, trace
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
-from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
+from orchestrator.foundation.states import FINAL, RANK, JobState, Source
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.report import Output, Report
@@ -278,7 +278,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> None:
             "vendor_task_id": "",
             "version": 0,
         }
-    assert (now["due_at"] is not None) is (new in LIVE)
+    assert (now["due_at"] is not None) is (new not in FINAL)
     assert (now["finished_at"] is not None) is (now["resolved_by"] is not None) is (new in FINAL)
     assert (now["version"] > before["version"]) or _visible(now) == _visible(before)
 

@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key
+from orchestrator.foundation.credentials import API_KEY_PREFIX
 from orchestrator.foundation.ids import Ids
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]
 
-PREFIX = "orc_"
-_FORM = re.compile(r"orc_[A-Za-z0-9_-]{32,252}")
+_FORM = re.compile(rf"{API_KEY_PREFIX}[A-Za-z0-9_-]{{32,252}}")
 _SHOWN = 10
 #: `last_used_at` is this coarse: a key in constant use costs one write a minute.
 _COARSE = timedelta(minutes=1)
@@ -66,7 +66,7 @@ def new(
 
     `rate_limit` is in requests a minute; 0: any number, None: as many as the settings say.
     """
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = API_KEY_PREFIX + secrets.token_urlsafe(32)
     row: Values = {
         "id": ids("key"),
         "name": name,

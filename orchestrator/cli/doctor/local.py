@@ -51,7 +51,7 @@ def checks(settings: Settings, clock: Clock) -> list[Check]:
 
 def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
     faults = []
-    for name, account in registry.accounts(settings).items():
+    for name, account in settings.accounts.items():
         try:
             registry.bind_vendor(account, clock)
         except ConfigError as error:
@@ -126,7 +126,7 @@ def _size(count: int) -> str:
 
 
 def _secret_keys(settings: Settings) -> Iterator[Finding]:
-    file = None if settings.database_file is None else key_file.beside(settings.database_file)
+    file = None if settings.database_file is None else key_file.path_for(settings.database_file)
     keys = secret_keys(settings)
     fix = 'put a new one first: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
     if not keys:

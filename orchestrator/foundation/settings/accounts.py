@@ -2,38 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from orchestrator.foundation.settings.error_messages import UNMET
+from orchestrator.foundation.settings.types import Rate, Seconds, SigningSecret, Url
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_EMPTY = SecretStr("")
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """When silence becomes suspicious, and how long we bear it. All in seconds."""
+class Poll(BaseModel):
+    """When a missing push is suspicious, and how long it is waited for. All in seconds."""
 
-    first_after: float = 60
-    interval: float = 15
-    max_interval: float = 120
-    deadline: float = 86400
-    visibility_lag: float = 10
-    output_grace: float = 300
-    lost_after: float = 600
+    model_config = _STRICT
+
+    first_after: Seconds = 60
+    interval: Seconds = 15
+    max_interval: Seconds = 120
+    deadline: Seconds = 86400
+    visibility_lag: Seconds = 10
+    output_grace: Seconds = 300
+    lost_after: Seconds = 600
+
+    @model_validator(mode="after")
+    def _grows(self) -> Poll:
+        if self.max_interval < self.interval:
+            raise PydanticCustomError(
+                UNMET, "must not be smaller than interval", {"field": "max_interval"}
+            )
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A configured vendor. Its secrets stay out of its repr."""
+class Account(BaseModel):
+    """An account at a vendor. Its secrets stay out of its repr."""
 
-    name: str
-    vendor: str
-    base_url: str = field(default="", repr=False)
-    api_key: str = field(default="", repr=False)
-    access_key: str = field(default="", repr=False)
-    secret_key: str = field(default="", repr=False)
-    signature: str = "none"
-    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
-    max_in_flight: int = 10
-    #: Submissions a second; None: as many as there are slots.
-    rate_limit: float | None = None
-    at_least_once: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)
-    poll: Poll = field(default_factory=Poll)
+    model_config = _STRICT
+
+    vendor: Annotated[str, Field(min_length=1, max_length=64)]
+    base_url: Annotated[Url, Field(repr=False)] = ""
+    api_key: SecretStr = _EMPTY
+    access_key: SecretStr = _EMPTY
+    secret_key: SecretStr = _EMPTY
+    signature: Literal["required", "optional", "none"] = "none"
+    webhook_secrets: list[SigningSecret] = []
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 10
+    #: Submissions per second; None: limited by `max_in_flight` alone.
+    rate_limit: Rate | None = None
+    on_lost_submit: Literal["at_most_once", "at_least_once"] = "at_most_once"
+    options: dict[str, str] = {}
+    poll: Poll = Poll()
+
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """Its key in the settings."""
+        return self._name
+
+    @property
+    def at_least_once(self) -> bool:
+        """True if a lost submission is sent again where the vendor cannot be queried."""
+        return self.on_lost_submit == "at_least_once"
+
+    def named(self, name: str) -> Account:
+        """Return a copy with that name."""
+        copy = self.model_copy()
+        copy._name = name
+        return copy
+
+    @model_validator(mode="after")
+    def _verifiable(self) -> Account:
+        if self.signature != "none" and not self.webhook_secrets:
+            raise PydanticCustomError(
+                UNMET,
+                'needs webhook_secrets = ["whsec_..."]; or write "none"',
+                {"field": "signature"},
+            )
+        return self

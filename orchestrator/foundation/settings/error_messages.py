@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one line each: where, what, and what to write instead. Never the value itself."""
+"""Faults of settings in one line each: where, what, and what to write instead. Never the value."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-Where = tuple[str, ...]
+KeyPath = tuple[str, ...]
 #: The type of a fault between fields; its context names the `field` to change.
 UNMET: Final = "unmet"
 
 
-def annotation_at(model: type[BaseModel], path: Where) -> object:
+def annotation_at(model: type[BaseModel], path: KeyPath) -> object:
     """Return the type at a path of settings, None where there is no such name."""
     here: object = model
     for part in path:
         here = _bare(here)
-        if isinstance(here, type) and issubclass(here, BaseModel):
+        if _is_model(here):
             field = here.model_fields.get(part)
             here = field.annotation if field else None
         elif typing.get_origin(here) is dict:
@@ -30,17 +30,17 @@ def annotation_at(model: type[BaseModel], path: Where) -> object:
     return _bare(here)
 
 
-def shape_of(model: type[BaseModel], path: Where) -> str:
-    """Return "list", "tree" or "word": how a text from the environment is to be read."""
+def shape_of(model: type[BaseModel], path: KeyPath) -> str:
+    """Return "list", "tree" or "text": how a text from the environment is read."""
     here = annotation_at(model, path)
-    if isinstance(here, type) and issubclass(here, BaseModel):
+    if _is_model(here):
         return "tree"
     origin = typing.get_origin(here)
-    return "list" if origin is list else "tree" if origin is dict else "word"
+    return "list" if origin is list else "tree" if origin is dict else "text"
 
 
 def fault_lines(
-    model: type[BaseModel], error: ValidationError, origins: Mapping[Where, str]
+    model: type[BaseModel], error: ValidationError, origins: Mapping[KeyPath, str]
 ) -> Iterator[str]:
     """Yield a line for each fault of an attempt at `model`."""
     for detail in error.errors(include_url=False, include_input=False, include_context=True):
@@ -50,10 +50,10 @@ def fault_lines(
         dotted = ".".join(path) or "settings"
         origin = _origin(path, origins)
         written = f" ({origin})" if origin else ""
-        yield f"{dotted}{written}: {_words(model, path, detail)}"
+        yield f"{dotted}{written}: {_message(model, path, detail)}"
 
 
-def _words(model: type[BaseModel], path: Where, detail: ErrorDetails) -> str:
+def _message(model: type[BaseModel], path: KeyPath, detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return _unknown(model, path)
     if detail["type"] == "missing":
@@ -63,23 +63,17 @@ def _words(model: type[BaseModel], path: Where, detail: ErrorDetails) -> str:
     return detail["msg"].replace("Input should be", "must be").replace("should have", "must have")
 
 
-def _unknown(model: type[BaseModel], path: Where) -> str:
+def _unknown(model: type[BaseModel], path: KeyPath) -> str:
     parent = annotation_at(model, path[:-1])
-    known = (
-        list(parent.model_fields)
-        if isinstance(parent, type) and issubclass(parent, BaseModel)
-        else []
-    )
+    known = list(parent.model_fields) if _is_model(parent) else []
     nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0)
-    return (
-        f"there is no such setting; did you mean {'.'.join((*path[:-1], nearest[0]))}?"
-        if nearest
-        else "not known"
-    )
+    if not nearest:
+        return "not known"
+    return f"there is no such setting; did you mean {'.'.join((*path[:-1], nearest[0]))}?"
 
 
-def _origin(path: Where, origins: Mapping[Where, str]) -> str:
-    """Return where the fault was written: the leaf itself, else the first leaf below or the last above it."""
+def _origin(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    """Return the origin of a fault: of its leaf, else of the first leaf below or the last above."""
     for length in range(len(path), 0, -1):
         for leaf, origin in origins.items():
             if leaf[:length] == path[:length]:
@@ -87,10 +81,11 @@ def _origin(path: Where, origins: Mapping[Where, str]) -> str:
     return ""
 
 
+def _is_model(annotation: object) -> typing.TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _bare(annotation: object) -> object:
-    """Return a type without what `Annotated` says about it."""
-    return (
-        typing.get_args(annotation)[0]
-        if typing.get_origin(annotation) is typing.Annotated
-        else annotation
-    )
+    """Return a type without its `Annotated` metadata."""
+    is_annotated = typing.get_origin(annotation) is typing.Annotated
+    return typing.get_args(annotation)[0] if is_annotated else annotation

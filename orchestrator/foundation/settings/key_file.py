@@ -1,4 +1,4 @@
-"""Secret keys kept beside a SQLite file, made on first use: one to a line, newest first."""
+"""The key file of a SQLite database, made on first use: a key to a line, newest first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from orchestrator.foundation.errors import ConfigError
 
 
-def beside(database: Path) -> Path:
+def path_for(database: Path) -> Path:
     """Return the key file of a database file."""
     return database.with_name(database.name + ".keys")
 
 
 def read(path: Path) -> list[str]:
-    """Return the keys, newest first. Raises `ConfigError` if there are none, FileNotFoundError without a file."""
+    """Return the keys, newest first.
+
+    Raises `ConfigError` for an empty file, `FileNotFoundError` if there is none.
+    """
     keys = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not keys:
         raise ConfigError(f"{path} holds no key; restore it from a backup, or set secret_keys")
@@ -23,7 +26,7 @@ def read(path: Path) -> list[str]:
 
 
 def read_or_create(path: Path) -> list[str]:
-    """Return the keys in `path`, made now if there is no such file. Raises `ConfigError` if it cannot be had."""
+    """Return the keys in `path`; make one if there is no such file. Raises `ConfigError`."""
     try:
         if not path.exists():
             _create(path, secrets.token_urlsafe(48))
@@ -35,7 +38,7 @@ def read_or_create(path: Path) -> list[str]:
 
 
 def check(path: Path) -> None:
-    """Raise `ConfigError` if `read_or_create` would: no key can be read, and none be made. Nothing is made."""
+    """Raise `ConfigError` if `read_or_create` would. Nothing is made."""
     try:
         if path.exists():
             read(path)
@@ -50,7 +53,7 @@ def check(path: Path) -> None:
 
 
 def _create(path: Path, key: str) -> None:
-    """Write a complete file or none: a link is made only where nothing is, and never to half a file."""
+    """Write the whole file or nothing: the draft is linked to `path` only when it is complete."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -60,7 +63,7 @@ def _create(path: Path, key: str) -> None:
             os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
-        # Another process was first: its key is the key.
+        # Another process was first; its key is used.
         return
     finally:
         draft.unlink()

@@ -1,7 +1,7 @@
-"""Where settings come from: flags, the environment, a secrets directory and a TOML file, each read as one tree.
+"""The sources of settings: flags, environment, secrets directory and TOML file, each as a tree.
 
-Every tree remembers the origin of its leaves, so that `config show` and a complaint can both name it. Nothing is judged
-here: a name nobody knows stays in its tree, and `settings.py` refuses it like any other fault.
+Every tree keeps the origin of its leaves, for `config show` and for error messages. Nothing is
+validated here: an unknown name stays in its tree, and `Settings` refuses it like any other fault.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Protocol
 from pydantic_settings import NestedSecretsSettingsSource, SettingsError
 
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings.error_messages import KeyPath
 
-PREFIX = "orchestrator_"
-NESTS = "__"
-#: Read by the command line and by `load`, not settings themselves.
-BESIDE = frozenset(
+_PREFIX = "orchestrator_"
+_NESTING = "__"
+#: Variables read by the command line and by `load`: not settings.
+_NOT_SETTINGS = frozenset(
     {
         "orchestrator_config",
         "orchestrator_secrets_dir",
@@ -29,31 +30,31 @@ BESIDE = frozenset(
         "orchestrator_api_key",
     }
 )
-#: What hosting platforms set, without our prefix: https://devcenter.heroku.com/articles/config-vars
-PLATFORM = {"DATABASE_URL": "database_url", "PORT": "port", "PUBLIC_URL": "public_url"}
-#: A Kubernetes service named `orchestrator` puts these into every pod of its namespace:
+#: Variables that hosting platforms set:
+#: https://devcenter.heroku.com/articles/config-vars
+_PLATFORM = {"DATABASE_URL": "database_url", "PORT": "port", "PUBLIC_URL": "public_url"}
+#: Variables that Kubernetes sets for a service named `orchestrator`, in every pod of its namespace:
 #: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 _INJECTED = re.compile(r"orchestrator_(service_(host|port).*|port_\d+_(tcp|udp|sctp).*)")
 
 Tree = dict[str, object]
-Where = tuple[str, ...]
 
 
 class Shape(Protocol):
-    """What the settings at a path are made of: "list", "tree", or "word" for everything else."""
+    """Returns the shape of the settings at a path: "list", "tree" or "text"."""
 
-    def __call__(self, path: Where) -> str: ...
+    def __call__(self, path: KeyPath) -> str: ...
 
 
 @dataclass
 class Source:
-    """One tree of settings, and where each of its leaves was written."""
+    """A tree of settings, and the origin of each leaf."""
 
     tree: Tree = field(default_factory=dict)
-    origins: dict[Where, str] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
 
-    def put(self, path: Where, value: object, origin: str) -> None:
-        """Write a value; a tree is laid over what is there."""
+    def put(self, path: KeyPath, value: object, origin: str) -> None:
+        """Set a value; a tree is merged into what is there."""
         if isinstance(value, Mapping) and value:
             for key, below in value.items():
                 self.put((*path, str(key)), below, origin)
@@ -65,16 +66,8 @@ class Source:
         node[path[-1]] = value
         self.origins[path] = origin
 
-    def under(self, other: Source) -> Source:
-        """Return this with `other` laid over it."""
-        both = Source()
-        for source in (self, other):
-            for path, origin in source.origins.items():
-                both.put(path, _at(source.tree, path), origin)
-        return both
 
-
-def _at(tree: Tree, path: Where) -> object:
+def _at(tree: Tree, path: KeyPath) -> object:
     node: object = tree
     for part in path:
         node = node[part] if isinstance(node, dict) else None
@@ -82,7 +75,7 @@ def _at(tree: Tree, path: Where) -> object:
 
 
 def from_flags(flags: Mapping[str, object]) -> Source:
-    """Return what the command line says. None is a flag that was not given."""
+    """Return the settings of the command line. None is a flag that was not given."""
     source = Source()
     for name, value in flags.items():
         if value is not None:
@@ -91,7 +84,10 @@ def from_flags(flags: Mapping[str, object]) -> Source:
 
 
 def from_environment(environ: Mapping[str, str], shape: Shape) -> Source:
-    """Return what `ORCHESTRATOR_*` says. An empty variable says nothing: compose files pass `${X:-}` that way."""
+    """Return the settings in `ORCHESTRATOR_*`.
+
+    Empty variables are skipped: compose files pass `${X:-}` that way.
+    """
     source = Source()
     for name, value in _ours(environ):
         source.put(path := _path(name), _decoded(value, shape(path), name.upper()), name.upper())
@@ -99,19 +95,19 @@ def from_environment(environ: Mapping[str, str], shape: Shape) -> Source:
 
 
 def from_platform(environ: Mapping[str, str]) -> Source:
-    """Return what the hosting platform's own variables say."""
+    """Return the settings in the variables of the hosting platform."""
     source = Source()
-    for name, key in PLATFORM.items():
+    for name, key in _PLATFORM.items():
         if environ.get(name):
             source.put((key,), environ[name], name)
     return source
 
 
 def from_secrets(directory: Path, shape: Shape) -> Source:
-    """Return what files named `orchestrator_...` in `directory` say. Raises `ConfigError` if it cannot be read."""
+    """Return the settings in the files `orchestrator_*` of `directory`. Raises `ConfigError`."""
     if not directory.is_dir():
         raise ConfigError(
-            f"ORCHESTRATOR_SECRETS_DIR: {directory} is not a directory; name one, or unset the variable"
+            f"ORCHESTRATOR_SECRETS_DIR: {directory} is not a directory; name one, or unset it"
         )
     try:
         files = NestedSecretsSettingsSource.load_secrets(directory.resolve())
@@ -127,7 +123,10 @@ def from_secrets(directory: Path, shape: Shape) -> Source:
 
 
 def from_toml(path: Path) -> Source:
-    """Return what a TOML file says. Raises `ConfigError` if it is missing or not TOML, with the position."""
+    """Return the settings in a TOML file.
+
+    Raises `ConfigError` if it is missing or not TOML, with the position.
+    """
     source = Source()
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -145,26 +144,31 @@ def from_toml(path: Path) -> Source:
 
 
 def _position(error: tomllib.TOMLDecodeError) -> str:
-    """Return the parser's words without the text it quotes, which may be a secret."""
+    """Return the parser's message without the text it quotes, which may be a secret."""
     return re.sub(r"'[^']*'(?= \(at)", "a character", str(error))
 
 
-def _ours(words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in sorted(words.items()):
+def _ours(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in sorted(values.items()):
         low = name.lower()
-        if not low.startswith(PREFIX) or low in BESIDE or _INJECTED.fullmatch(low) or not value:
+        if (
+            not low.startswith(_PREFIX)
+            or low in _NOT_SETTINGS
+            or _INJECTED.fullmatch(low)
+            or not value
+        ):
             continue
         if low == "orchestrator_port" and value.startswith("tcp://"):
             continue
         yield name, value
 
 
-def _path(name: str) -> Where:
-    return tuple(name.lower().removeprefix(PREFIX).split(NESTS))
+def _path(name: str) -> KeyPath:
+    return tuple(name.lower().removeprefix(_PREFIX).split(_NESTING))
 
 
 def _decoded(value: str, shape: str, origin: str) -> object:
-    """Return a word as itself, a list from JSON or commas, a tree from JSON."""
+    """Return a text as it is, a list from JSON or commas, a tree from JSON."""
     if shape == "tree" or (shape == "list" and value.lstrip().startswith("[")):
         try:
             decoded: object = json.loads(value)
@@ -176,9 +180,10 @@ def _decoded(value: str, shape: str, origin: str) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if shape == "list" else value
 
 
-def laid(sources: Sequence[Source]) -> Source:
-    """Return the sources as one: the first has the last word."""
-    whole = Source()
+def merge(sources: Sequence[Source]) -> Source:
+    """Return the sources as one. The first takes precedence."""
+    merged = Source()
     for source in reversed(sources):
-        whole = whole.under(source)
-    return whole
+        for path, origin in source.origins.items():
+            merged.put(path, _at(source.tree, path), origin)
+    return merged

@@ -1,9 +1,7 @@
-"""The words settings are made of, each checked where it is written and told what to write instead."""
+"""The types of settings. A fault says what to write instead."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import re
 from typing import Annotated
@@ -11,9 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from orchestrator.foundation.masking import API_KEY_PREFIX
+from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.signing.standard_webhooks import key_bytes
+
 
 def _url(text: str) -> str:
-    """Accept an http(s) URL with a host and without a query; an empty one is for its reader to judge."""
+    """Accept an http(s) URL with a host and without a query, or an empty text."""
     parts = urlsplit(text)
     if text and (
         parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
@@ -25,7 +27,8 @@ def _url(text: str) -> str:
 def _database(text: str) -> str:
     if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
         raise ValueError(
-            "must be sqlite:///orchestrator.db or the like, or postgresql://user:password@host/database"
+            "must be sqlite:///orchestrator.db or the like, "
+            "or postgresql://user:password@host/database"
         )
     return re.sub(r"^postgres://", "postgresql://", text)
 
@@ -39,18 +42,16 @@ def _cidr(text: str) -> str:
 
 
 def _bootstrap_key(secret: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"orc_[A-Za-z0-9_-]{32,}", secret.get_secret_value()):
+    if not re.fullmatch(rf"{API_KEY_PREFIX}[A-Za-z0-9_-]{{32,}}", secret.get_secret_value()):
         raise ValueError("must be orc_ followed by 32 or more letters, digits, - or _")
     return secret
 
 
 def _signing_secret(secret: SecretStr) -> SecretStr:
     try:
-        key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ValueError("must be whsec_ followed by Base64")
+        key_bytes(secret.get_secret_value())
+    except ConfigError:
+        raise ValueError("must be whsec_ followed by Base64") from None
     return secret
 
 
@@ -66,9 +67,9 @@ def _account_name(text: str) -> str:
     return text
 
 
-#: At most a year: more is a unit mistaken.
+#: At most a year: more is a mistaken unit.
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
-#: So many a second.
+#: Per second.
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Url = Annotated[str, AfterValidator(_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]

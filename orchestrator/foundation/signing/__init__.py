@@ -1,1 +1,1 @@
-"""Signatures and tokens: what is derived from `secret_keys`, and Standard Webhooks both ways."""
+"""Signatures and tokens: what is derived from `secret_keys`, and Standard Webhooks."""

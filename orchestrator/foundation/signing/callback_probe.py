@@ -1,7 +1,7 @@
-"""Does a URL lead to this very service? A token of its own for our callback door, and the answer only we can give.
+"""Checks that a URL leads to this service: a signed challenge (ping) and its response (pong).
 
-Both are made with `secret_keys`: whoever has none can neither ask nor answer, and is told what every bad token is told.
-They are callback tokens of names that no account can have, so they open nothing else, and touch no job.
+Both are made with `secret_keys`, so nobody without the keys can make or answer a challenge. They
+are callback tokens of names that no account can have, so they open nothing else and touch no job.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from orchestrator.foundation.errors import BadToken
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 
-#: Where an account's name stands otherwise. Those have no capital letters.
+#: Stands for the account's name in the URL. Names of accounts have no capital letters.
 PING = "PING"
 _PONG = "PONG"
-#: Long enough for clocks that are not quite right, which is told elsewhere.
+#: Allows for clocks that are a little wrong; a check of its own reports those.
 _VALID = timedelta(minutes=5)
 
 
@@ -25,12 +25,12 @@ def ping(keys: Keys, nonce: str, now: datetime) -> str:
 
 
 def pong(keys: Keys, token: str, now: datetime) -> str:
-    """Return the answer to a ping. Raises `BadToken` if it is not one of ours, or too old."""
+    """Return the response to a ping. Raises `BadToken` if it is not ours, or too old."""
     return keys.mint(_PONG, keys.unseal(PING, token, now), now + _VALID)
 
 
 def is_answered(keys: Keys, nonce: str, answer: str, now: datetime) -> bool:
-    """True if this is the answer to the ping with that nonce, from somebody with the same keys."""
+    """True if `answer` responds to the ping with that nonce, and was made with the same keys."""
     try:
         return hmac.compare_digest(keys.unseal(_PONG, answer, now).job_id.encode(), nonce.encode())
     except BadToken:

@@ -1,6 +1,7 @@
-"""Everything that is derived from `secret_keys`: callback tokens, operator passes, encryption at rest.
+"""Everything derived from `secret_keys`: callback tokens, operator passes, encryption at rest.
 
-Callback tokens are itsdangerous signatures, so that a URL is worth exactly one job of one account until a date.
+A callback token is an itsdangerous signature over one attempt of one job of one account, until a
+date.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.masking import WEBHOOK_PREFIX
 from orchestrator.foundation.errors import BadToken, ConfigError, NotJson
 from orchestrator.foundation.json_codec import encode, parse
-from orchestrator.foundation.signing.standard_webhooks import PREFIX
 
 
 class Callback(NamedTuple):
-    """What a callback token says: which job, and which attempt at submitting it."""
+    """The content of a callback token: a job, and the attempt at submitting it."""
 
     job_id: str
     attempt: int
 
 
 class _Signer(Signer):
-    """Makes and reads the tokens of one purpose: HMAC-SHA256 with a key derived for it once, not anew for every token.
+    """Signs and verifies the tokens of one purpose: HMAC-SHA256 with a derived key.
 
-    A token is what itsdangerous' URL-safe serializer makes of as short a payload: JSON and signature, each in Base64.
+    The format is that of `itsdangerous.URLSafeSerializer` for short payloads: JSON and signature,
+    each in Base64. Not the library's own signer: it derives the key anew for every token, which
+    takes longer than the signature; here it is derived once.
     """
 
     default_digest_method = staticmethod(hashlib.sha256)
@@ -44,26 +47,29 @@ class _Signer(Signer):
     def __init__(self, secret_keys: Sequence[str], purpose: str) -> None:
         super().__init__(list(secret_keys), purpose)
         derived = [self.derive_key(key) for key in reversed(self.secret_keys)]
-        #: Newest first: signatures of nothing yet, which are cheaper to copy than to make.
+        #: Newest first. An HMAC is cheaper to copy than to make.
         self._keyed = [hmac.new(key, digestmod=hashlib.sha256) for key in derived]
 
     def get_signature(self, value: str | bytes) -> bytes:
-        """Return what the newest key signs a value with."""
+        """Return the signature of the newest key."""
         return _signature(self._keyed[0], want_bytes(value))
 
     def verify_signature(self, value: str | bytes, sig: str | bytes) -> bool:
-        """Check a signature as it is spelt: Base64 leaves bits free, but another spelling is not what we minted."""
+        """True if the encoded signature is that of any key.
+
+        The encoded texts are compared: Base64 decodes several spellings to the same bytes.
+        """
         return any(
             hmac.compare_digest(_signature(key, want_bytes(value)), want_bytes(sig))
             for key in self._keyed
         )
 
-    def seal(self, said: Any) -> str:
-        """Return a token that holds `said`."""
-        return self.sign(base64_encode(encode(said))).decode()
+    def seal(self, payload: Any) -> str:
+        """Return a token that holds `payload`."""
+        return self.sign(base64_encode(encode(payload))).decode()
 
-    def opened(self, token: str) -> Any:
-        """Return what a token holds. Raises one of `_NOT_OURS`."""
+    def unseal(self, token: str) -> Any:
+        """Return the payload of a token. Raises one of `_INVALID`."""
         return parse(base64_decode(self.unsign(token)))
 
 
@@ -73,60 +79,66 @@ def _signature(keyed: hmac.HMAC, value: bytes) -> bytes:
     return base64_encode(mac.digest())
 
 
-_NOT_OURS = (BadData, NotJson, ValueError, TypeError)
+_INVALID = (BadData, NotJson, ValueError, TypeError)
 
 
 class Keys:
-    """Everything derived from `secret_keys`: newest first, older ones still accepted."""
+    """Everything derived from `secret_keys`. The newest makes; older ones are still accepted."""
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
         if not secret_keys:
             raise ConfigError("secret_keys is empty: give at least one long random text")
-        # itsdangerous wants the newest last.
+        # itsdangerous expects the newest last.
         oldest_first = list(reversed(secret_keys))
         self._signer = lru_cache(maxsize=1024)(lambda purpose: _Signer(oldest_first, purpose))
         self._vault = MultiFernet(
             [Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys]
         )
-        #: Signs what goes to a job's own callback_url; all of them sign, so that a rotation breaks nobody.
+        #: Sign deliveries to a job's `callback_url`: all of them, so that rotation breaks nothing.
         self.callback_secrets = tuple(
-            PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode()
+            WEBHOOK_PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode()
             for key in secret_keys
         )
 
     def mint(self, account: str, callback: Callback, expires: datetime) -> str:
-        """Return the token of the URL that a vendor calls back for one attempt of one job."""
+        """Return the token of the callback URL for one attempt of one job."""
         payload = [callback.job_id, callback.attempt, epoch_ms(expires) // 1000]
         return self._signer(f"callback:{account}").seal(payload)
 
     def unseal(self, account: str, token: str, now: datetime) -> Callback:
-        """Return what a token says. Raises `BadToken` if it is not ours, not for this account, or expired."""
+        """Return the content of a callback token.
+
+        Raises `BadToken` if it is not ours, not for this account, or expired.
+        """
         try:
-            job_id, attempt, expires = self._signer(f"callback:{account}").opened(token)
+            job_id, attempt, expires = self._signer(f"callback:{account}").unseal(token)
             late = epoch_ms(now) // 1000 > expires
-        except _NOT_OURS as error:
+        except _INVALID as error:
             raise BadToken("not a callback token for this account") from error
         if late:
             raise BadToken("the callback token has expired")
         return Callback(str(job_id), int(attempt))
 
-    def admit(self, now: datetime) -> str:
-        """Return a pass that proves, for a minute, that its bearer holds `secret_keys` (the local command line)."""
+    def mint_pass(self, now: datetime) -> str:
+        """Return an operator pass: proof, for a minute, that its bearer has the secret keys."""
         return self._signer("operator").seal(epoch_ms(now) // 1000)
 
-    def admits(self, token: str, now: datetime) -> bool:
-        """True if `token` is such a pass, made within the last minute."""
+    def accepts_pass(self, token: str, now: datetime) -> bool:
+        """True if `token` is an operator pass made within a minute."""
         try:
-            return abs(epoch_ms(now) // 1000 - int(self._signer("operator").opened(token))) <= 60
-        except _NOT_OURS:
+            return abs(epoch_ms(now) // 1000 - int(self._signer("operator").unseal(token))) <= 60
+        except _INVALID:
             return False
 
-    def hide(self, text: str) -> str:
-        """Return `text` encrypted for storage (Fernet: AES-128-CBC with HMAC-SHA256), under the newest key."""
+    def encrypt(self, text: str) -> str:
+        """Return `text` encrypted for storage under the newest key.
+
+        Fernet: AES-128-CBC with HMAC-SHA256.
+        """
         return self._vault.encrypt(text.encode()).decode()
 
-    def reveal(self, stored: str) -> str:
-        """Return what `hide` was given. Raises `ConfigError` if none of the keys made it."""
+    def decrypt(self, stored: str) -> str:
+        """Return the text given to `encrypt`. Raises `ConfigError` if no key made `stored`."""
         try:
             return self._vault.decrypt(stored).decode()
         except (InvalidToken, ValueError) as error:
@@ -136,7 +148,6 @@ class Keys:
 
 
 def _derive(key: str, purpose: str) -> bytes:
-    """Return 32 bytes for one purpose, so that no two uses share a key (RFC 5869)."""
-    return HKDF(SHA256(), 32, salt=None, info=f"orchestrator {purpose}".encode()).derive(
-        key.encode()
-    )
+    """Return 32 bytes for one purpose, so that no two purposes share a key (RFC 5869)."""
+    info = f"orchestrator {purpose}".encode()
+    return HKDF(SHA256(), 32, salt=None, info=info).derive(key.encode())
