@@ -244,7 +244,7 @@ def checked_url(runtime: Runtime, pointer: str, url: str | None) -> str | None:
         try:
             # Both of its readers must make sense of it: the guard's, and the one that finds its origin.
             urlsplit(url)
-            runtime.address_policy.refuse_literal(url)
+            runtime.address_policy.check_url(url)
         except (Blocked, ValueError) as error:
             raise problems.fault(pointer, "blocked_address", str(error)) from None
     return url

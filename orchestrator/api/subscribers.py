@@ -56,7 +56,7 @@ async def create(call: RequestContext, body: NewSubscriber) -> Response:
 def _check_address(runtime: Runtime, destination: Destination, url: str) -> None:
     checked_url(runtime, "/url", url)
     if destination.secret_address and not (
-        url.lower().startswith("https://") or runtime.address_policy.is_at_home(url)
+        url.lower().startswith("https://") or runtime.address_policy.is_internal(url)
     ):
         raise problems.fault(
             "/url", "https_required", f"The address of {destination.kind} is a secret: use https"

@@ -1,1 +1,1 @@
-"""The only sockets out: an HTTP client with deadlines and caps over a transport that checks every address."""
+"""The only sockets out: an HTTP client over a transport that checks every address."""

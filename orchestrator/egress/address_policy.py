@@ -1,4 +1,4 @@
-"""Which addresses may be reached: judged when a URL is written down, and again at the socket."""
+"""SSRF guard: the addresses that may be reached, checked for a URL and again at the socket."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ import httpx
 
 from orchestrator.foundation.errors import Blocked, ConfigError
 
-# IANA's special-purpose registries, spelled out: `is_global` varies with the Python version and calls multicast global.
-# 168.63.129.16 is Azure's host agent. Of IPv6 only 2000::/3 is left, without documentation and without the tunnels
-# (Teredo in 2001::/23, 6to4 in 2002::/16): where a tunnel ends cannot be seen from here.
+# The special-purpose registries of IANA, listed: `is_global` varies with the Python version and
+# calls multicast global. 168.63.129.16 is the host agent of Azure. Of IPv6 only 2000::/3 is left,
+# without documentation and without tunnels, whose end is unknown here (Teredo in 2001::/23, 6to4 in
+# 2002::/16).
 _SPECIAL: Final = """
-    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
-    192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12
+    192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24
+    203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
     ::/3 4000::/2 8000::/1 2001::/23 2001:db8::/32 2002::/16 3fff::/20
 """
 _FORBIDDEN: Final = [ipaddress.ip_network(cidr) for cidr in _SPECIAL.split()]
-# RFC 6052, and the /96 of RFC 8215, end in the IPv4 address. The rest of 64:ff9b:1::/48 may hide it elsewhere.
+# Addresses of RFC 6052, and of the /96 of RFC 8215, end in the IPv4 address. In the rest of
+# 64:ff9b:1::/48 it may be elsewhere.
 _NAT64: Final = [ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/96")]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LOOPBACK_NAMES: Final = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 
 
 class AddressPolicy:
-    """Which addresses may be reached: public ones, and those inside `allow_private` (CIDRs; else `ConfigError`)."""
+    """Allows public addresses, and those inside `allow_private`.
+
+    Raises `ConfigError` for an entry that is not a CIDR network.
+    """
 
     def __init__(self, allow_private: Sequence[str] = ()) -> None:
         try:
@@ -39,64 +45,65 @@ class AddressPolicy:
             ) from error
 
     def check(self, address: str, port: int = 443) -> None:
-        """Raises `Blocked` unless a socket may connect there. Below 1024, a public address has only 80 and 443."""
+        """Raise `Blocked` unless a socket may connect there.
+
+        Of the ports below 1024, a public address has only 80 and 443.
+        """
         try:
             written = ipaddress.ip_address(address)
         except ValueError:
             raise Blocked("not an IP address") from None
-        meant = _unwrap(written)
-        if self._is_allowed(written, meant):
+        target = _unwrap(written)
+        if self._is_allowed(written, target):
             return
-        if not meant.is_global or any(meant in network for network in _FORBIDDEN):
+        if not target.is_global or any(target in network for network in _FORBIDDEN):
             raise Blocked(f"{address} is not a public address, nor in a network of allow_private")
         _check_port(port)
 
-    def refuse_literal(self, url: str) -> None:
-        """Raises `Blocked` when the URL by itself shows that it can never be reached. Names wait for the socket."""
+    def check_url(self, url: str) -> None:
+        """Raise `Blocked` if the URL alone is forbidden. Names are resolved only at the socket."""
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
             raise Blocked("not a URL") from None
-        check_literal(parsed)
+        check_form(parsed)
         port = 443 if parsed.port is None else parsed.port
         if address := _literal(parsed.raw_host.decode("ascii").rstrip(".")):
             self.check(address, port)
         elif not self._allowed:
             _check_port(port)
 
-    def is_at_home(self, url: str) -> bool:
-        """True if the URL by itself shows that it stays inside `allow_private`."""
+    def is_internal(self, url: str) -> bool:
+        """True if the host is an address inside `allow_private`."""
         address = _literal(httpx.URL(url).raw_host.decode("ascii").rstrip("."))
         if address is None:
             return False
         written = ipaddress.ip_address(address)
         return self._is_allowed(written, _unwrap(written))
 
-    def _is_allowed(self, written: _Address, meant: _Address) -> bool:
-        return any(written in network or meant in network for network in self._allowed)
+    def _is_allowed(self, written: _Address, target: _Address) -> bool:
+        return any(written in network or target in network for network in self._allowed)
 
     def open_socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
-        """The last look before connecting, and the only one at IP literals: aiohttp asks no resolver about those."""
+        """Check an address just before connecting: aiohttp resolves no IP literals."""
         family, kind, protocol, _, address = found
         self.check(str(address[0]), int(address[1]))
         return socket.socket(family, kind, protocol)
 
 
 def _unwrap(address: _Address) -> _Address:
-    """The IPv4 address that an IPv6 spelling leads to, or the address itself. `::1` is 127.0.0.1 in other letters."""
+    """Return the IPv4 address inside an IPv6 address, or the address itself. `::1` is 127.0.0.1."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if any(address in network for network in _NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return (
-        ipaddress.IPv4Address("127.0.0.1")
-        if address.is_loopback
-        else address.ipv4_mapped or address
-    )
+    if address.is_loopback:
+        return ipaddress.IPv4Address("127.0.0.1")
+    return address.ipv4_mapped or address
 
 
 def _literal(host: str) -> str | None:
-    """The address a host spells without DNS, in every way a C library reads one (`0x7f.1`, `2130706433`)."""
+    """Return the address of a host that needs no DNS, in any form inet_aton takes (`0x7f.1`)."""
     if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
         return "127.0.0.1"
     try:
@@ -105,8 +112,8 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def check_literal(url: httpx.URL) -> None:
-    """Raises `Blocked` unless the URL is http or https, names a host and carries no credentials."""
+def check_form(url: httpx.URL) -> None:
+    """Raise `Blocked` unless the URL is http(s), names a host and carries no credentials."""
     if url.scheme not in {"http", "https"} or not url.raw_host or not 0 < (url.port or 443) < 65536:
         raise Blocked("only http:// and https:// URLs can be reached")
     if url.userinfo:

@@ -1,9 +1,12 @@
-"""The wire: an httpx transport that aiohttp carries, with the guard at the socket.
+"""An httpx transport on aiohttp's connections, with the address policy at the socket.
 
-httpx is the vocabulary; aiohttp connects, keeps connections and reads what comes back, without its session: what that
-adds to a request (cookies, redirects, retries, proxies, signals) is what we do not want, and two thirds of its price.
-httpx's own pool is slow under load and does not survive cancellation.
-Every failure is one of two facts: `NotSent`, no byte of the request left us; `CutOff`, some may have.
+Requests and responses are httpx's; aiohttp connects, keeps connections alive and parses.
+Why not httpx's own pool: it carries 250 to 1,500 requests/s and does not survive cancellation;
+aiohttp's connections carry about 10,000. Why not aiohttp's session: two thirds of its cost are
+cookies, redirects, retries, proxies and signals. So this file uses the connector and the protocol
+below the session, which are internal to aiohttp: its version is pinned.
+
+Every failure is either `NotSent`, no byte of the request left, or `CutOff`, some may have.
 """
 
 from __future__ import annotations
@@ -22,34 +25,34 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
-from orchestrator.egress.address_policy import AddressPolicy, check_literal
+from orchestrator.egress.address_policy import AddressPolicy, check_form
 from orchestrator.foundation.errors import Blocked, CutOff, NotSent, TooLate
 
 
 class _GuardedResolver(aiohttp.ThreadedResolver):
-    """Refuses a name if any of its addresses is forbidden: a private address beside a public one is an attack."""
+    """Refuses a name with a forbidden address: a private next to a public one is an attack."""
 
-    def __init__(self, guard: AddressPolicy) -> None:
+    def __init__(self, policy: AddressPolicy) -> None:
         super().__init__()
-        self._guard = guard
+        self._policy = policy
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await super().resolve(host, port, family)
         for entry in found:
-            self._guard.check(entry["host"], port)
+            self._policy.check(entry["host"], port)
         return found
 
 
+#: Seconds for one address, TCP and TLS handshake together.
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for one address, TCP and TLS handshake together."""
-
+#: Origins whose aiohttp request is cached.
 _ORIGINS: Final = 1024
+#: Kept connections in a row that may turn out to be unusable.
 _STALE: Final = 3
-"""Origins whose way there is remembered, and connections in a row that may turn out to be of no use."""
 
-# First match wins, so OSError, the base of most of them, stands last.
+# First match wins, so OSError, the base of most of them, is last.
 _BEFORE: Final[list[tuple[type[Exception], str]]] = [
     (socket.gaierror, "dns_error"),
     (ssl.SSLError, "tls_error"),
@@ -69,7 +72,7 @@ _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueErro
 
 
 def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
-    """aiohttp's error in our words: its own may hold whole URLs, and those may hold secrets."""
+    """Return an error of aiohttp as ours. Its own text may hold a URL, and that a secret."""
     host, sent = request.url.host, request.extensions["sent"]
     if isinstance(error, aiohttp.InvalidURL):
         return Blocked(f"{host}: not a host that can be reached")
@@ -84,8 +87,8 @@ def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
 
 
 def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport | None) -> None:
-    """Hand the request to a connected socket: what fails earlier never left, the rest may have."""
-    # Connecting takes its time, and a process can stand still in it.
+    """Write the request to a connected socket. What fails before was not sent; after, it may be."""
+    # A process may have stood still while it connected.
     if (may_leave := request.extensions.get("may_leave")) and not may_leave():
         raise TooLate(f"{request.url.host}: the request may no longer leave")
     if transport is None or transport.is_closing():
@@ -95,7 +98,7 @@ def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport |
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
-    """The bytes as they come off the wire. Closing before the end closes the connection too."""
+    """The response body as received. Closing before the end closes the connection too."""
 
     def __init__(
         self, request: httpx.Request, connection: Connection, rest: aiohttp.StreamReader
@@ -124,8 +127,8 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
             and transport is not None
             and not transport.get_write_buffer_size()
         ):
-            # Without it, whatever a kept connection is sent is held back unread after a buffer's worth. With it, each
-            # answer that nobody asked for would be read and queued.
+            # Without a parser, aiohttp stops reading an idle connection after one buffer. With it,
+            # every response without a request would be read and queued.
             protocol._parser = None
             self._connection.release()
         else:
@@ -133,28 +136,28 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """An httpx transport on aiohttp's connections: guarded, no redirects, cookies, proxies, decompression or retries.
+    """An httpx transport without redirects, cookies, proxies, decompression or retries.
 
-    Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`, and keeps `request.extensions["sent"]` true to the facts
-    meanwhile. `request.extensions["may_leave"]`, if there is one, is asked just before the first byte.
-    `keepalive` is seconds of idleness; `fresh` never reuses a connection, since a stale one is what makes the fate of
-    a POST unknown. `tls` replaces the system's authorities.
+    Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`. `request.extensions["sent"]` is always up to
+    date. `request.extensions["may_leave"]`, if set, is called just before the first byte.
+    `keepalive` is seconds of idleness. `fresh` never reuses a connection: with a stale one it is
+    unknown whether a POST arrived. `tls` replaces the authorities of the system.
     """
 
     def __init__(
         self,
-        guard: AddressPolicy,
+        policy: AddressPolicy,
         *,
         keepalive: float = 15.0,
         limit_per_host: int = 0,
         fresh: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._guard = guard
+        self._policy = policy
         self._keepalive = None if fresh else keepalive
         self._limit_per_host = limit_per_host
         self._tls = tls
-        self._patience = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
+        self._timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
         self._connector: aiohttp.TCPConnector | None = None
         self._origin = lru_cache(_ORIGINS)(_origin)
 
@@ -164,14 +167,14 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             limit_per_host=self._limit_per_host,
             keepalive_timeout=self._keepalive,
             force_close=self._keepalive is None,
-            resolver=_GuardedResolver(self._guard),
-            socket_factory=self._guard.open_socket,
+            resolver=_GuardedResolver(self._policy),
+            socket_factory=self._policy.open_socket,
             ssl=self._tls or True,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
-        check_literal(request.url)
+        check_form(request.url)
         body = await request.aread()
         try:
             written = serialize_request(request, body)
@@ -193,10 +196,10 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             self._connector = self._open()
         origin = self._origin(url.scheme, url.netloc)
         for _ in range(_STALE):
-            connection = await self._connector.connect(origin, [], self._patience)
+            connection = await self._connector.connect(origin, [], self._timeout)
             if connection.protocol is not None and not connection.protocol.should_close:
                 return connection
-            # The other side has spoken out of turn: what it said would pass for the answer to this request.
+            # The other side sent bytes unasked: they would pass for the response to this request.
             _drop(connection)
         raise ConnectionResetError
 
@@ -208,13 +211,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 def _origin(scheme: str, netloc: bytes) -> aiohttp.ClientRequest:
-    """What aiohttp's connector wants to know of where a request goes. It goes by no other."""
+    """Return the request by which aiohttp's connector knows an origin."""
     url = yarl.URL(f"{scheme}://{netloc.decode()}/", encoded=True)
     return aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
 
 
 def _drop(connection: Connection) -> None:
-    """Let go of a connection at once: closing politely would wait for a peer that takes nothing."""
+    """Abort a connection: a graceful close would wait for a peer that reads nothing."""
     if connection.transport is not None:
         connection.transport.abort()
     connection.close()
@@ -223,7 +226,7 @@ def _drop(connection: Connection) -> None:
 async def _read_head(
     connection: Connection, *, bodiless: bool
 ) -> tuple[int, tuple[tuple[bytes, bytes], ...], aiohttp.StreamReader]:
-    """The head of the answer, and its body to come. What only says that there will be one (1xx) is passed over."""
+    """Return status, headers and body of the response. Informational responses are skipped."""
     protocol = connection.protocol
     assert protocol is not None
     protocol.set_response_params(skip_payload=bodiless, read_until_eof=True, auto_decompress=False)
@@ -237,26 +240,26 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def serialize_request(request: httpx.Request, body: bytes) -> bytes:
-    """The request as it leaves: its headers as they were built, and what the other side needs to know besides.
+    """Return the request as bytes: its own headers, and those that HTTP/1.1 needs.
 
-    The body is whole here, so it is counted, whatever httpx made of a stream of unknown length; an answer may not be
-    compressed. Raises `ValueError` if one line would be read as two.
+    The body is complete, so Content-Length is set even where httpx made it a stream. A response may
+    not be compressed. Raises `ValueError` if a header holds a line break (request smuggling).
     """
     lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    said = set()
+    names = set()
     for name, value in request.headers.raw:
         lower = name.lower()
-        said.add(lower)
+        names.add(lower)
         if lower not in _FRAMING:
             lines.append(b"%b: %b" % (name, value))
-    if b"host" not in said:
+    if b"host" not in names:
         lines.append(b"Host: " + request.url.netloc)
-    if b"accept-encoding" not in said:
+    if b"accept-encoding" not in names:
         lines.append(b"Accept-Encoding: identity")
-    if body or said & _FRAMING:
+    if body or names & _FRAMING:
         lines.append(b"Content-Length: %d" % len(body))
-    ends = len(lines) + 1
+    breaks = len(lines) + 1
     head = b"\r\n".join((*lines, b"", b""))
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
         raise ValueError("a line of the request has a break in it")
     return head + body
