@@ -52,7 +52,7 @@ async def ls(call: RequestContext, query: DeliveryQuery) -> Response:
     return paged(call, [delivery_json(row) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage:
+def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage[listing.ListedDelivery]:
     named = {"subscriber_id": query.subscriber, "event_id": query.event}
     wanted = {name: [value] for name, value in named.items() if value is not None}
     if query.status is not None:

@@ -109,7 +109,7 @@ def _gap(begin: Cursor) -> Refusal:
     )
 
 
-def _select(tx: Tx, query: EventQuery) -> listing.ListPage:
+def _select(tx: Tx, query: EventQuery) -> listing.ListPage[listing.ListedEvent]:
     wanted = {} if query.job is None else {"job_id": [query.job]}
     if query.type is not None:
         wanted["type"] = sorted(kinds(query.type) or ())

@@ -20,6 +20,7 @@ from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import timeline
@@ -70,7 +71,7 @@ async def ls(call: RequestContext, query: JobQuery) -> Response:
     return paged(call, [job_json(row, call.runtime.base) for row in part.rows], part.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> listing.ListPage:
+def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobRow]:
     named = {
         name: getattr(query, name)
         for name in ("account", "model", "external_task_id", "resolved_by")

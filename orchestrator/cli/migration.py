@@ -12,7 +12,7 @@ from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import Record, Terminal
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
-from orchestrator.database.sqlite.engine import Lock, engines, usable
+from orchestrator.database.sqlite.engine import Lock, checked_path, engines
 from orchestrator.foundation.errors import ConfigError
 
 
@@ -53,10 +53,10 @@ def _document(name: str, revision: str | None, applied: Sequence[str]) -> Record
 def _changing(name: str, url: str) -> Iterator[sa.Connection]:
     """Yield a transaction. A SQLite file is locked, and created if it is missing."""
     if postgres.is_postgres(url):
-        with _begun(name, postgres.engine_of(url, 1, patient=True)) as tx:
+        with _begun(name, postgres.engine_of(url, 1, timeouts=False)) as tx:
             yield tx
         return
-    usable(url)
+    checked_path(url)
     with Lock(url), _begun(name, engines(url)[0]) as tx:
         yield tx
 
@@ -66,7 +66,7 @@ def _reading(name: str, url: str) -> Iterator[sa.Connection]:
     """Yield a read-only transaction. A SQLite file may be in use by another process."""
     if postgres.is_postgres(url):
         engine = postgres.engine_of(url, 1, read_only=True)
-    elif usable(url).exists():
+    elif checked_path(url).exists():
         engine = engines(url)[1]
     else:
         hint = "`orchestrator migrate` creates it"

@@ -1,1 +1,1 @@
-"""The store and its two backends: units of work, the queue, lists, the schema."""
+"""The store and its two backends: units of work, queue, lists, schema."""

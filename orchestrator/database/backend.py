@@ -1,30 +1,30 @@
-"""The two databases behind the store, alike from there: SQLite for one process, PostgreSQL for as many as one likes."""
+"""The two databases behind the store: SQLite for one process, PostgreSQL for many."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres.notify import NotifyChannel
-from orchestrator.database.sqlite.engine import Lock, as_config_error, engines, opened, usable
+from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.sqlite.writer import Writer
 from orchestrator.database.unit_of_work import Unit
 
-#: Connections that only read.
+#: Read-only connections.
 READERS = 4
 
 
 class Database(Protocol):
     """What the store needs of a database."""
 
-    #: Gives connections that cannot write.
+    #: Makes connections that cannot write.
     reading: sa.Engine
-    #: True if other processes may work on it too.
+    #: True if other processes may use it too.
     shared: bool
 
     @property
@@ -32,62 +32,64 @@ class Database(Protocol):
         """Transactions committed so far."""
 
     def start(self) -> None:
-        """Take the database. Raises `ConfigError`."""
+        """Open the database and make its tables. Raises `ConfigError`."""
 
     def put(self, unit: Unit) -> None:
-        """Have a unit run and committed. Raises `Unavailable`."""
+        """Queue a unit. Raises `Unavailable`."""
 
     def checkpoint(self) -> None:
-        """Do what keeps its files short."""
+        """Keep the files of the database short."""
 
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """Call `heard`, on any thread, with each stage that another process woke."""
+    def listen(self, notify: Callable[[str], object]) -> None:
+        """Call `notify`, on any thread, with each stage that another process woke."""
 
     def close(self) -> None:
-        """Finish what waits, then let go."""
+        """Commit what waits, then close the database."""
 
 
-def database_of(url: str, beside: Callable[[int, str], Executor]) -> Database:
-    """Return the database of a URL. Raises `ConfigError` if no such database is supported."""
-    if postgres.is_postgres(url):
-        return Postgres(url)
-    return Sqlite(url, beside)
+def database_of(url: str, executor: Callable[[int, str], Executor]) -> Database:
+    """Return the database of a URL. Raises `ConfigError` if it is not supported."""
+    return Postgres(url) if postgres.is_postgres(url) else Sqlite(url, executor)
 
 
-def look(url: str) -> str:
-    """Return what people may see of a database that can be had, and is as we need it or empty. Nothing is made.
+class Inspection(NamedTuple):
+    """A database that can be used: its name for display, and its revision; None if it is empty."""
 
-    Raises `ConfigError`. A SQLite file may be another process's meanwhile.
+    name: str
+    revision: str | None
+
+
+def inspect(url: str, *, exclusive: bool = False) -> Inspection:
+    """Check that a database can be used: it can be opened, and is empty or has our schema.
+
+    Raises `ConfigError`. Nothing is made. `exclusive`: no other process may have a SQLite file.
     """
     if postgres.is_postgres(url):
-        with postgres.reached(url) as tx:
-            schema.fits(tx)
-        return schema.named(postgres.url_of(url))
-    file = usable(url)
-    if file.exists():
-        with opened(url) as tx:
-            schema.fits(tx)
-    return str(file)
-
-
-def check(url: str) -> str:
-    """Look at a database, also for another process that has it to itself. Raises `ConfigError`. Nothing is made."""
-    shown = look(url)
-    if not postgres.is_postgres(url) and usable(url).exists():
-        with Lock(url):
-            return shown
-    return shown
+        with postgres.read_only(url) as tx:
+            revision = schema.check(tx, allow_empty=True)
+        return Inspection(schema.named(postgres.url_of(url)), revision)
+    file = sqlite.checked_path(url)
+    if not file.exists():
+        return Inspection(str(file), None)
+    with sqlite.read_only(url) as tx:
+        revision = schema.check(tx, allow_empty=True)
+    if exclusive:
+        with sqlite.Lock(url):
+            pass
+    return Inspection(str(file), revision)
 
 
 class Sqlite:
-    """One file, one process, one connection that writes."""
+    """One file, one process, one writing connection."""
 
     shared = False
 
-    def __init__(self, url: str, beside: Callable[[int, str], Executor]) -> None:
-        self._lock = Lock(url)
-        self._engine, self.reading = engines(url)
-        self._writer = Writer(self._engine, beside(1, "commit"))
+    def __init__(self, url: str, executor: Callable[[int, str], Executor]) -> None:
+        self._lock = sqlite.Lock(url)
+        self._engine, self.reading = sqlite.engines(url)
+        self._writer = Writer(self._engine, executor(1, "commit"))
+        self.put = self._writer.put
+        self.checkpoint = self._writer.checkpoint
 
     @property
     def commits(self) -> int:
@@ -95,28 +97,20 @@ class Sqlite:
         return self._writer.commits
 
     def start(self) -> None:
-        """Take the file for this process and make its tables. Raises `ConfigError`."""
+        """Lock the file and make its tables. Raises `ConfigError`."""
         self._lock.take()
         try:
-            with as_config_error(), self._engine.begin() as tx:
+            with sqlite.as_config_error(), self._engine.begin() as tx:
                 schema.prepare(tx)
         except BaseException:
             self._lock.release()
             raise
 
-    def put(self, unit: Unit) -> None:
-        """Have a unit run and committed. Raises `Unavailable`."""
-        self._writer.put(unit)
-
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the file when there is a moment for it."""
-        self._writer.checkpoint()
-
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """Nobody else is there."""
+    def listen(self, notify: Callable[[str], object]) -> None:
+        """Do nothing: there is no other process."""
 
     def close(self) -> None:
-        """Finish what waits, then let go of the file."""
+        """Commit what waits, then release the file."""
         self.reading.dispose()
         if self._lock.held:
             self._writer.close()
@@ -134,6 +128,8 @@ class Postgres:
         self.reading = postgres.engine_of(url, READERS, read_only=True)
         self._writers = postgres.Writers(self._engine)
         self._wakes = NotifyChannel(self._engine)
+        self.put = self._writers.put
+        self.listen = self._wakes.listen
 
     @property
     def commits(self) -> int:
@@ -141,24 +137,16 @@ class Postgres:
         return self._writers.commits
 
     def start(self) -> None:
-        """Make the tables, if they are not there. Raises `ConfigError`."""
+        """Make the tables if there are none. Raises `ConfigError`."""
         with postgres.as_config_error(), self._engine.begin() as tx:
             schema.prepare(tx)
         self._writers.start()
 
-    def put(self, unit: Unit) -> None:
-        """Have a unit run and committed. Raises `Unavailable`."""
-        self._writers.put(unit)
-
     def checkpoint(self) -> None:
-        """The server's own business."""
-
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """Call `heard` on a thread with each stage that another process woke."""
-        self._wakes.listen(heard)
+        """Do nothing: the server checkpoints by itself."""
 
     def close(self) -> None:
-        """Finish what waits, then let the server go."""
+        """Commit what waits, then close all connections."""
         self._wakes.close()
         self._writers.close()
         self.reading.dispose()

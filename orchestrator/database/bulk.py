@@ -1,8 +1,9 @@
-"""Statements over many rows at once: one call into the database's library for up to 64 of them.
+"""Statements over many rows at once: one call of the driver for up to 64 rows.
 
-Row by row, SQLAlchemy looks at each row's parameters, and the driver gives up the interpreter and wins it back for each
-row; both cost more than the database's own work. Here a statement is compiled once, over one row, and written out over
-as many as there are, up to 64: so few texts that the driver keeps them all prepared. Looking rows up is alike.
+Row by row, SQLAlchemy processes the parameters of each and the driver releases and takes the GIL
+for each; both cost more than the work of the database. Here a statement is compiled once, for one
+row, and its text repeated for up to 64: so few texts that the driver keeps them all prepared.
+SELECTs by a list of values work alike.
 """
 
 from __future__ import annotations
@@ -14,36 +15,35 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-Row = Mapping[str, Any]
 Columns = Mapping[str, sa.Column[Any]]
 Parameters = dict[str, sa.BindParameter[Any]]
-#: Makes the statement over one row, given its dialect and the parameters of the row.
+#: Builds the statement over one row from its dialect and the parameters of the row.
 Build = Callable[[str, Parameters], sa.ClauseElement]
 
-_MOST = 64
+_MAX_ROWS = 64
 
 
-class Bulk:
-    """A statement that takes rows, each with a value for every one of `columns`."""
+class BulkWrite:
+    """A statement over rows, each with a value for every one of `columns`."""
 
     def __init__(self, columns: Columns, build: Build) -> None:
         self._columns = columns
         self._build = build
-        self._written: dict[str, _Written] = {}
+        self._compiled: dict[str, _CompiledWrite] = {}
 
-    def __call__(self, tx: sa.Connection, rows: Sequence[Row]) -> None:
-        """Run it over the rows."""
+    def __call__(self, tx: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Run the statement over the rows."""
         dialect = tx.dialect
-        if dialect.name not in self._written:
-            self._written[dialect.name] = _Written(dialect, self._columns, self._build)
-        written = self._written[dialect.name]
-        for start in range(0, len(rows), _MOST):
-            chunk = rows[start : start + _MOST]
-            tx.exec_driver_sql(written.over(len(chunk)), written.values(chunk))
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = _CompiledWrite(dialect, self._columns, self._build)
+        compiled = self._compiled[dialect.name]
+        for start in range(0, len(rows), _MAX_ROWS):
+            chunk = rows[start : start + _MAX_ROWS]
+            tx.exec_driver_sql(compiled.text(len(chunk)), compiled.parameters(chunk))
 
 
-class _Written:
-    """The statement in one dialect, cut before and after the parameters of its row."""
+class _CompiledWrite:
+    """The statement in one dialect, split before and after the parameters of its row."""
 
     def __init__(self, dialect: sa.Dialect, columns: Columns, build: Build) -> None:
         self._names = tuple(columns)
@@ -63,116 +63,124 @@ class _Written:
         self._before, self._row, self._after = text[:start], text[start:end], text[end:]
         self._texts: dict[int, str] = {}
 
-    def over(self, count: int) -> str:
-        """Return the statement over so many rows."""
+    def text(self, count: int) -> str:
+        """Return the statement over `count` rows."""
         if count not in self._texts:
             self._texts[count] = self._before + ", ".join([self._row] * count) + self._after
         return self._texts[count]
 
-    def values(self, rows: Sequence[Row]) -> tuple[Any, ...]:
-        """Return the parameters of rows, as the driver takes them."""
-        values: list[Any] = []
+    def parameters(self, rows: Sequence[Mapping[str, object]]) -> tuple[Any, ...]:
+        """Return the values of rows in the form of the driver."""
+        parameters: list[Any] = []
         for row in rows:
-            one = [*map(row.__getitem__, self._names)]
+            values: list[Any] = [*map(row.__getitem__, self._names)]
             for at, process in self._processors:
-                if one[at] is not None:
-                    one[at] = process(one[at])
-            values += one
-        return tuple(values)
+                if values[at] is not None:
+                    values[at] = process(values[at])
+            parameters += values
+        return tuple(parameters)
 
 
-class Finder:
-    """A SELECT compiled once; with `among(column)` in it, of the rows whose column has one of some values."""
+class BulkSelect:
+    """A SELECT compiled once; with `one_of(column)` in it, of the rows with one of many values."""
 
     def __init__(self, select: sa.Select[Any]) -> None:
         self.select = select
-        self._sought: dict[str, _Sought] = {}
+        self._compiled: dict[str, _CompiledSelect] = {}
 
     def __call__(self, tx: sa.Connection, values: Sequence[Any] | None = None) -> list[list[Any]]:
-        """Return the rows, each a list in the order of its columns: those of the first 64 values, of the next, ..."""
+        """Return the rows, each a list in the order of its columns, 64 values at a time."""
         dialect = tx.dialect
-        if dialect.name not in self._sought:
-            self._sought[dialect.name] = _Sought(dialect, self.select)
-        sought = self._sought[dialect.name]
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = _CompiledSelect(dialect, self.select)
+        compiled = self._compiled[dialect.name]
         if values is None:
-            return sought.rows(tx, ())
-        blocks = [tuple(values[start : start + _MOST]) for start in range(0, len(values), _MOST)]
-        return [row for block in blocks for row in sought.rows(tx, block)]
+            return compiled.rows(tx, ())
+        starts = range(0, len(values), _MAX_ROWS)
+        chunks = [tuple(values[start : start + _MAX_ROWS]) for start in starts]
+        return [row for chunk in chunks for row in compiled.rows(tx, chunk)]
 
 
-def among(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition of a `Finder` that the column has one of its values. They are sent as they are."""
-    return column.in_(sa.bindparam("among", expanding=True))
+def one_of(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition of a `BulkSelect` on its values, which are not processed."""
+    return column.in_(sa.bindparam("values", expanding=True))
 
 
-class _Sought:
+class _CompiledSelect:
     """The SELECT in one dialect."""
 
     def __init__(self, dialect: sa.Dialect, select: sa.Select[Any]) -> None:
         self._select = select
         self._dialect = _POSITIONAL[dialect.name]
         types = [column.type.dialect_impl(dialect) for column in select.selected_columns]
-        processors = [one.result_processor(dialect, None) for one in types]
+        processors = [kind.result_processor(dialect, None) for kind in types]
         self._processors = [(at, process) for at, process in enumerate(processors) if process]
         self._texts: dict[int, str] = {}
 
     def rows(self, tx: sa.Connection, values: tuple[Any, ...]) -> list[list[Any]]:
         """Return the rows that have one of the values."""
         if values:
-            # To be one of the same is as good: few texts, for the driver to keep.
+            # The last value is repeated up to a power of two: few texts, for the driver to keep.
             values += values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))
-        rows = [list(row) for row in tx.exec_driver_sql(self.over(len(values)), values).fetchall()]
+        rows = [list(row) for row in tx.exec_driver_sql(self.text(len(values)), values).fetchall()]
         for at, process in self._processors:
             for row in rows:
                 if row[at] is not None:
                     row[at] = process(row[at])
         return rows
 
-    def over(self, count: int) -> str:
-        """Return the statement over so many values; constants are written into it."""
+    def text(self, count: int) -> str:
+        """Return the statement over `count` values; constants are written into it."""
         if count not in self._texts:
-            how = {"render_postcompile": True} if count else {"literal_binds": True}
-            wanted = self._select.params(among=[None] * count) if count else self._select
-            compiled = wanted.compile(dialect=self._dialect, compile_kwargs=how)
+            options = {"render_postcompile": True} if count else {"literal_binds": True}
+            select = self._select.params(values=[None] * count) if count else self._select
+            compiled = select.compile(dialect=self._dialect, compile_kwargs=options)
             assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
             assert len(compiled.positiontup or ()) == count, "its only parameters are the values"
             self._texts[count] = str(compiled)
         return self._texts[count]
 
 
-#: Parameters are known by their place: that is how the text of one row can stand for many.
+#: Positional parameters: the text of one row can be repeated.
 _POSITIONAL: dict[str, sa.Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
 }
 
 
-def inserting(
-    table: sa.Table, *names: str, but: Callable[[sqlite.Insert], sqlite.Insert] | None = None
-) -> Bulk:
-    """Return an INSERT of these columns. `but` adds its ON CONFLICT clause, in which a row may not be met twice."""
+def bulk_insert(
+    table: sa.Table,
+    *names: str,
+    on_conflict: Callable[[sqlite.Insert], sqlite.Insert] | None = None,
+) -> BulkWrite:
+    """Return an INSERT of these columns.
+
+    `on_conflict` adds its ON CONFLICT clause; the rows of a call may then not conflict among
+    themselves.
+    """
 
     def build(dialect: str, row: Parameters) -> sa.ClauseElement:
-        made = insert(dialect, table).values(row)
-        return but(made) if but else made
+        statement = insert(dialect, table).values(row)
+        return on_conflict(statement) if on_conflict else statement
 
-    return Bulk({name: table.c[name] for name in names}, build)
+    return BulkWrite({name: table.c[name] for name in names}, build)
 
 
-def updating(
+def bulk_update(
     table: sa.Table,
     *names: str,
     key: Sequence[str],
-    more: Sequence[str] = (),
+    increments: Sequence[str] = (),
     where: sa.ColumnElement[bool] | None = None,
     also: Mapping[str, sa.ColumnElement[Any]] = MappingProxyType({}),
-) -> Bulk:
-    """Return an UPDATE of the rows whose `key` columns are as `was_<column>` says, to what the other columns say.
+) -> BulkWrite:
+    """Return an UPDATE of the rows whose `key` columns equal `was_<column>`.
 
-    Columns in `more` grow by what they say. `where` restricts it further, `also` sets others; neither has parameters.
+    The columns in `increments` grow by their value, the others are set to it. `where` restricts the
+    rows, `also` sets other columns; neither may have parameters.
     """
     columns = {f"was_{name}": table.c[name] for name in key} | {
-        name: table.c[name] for name in (*names, *more)
+        name: table.c[name] for name in (*names, *increments)
     }
 
     def build(_: str, row: Parameters) -> sa.ClauseElement:
@@ -181,13 +189,13 @@ def updating(
         new = sa.values(*shape, name="new").data([tuple(row.values())]).cte("new")
         same = sa.and_(*(table.c[name] == new.c[f"new_was_{name}"] for name in key))
         values = {name: new.c[f"new_{name}"] for name in names} | dict(also)
-        values |= {name: table.c[name] + new.c[f"new_{name}"] for name in more}
+        values |= {name: table.c[name] + new.c[f"new_{name}"] for name in increments}
         wanted = same if where is None else sa.and_(same, where)
         return sa.update(table).where(wanted).values(values)
 
-    return Bulk(columns, build)
+    return BulkWrite(columns, build)
 
 
 def insert(dialect: str, table: sa.Table) -> sqlite.Insert:
-    """Return an INSERT that knows ON CONFLICT in a dialect; both spell it alike."""
+    """Return an INSERT with ON CONFLICT in a dialect; both have the same syntax."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)  # type: ignore[return-value]

@@ -1,6 +1,6 @@
-"""Ways through a table: along which index rows of a kind are met in the order of ids, and what is asked of each.
+"""Keyset scans along an index, with a row budget, and index merges over several values of a column.
 
-Statements are written so that a planner has one way to go about them, whatever it thinks of the rows.
+Statements are written so that a planner has one way to run them, whatever its statistics say.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from orchestrator.database.tables.indexes import COMMON, being, uncommon
 
 @dataclass(frozen=True, slots=True)
 class IndexPath:
-    """An index that leads to the rows with one value of a column, by id.
+    """An index that finds the rows with one value of a column, by id.
 
-    `few`: by another order, but there are few. `only`: it has no rows but those with this value of another column.
+    `few`: in another order, but there are few. `only`: it is partial, with this value of another
+    column.
     """
 
     column: str
@@ -27,112 +28,125 @@ class IndexPath:
     only: tuple[str, str] | None = None
 
     @property
-    def sure(self) -> bool:
-        """True if no other way can be the shorter one."""
+    def is_shortest(self) -> bool:
+        """True if no other path can be shorter."""
         return self.few or self.only is not None
 
     @property
     def columns(self) -> frozenset[str]:
-        """What need not be tried on a row that is met on it."""
+        """The columns whose filters every row of the path meets."""
         return frozenset({self.column, *(self.only or ())[:1]})
 
 
 @dataclass(frozen=True, slots=True)
-class ScanPlan:
-    """The statements that find rows between two ids, and the id at which so many have been looked at for that."""
+class ScanStatements:
+    """`rows` finds the rows between two ids; `edge` the id after so many rows of the path.
+
+    `filtered`: there are conditions besides the path, so rows may be passed over.
+    """
 
     rows: sa.Select[Any]
     edge: sa.Select[str]
-    picky: bool
+    filtered: bool
 
 
-# Built once: putting a statement together costs more than running it.
+# Cached: to build a statement costs more than to run it.
 @lru_cache(maxsize=512)
-def look(
+def statements(
     shown: sa.Select[Any],
     table: sa.Table,
-    way: IndexPath | None,
+    path: IndexPath | None,
     values: int,
     rest: tuple[str, ...],
     since: bool,
-    paths: tuple[str, ...] = (),
-) -> ScanPlan:
-    """Return the statements. `paths` are those of the `rest` that have an index too: it is asked, not the row."""
-    tried = [
-        _meets(table, name)
-        if name in paths
+    indexed: tuple[str, ...] = (),
+) -> ScanStatements:
+    """Return the statements of a scan along `path` (None: the primary key) for so many values.
+
+    `rest` are the columns of the other filters. Those in `indexed` are checked in their index
+    instead of in the row.
+    """
+    conditions = [
+        _in_index(table, name)
+        if name in indexed
         else table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
         for name in rest
     ]
     if since:
-        tried.append(table.c.created_at > sa.bindparam("since", type_=table.c.created_at.type))
-    found = _met(table, way, values, [_likely(one) for one in tried], "most")
+        conditions.append(table.c.created_at > sa.bindparam("since", type_=table.c.created_at.type))
+    matching = [_opaque(condition) for condition in conditions]
+    found = _merged(table, path, values, matching, "most")
     rows = shown.where(table.c.id.in_(found)).order_by(table.c.id.desc())
-    looked = _met(table, way, values, [], "span")
-    edge = looked.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
-    return ScanPlan(rows, edge, bool(tried))
+    scanned = _merged(table, path, values, [], "span")
+    edge = scanned.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
+    return ScanStatements(rows, edge, bool(conditions))
 
 
-def _likely(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Return a condition in words in which no index has it, and which PostgreSQL takes to be true of nearly every row.
+def _opaque(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition in a form that matches no index and that PostgreSQL expects to be true.
 
-    It would else leave the way for an index of its own, or read and sort everything that is on it: of an expression
-    PostgreSQL believes that one row in two hundred fits, and of the end of a portion it cannot know how near it is.
+    Otherwise PostgreSQL would take an index of the condition, or read and sort all of the path: it
+    expects one row in two hundred to meet an expression, and cannot know how near a chunk's end is.
     """
     return sa.func.nullif(condition, sa.false()).is_not(None)
 
 
-def _meets(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
-    """Return whether the index of a column has a row under the one value that is wanted.
+def _in_index(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
+    """Return whether the index of a column has the row under the one wanted value.
 
-    Two bounds, since for one id a planner has the primary key; not EXISTS, of which PostgreSQL may make a join.
+    Two bounds, since for one id a planner would take the primary key. Not EXISTS, which PostgreSQL
+    may turn into a join.
     """
     other = table.alias()
-    mine = other.c[name] == sa.bindparam(f"one_{name}", type_=sa.String)
-    there = sa.select(sa.literal(1)).where(mine, other.c.id >= table.c.id, other.c.id <= table.c.id)
+    value = other.c[name] == sa.bindparam(f"one_{name}", type_=sa.String)
+    row = other.c.id >= table.c.id, other.c.id <= table.c.id
+    entry = sa.select(sa.literal(1)).where(value, *row)
     if (table.name, name) in COMMON:
-        there = there.where(sa.text(uncommon(table.name, name)))
-    return there.limit(1).correlate(table).scalar_subquery().is_not(None)
+        entry = entry.where(sa.text(uncommon(table.name, name)))
+    return entry.limit(1).correlate(table).scalar_subquery().is_not(None)
 
 
-def _met(
+def _merged(
     table: sa.Table,
-    way: IndexPath | None,
+    path: IndexPath | None,
     values: int,
-    tried: Sequence[sa.ColumnElement[bool]],
-    most: str,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    limit_name: str,
 ) -> sa.Select[str]:
-    """Return the ids that are met in a way between two ids, the newest first and no more of them than `most` says."""
-    limit = sa.bindparam(most, type_=sa.Integer)
-    ways = [_along(table, way, number, tried).limit(limit) for number in range(values)]
-    if len(ways) == 1:
-        return ways[0]
-    merged = sa.union_all(*(sa.select(one.subquery()) for one in ways)).subquery()
+    """Return the ids on a path between two ids, newest first: an index merge over its values."""
+    limit = sa.bindparam(limit_name, type_=sa.Integer)
+    scans = [_scan(table, path, number, conditions).limit(limit) for number in range(values)]
+    if len(scans) == 1:
+        return scans[0]
+    merged = sa.union_all(*(sa.select(scan.subquery()) for scan in scans)).subquery()
     return sa.select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 
 
-def _along(
-    table: sa.Table, way: IndexPath | None, number: int, tried: Sequence[sa.ColumnElement[bool]]
+def _scan(
+    table: sa.Table,
+    path: IndexPath | None,
+    number: int,
+    conditions: Sequence[sa.ColumnElement[bool]],
 ) -> sa.Select[str]:
-    """Return the ids of rows with value `number` of a way, newest first.
+    """Return the ids of rows with value `number` of a path, newest first.
 
-    Pairs are compared, and put in order, where one column would do: PostgreSQL then has no other index that has this
-    order. For a value that many rows have it would else walk along the primary key, past any number of others, if those
-    rows happen to be old ones.
+    Compares and orders by pairs where one column would do: on PostgreSQL no other index has this
+    order. Otherwise, for a common value, it would walk along the primary key past any number of
+    other rows, if those with the value are old.
     """
     row = table.c.id
     floor, after, value = (
         sa.bindparam(name, type_=sa.String) for name in ("floor", "after", f"value_{number}")
     )
-    chosen = sa.select(row).where(*tried)
-    if way is None or way.few:
-        mine = [table.c[way.column] == value] if way else []
+    chosen = sa.select(row).where(*conditions)
+    if path is None or path.few:
+        mine = [table.c[path.column] == value] if path else []
         return chosen.where(*mine, row >= floor, row < after).order_by(row.desc())
-    column = table.c[way.column]
+    column = table.c[path.column]
     pair = sa.tuple_(column, row)
     chosen = chosen.where(pair >= sa.tuple_(value, floor), pair < sa.tuple_(value, after))
-    if way.only is not None:
-        chosen = chosen.where(sa.text(being(*way.only)))
-    if (table.name, way.column) in COMMON:
-        chosen = chosen.where(sa.text(uncommon(table.name, way.column)))
+    if path.only is not None:
+        chosen = chosen.where(sa.text(being(*path.only)))
+    if (table.name, path.column) in COMMON:
+        chosen = chosen.where(sa.text(uncommon(table.name, path.column)))
     return chosen.order_by(column.desc(), row.desc())

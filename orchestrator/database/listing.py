@@ -1,84 +1,112 @@
-"""Pages of what there is most of, newest first: jobs, events and deliveries. Their cost does not grow with the tables.
+"""Keyset pagination of jobs, events and deliveries, newest first, with a row budget.
 
-A page is read along one index whose last column is the id: that of its rarest filter, as far as a look ahead can tell,
-or the primary key where no filter has one. The other filters are tried on what is met on the way, and a page looks at
-so many rows at most. It may therefore hold fewer than it could, or nothing, and still say where the next one begins.
+A page is a scan along one index that ends in the id: that of its rarest filter, as far as a look
+ahead can tell, or the primary key where no filter has one. The other filters are checked on the
+rows of the scan. A page scans at most its row budget, so it may be short or empty and still name
+the id after which the next page begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypedDict, TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.database.index_scan import IndexPath, look
+from orchestrator.database.index_scan import IndexPath, statements
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job
 from orchestrator.database.tables.indexes import COMMON
+from orchestrator.database.tables.rows import DeliveryRow, JobRow, fetch
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState
 
-Row = Mapping[Any, Any]
-#: Values by column.
+#: The wanted values of each filtered column.
 ListFilter = Mapping[str, Sequence[str]]
 
-#: Rows that one page looks at, at most; so many times as many where no index leads to what is wanted, since most rows
-#: are that.
-LOOK, _FAR = 800, 10
-#: It does so in portions, each these many times as large as what came before: most pages are full after the first.
-_FIRST, _GROWS = 200, 3
-#: An id is made at most so long before the instant that its row says it was created at.
-_EARLIER = timedelta(seconds=2)
-#: No id says when before that.
-_OLDEST = EPOCH + _EARLIER
-#: After every id: of a UUID's 130 bits in base 32, the first two are zero.
+#: Rows that a page scans at most; `_UNINDEXED` times as many where no filter has an index, since
+#: most rows match then.
+ROW_BUDGET, _UNINDEXED = 800, 10
+#: The budget is spent in chunks, each `_GROWTH` times the last: most pages need only the first.
+_FIRST_CHUNK, _GROWTH = 200, 3
+#: An id is made at most so long before the `created_at` of its row.
+_ID_SKEW = timedelta(seconds=2)
+#: No id holds an earlier instant.
+_OLDEST = EPOCH + _ID_SKEW
+#: After every id: of the 130 bits of a UUID in base 32, the first two are zero.
 _END = "8"
-#: Everything about a job that is shown.
+#: The columns of a job in a list.
 _SHOWN = (
-    "id", "state", "account", "vendor", "model", "capability", "external_task_id", "vendor_task_id", "vendor_status",
-    "progress", "input", "output", "error", "metadata", "resolved_by", "retry_of", "version", "created_at",
-    "submitted_at", "finished_at", "deadline_at", "due_at",
+    "id", "state", "account", "vendor", "model", "capability", "external_task_id",
+    "vendor_task_id", "vendor_status", "progress", "input", "output", "error", "metadata",
+    "resolved_by", "retry_of", "version", "created_at", "submitted_at", "finished_at",
+    "deadline_at", "due_at",
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """Some rows, newest first, at most as many as were asked for; fewer do not mean the end.
+class _HasId(TypedDict):
+    id: str
 
-    `next` is the id after which to go on; None: there is nothing more.
+
+RowT = TypeVar("RowT", bound=_HasId)
+
+
+class ListedEvent(TypedDict):
+    """An event in a list."""
+
+    id: str
+    job_id: str | None
+    source: str
+    body: bytes
+
+
+class ListedDelivery(DeliveryRow):
+    """A delivery in a list, with the type and the job of its event."""
+
+    type: str
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage(Generic[RowT]):
+    """Rows, newest first, at most as many as the limit; fewer do not mean the end.
+
+    `next` is the id after which the next page begins; None at the end.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[RowT]
     next: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
-    """What can be listed: `ways` rarest first."""
+class _List(Generic[RowT]):
+    """A table that can be listed: its index paths, rarest first."""
 
     table: sa.Table
     prefix: str
+    row: type[RowT]
     shown: sa.Select[Any]
-    ways: tuple[IndexPath, ...]
+    paths: tuple[IndexPath, ...]
 
-    def open(self, wanted: ListFilter) -> list[IndexPath]:
-        """Return the ways there are to what is wanted."""
-        return [way for way in self.ways if way.column in wanted and self._has(way, wanted)]
+    def paths_to(self, wanted: ListFilter) -> list[IndexPath]:
+        """Return the paths that hold every wanted row."""
+        return [path for path in self.paths if path.column in wanted and self._holds(path, wanted)]
 
-    def _has(self, way: IndexPath, wanted: ListFilter) -> bool:
-        if way.only is not None:
-            column, value = way.only
+    def _holds(self, path: IndexPath, wanted: ListFilter) -> bool:
+        if path.only is not None:
+            column, value = path.only
             return list(wanted.get(column, ())) == [value]
-        return not COMMON.get((self.table.name, way.column), frozenset()) & set(wanted[way.column])
+        common = COMMON.get((self.table.name, path.column), frozenset())
+        return not common & set(wanted[path.column])
 
 
 _JOBS = _List(
     job,
     "job",
+    JobRow,
     sa.select(*(job.c[name] for name in _SHOWN)),
     (
         IndexPath("external_task_id", few=True),
@@ -91,12 +119,14 @@ _JOBS = _List(
 _EVENTS = _List(
     event,
     "evt",
-    sa.select(*(event.c[name] for name in ("id", "job_id", "source", "body"))),
+    ListedEvent,
+    sa.select(*(event.c[name] for name in ListedEvent.__annotations__)),
     (IndexPath("job_id", few=True), IndexPath("type")),
 )
 _DELIVERIES = _List(
     delivery,
     "dlv",
+    ListedDelivery,
     sa.select(delivery, event.c.type, event.c.job_id).join(
         event, event.c.id == delivery.c.event_id
     ),
@@ -115,89 +145,130 @@ def jobs(
     after: str | None,
     limit: int,
     since: datetime | None = None,
-    look: int = LOOK,
-) -> ListPage:
-    """Return jobs that have one of the wanted values in each of some columns, and were created after `since`."""
-    return _page(tx, _JOBS, wanted, after, limit, since, look)
+    budget: int = ROW_BUDGET,
+) -> ListPage[JobRow]:
+    """Return jobs (the columns `_SHOWN`) that meet every filter and were created after `since`."""
+    return _page(tx, _JOBS, wanted, after, limit, since, budget)
 
 
-def events(tx: Tx, wanted: ListFilter, after: str | None, limit: int, look: int = LOOK) -> ListPage:
-    """Return events that have one of the wanted values in each of some columns."""
-    return _page(tx, _EVENTS, wanted, after, limit, None, look)
+def events(
+    tx: Tx, wanted: ListFilter, after: str | None, limit: int, budget: int = ROW_BUDGET
+) -> ListPage[ListedEvent]:
+    """Return events that meet every filter."""
+    return _page(tx, _EVENTS, wanted, after, limit, None, budget)
 
 
 def deliveries(
-    tx: Tx, wanted: ListFilter, after: str | None, limit: int, look: int = LOOK
-) -> ListPage:
-    """Return deliveries, each with the type and the job of its event."""
-    return _page(tx, _DELIVERIES, wanted, after, limit, None, look)
+    tx: Tx, wanted: ListFilter, after: str | None, limit: int, budget: int = ROW_BUDGET
+) -> ListPage[ListedDelivery]:
+    """Return deliveries that meet every filter."""
+    return _page(tx, _DELIVERIES, wanted, after, limit, None, budget)
 
 
 def _page(
     tx: Tx,
-    of: _List,
+    of: _List[RowT],
     wanted: ListFilter,
     after: str | None,
     limit: int,
     since: datetime | None,
-    look_at: int,
-) -> ListPage:
+    budget: int,
+) -> ListPage[RowT]:
     if not all(wanted.values()):
         return ListPage([], None)
-    known: dict[str, Any] = {
-        **{f"rest_{name}": values for name, values in wanted.items()},
-        **{f"one_{name}": values[0] for name, values in wanted.items()},
-        "since": since,
-        "floor": earliest(of.prefix, max(since, _OLDEST) - _EARLIER) if since else "",
-        "after": after or f"{of.prefix}_{_END}",
-    }
-    way = _shortest(tx, of, wanted, known)
-    values = wanted[way.column] if way else ("",)
-    known |= _numbered(values)
-    rest = tuple(name for name in wanted if way is None or name not in way.columns)
-    paths = tuple(
-        one.column for one in of.open(wanted) if one.column in rest and len(wanted[one.column]) == 1
-    )
-    sought = look(of.shown, of.table, way, len(values), rest, since is not None, paths)
-    rows, floor = list[Row](), known["floor"]
-    # With nothing left to try, what is looked at is what is found.
-    for portion in _portions(look_at if way else look_at * _FAR) if sought.picky else (None,):
-        span = None if portion is None else max(portion // len(values), limit + 1)
-        edge = None if span is None else tx.scalar(sought.edge, known | {"span": span})
-        reached = known | {"floor": floor if edge is None else edge, "most": limit + 1 - len(rows)}
-        rows += tx.execute(sought.rows, reached).mappings()
-        if len(rows) > limit:
-            return ListPage(rows[:limit], rows[limit - 1]["id"])
-        if edge is None:
-            return ListPage(rows, None)
-        known["after"] = edge
-    return ListPage(rows, known["after"])
+    plan = ScanPlan(tx, of, wanted, after, limit, since, budget)
+    rows: list[RowT] = []
+    while plan.has_next and len(rows) <= limit:
+        rows += plan.next_chunk(limit + 1 - len(rows))
+    if len(rows) > limit:
+        return ListPage(rows[:limit], rows[limit - 1]["id"])
+    return ListPage(rows, plan.position)
 
 
-def _shortest(tx: Tx, of: _List, wanted: ListFilter, known: Mapping[str, Any]) -> IndexPath | None:
-    """Return the way with the fewest rows on it, as far as a look ahead can tell; None: there is no way.
+class ScanPlan(Generic[RowT]):
+    """The scan of one page, chunk by chunk, downwards from `position`; None at the end."""
 
-    It is the one on which so many rows lead furthest back, or to the end.
-    """
-    ways = of.open(wanted)
-    if len(ways) < 2 or ways[0].sure:
-        return ways[0] if ways else None
+    def __init__(
+        self,
+        tx: Tx,
+        of: _List[RowT],
+        wanted: ListFilter,
+        after: str | None,
+        limit: int,
+        since: datetime | None,
+        budget: int,
+    ) -> None:
+        self._tx = tx
+        self._row = of.row
+        self.position: str | None = after or f"{of.prefix}_{_END}"
+        self._floor = earliest(of.prefix, max(since, _OLDEST) - _ID_SKEW) if since else ""
+        self._parameters: dict[str, Any] = {
+            **{f"rest_{name}": values for name, values in wanted.items()},
+            **{f"one_{name}": values[0] for name, values in wanted.items()},
+            "since": since,
+        }
+        paths = of.paths_to(wanted)
+        path = self._shortest(of, paths, wanted)
+        values = wanted[path.column] if path else ("",)
+        self._parameters |= _numbered(values)
+        rest = tuple(name for name in wanted if path is None or name not in path.columns)
+        indexed = tuple(
+            other.column
+            for other in paths
+            if other.column in rest and len(wanted[other.column]) == 1
+        )
+        self._statements = statements(
+            of.shown, of.table, path, len(values), rest, since is not None, indexed
+        )
+        self._values = len(values)
+        self._least = limit + 1
+        self._budget = budget if path else budget * _UNINDEXED
+        self._chunk = _FIRST_CHUNK
 
-    def ahead(way: IndexPath) -> str:
-        values = wanted[way.column]
-        edge = look(of.shown, of.table, way, len(values), (), since=False).edge
-        return tx.scalar(edge, {**known, **_numbered(values), "span": _FIRST}) or ""
+    @property
+    def has_next(self) -> bool:
+        """True if rows and budget are left."""
+        return self.position is not None and self._budget > 0
 
-    return min(ways, key=ahead)
+    def next_chunk(self, most: int) -> list[RowT]:
+        """Scan the next chunk and return up to `most` matching rows of it, newest first."""
+        bounds = self._parameters | {"floor": self._floor, "after": self.position}
+        self.position = self._edge(bounds)
+        floor = self._floor if self.position is None else self.position
+        return fetch(
+            self._tx, self._row, self._statements.rows, bounds | {"floor": floor, "most": most}
+        )
+
+    def _edge(self, bounds: Mapping[str, Any]) -> str | None:
+        """Return the id at which the next chunk ends; None for the end of the scan."""
+        if not self._statements.filtered:
+            # Every row of the scan is a match: `most` ends it.
+            return None
+        size = min(self._chunk, self._budget)
+        self._budget -= size
+        self._chunk *= _GROWTH
+        span = max(size // self._values, self._least)
+        edge: str | None = self._tx.scalar(self._statements.edge, {**bounds, "span": span})
+        return edge
+
+    def _shortest(
+        self, of: _List[RowT], paths: Sequence[IndexPath], wanted: ListFilter
+    ) -> IndexPath | None:
+        """Return the path with the fewest rows, as far as a look ahead can tell; None for none.
+
+        It is the path on which one chunk leads furthest back, or to the end.
+        """
+        if len(paths) < 2 or paths[0].is_shortest:
+            return paths[0] if paths else None
+
+        def chunk_end(path: IndexPath) -> str:
+            values = wanted[path.column]
+            edge = statements(of.shown, of.table, path, len(values), (), since=False).edge
+            bounds = {"floor": self._floor, "after": self.position, "span": _FIRST_CHUNK}
+            return self._tx.scalar(edge, self._parameters | _numbered(values) | bounds) or ""
+
+        return min(paths, key=chunk_end)
 
 
 def _numbered(values: Sequence[str]) -> dict[str, str]:
     return {f"value_{n}": value for n, value in enumerate(values)}
-
-
-def _portions(left: int) -> Iterator[int]:
-    portion = min(_FIRST, left)
-    while left > 0:
-        yield min(portion, left)
-        left -= portion
-        portion *= _GROWS

@@ -1,7 +1,7 @@
-"""Units of work, and how a group of them becomes one transaction.
+"""Units of work, and group commit: how a group of units becomes one transaction.
 
-A unit that fails takes only itself down: each call runs in a savepoint, and a batch that fails is tried again item by
-item. When the commit itself fails, everybody in it hears so and nothing was acknowledged.
+A unit that fails affects only itself: each call runs in a savepoint, and a batch that fails is run
+again item by item. If the commit fails, every unit in it fails and nothing was acknowledged.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from orchestrator.foundation.errors import Unavailable
 
 Tx = sa.Connection
 
-#: Units that may wait. Beyond this the database is not keeping up, and saying so beats growing.
+#: Units that may wait. Beyond this the database is not keeping up, and a unit is refused.
 BACKLOG = 8192
-#: Of PostgreSQL: what the server takes back and would do the next time. Serialization, deadlock, a transaction that
-#: stood still for too long, a restart.
-_TAKEN_BACK = ("40001", "40P01", "25P03", "57P01", "57P02", "57P03")
-#: What was ended because it took too long, by the server or by us. Who waits for it has waited enough.
-_TOO_LONG = "57014"
-#: Classes of its trouble with itself: connections, resources, an operator's hand, the system, a standby.
-_AWAY = ("08", "25006", "53", "57", "58")
+#: SQLSTATEs after which a transaction may be run again: serialization failure, deadlock, an idle
+#: transaction ended by the server, a restart.
+_RETRYABLE = ("40001", "40P01", "25P03", "57P01", "57P02", "57P03")
+#: The SQLSTATE of a statement that took too long for the server or for us. It is not run again.
+_CANCELED = "57014"
+#: SQLSTATE classes of an outage: connections, resources, operator intervention, system, standby.
+_OUTAGES = ("08", "25006", "53", "57", "58")
 
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """One piece of work: a call, or one item of a batch (`item`), and who waits for it.
+    """A call, or one item of a batch (`item`), and the future of its result.
 
-    A loss of power may take back what is not `lasting`; the end of a process may not.
+    A unit that is not `durable` survives the end of the process, but not a loss of power.
     """
 
     run: Callable[..., Any]
     args: tuple[Any, ...]
     future: asyncio.Future[Any]
     item: bool = False
-    lasting: bool = True
+    durable: bool = True
 
 
 class UnitResult(NamedTuple):
-    """What a unit came to."""
+    """The value or the error of a unit."""
 
     unit: Unit
     value: Any = None
     error: BaseException | None = None
 
 
-def perform(tx: Tx, group: Sequence[Unit]) -> list[UnitResult]:
-    """Run units in a transaction that their caller commits. Raises when nothing of it can be committed."""
+def execute(tx: Tx, group: Sequence[Unit]) -> list[UnitResult]:
+    """Run units in a transaction that the caller commits. Raises if none of it can be committed."""
     return [
-        outcome
-        for units in _gathered(group)
-        for outcome in _attempt(tx, units, alone=len(units) == len(group))
+        result
+        for units in _calls(group)
+        for result in _call(tx, units, alone=len(units) == len(group))
     ]
 
 
-def settle(outcomes: Sequence[UnitResult]) -> None:
-    """Tell those who wait. On their loop."""
-    for outcome in outcomes:
-        future = outcome.unit.future
+def resolve(results: Sequence[UnitResult]) -> None:
+    """Resolve the futures of units, on their loop."""
+    for result in results:
+        future = result.unit.future
         if future.done():
             continue
-        if outcome.error is None:
-            future.set_result(outcome.value)
+        if result.error is None:
+            future.set_result(result.value)
         else:
-            future.set_exception(outcome.error)
-            # Nobody may be waiting any more; an exception nobody fetched is not worth a warning.
+            future.set_exception(result.error)
+            # A waiter may be cancelled: asyncio would warn of an exception never retrieved.
             future.exception()
 
 
-def _gathered(group: Sequence[Unit]) -> list[list[Unit]]:
-    """Return the calls to make: items of the same batch together, where the first of them stood."""
+def _calls(group: Sequence[Unit]) -> list[list[Unit]]:
+    """Return the calls: items of the same batch together, in the place of the first."""
     batches: dict[Callable[..., Any], list[Unit]] = {}
     calls: list[list[Unit]] = []
     for unit in group:
@@ -89,8 +89,8 @@ def _gathered(group: Sequence[Unit]) -> list[list[Unit]]:
     return calls
 
 
-def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
-    """Make one call for these units, in a savepoint unless it is all there is to commit."""
+def _call(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
+    """Make one call for these units, in a savepoint unless it is the whole transaction."""
     first = units[0]
     if alone and not first.item:
         return [UnitResult(first, first.run(tx, *first.args))]
@@ -102,21 +102,21 @@ def _attempt(tx: Tx, units: list[Unit], *, alone: bool) -> list[UnitResult]:
                 if first.item
                 else [first.run(tx, *first.args)]
             )
-            # In the savepoint: what a batch with too few answers wrote must not stay.
+            # Inside the savepoint: a batch that returned too few values must leave no writes.
             return [UnitResult(unit, value) for unit, value in zip(units, values, strict=True)]
     except Exception as error:
-        if transient(error) or _state(error) == _TOO_LONG:
+        if transient(error) or _sqlstate(error) == _CANCELED:
             raise
-        if not is_open(tx):
-            # The neighbours' work is gone too, and without a transaction a savepoint would commit by itself.
+        if not in_transaction(tx):
+            # All units of the group are rolled back. A savepoint now would commit by itself.
             raise Unavailable("the database gave the transaction up; is the disk full?") from error
         if len(units) > 1:
-            return [outcome for unit in units for outcome in _attempt(tx, [unit], alone=False)]
-        return [UnitResult(first, error=ours(error))]
+            return [result for unit in units for result in _call(tx, [unit], alone=False)]
+        return [UnitResult(first, error=as_unavailable(error))]
 
 
-def is_open(tx: Tx) -> bool:
-    """False once SQLite has rolled a transaction back by itself, savepoints and all, as it may when the disk is full.
+def in_transaction(tx: Tx) -> bool:
+    """False once SQLite has rolled back the whole transaction by itself, as on a full disk.
 
     https://sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
     """
@@ -124,38 +124,38 @@ def is_open(tx: Tx) -> bool:
 
 
 def transient(error: BaseException) -> bool:
-    """True for trouble that is over when a transaction is run again: a deadlock, a lost connection."""
-    if not isinstance(error, DBAPIError) or _state(error) == _TOO_LONG:
+    """True if the transaction may succeed when run again: a deadlock, a lost connection."""
+    if not isinstance(error, DBAPIError) or _sqlstate(error) == _CANCELED:
         return False
-    return error.connection_invalidated or _state(error) in _TAKEN_BACK
+    return error.connection_invalidated or _sqlstate(error) in _RETRYABLE
 
 
-def _state(error: BaseException) -> str:
-    """Return PostgreSQL's code of what went wrong; empty if it gave none."""
+def _sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE of an error of PostgreSQL; empty for any other."""
     return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise database trouble as `Unavailable`."""
+def raising_unavailable() -> Iterator[None]:
+    """Raise outages of the database as `Unavailable`."""
     try:
         yield
     except DBAPIError as error:
-        raise ours(error) from error
+        raise as_unavailable(error) from error
 
 
-def _away(error: DBAPIError) -> bool:
-    """True if the database cannot do what it is asked, whatever that is: gone, full, or read-only after a failover."""
+def _is_outage(error: DBAPIError) -> bool:
+    """True if the database can run no statement: gone, full, or read-only after a failover."""
     return (
         isinstance(error, OperationalError | InterfaceError)
-        or _state(error).startswith(_AWAY)
+        or _sqlstate(error).startswith(_OUTAGES)
         or transient(error)
     )
 
 
-def ours(error: BaseException) -> BaseException:
-    """Return database trouble (full disk, lost connection) as `Unavailable`; anything else stays what it is."""
-    if isinstance(error, DBAPIError) and _away(error):
+def as_unavailable(error: BaseException) -> BaseException:
+    """Return an outage (full disk, lost connection) as `Unavailable`, any other error unchanged."""
+    if isinstance(error, DBAPIError) and _is_outage(error):
         return Unavailable(f"the database is not available: {error.orig}")
     if isinstance(error, sa.exc.TimeoutError):
         return Unavailable("the database is not available: every connection is in use")

@@ -9,7 +9,6 @@ import httpx
 from orchestrator.foundation.errors import CutOff, NotSent
 from orchestrator.foundation.timeouts import Timeouts
 
-
 _NOT_SENT = (
     httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol,
 )  # fmt: skip

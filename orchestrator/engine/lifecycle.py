@@ -115,7 +115,7 @@ async def _checkpoint(runtime: Runtime) -> None:
 async def discipline(runtime: Runtime) -> None:
     """Set our clock by the database's, where several processes share it."""
     if isinstance(runtime.clock, DisciplinedClock):
-        ahead = await runtime.store.ahead(runtime.clock.own.now)
+        ahead = await runtime.store.clock_offset(runtime.clock.own.now)
         runtime.clock.correct(ahead)
         if abs(ahead) > _DRIFT:
             message = "this machine's clock is wrong; the database's is used"

@@ -1,4 +1,4 @@
-"""Statements over many rows: what goes in comes out, in as few calls as there are blocks of 64."""
+"""Bulk statements: values are stored and read unchanged, in one call per 64 rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import sqlalchemy as sa
 
 from orchestrator.database.bulk import (
     _POSITIONAL,
-    Bulk,
-    Finder,
-    Row,
-    _Written,
-    among,
-    inserting,
-    updating,
+    BulkSelect,
+    BulkWrite,
+    _CompiledWrite,
+    bulk_insert,
+    bulk_update,
+    one_of,
 )
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
@@ -39,8 +38,8 @@ TABLE = sa.Table(
     sa.Column("check", sa.Boolean),
     sa.Column("select", sa.Integer, server_default="7"),
 )
-INSERT = inserting(TABLE, "key", "group", "values", "when", "body", "check")
-UPDATE = updating(TABLE, "group", "values", "when", key=("key", "group"))
+INSERT = bulk_insert(TABLE, "key", "group", "values", "when", "body", "check")
+UPDATE = bulk_update(TABLE, "group", "values", "when", key=("key", "group"))
 COUNTS = [0, 1, 63, 64, 65, 200]
 
 
@@ -70,8 +69,9 @@ def calls(tx: sa.Connection) -> Iterator[Calls]:
 
 def row(number: int, **values: Any) -> dict[str, Any]:
     made = {
-        "key": f"k{number:03}", "group": number, "values": {"n": number}, "when": NOW + timedelta(seconds=number),
-        "body": bytes([number % 256]), "check": number % 2 == 0,
+        "key": f"k{number:03}", "group": number, "values": {"n": number},
+        "when": NOW + timedelta(seconds=number), "body": bytes([number % 256]),
+        "check": number % 2 == 0,
     }  # fmt: skip
     return made | values
 
@@ -90,11 +90,13 @@ def change(number: int, **values: Any) -> dict[str, Any]:
 
 def stored(tx: sa.Connection, *names: str) -> list[dict[str, Any]]:
     columns = [TABLE.c[name] for name in names or INSERT._columns]
-    return [dict(one) for one in tx.execute(sa.select(*columns).order_by(TABLE.c.key)).mappings()]
+    return [
+        dict(found) for found in tx.execute(sa.select(*columns).order_by(TABLE.c.key)).mappings()
+    ]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_rows_go_in_64_at_a_time(tx: sa.Connection, calls: Calls, count: int) -> None:
+def test_rows_are_inserted_64_at_a_time(tx: sa.Connection, calls: Calls, count: int) -> None:
     rows = [row(number) for number in range(count)]
     INSERT(tx, rows)
     assert len(calls) == -(-count // 64)
@@ -102,7 +104,7 @@ def test_rows_go_in_64_at_a_time(tx: sa.Connection, calls: Calls, count: int) ->
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_rows_are_changed_64_at_a_time(tx: sa.Connection, calls: Calls, count: int) -> None:
+def test_rows_are_updated_64_at_a_time(tx: sa.Connection, calls: Calls, count: int) -> None:
     INSERT(tx, [row(number) for number in range(201)])
     calls.clear()
     UPDATE(tx, [change(number) for number in range(count)])
@@ -111,28 +113,26 @@ def test_rows_are_changed_64_at_a_time(tx: sa.Connection, calls: Calls, count: i
     assert stored(tx) == changed + [row(number) for number in range(count, 201)]
 
 
-def test_as_many_rows_as_before_are_the_same_text_as_before(
-    tx: sa.Connection, calls: Calls
-) -> None:
-    """The driver prepares a text once and finds it again by itself."""
+def test_the_same_number_of_rows_is_the_same_text(tx: sa.Connection, calls: Calls) -> None:
+    """The driver prepares a text once and caches it."""
     INSERT(tx, [row(number) for number in range(70)])
     INSERT(tx, [row(number) for number in range(100, 170)])
     assert calls[:2] == calls[2:]
 
 
 @pytest.mark.parametrize(
-    "other", [{"was_group": 8}, {"was_key": "k008"}, {"was_key": "nobody"}, {"was_group": None}]
+    "other", [{"was_group": 8}, {"was_key": "k008"}, {"was_key": "missing"}, {"was_group": None}]
 )
-def test_a_row_that_is_not_as_it_was_stays_as_it_is(
+def test_a_row_whose_key_columns_differ_is_unchanged(
     tx: sa.Connection, other: dict[str, Any]
 ) -> None:
     before = [row(number) for number in range(10)]
     INSERT(tx, before)
     UPDATE(tx, [change(3), change(7, **other)])
-    assert [one["key"] for one in stored(tx) if one not in before] == ["k003"]
+    assert [found["key"] for found in stored(tx) if found not in before] == ["k003"]
 
 
-def test_a_key_that_is_null_is_the_key_of_no_row(tx: sa.Connection) -> None:
+def test_a_null_key_matches_no_row(tx: sa.Connection) -> None:
     INSERT(tx, [row(1, group=None), row(2)])
     UPDATE(tx, [change(1, was_group=None), change(2, was_group=None)])
     assert stored(tx) == [row(1, group=None), row(2)]
@@ -154,7 +154,9 @@ def test_a_key_that_is_null_is_the_key_of_no_row(tx: sa.Connection) -> None:
     ],
     ids=str,
 )
-def test_a_value_comes_out_as_it_went_in(tx: sa.Connection, values: dict[str, Any]) -> None:
+def test_an_inserted_value_is_read_back_unchanged(
+    tx: sa.Connection, values: dict[str, Any]
+) -> None:
     rows = [row(1), row(2, **values), row(3)]
     INSERT(tx, rows)
     assert stored(tx) == rows
@@ -163,9 +165,9 @@ def test_a_value_comes_out_as_it_went_in(tx: sa.Connection, values: dict[str, An
     )
 
 
-def test_a_changed_value_comes_out_as_it_went_in(tx: sa.Connection) -> None:
-    """The values stand in a CTE, whose columns have no type of their own in SQLite."""
-    update = updating(TABLE, "values", "when", "body", "check", key=("key",))
+def test_an_updated_value_is_read_back_unchanged(tx: sa.Connection) -> None:
+    """The values are in a CTE, whose columns have no type in SQLite."""
+    update = bulk_update(TABLE, "values", "when", "body", "check", key=("key",))
     new = {"values": {"n": 2**80}, "when": NOW, "body": b"\0\xff", "check": False}
     INSERT(tx, [row(2)])
     update(tx, [{"was_key": "k002"} | new])
@@ -178,14 +180,14 @@ def test_a_text_that_looks_like_a_number_stays_a_text(tx: sa.Connection) -> None
     assert stored(tx, "key", "group") == [{"key": "0017", "group": 5}, {"key": "17", "group": 2}]
 
 
-def test_what_a_row_has_beyond_the_columns_is_left_out(tx: sa.Connection) -> None:
-    INSERT(tx, [row(1, select=1, stranger=object())])
+def test_keys_of_a_row_beyond_the_columns_are_ignored(tx: sa.Connection) -> None:
+    INSERT(tx, [row(1, select=1, extra=object())])
     assert stored(tx, "select") == [{"select": 7}]
 
 
 @pytest.mark.parametrize(("bulk", "missing"), [(INSERT, "body"), (UPDATE, "was_group")])
-def test_a_row_that_lacks_a_column_is_an_error_before_its_block_is_written(
-    tx: sa.Connection, calls: Calls, bulk: Bulk, missing: str
+def test_a_row_without_a_column_is_an_error_before_its_chunk_is_written(
+    tx: sa.Connection, calls: Calls, bulk: BulkWrite, missing: str
 ) -> None:
     rows = [row(number) | change(number) for number in range(3)]
     del rows[2][missing]
@@ -194,20 +196,20 @@ def test_a_row_that_lacks_a_column_is_an_error_before_its_block_is_written(
     assert calls == []
 
 
-def test_what_a_conflict_does_is_part_of_the_statement(tx: sa.Connection) -> None:
-    add = inserting(
+def test_on_conflict_is_part_of_the_statement(tx: sa.Connection) -> None:
+    add = bulk_insert(
         TABLE, "key", "group",
-        but=lambda made: made.on_conflict_do_update(
+        on_conflict=lambda made: made.on_conflict_do_update(
             index_elements=["key"], set_={"group": TABLE.c.group + made.excluded.group}
         ),
     )  # fmt: skip
     INSERT(tx, [row(number) for number in range(100)])
     add(tx, [{"key": f"k{number:03}", "group": 1000} for number in range(50, 150)])
-    groups = [one["group"] for one in stored(tx, "group")]
+    groups = [found["group"] for found in stored(tx, "group")]
     assert groups == [*range(50), *range(1050, 1100), *([1000] * 50)]
 
 
-def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(
+def test_without_on_conflict_a_conflict_is_an_error_and_its_chunk_is_not_written(
     tx: sa.Connection,
 ) -> None:
     INSERT(tx, [row(5)])
@@ -216,24 +218,24 @@ def test_without_one_a_conflict_is_an_error_and_none_of_its_block_is_there(
     assert stored(tx) == [row(5)]
 
 
-# -- what is looked up
+# -- selects
 
-FIND = Finder(
+FIND = BulkSelect(
     sa.select(*(TABLE.c[name] for name in INSERT._columns))
-    .where(among(TABLE.c.key))
+    .where(one_of(TABLE.c.key))
     .order_by(TABLE.c.key)
 )
 
 
 @pytest.fixture
 def there(database: str) -> Iterator[sa.Connection]:
-    """On each kind of database, with what is done undone."""
+    """A connection to each kind of database, rolled back at the end."""
     server = postgres.is_postgres(database)
     engine = postgres.engine_of(database, 1) if server else sqlite.engines(database)[0]
-    with engine.connect() as connection, connection.begin() as undone:
+    with engine.connect() as connection, connection.begin() as transaction:
         TABLE.metadata.create_all(connection)
         yield connection
-        undone.rollback()
+        transaction.rollback()
     engine.dispose()
 
 
@@ -243,20 +245,22 @@ def test_rows_are_found_by_64_values_at_a_time(there: sa.Connection, count: int)
     noted = Calls()
     sa.event.listen(there, "before_cursor_execute", noted.note)
     found = FIND(there, [f"k{number:03}" for number in range(count)])
-    assert [dict(zip(INSERT._columns, one, strict=True)) for one in found] == [
+    assert [dict(zip(INSERT._columns, values, strict=True)) for values in found] == [
         row(number) for number in range(count)
     ]
     assert len(noted) == -(-count // 64)
 
 
-def test_a_value_no_row_has_finds_none_and_one_given_twice_finds_its_row_once(
+def test_a_missing_value_selects_no_row_and_a_repeated_value_selects_its_row_once(
     there: sa.Connection,
 ) -> None:
     INSERT(there, [row(1), row(2)])
-    assert [one[0] for one in FIND(there, ["k002", "k009", "k002", "k002", "nobody"])] == ["k002"]
+    assert [found[0] for found in FIND(there, ["k002", "k009", "k002", "k002", "missing"])] == [
+        "k002"
+    ]
 
 
-def test_what_is_found_is_what_sqlalchemy_finds(there: sa.Connection) -> None:
+def test_selected_rows_equal_those_of_sqlalchemy(there: sa.Connection) -> None:
     empty = {"group": None, "values": None, "when": None, "body": None, "check": None}
     INSERT(
         there,
@@ -267,24 +271,24 @@ def test_what_is_found_is_what_sqlalchemy_finds(there: sa.Connection) -> None:
         ],
     )
     expected = [
-        list(one) for one in there.execute(FIND.select, {"among": ["k001", "k002", "k003"]})
+        list(found) for found in there.execute(FIND.select, {"values": ["k001", "k002", "k003"]})
     ]
     found = FIND(there, ["k001", "k002", "k003"])
     assert found == expected
-    assert [[type(value) for value in one] for one in found] == [
-        [type(value) for value in one] for one in expected
+    assert [[type(value) for value in values] for values in found] == [
+        [type(value) for value in values] for values in expected
     ]
 
 
-def test_seven_texts_find_any_number_of_values(tx: sa.Connection, calls: Calls) -> None:
+def test_seven_texts_serve_any_number_of_values(tx: sa.Connection, calls: Calls) -> None:
     for count in range(1, 130):
         FIND(tx, ["k"] * count)
     assert len(set(calls)) == 7
 
 
-def test_a_select_of_constants_alone_is_found_too(there: sa.Connection) -> None:
+def test_a_select_with_constants_alone_needs_no_values(there: sa.Connection) -> None:
     INSERT(there, [row(number) for number in range(9)])
-    third = Finder(
+    third = BulkSelect(
         sa.select(TABLE.c.key)
         .where(TABLE.c.group > 2, TABLE.c.key > "")
         .order_by(TABLE.c.key)
@@ -293,16 +297,16 @@ def test_a_select_of_constants_alone_is_found_too(there: sa.Connection) -> None:
     assert third(there) == [["k003"]]
 
 
-def test_what_is_found_by_values_has_no_other_parameters(tx: sa.Connection) -> None:
+def test_a_select_by_values_may_have_no_other_parameters(tx: sa.Connection) -> None:
     with pytest.raises(AssertionError):
-        Finder(FIND.select.where(TABLE.c.group == 5))(tx, ["k001"])
+        BulkSelect(FIND.select.where(TABLE.c.group == 5))(tx, ["k001"])
 
 
-# -- the same for PostgreSQL, as text
+# -- the text for PostgreSQL
 
 
-def written(bulk: Bulk) -> _Written:
-    return _Written(_POSITIONAL["postgresql"], bulk._columns, bulk._build)
+def written(bulk: BulkWrite) -> _CompiledWrite:
+    return _CompiledWrite(_POSITIONAL["postgresql"], bulk._columns, bulk._build)
 
 
 PRODUCT = {
@@ -318,39 +322,43 @@ PRODUCT = {
 
 @pytest.mark.parametrize("bulk", PRODUCT.values(), ids=PRODUCT)
 @pytest.mark.parametrize("count", [1, 2, 64])
-def test_postgresql_gets_a_place_for_every_value(bulk: Bulk, count: int) -> None:
+def test_postgresql_gets_a_placeholder_for_every_value(bulk: BulkWrite, count: int) -> None:
     made = written(bulk)
-    text = made.over(count)
-    rows: list[Row] = [dict.fromkeys(bulk._columns)] * count
+    text = made.text(count)
+    rows: list[dict[str, None]] = [dict.fromkeys(bulk._columns)] * count
     assert (
-        text.count("%s") == text.count("%") == len(made.values(rows)) == count * len(bulk._columns)
+        text.count("%s")
+        == text.count("%")
+        == len(made.parameters(rows))
+        == count * len(bulk._columns)
     )
 
 
 @pytest.mark.parametrize("bulk", [ledger._SAVE, UPDATE])
-def test_postgresql_is_told_the_type_of_every_value_of_an_update(bulk: Bulk) -> None:
-    """In a list of values of its own, a NULL would be text, which is no bigint."""
-    text = written(bulk).over(2)
+def test_every_value_of_an_update_is_cast_to_its_type_on_postgresql(bulk: BulkWrite) -> None:
+    """In a VALUES list, an uncast NULL would be text and not bigint."""
+    text = written(bulk).text(2)
     assert text.count("%s::") == text.count("%s")
     assert "%s::BIGINT" in text
 
 
-def test_postgresql_reads_reserved_words_as_names() -> None:
-    assert written(inserting(TABLE, "key", "group", "check")).over(2) == (
+def test_reserved_words_are_quoted_on_postgresql() -> None:
+    assert written(bulk_insert(TABLE, "key", "group", "check")).text(2) == (
         'INSERT INTO "order" (key, "group", "check") '
         "VALUES (%s::VARCHAR, %s::INTEGER, %s), (%s::VARCHAR, %s::INTEGER, %s)"
     )
     assert (
-        written(updating(TABLE, "select", key=("group",)))
-        .over(2)
+        written(bulk_update(TABLE, "select", key=("group",)))
+        .text(2)
         .endswith(
-            ' UPDATE "order" SET "select"="new".new_select FROM "new" WHERE "order"."group" = "new".new_was_group'
+            ' UPDATE "order" SET "select"="new".new_select FROM "new"'
+            ' WHERE "order"."group" = "new".new_was_group'
         )
     )
 
 
-def test_postgresql_gets_the_values_a_driver_without_types_of_ours_can_send() -> None:
-    sent = written(INSERT).values([row(3), row(4, values=None, when=None)])
+def test_postgresql_gets_processed_values() -> None:
+    sent = written(INSERT).parameters([row(3), row(4, values=None, when=None)])
     instant = int((NOW + timedelta(seconds=3)).timestamp() * 1000)
     assert sent == (
         "k003",

@@ -1,4 +1,4 @@
-"""Column types: an instant and a JSON value come back as they were, and lie there as the plain value one expects."""
+"""Column types: instants and JSON values are read back unchanged and stored as plain values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tx() -> Iterator[sa.Connection]:
 
 
 def kept(tx: sa.Connection, column: str, value: Any) -> tuple[Any, Any]:
-    """Keep a value; return it as it comes back, and as it lies there."""
+    """Store a value; return it as read back, and as stored."""
     tx.execute(sa.delete(TABLE))
     tx.execute(sa.insert(TABLE), [{column: value}])
     return tx.execute(sa.select(TABLE.c[column])).scalar_one(), tx.exec_driver_sql(
@@ -63,14 +63,14 @@ def kept(tx: sa.Connection, column: str, value: Any) -> tuple[Any, Any]:
     ],
     ids=str,
 )
-def test_an_instant_lies_there_as_milliseconds(
+def test_an_instant_is_stored_as_milliseconds(
     tx: sa.Connection, at: datetime | None, ms: int | None
 ) -> None:
     assert kept(tx, "at", at) == (at, ms)
 
 
 @given(at=st.datetimes(timezones=st.timezones()))
-def test_an_instant_of_any_zone_comes_back_in_utc_less_than_a_millisecond_earlier(
+def test_an_instant_of_any_zone_is_read_in_utc_cut_to_the_millisecond(
     tx: sa.Connection, at: datetime
 ) -> None:
     back, _ = kept(tx, "at", at)
@@ -78,7 +78,7 @@ def test_an_instant_of_any_zone_comes_back_in_utc_less_than_a_millisecond_earlie
     assert timedelta(0) <= at - back < timedelta(milliseconds=1)
 
 
-def test_instants_sort_as_they_came_whatever_their_zone(tx: sa.Connection) -> None:
+def test_instants_sort_by_time_whatever_their_zone(tx: sa.Connection) -> None:
     zones = [UTC, timezone(timedelta(hours=9)), timezone(timedelta(hours=-8))]
     sent = [(NOW + timedelta(minutes=n)).astimezone(zones[n % 3]) for n in range(-30, 30)]
     tx.execute(sa.delete(TABLE))
@@ -90,7 +90,7 @@ def test_instants_sort_as_they_came_whatever_their_zone(tx: sa.Connection) -> No
     )
 
 
-def test_an_instant_without_a_zone_is_refused_rather_than_guessed(tx: sa.Connection) -> None:
+def test_an_instant_without_a_zone_is_refused(tx: sa.Connection) -> None:
     with pytest.raises(sa.exc.StatementError, match="offset-naive"):
         kept(tx, "at", NOW.replace(tzinfo=None))
 
@@ -115,13 +115,13 @@ def test_an_instant_without_a_zone_is_refused_rather_than_guessed(tx: sa.Connect
     ],
     ids=str,
 )
-def test_a_json_value_lies_there_as_compact_text(
+def test_a_json_value_is_stored_as_compact_text(
     tx: sa.Connection, value: Any, text: str | None
 ) -> None:
     assert kept(tx, "value", value) == (value, text)
 
 
-def test_no_json_value_is_sqls_null_and_a_null_inside_one_is_not(tx: sa.Connection) -> None:
+def test_none_is_sql_null_and_a_null_inside_a_value_is_not(tx: sa.Connection) -> None:
     missing = sa.select(sa.func.count()).where(TABLE.c.value.is_(None))
     kept(tx, "value", None)
     assert tx.scalar(missing) == 1
@@ -130,15 +130,15 @@ def test_no_json_value_is_sqls_null_and_a_null_inside_one_is_not(tx: sa.Connecti
 
 
 @pytest.mark.parametrize("depth", [1, 126, 127, 128, 150])
-def test_a_value_comes_back_however_deep_it_is_nested(tx: sa.Connection, depth: int) -> None:
-    """Two floors for each: orjson gives up beyond 254 of them, and a caller may not."""
+def test_a_value_of_any_depth_is_read_back(tx: sa.Connection, depth: int) -> None:
+    """Two levels for each: orjson stops at 254, and a caller may send more."""
     back, text = kept(tx, "value", nested(depth))
     assert back == nested(depth)
     assert text == '{"in":[' * depth + '"core"' + "]}" * depth
 
 
 @given(value=JSON)
-def test_any_json_value_comes_back(tx: sa.Connection, value: Any) -> None:
+def test_any_json_value_is_read_back(tx: sa.Connection, value: Any) -> None:
     back, text = kept(tx, "value", value)
     assert back == value
     assert json.dumps(back) == json.dumps(value)
@@ -150,6 +150,6 @@ def test_any_json_value_comes_back(tx: sa.Connection, value: Any) -> None:
     [object(), {1, 2}, b"bytes", {"in": [object()]}],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_json_is_refused(tx: sa.Connection, value: Any) -> None:
+def test_a_value_that_is_not_json_is_refused(tx: sa.Connection, value: Any) -> None:
     with pytest.raises(sa.exc.StatementError, match="not JSON serializable"):
         kept(tx, "value", value)

@@ -1,4 +1,4 @@
-"""Lists and timelines: each page is read along an index, looks at so much at most, and pages together miss nothing."""
+"""Lists and timelines: every page is an index scan with a row budget; pages miss no row."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from orchestrator.foundation.states import DeliveryState, EventType, JobState, S
 from orchestrator.jobs import timeline
 from tests.harness.runtime import START, Harness
 
-#: Of each kind. Every hundredth job is out of the ordinary; the older half is of an account that was given up.
+#: Of each table. Every hundredth job has rare values; the older half is of another account.
 ROWS = 12_000
-_FEW = 25
-Page = Callable[[Tx, str | None], ListPage]
+_BUDGET = 25
+Page = Callable[[Tx, str | None], ListPage[Any]]
 Sql = sa.ColumnElement[Any]
 
 
@@ -32,13 +32,15 @@ def pick(every: int, rare: str, usual: str) -> str:
 
 _COLUMNS: dict[sa.Table, dict[str, str]] = {
     job: {
-        "id": "'job_0' || (100000 + n)", "external_task_id": "'ext-' || n", "vendor_task_id": "'v' || n",
-        "account": f"CASE WHEN n <= {ROWS // 2} THEN 'past' ELSE 'main' END", "model": pick(10, "new", "usual"),
+        "id": "'job_0' || (100000 + n)", "external_task_id": "'ext-' || n",
+        "vendor_task_id": "'v' || n", "model": pick(10, "new", "usual"),
+        "account": f"CASE WHEN n <= {ROWS // 2} THEN 'past' ELSE 'main' END",
         "state": f"CASE WHEN n % 100 = 3 THEN 'failed' ELSE {pick(100, 'queued', 'succeeded')} END",
         "resolved_by": pick(100, "operator", "push"),
     },
     event: {
-        "id": "'evt_0' || (100000 + n)", "job_id": "'job_0' || (100000 + n % 4000)", "sequence": "n",
+        "id": "'evt_0' || (100000 + n)", "job_id": "'job_0' || (100000 + n % 4000)",
+        "sequence": "n",
         "type": pick(100, "job.failed", "job.succeeded"), "position": "n",
     },
     delivery: {
@@ -49,9 +51,9 @@ _COLUMNS: dict[sa.Table, dict[str, str]] = {
 }  # fmt: skip
 _MODELS: dict[sa.Table, dict[str, Any]] = {
     job: {
-        "vendor": "kling", "capability": "text2video", "input": {}, "metadata": {}, "api_key": "key", "attempt": 0,
-        "tries": 0, "asks": 0, "misses": 0, "lease": 0, "version": 1, "sequence": 0, "created_at": START,
-        "deadline_at": START,
+        "vendor": "kling", "capability": "text2video", "input": {}, "metadata": {},
+        "api_key": "key", "attempt": 0, "tries": 0, "asks": 0, "misses": 0, "lease": 0,
+        "version": 1, "sequence": 0, "created_at": START, "deadline_at": START,
     },
     event: {"source": "push", "body": b"{}", "created_at": START},
     delivery: {"lease": 0, "tries": 0, "created_at": START},
@@ -80,22 +82,22 @@ async def filled(h: Harness, count: int) -> Harness:
     for table in _COLUMNS:
         await h.runtime.store.write(fill, table, count)
     if h.runtime.store.shared:
-        # As autovacuum would, by and by.
+        # As autovacuum would later.
         await h.run(sa.text("ANALYZE"))
     return h
 
 
 @pytest.fixture
-async def crowded(h: Harness) -> Harness:
+async def full(h: Harness) -> Harness:
     return await filled(h, ROWS)
 
 
-def along(of: Any, wanted: ListFilter, limit: int = 7, **more: Any) -> Page:
+def page_of(of: Any, wanted: ListFilter, limit: int = 7, **more: Any) -> Page:
     return lambda tx, last: of(tx, wanted, last, limit, **more)
 
 
-async def walked(h: Harness, page: Page) -> list[list[str]]:
-    """Return the ids on each page, from the first one to the last."""
+async def all_pages(h: Harness, page: Page) -> list[list[str]]:
+    """Return the ids of each page, from the first to the last."""
     pages, last = list[list[str]](), None
     while True:
         part = await h.runtime.store.read(page, last)
@@ -112,7 +114,7 @@ FILTERS: list[tuple[Any, sa.Table, ListFilter]] = [
     (listing.jobs, job, {"state": [JobState.FAILED, JobState.QUEUED, JobState.EXPIRED]}),
     (listing.jobs, job, {"state": [JobState.FAILED, JobState.SUCCEEDED]}),
     (listing.jobs, job, {"account": ["past"]}),
-    (listing.jobs, job, {"account": ["nobody"]}),
+    (listing.jobs, job, {"account": ["missing"]}),
     (listing.jobs, job, {"model": ["new"]}),
     (listing.jobs, job, {"resolved_by": [Source.OPERATOR]}),
     (listing.jobs, job, {"resolved_by": [Source.PUSH]}),
@@ -157,18 +159,16 @@ FILTERS: list[tuple[Any, sa.Table, ListFilter]] = [
 ]
 
 
-async def test_pages_together_are_everything_that_is_wanted_once_and_newest_first(
-    h: Harness,
-) -> None:
+async def test_pages_together_hold_every_matching_row_once_newest_first(h: Harness) -> None:
     await filled(h, 400)
     for of, table, wanted in FILTERS:
         which = [table.c[name].in_(values) for name, values in wanted.items()]
         expected = [row["id"] for row in await h.rows(table, *which)][::-1]
-        pages = await walked(h, along(of, wanted, look=_FEW))
+        pages = await all_pages(h, page_of(of, wanted, budget=_BUDGET))
         assert [found for page in pages for found in page] == expected, wanted
         assert max(map(len, pages)) <= 7
-        # Whatever there is to be passed by, a page passes few of it.
-        assert len(pages) <= 2 + len(expected) / 7 + 400 / _FEW
+        # A page passes over few other rows.
+        assert len(pages) <= 2 + len(expected) / 7 + 400 / _BUDGET
         if (
             len(wanted) < 2
             and len(expected) > 7
@@ -179,37 +179,37 @@ async def test_pages_together_are_everything_that_is_wanted_once_and_newest_firs
             )
 
 
-async def test_a_page_may_be_short_or_empty_and_still_lead_on(h: Harness) -> None:
+async def test_a_short_or_empty_page_still_leads_to_the_next(h: Harness) -> None:
     await filled(h, 404)
     new, last = job.c.id > "job_0100004", sa.func.substr(job.c.id, 11)
     await h.run(sa.update(job).values(account="past", model="usual"))
     await h.run(sa.update(job).where(new, last.in_(list("02468"))).values(account="main"))
     await h.run(sa.update(job).where(new, last.in_(list("13579"))).values(model="odd"))
-    pages = await walked(
-        h, along(listing.jobs, {"account": ["past"], "model": ["usual"]}, look=_FEW)
+    pages = await all_pages(
+        h, page_of(listing.jobs, {"account": ["past"], "model": ["usual"]}, budget=_BUDGET)
     )
     assert pages[-1] == [f"job_010000{n}" for n in (4, 3, 2, 1)]
-    assert pages[:-1] == [[]] * (200 // _FEW), (
-        "what fits one filter alone was passed by, a step at a time"
+    assert pages[:-1] == [[]] * (200 // _BUDGET), (
+        "rows that meet one filter alone are passed over, a budget at a time"
     )
 
 
-async def test_the_way_that_ends_first_is_taken(h: Harness) -> None:
-    """Whichever filter it is that hardly anything fits."""
+async def test_the_shortest_path_is_taken(h: Harness) -> None:
+    """Whichever filter is the rarest."""
     await filled(h, 400)
-    seldom: list[ListFilter] = [
-        {"account": ["nobody"]},
+    rarest: list[ListFilter] = [
+        {"account": ["missing"]},
         {"model": ["none"]},
         {"state": [JobState.EXPIRED]},
     ]
-    for rare in seldom:
+    for rare in rarest:
         wanted: ListFilter = {
             "model": ["usual"],
             "account": ["main"],
             "state": [JobState.QUEUED],
             **rare,
         }
-        assert await walked(h, along(listing.jobs, wanted, look=_FEW)) == [[]]
+        assert await all_pages(h, page_of(listing.jobs, wanted, budget=_BUDGET)) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -217,15 +217,17 @@ async def test_the_way_that_ends_first_is_taken(h: Harness) -> None:
     [(-739_000, 400), (-20_778, 400), (-1, 400), (150, 250), (399, 1), (400, 0), (9999, 0)],
 )
 async def test_created_after_is_a_bound_on_ids(h: Harness, days: int, found: int) -> None:
-    """Exclusive, and the same whether the rows looked at are few or many."""
+    """Exclusive, and the same with few or many scanned rows."""
     rows = [_dated(h, START + timedelta(days=n)) for n in range(1, 401)]
     await insert(h, job, rows)
     since = START + timedelta(days=days)
-    pages = await walked(h, along(listing.jobs, {}, since=since, look=_FEW))
-    assert [one for page in pages for one in page] == [row["id"] for row in rows[::-1]][:found]
+    pages = await all_pages(h, page_of(listing.jobs, {}, since=since, budget=_BUDGET))
+    assert [found_id for page in pages for found_id in page] == [row["id"] for row in rows[::-1]][
+        :found
+    ]
     assert len(pages) <= 1 + found / 7
-    rare = await walked(
-        h, along(listing.jobs, {"state": [JobState.FAILED]}, since=since, look=_FEW)
+    rare = await all_pages(
+        h, page_of(listing.jobs, {"state": [JobState.FAILED]}, since=since, budget=_BUDGET)
     )
     assert rare == [[]]
 
@@ -249,7 +251,7 @@ def _dated(h: Harness, at: datetime) -> dict[str, Any]:
 async def plan(
     h: Harness, page: Callable[[Tx, str | None], object], last: str | None = None
 ) -> list[str]:
-    """Return how the database goes about what a page reads, a step to a line."""
+    """Return the query plans of a page, a step to a line."""
     found: list[str] = []
 
     def explained(tx: Tx) -> None:
@@ -283,7 +285,7 @@ INDEXES: list[tuple[Any, ListFilter, str]] = [
     (listing.events, {"job_id": ["job_0100033"]}, "ix_event_job"),
     (listing.deliveries, {"state": [DeliveryState.DEAD]}, "ix_delivery_state"),
     (listing.deliveries, {"subscriber_id": ["sub_past"]}, "ix_delivery_subscriber"),
-    # PostgreSQL may take that of all the dead, while they are few.
+    # PostgreSQL may take the index of all dead deliveries, while they are few.
     (
         listing.deliveries,
         {"state": [DeliveryState.DEAD], "subscriber_id": ["sub_past"]},
@@ -297,20 +299,20 @@ INDEXES: list[tuple[Any, ListFilter, str]] = [
 ]
 
 
-async def test_every_filter_is_read_along_its_index(crowded: Harness) -> None:
-    """In its order, so nothing is sorted but what is shown; also where a planner thinks that others were as good."""
+async def test_every_filter_is_read_along_its_index(full: Harness) -> None:
+    """In its order, so only the page is sorted; even if a planner expects others to be as good."""
     for of, wanted, index in INDEXES:
         for last in (
             None,
             {listing.jobs: "job_0105000", listing.events: "evt_0105000"}.get(of, "dlv_0105000"),
         ):
-            seen = await plan(crowded, along(of, wanted, limit=50), last)
+            seen = await plan(full, page_of(of, wanted, limit=50), last)
             assert [line for line in seen if index in line], (wanted, seen)
-            whole = [
+            scans = [
                 line for line in seen if re.search(r"Seq Scan|^SCAN (job|event|delivery)\b", line)
             ]
-            assert not whole, (wanted, seen)
-            # The primary key only finds rows by their ids: it is never walked from one end.
+            assert not scans, (wanted, seen)
+            # The primary key only finds rows by id: it is never scanned.
             keys = [
                 line
                 for line in seen
@@ -341,13 +343,15 @@ TRIED: list[tuple[Any, ListFilter, datetime | None]] = [
 ]
 
 
-async def test_what_else_is_wanted_is_tried_on_the_way(crowded: Harness) -> None:
-    """However little of it a planner expects: it neither gathers all that is on the way, nor takes another index."""
+async def test_other_filters_are_checked_during_the_scan(full: Harness) -> None:
+    """Whatever a planner expects: it neither reads the whole path nor takes another index."""
     for of, wanted, since in TRIED:
         for limit in (50, 200):
             seen = await plan(
-                crowded,
-                along(of, wanted, limit=limit, since=since) if since else along(of, wanted, limit),
+                full,
+                page_of(of, wanted, limit=limit, since=since)
+                if since
+                else page_of(of, wanted, limit),
             )
             assert not [line for line in seen if "Bitmap" in line or "Parallel" in line], (
                 wanted,
@@ -355,21 +359,22 @@ async def test_what_else_is_wanted_is_tried_on_the_way(crowded: Harness) -> None
             )
 
 
-async def test_a_page_costs_what_it_looks_at_not_what_there_is(crowded: Harness) -> None:
-    """Counted in SQLite's own steps, or in pages that PostgreSQL looked at: the same on a slow machine."""
+async def test_the_cost_of_a_page_is_bounded_by_its_row_budget(full: Harness) -> None:
+    """Counted in steps of SQLite, or in pages read by PostgreSQL: the same on a slow machine."""
     also: list[tuple[Any, ListFilter, str]] = [
         (listing.jobs, {}, ""),
         (listing.jobs, {"external_task_id": ["ext-3"]}, ""),
     ]
     for of, wanted, _ in INDEXES + also:
-        spent = await cost(crowded, along(of, wanted, limit=50, look=500))
-        assert spent < (1_500 if crowded.runtime.store.shared else 60_000), (wanted, spent)
+        spent = await cost(full, page_of(of, wanted, limit=50, budget=500))
+        assert spent < (1_500 if full.runtime.store.shared else 60_000), (wanted, spent)
 
 
 async def cost(h: Harness, page: Page) -> int:
     def pages(tx: Tx) -> int:
         fetched = sa.text(
-            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relkind IN ('r', 'i')"
+            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class"
+            " WHERE relkind IN ('r', 'i')"
         )
         before = tx.execute(fetched).scalar_one()
         page(tx, None)
@@ -395,8 +400,8 @@ async def cost(h: Harness, page: Page) -> int:
 # -- timelines
 
 
-async def test_a_long_timeline_is_read_a_page_at_a_time(h: Harness) -> None:
-    """What happened in one instant stays in the order of cause, over the edges of pages too."""
+async def test_a_long_timeline_is_paginated(h: Harness) -> None:
+    """Entries of one instant stay in causal order, across pages too."""
     row = await h.open()
     mine = row["id"]
     instants = [after(START, n // 9) for n in range(60)]
@@ -405,13 +410,17 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: Harness) -> None:
         for n in range(40)
     ]
     pushes = [
-        {"id": f"psh_{n:03}", "account": "main", "job_id": mine, "attempt": 1, "received_at": at, "dedupe_key": str(n),
-         "verified": True, "headers": {}, "body": b"{}", "outcome": "applied", "copies": 1}
+        {"id": f"psh_{n:03}", "account": "main", "job_id": mine, "attempt": 1,
+         "received_at": at, "dedupe_key": str(n), "verified": True,
+         "headers": {}, "body": b"{}", "outcome": "applied", "copies": 1}
         for n, at in enumerate(instants)
     ]  # fmt: skip
     events = [_event(n, mine, at) for n, at in enumerate(instants[:30])]
-    owed = [_MODELS[delivery] | {"id": f"dlv_{n:03}", "event_id": f"evt_{n:03}", "subscriber_id": "sub_1",
-                                 "state": "dead", "created_at": at} for n, at in enumerate(instants[:30])]  # fmt: skip
+    owed = [
+        _MODELS[delivery] | {"id": f"dlv_{n:03}", "event_id": f"evt_{n:03}",
+                             "subscriber_id": "sub_1", "state": "dead", "created_at": at}
+        for n, at in enumerate(instants[:30])
+    ]  # fmt: skip
     tried = [
         {"delivery_id": f"dlv_{n:03}", "n": k, "at": at, "ms": 1, "status": 500}
         for n, at in enumerate(instants[:30])
@@ -427,7 +436,7 @@ async def test_a_long_timeline_is_read_a_page_at_a_time(h: Harness) -> None:
         await insert(h, table, rows)
     everything = await h.runtime.store.read(timeline.entries, mine, None, 10_000)
     assert len(everything) == 40 + 60 + 2 * 30 + 30 + 3 * 30
-    assert [one.cursor for one in everything] == sorted(one.cursor for one in everything)
+    assert [entry.cursor for entry in everything] == sorted(entry.cursor for entry in everything)
     paged, last = list[Any](), None
     while page := await h.runtime.store.read(timeline.entries, mine, last, 7):
         assert len(page) <= 7
@@ -451,21 +460,19 @@ def _event(n: int, job_id: str, at: datetime) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "cursor", ["9" * 15 + "-0" + "9" * 64, "000000000000000-9zzz", "000000000000000-0abc"]
 )
-async def test_a_cursor_that_was_made_up_reads_no_further_than_the_end(
-    h: Harness, cursor: str
-) -> None:
+async def test_a_forged_cursor_reads_no_further_than_the_end(h: Harness, cursor: str) -> None:
     row = await h.open()
     assert timeline.is_cursor(cursor)
     assert len(await h.runtime.store.read(timeline.entries, row["id"], cursor, 50)) <= 50
 
 
-async def test_a_jobs_history_is_found_without_that_of_others(crowded: Harness) -> None:
-    told = [
+async def test_the_timeline_of_a_job_is_read_along_its_index(full: Harness) -> None:
+    traces = [
         {"job_id": f"job_0{100000 + n % 50}", "at": START, "kind": "poll", "detail": {}}
         for n in range(5000)
     ]
-    await insert(crowded, trace, told)
-    seen = await plan(crowded, lambda tx, _: timeline.entries(tx, "job_0100033", None, 51))
+    await insert(full, trace, traces)
+    seen = await plan(full, lambda tx, _: timeline.entries(tx, "job_0100033", None, 51))
     assert not [
         line for line in seen if re.search(r"Seq Scan on (event|delivery|job|trace)|^SCAN ", line)
     ], seen

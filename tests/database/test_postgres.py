@@ -1,4 +1,4 @@
-"""PostgreSQL as replicas share it: claims that never meet, limits that hold, and trouble that passes."""
+"""PostgreSQL shared by replicas: disjoint claims, limits that hold, and outages that pass."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def disconnect_all(tx: Tx) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_every_spelling_of_the_url_is_the_same_database(scheme: str) -> None:
+def test_every_scheme_of_the_url_is_accepted(scheme: str) -> None:
     url = postgres.url_of(f"{scheme}://u:p%40ss@db.example.com:5433/jobs?sslmode=require")
     assert (url.drivername, url.password, url.port) == ("postgresql+psycopg", "p@ss", 5433)
     assert url.query == {"sslmode": "require"}
@@ -72,24 +72,22 @@ def test_every_spelling_of_the_url_is_the_same_database(scheme: str) -> None:
 @pytest.mark.parametrize(
     "url", ["postgresql://u:hidden@[::1/jobs", "postgresql://u:hidden@127.0.0.1:1/jobs"]
 )
-def test_a_database_that_cannot_be_had_is_named_without_its_password(url: str) -> None:
-    with pytest.raises(ConfigError, match="database_url") as refused, postgres.reached(url):
-        raise AssertionError("reached")
+def test_an_unusable_database_is_reported_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="database_url") as refused, postgres.read_only(url):
+        raise AssertionError("connected")
     assert "hidden" not in str(refused.value)
 
 
-async def test_replicas_that_claim_at_once_never_take_the_same(
-    tmp_path: Path, address: str
-) -> None:
+async def test_concurrent_claims_of_replicas_are_disjoint(tmp_path: Path, address: str) -> None:
     async with replicas(
         tmp_path, address, 3, accounts={"main": {"vendor": "kling", "api_key": "k"}}
-    ) as houses:
+    ) as members:
         for _ in range(60):
-            await houses[0].open()
-        now = houses[0].clock.now()
+            await members[0].open()
+        now = members[0].clock.now()
         rounds = [
             h.runtime.store.write(queue.take_jobs, JobState.QUEUED, {"main": 7}, now, 75.0, 7)
-            for h in houses
+            for h in members
             for _ in "123"
         ]
         taken = [row["id"] for rows in await asyncio.gather(*rounds) for row in rows]
@@ -97,21 +95,21 @@ async def test_replicas_that_claim_at_once_never_take_the_same(
         assert len(taken) == 60
 
 
-async def test_an_accounts_limit_holds_when_all_replicas_submit_at_once(
+async def test_the_limit_of_an_account_holds_when_all_replicas_submit_at_once(
     tmp_path: Path, address: str
 ) -> None:
     account = {"vendor": "kling", "api_key": "k", "max_in_flight": 5}
-    async with replicas(tmp_path, address, 3, accounts={"main": account}) as houses:
+    async with replicas(tmp_path, address, 3, accounts={"main": account}) as members:
         for _ in range(40):
-            await houses[0].open()
-        stages = [h.runtime.assemble(Submitter) for h in houses]
+            await members[0].open()
+        stages = [h.runtime.assemble(Submitter) for h in members]
         taken = await asyncio.gather(*(stage.take(64) for stage in stages for _ in "1234"))
         assert sum(len(rows) for rows in taken) == 5
-        states = Counter(row["state"] for row in await houses[1].rows(job))
+        states = Counter(row["state"] for row in await members[1].rows(job))
         assert states == {JobState.SUBMITTING: 5, JobState.QUEUED: 35}
 
 
-async def test_units_and_reads_outlive_the_loss_of_every_connection(address: str) -> None:
+async def test_units_and_reads_survive_the_loss_of_every_connection(address: str) -> None:
     store, other = Store(address), Store(address)
     store.start()
     other.start()
@@ -124,8 +122,8 @@ async def test_units_and_reads_outlive_the_loss_of_every_connection(address: str
             assert len(await store.read(names)) == (n + 1) * 20
         batch: Batch[str, str] = store.batched(lambda tx, items: [put(tx, item) for item in items])
         await other.write(disconnect_all)
-        told = await asyncio.gather(*(batch(f"b{n}") for n in range(200)))
-        assert sorted(told) == sorted(
+        written = await asyncio.gather(*(batch(f"b{n}") for n in range(200)))
+        assert sorted(written) == sorted(
             await store.read(names) - {f"a{n}.{m}" for n in range(5) for m in range(20)}
         )
     finally:
@@ -133,7 +131,7 @@ async def test_units_and_reads_outlive_the_loss_of_every_connection(address: str
         other.close()
 
 
-async def test_two_units_that_lock_crosswise_both_get_there(address: str) -> None:
+async def test_two_units_that_deadlock_both_commit(address: str) -> None:
     store = Store(address)
     store.start()
     try:
@@ -156,7 +154,7 @@ async def test_two_units_that_lock_crosswise_both_get_there(address: str) -> Non
 
 
 async def test_items_gather_while_two_transactions_hold_others_of_their_batch(address: str) -> None:
-    """Small groups cost more than they bring; what else waits goes past them, and closing forgets none."""
+    """Small groups cost more in total; other units pass them, and close commits all of them."""
     store = Store(address)
     store.start()
     go_on, sizes = threading.Event(), list[int]()
@@ -169,22 +167,20 @@ async def test_items_gather_while_two_transactions_hold_others_of_their_batch(ad
     batch: Batch[str, str] = store.batched(together)
     try:
         writes = [asyncio.create_task(batch("first"))]
-        await until(lambda: sizes == [1], "a transaction holds it")
+        await until(lambda: sizes == [1], "a transaction holds the first")
         writes.append(asyncio.create_task(batch("second")))
-        await until(lambda: sizes == [1, 1], "another one holds that")
+        await until(lambda: sizes == [1, 1], "another holds the second")
         writes += [asyncio.create_task(batch(f"later {number}")) for number in range(10)]
         assert await store.write(put, "by itself") == "by itself"
         go_on.set()
     finally:
         store.close()
     assert len(await asyncio.gather(*writes)) == 12
-    assert len(sizes) <= 4, "what waited was put together"
+    assert len(sizes) <= 4, "waiting items were grouped"
 
 
-async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_again(
-    address: str,
-) -> None:
-    """A frozen replica may not keep an account's row from the others."""
+async def test_an_idle_transaction_is_ended_by_the_server_and_run_again(address: str) -> None:
+    """A frozen replica may not keep the row lock of an account."""
     store = Store(address + "&options=-c%20idle_in_transaction_session_timeout%3D200")
     store.start()
     tries: list[int] = []
@@ -204,17 +200,15 @@ async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_run_ag
         store.close()
 
 
-async def test_a_transaction_may_stand_still_for_ten_seconds_unless_the_url_says_otherwise(
-    address: str,
-) -> None:
+async def test_a_transaction_may_be_idle_for_ten_seconds_by_default(address: str) -> None:
     store = Store(address)
     store.start()
     try:
         for ask in (store.write, store.read):
-            said = await ask(
+            found = await ask(
                 lambda tx: tx.scalar(sa.text("SHOW idle_in_transaction_session_timeout"))
             )
-            assert said == "10s"
+            assert found == "10s"
     finally:
         store.close()
 
@@ -230,7 +224,7 @@ async def test_a_reader_cannot_write(address: str) -> None:
         store.close()
 
 
-async def test_a_database_that_is_away_is_our_trouble_and_passes(address: str) -> None:
+async def test_an_outage_is_unavailable_and_recovers(address: str) -> None:
     store = Store(address)
     store.start()
     name = postgres.url_of(address).database
@@ -251,28 +245,28 @@ async def test_a_database_that_is_away_is_our_trouble_and_passes(address: str) -
         store.close()
 
 
-async def test_a_wake_reaches_the_other_replica_and_a_lost_listener_comes_back(
+async def test_a_wake_up_reaches_the_other_replica_and_a_lost_listener_reconnects(
     tmp_path: Path, address: str
 ) -> None:
-    async with replicas(tmp_path, address, 2) as (one, two):
-        heard: asyncio.Queue[str] = asyncio.Queue()
-        two.runtime.store.listen(heard.put_nowait)
-        while heard.empty():
-            # The listener is up at some moment soon; a wake before that is lost, as any may be.
-            one.runtime.store.wake("deliver")
+    async with replicas(tmp_path, address, 2) as (first, second):
+        stages: asyncio.Queue[str] = asyncio.Queue()
+        second.runtime.store.listen(stages.put_nowait)
+        while stages.empty():
+            # A wake-up before the listener is connected is lost, as any may be.
+            first.runtime.store.wake("deliver")
             await asyncio.sleep(0.03)
-        assert heard.get_nowait() == "deliver"
-        await one.runtime.store.write(disconnect_all)
-        while not heard.empty():
-            heard.get_nowait()
-        while heard.empty():
+        assert stages.get_nowait() == "deliver"
+        await first.runtime.store.write(disconnect_all)
+        while not stages.empty():
+            stages.get_nowait()
+        while stages.empty():
             with contextlib.suppress(Unavailable):
-                one.runtime.store.wake("submit")
+                first.runtime.store.wake("submit")
             await asyncio.sleep(0.03)
-        assert heard.get_nowait() == "submit"
+        assert stages.get_nowait() == "submit"
 
 
-async def test_replicas_agree_on_the_time_although_their_machines_do_not(address: str) -> None:
+async def test_replicas_agree_on_the_time_although_their_clocks_differ(address: str) -> None:
     class Wrong(SystemClock):
         def now(self) -> Any:
             return super().now() - timedelta(seconds=300)
@@ -281,7 +275,7 @@ async def test_replicas_agree_on_the_time_although_their_machines_do_not(address
     store.start()
     try:
         clock = DisciplinedClock(Wrong())
-        clock.correct(await store.ahead(clock.own.now))
+        clock.correct(await store.clock_offset(clock.own.now))
         assert abs((clock.now() - SystemClock().now()).total_seconds()) < 0.5
     finally:
         store.close()

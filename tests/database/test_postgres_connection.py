@@ -1,4 +1,4 @@
-"""A database that falls silent: nobody hears an error, and yet nobody waits for ever."""
+"""A database that stops responding: no error arrives, and yet no caller waits for ever."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def store(address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """A store whose transactions may take a second."""
-    monkeypatch.setattr(connection, "PATIENCE", 1.0)
+    monkeypatch.setattr(connection, "TRANSACTION_TIMEOUT", 1.0)
     made = Store(address)
     made.start()
     yield made
@@ -43,7 +43,7 @@ async def store(address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 @contextlib.contextmanager
 def silent(*pids: int) -> Iterator[None]:
-    """Processes of the server that stand still: they hold their connections, and say nothing."""
+    """Stop processes of the server: they keep their connections and send nothing."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -71,7 +71,7 @@ def pid(tx: Tx) -> int:
     return int(tx.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
 
 
-async def test_who_waits_for_a_silent_database_is_told_so_and_then_all_is_well_again(
+async def test_callers_of_a_silent_database_get_unavailable_and_it_recovers(
     store: Store, address: str
 ) -> None:
     await asyncio.gather(store.read(pid), *(store.write(pid) for _ in range(8)))
@@ -81,13 +81,13 @@ async def test_who_waits_for_a_silent_database_is_told_so_and_then_all_is_well_a
             with pytest.raises(Unavailable, match="no answer within 1 second"):
                 await ask(pid)
         assert time.monotonic() - started < 5
-        # The others of the pool are not believed either, and new ones are as good as ever.
+        # The other connections of the pool are discarded too, and new ones work.
         assert await store.write(pid) in backends(address)
         assert await store.read(pid) in backends(address)
     assert await store.write(pid)
 
 
-async def test_where_nobody_answers_one_tries_again_and_the_others_hear_so_at_once(
+async def test_after_a_connection_timeout_one_caller_tries_again_and_the_others_fail_at_once(
     store: Store, address: str
 ) -> None:
     with silent(*backends(address), postmaster()):
@@ -100,13 +100,13 @@ async def test_where_nobody_answers_one_tries_again_and_the_others_hear_so_at_on
         done, rest = await asyncio.wait(asking, timeout=1)
         assert len(rest) == 1
         assert time.monotonic() - started < 1.5
-        told = {str(task.exception()) for task in done}
-        assert told == {"the database is not available: nobody answers"}
+        errors = {str(task.exception()) for task in done}
+        assert errors == {"the database is not available: the server does not answer"}
         await asyncio.wait(rest)
     assert await store.read(pid)
 
 
-async def test_a_transaction_has_so_many_seconds_in_all(store: Store) -> None:
+async def test_the_timeout_is_of_the_whole_transaction(store: Store) -> None:
     def trickles(tx: Tx) -> None:
         for _ in range(20):
             tx.execute(sa.text("SELECT pg_sleep(0.2)"))
@@ -117,10 +117,10 @@ async def test_a_transaction_has_so_many_seconds_in_all(store: Store) -> None:
     assert await store.write(pid)
 
 
-async def test_a_store_ends_although_its_database_is_silent(
+async def test_a_store_closes_although_its_database_is_silent(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    monkeypatch.setattr(connection, "TRANSACTION_TIMEOUT", 0.5)
     store = Store(address)
     store.start()
     store.listen(lambda stage: None)
@@ -133,9 +133,7 @@ async def test_a_store_ends_although_its_database_is_silent(
             await last
 
 
-async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_for_all_of_a_batch(
-    address: str,
-) -> None:
+async def test_a_lock_wait_is_ended_by_the_server_once_for_the_whole_batch(address: str) -> None:
     store = Store(address + "&options=-c%20statement_timeout%3D300")
     store.start()
     calls: list[int] = []
@@ -149,8 +147,8 @@ async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_fo
     try:
         with psycopg.connect(address) as holder:
             holder.execute("SELECT pg_advisory_lock(1)")
-            told = await asyncio.gather(*(batch(n) for n in range(20)), return_exceptions=True)
-            assert {type(one) for one in told} == {Unavailable}
+            errors = await asyncio.gather(*(batch(n) for n in range(20)), return_exceptions=True)
+            assert {type(error) for error in errors} == {Unavailable}
             assert sum(calls) == 20
             assert asked(
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -160,40 +158,41 @@ async def test_what_waits_too_long_for_a_lock_is_ended_by_the_server_and_once_fo
         store.close()
 
 
-def test_the_server_ends_a_statement_before_we_hang_up_and_lets_a_migration_take_its_time(
+def test_the_server_limits_statements_below_our_timeout_but_not_those_of_migrations(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = sa.text("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
-    hurried, patient = postgres.engine_of(address, 1), postgres.engine_of(address, 1, patient=True)
-    with hurried.begin() as tx:
-        assert 0 < tx.execute(limit).scalar_one() < connection.PATIENCE * 1000
-    monkeypatch.setattr(connection, "PATIENCE", 0.1)
-    with patient.begin() as tx:
+    limited = postgres.engine_of(address, 1)
+    unlimited = postgres.engine_of(address, 1, timeouts=False)
+    with limited.begin() as tx:
+        assert 0 < tx.execute(limit).scalar_one() < connection.TRANSACTION_TIMEOUT * 1000
+    monkeypatch.setattr(connection, "TRANSACTION_TIMEOUT", 0.1)
+    with unlimited.begin() as tx:
         assert tx.execute(limit).scalar_one() == 0
         tx.execute(sa.text("SELECT pg_sleep(0.3)"))
-    hurried.dispose()
-    patient.dispose()
+    limited.dispose()
+    unlimited.dispose()
 
 
-async def test_a_listener_that_would_hear_nothing_any_more_notices(
+async def test_a_listener_detects_a_dead_connection(
     store: Store, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify, "_ASK", 2)
-    heard: asyncio.Queue[str] = asyncio.Queue()
-    store.listen(heard.put_nowait)
+    monkeypatch.setattr(notify, "_PROBE", 2)
+    stages: asyncio.Queue[str] = asyncio.Queue()
+    store.listen(stages.put_nowait)
 
-    async def hears() -> None:
-        while heard.empty():
+    async def woken() -> None:
+        while stages.empty():
             store.wake("deliver")
             await asyncio.sleep(0.03)
-        heard.get_nowait()
+        stages.get_nowait()
 
-    await hears()
-    deaf = asked(
+    await woken()
+    listeners = asked(
         "SELECT pid FROM pg_stat_activity WHERE query IN ('LISTEN orchestrator', 'SELECT 1')"
     )
-    with silent(*deaf):
-        while not heard.empty():
-            heard.get_nowait()
+    with silent(*listeners):
+        while not stages.empty():
+            stages.get_nowait()
         async with asyncio.timeout(10):
-            await hears()
+            await woken()

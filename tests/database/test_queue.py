@@ -1,4 +1,4 @@
-"""Claims: fair, fenced, within every account's limit, and as cheap with 20,000 rows that are not due as with none."""
+"""Claims: fair, fenced, within the limit of each account, at a cost independent of idle rows."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ DAY = 86400.0
 
 def job_row(number: int, account: str, state: JobState, due: datetime | None) -> dict[str, Any]:
     return {
-        "id": f"job_{number}", "account": account, "vendor": "agentsflare", "model": "m", "capability": "text2video",
-        "input": {}, "external_task_id": f"job_{number}", "metadata": {}, "api_key": "key", "created_at": START,
-        "deadline_at": after(START, DAY), "state": state, "due_at": due, "attempt": 0, "tries": 0, "asks": 0,
-        "misses": 0, "lease": 0, "version": 1, "sequence": 0,
+        "id": f"job_{number}", "account": account, "vendor": "agentsflare", "model": "m",
+        "capability": "text2video",
+        "input": {}, "external_task_id": f"job_{number}", "metadata": {}, "api_key": "key",
+        "created_at": START,
+        "deadline_at": after(START, DAY), "state": state, "due_at": due, "attempt": 0, "tries": 0,
+        "asks": 0, "misses": 0, "lease": 0, "version": 1, "sequence": 0,
     }  # fmt: skip
 
 
 def delivery_row(number: int, lane: str, due: datetime | None) -> dict[str, Any]:
     return {
-        "id": f"dlv_{number}", "event_id": f"evt_{number}", "subscriber_id": lane, "state": DeliveryState.PENDING,
-        "due_at": due, "lease": 0, "tries": 0, "created_at": START,
+        "id": f"dlv_{number}", "event_id": f"evt_{number}", "subscriber_id": lane,
+        "state": DeliveryState.PENDING, "due_at": due, "lease": 0, "tries": 0, "created_at": START,
     }  # fmt: skip
 
 
@@ -48,7 +50,7 @@ async def insert(h: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> Non
 
 
 async def plans(h: Harness, run: Any, *args: Any) -> list[str]:
-    """Return how the database goes about every statement that a unit of work executes, a step to a line."""
+    """Return the query plan of every statement of a unit of work, a step to a line."""
     found: list[str] = []
 
     def explained(tx: Tx) -> None:
@@ -71,16 +73,19 @@ async def plans(h: Harness, run: Any, *args: Any) -> list[str]:
 
 
 @pytest.fixture
-async def crowded(h: Harness) -> Harness:
-    """One hot lane of each kind, another with two rows, and 20,000 rows in eight lanes.
+async def busy(h: Harness) -> Harness:
+    """A hot lane of each kind, another with two due rows, and 20,000 idle rows in eight lanes.
 
-    Those are due tomorrow, but for two thirds of the jobs, which are history.
+    Idle rows are due tomorrow, except two thirds of the jobs, which are final.
     """
     tomorrow = after(START, DAY)
     await insert(h, job, [job_row(0, "", JobState.SUBMITTED, tomorrow)])
     await insert(h, delivery, [delivery_row(0, "", tomorrow)])
     lane = "CASE WHEN n % 10 <> 0 THEN 'hot' ELSE 'cold' || (n % 7) END"
-    history = "CASE WHEN n % 3 = 0 THEN 'submitted' ELSE 'succeeded' END, CASE WHEN n % 3 = 0 THEN due_at END"
+    history = (
+        "CASE WHEN n % 3 = 0 THEN 'submitted' ELSE 'succeeded' END,"
+        " CASE WHEN n % 3 = 0 THEN due_at END"
+    )
     names = ("id", "account", "external_task_id", "state", "due_at")
     await multiply(h, job, f"'job_' || n, {lane}, 'job_' || n, {history}", names)
     await multiply(
@@ -93,13 +98,13 @@ async def crowded(h: Harness) -> Harness:
     owed = [delivery_row(30_000 + n, "hot", START) for n in range(300)]
     await insert(h, delivery, owed + [delivery_row(40_000 + n, "cold1", START) for n in range(2)])
     if h.runtime.store.shared:
-        # As autovacuum would, by and by.
+        # As autovacuum would later.
         await h.run(sa.text("ANALYZE"))
     return h
 
 
 async def multiply(h: Harness, table: sa.Table, expressions: str, names: tuple[str, ...]) -> None:
-    """Turn the one row of a table into 20,000 that differ in some columns only."""
+    """Turn the bucket row of a table into 20,000 that differ in some columns only."""
     rest = ", ".join(column.name for column in table.columns if column.name not in names)
     numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000)"
     into = f"INSERT INTO {table.name} ({', '.join(names)}, {rest})"
@@ -108,22 +113,25 @@ async def multiply(h: Harness, table: sa.Table, expressions: str, names: tuple[s
     await h.run(sa.delete(table).where(table.c.id.in_(("job_0", "dlv_0"))))
 
 
-async def test_no_claim_reads_more_than_its_index(crowded: Harness) -> None:
-    """Every statement SEARCHes the partial index by a bound; none of them scans the table or sorts."""
-    now = crowded.clock.now()
-    seen = await plans(crowded, queue.lanes, job.c.account, now, JobState.QUEUED)
-    seen += await plans(crowded, queue.lanes, delivery.c.subscriber_id, now)
+async def test_no_claim_reads_more_than_its_index(busy: Harness) -> None:
+    """Every statement SEARCHes the partial index by a bound; none scans the table or sorts."""
+    now = busy.clock.now()
+    seen = await plans(busy, queue.lanes, job.c.account, now, JobState.QUEUED)
+    seen += await plans(busy, queue.lanes, delivery.c.subscriber_id, now)
     seen += await plans(
-        crowded, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64
+        busy, queue.take_jobs, JobState.QUEUED, {"hot": 16, "cold1": 16}, now, 75.0, 64
     )
-    seen += await plans(crowded, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
-    seen += await plans(crowded, capacity.in_flight, "cold1")
-    if crowded.runtime.store.shared:
+    seen += await plans(busy, queue.take_deliveries, {"hot": 16, "cold1": 16}, now, 45.0, 64)
+    seen += await plans(busy, capacity.in_flight, "cold1")
+    if busy.runtime.store.shared:
         print(*seen, sep="\n")
         scans = [line for line in seen if "Scan" in line]
         assert len(scans) >= 9
         assert not [line for line in seen if "Seq Scan" in line or "Sort" in line]
-        by = r"(using|Bitmap Index Scan on) (ix_job_due|ix_delivery_due|job_pkey|delivery_pkey)\b|Bitmap Heap|CTE Scan"
+        by = (
+            r"(using|Bitmap Index Scan on) (ix_job_due|ix_delivery_due|job_pkey|delivery_pkey)\b"
+            r"|Bitmap Heap|CTE Scan"
+        )
         assert not [line for line in scans if not re.search(by, line) and "WorkTable" not in line]
         return
     tables = [line for line in seen if re.match(r"(SCAN|SEARCH) (job|delivery)\b", line)]
@@ -137,8 +145,8 @@ async def test_no_claim_reads_more_than_its_index(crowded: Harness) -> None:
     assert not [line for line in seen if "TEMP B-TREE" in line]
 
 
-async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: Harness) -> None:
-    """Counted in SQLite's own steps, or in pages PostgreSQL looked at: the test is the same on a slow machine."""
+async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(busy: Harness) -> None:
+    """Counted in steps of SQLite, or in pages read by PostgreSQL: the same on a slow machine."""
 
     def claim(tx: Tx) -> None:
         queue.lanes(tx, job.c.account, START, JobState.QUEUED)
@@ -146,7 +154,8 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: Harness
 
     def pages(tx: Tx) -> int:
         fetched = sa.text(
-            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class WHERE relname LIKE '%job%'"
+            "SELECT sum(pg_stat_get_xact_blocks_fetched(oid)) FROM pg_class"
+            " WHERE relname LIKE '%job%'"
         )
         before = tx.execute(fetched).scalar_one()
         claim(tx)
@@ -166,52 +175,47 @@ async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(crowded: Harness
         connection.set_progress_handler(None, 0)
         return counted * 10
 
-    if crowded.runtime.store.shared:
-        assert 0 < await crowded.runtime.store.write(pages) < 500
+    if busy.runtime.store.shared:
+        assert 0 < await busy.runtime.store.write(pages) < 500
     else:
-        assert 0 < await crowded.runtime.store.write(steps) < 10_000
+        assert 0 < await busy.runtime.store.write(steps) < 10_000
 
 
-async def test_lanes_are_those_with_something_due_of_that_kind(crowded: Harness) -> None:
-    found = await crowded.runtime.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
+async def test_lanes_are_those_with_something_due_of_that_kind(busy: Harness) -> None:
+    found = await busy.runtime.store.read(queue.lanes, job.c.account, START, JobState.QUEUED)
     assert set(found) == {"hot", "cold1"}
     assert (
-        await crowded.runtime.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING)
-        == []
+        await busy.runtime.store.read(queue.lanes, job.c.account, START, JobState.PROCESSING) == []
     )
-    later = await crowded.runtime.store.read(
-        queue.lanes, delivery.c.subscriber_id, after(START, DAY)
-    )
+    later = await busy.runtime.store.read(queue.lanes, delivery.c.subscriber_id, after(START, DAY))
     assert set(later) == {"hot", *(f"cold{n}" for n in range(7))}
 
 
-async def test_a_hot_lane_leaves_room_for_the_others(crowded: Harness) -> None:
+async def test_a_hot_lane_leaves_room_for_the_others(busy: Harness) -> None:
     quanta = {"hot": queue.QUANTUM, "cold1": queue.QUANTUM}
-    taken = await crowded.runtime.store.write(
+    taken = await busy.runtime.store.write(
         queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 64
     )
     assert Counter(row["account"] for row in taken) == {"hot": queue.QUANTUM, "cold1": 2}
-    owed = await crowded.runtime.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
+    owed = await busy.runtime.store.write(queue.take_deliveries, quanta, START, 45.0, 64)
     assert Counter(row["subscriber_id"] for row in owed) == {"hot": queue.QUANTUM, "cold1": 2}
 
 
-async def test_room_is_never_exceeded(crowded: Harness) -> None:
+async def test_a_claim_never_exceeds_its_room(busy: Harness) -> None:
     quanta = {"hot": 16, "cold1": 16}
     assert (
         len(
-            await crowded.runtime.store.write(
-                queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5
-            )
+            await busy.runtime.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 5)
         )
         == 5
     )
     assert (
-        await crowded.runtime.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0)
+        await busy.runtime.store.write(queue.take_jobs, JobState.QUEUED, quanta, START, 75.0, 0)
         == []
     )
 
 
-async def test_the_oldest_of_a_lane_come_first(h: Harness) -> None:
+async def test_the_oldest_rows_of_a_lane_are_claimed_first(h: Harness) -> None:
     await insert(h, job, [job_row(n, "main", JobState.QUEUED, after(START, -n)) for n in range(20)])
     taken = await h.runtime.store.write(
         queue.take_jobs, JobState.QUEUED, {"main": 3}, START, 75.0, 9
@@ -219,7 +223,7 @@ async def test_the_oldest_of_a_lane_come_first(h: Harness) -> None:
     assert [row["id"] for row in taken] == ["job_19", "job_18", "job_17"]
 
 
-async def test_what_is_claimed_is_not_due_until_its_lease_has_passed(h: Harness) -> None:
+async def test_a_claimed_row_is_due_again_when_its_lease_has_passed(h: Harness) -> None:
     await insert(h, job, [job_row(1, "main", JobState.QUEUED, START)])
 
     async def take(seconds: float) -> list[JobRow]:
@@ -249,7 +253,7 @@ async def test_a_stale_lease_changes_nothing(h: Harness) -> None:
     assert (await h.job("job_1"))["state"] == JobState.QUEUED
 
 
-async def test_nothing_that_has_ended_is_postponed(h: Harness) -> None:
+async def test_a_final_job_is_never_postponed(h: Harness) -> None:
     await insert(h, job, [job_row(1, "main", JobState.SUCCEEDED, None)])
     await h.runtime.store.write(
         h.runtime.ledger.postpone, [Reschedule("job_1", 0, 1, {"due_at": START})]
@@ -258,7 +262,7 @@ async def test_nothing_that_has_ended_is_postponed(h: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "lease", "state"),
+    ("result", "lease", "state"),
     [
         (ResponseClass.LATER, 1, DeliveryState.PENDING),
         (ResponseClass.NEVER, 1, DeliveryState.PENDING),
@@ -267,7 +271,7 @@ async def test_nothing_that_has_ended_is_postponed(h: Harness) -> None:
     ],
 )
 async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
-    h: Harness, verdict: ResponseClass, lease: int, state: DeliveryState
+    h: Harness, result: ResponseClass, lease: int, state: DeliveryState
 ) -> None:
     row = delivery_row(1, "sub_1", START) | {"lease": 2}
     await insert(h, delivery, [row])
@@ -276,7 +280,7 @@ async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
         cast(SubscriberRow, {"id": "sub_1"}),
         START,
         5,
-        verdict,
+        result,
     )
     await h.runtime.store.write(record, h.runtime.ids, h.runtime.rng, [done], START)
     (now,) = await h.rows(delivery)
@@ -284,7 +288,9 @@ async def test_a_failed_attempt_is_fenced_and_a_success_is_not(
     assert (now["tries"] == 0) is (state is DeliveryState.PENDING)
 
 
-async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: Harness) -> None:
+async def test_free_slots_are_the_limit_minus_jobs_in_flight_and_none_while_paused(
+    h: Harness,
+) -> None:
     paused = {"paused": after(START, 1), "full": None}
     await insert(
         h,
@@ -303,52 +309,54 @@ async def test_slots_are_what_the_limit_leaves_and_a_paused_account_has_none(h: 
     }
 
 
-# -- the arithmetic of a rate
+# -- token bucket
 
 
-def test_an_allowance_holds_one_seconds_worth_and_never_less_than_one() -> None:
+def test_a_bucket_holds_the_tokens_of_a_second_and_at_least_one() -> None:
     def steps(rate: float, *seconds: float) -> list[int]:
-        one, taken = TokenBucket(rate, 1.0, START), list[int]()
+        bucket, taken = TokenBucket(rate, 1.0, START), list[int]()
         for at in seconds:
-            one = one.refilled(after(START, at))
-            taken.append(int(one.tokens))
-            one = one.less(taken[-1])
+            bucket = bucket.refilled(after(START, at))
+            taken.append(int(bucket.tokens))
+            bucket = bucket.less(taken[-1])
         return taken
 
     assert steps(10, 0, 60, 60.1) == [1, 10, 1]
     assert steps(0.5, 0, 1, 1.999, 2, 90) == [1, 0, 0, 1, 1]
 
 
-def test_a_clock_that_goes_back_and_forth_earns_nothing() -> None:
-    one = TokenBucket(1.0, 0.0, START)
+def test_a_clock_that_goes_back_and_forth_adds_no_tokens() -> None:
+    bucket = TokenBucket(1.0, 0.0, START)
     for second in (1, 0, 1, 0, 1):
-        one = one.refilled(after(START, second))
-    assert one.tokens == 1.0
-    spent = one.less(1)
+        bucket = bucket.refilled(after(START, second))
+    assert bucket.tokens == 1.0
+    spent = bucket.less(1)
     for second in (0, 1, 0, 1):
         spent = spent.refilled(after(START, second))
     assert spent.tokens == 0.0
 
 
-def test_a_clock_that_was_hours_ahead_holds_nobody_back_for_hours() -> None:
+def test_a_clock_that_was_hours_ahead_blocks_no_account_for_hours() -> None:
     ahead = TokenBucket(1.0, 0.0, START + timedelta(hours=5))
     assert ahead.refilled(START).refilled(after(START, 3)).tokens == 1.0
 
 
-def test_looking_often_earns_nothing_that_is_rounded_away() -> None:
-    one = TokenBucket(1.0, 0.0, START)
+def test_frequent_refills_lose_nothing_to_rounding() -> None:
+    bucket = TokenBucket(1.0, 0.0, START)
     for n in range(5000):
-        looked = one.refilled(START + timedelta(microseconds=100 * n))
-        one = TokenBucket(
+        looked = bucket.refilled(START + timedelta(microseconds=100 * n))
+        bucket = TokenBucket(
             1.0, looked.tokens, looked.at.replace(microsecond=looked.at.microsecond // 1000 * 1000)
         )
-    assert one.tokens == pytest.approx(0.499, abs=1e-6)
+    assert bucket.tokens == pytest.approx(0.499, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("tokens", "rate", "wait"), [(1.0, 2.0, 0.0), (7.5, 2.0, 0.0), (0.5, 2.0, 0.25), (0.0, 0.1, 10)]
 )
-def test_an_allowance_knows_when_it_allows_one(tokens: float, rate: float, wait: float) -> None:
-    one = TokenBucket(rate, tokens, START)
-    assert one.wait == wait
-    assert one.refilled(after(START, wait)).tokens >= 1
+def test_wait_is_the_seconds_until_there_is_a_token(
+    tokens: float, rate: float, wait: float
+) -> None:
+    bucket = TokenBucket(rate, tokens, START)
+    assert bucket.wait == wait
+    assert bucket.refilled(after(START, wait)).tokens >= 1

@@ -41,7 +41,7 @@ def test_a_field_is_of_the_type_its_column_is_read_back_as(name: str) -> None:
         expected = next(found for kind, found in PYTHON if isinstance(column.type, kind))
         arguments = get_args(hints[column.name])
         union = arguments if type(None) in arguments else (hints[column.name],)
-        found = {get_origin(one) or one for one in union} - {type(None)}
+        found = {get_origin(member) or member for member in union} - {type(None)}
         assert found, column
         assert found <= expected, (column, hints[column.name])
         assert (type(None) in arguments) is bool(column.nullable), (column, hints[column.name])

@@ -1,4 +1,4 @@
-"""Migrations: from nothing, from every schema there was, on both databases, all of the way or not at all."""
+"""Migrations on both databases, from nothing and from every earlier schema, whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tests.harness import databases
 from tests.harness.command_line import isolate, run
 
 FOLDER = Path(orchestrator.__file__).parent / "database" / "migrations"
-REVISIONS = [one.revision for one in ScriptDirectory(str(FOLDER)).walk_revisions()][::-1]
+REVISIONS = [script.revision for script in ScriptDirectory(str(FOLDER)).walk_revisions()][::-1]
 NEWEST = REVISIONS[-1]
 BEFORE = Path(__file__).parents[1] / "samples" / "before_revisions.sql"
-#: Done to a job's table that SQLite cannot alter in place.
+#: A change of the job table that SQLite cannot make in place.
 CHANGE = """with op.batch_alter_table("job") as job:
         job.alter_column("api_key", existing_type=sa.String(), nullable=True)
         job.add_column(sa.Column("note", sa.String()))"""
@@ -38,7 +38,7 @@ CHANGE = """with op.batch_alter_table("job") as job:
 
 @pytest.fixture(params=databases.KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a new database of each kind, without tables."""
+    """The URL of an empty database of each kind."""
     address = databases.url(request.param, tmp_path, empty=True)
     yield address
     databases.drop(address)
@@ -46,7 +46,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def engine(database: str) -> Iterator[sa.Engine]:
-    """A new database, to be written."""
+    """A writing engine of an empty database."""
     opened = engine_of(database)
     yield opened
     opened.dispose()
@@ -57,7 +57,7 @@ def engine_of(url: str) -> sa.Engine:
 
 
 def upto(revision: str, folder: Path) -> Path:
-    """Return a copy of the migrations that knows none after `revision`."""
+    """Return a copy of the migrations up to `revision`."""
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in folder.glob("versions/[0-9]*.py"):
         if file.name[:4] > revision:
@@ -73,22 +73,22 @@ def following(folder: Path, change: str = CHANGE) -> str:
 
 
 def indexes(tx: sa.Connection) -> dict[str, object]:
-    """Return what keeps each table's rows apart and makes them easy to find: columns in order, and conditions."""
-    see = sa.inspect(tx)
+    """Return keys, unique constraints and indexes of each table: ordered columns, conditions."""
+    inspector = sa.inspect(tx)
     found: dict[str, object] = {}
     for table in metadata.tables:
         plain = {
             (
-                one["name"],
-                *one["column_names"],
-                one["unique"],
-                condition(one.get("dialect_options", {})),
+                index["name"],
+                *index["column_names"],
+                index["unique"],
+                condition(index.get("dialect_options", {})),
             )
-            for one in see.get_indexes(table)
-            if "duplicates_constraint" not in one
+            for index in inspector.get_indexes(table)
+            if "duplicates_constraint" not in index
         }
-        unique = {tuple(one["column_names"]) for one in see.get_unique_constraints(table)}
-        found[table] = see.get_pk_constraint(table)["constrained_columns"], unique, plain
+        unique = {tuple(entry["column_names"]) for entry in inspector.get_unique_constraints(table)}
+        found[table] = inspector.get_pk_constraint(table)["constrained_columns"], unique, plain
     return found
 
 
@@ -97,18 +97,18 @@ def condition(options: Any) -> str:
 
 
 def row_of(table: sa.Table) -> dict[str, Any]:
-    """Return a row with something in every column."""
+    """Return a row with a value in every column."""
     made: dict[type, object] = {str: table.name, int: 7, float: 0.5, bool: True, bytes: b"\x00\xff"}
     return {column.name: made[column.type.python_type] for column in table.columns}
 
 
 def present(tx: sa.Connection) -> list[str]:
-    """Return our tables that a schema has; an older one has fewer."""
+    """Return those of our tables that a schema has; an older one has fewer."""
     return [name for name in metadata.tables if sa.inspect(tx).has_table(name)]
 
 
 def rows(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
-    """Return every row of every table there is, as the database itself sees them."""
+    """Return every row of every existing table, with the types of the database."""
     seen = {name: sa.Table(name, sa.MetaData(), autoload_with=tx) for name in present(tx)}
     return {
         name: [dict(row._mapping) for row in tx.execute(sa.select(table))]
@@ -117,7 +117,7 @@ def rows(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def fill(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
-    """Put a row into every table there is and return them all."""
+    """Insert a row into every existing table and return them all."""
     for name in present(tx):
         table = sa.Table(name, sa.MetaData(), autoload_with=tx)
         tx.execute(table.insert(), row_of(table))
@@ -125,10 +125,10 @@ def fill(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def columns(tx: sa.Connection, table: str) -> set[str]:
-    return {one["name"] for one in sa.inspect(tx).get_columns(table)}
+    return {column["name"] for column in sa.inspect(tx).get_columns(table)}
 
 
-def test_from_nothing_to_just_what_the_code_declares(engine: sa.Engine, tmp_path: Path) -> None:
+def test_the_migrations_make_exactly_the_declared_schema(engine: sa.Engine, tmp_path: Path) -> None:
     with engine.begin() as tx:
         assert schema.upgrade(tx) == REVISIONS
         assert schema.current(tx) == schema.head() == NEWEST
@@ -141,11 +141,11 @@ def test_from_nothing_to_just_what_the_code_declares(engine: sa.Engine, tmp_path
         metadata.drop_all(tx)
         metadata.create_all(tx)
         assert indexes(tx) == made, (
-            "the order of columns and the conditions too, which the comparison does not see"
+            "also the order of columns and the conditions, which the comparison ignores"
         )
 
 
-def test_a_second_upgrade_finds_nothing_to_do(engine: sa.Engine) -> None:
+def test_a_second_upgrade_applies_nothing(engine: sa.Engine) -> None:
     with engine.begin() as tx:
         schema.upgrade(tx)
         kept = fill(tx)
@@ -155,7 +155,7 @@ def test_a_second_upgrade_finds_nothing_to_do(engine: sa.Engine) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), list(pairwise(REVISIONS)))
-def test_every_migration_keeps_what_its_predecessor_wrote(
+def test_every_migration_keeps_the_rows_of_its_predecessor(
     engine: sa.Engine, tmp_path: Path, before: str, after: str
 ) -> None:
     with engine.begin() as tx:
@@ -170,7 +170,7 @@ def test_every_migration_keeps_what_its_predecessor_wrote(
 
 
 def test_the_next_migration_is_written_from_the_template(engine: sa.Engine, tmp_path: Path) -> None:
-    """Also where SQLite has to copy the table: rows, unique columns and conditions of indexes come along."""
+    """Also where SQLite copies the table: rows, unique columns and index conditions are kept."""
     folder = upto(NEWEST, tmp_path / "100% migrations")
     revision = following(folder)
     with engine.begin() as tx:
@@ -183,7 +183,7 @@ def test_the_next_migration_is_written_from_the_template(engine: sa.Engine, tmp_
         assert indexes(tx) == before
 
 
-def test_a_migration_that_fails_half_way_changed_nothing(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_migration_that_fails_changes_nothing(engine: sa.Engine, tmp_path: Path) -> None:
     folder = upto(NEWEST, tmp_path / "migrations")
     following(folder, CHANGE + '\n    raise RuntimeError("half-way")')
     with engine.begin() as tx:
@@ -212,7 +212,7 @@ def test_migrations_go_forward_only(file: Path) -> None:
     assert "def downgrade" not in file.read_text()
 
 
-def test_a_database_that_is_behind_is_told_from_an_empty_one(
+def test_an_old_database_and_an_empty_one_have_different_messages(
     engine: sa.Engine, tmp_path: Path
 ) -> None:
     with engine.begin() as tx:
@@ -227,33 +227,33 @@ def test_a_database_that_is_behind_is_told_from_an_empty_one(
             schema.check(tx)
 
 
-def test_a_newer_database_is_left_alone(engine: sa.Engine) -> None:
+def test_a_newer_database_is_unchanged(engine: sa.Engine) -> None:
     with engine.begin() as tx:
         schema.upgrade(tx)
         tx.exec_driver_sql("UPDATE schema_version SET version_num = '9999'")
-    for look in (schema.check, schema.upgrade):
+    for use in (schema.check, schema.upgrade):
         with (
             engine.begin() as tx,
             pytest.raises(ConfigError, match=r"schema 9999, which a newer .* upgrade orch"),
         ):
-            look(tx)
+            use(tx)
 
 
-def test_tables_of_somebody_else_are_left_alone(engine: sa.Engine) -> None:
+def test_tables_of_another_application_are_unchanged(engine: sa.Engine) -> None:
     with engine.begin() as tx:
         tx.exec_driver_sql("CREATE TABLE event (id VARCHAR)")
         tx.exec_driver_sql("CREATE TABLE theirs (id VARCHAR)")
-    for look in (schema.check, schema.upgrade):
+    for use in (schema.check, schema.upgrade):
         with (
             engine.begin() as tx,
             pytest.raises(ConfigError, match=r"has tables \(event\) and no schema_version"),
         ):
-            look(tx)
+            use(tx)
     with engine.begin() as tx:
         assert set(sa.inspect(tx).get_table_names()) == {"event", "theirs"}
 
 
-def test_tables_of_other_names_are_no_hindrance(engine: sa.Engine) -> None:
+def test_tables_of_other_names_do_not_matter(engine: sa.Engine) -> None:
     with engine.begin() as tx:
         tx.exec_driver_sql("CREATE TABLE theirs (id VARCHAR)")
         assert schema.upgrade(tx) == REVISIONS
@@ -266,7 +266,7 @@ def test_a_password_is_not_shown() -> None:
 
 @pytest.fixture
 def first(tmp_path: Path) -> Iterator[sa.Engine]:
-    """A SQLite database as it was made before there were revisions."""
+    """A SQLite database as made before there were revisions."""
     opened = engine_of(databases.url("sqlite", tmp_path, empty=True))
     with opened.begin() as tx:
         for statement in BEFORE.read_text(encoding="utf-8").split(";\n"):
@@ -275,14 +275,14 @@ def first(tmp_path: Path) -> Iterator[sa.Engine]:
     opened.dispose()
 
 
-def test_a_database_from_before_there_were_revisions_is_taken_over(first: sa.Engine) -> None:
+def test_a_database_from_before_revisions_is_adopted(first: sa.Engine) -> None:
     with first.begin() as tx:
         kept = fill(tx)
         with pytest.raises(
             ConfigError, match=r"before schemas had numbers; run `orchestrator migrate`"
         ):
             schema.check(tx)
-        assert not sa.inspect(tx).has_table("schema_version"), "to look changes nothing"
+        assert not sa.inspect(tx).has_table("schema_version"), "a check changes nothing"
         assert schema.upgrade(tx) == REVISIONS[1:]
         schema.check(tx)
         assert {row["id"] for row in rows(tx)["job"]} == {row["id"] for row in kept["job"]}
@@ -298,7 +298,7 @@ def test_a_database_from_before_there_were_revisions_is_taken_over(first: sa.Eng
         ("CREATE UNIQUE INDEX more ON event (type)", "event"),
     ],
 )
-def test_one_that_differs_is_refused_by_the_name_of_what_differs(
+def test_one_with_other_tables_is_refused_with_their_names(
     first: sa.Engine, change: str, table: str
 ) -> None:
     with first.begin() as tx:
@@ -320,31 +320,32 @@ def shared(tmp_path: Path) -> Iterator[sa.Engine]:
     databases.drop(address)
 
 
-def test_replicas_that_begin_at_once_migrate_once(shared: sa.Engine) -> None:
+def test_replicas_that_start_at_once_migrate_once(shared: sa.Engine) -> None:
     def second() -> list[str]:
         with shared.begin() as tx:
             return schema.upgrade(tx)
 
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
     with (
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(1) as executor,
         shared.connect().execution_options(isolation_level="AUTOCOMMIT") as other,
     ):
         with shared.begin() as tx:
             assert schema.upgrade(tx) == REVISIONS
-            late = beside.submit(second)
+            late = executor.submit(second)
             until = time.monotonic() + 30
             while not other.scalar(waiting):
                 assert time.monotonic() < until
         assert late.result(30) == []
 
 
-def test_postgresql_is_told_which_tables_change_often(shared: sa.Engine) -> None:
+def test_tables_that_change_often_have_storage_parameters_on_postgresql(shared: sa.Engine) -> None:
     with shared.begin() as tx:
         schema.upgrade(tx)
         found = tx.execute(
             sa.text(
-                "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL AND relkind = 'r'"
+                "SELECT relname, reloptions FROM pg_class"
+                " WHERE reloptions IS NOT NULL AND relkind = 'r'"
             )
         )
         options = {name: set(settings) for name, settings in found if name in metadata.tables}
@@ -360,23 +361,23 @@ def test_postgresql_is_told_which_tables_change_often(shared: sa.Engine) -> None
 
 
 @pytest.mark.parametrize("column", ["trace.id", "account_state.pushes", "account_state.polls"])
-def test_what_grows_for_ever_has_room_on_postgresql(shared: sa.Engine, column: str) -> None:
+def test_counters_are_bigint_on_postgresql(shared: sa.Engine, column: str) -> None:
     table, _, name = column.partition(".")
     with shared.begin() as tx:
         schema.upgrade(tx)
-        found = {one["name"]: one["type"] for one in sa.inspect(tx).get_columns(table)}
+        found = {found["name"]: found["type"] for found in sa.inspect(tx).get_columns(table)}
     assert isinstance(found[name], sa.BigInteger)
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: str) -> str:
-    """A folder of one's own, and a database named by the environment."""
+    """An empty folder, and a database named by the environment."""
     isolate(monkeypatch, tmp_path)
     monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", database)
     return database
 
 
-def test_the_command_says_what_it_did(alone: str) -> None:
+def test_the_command_prints_the_applied_revisions(alone: str) -> None:
     behind = run("migrate", "--check", "--json")
     assert (behind.code, json.loads(behind.out)["revision"]) == (1, None)
     assert "orchestrator migrate" in behind.err
@@ -391,7 +392,7 @@ def test_the_command_says_what_it_did(alone: str) -> None:
     assert document == {**document, "revision": NEWEST, "needed": NEWEST, "applied": []}
 
 
-def test_the_flag_comes_before_the_environment(alone: str) -> None:
+def test_the_flag_takes_precedence_over_the_environment(alone: str) -> None:
     done = run("migrate", "--database-url", "sqlite:///other.db", "--json")
     assert json.loads(done.out)["applied"] == REVISIONS
     assert Path("other.db").exists()
@@ -439,7 +440,7 @@ def test_a_file_in_use_can_be_checked_but_not_changed(
     ],
 )
 @pytest.mark.parametrize("flags", [[], ["--check"]])
-def test_a_database_that_cannot_be_had_is_named(
+def test_an_unusable_database_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, words: str, flags: list[str]
 ) -> None:
     isolate(monkeypatch, tmp_path)

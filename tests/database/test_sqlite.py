@@ -1,4 +1,4 @@
-"""SQLite as a production store: durable settings, one process, readers that cannot write."""
+"""SQLite as a production store: durable settings, one process, read-only readers."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def test_a_write_holds_the_database_from_its_first_statement(url: str) -> None:
     other.dispose()
 
 
-def test_a_second_store_on_the_same_file_is_refused_in_words_an_operator_understands(
-    url: str,
-) -> None:
+def test_a_second_store_on_the_same_file_is_refused_with_the_reason(url: str) -> None:
     first, second = Store(url), Store(url)
     first.start()
     with pytest.raises(ConfigError, match="in use by another orchestrator process"):
@@ -105,7 +103,7 @@ def test_a_second_process_is_refused_until_the_first_ends(url: str) -> None:
     assert elsewhere(url).returncode == 0
 
 
-def test_a_lock_left_behind_by_a_dead_process_does_not_hold(url: str, tmp_path: Path) -> None:
+def test_a_lock_file_of_a_dead_process_does_not_block(url: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.db.lock").write_text("")
     lock = Lock(url)
     lock.take()
@@ -115,25 +113,25 @@ def test_a_lock_left_behind_by_a_dead_process_does_not_hold(url: str, tmp_path: 
     assert not lock.held
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no-such-folder.*check that the folder exists"):
         Lock(f"sqlite:///{tmp_path / 'no-such-folder' / 'jobs.db'}").take()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://x@localhost/y"])
-def test_a_database_that_would_not_survive_or_is_not_supported_is_refused(url: str) -> None:
+def test_a_database_in_memory_or_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"sqlite:///orchestrator\.db"):
         path_of(url)
 
 
-def test_the_lock_file_is_for_its_owner_alone(url: str, tmp_path: Path) -> None:
+def test_the_lock_file_is_readable_by_its_owner_only(url: str, tmp_path: Path) -> None:
     lock = Lock(url)
     lock.take()
     assert os.stat(tmp_path / "jobs.db.lock").st_mode & 0o077 == 0
     lock.release()
 
 
-def test_a_file_that_is_no_database_is_named_and_left_alone(url: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(url: str, tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
     file.write_bytes(b"my diary, page one " * 100)
     store = Store(url)

@@ -1,4 +1,4 @@
-"""Units of work: committed together, failing alone, durable before anybody is told."""
+"""Units of work: committed together, failing alone, durable before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def names(tx: Tx) -> set[str]:
 
 
 class Gate:
-    """A commit that waits until the gate is opened, so that what comes after it shares the next one."""
+    """A commit that waits until the gate is opened, so that later units share the next one."""
 
     def __init__(self, store: Store) -> None:
         self._open, self._reached = threading.Event(), threading.Event()
@@ -74,16 +74,16 @@ async def held(store: Store) -> Gate:
     return gate
 
 
-#: How a database says whether a commit waits for the disk, if it does and if it does not.
-PATIENCE = {
+#: The setting for whether a commit waits for the disk, and its values if it does and does not.
+DURABILITY = {
     "sqlite": ("PRAGMA synchronous", 2, 1),
     "postgresql": ("SHOW synchronous_commit", "on", "off"),
 }
 
 
-async def test_a_claim_does_not_wait_for_the_disk_and_everything_else_does(database: str) -> None:
-    """Nothing that anybody was told may be lost with the power; that something was claimed may."""
-    ask, waits, hurries = PATIENCE[database.partition(":")[0]]
+async def test_only_a_claim_does_not_wait_for_the_disk(database: str) -> None:
+    """An acknowledged write may not be lost with the power; a claim may."""
+    ask, waits, does_not = DURABILITY[database.partition(":")[0]]
     store = Store(database)
     store.start()
 
@@ -92,23 +92,23 @@ async def test_a_claim_does_not_wait_for_the_disk_and_everything_else_does(datab
 
     try:
         found = [await run(asked) for run in (store.write, store.claim, store.write)]
-        assert found == [waits, hurries, waits]
+        assert found == [waits, does_not, waits]
     finally:
         store.close()
 
 
-async def test_a_claim_that_shares_a_commit_with_others_waits_with_them(store: Store) -> None:
+async def test_a_claim_that_shares_a_commit_with_writes_waits_for_the_disk(store: Store) -> None:
     gate = await held(store)
     both = [
         asyncio.ensure_future(store.claim(put, "a")),
         asyncio.ensure_future(store.write(put, "b")),
     ]
-    how = asyncio.ensure_future(
+    setting = asyncio.ensure_future(
         store.claim(lambda tx: tx.exec_driver_sql("PRAGMA synchronous").scalar())
     )
     await gate.open()
     assert await asyncio.gather(*both) == ["a", "b"]
-    assert await how == 2
+    assert await setting == 2
 
 
 async def fill_disk(store: Store) -> None:
@@ -121,7 +121,7 @@ async def fill_disk(store: Store) -> None:
     await store.write(limit)
 
 
-async def test_many_single_items_share_few_commits(store: Store) -> None:
+async def test_many_items_share_few_commits(store: Store) -> None:
     calls: list[int] = []
 
     def counted(tx: Tx, items: list[str]) -> list[str]:
@@ -137,7 +137,7 @@ async def test_many_single_items_share_few_commits(store: Store) -> None:
     assert len(calls) <= 5
 
 
-async def test_what_one_caller_is_told_is_durable_to_another_connection(
+async def test_an_acknowledged_write_is_visible_to_another_connection(
     store: Store, file: Path
 ) -> None:
     await store.write(put, "main")
@@ -146,7 +146,7 @@ async def test_what_one_caller_is_told_is_durable_to_another_connection(
     other.close()
 
 
-async def test_a_failing_unit_leaves_nothing_and_harms_nobody(store: Store) -> None:
+async def test_a_failing_unit_leaves_nothing_and_fails_no_other(store: Store) -> None:
     def fails(tx: Tx) -> None:
         put(tx, "half")
         raise LookupError("on purpose")
@@ -173,7 +173,7 @@ async def test_a_failing_unit_that_is_alone_leaves_nothing_either(store: Store) 
     assert await store.read(names) == set()
 
 
-async def test_one_bad_item_does_not_sink_the_others_of_its_batch(store: Store) -> None:
+async def test_a_bad_item_fails_alone_in_its_batch(store: Store) -> None:
     def picky(tx: Tx, items: list[str]) -> list[str]:
         done = put_all(tx, items)
         if "bad" in items:
@@ -190,13 +190,13 @@ async def test_one_bad_item_does_not_sink_the_others_of_its_batch(store: Store) 
     assert await store.read(names) == {"a", "b"}
 
 
-async def test_a_batch_that_answers_for_too_few_is_an_error_not_a_mix_up(store: Store) -> None:
+async def test_a_batch_that_returns_too_few_values_is_an_error(store: Store) -> None:
     batch: Batch[str, str] = store.batched(lambda _, items: [])
     with pytest.raises(ValueError, match="shorter"):
         await batch("a")
 
 
-async def test_a_caller_who_gives_up_does_not_undo_the_unit(store: Store) -> None:
+async def test_cancelling_the_caller_does_not_undo_the_unit(store: Store) -> None:
     gate = await held(store)
     waiting = asyncio.ensure_future(store.write(put, "main"))
     await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_a_caller_who_gives_up_does_not_undo_the_unit(store: Store) -> Non
     assert waiting.cancelled()
 
 
-async def test_a_failure_nobody_waits_for_is_no_warning(store: Store) -> None:
+async def test_a_failure_without_a_waiter_causes_no_warning(store: Store) -> None:
     def fails(_: Tx) -> None:
         raise LookupError("on purpose")
 
@@ -218,7 +218,7 @@ async def test_a_failure_nobody_waits_for_is_no_warning(store: Store) -> None:
     assert await store.write(names) == set()
 
 
-async def test_a_full_disk_is_our_trouble_and_passes(store: Store) -> None:
+async def test_a_full_disk_is_unavailable_and_recovers(store: Store) -> None:
     await fill_disk(store)
     with pytest.raises(Unavailable, match="disk is full"):
         await store.write(put, "x" * 100_000)
@@ -227,8 +227,8 @@ async def test_a_full_disk_is_our_trouble_and_passes(store: Store) -> None:
     assert await store.write(put, "later") == "later"
 
 
-async def test_a_full_disk_never_takes_back_what_somebody_was_told(store: Store) -> None:
-    """SQLite may roll the whole transaction back for one statement: the neighbours in it must hear of that."""
+async def test_a_full_disk_never_undoes_an_acknowledged_unit(store: Store) -> None:
+    """SQLite may roll back the whole transaction for one statement: all its units must fail."""
     await fill_disk(store)
     gate = await held(store)
     batch = store.batched(put_all)
@@ -241,30 +241,30 @@ async def test_a_full_disk_never_takes_back_what_somebody_was_told(store: Store)
     waiting = [asyncio.ensure_future(unit) for unit in units]
     await asyncio.sleep(0)
     await gate.open()
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    acknowledged = {one.lower() for one in told if isinstance(one, str)}
-    assert isinstance(told[2], Unavailable)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    acknowledged = {result.lower() for result in results if isinstance(result, str)}
+    assert isinstance(results[2], Unavailable)
     assert acknowledged == await store.read(names)
     assert await store.write(put, "small") == "small"
 
 
-async def test_more_than_the_backlog_is_turned_away_at_once(store: Store) -> None:
+async def test_units_beyond_the_backlog_are_refused_at_once(store: Store) -> None:
     gate, batch = await held(store), store.batched(put_all)
     waiting = [asyncio.ensure_future(batch(f"a{n}")) for n in range(9000)]
     await asyncio.sleep(0)
-    refused = [one for one in waiting if one.done()]
+    refused = [task for task in waiting if task.done()]
     assert refused
-    assert all(isinstance(one.exception(), Unavailable) for one in refused)
+    assert all(isinstance(task.exception(), Unavailable) for task in refused)
     await gate.open()
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert (
         len(await store.read(names))
-        == len([one for one in done if isinstance(one, str)])
+        == len([result for result in done if isinstance(result, str)])
         == 9000 - len(refused)
     )
 
 
-async def test_closing_drains_what_waits_and_lets_nothing_new_in(file: Path) -> None:
+async def test_close_commits_waiting_units_and_refuses_new_ones(file: Path) -> None:
     store = Store(f"sqlite:///{file}")
     store.start()
     waiting = [asyncio.ensure_future(store.write(put, f"a{n}")) for n in range(50)]
@@ -278,7 +278,7 @@ async def test_closing_drains_what_waits_and_lets_nothing_new_in(file: Path) -> 
     other.close()
 
 
-async def test_closing_leaves_one_file_with_everything_in_it(file: Path) -> None:
+async def test_close_leaves_one_file_with_all_data(file: Path) -> None:
     store = Store(f"sqlite:///{file}")
     store.start()
     await store.write(put, "main")
@@ -287,16 +287,16 @@ async def test_closing_leaves_one_file_with_everything_in_it(file: Path) -> None
     assert not wal.exists() or wal.stat().st_size == 0
 
 
-async def test_a_checkpoint_moves_the_log_while_units_go_on(store: Store, file: Path) -> None:
+async def test_a_checkpoint_moves_the_log_between_units(store: Store, file: Path) -> None:
     await store.write(put, "main")
     store.checkpoint()
     assert await store.write(put, "other") == "other"
     assert b"main" in await asyncio.to_thread(file.read_bytes)
 
 
-async def test_a_unit_sees_what_the_units_before_it_in_the_same_commit_wrote(store: Store) -> None:
+async def test_a_unit_sees_the_writes_of_earlier_units_in_the_same_commit(store: Store) -> None:
     gate = await held(store)
-    waiting = [asyncio.ensure_future(one) for one in (store.write(put, "a"), store.write(names))]
+    waiting = [asyncio.ensure_future(unit) for unit in (store.write(put, "a"), store.write(names))]
     await asyncio.sleep(0)
     await gate.open()
     assert (await asyncio.gather(*waiting))[1] == {"a"}

@@ -1,4 +1,4 @@
-"""Units of work in one transaction: called in order, batches as one, and told of their outcome once."""
+"""Units of work in one transaction: called in order, batches together, resolved once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.sqlite.engine import engines
-from orchestrator.database.unit_of_work import Tx, Unit, UnitResult, ours, perform, settle
+from orchestrator.database.unit_of_work import (
+    Tx,
+    Unit,
+    UnitResult,
+    as_unavailable,
+    execute,
+    resolve,
+)
 from orchestrator.foundation.errors import Unavailable
 
 
@@ -51,18 +58,18 @@ def item(run: Callable[..., Any], name: str) -> Unit:
     return Unit(run, (name,), asyncio.get_running_loop().create_future(), item=True)
 
 
-def values(outcomes: list[UnitResult]) -> dict[Unit, Any]:
-    return {one.unit: one.error or one.value for one in outcomes}
+def values(results: list[UnitResult]) -> dict[Unit, Any]:
+    return {result.unit: result.error or result.value for result in results}
 
 
-async def test_items_of_a_batch_are_one_call_where_the_first_of_them_stood(tx: Tx) -> None:
+async def test_items_of_a_batch_are_one_call_in_the_place_of_the_first(tx: Tx) -> None:
     first, a, second, b = (
         unit(keep, "first"),
         item(keep_all, "a"),
         unit(keep, "second"),
         item(keep_all, "b"),
     )
-    assert values(perform(tx, [first, a, second, b])) == {
+    assert values(execute(tx, [first, a, second, b])) == {
         first: ("first",),
         a: "A",
         second: ("second",),
@@ -74,50 +81,56 @@ async def test_items_of_a_batch_are_one_call_where_the_first_of_them_stood(tx: T
 async def test_items_of_different_batches_stay_apart(tx: Tx) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def one(_: Tx, names: list[str]) -> list[str]:
-        calls.append(("one", *names))
+    def first(_: Tx, names: list[str]) -> list[str]:
+        calls.append(("first", *names))
         return names
 
-    def other(_: Tx, names: list[str]) -> list[str]:
-        calls.append(("other", *names))
+    def second(_: Tx, names: list[str]) -> list[str]:
+        calls.append(("second", *names))
         return names
 
-    perform(
+    execute(
         tx,
-        [item(one, "a"), item(other, "b"), item(one, "c"), item(other, "d"), unit(one, ["alone"])],
+        [
+            item(first, "a"),
+            item(second, "b"),
+            item(first, "c"),
+            item(second, "d"),
+            unit(first, ["alone"]),
+        ],
     )
-    assert calls == [("one", "a", "c"), ("other", "b", "d"), ("one", "alone")]
+    assert calls == [("first", "a", "c"), ("second", "b", "d"), ("first", "alone")]
 
 
 @pytest.mark.parametrize("neighbour", [True, False])
-async def test_a_batch_that_fails_leaves_nothing_and_is_tried_again_item_by_item(
+async def test_a_batch_that_fails_leaves_nothing_and_is_run_again_item_by_item(
     tx: Tx, neighbour: bool
 ) -> None:
     a, bad, b = (item(keep_all, name) for name in ("a", "bad", "b"))
-    beside = [unit(keep, "beside")] if neighbour else []
-    told = values(perform(tx, [a, bad, b, *beside]))
-    assert (told[a], told[b]) == ("A", "B")
-    assert isinstance(told[bad], LookupError)
-    assert kept(tx) == ["a", "b"] + ["beside"] * neighbour
+    others = [unit(keep, "other")] if neighbour else []
+    found = values(execute(tx, [a, bad, b, *others]))
+    assert (found[a], found[b]) == ("A", "B")
+    assert isinstance(found[bad], LookupError)
+    assert kept(tx) == ["a", "b"] + ["other"] * neighbour
 
 
 async def test_an_item_that_is_alone_leaves_nothing_when_it_fails(tx: Tx) -> None:
-    (outcome,) = perform(tx, [item(keep_all, "bad")])
-    assert isinstance(outcome.error, LookupError)
+    (result,) = execute(tx, [item(keep_all, "bad")])
+    assert isinstance(result.error, LookupError)
     assert kept(tx) == []
 
 
-async def test_a_unit_that_is_alone_takes_the_transaction_down_with_it(tx: Tx) -> None:
-    """There is nothing else to commit, so a savepoint would be for nothing."""
+async def test_a_unit_that_is_alone_fails_with_its_transaction(tx: Tx) -> None:
+    """There is nothing else to commit, so it needs no savepoint."""
     with pytest.raises(LookupError):
-        perform(tx, [unit(keep_all, ["a", "bad"])])
+        execute(tx, [unit(keep_all, ["a", "bad"])])
 
 
-async def test_an_answer_of_the_wrong_length_leaves_nothing(tx: Tx) -> None:
+async def test_a_batch_that_returns_too_few_values_leaves_nothing(tx: Tx) -> None:
     def short(tx: Tx, names: list[str]) -> list[str]:
         return keep_all(tx, names)[1:]
 
-    assert [type(one.error) for one in perform(tx, [item(short, "a"), item(short, "b")])] == [
+    assert [type(result.error) for result in execute(tx, [item(short, "a"), item(short, "b")])] == [
         ValueError,
         ValueError,
     ]
@@ -125,38 +138,38 @@ async def test_an_answer_of_the_wrong_length_leaves_nothing(tx: Tx) -> None:
 
 
 async def test_no_units_are_no_calls(tx: Tx) -> None:
-    assert perform(tx, []) == []
+    assert execute(tx, []) == []
 
 
-async def test_everybody_is_told_once_and_who_gave_up_not_at_all() -> None:
-    good, bad, gone, told = (unit(keep) for _ in range(4))
+async def test_a_future_is_resolved_once_and_a_cancelled_one_not_at_all() -> None:
+    good, bad, gone, done = (unit(keep) for _ in range(4))
     gone.future.cancel()
-    told.future.set_result("before")
-    settle(
+    done.future.set_result("before")
+    resolve(
         [
             UnitResult(good, 1),
             UnitResult(bad, error=LookupError("on purpose")),
             UnitResult(gone, 2),
-            UnitResult(told, 3),
+            UnitResult(done, 3),
         ]
     )
     assert await good.future == 1
-    assert await told.future == "before"
+    assert await done.future == "before"
     assert gone.future.cancelled()
     with pytest.raises(LookupError, match="on purpose"):
         await bad.future
 
 
 @pytest.mark.parametrize("error", [sa.exc.OperationalError, sa.exc.InterfaceError])
-def test_trouble_of_the_database_is_unavailable(error: type[sa.exc.DBAPIError]) -> None:
-    said = ours(error("SELECT 1", None, Exception("gone")))
-    assert isinstance(said, Unavailable)
-    assert "gone" in str(said)
-    assert "SELECT" not in str(said)
+def test_an_outage_is_unavailable(error: type[sa.exc.DBAPIError]) -> None:
+    found = as_unavailable(error("SELECT 1", None, Exception("gone")))
+    assert isinstance(found, Unavailable)
+    assert "gone" in str(found)
+    assert "SELECT" not in str(found)
 
 
 @pytest.mark.parametrize(
     "error", [LookupError("x"), sa.exc.IntegrityError("INSERT", None, Exception("twice"))]
 )
-def test_what_a_unit_did_wrong_stays_what_it_is(error: Exception) -> None:
-    assert ours(error) is error
+def test_an_error_of_a_unit_is_unchanged(error: Exception) -> None:
+    assert as_unavailable(error) is error

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import inserting
+from orchestrator.database.bulk import bulk_insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables import replay as table
@@ -32,8 +32,8 @@ from tests.harness.runtime import Harness
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
-_EVENTS = inserting(event, "id", "sequence", "type", "source", "body", "created_at")
-_DELIVERIES = inserting(
+_EVENTS = bulk_insert(event, "id", "sequence", "type", "source", "body", "created_at")
+_DELIVERIES = bulk_insert(
     delivery, "id", "event_id", "subscriber_id", "state", "lease", "tries", "created_at", "done_at"
 )  # fmt: skip
 

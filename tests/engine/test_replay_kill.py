@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from orchestrator.app import build
-from orchestrator.database.bulk import inserting
+from orchestrator.database.bulk import bulk_insert
 from orchestrator.database.tables import delivery, event
 from orchestrator.events import subscribers
 from orchestrator.schemas.events import event_body
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.long
 #: Dead deliveries; how many of them are made due a second; and attempts at once.
 MANY, RATE, PLACES = 2000, 1000, 32
 
-_EVENTS = inserting(event, "id", "sequence", "type", "source", "body", "created_at")
-_DELIVERIES = inserting(
+_EVENTS = bulk_insert(event, "id", "sequence", "type", "source", "body", "created_at")
+_DELIVERIES = bulk_insert(
     delivery, "id", "event_id", "subscriber_id", "state", "lease", "tries", "created_at", "done_at"
 )
 

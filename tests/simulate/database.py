@@ -14,7 +14,7 @@ from orchestrator.database.tables import metadata
 def engine() -> sa.Engine:
     """Return the one engine: made once, since compiling its statements takes longer than a run."""
     driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
-    made = sa.create_engine("sqlite+inhand://", poolclass=sa.pool.StaticPool, connect_args=driver)
+    made = sa.create_engine("sqlite+manual://", poolclass=sa.pool.StaticPool, connect_args=driver)
     assert isinstance(made.dialect, ManualTransactionDialect)
     with made.begin() as tx:
         metadata.create_all(tx)

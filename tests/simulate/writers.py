@@ -17,7 +17,13 @@ import sqlalchemy as sa
 
 from orchestrator.database.sqlite.writer import Writer
 from orchestrator.database.store import Store
-from orchestrator.database.unit_of_work import Unit, UnitResult, perform, settle, translated
+from orchestrator.database.unit_of_work import (
+    Unit,
+    UnitResult,
+    execute,
+    raising_unavailable,
+    resolve,
+)
 from orchestrator.foundation.errors import Unavailable
 from tests.simulate.database import engine
 
@@ -193,18 +199,18 @@ class Pool:
         elif fate is Fate.UNCERTAIN and self._rng.random() < 0.5:
             loop.call_later(0.02, lambda: self._commit(group, again=True))
         elif fate is Fate.UNCERTAIN:
-            loop.call_soon(settle, _lost(group))
+            loop.call_soon(resolve, _lost(group))
         elif fate is Fate.LATE:
-            loop.call_later(self._rng.expovariate(2), settle, outcomes)
+            loop.call_later(self._rng.expovariate(2), resolve, outcomes)
         else:
-            loop.call_soon(settle, outcomes)
+            loop.call_soon(resolve, outcomes)
 
     def _performed(self, group: list[Unit], fate: Fate) -> list[UnitResult] | None:
         """Run units and commit them; None if the process is to die before that."""
         try:
-            with translated(), self.reading.connect() as tx:
+            with raising_unavailable(), self.reading.connect() as tx:
                 tx.begin()
-                outcomes = perform(tx, group)
+                outcomes = execute(tx, group)
                 if fate in (Fate.CRASH_BEFORE, Fate.FAILED):
                     tx.rollback()
                     return None if fate is Fate.CRASH_BEFORE else _lost(group)

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection `database.schema` hands over, in its transaction. Alembic loads this file."""
+"""Runs migrations on the connection and in the transaction of `schema`. Loaded by Alembic."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Connections to PostgreSQL that hang up when no answer comes.
+"""Connections to PostgreSQL that give up when no answer comes.
 
-No error tells of a network that swallows packets: the kernel waits for minutes, and for ever where something on the way
-goes on acknowledging. So the time a transaction may take is measured here, in all and not for each statement: one that
-trickles would keep its locks from the other replicas.
+A network that drops packets causes no error: the kernel waits for minutes, or for ever where a
+middlebox goes on acknowledging. So the time of a transaction is limited here, as a whole and not
+per statement: a slow one would keep its locks from the other replicas.
 
-Only imported where the driver is installed.
+Imported only where the driver is installed.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from psycopg.rows import TupleRow
 
 from orchestrator.foundation.clock import SystemClock
 
-#: Seconds a transaction may take.
-PATIENCE = 10.0
+#: Seconds.
+TRANSACTION_TIMEOUT = 10.0
 
 _clock = SystemClock()
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """Hangs up when a transaction has taken `PATIENCE` seconds, and raises `QueryCanceled`."""
+    """Closes and raises `QueryCanceled` when a transaction takes `TRANSACTION_TIMEOUT` seconds."""
 
     _ends = math.inf
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for the server. Who gives a time, as a listener does, is not hurried."""
+        """Wait for the server. With a `timeout`, as of a listener, the limit does not apply."""
         now = _clock.monotonic()
         if self.pgconn.transaction_status == TransactionStatus.IDLE:
-            self._ends = now + PATIENCE
+            self._ends = now + TRANSACTION_TIMEOUT
         left = max(0.0, self._ends - now)
         try:
             return super().wait(gen, interval, left if timeout is None else timeout)
         except psycopg.OperationalError as error:
-            # A statement that is still under way did not fail: only the wait for it ended.
+            # A statement that is still active did not fail: only the wait for it ended.
             if timeout is not None or self.pgconn.transaction_status != TransactionStatus.ACTIVE:
                 raise
             self.close()
-            raise QueryCanceled(f"no answer within {PATIENCE:.0f} seconds") from error
+            raise QueryCanceled(f"no answer within {TRANSACTION_TIMEOUT:.0f} seconds") from error
 
 
 class ConnectionFactory:
-    """Makes an engine's connections. Where nobody answered, one at a time tries again, and others hear so at once."""
+    """Makes connections (a circuit breaker): after a timeout one at a time tries, others fail."""
 
     def __init__(self) -> None:
         self._silent = False
@@ -59,11 +59,11 @@ class ConnectionFactory:
     def __call__(
         self, _dialect: sa.Dialect, _record: object, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Connection:
-        """Connect: SQLAlchemy's `do_connect`. Raises the driver's errors, `ConnectionTimeout` if nobody answers."""
+        """Connect (SQLAlchemy's `do_connect`). Raises the errors of the driver."""
         if not self._silent:
             return self._connect(args, named)
         if not self._trying.acquire(blocking=False):
-            raise ConnectionTimeout("nobody answers")
+            raise ConnectionTimeout("the server does not answer")
         try:
             return self._connect(args, named)
         finally:

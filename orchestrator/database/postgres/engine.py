@@ -1,7 +1,7 @@
-"""PostgreSQL, which N replicas share: a few writing connections, and retries of what the server takes back.
+"""PostgreSQL, shared by replicas: a few writing connections, and retries of lost transactions.
 
-READ COMMITTED and SKIP LOCKED. A unit of work may be run again whole, so a deadlock, a restart or a lost connection
-costs a moment and nothing else.
+READ COMMITTED and SKIP LOCKED. A unit of work may be run again as a whole, so a deadlock, a restart
+or a lost connection only costs time.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from orchestrator.database.unit_of_work import (
     Tx,
     Unit,
     UnitResult,
-    ours,
-    perform,
-    settle,
+    as_unavailable,
+    execute,
+    resolve,
     transient,
 )
 from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.errors import ConfigError, Unavailable
 
-#: Units that may share one commit.
+#: Units that may share a commit.
 GROUP = 128
-#: Connections that write. More would wait for each other's commits no less, and take more of the server.
+#: Writing connections. More of them wait for each other's commits and load the server.
 WRITERS = 4
-#: Transactions that may hold items of one batch. With more, each holds fewer, and all of them cost more.
-_ABREAST = 2
-#: Seconds before each further try of a group that the server took back.
-_TRIES = (0.02, 0.1, 0.5)
-#: A replica that freezes inside a transaction holds its locks. The server ends that transaction, and the connections
-#: of peers that are gone; a unit takes milliseconds.
-_ENDS = (
-    "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5"
-    " -c tcp_keepalives_count=3"
+#: Concurrent transactions of one batch. With more, each holds fewer items, at a higher total cost.
+_CONCURRENT = 2
+#: Seconds before each retry of a group after a transient error.
+_RETRIES = (0.02, 0.1, 0.5)
+#: A replica that freezes inside a transaction holds its locks: the server ends that transaction,
+#: and the connections of peers that are gone. A unit takes milliseconds.
+_LIMITS = (
+    "-c idle_in_transaction_session_timeout=10s"
+    " -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
-#: What waits for a lock is ended by the server itself, and sooner than we hang up: from a peer that hung up, it would
-#: go on waiting there.
-_HURRY = "-c statement_timeout=8s"
-#: Connecting takes at most five seconds, and our end notices too that a peer is gone: on a connection that nobody uses,
-#: and of what was sent (milliseconds).
-_NAMED = {
+#: The server itself ends what waits for a lock, before this side hangs up: after a hang-up it would
+#: go on waiting.
+_STATEMENT_TIMEOUT = "-c statement_timeout=8s"
+#: Connecting takes at most five seconds. This side too detects peers that are gone: on idle
+#: connections by keepalives, on others by `tcp_user_timeout` (milliseconds).
+_CONNECT_ARGS = {
     "application_name": "orchestrator", "connect_timeout": 5, "tcp_user_timeout": 10_000,
     "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3,
 }  # fmt: skip
@@ -60,32 +60,33 @@ def is_postgres(url: str) -> bool:
 
 
 def url_of(url: str) -> sa.URL:
-    """Return a PostgreSQL URL as SQLAlchemy takes it, whichever way it is spelt. Raises `ConfigError`."""
+    """Return a PostgreSQL URL of any scheme as SQLAlchemy takes it. Raises `ConfigError`."""
     try:
         return sa.make_url("postgresql+psycopg:" + url.partition(":")[2])
     except (sa.exc.ArgumentError, ValueError) as error:
-        # Not the URL itself: it holds a password.
+        # Without the URL: it holds a password.
         raise ConfigError(
             "database_url is no URL; write postgresql://user:password@host/database"
         ) from error
 
 
 def engine_of(
-    url: str, connections: int, *, read_only: bool = False, patient: bool = False
+    url: str, connections: int, *, read_only: bool = False, timeouts: bool = True
 ) -> sa.Engine:
-    """Return an engine of up to so many connections, whose transactions may take seconds unless it is patient.
+    """Return an engine of up to so many connections.
 
-    Raises `ConfigError` where the driver is missing.
+    With `timeouts`, statements and transactions may take seconds. Raises `ConfigError` without the
+    driver.
     """
     parsed = url_of(url)
-    options = [_ENDS]
+    options = [_LIMITS]
     if read_only:
         options.append("-c default_transaction_read_only=on")
-    if not patient:
-        options.append(_HURRY)
-    # The URL's own come last, and win; so do its other words.
+    if timeouts:
+        options.append(_STATEMENT_TIMEOUT)
+    # Options of the URL come last and take precedence; so do its other parameters.
     options += parsed.normalized_query.get("options", ())
-    named = {word: value for word, value in _NAMED.items() if word not in parsed.query}
+    named = {name: value for name, value in _CONNECT_ARGS.items() if name not in parsed.query}
     try:
         engine = sa.create_engine(
             parsed.difference_update_query(["options"]),
@@ -99,27 +100,27 @@ def engine_of(
         raise ConfigError(
             "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
         ) from error
-    if not patient:
+    if timeouts:
         sa.event.listen(engine, "do_connect", ConnectionFactory())
     return engine
 
 
 @contextlib.contextmanager
 def as_config_error() -> Iterator[None]:
-    """Raise what the server says as `ConfigError`."""
+    """Raise errors of the server as `ConfigError`."""
     try:
         yield
     except sa.exc.DBAPIError as error:
-        words = " ".join(str(error.orig).split())
+        reason = " ".join(str(error.orig).split())
         hint = (
             "the server must be up and have such a database, and a user who may make tables in it"
         )
-        raise ConfigError(f"database_url: {words}; {hint}") from error
+        raise ConfigError(f"database_url: {reason}; {hint}") from error
 
 
 @contextlib.contextmanager
-def reached(url: str) -> Iterator[sa.Connection]:
-    """Yield a connection that cannot write. Raises `ConfigError` if there is no such database."""
+def read_only(url: str) -> Iterator[sa.Connection]:
+    """Yield a read-only connection. Raises `ConfigError` if there is no such database."""
     engine = engine_of(url, 1, read_only=True)
     try:
         with as_config_error(), engine.connect() as connection:
@@ -129,7 +130,7 @@ def reached(url: str) -> Iterator[sa.Connection]:
 
 
 class Writers:
-    """Threads that take what waits and commit it, items of one batch together, until they are closed."""
+    """Threads that commit the waiting units, items of a batch together, until they are closed."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -140,18 +141,18 @@ class Writers:
             threading.Thread(target=self._run, name=f"writer-{n}", daemon=True)
             for n in range(WRITERS)
         ]
-        #: How many transactions hold items of a batch now.
+        #: Transactions under way of each batch.
         self._busy: Counter[Callable[..., Any]] = Counter()
-        #: Transactions committed, for the bench.
+        #: Transactions committed so far.
         self.commits = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def put(self, unit: Unit) -> None:
-        """Hand over a unit. Raises `Unavailable` for one that comes too late or stands too far back."""
+        """Queue a unit. Raises `Unavailable` if the writers are closed or the backlog is full."""
         with self._changed:
             if self._stopping.is_set():
                 raise Unavailable("the database is closed")
@@ -161,7 +162,7 @@ class Writers:
             self._changed.notify()
 
     def close(self) -> None:
-        """Finish what waits, and let nothing new in."""
+        """Commit what waits, and refuse new units."""
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
@@ -171,13 +172,14 @@ class Writers:
 
     def _run(self) -> None:
         while group := self._take():
-            _tell(self._commit(group))
+            _resolve(self._commit(group))
             self._done(group[0])
 
     def _take(self) -> list[Unit]:
-        """Return a unit, and with an item of a batch its neighbours; nothing once it is time to end.
+        """Return a unit, or the waiting items of a batch; nothing once the writers are closed.
 
-        One call to a transaction: locks are then taken in the order of that call, and two replicas cannot cross.
+        One call per transaction: its locks are taken in the order of that call, so two replicas
+        cannot deadlock.
         """
         with self._changed:
             while (first := self._first()) is None:
@@ -196,9 +198,9 @@ class Writers:
             return group
 
     def _first(self) -> Unit | None:
-        """Return the oldest unit that need not wait for its neighbours to gather; None if there is none."""
+        """Return the oldest unit whose batch may start another transaction, if any."""
         return next(
-            (unit for unit in self._waiting if not unit.item or self._busy[unit.run] < _ABREAST),
+            (unit for unit in self._waiting if not unit.item or self._busy[unit.run] < _CONCURRENT),
             None,
         )
 
@@ -209,33 +211,33 @@ class Writers:
                 self._changed.notify()
 
     def _commit(self, group: list[Unit]) -> list[UnitResult]:
-        for wait in (*_TRIES, None):
+        for wait in (*_RETRIES, None):
             try:
                 with self._engine.begin() as tx:
-                    if not any(unit.lasting for unit in group):
+                    if not any(unit.durable for unit in group):
                         tx.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                    outcomes = perform(tx, group)
+                    results = execute(tx, group)
             except BaseException as error:
                 if wait is None or not transient(error):
-                    return [UnitResult(unit, error=ours(error)) for unit in group]
-                # Cut short when we are told to end; the last tries then follow at once.
+                    return [UnitResult(unit, error=as_unavailable(error)) for unit in group]
+                # Ends early on close: the remaining retries then follow at once.
                 self._stopping.wait(wait)
             else:
                 self.commits += 1
-                return outcomes
-        raise AssertionError("the last try returns")
+                return results
+        raise AssertionError("the last retry returns")
 
 
-def _tell(outcomes: list[UnitResult]) -> None:
-    """Hand outcomes to the loop that waits for them."""
-    loop = outcomes[0].unit.future.get_loop()
-    # The loop may be gone, and with it who waited; what was committed stays committed.
+def _resolve(results: list[UnitResult]) -> None:
+    """Resolve futures on their loop."""
+    loop = results[0].unit.future.get_loop()
+    # The loop may be closed, and its waiters gone; the commit stands.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(settle, outcomes)
+        loop.call_soon_threadsafe(resolve, results)
 
 
 def server_time(tx: Tx) -> datetime:
-    """Return the instant by the server's clock."""
+    """Return the current instant by the clock of the server."""
     ms = tx.execute(
         sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
     ).scalar_one()

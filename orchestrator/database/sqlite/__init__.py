@@ -1,1 +1,1 @@
-"""SQLite: one writer thread, many readers, one process."""
+"""SQLite: one writing connection, several readers, one process."""

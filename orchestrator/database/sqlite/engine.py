@@ -1,4 +1,4 @@
-"""SQLite, set up as a production store: WAL, `synchronous=FULL` but for claims, one process, one writing connection."""
+"""SQLite as a production store: WAL, `synchronous=FULL` except for claims, one process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WRITER = (
     "synchronous=FULL",
     "busy_timeout=5000",
     "temp_store=MEMORY",
-    # Small: the operating system holds the file's pages too, and what is held twice only grows the process.
+    # Small: the operating system caches the pages of the file too.
     "cache_size=-16384",
     "journal_size_limit=67108864",
-    # 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
+    # Pages, 16 MiB. Only the writer checkpoints: after such a commit, and on a tick.
     "wal_autocheckpoint=4000",
 )
 _READER = (
@@ -42,7 +42,8 @@ def path_of(url: str) -> Path:
     parsed = sa.make_url(url)
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise ConfigError(
-            f"database_url: {parsed.drivername} is not supported; use sqlite:///orchestrator.db or postgresql://..."
+            f"database_url: {parsed.drivername} is not supported; "
+            "use sqlite:///orchestrator.db or postgresql://..."
         )
     if not parsed.database or parsed.database == ":memory:":
         raise ConfigError(
@@ -51,10 +52,10 @@ def path_of(url: str) -> Path:
     return Path(parsed.database)
 
 
-def usable(url: str) -> Path:
-    """Return the database file of a URL, if it is there or could be made. Nothing is made.
+def checked_path(url: str) -> Path:
+    """Return the database file of a URL, absolute, if it exists or could be made. Nothing is made.
 
-    Raises `ConfigError` for a URL that names none, a folder that is not there, or one that cannot be written.
+    Raises `ConfigError` for a URL without a file, and a missing or read-only folder.
     """
     path = path_of(url).absolute()
     if not os.path.isdir(path.parent):
@@ -63,7 +64,7 @@ def usable(url: str) -> Path:
         )
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"database_url: {path.parent} cannot be written; allow it, or name a file in another folder"
+            f"database_url: {path.parent} cannot be written; allow it, or name another folder"
         )
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise ConfigError(
@@ -73,25 +74,25 @@ def usable(url: str) -> Path:
 
 
 class Lock:
-    """One process owns the file: an advisory lock beside it says so, and the kernel drops it with the process."""
+    """An advisory lock next to the file: one process owns it, and the kernel frees it at exit."""
 
     def __init__(self, url: str) -> None:
         self._path = path_of(url)
         self._held: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raises `ConfigError` if another process has it, or the folder cannot be written."""
+        """Take the lock. Raises `ConfigError` if another process has it, or it cannot be made."""
         path = self._path.with_name(self._path.name + ".lock")
         try:
             self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            # Prompts and addresses are nobody else's business; the log files take the mode of the database.
+            # Readable by the owner only; the log files take the mode of the database.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()
             raise ConfigError(
-                f"{self._path.absolute()} is in use by another orchestrator process. SQLite serves one process: "
-                "stop the other one, or name another file in database_url."
+                f"{self._path.absolute()} is in use by another orchestrator process. SQLite serves "
+                "one process: stop the other one, or name another file in database_url."
             ) from error
         except OSError as error:
             raise ConfigError(
@@ -107,25 +108,25 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """True while the file is ours."""
+        """True while this process has the lock."""
         return self._held is not None
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
 
 class ManualTransactionDialect(SQLiteDialect_pysqlite):
-    """SQLite's dialect with transactions in our hands: the driver would open them too late, and deferred.
+    """SQLite's dialect with explicit transactions: the driver would begin them late, and deferred.
 
-    They go straight to the driver. As events and clauses, SQLAlchemy would put each of them together anew, which costs
-    ten times what SQLite does.
+    The statements go straight to the driver: as SQLAlchemy events and clauses they would cost ten
+    times what SQLite itself does.
     """
 
     supports_statement_cache = True
-    #: How a transaction begins.
+    #: The statement that begins a transaction.
     begin = "BEGIN"
 
     def do_begin(self, dbapi_connection: PoolProxiedConnection) -> None:
@@ -137,26 +138,26 @@ class ManualTransactionDialect(SQLiteDialect_pysqlite):
         _run(connection.connection, f"SAVEPOINT {name}")
 
     def do_release_savepoint(self, connection: sa.Connection, name: str) -> None:
-        """Keep what came after a savepoint."""
+        """Release a savepoint."""
         _run(connection.connection, f"RELEASE {name}")
 
     def do_rollback_to_savepoint(self, connection: sa.Connection, name: str) -> None:
-        """Undo what came after a savepoint."""
+        """Roll back to a savepoint."""
         _run(connection.connection, f"ROLLBACK TO {name}")
 
 
 def wait_for_disk(tx: sa.Connection, wait: bool) -> None:
-    """Have the next commit wait until the disk has it, or until a later one does."""
+    """Set whether the next commit waits for the disk; if not, a later one does."""
     _run(tx.connection, f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")
 
 
-def _run(connection: PoolProxiedConnection, words: str) -> None:
+def _run(connection: PoolProxiedConnection, statement: str) -> None:
     driver = connection.driver_connection
     assert driver is not None
-    driver.execute(words).close()
+    driver.execute(statement).close()
 
 
-registry.register("sqlite.inhand", __name__, ManualTransactionDialect.__name__)
+registry.register("sqlite.manual", __name__, ManualTransactionDialect.__name__)
 
 
 def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
@@ -168,7 +169,7 @@ def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
 def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.Engine:
     driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
     engine = sa.create_engine(
-        sa.make_url(url).set(drivername="sqlite+inhand"), connect_args=driver, **pool
+        sa.make_url(url).set(drivername="sqlite+manual"), connect_args=driver, **pool
     )
     assert isinstance(engine.dialect, ManualTransactionDialect)
     engine.dialect.begin = begin
@@ -183,19 +184,19 @@ def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.E
 
 @contextlib.contextmanager
 def as_config_error() -> Iterator[None]:
-    """Raise what SQLite says of a file as `ConfigError`."""
+    """Raise errors of SQLite as `ConfigError`."""
     try:
         yield
     except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
-        words = getattr(error, "orig", error)
+        reason = getattr(error, "orig", error)
         raise ConfigError(
-            f"database_url: {words}; name another file, or restore this one"
+            f"database_url: {reason}; name another file, or restore this one"
         ) from error
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[sa.Connection]:
-    """Yield a connection to a file that cannot write to it. Raises `ConfigError` if it is no database."""
+def read_only(url: str) -> Iterator[sa.Connection]:
+    """Yield a read-only connection to a file. Raises `ConfigError` if it is not a database."""
     engine = engines(url)[1]
     try:
         with as_config_error(), engine.connect() as connection:

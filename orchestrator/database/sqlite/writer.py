@@ -1,8 +1,8 @@
-"""The writing side of SQLite: one connection, and one commit for everything that waits (group commit).
+"""The writing side of SQLite: one connection, and group commit.
 
-Statements run on the event loop, commits on a thread beside it. A statement takes microseconds and needs the
-interpreter's lock anyway: on another thread it would fight the loop for it, which costs more than the statement does.
-A commit waits for the disk, without the lock, while the loop takes in what the next one will hold.
+Statements run on the event loop, commits on a thread. A statement takes microseconds and needs the
+GIL anyway: on another thread it would compete with the loop for it, which costs more than the
+statement. A commit waits for the disk without the GIL, while the loop collects the next group.
 """
 
 from __future__ import annotations
@@ -22,127 +22,127 @@ from orchestrator.database.unit_of_work import (
     BACKLOG,
     Unit,
     UnitResult,
-    perform,
-    settle,
-    translated,
+    execute,
+    raising_unavailable,
+    resolve,
 )
 from orchestrator.foundation.errors import Unavailable
 
-#: Units that may share one commit; more wait for the next. The loop stands still for as long as they take.
+#: Units that may share a commit; more wait for the next. Their statements block the loop.
 GROUP = 128
 
 
 class Writer:
-    """Commits what is put to it, in order, until it is closed. One event loop puts."""
+    """Commits units in order, until it is closed. Used from one event loop."""
 
-    def __init__(self, engine: sa.Engine, beside: Executor) -> None:
+    def __init__(self, engine: sa.Engine, thread: Executor) -> None:
         self._engine = engine
         self._waiting: deque[Unit] = deque()
-        self._thread = beside
-        #: What the thread does, or did last.
-        self._aside: Future[list[UnitResult]] = Future()
-        self._aside.set_result([])
-        #: True while units are in hand, or about to be.
-        self._at_work = False
+        self._thread = thread
+        #: The current or last task of the thread.
+        self._task: Future[list[UnitResult]] = Future()
+        self._task.set_result([])
+        #: True while a group is run or committed, or scheduled to be.
+        self._busy = False
         self._closed = False
         self._checkpoint = False
-        #: Transactions committed, for the bench.
+        #: Transactions committed so far.
         self.commits = 0
 
     def put(self, unit: Unit) -> None:
-        """Hand over a unit. Raises `Unavailable` for one that comes too late or stands too far back."""
+        """Queue a unit. Raises `Unavailable` if the writer is closed or the backlog is full."""
         if self._closed:
             raise Unavailable("the database is closed")
         if len(self._waiting) >= BACKLOG:
             raise Unavailable("the database is not keeping up")
         self._waiting.append(unit)
-        self._go_on()
+        self._schedule()
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file when the next commit is done."""
+        """Move the write-ahead log into the file after the next commit."""
         self._checkpoint = True
-        self._go_on()
+        self._schedule()
 
     def close(self) -> None:
-        """Finish what waits, let nothing new in, and leave one file."""
+        """Commit what waits, refuse new units, and leave one file."""
         self._closed = True
         self._thread.shutdown()
-        settle(self._aside.result())
-        while group := self._taken():
-            outcomes, tx = self._performed(group)
-            settle(outcomes if tx is None else self._commit(tx, outcomes))
-        self._move_log("TRUNCATE")
+        resolve(self._task.result())
+        while group := self._next_group():
+            results, tx = self._executed(group)
+            resolve(results if tx is None else self._commit(tx, results))
+        self._checkpoint_log("TRUNCATE")
 
-    def _go_on(self) -> None:
-        if not self._at_work:
-            self._at_work = True
-            # Not at once: what else this turn of the loop brings shares the commit.
+    def _schedule(self) -> None:
+        if not self._busy:
+            self._busy = True
+            # Not at once: other units of this loop iteration share the commit.
             loop = asyncio.get_running_loop()
             loop.call_soon(self._next, loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the next group, and have it committed; then again, until nothing waits."""
+        """Run the next group and start its commit, again and again until no unit waits."""
         while not self._closed:
             if self._checkpoint:
                 self._checkpoint = False
-                self._beside(loop, self._move_log, "PASSIVE")
+                self._in_thread(loop, self._checkpoint_log, "PASSIVE")
                 return
-            if not (group := self._taken()):
+            if not (group := self._next_group()):
                 break
-            outcomes, tx = self._performed(group)
+            results, tx = self._executed(group)
             if tx is not None:
-                self._beside(loop, self._commit, tx, outcomes)
+                self._in_thread(loop, self._commit, tx, results)
                 return
-            settle(outcomes)
-        self._at_work = False
+            resolve(results)
+        self._busy = False
 
-    def _taken(self) -> list[Unit]:
+    def _next_group(self) -> list[Unit]:
         return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
 
-    def _performed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
-        """Return what the units came to, and the transaction that holds it; none when all is lost."""
+    def _executed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
+        """Return the results and the open transaction; None if it failed."""
         try:
-            with translated(), contextlib.ExitStack() as undo:
+            with raising_unavailable(), contextlib.ExitStack() as undo:
                 tx = undo.enter_context(self._engine.connect())
-                # Outside of a transaction only: https://sqlite.org/pragma.html#pragma_synchronous
-                wait_for_disk(tx, any(unit.lasting for unit in group))
+                # Only outside a transaction: https://sqlite.org/pragma.html#pragma_synchronous
+                wait_for_disk(tx, any(unit.durable for unit in group))
                 tx.begin()
-                outcomes = perform(tx, group)
+                results = execute(tx, group)
                 undo.pop_all()
-                return outcomes, tx
+                return results, tx
         except Exception as error:
             return [UnitResult(unit, error=error) for unit in group], None
 
-    def _beside(
+    def _in_thread(
         self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[UnitResult]], *args: Any
     ) -> None:
-        """Do what waits for the disk on the thread, and go on with its outcome."""
+        """Run on the thread what waits for the disk, then continue on the loop."""
 
-        def done(aside: Future[list[UnitResult]]) -> None:
-            # The loop may be gone, and with it who waited; what was committed stays committed.
+        def done(task: Future[list[UnitResult]]) -> None:
+            # The loop may be closed, and its waiters gone; the commit stands.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._done, loop, aside)
+                loop.call_soon_threadsafe(self._done, loop, task)
 
-        self._aside = self._thread.submit(work, *args)
-        self._aside.add_done_callback(done)
+        self._task = self._thread.submit(work, *args)
+        self._task.add_done_callback(done)
 
-    def _done(self, loop: asyncio.AbstractEventLoop, aside: Future[list[UnitResult]]) -> None:
-        settle(aside.result())
-        # Not at once: who was waiting answers first, and what that brings may share the next commit.
+    def _done(self, loop: asyncio.AbstractEventLoop, task: Future[list[UnitResult]]) -> None:
+        resolve(task.result())
+        # Not at once: the units that the resolved waiters submit may share the next commit.
         loop.call_soon(self._next, loop)
 
-    def _commit(self, tx: sa.Connection, outcomes: list[UnitResult]) -> list[UnitResult]:
+    def _commit(self, tx: sa.Connection, results: list[UnitResult]) -> list[UnitResult]:
         try:
-            with translated(), tx:
+            with raising_unavailable(), tx:
                 tx.commit()
         except BaseException as error:
-            return [UnitResult(one.unit, error=error) for one in outcomes]
+            return [UnitResult(result.unit, error=error) for result in results]
         self.commits += 1
-        return outcomes
+        return results
 
-    def _move_log(self, mode: str) -> list[UnitResult]:
+    def _checkpoint_log(self, mode: str) -> list[UnitResult]:
         connection = self._engine.raw_connection()
-        # A reader in the way is no failure: the next checkpoint gets further.
+        # A reader may block part of it; the next checkpoint continues.
         with contextlib.suppress(sqlite3.OperationalError):
             connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
         connection.close()

@@ -1,8 +1,8 @@
-"""The tables: facts, no behaviour. Everybody uses the Core tables below; nothing is ever lazily loaded.
+"""The tables: declarations without behaviour. Queries use the Core tables below.
 
-The row is the queue: `due_at` says when the next step is ours (NULL: nothing pending) and `state` says which step.
-There are no foreign keys: the ledger alone writes these rows, in one transaction, and a look-up on every insert is
-what the hot path cannot spare. Every index is there for one statement.
+The row is the queue: `due_at` says when the next step is due (NULL: none) and `state` which step.
+There are no foreign keys: the ledger alone writes these rows, in one transaction, and a look-up on
+every insert would slow the hot path. Every index serves one statement.
 """
 
 from __future__ import annotations

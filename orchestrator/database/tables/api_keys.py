@@ -1,4 +1,4 @@
-"""Facts of callers: their keys."""
+"""The table of API keys."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from orchestrator.database.tables.columns import Instant
 
 
 class ApiKey(SQLModel, table=True):
-    """A caller's key: only its digest is kept."""
+    """An API key: only its digest is stored."""
 
     __tablename__ = "api_key"
 
     id: str = Field(primary_key=True)
     name: str
-    #: The first characters, so that people recognise it.
+    #: The first characters, to recognise it.
     prefix: str
     digest: str = Field(unique=True)
     scope: str
-    #: Requests a minute; 0: any number, None: as many as the settings say.
+    #: Requests per minute; 0: unlimited, None: as in the settings.
     rate_limit: int | None = None
     created_at: datetime = Field(sa_type=Instant)
     expires_at: datetime | None = Field(default=None, sa_type=Instant)

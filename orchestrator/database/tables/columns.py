@@ -1,4 +1,4 @@
-"""Column types: instants as milliseconds and JSON as text, alike in both databases and cheap to read and write."""
+"""Column types: instants as milliseconds and JSON as text, the same in both databases."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from orchestrator.foundation.json_codec import encode
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
-    """An aware UTC datetime, stored as whole milliseconds since 1970: the same bytes and order in both databases."""
+    """An aware UTC datetime, stored as whole milliseconds since 1970."""
 
     impl = sa.BigInteger
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], int | None]:
-        """Return what turns an instant into milliseconds."""
+        """Return the conversion to milliseconds."""
         return _milliseconds
 
     def result_processor(
         self, dialect: sa.Dialect, coltype: object
     ) -> Callable[[int | None], datetime | None]:
-        """Return what turns milliseconds into an instant."""
+        """Return the conversion from milliseconds."""
         return _instant
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """A JSON value, stored as text: we never look into it with SQL. None is NULL."""
+    """A JSON value, stored as text: no SQL reads its parts. None is NULL."""
 
     impl = sa.Text
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:
-        """Return what writes a value down."""
+        """Return the conversion to text."""
         return _written
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str | None], Any]:
-        """Return what reads it."""
+        """Return the conversion from text."""
         return _read
 
 
-#: A number that only grows. SQLite's whole numbers have 64 bits whatever they are called.
+#: A counter that only grows. SQLite's integers have 64 bits under any type.
 Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -62,7 +62,7 @@ def _written(value: Any) -> str | None:
 
 
 def _read(value: str | None) -> Any:
-    # What we wrote ourselves has nothing around it.
+    # Our own text has no whitespace around it.
     return None if value is None else _JSON.raw_decode(value)[0]
 
 

@@ -1,4 +1,4 @@
-"""Facts of telling: what happened, who wants to know, what is owed to whom, and how that went."""
+"""The tables of events, subscribers, deliveries, attempts and replays."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from orchestrator.foundation.states import DeliveryState, ReplayState, Subscribe
 
 
 class Event(SQLModel, table=True):
-    """The fact that something happened. `body` is what is signed and sent, byte for byte."""
+    """An event. `body` is signed and sent, byte for byte."""
 
     id: str = Field(primary_key=True)
     job_id: str | None = None
     sequence: int
     type: str
-    #: Who told us.
+    #: Where the report came from: a `Source`.
     source: str
     body: bytes
     created_at: datetime = Field(sa_type=Instant)
-    #: Given by PostgreSQL itself, from a sequence; NULL on SQLite, which has a row's own number. See `journal`.
+    #: Set by PostgreSQL from a sequence; NULL on SQLite, which has the rowid. See `events.log`.
     position: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     __table_args__ = (
@@ -35,11 +35,11 @@ class Event(SQLModel, table=True):
 
 
 class Subscriber(SQLModel, table=True):
-    """Who wants events. Addresses, secrets and headers are encrypted; `shown` is the address as people may see it."""
+    """A subscriber. Address, secrets and headers are encrypted; `shown` is the masked address."""
 
     id: str = Field(primary_key=True)
     kind: str
-    #: Set on the lane that all callback URLs of one origin share; such a row is nobody's standing subscription.
+    #: Set on the lane that all callback URLs of an origin share; such a row is no subscription.
     callback_origin: str | None = Field(default=None, unique=True)
     address: str
     shown: str
@@ -49,12 +49,12 @@ class Subscriber(SQLModel, table=True):
     description: str = ""
     headers: str | None = None
     options: dict[str, str] = Field(sa_type=Json)
-    #: Attempts a second; None: as fast as it answers.
+    #: Attempts per second; None: unlimited.
     rate_limit: float | None = None
     max_in_flight: int = 8
     state: str = SubscriberState.ACTIVE
     reason: str | None = None
-    #: Nothing is attempted before this: the subscriber asked for a rest.
+    #: No attempt before this: the subscriber sent Retry-After.
     resting_until: datetime | None = Field(default=None, sa_type=Instant)
     #: Since when every attempt has failed.
     failing_since: datetime | None = Field(default=None, sa_type=Instant)
@@ -64,7 +64,7 @@ class Subscriber(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """One event owed to one subscriber."""
+    """The delivery of an event to a subscriber."""
 
     id: str = Field(primary_key=True)
     event_id: str
@@ -90,7 +90,7 @@ class Delivery(SQLModel, table=True):
 
 
 class Attempt(SQLModel, table=True):
-    """One try at a delivery. `ms` is how long it took; `response` the head of the answer's body."""
+    """An attempt at a delivery. `ms` is its duration; `response` the head of the response body."""
 
     delivery_id: str = Field(primary_key=True)
     n: int = Field(primary_key=True)
@@ -102,26 +102,26 @@ class Attempt(SQLModel, table=True):
 
 
 class Replay(SQLModel, table=True):
-    """Deliveries to be made due again, or events to be owed that were missed: which, and how far that has come."""
+    """A replay: deliveries to make due again, or missed events to deliver, and its progress."""
 
     id: str = Field(primary_key=True)
     api_key: str
     subscriber_id: str | None = None
     event_id: str | None = None
-    #: The state of the deliveries; without meaning where it is about missed events.
+    #: The state of the deliveries; unused for missed events.
     status: str
     #: Globs of event types; None: all.
     types: list[str] | None = Field(default=None, sa_type=Json)
     since: datetime | None = Field(default=None, sa_type=Instant)
     until: datetime | None = Field(default=None, sa_type=Instant)
     missed: bool = False
-    #: Deliveries made due a second; None: as fast as it goes.
+    #: Deliveries made due per second; None: unlimited.
     rate: float | None = None
     state: str = ReplayState.RUNNING
-    #: Ids of deliveries, or of missed events: up to which it was gone through, and at which it ends.
+    #: Ids of deliveries, or of missed events: the progress, and the end.
     cursor: str
     newest: str
-    #: What it was about when it was asked for, and how much of that was made due.
+    #: The number of deliveries when it was created, and how many of them were made due.
     counted: int = Field(sa_type=Count)
     replayed: int = Field(default=0, sa_type=Count)
     due_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -1,4 +1,4 @@
-"""Facts of jobs: what we asked for, what vendors sent, what we did about it, and how each account is doing."""
+"""The tables of jobs, pushes, traces and account states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.foundation.states import JobState
 
 
 class Job(SQLModel, table=True):
-    """One piece of work we ask a vendor to do."""
+    """A job."""
 
     id: str = Field(primary_key=True)
     account: str
@@ -32,7 +32,7 @@ class Job(SQLModel, table=True):
     callback_url: str | None = None
     #: Globs of event types for `callback_url`.
     callback_events: list[str] | None = Field(default=None, sa_type=Json)
-    #: The standing lane of deliveries to that URL's origin.
+    #: The subscriber of deliveries to the origin of `callback_url`.
     callback_lane: str | None = None
     labels: dict[str, Any] = Field(sa_column=sa.Column("metadata", Json, nullable=False))
     api_key: str
@@ -41,21 +41,21 @@ class Job(SQLModel, table=True):
     retry_of: str | None = None
     #: Submissions begun.
     attempt: int = 0
-    #: Submissions in a row that certainly did not happen.
+    #: Consecutive submissions that certainly did not happen.
     tries: int = 0
-    #: Questions asked since the vendor last told us something.
+    #: Status queries since the last report.
     asks: int = 0
-    #: Answers in a row that knew no such task.
+    #: Consecutive responses that knew no such task.
     misses: int = 0
-    #: The fencing number: who claimed last.
+    #: The fencing token of the last claim.
     lease: int = 0
     due_at: datetime | None = Field(default=None, sa_type=Instant)
-    #: Grows with every visible change.
+    #: Incremented with every visible change.
     version: int = 1
-    #: Events so far; the sequence of the last one.
+    #: The sequence of the last event.
     sequence: int = 0
     vendor_updated_at: datetime | None = Field(default=None, sa_type=Instant)
-    #: Since when the vendor says "succeeded" and shows no output.
+    #: Since when the vendor reports success without output.
     outputless_since: datetime | None = Field(default=None, sa_type=Instant)
     created_at: datetime = Field(sa_type=Instant)
     submitted_at: datetime | None = Field(default=None, sa_type=Instant)
@@ -64,13 +64,13 @@ class Job(SQLModel, table=True):
     resolved_by: str | None = None
 
     __table_args__ = (
-        # The account comes last, lest a planner look for an account's due jobs among all it ever had.
+        # The account comes last: otherwise a planner may scan all its jobs for the due ones.
         UniqueConstraint("external_task_id", "account"),
         Index("ix_job_idempotency", "api_key", "idempotency_key", unique=True),
         Index("ix_job_vendor_task", "vendor_task_id", "account", unique=True),
         pending("ix_job_due", "account", "state", "due_at"),
         pending("ix_job_deadline", "deadline_at"),
-        # These are for lists.
+        # For lists.
         Index("ix_job_account", "account", "id"),
         Index("ix_job_model", "model", "id"),
         rare("ix_job_state", "job", "state"),
@@ -79,7 +79,7 @@ class Job(SQLModel, table=True):
 
 
 class Push(SQLModel, table=True):
-    """A request a vendor sent us, byte for byte. One row for any number of copies."""
+    """A push as received, byte for byte. Repeated copies share a row."""
 
     id: str = Field(primary_key=True)
     account: str
@@ -97,7 +97,7 @@ class Push(SQLModel, table=True):
 
 
 class Trace(SQLModel, table=True):
-    """What we did about a job and no other row tells: submissions, questions, operators."""
+    """An action on a job that no other row records: a submission, a query, an operator."""
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Count)
     job_id: str
@@ -109,22 +109,22 @@ class Trace(SQLModel, table=True):
 
 
 class AccountState(SQLModel, table=True):
-    """What changes about an account; its row lock guards the account's limit."""
+    """The changing state of an account; its row lock guards the limit of the account."""
 
     __tablename__ = "account_state"
 
     account: str = Field(primary_key=True)
-    #: Nothing is submitted before this: the vendor said "too many".
+    #: No submission before this: the vendor answered "too many requests".
     paused_until: datetime | None = Field(default=None, sa_type=Instant)
-    #: "Too many" answers in a row.
+    #: Consecutive "too many requests" responses.
     crowded: int = 0
-    #: Submissions that `rate_limit` allowed at `tokens_at`; NULL: none was counted yet.
+    #: The token bucket of `rate_limit` at `tokens_at`; NULL: full.
     tokens: float | None = None
     tokens_at: datetime | None = Field(default=None, sa_type=Instant)
     pushes: int = Field(default=0, sa_type=Count)
     pushes_missed: int = Field(default=0, sa_type=Count)
     polls: int = Field(default=0, sa_type=Count)
-    #: Completions in a row that no push told us of.
+    #: Consecutive final jobs without a push.
     silent: int = Field(default=0, sa_type=Count)
     degraded: bool = False
     last_push_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -1,7 +1,7 @@
 """The rows of the tables as types: what a query over all columns of a table returns.
 
-JSON columns are read back as Python values, `Instant` columns as aware datetimes in UTC. A query over some columns defines
-a `TypedDict` of its own next to it. A test holds these types to the metadata.
+JSON columns are read as Python values, `Instant` columns as aware datetimes in UTC. A query over
+some columns defines a `TypedDict` next to it. A test holds these types to the metadata.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The first schema: jobs, what was heard of them, who is told, and what that took.
-
-There is no downgrade, on purpose: before it there is nothing.
-"""
+"""The first schema: jobs, pushes, events, subscribers, deliveries and attempts."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ down_revision = None
 #: Milliseconds since 1970.
 _INSTANT = sa.BigInteger()
 _JSON = sa.Text()
-#: What grows for as long as the house stands. SQLite's own integers have 64 bits, and count by themselves as INTEGER.
+#: A counter that only grows. SQLite's integers have 64 bits; it numbers rows of type INTEGER.
 _COUNT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _DUE = sa.text("due_at IS NOT NULL")
-#: For rows that change a few times each and are then left alone: room for the next version on the same page, and a
-#: vacuum that comes after a thousand changes in a hundred thousand rows and does not dawdle.
+#: For rows that change a few times and then no longer: room for the next version on the same page,
+#: and a vacuum after a thousand changes in a hundred thousand rows, without a delay.
 _HOT = {
     "fillfactor": 80,
     "autovacuum_vacuum_scale_factor": 0.01,

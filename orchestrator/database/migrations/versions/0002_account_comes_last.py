@@ -1,6 +1,6 @@
-"""The account comes last in what is unique about a job.
+"""The account comes last in the unique columns of a job.
 
-Where it came first, PostgreSQL's planner could look for an account's due jobs among all it ever had.
+With the account first, PostgreSQL could scan all its jobs for the due ones.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-#: PostgreSQL names what was left without a name like this, SQLite not at all.
+#: How PostgreSQL names a constraint without a name; SQLite leaves it without.
 _NAMES = {"uq": "%(table_name)s_%(column_0_N_name)s_key"}
 
 
 def upgrade() -> None:
-    """Turn the unique constraint and the unique index round; SQLite copies the table for it."""
+    """Reverse the unique constraint and the unique index; SQLite copies the table for it."""
     op.drop_index("ix_job_vendor_task", "job")
     with op.batch_alter_table("job", naming_convention=_NAMES) as job:
         job.drop_constraint("job_account_external_task_id_key", type_="unique")

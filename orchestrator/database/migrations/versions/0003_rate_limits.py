@@ -1,4 +1,4 @@
-"""Accounts may be given a rate: what is left of it, and since when."""
+"""The token bucket of an account with a rate limit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add both columns; an account nobody counted for starts with all of its rate."""
+    """Add both columns; NULL is a full bucket."""
     op.add_column("account_state", sa.Column("tokens", sa.Float()))
     op.add_column("account_state", sa.Column("tokens_at", sa.BigInteger()))

@@ -1,4 +1,4 @@
-"""Subscribers are found by what they want, however many there are."""
+"""Subscribers are found by their event types through an index."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Index those that are not the lane of a callback URL by their types, and the lanes beside them."""
+    """Index subscribers by types; the lanes of callback URLs are in another part of the index."""
     op.create_index("ix_subscriber_types", "subscriber", ["callback_origin", "types"])

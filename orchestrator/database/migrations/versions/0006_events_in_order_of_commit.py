@@ -1,4 +1,4 @@
-"""Events on PostgreSQL are numbered when they are inserted, so that they can be read in the order of their commits."""
+"""On PostgreSQL, events are numbered on insert, so they can be read in the order of commits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-#: Of the events that are there so many get a number: more of them would keep everybody waiting, as the table is locked
-#: meanwhile. Who comes back to an older one hears of a gap.
+#: So many existing events get a number: the table is locked meanwhile. A reader that resumes at an
+#: older one is told of a gap.
 _NEWEST = 20_000
 
 
 def upgrade() -> None:
-    """Add the number; the newest events get it by age. SQLite has one writer, and numbers rows by itself."""
+    """Add the number, for the newest events by age. SQLite numbers rows by itself."""
     op.add_column("event", sa.Column("position", sa.BigInteger()))
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE SEQUENCE event_position OWNED BY event.position")
         aged = sa.text(
-            "UPDATE event SET position = aged.n FROM (SELECT id, row_number() OVER (ORDER BY id) AS n"
-            " FROM (SELECT id FROM event ORDER BY id DESC LIMIT :newest) AS newest) AS aged WHERE aged.id = event.id"
+            "UPDATE event SET position = aged.n"
+            " FROM (SELECT id, row_number() OVER (ORDER BY id) AS n"
+            " FROM (SELECT id FROM event ORDER BY id DESC LIMIT :newest) AS newest) AS aged"
+            " WHERE aged.id = event.id"
         )
         op.execute(aged.bindparams(newest=_NEWEST))
         op.execute("SELECT setval('event_position', max(position)) FROM event HAVING count(*) > 0")

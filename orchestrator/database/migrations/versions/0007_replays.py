@@ -1,4 +1,4 @@
-"""Replays are rows that are worked off; dead deliveries are found without the others; keys have rates of their own."""
+"""Replays are rows; dead deliveries have indexes; API keys may have a rate limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Add the table, the indexes by which it finds the dead, and the column. Keys so far have the settings' rate."""
+    """Add the table, the indexes and the column; NULL is the rate of the settings."""
     op.create_table(
         "replay",
         sa.Column("id", sa.String(), primary_key=True),

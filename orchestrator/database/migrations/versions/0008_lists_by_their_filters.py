@@ -1,4 +1,4 @@
-"""Lists are read along an index of their filter, in the order of ids; a job's timeline in the order of time."""
+"""Indexes by which lists are read in the order of ids, and timelines in the order of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
-#: Name, table, column, and which rows are worth an entry: those that are not as most are.
+#: Name, table, column, and the condition of the indexed rows: those without a common value.
 _RARE = (
     ("ix_job_state", "job", "state", "state <> 'succeeded'"),
     ("ix_job_resolved", "job", "resolved_by", "resolved_by <> 'push'"),
@@ -23,7 +23,7 @@ _RARE = (
 
 
 def upgrade() -> None:
-    """Add the indexes; the traces of a job change their order."""
+    """Add the indexes, and reorder that of traces."""
     op.create_index("ix_job_account", "job", ["account", "id"])
     op.create_index("ix_job_model", "job", ["model", "id"])
     for name, table, column, condition in _RARE:
