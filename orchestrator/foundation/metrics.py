@@ -75,91 +75,54 @@ class Metrics:
     def __init__(self) -> None:
         self._own = CollectorRegistry()
         self._models: set[str] = set()
-        self._declare()
-
-    def _declare(self) -> None:
-        self.requests = self._counter(
-            "http_requests", "HTTP requests answered.", "route", "method", "status"
+        counter, histogram, gauge = self._counter, self._histogram, self._gauge
+        self.requests = counter("http_requests", "HTTP requests answered.", "route method status")
+        self.request_seconds = histogram(
+            "http_request_duration_seconds", "Until a response begins.", _HTTP, "route method"
         )
-        self.request_seconds = self._histogram(
-            "http_request_duration_seconds", "Until a response begins.", _HTTP, "route", "method"
+        self._submitted = counter("jobs_submitted", "Jobs created.", "vendor model")
+        self._finished = counter("jobs_finished", "Jobs that ended.", "vendor status resolved_by")
+        self._job_seconds = histogram(
+            "job_duration_seconds", "From creation to the final state.", _RENDERS, "vendor status"
         )
-        self._submitted = self._counter("jobs_submitted", "Jobs created.", "vendor", "model")
-        self._finished = self._counter(
-            "jobs_finished", "Jobs that became final.", "vendor", "status", "resolved_by"
+        self._exchanges = counter(
+            "vendor_requests", "Requests to vendors.", "vendor operation outcome"
         )
-        self._job_seconds = self._histogram(
-            "job_duration_seconds",
-            "From creation to the final state.",
-            _RENDERS,
-            "vendor",
-            "status",
+        self._exchange_seconds = histogram(
+            "vendor_request_duration_seconds", "Until the response ends.", _HTTP, "vendor operation"
         )
-        self._exchanges = self._counter(
-            "vendor_requests", "Requests to vendors.", "vendor", "operation", "outcome"
+        self.pushes = counter("pushes_received", "Pushes of vendors.", "vendor result")
+        self._push_lag = histogram(
+            "push_lag_seconds", "From a final state at the vendor to its push.", _LAGS, "vendor"
         )
-        self._exchange_seconds = self._histogram(
-            "vendor_request_duration_seconds",
-            "Until the whole response of a vendor.",
-            _HTTP,
-            "vendor",
-            "operation",
+        self._missed = counter("push_missed", "Final states without the expected push.", "vendor")
+        self.polls = counter("polls", "Jobs in status queries.", "vendor result")
+        self._saves = counter("poll_saves", "Final states found by a status query.", "vendor")
+        self._deliveries = counter("deliveries", "Delivery attempts.", "kind result")
+        self._attempt_seconds = histogram(
+            "delivery_attempt_duration_seconds", "Until the response ends.", _HTTP, "kind"
         )
-        self.pushes = self._counter("pushes_received", "Pushes of vendors.", "vendor", "result")
-        self._push_lag = self._histogram(
-            "push_lag_seconds",
-            "From the vendor's time of a final state to its push.",
-            _LAGS,
-            "vendor",
-        )
-        self._missed = self._counter(
-            "push_missed", "Final states without the push that was expected.", "vendor"
-        )
-        self.polls = self._counter("polls", "Jobs in status queries.", "vendor", "result")
-        self._found_by_poll = self._counter(
-            "poll_saves", "Final states found by a status query.", "vendor"
-        )
-        self._deliveries = self._counter("deliveries", "Delivery attempts.", "kind", "result")
-        self._attempt_seconds = self._histogram(
-            "delivery_attempt_duration_seconds",
-            "Until the whole response of a subscriber.",
-            _HTTP,
-            "kind",
-        )
-        self._delivery_lag = self._histogram(
+        self._delivery_lag = histogram(
             "delivery_lag_seconds", "From an event to its delivery.", _LAGS, "kind"
         )
-        self.disabled = self._counter(
-            "subscriber_disabled", "Subscribers that were disabled.", "reason"
-        )
-        self.scheduler_lag = self._gauge(
-            "scheduler_lag_seconds", "Lateness of the last tick.", "livemax"
-        )
-        self.sse_clients = self._gauge("sse_clients", "Open event streams.", "livesum")
-        build = Gauge(
-            "orchestrator_build_info",
-            "The version.",
-            ["version"],
-            registry=self._own,
-            multiprocess_mode="max",
-        )
-        build.labels(__version__).set(1)
+        self.disabled = counter("subscriber_disabled", "Subscribers disabled.", "reason")
+        self.scheduler_lag = gauge("scheduler_lag_seconds", "Lateness of the last tick.", "livemax")
+        self.sse_clients = gauge("sse_clients", "Open event streams.", "livesum")
+        gauge("build_info", "The version.", "max", "version").labels(__version__).set(1)
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Labeled[Counter]:
-        return Labeled(Counter(f"orchestrator_{name}", documentation, labels, registry=self._own))
+    def _counter(self, name: str, text: str, labels: str) -> Labeled[Counter]:
+        return Labeled(Counter(_PREFIX + name, text, labels.split(), registry=self._own))
 
     def _histogram(
-        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
+        self, name: str, text: str, buckets: tuple[float, ...], labels: str
     ) -> Labeled[Histogram]:
         return Labeled(
-            Histogram(
-                f"orchestrator_{name}", documentation, labels, registry=self._own, buckets=buckets
-            )
+            Histogram(_PREFIX + name, text, labels.split(), registry=self._own, buckets=buckets)
         )
 
-    def _gauge(self, name: str, documentation: str, mode: Any) -> Gauge:
+    def _gauge(self, name: str, text: str, mode: Any, labels: str = "") -> Gauge:
         return Gauge(
-            f"orchestrator_{name}", documentation, registry=self._own, multiprocess_mode=mode
+            _PREFIX + name, text, labels.split(), registry=self._own, multiprocess_mode=mode
         )
 
     def submitted(self, vendor: str, model: str) -> None:
@@ -183,7 +146,7 @@ class Metrics:
         if source == "push" and reported is not None:
             self._push_lag(vendor).observe(max((finished - reported).total_seconds(), 0.0))
         if source == "poll":
-            self._found_by_poll(vendor).inc()
+            self._saves(vendor).inc()
             if pushes:
                 self._missed(vendor).inc()
 

@@ -9,33 +9,8 @@ from __future__ import annotations
 
 from sqlmodel import SQLModel
 
-from orchestrator.database.tables.api_keys import ApiKey
-from orchestrator.database.tables.events import Attempt, Delivery, Event, Replay, Subscriber
-from orchestrator.database.tables.jobs import AccountState, Job, Push, Trace
-
-__all__ = [
-    "AccountState",
-    "ApiKey",
-    "Attempt",
-    "Delivery",
-    "Event",
-    "Job",
-    "Push",
-    "Replay",
-    "Subscriber",
-    "Trace",
-    "account_state",
-    "api_key",
-    "attempt",
-    "delivery",
-    "event",
-    "job",
-    "metadata",
-    "push",
-    "replay",
-    "subscriber",
-    "trace",
-]
+# These modules declare the tables.
+from orchestrator.database.tables import api_keys, events, jobs  # noqa: F401
 
 metadata = SQLModel.metadata
 job = metadata.tables["job"]

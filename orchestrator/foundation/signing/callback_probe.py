@@ -1,6 +1,6 @@
 """Checks that a URL leads to this service: a signed challenge (ping) and its response (pong).
 
-Both are made with `secret_keys`, so nobody without the keys can make or answer a challenge. They
+Both are made with `secret_keys`, so only a holder of the keys can make or answer a challenge. They
 are callback tokens of names that no account can have, so they open nothing else and touch no job.
 """
 

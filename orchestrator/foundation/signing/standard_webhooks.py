@@ -42,7 +42,7 @@ def key_bytes(secret: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _keyed(secret: str) -> hmac.HMAC:
-    """Return an HMAC to copy: `hmac.digest` would prepare the key anew, and release the GIL."""
+    """Return an HMAC to copy: `hmac.digest` would prepare the key again, and release the GIL."""
     return hmac.new(key_bytes(secret), digestmod="sha256")
 
 
