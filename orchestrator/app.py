@@ -37,7 +37,7 @@ from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_ke
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.orders import OrderBuilder
-from orchestrator.vendors.registry import accounts, bind_vendor
+from orchestrator.vendors.registry import bind_vendor
 
 #: Callers that are kept waiting at the same time. Each costs about 50 kB.
 MAX_WAITING = 1000
@@ -68,7 +68,7 @@ def build(
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids, metrics = Ids(clock, rng), Metrics()
     policy = AddressPolicy(settings.allow_private)
-    vendors = {name: bind_vendor(account, clock) for name, account in accounts(settings).items()}
+    vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
     base_url = settings.public_url.rstrip("/")
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
@@ -88,7 +88,7 @@ def build(
         metrics=metrics,
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock),
-        waiting_slots=Admission(rng, places=MAX_WAITING),
+        waiting_slots=Admission(rng, slots=MAX_WAITING),
     )
 
 
@@ -97,7 +97,7 @@ def check(settings: Settings) -> None:
     check_role(settings)
     if not settings.secret_keys and settings.database_file is None:
         raise ConfigError(NO_KEYS)
-    for account in accounts(settings).values():
+    for account in settings.accounts.values():
         bind_vendor(account, SystemClock())
 
 

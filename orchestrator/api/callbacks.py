@@ -14,11 +14,11 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.engine.receive import CAP, Receiver
-from orchestrator.foundation.admission import Admission, Slot, announced
+from orchestrator.foundation.admission import Admission, Slot, content_length
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.signing import callback_probe
-from orchestrator.foundation.timeouts import Deadlines
+from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class CallbackEndpoint:
         self._app = app
         self._receiving = receiving
         self._admission = admission
-        self._deadlines = Deadlines()
+        self._timeouts = Timeouts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -97,10 +97,10 @@ class CallbackEndpoint:
                 return self._pong(token)
             vendor, callback = self._receiving.unseal(account, token)
             headers = _headers(scope)
-            size = announced(headers.get("content-length"))
+            size = content_length(headers.get("content-length"))
             _check_size(size)
             with self._admission.admit(size) as place:
-                body = await _body(place, receive, self._deadlines)
+                body = await _body(place, receive, self._timeouts)
                 await self._receiving.push(vendor, callback, headers, body)
                 return _OK
         except BadToken as error:
@@ -144,11 +144,11 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def _body(place: Slot, receive: Receive, deadlines: Deadlines) -> bytes:
+async def _body(place: Slot, receive: Receive, timeouts: Timeouts) -> bytes:
     """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
     chunks = bytearray()
     try:
-        async with deadlines.within(BODY_DEADLINE):
+        async with timeouts.within(BODY_DEADLINE):
             message: Message = await receive()
             while message["type"] == "http.request":
                 chunks += message.get("body", b"")

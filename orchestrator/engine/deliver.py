@@ -129,10 +129,10 @@ class Deliverer:
     def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
         to, event = claim.subscriber, claim.event
         if to["callback_origin"] is None:
-            address = _revealed(self.keys.reveal, to["address"])
+            address = _revealed(self.keys.decrypt, to["address"])
         else:
             address = str(event["callback_url"])
-        headers = json.loads(_revealed(self.keys.reveal, to["headers"])) if to["headers"] else {}
+        headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
         message = Message(event["id"], event["type"], event["body"], now, headers, to["options"])
         return self.destinations[to["kind"]].request(address, message, self._secrets(to, now))
 
@@ -142,7 +142,7 @@ class Deliverer:
             return list(self.keys.callback_secrets)
         ms = epoch_ms(now)
         valid = [key for key in to["secrets"] if key["until"] is None or key["until"] > ms]
-        return [_revealed(self.keys.reveal, key["key"]) for key in valid]
+        return [_revealed(self.keys.decrypt, key["key"]) for key in valid]
 
     def _record(self, tx: Tx, attempts: list[Attempted]) -> list[bool]:
         return record(tx, self.ids, self.rng, attempts, self.clock.now())

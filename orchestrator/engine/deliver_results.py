@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import inserting, updating
+from orchestrator.database.bulk import bulk_insert, bulk_update
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
@@ -202,16 +202,16 @@ def _update_health(
 _CURRENT = sa.select(
     subscriber.c.id, subscriber.c.state, subscriber.c.failing_since, subscriber.c.callback_origin
 ).where(subscriber.c.id.in_(sa.bindparam("ids", expanding=True)))
-_ATTEMPTS = inserting(
+_ATTEMPTS = bulk_insert(
     attempt, "delivery_id", "n", "at", "status", "ms", "error", "response",
-    but=lambda made: made.on_conflict_do_nothing(),
+    on_conflict=lambda made: made.on_conflict_do_nothing(),
 )  # fmt: skip
 _RESULT = ("state", "due_at", "last_status", "last_error", "done_at")
 _OPEN = delivery.c.state != sa.literal_column(f"'{DeliveryState.DELIVERED}'")
 _ONE_MORE = delivery.c.tries + sa.literal_column("1")
-_DELIVERED = updating(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})
+_DELIVERED = bulk_update(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})
 # Sets `tries` instead of adding one: a unit of work may run again.
-_FAILED = updating(delivery, *_RESULT, "tries", key=("id", "lease"), where=_OPEN)
-_HEALTHY = updating(
+_FAILED = bulk_update(delivery, *_RESULT, "tries", key=("id", "lease"), where=_OPEN)
+_HEALTHY = bulk_update(
     subscriber, "failing_since", key=("id",), where=subscriber.c.failing_since.is_not(None)
 )

@@ -163,7 +163,9 @@ class DeliveryScheduler:
         if len(self._buckets) >= _MAX_BUCKETS:
             # A full bucket is the same as none.
             refilled = {lane: bucket.refilled(now) for lane, bucket in self._buckets.items()}
-            self._buckets = {lane: one for lane, one in refilled.items() if one.tokens < one.most}
+            self._buckets = {
+                lane: one for lane, one in refilled.items() if one.tokens < one.capacity
+            }
         bucket = self._buckets.get(to["id"], TokenBucket(rate, 1.0, now))
         bucket = replace(bucket, rate=rate).refilled(now)
         taken = min(wanted, int(bucket.tokens))

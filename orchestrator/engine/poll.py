@@ -23,7 +23,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
-from orchestrator.foundation.clock import Clock, Rng, after, grown, jittered
+from orchestrator.foundation.clock import Clock, Rng, after, backoff, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState, Source
@@ -210,7 +210,7 @@ class Poller:
         self, row: JobRow, vendor: Vendor, values: Mapping[str, int], least: float = 0.0
     ) -> Reschedule:
         poll = vendor.account.poll
-        wait = max(least, grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
+        wait = max(least, backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval))
         due = after(self.clock.now(), jittered(wait, self.rng, 0.1))
         return Reschedule.of(row, {"due_at": due, "asks": row["asks"] + 1, **values})
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.database.bulk import Finder, among, inserting, updating
+from orchestrator.database.bulk import BulkSelect, bulk_insert, bulk_update, one_of
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state, push
 from orchestrator.database.tables.rows import PushRow
@@ -247,17 +247,17 @@ _RESULTS = {
     ReportOutcome.NO_JOB: "unknown_task",
 }
 #: Stores a push, or counts a copy of a stored one.
-_STORE = inserting(
+_STORE = bulk_insert(
     push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers",
     "body", "outcome", "copies",
-    but=lambda made: made.on_conflict_do_update(
+    on_conflict=lambda made: made.on_conflict_do_update(
         index_elements=["job_id", "dedupe_key"],
         set_={"copies": push.c.copies + made.excluded.copies},
     ),
 )  # fmt: skip
-_STORED = Finder(
+_STORED = BulkSelect(
     sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(
-        among(push.c.job_id)
+        one_of(push.c.job_id)
     )
 )
-_COUNT = updating(account_state, "last_push_at", key=("account",), more=("pushes",))
+_COUNT = bulk_update(account_state, "last_push_at", key=("account",), increments=("pushes",))

@@ -16,7 +16,14 @@ import sqlalchemy as sa
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.foundation.clock import SUBMIT_SCHEDULE, Rng, after, grown, jittered, retry_delay
+from orchestrator.foundation.clock import (
+    SUBMIT_SCHEDULE,
+    Rng,
+    after,
+    backoff,
+    jittered,
+    retry_delay,
+)
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
@@ -209,6 +216,6 @@ def _pause_account(tx: Tx, account: str, seconds: float, rng: Rng, now: datetime
     """
     mine = account_state.c.account == account
     refusals = tx.scalar(sa.select(account_state.c.crowded).where(mine)) or 0
-    wait = max(seconds, grown(1.0, refusals, factor=2.0, most=60.0))
+    wait = max(seconds, backoff(1.0, refusals, factor=2.0, most=60.0))
     values = {"paused_until": after(now, jittered(wait, rng)), "crowded": refusals + 1}
     tx.execute(sa.update(account_state).where(mine).values(**values))

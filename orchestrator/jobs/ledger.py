@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import Finder, among, updating
+from orchestrator.database.bulk import BulkSelect, bulk_update, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, trace
 from orchestrator.database.tables.rows import JobRow, fetch
@@ -252,8 +252,10 @@ _EVENT_TYPES = {
 _INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
 # Built once: building a statement costs more than running it.
-_FIND = Finder(sa.select(job).where(among(job.c.id)).order_by(job.c.id).with_for_update())
+_FIND = BulkSelect(sa.select(job).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
-_USED = Finder(sa.select(job.c.account, job.c.vendor_task_id).where(among(job.c.vendor_task_id)))
-_SAVE = updating(job, *MUTABLE, key=("id", "version"))
-_SAVE_NAMED = updating(job, "vendor_task_id", *MUTABLE, key=("id", "version"))
+_USED = BulkSelect(
+    sa.select(job.c.account, job.c.vendor_task_id).where(one_of(job.c.vendor_task_id))
+)
+_SAVE = bulk_update(job, *MUTABLE, key=("id", "version"))
+_SAVE_NAMED = bulk_update(job, "vendor_task_id", *MUTABLE, key=("id", "version"))

@@ -10,7 +10,7 @@ from typing import TypedDict, cast
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.database.bulk import Finder, among
+from orchestrator.database.bulk import BulkSelect, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.database.tables.rows import JobRow
@@ -80,7 +80,7 @@ def track(
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
-    row = tx.execute(_STATES.select.with_for_update(), {"among": [account]}).mappings().one()
+    row = tx.execute(_STATES.select.with_for_update(), {"values": [account]}).mappings().one()
     silent = 0 if pushed else row["silent"] + missed
     degraded = silent >= MISSED_IN_A_ROW or (row["degraded"] and not pushed)
     if missed or silent != row["silent"] or degraded != row["degraded"]:
@@ -106,8 +106,8 @@ def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
     tx.execute(sa.update(job).where(waiting).values(due_at=soon))
 
 
-_STATES = Finder(
+_STATES = BulkSelect(
     sa.select(*(account_state.c[name] for name in PushHealth.__annotations__)).where(
-        among(account_state.c.account)
+        one_of(account_state.c.account)
     )
 )

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypedDict
 
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.clock import after, backoff
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
 from orchestrator.schemas.base import rfc3339_or_none
@@ -250,7 +250,7 @@ def _schedule(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datet
         return {}
     poll = _poll_settings(vendor)
     if event.source in (Source.POLL, Source.LOOKUP):
-        wait = grown(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
+        wait = backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
         return {"asks": row["asks"] + 1, "misses": 0, "due_at": after(now, wait)}
     return {"asks": 0, "misses": 0, "due_at": after(now, poll.first_after)}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.database.bulk import _Sought
+from orchestrator.database.bulk import _CompiledSelect
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, event, job, push
 from orchestrator.engine import receive
@@ -474,7 +474,7 @@ async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> No
     async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
-            text = _Sought(tx.dialect, receive._STORED.select).over(1)
+            text = _CompiledSelect(tx.dialect, receive._STORED.select).text(1)
             return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
 
         assert await alone.runtime.store.read(plan) == [

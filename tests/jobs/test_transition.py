@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.foundation.clock import after, grown
+from orchestrator.foundation.clock import after, backoff
 from orchestrator.foundation.settings.accounts import Account, Poll
-from orchestrator.foundation.states import FINAL, LIVE, RANK, JobState, Source
+from orchestrator.foundation.states import FINAL, RANK, JobState, Source
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome, Transition, decide
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.registry import load
@@ -30,14 +31,13 @@ LATER = after(START, 10)
 
 def vendor(name: str = "agentsflare") -> Vendor:
     account = Account(
-        "main",
-        name,
+        vendor=name,
         base_url="https://gw.example.com",
-        api_key="k",
+        api_key=SecretStr("k"),
         poll=POLL,
         options=OPTIONS.get(name, {}),
     )
-    return load()[name](account, ManualClock())
+    return load()[name](account.named("main"), ManualClock())
 
 
 OPTIONS = {"cloudsway": {"endpoint_path": "e"}}
@@ -200,7 +200,7 @@ def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure
     empty = heard(S.SUCCEEDED, Source.POLL, videos=())
     still = told(waiting, empty, at=after(START, 299))
     assert (still.outcome, still.moved) == (ReportOutcome.NO_OUTPUT, None)
-    assert still.changes["due_at"] == after(START, 299 + grown(15, 2, factor=1.5, most=120))
+    assert still.changes["due_at"] == after(START, 299 + backoff(15, 2, factor=1.5, most=120))
     assert still.changes["outputless_since"] == START
     ended = told(waiting, empty, at=after(START, 300))
     assert (ended.outcome, ended.moved) == (ReportOutcome.MOVED, S.FAILED)
@@ -371,7 +371,7 @@ def test_no_sequence_of_reports_breaks_a_row(
         assert RANK[after_it] >= RANK[before]
         assert change.moved is (after_it if after_it is not before else None)
         ends += change.moved in FINAL and change.moved is not S.EXPIRED
-        assert (known["due_at"] is not None) is (after_it in LIVE)
+        assert (known["due_at"] is not None) is (after_it not in FINAL)
     assert ends <= 1
 
 

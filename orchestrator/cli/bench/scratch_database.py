@@ -76,7 +76,7 @@ def scratch_database(plan: Plan) -> Iterator[ScratchDatabase]:
     server = postgres.is_postgres(plan.database)
     parent = Path(tempfile.gettempdir())
     if plan.database and not server:
-        parent = sqlite.usable(plan.database).parent
+        parent = sqlite.checked_path(plan.database).parent
     # We choose the name, because Ctrl-C may come right after mkdir.
     folder = parent / (_PREFIX + secrets.token_hex(6))
     try:
