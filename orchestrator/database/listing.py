@@ -81,8 +81,8 @@ class ListPage(Generic[RowT]):
     next: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _List(Generic[RowT]):
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing(Generic[RowT]):
     """A table that can be listed: its index paths, rarest first."""
 
     table: sa.Table
@@ -90,6 +90,26 @@ class _List(Generic[RowT]):
     row: type[RowT]
     shown: sa.Select[Any]
     paths: tuple[IndexPath, ...]
+
+    def __call__(
+        self,
+        tx: Tx,
+        wanted: ListFilter,
+        after: str | None,
+        limit: int,
+        since: datetime | None = None,
+        budget: int = ROW_BUDGET,
+    ) -> ListPage[RowT]:
+        """Return the rows that meet every filter and were created after `since`."""
+        if not all(wanted.values()):
+            return ListPage([], None)
+        plan = ScanPlan(tx, self, wanted, after, limit, since, budget)
+        rows: list[RowT] = []
+        while plan.has_next and len(rows) <= limit:
+            rows += plan.next_chunk(limit + 1 - len(rows))
+        if len(rows) > limit:
+            return ListPage(rows[:limit], rows[limit - 1]["id"])
+        return ListPage(rows, plan.position)
 
     def paths_to(self, wanted: ListFilter) -> list[IndexPath]:
         """Return the paths that hold every wanted row."""
@@ -103,95 +123,13 @@ class _List(Generic[RowT]):
         return not common & set(wanted[path.column])
 
 
-_JOBS = _List(
-    job,
-    "job",
-    JobRow,
-    sa.select(*(job.c[name] for name in _SHOWN)),
-    (
-        IndexPath("external_task_id", few=True),
-        IndexPath("state"),
-        IndexPath("resolved_by"),
-        IndexPath("model"),
-        IndexPath("account"),
-    ),
-)
-_EVENTS = _List(
-    event,
-    "evt",
-    ListedEvent,
-    sa.select(*(event.c[name] for name in ListedEvent.__annotations__)),
-    (IndexPath("job_id", few=True), IndexPath("type")),
-)
-_DELIVERIES = _List(
-    delivery,
-    "dlv",
-    ListedDelivery,
-    sa.select(delivery, event.c.type, event.c.job_id).join(
-        event, event.c.id == delivery.c.event_id
-    ),
-    (
-        IndexPath("event_id", few=True),
-        IndexPath("subscriber_id", only=("state", DeliveryState.DEAD)),
-        IndexPath("state"),
-        IndexPath("subscriber_id"),
-    ),
-)
-
-
-def jobs(
-    tx: Tx,
-    wanted: ListFilter,
-    after: str | None,
-    limit: int,
-    since: datetime | None = None,
-    budget: int = ROW_BUDGET,
-) -> ListPage[JobRow]:
-    """Return jobs (the columns `_SHOWN`) that meet every filter and were created after `since`."""
-    return _page(tx, _JOBS, wanted, after, limit, since, budget)
-
-
-def events(
-    tx: Tx, wanted: ListFilter, after: str | None, limit: int, budget: int = ROW_BUDGET
-) -> ListPage[ListedEvent]:
-    """Return events that meet every filter."""
-    return _page(tx, _EVENTS, wanted, after, limit, None, budget)
-
-
-def deliveries(
-    tx: Tx, wanted: ListFilter, after: str | None, limit: int, budget: int = ROW_BUDGET
-) -> ListPage[ListedDelivery]:
-    """Return deliveries that meet every filter."""
-    return _page(tx, _DELIVERIES, wanted, after, limit, None, budget)
-
-
-def _page(
-    tx: Tx,
-    of: _List[RowT],
-    wanted: ListFilter,
-    after: str | None,
-    limit: int,
-    since: datetime | None,
-    budget: int,
-) -> ListPage[RowT]:
-    if not all(wanted.values()):
-        return ListPage([], None)
-    plan = ScanPlan(tx, of, wanted, after, limit, since, budget)
-    rows: list[RowT] = []
-    while plan.has_next and len(rows) <= limit:
-        rows += plan.next_chunk(limit + 1 - len(rows))
-    if len(rows) > limit:
-        return ListPage(rows[:limit], rows[limit - 1]["id"])
-    return ListPage(rows, plan.position)
-
-
 class ScanPlan(Generic[RowT]):
     """The scan of one page, chunk by chunk, downwards from `position`; None at the end."""
 
     def __init__(
         self,
         tx: Tx,
-        of: _List[RowT],
+        of: Listing[RowT],
         wanted: ListFilter,
         after: str | None,
         limit: int,
@@ -252,7 +190,7 @@ class ScanPlan(Generic[RowT]):
         return edge
 
     def _shortest(
-        self, of: _List[RowT], paths: Sequence[IndexPath], wanted: ListFilter
+        self, of: Listing[RowT], paths: Sequence[IndexPath], wanted: ListFilter
     ) -> IndexPath | None:
         """Return the path with the fewest rows, as far as a look ahead can tell; None for none.
 
@@ -272,3 +210,39 @@ class ScanPlan(Generic[RowT]):
 
 def _numbered(values: Sequence[str]) -> dict[str, str]:
     return {f"value_{n}": value for n, value in enumerate(values)}
+
+
+jobs = Listing(
+    job,
+    "job",
+    JobRow,
+    sa.select(*(job.c[name] for name in _SHOWN)),
+    (
+        IndexPath("external_task_id", few=True),
+        IndexPath("state"),
+        IndexPath("resolved_by"),
+        IndexPath("model"),
+        IndexPath("account"),
+    ),
+)
+events = Listing(
+    event,
+    "evt",
+    ListedEvent,
+    sa.select(*(event.c[name] for name in ListedEvent.__annotations__)),
+    (IndexPath("job_id", few=True), IndexPath("type")),
+)
+deliveries = Listing(
+    delivery,
+    "dlv",
+    ListedDelivery,
+    sa.select(delivery, event.c.type, event.c.job_id).join(
+        event, event.c.id == delivery.c.event_id
+    ),
+    (
+        IndexPath("event_id", few=True),
+        IndexPath("subscriber_id", only=("state", DeliveryState.DEAD)),
+        IndexPath("state"),
+        IndexPath("subscriber_id"),
+    ),
+)

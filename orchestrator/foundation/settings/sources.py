@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pydantic_settings import NestedSecretsSettingsSource, SettingsError
 
@@ -37,20 +36,17 @@ _PLATFORM = {"DATABASE_URL": "database_url", "PORT": "port", "PUBLIC_URL": "publ
 #: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
 _INJECTED = re.compile(r"orchestrator_(service_(host|port).*|port_\d+_(tcp|udp|sctp).*)")
 
-Tree = dict[str, object]
-
-
-class Shape(Protocol):
-    """Returns the shape of the settings at a path: "list", "tree" or "text"."""
-
-    def __call__(self, path: KeyPath) -> str: ...
+#: A leaf: its path, its value and its origin. A mapping stands for all leaves below the path.
+Leaf = tuple[KeyPath, object, str]
+#: Returns the shape of the settings at a path: "list", "tree" or "text".
+Shape = Callable[[KeyPath], str]
 
 
 @dataclass
-class Source:
+class Merged:
     """A tree of settings, and the origin of each leaf."""
 
-    tree: Tree = field(default_factory=dict)
+    tree: dict[str, object] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def put(self, path: KeyPath, value: object, origin: str) -> None:
@@ -67,43 +63,38 @@ class Source:
         self.origins[path] = origin
 
 
-def _at(tree: Tree, path: KeyPath) -> object:
-    node: object = tree
-    for part in path:
-        node = node[part] if isinstance(node, dict) else None
-    return node
+def merge(sources: Sequence[Sequence[Leaf]]) -> Merged:
+    """Return the sources as one. The first takes precedence."""
+    merged = Merged()
+    for source in reversed(sources):
+        for leaf in source:
+            merged.put(*leaf)
+    return merged
 
 
-def from_flags(flags: Mapping[str, object]) -> Source:
+def from_flags(flags: Mapping[str, object]) -> list[Leaf]:
     """Return the settings of the command line. None is a flag that was not given."""
-    source = Source()
-    for name, value in flags.items():
-        if value is not None:
-            source.put((name,), value, f"flag --{name.replace('_', '-')}")
-    return source
+    return [
+        ((name,), value, f"flag --{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    ]
 
 
-def from_environment(environ: Mapping[str, str], shape: Shape) -> Source:
+def from_environment(environ: Mapping[str, str], shape: Shape) -> list[Leaf]:
     """Return the settings in `ORCHESTRATOR_*`.
 
     Empty variables are skipped: compose files pass `${X:-}` that way.
     """
-    source = Source()
-    for name, value in _ours(environ):
-        source.put(path := _path(name), _decoded(value, shape(path), name.upper()), name.upper())
-    return source
+    return [_leaf(name, value, name.upper(), shape) for name, value in _ours(environ)]
 
 
-def from_platform(environ: Mapping[str, str]) -> Source:
+def from_platform(environ: Mapping[str, str]) -> list[Leaf]:
     """Return the settings in the variables of the hosting platform."""
-    source = Source()
-    for name, key in _PLATFORM.items():
-        if environ.get(name):
-            source.put((key,), environ[name], name)
-    return source
+    return [((key,), environ[name], name) for name, key in _PLATFORM.items() if environ.get(name)]
 
 
-def from_secrets(directory: Path, shape: Shape) -> Source:
+def from_secrets(directory: Path, shape: Shape) -> list[Leaf]:
     """Return the settings in the files `orchestrator_*` of `directory`. Raises `ConfigError`."""
     if not directory.is_dir():
         raise ConfigError(
@@ -115,19 +106,14 @@ def from_secrets(directory: Path, shape: Shape) -> Source:
         raise ConfigError(
             f"{directory} cannot be read as secrets: {type(error).__name__}"
         ) from error
-    source = Source()
-    for name, value in _ours(files):
-        origin = str(directory / name)
-        source.put(path := _path(name), _decoded(value, shape(path), origin), origin)
-    return source
+    return [_leaf(name, value, str(directory / name), shape) for name, value in _ours(files)]
 
 
-def from_toml(path: Path) -> Source:
+def from_toml(path: Path) -> list[Leaf]:
     """Return the settings in a TOML file.
 
     Raises `ConfigError` if it is missing or not TOML, with the position.
     """
-    source = Source()
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -138,9 +124,7 @@ def from_toml(path: Path) -> Source:
         raise ConfigError(
             f"{path}: {error.strerror}; `orchestrator config init` writes one"
         ) from error
-    for key, value in tree.items():
-        source.put((key,), value, str(path))
-    return source
+    return [((key,), value, str(path)) for key, value in tree.items()]
 
 
 def _position(error: tomllib.TOMLDecodeError) -> str:
@@ -163,8 +147,9 @@ def _ours(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _path(name: str) -> KeyPath:
-    return tuple(name.lower().removeprefix(_PREFIX).split(_NESTING))
+def _leaf(name: str, value: str, origin: str, shape: Shape) -> Leaf:
+    path = tuple(name.lower().removeprefix(_PREFIX).split(_NESTING))
+    return path, _decoded(value, shape(path), origin), origin
 
 
 def _decoded(value: str, shape: str, origin: str) -> object:
@@ -178,12 +163,3 @@ def _decoded(value: str, shape: str, origin: str) -> object:
             ) from error
         return decoded
     return [part.strip() for part in value.split(",") if part.strip()] if shape == "list" else value
-
-
-def merge(sources: Sequence[Source]) -> Source:
-    """Return the sources as one. The first takes precedence."""
-    merged = Source()
-    for source in reversed(sources):
-        for path, origin in source.origins.items():
-            merged.put(path, _at(source.tree, path), origin)
-    return merged
