@@ -93,11 +93,9 @@ class Sqlite:
 
     @property
     def commits(self) -> int:
-        """Transactions committed so far."""
         return self._writer.commits
 
     def start(self) -> None:
-        """Lock the file and make its tables. Raises `ConfigError`."""
         self._lock.take()
         try:
             with sqlite.as_config_error(), self._engine.begin() as tx:
@@ -110,7 +108,6 @@ class Sqlite:
         """Do nothing: there is no other process."""
 
     def close(self) -> None:
-        """Commit what waits, then release the file."""
         self.reading.dispose()
         if self._lock.held:
             self._writer.close()
@@ -133,11 +130,9 @@ class Postgres:
 
     @property
     def commits(self) -> int:
-        """Transactions committed so far."""
         return self._writers.commits
 
     def start(self) -> None:
-        """Make the tables if there are none. Raises `ConfigError`."""
         with postgres.as_config_error(), self._engine.begin() as tx:
             schema.prepare(tx)
         self._writers.start()
@@ -146,7 +141,6 @@ class Postgres:
         """Do nothing: the server checkpoints by itself."""
 
     def close(self) -> None:
-        """Commit what waits, then close all connections."""
         self._wakes.close()
         self._writers.close()
         self.reading.dispose()

@@ -45,15 +45,12 @@ class SystemClock:
     """The clock of the operating system."""
 
     def now(self) -> datetime:
-        """Return the current instant, aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never decrease."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the running event loop."""
         await asyncio.sleep(seconds)
 
 
@@ -65,15 +62,12 @@ class DisciplinedClock:
         self._offset = timedelta(0)
 
     def now(self) -> datetime:
-        """Return the current instant by the clock of the database."""
         return self.own.now() + self._offset
 
     def monotonic(self) -> float:
-        """Return seconds that never decrease."""
         return self.own.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait `seconds`."""
         await self.own.sleep(seconds)
 
     def correct(self, ahead: float) -> None:

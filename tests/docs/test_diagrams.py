@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from orchestrator.database.tables import metadata
 from orchestrator.engine import deliver, poll, submit
-from orchestrator.foundation.states import LIVE, RANK, JobState, may_move
+from orchestrator.foundation.states import FINAL, RANK, JobState, may_move
 from tests.harness.documents import ROOT, chosen, coded, rows, sections
+
+LIVE = frozenset(JobState) - FINAL
 
 PAGE = "docs/how-it-works.md"
 #: The diagram's types of columns.

@@ -61,7 +61,9 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
     listed = {
         coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())
     }
-    expected = defaults(Settings) | defaults(Account, "accounts.X.") | defaults(Poll, "accounts.X.poll.")
+    expected = (
+        defaults(Settings) | defaults(Account, "accounts.X.") | defaults(Poll, "accounts.X.poll.")
+    )
     assert listed == expected
 
 

@@ -130,19 +130,15 @@ class ManualTransactionDialect(SQLiteDialect_pysqlite):
     begin = "BEGIN"
 
     def do_begin(self, dbapi_connection: PoolProxiedConnection) -> None:
-        """Begin a transaction."""
         _run(dbapi_connection, self.begin)
 
     def do_savepoint(self, connection: sa.Connection, name: str) -> None:
-        """Set a savepoint."""
         _run(connection.connection, f"SAVEPOINT {name}")
 
     def do_release_savepoint(self, connection: sa.Connection, name: str) -> None:
-        """Release a savepoint."""
         _run(connection.connection, f"RELEASE {name}")
 
     def do_rollback_to_savepoint(self, connection: sa.Connection, name: str) -> None:
-        """Roll back to a savepoint."""
         _run(connection.connection, f"ROLLBACK TO {name}")
 
 

@@ -20,13 +20,11 @@ class Instant(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], int | None]:
-        """Return the conversion to milliseconds."""
         return _milliseconds
 
     def result_processor(
         self, dialect: sa.Dialect, coltype: object
     ) -> Callable[[int | None], datetime | None]:
-        """Return the conversion from milliseconds."""
         return _instant
 
 
@@ -37,11 +35,9 @@ class Json(sa.types.TypeDecorator[Any]):
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:
-        """Return the conversion to text."""
         return _written
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str | None], Any]:
-        """Return the conversion from text."""
         return _read
 
 
