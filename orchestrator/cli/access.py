@@ -44,7 +44,7 @@ class Access:
 
         keys = Keys(readable)
         # A pass is valid for a minute, and a command may take longer.
-        return cls(server, lambda: OPERATOR_PREFIX + keys.admit(clock.now()), "operator")
+        return cls(server, lambda: OPERATOR_PREFIX + keys.mint_pass(clock.now()), "operator")
 
 
 def local_url(settings: Settings) -> str:
@@ -61,6 +61,6 @@ def secret_keys(settings: Settings) -> list[str]:
     from orchestrator.foundation.settings import key_file
 
     try:
-        return key_file.read(key_file.beside(settings.database_file))
+        return key_file.read(key_file.path_for(settings.database_file))
     except OSError:
         return []

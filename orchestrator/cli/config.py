@@ -17,6 +17,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.terminal import Record
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
@@ -89,7 +90,7 @@ def init(
     file: Annotated[Path, typer.Option(help="Where to write.")] = Path("orchestrator.toml"),
 ) -> None:
     """Write a commented file with new secrets, readable by you alone."""
-    key = f"orc_{secrets.token_urlsafe(32)}"
+    key = f"{API_KEY_PREFIX}{secrets.token_urlsafe(32)}"
     text = _FIRST.format(secret=secrets.token_urlsafe(48), key=key)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -113,15 +114,15 @@ def faults(settings: Settings, session: Session) -> list[str]:
     from orchestrator.app import check_role
     from orchestrator.database import backend
     from orchestrator.egress.address_policy import AddressPolicy
-    from orchestrator.vendors.registry import accounts, bind_vendor
+    from orchestrator.vendors.registry import bind_vendor
 
     def stored() -> None:
         """Check the database, then the key file next to it, or that there are secret keys."""
-        backend.look(settings.database_url)
+        backend.inspect(settings.database_url)
         if not settings.secret_keys and settings.database_file is None:
             raise ConfigError(NO_KEYS)
         if not settings.secret_keys and settings.database_file is not None:
-            key_file.check(key_file.beside(settings.database_file))
+            key_file.check(key_file.path_for(settings.database_file))
 
     checks: list[Callable[[], object]] = [
         stored,
@@ -129,7 +130,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
         lambda: AddressPolicy(settings.allow_private),
     ]
     checks += [
-        partial(bind_vendor, account, session.clock) for account in accounts(settings).values()
+        partial(bind_vendor, account, session.clock) for account in settings.accounts.values()
     ]
     return [fault for check in checks if (fault := _fault(check))]
 

@@ -15,6 +15,7 @@ from orchestrator.cli.lookup import KEY, find, only
 from orchestrator.cli.options import After, Limit, seconds
 from orchestrator.cli.terminal import moment
 from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.schemas import ApiKey, NewApiKey
 
 app = typer.Typer(no_args_is_help=True, help="Who may call the API.")
@@ -100,7 +101,7 @@ def revoke(
     yes: Yes = False,
 ) -> None:
     """Revoke a key, for good."""
-    if key.startswith("orc_"):
+    if key.startswith(API_KEY_PREFIX):
         raise typer.BadParameter(
             "give the key's id (`orchestrator keys ls`), not the key", param_hint="KEY"
         )

@@ -15,7 +15,7 @@ from datetime import datetime
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.lookup import EVENT
-from orchestrator.foundation.clock import grown
+from orchestrator.foundation.clock import backoff
 from orchestrator.foundation.ids import earliest, is_id
 from orchestrator.schemas import LoggedEvent
 
@@ -77,7 +77,7 @@ def follow(
                 raise
             if not back:
                 unreachable(failure)
-            time.sleep(max(failure.later, grown(_FIRST, tries, factor=_FACTOR, most=_MOST)))
+            time.sleep(max(failure.later, backoff(_FIRST, tries, factor=_FACTOR, most=_MOST)))
             wait, back, tries = 0.0, True, tries + 1
             continue
         yield batch

@@ -39,7 +39,7 @@ def run(session: Session, settings: Settings, workers: int = 1) -> None:
     if workers > 1 and not is_postgres(settings.database_url):
         raise Failure("SQLite serves one process", hint="leave --workers away, or use PostgreSQL")
     # Checked before anything is created: one line instead of a traceback from inside the server.
-    database = backend.check(settings.database_url)
+    database = backend.inspect(settings.database_url, exclusive=True).name
     with listen(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         if settings.origins()["public_url"] == "default":

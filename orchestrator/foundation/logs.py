@@ -12,11 +12,12 @@ from typing import Literal
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from orchestrator.foundation.credentials import (
+from orchestrator.foundation.masking import (
     API_KEY_PREFIX,
     MASK,
     OPERATOR_PREFIX,
     WEBHOOK_PREFIX,
+    without_password,
 )
 
 #: Names whose values are never shown.

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, pattern, is_id
+from orchestrator.foundation.ids import PREFIXES, Ids, _rest, _time, earliest, is_id, pattern
 from tests.harness.runtime import START, ManualClock
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

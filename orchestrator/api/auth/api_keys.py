@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key
-from orchestrator.foundation.credentials import API_KEY_PREFIX
 from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.masking import API_KEY_PREFIX
 
 Row = Mapping[Any, Any]
 Values = dict[str, Any]

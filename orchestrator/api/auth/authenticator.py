@@ -104,7 +104,7 @@ class Authenticator:
     async def _find(self, secret: str) -> Caller | None:
         now = self._runtime.clock.now()
         if secret.startswith(OPERATOR_PREFIX):
-            admitted = self._runtime.keys.admits(secret.removeprefix(OPERATOR_PREFIX), now)
+            admitted = self._runtime.keys.accepts_pass(secret.removeprefix(OPERATOR_PREFIX), now)
             return Caller("operator", Scope.ADMIN) if admitted else None
         if not api_keys.is_key(secret):
             return None

@@ -14,6 +14,7 @@ import uvicorn
 
 from orchestrator.cli.failure import Failure
 from orchestrator.client import AsyncClient
+from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.foundation.settings import Settings
 from orchestrator.simulator import Faults, SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import SIMULATED, account_settings
@@ -81,7 +82,7 @@ def _settings(scenario: Scenario, world: str, url: str, folder: str) -> Settings
             "public_url": url,
             "database_url": f"sqlite:///{folder}/orchestrator.db",
             "allow_private": ["127.0.0.0/8"],
-            "api_keys": [f"orc_{secrets.token_urlsafe(32)}"],
+            "api_keys": [f"{API_KEY_PREFIX}{secrets.token_urlsafe(32)}"],
             "accounts": {
                 name: {**account_settings(world, name), "poll": poll} for name, _ in SIMULATED
             },

@@ -14,9 +14,7 @@ from orchestrator.cli.access import secret_keys
 from orchestrator.cli.account_check import checks as account_checks
 from orchestrator.cli.accounts import is_failed, vendor_words, verdict
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
-from orchestrator.database import backend, schema
-from orchestrator.database.postgres import engine as postgres
-from orchestrator.database.sqlite.engine import opened
+from orchestrator.database import backend
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
@@ -76,27 +74,21 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
         # Reads only, without the file's lock, which a running server holds.
-        shown = backend.look(settings.database_url)
+        name, revision = backend.inspect(settings.database_url)
     except ConfigError as error:
         fix = "`orchestrator migrate` brings a schema up to date; otherwise change database_url"
         yield problem("database", str(error), fix)
         return
     file = settings.database_file
     if file is not None and not file.exists():
-        yield ok("database", f"{shown} is not there yet; `orchestrator serve` creates it")
+        yield ok("database", f"{name} is not there yet; `orchestrator serve` creates it")
         return
-    with (
-        postgres.reached(settings.database_url)
-        if file is None
-        else opened(settings.database_url) as tx
-    ):
-        revision = schema.current(tx)
     has = (
         f"its schema is the newest, {revision}"
         if revision
         else "it is empty: the first `orchestrator serve` fills it"
     )
-    yield ok("database", f"{shown} answers; {has}")
+    yield ok("database", f"{name} answers; {has}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

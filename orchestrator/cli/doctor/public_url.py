@@ -74,15 +74,15 @@ def _is_private(settings: Settings) -> bool:
     """True if every vendor is in `allow_private`, as in a demo."""
     try:
         guard = AddressPolicy(settings.allow_private)
-        urls = [account.base_url for account in registry.accounts(settings).values()]
+        urls = [account.base_url for account in settings.accounts.values()]
     except ConfigError:
         return False
-    return bool(urls) and all(url and guard.is_at_home(url) for url in urls)
+    return bool(urls) and all(url and guard.is_internal(url) for url in urls)
 
 
 def _is_pushed(settings: Settings) -> bool:
     """True if some vendor sends pushes."""
-    for account in registry.accounts(settings).values():
+    for account in settings.accounts.values():
         try:
             if registry.bind_vendor(account, SystemClock()).pushes:
                 return True
@@ -116,7 +116,7 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
         return
     if callback_probe.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
         yield ok("callbacks", f"{base} leads to this service, in {answer.took * 1000:.0f} ms")
-        yield from _stream(base, OPERATOR_PREFIX + keys.admit(clock.now()))
+        yield from _stream(base, OPERATOR_PREFIX + keys.mint_pass(clock.now()))
     else:
         yield _misled(base, answer)
 

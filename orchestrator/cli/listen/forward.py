@@ -13,7 +13,7 @@ import typer
 from orchestrator import __version__
 from orchestrator.cli.options import pair
 from orchestrator.client import way
-from orchestrator.foundation.clock import Clock, grown
+from orchestrator.foundation.clock import Clock, backoff
 from orchestrator.foundation.signing.standard_webhooks import sign
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
@@ -132,7 +132,7 @@ class Forwarder:
             if what != reported and (tries or not cuts):
                 self._notice(f"{self.url} {what} ({why}); trying again until it answers")
                 reported = what
-            time.sleep(grown(_FIRST, tries, factor=_FACTOR, most=_MOST))
+            time.sleep(backoff(_FIRST, tries, factor=_FACTOR, most=_MOST))
             tries += 1
 
     def _attempt(self, event_id: str, body: bytes, began: float) -> Forwarded:

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.settings.error_messages import KeyPath, fault_lines, shape_of
@@ -156,7 +156,7 @@ def _masked(value: object) -> object:
         case list():
             return [_masked(below) for below in value]
         case str():
-            return re.sub(r"(?<=://)([^/@]*):[^/@]*@", rf"\1:{MASK}@", value)
+            return without_password(value)
         case _:
             return value
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.masking import API_KEY_PREFIX
 from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
 

@@ -20,9 +20,9 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.masking import WEBHOOK_PREFIX
 from orchestrator.foundation.errors import BadToken, ConfigError, NotJson
 from orchestrator.foundation.json_codec import encode, parse
+from orchestrator.foundation.masking import WEBHOOK_PREFIX
 
 
 class Callback(NamedTuple):

@@ -15,8 +15,8 @@ from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.masking import WEBHOOK_PREFIX
 from orchestrator.foundation.errors import BadSignature, ConfigError
+from orchestrator.foundation.masking import WEBHOOK_PREFIX
 
 #: Seconds.
 TOLERANCE = 300
