@@ -19,7 +19,7 @@ from orchestrator.api.requests import Empty, Submission, as_written
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.subscribers import callback_lane
-from orchestrator.foundation.admission import Admission, Slot, announced
+from orchestrator.foundation.admission import Admission, Slot, content_length
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, Conflict, Problem
 from orchestrator.foundation.states import Capability
@@ -46,7 +46,7 @@ class JobSubmission:
 
     def __init__(self, runtime: Runtime, admission: Admission | None = None) -> None:
         self._runtime = runtime
-        self._admission = admission or Admission(runtime.rng, room=_ROOM)
+        self._admission = admission or Admission(runtime.rng, body_bytes=_ROOM)
         self._accept = runtime.store.batched(self._own)
 
     @operation(
@@ -62,7 +62,7 @@ class JobSubmission:
         A render costs money: send an `Idempotency-Key`, and send the same again when no answer came. Gateway document
         0's form is taken too, with `callback_url` and `external_task_id` inside `input`.
         """
-        size = announced(call.request.headers.get("content-length"))
+        size = content_length(call.request.headers.get("content-length"))
         # One that is too large is refused as that, and nothing of it is read.
         with self._admission.admit(size if size <= request_body.BODY_CAP else 0) as place:
             accepted = await self._accept(await self._submission(call, place))
@@ -179,7 +179,7 @@ class JobSubmission:
         for draft in drafts:
             url = draft["callback_url"]
             draft["callback_lane"] = (
-                callback_lane(tx, runtime.ids, url, runtime.keys.hide, now) if url else None
+                callback_lane(tx, runtime.ids, url, runtime.keys.encrypt, now) if url else None
             )
         accepted = create_jobs(tx, drafts)
         fresh = [

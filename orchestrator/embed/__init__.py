@@ -172,6 +172,6 @@ class _OperatorAuth(httpx.Auth):
         self._runtime = runtime
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        operator_pass = self._runtime.keys.admit(self._runtime.clock.now())
+        operator_pass = self._runtime.keys.mint_pass(self._runtime.clock.now())
         request.headers["authorization"] = f"Bearer {OPERATOR_PREFIX}{operator_pass}"
         yield request

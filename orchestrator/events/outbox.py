@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import Finder, among, inserting
+from orchestrator.database.bulk import BulkSelect, bulk_insert, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.foundation.ids import Ids
@@ -113,14 +113,14 @@ def _distinct_types() -> sa.Select[tuple[str]]:
 
 
 # Built once: constructing a statement costs more than executing it.
-_DISTINCT_TYPES = Finder(_distinct_types())
-_BY_TYPES = Finder(
+_DISTINCT_TYPES = BulkSelect(_distinct_types())
+_BY_TYPES = BulkSelect(
     sa.select(subscriber.c.id, _types, subscriber.c.state).where(
-        subscriber.c.callback_origin.is_(None), among(_types)
+        subscriber.c.callback_origin.is_(None), one_of(_types)
     )
 )
-_EVENTS = inserting(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
-_DELIVERIES = inserting(
+_EVENTS = bulk_insert(event, "id", "job_id", "sequence", "type", "source", "body", "created_at")
+_DELIVERIES = bulk_insert(
     delivery, "id", "event_id", "subscriber_id", "state", "due_at", "lease", "tries", "created_at"
 )
 

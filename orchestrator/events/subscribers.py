@@ -67,7 +67,7 @@ def new(
         "kind": destination.kind,
         "callback_origin": None,
         **address_columns(keys, destination, url),
-        "secrets": [{"key": keys.hide(secret), "until": None}] if secret else [],
+        "secrets": [{"key": keys.encrypt(secret), "until": None}] if secret else [],
         "types": types,
         "description": description,
         "headers": encrypted_headers(keys, headers),
@@ -111,12 +111,12 @@ def address_columns(keys: Keys, destination: Destination, url: str) -> AddressCo
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     shown = f"{parts.scheme}://{host}/…" if destination.secret_address else url
-    return {"address": keys.hide(url), "shown": shown}
+    return {"address": keys.encrypt(url), "shown": shown}
 
 
 def encrypted_headers(keys: Keys, headers: Mapping[str, str]) -> str | None:
     """Return the extra headers encrypted: one may hold the subscriber's own credentials."""
-    return keys.hide(json.dumps(dict(headers))) if headers else None
+    return keys.encrypt(json.dumps(dict(headers))) if headers else None
 
 
 def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[SubscriberRow]:

@@ -90,6 +90,7 @@ class Vendor(ABC):
             raise ConfigError(
                 f"accounts.{account.name}.base_url is required: {self.name} has no public default"
             )
+        self._webhook_secrets = [key.get_secret_value() for key in account.webhook_secrets]
         check_options(account, self.name, self.options)
         self.check_credentials()
 
@@ -186,9 +187,7 @@ class Vendor(ABC):
 
         Raises `BadSignature` if there is a signature and it is wrong.
         """
-        return standard_webhooks.verify(
-            self.account.webhook_secrets, headers, body, now=self.clock.now()
-        )
+        return standard_webhooks.verify(self._webhook_secrets, headers, body, now=self.clock.now())
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
@@ -244,7 +243,7 @@ class Vendor(ABC):
 
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
-        return {"authorization": f"Bearer {self.account.api_key}"}
+        return {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
 
     def post(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
         """Return a JSON POST below the base URL."""

@@ -7,12 +7,13 @@ every given field to its target and merges `extra`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.foundation.errors import Unsupported
+from orchestrator.foundation.json_codec import walk
 
 _MAX_DEPTH = 32
 _OWN_FIELDS = ("callback_url", "external_task_id")
@@ -81,7 +82,7 @@ def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
     `reserved` are the dotted paths of the two in the vendor's body: `extra` may not replace an
     object on these paths.
     """
-    for depth, key, value in _walk(extra):
+    for depth, _, key, value in walk(extra):
         if key in _OWN_FIELDS:
             why = f"extra may not set {key} for {vendor}: orchestrator sets it itself"
         elif depth > _MAX_DEPTH:
@@ -93,21 +94,6 @@ def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
         raise Unsupported("input/extra", why)
     for path in reserved:
         _check_parents(vendor, extra, path)
-
-
-def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield the depth, key and value of everything in `value`, without recursion.
-
-    Callers control the depth.
-    """
-    waiting = [(0, "", value)]
-    while waiting:
-        depth, key, value = waiting.pop()
-        yield depth, key, value
-        if isinstance(value, Mapping):
-            waiting.extend((depth + 1, name, item) for name, item in value.items())
-        elif isinstance(value, list):
-            waiting.extend((depth + 1, "", item) for item in value)
 
 
 def _check_parents(vendor: str, extra: Any, path: str) -> None:

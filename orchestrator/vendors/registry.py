@@ -11,8 +11,7 @@ from types import MappingProxyType
 
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.foundation.settings import Settings
-from orchestrator.foundation.settings.accounts import Account, Poll
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.vendors import dialects
 from orchestrator.vendors.contract import Vendor
 
@@ -31,28 +30,6 @@ def load() -> Mapping[str, type[Vendor]]:
             ):
                 found[member.name] = member
     return MappingProxyType(found)
-
-
-def accounts(settings: Settings) -> dict[str, Account]:
-    """Return the configured accounts by name."""
-    return {
-        name: Account(
-            name=name,
-            vendor=account.vendor,
-            base_url=account.base_url,
-            api_key=account.api_key.get_secret_value(),
-            access_key=account.access_key.get_secret_value(),
-            secret_key=account.secret_key.get_secret_value(),
-            signature=account.signature,
-            webhook_secrets=tuple(secret.get_secret_value() for secret in account.webhook_secrets),
-            max_in_flight=account.max_in_flight,
-            rate_limit=account.rate_limit,
-            at_least_once=account.on_lost_submit == "at_least_once",
-            options=account.options,
-            poll=Poll(**account.poll.model_dump()),
-        )
-        for name, account in settings.accounts.items()
-    }
 
 
 def bind_vendor(account: Account, clock: Clock) -> Vendor:

@@ -72,9 +72,9 @@ def test_address_headers_and_secret_are_encrypted(tx: Tx) -> None:
     assert secret is not None
     stored = str(dict(tx.execute(sa.select(subscriber)).mappings().one()) | {"shown": ""})
     assert not any(word in stored for word in (secret, "theirs", "token=t"))
-    assert KEYS.reveal(row["address"]) == "https://my.app/hook?token=t"
-    assert KEYS.reveal(row["secrets"][0]["key"]) == secret
-    assert json.loads(KEYS.reveal(row["headers"] or "")) == {"authorization": "Bearer theirs"}
+    assert KEYS.decrypt(row["address"]) == "https://my.app/hook?token=t"
+    assert KEYS.decrypt(row["secrets"][0]["key"]) == secret
+    assert json.loads(KEYS.decrypt(row["headers"] or "")) == {"authorization": "Bearer theirs"}
 
 
 async def test_a_rerun_unit_adds_one_subscriber_and_keeps_later_changes(h: Harness) -> None:
@@ -94,10 +94,10 @@ async def test_a_subscriber_added_by_a_commit_in_doubt_has_the_secret_that_was_s
         in_doubt(monkeypatch)
         made = await subscribed(api)
         (row,) = await api.rows(subscriber)
-        assert (row["id"], [api.runtime.keys.reveal(entry["key"]) for entry in row["secrets"]]) == (
-            made["id"],
-            [made["secret"]],
-        )
+        assert (
+            row["id"],
+            [api.runtime.keys.decrypt(entry["key"]) for entry in row["secrets"]],
+        ) == (made["id"], [made["secret"]])
 
 
 def test_a_secret_address_is_shown_without_its_path(tx: Tx) -> None:
@@ -108,7 +108,7 @@ def test_a_secret_address_is_shown_without_its_path(tx: Tx) -> None:
 
 
 def test_the_lanes_of_callback_urls_are_no_subscriptions(tx: Tx) -> None:
-    lane = subscribers.callback_lane(tx, IDS, "https://caller.example/x", KEYS.hide, NOW)
+    lane = subscribers.callback_lane(tx, IDS, "https://caller.example/x", KEYS.encrypt, NOW)
     made = [create(tx)[0]["id"] for _ in range(3)][::-1]
     assert [row["id"] for row in subscribers.listing(tx, limit=2)] == made[:2]
     assert [row["id"] for row in subscribers.listing(tx, limit=9, after=made[1])] == made[2:]
@@ -192,7 +192,7 @@ async def test_a_rotation_by_a_commit_in_doubt_adds_one_secret(
         in_doubt(monkeypatch)
         rotated = await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 200)
         (row,) = await api.rows(subscriber)
-        assert [api.runtime.keys.reveal(entry["key"]) for entry in row["secrets"]] == [
+        assert [api.runtime.keys.decrypt(entry["key"]) for entry in row["secrets"]] == [
             rotated["secret"],
             made["secret"],
         ]
@@ -200,17 +200,17 @@ async def test_a_rotation_by_a_commit_in_doubt_adds_one_secret(
 
 def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_expired_ones(tx: Tx) -> None:
     row, first = create(tx)
-    done = subscribers.rotate(tx, row["id"], KEYS.hide("second"), 60, NOW)
+    done = subscribers.rotate(tx, row["id"], KEYS.encrypt("second"), 60, NOW)
     assert done is not None
     changed, ends = done
     assert ends == NOW + timedelta(seconds=60)
-    assert [KEYS.reveal(entry["key"]) for entry in changed["secrets"]] == ["second", first]
+    assert [KEYS.decrypt(entry["key"]) for entry in changed["secrets"]] == ["second", first]
     assert changed["secrets"][0]["until"] is None
-    again = subscribers.rotate(tx, row["id"], KEYS.hide("third"), 3600, LATER)
+    again = subscribers.rotate(tx, row["id"], KEYS.encrypt("third"), 3600, LATER)
     assert again is not None
-    assert [KEYS.reveal(entry["key"]) for entry in again[0]["secrets"]] == ["third", "second"]
+    assert [KEYS.decrypt(entry["key"]) for entry in again[0]["secrets"]] == ["third", "second"]
 
 
 def test_a_kind_without_secrets_cannot_rotate(tx: Tx) -> None:
     to = create(tx, "slack", url="https://s.example/x")[0]["id"]
-    assert subscribers.rotate(tx, to, KEYS.hide("new"), 60, NOW) is None
+    assert subscribers.rotate(tx, to, KEYS.encrypt("new"), 60, NOW) is None

@@ -22,7 +22,7 @@ from orchestrator.simulator.accounts import SIMULATED, account_settings
 from orchestrator.vendors import account_check
 from orchestrator.vendors.account_check import CheckResult
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.registry import accounts, bind_vendor
+from orchestrator.vendors.registry import bind_vendor
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json
 from tests.harness.openapi_contract import HELD
@@ -35,7 +35,7 @@ async def check_accounts(folder: Path, *settings: tuple[str, Json]) -> list[Chec
     """Check accounts with these settings over real sockets."""
     given = runtime.settings(folder, accounts=dict(settings), allow_private=["127.0.0.0/8"])
     client = HttpClient(GuardedTransport(AddressPolicy(given.allow_private)))
-    vendors = [bind_vendor(account, SystemClock()) for account in accounts(given).values()]
+    vendors = [bind_vendor(account, SystemClock()) for account in given.accounts.values()]
     checks = (account_check.check_account(vendor, client, SystemClock()) for vendor in vendors)
     try:
         return [*await asyncio.gather(*checks)]
@@ -110,13 +110,13 @@ async def test_a_hanging_vendor_runs_into_the_deadline(
 
 def kling(folder: Path) -> Vendor:
     given = runtime.settings(folder, accounts={"main": {"vendor": "kling", "api_key": "k"}})
-    return bind_vendor(accounts(given)["main"], SystemClock())
+    return bind_vendor(given.accounts["main"], SystemClock())
 
 
 def dreamto(folder: Path) -> Vendor:
     account = {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.test"}
     return bind_vendor(
-        accounts(runtime.settings(folder, accounts={"main": account}))["main"], SystemClock()
+        runtime.settings(folder, accounts={"main": account}).accounts["main"], SystemClock()
     )
 
 

@@ -94,8 +94,9 @@ class Kling(Vendor):
         if self.account.api_key:
             return super().headers()
         now = epoch_ms(self.clock.now()) // 1000
-        claims = {"iss": self.account.access_key, "exp": now + 1800, "nbf": now - 5}
-        token = jwt.encode(claims, self.account.secret_key, algorithm="HS256")
+        key, secret = self.account.access_key, self.account.secret_key
+        claims = {"iss": key.get_secret_value(), "exp": now + 1800, "nbf": now - 5}
+        token = jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
         return {"authorization": f"Bearer {token}"}
 
     def check(self, order: Order) -> None:
