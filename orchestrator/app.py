@@ -13,6 +13,7 @@ require("server")
 
 import httpx
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackEndpoint
@@ -128,8 +129,21 @@ def application(runtime: Runtime) -> Starlette:
     stack = app.build_middleware_stack()
     # In front of all middleware: every push passes here, and the endpoint renders its own errors.
     app.middleware_stack = RootPathMiddleware(
-        stack
-        if worker
-        else CallbackEndpoint(stack, runtime.assemble(Receiver), Admission(runtime.rng))
+        stack if worker else callback_endpoint(stack, runtime)
     )
     return app
+
+
+def callback_endpoint(
+    app: ASGIApp, runtime: Runtime, admission: Admission | None = None
+) -> CallbackEndpoint:
+    """Return the callback endpoint of a runtime, in front of an application."""
+    return CallbackEndpoint(
+        app=app,
+        receiver=runtime.assemble(Receiver),
+        admission=admission or Admission(runtime.rng),
+        clock=runtime.clock,
+        keys=runtime.keys,
+        metrics=runtime.metrics,
+        vendors=runtime.vendors,
+    )

@@ -1,4 +1,7 @@
-"""JSON for callers: everything under `/v1`, and health. One line for each path; what it does stands in its module."""
+"""The HTTP API: JSON under `/v1`, health, metrics and documentation.
+
+Each path has one line here; its handler is in the module of its resource.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from orchestrator.api import (
 )
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.auth.authenticator import Authenticator
+from orchestrator.api.database_gauges import Gauges
 from orchestrator.api.endpoint import Endpoint, Handler
 from orchestrator.api.job_submission import JobSubmission
 from orchestrator.api.openapi.document import Document
@@ -28,93 +32,104 @@ from orchestrator.engine.runtime import Runtime
 
 
 def routes(runtime: Runtime) -> list[Route]:
-    """Return the routes, measured."""
-    return [metrics.measured(runtime, route) for route in doors(runtime)]
+    """Return the routes of the API, with request metrics."""
+    return [_measured(runtime, route) for route in endpoints(runtime)]
 
 
-def doors(runtime: Runtime) -> list[Route]:
-    """Return a door for each path. The last ones answer for all that are nobody's, so they come after all others."""
-    gate, intake, document = Authenticator(runtime), JobSubmission(runtime), Document(runtime.base)
+def endpoints(runtime: Runtime) -> list[Route]:
+    """Return a route to an `Endpoint` for each path. The last routes match any path (404)."""
+    authenticator, document = runtime.assemble(Authenticator), Document(runtime.base)
 
-    def at(path: str, **handlers: Handler) -> Route:
-        return Route(path, Endpoint(runtime, gate, handlers))
+    def at(path: str, scope: Scope | None = None, **handlers: Handler) -> Route:
+        reads, changes = scope or Scope.READ, scope or Scope.WRITE
+        endpoint = Endpoint(runtime, authenticator, handlers, reads=reads, changes=changes)
+        return Route(path, endpoint)
 
-    def secret(path: str, needs: Scope, **handlers: Handler) -> Route:
-        return Route(path, Endpoint(runtime, gate, handlers, reads=needs, changes=needs))
+    def public(path: str, **handlers: Handler) -> Route:
+        return Route(path, Endpoint(runtime, authenticator, handlers, reads=None))
 
-    def public(path: str, handler: Handler) -> Route:
-        return Route(path, Endpoint(runtime, gate, {"GET": handler}, reads=None))
-
-    made = [
-        at("/v1/jobs", GET=jobs.ls, POST=intake.submit),
-        at("/v1/jobs/{id}", GET=jobs.show),
-        at("/v1/jobs/{id}/timeline", GET=jobs.history),
-        at("/v1/jobs/{id}/cancel", POST=jobs.cancel),
-        at("/v1/jobs/{id}/refresh", POST=jobs.refresh),
-        at("/v1/jobs/{id}/retry", POST=intake.retry),
-        at("/v1/files/upload", POST=files.upload),
-        at("/v1/events", GET=events.ls),
-        at("/v1/events/stream", GET=stream.follow),
-        at("/v1/events/{id}", GET=events.show),
-        at("/v1/events/{id}/replay", POST=replays.of_event),
-        at("/v1/subscribers", GET=subscribers.ls, POST=subscribers.create),
-        at(
-            "/v1/subscribers/{id}",
-            GET=subscribers.show,
-            PATCH=subscribers.change,
-            DELETE=subscribers.remove,
-        ),
-        at("/v1/subscribers/{id}/test", POST=subscribers.test),
-        at("/v1/subscribers/{id}/pause", POST=subscribers.pause),
-        at("/v1/subscribers/{id}/resume", POST=subscribers.resume),
-        at("/v1/subscribers/{id}/rotate-secret", POST=subscribers.rotate),
-        at("/v1/subscribers/{id}/replay", POST=replays.of_subscriber),
-        at("/v1/replays", GET=replays.ls, POST=replays.create),
-        at("/v1/replays/{id}", GET=replays.show),
-        at("/v1/replays/{id}/cancel", POST=replays.cancel),
-        at("/v1/deliveries", GET=deliveries.ls),
-        at("/v1/deliveries/{id}", GET=deliveries.show),
-        at("/v1/deliveries/{id}/retry", POST=deliveries.retry),
-        at("/v1/accounts", GET=accounts.ls),
-        at("/v1/accounts/{name}", GET=accounts.show),
-        at("/v1/accounts/{name}/check", POST=account_checks.AccountChecks().check),
-        # Whoever holds the signing key can also forge deliveries: reading jobs is not enough.
-        secret("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
-        secret("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
-        secret("/v1/keys/{id}", Scope.ADMIN, GET=keys.show, DELETE=keys.revoker(gate)),
-        *probes(runtime),
-        public("/openapi.json", document.show),
-        public("/docs", docs.page),
-        public("/docs/", docs.back),
-        public("/docs/{name:path}", docs.file),
-        public("/errors/{code}", docs.explain),
+    result = [
+        *(at(path, None, **handlers) for path, handlers in _resources(runtime).items()),
+        # The signing key can also forge deliveries: the scope to read jobs is not enough.
+        at("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
+        at("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),
+        at("/v1/keys/{id}", Scope.ADMIN, GET=keys.show, DELETE=keys.revoke),
+        *(public(path, GET=handler) for path, handler in _probes(runtime).items()),
+        public("/openapi.json", GET=document.show),
+        public("/docs", GET=docs.page),
+        public("/docs/", GET=docs.redirect),
+        public("/docs/{name:path}", GET=docs.file),
+        public("/errors/{code}", GET=docs.explain),
         at("/v1"),
         at("/v1/{rest:path}"),
-        Route("/{rest:path}", Endpoint(runtime, gate, {}, reads=None)),
+        public("/{rest:path}"),
     ]
-    document.tells_of(made)
-    return made
+    document.describe(result)
+    return result
+
+
+def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
+    """Return the handlers by path and method. GET needs the scope `read`, the others `write`."""
+    submission = JobSubmission(runtime)
+    checks = runtime.assemble(account_checks.AccountChecks)
+    subscriber = {"GET": subscribers.show, "PATCH": subscribers.change}
+    return {
+        "/v1/jobs": {"GET": jobs.ls, "POST": submission.submit},
+        "/v1/jobs/{id}": {"GET": jobs.show},
+        "/v1/jobs/{id}/timeline": {"GET": jobs.history},
+        "/v1/jobs/{id}/cancel": {"POST": jobs.cancel},
+        "/v1/jobs/{id}/refresh": {"POST": jobs.refresh},
+        "/v1/jobs/{id}/retry": {"POST": submission.retry},
+        "/v1/files/upload": {"POST": files.upload},
+        "/v1/events": {"GET": events.ls},
+        "/v1/events/stream": {"GET": stream.follow},
+        "/v1/events/{id}": {"GET": events.show},
+        "/v1/events/{id}/replay": {"POST": replays.of_event},
+        "/v1/subscribers": {"GET": subscribers.ls, "POST": subscribers.create},
+        "/v1/subscribers/{id}": {**subscriber, "DELETE": subscribers.remove},
+        "/v1/subscribers/{id}/test": {"POST": subscribers.test},
+        "/v1/subscribers/{id}/pause": {"POST": subscribers.pause},
+        "/v1/subscribers/{id}/resume": {"POST": subscribers.resume},
+        "/v1/subscribers/{id}/rotate-secret": {"POST": subscribers.rotate},
+        "/v1/subscribers/{id}/replay": {"POST": replays.of_subscriber},
+        "/v1/replays": {"GET": replays.ls, "POST": replays.create},
+        "/v1/replays/{id}": {"GET": replays.show},
+        "/v1/replays/{id}/cancel": {"POST": replays.cancel},
+        "/v1/deliveries": {"GET": deliveries.ls},
+        "/v1/deliveries/{id}": {"GET": deliveries.show},
+        "/v1/deliveries/{id}/retry": {"POST": deliveries.retry},
+        "/v1/accounts": {"GET": accounts.ls},
+        "/v1/accounts/{name}": {"GET": accounts.show},
+        "/v1/accounts/{name}/check": {"POST": checks.check},
+    }
 
 
 def routes_of_worker(runtime: Runtime) -> list[Route]:
-    """Return what a process that only works answers: its health, and to whoever was led here by mistake, "later".
+    """Return the routes of a process with the role `worker`: its probes, and 503 for all else.
 
-    A vendor that hears 404 does not come again.
+    Not 404: after that a vendor does not send its push again.
     """
-    elsewhere = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), health.elsewhere)
-    closed = Endpoint(runtime, Authenticator(runtime), elsewhere, reads=None, changes=Scope.READ)
+    authenticator = runtime.assemble(Authenticator)
+    methods = ("GET", "POST", "PATCH", "PUT", "DELETE")
+    handlers: dict[str, dict[str, Handler]] = {
+        **{path: {"GET": handler} for path, handler in _probes(runtime).items()},
+        "/{rest:path}": dict.fromkeys(methods, health.not_served),
+    }
     return [
-        metrics.measured(runtime, route)
-        for route in (*probes(runtime), Route("/{rest:path}", closed))
+        _measured(runtime, Route(path, Endpoint(runtime, authenticator, by_method, reads=None)))
+        for path, by_method in handlers.items()
     ]
 
 
-def probes(runtime: Runtime) -> list[Route]:
-    """Return what anybody may ask."""
-    gate = Authenticator(runtime)
-    asked: dict[str, Handler] = {"/healthz": health.alive, "/readyz": health.Readiness().probe}
-    asked["/metrics"] = metrics.Exposition(runtime).show
-    return [
-        Route(path, Endpoint(runtime, gate, {"GET": answer}, reads=None))
-        for path, answer in asked.items()
-    ]
+def _probes(runtime: Runtime) -> dict[str, Handler]:
+    exposition = metrics.Exposition(runtime.metrics, runtime.assemble(Gauges))
+    return {
+        "/healthz": health.alive,
+        "/readyz": runtime.assemble(health.ReadinessProbe).probe,
+        "/metrics": exposition.show,
+    }
+
+
+def _measured(runtime: Runtime, route: Route) -> Route:
+    app = metrics.Measured(route.app, route.path, runtime.clock, runtime.metrics)
+    return Route(route.path, app)

@@ -1,42 +1,50 @@
-"""Is an account any good? Asked now, of its vendor."""
+"""Account checks: one query to the vendor of an account, on request."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import RequestContext, found, reply
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.operation import operation
 from orchestrator.api.requests import Empty
+from orchestrator.egress.http_client import HttpClient
+from orchestrator.foundation.clock import Clock
 from orchestrator.vendors import account_check
 from orchestrator.vendors.account_check import CheckResult
+from orchestrator.vendors.contract import Vendor
 
-#: Seconds for which an answer is given again: who asks in a loop does not make us ask the vendor in one.
-_BELIEVED = 5.0
+#: Seconds for which a result is reused: a caller's loop does not become a loop of queries.
+_CACHED = 5.0
 
 
+@dataclass(kw_only=True)
 class AccountChecks:
-    """Asks each vendor one thing at a time."""
+    """Queries each vendor at most once at a time, and caches the result."""
 
-    def __init__(self) -> None:
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._found: dict[str, tuple[CheckResult, float]] = {}
+    vendors: Mapping[str, Vendor]
+    http_client: HttpClient
+    clock: Clock
 
-    @operation("Check an account", answers={200: schemas.AccountCheck})
-    async def check(self, call: RequestContext, body: Empty) -> Response:
-        """Ask the vendor about a task that cannot exist: it costs nothing, and shows whether the vendor is there and
-        takes our credentials. The answer is believed for five seconds.
+    def __post_init__(self) -> None:
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._results: dict[str, tuple[CheckResult, float]] = {}
+
+    @operation("Check an account", responses={200: schemas.AccountCheck})
+    async def check(self, context: RequestContext, body: Empty) -> Response:
+        """Ask the vendor about a task that cannot exist: it costs nothing, and shows whether the
+        vendor is reachable and accepts our credentials. The result is cached for five seconds.
         """
-        runtime = call.runtime
-        vendor = found(runtime.vendors.get(call.request.path_params["name"]), "account")
-        async with self._turns[vendor.account.name]:
-            known, until = self._found.get(vendor.account.name, (None, 0.0))
-            if known is None or runtime.clock.monotonic() >= until:
-                known = await account_check.check_account(
-                    vendor, runtime.http_client, runtime.clock
-                )
-                self._found[vendor.account.name] = known, runtime.clock.monotonic() + _BELIEVED
-        return reply(known.shown())
+        vendor = or_not_found(self.vendors.get(context.request.path_params["name"]), "account")
+        name = vendor.account.name
+        async with self._locks[name]:
+            result, until = self._results.get(name, (None, 0.0))
+            if result is None or self.clock.monotonic() >= until:
+                result = await account_check.check_account(vendor, self.http_client, self.clock)
+                self._results[name] = result, self.clock.monotonic() + _CACHED
+        return reply(result.shown())

@@ -1,13 +1,15 @@
-"""The vendors' door: `POST /callbacks/{account}/{token}`.
+"""The callback endpoint, where vendors push: `POST /callbacks/{account}/{token}`.
 
-It stands in front of the router, since every push passes it. The checks come in this order and no other: method, token,
-size, signature, JSON. Whatever is wrong with a token, the answer is one and the same, and no token reaches a log. After
-its size, a push that there is no room for is 503, unread.
+It stands in front of the router, since every push passes it. The checks are made in this order:
+method, token, size, signature, JSON. The response to every bad token is the same, and no token is
+logged. After the size check, a push for which there is no room gets 503, unread.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
@@ -15,137 +17,134 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.engine.receive import CAP, Receiver
 from orchestrator.foundation.admission import Admission, Slot, content_length
+from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable
 from orchestrator.foundation.logs import traceback_of
+from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing import callback_probe
+from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.timeouts import Timeouts
+from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
 
 PREFIX = "/callbacks/"
-#: As metrics name it.
+#: The route's name in metrics.
 _ROUTE = "/callbacks/{account}/{token}"
 #: Seconds a vendor may take to send its body.
 BODY_DEADLINE = 20.0
 _PROBLEM = (b"content-type", b"application/problem+json")
 _JSON = (b"content-type", b"application/json")
+#: The start and the body of a response, as ASGI messages.
+Reply = tuple[Message, Message]
 
 
-class CallbackResponse(Exception):
-    """The door's answer, decided."""
-
-    def __init__(self, status: HTTPStatus, detail: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = headers
-        code = status.phrase.lower().replace(" ", "_")
-        self.body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": status.phrase,
-                "status": int(status),
-                "code": code,
-                "detail": detail,
-            }
-        ).encode()
+class _TooLarge(Exception):
+    """The body is over the cap."""
 
 
-_NOT_FOUND = (HTTPStatus.NOT_FOUND, "there is no such callback")
+class _TooSlow(Exception):
+    """The body did not arrive in time."""
 
 
+#: The status for each error of the sender; its message is the detail.
+_STATUSES: Mapping[type[Exception], HTTPStatus] = {
+    BadSignature: HTTPStatus.UNAUTHORIZED,
+    NotJson: HTTPStatus.BAD_REQUEST,
+    _TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    _TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+}
+
+
+@dataclass(kw_only=True)
 class CallbackEndpoint:
-    """ASGI middleware that answers below `/callbacks/` and passes everything else on."""
+    """ASGI middleware that serves paths below `/callbacks/` and passes other requests on."""
 
-    def __init__(self, app: ASGIApp, receiving: Receiver, admission: Admission) -> None:
-        self._app = app
-        self._receiving = receiving
-        self._admission = admission
+    app: ASGIApp
+    receiver: Receiver
+    admission: Admission
+    clock: Clock
+    keys: Keys
+    metrics: Metrics
+    vendors: Mapping[str, Vendor]
+
+    def __post_init__(self) -> None:
         self._timeouts = Timeouts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        began = self._receiving.clock.monotonic()
+        began = self.clock.monotonic()
         try:
-            answered = await self._take_in(scope, receive)
-        except CallbackResponse as answer:
-            answered = _messages(int(answer.status), answer.body, _PROBLEM, *answer.headers)
+            start, body = await self._respond(scope, receive)
         except ConnectionResetError:
             return
-        self._count(scope, answered[0]["status"], began)
-        for message in answered:
-            await send(message)
+        method = "POST" if scope["method"] == "POST" else "other"
+        self.metrics.requests(_ROUTE, method, str(start["status"])).inc()
+        self.metrics.request_seconds(_ROUTE, method).observe(self.clock.monotonic() - began)
+        await send(start)
+        await send(body)
 
-    def _count(self, scope: Scope, status: int, began: float) -> None:
-        metrics, method = (
-            self._receiving.metrics,
-            "POST" if scope["method"] == "POST" else "other",
-        )
-        metrics.requests(_ROUTE, method, str(status)).inc()
-        metrics.request_seconds(_ROUTE, method).observe(self._receiving.clock.monotonic() - began)
-
-    async def _take_in(self, scope: Scope, receive: Receive) -> tuple[Message, Message]:
+    async def _respond(self, scope: Scope, receive: Receive) -> Reply:
+        """Return the response. Raises `ConnectionResetError` if the sender left."""
         if scope["method"] != "POST":
-            raise CallbackResponse(
-                HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", (b"allow", b"POST")
-            )
+            allow = (b"allow", b"POST")
+            return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", allow)
         account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
         try:
             if account == callback_probe.PING:
                 return self._pong(token)
-            vendor, callback = self._receiving.unseal(account, token)
+            vendor, callback = self.receiver.unseal(account, token)
             headers = _headers(scope)
             size = content_length(headers.get("content-length"))
             _check_size(size)
-            with self._admission.admit(size) as place:
-                body = await _body(place, receive, self._timeouts)
-                await self._receiving.push(vendor, callback, headers, body)
+            with self.admission.admit(size) as slot:
+                body = await _body(slot, receive, self._timeouts)
+                await self.receiver.push(vendor, callback, headers, body)
                 return _OK
-        except BadToken as error:
-            known = self._receiving.vendors.get(account)
-            self._receiving.metrics.pushes(known.name if known else "unknown", "unknown_task").inc()
-            log.info("callback refused", why=str(error))
-            raise CallbackResponse(*_NOT_FOUND) from error
-        except BadSignature as error:
-            raise CallbackResponse(HTTPStatus.UNAUTHORIZED, str(error)) from error
-        except NotJson as error:
-            raise CallbackResponse(HTTPStatus.BAD_REQUEST, str(error)) from error
-        except Unavailable as error:
-            raise CallbackResponse(*_trouble(error.retry_after)) from error
-        except (CallbackResponse, ConnectionResetError):
+        except ConnectionResetError:
             raise
         except Exception as error:
-            # A bug of ours must not look like the vendor's fault: most vendors give up on a 4xx and on some 500s.
-            log.error(
-                "a push could not be taken in", account=account, exception=traceback_of(error)
-            )
-            raise CallbackResponse(*_trouble(5)) from error
+            return self._failed(account, error)
 
-    def _pong(self, token: str) -> tuple[Message, Message]:
-        """Show an operator who holds our keys that this door is ours. Raises `BadToken` for everybody else."""
-        keys, now = self._receiving.keys, self._receiving.clock.now()
-        said = {"ok": True, "pong": callback_probe.pong(keys, token, now)}
-        return _messages(200, json.dumps(said).encode(), _JSON)
+    def _pong(self, token: str) -> Reply:
+        """Prove that this endpoint has the operator's keys. Raises `BadToken` for a forged ping."""
+        pong = callback_probe.pong(self.keys, token, self.clock.now())
+        return _reply(200, json.dumps({"ok": True, "pong": pong}).encode(), _JSON)
 
-
-def _trouble(seconds: int) -> tuple[HTTPStatus, str, tuple[bytes, bytes]]:
-    wait = (b"retry-after", str(seconds).encode())
-    return HTTPStatus.SERVICE_UNAVAILABLE, "the push could not be stored; send it again", wait
+    def _failed(self, account: str, error: Exception) -> Reply:
+        """Return the response to a push that was not stored."""
+        if isinstance(error, BadToken):
+            vendor = self.vendors.get(account)
+            self.metrics.pushes(vendor.name if vendor else "unknown", "unknown_task").inc()
+            log.info("callback refused", why=str(error))
+            return _problem(HTTPStatus.NOT_FOUND, "there is no such callback")
+        for kind, status in _STATUSES.items():
+            if isinstance(error, kind):
+                return _problem(status, str(error))
+        if isinstance(error, Unavailable):
+            return _unavailable(error.retry_after)
+        # A bug of ours must not look like the vendor's: many vendors give up on a 4xx or a 500.
+        log.error("a push could not be stored", account=account, exception=traceback_of(error))
+        return _unavailable(5)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers, names in lower case; one sent twice is joined by a comma, which no signature survives."""
+    """Return the headers, names in lower case; repeated ones are joined, so no signature fits."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
-        key, said = name.decode("latin-1").lower(), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {said}" if key in headers else said
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 
-async def _body(place: Slot, receive: Receive, timeouts: Timeouts) -> bytes:
-    """Return the body. Raises `Answer` when it is too large or too slow, `ConnectionResetError` when it breaks off."""
+async def _body(slot: Slot, receive: Receive, timeouts: Timeouts) -> bytes:
+    """Return the body.
+
+    Raises `_TooLarge`, `_TooSlow`, `Unavailable`, and `ConnectionResetError` if it breaks off.
+    """
     chunks = bytearray()
     try:
         async with timeouts.within(BODY_DEADLINE):
@@ -153,28 +152,42 @@ async def _body(place: Slot, receive: Receive, timeouts: Timeouts) -> bytes:
             while message["type"] == "http.request":
                 chunks += message.get("body", b"")
                 _check_size(len(chunks))
-                place.hold(len(chunks))
+                slot.hold(len(chunks))
                 if not message.get("more_body"):
                     return bytes(chunks)
                 message = await receive()
     except TimeoutError as error:
-        raise CallbackResponse(HTTPStatus.REQUEST_TIMEOUT, "the body took too long") from error
+        raise _TooSlow("the body took too long") from error
     raise ConnectionResetError
 
 
 def _check_size(size: int) -> None:
     if size > CAP:
-        raise CallbackResponse(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a callback has at most {CAP} bytes"
-        )
+        raise _TooLarge(f"a callback has at most {CAP} bytes")
 
 
-def _messages(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> tuple[Message, Message]:
-    """Return an answer as ASGI has it sent."""
+def _unavailable(seconds: int) -> Reply:
+    detail = "the push could not be stored; send it again"
+    retry_after = (b"retry-after", str(seconds).encode())
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, retry_after)
+
+
+def _problem(status: HTTPStatus, detail: str, *headers: tuple[bytes, bytes]) -> Reply:
+    members = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "code": status.phrase.lower().replace(" ", "_"),
+        "detail": detail,
+    }
+    return _reply(int(status), json.dumps(members).encode(), _PROBLEM, *headers)
+
+
+def _reply(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Reply:
     length = (b"content-length", str(len(body)).encode())
     start = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
     return start, {"type": "http.response.body", "body": body}
 
 
-#: Made once: nearly every push is answered with it.
-_OK = _messages(200, b'{"ok":true}', _JSON)
+#: Made once: the response to nearly every push.
+_OK = _reply(200, b'{"ok":true}', _JSON)

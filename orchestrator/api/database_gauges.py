@@ -1,4 +1,4 @@
-"""What Prometheus is told of the database: counted along indexes, and not at every scrape."""
+"""Prometheus gauges counted in the database: along indexes, and not on every scrape."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.database.store import Tx
+from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import delivery, job, subscriber
-from orchestrator.engine.runtime import Runtime
+from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
 
-#: Seconds for which what was counted is believed; and so many times what it took to count, if that is more.
-_BELIEVED, _SHARE = 5.0, 20.0
-#: Seconds that a scrape waits for it.
-_PATIENCE = 1.0
+#: Counts are cached for so many seconds, or so many times what counting took, if that is more.
+_CACHED, _CACHED_TIMES = 5.0, 20.0
+#: Seconds that a scrape waits for new counts.
+_MAX_WAIT = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted(Collector):
-    """What was counted at an instant: jobs by (vendor, state), deliveries by kind; `oldest`: the longest overdue."""
+    """The counts of one instant: jobs by (vendor, state), deliveries by kind.
+
+    `oldest` is the age of the longest overdue delivery, in seconds.
+    """
 
     jobs: Mapping[tuple[str, str], int] = field(default_factory=dict)
     pending: Mapping[str, int] = field(default_factory=dict)
@@ -39,80 +43,80 @@ class Counted(Collector):
     oldest: float = 0.0
 
     def collect(self) -> Iterator[Metric]:
-        """Yield it for Prometheus."""
+        """Yield the gauges."""
         live = _gauge("jobs_in_flight", "Jobs that have not ended.", "vendor", "status")
         for labels, count in sorted(self.jobs.items()):
             live.add_metric(labels, count)
         yield live
-        for name, says, counts in (
-            (
-                "deliveries_pending",
-                "Deliveries that are owed, and due or waiting for their time.",
-                self.pending,
-            ),
-            ("dead_letters", "Deliveries that were given up.", self.dead),
-        ):
-            found = _gauge(name, says, "kind")
-            for kind, count in sorted(counts.items()):
-                found.add_metric([kind], count)
-            yield found
-        oldest = _gauge(
-            "outbox_oldest_age_seconds", "For how long the longest overdue delivery has been due."
-        )
+        owed = "Deliveries that are owed, and due or waiting for their time."
+        yield _by_kind("deliveries_pending", owed, self.pending)
+        yield _by_kind("dead_letters", "Deliveries that were given up.", self.dead)
+        age = "For how long the longest overdue delivery has been due."
+        oldest = _gauge("outbox_oldest_age_seconds", age)
         oldest.add_metric([], self.oldest)
         yield oldest
 
 
-class Nothing(Collector):
-    """What is told while the database cannot be asked: zeros would be a lie."""
+class NoCounts(Collector):
+    """No gauges, while the database is unavailable: zeros would be wrong."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield nothing."""
         return iter(())
 
 
-def _gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"orchestrator_{name}", says, labels=labels)
+def _by_kind(name: str, description: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    gauge = _gauge(name, description, "kind")
+    for kind, count in sorted(counts.items()):
+        gauge.add_metric([kind], count)
+    return gauge
 
 
+def _gauge(name: str, description: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"orchestrator_{name}", description, labels=labels)
+
+
+@dataclass(kw_only=True)
 class Gauges:
-    """One process's: counts at most as often as is worth it, for all who ask."""
+    """The gauges of one process. Concurrent scrapes share one count."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._rt = runtime
-        self._vendors = {name: vendor.name for name, vendor in runtime.vendors.items()}
-        self._last: Collector = Nothing()
+    store: Store
+    clock: Clock
+    vendors: Mapping[str, Vendor]
+
+    def __post_init__(self) -> None:
+        self._last: Collector = NoCounts()
         self._until = -math.inf
         self._counting: asyncio.Task[None] | None = None
 
     async def now(self) -> Collector:
-        """Return what was counted last, anew if that is too long ago and takes no longer than a scrape may wait."""
-        if self._counting is None and self._rt.clock.monotonic() >= self._until:
+        """Return the last counts, new ones if those are stale and counting is quick enough."""
+        if self._counting is None and self.clock.monotonic() >= self._until:
             self._counting = asyncio.create_task(self._count())
         if self._counting is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_MAX_WAIT):
                     await asyncio.shield(self._counting)
         return self._last
 
     async def _count(self) -> None:
-        clock = self._rt.clock
-        began = clock.monotonic()
+        began = self.clock.monotonic()
         try:
-            self._last = await self._rt.store.read(_counted, self._vendors, clock.now())
+            self._last = await self.store.read(_counted, self.vendors, self.clock.now())
         except Unavailable as error:
             log.warning("the database could not be counted", error=str(error))
-            self._last = Nothing()
+            self._last = NoCounts()
         finally:
-            ended = clock.monotonic()
-            self._until = ended + max(_BELIEVED, _SHARE * (ended - began))
+            ended = self.clock.monotonic()
+            self._until = ended + max(_CACHED, _CACHED_TIMES * (ended - began))
             self._counting = None
 
 
-def _counted(tx: Tx, vendors: Mapping[str, str], now: datetime) -> Counted:
+def _counted(tx: Tx, vendors: Mapping[str, Vendor], now: datetime) -> Counted:
     live = Counter[tuple[str, str]]()
     for account, state, count in tx.execute(_LIVE):
-        live[vendors.get(account, "unknown"), state] += count
+        vendor = vendors.get(account)
+        live[vendor.name if vendor else "unknown", state] += count
     kinds = {row.id: row.kind for row in tx.execute(_KINDS)}
     pending, dead, oldest = Counter[str](), Counter[str](), 0.0
     for lane, count, due in tx.execute(_PENDING):
@@ -123,7 +127,7 @@ def _counted(tx: Tx, vendors: Mapping[str, str], now: datetime) -> Counted:
     return Counted(live, pending, dead, oldest)
 
 
-# Each reads one partial index from end to end, and no row: what is pending, and what is dead.
+# Each reads one partial index from end to end, and no row.
 _LIVE = (
     sa.select(job.c.account, job.c.state, sa.func.count())
     .where(job.c.due_at.is_not(None))

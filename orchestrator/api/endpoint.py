@@ -1,4 +1,7 @@
-"""One path of the API: who may call it, how, and what every refusal looks like. Handlers see only good calls."""
+"""Endpoints: authenticate a request, dispatch it by method, and render every error as a problem.
+
+Handlers are called only with authorized requests.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from starlette.types import Scope as AsgiScope
 
 from orchestrator.api import problems, request_body
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.auth.authenticator import Authenticator, Caller, told
+from orchestrator.api.auth.authenticator import Authenticator, Caller, rate_limit_headers
 from orchestrator.api.problems import Refusal
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
@@ -30,43 +33,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 ThingT = TypeVar("ThingT")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NOBODY = Caller("nobody", Scope.READ)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestContext:
-    """A request that was let in."""
-
-    runtime: Runtime
-    request: Request
-    caller: Caller
-    gate: Authenticator
-
-    def id(self, prefix: str) -> str:
-        """Return the id in the path. Raises `NotFound` for what cannot be one of ours."""
-        said = str(self.request.path_params["id"])
-        if not is_id(said, prefix):
-            raise NotFound(f"no such {_NOUNS[prefix]}")
-        return said
-
-    def query(self, model: type[ModelT]) -> ModelT:
-        """Return the query parameters. Raises a 422 `Problem`, also for one that is unknown or given twice."""
-        said: dict[str, str] = {}
-        for name, value in self.request.query_params.multi_items():
-            if name in said:
-                raise problems.fault(f"/{name[:64]}", "duplicate", "Given more than once")
-            if not (request_body.is_storable(name) and request_body.is_storable(value)):
-                raise problems.fault("", "string_unstorable", "Text may not hold NUL")
-            said[name] = value
-        return request_body.validated(model, said)
-
-    async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
-        """Return the JSON body. Raises `Problem` 400, 413, 415 or 422."""
-        return request_body.validated(
-            model, await request_body.json_of(self.request, optional=optional)
-        )
-
-
+_ANONYMOUS = Caller("anonymous", Scope.READ)
 _NOUNS = {
     "job": "job",
     "evt": "event",
@@ -76,113 +43,131 @@ _NOUNS = {
     "rpl": "replay",
 }
 
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """An authorized request, its caller, and the runtime."""
+
+    runtime: Runtime
+    request: Request
+    caller: Caller
+    authenticator: Authenticator
+
+    def id(self, prefix: str) -> str:
+        """Return the id in the path. Raises `NotFound` for text that is no id of that kind."""
+        text = str(self.request.path_params["id"])
+        if not is_id(text, prefix):
+            raise NotFound(f"no such {_NOUNS[prefix]}")
+        return text
+
+    def query(self, model: type[ModelT]) -> ModelT:
+        """Return the query. Raises a 422 `Problem`, also for unknown or repeated parameters."""
+        values: dict[str, str] = {}
+        for name, value in self.request.query_params.multi_items():
+            if name in values:
+                raise problems.invalid_field(f"/{name[:64]}", "duplicate", "Given more than once")
+            if not (request_body.is_storable(name) and request_body.is_storable(value)):
+                raise problems.invalid_field("", "string_unstorable", "Text may not hold NUL")
+            values[name] = value
+        return request_body.validate(model, values)
+
+    async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
+        """Return the JSON body. Raises `Problem` 400, 413, 415 or 422."""
+        value = await request_body.read_json(self.request, optional=optional)
+        return request_body.validate(model, value)
+
+
 Handler = Callable[[RequestContext], Awaitable[Response]]
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON answer."""
+    """Return a JSON response."""
     return Response(encode(value), status, headers, media_type="application/json")
 
 
-def found(thing: ThingT | None, noun: str) -> ThingT:
-    """Return `thing`. Raises `NotFound` if there is none."""
+def or_not_found(thing: ThingT | None, noun: str) -> ThingT:
+    """Return `thing`. Raises `NotFound` for None."""
     if thing is None:
         raise NotFound(f"no such {noun}")
     return thing
 
 
+@dataclass
 class Endpoint:
-    """An ASGI application for one path. `needs` is the scope of calls that change something; None: no key at all."""
+    """An ASGI application for one path.
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        gate: Authenticator,
-        handlers: Mapping[str, Handler],
-        *,
-        reads: Scope | None = Scope.READ,
-        changes: Scope = Scope.WRITE,
-    ) -> None:
-        self._runtime = runtime
-        self._gate = gate
-        self.handlers = handlers
-        self._reads = reads
-        self._changes = changes
+    `reads` is the scope that GET needs (None: no key is needed), `changes` that of other methods.
+    """
+
+    runtime: Runtime
+    authenticator: Authenticator
+    handlers: Mapping[str, Handler]
+    reads: Scope | None = Scope.READ
+    changes: Scope = Scope.WRITE
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens, and say which request it was."""
+        """Serve one request. Every response has an `X-Request-Id`."""
         request = Request(scope, receive)
-        said = request.headers.get("x-request-id", "")
+        sent = request.headers.get("x-request-id", "")
         request_id = (
-            said if _REQUEST_ID.fullmatch(said) else f"req_{self._runtime.rng.getrandbits(96):024x}"
+            sent if _REQUEST_ID.fullmatch(sent) else f"req_{self.runtime.rng.getrandbits(96):024x}"
         )
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                response = await self._answer(request, request_id)
+                response = await self._respond(request, request_id)
             except ClientDisconnect:
-                log.info("the caller left before its request was whole")
+                log.info("the caller disconnected before its request was complete")
                 return
         response.headers["x-request-id"] = request_id
-        response.headers.update(told(request))
+        response.headers.update(rate_limit_headers(request))
         if request.method == "HEAD":
             # The headers stay those of a GET, Content-Length too.
             response.body = b""
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, request_id: str) -> Response:
+    async def _respond(self, request: Request, request_id: str) -> Response:
         try:
-            return await self._served(request)
-        except Problem as problem:
-            return problems.answer(problem, self._runtime.base, request_id, self._hints(problem))
-        except Unavailable as error:
-            log.warning("a call could not be served", error=str(error))
-            why = Refusal(
-                "try again later", status=503, code="unavailable", title="Temporarily unavailable"
-            )
-            wait = {"retry-after": str(error.retry_after)}
-            return problems.answer(why, self._runtime.base, request_id, wait)
+            return await self._dispatch(request)
         except ClientDisconnect:
             raise
+        except Problem as error:
+            problem, headers = error, self._headers(error)
+        except Unavailable as error:
+            log.warning("a request could not be served", error=str(error))
+            problem = Refusal("unavailable", "try again later")
+            headers = {"retry-after": str(error.retry_after)}
         except Exception as error:
             log.error(
-                "a call failed",
+                "a request failed",
                 method=request.method,
                 path=request.url.path,
                 exception=traceback_of(error),
             )
-            why = Refusal(
-                "a fault of ours", status=500, code="internal_error", title="Internal error"
-            )
-            return problems.answer(why, self._runtime.base, request_id)
+            problem = Refusal("internal_error", "a fault of ours")
+            headers = {}
+        return problems.problem_response(problem, self.runtime.base, request_id, headers)
 
-    async def _served(self, request: Request) -> Response:
-        caller = _NOBODY if self._reads is None else await self._gate.admit(request)
+    async def _dispatch(self, request: Request) -> Response:
+        caller = _ANONYMOUS
+        if self.reads is not None:
+            caller = await self.authenticator.authenticate(request)
         if not self.handlers:
-            raise NotFound(f"no such path; {self._runtime.base}/docs tells which there are")
+            raise NotFound(f"no such path; {self.runtime.base}/docs lists them")
         method = "GET" if request.method == "HEAD" else request.method
         handler = self.handlers.get(method)
         if handler is None:
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-            raise Refusal(
-                "not with this method",
-                status=status,
-                code="method_not_allowed",
-                title=status.phrase,
-            )
+            raise Refusal("method_not_allowed", "not with this method")
         needed = self.needs(method) or Scope.READ
         if not caller.scope.covers(needed):
-            why = f"this needs a key with the scope {needed}"
-            raise Refusal(
-                why, status=403, code="insufficient_scope", title="Not allowed with this key"
-            )
-        return await handler(RequestContext(self._runtime, request, caller, self._gate))
+            raise Refusal("insufficient_scope", f"this needs a key with the scope {needed}")
+        return await handler(RequestContext(self.runtime, request, caller, self.authenticator))
 
     def needs(self, method: str) -> Scope | None:
-        """Return the scope that a method takes; None: not even a key."""
-        return self._reads if method == "GET" or self._reads is None else self._changes
+        """Return the scope that a method needs; None if it needs no key."""
+        return self.reads if method == "GET" or self.reads is None else self.changes
 
-    def _hints(self, problem: Problem) -> dict[str, str]:
-        """Return the headers that belong to a status code."""
+    def _headers(self, problem: Problem) -> dict[str, str]:
+        """Return the headers that belong to a status."""
         if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
             methods = {*self.handlers, "HEAD"} if "GET" in self.handlers else set(self.handlers)
             return {"allow": ", ".join(sorted(methods))}

@@ -1,137 +1,135 @@
-"""Events: the durable log of what happened, newest first, or oldest first and as it grows."""
+"""Events: the durable log, newest first, or with `wait` oldest first as it grows (long poll)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, cast
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api.endpoint import RequestContext, found, reply
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.fields import Globs, IdOf
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import PageRequest, digits, paged, words
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import (
+    PageRequest,
+    filters,
+    list_response,
+    plain_digits,
+    split_commas,
+)
 from orchestrator.api.problems import Refusal
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
-from orchestrator.events.log import Cursor, EventFilter
-from orchestrator.events.log import EventBatch as Part
+from orchestrator.database.tables.rows import EventRow, fetch
+from orchestrator.events.log import Cursor, EventBatch, EventFilter
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import EventType
+from orchestrator.schemas.base import Json
+from orchestrator.schemas.events import EventColumns, event_json
 
-Row = Mapping[Any, Any]
-
-
-def kinds(wanted: Sequence[str] | None) -> frozenset[str] | None:
-    """Return the event types that globs match; None if there are no globs."""
-    return (
-        None
-        if wanted is None
-        else frozenset(kind for kind in EventType if matches(tuple(wanted), kind))
-    )
-
-
-#: Seconds after its time in which an answer looks on through what is there already.
-_LOOK = 1.0
-_ABOUT_WAIT = "Seconds. The list is oldest first, of what came after `after`, as it comes."
-Wait = Annotated[int, Field(ge=0, le=60, description=_ABOUT_WAIT), BeforeValidator(digits)]
+#: Seconds past its time for which a long poll still reads events that are there already.
+_OVERTIME = 1.0
+TypeGlobs = Annotated[
+    Globs, BeforeValidator(split_commas), Field(description="Event types; `*` matches.")
+]
+Wait = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=60,
+        description="Seconds. The list is oldest first: events after `after`, as they come.",
+    ),
+    BeforeValidator(plain_digits),
+]
 
 
 class EventQuery(PageRequest):
-    """`GET /v1/events`: `type` is one or more globs, with commas.
+    """`GET /v1/events`: `type` is one or more globs, separated by commas.
 
-    With `wait`, at most so many seconds, the list goes the other way: what came after `after`, as it comes.
+    `wait`, in seconds, reverses the order: events after `after`, as they come.
     """
 
     prefix = "evt"
 
-    type: (
-        Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")]
-        | None
-    ) = None
+    type: TypeGlobs | None = None
     job: Annotated[str, IdOf("job")] | None = None
     wait: Wait | None = None
 
 
+def matching_types(globs: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the event types that any of the globs matches; None if there are no globs."""
+    if globs is None:
+        return None
+    return frozenset(kind for kind in EventType if matches(tuple(globs), kind))
+
+
 @operation(
     "List events",
-    answers={200: answer(schemas.Page[schemas.LoggedEvent], "Link")},
-    refuses=("cursor_gone", "unavailable"),
+    responses={200: returns(schemas.Page[schemas.LoggedEvent], "Link")},
+    problems=("cursor_gone", "unavailable"),
 )
-async def ls(call: RequestContext, query: EventQuery) -> Response:
-    """Newest first. With `wait` oldest first: what came after `after`, or what comes from now on.
+async def ls(context: RequestContext, query: EventQuery) -> Response:
+    """Newest first. With `wait` oldest first: events after `after`, or from now on.
 
-    A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on.
+    A page may hold fewer than `limit`, or none, while `has_more` is true: go on with `next_cursor`.
     """
     if query.wait is not None:
-        return await _follow(call, query, query.wait)
-    part = await call.runtime.store.read(_select, query)
-    return paged(call, [shown(row) for row in part.rows], part.next)
+        return await _long_poll(context, query, query.wait)
+    page = await context.runtime.store.read(_select, query)
+    rows = cast("list[EventColumns]", page.rows)
+    return list_response(context, [event_json(row) for row in rows], page.next)
 
 
-async def _follow(call: RequestContext, query: EventQuery, wait: int) -> Response:
-    """Answer with what came after a cursor, as soon as there is any; `next_cursor` is where to go on, always."""
-    runtime, tail = call.runtime, call.runtime.feed
+async def _long_poll(context: RequestContext, query: EventQuery, wait: int) -> Response:
+    """Return the events after a cursor, as soon as there are any. `next_cursor` is always set."""
+    runtime, feed = context.runtime, context.runtime.feed
     with runtime.waiting_slots.admit():
-        async with tail.following() as over:
-            begin = await tail.cursor(query.after)
+        async with feed.following() as over:
+            begin = await feed.cursor(query.after)
             if begin.gap:
                 raise _gap(begin)
-            wanted = EventFilter(kinds(query.type), query.job)
+            wanted = EventFilter(matching_types(query.type), query.job)
             ends = runtime.clock.monotonic() + wait
-            part, cursor = await tail.read(begin.position, wanted, query.limit), begin.id
-            while not part.rows and not over.is_set():
-                cursor = part.last_id or cursor
+            batch, cursor = await feed.read(begin.position, wanted, query.limit), begin.id
+            while not batch.rows and not over.is_set():
+                cursor = batch.last_id or cursor
                 left = ends - runtime.clock.monotonic()
-                if left <= (-_LOOK if part.more else 0):
+                if left <= (-_OVERTIME if batch.more else 0):
                     break
-                await tail.wait_beyond(part.position, left)
-                part = await tail.read(part.position, wanted, query.limit)
-    return reply(_envelope(part, cursor))
+                await feed.wait_beyond(batch.position, left)
+                batch = await feed.read(batch.position, wanted, query.limit)
+    return reply(_page(batch, cursor))
 
 
-def _envelope(part: Part, cursor: str) -> dict[str, Any]:
-    data = [shown(row) for row in part.rows]
-    last = part.last_id or (data[-1]["id"] if data else cursor)
-    return {"object": "list", "data": data, "has_more": part.more, "next_cursor": last}
+def _page(batch: EventBatch, cursor: str) -> Json:
+    data = [event_json(row) for row in batch.rows]
+    last = batch.last_id or (data[-1]["id"] if data else cursor)
+    return {"object": "list", "data": data, "has_more": batch.more, "next_cursor": last}
 
 
 def _gap(begin: Cursor) -> Refusal:
-    """Return the refusal of a cursor after which events may be deleted."""
-    why = "what came after this event may be deleted already; go on after `next_cursor`"
-    return Refusal(
-        why, status=410, code="cursor_gone", title="The log begins later", next_cursor=begin.id
-    )
+    """Return the refusal of a cursor after which events may have been deleted."""
+    detail = "events after this cursor may have been deleted; go on after `next_cursor`"
+    return Refusal("cursor_gone", detail, next_cursor=begin.id)
 
 
 def _select(tx: Tx, query: EventQuery) -> listing.ListPage[listing.ListedEvent]:
-    wanted = {} if query.job is None else {"job_id": [query.job]}
-    if query.type is not None:
-        wanted["type"] = sorted(kinds(query.type) or ())
+    types = matching_types(query.type)
+    wanted = filters(job_id=query.job, type=None if types is None else sorted(types))
     return listing.events(tx, wanted, query.after, query.limit)
 
 
-@operation("Get an event", answers={200: schemas.LoggedEvent})
-async def show(call: RequestContext) -> Response:
-    """What was sent, which job it is of, and who told us."""
-    return reply(shown(found(await call.runtime.store.read(find, call.id("evt")), "event")))
+@operation("Get an event", responses={200: schemas.LoggedEvent})
+async def show(context: RequestContext) -> Response:
+    """The body that is sent, its job, and the source of the fact."""
+    row = await context.runtime.store.read(find_event, context.id("evt"))
+    return reply(event_json(or_not_found(row, "event")))
 
 
-def find(tx: Tx, event_id: str) -> Row | None:
+def find_event(tx: Tx, event_id: str) -> EventRow | None:
     """Return an event, or None."""
-    return tx.execute(sa.select(event).where(event.c.id == event_id)).mappings().first()
-
-
-def shown(row: Row) -> dict[str, Any]:
-    """Return an event: what was sent, and what it is about."""
-    return {
-        "object": "event",
-        **json.loads(row["body"]),
-        "job": row["job_id"],
-        "source": row["source"],
-    }
+    return next(iter(fetch(tx, EventRow, sa.select(event).where(event.c.id == event_id))), None)

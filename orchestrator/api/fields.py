@@ -1,4 +1,4 @@
-"""What callers may write in one field: texts, numbers and times, each within its bounds."""
+"""Types of request fields: texts, numbers and times, each with its bounds."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from orchestrator.foundation.states import EventType
 
 _METADATA_CAP = 16 * 1024
 _RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
 
 
-def _glob(glob: str) -> str:
+def _check_glob(glob: str) -> str:
     if not any(matches((glob,), kind) for kind in EventType):
         raise PydanticCustomError("event_type", "Matches no event type")
     return glob
 
 
-def _when(value: Any) -> Any:
-    """Leave only RFC 3339 to pydantic, which reads numbers and bare dates too."""
+def _only_rfc3339(value: Any) -> Any:
+    """Keep pydantic from reading numbers and bare dates, which it takes as times too."""
     if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
         return value
     raise PydanticCustomError(
@@ -47,7 +48,7 @@ def _when(value: Any) -> Any:
     )
 
 
-def _utc(value: datetime) -> datetime:
+def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
@@ -56,19 +57,18 @@ def _utc(value: datetime) -> datetime:
         ) from None
 
 
-def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if any(
-        len(name) > 64 or (isinstance(one, str) and len(one) > 500) for name, one in value.items()
-    ):
-        raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
-    if len(json.dumps(value)) > _METADATA_CAP:
+def _check_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for name, value in metadata.items():
+        if len(name) > 64 or (isinstance(value, str) and len(value) > 500):
+            raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
+    if len(json.dumps(metadata)) > _METADATA_CAP:
         raise PydanticCustomError("metadata", "Metadata may be 16 KiB long")
-    return value
+    return metadata
 
 
-def _headers(value: dict[str, str]) -> dict[str, str]:
-    for name, said in value.items():
-        if not (_TOKEN.fullmatch(name) and _VALUE.fullmatch(said)):
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             raise PydanticCustomError(
                 "header", "A header needs a plain name and a value of printable ASCII"
             )
@@ -76,25 +76,25 @@ def _headers(value: dict[str, str]) -> dict[str, str]:
             raise PydanticCustomError(
                 "header", "We set this header ourselves: host, user-agent, content-*, webhook-*"
             )
-    return value
+    return headers
 
 
 @dataclass(frozen=True, slots=True)
 class IdOf:
-    """Marks a text as one of our ids with that prefix."""
+    """Marks a text as an id with that prefix: validated, and described as a pattern."""
 
     prefix: str
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Have it checked."""
+        """Validate the id."""
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Have it described."""
+        """Describe the id."""
         return {**handler(schema), "pattern": f"^{pattern(self.prefix)}$"}
 
     def _checked(self, value: str) -> str:
@@ -103,27 +103,28 @@ class IdOf:
         return value
 
 
-When = Annotated[datetime, BeforeValidator(_when), AfterValidator(_utc), Field(strict=False)]
+Time = Annotated[
+    datetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc), Field(strict=False)
+]
 Name = Annotated[str, Text(min_length=1, max_length=128)]
 Url = Annotated[str, Text(min_length=1, max_length=2048)]
-ExternalId = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
+Word = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
 Globs = Annotated[
-    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_glob)]],
+    list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_check_glob)]],
     Field(min_length=1, max_length=32),
 ]
-Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_metadata)]
-Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_headers)]
+Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_check_metadata)]
+Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_check_headers)]
 Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_length=20)]
-Word = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]
 Description = Annotated[str, Text(max_length=500)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
-#: As slow as one in a quarter of an hour: what is asked for more slowly would never end.
-Pace = Annotated[float, Field(ge=0.001, le=10_000)]
+#: The minimum is about one in 17 minutes: a replay with a lower rate would never end.
+ReplayRate = Annotated[float, Field(ge=0.001, le=10_000)]
 InFlight = Annotated[
     int,
     Field(
         ge=1,
         le=256,
-        description="Deliveries under way at once in each process. As many may come again after a kill.",
+        description="Concurrent deliveries per process. As many may be repeated after a kill.",
     ),
 ]

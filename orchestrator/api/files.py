@@ -1,4 +1,4 @@
-"""Uploads: a reference file is passed on to a vendor that takes it. Nothing of it is kept here."""
+"""Uploads: a reference file is forwarded to a vendor that takes it. Nothing of it is stored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.types import Message, Receive
 from orchestrator import schemas
 from orchestrator.api import problems, request_body
 from orchestrator.api.endpoint import RequestContext, reply
-from orchestrator.api.job_submission import account_named
-from orchestrator.api.operation import FORM, answer, operation
+from orchestrator.api.job_submission import vendor_of
+from orchestrator.api.operation import FORM, operation, returns
 from orchestrator.api.problems import Refusal
 from orchestrator.api.requests import Upload
 from orchestrator.foundation.errors import Exchange, Fault, Problem, Unreadable, Unsupported
@@ -27,8 +27,9 @@ from orchestrator.foundation.json_codec import parse
 log = structlog.get_logger()
 
 FILE_CAP = 25 * 1024 * 1024
-#: For the other fields and the lines between parts.
-_ROOM = 64 * 1024
+#: Bytes for the other fields and the boundaries between parts.
+_OVERHEAD = 64 * 1024
+#: Seconds.
 _DEADLINE = 60.0
 _WORD = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _FIELDS = ("account", "kind", "purpose")
@@ -36,49 +37,49 @@ _FIELDS = ("account", "kind", "purpose")
 
 @operation(
     "Upload a file",
-    answers={"2XX": answer(schemas.VendorAnswer, says="What the vendor answered, with its status")},
-    refuses=("malformed_form", "unsupported", "vendor_error"),
+    responses={
+        "2XX": returns(schemas.VendorAnswer, description="The vendor's response, with its status")
+    },
+    problems=("malformed_form", "unsupported", "vendor_error"),
     body=Upload,
-    media=FORM,
+    media_type=FORM,
 )
-async def upload(call: RequestContext) -> Response:
-    """A reference file is passed on to a vendor that takes uploads. Nothing of it is kept here."""
-    request_body.check_media(call.request, "multipart/form-data")
-    form = await _form(call.request)
+async def upload(context: RequestContext) -> Response:
+    """A reference file is forwarded to a vendor that takes uploads. Nothing of it is stored."""
+    request_body.check_media_type(context.request, "multipart/form-data")
+    form = await _read_form(context.request)
     try:
-        words, file = _checked(form)
+        fields, file = _checked(form)
         content = await file.read()
     finally:
         await form.close()
-    vendor = account_named(call.runtime, words.get("account"))
+    vendor, name = vendor_of(context.runtime.vendors, fields.get("account")), file.filename
     try:
-        request = vendor.upload(words["kind"], words["purpose"], _plain(file.filename), content)
+        request = vendor.upload(fields["kind"], fields["purpose"], _safe_name(name), content)
     except Unsupported as error:
-        raise problems.fault("/account", "unsupported", error.why) from None
+        raise problems.invalid_field("/account", "unsupported", error.why) from None
     try:
-        answer = await call.runtime.submission_client.send(request, deadline=_DEADLINE)
+        response = await context.runtime.submission_client.send(request, deadline=_DEADLINE)
     except Exchange as error:
         log.warning(
             "an upload did not reach the vendor", account=vendor.account.name, error=str(error)
         )
-        raise _failed(f"{vendor.name}: {error}") from None
-    return _passed_on(vendor.name, answer)
+        raise _vendor_error(f"{vendor.name}: {error}") from None
+    return _forwarded(vendor.name, response)
 
 
-async def _form(request: Request) -> FormData:
+async def _read_form(request: Request) -> FormData:
     """Return the fields. Raises `Problem` 400 or 413."""
-    capped = Request(request.scope, _capped(request.receive, FILE_CAP + _ROOM))
+    capped = Request(request.scope, _capped(request.receive, FILE_CAP + _OVERHEAD))
     try:
         return await capped.form(max_files=1, max_fields=8, max_part_size=1024)
     except (HTTPException, MultiPartException, ValueError, LookupError):
-        why = "the body is not a form with one file and a few short fields"
-        raise Refusal(
-            why, status=400, code="malformed_form", title="The body is not a form"
-        ) from None
+        detail = "the body is not a form with one file and a few short fields"
+        raise Refusal("malformed_form", detail) from None
 
 
 def _capped(receive: Receive, cap: int) -> Receive:
-    """Return `receive` that counts, so that a body is refused while it streams."""
+    """Return a `receive` that raises a 413 `Problem` as soon as the body is over the cap."""
     left = cap
 
     async def counted() -> Message:
@@ -93,60 +94,51 @@ def _capped(receive: Receive, cap: int) -> Receive:
 
 
 def _checked(form: FormData) -> tuple[Mapping[str, str], UploadFile]:
-    """Return the words and the file. Raises a 422 `Problem` naming every field that is wrong."""
+    """Return the text fields and the file. Raises a 422 `Problem` naming every wrong field."""
     faults = [
         Fault(f"/{name[:64]}", "extra_forbidden", "No such field")
         for name in form
-        if not _is_known(name)
+        if name not in (*_FIELDS, "file")
     ]
-    words: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name in _FIELDS:
         match form.getlist(name):
             case [str(word)] if _WORD.fullmatch(word):
-                words[name] = word
+                fields[name] = word
             case [] if name == "account":
                 continue
             case []:
                 faults.append(Fault(f"/{name}", "missing", "Field required"))
             case _:
-                faults.append(
-                    Fault(
-                        f"/{name}",
-                        "string_pattern",
-                        "One word of up to 64 letters, digits and _.:-",
-                    )
-                )
+                message = "One word of up to 64 letters, digits and _.:-"
+                faults.append(Fault(f"/{name}", "string_pattern", message))
     match form.getlist("file"):
         case [UploadFile() as file] if not faults:
-            return words, file
+            return fields, file
         case [UploadFile()]:
-            raise problems.faulty(faults)
+            raise problems.invalid_fields(faults)
         case _:
-            raise problems.faulty([*faults, Fault("/file", "missing", "One file is required")])
+            faults.append(Fault("/file", "missing", "One file is required"))
+            raise problems.invalid_fields(faults)
 
 
-def _is_known(name: str) -> bool:
-    return name in _FIELDS or name == "file"
-
-
-def _plain(filename: str | None) -> str:
-    """Return the last part of a file's name, in characters that no header can trip over."""
+def _safe_name(filename: str | None) -> str:
+    """Return the last part of a file's name, in characters that are safe in a header."""
     last = re.split(r"[/\\]", filename or "")[-1]
     return re.sub(r"[^\w.() -]", "_", last, flags=re.ASCII)[-120:] or "file"
 
 
-def _passed_on(vendor: str, answer: httpx.Response) -> Response:
-    if not answer.is_success:
-        raise _failed(f"{vendor} answered {answer.status_code}", status=answer.status_code)
+def _forwarded(vendor: str, response: httpx.Response) -> Response:
+    status = response.status_code
+    if not response.is_success:
+        raise _vendor_error(f"{vendor} answered {status}", status)
     try:
-        return reply(parse(answer.content), answer.status_code)
+        return reply(parse(response.content), status)
     except Unreadable:
-        why = f"{vendor} answered {answer.status_code} with something that is not JSON"
-        raise _failed(why, status=answer.status_code) from None
+        detail = f"{vendor} answered {status} with something that is not JSON"
+        raise _vendor_error(detail, status) from None
 
 
-def _failed(why: str, status: int | None = None) -> Problem:
-    said = {} if status is None else {"vendor_status": str(status)}
-    return Refusal(
-        why, faults=(), status=502, code="vendor_error", title="The vendor did not take it", **said
-    )
+def _vendor_error(detail: str, status: int | None = None) -> Problem:
+    members = {} if status is None else {"vendor_status": str(status)}
+    return Refusal("vendor_error", detail, **members)

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a submission that is sent again is the same one.
+"""`Idempotency-Key`: a submission that is sent again creates no second job.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/ (a draft)
 """
@@ -15,20 +15,21 @@ from orchestrator.foundation.errors import Problem
 _KEY_CAP = 255
 
 
-def fingerprint(said: Any) -> str:
-    """Return what tells two bodies apart that carry the same idempotency key: order and spaces do not."""
-    return hashlib.sha256(
-        json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+def fingerprint(body: Any) -> str:
+    """Return a digest of a JSON body that ignores the order of fields and whitespace."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def idempotency_key(call: RequestContext) -> str | None:
-    """Return the Idempotency-Key, bare or as the quoted string of the draft. Raises a 422 `Problem`."""
-    said = call.request.headers.getlist("idempotency-key")
-    if not said:
+def idempotency_key(context: RequestContext) -> str | None:
+    """Return the Idempotency-Key, bare or as the draft's quoted string. Raises a 422 `Problem`."""
+    values = context.request.headers.getlist("idempotency-key")
+    if not values:
         return None
-    key = said[0][1:-1] if len(said[0]) > 1 and said[0][0] == said[0][-1] == '"' else said[0]
-    if len(said) > 1 or not (1 <= len(key) <= _KEY_CAP and key.isascii() and key.isprintable()):
+    key = values[0]
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if len(values) > 1 or not (1 <= len(key) <= _KEY_CAP and key.isascii() and key.isprintable()):
         raise Problem(
             f"Idempotency-Key must be one text of 1 to {_KEY_CAP} printable ASCII characters"
         )

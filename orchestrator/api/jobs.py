@@ -1,10 +1,10 @@
-"""Jobs: read, listed, waited for, asked about and let go."""
+"""Jobs: listed, shown, waited for, canceled, refreshed; and their timeline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import long_poll
-from orchestrator.api.endpoint import RequestContext, found
-from orchestrator.api.fields import When
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import PageRequest, listed, paged, words
+from orchestrator.api.endpoint import RequestContext, or_not_found
+from orchestrator.api.fields import Time
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import PageRequest, filters, list_response, page_of, split_commas
 from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
@@ -26,15 +26,17 @@ from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import timeline
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
 from orchestrator.jobs.transition import ReportEvent
-from orchestrator.schemas.jobs import is_final, job_json
+from orchestrator.schemas.jobs import JobColumns, is_final, job_json
 from orchestrator.vendors.report import Report
 
-Row = Mapping[Any, Any]
-
-#: Seconds that `/refresh` waits for the vendor's answer.
-_PATIENCE = 10.0
+#: Seconds that `/refresh` waits for the vendor's response.
+_REFRESH_WAIT = 10.0
+_LIST = listing.jobs.showing(JobColumns)
 
 Filter = Annotated[str, Field(min_length=1, max_length=255)]
+States = Annotated[
+    tuple[JobState, ...], BeforeValidator(split_commas), Field(description="One or more.")
+]
 
 
 class JobQuery(PageRequest):
@@ -42,15 +44,12 @@ class JobQuery(PageRequest):
 
     prefix = "job"
 
-    status: (
-        Annotated[tuple[JobState, ...], BeforeValidator(words), Field(description="One or more.")]
-        | None
-    ) = None
+    status: States | None = None
     account: Filter | None = None
     model: Filter | None = None
     external_task_id: Filter | None = None
     resolved_by: Source | None = None
-    created_after: Annotated[When, Field(description="Exclusive.")] | None = None
+    created_after: Annotated[Time, Field(description="Exclusive.")] | None = None
 
 
 class TimelineQuery(PageRequest):
@@ -60,129 +59,128 @@ class TimelineQuery(PageRequest):
 
     @classmethod
     def is_cursor(cls, value: str) -> bool:
-        """True for the cursors that `timeline` makes."""
+        """True for cursors of a timeline."""
         return timeline.is_cursor(value)
 
 
-@operation("List jobs", answers={200: answer(schemas.Page[schemas.Job], "Link")})
-async def ls(call: RequestContext, query: JobQuery) -> Response:
-    """Newest first. A page may hold fewer than `limit`, or none, while `has_more` says that `next_cursor` leads on."""
-    part = await call.runtime.store.read(_select, query)
-    return paged(call, [job_json(row, call.runtime.base) for row in part.rows], part.next)
+@operation("List jobs", responses={200: returns(schemas.Page[schemas.Job], "Link")})
+async def ls(context: RequestContext, query: JobQuery) -> Response:
+    """Newest first. A page may hold fewer than `limit`, or none, while `has_more` is true."""
+    page = await context.runtime.store.read(_select, query)
+    base = context.runtime.base
+    return list_response(context, [job_json(row, base) for row in page.rows], page.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobRow]:
-    named = {
-        name: getattr(query, name)
-        for name in ("account", "model", "external_task_id", "resolved_by")
-    }
-    wanted = {name: [value] for name, value in named.items() if value is not None}
-    if query.status is not None:
-        wanted["state"] = list(dict.fromkeys(query.status))
-    return listing.jobs(tx, wanted, query.after, query.limit, query.created_after)
+def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobColumns]:
+    wanted = filters(
+        state=query.status,
+        account=query.account,
+        model=query.model,
+        external_task_id=query.external_task_id,
+        resolved_by=query.resolved_by,
+    )
+    return _LIST(tx, wanted, query.after, query.limit, query.created_after)
 
 
 @operation(
     "Get a job",
-    answers={
-        200: answer(schemas.Job, "ETag", "Retry-After", "Preference-Applied"),
-        304: answer(None, "ETag", "Preference-Applied", says="It still is what the caller has"),
+    responses={
+        200: returns(schemas.Job, "ETag", "Retry-After", "Preference-Applied"),
+        304: returns(
+            None, "ETag", "Preference-Applied", description="The caller's copy is current"
+        ),
     },
-    takes=("Prefer", "If-None-Match"),
+    request_headers=("Prefer", "If-None-Match"),
 )
-async def show(call: RequestContext) -> Response:
-    """At once; with `Prefer: wait` when it is final, or no longer what `If-None-Match` names."""
-    known = _known(call)
-    wait = long_poll.preferred(call.request)
+async def show(context: RequestContext) -> Response:
+    """At once; with `Prefer: wait` when it is final, or its tag is not in `If-None-Match`."""
+    tags = _if_none_match(context)
+    wait = long_poll.preferred_wait(context.request)
 
-    def is_news(row: Row) -> bool:
-        return is_final(row) or (known is not None and not _is_known(row, known))
+    def is_known(row: JobRow) -> bool:
+        return "*" in tags or long_poll.etag(row) in tags
 
-    with call.runtime.waiting_slots.admit() if wait else nullcontext():
-        row = await long_poll.until(call.runtime, call.id("job"), wait or 0, is_news)
-    if known is not None and _is_known(row, known):
-        return Response(
-            status_code=304, headers={"etag": long_poll.etag(row), **long_poll.applied(wait)}
-        )
-    response = long_poll.shown(call.runtime, row)
-    response.headers.update(long_poll.applied(wait))
-    return response
+    def is_news(row: JobRow) -> bool:
+        return is_final(row) or (bool(tags) and not is_known(row))
 
-
-def _known(call: RequestContext) -> frozenset[str] | None:
-    """Return the entity tags a caller has, weak ones as strong: a job has no other representation."""
-    said = call.request.headers.getlist("if-none-match")
-    return (
-        frozenset(tag.strip().removeprefix("W/") for one in said for tag in one.split(","))
-        if said
-        else None
-    )
+    with context.runtime.waiting_slots.admit() if wait else nullcontext():
+        row = await long_poll.wait_for_job(context.runtime, context.id("job"), wait or 0, is_news)
+    if is_known(row):
+        headers = {"etag": long_poll.etag(row), **long_poll.preference_applied(wait)}
+        return Response(status_code=304, headers=headers)
+    return long_poll.job_response(context.runtime, row, wait=wait)
 
 
-def _is_known(row: Row, known: frozenset[str]) -> bool:
-    return "*" in known or long_poll.etag(row) in known
+def _if_none_match(context: RequestContext) -> frozenset[str]:
+    """Return the tags of `If-None-Match`, weak ones as strong: a job has one representation."""
+    values = context.request.headers.getlist("if-none-match")
+    return frozenset(tag.strip().removeprefix("W/") for value in values for tag in value.split(","))
 
 
 @operation(
-    "Get a job's timeline", answers={200: answer(schemas.Page[schemas.TimelineEntry], "Link")}
+    "Get a job's timeline", responses={200: returns(schemas.Page[schemas.TimelineEntry], "Link")}
 )
-async def history(call: RequestContext, query: TimelineQuery) -> Response:
-    """Everything known of it, oldest first, what was refused included."""
-    job_id = call.id("job")
-    found(await call.runtime.store.read(long_poll.find, job_id), "job")
-    entries = await call.runtime.store.read(timeline.entries, job_id, query.after, query.limit + 1)
-    page = [{"id": entry.cursor, **entry.document} for entry in entries]
-    return listed(call, page, query, lambda entry: entry)
+async def history(context: RequestContext, query: TimelineQuery) -> Response:
+    """Everything known of it, oldest first, rejected pushes included."""
+    job_id, store = context.id("job"), context.runtime.store
+    or_not_found(await store.read(long_poll.find_job, job_id), "job")
+    entries = await store.read(timeline.entries, job_id, query.after, query.limit + 1)
+    shown = [{"id": entry.cursor, **entry.document} for entry in entries]
+    return page_of(context, shown, query, dict)
 
 
-@operation("Cancel a job", answers={200: answer(schemas.Job, "ETag")}, refuses=("conflict",))
-async def cancel(call: RequestContext, body: Empty) -> Response:
+@operation("Cancel a job", responses={200: returns(schemas.Job, "ETag")}, problems=("conflict",))
+async def cancel(context: RequestContext, body: Empty) -> Response:
     """Stop following it. The vendor may still render it."""
-    runtime, job_id = call.runtime, call.id("job")
-    verdict = await runtime.store.write(_cancel, runtime.ledger, job_id, call.caller.id)
-    row = found(verdict.job, "job")
-    if not verdict.moved:
+    runtime, job_id = context.runtime, context.id("job")
+    result = await runtime.store.write(_cancel, runtime.ledger, job_id, context.caller.id)
+    row = or_not_found(result.job, "job")
+    if not result.moved:
         raise Conflict(f"{job_id} is {row['state']} already", job_id=job_id)
-    runtime.notifier.announce([verdict])
-    return long_poll.shown(runtime, row)
+    runtime.notifier.announce([result])
+    return long_poll.job_response(runtime, row)
 
 
 def _cancel(tx: Tx, ledger: Ledger, job_id: str, by: str) -> ApplyResult:
-    verdict = ledger.apply(tx, [ReportEvent(job_id, Report(JobState.CANCELED), Source.OPERATOR)])[0]
-    if verdict.moved and verdict.job is not None:
+    report = ReportEvent(job_id, Report(JobState.CANCELED), Source.OPERATOR)
+    result = ledger.apply(tx, [report])[0]
+    if result.moved and result.job is not None:
         note = Note(job_id, "operator", {"action": "cancel", "by": by})
-        ledger.note(tx, [note], verdict.job["finished_at"] or verdict.job["created_at"])
-    return verdict
+        ledger.note(tx, [note], result.job["finished_at"] or result.job["created_at"])
+    return result
 
 
-@operation("Refresh a job", answers={200: answer(schemas.Job, "ETag", "Retry-After")})
-async def refresh(call: RequestContext, body: Empty) -> Response:
-    """Ask the vendor now, and answer with the job as it then is, ten seconds later at most."""
-    runtime, job_id = call.runtime, call.id("job")
-    row, questions = await runtime.store.write(_hurry, runtime.ledger, job_id, runtime.clock.now())
-    before = found(row, "job")
+@operation("Refresh a job", responses={200: returns(schemas.Job, "ETag", "Retry-After")})
+async def refresh(context: RequestContext, body: Empty) -> Response:
+    """Query the vendor now, and return the job after that, ten seconds later at most."""
+    runtime, job_id = context.runtime, context.id("job")
+    found, last_query = await runtime.store.write(
+        _poll_now, runtime.ledger, job_id, runtime.clock.now()
+    )
+    before = or_not_found(found, "job")
     if is_final(before):
-        return long_poll.shown(runtime, before)
+        return long_poll.job_response(runtime, before)
     runtime.notifier.wake("poll")
     runtime.notifier.wake("submit")
-    ends = runtime.clock.monotonic() + _PATIENCE
-    # A vendor that never had the job cannot be asked about it.
+    ends = runtime.clock.monotonic() + _REFRESH_WAIT
+    # A job that was never submitted cannot be queried.
     while before["state"] != JobState.QUEUED and runtime.clock.monotonic() < ends:
-        now, asked = await runtime.store.read(_look, job_id)
-        if asked > questions or found(now, "job")["version"] != before["version"]:
+        row, query = await runtime.store.read(_job_and_last_query, job_id)
+        if query > last_query or or_not_found(row, "job")["version"] != before["version"]:
             break
         await runtime.notifier.job_waiters.wait(job_id, 0.25)
-    return long_poll.shown(runtime, found(await runtime.store.read(long_poll.find, job_id), "job"))
+    row = await runtime.store.read(long_poll.find_job, job_id)
+    return long_poll.job_response(runtime, or_not_found(row, "job"))
 
 
-def _hurry(tx: Tx, ledger: Ledger, job_id: str, now: Any) -> tuple[Row | None, int]:
-    before = _look(tx, job_id)
+def _poll_now(tx: Tx, ledger: Ledger, job_id: str, now: datetime) -> tuple[JobRow | None, int]:
+    before = _job_and_last_query(tx, job_id)
     ledger.poll_now(tx, [job_id], now)
     return before
 
 
-def _look(tx: Tx, job_id: str) -> tuple[Row | None, int]:
-    """Return the job, and the last question about it."""
-    asked = sa.select(trace.c.id).where(trace.c.job_id == job_id, trace.c.kind == "poll")
-    asked = asked.order_by(trace.c.at.desc(), trace.c.id.desc()).limit(1)
-    return long_poll.find(tx, job_id), tx.scalar(asked) or 0
+def _job_and_last_query(tx: Tx, job_id: str) -> tuple[JobRow | None, int]:
+    """Return the job, and the id of the last status query about it (0: none)."""
+    queries = sa.select(trace.c.id).where(trace.c.job_id == job_id, trace.c.kind == "poll")
+    last = queries.order_by(trace.c.at.desc(), trace.c.id.desc()).limit(1)
+    return long_poll.find_job(tx, job_id), tx.scalar(last) or 0

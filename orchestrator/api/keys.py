@@ -1,4 +1,4 @@
-"""API keys: made, listed and revoked, by admins. A key is shown once, when it is made."""
+"""API keys: created, listed and revoked, by admins. A key is shown only when it is created."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from starlette.responses import Response
 from orchestrator import schemas
 from orchestrator.api import problems
 from orchestrator.api.auth import api_keys
-from orchestrator.api.auth.authenticator import Authenticator
-from orchestrator.api.endpoint import Handler, RequestContext, found, reply
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import PageRequest, listed
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import NewKey
 from orchestrator.schemas.accounts import api_key_json
 
@@ -23,47 +22,38 @@ class KeyQuery(PageRequest):
     prefix = "key"
 
 
-@operation("Create a key", answers={201: answer(schemas.NewApiKey, "Location")})
-async def create(call: RequestContext, body: NewKey) -> Response:
-    """The key itself is shown here and never again."""
-    runtime = call.runtime
+@operation("Create a key", responses={201: returns(schemas.NewApiKey, "Location")})
+async def create(context: RequestContext, body: NewKey) -> Response:
+    """The key itself is shown only here."""
+    runtime = context.runtime
     now = runtime.clock.now()
     if body.expires_at is not None and body.expires_at <= now:
-        raise problems.fault("/expires_at", "past", "This is in the past")
+        raise problems.invalid_field("/expires_at", "past", "This is in the past")
     row, secret = api_keys.new(runtime.ids, now=now, **body.model_dump())
     await runtime.store.write(api_keys.add, row)
-    return reply(
-        api_key_json(row) | {"key": secret},
-        201,
-        {"location": f"{runtime.base}/v1/keys/{row['id']}"},
-    )
+    location = {"location": f"{runtime.base}/v1/keys/{row['id']}"}
+    return reply(api_key_json(row) | {"key": secret}, 201, location)
 
 
-@operation("List keys", answers={200: answer(schemas.Page[schemas.ApiKey], "Link")})
-async def ls(call: RequestContext, query: KeyQuery) -> Response:
-    """Newest first, revoked ones too. Keys of the configuration are not among them."""
+@operation("List keys", responses={200: returns(schemas.Page[schemas.ApiKey], "Link")})
+async def ls(context: RequestContext, query: KeyQuery) -> Response:
+    """Newest first, revoked ones too. Keys of the configuration are not included."""
     read = partial(api_keys.ls, limit=query.limit + 1, after=query.after)
-    return listed(call, await call.runtime.store.read(read), query, api_key_json)
+    return page_of(context, await context.runtime.store.read(read), query, api_key_json)
 
 
-@operation("Get a key", answers={200: schemas.ApiKey})
-async def show(call: RequestContext) -> Response:
-    """What it may do, until when, and when it was last used, to the minute."""
-    return reply(
-        api_key_json(found(await call.runtime.store.read(api_keys.get, call.id("key")), "key"))
-    )
+@operation("Get a key", responses={200: schemas.ApiKey})
+async def show(context: RequestContext) -> Response:
+    """Its scope, its expiry, and its last use, to the minute."""
+    row = await context.runtime.store.read(api_keys.get, context.id("key"))
+    return reply(api_key_json(or_not_found(row, "key")))
 
 
-def revoker(gate: Authenticator) -> Handler:
-    """Return the handler that revokes a key, which that gate forgets at once."""
-
-    @operation("Revoke a key", answers={204: None})
-    async def revoke(call: RequestContext) -> Response:
-        """For good: in this process at once, open streams too, and in others within seconds."""
-        now = call.runtime.clock.now()
-        if not await call.runtime.store.write(api_keys.revoke, call.id("key"), now):
-            found(None, "key")
-        gate.forget()
-        return Response(status_code=204)
-
-    return revoke
+@operation("Revoke a key", responses={204: None})
+async def revoke(context: RequestContext) -> Response:
+    """For good: in this process at once, open streams too, and in others within seconds."""
+    now = context.runtime.clock.now()
+    known = await context.runtime.store.write(api_keys.revoke, context.id("key"), now)
+    or_not_found(known or None, "key")
+    context.authenticator.forget_keys()
+    return Response(status_code=204)

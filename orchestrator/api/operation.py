@@ -1,6 +1,7 @@
-"""What a handler takes and answers, declared where it stands.
+"""Declarations of operations: what a handler takes and returns.
 
-Calls are checked by it, and `openapi` writes the document from it: neither can say what the other does not.
+Requests are validated by the declaration, and the OpenAPI document is written from it, so that the
+two agree.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from starlette.responses import Response
 from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.pagination import Query
 
-#: `(call)`, `(call, query)`, `(call, body)` or `(call, query, body)`, of a method too.
-Handling = Callable[..., Awaitable[Response]]
+#: `(context)`, `(context, query)`, `(context, body)` or `(context, query, body)`; also a method.
+HandlerFunction = Callable[..., Awaitable[Response]]
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -25,119 +26,112 @@ FORM = "multipart/form-data"
 
 @dataclass(frozen=True, slots=True)
 class ResponseSpec:
-    """One kind of answer: its body (None: it has none), and the headers it may carry besides those of all answers."""
+    """One response: its body (None: empty), and its headers, without those of every response."""
 
     body: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
-    media: str = JSON
-    says: str = ""
+    media_type: str = JSON
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path, as the document tells of it."""
+    """One method of one path, as the document describes it."""
 
     summary: str
-    about: str
+    description: str
     #: By status, or `2XX`.
-    answers: Mapping[int | str, ResponseSpec]
-    #: Codes of problems, besides those that follow from the rest.
-    refuses: tuple[str, ...]
-    #: Request headers that mean something here.
-    takes: tuple[str, ...]
+    responses: Mapping[int | str, ResponseSpec]
+    #: Codes of problems, without those that follow from the other fields.
+    problems: tuple[str, ...]
+    #: Request headers that the operation reads.
+    request_headers: tuple[str, ...]
     query: type[BaseModel] | None
     body: type[BaseModel] | None
-    media: str
-    #: What is not meant for us in the query is let pass.
+    media_type: str
+    #: True if unknown query parameters are ignored.
     lenient: bool
 
     @property
-    def may_be_empty(self) -> bool:
-        """True if the body may be left out: then each of its fields may."""
+    def body_is_optional(self) -> bool:
+        """True if the body may be absent: none of its fields is required."""
         return self.body is not None and not any(
-            one.is_required() for one in self.body.model_fields.values()
+            field.is_required() for field in self.body.model_fields.values()
         )
 
 
-def answer(
-    body: type[BaseModel] | None, *headers: str, media: str = JSON, says: str = ""
+def returns(
+    body: type[BaseModel] | None, *headers: str, media_type: str = JSON, description: str = ""
 ) -> ResponseSpec:
-    """Return a kind of answer, for `operation`."""
-    return ResponseSpec(body, headers, media, says)
+    """Return the specification of a response, for `operation`."""
+    return ResponseSpec(body, headers, media_type, description)
 
 
 def operation(
     summary: str,
     *,
-    answers: Mapping[int | str, ResponseSpec | type[BaseModel] | None],
-    refuses: tuple[str, ...] = (),
-    takes: tuple[str, ...] = (),
+    responses: Mapping[int | str, ResponseSpec | type[BaseModel] | None],
+    problems: tuple[str, ...] = (),
+    request_headers: tuple[str, ...] = (),
     body: type[BaseModel] | None = None,
-    media: str = JSON,
+    media_type: str = JSON,
     lenient: bool = False,
-) -> Callable[[Handling], Handling]:
-    """Declare a handler; its docstring is what callers read about it.
+) -> Callable[[HandlerFunction], HandlerFunction]:
+    """Declare a handler; its docstring is the description in the document.
 
-    Parameters called `query` and `body` are read from the request and validated as what they are annotated with, the
-    query first. `body` here is for a handler that reads it by itself. `lenient` lets any query pass: probes and
-    browsers add things of their own.
+    Parameters named `query` and `body` are read from the request and validated as the models they
+    are annotated with, the query first. `body` here is for a handler that reads the body itself.
+    `lenient` ignores unknown query parameters: probes and browsers add their own.
     """
 
-    def declare(handler: Handling) -> Handling:
+    def declare(handler: HandlerFunction) -> HandlerFunction:
         hints = get_type_hints(handler)
-        asked, read = hints.get("query"), hints.get("body")
-        said = {
-            status: one if isinstance(one, ResponseSpec) else ResponseSpec(one)
-            for status, one in answers.items()
+        query, parsed = hints.get("query"), hints.get("body")
+        text = " ".join((handler.__doc__ or "").split())
+        specs = {
+            status: spec if isinstance(spec, ResponseSpec) else ResponseSpec(spec)
+            for status, spec in responses.items()
         }
-        about = " ".join((handler.__doc__ or "").split())
-        known = Operation(summary, about, said, refuses, takes, asked, read or body, media, lenient)
-        checked = (
-            _asking(handler, asked, lenient)
-            if read is None
-            else _reading(handler, asked, read, known.may_be_empty)
-        )
-        handle = wraps(handler)(checked)
-        vars(handle)["operation"] = known
-        return handle
+        known = Operation(
+            summary, text, specs, problems, request_headers, query, parsed or body, media_type,
+            lenient,
+        )  # fmt: skip
+        inner = handler if parsed is None else _with_body(handler, parsed, known.body_is_optional)
+        wrapped = wraps(handler)(_with_query(inner, query, lenient))
+        vars(wrapped)["operation"] = known
+        return wrapped
 
     return declare
 
 
-def declared(handler: Handling) -> Operation | None:
-    """Return what a handler was declared to be."""
-    known = getattr(handler, "operation", None)
-    return known if isinstance(known, Operation) else None
+def declared_operation(handler: HandlerFunction) -> Operation | None:
+    """Return the declaration of a handler, or None."""
+    declared = getattr(handler, "operation", None)
+    return declared if isinstance(declared, Operation) else None
 
 
-def _asking(handler: Handling, asked: type[BaseModel] | None, lenient: bool) -> Handling:
-    """Return the handler of a call whose body, if it has one, is not read here."""
+def _with_query(
+    handler: HandlerFunction, model: type[BaseModel] | None, lenient: bool
+) -> HandlerFunction:
+    """Return a handler that validates the query. Raises a 422 `Problem`."""
 
-    def handle(*given: Any) -> Awaitable[Response]:
-        return handler(*given, **_query(given[-1], asked, lenient))
-
-    return handle
-
-
-def _reading(
-    handler: Handling, asked: type[BaseModel] | None, read: type[BaseModel], optional: bool
-) -> Handling:
-    """Return the handler of a call with a body."""
-
-    async def handle(*given: Any) -> Response:
-        call: RequestContext = given[-1]
-        query = _query(call, asked, False)
-        return await handler(*given, body=await call.body(read, optional=optional), **query)
+    def handle(*args: Any, **parsed: BaseModel) -> Awaitable[Response]:
+        context: RequestContext = args[-1]
+        if model is not None:
+            parsed["query"] = context.query(model)
+        elif not lenient and context.request.scope["query_string"]:
+            context.query(Query)
+        return handler(*args, **parsed)
 
     return handle
 
 
-def _query(
-    call: RequestContext, asked: type[BaseModel] | None, lenient: bool
-) -> dict[str, BaseModel]:
-    """Return what a handler is given of the query. Raises a 422 `Problem`."""
-    if asked is not None:
-        return {"query": call.query(asked)}
-    if not lenient and call.request.scope["query_string"]:
-        call.query(Query)
-    return {}
+def _with_body(handler: HandlerFunction, model: type[BaseModel], optional: bool) -> HandlerFunction:
+    """Return a handler that validates the body. Raises `Problem` 400, 413, 415 or 422."""
+
+    async def handle(*args: Any, **parsed: BaseModel) -> Response:
+        context: RequestContext = args[-1]
+        body = await context.body(model, optional=optional)
+        return await handler(*args, **parsed, body=body)
+
+    return handle

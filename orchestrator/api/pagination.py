@@ -1,34 +1,42 @@
-"""Lists: one envelope, newest first, and ids as cursors."""
+"""Pagination: one envelope for all lists, newest first, with ids as cursors (keyset)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
-import sqlalchemy as sa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from orchestrator.api.endpoint import RequestContext, reply
-from orchestrator.database.store import Tx
 from orchestrator.foundation.ids import is_id
+from orchestrator.schemas.base import Json
 
-Row = Mapping[Any, Any]
+RowT = TypeVar("RowT")
 
 
-def digits(value: Any) -> Any:
-    """Leave only plain digits to pydantic, which reads `1_0` and ` 5.0 ` as integers too."""
+def plain_digits(value: Any) -> Any:
+    """Keep pydantic from reading `1_0` and ` 5.0 `, which it takes as integers too."""
     if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
         raise PydanticCustomError("int_parsing", "Input should be a whole number")
     return value
 
 
-def words(value: Any) -> Any:
-    """Return what commas divide."""
+def split_commas(value: Any) -> Any:
+    """Split a text at its commas."""
     return value.split(",") if isinstance(value, str) else value
+
+
+def filters(**values: str | Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the wanted values by column, for `listing`. None is no filter."""
+    return {
+        name: [value] if isinstance(value, str) else list(dict.fromkeys(value))
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 class Query(BaseModel):
@@ -38,16 +46,16 @@ class Query(BaseModel):
 
 
 class PageRequest(Query):
-    """Which part of a list. `prefix` is that of the ids in the list."""
+    """Which page of a list. `prefix` is that of the ids in the list."""
 
     prefix: ClassVar[str]
 
-    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(digits)] = 50
-    after: Annotated[str | None, Field(description="The `next_cursor` of the part before.")] = None
+    limit: Annotated[int, Field(ge=1, le=200), BeforeValidator(plain_digits)] = 50
+    after: Annotated[str | None, Field(description="The `next_cursor` of the page before.")] = None
 
     @field_validator("after")
     @classmethod
-    def _is_a_cursor(cls, value: str | None) -> str | None:
+    def _check_cursor(cls, value: str | None) -> str | None:
         if value is not None and not cls.is_cursor(value):
             raise PydanticCustomError(
                 "cursor", "Not a cursor of this list; send the next_cursor of a page"
@@ -56,47 +64,37 @@ class PageRequest(Query):
 
     @classmethod
     def is_cursor(cls, value: str) -> bool:
-        """True if a page of this list can end there."""
+        """True for text that can be a cursor of this list."""
         return is_id(value, cls.prefix)
 
 
-def newest(tx: Tx, query: sa.Select[Any], column: sa.Column[str], page: PageRequest) -> list[Row]:
-    """Return a page of `query`, newest first by the id in `column`, and one row more if there is more."""
-    if page.after is not None:
-        query = query.where(column < page.after)
-    return list(tx.execute(query.order_by(column.desc()).limit(page.limit + 1)).mappings())
-
-
-def _id(row: Row) -> str:
-    return str(row["id"])
-
-
-def listed(
-    call: RequestContext,
-    rows: Sequence[Row],
+def page_of(
+    context: RequestContext,
+    rows: Sequence[RowT],
     page: PageRequest,
-    shape: Callable[[Row], Row],
-    cursor: Callable[[Row], str] = _id,
+    shape: Callable[[RowT], Json],
+    cursor: str = "id",
 ) -> Response:
-    """Answer with a page of `rows`, which are one more than `page.limit` if there is more."""
-    kept = rows[: page.limit]
-    return paged(
-        call, [shape(row) for row in kept], cursor(kept[-1]) if len(rows) > page.limit else None
-    )
+    """Return a page of `rows`, which are one more than `page.limit` if there is a next page.
 
-
-def paged(call: RequestContext, data: Sequence[Row], last: str | None) -> Response:
-    """Answer with a page after which one goes on from `last`; None: there is no more.
-
-    It may hold fewer than were asked for, or none: what was looked at for it is bounded, and `last` need not be in it.
+    `cursor` is the field that the list is sorted by.
     """
-    headers = {"link": f'<{_next(call, last)}>; rel="next"'} if last else {}
-    return reply(
-        {"object": "list", "data": data, "has_more": last is not None, "next_cursor": last},
-        headers=headers,
-    )
+    data = [shape(row) for row in rows[: page.limit]]
+    last = str(data[-1][cursor]) if len(rows) > page.limit else None
+    return list_response(context, data, last)
 
 
-def _next(call: RequestContext, cursor: str) -> str:
-    query = dict(call.request.query_params) | {"after": cursor}
-    return f"{call.runtime.base}{call.request.url.path}?{urlencode(query)}"
+def list_response(context: RequestContext, data: Sequence[Json], last: str | None) -> Response:
+    """Return a page of a list. `last` is the cursor of the next page; None: this is the last page.
+
+    A page may hold fewer entries than were asked for, or none: the rows read for it are bounded.
+    `last` need not be in `data`.
+    """
+    headers = {"link": f'<{_next(context, last)}>; rel="next"'} if last else {}
+    body = {"object": "list", "data": data, "has_more": last is not None, "next_cursor": last}
+    return reply(body, headers=headers)
+
+
+def _next(context: RequestContext, cursor: str) -> str:
+    query = dict(context.request.query_params) | {"after": cursor}
+    return f"{context.runtime.base}{context.request.url.path}?{urlencode(query)}"

@@ -1,9 +1,12 @@
-"""Refusals as RFC 9457 `application/problem+json`. Nothing of what was sent comes back, so no secret does."""
+"""Problems: errors as RFC 9457 `application/problem+json`.
+
+Values from the request are never echoed, so no secret is.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -16,91 +19,78 @@ _POINTER_CAP = 256
 
 
 class Code(NamedTuple):
-    """What a code stands for: the status it comes with, and what it asks of the caller."""
+    """The status of a code, what the caller does about it, and the title of a `Refusal` with it."""
 
     status: int
     advice: str
+    title: str = ""
 
 
-#: Every code there is. `GET /errors/{code}` serves them: `type` leads there.
+#: Every code. `GET /errors/{code}` serves them: `type` links there.
 CODES: Mapping[str, Code] = {
     "validation_failed": Code(422, "Correct what `errors` points at and send the request again."),
-    "unsupported": Code(
-        422,
-        "The vendor's dialect has no place for this field. Leave it out, or use another account.",
-    ),
-    "not_json": Code(400, "Send one JSON object in UTF-8, nested at most 64 levels deep."),
-    "malformed_form": Code(400, "Send multipart/form-data with one file."),
-    "unsupported_media_type": Code(
-        415, "Send JSON, uncompressed; uploads are multipart/form-data."
-    ),
-    "too_large": Code(413, "Send less."),
-    "unauthorized": Code(401, "Send a valid key: `Authorization: Bearer orc_...`."),
-    "insufficient_scope": Code(403, "This key may not do that. Use one with a wider scope."),
-    "rate_limited": Code(
-        429, "This key has used up its requests. Send it again after `Retry-After` seconds."
-    ),
+    "unsupported": Code(422, "The vendor's dialect has no place for this field. Leave it out, or "
+                             "use another account."),
+    "not_json": Code(400, "Send one JSON object in UTF-8, nested at most 64 levels deep.",
+                     "The body is not JSON"),
+    "malformed_form": Code(400, "Send multipart/form-data with one file.",
+                           "The body is not a form"),
+    "unsupported_media_type": Code(415, "Send JSON, uncompressed; uploads are multipart/form-data.",
+                                   "Unsupported media type"),
+    "too_large": Code(413, "Send less.", "The body is too large"),
+    "unauthorized": Code(401, "Send a valid key: `Authorization: Bearer orc_...`.",
+                         "Not authenticated"),
+    "insufficient_scope": Code(403, "This key may not do that. Use one with a wider scope.",
+                               "Not allowed with this key"),
+    "rate_limited": Code(429, "This key has used up its requests. Send it again after "
+                              "`Retry-After` seconds.", "Too many requests"),
     "not_found": Code(404, "Check the id and the path."),
-    "method_not_allowed": Code(405, "The `Allow` header names the methods that are."),
-    "cursor_gone": Code(
-        410, "Events that came after the cursor may be deleted. Go on after `next_cursor`."
-    ),
+    "method_not_allowed": Code(405, "The `Allow` header names the methods that are.",
+                               "Method Not Allowed"),
+    "cursor_gone": Code(410, "Events after the cursor may have been deleted. Go on after "
+                             "`next_cursor`.", "The log begins later"),
     "conflict": Code(409, "It exists, but not in a state that allows this."),
-    "external_task_id_taken": Code(
-        409, "The job in `job_id` has this external_task_id on its account. Send another."
-    ),
-    "idempotency_key_reused": Code(
-        422, "The job in `job_id` was made with this key and another body. Send a new key."
-    ),
-    "vendor_error": Code(
-        502, "The vendor did not take it. Its status, if it gave one, is in `vendor_status`."
-    ),
-    "unavailable": Code(
-        503, "Our own trouble, nothing was done. Send it again after `Retry-After` seconds."
-    ),
-    "internal_error": Code(500, "A fault of ours; `request_id` finds it in the log."),
-}
-
-
-#: Types that others have defined: https://www.iana.org/assignments/http-problem-types
+    "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its "
+                                        "account. Send another."),
+    "idempotency_key_reused": Code(422, "The job in `job_id` was made with this key and another "
+                                        "body. Send a new key."),
+    "vendor_error": Code(502, "The vendor did not take it. Its status, if it gave one, is in "
+                              "`vendor_status`.", "The vendor did not take it"),
+    "unavailable": Code(503, "Our own trouble, nothing was done. Send it again after `Retry-After` "
+                             "seconds.", "Temporarily unavailable"),
+    "internal_error": Code(500, "A fault of ours; `request_id` finds it in the log.",
+                           "Internal error"),
+}  # fmt: skip
+#: Types registered by others: https://www.iana.org/assignments/http-problem-types
 _REGISTERED = {"rate_limited": "https://iana.org/assignments/http-problem-types#quota-exceeded"}
 
 
 class Refusal(Problem):
-    """The caller is not let in, or the request is not well-formed. Construct with `status`, `code` and `title`."""
+    """The caller is refused, the request is malformed, or the service has failed."""
 
-
-def not_json(why: str) -> Problem:
-    """Return the refusal of a body that is no JSON."""
-    return Refusal(why, status=400, code="not_json", title="The body is not JSON")
+    def __init__(self, code: str, detail: str, **members: str) -> None:
+        status, _, title = CODES[code]
+        super().__init__(detail, faults=(), status=status, code=code, title=title, **members)
 
 
 def too_large(cap: int) -> Problem:
     """Return the refusal of a body over `cap` bytes."""
-    return Refusal(
-        f"the body is over {cap} bytes", status=413, code="too_large", title="The body is too large"
-    )
+    return Refusal("too_large", f"the body is over {cap} bytes")
 
 
-def wrong_media(wanted: str) -> Problem:
-    """Return the refusal of a body in another language."""
-    why = f"this call takes {wanted}"
-    return Refusal(why, status=415, code="unsupported_media_type", title="Unsupported media type")
-
-
-def invalid(error: ValidationError) -> Problem:
-    """Return what pydantic found, as pointers and words, without the input."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return faulty(
+def invalid_body(error: ValidationError) -> Problem:
+    """Return the errors of pydantic as a 422: pointers and messages, without the input."""
+    errors = error.errors(include_url=False, include_input=False, include_context=False)
+    return invalid_fields(
         [
-            Fault(_pointer(one["loc"]), one["type"], _WORDS.get(one["type"], one["msg"]))
-            for one in found[:_FAULTS_CAP]
+            Fault(_pointer(item["loc"]), item["type"], _MESSAGES.get(item["type"], item["msg"]))
+            for item in errors[:_FAULTS_CAP]
         ]
     )
 
 
-#: Where pydantic's words speak of classes.
-_WORDS = {
+#: In place of messages of pydantic that name Python classes.
+_MESSAGES = {
     "extra_forbidden": "There is no such field",
     "missing": "This field is required",
     "model_type": "This should be an object",
@@ -108,28 +98,28 @@ _WORDS = {
 }
 
 
-def faulty(faults: Iterable[Fault]) -> Problem:
-    """Return a 422 with these faults; the first gives the detail."""
-    faults = list(faults)
-    return Problem(": ".join(filter(None, (faults[0].pointer, faults[0].message))), faults=faults)
+def invalid_fields(faults: Sequence[Fault]) -> Problem:
+    """Return a 422 with these faults; the first is the detail."""
+    detail = ": ".join(filter(None, (faults[0].pointer, faults[0].message)))
+    return Problem(detail, faults=faults)
 
 
-def fault(pointer: str, code: str, message: str) -> Problem:
+def invalid_field(pointer: str, code: str, message: str) -> Problem:
     """Return a 422 with one fault."""
-    return faulty([Fault(pointer, code, message)])
+    return invalid_fields([Fault(pointer, code, message)])
 
 
-def _pointer(where: Iterable[int | str]) -> str:
-    """Return RFC 6901."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in where)
+def _pointer(location: Sequence[int | str]) -> str:
+    """Return a JSON pointer (RFC 6901)."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
     return "".join("/" + part for part in parts)[:_POINTER_CAP]
 
 
-def answer(
+def problem_response(
     problem: Problem, base: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the problem as a response."""
-    said: dict[str, Any] = {
+    """Return a problem as a response."""
+    members: dict[str, Any] = {
         "type": _REGISTERED.get(problem.code, f"{base}/errors/{problem.code}"),
         "title": problem.title,
         "status": problem.status,
@@ -139,11 +129,12 @@ def answer(
         **problem.members,
     }
     if problem.status == 422:
-        # What is wrong with a header, or with the request as a whole, points at no field.
+        # An error in a header, or in the request as a whole, points at no field.
         faults = problem.faults or (Fault("", problem.code, problem.detail),)
-        said["errors"] = [
-            {"pointer": one.pointer, "code": one.code, "message": one.message} for one in faults
+        members["errors"] = [
+            {"pointer": fault.pointer, "code": fault.code, "message": fault.message}
+            for fault in faults
         ]
-    # Escaped to ASCII: a field name in a pointer may hold what UTF-8 cannot.
-    body = json.dumps(said).encode()
+    # Escaped to ASCII: a field name in a pointer may hold characters that UTF-8 cannot.
+    body = json.dumps(members).encode()
     return Response(body, problem.status, headers, media_type="application/problem+json")

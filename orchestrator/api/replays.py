@@ -1,4 +1,4 @@
-"""Replays: deliveries made due again in bulk, or one event to all who were owed it."""
+"""Replays: deliveries made due again in bulk, or one event sent again."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import RequestContext, found, reply
-from orchestrator.api.events import find
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import PageRequest, Row, listed, newest
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
+from orchestrator.api.events import find_event
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import Empty, EventReplay, NewReplay, Replay
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, subscriber
 from orchestrator.database.tables import replay as table
+from orchestrator.database.tables.rows import EventRow, ReplayRow, fetch
 from orchestrator.engine import replay
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
-from orchestrator.schemas.deliveries import replay_json
+from orchestrator.schemas.deliveries import replay_count_json, replay_json
 
-_STARTED = answer(
-    schemas.Replay, "Location", says="Begun; `status` tells whether it is done already"
+_STARTED = returns(
+    schemas.Replay, "Location", description="Started; `status` shows whether it is done already"
 )
-_COUNTED = answer(schemas.ReplayCount, says="Only counted: `dry_run`")
+_COUNTED = returns(schemas.ReplayCount, description="Only counted: `dry_run`")
 
 
 class ReplayQuery(PageRequest):
@@ -40,143 +42,146 @@ class ReplayQuery(PageRequest):
     status: ReplayState | None = None
 
 
-@operation("Begin a replay", answers={202: _STARTED, 200: _COUNTED})
-async def create(call: RequestContext, body: NewReplay) -> Response:
-    """Make due again what is in one state, by default dead: of one subscriber or all, of one event or all.
+@operation("Begin a replay", responses={202: _STARTED, 200: _COUNTED})
+async def create(context: RequestContext, body: NewReplay) -> Response:
+    """Make deliveries in one state (by default dead) due again: of one subscriber or all, of one
+    event or all.
 
-    It is about what there was when it was asked for, each once. A small one is done when it is answered; a large one
-    goes on whatever becomes of this process. With `dry_run` it is only counted.
+    It selects what exists when it is requested, each delivery once. A small replay is done when it
+    is answered; a large one continues in the background and survives a restart. With `dry_run` it
+    is only counted.
     """
-    reads = call.runtime.store.read
-    if body.subscriber is not None and await reads(subscribers.get, body.subscriber) is None:
-        raise problems.fault(
-            "/subscriber",
-            "unknown_subscriber",
-            "No such subscriber; GET /v1/subscribers lists them",
-        )
-    if body.event is not None and await reads(find, body.event) is None:
-        raise problems.fault("/event", "unknown_event", "No such event; GET /v1/events lists them")
-    return await _begun(call, body, body.subscriber, body.event)
+    runtime = context.runtime
+    if body.subscriber is not None:
+        await _check_subscriber(runtime, body.subscriber)
+    if body.event is not None and await runtime.store.read(find_event, body.event) is None:
+        message = "No such event; GET /v1/events lists them"
+        raise problems.invalid_field("/event", "unknown_event", message)
+    return await _begin(context, body, body.subscriber, body.event)
 
 
-@operation("Replay to a subscriber", answers={202: _STARTED, 200: _COUNTED})
-async def of_subscriber(call: RequestContext, body: Replay) -> Response:
-    """What it did not get, or got, in a span of time; or with `missed` what it was never owed."""
-    subscriber_id = call.id("sub")
-    found(await call.runtime.store.read(subscribers.get, subscriber_id), "subscriber")
-    return await _begun(call, body, subscriber_id, None)
+@operation("Replay to a subscriber", responses={202: _STARTED, 200: _COUNTED})
+async def of_subscriber(context: RequestContext, body: Replay) -> Response:
+    """Deliveries of a time span in one state; with `missed` events that it was never owed."""
+    subscriber_id = context.id("sub")
+    found = await context.runtime.store.read(subscribers.get, subscriber_id)
+    or_not_found(found, "subscriber")
+    return await _begin(context, body, subscriber_id, None)
 
 
-async def _begun(
-    call: RequestContext, body: Replay, subscriber_id: str | None, event_id: str | None
+async def _check_subscriber(runtime: Runtime, subscriber_id: str) -> None:
+    """Raise a 422 `Problem` for an unknown subscriber."""
+    if await runtime.store.read(subscribers.get, subscriber_id) is None:
+        message = "No such subscriber; GET /v1/subscribers lists them"
+        raise problems.invalid_field("/subscriber", "unknown_subscriber", message)
+
+
+async def _begin(
+    context: RequestContext, body: Replay, subscriber_id: str | None, event_id: str | None
 ) -> Response:
-    runtime = call.runtime
-    given = body.model_dump(exclude={"subscriber", "event", "dry_run"})
+    runtime = context.runtime
     draft = replay.new(
         runtime.ids,
-        api_key=call.caller.id,
+        api_key=context.caller.id,
         now=runtime.clock.now(),
         subscriber_id=subscriber_id,
         event_id=event_id,
-        **given,
+        **body.model_dump(exclude={"subscriber", "event", "dry_run"}),
     )
-    row = await runtime.store.read(replay.counted, draft)
+    counted = await runtime.store.read(replay.counted, draft)
     if body.dry_run:
-        return reply(replay_json(row | {"id": None}))
-    shown = replay_json(await runtime.store.write(replay.begin, runtime.ids, row))
+        return reply(replay_count_json(counted))
+    row = await runtime.store.write(replay.begin, runtime.ids, counted)
     runtime.notifier.wake("deliver")
-    if shown["status"] == ReplayState.RUNNING:
+    if row["state"] == ReplayState.RUNNING:
         runtime.notifier.wake("replay")
-    return reply(shown, 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
+    return reply(replay_json(row), 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
 
 
-@operation("List replays", answers={200: answer(schemas.Page[schemas.Replay], "Link")})
-async def ls(call: RequestContext, query: ReplayQuery) -> Response:
+@operation("List replays", responses={200: returns(schemas.Page[schemas.Replay], "Link")})
+async def ls(context: RequestContext, query: ReplayQuery) -> Response:
     """Newest first."""
-    return listed(call, await call.runtime.store.read(_select, query), query, replay_json)
+    return page_of(context, await context.runtime.store.read(_select, query), query, replay_json)
 
 
-def _select(tx: Tx, query: ReplayQuery) -> list[Row]:
-    chosen = sa.select(table)
+def _select(tx: Tx, query: ReplayQuery) -> list[ReplayRow]:
+    chosen = sa.select(table).order_by(table.c.id.desc()).limit(query.limit + 1)
     if query.status is not None:
         chosen = chosen.where(table.c.state == query.status)
-    return newest(tx, chosen, table.c.id, query)
+    if query.after is not None:
+        chosen = chosen.where(table.c.id < query.after)
+    return fetch(tx, ReplayRow, chosen)
 
 
-@operation("Get a replay", answers={200: schemas.Replay})
-async def show(call: RequestContext) -> Response:
-    """How far it has come."""
-    return reply(
-        replay_json(found(await call.runtime.store.read(replay.find, call.id("rpl")), "replay"))
-    )
+@operation("Get a replay", responses={200: schemas.Replay})
+async def show(context: RequestContext) -> Response:
+    """Its progress."""
+    row = await context.runtime.store.read(replay.find, context.id("rpl"))
+    return reply(replay_json(or_not_found(row, "replay")))
 
 
-@operation("Cancel a replay", answers={200: schemas.Replay}, refuses=("conflict",))
-async def cancel(call: RequestContext, body: Empty) -> Response:
-    """Make nothing more due. What was made due is delivered."""
-    runtime = call.runtime
-    row, ended = found(
-        await runtime.store.write(replay.cancel, call.id("rpl"), runtime.clock.now()), "replay"
-    )
+@operation("Cancel a replay", responses={200: schemas.Replay}, problems=("conflict",))
+async def cancel(context: RequestContext, body: Empty) -> Response:
+    """Make no further deliveries due. Those already due are delivered."""
+    runtime = context.runtime
+    result = await runtime.store.write(replay.cancel, context.id("rpl"), runtime.clock.now())
+    row, ended = or_not_found(result, "replay")
     if not ended:
         raise Conflict(f"{row['id']} is {row['state']}; only a running replay can be canceled")
     return reply(replay_json(row))
 
 
-@operation("Replay an event", answers={202: schemas.EventReplay})
-async def of_event(call: RequestContext, body: EventReplay) -> Response:
-    """To everyone who was owed it, and to active subscribers who joined since; or to one of them alone."""
-    event_id, runtime = call.id("evt"), call.runtime
-    if (
-        body.subscriber is not None
-        and await runtime.store.read(subscribers.get, body.subscriber) is None
-    ):
-        raise problems.fault(
-            "/subscriber",
-            "unknown_subscriber",
-            "No such subscriber; GET /v1/subscribers lists them",
-        )
+@operation("Replay an event", responses={202: schemas.EventReplay})
+async def of_event(context: RequestContext, body: EventReplay) -> Response:
+    """To every subscriber that was owed it, and to active ones created since; or to one of them."""
+    event_id, runtime = context.id("evt"), context.runtime
+    if body.subscriber is not None:
+        await _check_subscriber(runtime, body.subscriber)
     count = await runtime.store.write(
-        _event, runtime.ids, event_id, body.subscriber, runtime.clock.now()
+        _replay_event, runtime.ids, event_id, body.subscriber, runtime.clock.now()
     )
-    found(count, "event")
+    or_not_found(count, "event")
     runtime.notifier.wake("deliver")
-    return reply(
-        {"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}, 202
-    )
+    result = {"object": "replay", "event": event_id, "subscriber": body.subscriber, "count": count}
+    return reply(result, 202)
 
 
-def _event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> int | None:
-    """Unit of work: owe an event, again or for the first time; return to how many."""
-    row = find(tx, event_id)
+def _replay_event(tx: Tx, ids: Ids, event_id: str, only: str | None, now: datetime) -> int | None:
+    """Unit of work: make an event's deliveries due, and create missing ones; return how many.
+
+    None: there is no such event.
+    """
+    row = find_event(tx, event_id)
     if row is None:
         return None
-    everyone = sa.select(subscriber.c.id)
-    active = everyone.where(subscriber.c.state == SubscriberState.ACTIVE)
-    _to_newcomers(
-        tx, ids, row, active if only is None else everyone.where(subscriber.c.id == only), now
-    )
-    flows = delivery.c.subscriber_id.in_(active)
-    again = {
-        "state": sa.case((flows, DeliveryState.PENDING.value), else_=DeliveryState.HELD.value),
-        "due_at": sa.case((flows, sa.literal(now, delivery.c.due_at.type)), else_=sa.null()),
+    every = sa.select(subscriber.c.id)
+    active = every.where(subscriber.c.state == SubscriberState.ACTIVE)
+    receivers = active if only is None else every.where(subscriber.c.id == only)
+    _create_missing(tx, ids, row, receivers, now)
+    is_active = delivery.c.subscriber_id.in_(active)
+    values = {
+        "state": sa.case((is_active, DeliveryState.PENDING.value), else_=DeliveryState.HELD.value),
+        "due_at": sa.case((is_active, sa.literal(now, delivery.c.due_at.type)), else_=sa.null()),
         "done_at": None,
     }
-    wanted = sa.and_(delivery.c.event_id == event_id, delivery.c.subscriber_id.in_(everyone))
+    wanted = sa.and_(delivery.c.event_id == event_id, delivery.c.subscriber_id.in_(every))
     if only is not None:
         wanted = sa.and_(wanted, delivery.c.subscriber_id == only)
-    return tx.execute(sa.update(delivery).where(wanted).values(**again)).rowcount
+    return tx.execute(sa.update(delivery).where(wanted).values(**values)).rowcount
 
 
-def _to_newcomers(
-    tx: Tx, ids: Ids, event: Row, people: sa.Select[tuple[str]], now: datetime
+def _create_missing(
+    tx: Tx, ids: Ids, event: EventRow, receivers: sa.Select[tuple[str]], now: datetime
 ) -> None:
-    """Owe an event to those who want its type and are not owed it yet. A test is for one subscriber alone."""
-    standing = people.where(subscriber.c.callback_origin.is_(None)).add_columns(subscriber.c.types)
+    """Create deliveries to receivers that want the event's type and have none of it.
+
+    A test event is for one subscriber alone.
+    """
+    subscribed = receivers.where(subscriber.c.callback_origin.is_(None))
     fresh = [
-        {"id": ids("dlv"), "event_id": event["id"], "subscriber_id": to, "state": DeliveryState.PENDING, "due_at": now,
-         "lease": 0, "tries": 0, "created_at": now}
-        for to, types in tx.execute(standing)
+        {"id": ids("dlv"), "event_id": event["id"], "subscriber_id": subscriber_id,
+         "state": DeliveryState.PENDING, "due_at": now, "lease": 0, "tries": 0, "created_at": now}
+        for subscriber_id, types in tx.execute(subscribed.add_columns(subscriber.c.types))
         if matches(tuple(types), event["type"]) and event["type"] != EventType.TEST
     ]  # fmt: skip
     if fresh:

@@ -1,4 +1,4 @@
-"""Request bodies, read with suspicion: capped while they stream, strictly JSON, and storable in both databases."""
+"""Request bodies: capped while they stream, strict JSON, and storable in both databases."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from orchestrator.api import problems
+from orchestrator.api.problems import Refusal
 from orchestrator.foundation import json_codec
+from orchestrator.foundation.admission import content_length
 from orchestrator.foundation.errors import NotJson, Problem
 
 BODY_CAP = 1024 * 1024
-_DEEPEST = 64
+_MAX_DEPTH = 64
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def body_of(request: Request, cap: int = BODY_CAP) -> bytes:
+async def read_body(request: Request, cap: int = BODY_CAP) -> bytes:
     """Return the body. Raises a 413 `Problem` as soon as it is known to be over `cap` bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:12]) > cap:
+    if content_length(request.headers.get("content-length")) > cap:
         raise problems.too_large(cap)
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -31,49 +32,54 @@ async def body_of(request: Request, cap: int = BODY_CAP) -> bytes:
     return b"".join(chunks)
 
 
-async def json_of(request: Request, *, optional: bool = False) -> Any:
-    """Return the body's JSON value, `{}` for no body if it is optional. Raises `Problem` 400, 413, 415 or 422.
+async def read_json(request: Request, *, optional: bool = False) -> Any:
+    """Return the body's JSON value; `{}` for an empty body if it is optional.
 
-    Whatever content-type says: many a client sends JSON, or nothing, under another name.
+    Raises `Problem` 400, 413, 415 or 422. Ignores Content-Type: many clients send JSON under
+    another type, or under none.
     """
-    check_encoding(request, "application/json")
-    body = await body_of(request)
+    _check_encoding(request, "application/json")
+    body = await read_body(request)
     value = {} if optional and not body else parse(body)
     _check(value)
     return value
 
 
-def check_encoding(request: Request, wanted: str) -> None:
-    """Raise a 415 `Problem` if the body is compressed: what a small one grows to has no bound."""
+def _check_encoding(request: Request, expected: str) -> None:
+    """Raise a 415 `Problem` for a compressed body: its decompressed size has no bound."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise problems.wrong_media(f"{wanted} without content-encoding")
+        raise _wrong_media_type(f"{expected} without content-encoding")
 
 
-def check_media(request: Request, wanted: str) -> None:
-    """Raise a `Problem` if the body is said to be in another language, or in two."""
-    said = request.headers.getlist("content-type")
-    if len(said) > 1:
-        raise problems.not_json("content-type was given more than once")
-    check_encoding(request, wanted)
-    if (said[0].partition(";")[0].strip().lower() if said else "") != wanted:
-        raise problems.wrong_media(wanted)
+def check_media_type(request: Request, expected: str) -> None:
+    """Raise a `Problem` if Content-Type differs or is repeated."""
+    types = request.headers.getlist("content-type")
+    if len(types) > 1:
+        raise Refusal("not_json", "content-type was given more than once")
+    _check_encoding(request, expected)
+    if (types[0].partition(";")[0].strip().lower() if types else "") != expected:
+        raise _wrong_media_type(expected)
+
+
+def _wrong_media_type(expected: str) -> Refusal:
+    return Refusal("unsupported_media_type", f"this call takes {expected}")
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON value of a body. Raises a 400 `Problem` for anything else, NaN and Infinity included."""
+    """Return the JSON value of a body. Raises a 400 `Problem`, also for NaN and Infinity."""
     try:
         return json_codec.parse(body, "utf-8")
     except NotJson as error:
-        raise problems.not_json(error.why) from None
+        raise Refusal("not_json", error.why) from None
 
 
 def _check(value: Any) -> None:
-    """Refuse depths, texts and numbers that would not survive the way into the database and out to a vendor."""
+    """Refuse depths, texts and numbers that the database or a vendor's API would not keep."""
     for depth, pointer, key, item in json_codec.walk(value):
-        if depth > _DEEPEST:
-            raise problems.not_json(f"the body is nested more than {_DEEPEST} levels deep")
+        if depth > _MAX_DEPTH:
+            raise Refusal("not_json", f"the body is nested more than {_MAX_DEPTH} levels deep")
         if isinstance(item, float) and not math.isfinite(item):
-            raise problems.fault(pointer, "finite_number", "This number is too large")
+            raise problems.invalid_field(pointer, "finite_number", "This number is too large")
         if not is_storable(key):
             raise _unstorable(pointer.rpartition("/")[0])
         if isinstance(item, str) and not is_storable(item):
@@ -81,12 +87,12 @@ def _check(value: Any) -> None:
 
 
 def _unstorable(pointer: str) -> Problem:
-    words = "Text may not hold NUL or half a surrogate pair"
-    return problems.fault(pointer, "string_unstorable", words)
+    message = "Text may not hold NUL or half a surrogate pair"
+    return problems.invalid_field(pointer, "string_unstorable", message)
 
 
 def is_storable(text: str) -> bool:
-    """True if both databases can hold the text."""
+    """True if both databases can store the text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -94,9 +100,9 @@ def is_storable(text: str) -> bool:
     return "\0" not in text
 
 
-def validated(model: type[ModelT], value: Any) -> ModelT:
-    """Return `value` as `model`. Raises a 422 `Problem` that points at everything wrong with it."""
+def validate(model: type[ModelT], value: Any) -> ModelT:
+    """Return `value` as `model`. Raises a 422 `Problem` that points at every error."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise problems.invalid(error) from None
+        raise problems.invalid_body(error) from None

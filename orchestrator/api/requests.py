@@ -1,4 +1,4 @@
-"""What callers may send, field by field. A field that is not here is refused."""
+"""Request bodies as models. Unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from orchestrator.api import problems
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.fields import (
     Description,
-    ExternalId,
     Globs,
     Headers,
     InFlight,
     Metadata,
     Name,
     Options,
-    Pace,
     Rate,
+    ReplayRate,
+    Time,
     Url,
-    When,
     Word,
 )
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
+from orchestrator.schemas.base import Json
 from orchestrator.vendors.order import Input
 
 _DAY = 86400
-#: Where gateway document 0 puts what is ours.
+#: Our fields that gateway document 0 has inside `input`.
 _INSIDE_INPUT = ("callback_url", "external_task_id")
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """Describe fields that stay as they are when they are left out."""
-    for one in schema["properties"].values():
-        one.pop("default", None)
+def _without_defaults(schema: Json) -> None:
+    """Remove the defaults of fields that keep their value when absent."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 class Body(BaseModel):
-    """A JSON object whose fields are all known."""
+    """A JSON object without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Empty(Body):
-    """The body of a call that takes none."""
+    """The body of an operation that has no fields."""
 
 
 class Submission(Body):
-    """`POST /v1/jobs`: our form, or gateway document 0's with our two fields inside `input`."""
+    """`POST /v1/jobs`: our form, or gateway document 0's, which has two fields inside `input`."""
 
     account: Name | None = None
     model: Name
     capability: Annotated[Capability, Field(strict=False)] | None = None
     input: Input
-    external_task_id: ExternalId | None = None
+    external_task_id: Word | None = None
     callback_url: Url | None = None
     callback_events: Globs | None = None
     metadata: Metadata = {}
@@ -66,29 +66,31 @@ class Submission(Body):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_document_0(cls, said: Any) -> Any:
-        if not (isinstance(said, Mapping) and isinstance(said.get("input"), Mapping)):
-            return said
-        ours = {name: said["input"][name] for name in _INSIDE_INPUT if name in said["input"]}
+    def _from_document_0(cls, body: Any) -> Any:
+        if not (isinstance(body, Mapping) and isinstance(body.get("input"), Mapping)):
+            return body
+        ours = {name: body["input"][name] for name in _INSIDE_INPUT if name in body["input"]}
         for name, value in ours.items():
-            if said.get(name) is not None and said[name] != value:
-                # Raised as it is: a validator's own errors cannot say where.
-                raise problems.fault(
+            if body.get(name) is not None and body[name] != value:
+                # Raised as a `Problem`: the errors of a validator have no pointer.
+                raise problems.invalid_field(
                     f"/input/{name}", "conflict", f"{name} is given twice, and not the same"
                 )
-        inner = {name: value for name, value in said["input"].items() if name not in ours}
-        return {**said, **ours, "input": inner}
+        inner = {name: value for name, value in body["input"].items() if name not in ours}
+        return {**body, **ours, "input": inner}
 
 
-def as_written(problem: Problem, said: Any) -> Problem:
-    """Return a problem that points at where a caller wrote what document 0 has inside `input`."""
-    inner = said.get("input") if isinstance(said, Mapping) else None
+def with_sent_pointers(problem: Problem, body: Any) -> Problem:
+    """Return a problem whose pointers fit the body as sent, in either form."""
+    inner = body.get("input") if isinstance(body, Mapping) else None
     moved = {f"/{name}" for name in _INSIDE_INPUT if isinstance(inner, Mapping) and name in inner}
-    if problem.status != 422 or not any(one.pointer in moved for one in problem.faults):
+    if problem.status != 422 or not any(fault.pointer in moved for fault in problem.faults):
         return problem
-    return problems.faulty(
-        replace(one, pointer=f"/input{one.pointer}") if one.pointer in moved else one
-        for one in problem.faults
+    return problems.invalid_fields(
+        [
+            replace(fault, pointer=f"/input{fault.pointer}") if fault.pointer in moved else fault
+            for fault in problem.faults
+        ]
     )
 
 
@@ -120,7 +122,7 @@ class NewSubscriber(Body):
 
 
 class SubscriberChange(Body):
-    """`PATCH /v1/subscribers/{id}`: what is left out stays; only `rate_limit` may become null."""
+    """`PATCH /v1/subscribers/{id}`: absent fields stay; only `rate_limit` may become null."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
@@ -132,43 +134,46 @@ class SubscriberChange(Body):
     rate_limit: Rate | None = None
     max_in_flight: InFlight = 8
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> Json:
         """Return the fields that were sent."""
         return self.model_dump(include=self.model_fields_set)
 
 
 class Rotation(Body):
-    """`POST /v1/subscribers/{id}/rotate-secret`: for how long the old secret goes on signing, at most a week."""
+    """`POST /v1/subscribers/{id}/rotate-secret`.
+
+    The old secret signs too for `grace_seconds`, at most a week.
+    """
 
     grace_seconds: Annotated[float, Field(ge=0, le=7 * _DAY)] = _DAY
 
 
 class Replay(Body):
-    """`POST /v1/subscribers/{id}/replay`: deliveries begun in [since, until), in one state.
+    """`POST /v1/subscribers/{id}/replay`: deliveries created in [since, until), in one state.
 
-    With `missed` instead the events of that time that it wants, and of which there is no delivery to it.
+    `missed` selects events of that time instead that match its types and have no delivery to it.
     """
 
-    since: When | None = None
-    until: When | None = None
+    since: Time | None = None
+    until: Time | None = None
     status: Annotated[DeliveryState, Field(strict=False)] = DeliveryState.DEAD
     types: Globs | None = None
     missed: Annotated[
-        bool, Field(description="About events that it was never owed, instead of deliveries.")
+        bool, Field(description="Select events that it was never owed, instead of deliveries.")
     ] = False
     rate: Annotated[
-        Pace | None, Field(description="Deliveries made due a second; null: as fast as it goes.")
+        ReplayRate | None, Field(description="Deliveries made due a second; null: no limit.")
     ] = None
     dry_run: Annotated[bool, Field(description="Only count.")] = False
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> Replay:
+    def _check_selection(self) -> Replay:
         if self.missed and "status" in self.model_fields_set:
-            raise problems.fault(
-                "/status", "conflict", "What was missed has no delivery, so none in a state"
+            raise problems.invalid_field(
+                "/status", "conflict", "Missed events have no delivery, so none in a state"
             )
         if self.since is not None and self.until is not None and self.until < self.since:
-            raise problems.fault("/until", "conflict", "This is before `since`")
+            raise problems.invalid_field("/until", "conflict", "This is before `since`")
         return self
 
 
@@ -179,9 +184,11 @@ class NewReplay(Replay):
     event: Name | None = None
 
     @model_validator(mode="after")
-    def _is_somebodys(self) -> NewReplay:
+    def _check_subscriber(self) -> NewReplay:
         if self.missed and self.subscriber is None:
-            raise problems.fault("/subscriber", "missing", "Name the subscriber that missed them")
+            raise problems.invalid_field(
+                "/subscriber", "missing", "Name the subscriber that missed them"
+            )
         return self
 
 
@@ -201,7 +208,7 @@ class NewKey(Body):
         Field(
             ge=0,
             le=100_000_000,
-            description="Requests a minute; 0: any number, null: as many as the settings say.",
+            description="Requests a minute; 0: unlimited, null: as the settings say.",
         ),
     ] = None
-    expires_at: When | None = None
+    expires_at: Time | None = None

@@ -1,6 +1,6 @@
-"""Paths as they are from here: what stands in front of them, for a mount or a proxy, is taken off once.
+"""The root path: the prefix of a mount or a proxy is removed from paths once.
 
-ASGI says where an application is mounted in `root_path`, and leaves that in `path`:
+ASGI passes the prefix in `root_path`, and leaves it in `path`:
 https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope
 """
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPathMiddleware:
-    """ASGI middleware behind which paths begin where the service does; `public_url` leads there from outside."""
+    """ASGI middleware that removes the root path, so that routes begin at `public_url`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,12 +19,12 @@ class RootPathMiddleware:
         """Serve one request."""
         root: str = scope.get("root_path", "")
         if root:
-            # A copy: the host's middleware goes on reading its own.
+            # A copy: the host's middleware still reads its own scope.
             scope = {**scope, "path": below(root, scope["path"]), "root_path": ""}
         await self._app(scope, receive, send)
 
 
 def below(root: str, path: str) -> str:
-    """Return a path without what leads to the mount; unchanged if that was taken off already, as some proxies do."""
+    """Return a path without the root path; unchanged if a proxy has removed that already."""
     rest = path.removeprefix(root)
     return rest if rest.startswith("/") and rest != path else path

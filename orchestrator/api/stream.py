@@ -1,9 +1,9 @@
-"""`GET /v1/events/stream`: the log as Server-Sent Events, resumed from the last one a client has seen.
+"""`GET /v1/events/stream`: the log as Server-Sent Events (SSE), resumable by `Last-Event-ID`.
 
-The format and what clients do with it: https://html.spec.whatwg.org/multipage/server-sent-events.html
-Ids are sent from the beginning and with heartbeats too, so a client that has not been sent an event yet, or wants few
-of them, comes back to the right place. A stream ends when its key does, and after a quarter of an hour: clients
-spread over the processes there are.
+The format, and how clients reconnect: https://html.spec.whatwg.org/multipage/server-sent-events.html
+Ids are sent at the start and with heartbeats too, so that a client that has received no event yet,
+or wants few of them, resumes at the right position. A stream ends with its key's validity, and
+after a quarter of an hour: reconnecting clients spread over the processes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from functools import partial
 from typing import Annotated, Any
 
 import structlog
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api import problems
 from orchestrator.api.endpoint import RequestContext
-from orchestrator.api.events import kinds
-from orchestrator.api.fields import Globs, IdOf
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import Query, words
+from orchestrator.api.events import TypeGlobs, matching_types
+from orchestrator.api.fields import IdOf
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import Query
 from orchestrator.events.feed import EventFeed
 from orchestrator.events.log import Cursor, EventFilter, LogRow
 from orchestrator.foundation.clock import Clock, jittered
@@ -36,88 +36,96 @@ from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
 
-#: Seconds of silence after which a client is sent a sign of life.
+#: Seconds of silence after which a heartbeat is sent.
 HEARTBEAT = 15.0
-#: Seconds after which a stream ends, and a fifth more at most.
-LONGEST = 750.0
-#: Seconds that a client may take to make room for the next piece.
-PATIENCE = 30.0
-#: Bytes of a piece: what the server holds for a client that does not read.
-_PIECE = 64 << 10
+#: Seconds after which a stream ends, plus up to a fifth.
+MAX_DURATION = 750.0
+#: Seconds that a client may take to make room for the next chunk.
+SEND_DEADLINE = 30.0
+#: Bytes of a chunk: what the server buffers for a client that does not read.
+_CHUNK = 64 << 10
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
-#: In milliseconds, how soon clients come back.
+#: The clients' reconnection time, in milliseconds.
 _RETRY = b"retry: 2000\n"
 _PING = b": still here\n"
 #: Seconds that the end of a stream may take to be written.
-_FAREWELL = 0.5
+_CLOSE_DEADLINE = 0.5
 _timeouts = Timeouts()
 #: Returns when a stream is to end.
 End = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class StreamQuery(Query):
-    """`GET /v1/events/stream`: `types` is one or more globs, with commas; `last_event_id` for who can set no header."""
+    """`GET /v1/events/stream`: `types` is one or more globs, separated by commas.
 
-    types: (
-        Annotated[Globs, BeforeValidator(words), Field(description="Event types; `*` matches.")]
-        | None
-    ) = None
+    `last_event_id` is for clients that cannot set the header.
+    """
+
+    types: TypeGlobs | None = None
     last_event_id: Annotated[str, IdOf("evt"), Field(description="As the header.")] | None = None
 
 
 @operation(
     "Stream events",
-    answers={200: answer(None, media="text/event-stream", says="Events as they come")},
-    takes=("Last-Event-ID",),
+    responses={
+        200: returns(None, media_type="text/event-stream", description="Events as they come")
+    },
+    request_headers=("Last-Event-ID",),
 )
-async def follow(call: RequestContext, query: StreamQuery) -> Response:
-    """Server-Sent Events after `Last-Event-ID`, else from now on. Ends after a quarter of an hour: come back."""
-    runtime = call.runtime
-    last = _header(call) or query.last_event_id
+async def follow(context: RequestContext, query: StreamQuery) -> Response:
+    """Server-Sent Events after `Last-Event-ID`, else from now on. Ends after a quarter of an hour:
+    reconnect.
+    """
+    runtime = context.runtime
+    last = _last_event_id(context) or query.last_event_id
     async with contextlib.AsyncExitStack() as held:
         held.enter_context(runtime.waiting_slots.admit())
         held.enter_context(runtime.metrics.sse_clients.track_inprogress())
         over = await held.enter_async_context(runtime.feed.following())
         begin = await runtime.feed.cursor(last)
-        sent = blocks(runtime.feed, runtime.clock, EventFilter(kinds(query.types)), begin, over)
-        # What is held is let go when the stream has ended.
-        expelled = partial(call.gate.ended, call.request)
-        return EventStream(
-            sent, (over.wait, expelled), jittered(LONGEST, runtime.rng), held.pop_all()
-        )
+        wanted = EventFilter(matching_types(query.types))
+        source = blocks(runtime.feed, runtime.clock, wanted, begin, over)
+        key_ends = partial(context.authenticator.wait_until_invalid, context.request)
+        # The slot and the feed are released when the stream has ended.
+        duration, resources = jittered(MAX_DURATION, runtime.rng), held.pop_all()
+        return EventStream(source, (over.wait, key_ends), duration, resources)
 
 
-def _header(call: RequestContext) -> str | None:
-    """Return `Last-Event-ID`. Raises a 422 `Problem` for what is none of ours."""
-    said = call.request.headers.get("last-event-id")
-    if said and not is_id(said, "evt"):
-        raise problems.fault("/last_event_id", "id", "Last-Event-ID is not an id of that kind")
-    return said or None
+def _last_event_id(context: RequestContext) -> str | None:
+    """Return `Last-Event-ID`. Raises a 422 `Problem` for an id that is not an event's."""
+    event_id = context.request.headers.get("last-event-id")
+    if event_id and not is_id(event_id, "evt"):
+        message = "Last-Event-ID is not an id of that kind"
+        raise problems.invalid_field("/last_event_id", "id", message)
+    return event_id or None
 
 
 async def blocks(
     feed: EventFeed, clock: Clock, wanted: EventFilter, begin: Cursor, over: asyncio.Event
 ) -> AsyncGenerator[bytes, None]:
-    """Yield what a client is sent, in the order of the log, until following is over. Raises `Unavailable`."""
-    place, seen, sent = begin.position, begin.id, begin.id
-    yield _RETRY + (_gap(begin) if begin.gap else _at(begin.id))
-    quiet = clock.monotonic()
+    """Yield what a client is sent, in the order of the log, until `over` is set.
+
+    Raises `Unavailable`.
+    """
+    position, seen, sent = begin.position, begin.id, begin.id
+    yield _RETRY + (_gap(begin) if begin.gap else _position(begin.id))
+    quiet_since = clock.monotonic()
     while not over.is_set():
-        page = await feed.read(place, wanted)
-        for row in page.rows:
+        batch = await feed.read(position, wanted)
+        for row in batch.rows:
             yield _block(row)
-            seen, sent, quiet = row["id"], row["id"], clock.monotonic()
-        seen = page.last_id or seen
-        if (left := quiet + HEARTBEAT - clock.monotonic()) <= 0:
-            yield _PING + (b"" if seen == sent else _at(seen))
-            sent, quiet = seen, clock.monotonic()
-        elif page.position == place:
-            await feed.wait_beyond(place, left)
-        place = page.position
+            seen, sent, quiet_since = row["id"], row["id"], clock.monotonic()
+        seen = batch.last_id or seen
+        if (left := quiet_since + HEARTBEAT - clock.monotonic()) <= 0:
+            yield _PING + (b"" if seen == sent else _position(seen))
+            sent, quiet_since = seen, clock.monotonic()
+        elif batch.position == position:
+            await feed.wait_beyond(batch.position, left)
+        position = batch.position
 
 
 def _block(row: LogRow) -> bytes:
-    """Return an event. Its body is one line: JSON as we write it breaks none."""
+    """Return an event. Its body is one line: compact JSON has no line breaks."""
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (
         row["id"].encode(),
         row["type"].encode(),
@@ -125,59 +133,57 @@ def _block(row: LogRow) -> bytes:
     )
 
 
-def _at(event_id: str) -> bytes:
-    """Return what makes a client come back to an event without telling it of one."""
+def _position(event_id: str) -> bytes:
+    """Return a block that sets the client's last event id and dispatches no event."""
     return b"id: %b\n\n" % event_id.encode()
 
 
 def _gap(begin: Cursor) -> bytes:
-    """Return what tells a client that it may have missed events, and after which one it goes on."""
-    said = json.dumps({"type": "stream.gap", "resumes_after": begin.id}).encode()
-    return b"event: stream.gap\ndata: %b\n%b" % (said, _at(begin.id))
+    """Return the event that reports a gap: events may be missing, and where the stream resumes."""
+    data = json.dumps({"type": "stream.gap", "resumes_after": begin.id}).encode()
+    return b"event: stream.gap\ndata: %b\n%b" % (data, _position(begin.id))
 
 
 class EventStream(Response):
-    """Sends blocks until the client leaves or does not read, one of `ends` returns, or it has been long enough."""
+    """Sends blocks until the client leaves or stops reading, an end returns, or time is up.
+
+    `duration` is in seconds. `resources` are released at the end.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        sent: AsyncGenerator[bytes, None],
+        source: AsyncGenerator[bytes, None],
         ends: Sequence[End],
-        longest: float,
-        held: contextlib.AsyncExitStack,
+        duration: float,
+        resources: contextlib.AsyncExitStack,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
-        self._blocks = sent
+        self._source = source
         self._ends = ends
-        self._longest = longest
-        self._held = held
+        self._duration = duration
+        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-        async with self._held:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
+        """Send the response."""
+        async with self._resources:
+            start = {"status": self.status_code, "headers": self.raw_headers}
+            await send({"type": "http.response.start", **start})
             if scope["method"] != "HEAD":
                 await self._until_over(receive, send)
-            # Who does not read does not get this either.
+            # A client that does not read does not get this either.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL):
+                async with asyncio.timeout(_CLOSE_DEADLINE):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_over(self, receive: Receive, send: Send) -> None:
-        tasks = [asyncio.create_task(one) for one in (self._send(send), _gone(receive))]
-        tasks += [asyncio.create_task(end()) for end in self._ends]
+        running = (self._send(send), _disconnected(receive), *(end() for end in self._ends))
+        tasks = [asyncio.create_task(coroutine) for coroutine in running]
         try:
-            await asyncio.wait(tasks, timeout=self._longest, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=self._duration, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -185,28 +191,29 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         try:
-            async with contextlib.aclosing(self._blocks) as sent:
-                async for block in sent:
-                    await _in_pieces(send, block)
+            async with contextlib.aclosing(self._source) as source:
+                async for block in source:
+                    await _in_chunks(send, block)
         except Unavailable as error:
             log.warning("a stream ends early", error=str(error))
         except TimeoutError:
             log.info("a stream ends: its client does not read")
         except OSError:
-            # What servers raise for a client that has left: https://asgi.readthedocs.io/en/latest/specs/www.html
+            # Servers raise it for a client that has left:
+            # https://asgi.readthedocs.io/en/latest/specs/www.html
             log.info("a stream ends: its client left")
         except Exception as error:
             log.error("a stream ends early", exception=traceback_of(error))
 
 
-async def _in_pieces(send: Send, block: bytes) -> None:
-    """Send a block. Raises `TimeoutError` if the client does not make room for a piece of it."""
-    for start in range(0, len(block), _PIECE):
-        piece = block[start : start + _PIECE]
-        async with _timeouts.within(PATIENCE):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+async def _in_chunks(send: Send, block: bytes) -> None:
+    """Send a block. Raises `TimeoutError` if the client does not make room for a chunk of it."""
+    for start in range(0, len(block), _CHUNK):
+        body = block[start : start + _CHUNK]
+        async with _timeouts.within(SEND_DEADLINE):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue

@@ -1,21 +1,21 @@
-"""Subscribers: made, changed, paused, tried out. A secret is shown once, when it is made."""
+"""Subscribers: created, changed, paused, tested. A secret is shown only when it is created."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import RequestContext, found, reply
-from orchestrator.api.job_submission import checked_url
-from orchestrator.api.operation import answer, operation
-from orchestrator.api.pagination import PageRequest, listed
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
+from orchestrator.api.job_submission import check_url
+from orchestrator.api.operation import operation, returns
+from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
-from orchestrator.engine.runtime import Runtime
+from orchestrator.database.tables.rows import SubscriberRow
+from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.errors import ConfigError, Conflict
@@ -31,36 +31,35 @@ class SubscriberQuery(PageRequest):
     prefix = "sub"
 
 
-@operation("Create a subscriber", answers={201: answer(schemas.NewSubscriber, "Location")})
-async def create(call: RequestContext, body: NewSubscriber) -> Response:
-    """Its secret is shown here and never again."""
-    runtime = call.runtime
+@operation("Create a subscriber", responses={201: returns(schemas.NewSubscriber, "Location")})
+async def create(context: RequestContext, body: NewSubscriber) -> Response:
+    """Its secret is shown only here."""
+    runtime = context.runtime
     destination = runtime.destinations.get(body.kind)
     if destination is None:
-        known = ", ".join(sorted(runtime.destinations))
-        raise problems.fault(
-            "/kind", "unknown_kind", f"No such kind of destination; there are: {known}"
-        )
-    _check_address(runtime, destination, body.url)
+        kinds = ", ".join(sorted(runtime.destinations))
+        message = f"No such kind of destination; there are: {kinds}"
+        raise problems.invalid_field("/kind", "unknown_kind", message)
+    _check_address(runtime.address_policy, destination, body.url)
     _check_options(destination, body.options)
-    given = body.model_dump(exclude={"kind"}) | {
-        "destination": destination,
-        "now": runtime.clock.now(),
-    }
-    row, secret = subscribers.new(runtime.ids, runtime.keys, **given)
+    row, secret = subscribers.new(
+        runtime.ids,
+        runtime.keys,
+        destination=destination,
+        now=runtime.clock.now(),
+        **body.model_dump(exclude={"kind"}),
+    )
     await runtime.store.write(subscribers.add, row)
-    said = subscriber_json(row) | ({"secret": secret} if secret else {})
-    return reply(said, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
+    shown = subscriber_json(row) | ({"secret": secret} if secret else {})
+    return reply(shown, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
 
 
-def _check_address(runtime: Runtime, destination: Destination, url: str) -> None:
-    checked_url(runtime, "/url", url)
-    if destination.secret_address and not (
-        url.lower().startswith("https://") or runtime.address_policy.is_internal(url)
-    ):
-        raise problems.fault(
-            "/url", "https_required", f"The address of {destination.kind} is a secret: use https"
-        )
+def _check_address(policy: AddressPolicy, destination: Destination, url: str) -> None:
+    check_url(policy, "/url", url)
+    is_https = url.lower().startswith("https://")
+    if destination.secret_address and not (is_https or policy.is_internal(url)):
+        message = f"The address of {destination.kind} is a secret: use https"
+        raise problems.invalid_field("/url", "https_required", message)
 
 
 def _check_options(destination: Destination, options: Mapping[str, str]) -> None:
@@ -68,106 +67,108 @@ def _check_options(destination: Destination, options: Mapping[str, str]) -> None
         try:
             destination.check_options({name: value})
         except ConfigError as error:
-            raise problems.fault(f"/options/{name[:64]}", "unknown_option", str(error)) from None
+            pointer = f"/options/{name[:64]}"
+            raise problems.invalid_field(pointer, "unknown_option", str(error)) from None
 
 
-@operation("List subscribers", answers={200: answer(schemas.Page[schemas.Subscriber], "Link")})
-async def ls(call: RequestContext, query: SubscriberQuery) -> Response:
+@operation("List subscribers", responses={200: returns(schemas.Page[schemas.Subscriber], "Link")})
+async def ls(context: RequestContext, query: SubscriberQuery) -> Response:
     """Newest first."""
     read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
-    return listed(call, await call.runtime.store.read(read), query, subscriber_json)
+    rows = await context.runtime.store.read(read)
+    return page_of(context, rows, query, subscriber_json)
 
 
-@operation("Get a subscriber", answers={200: schemas.Subscriber})
-async def show(call: RequestContext) -> Response:
-    """Its address is shown as far as it is no secret; its headers never are."""
-    return reply(subscriber_json(await _row(call)))
+@operation("Get a subscriber", responses={200: schemas.Subscriber})
+async def show(context: RequestContext) -> Response:
+    """Its address is masked where it is secret; its headers are never shown."""
+    return reply(subscriber_json(await _row(context)))
 
 
-async def _row(call: RequestContext) -> Mapping[Any, Any]:
-    return found(await call.runtime.store.read(subscribers.get, call.id("sub")), "subscriber")
+async def _row(context: RequestContext) -> SubscriberRow:
+    row = await context.runtime.store.read(subscribers.get, context.id("sub"))
+    return or_not_found(row, "subscriber")
 
 
-@operation("Change a subscriber", answers={200: schemas.Subscriber}, refuses=("conflict",))
-async def change(call: RequestContext, body: SubscriberChange) -> Response:
-    """What is left out stays."""
+@operation("Change a subscriber", responses={200: schemas.Subscriber}, problems=("conflict",))
+async def change(context: RequestContext, body: SubscriberChange) -> Response:
+    """Absent fields stay as they are."""
     given = body.given()
-    row, runtime = await _row(call), call.runtime
+    row, runtime = await _row(context), context.runtime
     destination = runtime.destinations.get(row["kind"])
     if destination is None:
-        raise Conflict(f"subscribers of the kind {row['kind']} are supported no more")
+        raise Conflict(f"subscribers of the kind {row['kind']} are no longer supported")
     values = {name: value for name, value in given.items() if name not in ("url", "headers")}
     if "url" in given:
-        _check_address(runtime, destination, given["url"])
+        _check_address(runtime.address_policy, destination, given["url"])
         values |= subscribers.address_columns(runtime.keys, destination, given["url"])
     if "headers" in given:
         values["headers"] = subscribers.encrypted_headers(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
-    return reply(
-        subscriber_json(
-            found(await runtime.store.write(subscribers.change, row["id"], values), "subscriber")
-        )
-    )
+    return _response(await runtime.store.write(subscribers.change, row["id"], values))
 
 
-@operation("Delete a subscriber", answers={204: None})
-async def remove(call: RequestContext) -> Response:
-    """What it was still owed is dead."""
-    runtime = call.runtime
-    if not await runtime.store.write(subscribers.remove, call.id("sub"), runtime.clock.now()):
-        found(None, "subscriber")
+def _response(row: SubscriberRow | None) -> Response:
+    """Return a subscriber as a response. Raises `NotFound` for None."""
+    return reply(subscriber_json(or_not_found(row, "subscriber")))
+
+
+@operation("Delete a subscriber", responses={204: None})
+async def remove(context: RequestContext) -> Response:
+    """Its pending deliveries become dead."""
+    runtime = context.runtime
+    now = runtime.clock.now()
+    known = await runtime.store.write(subscribers.remove, context.id("sub"), now)
+    or_not_found(known or None, "subscriber")
     return Response(status_code=204)
 
 
-@operation("Test a subscriber", answers={202: schemas.TestEvent})
-async def test(call: RequestContext, body: Empty) -> Response:
+@operation("Test a subscriber", responses={202: schemas.TestEvent})
+async def test(context: RequestContext, body: Empty) -> Response:
     """Send an event, `subscriber.test`, to it alone."""
-    runtime = call.runtime
+    runtime, to = context.runtime, context.id("sub")
     event_id, now = runtime.ids("evt"), runtime.clock.now()
-    if not await runtime.store.write(
-        subscribers.send_test, runtime.ids, call.id("sub"), event_id, now
-    ):
-        found(None, "subscriber")
+    known = await runtime.store.write(subscribers.send_test, runtime.ids, to, event_id, now)
+    or_not_found(known or None, "subscriber")
     runtime.notifier.wake("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
-    return reply(
-        {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}, 202
-    )
+    shown = {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}
+    return reply(shown, 202)
 
 
-@operation("Pause a subscriber", answers={200: schemas.Subscriber})
-async def pause(call: RequestContext, body: Empty) -> Response:
+@operation("Pause a subscriber", responses={200: schemas.Subscriber})
+async def pause(context: RequestContext, body: Empty) -> Response:
     """Its deliveries are held."""
-    state = SubscriberState.PAUSED
-    row = await call.runtime.store.write(subscribers.hold, call.id("sub"), state, None)
-    return reply(subscriber_json(found(row, "subscriber")))
+    runtime, state = context.runtime, SubscriberState.PAUSED
+    row = await runtime.store.write(subscribers.hold, context.id("sub"), state, None)
+    return _response(row)
 
 
-@operation("Resume a subscriber", answers={200: schemas.Subscriber})
-async def resume(call: RequestContext, body: Empty) -> Response:
-    """What was held flows. One that we disabled is active again."""
-    row = await call.runtime.store.write(
-        subscribers.resume, call.id("sub"), call.runtime.clock.now()
-    )
-    shown = subscriber_json(found(row, "subscriber"))
-    call.runtime.notifier.wake("deliver")
-    return reply(shown)
+@operation("Resume a subscriber", responses={200: schemas.Subscriber})
+async def resume(context: RequestContext, body: Empty) -> Response:
+    """Held deliveries become due. A disabled subscriber is active again."""
+    runtime = context.runtime
+    row = await runtime.store.write(subscribers.resume, context.id("sub"), runtime.clock.now())
+    response = _response(row)
+    runtime.notifier.wake("deliver")
+    return response
 
 
 @operation(
-    "Rotate a subscriber's secret", answers={200: schemas.RotatedSubscriber}, refuses=("conflict",)
+    "Rotate a subscriber's secret",
+    responses={200: schemas.RotatedSubscriber},
+    problems=("conflict",),
 )
-async def rotate(call: RequestContext, body: Rotation) -> Response:
-    """The new secret is shown here and never again. Both secrets sign until the grace is over."""
-    row, runtime = await _row(call), call.runtime
+async def rotate(context: RequestContext, body: Rotation) -> Response:
+    """The new secret is shown only here. Both secrets sign until the grace period is over."""
+    row, runtime = await _row(context), context.runtime
     secret, now = new_secret(), runtime.clock.now()
     hidden = runtime.keys.encrypt(secret)
     done = await runtime.store.write(subscribers.rotate, row["id"], hidden, body.grace_seconds, now)
     if done is None:
         # Either it has no secret, or it was deleted meanwhile.
-        row = await _row(call)
+        row = await _row(context)
         raise Conflict(f"deliveries to {row['kind']} are not signed, so there is no secret")
     changed, ends = done
-    return reply(
-        subscriber_json(changed) | {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)}
-    )
+    secrets = {"secret": secret, "previous_expires_at": rfc3339_or_none(ends)}
+    return reply(subscriber_json(changed) | secrets)

@@ -38,13 +38,6 @@ _ID_SKEW = timedelta(seconds=2)
 _OLDEST = EPOCH + _ID_SKEW
 #: After every id: of the 130 bits of a UUID in base 32, the first two are zero.
 _END = "8"
-#: The columns of a job in a list.
-_SHOWN = (
-    "id", "state", "account", "vendor", "model", "capability", "external_task_id",
-    "vendor_task_id", "vendor_status", "progress", "input", "output", "error", "metadata",
-    "resolved_by", "retry_of", "version", "created_at", "submitted_at", "finished_at",
-    "deadline_at", "due_at",
-)  # fmt: skip
 
 
 class _HasId(TypedDict):
@@ -52,6 +45,7 @@ class _HasId(TypedDict):
 
 
 RowT = TypeVar("RowT", bound=_HasId)
+ShownT = TypeVar("ShownT", bound=_HasId)
 
 
 class ListedEvent(TypedDict):
@@ -90,6 +84,11 @@ class Listing(Generic[RowT]):
     row: type[RowT]
     shown: sa.Select[Any]
     paths: tuple[IndexPath, ...]
+
+    def showing(self, row: type[ShownT]) -> Listing[ShownT]:
+        """Return the same listing with rows that have the columns of `row` alone."""
+        shown = sa.select(*(self.table.c[name] for name in row.__annotations__))
+        return Listing(self.table, self.prefix, row, shown, self.paths)
 
     def __call__(
         self,
@@ -216,7 +215,7 @@ jobs = Listing(
     job,
     "job",
     JobRow,
-    sa.select(*(job.c[name] for name in _SHOWN)),
+    sa.select(job),
     (
         IndexPath("external_task_id", few=True),
         IndexPath("state"),

@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from orchestrator.api.problems import Refusal, answer
+from orchestrator.api.problems import Refusal, problem_response
 from orchestrator.app import application, build, check
 from orchestrator.client import AsyncClient
 from orchestrator.embed.asgi_transport import AsgiTransport
@@ -149,8 +149,8 @@ class Orchestrator:
             return
         request_id = f"req_{secrets.token_hex(12)}"
         log.error(_NOT_RUNNING, request_id=request_id)
-        why = Refusal(_NOT_RUNNING, status=503, code="unavailable", title="Temporarily unavailable")
-        refusal = answer(
+        why = Refusal("unavailable", _NOT_RUNNING)
+        refusal = problem_response(
             why, self._settings.public_url.rstrip("/"), request_id, {"retry-after": "5"}
         )
         await refusal(scope, receive, send)

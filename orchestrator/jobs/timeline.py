@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, push, trace
+from orchestrator.database.tables.rows import AttemptRow
 from orchestrator.foundation.clock import EPOCH, epoch_ms
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.deliveries import attempt_json
@@ -181,4 +182,5 @@ def _attempts(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry
     for row in _page(tx, found, attempt.c.at, Rank.ATTEMPT, cursor, limit, **keys):
         ids = {"delivery": row["delivery_id"], "subscriber": row["subscriber_id"]}
         key = f"{row['delivery_id']}.{row['n']:05d}"
-        yield _entry(row, "at", "attempt", Rank.ATTEMPT, key, ids | attempt_json(row))
+        document = ids | attempt_json(cast("AttemptRow", row))
+        yield _entry(row, "at", "attempt", Rank.ATTEMPT, key, document)

@@ -1,7 +1,8 @@
-"""What the API answers with, as models: the OpenAPI document is made of them, and the Python client returns them.
+"""The API's responses. One file per resource: the columns it is shown from (a `TypedDict`), its
+pydantic model, a fast writer without pydantic, and an example made by that writer.
 
-`wire` writes these very fields, without the models, where it is quick to write and the tests hold the two together.
-All times are RFC 3339 in UTC. Fields are only ever added: a reader ignores those it does not know.
+The OpenAPI document is made of the models, and the Python client returns them. Times are RFC 3339
+in UTC. Fields are only ever added: readers ignore unknown ones.
 """
 
 from __future__ import annotations

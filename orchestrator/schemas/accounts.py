@@ -1,24 +1,26 @@
-"""Accounts and keys: theirs stay secret, ours are shown once."""
+"""Accounts, API keys and the signing key. Credentials are never shown, new keys only once."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import Capability
-from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
+from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
+from orchestrator.schemas.example_values import CREATED, FINISHED, IDS
 
 
 class Account(Shape):
-    """A configured vendor and how it is doing; never its keys."""
+    """A configured vendor account and its statistics; never its credentials."""
 
     object: Literal["account"]
     name: str
     vendor: str
-    capabilities: list[Annotated[Capability, Growing]]
+    capabilities: list[Annotated[Capability, OpenEnum]]
     lookup: Annotated[
-        str, Field(description="How the vendor can be asked about a lost submission.")
+        str, Field(description="How the vendor can be queried about a lost submission.")
     ]
     in_flight: int
     max_in_flight: int
@@ -32,16 +34,17 @@ class Account(Shape):
 
 
 class AccountCheck(Shape):
-    """What a vendor said when it was asked a harmless question."""
+    """The vendor's response to a query that costs nothing."""
 
     object: Literal["account_check"]
     account: str
-    reachable: Annotated[bool, Field(description="An answer came, whatever it was.")]
+    reachable: Annotated[bool, Field(description="A response arrived, whatever it was.")]
     authorized: Annotated[
-        bool | None, Field(description="Credentials taken; null where the answer leaves that open.")
+        bool | None,
+        Field(description="The credentials were accepted; null where the response does not show."),
     ]
-    detail: Annotated[str, Field(description="All of it in words.")]
-    status: Annotated[int | None, Field(description="The answer's HTTP status.")]
+    detail: Annotated[str, Field(description="The result in words.")]
+    status: Annotated[int | None, Field(description="The HTTP status of the response.")]
     vendor_code: str | int | None
     vendor_message: str | None
     latency_ms: int | None
@@ -51,8 +54,22 @@ class AccountCheck(Shape):
     checked_at: AwareDatetime
 
 
+class ApiKeyColumns(TypedDict):
+    """The columns of `api_key` that `api_key_json` reads: all but the digest."""
+
+    id: str
+    name: str
+    prefix: str
+    scope: str
+    rate_limit: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
 class ApiKey(Shape):
-    """A caller's key; the key itself is kept nowhere."""
+    """A caller's API key; the key itself is not stored."""
 
     object: Literal["api_key"]
     id: str
@@ -60,8 +77,7 @@ class ApiKey(Shape):
     prefix: str
     scope: Literal["read", "write", "admin"]
     rate_limit: Annotated[
-        int | None,
-        Field(description="Requests a minute; 0: any number, null: as many as the settings say."),
+        int | None, Field(description="Requests a minute; 0: unlimited, null: as the settings say.")
     ]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
@@ -70,23 +86,37 @@ class ApiKey(Shape):
 
 
 class NewApiKey(ApiKey):
-    """A key that was just made: `key` is shown this once."""
+    """A new key: `key` is shown only here."""
 
     key: str
 
 
 class SigningKey(Shape):
-    """What verifies the deliveries to a job's own `callback_url`."""
+    """The secret that verifies the deliveries to a job's own `callback_url`."""
 
     object: Literal["signing_key"]
     secret: str
 
 
-def api_key_json(row: Row) -> Json:
-    """Return an API key, without its digest."""
-    times = ("created_at", "expires_at", "revoked_at", "last_used_at")
+def api_key_json(row: ApiKeyColumns) -> Json:
+    """Return an API key as JSON, without its digest."""
     return {
         "object": "api_key",
-        **{name: row[name] for name in ("id", "name", "prefix", "scope", "rate_limit")},
-        **{name: rfc3339_or_none(row[name]) for name in times},
+        "id": row["id"],
+        "name": row["name"],
+        "prefix": row["prefix"],
+        "scope": str(row["scope"]),
+        "rate_limit": row["rate_limit"],
+        "created_at": rfc3339_or_none(row["created_at"]),
+        "expires_at": rfc3339_or_none(row["expires_at"]),
+        "revoked_at": rfc3339_or_none(row["revoked_at"]),
+        "last_used_at": rfc3339_or_none(row["last_used_at"]),
     }
+
+
+_KEY: ApiKeyColumns = {
+    "id": IDS["key"], "name": "the shop", "prefix": "orc_Rk3vTq", "scope": "write",
+    "rate_limit": None, "created_at": CREATED, "expires_at": None, "revoked_at": None,
+    "last_used_at": FINISHED,
+}  # fmt: skip
+API_KEY_EXAMPLE = api_key_json(_KEY)

@@ -1,8 +1,7 @@
-"""What all answers have in common: shapes, lists and refusals."""
+"""What all responses share: the base model, lists, problems and the writing of times."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -18,6 +17,7 @@ from pydantic import (
 from orchestrator.foundation.clock import rfc3339
 
 ThingT = TypeVar("ThingT")
+Json = dict[str, Any]
 
 
 def _or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
@@ -29,9 +29,9 @@ def _or_text(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
         raise
 
 
-#: On a field that is one of our words: read from a newer server, a word that is not among them yet stays plain text.
-#: Comparing works as ever, since all of them are texts.
-Growing = WrapValidator(_or_text)
+#: On an enum field: a member that a newer server has added is read as plain text.
+#: Comparisons work as before, since all members are texts.
+OpenEnum = WrapValidator(_or_text)
 
 
 def _closed(schema: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def _closed(schema: dict[str, Any]) -> None:
 
 
 class Shape(BaseModel):
-    """An answer, or a part of one."""
+    """A response, or a part of a response."""
 
     # Fields of a newer server are kept, so that `document` gives them back.
     model_config = ConfigDict(
@@ -49,7 +49,7 @@ class Shape(BaseModel):
 
 
 class Page(Shape, Generic[ThingT]):
-    """A part of a list. Send `next_cursor` as `after` for the next part."""
+    """A page of a list. Send `next_cursor` as `after` for the next page."""
 
     object: Literal["list"]
     data: list[ThingT]
@@ -58,7 +58,7 @@ class Page(Shape, Generic[ThingT]):
 
 
 class Fault(Shape):
-    """One thing wrong with a request: where (a JSON pointer), what kind, in which words."""
+    """One error in a request: a JSON pointer to it, its kind, and a message."""
 
     pointer: str
     code: str
@@ -66,7 +66,7 @@ class Fault(Shape):
 
 
 class Problem(Shape):
-    """A refusal (RFC 9457). `type` leads to what to do about it; `errors` stands in a 422."""
+    """An error (RFC 9457). `type` links to advice; a 422 lists every fault in `errors`."""
 
     model_config = ConfigDict(json_schema_extra=None)
 
@@ -82,7 +82,7 @@ class Problem(Shape):
     ] = ""
     next_cursor: Annotated[str, Field(description="With `cursor_gone`: where to go on.")] = ""
     vendor_status: Annotated[
-        str, Field(description="With `vendor_error`: the status the vendor answered with.")
+        str, Field(description="With `vendor_error`: the status of the vendor's response.")
     ] = ""
 
 
@@ -104,12 +104,6 @@ def _plain(value: Any) -> Any:
             return rfc3339(value)
         case _:
             return value
-
-
-Row = Mapping[Any, Any]
-
-
-Json = dict[str, Any]
 
 
 def rfc3339_or_none(at: datetime | None) -> str | None:

@@ -1,18 +1,72 @@
-"""What is owed to whom, and made due again."""
+"""Deliveries, their attempts, and replays: columns, models, writers and examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
-from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
+from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
+from orchestrator.schemas.example_values import CREATED, FINISHED, IDS, NEXT_DAY
+
+
+class AttemptColumns(TypedDict):
+    """The columns of `attempt` that `attempt_json` reads. A whole row has them too."""
+
+    n: int
+    at: datetime
+    status: int | None
+    ms: int
+    error: str | None
+    response: str | None
+
+
+class DeliveryColumns(TypedDict):
+    """The columns of `delivery`, and `type` and `job_id` of its event, that are shown."""
+
+    id: str
+    event_id: str
+    type: str
+    job_id: str | None
+    subscriber_id: str
+    state: str
+    tries: int
+    last_status: int | None
+    last_error: str | None
+    due_at: datetime | None
+    created_at: datetime
+    done_at: datetime | None
+
+
+class ReplaySelection(TypedDict):
+    """The columns of `replay` that say what it selects."""
+
+    subscriber_id: str | None
+    event_id: str | None
+    status: str
+    types: list[str] | None
+    since: datetime | None
+    until: datetime | None
+    missed: bool
+    counted: int
+
+
+class ReplayColumns(ReplaySelection):
+    """The columns of `replay` that `replay_json` reads. A whole row has them too."""
+
+    id: str
+    rate: float | None
+    state: str
+    replayed: int
+    created_at: datetime
+    finished_at: datetime | None
 
 
 class Attempt(Shape):
-    """One try at a delivery: `ms` is how long it took, `response` the head of the answer's body."""
+    """One try at a delivery: `ms` is its duration, `response` the head of the response body."""
 
     n: int
     at: AwareDatetime
@@ -28,10 +82,10 @@ class Delivery(Shape):
     id: str
     object: Literal["delivery"]
     event: str
-    event_type: Annotated[EventType, Growing]
+    event_type: Annotated[EventType, OpenEnum]
     job: str | None
     subscriber: str
-    status: Annotated[DeliveryState, Growing]
+    status: Annotated[DeliveryState, OpenEnum]
     tries: int
     last_status: int | None
     last_error: str | None
@@ -47,11 +101,11 @@ class TriedDelivery(Delivery):
 
 
 class ReplayFilter(Shape):
-    """What a replay is about: deliveries in one state, or (`missed`) events of which there is no delivery."""
+    """What a replay selects: deliveries in one state, or (`missed`) events without a delivery."""
 
     status: Annotated[
-        Annotated[DeliveryState, Growing] | None,
-        Field(description="Null where it is about missed events."),
+        Annotated[DeliveryState, OpenEnum] | None,
+        Field(description="Null where missed events are selected."),
     ]
     types: Annotated[list[str] | None, Field(description="Event types; `*` matches. Null: all.")]
     missed: bool
@@ -60,7 +114,7 @@ class ReplayFilter(Shape):
 
 
 class ReplayCount(Shape):
-    """What a replay would be about; nothing was changed."""
+    """What a replay would select; nothing was changed."""
 
     object: Literal["replay"]
     dry_run: Literal[True]
@@ -71,11 +125,11 @@ class ReplayCount(Shape):
 
 
 class Replay(Shape):
-    """Deliveries that are made due again, once each: `count` when it was asked for, `replayed` so far."""
+    """Deliveries made due again, each once: `count` were selected, `replayed` are due so far."""
 
     id: str
     object: Literal["replay"]
-    status: Annotated[ReplayState, Growing]
+    status: Annotated[ReplayState, OpenEnum]
     subscriber: Annotated[str | None, Field(description="Null: all of them.")]
     event: Annotated[str | None, Field(description="Null: all of them.")]
     filter: ReplayFilter
@@ -87,19 +141,20 @@ class Replay(Shape):
 
 
 class EventReplay(Shape):
-    """One event, owed again: `count` deliveries were made due."""
+    """One event, sent again: `count` deliveries were made due."""
 
     object: Literal["replay"]
     event: str
     subscriber: Annotated[
-        str | None, Field(description="Null: all who were owed it, and who joined since.")
+        str | None,
+        Field(description="Null: every subscriber that was owed the event or has joined since."),
     ]
     count: int
 
 
-def delivery_json(row: Row, attempts: Iterable[Row] | None = None) -> Json:
-    """Return a delivery, with its attempts where they were asked for."""
-    said = {
+def delivery_json(row: DeliveryColumns, attempts: Iterable[AttemptColumns] | None = None) -> Json:
+    """Return a delivery as JSON, with its attempts where they are given."""
+    shown = {
         "id": row["id"],
         "object": "delivery",
         "event": row["event_id"],
@@ -114,37 +169,13 @@ def delivery_json(row: Row, attempts: Iterable[Row] | None = None) -> Json:
         "created_at": rfc3339_or_none(row["created_at"]),
         "done_at": rfc3339_or_none(row["done_at"]),
     }
-    return (
-        said if attempts is None else said | {"attempts": [attempt_json(one) for one in attempts]}
-    )
+    if attempts is None:
+        return shown
+    return shown | {"attempts": [attempt_json(attempt) for attempt in attempts]}
 
 
-def replay_json(row: Row) -> Json:
-    """Return a replay, or what one would be: without an id it was only counted."""
-    wanted = {
-        "status": None if row["missed"] else row["status"],
-        "types": row["types"],
-        "missed": row["missed"],
-    }
-    span = {"since": rfc3339_or_none(row["since"]), "until": rfc3339_or_none(row["until"])}
-    about = {"subscriber": row["subscriber_id"], "event": row["event_id"], "filter": wanted | span}
-    if row["id"] is None:
-        return {"object": "replay", "dry_run": True, **about, "count": row["counted"]}
-    return {
-        "id": row["id"],
-        "object": "replay",
-        "status": row["state"],
-        **about,
-        "rate": row["rate"],
-        "count": row["counted"],
-        "replayed": row["replayed"],
-        "created_at": rfc3339_or_none(row["created_at"]),
-        "finished_at": rfc3339_or_none(row["finished_at"]),
-    }
-
-
-def attempt_json(row: Row) -> Json:
-    """Return one try at a delivery."""
+def attempt_json(row: AttemptColumns) -> Json:
+    """Return an attempt at a delivery as JSON."""
     return {
         "n": row["n"],
         "at": rfc3339_or_none(row["at"]),
@@ -153,3 +184,57 @@ def attempt_json(row: Row) -> Json:
         "error": row["error"],
         "response": row["response"],
     }
+
+
+def replay_json(row: ReplayColumns) -> Json:
+    """Return a replay as JSON."""
+    return {
+        "id": row["id"],
+        "object": "replay",
+        "status": row["state"],
+        **_selection(row),
+        "rate": row["rate"],
+        "count": row["counted"],
+        "replayed": row["replayed"],
+        "created_at": rfc3339_or_none(row["created_at"]),
+        "finished_at": rfc3339_or_none(row["finished_at"]),
+    }
+
+
+def replay_count_json(row: ReplaySelection) -> Json:
+    """Return what a replay would select as JSON."""
+    return {"object": "replay", "dry_run": True, **_selection(row), "count": row["counted"]}
+
+
+def _selection(row: ReplaySelection) -> Json:
+    return {
+        "subscriber": row["subscriber_id"],
+        "event": row["event_id"],
+        "filter": {
+            "status": None if row["missed"] else row["status"],
+            "types": row["types"],
+            "missed": row["missed"],
+            "since": rfc3339_or_none(row["since"]),
+            "until": rfc3339_or_none(row["until"]),
+        },
+    }
+
+
+_DELIVERY: DeliveryColumns = {
+    "id": IDS["dlv"], "event_id": IDS["evt"], "type": "job.succeeded", "job_id": IDS["job"],
+    "subscriber_id": IDS["sub"], "state": "delivered", "tries": 1, "last_status": 204,
+    "last_error": None, "due_at": None, "created_at": FINISHED,
+    "done_at": FINISHED + timedelta(milliseconds=50),
+}  # fmt: skip
+_ATTEMPT: AttemptColumns = {
+    "n": 1, "at": FINISHED, "status": 204, "ms": 41, "error": None, "response": ""
+}  # fmt: skip
+_REPLAY: ReplayColumns = {
+    "id": IDS["rpl"], "subscriber_id": IDS["sub"], "event_id": None, "status": "dead",
+    "types": None, "since": CREATED, "until": None, "missed": False, "rate": 20, "state": "running",
+    "counted": 120, "replayed": 40, "created_at": NEXT_DAY, "finished_at": None,
+}  # fmt: skip
+DELIVERY_EXAMPLE = delivery_json(_DELIVERY)
+TRIED_EXAMPLE = delivery_json(_DELIVERY, [_ATTEMPT])
+REPLAY_EXAMPLE = replay_json(_REPLAY)
+REPLAY_COUNT_EXAMPLE = replay_count_json(_REPLAY)

@@ -1,48 +1,58 @@
-"""Events, and what they tell of that is nothing else."""
+"""Events: the columns they are shown from, the models and their writers."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field, JsonValue
 
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType, Source
-from orchestrator.schemas.base import Growing, Json, Shape
+from orchestrator.schemas.base import Json, OpenEnum, Shape
 from orchestrator.schemas.jobs import Job
 
 
-class Event(Shape):
-    """The fact that something happened. `data` is the job, subscriber or account as it then was."""
+class EventColumns(TypedDict):
+    """The columns of `event` that `event_json` reads. A whole row has them too."""
 
-    type: Annotated[EventType, Growing]
+    id: str
+    job_id: str | None
+    source: str
+    body: bytes
+
+
+class Event(Shape):
+    """A fact. `data` is the job, subscriber or account as it was at that instant."""
+
+    type: Annotated[EventType, OpenEnum]
     timestamp: AwareDatetime
     id: str
     sequence: Annotated[int, Field(description="Counts a job's events from 1.")]
     data: dict[str, JsonValue]
-    late: Annotated[bool, Field(description="The vendor's verdict after the job had expired.")] = (
-        False
-    )
+    late: Annotated[
+        bool, Field(description="The vendor reported the result after the job had expired.")
+    ] = False
 
     @property
     def job(self) -> Job | None:
-        """The job it tells of, or None if it is of something else."""
+        """The job of the event, or None if the event is about something else."""
         return Job.model_validate(self.data) if self.data.get("object") == "job" else None
 
 
 class LoggedEvent(Event):
-    """An event in the log: what was sent, which job it is of, and who told us."""
+    """An event in the log: what is sent, its job, and the source of the fact."""
 
     object: Literal["event"]
     job_id: Annotated[str | None, Field(alias="job")]
-    source: Annotated[Source, Growing]
+    source: Annotated[Source, OpenEnum]
 
 
 class AccountFact(Shape):
-    """What an event tells of an account: how many completions in a row no push told us of."""
+    """The data of an account's event: how many completions in a row arrived without a push."""
 
     object: Literal["account"]
     name: str
@@ -55,7 +65,7 @@ def event_body(
     """Return the exact bytes of an event, as they are signed and sent."""
     body = {
         "type": kind,
-        "timestamp": _stamp(at),
+        "timestamp": _timestamp(at),
         "id": event_id,
         "sequence": sequence,
         "data": data,
@@ -63,5 +73,15 @@ def event_body(
     return encode(body | {"late": True} if late else body)
 
 
-#: All events of a transaction are of the same instant.
-_stamp = lru_cache(maxsize=4)(rfc3339)
+#: All events of a transaction have the same instant.
+_timestamp = lru_cache(maxsize=4)(rfc3339)
+
+
+def event_json(row: EventColumns) -> Json:
+    """Return an event of the log: the body that is sent, its job and its source."""
+    return {
+        "object": "event",
+        **json.loads(row["body"]),
+        "job": row["job_id"],
+        "source": row["source"],
+    }

@@ -1,17 +1,46 @@
-"""Jobs and their history."""
+"""Jobs: the columns they are shown from, the model, its writer and an example; timeline entries."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from orchestrator.foundation.states import FINAL, Capability, JobState, Source
-from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
+from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
+from orchestrator.schemas.example_values import BASE, CREATED, IDS, NEXT_DAY
+
+
+class JobColumns(TypedDict):
+    """The columns of `job` that `job_json` reads. A whole row has them too."""
+
+    id: str
+    state: str
+    account: str
+    vendor: str
+    model: str
+    capability: str
+    external_task_id: str
+    vendor_task_id: str | None
+    vendor_status: str | None
+    progress: int | None
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    error: dict[str, Any] | None
+    metadata: dict[str, Any]
+    resolved_by: str | None
+    retry_of: str | None
+    version: int
+    created_at: datetime
+    submitted_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime
+    due_at: datetime | None
 
 
 class OutputFile(Shape):
-    """One file that a vendor made. `duration` is in seconds, `expires_at` when its URL ends, where that is known."""
+    """A file that the vendor made. `duration` is in seconds; `expires_at` is when its URL ends."""
 
     id: str | None
     url: str
@@ -20,20 +49,20 @@ class OutputFile(Shape):
 
 
 class Output(Shape):
-    """What a succeeded job has to show."""
+    """The results of a succeeded job."""
 
     videos: list[OutputFile]
     images: list[OutputFile]
 
 
 class JobError(Shape):
-    """Why a job did not succeed: our code and words, and the vendor's where it had any."""
+    """Why a job did not succeed: our code and message, and the vendor's where it sent any."""
 
     code: Annotated[
         str,
         Field(
-            description="`vendor_failed` (the render failed), `vendor_refused`, `vendor_auth`, `account_exhausted`, "
-            "`vendor_unavailable`, `submit_unknown`, `output_missing`, ..."
+            description="`vendor_failed` (the render failed), `vendor_refused`, `vendor_auth`, "
+            "`account_exhausted`, `vendor_unavailable`, `submit_unknown`, `output_missing`, ..."
         ),
     ]
     message: str
@@ -42,7 +71,7 @@ class JobError(Shape):
 
 
 class JobLinks(Shape):
-    """Where more of a job is."""
+    """URLs of a job, its timeline and its events."""
 
     self: str
     timeline: str
@@ -54,23 +83,23 @@ class Job(Shape):
 
     id: str
     object: Literal["job"]
-    status: Annotated[JobState, Growing]
+    status: Annotated[JobState, OpenEnum]
     account: str
     vendor: str
     model: str
-    capability: Annotated[Capability, Growing]
+    capability: Annotated[Capability, OpenEnum]
     external_task_id: Annotated[
         str, Field(description="The caller's id, or the job's own; the vendor gets it too.")
     ]
     vendor_task_id: str | None
-    vendor_status: Annotated[str | None, Field(description="The vendor's own word.")]
-    progress: Annotated[int | None, Field(description="Percent, where the vendor says it.")]
+    vendor_status: Annotated[str | None, Field(description="The vendor's own status word.")]
+    progress: Annotated[int | None, Field(description="Percent, where the vendor reports it.")]
     input: dict[str, JsonValue]
     output: Output | None
     error: JobError | None
     metadata: dict[str, JsonValue]
     resolved_by: Annotated[
-        Annotated[Source, Growing] | None, Field(description="Who told us how it ended.")
+        Annotated[Source, OpenEnum] | None, Field(description="Where the final status came from.")
     ]
     retry_of: str | None
     version: Annotated[int, Field(description="Grows with every visible change.")]
@@ -80,30 +109,29 @@ class Job(Shape):
     deadline_at: AwareDatetime
     next_poll_at: Annotated[
         AwareDatetime | None,
-        Field(description="When the vendor is asked, if nothing is heard before."),
+        Field(description="When the vendor is queried, if no push arrives before."),
     ]
     links: JobLinks
 
     @property
     def is_final(self) -> bool:
-        """True if nothing more is expected of it."""
+        """True if the job changes no further."""
         return self.status in FINAL
 
     @property
     def urls(self) -> list[str]:
-        """Where its results are; empty unless it succeeded."""
-        return (
-            []
-            if self.output is None
-            else [one.url for one in (*self.output.videos, *self.output.images)]
-        )
+        """The URLs of its results; empty unless it succeeded."""
+        if self.output is None:
+            return []
+        return [file.url for file in (*self.output.videos, *self.output.images)]
 
 
 class TimelineEntry(Shape):
-    """One thing that happened to a job; what is known of it stands in further fields.
+    """One step in the history of a job. Further fields depend on `kind`.
 
-    `push`: push, outcome, verified, copies, attempt, bytes. `move`: to, by, sequence. `event`: event, type.
-    `delivery`: delivery, event, subscriber, status. `attempt`: delivery, subscriber, n, status, ms, error, response.
+    `push`: push, outcome, verified, copies, attempt, bytes. `move`: to, by, sequence.
+    `event`: event, type. `delivery`: delivery, event, subscriber, status.
+    `attempt`: delivery, subscriber, n, status, ms, error, response.
     `submit`, `poll`, `operator`: what was asked and what came of it.
     """
 
@@ -114,10 +142,11 @@ class TimelineEntry(Shape):
     kind: Literal["submit", "push", "poll", "move", "event", "delivery", "attempt", "operator"]
 
 
-def job_json(row: Row, base: str) -> Json:
-    """Return a job; `base` is our public URL."""
+# Written by hand: pydantic would cost several times as much on every completion.
+def job_json(row: JobColumns, base: str) -> Json:
+    """Return a job as JSON; `base` is the service's public URL."""
     link = f"{base}/v1/jobs/{row['id']}"
-    waiting = row["state"] in (JobState.SUBMITTED, JobState.PROCESSING)
+    polled = row["state"] in (JobState.SUBMITTED, JobState.PROCESSING)
     return {
         "id": row["id"],
         "object": "job",
@@ -141,7 +170,7 @@ def job_json(row: Row, base: str) -> Json:
         "submitted_at": rfc3339_or_none(row["submitted_at"]),
         "finished_at": rfc3339_or_none(row["finished_at"]),
         "deadline_at": rfc3339_or_none(row["deadline_at"]),
-        "next_poll_at": rfc3339_or_none(row["due_at"]) if waiting else None,
+        "next_poll_at": rfc3339_or_none(row["due_at"]) if polled else None,
         "links": {
             "self": link,
             "timeline": f"{link}/timeline",
@@ -150,6 +179,22 @@ def job_json(row: Row, base: str) -> Json:
     }
 
 
-def is_final(row: Row) -> bool:
-    """True if nothing more is expected of a job."""
+def is_final(row: JobColumns) -> bool:
+    """True if the job changes no further."""
     return row["state"] in FINAL
+
+
+_SUBMITTED = CREATED + timedelta(milliseconds=620)
+EXAMPLE_INPUT: Json = {
+    "prompt": "a cat surfing at sunset", "image_url": "https://shop.example/cat.png", "duration": 5
+}  # fmt: skip
+_ROW: JobColumns = {
+    "id": IDS["job"], "state": "processing", "account": "main", "vendor": "cloudsway",
+    "model": "kling-v3", "capability": "image2video", "external_task_id": "order-991",
+    "vendor_task_id": "90193357", "vendor_status": "processing", "progress": None,
+    "input": EXAMPLE_INPUT, "output": None, "error": None, "metadata": {"order": "991"},
+    "resolved_by": None, "retry_of": None, "version": 3, "created_at": CREATED,
+    "submitted_at": _SUBMITTED, "finished_at": None, "deadline_at": NEXT_DAY,
+    "due_at": _SUBMITTED + timedelta(minutes=1),
+}  # fmt: skip
+JOB_EXAMPLE = job_json(_ROW, BASE)

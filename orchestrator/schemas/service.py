@@ -1,4 +1,4 @@
-"""What the service says of itself, and to vendors."""
+"""Responses about the service itself, and to vendors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from orchestrator.schemas.base import Shape
 
 
 class Taken(Shape):
-    """What a vendor hears of a push that is kept."""
+    """The response to a push that is stored."""
 
     ok: Literal[True]
 
 
 class PushRefusal(Shape):
-    """What a vendor hears of a push that is not kept (RFC 9457)."""
+    """The response to a push that is not stored (RFC 9457)."""
 
     type: Literal["about:blank"]
     title: str
@@ -30,24 +30,24 @@ class OpenApi(RootModel[dict[str, JsonValue]]):
 
 
 class VendorAnswer(RootModel[JsonValue]):
-    """What a vendor answered, as it said it."""
+    """The response of a vendor, unchanged."""
 
 
 class Alive(Shape):
-    """A process that answers."""
+    """The response of a live process."""
 
     status: Literal["ok"]
 
 
 class Check(Shape):
-    """One thing that a process needs."""
+    """One dependency of a process."""
 
     name: str
     status: Literal["ok", "failing"]
 
 
 class Readiness(Shape):
-    """Whether a process can do its work."""
+    """Whether a process can serve."""
 
     status: Literal["ok", "unavailable"]
     checks: list[Check]

@@ -1,17 +1,36 @@
-"""Subscribers, and what they are sent to try them out."""
+"""Subscribers: the columns they are shown from, the models, the writer and an example."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import SubscriberState
-from orchestrator.schemas.base import Growing, Json, Row, Shape, rfc3339_or_none
+from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
+from orchestrator.schemas.example_values import CREATED, HOOK, IDS
+
+
+class SubscriberColumns(TypedDict):
+    """The columns of `subscriber` that `subscriber_json` reads. A whole row has them too."""
+
+    id: str
+    kind: str
+    shown: str
+    types: list[str]
+    description: str
+    rate_limit: float | None
+    max_in_flight: int
+    options: dict[str, str]
+    state: str
+    reason: str | None
+    failing_since: datetime | None
+    created_at: datetime
 
 
 class Subscriber(Shape):
-    """Who wants events. `url` is shown as far as it is no secret."""
+    """A receiver of events. `url` leaves out the parts of the address that are secret."""
 
     id: str
     object: Literal["subscriber"]
@@ -22,27 +41,30 @@ class Subscriber(Shape):
     rate_limit: Annotated[float | None, Field(description="Attempts a second.")]
     max_in_flight: int
     options: dict[str, str]
-    status: Annotated[SubscriberState, Growing]
+    status: Annotated[SubscriberState, OpenEnum]
     disabled_reason: str | None
     failing_since: AwareDatetime | None
     created_at: AwareDatetime
 
 
 class NewSubscriber(Subscriber):
-    """A subscriber that was just made: `secret` is shown this once, where deliveries of its kind are signed."""
+    """A new subscriber: `secret` is shown only here, if deliveries of its kind are signed."""
 
     secret: str | None = None
 
 
 class RotatedSubscriber(Subscriber):
-    """A subscriber with its new secret, shown this once; the previous one signs too until `previous_expires_at`."""
+    """A subscriber with its new secret, shown only here.
+
+    The previous secret signs too until `previous_expires_at`.
+    """
 
     secret: str
     previous_expires_at: AwareDatetime
 
 
 class TestLinks(Shape):
-    """Where to see whether a test arrived."""
+    """Where the result of a test can be read."""
 
     deliveries: str
 
@@ -56,8 +78,8 @@ class TestEvent(Shape):
     links: TestLinks
 
 
-def subscriber_json(row: Row) -> Json:
-    """Return a subscriber. Its address is shown as far as it is no secret; header values never are."""
+def subscriber_json(row: SubscriberColumns) -> Json:
+    """Return a subscriber as JSON. Its address is masked where it is secret; headers are absent."""
     return {
         "id": row["id"],
         "object": "subscriber",
@@ -73,3 +95,11 @@ def subscriber_json(row: Row) -> Json:
         "failing_since": rfc3339_or_none(row["failing_since"]),
         "created_at": rfc3339_or_none(row["created_at"]),
     }
+
+
+_ROW: SubscriberColumns = {
+    "id": IDS["sub"], "kind": "webhook", "shown": HOOK, "types": ["job.*"],
+    "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
+    "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
+}  # fmt: skip
+SUBSCRIBER_EXAMPLE = subscriber_json(_ROW)

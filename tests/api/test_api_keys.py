@@ -1,4 +1,4 @@
-"""API keys are found by digest, end when told to, and cannot be read back."""
+"""API keys are found by digest, can be revoked, and cannot be read back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.api.auth import api_keys
-from orchestrator.api.auth.api_keys import Scope, Values
+from orchestrator.api.auth.api_keys import Scope
 from orchestrator.cli import local_keys
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key, metadata
+from orchestrator.database.tables.rows import ApiKeyRow
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
 from tests.api.test_support import calling, in_doubt
@@ -34,7 +35,7 @@ def tx() -> Iterator[Tx]:
     engine.dispose()
 
 
-def new(expires_at: datetime | None = None) -> tuple[Values, str]:
+def new(expires_at: datetime | None = None) -> tuple[ApiKeyRow, str]:
     return api_keys.new(
         IDS, name="ci", scope=Scope.WRITE, now=NOW, expires_at=expires_at, rate_limit=7
     )
@@ -46,7 +47,7 @@ def issue(tx: Tx, expires_at: datetime | None = None) -> tuple[str, str]:
     return secret, row["id"]
 
 
-def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
+def test_a_key_is_long_and_only_its_digest_is_stored(tx: Tx) -> None:
     secret, _ = issue(tx)
     assert re.fullmatch(r"orc_[A-Za-z0-9_-]{43}", secret)
     assert api_keys.is_key(secret)
@@ -55,7 +56,7 @@ def test_a_key_is_long_and_only_its_digest_is_kept(tx: Tx) -> None:
     assert secret.startswith(row["prefix"])
 
 
-async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: Harness) -> None:
+async def test_a_unit_of_work_run_twice_creates_one_key_and_does_not_revive_it(h: Harness) -> None:
     row, _ = new()
     await h.runtime.store.write(api_keys.add, row)
     await h.runtime.store.write(api_keys.revoke, row["id"], NOW)
@@ -65,7 +66,7 @@ async def test_a_unit_run_twice_makes_one_key_and_does_not_revive_it(h: Harness)
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_a_key_made_by_a_commit_in_doubt_is_the_one_that_was_shown(
+async def test_a_key_whose_commit_is_in_doubt_is_the_one_that_was_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(tmp_path) as api:
@@ -75,7 +76,7 @@ async def test_a_key_made_by_a_commit_in_doubt_is_the_one_that_was_shown(
         await api.get("/v1/jobs", headers={"authorization": f"Bearer {made['key']}"})
 
 
-def test_a_key_made_without_a_server_by_a_commit_in_doubt_is_the_one_that_was_shown(
+def test_a_local_key_whose_commit_is_in_doubt_is_the_one_that_was_shown(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_doubt(monkeypatch)
@@ -98,7 +99,7 @@ def test_a_key_is_found_until_it_expires_or_is_revoked(tx: Tx) -> None:
     assert api_keys.find(tx, secret, NOW) is None
 
 
-def test_revoking_twice_keeps_the_first_time_and_a_stranger_is_told_apart(tx: Tx) -> None:
+def test_revoking_twice_keeps_the_first_time_and_an_unknown_key_is_reported(tx: Tx) -> None:
     _, key_id = issue(tx)
     assert api_keys.revoke(tx, key_id, NOW)
     assert api_keys.revoke(tx, key_id, NOW + timedelta(days=1))
@@ -116,12 +117,12 @@ def test_the_last_use_is_recorded_once_a_minute(tx: Tx) -> None:
     secret, key_id = issue(tx)
     row = api_keys.find(tx, secret, NOW)
     assert row is not None
-    assert api_keys.is_due_a_touch(row, NOW)
+    assert api_keys.is_touch_due(row, NOW)
     api_keys.touch(tx, key_id, NOW)
     row = api_keys.find(tx, secret, NOW)
     assert row is not None
-    assert not api_keys.is_due_a_touch(row, NOW + timedelta(seconds=59))
-    assert api_keys.is_due_a_touch(row, NOW + timedelta(seconds=60))
+    assert not api_keys.is_touch_due(row, NOW + timedelta(seconds=59))
+    assert api_keys.is_touch_due(row, NOW + timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The vendors' door: the order of its checks, one answer for every bad token, and never a fault of ours as theirs."""
+"""The callback endpoint: the order of its checks, and 503 for every error of the service itself."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api import callbacks
 from orchestrator.api.callbacks import CallbackEndpoint
+from orchestrator.app import callback_endpoint
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import push
-from orchestrator.engine.receive import CAP, Receiver
+from orchestrator.engine.receive import CAP
 from orchestrator.foundation import logs
-from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
 from orchestrator.vendors.dialects.agentsflare import AgentsFlare
 from orchestrator.vendors.report import Report
 from tests.harness.engine import at_vendor, legacy
-from tests.harness.openapi_contract import HELD
+from tests.harness.openapi_contract import CONTRACT_HOOKS
 from tests.harness.runtime import Harness, open_harness
 
 SECRET = new_secret()
@@ -53,18 +53,18 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 DONE = json.dumps(legacy("t-1", "succeed")).encode()
 
 
-async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stand behind the door: everything that is no callback ends here."""
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stand in for the application behind the endpoint."""
     await send({"type": "http.response.start", "status": 418, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
 
-def door(h: Harness) -> CallbackEndpoint:
-    return CallbackEndpoint(elsewhere, h.runtime.assemble(Receiver), Admission(h.runtime.rng))
+def endpoint(h: Harness) -> CallbackEndpoint:
+    return callback_endpoint(application, h.runtime)
 
 
-class Street:
-    """A house, a client in front of its door, and one job of every account."""
+class Rig:
+    """A runtime, a client of its callback endpoint, and one job of every account."""
 
     def __init__(
         self, h: Harness, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]
@@ -95,62 +95,66 @@ class Street:
 
 
 @pytest.fixture
-async def street(tmp_path: Path) -> AsyncIterator[Street]:
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with open_harness(tmp_path, accounts=ACCOUNTS) as h:
         jobs = {name: await at_vendor(h, name) for name in ACCOUNTS}
-        transport = httpx.ASGITransport(door(h))
+        transport = httpx.ASGITransport(endpoint(h))
         async with httpx.AsyncClient(
-            transport=transport, base_url="https://hooks.example.com", event_hooks=HELD
+            transport=transport, base_url="https://hooks.example.com", event_hooks=CONTRACT_HOOKS
         ) as client:
-            yield Street(h, client, jobs)
+            yield Rig(h, client, jobs)
 
 
-async def test_a_push_is_acknowledged_after_its_commit(street: Street) -> None:
-    answer = await street.post(street.path())
-    assert (answer.status_code, answer.json()) == (200, {"ok": True})
-    assert await street.state() == JobState.SUCCEEDED
+async def test_a_push_is_acknowledged_after_its_commit(rig: Rig) -> None:
+    response = await rig.post(rig.path())
+    assert (response.status_code, response.json()) == (200, {"ok": True})
+    assert await rig.state() == JobState.SUCCEEDED
 
 
-async def test_a_repeat_is_acknowledged_all_the_same(street: Street) -> None:
-    answers = [await street.post(street.path()) for _ in range(5)]
-    assert {answer.status_code for answer in answers} == {200}
-    (kept,) = await street.h.rows(push)
+async def test_a_repeated_push_is_acknowledged_too(rig: Rig) -> None:
+    responses = [await rig.post(rig.path()) for _ in range(5)]
+    assert {response.status_code for response in responses} == {200}
+    (kept,) = await rig.h.rows(push)
     assert kept["copies"] == 5
 
 
-async def test_whatever_is_no_callback_goes_to_the_application(street: Street) -> None:
+async def test_other_paths_go_to_the_application(rig: Rig) -> None:
     for path in ("/", "/callbacks", "/v1/jobs", "/Callbacks/main/x", "/x/callbacks/main/y"):
-        assert (await street.client.post(path)).status_code == 418
+        assert (await rig.client.post(path)).status_code == 418
 
 
 # -- the checks, in their order
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_the_method_is_checked_before_everything(street: Street, method: str) -> None:
-    for path in (street.path(), "/callbacks/main/forged", "/callbacks/"):
-        answer = await street.client.request(method, path, content=b"x" * 10)
-        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+async def test_the_method_is_checked_first(rig: Rig, method: str) -> None:
+    for path in (rig.path(), "/callbacks/main/forged", "/callbacks/"):
+        response = await rig.client.request(method, path, content=b"x" * 10)
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-async def test_every_bad_token_gets_one_and_the_same_answer(street: Street) -> None:
-    good = street.path()
+async def test_every_bad_token_gets_the_same_response(rig: Rig) -> None:
+    good = rig.path()
     forged = Keys(["another-key-" + "x" * 32])
     paths = [
-        "/callbacks/", "/callbacks/main", "/callbacks/main/", "/callbacks//x", "/callbacks/main/x", good + "/",
-        good + "x", good[:-1], good.replace("main", "other"), street.path(of="other"), street.path(keys=forged),
-        street.path(days=-1), good.replace("/main/", "/nobody/"), "/callbacks/nobody/x", "/callbacks/main/" + "x" * 999,
-        "/callbacks/%00/%ff%fe", "/callbacks/main/..%2f..%2fx", good.replace("/callbacks/", "/callbacks//"),
+        "/callbacks/", "/callbacks/main", "/callbacks/main/", "/callbacks//x", "/callbacks/main/x",
+        good + "/", good + "x", good[:-1], good.replace("main", "other"), rig.path(of="other"),
+        rig.path(keys=forged), rig.path(days=-1), good.replace("/main/", "/nobody/"),
+        "/callbacks/nobody/x", "/callbacks/main/" + "x" * 999, "/callbacks/%00/%ff%fe",
+        "/callbacks/main/..%2f..%2fx", good.replace("/callbacks/", "/callbacks//"),
     ]  # fmt: skip
-    answers = [await street.post(path) for path in paths]
-    assert {answer.status_code for answer in answers} == {404}
-    assert len({(answer.content, tuple(sorted(answer.headers.items()))) for answer in answers}) == 1
-    assert await street.state() == JobState.SUBMITTED
-    assert await street.h.rows(push) == []
+    responses = [await rig.post(path) for path in paths]
+    assert {response.status_code for response in responses} == {404}
+    assert (
+        len({(response.content, tuple(sorted(response.headers.items()))) for response in responses})
+        == 1
+    )
+    assert await rig.state() == JobState.SUBMITTED
+    assert await rig.h.rows(push) == []
 
 
-async def test_the_token_is_checked_before_the_size(street: Street) -> None:
-    assert (await street.post("/callbacks/main/forged", b"x" * (CAP + 1))).status_code == 404
+async def test_the_token_is_checked_before_the_size(rig: Rig) -> None:
+    assert (await rig.post("/callbacks/main/forged", b"x" * (CAP + 1))).status_code == 404
 
 
 async def chunks(size: int, count: int) -> AsyncIterator[bytes]:
@@ -158,128 +162,121 @@ async def chunks(size: int, count: int) -> AsyncIterator[bytes]:
         yield b" " * size
 
 
-async def test_a_body_over_the_cap_is_refused_before_the_signature_is_looked_at(
-    street: Street,
-) -> None:
-    path = street.path("required")
-    assert (await street.post(path, b" " * (CAP + 1))).status_code == 413
-    assert (await street.post(path, chunks(1 << 16, 17))).status_code == 413
-    assert (await street.post(path, b"", headers={"content-length": "9" * 30})).status_code == 413
+async def test_the_size_is_checked_before_the_signature(rig: Rig) -> None:
+    path = rig.path("required")
+    assert (await rig.post(path, b" " * (CAP + 1))).status_code == 413
+    assert (await rig.post(path, chunks(1 << 16, 17))).status_code == 413
+    assert (await rig.post(path, b"", headers={"content-length": "9" * 30})).status_code == 413
 
 
-async def test_a_body_at_the_cap_is_read_whole_or_in_pieces(street: Street) -> None:
+async def test_a_body_at_the_cap_is_accepted_whole_or_in_chunks(rig: Rig) -> None:
     body = DONE + b" " * (CAP - len(DONE))
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, CAP, 1 << 16):
             yield body[start : start + (1 << 16)]
 
-    assert (await street.post(street.path(), body)).status_code == 200
-    assert (await street.post(street.path("other"), pieces())).status_code == 200
-    assert await street.state("other") == JobState.SUCCEEDED
+    assert (await rig.post(rig.path(), body)).status_code == 200
+    assert (await rig.post(rig.path("other"), pieces())).status_code == 200
+    assert await rig.state("other") == JobState.SUCCEEDED
 
 
-async def test_no_more_than_the_cap_is_ever_taken_from_the_wire(street: Street) -> None:
-    taken = 0
+async def test_no_more_than_the_cap_is_read_from_the_connection(rig: Rig) -> None:
+    sent_chunks = 0
 
     async def endless() -> AsyncIterator[bytes]:
-        nonlocal taken
+        nonlocal sent_chunks
         while True:
-            taken += 1
+            sent_chunks += 1
             yield b" " * (1 << 16)
 
-    assert (await street.post(street.path(), endless())).status_code == 413
-    assert taken <= (CAP >> 16) + 1
+    assert (await rig.post(rig.path(), endless())).status_code == 413
+    assert sent_chunks <= (CAP >> 16) + 1
 
 
 @pytest.mark.parametrize(
     ("account", "kind", "status"),
     [
         ("required", "absent", 401), ("required", "wrong", 401), ("required", "right", 200),
-        ("optional", "absent", 200), ("optional", "wrong", 401), ("optional", "right", 200), ("main", "wrong", 200),
+        ("optional", "absent", 200), ("optional", "wrong", 401), ("optional", "right", 200),
+        ("main", "wrong", 200),
     ],
 )  # fmt: skip
-async def test_the_accounts_policy_says_what_a_signature_is_worth(
-    street: Street, account: str, kind: str, status: int
+async def test_the_signature_policy_of_the_account_is_applied(
+    rig: Rig, account: str, kind: str, status: int
 ) -> None:
     key = SECRET if kind == "right" else new_secret()
-    headers = {} if kind == "absent" else sign([key], "msg_1", street.h.clock.now(), DONE)
-    answer = await street.post(street.path(account), headers=headers)
-    assert answer.status_code == status
-    assert await street.state(account) == (
-        JobState.SUCCEEDED if status == 200 else JobState.SUBMITTED
-    )
+    headers = {} if kind == "absent" else sign([key], "msg_1", rig.h.clock.now(), DONE)
+    response = await rig.post(rig.path(account), headers=headers)
+    assert response.status_code == status
+    assert await rig.state(account) == (JobState.SUCCEEDED if status == 200 else JobState.SUBMITTED)
 
 
-async def test_a_stale_signature_is_refused(street: Street) -> None:
-    headers = sign([SECRET], "msg_1", street.h.clock.now(), DONE)
-    street.h.clock.advance(301)
-    assert (await street.post(street.path("required"), headers=headers)).status_code == 401
+async def test_a_stale_signature_is_refused(rig: Rig) -> None:
+    headers = sign([SECRET], "msg_1", rig.h.clock.now(), DONE)
+    rig.h.clock.advance(301)
+    assert (await rig.post(rig.path("required"), headers=headers)).status_code == 401
 
 
-async def test_the_signature_is_checked_before_the_json(street: Street) -> None:
-    assert (await street.post(street.path("required"), b"not json")).status_code == 401
-    headers = sign([SECRET], "msg_1", street.h.clock.now(), b"not json")
-    assert (
-        await street.post(street.path("required"), b"not json", headers=headers)
-    ).status_code == 400
+async def test_the_signature_is_checked_before_the_json(rig: Rig) -> None:
+    assert (await rig.post(rig.path("required"), b"not json")).status_code == 401
+    headers = sign([SECRET], "msg_1", rig.h.clock.now(), b"not json")
+    assert (await rig.post(rig.path("required"), b"not json", headers=headers)).status_code == 400
 
 
-async def test_a_header_sent_twice_is_no_way_around_the_signature(street: Street) -> None:
-    right = sign([SECRET], "msg_1", street.h.clock.now(), DONE)
+async def test_a_repeated_header_does_not_bypass_the_signature(rig: Rig) -> None:
+    right = sign([SECRET], "msg_1", rig.h.clock.now(), DONE)
     twice = [*right.items(), ("webhook-id", "msg_2")]
-    assert (await street.post(street.path("required"), headers=twice)).status_code == 401
+    assert (await rig.post(rig.path("required"), headers=twice)).status_code == 401
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"", 400), (b"hello", 400), (b"{", 400), (b"NaN", 400), (b"{}", 200), (b"[]", 200), (b"null", 200),
-     (b'{"task_status":"dreaming"}', 200), (b'{"task_status":"succeed"}', 200)],
+    [(b"", 400), (b"hello", 400), (b"{", 400), (b"NaN", 400), (b"{}", 200), (b"[]", 200),
+     (b"null", 200), (b'{"task_status":"dreaming"}', 200), (b'{"task_status":"succeed"}', 200)],
 )  # fmt: skip
-async def test_what_is_json_is_acknowledged_whatever_it_says(
-    street: Street, body: bytes, status: int
-) -> None:
-    assert (await street.post(street.path(), body)).status_code == status
+async def test_any_json_is_acknowledged(rig: Rig, body: bytes, status: int) -> None:
+    assert (await rig.post(rig.path(), body)).status_code == status
 
 
-async def test_a_push_that_says_nothing_makes_the_job_due_for_a_question(street: Street) -> None:
-    await street.post(street.path(), b"{}")
-    assert (await street.h.job(street.jobs["main"]["id"]))["due_at"] == street.h.clock.now()
+async def test_an_unreadable_push_makes_a_status_query_due(rig: Rig) -> None:
+    await rig.post(rig.path(), b"{}")
+    assert (await rig.h.job(rig.jobs["main"]["id"]))["due_at"] == rig.h.clock.now()
 
 
-async def test_refusals_are_problem_details_that_name_no_secret(street: Street) -> None:
-    path = street.path("required")
-    for answer in (
-        await street.client.get(path),
-        await street.post(path),
-        await street.post("/callbacks/a/b"),
+async def test_refusals_are_problem_details_without_secrets(rig: Rig) -> None:
+    path = rig.path("required")
+    for response in (
+        await rig.client.get(path),
+        await rig.post(path),
+        await rig.post("/callbacks/a/b"),
     ):
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["status"] == answer.status_code
-        assert not {"whsec_", path.rpartition("/")[2]} & set(answer.text.split())
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["status"] == response.status_code
+        assert not {"whsec_", path.rpartition("/")[2]} & set(response.text.split())
 
 
-# -- our own trouble
+# -- errors of the service
 
 
-async def test_a_full_disk_is_503_and_the_vendor_is_told_when_to_come_back(street: Street) -> None:
+async def test_a_full_disk_is_503_with_retry_after(rig: Rig) -> None:
     def fill(tx: Tx) -> None:
         pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
         tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}")
 
-    await street.h.runtime.store.write(fill)
-    answer = await street.post(street.path(), DONE + b" " * 500_000)
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
-    assert await street.state() == JobState.SUBMITTED
-    assert (await street.post(street.path("required"), DONE + b" " * 500_000)).status_code == 401, (
-        "still theirs"
+    await rig.h.runtime.store.write(fill)
+    response = await rig.post(rig.path(), DONE + b" " * 500_000)
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert await rig.state() == JobState.SUBMITTED
+    assert (await rig.post(rig.path("required"), DONE + b" " * 500_000)).status_code == 401, (
+        "the sender's error comes first"
     )
-    await street.h.runtime.store.write(
+    await rig.h.runtime.store.write(
         lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 1000000") and None
     )
-    assert (await street.post(street.path(), DONE + b" " * 500_000)).status_code == 200
-    assert await street.state() == JobState.SUCCEEDED
+    assert (await rig.post(rig.path(), DONE + b" " * 500_000)).status_code == 200
+    assert await rig.state() == JobState.SUCCEEDED
 
 
 class Broken(AgentsFlare):
@@ -289,10 +286,10 @@ class Broken(AgentsFlare):
         raise ZeroDivisionError("a bug")
 
 
-def break_vendor(street: Street) -> None:
-    vendors = street.h.runtime.vendors
+def break_vendor(rig: Rig) -> None:
+    vendors = rig.h.runtime.vendors
     assert isinstance(vendors, dict)
-    vendors["main"] = Broken(vendors["main"].account, street.h.clock)
+    vendors["main"] = Broken(vendors["main"].account, rig.h.clock)
 
 
 @pytest.fixture
@@ -307,25 +304,25 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture
     structlog.reset_defaults()
 
 
-async def test_a_bug_of_ours_is_503_and_is_logged_without_the_token(
-    street: Street, logged: pytest.CaptureFixture[str]
+async def test_an_internal_error_is_503_and_is_logged_without_the_token(
+    rig: Rig, logged: pytest.CaptureFixture[str]
 ) -> None:
-    break_vendor(street)
-    path = street.path()
-    answer = await street.post(path)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    break_vendor(rig)
+    path = rig.path()
+    response = await rig.post(path)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     written = logged.readouterr().err
     assert "ZeroDivisionError" in written
     assert path.rpartition("/")[2] not in written
-    assert "a bug" not in answer.text
+    assert "a bug" not in response.text
 
 
-async def test_an_ordinary_day_at_the_door_logs_no_token(street: Street) -> None:
-    paths = [street.path(), street.path("required"), street.path(of="other"), street.path(days=-1)]
+async def test_no_token_is_logged(rig: Rig) -> None:
+    paths = [rig.path(), rig.path("required"), rig.path(of="other"), rig.path(days=-1)]
     with structlog.testing.capture_logs() as logged:
         for path in paths:
             for body in (DONE, b"{}", b"hello", b" " * (CAP + 1)):
-                await street.post(path, body)
+                await rig.post(path, body)
     assert not [path for path in paths if path.rpartition("/")[2] in repr(logged)]
 
 
@@ -333,7 +330,7 @@ async def test_an_ordinary_day_at_the_door_logs_no_token(street: Street) -> None
 
 
 class Raw:
-    """One request at the level of ASGI: what the door sends, for the messages it is given."""
+    """One request at the level of ASGI: the messages that the endpoint sends."""
 
     def __init__(self, path: str, headers: list[tuple[bytes, bytes]], method: str = "POST") -> None:
         self.scope: Scope = {"type": "http", "method": method, "path": path, "headers": headers}
@@ -343,7 +340,7 @@ class Raw:
         self.sent.append(message)
 
     async def run(self, h: Harness, *messages: Message) -> int | None:
-        """Return the status, or None if nothing was answered. After the last message the sender says no more."""
+        """Return the status, or None. After the messages the sender is silent."""
         waiting = iter(messages)
 
         async def receive() -> Message:
@@ -353,35 +350,35 @@ class Raw:
             assert message is not None
             return message
 
-        await door(h)(self.scope, receive, self.send)
-        return next((one["status"] for one in self.sent if "status" in one), None)
+        await endpoint(h)(self.scope, receive, self.send)
+        return next((message["status"] for message in self.sent if "status" in message), None)
 
 
-async def test_a_sender_that_hangs_up_is_not_answered(street: Street) -> None:
-    path, gone = street.path(), {"type": "http.disconnect"}
-    assert await Raw(path, []).run(street.h, gone) is None
+async def test_a_sender_that_disconnects_gets_no_response(rig: Rig) -> None:
+    path, gone = rig.path(), {"type": "http.disconnect"}
+    assert await Raw(path, []).run(rig.h, gone) is None
     assert (
         await Raw(path, []).run(
-            street.h, {"type": "http.request", "body": DONE, "more_body": True}, gone
+            rig.h, {"type": "http.request", "body": DONE, "more_body": True}, gone
         )
         is None
     )
-    assert await street.state() == JobState.SUBMITTED
+    assert await rig.state() == JobState.SUBMITTED
 
 
 @pytest.mark.parametrize("begun", [[], [{"type": "http.request", "body": b"{", "more_body": True}]])
-async def test_a_sender_that_takes_for_ever_is_let_go(
-    street: Street, begun: list[Message], monkeypatch: pytest.MonkeyPatch
+async def test_a_sender_that_is_too_slow_gets_408(
+    rig: Rig, begun: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callbacks, "BODY_DEADLINE", 0.02)
-    assert await Raw(street.path(), []).run(street.h, *begun) == 408
+    assert await Raw(rig.path(), []).run(rig.h, *begun) == 408
 
 
-async def test_a_request_without_a_body_message_of_its_own_is_empty(street: Street) -> None:
-    assert await Raw(street.path(), []).run(street.h, {"type": "http.request"}) == 400
+async def test_a_request_without_a_body_field_is_empty(rig: Rig) -> None:
+    assert await Raw(rig.path(), []).run(rig.h, {"type": "http.request"}) == 400
 
 
-# -- anything at all
+# -- fuzzing
 
 HEADER = st.tuples(
     st.sampled_from(
@@ -389,13 +386,15 @@ HEADER = st.tuples(
     ),
     st.binary(max_size=40),
 )
-WORDS = st.sampled_from(
-    ["task_id", "task_status", "task_result", "task_info", "videos", "url", "status", "id", "data", "code", "outputs",
-     "object", "job", "output", "error", "fail_reason", "progress", "metadata", "succeed", "processing", "updated_at"]
-)  # fmt: skip
+WORDS = st.sampled_from([
+    "task_id", "task_status", "task_result", "task_info", "videos", "url", "status", "id", "data",
+    "code", "outputs", "object", "job", "output", "error", "fail_reason", "progress", "metadata",
+    "succeed", "processing", "updated_at",
+])  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | WORDS
 JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=6),
+    LEAVES, lambda inner: st.lists(inner,
+    max_size=4) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=6),
     max_leaves=20,
 )  # fmt: skip
 BODIES = st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode())
@@ -403,26 +402,34 @@ REQUESTS = st.tuples(st.sampled_from(sorted(ACCOUNTS)), st.lists(HEADER, max_siz
 PATHS = st.text(max_size=60).map(lambda text: "/callbacks/" + text)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(REQUESTS, min_size=4, max_size=12), st.lists(PATHS, min_size=4, max_size=12))
-def test_nothing_a_stranger_sends_is_our_trouble(requests: list[Any], paths: list[str]) -> None:
-    async def send_all() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            async with open_harness(Path(folder), accounts=ACCOUNTS) as h:
-                jobs = {name: await at_vendor(h, name) for name in ACCOUNTS}
-                for account, headers, body in requests:
-                    token = h.runtime.keys.mint(
-                        account, Callback(jobs[account]["id"], 1), jobs[account]["deadline_at"]
-                    )
-                    request = Raw(f"/callbacks/{account}/{token}", headers)
-                    assert await request.run(h, {"type": "http.request", "body": body}) in (
-                        200,
-                        400,
-                        401,
-                    )
-                for path in paths:
-                    assert (
-                        await Raw(path, []).run(h, {"type": "http.request", "body": b"{}"}) == 404
-                    )
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[asyncio.Runner, Harness, dict[str, Any]]]:
+    """A runtime with a job of every account for all examples, and the loop that it runs on."""
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        opened = open_harness(Path(folder), accounts=ACCOUNTS)
+        h = runner.run(opened.__aenter__())
+        yield runner, h, {name: runner.run(at_vendor(h, name)) for name in ACCOUNTS}
+        runner.run(opened.__aexit__(None, None, None))
 
-    asyncio.run(send_all())
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    requests=st.lists(REQUESTS, min_size=4, max_size=12),
+    paths=st.lists(PATHS, min_size=4, max_size=12),
+)
+def test_no_request_causes_a_server_error(
+    shared: tuple[asyncio.Runner, Harness, dict[str, Any]], requests: list[Any], paths: list[str]
+) -> None:
+    runner, h, jobs = shared
+
+    async def send_all() -> None:
+        for account, headers, body in requests:
+            job = jobs[account]
+            token = h.runtime.keys.mint(account, Callback(job["id"], 1), job["deadline_at"])
+            request = Raw(f"/callbacks/{account}/{token}", headers)
+            status = await request.run(h, {"type": "http.request", "body": body})
+            assert status in (200, 400, 401)
+        for path in paths:
+            assert await Raw(path, []).run(h, {"type": "http.request", "body": b"{}"}) == 404
+
+    runner.run(send_all())

@@ -1,4 +1,4 @@
-"""Uploads are passed on, and nothing that a caller or a vendor sends along breaks anything."""
+"""Uploads are forwarded; malformed forms and vendor errors are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def upload(
 
 
 @pytest.mark.parametrize("name", ["demo.mp4", "../../etc/demo.mp4", "C:\\x\\demo.mp4"])
-async def test_a_file_reaches_the_vendor_and_its_answer_the_caller(
+async def test_a_file_reaches_the_vendor_and_its_response_the_caller(
     tmp_path: Path, name: str
 ) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
@@ -77,7 +77,9 @@ async def test_a_vendor_that_cannot_be_reached_is_a_502(tmp_path: Path) -> None:
         ({**FORM, "file": "text"}, "/file"),
     ],
 )
-async def test_a_wrong_form_is_pointed_at(tmp_path: Path, data: Any, pointer: str) -> None:
+async def test_a_wrong_field_of_a_form_is_pointed_at(
+    tmp_path: Path, data: Any, pointer: str
+) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
         refused = (await upload(api, 422, data=data)).json()
         assert pointer in [fault["pointer"] for fault in refused["errors"]]
@@ -95,7 +97,7 @@ async def test_a_wrong_form_is_pointed_at(tmp_path: Path, data: Any, pointer: st
         (b"--x\r\n\r\nz\r\n--x--\r\n", "multipart/form-data; boundary=x; charset=klingon", 400),
     ],
 )
-async def test_a_body_that_is_no_form_is_refused(
+async def test_a_body_that_is_not_a_form_is_refused(
     tmp_path: Path, content: bytes, kind: str, status: int
 ) -> None:
     async with calling(tmp_path, accounts=TWO) as api:

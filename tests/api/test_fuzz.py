@@ -1,16 +1,16 @@
-"""Whatever is sent to whichever path, the answer is one of those that are documented, and never a 500."""
+"""Random requests to every path get a documented status, and never a 500."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.test_support import PATHS, Caller, calling, is_problem
@@ -28,11 +28,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
-NAMES = st.sampled_from(
-    ["account", "model", "capability", "input", "external_task_id", "callback_url", "callback_events", "metadata",
-     "deadline", "kind", "url", "types", "description", "headers", "options", "rate_limit", "max_in_flight", "name",
-     "scope", "expires_at", "since", "until", "status", "grace_seconds", "limit", "after", "created_after", "type"]
-)  # fmt: skip
+NAMES = st.sampled_from([
+    "account", "model", "capability", "input", "external_task_id", "callback_url",
+    "callback_events", "metadata", "deadline", "kind", "url", "types", "description", "headers",
+    "options", "rate_limit", "max_in_flight", "name", "scope", "expires_at", "since", "until",
+    "status", "grace_seconds", "limit", "after", "created_after", "type",
+])  # fmt: skip
 GOOD = (
     st.just({"model": "m", "input": {"prompt": "p"}})
     | st.just({"url": "https://my.app/x"})
@@ -60,42 +61,50 @@ HEADERS = st.dictionaries(
     | st.sampled_from(["wait=0", '"v1"', "application/json", "multipart/form-data; boundary=x"]),
     max_size=2,
 )
-#: What a caller may be answered; of these 500 is not one, and 503 only in trouble.
+#: 500 is not among them, and 503 is for outages.
 DOCUMENTED = {200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422}
 
 
-@settings(
-    max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Caller]]:
+    """One service for all examples, and the loop that it runs on."""
+    with asyncio.Runner() as runner:
+        opened = calling(tmp_path_factory.mktemp("fuzz"))
+        yield runner, runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
+
+
+@settings(max_examples=70, deadline=None)
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(PATHS),
+            IDS | TEXTS,
+            st.dictionaries(NAMES | TEXTS, TEXTS, max_size=2),
+            BODIES,
+            HEADERS,
+        ),
+        min_size=20,
+        max_size=40,
+    )
 )
-@given(st.lists(st.tuples(st.sampled_from(PATHS), IDS | TEXTS, st.dictionaries(NAMES | TEXTS, TEXTS, max_size=2),
-                          BODIES, HEADERS), min_size=20, max_size=40))  # fmt: skip
-def test_every_answer_is_a_documented_one(tmp_path_factory: Any, requests: list[Any]) -> None:
-    asyncio.run(_all(tmp_path_factory.mktemp("fuzz"), requests))
+def test_every_status_is_documented(
+    service: tuple[asyncio.Runner, Caller], requests: list[Any]
+) -> None:
+    runner, api = service
+    runner.run(_all(api, requests))
 
 
-async def _all(folder: Path, requests: list[Any]) -> None:
-    async with calling(folder) as api:
-        for (method, path), name, query, body, headers in requests:
-            response = await _send(
-                api,
-                method,
-                path.replace("x", quote(name, errors="replace"), 1),
-                query,
-                body,
-                headers,
-            )
-            assert response.status_code in DOCUMENTED, (
-                method,
-                path,
-                query,
-                body,
-                headers,
-                response.text,
-            )
-            if response.status_code >= 400:
-                is_problem(response)
-            elif response.content:
-                json.loads(response.content)
+async def _all(api: Caller, requests: list[Any]) -> None:
+    for request in requests:
+        (method, path), name, query, body, headers = request
+        path = path.replace("x", quote(name, errors="replace"), 1)
+        response = await _send(api, method, path, query, body, headers)
+        assert response.status_code in DOCUMENTED, (request, response.text)
+        if response.status_code >= 400:
+            is_problem(response)
+        elif response.content:
+            json.loads(response.content)
 
 
 async def _send(
@@ -105,6 +114,6 @@ async def _send(
         f"{quote(k, errors='replace')}={quote(v, errors='replace')}" for k, v in query.items()
     )
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    # Waiting is tested elsewhere.
+    # Long polls are tested elsewhere.
     kept = [(name, value) for name, value in raw if name != b"prefer" or value in (b"wait=0", b"")]
     return await api.http.request(method, f"{path}?{pairs}", content=body, headers=kept)

@@ -1,4 +1,4 @@
-"""A submission that is sent twice is owned once."""
+"""`Idempotency-Key`: a submission that is sent twice creates one job."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None
         ]
 
 
-async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> None:
+async def test_idempotency_keys_are_scoped_to_the_caller(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         first = await api.post("/v1/jobs", 202, BODY, headers={"idempotency-key": "k"})
         other = await api.post(
@@ -50,23 +50,14 @@ async def test_each_caller_has_idempotency_keys_of_their_own(tmp_path: Path) -> 
         assert first["id"] != other["id"]
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 256, "a\tb"])
-async def test_an_unusable_idempotency_key_is_refused(tmp_path: Path, key: str) -> None:
-    async with calling(tmp_path) as api:
-        refused = await api.post("/v1/jobs", 422, BODY, headers={"idempotency-key": key})
-        assert [one["pointer"] for one in refused["errors"]] == [""]
-
-
-async def test_an_external_id_is_taken_once_in_an_account(tmp_path: Path) -> None:
+async def test_an_external_id_is_unique_in_an_account(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         first = await submitted(api, external_task_id="order-1")
         refused = await api.post("/v1/jobs", 409, BODY | {"external_task_id": "order-1"})
         assert (refused["code"], refused["job_id"]) == ("external_task_id_taken", first["id"])
 
 
-async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_one(
-    tmp_path: Path,
-) -> None:
+async def test_concurrent_submissions_create_one_job_each_and_one_per_key(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         alone = [api.post("/v1/jobs", 202, BODY) for _ in range(50)]
         shared = [
@@ -76,7 +67,7 @@ async def test_a_hundred_submissions_at_once_are_a_hundred_jobs_and_one_key_is_o
         assert len({job["id"] for job in jobs}) == len(await api.rows("job")) == 51
 
 
-async def test_a_key_counts_on_its_path_alone(tmp_path: Path) -> None:
+async def test_a_key_is_valid_for_its_path_alone(tmp_path: Path) -> None:
     """The same key makes one job by submission, and one by each retry, however often it is sent."""
     async with calling(tmp_path) as api:
         headers = {"idempotency-key": "k"}
@@ -96,7 +87,7 @@ async def test_a_key_counts_on_its_path_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [({"model": 5}, 422), ({"account": "nobody"}, 422)])
-async def test_a_refusal_leaves_the_key_free(
+async def test_a_refused_request_does_not_use_up_its_key(
     tmp_path: Path, body: dict[str, Any], status: int
 ) -> None:
     async with calling(tmp_path) as api:

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what there is, all of it and nothing else."""
+"""The OpenAPI document describes every operation, response and event, and no others."""
 
 from __future__ import annotations
 
@@ -13,93 +13,91 @@ from typing import Any
 
 import httpx
 import pytest
-from jsonschema_rs import Draft202012Validator, ValidationError
+from jsonschema_rs import ValidationError
 from openapi_spec_validator import validate
 from standardwebhooks import Webhook as Verifier
 from starlette.routing import Route
 
 import orchestrator
-from orchestrator.api import doors
+from orchestrator.api import endpoints
 from orchestrator.api.endpoint import Endpoint, RequestContext
-from orchestrator.api.openapi import document as writer
+from orchestrator.api.openapi import document as document_module
 from orchestrator.api.openapi import examples
 from orchestrator.api.openapi.document import document
-from orchestrator.api.problems import CODES
+from orchestrator.api.problems import CODES, Refusal
 from orchestrator.events.destinations import Message
 from orchestrator.events.destinations.webhook import Webhook
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import EventType
+from orchestrator.schemas.example_values import BASE, IDS
+from orchestrator.schemas.jobs import JOB_EXAMPLE
 from tests.api.test_support import calling
 from tests.harness.openapi_contract import contract
 
-SAID = contract().said
-WORDS = {
-    "$ref", "additionalProperties", "allOf", "anyOf", "const", "contentMediaType", "default", "description", "enum",
-    "exclusiveMaximum", "exclusiveMinimum", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
-    "minItems", "minLength", "minimum", "pattern", "properties", "propertyNames", "required", "type",
+DOCUMENT = contract().document
+KEYWORDS = {
+    "$ref", "additionalProperties", "allOf", "anyOf", "const", "contentMediaType", "default",
+    "description", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "items", "maxItems",
+    "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minimum", "pattern",
+    "properties", "propertyNames", "required", "type",
 }  # fmt: skip
-PUSH = "/callbacks/{account}/{token}"
-JOB = f"/v1/jobs/{examples.IDS['job']}"
+CALLBACKS = "/callbacks/{account}/{token}"
+JOB = f"/v1/jobs/{IDS['job']}"
 
 
-def whole(schema: Any) -> Draft202012Validator:
-    """Return a validator of a schema of the document."""
-    return Draft202012Validator({**schema, "components": SAID["components"]}, validate_formats=True)
-
-
-def walked(said: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+def walk(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every object in the document, and where it is."""
-    if isinstance(said, dict):
-        yield where, said
-    items = (
-        said.items()
-        if isinstance(said, dict)
-        else enumerate(said)
-        if isinstance(said, list)
-        else ()
-    )
-    for key, one in items:
-        yield from walked(one, f"{where}/{key}")
+    if isinstance(node, dict):
+        yield where, node
+        children = list(node.items())
+    else:
+        children = list(enumerate(node)) if isinstance(node, list) else []
+    for key, child in children:
+        yield from walk(child, f"{where}/{key}")
 
 
 def operations() -> dict[str, Any]:
     """Return every operation of the document by method and path, webhooks by their type."""
     calls = {
-        f"{method.upper()} {path}": one
-        for path, item in SAID["paths"].items()
-        for method, one in item.items()
+        f"{method.upper()} {path}": operation
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
     }
-    return calls | {kind: item["post"] for kind, item in SAID["webhooks"].items()}
+    return calls | {kind: item["post"] for kind, item in DOCUMENT["webhooks"].items()}
 
 
-def test_it_is_openapi() -> None:
-    validate(SAID)
+def test_the_document_is_valid_openapi() -> None:
+    validate(DOCUMENT)
 
 
-async def test_it_has_every_route_with_every_method_and_no_others(tmp_path: Path) -> None:
+async def test_the_document_has_every_route_and_method_and_no_others(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        made = [(one.path.replace(":path", ""), one.endpoint) for one in doors(api.runtime)]
+        routes = endpoints(api.runtime)
     served = {
-        f"{method} {path}"
-        for path, door in made
-        if isinstance(door, Endpoint)
-        for method in door.handlers
+        f"{method} {route.path.replace(':path', '')}"
+        for route in routes
+        if isinstance(route.endpoint, Endpoint)
+        for method in route.endpoint.handlers
     }
-    assert {one for one in operations() if " " in one} == {*served, f"POST {PUSH}"}
+    assert {name for name in operations() if " " in name} == {*served, f"POST {CALLBACKS}"}
 
 
-def test_operations_are_told_apart_and_told_about() -> None:
-    known = operations().values()
-    assert len({one["operationId"] for one in known}) == len(known)
-    assert {tag for one in known for tag in one["tags"]} == {tag["name"] for tag in SAID["tags"]}
+def test_operations_have_unique_ids_and_descriptions() -> None:
+    all_operations = operations().values()
+    assert len({item["operationId"] for item in all_operations}) == len(all_operations)
+    assert {tag for item in all_operations for tag in item["tags"]} == {
+        tag["name"] for tag in DOCUMENT["tags"]
+    }
     assert [
-        one["operationId"] for one in known if not (one["summary"] and one["description"])
+        item["operationId"]
+        for item in all_operations
+        if not (item["summary"] and item["description"])
     ] == []
 
 
-def test_a_handler_that_is_not_declared_has_no_place_in_it() -> None:
+def test_an_undeclared_handler_is_refused() -> None:
     async def handler(call: RequestContext) -> Any:
         raise NotImplementedError
 
@@ -108,86 +106,88 @@ def test_a_handler_that_is_not_declared_has_no_place_in_it() -> None:
             self.handlers = {"GET": handler}
 
     with pytest.raises(TypeError, match="GET /x is not declared"):
-        document([Route("/x", Bare())], examples.BASE)
+        document([Route("/x", Bare())], BASE)
 
 
-def test_no_two_kinds_of_calls_are_mixed_up() -> None:
-    """Everything that takes a key says so, and what it may answer without one."""
-    for where, one in operations().items():
+def test_operations_that_need_a_key_are_marked() -> None:
+    """Each says that it needs a key, and documents the response without one."""
+    for where, item in operations().items():
         keyed = where.partition(" ")[2].startswith("/v1/")
-        assert bool(one["security"]) == keyed, where
-        assert ("401" in one["responses"]) == (keyed or where.endswith(PUSH)), where
+        assert bool(item["security"]) == keyed, where
+        assert ("401" in item["responses"]) == (keyed or where.endswith(CALLBACKS)), where
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "node"),
     [
-        pytest.param(where, said, id=where)
-        for where, said in walked(SAID)
-        if "example" in said and "schema" in said
+        pytest.param(where, node, id=where)
+        for where, node in walk(DOCUMENT)
+        if "example" in node and "schema" in node
     ],
 )
-def test_every_example_is_one(where: str, said: Any) -> None:
-    example = said["example"]
-    whole(said["schema"]).validate([example] if said["schema"].get("type") == "array" else example)
+def test_every_example_has_the_fields_of_its_schema_and_no_others(where: str, node: Any) -> None:
+    """Examples of resources are made by their writers: model, writer and example agree."""
+    schema, example = node["schema"], node["example"]
+    is_list = schema.get("type") == "array"
+    contract().validator(schema).validate([example] if is_list else example)
 
 
-def test_schemas_use_only_words_that_json_schema_has() -> None:
-    """A constraint under another name is none."""
-    told = [
-        one
-        for where, one in walked(SAID)
+def test_schemas_use_only_keywords_of_json_schema() -> None:
+    """A constraint under another name would be ignored."""
+    schemas = [
+        item
+        for where, item in walk(DOCUMENT)
         if re.search(r"(/schema|/schemas/\w+|/items|/anyOf/\d|/properties/\w+)$", where)
     ]
-    used = {word for one in told for word in one}
-    assert used - WORDS == set()
+    used = {word for item in schemas for word in item}
+    assert used - KEYWORDS == set()
 
 
 def test_every_body_has_an_example() -> None:
     bodies = [
-        (where, one) for where, item in walked(SAID) for one in item.get("content", {}).values()
+        (where, item) for where, item in walk(DOCUMENT) for item in item.get("content", {}).values()
     ]
     assert [
-        where for where, one in bodies if one["schema"].get("$ref") and "example" not in one
+        where for where, item in bodies if item["schema"].get("$ref") and "example" not in item
     ] == []
 
 
 @pytest.mark.parametrize("kind", EventType)
 def test_every_type_of_event_has_a_webhook_whose_example_verifies(kind: EventType) -> None:
-    said = SAID["webhooks"][kind]["post"]
-    event = said["requestBody"]["content"]["application/json"]["example"]
+    node = DOCUMENT["webhooks"][kind]["post"]
+    event = node["requestBody"]["content"]["application/json"]["example"]
     body, secret = json.dumps(event).encode(), new_secret()
     message = Message(event["id"], kind, body, SystemClock().now())
     request = Webhook().request("https://my.app/hook", message, [secret])
-    sent = {one["name"] for one in said["parameters"]}
+    sent = {item["name"] for item in node["parameters"]}
     assert sent == {name for name in request.headers if name.startswith("webhook-")}
     assert Verifier(secret).verify(request.content, dict(request.headers)) == event
 
 
-def test_the_stream_says_what_it_carries() -> None:
-    said = SAID["paths"]["/v1/events/stream"]["get"]["responses"]["200"]["content"][
+def test_the_stream_describes_its_events() -> None:
+    node = DOCUMENT["paths"]["/v1/events/stream"]["get"]["responses"]["200"]["content"][
         "text/event-stream"
     ]
-    assert set(said["x-sse-events"]) == {*EventType, "stream.gap"}
-    (data,) = re.findall(r"^data: (.+)$", said["example"], re.MULTILINE)
-    (kind,) = re.findall(r"^event: (.+)$", said["example"], re.MULTILINE)
-    whole(said["x-sse-events"][kind]).validate(json.loads(data))
+    assert set(node["x-sse-events"]) == {*EventType, "stream.gap"}
+    (data,) = re.findall(r"^data: (.+)$", node["example"], re.MULTILINE)
+    (kind,) = re.findall(r"^event: (.+)$", node["example"], re.MULTILINE)
+    contract().validator(node["x-sse-events"][kind]).validate(json.loads(data))
 
 
-def test_a_webhook_of_another_type_is_not_one() -> None:
-    schema = SAID["webhooks"]["job.failed"]["post"]["requestBody"]["content"]["application/json"][
-        "schema"
-    ]
-    whole(schema).validate(examples.event("job.failed"))
+def test_the_schema_of_a_webhook_refuses_other_types() -> None:
+    schema = DOCUMENT["webhooks"]["job.failed"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]["schema"]
+    contract().validator(schema).validate(examples.event("job.failed"))
     for wrong in (examples.event("job.succeeded"), {**examples.event("job.failed"), "data": {}}):
         with pytest.raises(ValidationError):
-            whole(schema).validate(wrong)
+            contract().validator(schema).validate(wrong)
 
 
-def test_the_document_and_its_pages_know_every_code_that_is_answered() -> None:
-    """Found in the source: the classes' own, and those that are given where one is made."""
+def test_every_code_in_the_source_is_documented() -> None:
+    """Codes of the classes, and codes given to them in the source."""
     kinds: list[type[Problem]] = [Problem, *Problem.__subclasses__()]
-    raised = {one.code for one in kinds}
+    raised = {item.code for item in kinds}
     for path in Path(orchestrator.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
@@ -195,65 +195,69 @@ def test_the_document_and_its_pages_know_every_code_that_is_answered() -> None:
                 and isinstance(node.func, ast.Name)
                 and node.func.id in {k.__name__ for k in kinds}
             ):
-                given = [one.value for one in node.keywords if one.arg == "code"]
+                given = [item.value for item in node.keywords if item.arg == "code"]
+                if node.func.id == Refusal.__name__:
+                    given += node.args[:1]
                 raised |= {
-                    one.value
-                    for one in given
-                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                    item.value
+                    for item in given
+                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
                 }
     assert raised == set(CODES)
-    assert set(SAID["components"]["responses"]) == set(CODES)
+    assert set(DOCUMENT["components"]["responses"]) == set(CODES)
 
 
-async def test_it_is_served_to_anybody_and_not_twice_to_the_same(tmp_path: Path) -> None:
+async def test_the_document_is_public_and_cacheable(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        answer = await api.http.get("/openapi.json", headers={"authorization": ""})
-        assert answer.json()["servers"] == [{"url": api.runtime.base}]
-        assert answer.json() == document(doors(api.runtime), api.runtime.base)
-        tag = answer.headers["etag"]
+        served = await api.http.get("/openapi.json", headers={"authorization": ""})
+        assert served.json()["servers"] == [{"url": api.runtime.base}]
+        assert served.json() == document(endpoints(api.runtime), api.runtime.base)
+        tag = served.headers["etag"]
         again = await api.http.get("/openapi.json", headers={"if-none-match": f'"x", {tag}'})
         assert (again.status_code, again.content) == (304, b"")
         head = await api.http.head("/openapi.json")
-        assert (head.content, head.headers["content-length"]) == (b"", str(len(answer.content)))
+        assert (head.content, head.headers["content-length"]) == (b"", str(len(served.content)))
 
 
 @pytest.mark.parametrize(
     ("status", "body", "headers"),
     [
-        (200, {**examples.JOB, "surprise": 1}, {}),
-        (200, {name: one for name, one in examples.JOB.items() if name != "links"}, {}),
-        (200, {**examples.JOB, "created_at": "yesterday"}, {}),
-        (200, {**examples.JOB, "status": "done"}, {}),
-        (200, examples.JOB, {"x-surprise": "1"}),
-        (200, examples.JOB, {"content-type": "text/plain"}),
-        (201, examples.JOB, {}),
+        (200, {**JOB_EXAMPLE, "surprise": 1}, {}),
+        (200, {name: item for name, item in JOB_EXAMPLE.items() if name != "links"}, {}),
+        (200, {**JOB_EXAMPLE, "created_at": "yesterday"}, {}),
+        (200, {**JOB_EXAMPLE, "status": "done"}, {}),
+        (200, JOB_EXAMPLE, {"x-surprise": "1"}),
+        (200, JOB_EXAMPLE, {"content-type": "text/plain"}),
+        (201, JOB_EXAMPLE, {}),
         (404, examples.problem("conflict"), {"content-type": "application/problem+json"}),
         (404, examples.problem("not_found"), {}),
     ],
 )
-def test_answers_in_tests_are_held_to_it(status: int, body: Any, headers: dict[str, str]) -> None:
-    def answered(status: int, body: Any, headers: dict[str, str]) -> httpx.Response:
+def test_the_contract_refuses_undocumented_responses(
+    status: int, body: Any, headers: dict[str, str]
+) -> None:
+    def response(status: int, body: Any, headers: dict[str, str]) -> httpx.Response:
         request = httpx.Request("GET", f"http://api{JOB}")
         return httpx.Response(status, json=body, headers=headers, request=request)
 
-    contract().check(answered(200, examples.JOB, {"etag": '"v3"'}))
+    contract().check(response(200, JOB_EXAMPLE, {"etag": '"v3"'}))
     with pytest.raises((AssertionError, ValidationError)):
-        contract().check(answered(status, body, headers))
+        contract().check(response(status, body, headers))
 
 
-async def test_it_is_written_once_and_not_where_everything_else_waits(
+async def test_the_document_is_written_once_and_on_another_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To write it takes a fifth of a second: pushes and deliveries go on meanwhile."""
+    """Writing it takes a fifth of a second: pushes and deliveries must not wait for it."""
     threads: list[threading.Thread] = []
 
     def write(*given: Any) -> Any:
         threads.append(threading.current_thread())
         return document(*given)
 
-    monkeypatch.setattr(writer, "document", write)
+    monkeypatch.setattr(document_module, "document", write)
     async with calling(tmp_path) as api:
-        one, other = await asyncio.gather(*(api.http.get("/openapi.json") for _ in range(2)))
-        assert one.content == other.content
+        item, other = await asyncio.gather(*(api.http.get("/openapi.json") for _ in range(2)))
+        assert item.content == other.content
     (thread,) = threads
     assert thread is not threading.main_thread()

@@ -1,4 +1,4 @@
-"""A stranger's tool reads the OpenAPI document and sends whatever it can think of, good and bad, to a real socket."""
+"""Schemathesis reads the OpenAPI document and sends valid and invalid requests over a socket."""
 
 from __future__ import annotations
 
@@ -17,64 +17,67 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 CHECKS = (
-    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
-    "response_headers_conformance", "negative_data_rejection", "missing_required_header", "unsupported_method",
-    "allow_header_conformance", "ignored_auth",
+    "not_a_server_error", "status_code_conformance", "content_type_conformance",
+    "response_schema_conformance", "response_headers_conformance", "negative_data_rejection",
+    "missing_required_header", "unsupported_method", "allow_header_conformance", "ignored_auth",
 )  # fmt: skip
-#: Each request has this many seconds, and so has the whole of it that many.
-PATIENCE, LONGEST = 15, 90
+#: Seconds for each request, and for all of them.
+REQUEST_TIMEOUT, TIMEOUT = 15, 90
 
 
 async def existing(it: Live) -> Json:
-    """Let there be one of everything, and return its ids by the section of the path they belong to."""
+    """Create one of each resource, and return their ids by the section of the path."""
     job = await it.api.submit(order("kling"))
     await it.api.ended(job["id"])
     await it.hears(job["id"])
     (delivery, *_) = (await it.api.get("/v1/deliveries"))["data"]
     replay = (await it.api.call("POST", "/v1/replays", {})).json()
-    said = {
+    output = {
         "events": delivery["event"],
         "deliveries": delivery["id"],
         "subscribers": delivery["subscriber"],
     }
-    return {"jobs": job["id"], "replays": replay["id"], **said}
+    return {"jobs": job["id"], "replays": replay["id"], **output}
 
 
-async def test_nothing_that_schemathesis_sends_is_answered_with_what_is_not_documented(
-    tmp_path: Path,
-) -> None:
-    """The same requests every time. The stream is left out: it does not end."""
+async def test_schemathesis_finds_no_undocumented_response(tmp_path: Path) -> None:
+    """The requests are the same every time. The stream is excluded: it does not end."""
     async with live(tmp_path, ["kling", "dreamto"]) as it:
         ids = await existing(it)
-        asked = [
+        selection = [
             "--max-examples",
             "3",
             "--generation-deterministic",
             "--phases",
             "examples,coverage,fuzzing",
         ]
-        how = [
+        checks = [
             "--checks",
             ",".join(CHECKS),
             "--request-timeout",
-            str(PATIENCE),
+            str(REQUEST_TIMEOUT),
             "--continue-on-failure",
             "--no-color",
         ]
+        environment = {
+            "SCHEMATHESIS_HOOKS": "tests.harness.schemathesis_hooks",
+            "PYTHONPATH": str(ROOT),
+            "ORCHESTRATOR_EXISTING": json.dumps(ids),
+        }
+        config = str(ROOT / "tests" / "schemathesis.toml")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"),
+            sys.executable, "-m", "schemathesis.cli", "--config-file", config,
             "run", f"{it.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}",
-            "--exclude-path", "/v1/events/stream", *asked, *how,
+            "--exclude-path", "/v1/events/stream", *selection, *checks,
             cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.harness.schemathesis_hooks", "PYTHONPATH": str(ROOT),
-                              "ORCHESTRATOR_EXISTING": json.dumps(ids)},
+            env=os.environ | environment,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(LONGEST):
-                said, _ = await process.communicate()
+            async with asyncio.timeout(TIMEOUT):
+                output, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    assert process.returncode == 0, said.decode().rpartition("= FAILURES =")[2]
-    assert b"Selected: " in said
+    assert process.returncode == 0, output.decode().rpartition("= FAILURES =")[2]
+    assert b"Selected: " in output

@@ -1,4 +1,4 @@
-"""The stream of events, over real sockets: nothing is lost and nothing said twice, whatever ends a connection."""
+"""The event stream over sockets: each event arrives once, whatever ends a connection."""
 
 from __future__ import annotations
 
@@ -33,28 +33,30 @@ pytestmark = pytest.mark.long
 BIG = {"x": "x" * 50_000}
 
 
-async def test_a_client_is_told_what_subscribers_are(tmp_path: Path, everywhere: None) -> None:
+async def test_a_client_receives_the_bytes_that_subscribers_do(
+    tmp_path: Path, everywhere: None
+) -> None:
     async with serving(tmp_path) as it, Follower(it.url).following() as client, it.caller() as http:
-        (one,) = await it.say({"n": 1})
-        await client.hears(one)
-        said = (await http.get(f"/v1/events/{one}")).json()
+        (first,) = await it.say({"n": 1})
+        await client.hears(first)
+        shown = (await http.get(f"/v1/events/{first}")).json()
         row = await it.runtime.store.read(
             lambda tx: tx.execute(sa.select(event.c.body)).scalar_one()
         )
         assert f"data: {row.decode()}" in client.lines, "byte for byte"
         assert client.lines[0] == "retry: 2000"
         ((kind, event_id, data),) = client.events
-        assert (kind, event_id) == ("job.succeeded", one)
+        assert (kind, event_id) == ("job.succeeded", first)
         assert data == {
-            name: said[name] for name in ("type", "timestamp", "id", "sequence", "data")
+            name: shown[name] for name in ("type", "timestamp", "id", "sequence", "data")
         }
 
 
 @pytest.mark.parametrize("header", [True, False])
-async def test_a_client_that_comes_back_has_missed_nothing_and_hears_nothing_twice(
+async def test_a_reconnected_client_receives_each_event_once(
     tmp_path: Path, everywhere: None, header: bool
 ) -> None:
-    """Also over the end of the service, and whether it said where it was in the header or in the query."""
+    """Also after a restart, and with its last id in the header or in the query."""
     with listening() as sock:
         port = sock.getsockname()[1]
     client, ids = Follower(f"http://127.0.0.1:{port}", header=header), list[str]()
@@ -74,10 +76,8 @@ async def test_a_client_that_comes_back_has_missed_nothing_and_hears_nothing_twi
     assert (client.ids, client.gaps) == (ids, 0)
 
 
-async def test_clients_come_back_by_themselves_when_the_service_does(
-    tmp_path: Path, everywhere: None
-) -> None:
-    """Before they were told of any event, too."""
+async def test_clients_reconnect_after_a_restart(tmp_path: Path, everywhere: None) -> None:
+    """Also before the first event."""
     with listening() as sock:
         port = sock.getsockname()[1]
     client = Follower(f"http://127.0.0.1:{port}")
@@ -101,22 +101,22 @@ async def replicas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Service, Service]]:
     monkeypatch.setattr(databases, "kind", "postgresql")
-    async with serving(tmp_path) as one, serving(tmp_path) as other:
-        yield one, other
+    async with serving(tmp_path) as first, serving(tmp_path) as other:
+        yield first, other
     databases.forget()
 
 
-async def test_a_client_goes_on_at_another_replica(replicas: tuple[Service, Service]) -> None:
-    """While both of them write."""
-    one, other = replicas
+async def test_a_client_resumes_at_another_replica(replicas: tuple[Service, Service]) -> None:
+    """While both replicas write."""
+    first, other = replicas
     client, ids = Follower(""), list[str]()
 
     async def write(it: Service) -> None:
         for n in range(40):
             ids.extend(await it.say({"n": n}, {"m": n}))
 
-    async with Follower(one.url).following() as steady:
-        writing = asyncio.gather(write(one), write(other))
+    async with Follower(first.url).following() as steady:
+        writing = asyncio.gather(write(first), write(other))
         for turn in range(12):
             client.url = replicas[turn % 2].url
             seen = len(client.ids)
@@ -131,54 +131,54 @@ async def test_a_client_goes_on_at_another_replica(replicas: tuple[Service, Serv
     assert sorted(steady.ids) == sorted(ids)
 
 
-async def test_commits_in_another_order_than_their_events_were_made(
+async def test_events_committed_out_of_order_are_not_missed(
     replicas: tuple[Service, Service],
 ) -> None:
-    """The first is invisible when the second is committed; a client that is told of neither, or both, misses none."""
+    """The second is committed first: clients receive neither, then both."""
     it, other = replicas
     first, second = it.runtime.ids("evt"), other.runtime.ids("evt")
     url = it.runtime.settings.database_url
     async with Follower(it.url).following() as client, other.caller() as http:
         mark = (await http.get("/v1/events?wait=0")).json()["next_cursor"]
-        async with Follower(other.url).following() as beside:
+        async with Follower(other.url).following() as other_client:
             with psycopg.connect(url) as slow, psycopg.connect(url) as quick:
                 insert(slow, first)
                 insert(quick, second)
                 quick.commit()
-                # Whoever looks sees that it is there.
+                # It is visible to queries.
                 assert [row["id"] for row in (await http.get("/v1/events")).json()["data"]] == [
                     second
                 ]
                 assert (await http.get(f"/v1/events?wait=1&after={mark}")).json()["data"] == []
-                assert (client.ids, beside.ids) == ([], [])
+                assert (client.ids, other_client.ids) == ([], [])
                 slow.commit()
-            for one in (client, beside):
-                await one.hears(first, second)
+            for follower in (client, other_client):
+                await follower.hears(first, second)
         for seen, rest in ((first, [second]), (mark, [first, second])):
             page = (await http.get(f"/v1/events?wait=5&after={seen}")).json()
             assert [row["id"] for row in page["data"]] == rest
 
 
-async def test_a_client_hears_what_it_wants(tmp_path: Path, everywhere: None) -> None:
-    """And comes back to where it was, however much it did not want meanwhile."""
+async def test_a_client_receives_matching_events(tmp_path: Path, everywhere: None) -> None:
+    """And resumes at its position after any number of other events."""
     async with serving(tmp_path) as it, it.caller() as http:
         client = Follower(it.url, "types=job.f*,account.*")
         async with client.following():
             await it.say({}, {}, kind=EventType.JOB_PROCESSING)
-            (one,) = await it.say({}, kind=EventType.JOB_FAILED)
+            (first,) = await it.say({}, kind=EventType.JOB_FAILED)
             await it.say({})
-            (two,) = await it.say({}, kind=EventType.ACCOUNT_PUSH_DEGRADED)
-            await client.hears(one, two)
+            (second,) = await it.say({}, kind=EventType.ACCOUNT_PUSH_DEGRADED)
+            await client.hears(first, second)
         await it.say({})
-        (three,) = await it.say({}, kind=EventType.JOB_FAILED)
+        (third,) = await it.say({}, kind=EventType.JOB_FAILED)
         async with client.following():
-            await client.hears(one, two, three)
-        assert client.ids == [one, two, three]
+            await client.hears(first, second, third)
+        assert client.ids == [first, second, third]
         refused = await http.get("/v1/events/stream?types=nonsense")
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/types/0")
 
 
-async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(
+async def test_an_unknown_last_event_id_is_reported_as_a_gap_first(
     tmp_path: Path, everywhere: None
 ) -> None:
     async with serving(tmp_path) as it:
@@ -188,7 +188,7 @@ async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(
             later = await it.count(3, 5)
             await old.hears(*before, *later)
         assert old.events[0][0] == "stream.gap"
-        assert (old.gaps, old.ids) == (1, before + later), "what is there is told"
+        assert (old.gaps, old.ids) == (1, before + later), "existing events follow"
         never = Follower(it.url, last=it.runtime.ids("evt"))
         async with never.following():
             (last,) = await it.count(5, 6)
@@ -201,21 +201,23 @@ async def test_an_event_that_is_gone_makes_a_gap_and_is_said_first(
         assert never.gaps == 1, "and not again"
 
 
-async def test_silence_is_broken_by_signs_of_life(
+async def test_heartbeats_break_the_silence(
     tmp_path: Path, everywhere: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They lead a client that wants few events past those it does not want."""
+    """They move the position of a client past events that do not match."""
     monkeypatch.setattr(stream, "HEARTBEAT", 0.05)
     async with serving(tmp_path) as it, Follower(it.url, "types=job.failed").following() as client:
         await until(lambda: client.lines.count(": still here") >= 3, "heartbeats")
         (passed,) = await it.say({})
-        await until(lambda: client.last == passed, "the client is led on")
+        await until(lambda: client.last == passed, "its position moves")
         assert client.events == []
         assert client.lines.count(f"id: {passed}") == 1
 
 
-async def test_a_stream_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "LONGEST", 0.1)
+async def test_a_stream_ends_after_its_maximum_duration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_DURATION", 0.1)
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         ids = list[str]()
         while client.ends < 3:
@@ -225,14 +227,15 @@ async def test_a_stream_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a stream on a connection that holds little unread, read its head, and then nothing."""
+    """Open a stream with a small receive buffer, read its head, and then nothing."""
     host, _, port = url.removeprefix("http://").partition(":")
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
     reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
-    head = f"GET /v1/events/stream HTTP/1.1\r\nhost: {host}\r\nauthorization: {KEYED['authorization']}\r\n\r\n"
+    key = KEYED["authorization"]
+    head = f"GET /v1/events/stream HTTP/1.1\r\nhost: {host}\r\nauthorization: {key}\r\n\r\n"
     writer.write(head.encode())
     await reader.readuntil(b"retry: 2000")
     writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -253,35 +256,35 @@ async def unread(
 
 
 def memory() -> int:
-    """Return the bytes of memory this process has."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def test_a_slow_reader_gets_everything_and_holds_nobody_up(
+async def test_a_slow_reader_receives_everything_and_delays_no_other(
     tmp_path: Path, everywhere: None
 ) -> None:
-    """Far more than is kept for all of them."""
+    """The backlog is larger than the shared buffer."""
     async with serving(tmp_path) as it, unread(it.url, 1) as ((reader, writer),):
         async with Follower(it.url).following() as quick:
-            ids = [one for _ in range(40) for one in await it.say(*[BIG] * 10)]
+            ids = [event_id for _ in range(40) for event_id in await it.say(*[BIG] * 10)]
             await quick.hears(*ids)
-        heard = list[str]()
+        received = list[str]()
         writer.transport.resume_reading()  # type: ignore[attr-defined]
         rest = b""
         async with asyncio.timeout(60):
-            while len(heard) < len(ids):
+            while len(received) < len(ids):
                 rest += await reader.read(65536)
                 *lines, rest = rest.split(b"\n")
-                heard += [
+                received += [
                     line[4:].decode()
                     for line in lines
                     if line.startswith(b"id: ") and line[4:].decode() in ids
                 ]
-        assert heard == ids
+        assert received == ids
 
 
-async def test_two_hundred_clients_that_do_not_read_cost_little(tmp_path: Path) -> None:
-    """Forty megabytes for each of them would be eight thousand."""
+async def test_two_hundred_clients_that_do_not_read_cost_little_memory(tmp_path: Path) -> None:
+    """40 MB for each of them would be 8 GB."""
     async with serving(tmp_path) as it, unread(it.url, 200):
         before = memory()
         for _ in range(80):
@@ -291,20 +294,20 @@ async def test_two_hundred_clients_that_do_not_read_cost_little(tmp_path: Path) 
         assert grown < 160 << 20, f"{grown >> 20} MiB"
 
 
-async def test_a_client_that_never_reads_is_left(
+async def test_a_client_that_never_reads_is_disconnected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PATIENCE", 0.2)
+    monkeypatch.setattr(stream, "SEND_DEADLINE", 0.2)
     async with serving(tmp_path) as it:
-        it.runtime.waiting_slots = one = Admission(it.runtime.rng, slots=1)
+        it.runtime.waiting_slots = slots = Admission(it.runtime.rng, slots=1)
         async with unread(it.url, 1):
-            assert one.is_full
-            while one.is_full:
+            assert slots.is_full
+            while slots.is_full:
                 await it.say(*[BIG] * 20)
 
 
-async def test_the_service_ends_at_once_with_streams_open(tmp_path: Path, everywhere: None) -> None:
-    """Five of which nobody reads."""
+async def test_open_streams_do_not_delay_shutdown(tmp_path: Path, everywhere: None) -> None:
+    """Five of them are not read."""
     clients = [Follower("") for _ in range(12)]
     async with contextlib.AsyncExitStack() as stack:
         async with serving(tmp_path) as it:
@@ -321,7 +324,7 @@ async def test_the_service_ends_at_once_with_streams_open(tmp_path: Path, everyw
         await until(lambda: all(client.ends for client in clients), "every stream has an end")
 
 
-async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) -> None:
+async def test_the_log_is_read_once_for_all_clients(tmp_path: Path, everywhere: None) -> None:
     async with serving(tmp_path) as it, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(30)]
         queries = list[str]()
@@ -333,10 +336,10 @@ async def test_the_log_is_read_once_for_all(tmp_path: Path, everywhere: None) ->
         ids = await it.say({}, {})
         for client in clients:
             await client.hears(*ids)
-        assert len([one for one in queries if "event.body" in one and "length" not in one]) == 1
+        assert len([sql for sql in queries if "event.body" in sql and "length" not in sql]) == 1
 
 
-async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -> None:
+async def test_waiting_slots_are_limited(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
         it.runtime.waiting_slots = Admission(it.runtime.rng, slots=2)
         async with Follower(it.url).following(), Follower(it.url).following():
@@ -347,20 +350,20 @@ async def test_there_is_no_room_for_more_than_there_are_places(tmp_path: Path) -
                 assert int(refused.headers["retry-after"]) >= 1
             made = await http.post("/v1/jobs", json=job, headers={"prefer": "wait=60"})
             assert (made.status_code, made.headers.get("preference-applied")) == (202, None), (
-                "taken on, not waited for"
+                "stored, not waited for"
             )
             looked = await http.get(f"/v1/jobs/{made.json()['id']}", headers={"prefer": "wait=60"})
             assert looked.status_code == 503
 
-        async def again() -> bool:
+        async def has_free_slot() -> bool:
             return (await http.get("/v1/events?wait=0")).status_code == 200
 
-        await eventually(again, "places are free again")
+        await eventually(has_free_slot, "slots are free again")
 
 
-async def test_who_may_not_read_events_may_not_follow_them(tmp_path: Path) -> None:
-    async with serving(tmp_path) as it, httpx.AsyncClient(base_url=it.url) as nobody:
-        assert (await nobody.get("/v1/events/stream")).status_code == 401
+async def test_a_stream_needs_a_key_and_a_valid_last_event_id(tmp_path: Path) -> None:
+    async with serving(tmp_path) as it, httpx.AsyncClient(base_url=it.url) as anonymous:
+        assert (await anonymous.get("/v1/events/stream")).status_code == 401
         async with it.caller() as http:
             for header in ("nonsense", "job_01kb7x3m5tf6a8r2w9n4c1d0eh"):
                 refused = await http.get("/v1/events/stream", headers={"last-event-id": header})
@@ -372,10 +375,10 @@ async def test_who_may_not_read_events_may_not_follow_them(tmp_path: Path) -> No
             )
 
 
-async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_everything(
+async def test_an_internal_error_ends_streams_and_reconnected_clients_miss_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loop that is gone must not be waited for: a stream would go on in silence, and so would every new one."""
+    """A loop that has failed must end its streams: they would be silent, new ones too."""
     look, failed = log.watermark, list[bool]()
 
     def fail_once(tx: Tx, known: Watermark) -> Watermark:
@@ -394,8 +397,8 @@ async def test_a_fault_of_ours_ends_streams_and_those_who_come_back_are_told_eve
         assert client.ends == 1
 
 
-async def test_on_sqlite_a_place_given_out_twice_hides_nothing(tmp_path: Path) -> None:
-    """Once the newest event was deleted, the next one gets its number: those who follow begin anew, from their ids."""
+async def test_a_position_reused_by_sqlite_hides_no_event(tmp_path: Path) -> None:
+    """After the newest event is deleted, the next has its rowid: followers restart by id."""
     async with serving(tmp_path) as it, Follower(it.url).following(coming_back=True) as client:
         kept, gone = await it.say({}, {})
         await client.hears(kept, gone)

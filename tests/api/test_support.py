@@ -1,4 +1,4 @@
-"""A caller of the API for tests: a real runtime behind a real ASGI stack, without its loops."""
+"""A caller of the API for tests: a runtime behind its ASGI application, without its stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
 from tests.harness.engine import apply_report
-from tests.harness.openapi_contract import HELD
+from tests.harness.openapi_contract import CONTRACT_HOOKS
 from tests.harness.runtime import FakeHttp, Harness, ManualClock, settings
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ TWO = {
 
 
 class FlowingClock(ManualClock):
-    """Runs like a real clock, and can be turned forward as well."""
+    """Runs like a system clock, and can be advanced too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class FlowingClock(ManualClock):
 
 
 class Caller(Harness):
-    """A house with somebody at its door."""
+    """A runtime and a client of its API."""
 
     http: httpx.AsyncClient
 
     async def call(
         self, method: str, path: str, status: int, json: Any = None, **more: Any
     ) -> httpx.Response:
-        """Call, and insist on the status; problems must look like problems."""
+        """Send a request, and check its status and, of an error, its problem."""
         response = await self.http.request(method, path, json=json, **more)
         assert response.status_code == status, (response.status_code, response.text)
         assert response.headers["x-request-id"]
@@ -78,7 +78,7 @@ class Caller(Harness):
         return (await self.call("POST", path, status, json, **more)).json()
 
     async def finish(self, job_id: str, state: JobState = JobState.SUCCEEDED) -> None:
-        """Let the vendor report the end of a job."""
+        """Apply a report of the vendor that the job is final."""
         videos = (
             (Output("https://cdn.example/v.mp4", duration=5.0),)
             if state is JobState.SUCCEEDED
@@ -101,7 +101,7 @@ class Caller(Harness):
 
 
 def in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every unit run again whole, as after a COMMIT of which no word came back."""
+    """Run every unit of work twice, as after a COMMIT whose result was lost."""
     once = Store.write
 
     async def twice(self: Store, run: Callable[..., T], *args: Any) -> T:
@@ -123,15 +123,15 @@ async def subscribed(api: Caller, **values: Any) -> dict[str, Any]:
     return made
 
 
-async def told(api: Caller, state: JobState = JobState.SUCCEEDED) -> str:
-    """Let a job end, and return its id."""
+async def finished_job(api: Caller, state: JobState = JobState.SUCCEEDED) -> str:
+    """Create a job, apply a final report, and return its id."""
     job_id: str = (await api.open())["id"]
     await api.finish(job_id, state)
     return job_id
 
 
 async def eventually(look: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
-    """Return the first answer that is not empty."""
+    """Return the first result that is not empty."""
     for _ in range(1000):
         if seen := await look():
             return seen
@@ -140,32 +140,34 @@ async def eventually(look: Callable[[], Awaitable[Sequence[T]]]) -> Sequence[T]:
 
 
 def is_problem(response: httpx.Response) -> None:
-    """Every refusal is RFC 9457, and a 422 says where."""
-    said = response.json()
+    """Check that a response is an RFC 9457 problem; a 422 has its faults."""
+    problem = response.json()
     assert response.headers["content-type"] == "application/problem+json"
-    assert {"type", "title", "status", "code", "detail", "request_id"} <= said.keys()
-    assert said["status"] == response.status_code
-    assert said["request_id"] == response.headers["x-request-id"]
-    assert ("errors" in said) == (response.status_code == 422)
-    assert all(fault.keys() == {"pointer", "code", "message"} for fault in said.get("errors", ()))
+    assert {"type", "title", "status", "code", "detail", "request_id"} <= problem.keys()
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert ("errors" in problem) == (response.status_code == 422)
+    assert all(
+        fault.keys() == {"pointer", "code", "message"} for fault in problem.get("errors", ())
+    )
 
 
 @contextlib.asynccontextmanager
 async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
-    """Open a house and stand at its door with an admin's key."""
-    clock, internet = FlowingClock(), FakeHttp()
+    """Open a runtime, and yield a client of its API with an admin's key."""
+    clock, network = FlowingClock(), FakeHttp()
     chosen = settings(folder, **({"api_keys": [ADMIN]} | values))
     runtime = build(
-        chosen, clock=clock, rng=random.Random(1), transport=httpx.MockTransport(internet)
+        chosen, clock=clock, rng=random.Random(1), transport=httpx.MockTransport(network)
     )
     runtime.store.start()
-    caller = Caller(runtime, clock, internet)
+    caller = Caller(runtime, clock, network)
     transport = httpx.ASGITransport(Starlette(routes=routes(runtime)), raise_app_exceptions=True)
     headers = {"authorization": f"Bearer {ADMIN}"}
     try:
         await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
+            transport=transport, base_url="http://api", headers=headers, event_hooks=CONTRACT_HOOKS
         ) as caller.http:
             yield caller
     finally:
@@ -175,15 +177,17 @@ async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
 
 
 PATHS = [
-    ("GET", "/v1/jobs"), ("POST", "/v1/jobs"), ("GET", "/v1/jobs/x"), ("GET", "/v1/jobs/x/timeline"),
-    ("POST", "/v1/jobs/x/cancel"), ("POST", "/v1/jobs/x/refresh"), ("POST", "/v1/jobs/x/retry"),
-    ("POST", "/v1/files/upload"), ("GET", "/v1/events"), ("GET", "/v1/events/x"), ("POST", "/v1/events/x/replay"),
-    ("GET", "/v1/subscribers"), ("POST", "/v1/subscribers"), ("GET", "/v1/subscribers/x"),
-    ("PATCH", "/v1/subscribers/x"), ("DELETE", "/v1/subscribers/x"), ("POST", "/v1/subscribers/x/test"),
+    ("GET", "/v1/jobs"), ("POST", "/v1/jobs"), ("GET", "/v1/jobs/x"),
+    ("GET", "/v1/jobs/x/timeline"), ("POST", "/v1/jobs/x/cancel"), ("POST", "/v1/jobs/x/refresh"),
+    ("POST", "/v1/jobs/x/retry"), ("POST", "/v1/files/upload"), ("GET", "/v1/events"),
+    ("GET", "/v1/events/x"), ("POST", "/v1/events/x/replay"), ("GET", "/v1/subscribers"),
+    ("POST", "/v1/subscribers"), ("GET", "/v1/subscribers/x"), ("PATCH", "/v1/subscribers/x"),
+    ("DELETE", "/v1/subscribers/x"), ("POST", "/v1/subscribers/x/test"),
     ("POST", "/v1/subscribers/x/pause"), ("POST", "/v1/subscribers/x/resume"),
-    ("POST", "/v1/subscribers/x/rotate-secret"), ("POST", "/v1/subscribers/x/replay"), ("GET", "/v1/deliveries"),
-    ("GET", "/v1/deliveries/x"), ("POST", "/v1/deliveries/x/retry"), ("GET", "/v1/accounts"),
-    ("GET", "/v1/accounts/x"), ("GET", "/v1/signing-key"), ("GET", "/v1/keys"), ("POST", "/v1/keys"),
-    ("GET", "/v1/keys/x"), ("DELETE", "/v1/keys/x"), ("GET", "/v1/replays"), ("POST", "/v1/replays"),
-    ("GET", "/v1/replays/x"), ("POST", "/v1/replays/x/cancel"), ("GET", "/v1/nothing"),
+    ("POST", "/v1/subscribers/x/rotate-secret"), ("POST", "/v1/subscribers/x/replay"),
+    ("GET", "/v1/deliveries"), ("GET", "/v1/deliveries/x"), ("POST", "/v1/deliveries/x/retry"),
+    ("GET", "/v1/accounts"), ("GET", "/v1/accounts/x"), ("GET", "/v1/signing-key"),
+    ("GET", "/v1/keys"), ("POST", "/v1/keys"), ("GET", "/v1/keys/x"), ("DELETE", "/v1/keys/x"),
+    ("GET", "/v1/replays"), ("POST", "/v1/replays"), ("GET", "/v1/replays/x"),
+    ("POST", "/v1/replays/x/cancel"), ("GET", "/v1/nothing"),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`/docs` shows the API without another host's help, wherever the service is mounted."""
+"""`/docs` shows the API under any mount, without files of other hosts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from tests.api.test_support import calling
 STATIC = Path(orchestrator.__file__).parent / "api" / "static"
 VENDORED = STATIC / "swagger-ui"
 POLICY = {
-    "default-src": "'none'", "script-src": "'self'", "style-src": "'self' 'unsafe-inline'", "img-src": "'self' data:",
-    "connect-src": "'self'", "frame-ancestors": "'none'", "base-uri": "'none'", "form-action": "'none'",
+    "default-src": "'none'", "script-src": "'self'", "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data:", "connect-src": "'self'", "frame-ancestors": "'none'",
+    "base-uri": "'none'", "form-action": "'none'",
 }  # fmt: skip
 
 
-def test_the_vendored_files_are_those_that_were_published() -> None:
-    told = dict(
+def test_the_vendored_files_are_unmodified() -> None:
+    published = dict(
         re.findall(
             r"^ {4}([0-9a-f]{64})  (\S+)$", (VENDORED / "README.md").read_text(), re.MULTILINE
         )
@@ -33,13 +34,11 @@ def test_the_vendored_files_are_those_that_were_published() -> None:
     found = {path.name: path for path in VENDORED.iterdir() if path.name != "README.md"}
     assert {
         hashlib.sha256(path.read_bytes()).hexdigest(): name for name, path in found.items()
-    } == told
+    } == published
 
 
 @pytest.mark.parametrize("mount", ["", "/video", "/a/b"])
-async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(
-    tmp_path: Path, mount: str
-) -> None:
+async def test_the_page_and_its_files_are_found_under_any_mount(tmp_path: Path, mount: str) -> None:
     async with calling(tmp_path) as api:
         app = Starlette(routes=[Mount(mount, routes=routes(api.runtime))])
         async with httpx.AsyncClient(
@@ -58,15 +57,15 @@ async def test_the_page_and_all_it_needs_are_found_wherever_it_is_mounted(
                 )
 
 
-async def test_nothing_but_the_service_is_asked_for_anything(tmp_path: Path) -> None:
-    """By policy, and by what we wrote ourselves: no script or style stands in the page."""
+async def test_the_page_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
+    """By its content security policy and by its source: scripts and styles are not inline."""
     async with calling(tmp_path) as api:
         page = await api.http.get("/docs")
-        said = dict(
+        policy = dict(
             part.strip().split(" ", 1)
             for part in page.headers["content-security-policy"].split(";")
         )
-        assert said == POLICY
+        assert policy == POLICY
         assert (page.headers["x-content-type-options"], page.headers["referrer-policy"]) == (
             "nosniff",
             "no-referrer",
@@ -90,12 +89,12 @@ async def test_nothing_but_the_service_is_asked_for_anything(tmp_path: Path) -> 
 )
 async def test_only_its_own_files_are_served(tmp_path: Path, name: str) -> None:
     async with calling(tmp_path) as api:
-        answer = await api.http.get(f"/docs/{name}")
-        assert answer.status_code in (401, 404)
-        assert b"import" not in answer.content
+        response = await api.http.get(f"/docs/{name}")
+        assert response.status_code in (401, 404)
+        assert b"import" not in response.content
 
 
-async def test_files_are_fetched_once(tmp_path: Path) -> None:
+async def test_files_are_cacheable(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         whole = await api.http.get("/docs/swagger-ui-bundle.js")
         assert hashlib.sha256(whole.content).hexdigest() in (VENDORED / "README.md").read_text()
@@ -111,8 +110,8 @@ async def test_files_are_fetched_once(tmp_path: Path) -> None:
         assert (await api.http.get("/docs/swagger-ui.css", headers=known)).status_code == 200
 
 
-async def test_a_slash_too_many_leads_back_to_the_page(tmp_path: Path) -> None:
+async def test_a_trailing_slash_redirects_to_the_page(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        answer = await api.http.get("/docs/")
-        assert answer.status_code == 307
-        assert urljoin(str(answer.url), answer.headers["location"]) == "http://api/docs"
+        response = await api.http.get("/docs/")
+        assert response.status_code == 307
+        assert urljoin(str(response.url), response.headers["location"]) == "http://api/docs"

@@ -1,4 +1,4 @@
-"""Callers may wait for a job: for its end, or for its next change."""
+"""Long polls on a job: for its result, or for its next change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.api.test_support import BODY, calling, eventually, submitted
 pytestmark = pytest.mark.usefixtures("everywhere")
 
 
-async def test_a_caller_may_wait_for_the_end(tmp_path: Path) -> None:
+async def test_a_submission_can_wait_for_the_result(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         waiting = asyncio.create_task(
             api.call("POST", "/v1/jobs", 200, BODY, headers={"prefer": "wait=30"})
@@ -46,7 +46,7 @@ async def test_preferences_are_applied_or_ignored(
         assert response.headers.get("preference-applied") == applied
 
 
-async def test_nobody_waits_longer_than_a_minute(tmp_path: Path) -> None:
+async def test_a_wait_is_at_most_a_minute(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await api.open()
         await api.finish(job["id"])
@@ -56,7 +56,7 @@ async def test_nobody_waits_longer_than_a_minute(tmp_path: Path) -> None:
         assert response.headers["preference-applied"] == "wait=60"
 
 
-async def test_what_a_caller_has_already_is_not_sent_again(tmp_path: Path) -> None:
+async def test_a_current_copy_gets_304(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await submitted(api)
         path = f"/v1/jobs/{job['id']}"
@@ -68,7 +68,7 @@ async def test_what_a_caller_has_already_is_not_sent_again(tmp_path: Path) -> No
         ]
 
 
-async def test_a_long_poll_ends_with_the_change_or_the_time(tmp_path: Path) -> None:
+async def test_a_long_poll_ends_with_a_change_or_its_timeout(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         job = await submitted(api)
         path, headers = f"/v1/jobs/{job['id']}", {"if-none-match": '"v1"'}

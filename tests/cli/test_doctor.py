@@ -16,11 +16,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.api.callbacks import CallbackEndpoint
+from orchestrator.app import callback_endpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
-from orchestrator.engine.receive import Receiver
-from orchestrator.foundation.admission import Admission
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
@@ -290,11 +288,7 @@ async def public(
             Route("/callbacks/{rest:path}", callback, methods=["POST"]),
         ]
         app = Starlette(routes=routes)
-        serving = LocalServer(
-            app
-            if "callback" in handlers
-            else CallbackEndpoint(app, it.runtime.assemble(Receiver), Admission(it.runtime.rng))
-        )
+        serving = LocalServer(app if "callback" in handlers else callback_endpoint(app, it.runtime))
         await serving.start()
         try:
             yield it.runtime.settings.model_copy(update={"public_url": serving.url})

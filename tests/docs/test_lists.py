@@ -102,7 +102,7 @@ def test_the_receiving_page_lists_every_event_the_schedule_and_the_effect_of_ans
 
 
 def test_the_api_page_lists_every_call() -> None:
-    paths = contract().said["paths"]
+    paths = contract().document["paths"]
     calls = {
         f"{method.upper()} {path}"
         for path, item in paths.items()

@@ -16,11 +16,11 @@ from starlette.types import Message
 
 from orchestrator.api import callbacks, request_body
 from orchestrator.api.auth.authenticator import Authenticator
-from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.api.endpoint import Endpoint
 from orchestrator.api.job_submission import JobSubmission
+from orchestrator.app import callback_endpoint
 from orchestrator.database.tables import job, push
-from orchestrator.engine.receive import CAP, Receiver
+from orchestrator.engine.receive import CAP
 from orchestrator.foundation.admission import Admission, content_length
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.signing.secret_keys import Callback
@@ -28,7 +28,7 @@ from orchestrator.foundation.states import JobState
 from tests.api.test_support import ADMIN, BODY
 from tests.harness.api_caller import eventually, until
 from tests.harness.engine import at_vendor, tell
-from tests.harness.openapi_contract import HELD
+from tests.harness.openapi_contract import CONTRACT_HOOKS
 from tests.harness.runtime import Harness, open_harness
 
 DONE = b'{"task_id":"t-1","task_status":"succeed","task_result":{"videos":[{"url":"https://x/v.mp4"}]}}'
@@ -103,7 +103,7 @@ class Callbacks:
     def __init__(self, h: Harness, path: str, admission: Admission) -> None:
         self.h = h
         self.path = path
-        self.endpoint = CallbackEndpoint(Starlette(), h.runtime.assemble(Receiver), admission)
+        self.endpoint = callback_endpoint(Starlette(), h.runtime, admission)
 
     async def send(
         self, receive: Any, size: int | None = None, method: str = "POST", path: str = ""
@@ -202,9 +202,7 @@ async def test_a_fault_of_the_sender_is_reported_even_if_no_slot_is_free(
     endpoint: Callbacks,
 ) -> None:
     """Method, token and size are checked first, in that order."""
-    endpoint.endpoint = CallbackEndpoint(
-        Starlette(), endpoint.h.runtime.assemble(Receiver), admission(slots=0)
-    )
+    endpoint.endpoint = callback_endpoint(Starlette(), endpoint.h.runtime, admission(slots=0))
     assert (await endpoint.send(unread, 10, method="GET"))["status"] == 405
     assert (await endpoint.send(unread, CAP + 1, path="/callbacks/main/forged"))["status"] == 404
     assert (await endpoint.send(unread, CAP + 1))["status"] == 413
@@ -262,7 +260,7 @@ async def caller(tmp_path: Path, everywhere: None) -> AsyncIterator[Caller]:
     async with open_harness(tmp_path, api_keys=[ADMIN]) as h:
         intake = JobSubmission(h.runtime, admission(slots=1, body_bytes=2 * request_body.BODY_CAP))
         routes = [
-            Route(path, Endpoint(h.runtime, Authenticator(h.runtime), {"POST": handler}))
+            Route(path, Endpoint(h.runtime, h.runtime.assemble(Authenticator), {"POST": handler}))
             for path, handler in (
                 ("/v1/jobs", intake.submit),
                 ("/v1/jobs/{id}/retry", intake.retry),
@@ -271,7 +269,7 @@ async def caller(tmp_path: Path, everywhere: None) -> AsyncIterator[Caller]:
         transport = httpx.ASGITransport(Starlette(routes=routes))
         headers = {"authorization": f"Bearer {ADMIN}"}
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://api", headers=headers, event_hooks=HELD
+            transport=transport, base_url="http://api", headers=headers, event_hooks=CONTRACT_HOOKS
         ) as http:
             yield Caller(h, http)
 

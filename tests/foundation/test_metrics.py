@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -179,7 +178,7 @@ async def test_gauges_of_the_database_are_by_kind(h: Harness) -> None:
     ]  # fmt: skip
     await h.runtime.store.write(lambda tx: tx.execute(sa.insert(subscriber), subscribers) and None)
     await h.runtime.store.write(lambda tx: tx.execute(sa.insert(delivery), owed) and None)
-    found = read(h.runtime.metrics.exposition(await Gauges(h.runtime).now()).decode())
+    found = read(h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode())
     assert total(found, "jobs_in_flight") == 2
     assert total(found, "jobs_in_flight", vendor="agentsflare", status="queued") == 1
     assert (
@@ -207,7 +206,7 @@ async def test_gauges_of_the_database_are_cached_for_a_while(h: Harness) -> None
         nonlocal reads
         reads += 1
 
-    gauges = Gauges(h.runtime)
+    gauges = h.runtime.assemble(Gauges)
     await gauges.now()
     sa.event.listen(sa.Engine, "before_cursor_execute", seen)
     try:
@@ -223,14 +222,14 @@ async def test_gauges_of_the_database_are_cached_for_a_while(h: Harness) -> None
 async def test_an_unavailable_database_leaves_its_gauges_out(h: Harness, tmp_path: Path) -> None:
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
     page = h.runtime.metrics.exposition(
-        await Gauges(dataclasses.replace(h.runtime, store=away)).now()
+        await Gauges(store=away, clock=h.clock, vendors=h.runtime.vendors).now()
     ).decode()
     away.close()
     assert "orchestrator_dead_letters" not in page
     assert "orchestrator_build_info" in page
     assert (
         "orchestrator_dead_letters"
-        in h.runtime.metrics.exposition(await Gauges(h.runtime).now()).decode()
+        in h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode()
     )
 
 

@@ -1,4 +1,4 @@
-"""A caller of the service: submits, subscribes, looks, and waits until something is true."""
+"""A caller of the API, and helpers that wait until a condition is true."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ KEY = "orc_" + "t" * 40
 async def until(condition: Callable[[], T | None], what: str = "", seconds: float = 20) -> T:
     """Return the condition's value as soon as it is true. Fails after `seconds`."""
 
-    async def look() -> T | None:
+    async def check() -> T | None:
         return condition()
 
-    return await eventually(look, what, seconds)
+    return await eventually(check, what, seconds)
 
 
 async def eventually(
     condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20
 ) -> T:
-    """Return what the condition's question is answered with, as soon as it is true. Fails after `seconds`."""
+    """Return the awaited condition's value as soon as it is true. Fails after `seconds`."""
     ends = time.monotonic() + seconds
-    found = await condition()
-    while not found:
+    value = await condition()
+    while not value:
         assert time.monotonic() < ends, f"never came true: {what or condition}"
         await asyncio.sleep(0.01)
-        found = await condition()
-    return found
+        value = await condition()
+    return value
 
 
 @dataclass
@@ -53,41 +53,41 @@ class Api:
 
     async def get(self, path: str) -> Any:
         """Return the JSON at a path."""
-        answer = await self.call("GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = await self.call("GET", path)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def submit(self, body: Json, **headers: str) -> Json:
         """Submit a job and return it."""
-        answer = await self.call("POST", "/v1/jobs", body, **headers)
-        assert answer.status_code in (200, 202), answer.text
-        made: Json = answer.json()
+        response = await self.call("POST", "/v1/jobs", body, **headers)
+        assert response.status_code in (200, 202), response.text
+        made: Json = response.json()
         return made
 
     async def job(self, job_id: str) -> Json:
         """Return a job as it is now."""
-        found: Json = await self.get(f"/v1/jobs/{job_id}")
-        return found
+        job: Json = await self.get(f"/v1/jobs/{job_id}")
+        return job
 
     async def ended(self, job_id: str, seconds: float = 20) -> Json:
         """Return a job once it is final."""
 
         async def final() -> Json | None:
-            found = await self.job(job_id)
-            return found if found["finished_at"] else None
+            job = await self.job(job_id)
+            return job if job["finished_at"] else None
 
         return await eventually(final, f"{job_id} is final", seconds)
 
     async def timeline(self, job_id: str, kind: str) -> list[Json]:
-        """Return what a job's history says of one kind, oldest first."""
+        """Return the entries of one kind in a job's timeline, oldest first."""
         page = await self.get(f"/v1/jobs/{job_id}/timeline?limit=200")
         return [entry for entry in page["data"] if entry["kind"] == kind]
 
     async def subscribe(self, url: str, *types: str, **more: Any) -> Json:
         """Add a subscriber and return it, its secret included."""
-        answer = await self.call(
+        response = await self.call(
             "POST", "/v1/subscribers", {"url": url, "types": [*types] or ["job.*"], **more}
         )
-        assert answer.status_code == 201, answer.text
-        made: Json = answer.json()
+        assert response.status_code == 201, response.text
+        made: Json = response.json()
         return made

@@ -26,7 +26,7 @@ from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 from orchestrator.simulator.server import InLoopServer
 from tests.harness import databases, runtime
 from tests.harness.api_caller import KEY, Api, Json, until
-from tests.harness.openapi_contract import HELD
+from tests.harness.openapi_contract import CONTRACT_HOOKS
 
 #: Silence is never suspicious while a test runs: what completes was pushed.
 PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
@@ -87,7 +87,7 @@ class Live:
     subscriber: Subscriber
     #: Posts like a vendor would: no key.
     outside: httpx.AsyncClient = field(
-        default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=HELD)
+        default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=CONTRACT_HOOKS)
     )
 
     async def hears(self, job_id: str, kind: str = "job.succeeded") -> None:
@@ -137,7 +137,7 @@ async def service(
     async with (
         serving(runtime, sock),
         httpx.AsyncClient(
-            base_url=given.public_url, headers=headers, timeout=30, event_hooks=HELD
+            base_url=given.public_url, headers=headers, timeout=30, event_hooks=CONTRACT_HOOKS
         ) as http,
     ):
         it = Live(given.public_url, runtime, Api(http), world, subscriber)
@@ -197,7 +197,7 @@ class Lives:
                 base_url=self.settings.public_url,
                 headers=headers,
                 transport=transport,
-                event_hooks=HELD,
+                event_hooks=CONTRACT_HOOKS,
             ) as http:
                 yield runtime, Api(http)
         finally:

@@ -25,7 +25,7 @@ from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.registry import bind_vendor
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json
-from tests.harness.openapi_contract import HELD
+from tests.harness.openapi_contract import CONTRACT_HOOKS
 
 EVERY = [name for name, _ in SIMULATED]
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -187,7 +187,7 @@ async def test_the_api_queries_a_vendor_once_for_concurrent_checks(tmp_path: Pat
         transport = httpx.ASGITransport(application(h.runtime))
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://test", headers=headers, event_hooks=HELD
+            transport=transport, base_url="http://test", headers=headers, event_hooks=CONTRACT_HOOKS
         ) as http:
             answers = await asyncio.gather(
                 *(http.post("/v1/accounts/main/check") for _ in range(5))

@@ -1,1 +1,1 @@
-"""Who calls: API keys, their scopes, and how often each may call."""
+"""Authentication by API keys, their scopes, and their rate limits."""

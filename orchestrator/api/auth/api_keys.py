@@ -1,6 +1,6 @@
-"""The callers' API keys: `orc_` and 256 random bits, of which only a digest is kept.
+"""The callers' API keys: `orc_` and 256 random bits, of which only a digest is stored.
 
-A key this long needs no slow hash: nobody can try them all.
+A key this long needs no slow hash: it cannot be guessed by trying.
 """
 
 from __future__ import annotations
@@ -8,48 +8,45 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import api_key
+from orchestrator.database.tables.rows import ApiKeyRow, fetch
 from orchestrator.foundation.ids import Ids
-from orchestrator.foundation.masking import API_KEY_PREFIX
 
-Row = Mapping[Any, Any]
-Values = dict[str, Any]
-
-_FORM = re.compile(rf"{API_KEY_PREFIX}[A-Za-z0-9_-]{{32,252}}")
+PREFIX = "orc_"
+_KEY = re.compile(r"orc_[A-Za-z0-9_-]{32,252}")
+#: Characters of the key that are stored and shown.
 _SHOWN = 10
-#: `last_used_at` is this coarse: a key in constant use costs one write a minute.
-_COARSE = timedelta(minutes=1)
+#: The resolution of `last_used_at`: a key in constant use costs one write a minute.
+_RESOLUTION = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
-    """What a key may do; each includes the ones before it."""
+    """What a key may do; each includes the previous ones."""
 
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
 
     def covers(self, needed: Scope) -> bool:
-        """True if a key of this scope may do what needs the other one."""
+        """True if a key of this scope may do what needs the other scope."""
         order = list(Scope)
         return order.index(self) >= order.index(needed)
 
 
 def is_key(text: str) -> bool:
-    """True if `text` has the form of a key, so that looking for it makes sense."""
-    return _FORM.fullmatch(text) is not None
+    """True if `text` has the form of a key, so that a lookup makes sense."""
+    return _KEY.fullmatch(text) is not None
 
 
 def digest(secret: str) -> str:
-    """Return what is kept of a key."""
+    """Return the digest of a key, which is stored in its place."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -61,13 +58,13 @@ def new(
     expires_at: datetime | None,
     now: datetime,
     rate_limit: int | None = None,
-) -> tuple[Values, str]:
-    """Return a row for `add`, and the key's secret, which nobody can be shown again.
+) -> tuple[ApiKeyRow, str]:
+    """Return a row for `add`, and the key, which cannot be shown again.
 
-    `rate_limit` is in requests a minute; 0: any number, None: as many as the settings say.
+    `rate_limit` is in requests a minute; 0: unlimited, None: as the settings say.
     """
-    secret = API_KEY_PREFIX + secrets.token_urlsafe(32)
-    row: Values = {
+    secret = PREFIX + secrets.token_urlsafe(32)
+    row: ApiKeyRow = {
         "id": ids("key"),
         "name": name,
         "prefix": secret[:_SHOWN],
@@ -82,49 +79,45 @@ def new(
     return row, secret
 
 
-def add(tx: Tx, row: Values) -> None:
-    """Keep a key. Run again, it finds its own row and leaves it."""
-    tx.execute(
-        insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"]), [row]
-    )
+def add(tx: Tx, row: ApiKeyRow) -> None:
+    """Insert a key. Run again, it leaves the row as it is."""
+    statement = insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"])
+    tx.execute(statement, [dict(row)])
 
 
-def find(tx: Tx, secret: str, now: datetime) -> Row | None:
-    """Return the key's row, or None if there is none, or it was revoked or has expired."""
-    row = (
-        tx.execute(sa.select(api_key).where(api_key.c.digest == digest(secret))).mappings().first()
-    )
-    if row is None or row["revoked_at"] is not None:
+def find(tx: Tx, secret: str, now: datetime) -> ApiKeyRow | None:
+    """Return the row of a valid key; None if it is unknown, revoked or expired."""
+    rows = fetch(tx, ApiKeyRow, sa.select(api_key).where(api_key.c.digest == digest(secret)))
+    if not rows or rows[0]["revoked_at"] is not None:
         return None
-    return None if row["expires_at"] is not None and row["expires_at"] <= now else row
+    expires_at = rows[0]["expires_at"]
+    return None if expires_at is not None and expires_at <= now else rows[0]
 
 
-def is_due_a_touch(row: Row, now: datetime) -> bool:
-    """True if it has been a while since the use of this key was recorded."""
-    return row["last_used_at"] is None or now - row["last_used_at"] >= _COARSE
+def is_touch_due(row: ApiKeyRow, now: datetime) -> bool:
+    """True if the last recorded use of this key is old enough to record another."""
+    return row["last_used_at"] is None or now - row["last_used_at"] >= _RESOLUTION
 
 
 def touch(tx: Tx, key_id: str, now: datetime) -> None:
-    """Record that a key is in use."""
+    """Record the use of a key."""
     tx.execute(sa.update(api_key).where(api_key.c.id == key_id).values(last_used_at=now))
 
 
-def ls(tx: Tx, *, limit: int, after: str | None = None) -> list[Row]:
+def ls(tx: Tx, *, limit: int, after: str | None = None) -> list[ApiKeyRow]:
     """Return up to `limit` keys, newest first, revoked ones too."""
     query = sa.select(api_key).order_by(api_key.c.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(api_key.c.id < after)
-    return list(tx.execute(query).mappings())
+    return fetch(tx, ApiKeyRow, query if after is None else query.where(api_key.c.id < after))
 
 
-def get(tx: Tx, key_id: str) -> Row | None:
-    """Return a key's row, also if it was revoked; None if there is none."""
-    return tx.execute(sa.select(api_key).where(api_key.c.id == key_id)).mappings().first()
+def get(tx: Tx, key_id: str) -> ApiKeyRow | None:
+    """Return the row of a key, revoked or not, or None."""
+    return next(iter(fetch(tx, ApiKeyRow, sa.select(api_key).where(api_key.c.id == key_id))), None)
 
 
 def revoke(tx: Tx, key_id: str, now: datetime) -> bool:
-    """End a key, for good. False if there is no such key; revoking twice keeps the first time."""
-    found = tx.execute(sa.select(api_key.c.id).where(api_key.c.id == key_id)).first()
+    """Revoke a key, for good; a second time keeps the first. False if there is no such key."""
+    known = tx.execute(sa.select(api_key.c.id).where(api_key.c.id == key_id)).first()
     live = sa.and_(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
     tx.execute(sa.update(api_key).where(live).values(revoked_at=now))
-    return found is not None
+    return known is not None

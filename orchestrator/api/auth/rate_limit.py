@@ -1,13 +1,15 @@
-"""How many requests a key may make: so many a minute, all of them at once if it likes, in each process for itself.
+"""The rate limit of API keys: requests a minute, in bursts of a minute's quota, per process.
 
-The algorithm is GCRA (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm): one number for each key, the moment
-when it will have all of its quota again. Quota comes back evenly, so the worst minute holds twice as much.
+The algorithm is GCRA (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm): one number per
+key, the time at which its quota is full again. Quota returns evenly, so the worst minute allows
+twice the quota.
 
-Written here, since the library `limits` (5.8) reads the machine's clock itself, which tests in virtual time cannot
-turn; its moving window keeps an object for each request and goes through them on other threads; and one request cost
-it 11 to 14 microseconds, this 1.5.
+Why not the library `limits` (5.8): it reads the system clock itself, which tests in virtual time
+cannot set; its moving window stores an object per request and expires them on other threads; and a
+request cost it 11 to 14 microseconds, this 1.5.
 
-The fields are those of https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (a draft).
+The headers are those of https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+(a draft).
 """
 
 from __future__ import annotations
@@ -17,53 +19,56 @@ from dataclasses import dataclass
 
 from orchestrator.foundation.clock import Clock
 
-#: Seconds in which a quota comes back.
+#: Seconds in which a quota returns.
 _WINDOW = 60
-#: Keys that are known before those that have all of their quota are forgotten.
-_REMEMBERED = 4096
-#: Of a request: what rounding takes away is not held against anybody.
+#: Keys that are remembered before those with a full quota are dropped.
+_MAX_KEYS = 4096
+#: Tolerance for rounding errors, as a share of a request.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """What a key has left after a request. `wait`: seconds until it may make this one; 0.0 if it was let in."""
+    """What a key has left after a request."""
 
     quota: int
     left: int
-    #: Seconds until it has all of it.
+    #: Seconds until the quota is full.
     reset: float
+    #: Seconds until this request is allowed; 0.0 if it was.
     wait: float = 0.0
 
     def headers(self) -> dict[str, str]:
-        """Return the fields of an answer."""
-        said = {
+        """Return the headers of the response."""
+        headers = {
             "ratelimit-policy": f'"default";q={self.quota};w={_WINDOW}',
             "ratelimit": f'"default";r={self.left};t={math.ceil(self.reset)}',
         }
-        return said | {"retry-after": str(max(1, math.ceil(self.wait)))} if self.wait else said
+        if self.wait:
+            headers["retry-after"] = str(max(1, math.ceil(self.wait)))
+        return headers
 
 
-class Limits:
-    """One process's. Knows nothing of the others: behind two of them a key has twice its quota."""
+class RateLimiter:
+    """The limits of one process. With two processes, a key has twice its quota."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._whole_at: dict[str, float] = {}
-        self._places = _REMEMBERED
+        self._full_at: dict[str, float] = {}
+        self._capacity = _MAX_KEYS
 
     def spend(self, key: str, quota: int) -> QuotaStatus | None:
-        """Take one request from a key's quota a minute. None: there is no limit, the quota is 0."""
+        """Take one request from a key's quota a minute. None: the quota is 0, so unlimited."""
         if not quota:
             return None
-        now, one = self._clock.monotonic(), _WINDOW / quota
-        used = max(self._whole_at.get(key, now) - now, 0.0)
-        over = used + one - _WINDOW
-        if over > one * _ROUNDING:
+        now, cost = self._clock.monotonic(), _WINDOW / quota
+        used = max(self._full_at.get(key, now) - now, 0.0)
+        over = used + cost - _WINDOW
+        if over > cost * _ROUNDING:
             return QuotaStatus(quota, 0, used, wait=over)
-        if len(self._whole_at) >= self._places:
-            self._whole_at = {name: at for name, at in self._whole_at.items() if at > now}
-            # However many are busy: one in so many requests looks for those that are not.
-            self._places = max(_REMEMBERED, 2 * len(self._whole_at))
-        self._whole_at[key] = now + used + one
-        return QuotaStatus(quota, int((_WINDOW - used) / one - 1 + _ROUNDING), used + one)
+        if len(self._full_at) >= self._capacity:
+            self._full_at = {name: at for name, at in self._full_at.items() if at > now}
+            # Amortised: the next scan is due when the number of busy keys has doubled.
+            self._capacity = max(_MAX_KEYS, 2 * len(self._full_at))
+        self._full_at[key] = now + used + cost
+        return QuotaStatus(quota, int((_WINDOW - used) / cost - 1 + _ROUNDING), used + cost)

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what there is to call, made of the very routes, declarations and models that serve the calls."""
+"""`GET /openapi.json`: written from the routes, declarations and models that serve the requests."""
 
 from __future__ import annotations
 
@@ -9,72 +9,73 @@ from collections.abc import Iterable, Sequence
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestrator import __version__
-from orchestrator import schemas as shapes
-from orchestrator.api.docs import NOT_CHANGED, etag, fixed
+from orchestrator import __version__, schemas
+from orchestrator.api.docs import NOT_MODIFIED, etag, static_response
 from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.openapi import headers, operations, webhooks
-from orchestrator.api.openapi.components import Json, Schemas
+from orchestrator.api.openapi.components import Components
 from orchestrator.api.openapi.operations import OperationRoute
-from orchestrator.api.operation import answer, operation
+from orchestrator.api.operation import operation, returns
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.json_codec import encode
+from orchestrator.schemas.base import Json
 
-_ABOUT = """\
-Owns video-generation jobs: submits them to vendors with a callback, believes signed pushes, asks only about what stays
-silent, and tells subscribers exactly once that a job is done.
+_DESCRIPTION = """\
+Owns video-generation jobs: submits them to vendors with a callback, receives signed pushes, polls
+only when a push is missing, and notifies subscribers exactly once that a job is done.
 
-* **Errors** are RFC 9457 `application/problem+json`. `code` says what to do, `type` leads to a page about it.
-* **Lists** are newest first, unless said otherwise. Send `next_cursor` as `after` for the next part.
+* **Errors** are RFC 9457 `application/problem+json`. `code` says what to do, `type` explains it.
+* **Lists** are newest first, unless stated otherwise. Send `next_cursor` as `after` to go on.
 * **Waiting**: `Prefer: wait=N`, `GET /v1/events/stream`, or a subscriber that is sent webhooks.
-* **Fields** are only ever added: ignore those you do not know. What you send may hold no unknown ones.
+* **Fields** are only ever added: ignore unknown ones. Requests may hold no unknown fields.
 """
 _TAGS = {
     "jobs": "Work that vendors are asked to do.",
     "files": "Files that vendors are given beforehand.",
     "events": "The log of what happened.",
-    "subscribers": "Who is told.",
+    "subscribers": "Receivers of events.",
     "replays": "Deliveries made due again.",
-    "deliveries": "What is owed to whom, and how it went.",
-    "accounts": "Configured vendors, and how they are doing.",
+    "deliveries": "Events owed to subscribers, and their attempts.",
+    "accounts": "Configured vendor accounts and their state.",
     "signing-key": "What verifies deliveries to a job's own `callback_url`.",
     "keys": "The callers' keys. For admins.",
     "service": "The service itself. No key.",
     "vendors": "Where vendors push. No key: the address is the secret.",
-    "webhooks": "What subscribers are sent, signed as https://www.standardwebhooks.com says.",
+    "webhooks": "Sent to subscribers, signed as https://www.standardwebhooks.com specifies.",
 }
 _KEY = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "orc_...",
-    "description": "A key and its scope: `read`, `write` or `admin`, each including the ones before it.",
+    "description": "A key and its scope: `read`, `write` or `admin`, each including the previous "
+    "ones.",
 }
 
 
 class Document:
-    """The document of a service, written when somebody asks for it first: that takes a while, so on another thread."""
+    """The document of a service, written on the first request: on another thread, as it is slow."""
 
     def __init__(self, base: str) -> None:
         self._base = base
         self._routes: Sequence[Route] = ()
-        self._turn = asyncio.Lock()
-        self._written: tuple[bytes, str] | None = None
+        self._lock = asyncio.Lock()
+        self._content: tuple[bytes, str] | None = None
 
-    def tells_of(self, routes: Iterable[Route]) -> None:
-        """Describe these."""
+    def describe(self, routes: Iterable[Route]) -> None:
+        """Set the routes that the document describes."""
         self._routes = tuple(routes)
 
     @operation(
         "Get the API document",
-        answers={200: answer(shapes.OpenApi, "ETag"), 304: NOT_CHANGED},
+        responses={200: returns(schemas.OpenApi, "ETag"), 304: NOT_MODIFIED},
         lenient=True,
     )
-    async def show(self, call: RequestContext) -> Response:
+    async def show(self, context: RequestContext) -> Response:
         """OpenAPI 3.1."""
-        async with self._turn:
-            if self._written is None:
-                self._written = await asyncio.to_thread(self._write)
-        return fixed(call, *self._written, "application/json")
+        async with self._lock:
+            if self._content is None:
+                self._content = await asyncio.to_thread(self._write)
+        return static_response(context, *self._content, "application/json")
 
     def _write(self) -> tuple[bytes, str]:
         content = encode(document(self._routes, self._base))
@@ -83,42 +84,38 @@ class Document:
 
 def document(routes: Iterable[Route], base: str) -> Json:
     """Return the OpenAPI 3.1 document of a service at `base`."""
-    told = list(operations.places(routes))
-    schemas = _schemas(told)
-    events = webhooks.events(schemas)
-    calls: dict[str, Json] = defaultdict(dict)
-    for place in told:
-        calls[place.path][place.method.lower()] = operations.described(place, schemas)
-    calls["/v1/events/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"] = (
-        webhooks.stream()
-    )
+    known = list(operations.operation_routes(routes))
+    components = _components(known)
+    events = webhooks.event_schemas(components)
+    paths: dict[str, Json] = defaultdict(dict)
+    for route in known:
+        paths[route.path][route.method.lower()] = operations.operation_object(route, components)
+    stream = paths["/v1/events/stream"]["get"]["responses"]["200"]
+    stream["content"]["text/event-stream"] = webhooks.stream_content()
+    push = {"post": webhooks.push_operation(components)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "orchestrator", "version": __version__, "description": _ABOUT},
+        "info": {"title": "orchestrator", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": base}],
-        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
-        "paths": {**calls, "/callbacks/{account}/{token}": {"post": webhooks.door(schemas)}},
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": {**paths, "/callbacks/{account}/{token}": push},
         "webhooks": webhooks.webhooks(),
         "components": {
-            "schemas": dict(sorted({**schemas.components, **events}.items())),
-            "responses": {code: operations.refusal([code]) for code in CODES},
-            "parameters": {name: headers.parameter(name) for name in headers.SENT},
-            "headers": headers.ANSWERED,
+            "schemas": dict(sorted({**components.schemas, **events}.items())),
+            "responses": {code: operations.problem_object([code]) for code in CODES},
+            "parameters": {name: headers.parameter(name) for name in headers.REQUEST},
+            "headers": headers.RESPONSE,
             "securitySchemes": {"key": _KEY},
         },
     }
 
 
-def _schemas(told: Sequence[OperationRoute]) -> Schemas:
-    known = [place.operation for place in told]
-    answered = [
-        one.body
-        for operation in known
-        for one in operation.answers.values()
-        if one.body is not None
-    ]
-    return Schemas(
-        queries=[one.query for one in known if one.query is not None],
-        read=[one.body for one in known if one.body is not None],
-        written=[*answered, shapes.Problem, *webhooks.models()],
+def _components(known: Sequence[OperationRoute]) -> Components:
+    operations = [route.operation for route in known]
+    specs = [spec for operation in operations for spec in operation.responses.values()]
+    responses = [spec.body for spec in specs if spec.body is not None]
+    return Components(
+        queries=[operation.query for operation in operations if operation.query is not None],
+        read=[operation.body for operation in operations if operation.body is not None],
+        written=[*responses, schemas.Problem, *webhooks.models()],
     )

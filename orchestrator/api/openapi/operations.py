@@ -1,4 +1,4 @@
-"""The calls, one by one: where, what with, and everything that may be answered."""
+"""OpenAPI operations: parameters, request bodies and every response."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from starlette.routing import Route
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.endpoint import Endpoint
 from orchestrator.api.openapi import examples, headers
-from orchestrator.api.openapi.components import Json, Schemas
-from orchestrator.api.operation import JSON, Operation, ResponseSpec, declared
+from orchestrator.api.openapi.components import Components
+from orchestrator.api.operation import JSON, Operation, ResponseSpec, declared_operation
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.ids import pattern
 from orchestrator.schemas import Problem
+from orchestrator.schemas.base import Json
+from orchestrator.schemas.example_values import IDS
 
 _PROBLEM = "application/problem+json"
-_KINDS = {
+#: The prefix of ids, by the section of the path.
+_PREFIXES = {
     "jobs": "job",
     "events": "evt",
     "subscribers": "sub",
@@ -34,7 +37,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 @dataclass(frozen=True, slots=True)
 class OperationRoute:
-    """Where an operation is. `needs`: the scope it takes; None: not even a key."""
+    """An operation, its path and method, and the scope it needs (None: no key)."""
 
     path: str
     method: str
@@ -43,7 +46,7 @@ class OperationRoute:
 
     @property
     def section(self) -> str:
-        """What it is about: the first word of the path after the version."""
+        """The first word of the path after the version."""
         parts = self.path.split("/")
         return parts[2] if parts[1] == "v1" else "service"
 
@@ -54,8 +57,8 @@ class OperationRoute:
         return "_".join(word for word in words if word not in _ARTICLES)
 
     def codes(self) -> set[str]:
-        """Return the codes of all problems there may be."""
-        codes = {*self.operation.refuses, "internal_error"}
+        """Return the codes of all problems it may return."""
+        codes = {*self.operation.problems, "internal_error"}
         if self.needs is not None:
             codes |= {"unauthorized", "rate_limited", "unavailable"}
         if self.needs not in (None, Scope.READ):
@@ -64,124 +67,126 @@ class OperationRoute:
             codes.add("validation_failed")
         if "{" in self.path:
             codes.add("not_found")
-        return codes | (
-            {"not_json", "too_large", "unsupported_media_type"} if self.operation.body else set()
-        )
+        if self.operation.body:
+            codes |= {"not_json", "too_large", "unsupported_media_type"}
+        return codes
 
 
-def places(routes: Iterable[Route]) -> Iterator[OperationRoute]:
-    """Yield every operation. Raises `TypeError` for a handler that was not declared to be one."""
+def operation_routes(routes: Iterable[Route]) -> Iterator[OperationRoute]:
+    """Yield every operation. Raises `TypeError` for a handler that is not declared."""
     for route in routes:
-        door = route.endpoint
-        if not isinstance(door, Endpoint):
-            raise TypeError(f"{route.path} leads to no door")
-        for method, handler in door.handlers.items():
-            known = declared(handler)
-            if known is None:
+        endpoint = route.endpoint
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"{route.path} leads to no endpoint")
+        for method, handler in endpoint.handlers.items():
+            operation = declared_operation(handler)
+            if operation is None:
                 raise TypeError(f"{method} {route.path} is not declared")
-            yield OperationRoute(
-                _PARAMETER.sub(r"{\1}", route.path), method, known, door.needs(method)
-            )
+            path = _PARAMETER.sub(r"{\1}", route.path)
+            yield OperationRoute(path, method, operation, endpoint.needs(method))
 
 
-def described(place: OperationRoute, schemas: Schemas) -> Json:
-    """Return one operation."""
-    known = place.operation
-    said: Json = {
-        "operationId": place.name,
-        "tags": [place.section],
-        "summary": known.summary,
-        "description": known.about,
-        "parameters": [*_in_path(place), *_in_query(known, schemas), *_sent(place)],
-        "responses": {**_answers(place, schemas), **_refusals(place)},
-        "security": [] if place.needs is None else [{"key": [place.needs.value]}],
+def operation_object(route: OperationRoute, components: Components) -> Json:
+    """Return an operation as the document describes it."""
+    operation = route.operation
+    described: Json = {
+        "operationId": route.name,
+        "tags": [route.section],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(operation, components),
+            *_header_parameters(operation),
+        ],
+        "responses": {**_responses(route, components), **_problems(route)},
+        "security": [] if route.needs is None else [{"key": [route.needs.value]}],
     }
-    if known.body is not None:
-        content = {
-            known.media: {"schema": schemas.read(known.body), "example": examples.of(known.body)}
+    if operation.body is not None:
+        schema, example = components.read(operation.body), examples.of(operation.body)
+        described["requestBody"] = {
+            "required": not operation.body_is_optional,
+            "content": {operation.media_type: {"schema": schema, "example": example}},
         }
-        said["requestBody"] = {"required": not known.may_be_empty, "content": content}
-    return said
+    return described
 
 
-def _in_path(place: OperationRoute) -> Iterator[Json]:
-    for name in _PARAMETER.findall(place.path):
-        schema, example = _parameter(place.section, name)
+def _path_parameters(route: OperationRoute) -> Iterator[Json]:
+    for name in _PARAMETER.findall(route.path):
+        schema, example = _path_parameter(route.section, name)
         yield {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
 
 
-def _parameter(section: str, name: str) -> tuple[Json, str]:
-    if prefix := _KINDS.get(section):
-        return {"type": "string", "pattern": f"^{pattern(prefix)}$"}, examples.IDS[prefix]
+def _path_parameter(section: str, name: str) -> tuple[Json, str]:
+    if prefix := _PREFIXES.get(section):
+        return {"type": "string", "pattern": f"^{pattern(prefix)}$"}, IDS[prefix]
     if name == "code":
         return {"type": "string", "enum": sorted(CODES)}, "not_found"
     return {"type": "string", "minLength": 1}, "main" if section == "accounts" else "docs.js"
 
 
-def _in_query(known: Operation, schemas: Schemas) -> Iterator[Json]:
-    """Yield the query's parameters. Lists are one text with commas; one that is left out is null to us alone."""
-    if known.query is None:
+def _query_parameters(operation: Operation, components: Components) -> Iterator[Json]:
+    """Yield the query's parameters. A list is one text with commas."""
+    if operation.query is None:
         return
-    for name, schema in schemas.query(known.query).items():
-        about = {"description": schema.pop("description")} if "description" in schema else {}
-        said = {"name": name, "in": "query", "required": False, **about, "schema": schema}
-        yield said | ({"style": "form", "explode": False} if schema.get("type") == "array" else {})
+    for name, schema in components.query(operation.query).items():
+        text = {"description": schema.pop("description")} if "description" in schema else {}
+        described = {"name": name, "in": "query", "required": False, **text, "schema": schema}
+        is_list = schema.get("type") == "array"
+        yield described | ({"style": "form", "explode": False} if is_list else {})
 
 
-def _sent(place: OperationRoute) -> Iterator[Json]:
-    names = (*place.operation.takes, "X-Request-Id")
-    yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)
+def _header_parameters(operation: Operation) -> Iterator[Json]:
+    for name in (*operation.request_headers, "X-Request-Id"):
+        yield {"$ref": f"#/components/parameters/{name}"}
 
 
-def _answers(place: OperationRoute, schemas: Schemas) -> dict[str, Json]:
+def _responses(route: OperationRoute, components: Components) -> dict[str, Json]:
     return {
-        str(status): _answer(place, status, one, schemas)
-        for status, one in place.operation.answers.items()
+        str(status): _response(route, status, spec, components)
+        for status, spec in route.operation.responses.items()
     }
 
 
-def _answer(
-    place: OperationRoute, status: int | str, answer: ResponseSpec, schemas: Schemas
+def _response(
+    route: OperationRoute, status: int | str, spec: ResponseSpec, components: Components
 ) -> Json:
-    always = (
-        ["X-Request-Id"]
-        if place.needs is None
-        else ["X-Request-Id", "RateLimit-Policy", "RateLimit"]
-    )
+    always = ["X-Request-Id"]
+    if route.needs is not None:
+        always += ["RateLimit-Policy", "RateLimit"]
     phrase = HTTPStatus(status).phrase if isinstance(status, int) else "Done"
-    said: Json = {
-        "description": answer.says or phrase,
-        "headers": headers.named(*answer.headers, *always),
+    described: Json = {
+        "description": spec.description or phrase,
+        "headers": headers.references(*spec.headers, *always),
     }
-    if answer.body is not None:
-        content = {"schema": schemas.written(answer.body), "example": examples.of(answer.body)}
-        said["content"] = {answer.media: content}
-    elif answer.media != JSON:
-        said["content"] = {answer.media: {"schema": {"type": "string"}}}
-    return said
+    if spec.body is not None:
+        content = {"schema": components.written(spec.body), "example": examples.of(spec.body)}
+        described["content"] = {spec.media_type: content}
+    elif spec.media_type != JSON:
+        described["content"] = {spec.media_type: {"schema": {"type": "string"}}}
+    return described
 
 
-def _refusals(place: OperationRoute) -> dict[str, Json]:
+def _problems(route: OperationRoute) -> dict[str, Json]:
     by_status: dict[int, list[str]] = defaultdict(list)
-    for code in sorted(place.codes()):
+    for code in sorted(route.codes()):
         by_status[CODES[code].status].append(code)
-    mine = {str(status) for status in place.operation.answers}
-    found = {
-        str(status): codes for status, codes in sorted(by_status.items()) if str(status) not in mine
-    }
+    declared = {str(status) for status in route.operation.responses}
     return {
-        status: _refusal(codes, keyed=place.needs is not None) for status, codes in found.items()
+        str(status): _problem(codes, keyed=route.needs is not None)
+        for status, codes in sorted(by_status.items())
+        if str(status) not in declared
     }
 
 
-def _refusal(codes: list[str], *, keyed: bool) -> Json:
+def _problem(codes: list[str], *, keyed: bool) -> Json:
     if len(codes) == 1 and keyed:
         return {"$ref": f"#/components/responses/{codes[0]}"}
-    return refusal(codes, keyed=keyed)
+    return problem_object(codes, keyed=keyed)
 
 
-def refusal(codes: list[str], *, keyed: bool = True) -> Json:
-    """Return the answer with one status and any of some codes."""
+def problem_object(codes: list[str], *, keyed: bool = True) -> Json:
+    """Return the response for problems of one status."""
     status = CODES[codes[0]].status
     names = ["X-Request-Id"]
     if keyed and status != HTTPStatus.UNAUTHORIZED:
@@ -196,6 +201,6 @@ def refusal(codes: list[str], *, keyed: bool = True) -> Json:
     }
     return {
         "description": " ".join(f"`{code}`: {CODES[code].advice}" for code in codes),
-        "headers": headers.named(*names),
+        "headers": headers.references(*names),
         "content": {_PROBLEM: {"schema": schema, "example": examples.problem(codes[0])}},
     }

@@ -1,4 +1,4 @@
-"""What is no call of a caller: events as subscribers are sent them, and pushes as vendors send them."""
+"""OpenAPI for the other directions: events sent to subscribers, and the endpoint for vendors."""
 
 from __future__ import annotations
 
@@ -6,70 +6,87 @@ from http import HTTPStatus
 
 from pydantic import BaseModel
 
-from orchestrator import schemas as shapes
+from orchestrator import schemas
 from orchestrator.api.openapi import examples
-from orchestrator.api.openapi.components import AT, Json, Schemas
+from orchestrator.api.openapi.components import AT, Components
 from orchestrator.api.operation import JSON
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType
+from orchestrator.schemas.base import Json
+from orchestrator.schemas.example_values import IDS
 
-#: What an event is about, by the first word of its type; `EventType` has no others.
+#: The data of events, by the first word of their type; `EventType` has no others.
 _DATA: dict[str, type[BaseModel]] = {
-    "job": shapes.Job, "subscriber": shapes.Subscriber, "account": shapes.AccountFact
-}  # fmt: skip
-_TELLS = {
+    "job": schemas.Job,
+    "subscriber": schemas.Subscriber,
+    "account": schemas.AccountFact,
+}
+_DESCRIPTIONS = {
     EventType.JOB_SUBMITTED: "The vendor has the job.",
-    EventType.JOB_PROCESSING: "The vendor says it is working on the job.",
+    EventType.JOB_PROCESSING: "The vendor reports that it is working on the job.",
     EventType.JOB_SUCCEEDED: "The job has its outputs. `late` is true if it had expired before.",
-    EventType.JOB_FAILED: "The job will not succeed; its `error` says why. `late` is true if it had expired before.",
-    EventType.JOB_CANCELED: "Somebody told us to stop following the job.",
-    EventType.JOB_EXPIRED: "The job's deadline passed. The vendor's verdict may still follow.",
-    EventType.SUBSCRIBER_DISABLED: "We switched another subscriber off; `disabled_reason` says why.",
-    EventType.ACCOUNT_PUSH_DEGRADED: "Jobs of an account complete, and no push tells of it: its pushes have stopped.",
+    EventType.JOB_FAILED: "The job will not succeed; its `error` says why. `late` is true if it "
+    "had expired before.",
+    EventType.JOB_CANCELED: "An operator stopped following the job.",
+    EventType.JOB_EXPIRED: "The job's deadline passed. The vendor's result may still follow.",
+    EventType.SUBSCRIBER_DISABLED: "Another subscriber was disabled; `disabled_reason` says why.",
+    EventType.ACCOUNT_PUSH_DEGRADED: "Jobs of an account complete without a push: its pushes have "
+    "stopped.",
     EventType.ACCOUNT_PUSH_RECOVERED: "An account's pushes are back.",
     EventType.TEST: "What `POST /v1/subscribers/{id}/test` sends, to that subscriber alone.",
 }
-_SIGNED: dict[str, Json] = {
-    "webhook-id": {"description": "The event's id, the same on every attempt: what was seen already is not news.",
-                   "schema": {"type": "string"}, "example": examples.IDS["evt"]},
-    "webhook-timestamp": {"description": "Seconds since 1970, of the attempt.",
-                          "schema": {"type": "string", "pattern": "^[0-9]+$"}, "example": "1795168872"},
-    "webhook-signature": {"description": "`v1,` and the Base64 of an HMAC-SHA256 over `{id}.{timestamp}.{body}`; one "
-                                         "for each valid secret, with spaces between them (Standard Webhooks).",
-                          "schema": {"type": "string"}, "example": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
-}  # fmt: skip
-_REFUSALS = {
+_TEXT = {"type": "string"}
+_SIGNATURE_HEADERS: dict[str, Json] = {
+    "webhook-id": {
+        "description": "The event's id, the same on every attempt: use it to ignore duplicates.",
+        "schema": _TEXT,
+        "example": IDS["evt"],
+    },
+    "webhook-timestamp": {
+        "description": "The time of the attempt, in seconds since 1970.",
+        "schema": {**_TEXT, "pattern": "^[0-9]+$"},
+        "example": "1795168872",
+    },
+    "webhook-signature": {
+        "description": "`v1,` and the Base64 of an HMAC-SHA256 over `{id}.{timestamp}.{body}`; one "
+        "for each valid secret, separated by spaces (Standard Webhooks).",
+        "schema": _TEXT,
+        "example": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    },
+}
+_PUSH_REFUSALS = {
     HTTPStatus.BAD_REQUEST: "It is not JSON.",
     HTTPStatus.UNAUTHORIZED: "The vendor's own signature is missing, wrong or stale.",
-    HTTPStatus.NOT_FOUND: "The token is not one of ours, or not good any more.",
+    HTTPStatus.NOT_FOUND: "The token is forged or expired.",
     HTTPStatus.REQUEST_TIMEOUT: "The body took too long.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "It is over 1 MiB.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Our own trouble, nothing was kept. Send it again after `Retry-After` seconds.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Our own trouble, nothing was stored. Send it again after "
+    "`Retry-After` seconds.",
 }
 
 
 def models() -> tuple[type[BaseModel], ...]:
-    """Return the models of everything here."""
-    return (shapes.Event, shapes.Taken, shapes.PushRefusal, *_DATA.values())
+    """Return the models that are used here."""
+    return (schemas.Event, schemas.Taken, schemas.PushRefusal, *_DATA.values())
 
 
-def name(kind: EventType) -> str:
+def schema_name(kind: EventType) -> str:
     """Return `JobSucceededEvent` for `job.succeeded`."""
     return "".join(word.capitalize() for word in kind.value.replace(".", "_").split("_")) + "Event"
 
 
-def events(schemas: Schemas) -> Json:
-    """Return a component for each type of event; what `Event` tells of is made precise on the way."""
-    about = [schemas.written(model) for model in _DATA.values()]
-    for one in (shapes.Event, shapes.LoggedEvent):
-        schemas.components[one.__name__]["properties"]["data"] = {"anyOf": about}
+def event_schemas(components: Components) -> Json:
+    """Return a schema for each type of event. Narrows `data` of the general ones on the way."""
+    data = [components.written(model) for model in _DATA.values()]
+    for model in (schemas.Event, schemas.LoggedEvent):
+        components.schemas[model.__name__]["properties"]["data"] = {"anyOf": data}
     return {
-        name(kind): {
-            "description": _TELLS[kind],
-            "allOf": [schemas.written(shapes.Event)],
+        schema_name(kind): {
+            "description": _DESCRIPTIONS[kind],
+            "allOf": [components.written(schemas.Event)],
             "properties": {
                 "type": {"const": kind.value},
-                "data": schemas.written(_DATA[kind.partition(".")[0]]),
+                "data": components.written(_DATA[kind.partition(".")[0]]),
             },
         }
         for kind in EventType
@@ -77,76 +94,75 @@ def events(schemas: Schemas) -> Json:
 
 
 def webhooks() -> Json:
-    """Return what subscribers are sent, type by type."""
+    """Return the webhooks, one for each type of event."""
     return {kind.value: {"post": _webhook(kind)} for kind in EventType}
 
 
 def _webhook(kind: EventType) -> Json:
-    content = {"schema": {"$ref": AT + name(kind)}, "example": examples.event(kind)}
+    content = {"schema": {"$ref": AT + schema_name(kind)}, "example": examples.event(kind)}
     return {
         "operationId": f"on_{kind.value.replace('.', '_')}",
         "tags": ["webhooks"],
         "summary": kind.value,
-        "description": _TELLS[kind],
+        "description": _DESCRIPTIONS[kind],
         "parameters": [
-            {"name": name, "in": "header", "required": True, **said}
-            for name, said in _SIGNED.items()
+            {"name": name, "in": "header", "required": True, **header}
+            for name, header in _SIGNATURE_HEADERS.items()
         ],
         "requestBody": {"required": True, "content": {JSON: content}},
         "responses": {
-            "2XX": {"description": "Taken."},
-            "410": {"description": "Nobody is here any more: the subscriber is disabled."},
-            "default": {"description": "Sent again, later and later."},
+            "2XX": {"description": "Received."},
+            "410": {"description": "Gone: the subscriber is disabled."},
+            "default": {"description": "Retried, with growing delays."},
         },
         "security": [],
     }
 
 
-def stream() -> Json:
-    """Return what an event stream carries: by the name of each event there, and as a piece of one."""
+def stream_content() -> Json:
+    """Return the content of an event stream: a schema for each event name, and an example."""
     gap: Json = {
         "type": "object",
-        "properties": {"type": {"const": "stream.gap"}, "resumes_after": {"type": "string"}},
+        "properties": {"type": {"const": "stream.gap"}, "resumes_after": _TEXT},
     }
-    events = {kind.value: {"$ref": AT + name(kind)} for kind in EventType} | {"stream.gap": gap}
-    said = encode(examples.event(EventType.JOB_SUCCEEDED)).decode()
-    example = f"id: {examples.IDS['evt']}\nevent: job.succeeded\ndata: {said}\n\n"
-    return {"schema": {"type": "string"}, "x-sse-events": events, "example": example}
+    events = {kind.value: {"$ref": AT + schema_name(kind)} for kind in EventType}
+    data = encode(examples.event(EventType.JOB_SUCCEEDED)).decode()
+    example = f"id: {IDS['evt']}\nevent: job.succeeded\ndata: {data}\n\n"
+    return {"schema": _TEXT, "x-sse-events": events | {"stream.gap": gap}, "example": example}
 
 
-def door(schemas: Schemas) -> Json:
-    """Return where vendors push."""
-    taken = {"schema": schemas.written(shapes.Taken), "example": {"ok": True}}
-    answers = {
-        str(int(status)): _refused(status, why, schemas) for status, why in _REFUSALS.items()
+def push_operation(components: Components) -> Json:
+    """Return the operation of the callback endpoint."""
+    stored = {"schema": components.written(schemas.Taken), "example": {"ok": True}}
+    refusals = {
+        str(int(status)): _refusal(status, detail, components)
+        for status, detail in _PUSH_REFUSALS.items()
     }
-    answers["503"]["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+    refusals["503"]["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+    path = {"in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}}
     return {
         "operationId": "push",
         "tags": ["vendors"],
         "summary": "Push a report",
-        "description": "Where a vendor says what becomes of a job; each job has an address of its own. Repeats change "
-        "nothing and are 200 too. What the body looks like is up to the vendor.",
-        "parameters": [
-            {
-                "name": one,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "minLength": 1},
-            }
-            for one in ("account", "token")
-        ],
+        "description": "Where a vendor reports the progress of a job; each job has its own "
+        "address. Repeats change nothing and get 200 too. The vendor defines the body.",
+        "parameters": [{"name": name, **path} for name in ("account", "token")],
         "requestBody": {
             "required": True,
             "content": {JSON: {"schema": {}, "example": {"task_id": "90193357"}}},
         },
-        "responses": {"200": {"description": "Kept.", "content": {JSON: taken}}, **answers},
+        "responses": {"200": {"description": "Stored.", "content": {JSON: stored}}, **refusals},
         "security": [],
     }
 
 
-def _refused(status: HTTPStatus, why: str, schemas: Schemas) -> Json:
-    said = {"type": "about:blank", "title": status.phrase, "status": int(status)}
-    example = said | {"code": status.phrase.lower().replace(" ", "_"), "detail": why}
-    content = {"schema": schemas.written(shapes.PushRefusal), "example": example}
-    return {"description": why, "content": {"application/problem+json": content}}
+def _refusal(status: HTTPStatus, detail: str, components: Components) -> Json:
+    example = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "code": status.phrase.lower().replace(" ", "_"),
+        "detail": detail,
+    }
+    content = {"schema": components.written(schemas.PushRefusal), "example": example}
+    return {"description": detail, "content": {"application/problem+json": content}}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -19,6 +19,7 @@ from orchestrator.cli.bench.measurement import Plan
 from orchestrator.cli.bench.scratch_database import ScratchDatabase
 from orchestrator.cli.bench.service import SECRET
 from orchestrator.database.tables import attempt, delivery, event, job, push, subscriber, trace
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.events import destinations, subscribers
 from orchestrator.foundation import states
 from orchestrator.foundation.clock import SystemClock, after
@@ -182,7 +183,7 @@ def _event_template(now: datetime, sequence: int) -> str:
     row: dict[str, Any] = {**dict.fromkeys(job.c.keys()), **_JOB, **_DONE}
     row |= dict.fromkeys(("id", "external_task_id"), "<job>")
     row |= dict.fromkeys(("created_at", "submitted_at", "finished_at", "deadline_at"), now)
-    data = job_json(row, "http://127.0.0.1:8080")
+    data = job_json(cast("JobRow", row), "http://127.0.0.1:8080")
     return event_body(states.EventType.JOB_SUCCEEDED, now, "<event>", sequence, data).decode()
 
 
