@@ -57,10 +57,7 @@ def build(
     transport: httpx.AsyncBaseTransport | None = None,
     store: Store | None = None,
 ) -> Runtime:
-    """Assemble a runtime.
-
-    Tests pass a `transport` in place of the network and their own `store`.
-    """
+    """Assemble a runtime. Tests pass a `transport` for the network, and a `store`."""
     check_role(settings)
     settings = ensure_secret_keys(settings)
     clock, rng = clock or SystemClock(), rng or random.SystemRandom()

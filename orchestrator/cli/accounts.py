@@ -149,7 +149,7 @@ def vendor_words(check: AccountCheck) -> str:
 
 
 def shown(account: Account) -> Record:
-    """Return the fields of an account for people, in order."""
+    """Return the fields of an account to display, in order."""
     degraded = " (going missing: jobs are polled instead)" if account.pushes_degraded else ""
     return {
         "name": account.name,

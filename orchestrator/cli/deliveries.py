@@ -139,7 +139,7 @@ def replay(
 
 
 def shown(delivery: Delivery) -> Record:
-    """Return the fields of a delivery for people, in order."""
+    """Return the fields of a delivery to display, in order."""
     done, due = delivery.done_at, delivery.next_attempt_at
     return {
         "id": delivery.id,

@@ -158,7 +158,7 @@ def retry(session: Session, jobs: JobIds) -> None:
 
 
 def shown(job: Job) -> Record:
-    """Return the fields of a job for people, in order."""
+    """Return the fields of a job to display, in order."""
     error = job.error
     ours = (error.code, error.message) if error else ()
     vendors = (error.vendor_code, error.vendor_message) if error else ()

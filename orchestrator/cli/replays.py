@@ -61,7 +61,7 @@ class Wish:
 
     @property
     def when(self) -> str:
-        """The time span, for people."""
+        """The time span, as text."""
         bounds = {"since": self.since, "before": self.until}
         parts = (
             f"{word} {text}{'' if 'T' in text.upper() else ' ago'}"

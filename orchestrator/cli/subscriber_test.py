@@ -36,7 +36,7 @@ def first_attempt(client: Client, event: str, patience: float = PATIENCE) -> Tri
 
 
 def outcome(delivery: Delivery) -> str:
-    """Return a delivery's result, for people."""
+    """Return a delivery's result as text."""
     attempts = delivery.attempts if isinstance(delivery, TriedDelivery) else []
     last = attempts[-1] if attempts else None
     took = f" in {last.ms} ms" if last else ""

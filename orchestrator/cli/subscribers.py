@@ -272,7 +272,7 @@ def _types(subscriber: Subscriber, separator: str) -> str:
 
 
 def shown(subscriber: Subscriber) -> Record:
-    """Return the fields of a subscriber for people, in order."""
+    """Return the fields of a subscriber to display, in order."""
     reason, failing = subscriber.disabled_reason, subscriber.failing_since
     return {
         "id": subscriber.id,

@@ -217,7 +217,7 @@ class Terminal:
         sys.stdout.flush()
 
     def notice(self, words: str, style: str = "") -> None:
-        """Print a message for people on stderr."""
+        """Print a notice on stderr."""
         Console(stderr=True, soft_wrap=True).print(Text(clean(words), style=style))
 
 

@@ -1,4 +1,4 @@
-"""The notifier: wakes whoever waits for a committed change.
+"""The notifier: wakes what waits for a committed change.
 
 A wake-up is an optimisation. Every waiter also looks on its own within a second, so a lost wake-up
 costs a second and nothing else.
@@ -97,7 +97,7 @@ class Notifier:
             self.workers[stage].make_room()
 
     def announce(self, results: Sequence[ApplyResult]) -> None:
-        """Wake whoever is concerned by committed results, and log and count them."""
+        """Wake the waiters that committed results concern; log and count the results."""
         for result in results:
             row = result.job
             if row is None:

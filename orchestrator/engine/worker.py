@@ -1,6 +1,6 @@
-"""The loop of a stage: wait, claim due work, do it, until told to stop.
+"""The loop of a stage: wait, claim due work, do it, until it is stopped.
 
-A wake-up is an optimisation, the tick is the guarantee: whoever commits due work wakes its stage,
+A wake-up is an optimisation, the tick is the guarantee: a commit of due work wakes its stage,
 and a tick wakes every stage once a second.
 """
 
