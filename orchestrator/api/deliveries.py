@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, cast
+from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
@@ -45,8 +45,7 @@ class DeliveryQuery(PageRequest):
 async def ls(context: RequestContext, query: DeliveryQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` is true."""
     page = await context.runtime.store.read(_select, query)
-    rows = cast("list[DeliveryColumns]", page.rows)
-    return list_response(context, [delivery_json(row) for row in rows], page.next)
+    return list_response(context, [delivery_json(row) for row in page.rows], page.next)
 
 
 def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage[listing.ListedDelivery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
@@ -29,7 +29,7 @@ from orchestrator.events.log import Cursor, EventBatch, EventFilter
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import EventType
 from orchestrator.schemas.base import Json
-from orchestrator.schemas.events import EventColumns, event_json
+from orchestrator.schemas.events import event_json
 
 #: Seconds past its time for which a long poll still reads events that are there already.
 _OVERTIME = 1.0
@@ -80,8 +80,7 @@ async def ls(context: RequestContext, query: EventQuery) -> Response:
     if query.wait is not None:
         return await _long_poll(context, query, query.wait)
     page = await context.runtime.store.read(_select, query)
-    rows = cast("list[EventColumns]", page.rows)
-    return list_response(context, [event_json(row) for row in rows], page.next)
+    return list_response(context, [event_json(row) for row in page.rows], page.next)
 
 
 async def _long_poll(context: RequestContext, query: EventQuery, wait: int) -> Response:
