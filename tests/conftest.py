@@ -1,4 +1,4 @@
-"""What most tests of the engine stand on."""
+"""Fixtures and pytest settings that most tests share."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from hypothesis import settings
 from tests.harness import databases
 from tests.harness.runtime import Harness, open_harness
 
-# The same examples on every run, and none of them too slow for a busy machine.
+# The same examples on every run, without a deadline: the machine may be busy.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("steady")
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the processes that tests start hear it: what a shell runs in the background ignores it."""
+    """Restore SIGINT, also for child processes: a background job of a shell ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-#: Workers at most: each has a PostgreSQL server of its own.
+#: The most workers: each has its own PostgreSQL server.
 _WORKERS = 8
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Have twice as many workers as there are cores: half of what tests do is to wait for others."""
+    """Run two workers a core: half of the tests' time is waiting for other processes."""
     return min(2 * len(os.sched_getaffinity(0)), _WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have every worker begin with a share of the long ones, and end with what others can take from it.
+    """Give every worker a share of the long tests first, and short ones at the end.
 
-    At first each is given one run of the items, in order; the runs differ by one at most, and grow.
+    Others can steal the short ones. pytest-xdist first gives each worker one slice of the items, in
+    order; the sizes of the slices differ by at most one, and grow.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     long = [item for item in items if item.get_closest_marker("long")]
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(params=databases.KINDS)
 def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On each kind of database in turn, for tests that open houses or whole services of their own."""
+    """Run on each kind of database, for tests that open a runtime or a service themselves."""
     monkeypatch.setattr(databases, "kind", request.param)
     yield
     databases.forget()
@@ -61,7 +62,7 @@ def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(params=databases.KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a new database, of each kind in turn."""
+    """The URL of a new database, of each kind."""
     address = databases.url(request.param, tmp_path)
     yield address
     databases.drop(address)
@@ -69,6 +70,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
-    """A house with one `agentsflare` account called `main`, its loops at rest."""
+    """A runtime with one `agentsflare` account `main`, without workers."""
     async with open_harness(tmp_path, database_url=database) as opened:
         yield opened

@@ -29,7 +29,7 @@ from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState
 from orchestrator.vendors.dialects.agentsflare import AgentsFlare
 from orchestrator.vendors.report import Report
-from tests.harness.engine import at_vendor, legacy
+from tests.harness.engine import at_vendor, legacy_task
 from tests.harness.openapi_contract import CONTRACT_HOOKS
 from tests.harness.runtime import Harness, open_harness
 
@@ -50,7 +50,7 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
         "webhook_secrets": [SECRET],
     },
 }
-DONE = json.dumps(legacy("t-1", "succeed")).encode()
+DONE = json.dumps(legacy_task("t-1", "succeed")).encode()
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

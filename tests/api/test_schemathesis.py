@@ -29,7 +29,7 @@ async def existing(it: Live) -> Json:
     """Create one of each resource, and return their ids by the section of the path."""
     job = await it.api.submit(order("kling"))
     await it.api.ended(job["id"])
-    await it.hears(job["id"])
+    await it.delivered(job["id"])
     (delivery, *_) = (await it.api.get("/v1/deliveries"))["data"]
     replay = (await it.api.call("POST", "/v1/replays", {})).json()
     output = {

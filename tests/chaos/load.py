@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from tests.harness.api_caller import eventually
-from tests.harness.audit import ASKABLE, Json
+from tests.harness.audit import QUERYABLE, Json
 from tests.harness.live import order
 from tests.harness.processes import Simulator
 
@@ -47,7 +47,7 @@ class Load:
 
     async def _call(self, number: int) -> None:
         account = self.accounts[number % len(self.accounts)]
-        body = order(account) if account in ASKABLE else order(account, deadline=self.deadline)
+        body = order(account) if account in QUERYABLE else order(account, deadline=self.deadline)
         while True:
             with contextlib.suppress(httpx.TransportError, httpx.DecodingError):
                 answer = await self.http.post(
@@ -84,6 +84,6 @@ async def listen(sim: Simulator, http: httpx.AsyncClient, hook: str, slack: str)
     """Make the simulator's subscriber hear everything, and its Slack what went well."""
     body: Json = {"url": hook, "types": ["job.*", "account.*"], "max_in_flight": 32}
     made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
-    await sim.tell("/secret", secret=made["secret"])
+    await sim.control("/secret", secret=made["secret"])
     body = {"kind": "slack", "url": slack, "types": ["job.succeeded"], "max_in_flight": 32}
     (await http.post("/v1/subscribers", json=body)).raise_for_status()

@@ -17,7 +17,7 @@ from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault
 from tests.chaos.stage import Stage
-from tests.harness.audit import Complaint
+from tests.harness.audit import Finding
 from tests.harness.processes import Replica
 
 #: Seconds: more than a claim lasts, and more than it takes to give up both an answer and a connection.
@@ -67,15 +67,15 @@ def _hole(replicas: int, *, kept: bool) -> Strike:
             line.let_go(kept=kept)
             if (grown := _size(replica) - size) > _GROWTH:
                 it.wrong.append(
-                    Complaint("wrong", f"{replica.name} grew by {grown} bytes without its database")
+                    Finding("wrong", f"{replica.name} grew by {grown} bytes without its database")
                 )
 
     return strike
 
 
-async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Complaint]:
+async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Finding]:
     """Return what is wrong with the answers of a replica that cannot reach its database."""
-    wrong: list[Complaint] = []
+    wrong: list[Finding] = []
     token = _KEYS.mint(
         "cloudsway", Callback("job_of_nobody", 1), datetime.now(UTC) + timedelta(hours=1)
     )
@@ -91,13 +91,13 @@ async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Complaint]:
                 method, replica.url + path, json={} if method == "POST" else None
             )
         except httpx.TransportError as error:
-            wrong.append(Complaint("stuck", f"{replica.name} {path}: {type(error).__name__}"))
+            wrong.append(Finding("stuck", f"{replica.name} {path}: {type(error).__name__}"))
             continue
         if answer.status_code != expected or (
             expected == 503 and "retry-after" not in answer.headers
         ):
             wrong.append(
-                Complaint("wrong", f"{replica.name} {path}: {answer.status_code} {answer.text}")
+                Finding("wrong", f"{replica.name} {path}: {answer.status_code} {answer.text}")
             )
     return wrong
 

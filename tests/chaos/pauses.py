@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.chaos.run import Fault
 from tests.chaos.stage import Environment, Stage
 from tests.harness.api_caller import eventually
-from tests.harness.audit import Complaint
+from tests.harness.audit import Finding
 from tests.harness.processes import Replica
 from tests.harness.short_leases import LEASE
 
@@ -78,7 +78,7 @@ async def _held(it: Stage) -> None:
         sent = len((await it.sim.report())["renders"])
         if sent < it.load.orders / 2:
             words = f"one process stood still for {_HELD} s, and {sent} of {it.load.orders} jobs were sent meanwhile"
-            it.wrong.append(Complaint("stuck", words))
+            it.wrong.append(Finding("stuck", words))
     it.send(it.replicas[0], signal.SIGCONT)
 
 

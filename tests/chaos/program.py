@@ -16,7 +16,7 @@ from datetime import datetime
 from orchestrator.cli import main
 from orchestrator.foundation.clock import SystemClock, after
 from tests.chaos import failpoints
-from tests.harness.short_leases import hurry
+from tests.harness.short_leases import shorten
 
 
 def skew(seconds: float, delay: float) -> None:
@@ -35,7 +35,7 @@ def prepared() -> None:
     """Do as the environment says, and on SIGUSR1 say what every thread is at."""
     faulthandler.register(signal.SIGUSR1)
     if os.environ.get("CHAOS_LEASES") == "hasty":
-        hurry()
+        shorten()
     if point := os.environ.get("CHAOS_POINT"):
         name, passage, number = json.loads(point)
         failpoints.arm(name, passage, signal.Signals(number))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load, listen, settled
 from tests.chaos.stage import Environment, Means, Plan, Size, Stage, stage
-from tests.harness.audit import Books, Complaint, Json, Seen, complaints
+from tests.harness.audit import Finding, Json, Observed, ServiceDatabase, findings
 
 KINDS = ("sqlite", "postgresql")
 #: How the simulated world behaves whatever else happens.
@@ -60,9 +60,9 @@ class Run:
     seconds: float = 0.0
     load: Load | None = None
     report: Json = field(default_factory=dict)
-    books: Books | None = None
+    books: ServiceDatabase | None = None
     exit_codes: list[int] = field(default_factory=list)
-    wrong: list[Complaint] = field(default_factory=list)
+    wrong: list[Finding] = field(default_factory=list)
     #: What the processes logged as errors, and how often.
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -91,15 +91,15 @@ async def execute(
         run.wrong += await _play(fault, it, size)
         run.exit_codes = await it.close(signal.SIGTERM)
         run.report = await it.sim.report()
-    run.load, run.hits, run.books = it.load, it.hits, Books(it.database)
+    run.load, run.hits, run.books = it.load, it.hits, ServiceDatabase(it.database)
     run.errors = logged(folder)
-    seen = Seen(it.load.owned, run.report, size.limit)
-    run.wrong += [*complaints(run.books, seen), *_of_processes(run, it)]
+    seen = Observed(it.load.owned, run.report, size.limit)
+    run.wrong += [*findings(run.books, seen), *_of_processes(run, it)]
     run.seconds = time.monotonic() - started
     return run
 
 
-async def _play(fault: Fault, it: Stage, size: Size) -> list[Complaint]:
+async def _play(fault: Fault, it: Stage, size: Size) -> list[Finding]:
     """Load and strike, then wait for the end of everything. What never comes is complained of."""
     try:
         async with asyncio.timeout(_PATIENCE + size.orders / size.rate):
@@ -113,9 +113,9 @@ async def _play(fault: Fault, it: Stage, size: Size) -> list[Complaint]:
         await it.ready()
         await settled(it.load.http, size.deadline + _QUIET)
     except TimeoutError:
-        return [Complaint("stuck", "the load was not taken in time")]
+        return [Finding("stuck", "the load was not taken in time")]
     except AssertionError as error:
-        return [Complaint("stuck", str(error))]
+        return [Finding("stuck", str(error))]
     return []
 
 
@@ -124,13 +124,13 @@ async def _loading(it: Stage) -> None:
     it.loaded.set()
 
 
-def _of_processes(run: Run, it: Stage) -> Iterator[Complaint]:
+def _of_processes(run: Run, it: Stage) -> Iterator[Finding]:
     if not it.hits:
-        yield Complaint("wrong", "the fault never struck")
+        yield Finding("wrong", "the fault never struck")
     yield from it.wrong
     strange = [code for code in run.exit_codes if code not in (0, -signal.SIGTERM)]
     if strange:
-        yield Complaint("wrong", f"told to end, processes ended with {strange}")
+        yield Finding("wrong", f"told to end, processes ended with {strange}")
 
 
 def logged(folder: Path) -> Counter[str]:

@@ -18,7 +18,7 @@ from tests.chaos.load import ACCOUNTS, Load
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
 from tests.harness.api_caller import KEY, eventually
-from tests.harness.audit import Complaint, Json
+from tests.harness.audit import Finding, Json
 from tests.harness.processes import (
     Child,
     Replica,
@@ -69,7 +69,7 @@ class Stage:
     #: How often the fault struck.
     hits: int = 0
     #: What was seen meanwhile that must not be.
-    wrong: list[Complaint] = field(default_factory=list)
+    wrong: list[Finding] = field(default_factory=list)
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
 
@@ -83,7 +83,7 @@ class Stage:
                 self.hits += 1
             elif not self._closing and code not in (0, -signal.SIGTERM):
                 words = f"{replica.name} ended by itself: exit code {code}; see {replica.log}"
-                self.wrong.append(Complaint("wrong", words))
+                self.wrong.append(Finding("wrong", words))
 
     async def ready(self, seconds: float = 30) -> None:
         """Wait until every replica serves. One that does not come writes into its log what it is at."""

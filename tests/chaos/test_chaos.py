@@ -19,7 +19,7 @@ from tests.chaos.server import running
 from tests.chaos.stage import Means, Size
 from tests.chaos.table import FAULTS
 from tests.chaos.ways import WAYS
-from tests.harness.audit import Json, Kind, Seen, complaints
+from tests.harness.audit import Json, Kind, Observed, findings
 from tests.harness.streams import accepting
 
 pytestmark = pytest.mark.long
@@ -32,12 +32,12 @@ def named(name: str) -> Fault:
     return next(fault for fault in FAULTS if fault.name == name)
 
 
-def seen(run: Run, **changed: object) -> Seen:
+def seen(run: Run, **changed: object) -> Observed:
     assert run.load is not None
-    return Seen(run.load.owned, run.report | changed, SMALL.limit)
+    return Observed(run.load.owned, run.report | changed, SMALL.limit)
 
 
-def lies(run: Run) -> list[tuple[Kind, Seen]]:
+def lies(run: Run) -> list[tuple[Kind, Observed]]:
     """Return what parties outside could say that does not fit the books, each with what it would mean."""
     told, heard = seen(run), run.report["subscriber"]
     push: Json = run.report["pushes"][0] | {
@@ -70,7 +70,7 @@ async def test_killed_on_sqlite_it_loses_nothing_and_the_auditor_would_see(tmp_p
     assert run.hits > 0
     assert run.books is not None
     for kind, lie in lies(run):
-        assert kind in {one.kind for one in complaints(run.books, lie)}
+        assert kind in {one.kind for one in findings(run.books, lie)}
 
 
 async def test_three_replicas_on_postgresql_that_die_after_sending_lose_nothing(

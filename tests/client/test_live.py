@@ -19,7 +19,7 @@ from orchestrator.client import (
 )
 from orchestrator.schemas import Job
 from tests.harness.api_caller import until
-from tests.harness.live import live, lives, order
+from tests.harness.live import live, order, restartable
 from tests.harness.scripted_client import CLIENTS, each_client, open_client
 
 
@@ -144,7 +144,7 @@ async def test_subscribers_are_created_updated_and_receive_deliveries_and_replay
             rotated = await client.subscribers.rotate_secret(made.id, grace_seconds=60)
             assert rotated.secret != made.secret
             job = await client.run(**order("kling"), timeout=20)
-            await service.hears(job.id)
+            await service.delivered(job.id)
             (event, *_) = await client.events.list(types=["job.succeeded"], job=job.id)
             assert (event.job_id, event.job, await client.events.get(event.id)) == (
                 job.id,
@@ -200,7 +200,7 @@ async def test_any_path_can_be_called(tmp_path: Path) -> None:
 
 async def test_a_wait_outlives_a_restart_of_the_service(tmp_path: Path) -> None:
     async with (
-        lives(tmp_path, {"kling": {}}, render_seconds=600) as services,
+        restartable(tmp_path, {"kling": {}}, render_seconds=600) as services,
         contextlib.AsyncExitStack() as held,
     ):
         url = services.settings.public_url
@@ -208,13 +208,13 @@ async def test_a_wait_outlives_a_restart_of_the_service(tmp_path: Path) -> None:
             await held.enter_async_context(open_client(client_class, url))
             for client_class in CLIENTS
         ]
-        async with services.next() as service:
+        async with services.started() as service:
             job = await service.api.submit(order("kling"))
             waits = [asyncio.create_task(client.wait(job["id"], timeout=60)) for client in clients]
             await until(
                 lambda: len(service.runtime.notifier.job_waiters._waiting.get(job["id"], ())) == 2,
                 "both wait",
             )
-        async with services.next() as service:
+        async with services.started() as service:
             await service.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
             assert [(await pending).status for pending in waits] == ["canceled", "canceled"]

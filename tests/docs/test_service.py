@@ -67,7 +67,7 @@ class Stage:
 async def staged(it: Live, folder: Path, sink: str) -> Stage:
     """Complete and deliver one job, and return its ids as variables."""
     job = await it.api.submit(order("kling", external_task_id="order-990"))
-    await it.hears(job["id"])
+    await it.delivered(job["id"])
     [first, *_] = (await it.api.get(f"/v1/events?job={job['id']}"))["data"][::-1]
     page = await it.api.get("/v1/deliveries")
     made = await it.api.subscribe(it.subscriber.url, "job.failed")

@@ -29,7 +29,7 @@ from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Report
 from tests.api.test_support import FlowingClock
 from tests.harness.api_caller import until
-from tests.harness.engine import legacy, said, tell
+from tests.harness.engine import kling_response, legacy_task, report_state
 from tests.harness.runtime import START, FakeHttp, Harness, open_harness, settings
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -77,7 +77,7 @@ async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[lis
 
 def accepted_uniquely(h: Harness) -> None:
     numbers = iter(range(10_000))
-    h.network.answer = lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
+    h.network.answer = lambda _: kling_response(legacy_task(f"t-{next(numbers)}", "submitted"))
 
 
 # -- slots
@@ -97,7 +97,7 @@ async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more
             busy = await first.rows(job, job.c.state.in_(IN_FLIGHT))
             assert len(busy) == min(SLOTS, 30 - ended)
             for row in busy[: 1 + ended % SLOTS]:
-                await tell(first, row["id"], JobState.SUCCEEDED)
+                await report_state(first, row["id"], JobState.SUCCEEDED)
                 ended += 1
 
 

@@ -25,7 +25,14 @@ from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, aft
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
-from tests.harness.engine import at_vendor, drive, happened, seconds_until_due, subscribe, tell
+from tests.harness.engine import (
+    at_vendor,
+    drive,
+    event_types,
+    report_state,
+    seconds_until_due,
+    subscribe,
+)
 from tests.harness.runtime import Harness
 
 D = DeliveryState
@@ -132,7 +139,7 @@ async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: Harness) -> N
         callback_lane, h.runtime.ids, url, h.runtime.keys.encrypt, h.clock.now()
     )
     job = await at_vendor(h, callback_url=url, callback_lane=lane)
-    await tell(h, job["id"], JobState.SUCCEEDED)
+    await report_state(h, job["id"], JobState.SUCCEEDED)
     await deliver(h, OK)
     (sent,) = h.network.requests
     assert str(sent.url) == url
@@ -304,7 +311,7 @@ async def test_two_410s_at_once_are_told_once(h: Harness) -> None:
     h.network.answer = lambda _: httpx.Response(410)
     stage = h.runtime.assemble(Deliverer)
     await asyncio.gather(*(stage.work(due) for due in await stage.take(10)))
-    assert (await happened(h)).count("subscriber.disabled") == 1
+    assert (await event_types(h)).count("subscriber.disabled") == 1
 
 
 async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> None:
@@ -315,12 +322,12 @@ async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> 
         job = await at_vendor(
             h, task=f"t-{n}", callback_url=f"https://a.example/{n}", callback_lane=lane
         )
-        await tell(h, job["id"], JobState.SUCCEEDED)
+        await report_state(h, job["id"], JobState.SUCCEEDED)
     await deliver(h, lambda request: httpx.Response(410 if request.url.path == "/0" else 200))
     assert Counter(row["state"] for row in await h.rows(delivery)) == {D.DEAD: 1, D.DELIVERED: 1}
     (row,) = await h.rows(subscriber)
     assert row["state"] == SubscriberState.ACTIVE
-    assert "subscriber.disabled" not in await happened(h)
+    assert "subscriber.disabled" not in await event_types(h)
 
 
 # -- lanes

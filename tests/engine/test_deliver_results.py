@@ -19,7 +19,7 @@ from orchestrator.events import subscribers
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
-from tests.harness.engine import at_vendor, happened, subscribe
+from tests.harness.engine import at_vendor, event_types, subscribe
 from tests.harness.runtime import Harness
 
 D = DeliveryState
@@ -193,7 +193,7 @@ async def test_nothing_but_failure_for_five_days_switches_off_and_says_so(h: Har
         SubscriberState.DISABLED,
         "every attempt since 2026-11-20 has failed",
     )
-    assert (await happened(h))[-1] == "subscriber.disabled"
+    assert (await event_types(h))[-1] == "subscriber.disabled"
     assert len(await h.rows(delivery, delivery.c.subscriber_id == other["id"])) == 1
     assert (
         await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None))

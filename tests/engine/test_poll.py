@@ -19,16 +19,16 @@ from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.states import JobState, Source
 from tests.harness.engine import (
     at_vendor,
-    bodies,
     drive,
-    happened,
-    legacy,
-    new,
-    refused,
-    said,
+    event_bodies,
+    event_types,
+    kling_refusal,
+    kling_response,
+    legacy_task,
+    new_task,
+    report_state,
     seconds_until_due,
-    tell,
-    unknown,
+    task_not_found,
 )
 from tests.harness.runtime import Harness, open_harness
 
@@ -75,15 +75,21 @@ async def account(h: Harness, name: str = "main") -> dict[str, Any]:
 async def test_nobody_is_asked_before_silence_is_suspicious(h: Harness) -> None:
     await at_vendor(h)
     h.clock.advance(59.9)
-    assert await ask(h, unknown()) == 0
+    assert await ask(h, task_not_found()) == 0
     h.clock.advance(0.1)
-    assert await ask(h, unknown()) == 1
+    assert await ask(h, task_not_found()) == 1
 
 
 async def test_one_question_asks_about_twenty_where_the_dialect_can(h: Harness) -> None:
     jobs = await silent(h, "many", 45)
     assert (
-        await ask(h, lambda request: said([new(task, "succeeded") for task in asked(request)])) == 3
+        await ask(
+            h,
+            lambda request: kling_response(
+                [new_task(task, "succeeded") for task in asked(request)]
+            ),
+        )
+        == 3
     )
     assert sorted(len(asked(request)) for request in h.network.requests) == [5, 20, 20]
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
@@ -91,7 +97,7 @@ async def test_one_question_asks_about_twenty_where_the_dialect_can(h: Harness) 
 
 async def test_where_it_cannot_each_job_is_asked_about_alone(h: Harness) -> None:
     await silent(h, "main", 3)
-    assert await ask(h, unknown()) == 3
+    assert await ask(h, task_not_found()) == 3
     assert sorted(request.url.path.rpartition("/")[2] for request in h.network.requests) == [
         "t-main-0", "t-main-1", "t-main-2",
     ]  # fmt: skip
@@ -102,11 +108,11 @@ async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: Harness)
     state = {
         row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)
     }
-    strangers = [new("t-stranger", "failed"), new("t-other", "succeeded")]
+    strangers = [new_task("t-stranger", "failed"), new_task("t-other", "succeeded")]
     await ask(
         h,
-        lambda request: said(
-            strangers + [new(task, state[task]) for task in reversed(asked(request))]
+        lambda request: kling_response(
+            strangers + [new_task(task, state[task]) for task in reversed(asked(request))]
         ),
     )
     assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUCCEEDED, S.FAILED] * 2 + [
@@ -116,7 +122,7 @@ async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: Harness)
 
 async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Harness) -> None:
     first, second = await silent(h, "many", 2)
-    await ask(h, lambda _: said([new(first["vendor_task_id"], "processing")]))
+    await ask(h, lambda _: kling_response([new_task(first["vendor_task_id"], "processing")]))
     assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (
         S.PROCESSING,
         0,
@@ -129,13 +135,13 @@ async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Harn
 
 async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: Harness) -> None:
     jobs = await silent(h, "many", 2)
-    await ask(h, lambda _: said([new("t-x", "failed"), new("t-y", "failed")]))
+    await ask(h, lambda _: kling_response([new_task("t-x", "failed"), new_task("t-y", "failed")]))
     assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUBMITTED, S.SUBMITTED]
 
 
 async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: Harness) -> None:
     (row,) = await silent(h)
-    await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
+    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
     done = await h.job(row["id"])
     assert (done["state"], done["resolved_by"]) == (S.SUCCEEDED, Source.POLL)
     assert ((await account(h))["pushes_missed"], (await account(h))["polls"]) == (1, 1)
@@ -147,7 +153,7 @@ async def test_questions_grow_rarer_up_to_the_accounts_limit(h: Harness) -> None
     (row,) = await silent(h)
     waits = []
     for _ in range(8):
-        await ask(h, said(legacy(row["vendor_task_id"], "processing")))
+        await ask(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
         waits.append(seconds_until_due(h, await h.job(row["id"])))
         h.clock.advance(waits[-1])
     assert waits == pytest.approx(
@@ -157,8 +163,8 @@ async def test_questions_grow_rarer_up_to_the_accounts_limit(h: Harness) -> None
 
 async def test_a_push_gives_the_vendor_new_credit(h: Harness) -> None:
     (row,) = await silent(h)
-    await ask(h, said(legacy(row["vendor_task_id"], "processing")))
-    pushed = await tell(h, row["id"], S.PROCESSING, progress=50)
+    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
+    pushed = await report_state(h, row["id"], S.PROCESSING, progress=50)
     assert (seconds_until_due(h, pushed), pushed["asks"]) == (60, 0)
 
 
@@ -172,10 +178,10 @@ async def test_a_push_gives_the_vendor_new_credit(h: Harness) -> None:
         (httpx.Response(502, text="<html>"), 15),
         (httpx.Response(429), 15),
         (httpx.Response(429, headers={"retry-after": "300"}), 300),
-        (refused(1303, 429), 15),
-        (refused(1002, 401), 15),
-        (said([]), 15),
-        (said({"nonsense": 1}), 15),
+        (kling_refusal(1303, 429), 15),
+        (kling_refusal(1002, 401), 15),
+        (kling_response([]), 15),
+        (kling_response({"nonsense": 1}), 15),
     ],
 )
 async def test_a_question_without_a_usable_answer_is_asked_again_later(
@@ -206,7 +212,7 @@ async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: Harness) -> No
     (row,) = await silent(h)
     turned = 60.0
     while (await h.job(row["id"]))["state"] == S.SUBMITTED:
-        assert await ask(h, unknown()) == 1
+        assert await ask(h, task_not_found()) == 1
         now = await h.job(row["id"])
         if now["due_at"]:
             turned += seconds_until_due(h, now)
@@ -220,9 +226,9 @@ async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: Harness) -> No
 async def test_two_negatives_are_the_least_even_long_after(h: Harness) -> None:
     (row,) = await silent(h)
     h.clock.advance(9999)
-    await ask(h, unknown())
+    await ask(h, task_not_found())
     assert (await h.job(row["id"]))["misses"] == 1
-    await tell(h, row["id"], S.PROCESSING, progress=1)
+    await report_state(h, row["id"], S.PROCESSING, progress=1)
     assert (await h.job(row["id"]))["misses"] == 0, (
         "any word of the vendor's starts the count again"
     )
@@ -233,7 +239,7 @@ async def test_two_negatives_are_the_least_even_long_after(h: Harness) -> None:
 
 async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h: Harness) -> None:
     (row,) = await silent(h)
-    empty = said(legacy(row["vendor_task_id"], "succeed", task_result={}))
+    empty = kling_response(legacy_task(row["vendor_task_id"], "succeed", task_result={}))
     for _ in range(20):
         await ask(h, empty)
         now = await h.job(row["id"])
@@ -247,7 +253,7 @@ async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h
 
 async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: Harness) -> None:
     (row,) = await silent(h)
-    await tell(h, row["id"], S.SUCCEEDED, videos=())
+    await report_state(h, row["id"], S.SUCCEEDED, videos=())
     h.clock.advance(300)
     await ask(h, httpx.Response(500))
     now = await h.job(row["id"])
@@ -260,8 +266,8 @@ async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: Harness) 
 
 async def test_an_output_that_shows_up_while_asking_is_a_success(h: Harness) -> None:
     (row,) = await silent(h)
-    await tell(h, row["id"], S.SUCCEEDED, videos=())
-    await ask(h, said(legacy(row["vendor_task_id"], "succeed")))
+    await report_state(h, row["id"], S.SUCCEEDED, videos=())
+    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 
 
@@ -270,8 +276,8 @@ async def test_a_doubted_failure_is_settled_by_asking_now(
     h: Harness, word: str, state: JobState
 ) -> None:
     (row,) = await silent(h, "forking")
-    await tell(h, row["id"], S.PROCESSING)
-    assert (await tell(h, row["id"], S.FAILED))["state"] == S.PROCESSING
+    await report_state(h, row["id"], S.PROCESSING)
+    assert (await report_state(h, row["id"], S.FAILED))["state"] == S.PROCESSING
     task = {
         "id": row["vendor_task_id"],
         "status": word,
@@ -283,7 +289,7 @@ async def test_a_doubted_failure_is_settled_by_asking_now(
 
 async def test_a_job_whose_id_was_never_learned_is_left_to_its_push(h: Harness) -> None:
     opened = await h.open("dreamto")
-    await tell(h, opened["id"], S.PROCESSING)
+    await report_state(h, opened["id"], S.PROCESSING)
     h.clock.advance(60)
     await ask(h, httpx.Response(200))
     assert h.network.requests == []
@@ -295,13 +301,15 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
 ) -> None:
     known = await at_vendor(h, "many", task="t-1")
     opened = await h.open("many")
-    await tell(h, opened["id"], S.SUBMITTED)
+    await report_state(h, opened["id"], S.SUBMITTED)
     h.clock.advance(60)
 
     def answer(request: httpx.Request) -> httpx.Response:
         if "task_ids" in request.url.params:
-            return said([new("t-1", "succeeded")])
-        return said([new("t-2", "succeeded", external_id=request.url.params["external_task_ids"])])
+            return kling_response([new_task("t-1", "succeeded")])
+        return kling_response(
+            [new_task("t-2", "succeeded", external_id=request.url.params["external_task_ids"])]
+        )
 
     assert await ask(h, answer) == 2
     rows = [await h.job(row["id"]) for row in (known, opened)]
@@ -330,7 +338,7 @@ async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE)
     await stage.take(10)
-    h.network.answer = lambda _: said(legacy(row["vendor_task_id"], "succeed"))
+    h.network.answer = lambda _: kling_response(legacy_task(row["vendor_task_id"], "succeed"))
     await stage.work(zombie)
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 
@@ -368,7 +376,7 @@ async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: Harn
 
 async def test_stages_do_not_take_each_others_jobs(h: Harness) -> None:
     await h.open()
-    assert await ask(h, unknown()) == 0
+    assert await ask(h, task_not_found()) == 0
     await silent(h)
     await h.run(job.delete().where(job.c.state == S.QUEUED))
     assert list(await h.runtime.assemble(Submitter).take(10)) == []
@@ -382,7 +390,7 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
     queued = await h.open(**deadline)
     running = await at_vendor(h, **deadline)
     done = await at_vendor(h, task="t-2", **deadline)
-    await tell(h, done["id"], S.SUCCEEDED)
+    await report_state(h, done["id"], S.SUCCEEDED)
     living = await at_vendor(h, task="t-3")
     await h.runtime.assemble(Expiry).run()
     states = {row["id"]: (row["state"], row["resolved_by"]) for row in await h.rows(job)}
@@ -392,13 +400,13 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
         done["id"]: (S.SUCCEEDED, Source.PUSH),
         living["id"]: (S.SUBMITTED, None),
     }
-    assert (await happened(h)).count("job.expired") == 2
+    assert (await event_types(h)).count("job.expired") == 2
     # As the OpenAPI document shows it: the state is all the reason there is.
     assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA[
         "job.expired"
     ]["error"]
     await h.runtime.assemble(Expiry).run()
-    assert (await happened(h)).count("job.expired") == 2
+    assert (await event_types(h)).count("job.expired") == 2
 
 
 async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: Harness) -> None:
@@ -425,7 +433,7 @@ async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not
 ) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
     await h.runtime.assemble(Expiry).run()
-    await tell(h, opened["id"], S.SUCCEEDED, videos=())
+    await report_state(h, opened["id"], S.SUCCEEDED, videos=())
     await h.runtime.assemble(Expiry).run()
     assert (await h.job(opened["id"]))["due_at"] is None
 
@@ -433,24 +441,27 @@ async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not
 async def test_an_expired_jobs_late_verdict_is_told_as_late(h: Harness) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
     await h.runtime.assemble(Expiry).run()
-    await tell(h, opened["id"], S.SUCCEEDED)
-    assert [(one["type"], one.get("late")) for one in (await bodies(h))[1:]] == [
+    await report_state(h, opened["id"], S.SUCCEEDED)
+    assert [(one["type"], one.get("late")) for one in (await event_bodies(h))[1:]] == [
         ("job.expired", None), ("job.succeeded", True),
     ]  # fmt: skip
 
 
 async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: Harness) -> None:
     jobs = await silent(h, "many", 4)
-    await tell(h, jobs[3]["id"], S.PROCESSING)
+    await report_state(h, jobs[3]["id"], S.PROCESSING)
     gone = [row["vendor_task_id"] for row in jobs[:3]]
     await ask(
-        h, lambda request: said([new(task, "succeeded") for task in asked(request) if task in gone])
+        h,
+        lambda request: kling_response(
+            [new_task(task, "succeeded") for task in asked(request) if task in gone]
+        ),
     )
     assert (await account(h, "many"))["degraded"]
-    assert "account.push_degraded" in await happened(h)
+    assert "account.push_degraded" in await event_types(h)
     assert seconds_until_due(h, await h.job(jobs[3]["id"])) <= 15
-    await tell(h, jobs[3]["id"], S.SUCCEEDED)
-    assert (await happened(h))[-1] in ("job.succeeded", "account.push_recovered")
+    await report_state(h, jobs[3]["id"], S.SUCCEEDED)
+    assert (await event_types(h))[-1] in ("job.succeeded", "account.push_recovered")
     assert not (await account(h, "many"))["degraded"]
 
 
@@ -460,7 +471,7 @@ async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_dea
     """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
     (row,) = await silent(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
-    await ask(h, unknown())
+    await ask(h, task_not_found())
 
     assert h.network.requests == []
     now = await h.job(row["id"])
@@ -480,7 +491,7 @@ async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
     stage = h.runtime.assemble(Poller)
     (question,) = await stage.take(10)
-    await tell(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
+    await report_state(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
     await stage.work(question)
     now = await h.job(row["id"])
     assert now["vendor_task_id"] == "t-9"

@@ -23,7 +23,15 @@ from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.orders import TOKEN_GRACE
 from orchestrator.jobs.timeline import entries
-from tests.harness.engine import at_vendor, drive, happened, legacy, said, seconds_until_due, tell
+from tests.harness.engine import (
+    at_vendor,
+    drive,
+    event_types,
+    kling_response,
+    legacy_task,
+    report_state,
+    seconds_until_due,
+)
 from tests.harness.runtime import Harness, open_harness
 
 S = JobState
@@ -140,51 +148,51 @@ async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: Harness) -
 
 async def test_copies_are_counted_and_change_nothing(h: Harness) -> None:
     opened = await at_vendor(h)
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     first = await pushed(h, opened, body)
     await asyncio.gather(*(pushed(h, opened, body) for _ in range(9)))
     assert await h.job(opened["id"]) == first
     (kept,) = await h.rows(push)
     assert (kept["copies"], kept["outcome"]) == (10, "moved")
-    assert await happened(h) == ["job.submitted", "job.succeeded"]
+    assert await event_types(h) == ["job.submitted", "job.succeeded"]
     assert (await account(h))["pushes"] == 10
 
 
 async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: Harness) -> None:
     """Deduplication never skips applying."""
     opened = await at_vendor(h)
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     await pushed(h, opened, body)
     await h.run(event.delete())
     await h.run(job.update().values(state=S.SUBMITTED, sequence=0, due_at=h.clock.now()))
     assert (await pushed(h, opened, body))["state"] == S.SUCCEEDED
-    assert await happened(h) == ["job.succeeded"]
+    assert await event_types(h) == ["job.succeeded"]
 
 
 async def test_the_same_words_about_two_jobs_are_two_pushes(h: Harness) -> None:
     one, other = await at_vendor(h), await at_vendor(h, task="t-2")
     for row in (one, other):
-        assert (await pushed(h, row, legacy("t-9", "succeed")))["state"] == S.SUCCEEDED
+        assert (await pushed(h, row, legacy_task("t-9", "succeed")))["state"] == S.SUCCEEDED
     assert len(await h.rows(push)) == 2
 
 
 async def test_another_id_in_a_push_is_normal_and_not_adopted(h: Harness) -> None:
     """Gateways hand our URL on to Kling itself, which pushes its own id: the token says which job it is."""
     opened = await h.open()
-    moved = await pushed(h, opened, legacy("kling-77", "processing"))
+    moved = await pushed(h, opened, legacy_task("kling-77", "processing"))
     assert (moved["state"], moved["vendor_task_id"]) == (S.PROCESSING, None)
 
 
 async def test_an_id_is_adopted_from_those_who_push_the_one_they_gave(h: Harness) -> None:
-    moved = await pushed(h, await h.open("kling"), legacy("t-5", "processing"))
+    moved = await pushed(h, await h.open("kling"), legacy_task("t-5", "processing"))
     assert moved["vendor_task_id"] == "t-5"
 
 
 async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harness) -> None:
     opened = await at_vendor(h)
     tasks = [
-        legacy("x", "failed", task_info={"external_task_id": "other"}),
-        legacy("t-1", "succeed", task_info={"external_task_id": opened["id"]}),
+        legacy_task("x", "failed", task_info={"external_task_id": "other"}),
+        legacy_task("t-1", "succeed", task_info={"external_task_id": opened["id"]}),
     ]
     assert (await pushed(h, opened, tasks))["state"] == S.SUCCEEDED
 
@@ -192,7 +200,7 @@ async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harnes
 async def test_a_push_about_a_job_that_is_gone_is_kept(h: Harness) -> None:
     opened = await h.open()
     await h.runtime.assemble(Receiver).push(
-        h.runtime.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy("t", "succeed"))
+        h.runtime.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy_task("t", "succeed"))
     )
     (kept,) = await h.rows(push)
     assert kept["outcome"] == "no_job"
@@ -207,24 +215,28 @@ async def test_what_comes_after_the_end_is_kept_and_changes_nothing(
     h: Harness, state: str, outcome: str
 ) -> None:
     opened = await at_vendor(h)
-    done = await tell(h, opened["id"], S.SUCCEEDED)
-    assert await pushed(h, opened, legacy("t-1", state)) == done
+    done = await report_state(h, opened["id"], S.SUCCEEDED)
+    assert await pushed(h, opened, legacy_task("t-1", state)) == done
     (kept,) = await h.rows(push)
     assert kept["outcome"] == outcome
 
 
 async def test_a_relays_dead_channel_does_not_end_the_job(h: Harness) -> None:
     opened = await at_vendor(h, "forking")
-    doubted = await pushed(h, opened, legacy("kling-1", "failed"))
+    doubted = await pushed(h, opened, legacy_task("kling-1", "failed"))
     assert (doubted["state"], doubted["due_at"]) == (S.SUBMITTED, h.clock.now())
-    assert (await pushed(h, opened, legacy("kling-2", "succeed")))["state"] == S.SUCCEEDED
+    assert (await pushed(h, opened, legacy_task("kling-2", "succeed")))["state"] == S.SUCCEEDED
 
 
 async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Harness) -> None:
     opened = await at_vendor(h)
     await h.run(job.update().values(attempt=2))
-    assert (await pushed(h, opened, legacy("t-0", "failed"), attempt=1))["state"] == S.SUBMITTED
-    assert (await pushed(h, opened, legacy("t-0", "succeed"), attempt=1))["state"] == S.SUCCEEDED
+    assert (await pushed(h, opened, legacy_task("t-0", "failed"), attempt=1))[
+        "state"
+    ] == S.SUBMITTED
+    assert (await pushed(h, opened, legacy_task("t-0", "succeed"), attempt=1))[
+        "state"
+    ] == S.SUCCEEDED
 
 
 # -- what cannot be read
@@ -241,7 +253,7 @@ async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(
     assert (row["state"], row["due_at"]) == (S.SUBMITTED, h.clock.now())
     (kept,) = await h.rows(push)
     assert kept["outcome"].startswith("unreadable")
-    h.network.answer = lambda _: said(legacy("t-1", "succeed"))
+    h.network.answer = lambda _: kling_response(legacy_task("t-1", "succeed"))
     assert await drive(h.runtime.assemble(Poller)) == 1
     assert (await h.job(opened["id"]))["state"] == S.SUCCEEDED
 
@@ -258,7 +270,7 @@ async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost
 
 
 async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: Harness) -> None:
-    row = await pushed(h, await at_vendor(h), legacy("t-1", "dreaming"))
+    row = await pushed(h, await at_vendor(h), legacy_task("t-1", "dreaming"))
     assert (row["state"], row["vendor_status"], seconds_until_due(h, row)) == (
         S.SUBMITTED,
         "dreaming",
@@ -291,7 +303,7 @@ def signed(h: Harness, body: Any, secret: str = SECRET) -> dict[str, str]:
 @pytest.mark.parametrize("policy", ["optional", "required"])
 async def test_a_right_signature_is_noted(h: Harness, policy: str) -> None:
     opened = await at_vendor(h, policy)
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     assert (await pushed(h, opened, body, headers=signed(h, body)))["state"] == S.SUCCEEDED
     (kept,) = await h.rows(push)
     assert kept["verified"]
@@ -299,7 +311,7 @@ async def test_a_right_signature_is_noted(h: Harness, policy: str) -> None:
 
 
 async def test_every_reason_to_reject_one_body_is_kept(h: Harness) -> None:
-    opened, body = await at_vendor(h, "required"), legacy("t-1", "succeed")
+    opened, body = await at_vendor(h, "required"), legacy_task("t-1", "succeed")
     forged = signed(h, body, secret="whsec_" + "f" * 32)
     for headers in ({}, forged, {}, {"webhook-id": "msg_1"}):
         with pytest.raises(BadSignature):
@@ -313,7 +325,7 @@ async def test_every_reason_to_reject_one_body_is_kept(h: Harness) -> None:
 
 
 async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Harness) -> None:
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     assert (await pushed(h, await at_vendor(h, "optional"), body))["state"] == S.SUCCEEDED
     with pytest.raises(BadSignature):
         await pushed(h, await at_vendor(h, "required"), body)
@@ -325,7 +337,7 @@ async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
     h: Harness, policy: str, fault: str
 ) -> None:
     opened = await at_vendor(h, policy)
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     headers = signed(
         h,
         b"other" if fault == "other body" else body,
@@ -345,7 +357,7 @@ async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
 
 async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Harness) -> None:
     opened = await at_vendor(h, "required")
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     with pytest.raises(BadSignature):
         await pushed(h, opened, body)
     assert (await pushed(h, opened, body, headers=signed(h, body)))["state"] == S.SUCCEEDED
@@ -359,7 +371,7 @@ async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no
     h: Harness,
 ) -> None:
     opened = await at_vendor(h)
-    body = legacy("t-1", "succeed")
+    body = legacy_task("t-1", "succeed")
     assert (await pushed(h, opened, body, headers=signed(h, body, new_secret())))[
         "state"
     ] == S.SUCCEEDED
@@ -376,7 +388,7 @@ async def test_many_pushes_at_once_share_their_commits(h: Harness) -> None:
                 vendor,
                 Callback(row["id"], 1),
                 {},
-                encoded(legacy(row["vendor_task_id"], "succeed")),
+                encoded(legacy_task(row["vendor_task_id"], "succeed")),
             )
             for row in jobs
         )
@@ -389,7 +401,7 @@ async def test_many_pushes_at_once_share_their_commits(h: Harness) -> None:
 
 
 def telling(n: int, state: str = "processing", size: int = 0) -> bytes:
-    return encoded(legacy("t-1", state, n=n, pad="x" * size))
+    return encoded(legacy_task("t-1", state, n=n, pad="x" * size))
 
 
 async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_are_kept(

@@ -18,7 +18,7 @@ from orchestrator.schemas.events import event_body
 from orchestrator.simulator import Subscriber
 from tests.harness import databases
 from tests.harness.api_caller import KEY, Json, eventually
-from tests.harness.audit import Books
+from tests.harness.audit import ServiceDatabase
 from tests.harness.processes import Replica
 from tests.harness.runtime import settings
 
@@ -93,7 +93,7 @@ async def test_a_bulk_replay_goes_on_where_its_process_was_killed(
                 begun = await eventually(lambda: has_come(MANY // 2), "it is under way")
                 await it.stop(signal.SIGKILL)
                 assert begun["count"] == MANY > begun["replayed"]
-                books = Books(database)
+                books = ServiceDatabase(database)
                 # What was made due and how far the replay says it has come are one transaction's.
                 (row,) = books.rows("SELECT replayed FROM replay")
                 assert (

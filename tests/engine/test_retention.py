@@ -22,7 +22,7 @@ from orchestrator.foundation.states import EventType, JobState, Source, Subscrib
 from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.ledger import Note
 from tests.harness import databases
-from tests.harness.engine import at_vendor, drive, subscribe, tell
+from tests.harness.engine import at_vendor, drive, report_state, subscribe
 from tests.harness.runtime import Harness, ManualClock, open_harness
 
 DAY = 86400.0
@@ -40,7 +40,7 @@ async def ended(h: Harness) -> dict[str, Any]:
     await h.runtime.store.write(
         h.runtime.ledger.note, [Note(row["id"], "operator", {})], h.clock.now()
     )
-    return await tell(h, row["id"], JobState.FAILED)
+    return await report_state(h, row["id"], JobState.FAILED)
 
 
 async def deliver(h: Harness) -> None:
@@ -85,7 +85,7 @@ async def test_a_day_less_and_everything_stays(h: Harness) -> None:
 @pytest.mark.parametrize("state", [JobState.SUBMITTED, JobState.PROCESSING])
 async def test_a_live_job_is_never_too_old(h: Harness, state: JobState) -> None:
     row = await at_vendor(h)
-    await tell(h, row["id"], state)
+    await report_state(h, row["id"], state)
     h.clock.advance(10 * RETENTION)
     await h.runtime.assemble(Retention).run()
     assert len(await h.rows(job)) == 1

@@ -21,16 +21,16 @@ from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
 from tests.harness.engine import (
     at_vendor,
     drive,
-    happened,
-    legacy,
-    refused,
-    said,
+    event_types,
+    kling_refusal,
+    kling_response,
+    legacy_task,
+    report_state,
     seconds_until_due,
     subscribe,
-    tell,
-    unknown,
+    task_not_found,
 )
-from tests.harness.runtime import START, Answer, Harness, open_harness
+from tests.harness.runtime import START, Harness, Responder, open_harness
 
 S = JobState
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def raising(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
 
 
 def accepted(_: httpx.Request) -> httpx.Response:
-    return said(legacy("t-1", "submitted"))
+    return kling_response(legacy_task("t-1", "submitted"))
 
 
 def dream(_: httpx.Request) -> httpx.Response:
@@ -92,7 +92,7 @@ async def test_an_accepted_job_is_the_vendors_and_silence_is_counted_from_now(h:
     assert row["submitted_at"] == START
     assert seconds_until_due(h, row) == 60
     assert await notes(h, row["id"]) == ["begun", "accepted"]
-    assert await happened(h) == ["job.submitted"]
+    assert await event_types(h) == ["job.submitted"]
 
 
 async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(h: Harness) -> None:
@@ -107,13 +107,13 @@ async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(
 
 
 async def test_an_answer_that_tells_more_than_an_id_is_believed(h: Harness) -> None:
-    row = await submitted(h, "kling", lambda _: said(legacy("t-1", "succeed")))
+    row = await submitted(h, "kling", lambda _: kling_response(legacy_task("t-1", "succeed")))
     assert (row["state"], row["resolved_by"]) == (S.SUCCEEDED, Source.SUBMIT)
-    assert await happened(h) == ["job.succeeded"]
+    assert await event_types(h) == ["job.succeeded"]
 
 
 async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: Harness) -> None:
-    row = await submitted(h, "kling", lambda _: said(legacy("t-1", "dreaming")))
+    row = await submitted(h, "kling", lambda _: kling_response(legacy_task("t-1", "dreaming")))
     assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (
         S.SUBMITTED,
         "dreaming",
@@ -132,7 +132,7 @@ async def test_the_intent_is_durable_before_the_request_leaves(h: Harness, datab
             found = other.execute(sa.select(job.c.state, job.c.attempt, job.c.lease))
             seen.extend((str(state), attempt, lease) for state, attempt, lease in found)
         elsewhere.dispose()
-        return said(legacy("t-1", "submitted"))
+        return kling_response(legacy_task("t-1", "submitted"))
 
     await submitted(h, "kling", look)
     assert seen == [("submitting", 1, 1)]
@@ -184,12 +184,12 @@ async def test_an_address_that_may_not_be_reached_fails_at_once(h: Harness) -> N
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (refused(1201), "vendor_refused"),
-        (refused(1301), "vendor_refused"),
-        (refused(1101, 429), "account_exhausted"),
-        (refused(1102, 429), "account_exhausted"),
-        (refused(1002, 401), "vendor_auth"),
-        (refused(1304, 429), "vendor_auth"),
+        (kling_refusal(1201), "vendor_refused"),
+        (kling_refusal(1301), "vendor_refused"),
+        (kling_refusal(1101, 429), "account_exhausted"),
+        (kling_refusal(1102, 429), "account_exhausted"),
+        (kling_refusal(1002, 401), "vendor_auth"),
+        (kling_refusal(1304, 429), "vendor_auth"),
         (httpx.Response(401), "vendor_auth"),
         (httpx.Response(402), "account_exhausted"),
         (httpx.Response(422, json={"detail": "no"}), "vendor_refused"),
@@ -207,7 +207,9 @@ async def test_a_definite_no_is_the_end_and_says_why(
     assert await drive(h.runtime.assemble(Submitter)) == 0
 
 
-@pytest.mark.parametrize("answer", [refused(1303, 429), refused(1302, 429), httpx.Response(429)])
+@pytest.mark.parametrize(
+    "answer", [kling_refusal(1303, 429), kling_refusal(1302, 429), httpx.Response(429)]
+)
 async def test_too_many_is_the_accounts_trouble_not_the_jobs(
     h: Harness, answer: httpx.Response
 ) -> None:
@@ -222,7 +224,7 @@ async def test_too_many_is_the_accounts_trouble_not_the_jobs(
 
 
 async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(h: Harness) -> None:
-    row = await submitted(h, "kling", lambda _: refused(1303, 429))
+    row = await submitted(h, "kling", lambda _: kling_refusal(1303, 429))
     pauses = []
     for _ in range(8):
         pauses.append(((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds())
@@ -239,12 +241,12 @@ async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(
 
 
 async def test_a_vendor_that_says_when_is_believed(h: Harness) -> None:
-    await submitted(h, "kling", lambda _: refused(1303, 429, retry_after="30"))
+    await submitted(h, "kling", lambda _: kling_refusal(1303, 429, retry_after="30"))
     assert 30 <= ((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds() <= 36
 
 
 async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: Harness) -> None:
-    row = await submitted(h, "kling", lambda _: refused(1003, 401))
+    row = await submitted(h, "kling", lambda _: kling_refusal(1003, 401))
     while row["state"] == S.QUEUED:
         h.clock.advance(seconds_until_due(h, row))
         await drive(h.runtime.assemble(Submitter))
@@ -260,7 +262,8 @@ async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: Harness) 
 
 
 @pytest.mark.parametrize(
-    "answer", [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), refused(5000, 400)]
+    "answer",
+    [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), kling_refusal(5000, 400)],
 )
 async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
     h: Harness, answer: Any
@@ -268,7 +271,7 @@ async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
     row = await submitted(h, "kling", answer if isinstance(answer, Exception) else lambda _: answer)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 10)
     h.clock.advance(10)
-    h.network.answer = lambda _: said(legacy("t-9", "processing"))
+    h.network.answer = lambda _: kling_response(legacy_task("t-9", "processing"))
     await drive(h.runtime.assemble(Submitter))
     found = await h.job(row["id"])
     assert (found["state"], found["vendor_task_id"], found["attempt"]) == (S.PROCESSING, "t-9", 1)
@@ -280,7 +283,7 @@ async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visi
     h: Harness,
 ) -> None:
     row = await submitted(h, "kling", LOST)
-    h.network.answer = lambda _: unknown()
+    h.network.answer = lambda _: task_not_found()
     for asked in (1, 2):
         assert (await h.job(row["id"]))["misses"] == asked - 1
         h.clock.advance(9.9)
@@ -303,7 +306,7 @@ async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
         raising(LOST),
         raising(NOT_SENT),
         lambda _: httpx.Response(503),
-        lambda _: refused(1002, 401),
+        lambda _: kling_refusal(1002, 401),
     ) * 2:
         h.network.answer = answer
         h.clock.advance(12)
@@ -317,11 +320,11 @@ async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
 async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
-    h.network.answer = lambda _: refused(1201, message="external_task_id already exists")
+    h.network.answer = lambda _: kling_refusal(1201, message="external_task_id already exists")
     await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTING
     h.clock.advance(10)
-    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
+    h.network.answer = lambda _: kling_response(legacy_task("t-9", "submitted"))
     await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["vendor_task_id"] == "t-9"
 
@@ -332,7 +335,7 @@ async def test_a_crash_after_the_claim_is_a_lost_submission(h: Harness) -> None:
     h.clock.advance(LEASE - 0.1)
     assert await drive(h.runtime.assemble(Submitter)) == 0
     h.clock.advance(0.1)
-    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
+    h.network.answer = lambda _: kling_response(legacy_task("t-9", "submitted"))
     assert await drive(h.runtime.assemble(Submitter)) == 1
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"], row["attempt"], row["lease"]) == (
@@ -359,7 +362,7 @@ async def test_an_unaskable_lost_one_waits_for_its_push_and_then_stays_visible(h
 
 async def test_its_push_settles_it(h: Harness) -> None:
     row = await submitted(h, "dreamto", LOST)
-    await tell(h, row["id"], S.PROCESSING)
+    await report_state(h, row["id"], S.PROCESSING)
     h.clock.advance(600)
     assert await drive(h.runtime.assemble(Submitter)) == 0
     assert (await h.job(row["id"]))["state"] == S.PROCESSING
@@ -403,7 +406,7 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
 ) -> None:
     opened, stage = await h.open("dreamto"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
-    pushed = await tell(h, opened["id"], state)
+    pushed = await report_state(h, opened["id"], state)
     h.network.answer = dream
     await stage.work(row)
     now = await h.job(opened["id"])
@@ -412,10 +415,10 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
         pushed["resolved_by"],
         pushed["finished_at"],
     )
-    assert await happened(h) == [f"job.{state}"]
+    assert await event_types(h) == [f"job.{state}"]
 
 
-def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> Answer:
+def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> Responder:
     """Answer a submission so late that somebody else has claimed the job by then."""
 
     async def late(_: httpx.Request) -> httpx.Response:
@@ -429,7 +432,7 @@ def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> 
     return late
 
 
-@pytest.mark.parametrize("answer", [refused(1201), refused(1303, 429), NOT_SENT, LOST])
+@pytest.mark.parametrize("answer", [kling_refusal(1201), kling_refusal(1303, 429), NOT_SENT, LOST])
 async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, answer: Any) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     claimed: list[Any] = []
@@ -438,7 +441,7 @@ async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, an
     await stage.work(zombie)
     now = await h.job(opened["id"])
     assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie.row["lease"] + 1)
-    h.network.answer = lambda _: said(legacy("t-9", "submitted"))
+    h.network.answer = lambda _: kling_response(legacy_task("t-9", "submitted"))
     await stage.work(claimed[0])
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-9"
 
@@ -446,7 +449,7 @@ async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, an
 async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: Harness) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
-    h.network.answer = overtaken(h, stage, said(legacy("t-1", "submitted")), [])
+    h.network.answer = overtaken(h, stage, kling_response(legacy_task("t-1", "submitted")), [])
     await stage.work(zombie)
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"]) == (S.SUBMITTED, "t-1")
@@ -473,7 +476,7 @@ async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Har
 async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
-    await tell(h, opened["id"], S.CANCELED, Source.OPERATOR)
+    await report_state(h, opened["id"], S.CANCELED, Source.OPERATOR)
     h.network.answer = raising(NOT_SENT)
     await stage.work(row)
     now = await h.job(opened["id"])
@@ -494,13 +497,13 @@ async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: Harness
         )
         busy = await h.rows(job, job.c.state.in_(IN_FLIGHT))
         assert len(busy) == 3
-        await tell(h, busy[0]["id"], S.SUCCEEDED)
+        await report_state(h, busy[0]["id"], S.SUCCEEDED)
     assert len([row for row in jobs if (await h.job(row["id"]))["state"] == S.SUCCEEDED]) == 4
 
 
 def accepted_uniquely() -> Callable[[httpx.Request], httpx.Response]:
     numbers = iter(range(1000))
-    return lambda _: said(legacy(f"t-{next(numbers)}", "submitted"))
+    return lambda _: kling_response(legacy_task(f"t-{next(numbers)}", "submitted"))
 
 
 async def test_a_lost_one_needs_no_second_slot(h: Harness) -> None:
@@ -539,4 +542,4 @@ async def test_subscribers_hear_nothing_of_our_own_troubles(h: Harness) -> None:
     await submitted(h, "kling", NOT_SENT)
     await submitted(h, "dreamto", LOST)
     await at_vendor(h, "again")
-    assert await happened(h) == ["job.submitted"]
+    assert await event_types(h) == ["job.submitted"]

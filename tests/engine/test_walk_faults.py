@@ -12,7 +12,7 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.submit import DEADLINE, Submitter
 from orchestrator.simulator import Faults
 from tests.harness.api_caller import Json, eventually, until
-from tests.harness.live import IMPATIENT, full_disk, live, lives, order
+from tests.harness.live import IMPATIENT, full_disk, live, order, restartable
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -58,15 +58,15 @@ async def test_a_caller_that_never_saw_its_202_gets_the_same_job_again(tmp_path:
 
 
 async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: Path) -> None:
-    async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (runtime, api):
+    async with restartable(tmp_path, {"kling": {}}) as service:
+        async with service.abandoned() as (runtime, api):
             job = await api.submit(order("kling"))
             (claim,) = await runtime.assemble(Submitter).take(1)
             assert (claim.row["id"], (await api.job(job["id"]))["status"]) == (
                 job["id"],
                 "submitting",
             )
-        async with fate.next() as it:
+        async with service.started() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
             assert said == ["begun", "not_found", "not_found_resend", "begun", "accepted"]
@@ -84,12 +84,12 @@ async def send(runtime: Runtime) -> None:
 
 
 async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> None:
-    async with lives(tmp_path, {"cloudsway": {}}) as fate:
-        async with fate.half_way() as (runtime, api):
+    async with restartable(tmp_path, {"cloudsway": {}}) as service:
+        async with service.abandoned() as (runtime, api):
             job = await api.submit(order("cloudsway"))
             await send(runtime)
-            await fate.world.idle()
-        async with fate.next() as it:
+            await service.world.idle()
+        async with service.started() as it:
             ended = await it.api.ended(job["id"])
             assert (ended["status"], ended["resolved_by"]) == ("succeeded", "lookup")
             assert ended["vendor_task_id"] == it.world.renders[0].vendor_task_id
@@ -100,12 +100,14 @@ async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
     tmp_path: Path,
 ) -> None:
     """At most once is the default, since renders cost money: the job ends visibly, and its caller may retry."""
-    async with lives(tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}) as fate:
-        async with fate.half_way() as (runtime, api):
+    async with restartable(
+        tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}
+    ) as service:
+        async with service.abandoned() as (runtime, api):
             job = await api.submit(order("agentsflare"))
             await send(runtime)
-            await fate.world.idle()
-        async with fate.next() as it:
+            await service.world.idle()
+        async with service.started() as it:
             ended = await it.api.ended(job["id"])
             assert (ended["status"], ended["error"]["code"]) == ("failed", "submit_unknown")
             assert len(it.world.renders) == 1
@@ -116,22 +118,22 @@ async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
 
 async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) -> None:
     account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 1}}
-    async with lives(tmp_path, {"agentsflare": account}) as fate:
-        async with fate.half_way() as (runtime, api):
+    async with restartable(tmp_path, {"agentsflare": account}) as service:
+        async with service.abandoned() as (runtime, api):
             job = await api.submit(order("agentsflare"))
             await runtime.assemble(Submitter).take(1)
-        async with fate.next() as it:
+        async with service.started() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
             assert len(it.world.renders) == 1
 
 
 async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -> None:
-    async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (runtime, api):
+    async with restartable(tmp_path, {"kling": {}}) as service:
+        async with service.abandoned() as (runtime, api):
             waiting = await api.submit(order("kling", deadline=60))
             await runtime.assemble(Submitter).take(1)
             queued = await api.submit(order("kling", deadline=60))
-        async with fate.next() as it:
+        async with service.started() as it:
             for job in (waiting, queued):
                 assert (await it.api.ended(job["id"]))["status"] == "expired"
             assert it.world.renders == []
@@ -208,37 +210,37 @@ async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_he
 async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
     tmp_path: Path,
 ) -> None:
-    async with lives(tmp_path, {"kling": {}}) as fate:
-        async with fate.half_way() as (runtime, api):
-            made = await api.subscribe(fate.subscriber.url)
-            fate.subscriber.secrets.append(made["secret"])
+    async with restartable(tmp_path, {"kling": {}}) as service:
+        async with service.abandoned() as (runtime, api):
+            made = await api.subscribe(service.subscriber.url)
+            service.subscriber.secrets.append(made["secret"])
             job = await api.submit(order("kling"))
             await api.call("POST", f"/v1/jobs/{job['id']}/cancel")
             stage = runtime.assemble(Deliverer)
             (due,) = await stage.take(1)
-            fate.subscriber.misbehave("hang", seconds=60)
+            service.subscriber.misbehave("hang", seconds=60)
             attempt = asyncio.create_task(stage.work(due))
-            await until(lambda: fate.subscriber.received, "the subscriber has it")
+            await until(lambda: service.subscriber.received, "the subscriber has it")
             attempt.cancel()
             await asyncio.wait([attempt])
-        async with fate.next():
+        async with service.started():
             first, second = await until(
-                lambda: fate.subscriber.received[:2] if fate.subscriber.received[1:] else None
+                lambda: service.subscriber.received[:2] if service.subscriber.received[1:] else None
             )
             assert first.webhook_id == second.webhook_id
             assert first.body == second.body
             assert first.verified
             assert second.verified
-            assert fate.subscriber.completions() == {job["id"]: 1}
+            assert service.subscriber.completions() == {job["id"]: 1}
 
 
 async def test_a_push_to_a_process_that_is_gone_is_made_up_for(tmp_path: Path) -> None:
-    async with lives(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.4) as fate:
-        async with fate.next() as it:
+    async with restartable(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.4) as service:
+        async with service.started() as it:
             job = await it.api.submit(order("kling"))
             await until(lambda: it.world.renders, "the vendor has it")
-        await fate.world.idle()
-        assert fate.world.pushes[-1].status is None
-        async with fate.next() as it:
+        await service.world.idle()
+        assert service.world.pushes[-1].status is None
+        async with service.started() as it:
             ended = await it.api.ended(job["id"])
             assert (ended["status"], ended["resolved_by"]) == ("succeeded", "poll")

@@ -37,7 +37,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_
         assert (await it.outside.get(f"{it.url}/readyz")).status_code == 200
         assert (await it.outside.post(push.url, content=push.body)).status_code == 200
         assert (await it.api.ended(job["id"]))["resolved_by"] == "push"
-        await it.hears(job["id"])
+        await it.delivered(job["id"])
         assert len(await it.api.timeline(job["id"], "push")) == 1
 
 

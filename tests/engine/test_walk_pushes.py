@@ -145,7 +145,7 @@ async def test_a_repeated_push_changes_nothing_and_is_acknowledged(tmp_path: Pat
         assert [push.status for push in it.world.pushes] == [200] * 6
         assert [push["copies"] for push in await it.api.timeline(job["id"], "push")] == [2, 2, 2]
         assert len(await it.api.timeline(job["id"], "event")) == 3
-        await it.hears(job["id"])
+        await it.delivered(job["id"])
         assert it.subscriber.completions() == {job["id"]: 1}
 
 
@@ -194,7 +194,7 @@ async def test_a_success_that_never_shows_a_url_fails_in_the_end(tmp_path: Path)
         job = await it.api.submit(order("kling"))
         ended = await it.api.ended(job["id"])
         assert (ended["status"], ended["error"]["code"]) == ("failed", "output_missing")
-        await it.hears(job["id"], "job.failed")
+        await it.delivered(job["id"], "job.failed")
         assert it.subscriber.completions() == {job["id"]: 1}
 
 

@@ -44,7 +44,7 @@ async def test_a_push_becomes_a_signed_event_at_the_subscribers_door(tmp_path: P
     async with live(tmp_path) as it:
         job = await it.api.submit(order("kling", metadata={"order": "7"}))
         ended = await it.api.ended(job["id"])
-        await it.hears(job["id"])
+        await it.delivered(job["id"])
         assert (ended["status"], ended["resolved_by"]) == ("succeeded", "push")
         assert ended["output"]["videos"][0]["url"].startswith("https://cdn.example.com/")
         assert it.types(job["id"]) == ["job.submitted", "job.processing", "job.succeeded"]
@@ -59,7 +59,7 @@ async def test_a_missed_push_is_noticed_and_subscribers_cannot_tell(tmp_path: Pa
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
         job = await it.api.submit(order("kling"))
         ended = await it.api.ended(job["id"])
-        await it.hears(job["id"])
+        await it.delivered(job["id"])
         assert (ended["status"], ended["resolved_by"]) == ("succeeded", "poll")
         assert it.types(job["id"])[-1] == "job.succeeded"
         assert all(one.verified for one in it.subscriber.received)
@@ -88,15 +88,19 @@ async def test_a_jobs_own_callback_url_is_told_and_signed_with_the_signing_key(
         key = (await it.api.get("/v1/signing-key"))["secret"]
         job = await it.api.submit(order("kling", callback_url=it.subscriber.url))
         await until(
-            lambda: len([one for one in it.heard(job["id"]) if one.type == "job.succeeded"]) == 2
+            lambda: (
+                len([one for one in it.deliveries(job["id"]) if one.type == "job.succeeded"]) == 2
+            )
         )
         it.subscriber.secrets.append(key)
         again = await it.api.submit(order("kling", callback_url=it.subscriber.url))
         await until(
-            lambda: len([one for one in it.heard(again["id"]) if one.type == "job.succeeded"]) == 2
+            lambda: (
+                len([one for one in it.deliveries(again["id"]) if one.type == "job.succeeded"]) == 2
+            )
         )
-        assert not any(one.verified for one in it.heard(job["id"]))
-        assert [one.type for one in it.heard(again["id"]) if one.verified] == ["job.succeeded"]
+        assert not any(one.verified for one in it.deliveries(job["id"]))
+        assert [one.type for one in it.deliveries(again["id"]) if one.verified] == ["job.succeeded"]
 
 
 async def test_slack_is_told_in_its_own_form(tmp_path: Path) -> None:
@@ -153,9 +157,9 @@ async def test_deliveries_verify_with_their_own_subscribers_secret_and_no_other(
         mine = it.subscriber.secrets[:]
         it.subscriber.secrets[:] = ["whsec_" + "A" * 43 + "="]
         job = await it.api.submit(order("kling"))
-        await it.hears(job["id"])
+        await it.delivered(job["id"])
         assert not any(one.verified for one in it.subscriber.received)
         it.subscriber.secrets[:] = mine
         other = await it.api.submit(order("kling"))
-        await it.hears(other["id"])
-        assert all(one.verified for one in it.heard(other["id"]))
+        await it.delivered(other["id"])
+        assert all(one.verified for one in it.deliveries(other["id"]))

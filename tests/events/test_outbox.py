@@ -18,7 +18,7 @@ from orchestrator.foundation.states import (
     Source,
     SubscriberState,
 )
-from tests.harness.engine import at_vendor, bodies, happened, subscribe, tell
+from tests.harness.engine import at_vendor, event_bodies, event_types, report_state, subscribe
 from tests.harness.runtime import Harness
 
 
@@ -55,8 +55,8 @@ async def test_every_matching_subscriber_gets_every_event_once(h: Harness) -> No
     everything = await subscribe(h)
     ends, account = await subscribe(h, "job.succeeded"), await subscribe(h, "account.*")
     job = await at_vendor(h)
-    await tell(h, job["id"], JobState.SUCCEEDED)
-    await tell(h, job["id"], JobState.SUCCEEDED)
+    await report_state(h, job["id"], JobState.SUCCEEDED)
+    await report_state(h, job["id"], JobState.SUCCEEDED)
     assert await owed(h, everything["id"]) == ["job.submitted", "job.succeeded"]
     assert await owed(h, ends["id"]) == ["job.succeeded"]
     assert await owed(h, account["id"]) == []
@@ -64,15 +64,15 @@ async def test_every_matching_subscriber_gets_every_event_once(h: Harness) -> No
 
 async def test_an_event_is_written_even_without_a_subscriber(h: Harness) -> None:
     await at_vendor(h)
-    assert await happened(h) == ["job.submitted"]
+    assert await event_types(h) == ["job.submitted"]
     assert await h.rows(delivery) == []
 
 
 async def test_the_body_is_the_state_at_the_time_of_the_event(h: Harness) -> None:
     job = await at_vendor(h)
     h.clock.advance(5)
-    await tell(h, job["id"], JobState.SUCCEEDED)
-    first, last = await bodies(h)
+    await report_state(h, job["id"], JobState.SUCCEEDED)
+    first, last = await event_bodies(h)
     assert first["data"]["status"] == "submitted"
     assert last["data"]["status"] == "succeeded"
     assert (first["sequence"], last["sequence"]) == (1, 2)
@@ -117,8 +117,8 @@ async def test_a_callback_url_gets_final_events_by_default(h: Harness) -> None:
     callback = {"callback_url": "https://caller.example/a", "callback_lane": lane}
     for number, chosen in enumerate((None, ["job.*"])):
         job = await at_vendor(h, task=f"t-{number}", **callback, callback_events=chosen)
-        await tell(h, job["id"], JobState.PROCESSING)
-        await tell(h, job["id"], JobState.FAILED)
+        await report_state(h, job["id"], JobState.PROCESSING)
+        await report_state(h, job["id"], JobState.FAILED)
     assert await owed(h, lane) == ["job.failed", "job.submitted", "job.processing", "job.failed"]
 
 

@@ -27,7 +27,7 @@ from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import ADMIN, BODY
 from tests.harness.api_caller import eventually, until
-from tests.harness.engine import at_vendor, tell
+from tests.harness.engine import at_vendor, report_state
 from tests.harness.openapi_contract import CONTRACT_HOOKS
 from tests.harness.runtime import Harness, open_harness
 
@@ -304,7 +304,7 @@ async def test_a_submission_with_prefer_wait_keeps_no_slot_while_it_waits(caller
     found = await eventually(lambda: caller.h.rows(job))
     await until(lambda: caller.h.runtime.notifier.job_waiters._waiting)
     assert (await caller.submit(body)).status_code == 202
-    await tell(caller.h, found[0]["id"], JobState.SUCCEEDED)
+    await report_state(caller.h, found[0]["id"], JobState.SUCCEEDED)
     assert (await patient).status_code == 200
 
 

@@ -67,7 +67,7 @@ def page_of(metrics: Metrics) -> Samples:
 async def test_every_step_of_a_job_is_counted(tmp_path: Path) -> None:
     async with live(tmp_path) as it:
         made = await it.api.submit(order("kling"))
-        await it.hears(made["id"])
+        await it.delivered(made["id"])
         refused = await it.outside.post(it.url + "/callbacks/kling/forged", json={})
         assert refused.status_code == 404
         assert (await it.api.call("GET", f"/v1/jobs/{made['id']}")).status_code == 200
@@ -121,7 +121,7 @@ async def test_every_step_of_a_job_is_counted(tmp_path: Path) -> None:
 async def test_a_final_state_found_by_poll_is_counted_as_a_missed_push(tmp_path: Path) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
         made = await it.api.submit(order("kling"))
-        await it.hears(made["id"])
+        await it.delivered(made["id"])
         found = page_of(it.runtime.metrics)
     assert (
         total(found, "push_missed_total", vendor="kling")

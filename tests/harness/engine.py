@@ -1,4 +1,13 @@
-"""What the tests of the stages share: subscribers, the vendors' answers, and a hand that drives a stage."""
+"""Helpers for tests of the stages and the ledger, over the `h` fixture.
+
+* Set up: `subscribe`, `at_vendor`.
+* Apply a report: `report_state` returns the job, `report_result` the `ApplyResult`,
+  `apply_report` takes a whole `ReportEvent`.
+* Run a stage once: `drive`.
+* Read what was published: `event_types`, `event_bodies`.
+* Kling's responses for `h.network.answer`: `legacy_task`, `new_task`, `kling_response`,
+  `kling_refusal`, `task_not_found`.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +26,24 @@ from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
 from tests.harness.runtime import Harness
 
-Work = TypeVar("Work")
+WorkT = TypeVar("WorkT")
 VIDEO = "https://cdn.example.com/video.mp4"
 
 
-class Stage(Protocol[Work]):
-    """What a stage's worker calls."""
+class Stage(Protocol[WorkT]):
+    """The methods of a stage that `drive` calls."""
 
-    async def take(self, room: int) -> Claimed[Work]: ...
+    async def take(self, room: int) -> Claimed[WorkT]: ...
 
-    async def work(self, piece: Work) -> None: ...
+    async def work(self, item: WorkT) -> None: ...
 
 
-async def drive(stage: Stage[Work], room: int = 64) -> int:
-    """Let a stage do everything it finds due in one look; return how much that was."""
-    pieces = await stage.take(room)
-    for piece in pieces:
-        await stage.work(piece)
-    return len(pieces)
+async def drive(stage: Stage[WorkT], room: int = 64) -> int:
+    """Claim once, do all claimed work, and return the number of items."""
+    items = await stage.take(room)
+    for item in items:
+        await stage.work(item)
+    return len(items)
 
 
 async def subscribe(
@@ -44,10 +53,11 @@ async def subscribe(
     kind: str = "webhook",
     **values: Any,
 ) -> dict[str, Any]:
-    """Take a subscriber on; return its row with its signing secret under `secret`."""
+    """Add a subscriber; return its row, with its signing secret as `secret`."""
     given: dict[str, Any] = {
-        "destination": h.runtime.destinations[kind], "url": url, "types": list(types) or ["*"], "description": "",
-        "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8, "now": h.clock.now(),
+        "destination": h.runtime.destinations[kind], "url": url, "types": list(types) or ["*"],
+        "description": "", "headers": {}, "options": {}, "rate_limit": None, "max_in_flight": 8,
+        "now": h.clock.now(),
     }  # fmt: skip
     row, secret = subscribers.new(h.runtime.ids, h.runtime.keys, **given | values)
     await h.runtime.store.write(subscribers.add, row)
@@ -57,22 +67,24 @@ async def subscribe(
 async def at_vendor(
     h: Harness, account: str = "main", task: str = "t-1", **values: Any
 ) -> dict[str, Any]:
-    """Take on a job that the vendor has under `task`, and return its row."""
+    """Create a job that the vendor accepted as `task`; return its row."""
     opened = await h.open(account, **values)
-    return await tell(h, opened["id"], JobState.SUBMITTED, Source.SUBMIT, vendor_task_id=task)
+    return await report_state(
+        h, opened["id"], JobState.SUBMITTED, Source.SUBMIT, vendor_task_id=task
+    )
 
 
-async def tell(
+async def report_state(
     h: Harness, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
 ) -> dict[str, Any]:
-    """Tell the ledger one thing, and return the job as it then is. A success has its video."""
-    return dict((await hear(h, job_id, state, source, **values)).job or {})
+    """Apply a report of `state`; return the job's row. A success has a video."""
+    return dict((await report_result(h, job_id, state, source, **values)).job or {})
 
 
-async def hear(
+async def report_result(
     h: Harness, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
 ) -> ApplyResult:
-    """Tell the ledger one thing, and return what came of it."""
+    """Apply a report of `state`; return the result. A success has a video."""
     made = {"videos": (Output(VIDEO),)} if state is JobState.SUCCEEDED else {}
     report = ReportEvent(job_id, Report(state, **made | values), source)
     return await apply_report(h, report)
@@ -85,19 +97,19 @@ async def apply_report(h: Harness, report: ReportEvent) -> ApplyResult:
     return result
 
 
-async def happened(h: Harness, job_id: str | None = None) -> list[str]:
-    """Return the types of the events so far, of one job or of all, in order."""
+async def event_types(h: Harness, job_id: str | None = None) -> list[str]:
+    """Return the types of the events of a job, or of all jobs, in order."""
     where = [event.c.job_id == job_id] if job_id else []
     return [row["type"] for row in await h.rows(event, *where)]
 
 
-async def bodies(h: Harness) -> list[dict[str, Any]]:
-    """Return the events so far as subscribers read them."""
+async def event_bodies(h: Harness) -> list[dict[str, Any]]:
+    """Return the bodies of all events, in order."""
     return [json.loads(row["body"]) for row in await h.rows(event)]
 
 
-def legacy(task: str | None, status: str, **values: Any) -> dict[str, Any]:
-    """Return a task as Kling's legacy standard tells of it."""
+def legacy_task(task: str | None, status: str, **values: Any) -> dict[str, Any]:
+    """Return a task in Kling's legacy format."""
     made = (
         {"task_result": {"videos": [{"id": "v", "url": VIDEO, "duration": "5"}]}}
         if status == "succeed"
@@ -106,8 +118,8 @@ def legacy(task: str | None, status: str, **values: Any) -> dict[str, Any]:
     return {"task_id": task, "task_status": status} | made | values
 
 
-def new(task: str, status: str, **values: Any) -> dict[str, Any]:
-    """Return a task as Kling's new standard tells of it."""
+def new_task(task: str, status: str, **values: Any) -> dict[str, Any]:
+    """Return a task in Kling's new format."""
     made = (
         [{"type": "video", "id": "v", "url": VIDEO, "duration": "5.041"}]
         if status == "succeeded"
@@ -116,13 +128,15 @@ def new(task: str, status: str, **values: Any) -> dict[str, Any]:
     return {"id": task, "status": status, "outputs": made, "create_time": 1783065388949} | values
 
 
-def said(data: Any, status: int = 200) -> httpx.Response:
-    """Return an answer in Kling's envelope."""
+def kling_response(data: Any, status: int = 200) -> httpx.Response:
+    """Return a response in Kling's envelope."""
     return httpx.Response(status, json={"code": 0, "message": "SUCCEED", "data": data})
 
 
-def refused(code: int, status: int = 400, message: str = "no", **headers: str) -> httpx.Response:
-    """Return a refusal in Kling's envelope."""
+def kling_refusal(
+    code: int, status: int = 400, message: str = "no", **headers: str
+) -> httpx.Response:
+    """Return an error response in Kling's envelope."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.Response(status, json={"code": code, "message": message}, headers=named)
 
@@ -130,11 +144,11 @@ def refused(code: int, status: int = 400, message: str = "no", **headers: str) -
 NOT_FOUND = {"code": 1201, "message": "Task not found by id/external id"}
 
 
-def unknown() -> httpx.Response:
-    """Return Kling's way of not knowing a task."""
+def task_not_found() -> httpx.Response:
+    """Return Kling's response about a task that it does not know."""
     return httpx.Response(400, json=NOT_FOUND)
 
 
 def seconds_until_due(h: Harness, row: dict[str, Any]) -> float:
-    """Return how long until a row is due."""
+    """Return the seconds until a row is due."""
     return float((row["due_at"] - after(h.clock.now(), 0)).total_seconds())

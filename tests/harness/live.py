@@ -1,4 +1,11 @@
-"""The whole service over real sockets: uvicorn in this event loop, SQLite in a folder, and the simulated world."""
+"""The whole service over real sockets, in this event loop: uvicorn, a database, the simulator.
+
+* `live`: a service, simulated vendors and a subscriber, ready for calls.
+* `restartable`: the same, where the service is stopped or abandoned, and started again.
+* `service`, `serving`: the parts, for tests that bring their own settings or runtime.
+
+For kill -9 and signals use `tests.harness.processes`; for a stage alone `tests.harness.runtime`.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +31,22 @@ from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import account_settings
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
 from orchestrator.simulator.server import InLoopServer
+from orchestrator.simulator.subscriber import Received
 from tests.harness import databases, runtime
 from tests.harness.api_caller import KEY, Api, Json, until
 from tests.harness.openapi_contract import CONTRACT_HOOKS
 
-#: Silence is never suspicious while a test runs: what completes was pushed.
+#: No poll becomes due during a test: a completion came by push.
 PATIENT: Json = {"first_after": 60, "visibility_lag": 0.2}
-#: Silence is suspicious at once.
+#: A poll is due at once after a missed push.
 IMPATIENT: Json = {"first_after": 0.2, "interval": 0.2, "max_interval": 1, "visibility_lag": 0.2}
 
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Let no file of this process grow beyond what the write-ahead log has come to: every commit fails, for real.
+    """Limit the size of this process's files to that of the write-ahead log: every commit fails.
 
-    PostgreSQL's files are another process's: its database takes no writes instead.
+    PostgreSQL's files belong to another process: its database becomes read-only instead.
     """
     if databases.kind == "postgresql":
         with databases.read_only(databases.at(folder)):
@@ -62,7 +70,7 @@ def listening(port: int = 0) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve a runtime's application, its loops included, from here to the end of the block."""
+    """Serve a runtime's application, with its workers, during the block."""
     server = InLoopServer(
         uvicorn.Config(application(runtime), log_config=None, access_log=False, ws="none")
     )
@@ -78,41 +86,41 @@ async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
 
 @dataclass
 class Live:
-    """A running service and everything around it."""
+    """A running service, its simulated vendors, and a subscriber."""
 
     url: str
     runtime: Runtime
     api: Api
     world: SimulatedVendors
     subscriber: Subscriber
-    #: Posts like a vendor would: no key.
+    #: Sends requests as a vendor does, without an API key.
     outside: httpx.AsyncClient = field(
         default_factory=lambda: httpx.AsyncClient(timeout=20, event_hooks=CONTRACT_HOOKS)
     )
 
-    async def hears(self, job_id: str, kind: str = "job.succeeded") -> None:
-        """Wait until the subscriber has been told that."""
+    async def delivered(self, job_id: str, kind: str = "job.succeeded") -> None:
+        """Wait until the subscriber has received an event of this type about a job."""
         await until(
-            lambda: any(one.job == job_id and one.type == kind for one in self.subscriber.received),
-            f"the subscriber hears {kind} of {job_id}",
+            lambda: any(each.type == kind for each in self.deliveries(job_id)),
+            f"the subscriber receives {kind} of {job_id}",
         )
 
     def types(self, job_id: str) -> list[str]:
-        """Return the event types the subscriber heard of a job, each once, in order of their events."""
-        return list(dict.fromkeys(one.type for one in self.heard(job_id)))
+        """Return the event types received about a job, without repeats, in order of events."""
+        return list(dict.fromkeys(each.type for each in self.deliveries(job_id)))
 
-    def heard(self, job_id: str) -> list[Any]:
-        """Return the deliveries about a job in the order of their events, which is that of their ids."""
+    def deliveries(self, job_id: str) -> list[Received]:
+        """Return the deliveries about a job in the order of their events, that is of their ids."""
         return sorted(
-            (one for one in self.subscriber.received if one.job == job_id),
-            key=lambda one: one.webhook_id,
+            (each for each in self.subscriber.received if each.job == job_id),
+            key=lambda each: each.webhook_id,
         )
 
 
 def settings(
     folder: Path, world: SimulatedVendors, url: str, accounts: Mapping[str, Json]
 ) -> Settings:
-    """Return settings for simulated accounts (name -> what differs from the simulator's own settings)."""
+    """Return settings for simulated accounts: name -> changes to the simulator's settings."""
     return runtime.settings(
         folder,
         public_url=url,
@@ -131,7 +139,7 @@ def settings(
 async def service(
     given: Settings, world: SimulatedVendors, subscriber: Subscriber, sock: socket.socket
 ) -> AsyncIterator[Live]:
-    """Run the service over a world and a subscriber that outlive it."""
+    """Run the service during the block, over vendors and a subscriber that outlive it."""
     runtime = build(given)
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
@@ -149,9 +157,10 @@ async def service(
 async def live(
     folder: Path, accounts: Mapping[str, Json] | Sequence[str] = ("kling",), **world: Any
 ) -> AsyncIterator[Live]:
-    """Run everything: `accounts` by name (with what differs in their settings), `world` as `SimulatedVendors` takes it.
+    """Run service, vendors and subscriber during the block.
 
-    The subscriber hears everything about jobs and accounts, and verifies it.
+    `accounts` are names, or name -> changed settings; `world` are arguments of `SimulatedVendors`.
+    The subscriber gets all events about jobs and accounts, and verifies their signatures.
     """
     named = accounts if isinstance(accounts, Mapping) else {name: {} for name in accounts}
     sock = listening()
@@ -166,28 +175,28 @@ async def live(
         yield it
 
 
-class _Behind(SystemClock):
-    """The machine's clock, four minutes ago: longer than any claim lasts, shorter than signatures may be old."""
+class _SlowClock(SystemClock):
+    """Four minutes behind: longer than any lease, shorter than the tolerance of signatures."""
 
     def now(self) -> datetime:
         return after(super().now(), -240)
 
 
 @dataclass
-class Lives:
-    """The processes of one service, one after the other, at one address and on one database."""
+class Restartable:
+    """A service whose processes follow each other, at one address and on one database."""
 
     world: SimulatedVendors
     subscriber: Subscriber
     settings: Settings
 
     @contextlib.asynccontextmanager
-    async def half_way(self) -> AsyncIterator[tuple[Runtime, Api]]:
-        """A process that will die: it takes calls, and its stages go as far as a test takes them.
+    async def abandoned(self) -> AsyncIterator[tuple[Runtime, Api]]:
+        """A process that dies with the block: it serves calls, and a test drives its stages.
 
-        What it claims has run out by the time it is gone.
+        Its clock is behind, so its leases have expired when the next process starts.
         """
-        runtime = build(self.settings, clock=_Behind())
+        runtime = build(self.settings, clock=_SlowClock())
         transport = httpx.ASGITransport(application(runtime))
         headers = {"authorization": f"Bearer {KEY}"}
         runtime.store.start()
@@ -205,25 +214,27 @@ class Lives:
             await runtime.http_client.aclose()
             runtime.store.close()
 
-    def next(self) -> contextlib.AbstractAsyncContextManager[Live]:
-        """A process that lives."""
+    def started(self) -> contextlib.AbstractAsyncContextManager[Live]:
+        """Start a process that does all its work."""
         sock = listening(int(self.settings.public_url.rpartition(":")[2]))
         return service(self.settings, self.world, self.subscriber, sock)
 
 
 @contextlib.asynccontextmanager
-async def lives(folder: Path, accounts: Mapping[str, Json], **world: Any) -> AsyncIterator[Lives]:
-    """A world and a subscriber that outlive the processes of a service."""
+async def restartable(
+    folder: Path, accounts: Mapping[str, Json], **world: Any
+) -> AsyncIterator[Restartable]:
+    """Vendors and a subscriber that outlive the processes of a service."""
     with listening() as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async with (
         SimulatedVendors(**{"render_seconds": 0.1, **world}) as vendors,
         Subscriber() as subscriber,
     ):
-        yield Lives(vendors, subscriber, settings(folder, vendors, url, accounts))
+        yield Restartable(vendors, subscriber, settings(folder, vendors, url, accounts))
 
 
 def order(account: str, **more: Any) -> Json:
-    """Return a submit body that the simulated account takes."""
+    """Return a submission body that the simulated account accepts."""
     body = next(body for name, _, body in SAMPLE_JOBS if name == account)
     return {**body, **more}

@@ -1,4 +1,8 @@
-"""The simulator and the service as processes of their own, to be killed, paused and started again."""
+"""The simulator and the service as processes that a test kills, pauses and starts again.
+
+`simulator` and `service` run one of each during a block. `Replica` is a service whose processes a
+test starts and stops itself; several make a cluster on one database.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +28,25 @@ ROOT = Path(__file__).parents[2]
 
 
 class Child(Protocol):
-    """A process of ours."""
+    """A process that a test started."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, or minus the signal that ended it; None while it runs."""
+        """The exit code, or minus the signal that ended it; None while it runs."""
 
     def send_signal(self, signal: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
 
     async def wait(self) -> int:
-        """Return its exit code when it has ended."""
+        """Return the exit code, once the process has ended."""
 
 
 class Spawn(Protocol):
-    """Starts `python -m words`. What it says goes to a file, what it prints to another if there is one."""
+    """Starts `python -m words`: stderr goes to `log`, stdout to `out` or also to `log`."""
 
     async def __call__(
         self,
@@ -58,15 +62,15 @@ async def spawn(
     *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Child:
     """Start a fresh interpreter."""
-    with log.open("ab") as said, (out or log).open("ab") as printed:
+    with log.open("ab") as errors, (out or log).open("ab") as output:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", *words, cwd=ROOT, env={**os.environ, **(environment or {})},
-            stdin=asyncio.subprocess.DEVNULL, stdout=printed, stderr=said,
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=errors,
         )  # fmt: skip
 
 
 def free_port() -> int:
-    """Return a port that is free now, and that no outgoing connection will get while its process is away."""
+    """Return a free port, outside the range from which outgoing connections get theirs."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         with contextlib.suppress(OSError), listening(random.randrange(10_000, lowest)) as sock:
@@ -75,18 +79,18 @@ def free_port() -> int:
 
 @dataclass
 class Simulator:
-    """Vendors and a subscriber in a process that survives."""
+    """Vendors and a subscriber in a process that outlives the service."""
 
     urls: Json
     http: httpx.AsyncClient
 
     async def report(self) -> Json:
-        """Return what it knows of renders, pushes and deliveries."""
+        """Return its report of renders, pushes and deliveries."""
         found: Json = (await self.http.get("/report")).raise_for_status().json()
         return found
 
-    async def tell(self, path: str, **body: Any) -> None:
-        """Tell it a secret, a fault or a misbehaviour."""
+    async def control(self, path: str, **body: Any) -> None:
+        """Set a secret, a fault or a misbehaviour."""
         (await self.http.post(path, json=body)).raise_for_status()
 
 
@@ -134,22 +138,22 @@ async def end(child: Child, how: signal.Signals) -> int:
 
 
 def simulated(world_url: str, accounts: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the settings of simulated accounts, by name and what differs in them, for the world behind a URL."""
+    """Return settings of accounts at the simulator behind a URL: name -> changed settings."""
     return {name: account_settings(world_url, name) | changed for name, changed in accounts.items()}
 
 
 @dataclass
 class Replica:
-    """The program (`short_leases` or another) on one database and one port, one process after the other."""
+    """A service on one database and one port, one process at a time."""
 
     folder: Path
     accounts: Mapping[str, Json]
     program: str = "tests.harness.short_leases"
-    #: Of one among several; also the name of its log.
+    #: Names its log, and tells replicas apart.
     name: str = "service"
     #: By default a file in the folder.
     database: str = ""
-    #: What vendors are told to call; by default this process itself.
+    #: The base of callback URLs; by default this process's URL.
     public_url: str = ""
     spawn: Spawn = spawn
     port: int = field(default_factory=free_port)
@@ -161,7 +165,7 @@ class Replica:
         self.log = self.folder / f"{self.name}.log"
 
     async def start(self, **more: str) -> None:
-        """Start a process. It is ready some time later. `more` is put into its environment."""
+        """Start a process, with `more` in its environment. `ready` waits for it."""
         environment = {
             "ORCHESTRATOR_PORT": str(self.port),
             "ORCHESTRATOR_PUBLIC_URL": self.public_url or self.url,
@@ -176,8 +180,8 @@ class Replica:
             self.program, "serve", log=self.log, environment=environment | more
         )
 
-    async def ready(self, http: httpx.AsyncClient, seconds: float = 20) -> None:
-        """Wait until it serves."""
+    async def ready(self, http: httpx.AsyncClient, seconds: float = 60) -> None:
+        """Wait until it serves requests, for `seconds` at most."""
 
         async def answers() -> bool:
             assert self.child is not None
@@ -202,7 +206,7 @@ async def service(
     accounts: Mapping[str, Json],
     program: str = "tests.harness.short_leases",
 ) -> AsyncIterator[Replica]:
-    """Run the service on a file until the end of the block, whatever becomes of it."""
+    """Run the service on an SQLite file during the block. Kills it at the end if it still runs."""
     it = Replica(folder, simulated(world.urls["url"], accounts), program)
     await it.start()
     try:

@@ -1,4 +1,8 @@
-"""A real runtime for tests: real SQLite, real ledger and stages; the fakes are the clock one turns and the internet."""
+"""A real runtime for tests: database, ledger and stages are real, clock and network are fakes.
+
+Tests use the `h` fixture (`tests/conftest.py`), or `open_harness` for other settings. For a service
+over sockets use `tests.harness.live`, for one in a process `tests.harness.processes`.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,12 @@ from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.creation import Accepted, create_jobs
 from tests.harness import databases
 
-Answer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+Responder = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 class ManualClock:
-    """A clock that stands still until a test turns it."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self._now = START
@@ -44,20 +48,20 @@ class ManualClock:
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move both clocks forward."""
         self._now += timedelta(seconds=seconds)
 
     def set_back(self, seconds: float) -> None:
-        """Set it as an operator does: time itself does not go back."""
+        """Set the wall clock back, as an operator does. The monotonic clock is unchanged."""
         self._behind += timedelta(seconds=seconds)
 
 
 class FakeHttp:
-    """Answers every request that leaves the house, and remembers it. Set `answer` to say how."""
+    """Answers every outgoing request with `answer`, and records it in `requests`."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
-        self.answer: Answer = lambda _: httpx.Response(200)
+        self.answer: Responder = lambda _: httpx.Response(200)
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         if (may_leave := request.extensions.get("may_leave")) and not may_leave():
@@ -67,12 +71,12 @@ class FakeHttp:
         return answer if isinstance(answer, httpx.Response) else await answer
 
     def bodies(self) -> list[Any]:
-        """Return the JSON of every request."""
+        """Return the JSON bodies of the requests."""
         return [json.loads(request.content) for request in self.requests if request.content]
 
 
 class Harness:
-    """A runtime with short ways to look into it."""
+    """A runtime, its fakes, and short ways to read and change its database."""
 
     def __init__(self, runtime: Runtime, clock: ManualClock, network: FakeHttp) -> None:
         self.runtime = runtime
@@ -81,27 +85,28 @@ class Harness:
         self.apply = runtime.store.batched(runtime.ledger.apply)
 
     async def open(self, account: str = "main", **values: Any) -> dict[str, Any]:
-        """Take on a job and return its row."""
+        """Create a queued job and return its row."""
         now = self.clock.now()
         job_id = self.runtime.ids("job")
         draft = {
-            "id": job_id, "account": account, "vendor": self.runtime.vendors[account].name, "model": "kling-v3",
-            "capability": "text2video", "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {},
-            "api_key": "key", "created_at": now, "due_at": now, "deadline_at": after(now, 86400),
+            "id": job_id, "account": account, "vendor": self.runtime.vendors[account].name,
+            "model": "kling-v3", "capability": "text2video", "input": {"prompt": "a cat"},
+            "external_task_id": job_id, "metadata": {}, "api_key": "key",
+            "created_at": now, "due_at": now, "deadline_at": after(now, 86400),
         }  # fmt: skip
         (opened,) = await self.runtime.store.write(create_jobs, [draft | values])
         assert isinstance(opened, Accepted), opened
         return dict(opened.job)
 
     async def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job's row as it is now."""
+        """Return a job's current row."""
         (row,) = await self.rows(job, job.c.id == job_id)
         return row
 
     async def rows(
         self, table: sa.Table | str, *where: sa.ColumnElement[bool]
     ) -> list[dict[str, Any]]:
-        """Return the rows of a table."""
+        """Return rows of a table, in the order of its primary key."""
         found = metadata.tables[table] if isinstance(table, str) else table
         first = next(iter(found.primary_key.columns))
         select = sa.select(found).where(*where).order_by(first)
@@ -115,7 +120,7 @@ class Harness:
 
 
 def settings(folder: Path, **values: Any) -> Settings:
-    """Return settings over a fresh database, with one `agentsflare` account called `main` unless told otherwise."""
+    """Return settings with a fresh database and, by default, one `agentsflare` account `main`."""
     defaults: dict[str, Any] = {
         "database_url": databases.at(folder),
         "secret_keys": ["test-key-" + "k" * 32],
@@ -127,7 +132,7 @@ def settings(folder: Path, **values: Any) -> Settings:
 
 @contextlib.asynccontextmanager
 async def open_harness(folder: Path, **values: Any) -> AsyncIterator[Harness]:
-    """Open a house without its loops: tests call `take` and `work` of the stages themselves."""
+    """Open a runtime without its workers: tests call `take` and `work` of the stages."""
     clock, network = ManualClock(), FakeHttp()
     runtime = build(
         settings(folder, **values),

@@ -1,6 +1,6 @@
-"""`python -m tests.harness.short_leases serve`: the program with leases of seconds, for tests that kill it.
+"""`python -m tests.harness.short_leases serve`: the program with short leases, for kill tests.
 
-A claim still lasts twice its work's deadline and a margin; only the unit is smaller. Retries come as much sooner.
+A lease is still twice the deadline of its work and a margin. Retries are as much sooner.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from orchestrator.engine import deliver, deliver_results, poll, submit, submit_o
 
 #: Seconds a claim lasts.
 LEASE = 4.0
-#: Seconds before each attempt, of deliveries and of submissions that did not leave.
+#: Seconds before each attempt of a delivery, and of a submission that was not sent.
 SCHEDULE = (0.0, 0.3, 0.5, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0)
 
 
-def hurry() -> None:
-    """Shorten what a crash is recovered from by time alone."""
+def shorten() -> None:
+    """Shorten the times after which a crash is recovered from."""
     submit.DEADLINE, submit.LEASE = 1.5, LEASE
     poll.DEADLINE, poll.LEASE = 1.5, LEASE
     deliver.DEADLINE, deliver.LEASE = 1.5, LEASE
     worker.RETRY_FOR = 0.5
-    # These names are the stages' own copies.
+    # The modules imported these names: each has a copy.
     vars(deliver_results).update(STANDARD_SCHEDULE=SCHEDULE, SHORT_SCHEDULE=SCHEDULE)
     vars(submit_outcome).update(SUBMIT_SCHEDULE=SCHEDULE)
 
 
 if __name__ == "__main__":
-    hurry()
+    shorten()
     main()

@@ -26,11 +26,11 @@ from tests.harness.engine import (
     VIDEO,
     apply_report,
     at_vendor,
-    bodies,
-    happened,
-    hear,
+    event_bodies,
+    event_types,
+    report_result,
+    report_state,
     subscribe,
-    tell,
 )
 from tests.harness.runtime import START, Harness, open_harness
 
@@ -116,9 +116,11 @@ async def test_nothing_leaves_before_the_intent_is_written(h: Harness) -> None:
 async def test_a_hundred_tellers_move_a_job_once(h: Harness) -> None:
     await subscribe(h)
     opened = await at_vendor(h)
-    verdicts = await asyncio.gather(*(hear(h, opened["id"], S.SUCCEEDED) for _ in range(100)))
+    verdicts = await asyncio.gather(
+        *(report_result(h, opened["id"], S.SUCCEEDED) for _ in range(100))
+    )
     assert sum(verdict.moved for verdict in verdicts) == 1
-    assert await happened(h) == ["job.submitted", "job.succeeded"]
+    assert await event_types(h) == ["job.submitted", "job.succeeded"]
     assert len(await h.rows(delivery)) == 2
 
 
@@ -127,7 +129,7 @@ async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_ask
 ) -> None:
     opened = await at_vendor(h)
     failed, succeeded = await asyncio.gather(
-        hear(h, opened["id"], S.FAILED), hear(h, opened["id"], S.SUCCEEDED)
+        report_result(h, opened["id"], S.FAILED), report_result(h, opened["id"], S.SUCCEEDED)
     )
     assert (failed.outcome, succeeded.outcome) == (ReportOutcome.MOVED, ReportOutcome.CONTRADICTS)
     assert (await h.job(opened["id"]))["output"] is None
@@ -141,8 +143,8 @@ async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h
     ]
     verdicts = await h.runtime.store.write(h.runtime.ledger.apply, said)
     assert [verdict.moved for verdict in verdicts] == [True, True, True, False]
-    assert [body["sequence"] for body in await bodies(h)] == [1, 2, 3]
-    assert [body["data"]["status"] for body in await bodies(h)] == [
+    assert [body["sequence"] for body in await event_bodies(h)] == [1, 2, 3]
+    assert [body["data"]["status"] for body in await event_bodies(h)] == [
         "submitted",
         "processing",
         "succeeded",
@@ -150,7 +152,7 @@ async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h
 
 
 async def test_a_report_about_no_job_is_nothing_to_worry_about(h: Harness) -> None:
-    verdict = await hear(h, "job_gone", S.SUCCEEDED)
+    verdict = await report_result(h, "job_gone", S.SUCCEEDED)
     assert (verdict.outcome, verdict.job, verdict.moved) == (ReportOutcome.NO_JOB, None, False)
 
 
@@ -162,7 +164,10 @@ async def test_one_vendor_id_belongs_to_one_job(h: Harness) -> None:
 
 async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: Harness) -> None:
     jobs = [await h.open() for _ in range(2)]
-    said = [hear(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1") for row in jobs]
+    said = [
+        report_result(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1")
+        for row in jobs
+    ]
     await asyncio.gather(*said)
     rows = await h.rows(job)
     assert [row["state"] for row in rows] == [S.SUBMITTED, S.SUBMITTED]
@@ -173,20 +178,20 @@ async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that
     h: Harness,
 ) -> None:
     opened = await at_vendor(h)
-    await tell(h, opened["id"], S.EXPIRED, Source.CLOCK)
-    late = await tell(h, opened["id"], S.SUCCEEDED, Source.PUSH)
+    await report_state(h, opened["id"], S.EXPIRED, Source.CLOCK)
+    late = await report_state(h, opened["id"], S.SUCCEEDED, Source.PUSH)
     assert (late["state"], late["resolved_by"], late["due_at"]) == (S.SUCCEEDED, Source.PUSH, None)
-    expired, succeeded = (await bodies(h))[1:]
+    expired, succeeded = (await event_bodies(h))[1:]
     assert "late" not in expired
     assert (succeeded["type"], succeeded["late"]) == ("job.succeeded", True)
 
 
 async def test_a_version_grows_with_every_change_and_only_then(h: Harness) -> None:
     opened = await at_vendor(h)
-    moved = await tell(h, opened["id"], S.PROCESSING)
+    moved = await report_state(h, opened["id"], S.PROCESSING)
     assert moved["version"] == opened["version"] + 1
-    ended = await tell(h, opened["id"], S.SUCCEEDED)
-    again = await tell(h, opened["id"], S.SUCCEEDED)
+    ended = await report_state(h, opened["id"], S.SUCCEEDED)
+    again = await report_state(h, opened["id"], S.SUCCEEDED)
     assert ended["version"] == again["version"] == moved["version"] + 1
 
 
@@ -212,7 +217,7 @@ async def test_what_is_overdue_is_live(h: Harness) -> None:
     late = await h.open(deadline_at=START)
     ended = await h.open(deadline_at=START)
     await h.open()
-    await tell(h, ended["id"], S.FAILED)
+    await report_state(h, ended["id"], S.FAILED)
     assert await h.runtime.store.read(h.runtime.ledger.overdue, START) == [late["id"]]
 
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.push_health import MISSED_IN_A_ROW
-from tests.harness.engine import at_vendor, bodies, happened, tell
+from tests.harness.engine import at_vendor, event_bodies, event_types, report_state
 from tests.harness.runtime import Harness, open_harness
 
 NAMED = ("account.push_degraded", "account.push_recovered")
@@ -20,7 +20,7 @@ async def ends(h: Harness, source: Source, count: int, account: str = "main") ->
     """Let that many jobs end, each told of by `source`."""
     for _ in range(count):
         job = await at_vendor(h, account, task=h.runtime.ids("job"))
-        await tell(h, job["id"], JobState.SUCCEEDED, source)
+        await report_state(h, job["id"], JobState.SUCCEEDED, source)
 
 
 async def about(h: Harness, account: str = "main") -> dict[str, Any]:
@@ -29,7 +29,7 @@ async def about(h: Harness, account: str = "main") -> dict[str, Any]:
 
 
 async def said(h: Harness) -> list[str]:
-    return [kind for kind in await happened(h) if kind in NAMED]
+    return [kind for kind in await event_types(h) if kind in NAMED]
 
 
 async def test_three_completions_without_a_push_are_told_once(h: Harness) -> None:
@@ -38,7 +38,7 @@ async def test_three_completions_without_a_push_are_told_once(h: Harness) -> Non
     await ends(h, Source.POLL, 4)
     assert await said(h) == ["account.push_degraded"]
     assert (await about(h))["pushes_missed"] == MISSED_IN_A_ROW + 3
-    told = next(body for body in await bodies(h) if body["type"] == "account.push_degraded")
+    told = next(body for body in await event_bodies(h) if body["type"] == "account.push_degraded")
     assert told["data"] == {
         "object": "account",
         "name": "main",
@@ -57,7 +57,7 @@ async def test_one_push_between_them_starts_the_count_again(h: Harness) -> None:
 async def test_the_first_push_after_the_silence_is_told(h: Harness) -> None:
     await ends(h, Source.POLL, MISSED_IN_A_ROW)
     job = await at_vendor(h, task="t-last")
-    await tell(h, job["id"], JobState.PROCESSING, Source.PUSH)
+    await report_state(h, job["id"], JobState.PROCESSING, Source.PUSH)
     assert await said(h) == ["account.push_degraded", "account.push_recovered"]
     assert not (await about(h))["degraded"]
     await ends(h, Source.POLL, MISSED_IN_A_ROW)
@@ -75,7 +75,7 @@ async def test_only_a_question_that_found_the_end_counts_as_missed(
 async def test_progress_found_by_asking_is_not_a_missed_push(h: Harness) -> None:
     for number in range(MISSED_IN_A_ROW):
         job = await at_vendor(h, task=f"t-{number}")
-        await tell(h, job["id"], JobState.PROCESSING, Source.POLL)
+        await report_state(h, job["id"], JobState.PROCESSING, Source.POLL)
     assert (await about(h))["pushes_missed"] == 0
 
 
