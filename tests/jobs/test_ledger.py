@@ -1,4 +1,4 @@
-"""The truth: whatever is told, in whatever order and by whomever, a job ends once and everybody hears it once."""
+"""The ledger: in any order of reports from any source, a job ends once and is announced once."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ from tests.harness.runtime import START, Harness, open_harness
 S = JobState
 
 
-async def take(h: Harness, **values: Any) -> Accepted | Problem:
-    """Try to take a job on, as a caller with an idempotency key would."""
+async def create(h: Harness, **values: Any) -> Accepted | Problem:
+    """Try to create a job, as a caller with an idempotency key does."""
     now, job_id = h.clock.now(), h.runtime.ids("job")
     draft = {
-        "id": job_id, "account": "main", "vendor": "agentsflare", "model": "m", "capability": "text2video",
-        "input": {"prompt": "a cat"}, "external_task_id": job_id, "metadata": {}, "api_key": "key", "created_at": now,
-        "due_at": now, "deadline_at": after(now, 86400),
+        "id": job_id, "account": "main", "vendor": "agentsflare", "model": "m",
+        "capability": "text2video", "input": {"prompt": "a cat"}, "external_task_id": job_id,
+        "metadata": {}, "api_key": "key", "created_at": now, "due_at": now,
+        "deadline_at": after(now, 86400),
     }  # fmt: skip
     return (await h.runtime.store.write(create_jobs, [draft | values]))[0]
 
 
-# -- a job begins
+# -- creation
 
 
-async def test_the_same_key_and_body_is_the_same_job(h: Harness) -> None:
-    first = await take(h, idempotency_key="k", fingerprint="f")
-    again = await take(h, idempotency_key="k", fingerprint="f")
+async def test_the_same_idempotency_key_and_body_returns_the_same_job(h: Harness) -> None:
+    first = await create(h, idempotency_key="k", fingerprint="f")
+    again = await create(h, idempotency_key="k", fingerprint="f")
     assert isinstance(first, Accepted)
     assert isinstance(again, Accepted)
     assert again.replayed
@@ -61,36 +62,38 @@ async def test_the_same_key_and_body_is_the_same_job(h: Harness) -> None:
     assert len(await h.rows(job)) == 1
 
 
-async def test_the_same_key_with_another_body_is_refused_and_names_the_job(h: Harness) -> None:
-    first = await take(h, idempotency_key="k", fingerprint="f")
-    other = await take(h, idempotency_key="k", fingerprint="g")
+async def test_an_idempotency_key_with_another_body_is_refused_with_the_job_id(h: Harness) -> None:
+    first = await create(h, idempotency_key="k", fingerprint="f")
+    other = await create(h, idempotency_key="k", fingerprint="g")
     assert isinstance(first, Accepted)
     assert isinstance(other, Problem)
     assert (other.status, other.members["job_id"]) == (422, first.job["id"])
 
 
-async def test_keys_of_different_callers_do_not_meet(h: Harness) -> None:
-    await take(h, idempotency_key="k", fingerprint="f", api_key="one")
-    assert isinstance(await take(h, idempotency_key="k", fingerprint="g", api_key="two"), Accepted)
+async def test_idempotency_keys_of_different_callers_do_not_collide(h: Harness) -> None:
+    await create(h, idempotency_key="k", fingerprint="f", api_key="one")
+    other = await create(h, idempotency_key="k", fingerprint="g", api_key="two")
+    assert isinstance(other, Accepted)
 
 
-async def test_an_external_id_is_taken_once_for_each_account(h: Harness) -> None:
-    first = await take(h, external_task_id="order-1")
-    other = await take(h, external_task_id="order-1")
+async def test_an_external_id_is_unique_within_an_account(h: Harness) -> None:
+    first = await create(h, external_task_id="order-1")
+    other = await create(h, external_task_id="order-1")
     assert isinstance(first, Accepted)
     assert isinstance(other, Conflict)
     assert (other.status, other.members["job_id"]) == (409, first.job["id"])
-    assert isinstance(await take(h, external_task_id="order-1", account="elsewhere"), Accepted)
+    assert isinstance(await create(h, external_task_id="order-1", account="elsewhere"), Accepted)
 
 
-async def test_two_drafts_of_one_commit_meet_each_other(h: Harness) -> None:
+async def test_drafts_with_one_idempotency_key_in_one_commit_create_one_job(h: Harness) -> None:
     batch = h.runtime.store.batched(create_jobs)
     now = h.clock.now()
     drafts = [
         {
-            "id": f"job_{n}", "account": "main", "vendor": "v", "model": "m", "capability": "text2video", "input": {},
-            "external_task_id": f"job_{n}", "metadata": {}, "api_key": "key", "created_at": now, "due_at": now,
-            "deadline_at": now, "idempotency_key": "k", "fingerprint": "f",
+            "id": f"job_{n}", "account": "main", "vendor": "v", "model": "m",
+            "capability": "text2video", "input": {}, "external_task_id": f"job_{n}", "metadata": {},
+            "api_key": "key", "created_at": now, "due_at": now, "deadline_at": now,
+            "idempotency_key": "k", "fingerprint": "f",
         }
         for n in range(20)
     ]  # fmt: skip
@@ -99,10 +102,10 @@ async def test_two_drafts_of_one_commit_meet_each_other(h: Harness) -> None:
     assert sum(not answer.replayed for answer in answers if isinstance(answer, Accepted)) == 1
 
 
-async def test_nothing_leaves_before_the_intent_is_written(h: Harness) -> None:
+async def test_a_submission_attempt_is_recorded_before_it_is_sent(h: Harness) -> None:
     opened = await h.open()
-    begun = await h.runtime.store.write(h.runtime.ledger.begin, [opened])
-    assert [(row["state"], row["attempt"]) for row in begun] == [(S.SUBMITTING, 1)]
+    started = await h.runtime.store.write(h.runtime.ledger.begin, [opened])
+    assert [(row["state"], row["attempt"]) for row in started] == [(S.SUBMITTING, 1)]
     assert await h.runtime.store.write(h.runtime.ledger.begin, [opened]) == [], (
         "it is no longer queued"
     )
@@ -110,21 +113,21 @@ async def test_nothing_leaves_before_the_intent_is_written(h: Harness) -> None:
     assert note["detail"] == {"attempt": 1, "outcome": "begun"}
 
 
-# -- what is heard of it
+# -- reports
 
 
-async def test_a_hundred_tellers_move_a_job_once(h: Harness) -> None:
+async def test_a_hundred_concurrent_reports_move_a_job_once(h: Harness) -> None:
     await subscribe(h)
     opened = await at_vendor(h)
-    verdicts = await asyncio.gather(
+    results = await asyncio.gather(
         *(report_result(h, opened["id"], S.SUCCEEDED) for _ in range(100))
     )
-    assert sum(verdict.moved for verdict in verdicts) == 1
+    assert sum(result.moved for result in results) == 1
     assert await event_types(h) == ["job.submitted", "job.succeeded"]
     assert len(await h.rows(delivery)) == 2
 
 
-async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_asks(
+async def test_the_first_final_report_stands_and_a_contradicting_report_returns_contradicts(
     h: Harness,
 ) -> None:
     opened = await at_vendor(h)
@@ -135,14 +138,14 @@ async def test_the_first_verdict_stands_and_the_contradiction_is_told_to_who_ask
     assert (await h.job(opened["id"]))["output"] is None
 
 
-async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h: Harness) -> None:
+async def test_several_reports_about_one_job_in_one_call_are_applied_in_order(h: Harness) -> None:
     opened = await h.open()
-    said = [
+    reports = [
         ReportEvent(opened["id"], Report(state, videos=(Output(VIDEO),)), Source.PUSH)
         for state in (S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.PROCESSING)
     ]
-    verdicts = await h.runtime.store.write(h.runtime.ledger.apply, said)
-    assert [verdict.moved for verdict in verdicts] == [True, True, True, False]
+    results = await h.runtime.store.write(h.runtime.ledger.apply, reports)
+    assert [result.moved for result in results] == [True, True, True, False]
     assert [body["sequence"] for body in await event_bodies(h)] == [1, 2, 3]
     assert [body["data"]["status"] for body in await event_bodies(h)] == [
         "submitted",
@@ -151,32 +154,30 @@ async def test_several_reports_about_one_job_in_one_call_are_believed_in_order(h
     ]
 
 
-async def test_a_report_about_no_job_is_nothing_to_worry_about(h: Harness) -> None:
-    verdict = await report_result(h, "job_gone", S.SUCCEEDED)
-    assert (verdict.outcome, verdict.job, verdict.moved) == (ReportOutcome.NO_JOB, None, False)
+async def test_a_report_about_a_missing_job_returns_no_job_and_changes_nothing(h: Harness) -> None:
+    result = await report_result(h, "job_gone", S.SUCCEEDED)
+    assert (result.outcome, result.job, result.moved) == (ReportOutcome.NO_JOB, None, False)
 
 
-async def test_one_vendor_id_belongs_to_one_job(h: Harness) -> None:
+async def test_a_vendor_task_id_belongs_to_one_job(h: Harness) -> None:
     await at_vendor(h, task="t-1")
     other = await at_vendor(h, task="t-1")
     assert (other["state"], other["vendor_task_id"]) == (S.SUBMITTED, None)
 
 
-async def test_two_jobs_that_claim_one_vendor_id_in_one_commit_both_move(h: Harness) -> None:
+async def test_two_jobs_with_one_vendor_task_id_in_one_commit_both_move(h: Harness) -> None:
     jobs = [await h.open() for _ in range(2)]
-    said = [
+    reports = [
         report_result(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1")
         for row in jobs
     ]
-    await asyncio.gather(*said)
+    await asyncio.gather(*reports)
     rows = await h.rows(job)
     assert [row["state"] for row in rows] == [S.SUBMITTED, S.SUBMITTED]
     assert sorted(row["vendor_task_id"] or "" for row in rows) == ["", "t-1"]
 
 
-async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that_it_is_late(
-    h: Harness,
-) -> None:
+async def test_a_vendors_outcome_replaces_expired_and_its_event_is_marked_late(h: Harness) -> None:
     opened = await at_vendor(h)
     await report_state(h, opened["id"], S.EXPIRED, Source.CLOCK)
     late = await report_state(h, opened["id"], S.SUCCEEDED, Source.PUSH)
@@ -186,7 +187,7 @@ async def test_an_expired_job_is_overtaken_by_the_vendor_and_the_event_says_that
     assert (succeeded["type"], succeeded["late"]) == ("job.succeeded", True)
 
 
-async def test_a_version_grows_with_every_change_and_only_then(h: Harness) -> None:
+async def test_the_version_grows_with_every_visible_change_and_only_then(h: Harness) -> None:
     opened = await at_vendor(h)
     moved = await report_state(h, opened["id"], S.PROCESSING)
     assert moved["version"] == opened["version"] + 1
@@ -199,21 +200,21 @@ async def test_a_version_grows_with_every_change_and_only_then(h: Harness) -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "hurried"),
+    ("state", "pulled_forward"),
     [(S.SUBMITTING, False), (S.SUBMITTED, True), (S.PROCESSING, True), (S.SUCCEEDED, False)],
 )
-async def test_only_a_job_the_vendor_has_is_hurried(
-    h: Harness, state: JobState, hurried: bool
+async def test_only_a_job_at_the_vendor_is_polled_now(
+    h: Harness, state: JobState, pulled_forward: bool
 ) -> None:
-    """One that is being submitted keeps its claim: taken for lost, it would be sent twice."""
+    """A job being submitted keeps its claim: treated as lost, it would be sent twice."""
     opened = await h.open()
     due = None if state in FINAL else START + timedelta(seconds=60)
     await h.run(job.update().where(job.c.id == opened["id"]).values(state=state, due_at=due))
     await h.runtime.store.write(h.runtime.ledger.poll_now, [opened["id"]], START)
-    assert ((await h.job(opened["id"]))["due_at"] == START) is hurried
+    assert ((await h.job(opened["id"]))["due_at"] == START) is pulled_forward
 
 
-async def test_what_is_overdue_is_live(h: Harness) -> None:
+async def test_overdue_finds_live_jobs_only(h: Harness) -> None:
     late = await h.open(deadline_at=START)
     ended = await h.open(deadline_at=START)
     await h.open()
@@ -221,9 +222,9 @@ async def test_what_is_overdue_is_live(h: Harness) -> None:
     assert await h.runtime.store.read(h.runtime.ledger.overdue, START) == [late["id"]]
 
 
-# -- anything at all
+# -- any sequence of reports
 
-SAID = st.tuples(
+REPORTS = st.tuples(
     st.integers(0, 1),
     st.builds(
         Report,
@@ -249,32 +250,32 @@ ACCOUNTS = {
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(sorted(ACCOUNTS)), st.lists(SAID, max_size=16))
-def test_no_sequence_of_reports_breaks_an_invariant(account: str, said: list[Any]) -> None:
-    async def told() -> None:
+@given(st.sampled_from(sorted(ACCOUNTS)), st.lists(REPORTS, max_size=16))
+def test_no_sequence_of_reports_breaks_an_invariant(account: str, reports: list[Any]) -> None:
+    async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
             async with open_harness(Path(folder), accounts=ACCOUNTS) as h:
                 await subscribe(h)
-                await _hold_while(h, account, said)
+                await _apply_all(h, account, reports)
 
-    asyncio.run(told())
+    asyncio.run(run())
 
 
-async def _hold_while(h: Harness, account: str, said: list[Any]) -> None:
+async def _apply_all(h: Harness, account: str, reports: list[Any]) -> None:
     opened = [await h.open(account) for _ in range(2)]
     await h.runtime.store.write(h.runtime.ledger.begin, opened[:1])
     known = {row["id"]: row for row in await h.rows(job)}
-    for which, report, source, attempt, lease, turn in said:
-        h.clock.advance(turn)
+    for which, report, source, attempt, lease, seconds in reports:
+        h.clock.advance(seconds)
         event = ReportEvent(opened[which]["id"], report, source, attempt=attempt, lease=lease)
         await apply_report(h, event)
         for row in await h.rows(job):
-            _compare(known[row["id"]], row)
+            _check_change(known[row["id"]], row)
             known[row["id"]] = row
-    await _account_for_events(h, known)
+    await _check_events(h, known)
 
 
-def _compare(before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_change(before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = JobState(before["state"]), JobState(now["state"])
     assert RANK[new] >= RANK[old]
     if RANK[old] == 100:
@@ -289,21 +290,21 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _visible(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a caller may wait for: our own schedule is not part of it."""
+    """Return the columns that a caller may wait for: without our own schedule."""
     ours = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
     return {name: value for name, value in row.items() if name not in ours}
 
 
-async def _account_for_events(h: Harness, jobs: dict[str, dict[str, Any]]) -> None:
-    for job_id, row in jobs.items():
+async def _check_events(h: Harness, jobs: dict[str, dict[str, Any]]) -> None:
+    for job_id, job_row in jobs.items():
         events = await h.rows(event, event.c.job_id == job_id)
-        assert [one["sequence"] for one in events] == list(range(1, row["sequence"] + 1))
-        ends = [one["type"] for one in events if one["type"].removeprefix("job.") in FINAL]
+        assert [row["sequence"] for row in events] == list(range(1, job_row["sequence"] + 1))
+        ends = [row["type"] for row in events if row["type"].removeprefix("job.") in FINAL]
         assert len([kind for kind in ends if kind != "job.expired"]) <= 1
         assert len(ends) == len(set(ends))
-        assert not ends or ends[-1] == f"job.{row['state']}"
-        assert bool(ends) is (row["state"] in FINAL)
-        late = [json.loads(one["body"]).get("late", False) for one in events]
+        assert not ends or ends[-1] == f"job.{job_row['state']}"
+        assert bool(ends) is (job_row["state"] in FINAL)
+        late = [json.loads(row["body"]).get("late", False) for row in events]
         assert late == [
             ends[:1] == ["job.expired"] and n == len(events) - 1 and len(ends) == 2
             for n in range(len(events))
@@ -311,20 +312,19 @@ async def _account_for_events(h: Harness, jobs: dict[str, dict[str, Any]]) -> No
     assert len(await h.rows(delivery)) == len(await h.rows(event))
 
 
-async def test_a_vendors_id_is_written_when_it_is_new_and_never_again(h: Harness) -> None:
-    """To write it as it is would cost SQLite its index of them with every report."""
+async def test_a_vendor_task_id_is_written_once(h: Harness) -> None:
+    """An update with the same value would rewrite SQLite's index of it with every report."""
     opened = await h.open()
 
-    def named(tx: Tx, state: JobState) -> int:
-        noted: list[str] = []
-        sa.event.listen(tx, "before_cursor_execute", lambda *called: noted.append(called[2]))
+    def writes_of_id(tx: Tx, state: JobState) -> int:
+        statements: list[str] = []
+        sa.event.listen(tx, "before_cursor_execute", lambda *called: statements.append(called[2]))
         h.runtime.ledger.apply(
             tx, [ReportEvent(opened["id"], Report(state, vendor_task_id="t-1"), Source.SUBMIT)]
         )
-        return sum("SET vendor_task_id" in statement for statement in noted)
+        return sum("SET vendor_task_id" in statement for statement in statements)
 
-    assert [
-        await h.runtime.store.write(named, state) for state in (S.SUBMITTED, S.PROCESSING, S.FAILED)
-    ] == [1, 0, 0]
+    reported = (S.SUBMITTED, S.PROCESSING, S.FAILED)
+    assert [await h.runtime.store.write(writes_of_id, state) for state in reported] == [1, 0, 0]
     settled = await h.job(opened["id"])
     assert (settled["vendor_task_id"], settled["state"]) == ("t-1", S.FAILED)

@@ -1,4 +1,4 @@
-"""What a report changes about a job: every race as a line in a table."""
+"""The transition of a job by a report: every race as a row of a table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.harness.runtime import START, ManualClock
 S = JobState
 VIDEO = (Output("https://cdn.example.com/v.mp4"),)
 POLL = Poll(first_after=60, interval=15, max_interval=120, output_grace=300)
-#: Every word a report can be in; None is one we do not know.
-SAID = (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
+#: Every state that a report can have. None: the vendor's word is unknown.
+REPORTED = (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
 LATER = after(START, 10)
 
 
@@ -56,26 +56,26 @@ def row(state: JobState, **values: Any) -> JobRow:
     return cast(JobRow, known | values)
 
 
-def heard(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> ReportEvent:
-    """Return a report that is complete: a success shows its video."""
-    about = {name: values.pop(name) for name in ("attempt", "code", "lease") if name in values}
+def event(state: JobState | None, source: Source = Source.PUSH, **values: Any) -> ReportEvent:
+    """Return a complete report: a success has a video."""
+    fields = {name: values.pop(name) for name in ("attempt", "code", "lease") if name in values}
     made = {"videos": VIDEO} if state is S.SUCCEEDED else {}
-    return ReportEvent("job_1", Report(state, **made | {"word": "raw"} | values), source, **about)
+    return ReportEvent("job_1", Report(state, **made | {"word": "raw"} | values), source, **fields)
 
 
-def told(
-    known: JobRow, one: ReportEvent, by: Vendor | None = PLAIN, at: datetime = LATER
+def decided(
+    known: JobRow, report: ReportEvent, by: Vendor | None = PLAIN, at: datetime = LATER
 ) -> Transition:
-    return decide(known, one, by, at)
+    return decide(known, report, by, at)
 
 
 # -- every state, every report, every source
 
 
 @pytest.mark.parametrize("state", list(S))
-def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: JobState) -> None:
-    for said, source in product(SAID, Source):
-        change = told(row(state), heard(said, source))
+def test_no_report_lowers_the_rank_or_changes_a_final_job(state: JobState) -> None:
+    for reported, source in product(REPORTED, Source):
+        change = decided(row(state), event(reported, source))
         now = change.moved or state
         assert RANK[now] >= RANK[state]
         assert (change.moved is not None) is (change.changes.get("state", state) != state)
@@ -89,7 +89,7 @@ def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: Jo
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "outcome", "moved"),
+    ("state", "reported", "outcome", "moved"),
     [
         (S.QUEUED, S.SUBMITTED, ReportOutcome.MOVED, S.SUBMITTED),
         (S.SUBMITTING, S.SUBMITTED, ReportOutcome.MOVED, S.SUBMITTED),
@@ -114,22 +114,22 @@ def test_whatever_is_heard_the_rank_never_falls_and_the_end_is_the_end(state: Jo
         (S.EXPIRED, S.FAILED, ReportOutcome.MOVED, S.FAILED),
     ],
 )
-def test_a_report_comes_to(
-    state: JobState, said: JobState, outcome: ReportOutcome, moved: JobState | None
+def test_the_outcome_of_a_report(
+    state: JobState, reported: JobState, outcome: ReportOutcome, moved: JobState | None
 ) -> None:
-    change = told(row(state), heard(said))
+    change = decided(row(state), event(reported))
     assert (change.outcome, change.moved) == (outcome, moved)
 
 
-def test_an_end_says_when_and_by_whom_and_how() -> None:
-    change = told(row(S.PROCESSING, progress=40), heard(S.SUCCEEDED, Source.POLL))
+def test_an_end_records_its_time_source_and_result() -> None:
+    change = decided(row(S.PROCESSING, progress=40), event(S.SUCCEEDED, Source.POLL))
     assert change.changes["finished_at"] == LATER
     assert change.changes["resolved_by"] == Source.POLL
     assert change.changes["progress"] == 100
     assert (change.changes["output"] or {})["videos"][0]["url"] == VIDEO[0].url
-    failed = told(
+    failed = decided(
         row(S.PROCESSING),
-        heard(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"),
+        event(S.FAILED, message="no cats", vendor_code=1301, code="vendor_refused"),
     )
     assert (failed.changes["error"] or {})["code"] == "vendor_refused"
     assert (failed.changes["error"] or {})["vendor_code"] == 1301
@@ -137,16 +137,18 @@ def test_an_end_says_when_and_by_whom_and_how() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "begun"),
+    ("source", "submitted"),
     [(Source.PUSH, True), (Source.POLL, True), (Source.LOOKUP, True), (Source.SUBMIT, True),
      (Source.CLOCK, False), (Source.OPERATOR, False)],
 )  # fmt: skip
-def test_only_a_word_of_the_vendors_says_that_it_was_submitted(source: Source, begun: bool) -> None:
-    change = told(row(S.SUBMITTING), heard(S.FAILED, source))
-    assert ("submitted_at" in change.changes) is begun
+def test_only_a_vendors_report_proves_that_a_job_was_submitted(
+    source: Source, submitted: bool
+) -> None:
+    change = decided(row(S.SUBMITTING), event(S.FAILED, source))
+    assert ("submitted_at" in change.changes) is submitted
 
 
-# -- news of the same rank
+# -- reports of the same rank
 
 
 @pytest.mark.parametrize(
@@ -163,20 +165,20 @@ def test_only_a_word_of_the_vendors_says_that_it_was_submitted(source: Source, b
         ({"vendor_updated_at": START}, {"updated_at": LATER}, ReportOutcome.UPDATED),
     ],
 )
-def test_equal_rank_takes_only_newer_times_and_more_progress(
+def test_at_equal_rank_only_a_newer_time_or_more_progress_is_an_update(
     known: dict[str, Any], news: dict[str, Any], outcome: ReportOutcome
 ) -> None:
-    change = told(row(S.PROCESSING, **known), heard(S.PROCESSING, **news))
+    change = decided(row(S.PROCESSING, **known), event(S.PROCESSING, **news))
     assert change.outcome is outcome
     assert ("vendor_status" in change.changes) is (outcome is ReportOutcome.UPDATED)
 
 
-# -- words nobody knows, and successes with nothing to show
+# -- unknown words, and successes without output
 
 
 @pytest.mark.parametrize("state", [S.SUBMITTED, S.PROCESSING])
-def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> None:
-    change = told(row(state), heard(None, word="dreaming"))
+def test_an_unknown_word_is_stored_and_the_state_stays(state: JobState) -> None:
+    change = decided(row(state), event(None, word="dreaming"))
     assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, None)
     assert change.changes["vendor_status"] == "dreaming"
     assert (change.changes["due_at"] or START) > LATER
@@ -184,45 +186,45 @@ def test_an_unknown_word_is_kept_and_the_job_stays_as_it_is(state: JobState) -> 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING])
 def test_an_unknown_word_still_proves_that_the_vendor_has_the_job(state: JobState) -> None:
-    change = told(row(state), heard(None, word="dreaming"))
+    change = decided(row(state), event(None, word="dreaming"))
     assert (change.outcome, change.moved) == (ReportOutcome.UNKNOWN_WORD, S.SUBMITTED)
     assert change.changes["submitted_at"] == LATER
 
 
-def test_a_pushed_success_without_output_is_asked_about_at_once() -> None:
-    change = told(row(S.SUBMITTED), heard(S.SUCCEEDED, videos=()))
+def test_a_pushed_success_without_output_is_polled_at_once() -> None:
+    change = decided(row(S.SUBMITTED), event(S.SUCCEEDED, videos=()))
     assert (change.outcome, change.moved) == (ReportOutcome.NO_OUTPUT, S.PROCESSING)
     assert change.changes["due_at"] == change.changes["outputless_since"] == LATER
 
 
-def test_a_success_without_output_is_asked_about_again_and_then_called_a_failure() -> None:
+def test_a_success_without_output_is_polled_again_and_fails_after_its_grace() -> None:
     waiting = row(S.PROCESSING, outputless_since=START, asks=2)
-    empty = heard(S.SUCCEEDED, Source.POLL, videos=())
-    still = told(waiting, empty, at=after(START, 299))
+    empty = event(S.SUCCEEDED, Source.POLL, videos=())
+    still = decided(waiting, empty, at=after(START, 299))
     assert (still.outcome, still.moved) == (ReportOutcome.NO_OUTPUT, None)
     assert still.changes["due_at"] == after(START, 299 + backoff(15, 2, factor=1.5, most=120))
     assert still.changes["outputless_since"] == START
-    ended = told(waiting, empty, at=after(START, 300))
+    ended = decided(waiting, empty, at=after(START, 300))
     assert (ended.outcome, ended.moved) == (ReportOutcome.MOVED, S.FAILED)
     assert (ended.changes["error"] or {})["code"] == "output_missing"
 
 
-def test_an_output_that_shows_up_in_time_is_a_success() -> None:
-    change = told(
+def test_an_output_that_arrives_within_the_grace_is_a_success() -> None:
+    change = decided(
         row(S.PROCESSING, outputless_since=START),
-        heard(S.SUCCEEDED, Source.POLL),
+        event(S.SUCCEEDED, Source.POLL),
         at=after(START, 9999),
     )
     assert change.moved is S.SUCCEEDED
 
 
-def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
-    change = told(row(S.EXPIRED), heard(S.SUCCEEDED, videos=()))
+def test_a_success_without_output_never_makes_an_expired_job_due() -> None:
+    change = decided(row(S.EXPIRED), event(S.SUCCEEDED, videos=()))
     assert change.outcome is ReportOutcome.NO_OUTPUT
     assert "due_at" not in change.changes
 
 
-# -- failures that may be another attempt's
+# -- failures that may belong to another attempt
 
 
 @pytest.mark.parametrize(
@@ -237,30 +239,32 @@ def test_an_expired_job_is_never_made_due_by_a_success_without_output() -> None:
         (FORKING, {}, 1, Source.PUSH, ReportOutcome.MOVED),
     ],
 )
-def test_a_pushed_failure_is_doubted_where_another_task_may_make_it_good(
+def test_a_pushed_failure_is_unconfirmed_where_another_task_may_still_succeed(
     by: Vendor | None,
     known: dict[str, Any],
     attempt: int | None,
     source: Source,
     outcome: ReportOutcome,
 ) -> None:
-    change = told(row(S.PROCESSING, **known), heard(S.FAILED, source, attempt=attempt), by)
+    change = decided(row(S.PROCESSING, **known), event(S.FAILED, source, attempt=attempt), by)
     assert change.outcome is outcome
     if outcome is ReportOutcome.UNCONFIRMED:
-        assert change.changes == {"due_at": LATER}, "the vendor is asked now"
+        assert change.changes == {"due_at": LATER}, "the vendor is polled now"
 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.SUBMITTING, S.EXPIRED])
-def test_a_doubted_failure_leaves_alone_what_cannot_be_asked_about(state: JobState) -> None:
-    """A job being submitted keeps its claim: made due, somebody would take it for lost and send it twice."""
-    change = told(row(state, attempt=2), heard(S.FAILED, attempt=1))
+def test_an_unconfirmed_failure_changes_nothing_where_polling_is_impossible(
+    state: JobState,
+) -> None:
+    """A job being submitted keeps its claim: made due, it would look lost and be sent twice."""
+    change = decided(row(state, attempt=2), event(S.FAILED, attempt=1))
     assert (change.outcome, change.changes) == (ReportOutcome.UNCONFIRMED, {})
 
 
 @pytest.mark.parametrize("by", [PLAIN, FORKING])
 def test_an_older_attempts_success_is_a_success(by: Vendor) -> None:
-    change = told(
-        row(S.PROCESSING, attempt=2, vendor_task_id="t"), heard(S.SUCCEEDED, attempt=1), by
+    change = decided(
+        row(S.PROCESSING, attempt=2, vendor_task_id="t"), event(S.SUCCEEDED, attempt=1), by
     )
     assert change.moved is S.SUCCEEDED
 
@@ -280,45 +284,50 @@ def test_an_older_attempts_success_is_a_success(by: Vendor) -> None:
         (FAITHFUL, Source.SUBMIT, "older", False),
     ],
 )
-def test_a_vendor_id_is_learned_once_and_from_a_push_only_where_it_is_the_one_to_ask_by(
+def test_a_vendor_task_id_is_adopted_once_and_from_a_push_only_where_it_is_the_id_to_poll_by(
     by: Vendor | None, source: Source, known: str | None, adopted: bool
 ) -> None:
-    change = told(
+    change = decided(
         row(S.SUBMITTED, vendor_task_id=known),
-        heard(S.PROCESSING, source, vendor_task_id="t-1"),
+        event(S.PROCESSING, source, vendor_task_id="t-1"),
         by,
     )
     assert (change.changes.get("vendor_task_id") == "t-1") is adopted
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
-def test_the_late_answer_to_a_submission_fills_the_id_and_nothing_else(state: JobState) -> None:
-    change = told(row(state), heard(S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1"))
+def test_a_late_answer_to_a_submission_adds_the_task_id_only(state: JobState) -> None:
+    change = decided(row(state), event(S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1"))
     assert change.changes == {"vendor_task_id": "t-1"}
 
 
-# -- verdicts of our own
+# -- failures that we decide ourselves
 
 
 @pytest.mark.parametrize(
     ("state", "lease", "outcome"),
-    [(S.SUBMITTING, 3, ReportOutcome.MOVED), (S.SUBMITTING, 2, ReportOutcome.STALE), (S.SUBMITTED, 3, ReportOutcome.STALE),
-     (S.QUEUED, 3, ReportOutcome.STALE), (S.EXPIRED, 3, ReportOutcome.STALE)],
-)  # fmt: skip
-def test_a_verdict_of_ours_counts_only_while_its_claim_is_the_last_one(
+    [
+        (S.SUBMITTING, 3, ReportOutcome.MOVED),
+        (S.SUBMITTING, 2, ReportOutcome.STALE),
+        (S.SUBMITTED, 3, ReportOutcome.STALE),
+        (S.QUEUED, 3, ReportOutcome.STALE),
+        (S.EXPIRED, 3, ReportOutcome.STALE),
+    ],
+)
+def test_a_failure_we_decide_is_fenced_by_the_lease_of_the_last_claim(
     state: JobState, lease: int, outcome: ReportOutcome
 ) -> None:
-    change = told(row(state), heard(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
+    change = decided(row(state), event(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
     assert change.outcome is outcome
     assert bool(change.changes) is (outcome is ReportOutcome.MOVED)
 
 
-# -- patience
+# -- the next poll
 
 
 @pytest.mark.parametrize("source", [Source.PUSH, Source.SUBMIT])
-def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None:
-    change = told(row(S.SUBMITTING, asks=5, misses=2), heard(S.SUBMITTED, source))
+def test_a_report_from_the_vendor_postpones_the_next_poll(source: Source) -> None:
+    change = decided(row(S.SUBMITTING, asks=5, misses=2), event(S.SUBMITTED, source))
     assert (change.changes["due_at"], change.changes["asks"], change.changes["misses"]) == (
         after(LATER, 60),
         0,
@@ -327,24 +336,24 @@ def test_who_speaks_unasked_is_left_in_peace_for_a_while(source: Source) -> None
 
 
 @pytest.mark.parametrize(("asks", "wait"), [(0, 15), (1, 22.5), (2, 33.75), (20, 120)])
-def test_who_has_to_be_asked_is_asked_ever_more_rarely(asks: int, wait: float) -> None:
-    change = told(row(S.PROCESSING, asks=asks, misses=2), heard(S.PROCESSING, Source.POLL))
+def test_the_interval_between_polls_grows(asks: int, wait: float) -> None:
+    change = decided(row(S.PROCESSING, asks=asks, misses=2), event(S.PROCESSING, Source.POLL))
     assert (change.changes["due_at"], change.changes["asks"]) == (after(LATER, wait), asks + 1)
     assert change.changes["misses"] == 0
 
 
-# -- anything at all
+# -- any sequence of reports
 
 REPORTS = st.builds(
     Report,
-    state=st.sampled_from(SAID),
+    state=st.sampled_from(REPORTED),
     word=st.sampled_from(("", "raw")),
     vendor_task_id=st.sampled_from((None, "t-1")),
     progress=st.one_of(st.none(), st.integers(0, 100)),
     videos=st.sampled_from(((), VIDEO)),
     updated_at=st.sampled_from((None, START, LATER)),
 )
-HEARD = st.builds(
+EVENTS = st.builds(
     ReportEvent,
     job_id=st.just("job_1"),
     report=REPORTS,
@@ -355,16 +364,18 @@ HEARD = st.builds(
 
 
 @given(
-    st.sampled_from(S), st.lists(HEARD, max_size=12), st.sampled_from((None, PLAIN, FORKING, FAITHFUL)),
+    st.sampled_from(S),
+    st.lists(EVENTS, max_size=12),
+    st.sampled_from((None, PLAIN, FORKING, FAITHFUL)),
     st.lists(st.integers(0, 400), min_size=12, max_size=12),
 )  # fmt: skip
 def test_no_sequence_of_reports_breaks_a_row(
-    state: JobState, said: list[ReportEvent], by: Vendor | None, turns: list[int]
+    state: JobState, reports: list[ReportEvent], by: Vendor | None, waits: list[int]
 ) -> None:
     known, now, ends = row(state), START, 0
-    for one, turn in zip(said, turns, strict=False):
-        now = after(now, turn)
-        change = decide(known, one, by, now)
+    for report, seconds in zip(reports, waits, strict=False):
+        now = after(now, seconds)
+        change = decide(known, report, by, now)
         before = JobState(known["state"])
         known = cast(JobRow, {**known, **change.changes})
         after_it = JobState(known["state"])
@@ -379,7 +390,7 @@ def test_no_sequence_of_reports_breaks_a_row(
 
 
 @pytest.mark.parametrize(
-    ("by", "said", "outcome"),
+    ("by", "ids", "outcome"),
     [
         (FAITHFUL, {"vendor_task_id": "t-2"}, ReportOutcome.UNCONFIRMED),
         (
@@ -390,13 +401,13 @@ def test_no_sequence_of_reports_breaks_a_row(
         (FAITHFUL, {"vendor_task_id": "t-2", "external_task_id": "order-1"}, ReportOutcome.MOVED),
         (FAITHFUL, {"vendor_task_id": "t-1"}, ReportOutcome.MOVED),
         (FAITHFUL, {}, ReportOutcome.MOVED),
-        # A gateway forwards our URL: it is Kling that pushes, with an id the gateway never told us.
+        # A gateway forwards our URL: Kling pushes, with an id that the gateway never returned.
         (PLAIN, {"vendor_task_id": "t-2"}, ReportOutcome.MOVED),
     ],
 )
-def test_a_vendor_that_pushes_its_own_ids_is_asked_about_a_push_that_names_another_task(
-    by: Vendor, said: dict[str, Any], outcome: ReportOutcome
+def test_a_push_that_names_another_task_is_unconfirmed_where_the_vendor_pushes_its_own_ids(
+    by: Vendor, ids: dict[str, Any], outcome: ReportOutcome
 ) -> None:
-    change = told(row(S.SUBMITTED, vendor_task_id="t-1"), heard(S.SUCCEEDED, **said), by)
+    change = decided(row(S.SUBMITTED, vendor_task_id="t-1"), event(S.SUCCEEDED, **ids), by)
     assert change.outcome is outcome
     assert (change.changes["due_at"] == LATER) is (outcome is ReportOutcome.UNCONFIRMED)
