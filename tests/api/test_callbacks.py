@@ -22,6 +22,7 @@ from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.app import callback_endpoint
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import push
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.receive import CAP
 from orchestrator.foundation import logs
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
@@ -66,9 +67,7 @@ def endpoint(h: Harness) -> CallbackEndpoint:
 class Rig:
     """A runtime, a client of its callback endpoint, and one job of every account."""
 
-    def __init__(
-        self, h: Harness, client: httpx.AsyncClient, jobs: dict[str, dict[str, Any]]
-    ) -> None:
+    def __init__(self, h: Harness, client: httpx.AsyncClient, jobs: dict[str, JobRow]) -> None:
         self.h = h
         self.client = client
         self.jobs = jobs

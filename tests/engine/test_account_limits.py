@@ -1,4 +1,4 @@
-"""An account's limits hold: its slots and its rate, however many processes claim at once."""
+"""The limits of an account, slots and rate, hold for any number of concurrent processes."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def rated(rate: float) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[list[Harness]]:
-    """Open houses over one database and one clock: with connections of their own where the database can be shared."""
+    """Open runtimes over one database and clock, each with its own store where it can be shared."""
     async with open_harness(folder, **values) as first, contextlib.AsyncExitStack() as others:
-        houses = [first]
+        opened = [first]
         for _ in range(count - 1):
             store = (
                 Store(settings(folder, **values).database_url)
@@ -65,14 +65,14 @@ async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[lis
             runtime = build(
                 settings(folder, **values),
                 clock=first.clock,
-                rng=random.Random(len(houses)),
+                rng=random.Random(len(opened)),
                 transport=httpx.MockTransport(FakeHttp()),
                 store=store,
             )
             others.push_async_callback(runtime.http_client.aclose)
             others.push_async_callback(runtime.submission_client.aclose)
-            houses.append(Harness(runtime, first.clock, FakeHttp()))
-        yield houses
+            opened.append(Harness(runtime, first.clock, FakeHttp()))
+        yield opened
 
 
 def accepted_uniquely(h: Harness) -> None:
@@ -86,11 +86,11 @@ def accepted_uniquely(h: Harness) -> None:
 async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more(
     tmp_path: Path,
 ) -> None:
-    async with replicas(tmp_path, 3, **NARROW) as houses:
-        first = houses[0]
+    async with replicas(tmp_path, 3, **NARROW) as group:
+        first = group[0]
         for _ in range(30):
             await first.open()
-        stages = [h.runtime.assemble(Submitter) for h in houses for _ in range(2)]
+        stages = [h.runtime.assemble(Submitter) for h in group for _ in range(2)]
         ended = 0
         while ended < 30:
             await asyncio.gather(*(stage.take(64) for stage in stages))
@@ -104,17 +104,17 @@ async def test_replicas_that_claim_at_once_fill_an_accounts_slots_and_never_more
 async def test_threads_that_claim_and_end_jobs_at_once_never_exceed_an_accounts_slots(
     tmp_path: Path,
 ) -> None:
-    """Real threads, each with a connection of its own: what a limit enforced by counting alone does not survive."""
+    """Real threads, each with its own connection: they break a limit that only counts rows."""
     async with open_harness(tmp_path, **NARROW) as h:
         for _ in range(60):
             await h.open()
         seen = await asyncio.to_thread(contend, h, 4)
-        assert max(seen) == SLOTS, "the slots were all in use at some time, and never more"
+        assert max(seen) == SLOTS, "all slots were in use at some time, and never more"
         assert len(await h.rows(job, job.c.state == JobState.SUCCEEDED)) == 60
 
 
 def contend(h: Harness, count: int) -> list[int]:
-    """Let threads claim jobs and end them until none is left; return how many were in flight after each commit."""
+    """Let threads claim and end all jobs; return the jobs in flight after each commit."""
     seen: list[int] = []
     failed: list[BaseException] = []
     start = threading.Barrier(count)
@@ -141,13 +141,13 @@ def contend(h: Harness, count: int) -> list[int]:
 
 
 def connection_of(h: Harness) -> sa.Engine:
-    """Return an engine of its own to the database of a house."""
+    """Return a separate engine for the database of a runtime."""
     url = h.runtime.settings.database_url
     return engine_of(url, 1) if is_postgres(url) else engines(url)[0]
 
 
 def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bool:
-    """Claim, look, and end one job; False when all have ended."""
+    """Claim, count, and end a job. False when all jobs have ended."""
     with engine.begin() as tx:
         stage._claim(tx, 64)
     busy = sa.select(job.c.id).where(job.c.state.in_(IN_FLIGHT)).order_by(job.c.id)
@@ -157,7 +157,7 @@ def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bo
         left = tx.scalar(sa.select(sa.func.count()).where(job.c.state != JobState.SUCCEEDED))
     with engine.begin() as tx:
         h.runtime.ledger.apply(
-            tx, [ReportEvent(one, Report(JobState.SUCCEEDED), Source.PUSH) for one in found[:1]]
+            tx, [ReportEvent(each, Report(JobState.SUCCEEDED), Source.PUSH) for each in found[:1]]
         )
         done = (
             sa.update(job)
@@ -171,10 +171,10 @@ def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bo
 # -- a rate
 
 
-async def begun(houses: Sequence[Harness], seconds: float, step: float) -> list[datetime]:
-    """Let every replica look for work every `step` seconds; return when each submission was begun."""
-    stages = [h.runtime.assemble(Submitter) for h in houses]
-    clock, times = houses[0].clock, list[datetime]()
+async def begun(group: Sequence[Harness], seconds: float, step: float) -> list[datetime]:
+    """Let every replica claim every `step` seconds; return the time of each claimed submission."""
+    stages = [h.runtime.assemble(Submitter) for h in group]
+    clock, times = group[0].clock, list[datetime]()
     ends = after(clock.now(), seconds)
     while clock.now() < ends:
         for taken in await asyncio.gather(*(stage.take(64) for stage in stages)):
@@ -191,29 +191,31 @@ def most_within(times: Sequence[datetime], seconds: float) -> int:
 async def test_a_rate_is_never_exceeded_and_is_used(
     tmp_path: Path, rate: float, step: float
 ) -> None:
-    """In any window: what the rate allows in it, and one second's worth (at least one) at once."""
-    async with replicas(tmp_path, 2, **rated(rate)) as houses:
+    """In any window: the rate times its length, and a burst of max(rate, 1)."""
+    async with replicas(tmp_path, 2, **rated(rate)) as group:
         for _ in range(int(8 * rate) + 20):
-            await houses[0].open()
+            await group[0].open()
         seconds = 8.0 if rate >= 1 else 20.0
-        times = await begun(houses, seconds, step)
+        times = await begun(group, seconds, step)
         burst = max(rate, 1.0)
         for window in (1.0, 3.0, seconds):
             assert most_within(times, window) <= burst + rate * window
         assert len(times) >= int(burst + rate * (seconds - 2 * step)) - 1
 
 
-async def test_a_rate_outlives_the_process(tmp_path: Path) -> None:
-    async with replicas(tmp_path, 2, **rated(2)) as houses:
+async def test_the_tokens_of_a_rate_limit_are_stored_and_shared_by_processes(
+    tmp_path: Path,
+) -> None:
+    async with replicas(tmp_path, 2, **rated(2)) as group:
         for _ in range(9):
-            await houses[0].open()
-        assert [len(await h.runtime.assemble(Submitter).take(64)) for h in houses] == [2, 0]
-        (row,) = await houses[0].rows(account_state)
+            await group[0].open()
+        assert [len(await h.runtime.assemble(Submitter).take(64)) for h in group] == [2, 0]
+        (row,) = await group[0].rows(account_state)
         assert (row["tokens"], row["tokens_at"]) == (0.0, START)
 
 
-async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -> None:
-    """Neither an empty queue nor a full account; and an account without a rate has no tokens at all."""
+async def test_only_a_submission_takes_a_token(tmp_path: Path) -> None:
+    """An empty queue and a full account take none. An account without a rate has no bucket."""
     values = rated(2)
     values["accounts"]["main"]["max_in_flight"] = 1
     values["accounts"]["free"] = {"vendor": "kling", "api_key": "k"}
@@ -228,7 +230,7 @@ async def test_what_a_rate_does_not_hold_back_costs_it_nothing(tmp_path: Path) -
         assert rows == {"main": 1.0, "free": None}
 
 
-async def test_a_job_that_its_rate_held_back_goes_when_the_rate_allows_without_a_tick(
+async def test_a_job_held_back_by_the_rate_is_submitted_without_a_tick_once_the_rate_allows(
     tmp_path: Path,
 ) -> None:
     async with open_harness(tmp_path, **rated(20)) as h:

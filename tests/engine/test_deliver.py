@@ -1,4 +1,4 @@
-"""Delivering: signed, at least once, each lane for itself, and nothing learned from a redirect."""
+"""The deliverer: signed, at least once, lanes isolated from each other, no redirect followed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.worker import Worker
@@ -37,17 +38,17 @@ from tests.harness.runtime import Harness
 
 D = DeliveryState
 OK = httpx.Response(204)
-Answer = Callable[[httpx.Request], httpx.Response]
+Responder = Callable[[httpx.Request], httpx.Response]
 
 
-async def owed(h: Harness, *where: sa.ColumnElement[bool]) -> dict[str, Any]:
-    """Return the one delivery there is."""
+async def only_delivery(h: Harness, *where: sa.ColumnElement[bool]) -> DeliveryRow:
+    """Return the only delivery."""
     (row,) = await h.rows(delivery, *where)
-    return row
+    return cast(DeliveryRow, row)
 
 
-async def deliver(h: Harness, answer: httpx.Response | Answer | Exception) -> int:
-    """Let the stage attempt whatever it finds due."""
+async def deliver(h: Harness, answer: httpx.Response | Responder | Exception) -> int:
+    """Run the stage once."""
 
     def answered(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
@@ -58,30 +59,30 @@ async def deliver(h: Harness, answer: httpx.Response | Answer | Exception) -> in
     return await drive(h.runtime.assemble(Deliverer))
 
 
-async def one_owed(h: Harness, **values: Any) -> dict[str, Any]:
-    """Make a subscriber that is owed one event; return the subscriber."""
+async def due_delivery(h: Harness, **values: Any) -> dict[str, Any]:
+    """Create a subscriber with one due delivery; return the subscriber."""
     to = await subscribe(h, "job.submitted", **values)
     await at_vendor(h, task=h.runtime.ids("job"))
     return to
 
 
-def by_host(**answers: httpx.Response | Exception) -> Answer:
+def by_host(**answers: httpx.Response | Exception) -> Responder:
     def answer(request: httpx.Request) -> httpx.Response:
-        said = answers[request.url.host.partition(".")[0]]
-        if isinstance(said, Exception):
-            raise said
-        return said
+        found = answers[request.url.host.partition(".")[0]]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     return answer
 
 
-# -- what is sent
+# -- the request
 
 
-async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agrees(
+async def test_a_delivery_is_the_stored_event_with_a_signature_that_the_public_library_makes(
     h: Harness,
 ) -> None:
-    to = await one_owed(h, headers={"x-mine": "1"})
+    to = await due_delivery(h, headers={"x-mine": "1"})
     await deliver(h, OK)
     (sent,) = h.network.requests
     (row,) = await h.rows(event)
@@ -98,10 +99,10 @@ async def test_what_is_sent_is_the_event_signed_so_that_the_public_library_agree
     assert sent.headers["webhook-signature"] == signature
 
 
-async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after(
+async def test_every_valid_key_signs_during_a_rotation_and_the_old_key_not_after_it(
     h: Harness,
 ) -> None:
-    to = await one_owed(h)
+    to = await due_delivery(h)
     new_secret = standard_webhooks.new_secret()
     hidden = h.runtime.keys.encrypt(new_secret)
     assert await h.runtime.store.write(subscribers.rotate, to["id"], hidden, 60.0, h.clock.now())
@@ -114,16 +115,16 @@ async def test_every_valid_key_signs_during_a_rotation_and_the_old_one_not_after
             for key in keys
         ]
         given = sent.headers["webhook-signature"].split(" ")
-        return [key for key, one in zip(keys, made, strict=True) if one in given] if given else []
+        return [key for key, signature in zip(keys, made, strict=True) if signature in given]
 
     keys = [new_secret, to["secret"]]
     assert await signatures() == keys
-    h.clock.advance(seconds_until_due(h, await owed(h)) + 60)
+    h.clock.advance(seconds_until_due(h, await only_delivery(h)) + 60)
     assert await signatures() == [new_secret]
 
 
-async def test_a_retry_has_the_same_id_and_a_timestamp_of_its_own(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_retry_has_the_same_id_and_body_and_a_new_timestamp(h: Harness) -> None:
+    await due_delivery(h)
     await deliver(h, httpx.Response(500))
     h.clock.advance(6)
     await deliver(h, OK)
@@ -133,7 +134,7 @@ async def test_a_retry_has_the_same_id_and_a_timestamp_of_its_own(h: Harness) ->
     assert int(second.headers["webhook-timestamp"]) == int(first.headers["webhook-timestamp"]) + 6
 
 
-async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: Harness) -> None:
+async def test_a_delivery_to_a_callback_url_is_signed_with_the_callback_secret(h: Harness) -> None:
     url = "https://caller.example/done?order=1"
     lane = await h.runtime.store.write(
         callback_lane, h.runtime.ids, url, h.runtime.keys.encrypt, h.clock.now()
@@ -150,14 +151,14 @@ async def test_a_callers_url_is_signed_with_the_houses_own_keys(h: Harness) -> N
     assert sent.headers["webhook-signature"] == signature
 
 
-# -- what comes back
+# -- the answer
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_any_2xx_is_success_and_nothing_else_is(h: Harness, status: int) -> None:
-    await one_owed(h)
+async def test_any_2xx_is_a_success(h: Harness, status: int) -> None:
+    await due_delivery(h)
     await deliver(h, httpx.Response(status))
-    row = await owed(h)
+    row = await only_delivery(h)
     assert (row["state"], row["due_at"], row["tries"], row["last_status"]) == (
         D.DELIVERED,
         None,
@@ -169,11 +170,11 @@ async def test_any_2xx_is_success_and_nothing_else_is(h: Harness, status: int) -
 
 
 async def attempts_until_dead(h: Harness, answer: httpx.Response | Exception) -> list[float]:
-    """Let every attempt end the same way; return the waits between them."""
+    """Answer every attempt alike until the delivery is dead; return the waits in seconds."""
     waits = []
     for _ in range(20):
         assert await deliver(h, answer) == 1
-        row = await owed(h, delivery.c.state != D.DELIVERED)
+        row = await only_delivery(h, delivery.c.state != D.DELIVERED)
         if row["state"] != D.PENDING:
             break
         waits.append(seconds_until_due(h, row))
@@ -188,10 +189,10 @@ async def attempts_until_dead(h: Harness, answer: httpx.Response | Exception) ->
     [httpx.Response(500), httpx.Response(503), httpx.Response(429), httpx.Response(408),
      httpx.ConnectError("refused"), httpx.ReadTimeout("silence")],
 )  # fmt: skip
-async def test_trouble_that_may_pass_gets_the_whole_schedule_with_jitter_upward(
+async def test_a_transient_failure_gets_the_standard_schedule_with_jitter_upward(
     h: Harness, answer: httpx.Response | Exception
 ) -> None:
-    await one_owed(h)
+    await due_delivery(h)
     waits = await attempts_until_dead(h, answer)
     assert len(waits) + 1 == len(h.network.requests) == len(STANDARD_SCHEDULE) == 10
     assert all(
@@ -201,8 +202,10 @@ async def test_trouble_that_may_pass_gets_the_whole_schedule_with_jitter_upward(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 415, 422])
-async def test_what_looks_misconfigured_gets_a_short_one(h: Harness, status: int) -> None:
-    await one_owed(h)
+async def test_a_status_of_a_misconfiguration_gets_the_short_schedule(
+    h: Harness, status: int
+) -> None:
+    await due_delivery(h)
     waits = await attempts_until_dead(
         h, httpx.Response(status, headers={"location": "https://evil.example/"})
     )
@@ -210,20 +213,23 @@ async def test_what_looks_misconfigured_gets_a_short_one(h: Harness, status: int
     assert {request.url.host for request in h.network.requests} == {"app.example.com"}
 
 
-async def test_a_redirect_is_not_followed_and_says_so(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_redirect_is_not_followed_and_is_recorded_as_the_error(h: Harness) -> None:
+    await due_delivery(h)
     await deliver(h, httpx.Response(301, headers={"location": "http://127.0.0.1/"}))
-    assert (await owed(h))["last_error"] == "redirect_not_followed"
+    assert (await only_delivery(h))["last_error"] == "redirect_not_followed"
 
 
-async def test_a_forbidden_address_is_never_tried_again(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_blocked_address_is_dead_at_once(h: Harness) -> None:
+    await due_delivery(h)
     await deliver(h, Blocked("10.0.0.1 is not public"))
-    assert ((await owed(h))["state"], (await owed(h))["last_error"]) == (D.DEAD, "blocked_address")
+    assert ((await only_delivery(h))["state"], (await only_delivery(h))["last_error"]) == (
+        D.DEAD,
+        "blocked_address",
+    )
 
 
-async def test_proof_of_every_attempt_is_kept(h: Harness) -> None:
-    await one_owed(h)
+async def test_every_attempt_is_recorded(h: Harness) -> None:
+    await due_delivery(h)
     await deliver(h, httpx.Response(500, text="no\0\ud7ff" + "x" * 5000))
     h.clock.advance(6)
     await deliver(h, httpx.ConnectError("refused"))
@@ -235,86 +241,89 @@ async def test_proof_of_every_attempt_is_kept(h: Harness) -> None:
     ]  # fmt: skip
     assert [row["response"] for row in tried][1:] == [None, "thanks"]
     assert len(tried[0]["response"]) <= STORED
-    assert (await owed(h))["tries"] == 3
+    assert (await only_delivery(h))["tries"] == 3
 
 
-# -- rest
+# -- Retry-After
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_a_lane_that_asks_for_rest_gets_it_whole(h: Harness, form: str) -> None:
-    to = await one_owed(h)
+async def test_retry_after_holds_the_whole_lane_for_its_full_time(h: Harness, form: str) -> None:
+    to = await due_delivery(h)
     until = after(h.clock.now(), 600)
     value = "600" if form == "seconds" else format_datetime(until, usegmt=True)
     await deliver(h, httpx.Response(429, headers={"retry-after": value}))
     await at_vendor(h, task="t-more")
     h.clock.advance(599)
-    assert await deliver(h, OK) == 0, "not even the new one"
+    assert await deliver(h, OK) == 0, "not even the new delivery"
     h.clock.advance(1)
     assert await deliver(h, OK) == 2
     (row,) = await h.rows(subscriber, subscriber.c.id == to["id"])
     assert row["resting_until"] == until
 
 
-async def test_a_schedule_longer_than_the_rest_asked_for_stays(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_retry_after_shorter_than_the_schedule_does_not_shorten_it(h: Harness) -> None:
+    await due_delivery(h)
     await deliver(h, httpx.Response(503, headers={"retry-after": "1"}))
-    assert seconds_until_due(h, await owed(h)) >= 5
+    assert seconds_until_due(h, await only_delivery(h)) >= 5
 
 
-async def test_a_rest_of_one_lane_is_no_rest_of_another(h: Harness) -> None:
-    await subscribe(h, url="https://tired.example.com/")
-    await subscribe(h, url="https://awake.example.com/")
+async def test_retry_after_of_a_lane_does_not_hold_another_lane(h: Harness) -> None:
+    await subscribe(h, url="https://resting.example.com/")
+    await subscribe(h, url="https://ready.example.com/")
     await at_vendor(h)
-    resting = httpx.Response(503, headers={"retry-after": "3600"})
-    assert await deliver(h, by_host(tired=resting, awake=OK)) == 2
+    unavailable = httpx.Response(503, headers={"retry-after": "3600"})
+    assert await deliver(h, by_host(resting=unavailable, ready=OK)) == 2
     await at_vendor(h, task="t-2")
-    assert await deliver(h, by_host(awake=OK)) == 1
+    assert await deliver(h, by_host(ready=OK)) == 1
 
 
-# -- gone
+# -- 410
 
 
-async def test_410_switches_off_at_once_holds_the_rest_and_tells_the_others(h: Harness) -> None:
+async def test_a_410_disables_the_subscriber_holds_its_deliveries_and_notifies_the_others(
+    h: Harness,
+) -> None:
     gone, other = (
         await subscribe(h, url="https://gone.example.com/"),
         await subscribe(h, url="https://ok.example.com/"),
     )
     await at_vendor(h)
     stage = h.runtime.assemble(Deliverer)
-    dues = await stage.take(10)
+    claims = await stage.take(10)
     await at_vendor(h, task="t-2")
     h.network.answer = by_host(gone=httpx.Response(410, text="moved away"), ok=OK)
-    for due in dues:
-        await stage.work(due)
+    for claim in claims:
+        await stage.work(claim)
     (row,) = await h.rows(subscriber, subscriber.c.id == gone["id"])
     assert (row["state"], row["reason"]) == (
         SubscriberState.DISABLED,
         "the address answered 410: moved away",
     )
     states = Counter(
-        one["state"] for one in await h.rows(delivery, delivery.c.subscriber_id == gone["id"])
+        each["state"] for each in await h.rows(delivery, delivery.c.subscriber_id == gone["id"])
     )
     assert states == {D.DEAD: 1, D.HELD: 1}
-    (told,) = await h.rows(event, event.c.type == "subscriber.disabled")
-    assert json.loads(told["body"])["data"]["id"] == gone["id"]
+    (disabled,) = await h.rows(event, event.c.type == "subscriber.disabled")
+    assert json.loads(disabled["body"])["data"]["id"] == gone["id"]
     owed_to = [
-        one["subscriber_id"] for one in await h.rows(delivery, delivery.c.event_id == told["id"])
+        each["subscriber_id"]
+        for each in await h.rows(delivery, delivery.c.event_id == disabled["id"])
     ]
     assert owed_to == [other["id"]]
 
 
-async def test_two_410s_at_once_are_told_once(h: Harness) -> None:
+async def test_concurrent_410s_are_announced_once(h: Harness) -> None:
     await subscribe(h)
     for n in range(3):
         await at_vendor(h, task=f"t-{n}")
     h.network.answer = lambda _: httpx.Response(410)
     stage = h.runtime.assemble(Deliverer)
-    await asyncio.gather(*(stage.work(due) for due in await stage.take(10)))
+    await asyncio.gather(*(stage.work(claim) for claim in await stage.take(10)))
     assert (await event_types(h)).count("subscriber.disabled") == 1
 
 
-async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> None:
+async def test_a_410_from_a_callback_url_ends_that_delivery_only(h: Harness) -> None:
     lane = await h.runtime.store.write(
         callback_lane, h.runtime.ids, "https://a.example/1", h.runtime.keys.encrypt, h.clock.now()
     )
@@ -333,7 +342,7 @@ async def test_410_from_one_callers_url_ends_that_delivery_alone(h: Harness) -> 
 # -- lanes
 
 
-async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: Harness) -> None:
+async def test_a_lane_has_no_more_attempts_in_progress_than_its_limit(h: Harness) -> None:
     await subscribe(h, max_in_flight=3)
     for n in range(8):
         await at_vendor(h, task=f"t-{n}")
@@ -347,29 +356,32 @@ async def test_a_lane_has_no_more_attempts_under_way_than_its_limit(h: Harness) 
     assert len(await stage.take(100)) == 1
 
 
-async def test_an_attempt_holds_its_place_until_it_is_recorded(h: Harness) -> None:
-    """What has no place may be heard again after a kill; and a failure may let the lane rest before the next one."""
+async def test_an_attempt_holds_its_slot_until_it_is_recorded(h: Harness) -> None:
+    """A kill may repeat only what holds a slot.
+
+    A failure may make the lane rest before the next.
+    """
     await subscribe(h, max_in_flight=2)
     for n in range(2):
         await at_vendor(h, task=f"t-{n}")
-    left: list[int] = []
+    in_progress: list[int] = []
 
-    class Watched(Deliverer):
-        def _record(self, tx: Tx, attempted: list[Attempted]) -> list[bool]:
-            left.append(self.scheduler.in_progress)
-            return super()._record(tx, attempted)
+    class RecordsProgress(Deliverer):
+        def _record(self, tx: Tx, attempts: list[Attempted]) -> list[bool]:
+            in_progress.append(self.scheduler.in_progress)
+            return super()._record(tx, attempts)
 
-    stage = h.runtime.assemble(Watched)
+    stage = h.runtime.assemble(RecordsProgress)
     good, bad = await stage.take(10)
     h.network.answer = lambda _: OK
     await stage.work(good)
     h.network.answer = lambda _: httpx.Response(500)
     await stage.work(bad)
-    assert (left, stage.scheduler.in_progress) == ([2, 1], 0)
+    assert (in_progress, stage.scheduler.in_progress) == ([2, 1], 0)
 
 
-async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None:
-    """Whatever became of the attempt before it."""
+async def test_a_freed_slot_is_used_without_a_tick(h: Harness) -> None:
+    """After any result of the attempt before it."""
     await subscribe(h, max_in_flight=1)
     for n in range(5):
         await at_vendor(h, task=f"t-{n}")
@@ -393,7 +405,7 @@ async def test_what_waits_for_a_place_gets_it_without_a_tick(h: Harness) -> None
     assert len(await h.rows(attempt)) == 5
 
 
-async def test_a_lane_that_hangs_leaves_the_others_their_room(h: Harness) -> None:
+async def test_a_lane_that_hangs_leaves_room_to_the_others(h: Harness) -> None:
     await subscribe(h, url="https://hangs.example.com/", max_in_flight=2)
     await subscribe(h, url="https://quick.example.com/", max_in_flight=2)
     stage, taken = h.runtime.assemble(Deliverer), Counter[str]()
@@ -401,28 +413,28 @@ async def test_a_lane_that_hangs_leaves_the_others_their_room(h: Harness) -> Non
         await at_vendor(h, task=f"t-{n}")
     h.network.answer = lambda _: OK
     for _ in range(10):
-        for due in await stage.take(100):
-            taken[due.subscriber["shown"]] += 1
-            if "quick" in due.subscriber["shown"]:
-                await stage.work(due)
+        for claim in await stage.take(100):
+            taken[claim.subscriber["shown"]] += 1
+            if "quick" in claim.subscriber["shown"]:
+                await stage.work(claim)
     assert sorted(taken.values()) == [2, 10]
 
 
-async def test_a_rate_is_held_over_time(h: Harness) -> None:
+async def test_a_rate_limit_holds_over_time(h: Harness) -> None:
     await subscribe(h, rate_limit=2.0, max_in_flight=100)
     for n in range(30):
         await at_vendor(h, task=f"t-{n}")
     stage, sent = h.runtime.assemble(Deliverer), 0
     h.network.answer = lambda _: OK
     for _ in range(40):
-        for due in await stage.take(100):
-            await stage.work(due)
+        for claim in await stage.take(100):
+            await stage.work(claim)
             sent += 1
         h.clock.advance(0.25)
     assert 19 <= sent <= 21, "two a second for ten seconds"
 
 
-async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Harness) -> None:
+async def test_an_unreadable_secret_affects_its_own_lane_only(h: Harness) -> None:
     broken = await subscribe(h, url="https://broken.example.com/")
     await subscribe(h, url="https://fine.example.com/")
     await at_vendor(h)
@@ -442,66 +454,68 @@ async def test_a_secret_that_cannot_be_read_is_the_trouble_of_its_own_lane(h: Ha
 
 
 async def test_a_crash_after_sending_sends_again_with_the_same_id(h: Harness) -> None:
-    await one_owed(h)
+    await due_delivery(h)
     stage = h.runtime.assemble(Deliverer)
-    (due,) = await stage.take(10)
+    (claim,) = await stage.take(10)
 
-    def dies(_: httpx.Request) -> httpx.Response:
+    def crashes(_: httpx.Request) -> httpx.Response:
         raise asyncio.CancelledError
 
-    h.network.answer = dies
+    h.network.answer = crashes
     with pytest.raises(asyncio.CancelledError):
-        await stage.work(due)
+        await stage.work(claim)
     h.clock.advance(LEASE - 0.1)
     assert await deliver(h, OK) == 0
     h.clock.advance(0.1)
     assert await deliver(h, OK) == 1
     first, second = h.network.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
-    assert (await owed(h))["state"] == D.DELIVERED
+    assert (await only_delivery(h))["state"] == D.DELIVERED
 
 
-async def test_a_success_that_is_recorded_late_still_counts(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_success_recorded_after_its_lease_still_counts(h: Harness) -> None:
+    await due_delivery(h)
     zombies, stage = h.runtime.assemble(Deliverer), h.runtime.assemble(Deliverer)
     (zombie,) = await zombies.take(10)
     h.clock.advance(LEASE)
-    (due,) = await stage.take(10)
+    (claim,) = await stage.take(10)
     h.network.answer = lambda _: OK
     await zombies.work(zombie)
     h.network.answer = lambda _: httpx.Response(500)
-    await stage.work(due)
-    assert (await owed(h))["state"] == D.DELIVERED
+    await stage.work(claim)
+    assert (await only_delivery(h))["state"] == D.DELIVERED
 
 
-async def test_attempts_that_were_not_made_are_due_again(h: Harness) -> None:
-    await one_owed(h, max_in_flight=1)
+async def test_claims_given_back_are_due_again(h: Harness) -> None:
+    await due_delivery(h, max_in_flight=1)
     stage = h.runtime.assemble(Deliverer)
     await stage.give_back(await stage.take(10))
     assert len(await stage.take(10)) == 1
-    assert (await owed(h))["tries"] == 0
+    assert (await only_delivery(h))["tries"] == 0
 
 
-async def test_what_is_given_back_late_does_not_disturb_who_has_it_now(h: Harness) -> None:
-    await one_owed(h)
+async def test_a_claim_given_back_after_its_lease_does_not_disturb_the_next_claim(
+    h: Harness,
+) -> None:
+    await due_delivery(h)
     late, stage = h.runtime.assemble(Deliverer), h.runtime.assemble(Deliverer)
-    taken = await late.take(10)
+    claims = await late.take(10)
     h.clock.advance(LEASE)
     await stage.take(10)
-    await late.give_back(taken)
+    await late.give_back(claims)
     assert list(await h.runtime.assemble(Deliverer).take(10)) == []
 
 
-async def test_an_unfinished_attempt_frees_its_place(h: Harness) -> None:
-    await one_owed(h, max_in_flight=1)
+async def test_an_attempt_that_raises_frees_its_slot(h: Harness) -> None:
+    await due_delivery(h, max_in_flight=1)
     stage = h.runtime.assemble(Deliverer)
-    (due,) = await stage.take(10)
+    (claim,) = await stage.take(10)
 
     def bug(_: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError("a bug")
 
     h.network.answer = bug
     with pytest.raises(ZeroDivisionError):
-        await stage.work(due)
+        await stage.work(claim)
     h.clock.advance(LEASE)
     assert len(await stage.take(10)) == 1

@@ -1,4 +1,4 @@
-"""How attempts end for a delivery and for its subscriber, in one unit of work."""
+"""The results of attempts, for deliveries and their subscribers, in one unit of work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
-from orchestrator.database.tables.rows import SubscriberRow
+from orchestrator.database.tables.rows import DeliveryRow, SubscriberRow
 from orchestrator.engine import deliver_results
 from orchestrator.engine.deliver_results import DISABLE_AFTER, Attempted, BatchCompleter, record
 from orchestrator.events import subscribers
@@ -25,8 +25,8 @@ from tests.harness.runtime import Harness
 D = DeliveryState
 
 
-async def owed(h: Harness, to: dict[str, Any], count: int = 1) -> list[dict[str, Any]]:
-    """Return that many deliveries owed to a subscriber, as a claim would."""
+async def due_deliveries(h: Harness, to: dict[str, Any], count: int = 1) -> list[dict[str, Any]]:
+    """Create `count` due deliveries to a subscriber; return their rows."""
     for _ in range(count):
         await at_vendor(h, task=h.runtime.ids("job"))
     return await h.rows(
@@ -34,162 +34,179 @@ async def owed(h: Harness, to: dict[str, Any], count: int = 1) -> list[dict[str,
     )
 
 
-async def ended(
-    h: Harness, attempted: Sequence[Attempted], at: datetime | None = None
+async def recorded(
+    h: Harness, attempts: Sequence[Attempted], at: datetime | None = None
 ) -> list[bool]:
     return await h.runtime.store.write(
-        record, h.runtime.ids, random.Random(1), attempted, at or h.clock.now()
+        record, h.runtime.ids, random.Random(1), attempts, at or h.clock.now()
     )
 
 
-def one(
-    row: dict[str, Any], to: dict[str, Any], verdict: ResponseClass, **values: Any
+def attempted(
+    row: dict[str, Any], to: dict[str, Any], result: ResponseClass, **values: Any
 ) -> Attempted:
     return Attempted(
-        cast(QueuedDelivery, row), cast(SubscriberRow, to), row["created_at"], 12, verdict, **values
+        cast(QueuedDelivery, row), cast(SubscriberRow, to), row["created_at"], 12, result, **values
     )
 
 
-async def person(h: Harness, to: dict[str, Any]) -> dict[str, Any]:
+async def subscriber_row(h: Harness, to: dict[str, Any]) -> SubscriberRow:
     (row,) = await h.rows(subscriber, subscriber.c.id == to["id"])
-    return row
+    return cast(SubscriberRow, row)
 
 
-async def dlv(h: Harness, row: dict[str, Any]) -> dict[str, Any]:
+async def delivery_row(h: Harness, row: dict[str, Any]) -> DeliveryRow:
     (now,) = await h.rows(delivery, delivery.c.id == row["id"])
-    return now
+    return cast(DeliveryRow, now)
 
 
-# -- together
+# -- batching
 
 
-async def test_one_alone_does_not_wait_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_attempt_does_not_wait_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver_results, "MAX_WAIT", 60.0)
     async with asyncio.timeout(5):
         await BatchCompleter().wait(1)
 
 
-async def test_all_that_are_under_way_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_attempts_in_progress_are_flushed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(deliver_results, "MAX_WAIT", 60.0)
-    company, gone = BatchCompleter(), list[int]()
+    completer, flushed = BatchCompleter(), list[int]()
 
     async def end(number: int) -> None:
-        await company.wait(4)
-        gone.append(number)
+        await completer.wait(4)
+        flushed.append(number)
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         for number in range(3):
             group.create_task(end(number))
         await asyncio.sleep(0)
-        assert not gone
+        assert not flushed
         await end(3)
-        assert gone == [3]
-    assert sorted(gone) == [0, 1, 2, 3]
+        assert flushed == [3]
+    assert sorted(flushed) == [0, 1, 2, 3]
 
 
-async def test_nobody_waits_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_waits_for_its_batch_at_most_max_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(deliver_results, "MAX_WAIT", 0.01)
-    company = BatchCompleter()
+    completer = BatchCompleter()
     async with asyncio.timeout(5):
-        await asyncio.gather(*(company.wait(99) for _ in range(3)))
-        await company.wait(99)
+        await asyncio.gather(*(completer.wait(99) for _ in range(3)))
+        await completer.wait(99)
 
 
-# -- one by one
+# -- deliveries
 
 
-async def test_many_ends_at_once_are_told_apart(h: Harness) -> None:
+async def test_results_of_one_batch_are_recorded_each_to_its_delivery(h: Harness) -> None:
     to = await subscribe(h)
-    rows = await owed(h, to, 4)
-    verdicts = [
+    rows = await due_deliveries(h, to, 4)
+    results = [
         ResponseClass.DELIVERED,
         ResponseClass.LATER,
         ResponseClass.SHORTLY,
         ResponseClass.NEVER,
     ]
     assert (
-        await ended(h, [one(row, to, verdict) for row, verdict in zip(rows, verdicts, strict=True)])
+        await recorded(
+            h, [attempted(row, to, result) for row, result in zip(rows, results, strict=True)]
+        )
         == [False] * 4
     )
-    states = [(await dlv(h, row))["state"] for row in rows]
+    states = [(await delivery_row(h, row))["state"] for row in rows]
     assert states == [D.DELIVERED, D.PENDING, D.PENDING, D.DEAD]
     assert len(await h.rows(attempt)) == 4
 
 
 @pytest.mark.parametrize("state", [SubscriberState.PAUSED, SubscriberState.DISABLED])
-async def test_an_attempt_that_fails_while_its_subscriber_is_stopped_is_held(
+async def test_a_delivery_that_fails_after_its_subscriber_stopped_is_held(
     h: Harness, state: SubscriberState
 ) -> None:
     to = await subscribe(h)
-    (row,) = await owed(h, to)
+    (row,) = await due_deliveries(h, to)
     await h.runtime.store.write(subscribers.hold, to["id"], state, None)
-    await ended(h, [one(row, to, ResponseClass.LATER)])
-    assert ((await dlv(h, row))["state"], (await dlv(h, row))["due_at"]) == (D.HELD, None)
+    await recorded(h, [attempted(row, to, ResponseClass.LATER)])
+    held = await delivery_row(h, row)
+    assert (held["state"], held["due_at"]) == (D.HELD, None)
     await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
-    assert ((await dlv(h, row))["state"], (await dlv(h, row))["tries"]) == (D.PENDING, 1)
+    resumed = await delivery_row(h, row)
+    assert (resumed["state"], resumed["tries"]) == (D.PENDING, 1)
 
 
-async def test_an_attempt_that_succeeds_meanwhile_is_delivered(h: Harness) -> None:
-    to = await subscribe(h)
-    (row,) = await owed(h, to)
-    await h.runtime.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None)
-    await ended(h, [one(row, to, ResponseClass.DELIVERED, status=200)])
-    assert (await dlv(h, row))["state"] == D.DELIVERED
-
-
-@pytest.mark.parametrize(
-    ("verdict", "state"), [(ResponseClass.LATER, D.DEAD), (ResponseClass.DELIVERED, D.DELIVERED)]
-)
-async def test_a_subscriber_that_was_deleted_meanwhile_is_owed_nothing(
-    h: Harness, verdict: ResponseClass, state: DeliveryState
-) -> None:
-    to = await subscribe(h)
-    row, other = await owed(h, to, 2)
-    await h.runtime.store.write(subscribers.remove, to["id"], h.clock.now())
-    assert ((await dlv(h, other))["state"], (await dlv(h, other))["last_error"]) == (
-        D.DEAD,
-        "subscriber_deleted",
-    )
-    assert await ended(h, [one(row, to, verdict)]) == [False]
-    assert ((await dlv(h, row))["state"], (await dlv(h, row))["due_at"]) == (state, None)
-
-
-async def test_one_that_the_operator_repeats_after_its_schedule_gets_one_attempt(
+async def test_a_delivery_that_succeeds_after_its_subscriber_paused_is_delivered(
     h: Harness,
 ) -> None:
     to = await subscribe(h)
-    (row,) = await owed(h, to)
-    await ended(h, [one(row | {"tries": len(STANDARD_SCHEDULE) + 3}, to, ResponseClass.LATER)])
-    assert (await dlv(h, row))["state"] == D.DEAD
+    (row,) = await due_deliveries(h, to)
+    await h.runtime.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None)
+    await recorded(h, [attempted(row, to, ResponseClass.DELIVERED, status=200)])
+    assert (await delivery_row(h, row))["state"] == D.DELIVERED
 
 
-async def test_proof_written_twice_is_kept_once(h: Harness) -> None:
+@pytest.mark.parametrize(
+    ("result", "state"), [(ResponseClass.LATER, D.DEAD), (ResponseClass.DELIVERED, D.DELIVERED)]
+)
+async def test_deliveries_to_a_subscriber_deleted_during_the_attempt_are_never_due(
+    h: Harness, result: ResponseClass, state: DeliveryState
+) -> None:
     to = await subscribe(h)
-    (row,) = await owed(h, to)
-    await ended(h, [one(row, to, ResponseClass.LATER, status=500)])
-    await ended(h, [one(row, to, ResponseClass.LATER, status=503)])
-    (proof,) = await h.rows(attempt)
-    assert (proof["status"], (await dlv(h, row))["tries"]) == (500, 1)
+    row, other = await due_deliveries(h, to, 2)
+    await h.runtime.store.write(subscribers.remove, to["id"], h.clock.now())
+    assert (
+        (await delivery_row(h, other))["state"],
+        (await delivery_row(h, other))["last_error"],
+    ) == (D.DEAD, "subscriber_deleted")
+    assert await recorded(h, [attempted(row, to, result)]) == [False]
+    assert ((await delivery_row(h, row))["state"], (await delivery_row(h, row))["due_at"]) == (
+        state,
+        None,
+    )
+
+
+async def test_a_delivery_retried_by_an_operator_after_its_schedule_gets_one_attempt(
+    h: Harness,
+) -> None:
+    to = await subscribe(h)
+    (row,) = await due_deliveries(h, to)
+    await recorded(
+        h, [attempted(row | {"tries": len(STANDARD_SCHEDULE) + 3}, to, ResponseClass.LATER)]
+    )
+    assert (await delivery_row(h, row))["state"] == D.DEAD
+
+
+async def test_an_attempt_recorded_twice_is_stored_once(h: Harness) -> None:
+    to = await subscribe(h)
+    (row,) = await due_deliveries(h, to)
+    await recorded(h, [attempted(row, to, ResponseClass.LATER, status=500)])
+    await recorded(h, [attempted(row, to, ResponseClass.LATER, status=503)])
+    (stored,) = await h.rows(attempt)
+    assert (stored["status"], (await delivery_row(h, row))["tries"]) == (500, 1)
 
 
 # -- health
 
 
-async def test_nothing_but_failure_for_five_days_switches_off_and_says_so(h: Harness) -> None:
+async def test_five_days_of_failures_alone_disable_the_subscriber_and_are_announced(
+    h: Harness,
+) -> None:
     to, other = await subscribe(h), await subscribe(h, "subscriber.*")
     start = h.clock.now()
-    (row,) = await owed(h, to)
+    (row,) = await due_deliveries(h, to)
     for hours in range(0, 120, 8):
         at = start + timedelta(hours=hours)
-        assert await ended(
-            h, [one(row | {"lease": 0}, to, ResponseClass.LATER, status=500)], at
+        assert await recorded(
+            h, [attempted(row | {"lease": 0}, to, ResponseClass.LATER, status=500)], at
         ) == [False]
-    assert (await person(h, to))["failing_since"] == start
-    assert await ended(
-        h, [one(row, to, ResponseClass.LATER, status=500)], start + DISABLE_AFTER
+    assert (await subscriber_row(h, to))["failing_since"] == start
+    assert await recorded(
+        h, [attempted(row, to, ResponseClass.LATER, status=500)], start + DISABLE_AFTER
     ) == [True]
-    off = await person(h, to)
-    assert (off["state"], off["reason"]) == (
+    disabled = await subscriber_row(h, to)
+    assert (disabled["state"], disabled["reason"]) == (
         SubscriberState.DISABLED,
         "every attempt since 2026-11-20 has failed",
     )
@@ -201,50 +218,54 @@ async def test_nothing_but_failure_for_five_days_switches_off_and_says_so(h: Har
     )
 
 
-async def test_one_success_in_between_starts_the_days_again(h: Harness) -> None:
+async def test_a_success_between_failures_restarts_the_five_days(h: Harness) -> None:
     to = await subscribe(h)
     start = h.clock.now()
-    first, second, third = await owed(h, to, 3)
-    await ended(h, [one(first, to, ResponseClass.LATER)], start)
-    await ended(h, [one(second, to, ResponseClass.DELIVERED)], after(start, 86400))
-    assert (await person(h, to))["failing_since"] is None
-    await ended(h, [one(third, to, ResponseClass.LATER)], start + DISABLE_AFTER)
-    assert (await person(h, to))["state"] == SubscriberState.ACTIVE
-    assert (await person(h, to))["failing_since"] == start + DISABLE_AFTER
+    first, second, third = await due_deliveries(h, to, 3)
+    await recorded(h, [attempted(first, to, ResponseClass.LATER)], start)
+    await recorded(h, [attempted(second, to, ResponseClass.DELIVERED)], after(start, 86400))
+    assert (await subscriber_row(h, to))["failing_since"] is None
+    await recorded(h, [attempted(third, to, ResponseClass.LATER)], start + DISABLE_AFTER)
+    assert (await subscriber_row(h, to))["state"] == SubscriberState.ACTIVE
+    assert (await subscriber_row(h, to))["failing_since"] == start + DISABLE_AFTER
 
 
-async def test_a_success_beside_failures_counts(h: Harness) -> None:
+async def test_a_success_in_a_batch_with_failures_keeps_the_subscriber_active(h: Harness) -> None:
     to = await subscribe(h)
-    rows = await owed(h, to, 2)
+    rows = await due_deliveries(h, to, 2)
     await h.run(subscriber.update().values(failing_since=h.clock.now() - DISABLE_AFTER))
-    await ended(
-        h, [one(rows[0], to, ResponseClass.LATER), one(rows[1], to, ResponseClass.DELIVERED)]
+    await recorded(
+        h,
+        [
+            attempted(rows[0], to, ResponseClass.LATER),
+            attempted(rows[1], to, ResponseClass.DELIVERED),
+        ],
     )
-    assert (await person(h, to))["state"] == SubscriberState.ACTIVE
+    assert (await subscriber_row(h, to))["state"] == SubscriberState.ACTIVE
 
 
-async def test_switching_on_again_forgives_what_was(h: Harness) -> None:
+async def test_enabling_again_clears_reason_failures_and_rest(h: Harness) -> None:
     to = await subscribe(h)
-    (row,) = await owed(h, to)
-    await ended(h, [one(row, to, ResponseClass.GONE, status=410, rest=3600.0)])
-    assert (await person(h, to))["resting_until"] is not None
+    (row,) = await due_deliveries(h, to)
+    await recorded(h, [attempted(row, to, ResponseClass.GONE, status=410, rest=3600.0)])
+    assert (await subscriber_row(h, to))["resting_until"] is not None
     await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
-    fresh = await person(h, to)
+    fresh = await subscriber_row(h, to)
     assert (fresh["state"], fresh["reason"], fresh["failing_since"], fresh["resting_until"]) == (
         SubscriberState.ACTIVE, None, None, None,
     )  # fmt: skip
 
 
-async def test_one_that_is_off_already_is_no_news(h: Harness) -> None:
+async def test_a_disabled_subscriber_is_announced_once(h: Harness) -> None:
     to = await subscribe(h)
-    rows = await owed(h, to, 2)
-    assert await ended(h, [one(rows[0], to, ResponseClass.GONE, status=410)]) == [True]
-    assert await ended(h, [one(rows[1], to, ResponseClass.GONE, status=410)]) == [False]
+    rows = await due_deliveries(h, to, 2)
+    assert await recorded(h, [attempted(rows[0], to, ResponseClass.GONE, status=410)]) == [True]
+    assert await recorded(h, [attempted(rows[1], to, ResponseClass.GONE, status=410)]) == [False]
     assert len(await h.rows(event, event.c.type == "subscriber.disabled")) == 1
 
 
-async def test_the_reason_is_a_line_and_not_a_page(h: Harness) -> None:
+async def test_the_reason_is_at_most_200_characters(h: Harness) -> None:
     to = await subscribe(h)
-    (row,) = await owed(h, to)
-    await ended(h, [one(row, to, ResponseClass.GONE, status=410, response="x" * 5000)])
-    assert len((await person(h, to))["reason"]) <= 200
+    (row,) = await due_deliveries(h, to)
+    await recorded(h, [attempted(row, to, ResponseClass.GONE, status=410, response="x" * 5000)])
+    assert 0 < len((await subscriber_row(h, to))["reason"] or "") <= 200

@@ -1,4 +1,4 @@
-"""Ticks: what a database that is away does to them, and who runs which."""
+"""The life cycle: ticks without a database, the stages of each role, and the types of stages."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from tests.harness import databases
 from tests.harness.runtime import Harness, settings
 
 
-async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again(
-    h: Harness,
-) -> None:
+async def test_a_tick_without_a_database_logs_one_warning(h: Harness) -> None:
     async def away(_: Tx) -> None:
         raise Unavailable("the database is not available: gone")
 
@@ -40,7 +38,7 @@ async def test_a_tick_that_meets_no_database_says_so_in_one_line_and_comes_again
     assert [(line["log_level"], line["tick"]) for line in logged] == [("warning", "away")]
 
 
-async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Harness) -> None:
+async def test_a_tick_with_a_bug_raises_it(h: Harness) -> None:
     async def broken(_: Tx) -> None:
         raise LookupError("a bug")
 
@@ -65,7 +63,7 @@ async def test_a_tick_with_a_fault_of_ours_is_no_trouble_of_the_databases(h: Har
         ("api", set(), {"beat", "checkpoint", "discipline"}),
     ],
 )
-async def test_a_role_runs_what_it_is_for(
+async def test_a_role_runs_its_stages_and_ticks(
     tmp_path: Path, role: str, stages: set[str], ticks: set[str]
 ) -> None:
     address = databases.url("postgresql", tmp_path)
@@ -79,8 +77,10 @@ async def test_a_role_runs_what_it_is_for(
 
 
 @pytest.mark.parametrize("path", ["/callbacks/main/token", "/v1/jobs", "/"])
-async def test_who_is_led_to_a_worker_is_told_to_come_later(tmp_path: Path, path: str) -> None:
-    """A vendor that hears 404 does not come again."""
+async def test_a_worker_answers_requests_with_503_and_retry_after(
+    tmp_path: Path, path: str
+) -> None:
+    """A vendor that gets a 404 does not repeat its push."""
     address = databases.url("postgresql", tmp_path)
     app = application(build(settings(tmp_path, database_url=address, role="worker")))
     try:
@@ -97,15 +97,15 @@ async def test_who_is_led_to_a_worker_is_told_to_come_later(tmp_path: Path, path
         databases.drop(address)
 
 
-def test_sqlite_has_one_process_and_that_does_all(tmp_path: Path) -> None:
+def test_sqlite_refuses_a_role_other_than_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use PostgreSQL"):
         build(settings(tmp_path, role="api"))
 
 
-async def test_nobody_follows_the_log_of_a_database_that_is_closed(
+async def test_followers_of_the_feed_end_before_the_database_closes(
     tmp_path: Path, everywhere: None
 ) -> None:
-    """Not every server says that it ends before it ends the lifespan."""
+    """Not every server announces its end before it ends the lifespan."""
     runtime = build(settings(tmp_path))
     async with contextlib.AsyncExitStack() as held:
         async with running(runtime):

@@ -1,4 +1,4 @@
-"""Asking: after silence, in batches, by id, ever more rarely, and never for ever."""
+"""The poller: after a missed push, in batches, by id, at growing intervals, and never for ever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.api.openapi import examples
-from orchestrator.database.tables import account_state, event, job, trace
+from orchestrator.database.tables import event, job, trace
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.poll import LEASE, Poller
 from orchestrator.engine.submit import Submitter
@@ -22,6 +23,7 @@ from tests.harness.engine import (
     drive,
     event_bodies,
     event_types,
+    job_error,
     kling_refusal,
     kling_response,
     legacy_task,
@@ -47,72 +49,67 @@ async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
         yield opened
 
 
-async def ask(h: Harness, answer: Any) -> int:
-    """Let the stage ask everything it finds due, and return how many questions that took."""
+async def poll(h: Harness, answer: Any) -> int:
+    """Run the stage once; return the number of queries."""
     h.network.answer = answer if callable(answer) else lambda _: answer
     return await drive(h.runtime.assemble(Poller))
 
 
-async def silent(h: Harness, account: str = "main", count: int = 1) -> list[dict[str, Any]]:
-    """Return jobs of an account about which silence has just become suspicious."""
+async def jobs_to_poll(h: Harness, account: str = "main", count: int = 1) -> list[JobRow]:
+    """Create jobs at the vendor of an account whose first poll is due now."""
     jobs = [await at_vendor(h, account, task=f"t-{account}-{n}") for n in range(count)]
     h.clock.advance(60)
     return jobs
 
 
-def asked(request: httpx.Request) -> list[str]:
+def queried(request: httpx.Request) -> list[str]:
     return request.url.params["task_ids"].split(",")
 
 
-async def account(h: Harness, name: str = "main") -> dict[str, Any]:
-    (row,) = await h.rows(account_state, account_state.c.account == name)
-    return row
+# -- when and how to query
 
 
-# -- when and how
-
-
-async def test_nobody_is_asked_before_silence_is_suspicious(h: Harness) -> None:
+async def test_a_job_is_not_polled_before_first_after(h: Harness) -> None:
     await at_vendor(h)
     h.clock.advance(59.9)
-    assert await ask(h, task_not_found()) == 0
+    assert await poll(h, task_not_found()) == 0
     h.clock.advance(0.1)
-    assert await ask(h, task_not_found()) == 1
+    assert await poll(h, task_not_found()) == 1
 
 
-async def test_one_question_asks_about_twenty_where_the_dialect_can(h: Harness) -> None:
-    jobs = await silent(h, "many", 45)
+async def test_a_query_covers_twenty_jobs_where_the_dialect_supports_batches(h: Harness) -> None:
+    jobs = await jobs_to_poll(h, "many", 45)
     assert (
-        await ask(
+        await poll(
             h,
             lambda request: kling_response(
-                [new_task(task, "succeeded") for task in asked(request)]
+                [new_task(task, "succeeded") for task in queried(request)]
             ),
         )
         == 3
     )
-    assert sorted(len(asked(request)) for request in h.network.requests) == [5, 20, 20]
+    assert sorted(len(queried(request)) for request in h.network.requests) == [5, 20, 20]
     assert {(await h.job(row["id"]))["state"] for row in jobs} == {S.SUCCEEDED}
 
 
-async def test_where_it_cannot_each_job_is_asked_about_alone(h: Harness) -> None:
-    await silent(h, "main", 3)
-    assert await ask(h, task_not_found()) == 3
+async def test_without_batches_each_job_has_its_own_query(h: Harness) -> None:
+    await jobs_to_poll(h, "main", 3)
+    assert await poll(h, task_not_found()) == 3
     assert sorted(request.url.path.rpartition("/")[2] for request in h.network.requests) == [
         "t-main-0", "t-main-1", "t-main-2",
     ]  # fmt: skip
 
 
-async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: Harness) -> None:
-    jobs = await silent(h, "many", 5)
+async def test_reports_are_matched_by_id_in_any_order(h: Harness) -> None:
+    jobs = await jobs_to_poll(h, "many", 5)
     state = {
         row["vendor_task_id"]: "failed" if n % 2 else "succeeded" for n, row in enumerate(jobs)
     }
-    strangers = [new_task("t-stranger", "failed"), new_task("t-other", "succeeded")]
-    await ask(
+    unrelated = [new_task("t-unknown", "failed"), new_task("t-other", "succeeded")]
+    await poll(
         h,
         lambda request: kling_response(
-            strangers + [new_task(task, state[task]) for task in reversed(asked(request))]
+            unrelated + [new_task(task, state[task]) for task in reversed(queried(request))]
         ),
     )
     assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUCCEEDED, S.FAILED] * 2 + [
@@ -120,9 +117,9 @@ async def test_reports_are_matched_by_id_in_whatever_order_they_come(h: Harness)
     ]
 
 
-async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Harness) -> None:
-    first, second = await silent(h, "many", 2)
-    await ask(h, lambda _: kling_response([new_task(first["vendor_task_id"], "processing")]))
+async def test_a_job_missing_from_a_batch_counts_a_miss_for_itself_only(h: Harness) -> None:
+    first, second = await jobs_to_poll(h, "many", 2)
+    await poll(h, lambda _: kling_response([new_task(first["vendor_task_id"], "processing")]))
     assert ((await h.job(first["id"]))["state"], (await h.job(first["id"]))["misses"]) == (
         S.PROCESSING,
         0,
@@ -133,27 +130,27 @@ async def test_a_batch_that_leaves_one_out_says_nothing_about_the_others(h: Harn
     )
 
 
-async def test_a_stranger_in_the_place_of_one_of_two_is_not_believed(h: Harness) -> None:
-    jobs = await silent(h, "many", 2)
-    await ask(h, lambda _: kling_response([new_task("t-x", "failed"), new_task("t-y", "failed")]))
+async def test_reports_of_unknown_tasks_in_a_batch_are_ignored(h: Harness) -> None:
+    jobs = await jobs_to_poll(h, "many", 2)
+    await poll(h, lambda _: kling_response([new_task("t-x", "failed"), new_task("t-y", "failed")]))
     assert [(await h.job(row["id"]))["state"] for row in jobs] == [S.SUBMITTED, S.SUBMITTED]
 
 
-async def test_an_answer_found_by_asking_says_so_and_counts_the_missed_push(h: Harness) -> None:
-    (row,) = await silent(h)
-    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
+async def test_an_end_found_by_polling_has_that_source_and_counts_a_missed_push(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    await poll(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
     done = await h.job(row["id"])
     assert (done["state"], done["resolved_by"]) == (S.SUCCEEDED, Source.POLL)
-    assert ((await account(h))["pushes_missed"], (await account(h))["polls"]) == (1, 1)
-    (told,) = await h.rows(event, event.c.type == "job.succeeded")
-    assert told["source"] == Source.POLL
+    assert ((await h.account())["pushes_missed"], (await h.account())["polls"]) == (1, 1)
+    (succeeded,) = await h.rows(event, event.c.type == "job.succeeded")
+    assert succeeded["source"] == Source.POLL
 
 
-async def test_questions_grow_rarer_up_to_the_accounts_limit(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_the_interval_between_polls_grows_up_to_the_accounts_maximum(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
     waits = []
     for _ in range(8):
-        await ask(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
+        await poll(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
         waits.append(seconds_until_due(h, await h.job(row["id"])))
         h.clock.advance(waits[-1])
     assert waits == pytest.approx(
@@ -161,14 +158,14 @@ async def test_questions_grow_rarer_up_to_the_accounts_limit(h: Harness) -> None
     )
 
 
-async def test_a_push_gives_the_vendor_new_credit(h: Harness) -> None:
-    (row,) = await silent(h)
-    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
+async def test_a_push_postpones_the_next_poll_and_resets_the_interval(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    await poll(h, kling_response(legacy_task(row["vendor_task_id"], "processing")))
     pushed = await report_state(h, row["id"], S.PROCESSING, progress=50)
     assert (seconds_until_due(h, pushed), pushed["asks"]) == (60, 0)
 
 
-# -- no answer, and no such task
+# -- no usable answer, and no such task
 
 
 @pytest.mark.parametrize(
@@ -184,11 +181,11 @@ async def test_a_push_gives_the_vendor_new_credit(h: Harness) -> None:
         (kling_response({"nonsense": 1}), 15),
     ],
 )
-async def test_a_question_without_a_usable_answer_is_asked_again_later(
+async def test_a_query_without_a_usable_answer_is_repeated_later(
     h: Harness, answer: httpx.Response, least: float
 ) -> None:
-    (row,) = await silent(h)
-    await ask(h, answer)
+    (row,) = await jobs_to_poll(h)
+    await poll(h, answer)
     now = await h.job(row["id"])
     assert (now["state"], now["vendor_task_id"]) == (S.SUBMITTED, row["vendor_task_id"])
     assert least <= seconds_until_due(h, now) <= least * 1.1
@@ -196,86 +193,92 @@ async def test_a_question_without_a_usable_answer_is_asked_again_later(
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("silence")])
-async def test_a_vendor_that_is_away_is_asked_again_later(h: Harness, error: Exception) -> None:
-    (row,) = await silent(h)
+async def test_a_vendor_that_is_unreachable_is_queried_again_later(
+    h: Harness, error: Exception
+) -> None:
+    (row,) = await jobs_to_poll(h)
 
     def away(_: httpx.Request) -> httpx.Response:
         raise error
 
-    await ask(h, away)
+    await poll(h, away)
     assert seconds_until_due(h, await h.job(row["id"])) >= 15
     (note,) = await h.rows(trace, trace.c.kind == "poll")
     assert note["detail"]["outcome"] in ("not_sent", "cut_off")
 
 
-async def test_a_task_nobody_knows_is_lost_only_after_its_time(h: Harness) -> None:
-    (row,) = await silent(h)
-    turned = 60.0
+async def test_a_task_unknown_to_the_vendor_fails_only_after_lost_after(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    waited = 60.0
     while (await h.job(row["id"]))["state"] == S.SUBMITTED:
-        assert await ask(h, task_not_found()) == 1
+        assert await poll(h, task_not_found()) == 1
         now = await h.job(row["id"])
         if now["due_at"]:
-            turned += seconds_until_due(h, now)
+            waited += seconds_until_due(h, now)
             h.clock.advance(seconds_until_due(h, now))
     ended = await h.job(row["id"])
     assert (ended["state"], ended["resolved_by"]) == (S.FAILED, Source.POLL)
-    assert "no such task" in ended["error"]["message"]
-    assert 600 <= turned <= 600 + 132
+    assert "no such task" in job_error(ended)["message"]
+    assert 600 <= waited <= 600 + 132
 
 
-async def test_two_negatives_are_the_least_even_long_after(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_a_job_fails_only_after_two_not_found_answers_even_if_long_overdue(
+    h: Harness,
+) -> None:
+    (row,) = await jobs_to_poll(h)
     h.clock.advance(9999)
-    await ask(h, task_not_found())
+    await poll(h, task_not_found())
     assert (await h.job(row["id"]))["misses"] == 1
     await report_state(h, row["id"], S.PROCESSING, progress=1)
-    assert (await h.job(row["id"]))["misses"] == 0, (
-        "any word of the vendor's starts the count again"
-    )
+    assert (await h.job(row["id"]))["misses"] == 0, "any report of the vendor restarts the count"
 
 
-# -- what the answers come to
+# -- results of queries
 
 
-async def test_a_success_without_output_is_asked_about_until_its_grace_is_over(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_a_success_without_output_is_polled_until_its_grace_is_over(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
     empty = kling_response(legacy_task(row["vendor_task_id"], "succeed", task_result={}))
     for _ in range(20):
-        await ask(h, empty)
+        await poll(h, empty)
         now = await h.job(row["id"])
         if now["state"] == S.FAILED:
             break
         h.clock.advance(seconds_until_due(h, now))
-    assert now["error"]["code"] == "output_missing"
+    assert job_error(now)["code"] == "output_missing"
+    assert now["finished_at"] is not None
+    assert now["outputless_since"] is not None
     grace = (now["finished_at"] - now["outputless_since"]).total_seconds()
     assert 300 <= grace <= 300 + 120
 
 
-async def test_one_that_cannot_even_be_asked_about_ends_in_time_too(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_a_success_without_output_fails_after_its_grace_even_if_queries_fail(
+    h: Harness,
+) -> None:
+    (row,) = await jobs_to_poll(h)
     await report_state(h, row["id"], S.SUCCEEDED, videos=())
     h.clock.advance(300)
-    await ask(h, httpx.Response(500))
+    await poll(h, httpx.Response(500))
     now = await h.job(row["id"])
-    assert (now["state"], now["error"]["code"], now["resolved_by"]) == (
+    assert (now["state"], job_error(now)["code"], now["resolved_by"]) == (
         S.FAILED,
         "output_missing",
         Source.CLOCK,
     )
 
 
-async def test_an_output_that_shows_up_while_asking_is_a_success(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_an_output_found_by_polling_is_a_success(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
     await report_state(h, row["id"], S.SUCCEEDED, videos=())
-    await ask(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
+    await poll(h, kling_response(legacy_task(row["vendor_task_id"], "succeed")))
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 
 
 @pytest.mark.parametrize(("word", "state"), [("completed", S.SUCCEEDED), ("failed", S.FAILED)])
-async def test_a_doubted_failure_is_settled_by_asking_now(
+async def test_an_unconfirmed_failure_is_settled_by_an_immediate_query(
     h: Harness, word: str, state: JobState
 ) -> None:
-    (row,) = await silent(h, "forking")
+    (row,) = await jobs_to_poll(h, "forking")
     await report_state(h, row["id"], S.PROCESSING)
     assert (await report_state(h, row["id"], S.FAILED))["state"] == S.PROCESSING
     task = {
@@ -283,20 +286,20 @@ async def test_a_doubted_failure_is_settled_by_asking_now(
         "status": word,
         "metadata": {"url": "https://cdn.example.com/v.mp4"},
     }
-    assert await ask(h, httpx.Response(200, json=task)) == 1
+    assert await poll(h, httpx.Response(200, json=task)) == 1
     assert (await h.job(row["id"]))["state"] == state
 
 
-async def test_a_job_whose_id_was_never_learned_is_left_to_its_push(h: Harness) -> None:
+async def test_a_job_without_a_task_id_waits_for_its_push(h: Harness) -> None:
     opened = await h.open("dreamto")
     await report_state(h, opened["id"], S.PROCESSING)
     h.clock.advance(60)
-    await ask(h, httpx.Response(200))
+    await poll(h, httpx.Response(200))
     assert h.network.requests == []
     assert seconds_until_due(h, await h.job(opened["id"])) >= 15
 
 
-async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_works(
+async def test_a_job_without_a_task_id_is_queried_by_its_external_id_where_possible(
     h: Harness,
 ) -> None:
     known = await at_vendor(h, "many", task="t-1")
@@ -311,7 +314,7 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
             [new_task("t-2", "succeeded", external_id=request.url.params["external_task_ids"])]
         )
 
-    assert await ask(h, answer) == 2
+    assert await poll(h, answer) == 2
     rows = [await h.job(row["id"]) for row in (known, opened)]
     assert [(row["state"], row["vendor_task_id"]) for row in rows] == [
         (S.SUCCEEDED, "t-1"),
@@ -322,8 +325,8 @@ async def test_a_job_whose_id_was_never_learned_is_asked_by_ours_where_that_work
 # -- claims
 
 
-async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: Harness) -> None:
-    await silent(h)
+async def test_a_claimed_query_is_claimed_again_only_after_its_lease(h: Harness) -> None:
+    await jobs_to_poll(h)
     stage = h.runtime.assemble(Poller)
     assert len(await stage.take(10)) == 1
     h.clock.advance(LEASE - 0.1)
@@ -332,8 +335,8 @@ async def test_a_question_under_way_is_not_asked_twice_and_a_lost_one_is(h: Harn
     assert len(await stage.take(10)) == 1
 
 
-async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_an_answer_received_after_the_lease_still_counts(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
     stage = h.runtime.assemble(Poller)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE)
@@ -343,8 +346,10 @@ async def test_an_answer_that_comes_after_another_claim_is_still_true(h: Harness
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 
 
-async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: Harness) -> None:
-    (row,) = await silent(h)
+async def test_a_query_that_fails_after_its_lease_does_not_reschedule_the_next_claim(
+    h: Harness,
+) -> None:
+    (row,) = await jobs_to_poll(h)
     stage = h.runtime.assemble(Poller)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE)
@@ -355,29 +360,31 @@ async def test_a_late_failure_to_ask_does_not_move_another_claims_date(h: Harnes
     assert await h.job(row["id"]) == before
 
 
-async def test_questions_that_were_not_asked_are_due_again(h: Harness) -> None:
-    await silent(h, "many", 25)
+async def test_queries_given_back_are_due_again(h: Harness) -> None:
+    await jobs_to_poll(h, "many", 25)
     stage = h.runtime.assemble(Poller)
     await stage.give_back(await stage.take(10))
-    assert sum(len(question.rows) for question in await stage.take(10)) == 25
+    assert sum(len(query.rows) for query in await stage.take(10)) == 25
 
 
-async def test_room_bounds_the_questions_and_no_lane_waits_for_a_hot_one(h: Harness) -> None:
-    await silent(h, "main", 40)
+async def test_room_bounds_the_queries_and_a_busy_account_does_not_starve_another(
+    h: Harness,
+) -> None:
+    await jobs_to_poll(h, "main", 40)
     await at_vendor(h, "many", task="t-x")
     h.clock.advance(60)
     stage, seen = h.runtime.assemble(Poller), set[str]()
     for _ in range(4):
         taken = await stage.take(17)
         assert len(taken) <= 17
-        seen |= {question.vendor.account.name for question in taken}
+        seen |= {query.vendor.account.name for query in taken}
     assert seen == {"main", "many"}
 
 
-async def test_stages_do_not_take_each_others_jobs(h: Harness) -> None:
+async def test_poller_and_submitter_do_not_take_each_others_jobs(h: Harness) -> None:
     await h.open()
-    assert await ask(h, task_not_found()) == 0
-    await silent(h)
+    assert await poll(h, task_not_found()) == 0
+    await jobs_to_poll(h)
     await h.run(job.delete().where(job.c.state == S.QUEUED))
     assert list(await h.runtime.assemble(Submitter).take(10)) == []
 
@@ -385,7 +392,7 @@ async def test_stages_do_not_take_each_others_jobs(h: Harness) -> None:
 # -- deadlines
 
 
-async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) -> None:
+async def test_every_live_job_past_its_deadline_expires_and_is_announced(h: Harness) -> None:
     deadline: dict[str, Any] = {"deadline_at": h.clock.now()}
     queued = await h.open(**deadline)
     running = await at_vendor(h, **deadline)
@@ -401,7 +408,7 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
         living["id"]: (S.SUBMITTED, None),
     }
     assert (await event_types(h)).count("job.expired") == 2
-    # As the OpenAPI document shows it: the state is all the reason there is.
+    # As in the example of the OpenAPI document.
     assert (await h.rows(job, job.c.id == running["id"]))[0]["error"] == examples.DATA[
         "job.expired"
     ]["error"]
@@ -409,7 +416,7 @@ async def test_every_live_job_past_its_deadline_expires_and_says_so(h: Harness) 
     assert (await event_types(h)).count("job.expired") == 2
 
 
-async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: Harness) -> None:
+async def test_many_overdue_jobs_expire_in_a_few_commits(h: Harness) -> None:
     await h.open(deadline_at=h.clock.now())
     columns = ", ".join(
         re.sub(r"^(id|external_task_id)$", r"\1 || '-' || n", c.name) for c in job.columns
@@ -428,9 +435,7 @@ async def test_more_deadlines_than_one_look_takes_all_pass_in_a_few_commits(h: H
     assert h.runtime.store.commits - before < 30
 
 
-async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not_keep_the_sweep_busy(
-    h: Harness,
-) -> None:
+async def test_an_empty_success_after_expiry_does_not_make_the_job_due(h: Harness) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
     await h.runtime.assemble(Expiry).run()
     await report_state(h, opened["id"], S.SUCCEEDED, videos=())
@@ -438,61 +443,61 @@ async def test_an_expired_job_whose_vendor_then_pushes_an_empty_success_does_not
     assert (await h.job(opened["id"]))["due_at"] is None
 
 
-async def test_an_expired_jobs_late_verdict_is_told_as_late(h: Harness) -> None:
+async def test_an_outcome_after_expiry_is_announced_as_late(h: Harness) -> None:
     opened = await at_vendor(h, deadline_at=h.clock.now())
     await h.runtime.assemble(Expiry).run()
     await report_state(h, opened["id"], S.SUCCEEDED)
-    assert [(one["type"], one.get("late")) for one in (await event_bodies(h))[1:]] == [
+    assert [(body["type"], body.get("late")) for body in (await event_bodies(h))[1:]] == [
         ("job.expired", None), ("job.succeeded", True),
     ]  # fmt: skip
 
 
-async def test_pushes_that_stop_are_noticed_and_questions_come_sooner(h: Harness) -> None:
-    jobs = await silent(h, "many", 4)
+async def test_an_account_without_pushes_degrades_and_its_jobs_are_polled_sooner(
+    h: Harness,
+) -> None:
+    jobs = await jobs_to_poll(h, "many", 4)
     await report_state(h, jobs[3]["id"], S.PROCESSING)
-    gone = [row["vendor_task_id"] for row in jobs[:3]]
-    await ask(
+    ended = [row["vendor_task_id"] for row in jobs[:3]]
+    await poll(
         h,
         lambda request: kling_response(
-            [new_task(task, "succeeded") for task in asked(request) if task in gone]
+            [new_task(task, "succeeded") for task in queried(request) if task in ended]
         ),
     )
-    assert (await account(h, "many"))["degraded"]
+    assert (await h.account("many"))["degraded"]
     assert "account.push_degraded" in await event_types(h)
     assert seconds_until_due(h, await h.job(jobs[3]["id"])) <= 15
     await report_state(h, jobs[3]["id"], S.SUCCEEDED)
     assert (await event_types(h))[-1] in ("job.succeeded", "account.push_recovered")
-    assert not (await account(h, "many"))["degraded"]
+    assert not (await h.account("many"))["degraded"]
 
 
-async def test_a_job_that_cannot_be_asked_about_waits_for_its_push_until_the_deadline(
+async def test_a_job_that_cannot_be_queried_waits_for_its_push_until_the_deadline(
     h: Harness,
 ) -> None:
-    """The answer with the task's id was lost, a first push was not: there is nothing to ask by."""
-    (row,) = await silent(h, "dreamto")
+    """The answer with the task id was lost, the first push was not: there is no id to query by."""
+    (row,) = await jobs_to_poll(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
-    await ask(h, task_not_found())
+    await poll(h, task_not_found())
 
     assert h.network.requests == []
     now = await h.job(row["id"])
     assert (now["state"], now["due_at"]) == (S.SUBMITTED, now["deadline_at"])
-    assert (await account(h, "dreamto"))["polls"] == 0
+    assert (await h.account("dreamto"))["polls"] == 0
     (note,) = [
         row for row in await h.rows(trace) if row["detail"].get("outcome") == "cannot_be_asked"
     ]
     assert note["job_id"] == row["id"]
 
 
-async def test_a_task_id_that_comes_while_there_is_nothing_to_ask_by_is_asked_by(
-    h: Harness,
-) -> None:
-    """The answer to the submission may be recorded late: then nobody waits until the deadline any more."""
-    (row,) = await silent(h, "dreamto")
+async def test_a_task_id_learned_during_a_query_without_an_id_is_polled_soon(h: Harness) -> None:
+    """A late answer to the submission brings the id: the job does not wait for its deadline."""
+    (row,) = await jobs_to_poll(h, "dreamto")
     await h.run(sa.update(job).where(job.c.id == row["id"]).values(vendor_task_id=None))
     stage = h.runtime.assemble(Poller)
-    (question,) = await stage.take(10)
+    (query,) = await stage.take(10)
     await report_state(h, row["id"], S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-9")
-    await stage.work(question)
+    await stage.work(query)
     now = await h.job(row["id"])
     assert now["vendor_task_id"] == "t-9"
     assert seconds_until_due(h, now) <= 60

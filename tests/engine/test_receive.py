@@ -1,4 +1,4 @@
-"""A vendor's push: kept byte for byte, believed as far as it goes, and acknowledged once that is durable."""
+"""The receiver: a push is stored byte for byte, applied, and acknowledged once that is durable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.database.bulk import _CompiledSelect
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import account_state, event, job, push
+from orchestrator.database.tables import event, job, push
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine import receive
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
@@ -66,14 +67,9 @@ def encoded(body: Any) -> bytes:
 
 
 async def pushed(
-    h: Harness,
-    job: dict[str, Any],
-    body: Any,
-    *,
-    attempt: int = 1,
-    headers: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """Let the vendor of a job push a body, and return the job as it then is."""
+    h: Harness, job: JobRow, body: Any, *, attempt: int = 1, headers: dict[str, str] | None = None
+) -> JobRow:
+    """Push a body for a job, as its vendor does; return the job's row."""
     vendor = h.runtime.vendors[job["account"]]
     await h.runtime.assemble(Receiver).push(
         vendor, Callback(job["id"], attempt), headers or {}, encoded(body)
@@ -81,15 +77,10 @@ async def pushed(
     return await h.job(job["id"])
 
 
-async def account(h: Harness, name: str = "main") -> dict[str, Any]:
-    (row,) = await h.rows(account_state, account_state.c.account == name)
-    return row
+# -- tokens
 
 
-# -- whose push it is
-
-
-async def test_a_token_says_whose_push_it_is(h: Harness) -> None:
+async def test_a_token_names_account_job_and_attempt(h: Harness) -> None:
     opened = await h.open()
     token = h.runtime.keys.mint(
         "main", Callback(opened["id"], 3), opened["deadline_at"] + TOKEN_GRACE
@@ -98,7 +89,7 @@ async def test_a_token_says_whose_push_it_is(h: Harness) -> None:
     assert (vendor.account.name, callback) == ("main", Callback(opened["id"], 3))
 
 
-async def test_a_token_outlives_its_jobs_deadline_by_a_week_and_no_more(h: Harness) -> None:
+async def test_a_token_expires_a_week_after_its_jobs_deadline(h: Harness) -> None:
     opened = await h.open()
     token = h.runtime.keys.mint(
         "main", Callback(opened["id"], 1), opened["deadline_at"] + TOKEN_GRACE
@@ -110,21 +101,22 @@ async def test_a_token_outlives_its_jobs_deadline_by_a_week_and_no_more(h: Harne
         h.runtime.assemble(Receiver).unseal("main", token)
 
 
-async def test_a_good_token_of_an_account_that_is_configured_no_more_is_a_bad_one(
-    h: Harness,
-) -> None:
+async def test_a_token_of_an_account_that_is_no_longer_configured_is_refused(h: Harness) -> None:
     opened = await h.open()
     token = h.runtime.keys.mint("gone", Callback(opened["id"], 1), opened["deadline_at"])
     with pytest.raises(BadToken):
         h.runtime.assemble(Receiver).unseal("gone", token)
 
 
-# -- kept and believed
+# -- stored and applied
 
 
-async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: Harness) -> None:
+async def test_a_push_is_stored_byte_for_byte_with_its_outcome(h: Harness) -> None:
     opened = await at_vendor(h)
-    body = b'  {"task_id":"t-1", "task_status": "succeed",\n "task_result":{"videos":[{"url":"https://x/v.mp4"}]}} '
+    body = (
+        b'  {"task_id":"t-1", "task_status": "succeed",\n '
+        b'"task_result":{"videos":[{"url":"https://x/v.mp4"}]}} '
+    )
     headers = {
         "content-type": "application/json",
         "authorization": "secret",
@@ -133,17 +125,20 @@ async def test_a_push_is_kept_byte_for_byte_beside_what_came_of_it(h: Harness) -
     }
     done = await pushed(h, opened, body, headers=headers)
     assert (done["state"], done["resolved_by"]) == (S.SUCCEEDED, Source.PUSH)
-    (kept,) = await h.rows(push)
-    assert (kept["body"], kept["outcome"], kept["job_id"], kept["copies"]) == (
+    (stored,) = await h.rows(push)
+    assert (stored["body"], stored["outcome"], stored["job_id"], stored["copies"]) == (
         body,
         "moved",
         opened["id"],
         1,
     )
-    assert kept["headers"] == {
+    assert stored["headers"] == {
         "content-type": "application/json", "user-agent": "kling/1", "webhook-id": "i" * 255,
     }  # fmt: skip
-    assert ((await account(h))["pushes"], (await account(h))["last_push_at"]) == (1, h.clock.now())
+    assert ((await h.account())["pushes"], (await h.account())["last_push_at"]) == (
+        1,
+        h.clock.now(),
+    )
 
 
 async def test_copies_are_counted_and_change_nothing(h: Harness) -> None:
@@ -152,13 +147,15 @@ async def test_copies_are_counted_and_change_nothing(h: Harness) -> None:
     first = await pushed(h, opened, body)
     await asyncio.gather(*(pushed(h, opened, body) for _ in range(9)))
     assert await h.job(opened["id"]) == first
-    (kept,) = await h.rows(push)
-    assert (kept["copies"], kept["outcome"]) == (10, "moved")
+    (stored,) = await h.rows(push)
+    assert (stored["copies"], stored["outcome"]) == (10, "moved")
     assert await event_types(h) == ["job.submitted", "job.succeeded"]
-    assert (await account(h))["pushes"] == 10
+    assert (await h.account())["pushes"] == 10
 
 
-async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: Harness) -> None:
+async def test_a_copy_is_applied_even_if_the_first_push_was_stored_and_not_applied(
+    h: Harness,
+) -> None:
     """Deduplication never skips applying."""
     opened = await at_vendor(h)
     body = legacy_task("t-1", "succeed")
@@ -169,26 +166,28 @@ async def test_a_copy_is_believed_even_if_the_first_one_died_half_way(h: Harness
     assert await event_types(h) == ["job.succeeded"]
 
 
-async def test_the_same_words_about_two_jobs_are_two_pushes(h: Harness) -> None:
-    one, other = await at_vendor(h), await at_vendor(h, task="t-2")
-    for row in (one, other):
+async def test_the_same_body_for_two_jobs_is_two_pushes(h: Harness) -> None:
+    first, second = await at_vendor(h), await at_vendor(h, task="t-2")
+    for row in (first, second):
         assert (await pushed(h, row, legacy_task("t-9", "succeed")))["state"] == S.SUCCEEDED
     assert len(await h.rows(push)) == 2
 
 
-async def test_another_id_in_a_push_is_normal_and_not_adopted(h: Harness) -> None:
-    """Gateways hand our URL on to Kling itself, which pushes its own id: the token says which job it is."""
+async def test_an_unknown_task_id_in_a_gateways_push_is_accepted_and_not_adopted(
+    h: Harness,
+) -> None:
+    """Gateways forward our URL to Kling, which pushes its own id. The token identifies the job."""
     opened = await h.open()
     moved = await pushed(h, opened, legacy_task("kling-77", "processing"))
     assert (moved["state"], moved["vendor_task_id"]) == (S.PROCESSING, None)
 
 
-async def test_an_id_is_adopted_from_those_who_push_the_one_they_gave(h: Harness) -> None:
+async def test_a_task_id_is_adopted_from_vendors_that_push_the_id_they_return(h: Harness) -> None:
     moved = await pushed(h, await h.open("kling"), legacy_task("t-5", "processing"))
     assert moved["vendor_task_id"] == "t-5"
 
 
-async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harness) -> None:
+async def test_of_several_tasks_in_a_push_the_task_with_our_external_id_counts(h: Harness) -> None:
     opened = await at_vendor(h)
     tasks = [
         legacy_task("x", "failed", task_info={"external_task_id": "other"}),
@@ -197,13 +196,13 @@ async def test_of_several_tasks_in_one_push_the_one_with_our_id_counts(h: Harnes
     assert (await pushed(h, opened, tasks))["state"] == S.SUCCEEDED
 
 
-async def test_a_push_about_a_job_that_is_gone_is_kept(h: Harness) -> None:
+async def test_a_push_about_a_deleted_job_is_stored(h: Harness) -> None:
     opened = await h.open()
     await h.runtime.assemble(Receiver).push(
         h.runtime.vendors["main"], Callback("job_gone", 1), {}, encoded(legacy_task("t", "succeed"))
     )
-    (kept,) = await h.rows(push)
-    assert kept["outcome"] == "no_job"
+    (stored,) = await h.rows(push)
+    assert stored["outcome"] == "no_job"
     assert (await h.job(opened["id"]))["state"] == S.QUEUED
 
 
@@ -211,24 +210,28 @@ async def test_a_push_about_a_job_that_is_gone_is_kept(h: Harness) -> None:
     ("state", "outcome"),
     [("processing", "nothing_new"), ("failed", "contradicts"), ("succeed", "nothing_new")],
 )
-async def test_what_comes_after_the_end_is_kept_and_changes_nothing(
+async def test_a_push_after_the_end_is_stored_and_changes_nothing(
     h: Harness, state: str, outcome: str
 ) -> None:
     opened = await at_vendor(h)
     done = await report_state(h, opened["id"], S.SUCCEEDED)
     assert await pushed(h, opened, legacy_task("t-1", state)) == done
-    (kept,) = await h.rows(push)
-    assert kept["outcome"] == outcome
+    (stored,) = await h.rows(push)
+    assert stored["outcome"] == outcome
 
 
-async def test_a_relays_dead_channel_does_not_end_the_job(h: Harness) -> None:
+async def test_a_failure_pushed_by_a_relay_is_unconfirmed_and_a_later_success_counts(
+    h: Harness,
+) -> None:
     opened = await at_vendor(h, "forking")
-    doubted = await pushed(h, opened, legacy_task("kling-1", "failed"))
-    assert (doubted["state"], doubted["due_at"]) == (S.SUBMITTED, h.clock.now())
+    unconfirmed = await pushed(h, opened, legacy_task("kling-1", "failed"))
+    assert (unconfirmed["state"], unconfirmed["due_at"]) == (S.SUBMITTED, h.clock.now())
     assert (await pushed(h, opened, legacy_task("kling-2", "succeed")))["state"] == S.SUCCEEDED
 
 
-async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Harness) -> None:
+async def test_an_earlier_attempts_failure_is_unconfirmed_and_its_success_counts(
+    h: Harness,
+) -> None:
     opened = await at_vendor(h)
     await h.run(job.update().values(attempt=2))
     assert (await pushed(h, opened, legacy_task("t-0", "failed"), attempt=1))[
@@ -239,28 +242,26 @@ async def test_an_older_attempts_failure_is_doubted_and_its_success_is_not(h: Ha
     ] == S.SUCCEEDED
 
 
-# -- what cannot be read
+# -- bodies that cannot be read
 
 
 @pytest.mark.parametrize(
     "body", [b"{}", b"[]", b'"hi"', b"null", b"7", b'{"data":[1]}', b'{"task_id":"t"}', b"[[]]"]
 )
-async def test_json_that_says_nothing_is_kept_and_the_vendor_is_asked(
+async def test_json_without_a_report_is_stored_and_the_vendor_is_polled(
     h: Harness, body: bytes
 ) -> None:
     opened = await at_vendor(h)
     row = await pushed(h, opened, body)
     assert (row["state"], row["due_at"]) == (S.SUBMITTED, h.clock.now())
-    (kept,) = await h.rows(push)
-    assert kept["outcome"].startswith("unreadable")
+    (stored,) = await h.rows(push)
+    assert stored["outcome"].startswith("unreadable")
     h.network.answer = lambda _: kling_response(legacy_task("t-1", "succeed"))
     assert await drive(h.runtime.assemble(Poller)) == 1
     assert (await h.job(opened["id"]))["state"] == S.SUCCEEDED
 
 
-async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost(
-    h: Harness,
-) -> None:
+async def test_an_unreadable_push_does_not_release_a_submission_in_progress(h: Harness) -> None:
     opened = await h.open("kling")
     stage = h.runtime.assemble(Submitter)
     await stage.take(10)
@@ -269,28 +270,28 @@ async def test_an_unreadable_push_does_not_make_a_submission_under_way_look_lost
     assert list(await stage.take(10)) == []
 
 
-async def test_an_unknown_word_keeps_the_job_live_and_is_remembered(h: Harness) -> None:
+async def test_an_unknown_word_keeps_the_job_live_and_is_stored(h: Harness) -> None:
     row = await pushed(h, await at_vendor(h), legacy_task("t-1", "dreaming"))
     assert (row["state"], row["vendor_status"], seconds_until_due(h, row)) == (
         S.SUBMITTED,
         "dreaming",
         60,
     )
-    (kept,) = await h.rows(push)
-    assert kept["outcome"] == "unknown_word"
+    (stored,) = await h.rows(push)
+    assert stored["outcome"] == "unknown_word"
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000]
 )
-async def test_what_is_no_json_is_refused_and_kept_as_evidence(h: Harness, body: bytes) -> None:
+async def test_a_body_that_is_not_json_is_refused_and_stored(h: Harness, body: bytes) -> None:
     opened = await at_vendor(h)
     with pytest.raises(Unreadable):
         await pushed(h, opened, body)
-    (kept,) = await h.rows(push)
-    assert (kept["body"], kept["outcome"]) == (body, "rejected: the body is not JSON")
+    (stored,) = await h.rows(push)
+    assert (stored["body"], stored["outcome"]) == (body, "rejected: the body is not JSON")
     assert (await h.job(opened["id"])) == opened
-    assert (await account(h))["pushes"] == 0
+    assert (await h.account())["pushes"] == 0
 
 
 # -- signatures
@@ -301,30 +302,32 @@ def signed(h: Harness, body: Any, secret: str = SECRET) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("policy", ["optional", "required"])
-async def test_a_right_signature_is_noted(h: Harness, policy: str) -> None:
+async def test_a_valid_signature_is_recorded(h: Harness, policy: str) -> None:
     opened = await at_vendor(h, policy)
     body = legacy_task("t-1", "succeed")
     assert (await pushed(h, opened, body, headers=signed(h, body)))["state"] == S.SUCCEEDED
-    (kept,) = await h.rows(push)
-    assert kept["verified"]
-    assert "webhook-signature" not in kept["headers"]
+    (stored,) = await h.rows(push)
+    assert stored["verified"]
+    assert "webhook-signature" not in stored["headers"]
 
 
-async def test_every_reason_to_reject_one_body_is_kept(h: Harness) -> None:
+async def test_every_reason_to_reject_a_body_is_stored(h: Harness) -> None:
     opened, body = await at_vendor(h, "required"), legacy_task("t-1", "succeed")
     forged = signed(h, body, secret="whsec_" + "f" * 32)
     for headers in ({}, forged, {}, {"webhook-id": "msg_1"}):
         with pytest.raises(BadSignature):
             await pushed(h, opened, body, headers=headers)
-    kept = await h.rows(push)
-    assert sorted((row["outcome"].partition(": ")[2], row["copies"]) for row in kept) == [
+    stored = await h.rows(push)
+    assert sorted((row["outcome"].partition(": ")[2], row["copies"]) for row in stored) == [
         ("no signature matches a configured secret", 1),
         ("the account requires a signature and the push has none", 2),
         ("webhook-id, webhook-timestamp and webhook-signature must come together", 1),
     ]
 
 
-async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Harness) -> None:
+async def test_a_missing_signature_is_accepted_only_where_signatures_are_optional(
+    h: Harness,
+) -> None:
     body = legacy_task("t-1", "succeed")
     assert (await pushed(h, await at_vendor(h, "optional"), body))["state"] == S.SUCCEEDED
     with pytest.raises(BadSignature):
@@ -333,7 +336,7 @@ async def test_a_missing_signature_is_accepted_only_where_it_is_optional(h: Harn
 
 @pytest.mark.parametrize("policy", ["optional", "required"])
 @pytest.mark.parametrize("fault", ["other key", "other body", "stale", "half"])
-async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
+async def test_a_push_with_a_wrong_signature_is_refused_and_stored_and_not_applied(
     h: Harness, policy: str, fault: str
 ) -> None:
     opened = await at_vendor(h, policy)
@@ -350,12 +353,14 @@ async def test_a_wrong_signature_is_refused_kept_and_believed_in_nothing(
     with pytest.raises(BadSignature):
         await pushed(h, opened, body, headers=headers)
     assert (await h.job(opened["id"])) == opened
-    (kept,) = await h.rows(push)
-    assert kept["outcome"].startswith("rejected")
-    assert not kept["verified"]
+    (stored,) = await h.rows(push)
+    assert stored["outcome"].startswith("rejected")
+    assert not stored["verified"]
 
 
-async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Harness) -> None:
+async def test_a_rejected_push_does_not_block_the_same_body_with_a_valid_signature(
+    h: Harness,
+) -> None:
     opened = await at_vendor(h, "required")
     body = legacy_task("t-1", "succeed")
     with pytest.raises(BadSignature):
@@ -367,9 +372,7 @@ async def test_a_rejected_push_does_not_stand_in_the_way_of_the_real_one(h: Harn
     ]
 
 
-async def test_without_a_policy_a_signature_made_with_a_key_we_cannot_have_is_no_matter(
-    h: Harness,
-) -> None:
+async def test_a_signature_with_an_unknown_key_is_ignored_without_a_policy(h: Harness) -> None:
     opened = await at_vendor(h)
     body = legacy_task("t-1", "succeed")
     assert (await pushed(h, opened, body, headers=signed(h, body, new_secret())))[
@@ -397,28 +400,28 @@ async def test_many_pushes_at_once_share_their_commits(h: Harness) -> None:
     assert h.runtime.store.commits - before < 20
 
 
-# -- how much is kept of one job
+# -- the limits of what is stored for a job
 
 
-def telling(n: int, state: str = "processing", size: int = 0) -> bytes:
+def numbered(n: int, state: str = "processing", size: int = 0) -> bytes:
     return encoded(legacy_task("t-1", state, n=n, pad="x" * size))
 
 
-async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_are_kept(
+async def test_pushes_beyond_the_limit_are_applied_and_counted_without_their_bodies(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "MAX_STORED", 5)
     opened = await at_vendor(h)
     for n in range(9):
-        await pushed(h, opened, telling(n))
-    await pushed(h, opened, telling(2))
-    assert (await pushed(h, opened, telling(10, "succeed")))["state"] == S.SUCCEEDED
+        await pushed(h, opened, numbered(n))
+    await pushed(h, opened, numbered(2))
+    assert (await pushed(h, opened, numbered(10, "succeed")))["state"] == S.SUCCEEDED
     rows = await h.rows(push)
     assert [(row["copies"], bool(row["body"])) for row in rows] == [
         (1, True), (1, True), (2, True), (1, True), (1, True), (5, False),
     ]  # fmt: skip
     assert rows[-1]["outcome"] == "not kept: the job has too many pushes"
-    assert (await account(h))["pushes"] == 11
+    assert (await h.account())["pushes"] == 11
     (entry,) = [
         e.document
         for e in await h.runtime.store.read(entries, opened["id"], None, 999)
@@ -427,7 +430,7 @@ async def test_of_too_many_pushes_every_one_is_believed_and_counted_and_not_all_
     assert (entry["outcome"], entry["copies"], entry["bytes"]) == (rows[-1]["outcome"], 5, 0)
 
 
-async def test_pushes_that_come_together_are_bounded_as_well(
+async def test_concurrent_pushes_are_bounded_too(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "MAX_STORED", 5)
@@ -435,54 +438,54 @@ async def test_pushes_that_come_together_are_bounded_as_well(
     stage, vendor = h.runtime.assemble(Receiver), h.runtime.vendors["main"]
     await asyncio.gather(
         *(
-            stage.push(vendor, Callback(row["id"], 1), {}, telling(n))
+            stage.push(vendor, Callback(row["id"], 1), {}, numbered(n))
             for n in range(40)
             for row in jobs
         )
     )
     rows = await h.rows(push)
-    for one in jobs:
-        mine = [row for row in rows if row["job_id"] == one["id"]]
-        # On a server of several connections, two that cannot see each other may keep a few more.
+    for each in jobs:
+        mine = [row for row in rows if row["job_id"] == each["id"]]
+        # Concurrent transactions of a server do not see each other and may store a few more.
         assert 5 <= len([row for row in mine if row["body"]]) <= 5 * (1 + h.runtime.store.shared)
         assert sum(row["copies"] for row in mine) == 40
 
 
-async def test_large_pushes_are_bounded_by_their_bytes(
+async def test_stored_bodies_are_bounded_by_their_bytes(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "MAX_STORED_BYTES", 5000)
     opened = await at_vendor(h)
     for n in range(9):
-        await pushed(h, opened, telling(n, size=1500))
-    await pushed(h, opened, telling(10))
+        await pushed(h, opened, numbered(n, size=1500))
+    await pushed(h, opened, numbered(10))
     assert sum(len(row["body"]) for row in await h.rows(push)) <= 5000
     assert sorted(row["copies"] for row in await h.rows(push)) == [1, 1, 1, 1, 6], (
-        "a small one still had room"
+        "a small body still had room"
     )
 
 
-async def test_rejected_pushes_leave_room_for_the_real_ones(
+async def test_rejected_pushes_leave_room_for_accepted_pushes(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receive, "MAX_STORED", 8)
     opened = await at_vendor(h, "required")
     for n in range(20):
         with pytest.raises(BadSignature):
-            await pushed(h, opened, telling(n))
+            await pushed(h, opened, numbered(n))
     for n in range(20):
-        await pushed(h, opened, telling(n), headers=signed(h, telling(n)))
+        await pushed(h, opened, numbered(n), headers=signed(h, numbered(n)))
     rows = await h.rows(push)
     assert len([row for row in rows if row["body"] and row["verified"]]) >= 3
     assert len([row for row in rows if row["body"] and not row["verified"]]) == 4
     assert sum(row["copies"] for row in rows) == 40
-    assert (await account(h, "required"))["pushes"] == 20
+    assert (await h.account("required"))["pushes"] == 20
     assert {row["outcome"] for row in rows if not row["body"]} == {
         "rejected; not kept: the job has too many pushes", "not kept: the job has too many pushes",
     }  # fmt: skip
 
 
-async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> None:
+async def test_the_stored_pushes_of_a_job_are_found_by_an_index(tmp_path: Path) -> None:
     async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
@@ -494,7 +497,7 @@ async def test_what_is_kept_of_a_job_is_found_by_its_index(tmp_path: Path) -> No
         ]
 
 
-async def test_guessing_accounts_fills_no_cache_of_keys(h: Harness) -> None:
+async def test_requests_for_unknown_accounts_do_not_fill_the_cache_of_keys(h: Harness) -> None:
     opened = await h.open()
     token = h.runtime.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
     before = h.runtime.keys._signer.cache_info().currsize

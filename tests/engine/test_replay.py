@@ -1,4 +1,4 @@
-"""Replays over HTTP and their stage: each delivery that a replay is about is made due once, whoever works it off."""
+"""Replays over HTTP and the replayer: each delivery that a replay selects is made due once."""
 
 from __future__ import annotations
 
@@ -38,37 +38,37 @@ _DELIVERIES = bulk_insert(
 )  # fmt: skip
 
 
-async def happened(h: Harness, count: int, kind: str = "job.succeeded") -> list[str]:
-    """Write so many events that nobody is owed; return their ids."""
+async def add_events(h: Harness, count: int, kind: str = "job.succeeded") -> list[str]:
+    """Write `count` events without deliveries; return their ids."""
     now, ids = h.clock.now(), h.runtime.ids.many("evt", count)
     rows = [
         {
-            "id": one,
+            "id": event_id,
             "sequence": 1,
             "type": kind,
             "source": "push",
             "body": b'{"data":{}}',
             "created_at": now,
         }
-        for one in ids
+        for event_id in ids
     ]
     await h.runtime.store.write(_EVENTS, rows)
     return ids
 
 
-async def died(
+async def add_deliveries(
     h: Harness, to: str, count: int, kind: str = "job.succeeded", state: str = "dead"
 ) -> list[str]:
-    """Write events, and a delivery of each that has ended; return the deliveries' ids."""
+    """Write events, each with a delivery that has ended; return the ids of the deliveries."""
     events, ids, now = (
-        await happened(h, count, kind),
+        await add_events(h, count, kind),
         h.runtime.ids.many("dlv", count),
         h.clock.now(),
     )
     rows = [
-        {"id": one, "event_id": about, "subscriber_id": to, "state": state, "lease": 3, "tries": 10,
-         "created_at": now, "done_at": now}
-        for one, about in zip(ids, events, strict=True)
+        {"id": delivery_id, "event_id": event_id, "subscriber_id": to, "state": state, "lease": 3,
+         "tries": 10, "created_at": now, "done_at": now}
+        for delivery_id, event_id in zip(ids, events, strict=True)
     ]  # fmt: skip
     await h.runtime.store.write(_DELIVERIES, rows)
     h.clock.advance(0.01)
@@ -79,50 +79,50 @@ async def due(h: Harness) -> list[str]:
     return [row["id"] for row in await h.rows(delivery, delivery.c.due_at.is_not(None))]
 
 
-async def worked_off(*houses: Harness) -> None:
-    """Let the stages of all houses work at once until nothing is left to replay."""
+async def work_off(*group: Harness) -> None:
+    """Run the stages of all runtimes concurrently until all replays are done."""
 
     async def work(h: Harness) -> None:
         stage = h.runtime.assemble(Replayer)
-        while pieces := await stage.take(1):
-            await stage.work(pieces[0])
+        while claimed := await stage.take(1):
+            await stage.work(claimed[0])
 
-    await asyncio.gather(*(work(h) for h in houses))
+    await asyncio.gather(*(work(h) for h in group))
 
 
 async def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        await died(api, to, 3)
+        await add_deliveries(api, to, 3)
         for path, body in (
             (f"/v1/subscribers/{to}/replay", {}),
             ("/v1/replays", {"subscriber": to}),
         ):
-            said = await api.post(path, 200, body | {"dry_run": True})
-            assert (said["object"], said["dry_run"], said["count"]) == ("replay", True, 3)
-            assert "id" not in said
+            counted = await api.post(path, 200, body | {"dry_run": True})
+            assert (counted["object"], counted["dry_run"], counted["count"]) == ("replay", True, 3)
+            assert "id" not in counted
         assert (await due(api), await api.rows(table)) == ([], [])
 
 
-async def test_what_is_small_is_done_when_it_is_answered(tmp_path: Path) -> None:
+async def test_a_small_replay_is_done_when_it_is_answered(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        ids = await died(api, to, 3)
+        ids = await add_deliveries(api, to, 3)
         answer = await api.call("POST", f"/v1/subscribers/{to}/replay", 202)
-        said = answer.json()
-        assert (said["status"], said["count"], said["replayed"]) == ("done", 3, 3)
-        assert await api.get(answer.headers["location"].removeprefix(api.runtime.base)) == said
+        made = answer.json()
+        assert (made["status"], made["count"], made["replayed"]) == ("done", 3, 3)
+        assert await api.get(answer.headers["location"].removeprefix(api.runtime.base)) == made
         assert await due(api) == ids
         assert {row["tries"] for row in await api.rows(delivery)} == {10}
 
 
-async def test_what_is_large_is_worked_off_in_slices(
+async def test_a_large_replay_is_done_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 20)
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        ids = await died(api, to, 70)
+        ids = await add_deliveries(api, to, 70)
         begun = await api.post("/v1/replays", 202, {})
         assert (begun["status"], begun["count"], begun["replayed"], begun["finished_at"]) == (
             "running",
@@ -131,7 +131,7 @@ async def test_what_is_large_is_worked_off_in_slices(
             None,
         )
         assert await due(api) == ids[:20]
-        await worked_off(api)
+        await work_off(api)
         ended = await api.get(f"/v1/replays/{begun['id']}")
         assert (ended["status"], ended["replayed"], bool(ended["finished_at"])) == (
             "done",
@@ -143,28 +143,31 @@ async def test_what_is_large_is_worked_off_in_slices(
         assert (await api.get("/v1/replays?status=running"))["data"] == []
 
 
-async def test_what_dies_again_or_later_is_not_made_due_by_the_same_replay(
+async def test_a_delivery_that_dies_after_the_replay_began_is_not_made_due_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 20)
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        ids, waiting = await died(api, to, 50), await died(api, to, 5, state="pending")
+        ids, waiting = (
+            await add_deliveries(api, to, 50),
+            await add_deliveries(api, to, 5, state="pending"),
+        )
         await api.post("/v1/replays", 202, {})
-        await died(api, to, 5)
+        await add_deliveries(api, to, 5)
         made, stage = await due(api), api.runtime.assemble(Replayer)
         again = {"state": "dead", "due_at": None}
-        while pieces := await stage.take(1):
+        while claimed := await stage.take(1):
             api.clock.advance(1)
             later = sa.update(delivery).where(delivery.c.id.in_([*made, *waiting]))
             await api.run(later.values(**again, done_at=api.clock.now()))
-            await stage.work(pieces[0])
+            await stage.work(claimed[0])
             made += await due(api)
         assert sorted(made) == ids
 
 
 @pytest.mark.parametrize("missed", [False, True])
-async def test_what_is_newer_is_none_of_it(
+async def test_a_replay_excludes_events_newer_than_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: bool
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 20)
@@ -173,27 +176,31 @@ async def test_what_is_newer_is_none_of_it(
         body = {"subscriber": to} | ({"missed": True} if missed else {"status": "pending"})
 
         async def more(count: int) -> None:
-            await (happened(api, count) if missed else died(api, to, count, state="pending"))
+            await (
+                add_events(api, count)
+                if missed
+                else add_deliveries(api, to, count, state="pending")
+            )
 
         await more(30)
         begun = await api.post("/v1/replays", 202, body)
         await more(5)
-        await worked_off(api)
+        await work_off(api)
         assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == begun["count"] == 30
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_replicas_that_work_one_off_at_once_make_each_due_once(
+async def test_replicas_that_work_on_a_replay_concurrently_make_each_delivery_due_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 10)
-    async with replicas(tmp_path, count) as houses:
-        first = houses[0]
-        ids = await died(first, await joined(first), 205)
+    async with replicas(tmp_path, count) as group:
+        first = group[0]
+        ids = await add_deliveries(first, await add_subscriber(first), 205)
         row = replay.new(first.runtime.ids, api_key="key", now=first.clock.now())
         counted = await first.runtime.store.read(replay.counted, row)
         await first.runtime.store.write(replay.begin, first.runtime.ids, counted)
-        await worked_off(*houses)
+        await work_off(*group)
         (ended,) = await first.rows(table)
         assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == (
             "done",
@@ -204,53 +211,61 @@ async def test_replicas_that_work_one_off_at_once_make_each_due_once(
         assert await due(first) == ids
 
 
-async def joined(h: Harness) -> str:
-    """Write a subscriber."""
+async def add_subscriber(h: Harness) -> str:
+    """Write a subscriber; return its id."""
     to = h.runtime.ids("sub")
     row = {
-        "id": to, "kind": "webhook", "address": "", "shown": "", "secrets": [], "types": ["job.*"], "description": "",
-        "options": {}, "max_in_flight": 8, "state": "active", "created_at": h.clock.now(),
+        "id": to, "kind": "webhook", "address": "", "shown": "", "secrets": [], "types": ["job.*"],
+        "description": "", "options": {}, "max_in_flight": 8, "state": "active",
+        "created_at": h.clock.now(),
     }  # fmt: skip
     await h.run(sa.insert(subscriber).values(**row))
     return to
 
 
-async def test_a_slice_that_is_run_twice_makes_nothing_due_twice(
+async def test_a_slice_that_runs_twice_makes_nothing_due_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 10)
     async with calling(tmp_path) as api:
-        ids = await died(api, (await subscribed(api))["id"], 45)
+        ids = await add_deliveries(api, (await subscribed(api))["id"], 45)
         in_doubt(monkeypatch)
         begun = await api.post("/v1/replays", 202, {})
         assert begun["replayed"] == 10
-        await worked_off(api)
+        await work_off(api)
         (row,) = await api.rows(table)
         assert (row["replayed"], await due(api)) == (45, ids)
 
 
-async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
+async def test_a_replay_selects_the_deliveries_of_its_filter(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        one, two = [(await subscribed(api, types=["*"]))["id"] for _ in range(2)]
-        (a,) = await died(api, one, 1)
-        (b,) = await died(api, two, 1, "job.failed")
-        (c,) = await died(api, one, 1, state="delivered")
+        first, second = [(await subscribed(api, types=["*"]))["id"] for _ in range(2)]
+        (a,) = await add_deliveries(api, first, 1)
+        (b,) = await add_deliveries(api, second, 1, "job.failed")
+        (c,) = await add_deliveries(api, first, 1, state="delivered")
         api.clock.advance(7200)
         noon = rfc3339(api.clock.now())
-        (d,) = await died(api, two, 1)
+        (d,) = await add_deliveries(api, second, 1)
         about = (await api.rows(delivery, delivery.c.id == b))[0]["event_id"]
         wanted: list[tuple[Json, list[str]]] = [
-            ({}, [a, b, d]), ({"subscriber": one}, [a]), ({"status": "delivered"}, [c]), ({"status": "held"}, []),
-            ({"types": ["*.failed"]}, [b]), ({"since": noon}, [d]), ({"until": noon}, [a, b]), ({"event": about}, [b]),
-            ({"event": about, "subscriber": one}, []), ({"types": ["job.*"], "subscriber": two, "until": noon}, [b]),
-        ]  # fmt: skip
+            ({}, [a, b, d]),
+            ({"subscriber": first}, [a]),
+            ({"status": "delivered"}, [c]),
+            ({"status": "held"}, []),
+            ({"types": ["*.failed"]}, [b]),
+            ({"since": noon}, [d]),
+            ({"until": noon}, [a, b]),
+            ({"event": about}, [b]),
+            ({"event": about, "subscriber": first}, []),
+            ({"types": ["job.*"], "subscriber": second, "until": noon}, [b]),
+        ]
         reset = sa.update(delivery).values(due_at=None, done_at=None, state="dead")
         for body, ids in wanted:
             assert (await api.post("/v1/replays", 200, body | {"dry_run": True}))["count"] == len(
                 ids
             ), body
-            said = await api.post("/v1/replays", 202, body)
-            assert (said["count"], said["replayed"]) == (len(ids), len(ids)), body
+            made = await api.post("/v1/replays", 202, body)
+            assert (made["count"], made["replayed"]) == (len(ids), len(ids)), body
             assert await due(api) == ids, body
             await api.run(reset.where(delivery.c.id != c))
             await api.run(reset.values(state="delivered").where(delivery.c.id == c))
@@ -271,29 +286,31 @@ async def test_a_replay_is_about_what_its_filter_says(tmp_path: Path) -> None:
         ({"colour": "red"}, "/colour"),
     ],
 )
-async def test_a_wrong_filter_is_pointed_at(tmp_path: Path, body: Json, pointer: str) -> None:
+async def test_a_wrong_filter_is_refused_with_its_pointer(
+    tmp_path: Path, body: Json, pointer: str
+) -> None:
     async with calling(tmp_path) as api:
         assert (await api.post("/v1/replays", 422, body))["errors"][0]["pointer"] == pointer
 
 
-async def test_the_ends_of_the_calendar_are_spans_too(tmp_path: Path) -> None:
+async def test_the_first_and_last_years_are_valid_times(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        await died(api, (await subscribed(api))["id"], 1)
+        await add_deliveries(api, (await subscribed(api))["id"], 1)
         span = {"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}
         assert (await api.post("/v1/replays", 202, span))["count"] == 1
 
 
-async def test_what_was_missed_is_owed_once_on_request(
+async def test_a_replay_of_missed_events_creates_their_deliveries_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a subscriber that came late, or wanted other types then; a test of another one's is none of its."""
+    """For a subscriber that came late or has new types. Test events of others are not missed."""
     monkeypatch.setattr(replay, "SLICE", 4)
     async with calling(tmp_path) as api:
-        early = await happened(api, 3)
+        early = await add_events(api, 3)
         api.clock.advance(7200)
-        noon, events = rfc3339(api.clock.now()), await happened(api, 6)
-        await happened(api, 2, "job.failed")
-        await happened(api, 2, "subscriber.test")
+        noon, events = rfc3339(api.clock.now()), await add_events(api, 6)
+        await add_events(api, 2, "job.failed")
+        await add_events(api, 2, "subscriber.test")
         to = (await subscribed(api, types=["job.succeeded", "subscriber.*"]))["id"]
         path = f"/v1/subscribers/{to}/replay"
         await api.post(path, 422, {"missed": True, "status": "dead"})
@@ -304,7 +321,7 @@ async def test_what_was_missed_is_owed_once_on_request(
             True,
             None,
         )
-        await worked_off(api)
+        await work_off(api)
         assert (await api.get(f"/v1/replays/{begun['id']}"))["replayed"] == 6
         owed = await api.rows(delivery)
         assert sorted(row["event_id"] for row in owed) == events
@@ -314,16 +331,16 @@ async def test_what_was_missed_is_owed_once_on_request(
         assert (await api.post("/v1/replays", 202, {"subscriber": to, "missed": True}))[
             "count"
         ] == len(early)
-        await worked_off(api)
+        await work_off(api)
         assert (await api.post(path, 202, {"missed": True}))["count"] == 0
 
 
-async def test_a_subscriber_that_is_off_is_held_for_until_it_is_on(tmp_path: Path) -> None:
+async def test_a_replay_to_a_paused_subscriber_is_held_until_it_resumes(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
         await api.post(f"/v1/subscribers/{to}/pause", 200)
-        await died(api, to, 2)
-        (missed,) = await happened(api, 1)
+        await add_deliveries(api, to, 2)
+        (missed,) = await add_events(api, 1)
         await api.post("/v1/replays", 202, {})
         await api.post(f"/v1/subscribers/{to}/replay", 202, {"missed": True})
         await api.post(f"/v1/events/{missed}/replay", 202)
@@ -334,20 +351,20 @@ async def test_a_subscriber_that_is_off_is_held_for_until_it_is_on(tmp_path: Pat
         assert len(await due(api)) == 3
 
 
-async def test_an_event_is_replayed_to_one_subscriber_alone(tmp_path: Path) -> None:
-    """Also to one that is off, for which it is held; and to nobody who does not want its type."""
+async def test_an_event_can_be_replayed_to_a_single_subscriber(tmp_path: Path) -> None:
+    """For a paused subscriber it is held. A subscriber to other types does not get it."""
     async with calling(tmp_path) as api:
-        one, off, other = [
+        active, paused, other = [
             await subscribed(api, types=[kind]) for kind in ("job.*", "job.*", "job.failed")
         ]
-        await api.post(f"/v1/subscribers/{off['id']}/pause", 200)
-        (event_id,) = await happened(api, 1)
+        await api.post(f"/v1/subscribers/{paused['id']}/pause", 200)
+        (event_id,) = await add_events(api, 1)
         path = f"/v1/events/{event_id}/replay"
-        for someone, count in ((one, 1), (one, 1), (off, 1), (other, 0)):
-            said = await api.post(path, 202, {"subscriber": someone["id"]})
-            assert (said["subscriber"], said["count"]) == (someone["id"], count)
+        for to, count in ((active, 1), (active, 1), (paused, 1), (other, 0)):
+            made = await api.post(path, 202, {"subscriber": to["id"]})
+            assert (made["subscriber"], made["count"]) == (to["id"], count)
         owed = {row["subscriber_id"]: row["state"] for row in await api.rows(delivery)}
-        assert owed == {one["id"]: "pending", off["id"]: "held"}
+        assert owed == {active["id"]: "pending", paused["id"]: "held"}
         assert (await api.post(path, 202))["count"] == 2
         refused = await api.post(path, 422, {"subscriber": api.runtime.ids("sub")})
         assert refused["errors"][0]["pointer"] == "/subscriber"
@@ -356,7 +373,7 @@ async def test_an_event_is_replayed_to_one_subscriber_alone(tmp_path: Path) -> N
 async def test_a_deleted_subscribers_deliveries_stay_dead(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        await died(api, to, 2)
+        await add_deliveries(api, to, 2)
         await api.call("DELETE", f"/v1/subscribers/{to}", 204)
         assert (await api.post("/v1/replays", 202, {}))["count"] == 0
         assert await due(api) == []
@@ -367,26 +384,26 @@ async def test_a_canceled_replay_makes_nothing_more_due(
 ) -> None:
     monkeypatch.setattr(replay, "SLICE", 10)
     async with calling(tmp_path) as api:
-        ids = await died(api, (await subscribed(api))["id"], 25)
+        ids = await add_deliveries(api, (await subscribed(api))["id"], 25)
         path = f"/v1/replays/{(await api.post('/v1/replays', 202, {}))['id']}"
-        said = await api.post(f"{path}/cancel", 200)
-        assert (said["status"], said["replayed"], bool(said["finished_at"])) == (
+        canceled = await api.post(f"{path}/cancel", 200)
+        assert (canceled["status"], canceled["replayed"], bool(canceled["finished_at"])) == (
             "canceled",
             10,
             True,
         )
-        await worked_off(api)
+        await work_off(api)
         assert await due(api) == ids[:10]
         await api.post(f"{path}/cancel", 409)
-        assert await api.get(path) == said
+        assert await api.get(path) == canceled
         for missing in (api.runtime.ids("rpl"), "rpl_x", ids[0]):
             await api.get(f"/v1/replays/{missing}", 404)
             await api.post(f"/v1/replays/{missing}/cancel", 404)
 
 
-async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
+async def test_a_replays_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
-        await died(api, (await subscribed(api))["id"], 40)
+        await add_deliveries(api, (await subscribed(api))["id"], 40)
         worker = Worker("replay", api.runtime.assemble(Replayer), limit=replay.LIMIT)
         api.runtime.notifier.workers["replay"] = worker
         worker.start()
@@ -403,17 +420,17 @@ async def test_a_rate_is_kept_without_a_tick(tmp_path: Path) -> None:
         assert 1 <= api.clock.monotonic() - started < 3
 
 
-async def test_a_slice_that_fails_is_not_tried_again_at_once(
+async def test_a_slice_that_fails_is_not_retried_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is due still: without a rest one processor would do nothing else, and the disk fill with log."""
+    """It is still due: without a pause it would use a whole processor and fill the log."""
 
     def fail(*_: object) -> None:
         raise Unavailable("the disk is full")
 
     async with calling(tmp_path) as api:
         monkeypatch.setattr(replay, "SLICE", 1)
-        await died(api, (await subscribed(api))["id"], 3)
+        await add_deliveries(api, (await subscribed(api))["id"], 3)
         await api.post("/v1/replays", 202, {})
         monkeypatch.setattr(replay, "advance", fail)
         stage = api.runtime.assemble(Replayer)
@@ -424,17 +441,17 @@ async def test_a_slice_that_fails_is_not_tried_again_at_once(
         assert api.clock.monotonic() - started >= 1
 
 
-async def test_what_is_due_later_than_the_next_tick_leaves_no_timer_behind(tmp_path: Path) -> None:
-    """An application that the service was a part of lives on after it."""
+async def test_a_replay_due_after_the_next_tick_leaves_no_timer(tmp_path: Path) -> None:
+    """A host application outlives the service that it embeds."""
     async with calling(tmp_path) as api:
-        await died(api, (await subscribed(api))["id"], 2)
+        await add_deliveries(api, (await subscribed(api))["id"], 2)
         await api.post("/v1/replays", 202, {"rate": 0.001})
         stage = api.runtime.assemble(Replayer)
         assert not await stage.take(1)
         assert stage._timer is None
 
 
-async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Path) -> None:
+async def test_retention_deletes_old_replays_that_are_done(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         done, runs = [(await api.post("/v1/replays", 202, {}))["id"] for _ in range(2)]
         await api.run(
@@ -448,20 +465,23 @@ async def test_old_replays_are_forgotten_and_those_that_run_are_not(tmp_path: Pa
 
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("status", ["dead", "pending", "delivered"])
-async def test_a_slice_looks_at_what_it_goes_through_and_no_more(
+async def test_a_slice_reads_its_rows_by_an_index_in_the_order_of_ids(
     tmp_path: Path, status: str, own: bool
 ) -> None:
-    """It follows an index in the order of ids, of the dead alone where it is about them. So does what counts those."""
+    """Nothing is scanned or sorted.
+
+    Slice and count of dead deliveries use the index of the dead.
+    """
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        await died(api, to, 300, state="delivered")
-        await died(api, to, 3, state="dead")
+        await add_deliveries(api, to, 300, state="delivered")
+        await add_deliveries(api, to, 3, state="dead")
         await api.run(sa.text("ANALYZE"))
         whose, state = (to if own else None), DeliveryState(status)
         row = replay.new(
             api.runtime.ids, api_key="key", now=api.clock.now(), subscriber_id=whose, status=state
         )
-        counting, slicing = await api.runtime.store.write(planned, api.runtime.ids, row)
+        counting, slicing = await api.runtime.store.write(query_plans, api.runtime.ids, row)
         assert not re.search("(?i)scan delivery|seq scan on delivery|temp b-tree|sort", slicing), (
             slicing
         )
@@ -470,21 +490,23 @@ async def test_a_slice_looks_at_what_it_goes_through_and_no_more(
             assert "ix_delivery_dead" in slicing
 
 
-async def test_a_slice_of_what_was_missed_does_not_gather_all_that_was_not(tmp_path: Path) -> None:
-    """PostgreSQL makes a set of a subquery that it thinks is asked often; here of everything a subscriber was owed."""
+async def test_a_slice_of_missed_events_does_not_read_all_deliveries_of_the_subscriber(
+    tmp_path: Path,
+) -> None:
+    """PostgreSQL may hash a subquery: here it would hash all deliveries of the subscriber."""
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]
-        await died(api, to, 1500, state="delivered")
+        await add_deliveries(api, to, 1500, state="delivered")
         await api.run(sa.text("ANALYZE"))
         row = replay.new(
             api.runtime.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True
         )
-        plan = (await api.runtime.store.write(planned, api.runtime.ids, row, "AS fits"))[0]
+        plan = (await api.runtime.store.write(query_plans, api.runtime.ids, row, "AS fits"))[0]
         assert re.search("event_id ?=", plan), plan
 
 
-def planned(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state") -> Sequence[str]:
-    """Begin a replay; return the plans of its SELECTs with these words, such as those that count and that look."""
+def query_plans(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state") -> Sequence[str]:
+    """Begin a replay; return the plans of its SELECTs that contain `having`."""
     plans: list[str] = []
     how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
 
@@ -494,7 +516,7 @@ def planned(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state") ->
             plans.append("\n".join(str(line) for line in found))
 
     if tx.dialect.name == "postgresql":
-        # So few rows are read whole, else.
+        # Otherwise a table this small is scanned.
         tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
     sa.event.listen(tx, "before_cursor_execute", explain)
     replay.begin(tx, ids, replay.counted(tx, row))

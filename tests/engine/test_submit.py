@@ -1,4 +1,4 @@
-"""Submitting once: the intent first, four ways to end, and finding out about what was lost."""
+"""The submitter: an attempt is recorded before it is sent, and a lost answer is looked up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.postgres import engine as postgres
-from orchestrator.database.tables import account_state, job, trace
+from orchestrator.database.tables import job, trace
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.submit import DEADLINE, LEASE, Submitter
 from orchestrator.engine.submit_outcome import AUTH_TRIES
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
@@ -22,6 +23,7 @@ from tests.harness.engine import (
     at_vendor,
     drive,
     event_types,
+    job_error,
     kling_refusal,
     kling_response,
     legacy_task,
@@ -37,11 +39,12 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "kling": {"vendor": "kling", "api_key": "k"},
     "dreamto": {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example"},
     "again": {
-        "vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example", "on_lost_submit": "at_least_once",
+        "vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example",
+        "on_lost_submit": "at_least_once",
     },
     "narrow": {"vendor": "kling", "api_key": "k", "max_in_flight": 3},
 }  # fmt: skip
-LOST = httpx.ReadTimeout("no answer")
+LOST_ANSWER = httpx.ReadTimeout("no answer")
 NOT_SENT = httpx.ConnectError("refused")
 
 
@@ -58,45 +61,49 @@ def raising(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
     return answer
 
 
-def accepted(_: httpx.Request) -> httpx.Response:
+def kling_accepted(_: httpx.Request) -> httpx.Response:
     return kling_response(legacy_task("t-1", "submitted"))
 
 
-def dream(_: httpx.Request) -> httpx.Response:
+def dreamto_accepted(_: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"id": "t-1", "object": "job", "status": "processing"})
 
 
-async def submitted(h: Harness, account: str, answer: Any, **values: Any) -> dict[str, Any]:
-    """Take a job on, let it be submitted once and return it as it then is."""
+async def submitted(h: Harness, account: str, answer: Any, **values: Any) -> JobRow:
+    """Create a job, run the stage once, and return the job's row."""
     opened = await h.open(account, **values)
     h.network.answer = raising(answer) if isinstance(answer, Exception) else answer
     assert await drive(h.runtime.assemble(Submitter)) == 1
     return await h.job(opened["id"])
 
 
-async def lane(h: Harness, account: str) -> dict[str, Any]:
-    (row,) = await h.rows(account_state, account_state.c.account == account)
-    return row
+async def pause_of(h: Harness, account: str) -> float:
+    """Return the seconds for which an account is still paused."""
+    until = (await h.account(account))["paused_until"]
+    assert until is not None
+    return (until - h.clock.now()).total_seconds()
 
 
-async def notes(h: Harness, job_id: str) -> list[str]:
+async def outcomes(h: Harness, job_id: str) -> list[str]:
     return [row["detail"]["outcome"] for row in await h.rows(trace, trace.c.job_id == job_id)]
 
 
 # -- accepted
 
 
-async def test_an_accepted_job_is_the_vendors_and_silence_is_counted_from_now(h: Harness) -> None:
-    row = await submitted(h, "kling", accepted)
+async def test_an_accepted_job_has_its_task_id_and_its_first_poll_is_scheduled(h: Harness) -> None:
+    row = await submitted(h, "kling", kling_accepted)
     assert (row["state"], row["vendor_task_id"], row["attempt"]) == (S.SUBMITTED, "t-1", 1)
     assert row["submitted_at"] == START
     assert seconds_until_due(h, row) == 60
-    assert await notes(h, row["id"]) == ["begun", "accepted"]
+    assert await outcomes(h, row["id"]) == ["begun", "accepted"]
     assert await event_types(h) == ["job.submitted"]
 
 
-async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(h: Harness) -> None:
-    row = await submitted(h, "kling", accepted, external_task_id="order-9")
+async def test_a_submission_has_our_external_id_and_a_callback_url_for_this_job_only(
+    h: Harness,
+) -> None:
+    row = await submitted(h, "kling", kling_accepted, external_task_id="order-9")
     (sent,) = h.network.bodies()
     assert sent["external_task_id"] == "order-9"
     account, token = (
@@ -106,13 +113,13 @@ async def test_the_vendor_is_told_our_id_and_a_url_that_is_worth_this_job_alone(
     assert (account, callback.job_id, callback.attempt) == ("kling", row["id"], 1)
 
 
-async def test_an_answer_that_tells_more_than_an_id_is_believed(h: Harness) -> None:
+async def test_a_final_state_in_the_answer_is_applied(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: kling_response(legacy_task("t-1", "succeed")))
     assert (row["state"], row["resolved_by"]) == (S.SUCCEEDED, Source.SUBMIT)
     assert await event_types(h) == ["job.succeeded"]
 
 
-async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: Harness) -> None:
+async def test_an_answer_with_an_unknown_word_is_an_acceptance(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: kling_response(legacy_task("t-1", "dreaming")))
     assert (row["state"], row["vendor_status"], row["vendor_task_id"]) == (
         S.SUBMITTED,
@@ -121,27 +128,27 @@ async def test_an_answer_in_a_word_nobody_knows_is_an_acceptance(h: Harness) -> 
     )
 
 
-async def test_the_intent_is_durable_before_the_request_leaves(h: Harness, database: str) -> None:
+async def test_the_attempt_is_durable_before_the_request_is_sent(h: Harness, database: str) -> None:
     seen: list[tuple[str, int, int]] = []
-    elsewhere = sa.create_engine(
+    other_engine = sa.create_engine(
         postgres.url_of(database) if postgres.is_postgres(database) else database
     )
 
-    def look(_: httpx.Request) -> httpx.Response:
-        with elsewhere.connect() as other:
+    def read_row(_: httpx.Request) -> httpx.Response:
+        with other_engine.connect() as other:
             found = other.execute(sa.select(job.c.state, job.c.attempt, job.c.lease))
             seen.extend((str(state), attempt, lease) for state, attempt, lease in found)
-        elsewhere.dispose()
+        other_engine.dispose()
         return kling_response(legacy_task("t-1", "submitted"))
 
-    await submitted(h, "kling", look)
+    await submitted(h, "kling", read_row)
     assert seen == [("submitting", 1, 1)]
 
 
 # -- not sent
 
 
-async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given_up(
+async def test_a_request_that_was_not_sent_is_retried_with_backoff_and_finally_fails(
     h: Harness,
 ) -> None:
     row = await submitted(h, "kling", NOT_SENT)
@@ -154,7 +161,7 @@ async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given
         row = await h.job(row["id"])
     planned = SUBMIT_SCHEDULE[1:]
     assert all(low <= wait <= low * 1.2 for low, wait in zip(planned, waits, strict=True))
-    assert (row["state"], row["error"]["code"], row["submitted_at"]) == (
+    assert (row["state"], job_error(row)["code"], row["submitted_at"]) == (
         S.FAILED,
         "vendor_unavailable",
         None,
@@ -162,20 +169,20 @@ async def test_a_request_that_never_left_is_sent_again_ever_later_and_then_given
     assert (row["attempt"], len(h.network.requests)) == (11, 11)
 
 
-async def test_a_request_that_left_on_the_second_try_is_the_same_order(h: Harness) -> None:
+async def test_a_retried_request_has_the_same_body(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
-    h.network.answer = accepted
+    h.network.answer = kling_accepted
     await drive(h.runtime.assemble(Submitter))
     first, second = h.network.bodies()
     assert {**first, "callback_url": ""} == {**second, "callback_url": ""}
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
 
 
-async def test_an_address_that_may_not_be_reached_fails_at_once(h: Harness) -> None:
+async def test_a_blocked_address_fails_the_job_at_once(h: Harness) -> None:
     row = await submitted(h, "kling", Blocked("10.0.0.1 is not a public address"))
-    assert (row["state"], row["error"]["code"]) == (S.FAILED, "vendor_unavailable")
-    assert "not a public address" in row["error"]["message"]
+    assert (row["state"], job_error(row)["code"]) == (S.FAILED, "vendor_unavailable")
+    assert "not a public address" in job_error(row)["message"]
 
 
 # -- refused
@@ -195,11 +202,11 @@ async def test_an_address_that_may_not_be_reached_fails_at_once(h: Harness) -> N
         (httpx.Response(422, json={"detail": "no"}), "vendor_refused"),
     ],
 )
-async def test_a_definite_no_is_the_end_and_says_why(
+async def test_a_definite_refusal_fails_the_job_with_its_error_code(
     h: Harness, answer: httpx.Response, code: str
 ) -> None:
     row = await submitted(h, "kling", lambda _: answer)
-    assert (row["state"], row["error"]["code"], row["resolved_by"]) == (
+    assert (row["state"], job_error(row)["code"], row["resolved_by"]) == (
         S.FAILED,
         code,
         Source.SUBMIT,
@@ -210,62 +217,69 @@ async def test_a_definite_no_is_the_end_and_says_why(
 @pytest.mark.parametrize(
     "answer", [kling_refusal(1303, 429), kling_refusal(1302, 429), httpx.Response(429)]
 )
-async def test_too_many_is_the_accounts_trouble_not_the_jobs(
+async def test_a_rate_limited_answer_pauses_the_account_and_does_not_count_as_a_try(
     h: Harness, answer: httpx.Response
 ) -> None:
-    one, other = await h.open("kling"), await h.open("dreamto")
-    h.network.answer = lambda request: answer if "klingai" in request.url.host else dream(request)
+    limited, other = await h.open("kling"), await h.open("dreamto")
+    h.network.answer = lambda request: (
+        answer if "klingai" in request.url.host else dreamto_accepted(request)
+    )
     assert await drive(h.runtime.assemble(Submitter)) == 2
-    row = await h.job(one["id"])
+    row = await h.job(limited["id"])
     assert (row["state"], row["tries"]) == (S.QUEUED, 0)
-    assert (await lane(h, "kling"))["paused_until"] > h.clock.now()
-    assert (await h.job(other["id"]))["state"] == S.PROCESSING, "the other account goes on"
+    assert await pause_of(h, "kling") > 0
+    assert (await h.job(other["id"]))["state"] == S.PROCESSING, "the other account is not paused"
     assert await drive(h.runtime.assemble(Submitter)) == 0
 
 
-async def test_the_pause_grows_while_it_goes_on_and_ends_with_the_first_success(h: Harness) -> None:
+async def test_the_pause_of_an_account_grows_and_ends_with_the_first_success(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: kling_refusal(1303, 429))
     pauses = []
     for _ in range(8):
-        pauses.append(((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds())
+        pauses.append(await pause_of(h, "kling"))
         assert await drive(h.runtime.assemble(Submitter)) == 0
         h.clock.advance(pauses[-1])
         assert await drive(h.runtime.assemble(Submitter)) == 1
     for planned, pause in zip((1, 2, 4, 8, 16, 32, 60, 60), pauses, strict=True):
         assert planned <= pause <= planned * 1.2
     h.clock.advance(100)
-    h.network.answer = accepted
+    h.network.answer = kling_accepted
     await drive(h.runtime.assemble(Submitter))
     assert (await h.job(row["id"]))["state"] == S.SUBMITTED
-    assert (await lane(h, "kling"))["crowded"] == 0
+    assert (await h.account("kling"))["crowded"] == 0
 
 
-async def test_a_vendor_that_says_when_is_believed(h: Harness) -> None:
+async def test_retry_after_sets_the_pause(h: Harness) -> None:
     await submitted(h, "kling", lambda _: kling_refusal(1303, 429, retry_after="30"))
-    assert 30 <= ((await lane(h, "kling"))["paused_until"] - h.clock.now()).total_seconds() <= 36
+    assert 30 <= await pause_of(h, "kling") <= 36
 
 
-async def test_a_token_that_is_too_young_is_signed_anew_a_few_times(h: Harness) -> None:
+async def test_an_auth_token_that_is_not_yet_valid_is_signed_again_a_few_times(h: Harness) -> None:
     row = await submitted(h, "kling", lambda _: kling_refusal(1003, 401))
     while row["state"] == S.QUEUED:
         h.clock.advance(seconds_until_due(h, row))
         await drive(h.runtime.assemble(Submitter))
         row = await h.job(row["id"])
-    assert (row["state"], row["error"]["code"], row["attempt"]) == (
+    assert (row["state"], job_error(row)["code"], row["attempt"]) == (
         S.FAILED,
         "vendor_auth",
         AUTH_TRIES,
     )
 
 
-# -- cut off, and it can be asked about
+# -- a lost answer, with a lookup
 
 
 @pytest.mark.parametrize(
     "answer",
-    [LOST, httpx.Response(500), httpx.Response(200, text="<html>"), kling_refusal(5000, 400)],
+    [
+        LOST_ANSWER,
+        httpx.Response(500),
+        httpx.Response(200, text="<html>"),
+        kling_refusal(5000, 400),
+    ],
 )
-async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
+async def test_a_doubtful_answer_is_looked_up_and_the_task_found_is_adopted(
     h: Harness, answer: Any
 ) -> None:
     row = await submitted(h, "kling", answer if isinstance(answer, Exception) else lambda _: answer)
@@ -279,19 +293,18 @@ async def test_a_doubtful_answer_is_asked_about_and_what_is_found_is_adopted(
     assert [request.method for request in h.network.requests] == ["POST", "GET"]
 
 
-async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visibility_lag(
-    h: Harness,
-) -> None:
-    row = await submitted(h, "kling", LOST)
+async def test_a_lost_answer_is_looked_up_twice_before_it_is_sent_again(h: Harness) -> None:
+    """Each lookup waits for the visibility lag."""
+    row = await submitted(h, "kling", LOST_ANSWER)
     h.network.answer = lambda _: task_not_found()
-    for asked in (1, 2):
-        assert (await h.job(row["id"]))["misses"] == asked - 1
+    for lookups in (1, 2):
+        assert (await h.job(row["id"]))["misses"] == lookups - 1
         h.clock.advance(9.9)
         assert await drive(h.runtime.assemble(Submitter)) == 0
         h.clock.advance(0.1)
         assert await drive(h.runtime.assemble(Submitter)) == 1
     assert (await h.job(row["id"]))["state"] == S.QUEUED
-    h.network.answer = accepted
+    h.network.answer = kling_accepted
     await drive(h.runtime.assemble(Submitter))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"], again["vendor_task_id"]) == (S.SUBMITTED, 2, "t-1")
@@ -300,10 +313,10 @@ async def test_a_lost_one_is_sent_again_only_after_two_negatives_beyond_the_visi
     assert first["external_task_id"] == second["external_task_id"]
 
 
-async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
-    row = await submitted(h, "kling", LOST)
+async def test_a_lookup_that_fails_counts_as_no_answer(h: Harness) -> None:
+    row = await submitted(h, "kling", LOST_ANSWER)
     for answer in (
-        raising(LOST),
+        raising(LOST_ANSWER),
         raising(NOT_SENT),
         lambda _: httpx.Response(503),
         lambda _: kling_refusal(1002, 401),
@@ -317,7 +330,7 @@ async def test_a_question_without_an_answer_proves_nothing(h: Harness) -> None:
     )
 
 
-async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: Harness) -> None:
+async def test_a_retried_request_that_the_vendor_already_has_is_looked_up(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
     h.network.answer = lambda _: kling_refusal(1201, message="external_task_id already exists")
@@ -329,7 +342,7 @@ async def test_a_resent_order_that_the_vendor_has_already_is_looked_up(h: Harnes
     assert (await h.job(row["id"]))["vendor_task_id"] == "t-9"
 
 
-async def test_a_crash_after_the_claim_is_a_lost_submission(h: Harness) -> None:
+async def test_a_crash_after_the_claim_is_looked_up(h: Harness) -> None:
     opened = await h.open("kling")
     assert len(await h.runtime.assemble(Submitter).take(10)) == 1
     h.clock.advance(LEASE - 0.1)
@@ -347,38 +360,38 @@ async def test_a_crash_after_the_claim_is_a_lost_submission(h: Harness) -> None:
     assert [request.method for request in h.network.requests] == ["GET"]
 
 
-# -- cut off, and nobody can be asked
+# -- a lost answer, without a lookup
 
 
-async def test_an_unaskable_lost_one_waits_for_its_push_and_then_stays_visible(h: Harness) -> None:
-    row = await submitted(h, "dreamto", LOST)
+async def test_a_lost_answer_without_a_lookup_waits_for_its_push_and_then_fails(h: Harness) -> None:
+    row = await submitted(h, "dreamto", LOST_ANSWER)
     assert (row["state"], seconds_until_due(h, row)) == (S.SUBMITTING, 600)
     h.clock.advance(600)
     await drive(h.runtime.assemble(Submitter))
     ended = await h.job(row["id"])
-    assert (ended["state"], ended["error"]["code"]) == (S.FAILED, "submit_unknown")
+    assert (ended["state"], job_error(ended)["code"]) == (S.FAILED, "submit_unknown")
     assert len(h.network.requests) == 1
 
 
-async def test_its_push_settles_it(h: Harness) -> None:
-    row = await submitted(h, "dreamto", LOST)
+async def test_a_push_settles_a_lost_answer(h: Harness) -> None:
+    row = await submitted(h, "dreamto", LOST_ANSWER)
     await report_state(h, row["id"], S.PROCESSING)
     h.clock.advance(600)
     assert await drive(h.runtime.assemble(Submitter)) == 0
     assert (await h.job(row["id"]))["state"] == S.PROCESSING
 
 
-async def test_whoever_prefers_two_renders_to_none_gets_it_sent_again(h: Harness) -> None:
-    row = await submitted(h, "again", LOST)
+async def test_at_least_once_sends_a_lost_submission_again(h: Harness) -> None:
+    row = await submitted(h, "again", LOST_ANSWER)
     h.clock.advance(600)
     await drive(h.runtime.assemble(Submitter))
-    h.network.answer = dream
+    h.network.answer = dreamto_accepted
     await drive(h.runtime.assemble(Submitter))
     again = await h.job(row["id"])
     assert (again["state"], again["attempt"]) == (S.PROCESSING, 2)
 
 
-async def test_a_crash_where_nobody_can_be_asked_waits_as_long_as_a_lost_answer(h: Harness) -> None:
+async def test_a_crash_without_a_lookup_waits_as_long_as_a_lost_answer(h: Harness) -> None:
     opened = await h.open("dreamto")
     await h.runtime.assemble(Submitter).take(10)
     h.clock.advance(LEASE)
@@ -387,12 +400,12 @@ async def test_a_crash_where_nobody_can_be_asked_waits_as_long_as_a_lost_answer(
     assert (waiting["state"], seconds_until_due(h, waiting)) == (S.SUBMITTING, 600 - LEASE)
     h.clock.advance(600 - LEASE)
     await drive(h.runtime.assemble(Submitter))
-    assert (await h.job(opened["id"]))["error"]["code"] == "submit_unknown"
+    assert job_error(await h.job(opened["id"]))["code"] == "submit_unknown"
     assert h.network.requests == []
 
 
-async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: Harness) -> None:
-    row = await submitted(h, "dreamto", LOST)
+async def test_a_refresh_does_not_shorten_the_wait_for_a_push(h: Harness) -> None:
+    row = await submitted(h, "dreamto", LOST_ANSWER)
     await h.runtime.store.write(h.runtime.ledger.poll_now, [row["id"]], h.clock.now())
     assert await drive(h.runtime.assemble(Submitter)) == 0
 
@@ -401,13 +414,13 @@ async def test_a_refresh_does_not_make_a_waiting_one_give_up_early(h: Harness) -
 
 
 @pytest.mark.parametrize("state", [S.PROCESSING, S.SUCCEEDED, S.FAILED])
-async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
+async def test_a_push_before_the_answer_stands_and_the_answer_only_adds_the_task_id(
     h: Harness, state: JobState
 ) -> None:
     opened, stage = await h.open("dreamto"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
     pushed = await report_state(h, opened["id"], state)
-    h.network.answer = dream
+    h.network.answer = dreamto_accepted
     await stage.work(row)
     now = await h.job(opened["id"])
     assert (now["state"], now["vendor_task_id"]) == (state, "t-1")
@@ -418,8 +431,8 @@ async def test_a_push_before_the_answer_wins_and_the_answer_only_adds_the_id(
     assert await event_types(h) == [f"job.{state}"]
 
 
-def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> Responder:
-    """Answer a submission so late that somebody else has claimed the job by then."""
+def answer_after_lease(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> Responder:
+    """Answer a submission after its lease, when `stage` has claimed the job again."""
 
     async def late(_: httpx.Request) -> httpx.Response:
         h.clock.advance(LEASE)
@@ -432,12 +445,14 @@ def overtaken(h: Harness, stage: Submitter, answer: Any, claimed: list[Any]) -> 
     return late
 
 
-@pytest.mark.parametrize("answer", [kling_refusal(1201), kling_refusal(1303, 429), NOT_SENT, LOST])
-async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, answer: Any) -> None:
+@pytest.mark.parametrize(
+    "answer", [kling_refusal(1201), kling_refusal(1303, 429), NOT_SENT, LOST_ANSWER]
+)
+async def test_a_refusal_after_the_lease_changes_nothing(h: Harness, answer: Any) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     claimed: list[Any] = []
     (zombie,) = await stage.take(10)
-    h.network.answer = overtaken(h, stage, answer, claimed)
+    h.network.answer = answer_after_lease(h, stage, answer, claimed)
     await stage.work(zombie)
     now = await h.job(opened["id"])
     assert (now["state"], now["lease"]) == (S.SUBMITTING, zombie.row["lease"] + 1)
@@ -446,17 +461,19 @@ async def test_a_refusal_after_the_lease_moved_on_changes_nothing(h: Harness, an
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-9"
 
 
-async def test_an_acceptance_after_the_lease_moved_on_is_still_true(h: Harness) -> None:
+async def test_an_acceptance_after_the_lease_still_counts(h: Harness) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
-    h.network.answer = overtaken(h, stage, kling_response(legacy_task("t-1", "submitted")), [])
+    h.network.answer = answer_after_lease(
+        h, stage, kling_response(legacy_task("t-1", "submitted")), []
+    )
     await stage.work(zombie)
     row = await h.job(opened["id"])
     assert (row["state"], row["vendor_task_id"]) == (S.SUBMITTED, "t-1")
 
 
-async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Harness) -> None:
-    """Stopped between claim and first byte: somebody else may have submitted it by now, and a render costs money."""
+async def test_a_claim_too_old_to_finish_sends_nothing_and_is_given_back(h: Harness) -> None:
+    """Paused between claim and first byte: another process may have submitted the job already."""
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
     h.clock.advance(LEASE - DEADLINE + 1)
@@ -473,7 +490,7 @@ async def test_who_wakes_up_too_late_sends_nothing_and_gives_the_job_back(h: Har
     assert (await h.job(opened["id"]))["lease"] == current.row["lease"]
 
 
-async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness) -> None:
+async def test_a_job_canceled_during_its_submission_stays_canceled(h: Harness) -> None:
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (row,) = await stage.take(10)
     await report_state(h, opened["id"], S.CANCELED, Source.OPERATOR)
@@ -486,7 +503,7 @@ async def test_a_canceled_job_that_was_being_submitted_stays_canceled(h: Harness
 # -- limits and claims
 
 
-async def test_no_more_than_the_accounts_limit_are_ever_at_the_vendor(h: Harness) -> None:
+async def test_an_account_never_has_more_jobs_at_the_vendor_than_its_limit(h: Harness) -> None:
     jobs = [await h.open("narrow") for _ in range(8)]
     stages = [h.runtime.assemble(Submitter), h.runtime.assemble(Submitter)]
     h.network.answer = accepted_uniquely()
@@ -506,7 +523,7 @@ def accepted_uniquely() -> Callable[[httpx.Request], httpx.Response]:
     return lambda _: kling_response(legacy_task(f"t-{next(numbers)}", "submitted"))
 
 
-async def test_a_lost_one_needs_no_second_slot(h: Harness) -> None:
+async def test_a_lost_submission_needs_no_second_slot(h: Harness) -> None:
     for _ in range(3):
         await h.open("narrow")
     await h.runtime.assemble(Submitter).take(10)
@@ -514,7 +531,7 @@ async def test_a_lost_one_needs_no_second_slot(h: Harness) -> None:
     assert len(await h.runtime.assemble(Submitter).take(10)) == 3
 
 
-async def test_claims_that_were_not_begun_go_back_as_they_came(h: Harness) -> None:
+async def test_claims_given_back_have_the_state_they_had(h: Harness) -> None:
     fresh, lost = await h.open("kling"), await h.open("dreamto")
     stage = h.runtime.assemble(Submitter)
     await stage.take(10)
@@ -530,16 +547,16 @@ async def test_claims_that_were_not_begun_go_back_as_they_came(h: Harness) -> No
     assert len(await stage.take(10)) == 2
 
 
-async def test_an_account_that_is_configured_no_more_is_left_alone(h: Harness) -> None:
+async def test_jobs_of_an_account_that_is_no_longer_configured_are_not_claimed(h: Harness) -> None:
     opened = await h.open("kling")
     await h.run(job.update().values(account="gone"))
     assert await drive(h.runtime.assemble(Submitter)) == 0
     assert (await h.job(opened["id"]))["state"] == S.QUEUED
 
 
-async def test_subscribers_hear_nothing_of_our_own_troubles(h: Harness) -> None:
+async def test_failed_attempts_to_submit_are_not_announced(h: Harness) -> None:
     await subscribe(h)
     await submitted(h, "kling", NOT_SENT)
-    await submitted(h, "dreamto", LOST)
+    await submitted(h, "dreamto", LOST_ANSWER)
     await at_vendor(h, "again")
     assert await event_types(h) == ["job.submitted"]

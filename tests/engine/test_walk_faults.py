@@ -1,4 +1,4 @@
-"""Where a process can die on a job's way, over real sockets: what is left behind, and how it still ends well."""
+"""Crashes at each step of a job, over real sockets: the next process completes the job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.live import IMPATIENT, full_disk, live, order, restartable
 pytestmark = pytest.mark.usefixtures("everywhere")
 
 
-async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeated(
+async def test_a_submission_that_failed_before_its_commit_leaves_nothing_and_may_be_repeated(
     tmp_path: Path,
 ) -> None:
     async with live(tmp_path) as it:
@@ -35,29 +35,36 @@ async def test_a_call_that_died_before_its_commit_left_nothing_and_may_be_repeat
         assert len(it.world.renders) == 1
 
 
-async def test_a_caller_that_never_saw_its_202_gets_the_same_job_again(tmp_path: Path) -> None:
+async def test_a_caller_that_lost_its_202_gets_the_same_job_by_its_idempotency_key(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path) as it:
-        asked = it.api.http.build_request(
+        request = it.api.http.build_request(
             "POST", "/v1/jobs", json=order("kling"), headers={"idempotency-key": "order-1"}
         )
-        _, writer = await asyncio.open_connection("127.0.0.1", asked.url.port)
-        head = "".join(f"{name}: {value}\r\n" for name, value in asked.headers.items())
-        writer.write(f"POST /v1/jobs HTTP/1.1\r\n{head}\r\n".encode() + asked.content)
+        _, writer = await asyncio.open_connection("127.0.0.1", request.url.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        writer.write(f"POST /v1/jobs HTTP/1.1\r\n{head}\r\n".encode() + request.content)
         await writer.drain()
         writer.close()
 
-        async def first() -> Json | None:
+        async def created() -> Json | None:
             listed: list[Json] = (await it.api.get("/v1/jobs"))["data"]
             return listed[0] if listed else None
 
-        owned = await eventually(first, "the job is owned")
+        existing = await eventually(created, "the job is created")
         answer = await it.api.call("POST", "/v1/jobs", order("kling"), idempotency_key="order-1")
-        assert (answer.json()["id"], answer.headers["idempotent-replayed"]) == (owned["id"], "true")
-        await it.api.ended(owned["id"])
+        assert (answer.json()["id"], answer.headers["idempotent-replayed"]) == (
+            existing["id"],
+            "true",
+        )
+        await it.api.ended(existing["id"])
         assert len(it.world.renders) == 1
 
 
-async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: Path) -> None:
+async def test_a_submission_claimed_and_not_sent_is_looked_up_twice_and_sent_again(
+    tmp_path: Path,
+) -> None:
     async with restartable(tmp_path, {"kling": {}}) as service:
         async with service.abandoned() as (runtime, api):
             job = await api.submit(order("kling"))
@@ -68,13 +75,13 @@ async def test_claimed_and_not_sent_is_looked_up_twice_and_sent_again(tmp_path: 
             )
         async with service.started() as it:
             assert (await it.api.ended(job["id"]))["status"] == "succeeded"
-            said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
-            assert said == ["begun", "not_found", "not_found_resend", "begun", "accepted"]
+            outcomes = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+            assert outcomes == ["begun", "not_found", "not_found_resend", "begun", "accepted"]
             assert len(it.world.renders) == 1
 
 
 async def send(runtime: Runtime) -> None:
-    """Submit what is due, and die before the answer is recorded."""
+    """Submit the due job without recording the answer, as a process that dies then."""
     ((row, _),) = await runtime.assemble(Submitter).take(1)
     vendor = runtime.vendors[row["account"]]
     answer = await runtime.submission_client.send(
@@ -83,7 +90,7 @@ async def send(runtime: Runtime) -> None:
     assert answer.status_code == 200
 
 
-async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> None:
+async def test_a_submission_sent_and_not_recorded_is_found_by_lookup(tmp_path: Path) -> None:
     async with restartable(tmp_path, {"cloudsway": {}}) as service:
         async with service.abandoned() as (runtime, api):
             job = await api.submit(order("cloudsway"))
@@ -96,10 +103,8 @@ async def test_sent_and_not_recorded_is_found_and_adopted(tmp_path: Path) -> Non
             assert len(it.world.renders) == 1
 
 
-async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
-    tmp_path: Path,
-) -> None:
-    """At most once is the default, since renders cost money: the job ends visibly, and its caller may retry."""
+async def test_a_lost_submission_without_a_lookup_is_not_sent_again(tmp_path: Path) -> None:
+    """Renders cost money: at most once is the default. The job fails, its caller may retry."""
     async with restartable(
         tmp_path, {"agentsflare": {"poll": {**IMPATIENT, "lost_after": 1}}}
     ) as service:
@@ -116,7 +121,7 @@ async def test_a_vendor_that_cannot_be_asked_is_not_sent_the_same_order_twice(
             assert (await it.api.ended(answer.json()["id"]))["status"] == "succeeded"
 
 
-async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) -> None:
+async def test_at_least_once_sends_a_lost_submission_without_a_lookup_again(tmp_path: Path) -> None:
     account = {"on_lost_submit": "at_least_once", "poll": {**IMPATIENT, "lost_after": 1}}
     async with restartable(tmp_path, {"agentsflare": account}) as service:
         async with service.abandoned() as (runtime, api):
@@ -127,7 +132,7 @@ async def test_at_least_once_sends_again_what_cannot_be_asked(tmp_path: Path) ->
             assert len(it.world.renders) == 1
 
 
-async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -> None:
+async def test_a_job_past_its_deadline_is_not_submitted(tmp_path: Path) -> None:
     async with restartable(tmp_path, {"kling": {}}) as service:
         async with service.abandoned() as (runtime, api):
             waiting = await api.submit(order("kling", deadline=60))
@@ -139,14 +144,14 @@ async def test_a_job_whose_deadline_has_passed_is_not_paid_for(tmp_path: Path) -
             assert it.world.renders == []
 
 
-async def test_an_answer_that_was_cut_off_is_adopted_by_lookup(tmp_path: Path) -> None:
+async def test_a_submission_whose_answer_was_cut_off_is_found_by_lookup(tmp_path: Path) -> None:
     async with live(
         tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0, cut_answer=1.0)
     ) as it:
         job = await it.api.submit(order("kling"))
         assert (await it.api.ended(job["id"]))["status"] == "succeeded"
-        said = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
-        assert said == ["begun", "disconnected", "found"]
+        outcomes = [entry["outcome"] for entry in await it.api.timeline(job["id"], "submit")]
+        assert outcomes == ["begun", "disconnected", "found"]
         assert len(it.world.renders) == 1
 
 
@@ -158,30 +163,26 @@ async def test_a_push_settles_a_submission_whose_answer_was_cut_off(tmp_path: Pa
         assert len(it.world.renders) == 1
 
 
-async def test_after_a_push_that_came_before_the_answer_the_answer_only_fills_the_vendors_id(
-    tmp_path: Path,
-) -> None:
+async def test_an_answer_after_a_push_only_adds_the_task_id(tmp_path: Path) -> None:
     async with live(tmp_path, ["agentsflare"]) as it:
         it.world.inject("agentsflare", "submit", "push_before_answer")
         job = await it.api.submit(order("agentsflare"))
         final = await it.api.ended(job["id"])
 
-        async def filled() -> Json | None:
+        async def has_task_id() -> Json | None:
             found = await it.api.job(job["id"])
             return found if found["vendor_task_id"] else None
 
-        later = await eventually(filled, "the answer is recorded")
+        later = await eventually(has_task_id, "the answer is recorded")
         (render,) = it.world.renders
         assert (final["status"], final["resolved_by"]) == ("succeeded", "push")
         assert later == {**final, "vendor_task_id": render.ids.task, "version": later["version"]}
-        assert [one["to"] for one in await it.api.timeline(job["id"], "move")] == [
+        assert [entry["to"] for entry in await it.api.timeline(job["id"], "move")] == [
             "submitted", "processing", "succeeded",
         ]  # fmt: skip
 
 
-async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_hears_twice(
-    tmp_path: Path,
-) -> None:
+async def test_concurrent_pushes_and_polls_complete_each_job_once(tmp_path: Path) -> None:
     async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
         made = await asyncio.gather(*(it.api.submit(order("agentsflare")) for _ in range(12)))
         await until(lambda: len(it.world.renders) == len(made))
@@ -192,22 +193,22 @@ async def test_when_push_and_answer_come_together_one_of_them_wins_and_nobody_he
             *(it.api.call("POST", f"/v1/jobs/{job['id']}/refresh") for job in made),
             *(it.outside.post(push.url, content=push.body) for push in lost),
         )
-        # A job that a push has ended is not asked about.
+        # A job that a push has ended is not polled.
         assert {answer.status_code for answer in answers} <= {200, 409}
         for job in made:
             ended = await it.api.ended(job["id"])
-            said = [
-                one["by"]
-                for one in await it.api.timeline(job["id"], "move")
-                if one["to"] == "succeeded"
+            sources = [
+                entry["by"]
+                for entry in await it.api.timeline(job["id"], "move")
+                if entry["to"] == "succeeded"
             ]
-            assert said == [ended["resolved_by"]]
-            assert said in (["push"], ["poll"])
+            assert sources == [ended["resolved_by"]]
+            assert sources in (["push"], ["poll"])
         await until(lambda: len(it.subscriber.completions()) == len(made))
         assert set(it.subscriber.completions().values()) == {1}
 
 
-async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
+async def test_a_delivery_sent_and_not_recorded_is_sent_again_with_the_same_id(
     tmp_path: Path,
 ) -> None:
     async with restartable(tmp_path, {"kling": {}}) as service:
@@ -217,9 +218,9 @@ async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
             job = await api.submit(order("kling"))
             await api.call("POST", f"/v1/jobs/{job['id']}/cancel")
             stage = runtime.assemble(Deliverer)
-            (due,) = await stage.take(1)
+            (claim,) = await stage.take(1)
             service.subscriber.misbehave("hang", seconds=60)
-            attempt = asyncio.create_task(stage.work(due))
+            attempt = asyncio.create_task(stage.work(claim))
             await until(lambda: service.subscriber.received, "the subscriber has it")
             attempt.cancel()
             await asyncio.wait([attempt])
@@ -234,7 +235,7 @@ async def test_delivered_and_not_recorded_is_delivered_again_under_the_same_id(
             assert service.subscriber.completions() == {job["id"]: 1}
 
 
-async def test_a_push_to_a_process_that_is_gone_is_made_up_for(tmp_path: Path) -> None:
+async def test_a_push_to_a_stopped_process_is_replaced_by_a_poll(tmp_path: Path) -> None:
     async with restartable(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.4) as service:
         async with service.started() as it:
             job = await it.api.submit(order("kling"))

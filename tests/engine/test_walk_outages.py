@@ -1,4 +1,4 @@
-"""What goes wrong around the service, over real sockets: the disk, the vendors' limits and silence, subscribers."""
+"""Faults around the service, over real sockets: a full disk, vendors' limits, slow subscribers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from tests.harness.live import IMPATIENT, full_disk, live, order
 pytestmark = pytest.mark.long
 
 
-async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_missing(
-    tmp_path: Path,
-) -> None:
+async def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_lost(tmp_path: Path) -> None:
     async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
         job = await it.api.submit(order("agentsflare"))
         push = await until(
-            lambda: next((one for one in it.world.pushes if one.state == "succeeded"), None)
+            lambda: next((each for each in it.world.pushes if each.state == "succeeded"), None)
         )
         with full_disk(tmp_path):
             refused = [
@@ -31,7 +29,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_
             ]
             assert [answer.status_code for answer in refused] == [503, 503, 503]
             assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
-            # Readers, and the process itself, are as well as ever.
+            # Reads and the process itself are not affected.
             assert (await it.api.job(job["id"]))["finished_at"] is None
             assert (await it.outside.get(f"{it.url}/healthz")).status_code == 200
         assert (await it.outside.get(f"{it.url}/readyz")).status_code == 200
@@ -41,7 +39,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_nothing_is_
         assert len(await it.api.timeline(job["id"], "push")) == 1
 
 
-async def test_a_push_that_met_a_full_disk_is_made_up_for(tmp_path: Path) -> None:
+async def test_a_push_refused_on_a_full_disk_is_replaced_by_a_poll(tmp_path: Path) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.3) as it:
         job = await it.api.submit(order("kling"))
         await until(lambda: it.world.renders, "the vendor has it")
@@ -53,9 +51,7 @@ async def test_a_push_that_met_a_full_disk_is_made_up_for(tmp_path: Path) -> Non
         assert len(it.world.renders) == 1
 
 
-async def test_a_storm_of_refusals_ends_with_everything_done_and_no_limit_exceeded(
-    tmp_path: Path,
-) -> None:
+async def test_many_refusals_end_with_all_jobs_done_and_no_limit_exceeded(tmp_path: Path) -> None:
     accounts = {"kling": {"max_in_flight": 6}, "cloudsway": {"max_in_flight": 3}}
     limits = {"kling": 4}
     async with live(tmp_path, accounts, faults=Faults(refuse_rate=0.15), limits=limits) as it:
@@ -81,50 +77,55 @@ async def test_an_account_never_has_more_in_flight_than_its_limit(tmp_path: Path
         assert (it.world.peaks["kling"], it.world.peaks["dreamto"]) == (4, 1)
 
 
-async def test_subscribers_that_hang_or_trickle_make_only_themselves_wait(tmp_path: Path) -> None:
+async def test_subscribers_that_hang_or_trickle_delay_no_other_subscriber(tmp_path: Path) -> None:
     async with live(tmp_path) as it, Subscriber() as hanging, Subscriber() as trickling:
-        ways: list[tuple[Subscriber, Misbehaviour]] = [(hanging, "hang"), (trickling, "trickle")]
-        for slow, how in ways:
+        slow_subscribers: list[tuple[Subscriber, Misbehaviour]] = [
+            (hanging, "hang"),
+            (trickling, "trickle"),
+        ]
+        for slow, how in slow_subscribers:
             slow.misbehave(how, times=1000)
-        lanes = {(await it.api.subscribe(slow.url))["id"] for slow, _ in ways}
+        lanes = {(await it.api.subscribe(slow.url))["id"] for slow, _ in slow_subscribers}
         made = await asyncio.gather(*(it.api.submit(order("kling")) for _ in range(40)))
         await until(
-            lambda: len(it.subscriber.completions()) == len(made), "the others are told", 10
+            lambda: len(it.subscriber.completions()) == len(made), "the others get their events", 10
         )
 
-        async def only_theirs() -> bool:
+        async def only_slow_pending() -> bool:
             pending = (await it.api.get("/v1/deliveries?status=pending&limit=200"))["data"]
-            return {one["subscriber"] for one in pending} == lanes
+            return {each["subscriber"] for each in pending} == lanes
 
-        await eventually(only_theirs, "nothing but theirs is pending")
-        # A lane is as full as it may get, and no fuller.
-        await until(lambda: [len(slow.received) for slow, _ in ways] == [8, 8])
+        await eventually(only_slow_pending, "only deliveries to slow subscribers are pending")
+        # A lane has exactly its limit of attempts in progress.
+        await until(lambda: [len(slow.received) for slow, _ in slow_subscribers] == [8, 8])
 
 
-async def test_when_the_pushes_stop_everything_completes_and_operators_hear_of_it(
+async def test_without_pushes_jobs_complete_and_the_account_is_announced_as_degraded(
     tmp_path: Path,
 ) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(drop_push=1.0)) as it:
         for _ in range(3):
             job = await it.api.submit(order("kling"))
             assert (await it.api.ended(job["id"]))["resolved_by"] == "poll"
-        await until(lambda: "account.push_degraded" in {one.type for one in it.subscriber.received})
+        await until(
+            lambda: "account.push_degraded" in {each.type for each in it.subscriber.received}
+        )
         assert (await it.api.get("/v1/accounts/kling"))["pushes_missed"] == 3
         it.world.faults = Faults()
 
         async def recovered() -> bool:
             await it.api.ended((await it.api.submit(order("kling")))["id"])
-            return "account.push_recovered" in {one.type for one in it.subscriber.received}
+            return "account.push_recovered" in {each.type for each in it.subscriber.received}
 
-        await eventually(recovered, "operators hear that pushes came back")
+        await eventually(recovered, "the account is announced as recovered")
 
 
-async def test_a_subscriber_that_was_away_gets_what_it_missed(tmp_path: Path) -> None:
+async def test_a_subscriber_that_failed_gets_its_events_by_retries(tmp_path: Path) -> None:
     async with live(tmp_path) as it:
         it.subscriber.misbehave("error", times=3)
         job = await it.api.submit(order("kling"))
         await until(
-            lambda: [one.answered for one in it.subscriber.received] == [500] * 3,
+            lambda: [each.answered for each in it.subscriber.received] == [500] * 3,
             "three failed attempts",
         )
         for delivery in (await it.api.get("/v1/deliveries?status=pending"))["data"]:
@@ -136,5 +137,5 @@ async def test_a_subscriber_that_was_away_gets_what_it_missed(tmp_path: Path) ->
                 it.subscriber.completions() == {job["id"]: 1} and len(it.subscriber.received) == 6
             )
         )
-        again = {one.webhook_id for one in it.subscriber.received[3:]}
-        assert again == {one.webhook_id for one in it.subscriber.received[:3]}
+        again = {each.webhook_id for each in it.subscriber.received[3:]}
+        assert again == {each.webhook_id for each in it.subscriber.received[:3]}

@@ -1,4 +1,4 @@
-"""The vendors' door over real sockets: what is believed, what is not, and what a second copy or a late one changes."""
+"""The callback endpoint over real sockets: tokens, signatures, copies, and disorder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from tests.harness.live import IMPATIENT, Live, live, order
 pytestmark = pytest.mark.usefixtures("everywhere")
 
 SECRET = CREDENTIALS["kling"].webhook_secrets[0]
-STRANGER = "whsec_" + "A" * 43 + "="
+OTHER_SECRET = "whsec_" + "A" * 43 + "="
 
 
 async def withheld(it: Live, account: str) -> tuple[str, Push]:
-    """Return a live job and its last push, which its vendor did not send."""
+    """Return a live job, and its last push, which its vendor made and did not send."""
     job = await it.api.submit(order(account))
     push = await until(
         lambda: next(
-            (one for one in it.world.pushes if one.kind == "dropped" and one.state == "succeeded"),
+            (
+                push
+                for push in it.world.pushes
+                if push.kind == "dropped" and push.state == "succeeded"
+            ),
             None,
         )
     )
@@ -40,7 +44,7 @@ async def withheld(it: Live, account: str) -> tuple[str, Push]:
 def signed(
     push: Push, secret: str = SECRET, *, age: float = 0, body: bytes | None = None
 ) -> dict[str, str]:
-    """Return the headers that sign a push, made by the public library."""
+    """Return headers that sign a push, made by the public library."""
     at = datetime.now(UTC) - timedelta(seconds=age)
     return {
         "webhook-id": push.message_id,
@@ -51,9 +55,7 @@ def signed(
     }
 
 
-async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
-    tmp_path: Path,
-) -> None:
+async def test_every_wrong_token_gets_the_same_answer(tmp_path: Path) -> None:
     async with live(tmp_path, ["agentsflare", "dreamto"], faults=Faults(drop_push=1.0)) as it:
         job_id, push = await withheld(it, "agentsflare")
         token = push.url.rpartition("/")[2]
@@ -63,7 +65,7 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
             alter_token(push.url),
             f"{it.url}/callbacks/agentsflare/{expired}",
             f"{it.url}/callbacks/dreamto/{token}",
-            f"{it.url}/callbacks/nobody/{token}",
+            f"{it.url}/callbacks/unknown/{token}",
             f"{it.url}/callbacks/agentsflare/",
             f"{it.url}/callbacks/agentsflare/{token}/more",
             f"{it.url}/callbacks/agentsflare/{'A' * 4000}",
@@ -76,15 +78,15 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_one_and_the_same(
         assert (await it.api.ended(job_id))["resolved_by"] == "push"
 
 
-async def test_a_signature_that_is_required_must_be_right(tmp_path: Path) -> None:
+async def test_a_push_without_the_required_signature_is_refused(tmp_path: Path) -> None:
     async with live(tmp_path, faults=Faults(drop_push=1.0)) as it:
         job_id, push = await withheld(it, "kling")
         flaws: dict[str, dict[str, str]] = {
             "missing": {},
-            "somebody else's": signed(push, STRANGER),
+            "another secret": signed(push, OTHER_SECRET),
             "stale": signed(push, age=600),
             "of another body": signed(push, body=b"{}"),
-            "half there": {"webhook-id": push.message_id},
+            "incomplete": {"webhook-id": push.message_id},
         }
         refused = {
             flaw: (await it.outside.post(push.url, content=push.body, headers=headers)).status_code
@@ -92,20 +94,22 @@ async def test_a_signature_that_is_required_must_be_right(tmp_path: Path) -> Non
         }
         assert refused == dict.fromkeys(flaws, 401)
         assert not (await it.api.job(job_id))["finished_at"]
-        kept = await it.api.timeline(job_id, "push")
+        stored = await it.api.timeline(job_id, "push")
         assert (
-            len({one["outcome"] for one in kept if one["outcome"].startswith("rejected: ")})
-            == len(kept)
+            len({each["outcome"] for each in stored if each["outcome"].startswith("rejected: ")})
+            == len(stored)
             == 4
         )
-        assert sum(one["copies"] for one in kept) == len(flaws)
+        assert sum(each["copies"] for each in stored) == len(flaws)
         assert (
             await it.outside.post(push.url, content=push.body, headers=signed(push))
         ).status_code == 200
         assert (await it.api.ended(job_id))["resolved_by"] == "push"
 
 
-async def test_a_vendor_whose_signatures_have_gone_stale_is_asked(tmp_path: Path) -> None:
+async def test_pushes_with_stale_signatures_are_refused_and_the_vendor_is_polled(
+    tmp_path: Path,
+) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(stale_push=1.0)) as it:
         job = await it.api.submit(order("kling"))
         assert (await it.api.ended(job["id"]))["resolved_by"] == "poll"
@@ -115,12 +119,12 @@ async def test_a_vendor_whose_signatures_have_gone_stale_is_asked(tmp_path: Path
         assert {push.status for push in it.world.pushes} == {401}
 
 
-async def test_what_is_no_push_is_refused_by_the_first_check_it_fails(tmp_path: Path) -> None:
+async def test_an_invalid_push_is_refused_by_the_first_check_that_it_fails(tmp_path: Path) -> None:
     async with live(tmp_path, faults=Faults(drop_push=1.0)) as it:
         job_id, push = await withheld(it, "kling")
         garbage = b"not json"
         big = b'"' + b"x" * (1 << 20) + b'"'
-        asked = [
+        answers = [
             (await it.outside.get(push.url), 405),
             (await it.outside.get(alter_token(push.url)), 405),
             (await it.outside.post(alter_token(push.url), content=big), 404),
@@ -133,7 +137,7 @@ async def test_what_is_no_push_is_refused_by_the_first_check_it_fails(tmp_path: 
                 400,
             ),
         ]
-        assert [answer.status_code for answer, _ in asked] == [status for _, status in asked]
+        assert [answer.status_code for answer, _ in answers] == [status for _, status in answers]
         assert not (await it.api.job(job_id))["finished_at"]
 
 
@@ -149,10 +153,10 @@ async def test_a_repeated_push_changes_nothing_and_is_acknowledged(tmp_path: Pat
         assert it.subscriber.completions() == {job["id"]: 1}
 
 
-async def test_disorder_forgery_and_repetition_at_once_change_no_outcome(tmp_path: Path) -> None:
+async def test_reordered_forged_and_repeated_pushes_change_no_outcome(tmp_path: Path) -> None:
     faults = Faults(
-        duplicate_push=0.5, reorder_push=0.5, delay_push=0.3, forged_push=0.5, stale_push=0.1, drop_push=0.2,
-        delay_seconds=(0.05, 0.3),
+        duplicate_push=0.5, reorder_push=0.5, delay_push=0.3, forged_push=0.5, stale_push=0.1,
+        drop_push=0.2, delay_seconds=(0.05, 0.3),
     )  # fmt: skip
     accounts = {
         name: {"poll": IMPATIENT}
@@ -170,16 +174,18 @@ async def test_disorder_forgery_and_repetition_at_once_change_no_outcome(tmp_pat
         assert {push.status for push in it.world.pushes if push.kind in ("push", "duplicate")} == {
             200
         }
-        await until(lambda: len(it.subscriber.completions()) == len(made), "everything is told")
+        await until(
+            lambda: len(it.subscriber.completions()) == len(made), "all completions are delivered"
+        )
         assert set(it.subscriber.completions().values()) == {1}
         for job in made:
-            order_heard = it.types(job["id"])
-            assert order_heard == sorted(
-                order_heard, key=["job.submitted", "job.processing", "job.succeeded"].index
+            received_types = it.types(job["id"])
+            assert received_types == sorted(
+                received_types, key=["job.submitted", "job.processing", "job.succeeded"].index
             )
 
 
-async def test_a_success_without_its_url_is_asked_about_until_it_shows_one(tmp_path: Path) -> None:
+async def test_a_success_without_a_url_is_polled_until_it_has_one(tmp_path: Path) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, faults=Faults(no_url=1.0)) as it:
         job = await it.api.submit(order("kling"))
         ended = await it.api.ended(job["id"])
@@ -187,7 +193,7 @@ async def test_a_success_without_its_url_is_asked_about_until_it_shows_one(tmp_p
         assert ended["output"]["videos"][0]["url"]
 
 
-async def test_a_success_that_never_shows_a_url_fails_in_the_end(tmp_path: Path) -> None:
+async def test_a_success_that_never_has_a_url_fails_after_its_grace(tmp_path: Path) -> None:
     poll: Json = {**IMPATIENT, "output_grace": 0.5}
     faults = Faults(no_url=1.0, no_url_times=None)
     async with live(tmp_path, {"kling": {"poll": poll}}, faults=faults) as it:
@@ -198,7 +204,7 @@ async def test_a_success_that_never_shows_a_url_fails_in_the_end(tmp_path: Path)
         assert it.subscriber.completions() == {job["id"]: 1}
 
 
-async def test_a_word_nobody_knows_keeps_the_job_live(tmp_path: Path) -> None:
+async def test_an_unknown_word_keeps_the_job_live(tmp_path: Path) -> None:
     async with live(tmp_path, faults=Faults(unknown_word=1.0), render_seconds=0.3) as it:
         job = await it.api.submit(order("kling"))
         ended = await it.api.ended(job["id"])

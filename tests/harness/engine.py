@@ -12,11 +12,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, cast
 
 import httpx
 
 from orchestrator.database.tables import event
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
@@ -64,9 +67,7 @@ async def subscribe(
     return row | {"secret": secret}
 
 
-async def at_vendor(
-    h: Harness, account: str = "main", task: str = "t-1", **values: Any
-) -> dict[str, Any]:
+async def at_vendor(h: Harness, account: str = "main", task: str = "t-1", **values: Any) -> JobRow:
     """Create a job that the vendor accepted as `task`; return its row."""
     opened = await h.open(account, **values)
     return await report_state(
@@ -76,9 +77,11 @@ async def at_vendor(
 
 async def report_state(
     h: Harness, job_id: str, state: JobState | None, source: Source = Source.PUSH, **values: Any
-) -> dict[str, Any]:
+) -> JobRow:
     """Apply a report of `state`; return the job's row. A success has a video."""
-    return dict((await report_result(h, job_id, state, source, **values)).job or {})
+    result = await report_result(h, job_id, state, source, **values)
+    assert result.job is not None
+    return cast(JobRow, dict(result.job))
 
 
 async def report_result(
@@ -91,7 +94,7 @@ async def report_result(
 
 
 async def apply_report(h: Harness, report: ReportEvent) -> ApplyResult:
-    """Apply one report, in one commit with those that come at the same time; announce the result."""
+    """Apply a report, batched with concurrent reports; announce and return the result."""
     result = await h.apply(report)
     h.runtime.notifier.announce([result])
     return result
@@ -118,7 +121,7 @@ def legacy_task(task: str | None, status: str, **values: Any) -> dict[str, Any]:
     return {"task_id": task, "task_status": status} | made | values
 
 
-def new_task(task: str, status: str, **values: Any) -> dict[str, Any]:
+def new_task(task: str | None, status: str, **values: Any) -> dict[str, Any]:
     """Return a task in Kling's new format."""
     made = (
         [{"type": "video", "id": "v", "url": VIDEO, "duration": "5.041"}]
@@ -149,6 +152,14 @@ def task_not_found() -> httpx.Response:
     return httpx.Response(400, json=NOT_FOUND)
 
 
-def seconds_until_due(h: Harness, row: dict[str, Any]) -> float:
+def job_error(row: JobRow) -> dict[str, Any]:
+    """Return the error of a failed job."""
+    assert row["error"] is not None
+    return row["error"]
+
+
+def seconds_until_due(h: Harness, row: Mapping[str, object]) -> float:
     """Return the seconds until a row is due."""
-    return float((row["due_at"] - after(h.clock.now(), 0)).total_seconds())
+    due = row["due_at"]
+    assert isinstance(due, datetime)
+    return (due - after(h.clock.now(), 0)).total_seconds()

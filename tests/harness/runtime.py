@@ -12,13 +12,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import sqlalchemy as sa
 
 from orchestrator.app import build
-from orchestrator.database.tables import job, metadata
+from orchestrator.database.tables import account_state, job, metadata
+from orchestrator.database.tables.rows import AccountStateRow, JobRow
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
@@ -84,7 +85,7 @@ class Harness:
         self.network = network
         self.apply = runtime.store.batched(runtime.ledger.apply)
 
-    async def open(self, account: str = "main", **values: Any) -> dict[str, Any]:
+    async def open(self, account: str = "main", **values: Any) -> JobRow:
         """Create a queued job and return its row."""
         now = self.clock.now()
         job_id = self.runtime.ids("job")
@@ -96,12 +97,17 @@ class Harness:
         }  # fmt: skip
         (opened,) = await self.runtime.store.write(create_jobs, [draft | values])
         assert isinstance(opened, Accepted), opened
-        return dict(opened.job)
+        return cast(JobRow, dict(opened.job))
 
-    async def job(self, job_id: str) -> dict[str, Any]:
+    async def job(self, job_id: str) -> JobRow:
         """Return a job's current row."""
         (row,) = await self.rows(job, job.c.id == job_id)
-        return row
+        return cast(JobRow, row)
+
+    async def account(self, name: str = "main") -> AccountStateRow:
+        """Return the current state row of an account."""
+        (row,) = await self.rows(account_state, account_state.c.account == name)
+        return cast(AccountStateRow, row)
 
     async def rows(
         self, table: sa.Table | str, *where: sa.ColumnElement[bool]

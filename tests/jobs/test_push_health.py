@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.database.tables import account_state
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.push_health import MISSED_IN_A_ROW
 from tests.harness.engine import at_vendor, event_bodies, event_types, report_state
@@ -23,11 +21,6 @@ async def ends(h: Harness, source: Source, count: int, account: str = "main") ->
         await report_state(h, job["id"], JobState.SUCCEEDED, source)
 
 
-async def account_row(h: Harness, account: str = "main") -> dict[str, Any]:
-    (row,) = await h.rows(account_state, account_state.c.account == account)
-    return row
-
-
 async def published(h: Harness) -> list[str]:
     return [kind for kind in await event_types(h) if kind in PUSH_HEALTH]
 
@@ -37,7 +30,7 @@ async def test_three_completions_without_a_push_are_announced_once(h: Harness) -
     assert await published(h) == []
     await ends(h, Source.POLL, 4)
     assert await published(h) == ["account.push_degraded"]
-    assert (await account_row(h))["pushes_missed"] == MISSED_IN_A_ROW + 3
+    assert (await h.account())["pushes_missed"] == MISSED_IN_A_ROW + 3
     degraded = next(
         body for body in await event_bodies(h) if body["type"] == "account.push_degraded"
     )
@@ -53,7 +46,7 @@ async def test_a_completion_by_push_restarts_the_count(h: Harness) -> None:
     await ends(h, Source.PUSH, 1)
     await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
     assert await published(h) == []
-    assert (await account_row(h))["pushes_missed"] == 2 * (MISSED_IN_A_ROW - 1)
+    assert (await h.account())["pushes_missed"] == 2 * (MISSED_IN_A_ROW - 1)
 
 
 async def test_the_first_push_after_a_degradation_is_announced(h: Harness) -> None:
@@ -61,7 +54,7 @@ async def test_the_first_push_after_a_degradation_is_announced(h: Harness) -> No
     job = await at_vendor(h, task="t-last")
     await report_state(h, job["id"], JobState.PROCESSING, Source.PUSH)
     assert await published(h) == ["account.push_degraded", "account.push_recovered"]
-    assert not (await account_row(h))["degraded"]
+    assert not (await h.account())["degraded"]
     await ends(h, Source.POLL, MISSED_IN_A_ROW)
     assert (await published(h))[2:] == ["account.push_degraded"]
 
@@ -71,14 +64,14 @@ async def test_only_an_end_found_by_polling_counts_as_a_missed_push(
     h: Harness, source: Source
 ) -> None:
     await ends(h, source, MISSED_IN_A_ROW)
-    assert (await account_row(h))["pushes_missed"] == 0
+    assert (await h.account())["pushes_missed"] == 0
 
 
 async def test_progress_found_by_polling_is_not_a_missed_push(h: Harness) -> None:
     for number in range(MISSED_IN_A_ROW):
         job = await at_vendor(h, task=f"t-{number}")
         await report_state(h, job["id"], JobState.PROCESSING, Source.POLL)
-    assert (await account_row(h))["pushes_missed"] == 0
+    assert (await h.account())["pushes_missed"] == 0
 
 
 async def test_a_dialect_without_pushes_never_degrades_and_accounts_are_counted_separately(
@@ -92,5 +85,5 @@ async def test_a_dialect_without_pushes_never_degrades_and_accounts_are_counted_
         await ends(h, Source.POLL, MISSED_IN_A_ROW, "mute")
         await ends(h, Source.POLL, MISSED_IN_A_ROW - 1)
         assert await published(h) == []
-        assert (await account_row(h, "mute"))["pushes_missed"] == 0
-        assert (await account_row(h))["pushes_missed"] == MISSED_IN_A_ROW - 1
+        assert (await h.account("mute"))["pushes_missed"] == 0
+        assert (await h.account())["pushes_missed"] == MISSED_IN_A_ROW - 1
