@@ -14,10 +14,11 @@ SOURCES := orchestrator tests docs
 demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
 
-# Compiled first, since the tests start some hundreds of processes.
+# Compiled first, since the tests start some hundreds of processes. pytest keeps its own bytecode:
+# with PYTHONDONTWRITEBYTECODE set, every worker would compile all tests again.
 test: $(READY)
 	@.venv/bin/python -m compileall -q orchestrator tests
-	@.venv/bin/python -m pytest $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(ARGS)
 
 # SEED=n repeats one run; SEEDS=n runs many. A fixed hash seed makes a run equal in every process.
 simulate: $(READY)

@@ -10,6 +10,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,17 +78,19 @@ Sources = Mapping[str, ast.Module]
 Law = Callable[[Sources], Iterator[str]]
 
 
-def sources() -> dict[str, ast.Module]:
-    """Return every module of the package, parsed, by its dotted name without `orchestrator.`."""
+def paths() -> dict[str, Path]:
+    """Return the file of every module by its dotted name without `orchestrator.`."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-SOURCES = sources()
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Return every module, parsed. Takes a second, so not when tests are collected."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in paths().items()}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -206,7 +209,7 @@ LAWS = (layers, outside, plug_ins, stages, world)
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_package_keeps_the_law(law: Law) -> None:
-    assert not list(law(SOURCES))
+    assert not list(law(sources()))
 
 
 @pytest.mark.parametrize(
@@ -231,11 +234,11 @@ def test_the_package_keeps_the_law(law: Law) -> None:
     ],
 )  # fmt: skip
 def test_the_law_bites(law: Law, module: str, violation: str) -> None:
-    assert list(law({**SOURCES, module: ast.parse(violation)}))
+    assert list(law({**sources(), module: ast.parse(violation)}))
 
 
 @pytest.mark.parametrize(
-    "module", [name for name in SOURCES if name.rpartition(".")[0] in PLUG_INS]
+    "module", [name for name in paths() if name.rpartition(".")[0] in PLUG_INS]
 )
 def test_a_plug_in_is_one_class_in_one_file(module: str) -> None:
     kind, _ = PLUG_INS[module.rpartition(".")[0]]
@@ -252,13 +255,18 @@ def test_a_plug_in_is_one_class_in_one_file(module: str) -> None:
 
 def test_imports_are_absolute() -> None:
     assert not [
-        name for name, tree in SOURCES.items() for found in imported(tree) if found.startswith(".")
+        name
+        for name, tree in sources().items()
+        for found in imported(tree)
+        if found.startswith(".")
     ]
 
 
 def test_no_traceback_is_left_to_somebody_elses_renderer() -> None:
     """`logs.traceback_of` says why."""
-    written = {name: ast.unparse(tree) for name, tree in SOURCES.items() if top(name) not in BESIDE}
+    written = {
+        name: ast.unparse(tree) for name, tree in sources().items() if top(name) not in BESIDE
+    }
     assert not [
         module
         for module, text in written.items()

@@ -1,15 +1,15 @@
-"""Real processes, real faults, on loopback; and an auditor who was outside when it happened.
+"""Chaos suite: real processes and real faults on loopback, and an independent audit of the result.
 
-python -m tests.chaos [--fault NAME] [--database KIND] [--runs N]     a table: fault x database
-python -m tests.chaos steady                                          throughput while replicas are killed
+    python -m tests.chaos [--fault NAME] [--database KIND] [--runs N]     table: fault x database
+    python -m tests.chaos steady                                          throughput during kills
 
-run.py       one run: stage, load, fault, quiet, audit     stage.py     world, replicas, database, network
-load.py      callers who repeat themselves                 server.py    a PostgreSQL of our own
-proxy.py     a network that misbehaves                     ways.py      how it does
-program.py   the product, able to strike itself            failpoints.py where it can
-world.py     the simulator, which remembers bytes          nursery.py   starts processes without their imports
-steady.py    throughput over time                          table.py     all runs, and what they came to
+run.py             one run: load, fault, audit    testbed.py         vendors, replicas, proxies
+load.py            callers that retry             postgres_server.py a server to disturb
+proxy.py           a TCP proxy                    connection_modes.py how it disturbs
+service.py         the product with failpoints    failpoints.py      where they are
+simulator.py       the simulator with digests    throughput.py      throughput over time
+fault_matrix.py    all runs as a table
 
-Faults, one module per meaning: kills.py, points.py, pauses.py, outages.py, disk.py, clocks.py, network.py,
-partitions.py
+Faults: kills.py, crashes.py, pauses.py, postgres_outages.py, write_failures.py, clocks.py,
+network.py, partitions.py
 """

@@ -1,4 +1,4 @@
-"""Clocks that are wrong by five seconds, from the start or from one moment to the next."""
+"""System clocks that are wrong by five seconds, from the start or after a jump."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from collections.abc import Mapping
 
 from tests.chaos.run import Fault
-from tests.chaos.stage import Environment, Stage
+from tests.chaos.testbed import Environment, Testbed
 from tests.harness.processes import Replica
 
-#: Seconds after its start in which a process's clock jumps: into the load.
+#: Seconds after its start at which the clock of a process jumps, during the load.
 _JUMP = 6.0
 
 
-def _wrong(seconds: float) -> Environment:
-    """Of several replicas the first is wrong from the start, the second jumps, the others are right. One jumps."""
+def _skewed(seconds: float) -> Environment:
+    """Give the first replica a wrong clock and the second a jump. A single replica jumps."""
 
-    def environment(it: Stage, replica: Replica) -> Mapping[str, str]:
-        place = it.replicas.index(replica)
-        jumps = place == len(it.replicas[:2]) - 1
+    def environment(bed: Testbed, replica: Replica) -> Mapping[str, str]:
+        place = bed.replicas.index(replica)
+        jumps = place == len(bed.replicas[:2]) - 1
         if place > 1:
             return {}
         return {"CHAOS_CLOCK": json.dumps([seconds, _JUMP if jumps else 0.0])}
@@ -26,13 +26,13 @@ def _wrong(seconds: float) -> Environment:
     return environment
 
 
-async def _jumped(it: Stage) -> None:
-    while await it.pause(1.0, 1.0):
-        it.hits += 1
+async def _wait(bed: Testbed) -> None:
+    while await bed.pause(1.0, 1.0):
+        bed.hits += 1
 
 
-#: With the product's own claims: five seconds are within their margin, and not within one of a second.
+#: With the product's own leases: a skew of five seconds is within their margin.
 FAULTS = tuple(
-    Fault(f"clock {seconds:+.0f} s", _jumped, environment=_wrong(seconds), leases="own")
+    Fault(f"clock {seconds:+.0f} s", _wait, environment=_skewed(seconds), leases="own")
     for seconds in (5.0, -5.0)
 )

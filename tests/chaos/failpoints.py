@@ -1,4 +1,4 @@
-"""Places in the product where a process strikes itself: functions wrapped from outside, counted by their passages."""
+"""Failpoints: product functions wrapped from outside, at which a process sends itself a signal."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ When = Literal["before", "after", "after some"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Before or after each call of `owner.name`, or after each that returned something.
+    """Before or after each call of `owner.name`, or after each call with a true result.
 
-    What runs in a transaction ends before its commit.
+    "after" in a transaction is before its commit.
     """
 
     owner: object
@@ -55,7 +55,10 @@ POINTS = {
 
 
 def arm(name: str, passage: int, how: signal.Signals) -> None:
-    """Have this process send itself a signal at the n-th passage (from 1) of a point. SIGSTOP passes on when woken."""
+    """Send a signal to this process at the n-th passage (from 1) of a point.
+
+    SIGSTOP continues when resumed.
+    """
     point, passages = POINTS[name], itertools.count(1)
 
     def strike() -> None:
@@ -65,15 +68,15 @@ def arm(name: str, passage: int, how: signal.Signals) -> None:
     setattr(point.owner, point.name, _wrapped(getattr(point.owner, point.name), strike, point.when))
 
 
-def _wrapped(whole: Call, strike: Callable[[], None], when: When) -> Call:
-    if inspect.iscoroutinefunction(whole):
-        return _wrapped_later(whole, strike, when)
+def _wrapped(original: Call, strike: Callable[[], None], when: When) -> Call:
+    if inspect.iscoroutinefunction(original):
+        return _wrapped_later(original, strike, when)
 
-    @wraps(whole)
-    def call(*args: Any, **named: Any) -> Any:
+    @wraps(original)
+    def call(*args: Any, **fault_named: Any) -> Any:
         if when == "before":
             strike()
-        value = whole(*args, **named)
+        value = original(*args, **fault_named)
         if when == "after" or (when == "after some" and value):
             strike()
         return value
@@ -82,13 +85,13 @@ def _wrapped(whole: Call, strike: Callable[[], None], when: When) -> Call:
 
 
 def _wrapped_later(
-    whole: Callable[..., Coroutine[Any, Any, Any]], strike: Callable[[], None], when: When
+    original: Callable[..., Coroutine[Any, Any, Any]], strike: Callable[[], None], when: When
 ) -> Call:
-    @wraps(whole)
-    async def call(*args: Any, **named: Any) -> Any:
+    @wraps(original)
+    async def call(*args: Any, **fault_named: Any) -> Any:
         if when == "before":
             strike()
-        value = await whole(*args, **named)
+        value = await original(*args, **fault_named)
         if when == "after" or (when == "after some" and value):
             strike()
         return value

@@ -1,4 +1,4 @@
-"""Processes that end at random moments: killed, or told to end and replaced."""
+"""Processes that are killed, or terminated and replaced, at random moments."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import signal
 from collections.abc import Callable, Coroutine
 
 from tests.chaos.run import Fault
-from tests.chaos.stage import Stage
+from tests.chaos.testbed import Testbed
 
 
 def every(
     least: float, most: float, how: signal.Signals
-) -> Callable[[Stage], Coroutine[None, None, None]]:
-    """Return a fault that sends some replica a signal every few seconds, for as long as there is load."""
+) -> Callable[[Testbed], Coroutine[None, None, None]]:
+    """Return a fault that signals a random replica every few seconds while the load runs."""
 
-    async def strike(it: Stage) -> None:
-        while await it.pause(least, most):
-            # Alone, a process that never gets to serve would take nothing on.
-            if len(it.replicas) == 1:
-                await it.ready()
-                await it.pause(0, least)
-            it.send(it.anyone(), how)
-            # The stage counts the killed.
-            it.hits += how is not signal.SIGKILL
+    async def strike(bed: Testbed) -> None:
+        while await bed.pause(least, most):
+            # A single replica that never becomes ready would accept nothing.
+            if len(bed.replicas) == 1:
+                await bed.ready()
+                await bed.pause(0, least)
+            bed.send(bed.any_replica(), how)
+            # The test bed counts SIGKILL.
+            bed.hits += how is not signal.SIGKILL
 
     return strike
 

@@ -1,4 +1,4 @@
-"""Callers who submit carefully: the same order under the same Idempotency-Key until it is answered."""
+"""Callers that retry the same order under the same Idempotency-Key until it is answered."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _LIVE = "queued,submitting,submitted,processing"
 
 @dataclass
 class Load:
-    """So many orders, about so many a second, to a URL that may not answer."""
+    """Submits orders at a rate to a URL that may not answer."""
 
     http: httpx.AsyncClient
     orders: int
     rate: float
     rng: random.Random
-    #: Seconds. What a vendor neither pushes nor can be asked about ends then.
+    #: Seconds after which a job expires that its vendor neither pushes nor can look up.
     deadline: float
     accounts: tuple[str, ...] = ACCOUNTS
-    #: The job of each answered order, as often as callers were told of it.
+    #: The job id of each answered order; duplicates stay.
     owned: list[str] = field(default_factory=list)
-    #: Calls that were not answered, or were told to come again.
+    #: Calls that failed or were answered with 503.
     repeats: int = 0
-    #: Of these, how many were told so by us.
+    #: Calls answered with 503.
     refused: int = 0
-    #: Calls answered with a job that an earlier, unanswered call had made.
+    #: Calls answered with the job of an earlier call whose answer was lost.
     replayed: int = 0
 
     async def run(self) -> None:
-        """Submit everything, and return when all of it is answered."""
+        """Submit all orders and return when each is answered."""
         async with asyncio.TaskGroup() as callers:
             for number in range(self.orders):
                 callers.create_task(self._call(number))
@@ -64,7 +64,7 @@ class Load:
 
 
 async def settled(http: httpx.AsyncClient, seconds: float) -> None:
-    """Wait until nothing is live and nothing is owed."""
+    """Wait until no job is live and no delivery is pending."""
 
     async def over() -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -73,7 +73,7 @@ async def settled(http: httpx.AsyncClient, seconds: float) -> None:
                 await http.get("/v1/deliveries?status=pending&limit=1"),
             ]
             return all(
-                one.status_code == httpx.codes.OK and not one.json()["data"] for one in lists
+                page.status_code == httpx.codes.OK and not page.json()["data"] for page in lists
             )
         return False
 
@@ -81,7 +81,7 @@ async def settled(http: httpx.AsyncClient, seconds: float) -> None:
 
 
 async def listen(sim: Simulator, http: httpx.AsyncClient, hook: str, slack: str) -> None:
-    """Make the simulator's subscriber hear everything, and its Slack what went well."""
+    """Create a subscriber for all events, and a Slack subscriber for successes."""
     body: Json = {"url": hook, "types": ["job.*", "account.*"], "max_in_flight": 32}
     made = (await http.post("/v1/subscribers", json=body)).raise_for_status().json()
     await sim.control("/secret", secret=made["secret"])

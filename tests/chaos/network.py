@@ -1,36 +1,40 @@
-"""Connections that are late, slow, reset, half closed, or lead nowhere: every second one. The others do not last."""
+"""Connections that are delayed, slow, reset, half-closed or blackholed.
+
+Half of them; the rest are short.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
+from tests.chaos.connection_modes import MODES
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault
-from tests.chaos.stage import Stage
-from tests.chaos.ways import WAYS
+from tests.chaos.testbed import Testbed
 
-_BAD = tuple(way for way in WAYS if way not in ("straight", "brief"))
-#: The others are well for a moment: one that is kept would carry everything from then on.
-_MIXED = (*_BAD, *["brief"] * len(_BAD))
+_BAD = tuple(mode for mode in MODES if mode not in ("forward", "reset later"))
+#: Undisturbed connections are reset after a moment: a kept connection would carry all later
+#: traffic.
+_MIXED = (*_BAD, *["reset later"] * len(_BAD))
 
 
-async def _strike(it: Stage, *proxies: Proxy) -> None:
+async def _disturb(bed: Testbed, *proxies: Proxy) -> None:
     for proxy in proxies:
-        proxy.ways = _MIXED
-    await it.loaded.wait()
-    # What is under way is treated no better for the load's end.
+        proxy.modes = _MIXED
+    await bed.loaded.wait()
+    # Requests in progress at the end of the load are disturbed as well.
     await asyncio.sleep(3.0)
     for proxy in proxies:
-        proxy.ways = ("straight",)
-        it.hits += proxy.mistreated
+        proxy.modes = ("forward",)
+        bed.hits += proxy.disturbed
 
 
-async def _outward(it: Stage) -> None:
-    await _strike(it, it.vendors, it.subscriber)
+async def _outward(bed: Testbed) -> None:
+    await _disturb(bed, bed.vendors, bed.subscriber)
 
 
-async def _inward(it: Stage) -> None:
-    await _strike(it, it.front)
+async def _inward(bed: Testbed) -> None:
+    await _disturb(bed, bed.front)
 
 
 FAULTS = (

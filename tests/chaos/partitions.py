@@ -1,7 +1,7 @@
-"""The network between replicas and PostgreSQL: late, slow, reset, half closed, or gone for longer than claims last.
+"""Network faults between replicas and PostgreSQL: delayed, slow, reset, half-closed or partitioned.
 
-One replica's alone, while the others go on; or that of them all. A replica whose network is gone says so meanwhile, to
-everybody and soon, and does not grow; what becomes of it afterwards is the auditor's.
+They affect one replica or all. A partition lasts longer than a lease; meanwhile a replica answers
+503 in time, and its memory does not grow. The auditor checks the recovery.
 """
 
 from __future__ import annotations
@@ -16,68 +16,74 @@ import httpx
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault
-from tests.chaos.stage import Stage
+from tests.chaos.testbed import Testbed
 from tests.harness.audit import Finding
 from tests.harness.processes import Replica
 
-#: Seconds: more than a claim lasts, and more than it takes to give up both an answer and a connection.
-_LONG = 18.0
-#: Seconds in which a replica answers that cannot reach its database: less than it takes to find that out again.
+#: Seconds: more than a lease, and more than the timeouts of a query and of a connect.
+_SECONDS = 18.0
+#: Seconds within which a replica without its database answers: less than it needs to detect it
+#: again.
 _SOON = 8.0
-#: Bytes that a process may grow by meanwhile, whatever it is asked.
+#: Bytes by which the memory of a process may grow meanwhile.
 _GROWTH = 64 << 20
-#: Those the replicas have.
+#: The secret keys of the replicas.
 _KEYS = Keys(["k" * 40])
 
-Strike = Callable[[Stage], Coroutine[None, None, None]]
+Strike = Callable[[Testbed], Coroutine[None, None, None]]
 
 
-def _bad(way: str, replicas: int) -> Strike:
-    """Return a strike that treats every connection alike, those there are being replaced, until the load ends."""
+def _disturb_all(mode: str, replicas: int) -> Strike:
+    """Return a fault that resets all connections and disturbs the new ones until the load ends."""
 
-    async def strike(it: Stage) -> None:
-        await _renewed(it.lines[:replicas], way)
-        await it.pause(_LONG, _LONG)
+    async def strike(bed: Testbed) -> None:
+        await _replace_connections(bed.lines[:replicas], mode)
+        await bed.pause(_SECONDS, _SECONDS)
         await asyncio.sleep(3.0)
-        it.hits += sum(line.treated[way] for line in it.lines)
-        await _renewed(it.lines[:replicas], "straight")
+        bed.hits += sum(line.counts[mode] for line in bed.lines)
+        await _replace_connections(bed.lines[:replicas], "forward")
 
     return strike
 
 
-async def _renewed(lines: list[Proxy], way: str) -> None:
+async def _replace_connections(lines: list[Proxy], mode: str) -> None:
     for line in lines:
-        line.ways = (way,)
+        line.modes = (mode,)
         line.reset()
 
 
-def _hole(replicas: int, *, kept: bool) -> Strike:
-    """Return a strike that lets nothing through for long, and then what is new; and what is old, late or never."""
+def _black_hole(replicas: int, *, kept: bool) -> Strike:
+    """Return a fault that blocks all traffic, then lets new connections through.
 
-    async def strike(it: Stage) -> None:
-        await it.pause(1.0, 3.0)
-        struck = [*zip(it.replicas, it.lines, strict=True)][:replicas]
+    `kept`: blocked bytes arrive late; otherwise they are lost.
+    """
+
+    async def strike(bed: Testbed) -> None:
+        await bed.pause(1.0, 3.0)
+        struck = [*zip(bed.replicas, bed.lines, strict=True)][:replicas]
         sizes = [_size(replica) for replica, _ in struck]
-        it.hits += sum(line.hold() for _, line in struck)
-        await asyncio.sleep(_LONG)
-        async with httpx.AsyncClient(headers=it.load.http.headers, timeout=_SOON) as http:
-            for told in await asyncio.gather(*(_told(http, replica) for replica, _ in struck)):
-                it.wrong += told
+        bed.hits += sum(line.hold() for _, line in struck)
+        await asyncio.sleep(_SECONDS)
+        async with httpx.AsyncClient(headers=bed.load.http.headers, timeout=_SOON) as http:
+            for findings in await asyncio.gather(
+                *(_check_answers(http, replica) for replica, _ in struck)
+            ):
+                bed.wrong += findings
         for (replica, line), size in zip(struck, sizes, strict=True):
             line.let_go(kept=kept)
             if (grown := _size(replica) - size) > _GROWTH:
-                it.wrong.append(
-                    Finding("wrong", f"{replica.name} grew by {grown} bytes without its database")
+                bed.wrong.append(
+                    Finding("wrong", f"{replica.name} grew by {grown} bytes during a partition")
                 )
 
     return strike
 
 
-async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Finding]:
-    """Return what is wrong with the answers of a replica that cannot reach its database."""
+async def _check_answers(http: httpx.AsyncClient, replica: Replica) -> list[Finding]:
+    """Return wrong answers of a replica that cannot reach its database."""
     wrong: list[Finding] = []
     token = _KEYS.mint(
-        "cloudsway", Callback("job_of_nobody", 1), datetime.now(UTC) + timedelta(hours=1)
+        "cloudsway", Callback("job_unknown", 1), datetime.now(UTC) + timedelta(hours=1)
     )
     push = ("POST", f"/callbacks/cloudsway/{token}", 503)
     for method, path, expected in (
@@ -103,24 +109,24 @@ async def _told(http: httpx.AsyncClient, replica: Replica) -> list[Finding]:
 
 
 def _size(replica: Replica) -> int:
-    """Return the bytes of memory a process holds (proc(5)); pages are of 4 KiB."""
+    """Return the resident memory of a process in bytes (proc(5)); pages are 4 KiB."""
     assert replica.child is not None
     return int(Path(f"/proc/{replica.child.pid}/statm").read_text().split()[1]) * 4096
 
 
-def _both(words: str, strike: Callable[[int], Strike]) -> tuple[Fault, Fault]:
-    one, everyone = (f"database line: {words}, {whose}" for whose in ("one", "all"))
+def _one_and_all(words: str, strike: Callable[[int], Strike]) -> tuple[Fault, Fault]:
+    single, all_replicas = (f"database line: {words}, {whose}" for whose in ("one", "all"))
     return (
-        Fault(one, strike(1), on=("postgresql",), remote=True),
-        Fault(everyone, strike(3), on=("postgresql",), remote=True),
+        Fault(single, strike(1), on=("postgresql",), remote=True),
+        Fault(all_replicas, strike(3), on=("postgresql",), remote=True),
     )
 
 
 FAULTS = (
-    *_both("late", lambda replicas: _bad("late", replicas)),
-    *_both("trickle", lambda replicas: _bad("trickle", replicas)),
-    *_both("reset", lambda replicas: _bad("brief", replicas)),
-    *_both("half-close", lambda replicas: _bad("half-close later", replicas)),
-    *_both("black hole", lambda replicas: _hole(replicas, kept=True)),
-    *_both("black hole for good", lambda replicas: _hole(replicas, kept=False)),
+    *_one_and_all("late", lambda replicas: _disturb_all("late", replicas)),
+    *_one_and_all("trickle", lambda replicas: _disturb_all("trickle", replicas)),
+    *_one_and_all("reset", lambda replicas: _disturb_all("reset later", replicas)),
+    *_one_and_all("half-close", lambda replicas: _disturb_all("half-close later", replicas)),
+    *_one_and_all("black hole", lambda replicas: _black_hole(replicas, kept=True)),
+    *_one_and_all("black hole, lost", lambda replicas: _black_hole(replicas, kept=False)),
 )

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that treats each connection well or badly, as a seeded draw decides."""
+"""A TCP proxy on loopback. The mode of each connection is drawn from a seeded random generator."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from tests.chaos.ways import WAYS, Pipe
+from tests.chaos.connection_modes import MODES, Pipe
 from tests.harness.streams import accepting
 
-#: Ports on loopback to connect to, the first that lets us in being taken.
+#: Ports on loopback. The first that accepts is used.
 Backends = Callable[[], Sequence[int]]
 
 
 class Proxy:
-    """Listens on a port of its own from `async with` on.
+    """Listens on its own port inside `async with`.
 
-    `ways` may change at any time, for connections to come. Those there are can be made to stand still, or reset.
+    `modes` applies to new connections. Open connections can be paused or reset.
     """
 
     def __init__(self, backends: Backends, rng: random.Random) -> None:
-        self.ways: Sequence[str] = ("straight",)
-        #: Connections so far, by how they were treated.
-        self.treated: Counter[str] = Counter()
+        self.modes: Sequence[str] = ("forward",)
+        #: Connections by mode.
+        self.counts: Counter[str] = Counter()
         self._backends = backends
         self._rng = rng
         self._listening = contextlib.AsyncExitStack()
@@ -50,9 +50,9 @@ class Proxy:
         await self._listening.aclose()
 
     @property
-    def mistreated(self) -> int:
-        """Connections so far that were treated badly."""
-        return self.treated.total() - self.treated["straight"]
+    def disturbed(self) -> int:
+        """Number of disturbed connections."""
+        return self.counts.total() - self.counts["forward"]
 
     @property
     def port(self) -> int:
@@ -60,19 +60,19 @@ class Proxy:
         return int(self.url.rpartition(":")[2])
 
     def hold(self) -> int:
-        """Let nothing through, as if packets were lost on the way; return how many connections stand still."""
+        """Block all traffic, as if packets were lost. Return the number of open connections."""
         self._flowing.clear()
         return len(self._open)
 
     def let_go(self, *, kept: bool) -> None:
-        """Let everything through again; what stood still comes late or, if nobody kept it, never."""
+        """Let traffic through again. Blocked bytes arrive late if `kept`, otherwise never."""
         if kept:
             self._flowing.set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
     def reset(self) -> int:
-        """Reset every connection; return how many there were."""
+        """Reset every connection and return their number."""
         for writer, task in self._open.items():
             _reset(writer)
             task.cancel()
@@ -88,20 +88,20 @@ class Proxy:
             del self._open[writer]
 
     async def _treat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        way, flowing = self._rng.choice(self.ways), self._flowing
-        self.treated[way] += 1
-        beyond: asyncio.StreamWriter | None = None
+        mode, flowing = self._rng.choice(self.modes), self._flowing
+        self.counts[mode] += 1
+        upstream: asyncio.StreamWriter | None = None
         try:
-            answers, beyond = await self._dial()
-            asking, answering = WAYS[way]
+            answers, upstream = await self._dial()
+            asking, answering = MODES[mode]
             async with asyncio.TaskGroup() as both:
-                both.create_task(asking(Pipe(reader, beyond, self._rng, flowing)))
+                both.create_task(asking(Pipe(reader, upstream, self._rng, flowing)))
                 both.create_task(answering(Pipe(answers, writer, self._rng, flowing)))
         except* (ConnectionError, OSError):
-            for end in filter(None, (writer, beyond)):
+            for end in filter(None, (writer, upstream)):
                 _reset(end)
         finally:
-            for end in filter(None, (writer, beyond)):
+            for end in filter(None, (writer, upstream)):
                 end.transport.abort()
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -112,7 +112,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Let the peer see a reset, not an end."""
+    """Close the socket with RST instead of FIN."""
     sock: socket.socket = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""One run: a stage, a load, a fault beside it; then quiet, and the auditor."""
+"""One run: a test bed, a load and a fault; then a quiet phase, and the audit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.load import Load, listen, settled
-from tests.chaos.stage import Environment, Means, Plan, Size, Stage, stage
+from tests.chaos.postgres_server import Server
+from tests.chaos.testbed import Environment, Plan, Size, Testbed, testbed
 from tests.harness.audit import Finding, Json, Observed, ServiceDatabase, findings
 
 KINDS = ("sqlite", "postgresql")
-#: How the simulated world behaves whatever else happens.
+#: Faults of the simulated vendors in every run.
 FAULTS: Json = {
     "cut_answer": 0.05,
     "drop_push": 0.05,
@@ -24,34 +25,34 @@ FAULTS: Json = {
     "server_error": 0.03,
     "fail_render": 0.05,
 }
-#: Seconds for the load and the fault, beyond what the load takes by itself.
-_PATIENCE = 120.0
-#: Seconds for everything to end after that, beyond the last deadline.
-_QUIET = 40.0
+#: Seconds for load and fault, in addition to the expected duration of the load.
+_LOAD_TIMEOUT = 120.0
+#: Seconds after the last deadline within which all work must end.
+_SETTLE_TIMEOUT = 40.0
 
 
-def nothing(_stage: Stage, _replica: object) -> Mapping[str, str]:
-    """Give a process nothing."""
+def no_variables(_bed: Testbed, _replica: object) -> Mapping[str, str]:
+    """Add no environment variable."""
     return {}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong while jobs are submitted. `strike` returns when it has; each time counts as a hit."""
+    """A fault injected during the load. `strike` counts its hits and returns after the last."""
 
     name: str
-    strike: Callable[[Stage], Coroutine[None, None, None]]
+    strike: Callable[[Testbed], Coroutine[None, None, None]]
     world: Json = field(default_factory=dict)
-    environment: Environment = nothing
+    environment: Environment = no_variables
     on: tuple[str, ...] = KINDS
-    leases: str = "hasty"
-    #: True if a network is to stand between replicas and their database, to be struck at.
+    leases: str = "short"
+    #: True if a proxy stands between replicas and their database.
     remote: bool = False
 
 
 @dataclass
 class Run:
-    """What one run came to."""
+    """The result of one run."""
 
     fault: str
     database: str
@@ -63,86 +64,86 @@ class Run:
     books: ServiceDatabase | None = None
     exit_codes: list[int] = field(default_factory=list)
     wrong: list[Finding] = field(default_factory=list)
-    #: What the processes logged as errors, and how often.
+    #: Errors in the logs of the processes, counted.
     errors: Counter[str] = field(default_factory=Counter)
 
     def count(self, kind: str) -> int:
-        """Return the complaints of a kind."""
-        return sum(one.kind == kind for one in self.wrong)
+        """Return the number of findings of a kind."""
+        return sum(complaint.kind == kind for complaint in self.wrong)
 
 
 async def execute(
-    fault: Fault, folder: Path, seed: int, means: Means, size: Size | None = None
+    fault: Fault, folder: Path, seed: int, server: Server | None, size: Size | None = None
 ) -> Run:
-    """Run a fault on SQLite, or on a server, and audit it."""
+    """Run a fault and audit the result."""
     size, started = size or Size(), time.monotonic()
-    run = Run(fault.name, "postgresql" if means.server else "sqlite", seed)
+    run = Run(fault.name, "postgresql" if server else "sqlite", seed)
     plan = Plan(
         folder,
         seed,
-        means,
+        server,
         size,
         {**FAULTS, **fault.world},
         fault.leases,
         fault.environment,
         fault.remote,
     )
-    async with stage(plan) as it:
-        run.wrong += await _play(fault, it, size)
-        run.exit_codes = await it.close(signal.SIGTERM)
-        run.report = await it.sim.report()
-    run.load, run.hits, run.books = it.load, it.hits, ServiceDatabase(it.database)
+    async with testbed(plan) as bed:
+        run.wrong += await _play(fault, bed, size)
+        run.exit_codes = await bed.close(signal.SIGTERM)
+        run.report = await bed.sim.report()
+    run.load, run.hits, run.books = bed.load, bed.hits, ServiceDatabase(bed.database)
     run.errors = logged(folder)
-    seen = Observed(it.load.owned, run.report, size.limit)
-    run.wrong += [*findings(run.books, seen), *_of_processes(run, it)]
+    seen = Observed(bed.load.owned, run.report, size.limit)
+    run.wrong += [*findings(run.books, seen), *_process_violations(run, bed)]
     run.seconds = time.monotonic() - started
     return run
 
 
-async def _play(fault: Fault, it: Stage, size: Size) -> list[Finding]:
-    """Load and strike, then wait for the end of everything. What never comes is complained of."""
+async def _play(fault: Fault, bed: Testbed, size: Size) -> list[Finding]:
+    """Run load and fault, then wait until all work has ended. Return what did not end."""
     try:
-        async with asyncio.timeout(_PATIENCE + size.orders / size.rate):
-            await it.ready()
-            hook, slack = (it.subscriber.url + path for path in ("/hook", "/slack"))
-            await listen(it.sim, it.load.http, hook, slack)
+        async with asyncio.timeout(_LOAD_TIMEOUT + size.orders / size.rate):
+            await bed.ready()
+            hook, slack = (bed.subscriber.url + path for path in ("/hook", "/slack"))
+            await listen(bed.sim, bed.load.http, hook, slack)
             async with asyncio.TaskGroup() as both:
-                both.create_task(_loading(it))
-                both.create_task(fault.strike(it))
-        it.calm()
-        await it.ready()
-        await settled(it.load.http, size.deadline + _QUIET)
+                both.create_task(_load(bed))
+                both.create_task(fault.strike(bed))
+        bed.calm()
+        await bed.ready()
+        await settled(bed.load.http, size.deadline + _SETTLE_TIMEOUT)
     except TimeoutError:
-        return [Finding("stuck", "the load was not taken in time")]
+        return [Finding("stuck", "the load was not accepted in time")]
     except AssertionError as error:
         return [Finding("stuck", str(error))]
     return []
 
 
-async def _loading(it: Stage) -> None:
-    await it.load.run()
-    it.loaded.set()
+async def _load(bed: Testbed) -> None:
+    await bed.load.run()
+    bed.loaded.set()
 
 
-def _of_processes(run: Run, it: Stage) -> Iterator[Finding]:
-    if not it.hits:
-        yield Finding("wrong", "the fault never struck")
-    yield from it.wrong
-    strange = [code for code in run.exit_codes if code not in (0, -signal.SIGTERM)]
-    if strange:
-        yield Finding("wrong", f"told to end, processes ended with {strange}")
+def _process_violations(run: Run, bed: Testbed) -> Iterator[Finding]:
+    if not bed.hits:
+        yield Finding("wrong", "the fault never occurred")
+    yield from bed.wrong
+    unexpected = [code for code in run.exit_codes if code not in (0, -signal.SIGTERM)]
+    if unexpected:
+        yield Finding("wrong", f"after SIGTERM, processes exited with {unexpected}")
 
 
 def logged(folder: Path) -> Counter[str]:
-    """Return what processes logged as errors: nothing that is expected to happen is one."""
+    """Return the errors in the logs. Expected failures are logged at lower levels."""
     found: Counter[str] = Counter()
     for log in folder.glob("replica-*.log"):
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("{") and line.endswith("}"):
-                said = json.loads(line)
-                if said.get("level") in ("error", "critical"):
-                    last = str(said.get("exception", "")).rpartition("\n")[2]
-                    found[f"{said.get('event')} {last}".strip()[:200]] += 1
+                entry = json.loads(line)
+                if entry.get("level") in ("error", "critical"):
+                    last = str(entry.get("exception", "")).rpartition("\n")[2]
+                    found[f"{entry.get('event')} {last}".strip()[:200]] += 1
             elif "Error" in line:
                 found[line[:200]] += 1
     return found

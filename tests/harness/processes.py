@@ -1,8 +1,4 @@
-"""The simulator and the service as processes that a test kills, pauses and starts again.
-
-`simulator` and `service` run one of each during a block. `Replica` is a service whose processes a
-test starts and stops itself; several make a cluster on one database.
-"""
+"""The simulator and the service as processes that tests kill, pause and restart."""
 
 from __future__ import annotations
 
@@ -22,17 +18,16 @@ import httpx
 
 from orchestrator.simulator.accounts import account_settings
 from tests.harness.api_caller import KEY, Json, eventually
+from tests.harness.fork_server import ROOT, fork
 from tests.harness.live import listening
-
-ROOT = Path(__file__).parents[2]
 
 
 class Child(Protocol):
-    """A process that a test started."""
+    """A process started by a test."""
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Its process id."""
 
     @property
     def returncode(self) -> int | None:
@@ -45,23 +40,10 @@ class Child(Protocol):
         """Return the exit code, once the process has ended."""
 
 
-class Spawn(Protocol):
-    """Starts `python -m words`: stderr goes to `log`, stdout to `out` or also to `log`."""
-
-    async def __call__(
-        self,
-        *words: str,
-        log: Path,
-        out: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> Child:
-        """Return the process."""
-
-
 async def spawn(
     *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Child:
-    """Start a fresh interpreter."""
+    """Start `python -m words` in a new interpreter. Stdout goes to `out` or `log`."""
     with log.open("ab") as errors, (out or log).open("ab") as output:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", *words, cwd=ROOT, env={**os.environ, **(environment or {})},
@@ -101,7 +83,6 @@ async def simulator(
     *,
     seed: int = 1,
     program: str = "orchestrator.simulator",
-    start: Spawn = spawn,
 ) -> AsyncIterator[Simulator]:
     """Run the simulator until the end of the block."""
     ports = ("--port", "0", "--subscriber-port", "0")
@@ -116,7 +97,7 @@ async def simulator(
         "1",
     )
     out = folder / "simulator.json"
-    child = await start(program, *ports, *world, log=folder / "simulator.log", out=out)
+    child = await fork(program, *ports, *world, log=folder / "simulator.log", out=out)
 
     async def urls_printed() -> Json | None:
         text = out.read_text() if out.exists() else ""
@@ -155,7 +136,6 @@ class Replica:
     database: str = ""
     #: The base of callback URLs; by default this process's URL.
     public_url: str = ""
-    spawn: Spawn = spawn
     port: int = field(default_factory=free_port)
     child: Child | None = None
 
@@ -176,9 +156,7 @@ class Replica:
             "ORCHESTRATOR_ACCOUNTS": json.dumps(self.accounts),
             "ORCHESTRATOR_LOG_FORMAT": "json",
         }
-        self.child = await self.spawn(
-            self.program, "serve", log=self.log, environment=environment | more
-        )
+        self.child = await fork(self.program, "serve", log=self.log, environment=environment | more)
 
     async def ready(self, http: httpx.AsyncClient, seconds: float = 60) -> None:
         """Wait until it serves requests, for `seconds` at most."""

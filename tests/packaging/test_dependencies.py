@@ -6,6 +6,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,6 @@ PLAIN = (
 BY_NAME = {"uvloop", "httptools", "python-multipart"}
 #: Released together with the library that brings it, which requires one exact version of it.
 PART_OF = {"pydantic-core": "pydantic"}
-INSTALLED = packages_distributions()
 POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 
 
@@ -53,7 +53,14 @@ def declared(extra: str = "") -> set[str]:
     return found
 
 
-def parsed() -> dict[str, ast.Module]:
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Return the distributions of each importable name. Takes a second, so only once."""
+    return packages_distributions()
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
     """Return every module of the package by its dotted name without `orchestrator.`."""
     folder = ROOT / "orchestrator"
     found = {}
@@ -62,9 +69,6 @@ def parsed() -> dict[str, ast.Module]:
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = ast.parse(path.read_text(encoding="utf-8"))
     return found
-
-
-SOURCES = parsed()
 
 
 def names(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -92,7 +96,7 @@ def ours(name: str) -> Iterator[str]:
     """Yield the modules of the package that are imported with a dotted name, packages first."""
     parts = name.removeprefix("orchestrator").removeprefix(".").split(".")
     for end in range(len(parts) + 1):
-        if (module := ".".join(parts[:end])) in SOURCES:
+        if (module := ".".join(parts[:end])) in sources():
             yield module
 
 
@@ -104,7 +108,7 @@ def closure(roots: Iterable[str]) -> set[str]:
         module = todo.pop()
         if module not in seen:
             seen.add(module)
-            imported = (name for name in at_start(SOURCES[module]))
+            imported = (name for name in at_start(sources()[module]))
             todo += [
                 m for name in imported if f"{name}.".startswith("orchestrator.") for m in ours(name)
             ]
@@ -116,34 +120,34 @@ def distributions(imported: Iterable[str]) -> set[str]:
     tops = {name.partition(".")[0] for name in imported}
     # `_typeshed` exists for type checkers alone.
     libraries = tops - sys.stdlib_module_names - {"orchestrator", "_typeshed"}
-    found = {canonicalize_name(INSTALLED[library][0]) for library in libraries}
+    found = {canonicalize_name(installed()[library][0]) for library in libraries}
     return {PART_OF.get(name, name) for name in found}
 
 
 def everything(module: str) -> set[str]:
     """Return the distributions that a module imports anywhere."""
-    return distributions(names(ast.walk(SOURCES[module])))
+    return distributions(names(ast.walk(sources()[module])))
 
 
 def test_a_plain_install_imports_what_it_declares() -> None:
     for module in closure(PLAIN):
-        assert distributions(at_start(SOURCES[module])) <= declared(), module
+        assert distributions(at_start(sources()[module])) <= declared(), module
 
 
 def test_a_plain_install_imports_on_windows() -> None:
     for module in closure(PLAIN):
-        assert not {name.partition(".")[0] for name in at_start(SOURCES[module])} & POSIX, module
+        assert not {name.partition(".")[0] for name in at_start(sources()[module])} & POSIX, module
 
 
 @pytest.mark.parametrize("folder", ["client", "schemas"])
 def test_the_client_never_imports_more_than_a_plain_install_has(folder: str) -> None:
-    for module in (name for name in SOURCES if f"{name}.".startswith(f"{folder}.")):
+    for module in (name for name in sources() if f"{name}.".startswith(f"{folder}.")):
         assert everything(module) <= declared(), module
 
 
 def test_the_service_imports_what_it_declares() -> None:
     server = declared() | declared("server")
-    for module in SOURCES:
+    for module in sources():
         allowed = set(server)
         if module.startswith("database.postgres"):
             allowed |= declared("postgres")
@@ -153,7 +157,7 @@ def test_the_service_imports_what_it_declares() -> None:
 
 
 def test_no_library_is_declared_in_vain() -> None:
-    used = set().union(*map(everything, SOURCES)) | BY_NAME
+    used = set().union(*map(everything, sources())) | BY_NAME
     assert declared().union(*map(declared, PROJECT["optional-dependencies"])) <= used
 
 

@@ -1,16 +1,16 @@
-"""The whole product in virtual time: seeded scheduling, faulty vendors and subscribers, crashes at every `await`.
+"""Seeded simulator: the whole product in virtual time, with crashes at every `await`.
 
-    python -m tests.simulate --seed 17          one run, its trace and its hash: the same every time
+    python -m tests.simulate --seed 17          one run, its trace and its hash, reproducible
     python -m tests.simulate --seeds 20000      many runs, on every core
 
-What is real: the product's own stages, ledger, store, doors and SQL. What is not: time (`loop`), the threads beside the
-loop and the disk (`database`), sockets (`network`), and everybody out there (`vendors`, `people`). `plan` says what a
-seed means, `world` holds a run together, `invariants` looks after every commit and `endings` when all is over.
-`planted` holds bugs that must be found.
+Real: the product's stages, ledger, store, API and SQL. Simulated: time (`loop`), threads and disk
+(`database`, `writers`), sockets (`network`), vendors and clients. `planted_faults` holds faults
+that must be found.
 
-    loop        virtual time; processes that crash and freeze        dialects    how four gateways are spoken to
-    database    one database for all replicas                        vendors     gateways that render, push and err
-    books       what is committed, read whole                        people      subscribers, callers, an operator
-    agenda      when a tick would find something                     replica     the product as one process
-    run         one seed from start to end                           trace       what happened, hashed
+    plan            run parameters of a seed        replica         one process of the product
+    run             one seed from start to end      clients         subscribers and callers
+    world           all parts of a run              vendors         gateways that render and push
+    loop            virtual time, crash, freeze     dialects        their request formats
+    committed_rows  the database after a commit     invariants      checks after every commit
+    next_due        when a tick finds work          final_checks    checks at the end
 """

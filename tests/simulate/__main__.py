@@ -1,4 +1,7 @@
-"""The simulator's command line. Exit code 1 if a run went wrong; it says which, and how to see it again."""
+"""Command line of the simulator.
+
+The exit code is 1 if a run failed; the seed to repeat is printed.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from collections.abc import Iterator
 
 from tests.simulate.run import Result, simulate
 
-#: Violations after which it is enough.
-_ENOUGH = 10
+#: Failed runs after which the command stops.
+_MAX_VIOLATIONS = 10
 
 
 def main() -> None:
@@ -21,38 +24,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="tests.simulate", description="The whole product in virtual time."
     )
-    parser.add_argument("--seed", type=int, help="one run, with its trace")
-    parser.add_argument("--seeds", type=int, default=200, help="how many runs")
-    parser.add_argument("--first", type=int, default=1, help="the first of their seeds")
+    parser.add_argument("--seed", type=int, help="print one run with its trace")
+    parser.add_argument("--seeds", type=int, default=200, help="number of runs")
+    parser.add_argument("--first", type=int, default=1, help="seed of the first run")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    given = parser.parse_args()
-    wrong = (
-        _one(given.seed)
-        if given.seed is not None
-        else _many(given.first, given.seeds, given.processes)
+    options = parser.parse_args()
+    violations = (
+        _run_one(options.seed)
+        if options.seed is not None
+        else _run_many(options.first, options.seeds, options.processes)
     )
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if violations else 0)
 
 
-def _one(seed: int) -> int:
+def _run_one(seed: int) -> int:
     result = simulate(seed, shown=10_000)
     print("\n".join(result.trace))
-    print(f"seed {seed}: {result.violation or 'all is well'}")
+    print(f"seed {seed}: {result.violation or 'no violation'}")
     print(f"trace {result.digest}")
     return int(result.violation is not None)
 
 
-def _many(first: int, seeds: int, processes: int) -> int:
+def _run_many(first: int, seeds: int, processes: int) -> int:
     started, total = time.monotonic(), Total()
     for result in _results(first, seeds, processes):
         total.add(result)
         if result.violation is not None:
             print(f"seed {result.seed}: {result.violation.splitlines()[-1]}")
             print(f"  again: make simulate SEED={result.seed}", flush=True)
-        if len(total.wrong) >= _ENOUGH:
+        if len(total.violations) >= _MAX_VIOLATIONS:
             break
     total.show(time.monotonic() - started)
-    return len(total.wrong)
+    return len(total.violations)
 
 
 def _results(first: int, seeds: int, processes: int) -> Iterator[Result]:
@@ -65,35 +68,37 @@ def _results(first: int, seeds: int, processes: int) -> Iterator[Result]:
 
 
 class Total:
-    """What many runs came to."""
+    """Sums over many runs."""
 
     def __init__(self) -> None:
         self.runs = 0
-        self.wrong: list[int] = []
+        self.violations: list[int] = []
         self._counts: Counter[str] = Counter()
         self._jobs: Counter[str] = Counter()
         self._seconds = 0.0
         self._steps = 0
 
     def add(self, result: Result) -> None:
-        """Count one more."""
+        """Add one run."""
         self.runs += 1
         self._counts += result.counts
         self._jobs += result.jobs
         self._seconds += result.seconds
         self._steps += result.steps
         if result.violation is not None:
-            self.wrong.append(result.seed)
+            self.violations.append(result.seed)
 
     def show(self, seconds: float) -> None:
         """Print the figures."""
         commits, deaths = self._counts.pop("commits", 0), self._counts.pop("deaths", 0)
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
         print(
-            f"{self.runs} runs in {seconds:.0f} s, {self.runs / seconds:.1f} a second; {len(self.wrong)} went wrong"
+            f"{self.runs} runs in {seconds:.0f} s, {self.runs / seconds:.1f} a second; "
+            f"{len(self.violations)} with violations"
         )
         print(
-            f"{self._seconds / 3600:.0f} virtual hours, {self._steps} steps, {commits} commits, {deaths} deaths"
+            f"{self._seconds / 3600:.0f} virtual hours, {self._steps} steps, {commits} commits, "
+            f"{deaths} crashes"
         )
         print(
             f"jobs: {', '.join(f'{state} {count}' for state, count in sorted(self._jobs.items()))}"

@@ -1,4 +1,7 @@
-"""One database for all replicas of a run: real SQL on SQLite, in memory, run inline on the loop."""
+"""One database for all replicas of a run:
+
+SQLite in memory with the product's SQL, run on the loop.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from orchestrator.database.tables import metadata
 
 @cache
 def engine() -> sa.Engine:
-    """Return the one engine: made once, since compiling its statements takes longer than a run."""
+    """Return the shared engine. Made once: compiling its statements takes longer than a run."""
     driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
     made = sa.create_engine("sqlite+manual://", poolclass=sa.pool.StaticPool, connect_args=driver)
     assert isinstance(made.dialect, ManualTransactionDialect)
@@ -21,8 +24,8 @@ def engine() -> sa.Engine:
     return made
 
 
-def emptied() -> sa.Engine:
-    """Return the engine over empty tables."""
+def empty_engine() -> sa.Engine:
+    """Delete all rows and return the engine."""
     with engine().begin() as tx:
         for table in metadata.sorted_tables:
             tx.execute(sa.delete(table))

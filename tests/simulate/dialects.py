@@ -1,4 +1,4 @@
-"""How four gateways are spoken to: what their requests mean, and how a render looks in their words."""
+"""The request and response formats of the simulated gateways."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 
 Json = dict[str, Any]
 
-#: Our words for a render's states; each dialect spells them.
-SUBMITTED, PROCESSING, SUCCEEDED, FAILED, STRANGE = (
+#: States of a render. Each dialect maps them to its vendor's spelling.
+SUBMITTED, PROCESSING, SUCCEEDED, FAILED, UNKNOWN = (
     "submitted",
     "processing",
     "succeeded",
@@ -24,34 +24,34 @@ SUBMITTED, PROCESSING, SUCCEEDED, FAILED, STRANGE = (
 
 @dataclass
 class Render:
-    """One order that a gateway accepted."""
+    """A submission that a gateway accepted."""
 
     account: str
     external: str
     task: str
     callback: str
     accepted_at: float
-    #: When a question first finds it.
+    #: Virtual time from which a query finds it.
     visible_at: float
     verdict: str
     state: str = SUBMITTED
     changed_at: float = 0.0
-    #: Answers and pushes about its success that show no URL.
+    #: Number of reports of its success that still carry no URL.
     withheld: float = 0
-    #: True once it has changed its mind about a verdict.
-    turned: bool = False
-    #: States that ever left the house.
-    said: set[str] = field(default_factory=set)
+    #: True once the gateway has reported the opposite final state.
+    contradicted: bool = False
+    #: States that were reported by a push or an answer.
+    reported: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
-        """Return where its video is."""
+        """The URL of its video."""
         return f"https://cdn.example.com/{self.task}.mp4"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request is: an order, or a question by task ids or external ids."""
+class GatewayRequest:
+    """A parsed request: a submission, or a query by task ids or external ids."""
 
     order: Json | None = None
     tasks: Sequence[str] = ()
@@ -59,34 +59,34 @@ class Asked:
 
 
 class Dialect:
-    """Kling's legacy standard; the others differ from it."""
+    """Kling's legacy standard. The other dialects override it."""
 
-    words: Mapping[str, str] = {SUCCEEDED: "succeed"}
-    #: True if a second order with an external id it has may be refused.
-    refuses_twins = True
-    #: True if a second order with an external id it has is answered with the first one's task.
-    joins_twins = False
+    spelling: Mapping[str, str] = {SUCCEEDED: "succeed"}
+    #: True if a second submission of an external id may be refused.
+    rejects_duplicates = True
+    #: True if a second submission of an external id returns the first task.
+    returns_existing = False
 
-    def read(self, request: httpx.Request) -> Asked:
-        """Return what a request is."""
+    def read(self, request: httpx.Request) -> GatewayRequest:
+        """Parse a request."""
         if request.method == "POST":
             body = json.loads(request.content)
-            return Asked(
+            return GatewayRequest(
                 {"callback": body.get("callback_url"), "external": body.get("external_task_id")}
             )
         name = unquote(request.url.path.rpartition("/")[2])
-        return Asked(tasks=[name], externals=[name])
+        return GatewayRequest(tasks=[name], externals=[name])
 
-    def word(self, state: str) -> str:
-        """Return a state as the dialect spells it."""
-        return "rendering_v2" if state == STRANGE else self.words.get(state, state)
+    def spell(self, state: str) -> str:
+        """Return the vendor's spelling of a state."""
+        return "rendering_v2" if state == UNKNOWN else self.spelling.get(state, state)
 
     def show(self, render: Render, state: str, url: str | None) -> Json:
-        """Return a task object."""
+        """Return the task object."""
         videos = [{"id": "v", "url": url, "duration": "5"}] if url else []
         return {
             "task_id": render.task,
-            "task_status": self.word(state),
+            "task_status": self.spell(state),
             "task_status_msg": "no" if state == FAILED else "",
             "created_at": int(render.accepted_at * 1000) + 1,
             "updated_at": int(render.changed_at * 1000) + 1,
@@ -99,28 +99,28 @@ class Dialect:
         return self.show(render, state, url)
 
     def accepted(self, shown: Json) -> httpx.Response:
-        """Return the answer to an order."""
+        """Return the response to a submission."""
         return httpx.Response(200, json={"code": 0, "message": "SUCCEED", "data": shown})
 
     def answered(self, shown: list[Json]) -> httpx.Response:
-        """Return the answer to a question."""
+        """Return the response to a query."""
         return (
             self.accepted(shown[0])
             if shown
-            else refused(400, 1201, "Task not found by id/external id")
+            else error_response(400, 1201, "Task not found by id/external id")
         )
 
 
 class New(Dialect):
-    """Kling's new standard: many tasks in one question. This one renders twins."""
+    """Kling's new standard: a query names many tasks. A duplicate submission renders twice."""
 
-    words: Mapping[str, str] = {}
-    refuses_twins = False
+    spelling: Mapping[str, str] = {}
+    rejects_duplicates = False
 
-    def read(self, request: httpx.Request) -> Asked:
+    def read(self, request: httpx.Request) -> GatewayRequest:
         if request.method == "POST":
             options = json.loads(request.content).get("options", {})
-            return Asked(
+            return GatewayRequest(
                 {
                     "callback": options.get("callback_url"),
                     "external": options.get("external_task_id"),
@@ -128,13 +128,13 @@ class New(Dialect):
             )
         params = request.url.params
         tasks, externals = params.get("task_ids", ""), params.get("external_task_ids", "")
-        return Asked(tasks=tasks.split(","), externals=externals.split(","))
+        return GatewayRequest(tasks=tasks.split(","), externals=externals.split(","))
 
     def show(self, render: Render, state: str, url: str | None) -> Json:
         return {
             "id": render.task,
             "external_id": render.external,
-            "status": self.word(state),
+            "status": self.spell(state),
             "message": "",
             "outputs": [{"type": "video", "id": "v", "url": url, "duration": "5.041"}]
             if url
@@ -148,34 +148,40 @@ class New(Dialect):
 
 
 class Forwarding(Dialect):
-    """A gateway in front of Kling that cannot be asked by external id, and whose pushes carry Kling's own task id."""
+    """A gateway in front of Kling.
 
-    refuses_twins = False
+    Has no query by external id; its pushes carry Kling's task id.
+    """
 
-    def read(self, request: httpx.Request) -> Asked:
+    rejects_duplicates = False
+
+    def read(self, request: httpx.Request) -> GatewayRequest:
         asked = super().read(request)
-        return Asked(asked.order, asked.tasks)
+        return GatewayRequest(asked.order, asked.tasks)
 
     def push(self, render: Render, state: str, url: str | None) -> Json:
         return self.show(render, state, url) | {"task_id": f"kling-{render.task}"}
 
 
 class JobObject(Dialect):
-    """A gateway with a job object of its own, which cannot be asked by external id either."""
+    """A gateway with its own job object and no query by external id."""
 
-    refuses_twins = False
+    rejects_duplicates = False
 
-    def read(self, request: httpx.Request) -> Asked:
+    def read(self, request: httpx.Request) -> GatewayRequest:
         if request.method == "POST":
-            given = json.loads(request.content)["input"]
-            return Asked(
-                {"callback": given.get("callback_url"), "external": given.get("external_task_id")}
+            submitted = json.loads(request.content)["input"]
+            return GatewayRequest(
+                {
+                    "callback": submitted.get("callback_url"),
+                    "external": submitted.get("external_task_id"),
+                }
             )
-        return Asked(tasks=[unquote(request.url.path.rpartition("/")[2])])
+        return GatewayRequest(tasks=[unquote(request.url.path.rpartition("/")[2])])
 
     def show(self, render: Render, state: str, url: str | None) -> Json:
         output = {"videos": [{"url": url}]} if url else {}
-        return {"object": "job", "id": render.task, "status": self.word(state), "output": output}
+        return {"object": "job", "id": render.task, "status": self.spell(state), "output": output}
 
     def accepted(self, shown: Json) -> httpx.Response:
         return httpx.Response(200, json=shown)
@@ -189,18 +195,18 @@ class JobObject(Dialect):
 
 
 class Keyed(Dialect):
-    """Kling's legacy standard where the same external id is the same task, however often it is sent."""
+    """Kling's legacy standard where an external id is an idempotency key."""
 
-    refuses_twins = False
-    joins_twins = True
+    rejects_duplicates = False
+    returns_existing = True
 
 
-def refused(status: int, code: int, message: str) -> httpx.Response:
-    """Return a refusal in Kling's envelope."""
+def error_response(status: int, code: int, message: str) -> httpx.Response:
+    """Return an error in Kling's envelope."""
     return httpx.Response(status, json={"code": code, "message": message})
 
 
-#: What each account of a run speaks.
+#: Dialect by account.
 DIALECTS: Mapping[str, Dialect] = {
     "kling": Dialect(),
     "new": New(),

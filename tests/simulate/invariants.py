@@ -1,4 +1,4 @@
-"""What must be true after every commit. The numbers are those of the design's list of invariants."""
+"""Invariants checked after every commit. The numbers are those of the list in the design."""
 
 from __future__ import annotations
 
@@ -11,106 +11,110 @@ import httpx
 
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import FINAL, FINAL_EVENTS, IN_FLIGHT, RANK, JobState
-from tests.simulate.agenda import Agenda, agenda_of, virtual
-from tests.simulate.books import Books, DeliveryRow, EventRow, JobRow
+from tests.simulate.committed_rows import CommittedRows, DeliveryRow, EventRow, JobRow
 from tests.simulate.dialects import FAILED, SUCCEEDED, Render
+from tests.simulate.next_due import NextDue, next_due, virtual_time
 from tests.simulate.replica import Replica
 
 if TYPE_CHECKING:
     from tests.simulate.world import World
 
-#: Accounts that can be asked whether they have an order; and the one that may render twice for want of that.
-ASKABLE, TWICE = ("kling", "new", "keyed"), ("dream",)
-_LAST_WORD = ("state", "output", "error", "finished_at", "resolved_by")
+#: Accounts with a lookup after a lost answer, and the account that may render twice without one.
+QUERYABLE, MAY_DUPLICATE = ("kling", "new", "keyed"), ("dream",)
+_OUTCOME_COLUMNS = ("state", "output", "error", "finished_at", "resolved_by")
 
 
 class Checker:
-    """Compares what is committed with what was before, and with what those outside know."""
+    """Compares each commit with the previous one, and with what clients and vendors observed."""
 
-    def __init__(self, world: World, books: Books) -> None:
-        self.books = books
-        self.agenda = Agenda()
+    def __init__(self, world: World, committed: CommittedRows) -> None:
+        self.committed = committed
+        self.next_due = NextDue()
         self._world = world
         self._owned: set[str] = set()
-        #: Who claimed a row last.
-        self._holders: dict[str, str] = {}
-        self._told: defaultdict[str, list[str]] = defaultdict(list)
+        #: The replica that last claimed each row.
+        self._claimed_by: dict[str, str] = {}
+        self._event_types: defaultdict[str, list[str]] = defaultdict(list)
         self._completions: Counter[tuple[str, bool]] = Counter()
 
-    # -- what those outside know
+    # -- observations of clients and vendors
 
-    def owned(self, job_id: str) -> None:
-        """A caller was told that this job is ours."""
+    def job_acknowledged(self, job_id: str) -> None:
+        """Check that a job exists whose id a caller received."""
         self._owned.add(job_id)
-        if not self.books.has_job(job_id):
-            self._world.complain(f"{job_id} was acknowledged and is not there")
+        if not self.committed.has_job(job_id):
+            self._world.report_violation(f"{job_id} was acknowledged and does not exist")
 
-    def acknowledged(self, render: Render, body: bytes, *, success: bool) -> None:
-        """A vendor was told that its push is durable (5). If it was about a success, that has been applied."""
-        if not self.books.kept(render.account, body):
-            self._world.complain(
-                f"5: a push about {render.external} was acknowledged and is not kept"
+    def push_acknowledged(self, render: Render, body: bytes, *, success: bool) -> None:
+        """Check that a push answered with 200 is stored (5), and a reported success is applied."""
+        if not self.committed.has_push(render.account, body):
+            self._world.report_violation(
+                f"5: a push about {render.external} was acknowledged and is not stored"
             )
         row = self.job_of(render.external)
         if success and row is not None and RANK[JobState(row.state)] < 100:
-            self._world.complain(f"a success of {row.id} was acknowledged, and it is {row.state}")
+            self._world.report_violation(
+                f"a success of {row.id} was acknowledged, and the job is {row.state}"
+            )
 
-    def accepted(self, render: Render) -> None:
-        """A vendor began to render (10)."""
-        renders = self._world.studios[render.account].of(render.external)
-        if len(renders) > 1 and render.account not in TWICE:
-            self._world.complain(f"10: {render.account} renders {render.external} twice")
+    def render_started(self, render: Render) -> None:
+        """Check that a vendor renders a job once (10)."""
+        renders = self._world.gateways[render.account].of(render.external)
+        if len(renders) > 1 and render.account not in MAY_DUPLICATE:
+            self._world.report_violation(f"10: {render.account} renders {render.external} twice")
 
-    def outside_transactions(self, request: httpx.Request) -> None:
-        """A request leaves (11)."""
-        if self.books.in_transaction:
-            self._world.complain(f"11: a request to {request.url.host} inside a transaction")
+    def request_sent(self, request: httpx.Request) -> None:
+        """Check that no request is sent inside a transaction (11)."""
+        if self.committed.in_transaction:
+            self._world.report_violation(
+                f"11: a request to {request.url.host} inside a transaction"
+            )
 
     def job_of(self, external: str) -> JobRow | None:
-        """Return the job of an external id."""
+        """Return the job with an external id."""
         return next(
-            (row for row in self.books.jobs.values() if row.external_task_id == external), None
+            (row for row in self.committed.jobs.values() if row.external_task_id == external), None
         )
 
     def completions(self) -> Counter[str]:
-        """Return how often each job was completed, late verdicts left out."""
+        """Return the completion events of each job, late ones excluded."""
         return Counter({job: count for (job, late), count in self._completions.items() if not late})
 
     # -- after a commit
 
     def commit(self, by: Replica) -> None:
-        """Look at what a replica has committed."""
-        if not self.books.read():
+        """Check what a replica has committed."""
+        if not self.committed.read():
             return
-        self.agenda = agenda_of(self.books, self._world.plan.slots)
-        complaints = [*self._events(), *self._jobs(by.name), *self._deliveries(by.name)]
-        complaints += [f"{row} is gone" for row in self.books.gone]
-        for complaint in complaints:
-            self._world.complain(complaint)
+        self.next_due = next_due(self.committed, self._world.plan.slots)
+        violations_found = [*self._events(), *self._jobs(by.name), *self._deliveries(by.name)]
+        violations_found += [f"{row} was deleted" for row in self.committed.deleted]
+        for violation in violations_found:
+            self._world.report_violation(violation)
 
     def _jobs(self, by: str) -> Iterator[str]:
-        for before, row in self.books.changed_jobs:
-            self._world.trace.say(by, "job", *row[:1], *row[4:15])
+        for before, row in self.committed.changed_jobs:
+            self._world.trace.add(by, "job", *row[:1], *row[4:15])
             if before is None or row.lease > before.lease:
-                self._holders[row.id] = by
-            yield from (f"{row.id}: {complaint}" for complaint in self._job(row, by))
+                self._claimed_by[row.id] = by
+            yield from (f"{row.id}: {violation}" for violation in self._job(row, by))
             if before is not None:
-                yield from (f"{row.id}: {complaint}" for complaint in self._change(before, row, by))
+                yield from (f"{row.id}: {violation}" for violation in self._change(before, row, by))
         if begun := {
-            row.account for old, row in self.books.changed_jobs if old and _begins(old, row)
+            row.account for old, row in self.committed.changed_jobs if old and _begins(old, row)
         }:
-            yield from self._crowds(begun)
+            yield from self._over_limit(begun)
 
     def _job(self, row: JobRow, by: str) -> Iterator[str]:
-        state, told = JobState(row.state), self._told[row.id]
+        state, types = JobState(row.state), self._event_types[row.id]
         if (row.due_at is None) is not (state in FINAL):
-            yield f"7: {state} and due at {row.due_at}"
-        if len(told) != row.sequence:
-            yield f"3: {len(told)} events, and its sequence is {row.sequence}"
-        if bool(told) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (
-            told and told[-1] != f"job.{state}"
+            yield f"7: {state}, and due_at is {row.due_at}"
+        if len(types) != row.sequence:
+            yield f"3: {len(types)} events, and the sequence is {row.sequence}"
+        if bool(types) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (
+            types and types[-1] != f"job.{state}"
         ):
-            yield f"it is {state}, and the events told {told}"
+            yield f"the job is {state}, and its events are {types}"
 
     def _change(self, before: JobRow, row: JobRow, by: str) -> Iterator[str]:
         old, new = JobState(before.state), JobState(row.state)
@@ -120,124 +124,140 @@ class Checker:
         if RANK[old] == 100:
             yield from (
                 f"1: {old}, and its {it} changed"
-                for it in _LAST_WORD
+                for it in _OUTCOME_COLUMNS
                 if getattr(before, it) != getattr(row, it)
             )
         if row.version < before.version or row.lease < before.lease or row.attempt < before.attempt:
-            yield "its version, lease or attempt fell"
+            yield "its version, lease or attempt decreased"
         if new is JobState.SUBMITTING and row.lease > before.lease and row.due_at is not None:
-            left = virtual(row.due_at) - self._world.loop.time()
+            left = virtual_time(row.due_at) - self._world.loop.time()
             if left < 1 - self._world.plan.skew:
                 yield f"it was claimed for {left} s"
-        if (back or row.misses > before.misses or row.tries > before.tries) and self._holders[
+        if (back or row.misses > before.misses or row.tries > before.tries) and self._claimed_by[
             row.id
         ] != by:
-            yield f"6: {by} does the books of {self._holders[row.id]}'s claim"
+            yield f"6: {by} recorded the claim of {self._claimed_by[row.id]}"
         if new is not old and new in FINAL:
             yield from self._end(row, new)
 
     def _end(self, row: JobRow, state: JobState) -> Iterator[str]:
-        """Nothing is said of a job's end that nobody outside has said."""
-        renders = self._world.studios[row.account].of(row.external_task_id)
-        said = {word for render in renders for word in render.said}
+        """Check that the final state of a job follows from what its vendor reported."""
+        renders = self._world.gateways[row.account].of(row.external_task_id)
+        reported = {name for render in renders for name in render.reported}
         code = json.loads(row.error)["code"] if row.error else None
-        if state is JobState.SUCCEEDED and SUCCEEDED not in said:
-            yield "it succeeded, and its vendor never said so"
+        if state is JobState.SUCCEEDED and SUCCEEDED not in reported:
+            yield "it succeeded without a success report of its vendor"
         if state is JobState.SUCCEEDED:
             shown = {video["url"] for video in json.loads(row.output or "{}").get("videos", ())}
             if len(shown) != 1 or not shown <= {render.url for render in renders}:
-                yield f"it succeeded, and shows {shown}"
-        if code == "vendor_failed" and FAILED not in said:
-            yield "its vendor is said to have failed it, and never said so"
-        if code == "output_missing" and SUCCEEDED not in said:
-            yield "its output is missing, and its vendor never said that it succeeded"
-        if code == "submit_unknown" and row.account in ASKABLE:
-            yield "nobody asked its vendor about it"
+                yield f"it succeeded with the videos {shown}"
+        if code == "vendor_failed" and FAILED not in reported:
+            yield "it failed without a failure report of its vendor"
+        if code == "output_missing" and SUCCEEDED not in reported:
+            yield "its output is missing without a success report of its vendor"
+        if code == "submit_unknown" and row.account in QUERYABLE:
+            yield "its vendor was not queried"
         if (
             state is JobState.FAILED
             and code not in ("vendor_failed", "output_missing")
-            and row.account in ASKABLE
+            and row.account in QUERYABLE
         ):
-            yield from (f"{code}, and its vendor renders it" for _ in renders[:1])
-        early = virtual(row.deadline_at) - self._world.loop.time()
+            yield from (f"it failed with {code} while its vendor renders it" for _ in renders[:1])
+        early = virtual_time(row.deadline_at) - self._world.loop.time()
         if state is JobState.EXPIRED and early > self._world.plan.skew + 0.001:
             yield f"it expired {early} s before its deadline"
 
-    def _crowds(self, accounts: set[str]) -> Iterator[str]:
-        """No submission begins beyond its account's limit (9). What a push moves on takes a slot without asking."""
+    def _over_limit(self, accounts: set[str]) -> Iterator[str]:
+        """Check that no submission begins above its account's limit (9).
+
+        A job that a push advances takes a slot without a claim.
+        """
         moved = {
             row.id
-            for old, row in self.books.changed_jobs
-            if old and old.state == "queued" and _is_told(row)
+            for old, row in self.committed.changed_jobs
+            if old and old.state == "queued" and _is_at_vendor(row)
         }
         jobs = [
             row
-            for row in self.books.jobs.values()
+            for row in self.committed.jobs.values()
             if row.state in IN_FLIGHT and row.id not in moved
         ]
         held = Counter(row.account for row in jobs)
         slots = self._world.plan.slots
         yield from (
-            f"9: {held[one]} jobs at {one}" for one in sorted(accounts) if held[one] > slots
+            f"9: {held[account]} jobs in flight at {account}"
+            for account in sorted(accounts)
+            if held[account] > slots
         )
 
     # -- events and deliveries
 
     def _events(self) -> Iterator[str]:
-        for event in self.books.new_events:
-            self._world.trace.say("event", *event[1:5])
-            yield from self._audience(event)
+        for event in self.committed.new_events:
+            self._world.trace.add("event", *event[1:5])
+            yield from self._fan_out(event)
             if event.job_id is None:
                 continue
-            told = self._told[event.job_id]
-            told.append(event.type)
-            if event.sequence != len(told):
-                yield f"3: {event.job_id}: event {event.sequence} after {told[:-1]}"
+            types = self._event_types[event.job_id]
+            types.append(event.type)
+            if event.sequence != len(types):
+                yield f"3: {event.job_id}: event {event.sequence} after {types[:-1]}"
             if event.type in FINAL_EVENTS:
                 late = json.loads(event.body).get("late", False)
                 self._completions[event.job_id, late] += 1
                 if self._completions[event.job_id, late] > 1 or (
-                    late and told[-2:-1] != ["job.expired"]
+                    late and types[-2:-1] != ["job.expired"]
                 ):
-                    yield f"2: {event.job_id} was completed again: {told}"
+                    yield f"2: {event.job_id} has a second completion: {types}"
 
-    def _audience(self, event: EventRow) -> Iterator[str]:
-        """One delivery for each matching subscriber (4)."""
+    def _fan_out(self, event: EventRow) -> Iterator[str]:
+        """Check that each matching subscriber has one delivery (4)."""
         if not event.type.startswith("job."):
             return
-        job = self.books.jobs[event.job_id or ""]
-        people = [one for one in self.books.subscribers.values() if one.callback_origin is None]
-        owed = {one.id for one in people if matches(tuple(json.loads(one.types)), event.type)}
+        job = self.committed.jobs[event.job_id or ""]
+        subscribers = [
+            subscriber
+            for subscriber in self.committed.subscribers.values()
+            if subscriber.callback_origin is None
+        ]
+        expected = {
+            subscriber.id
+            for subscriber in subscribers
+            if matches(tuple(json.loads(subscriber.types)), event.type)
+        }
         if job.callback_lane and event.type in FINAL_EVENTS:
-            owed.add(job.callback_lane)
-        got = sorted(
-            one.subscriber_id for one in self.books.deliveries.values() if one.event_id == event.id
+            expected.add(job.callback_lane)
+        found = sorted(
+            delivery.subscriber_id
+            for delivery in self.committed.deliveries.values()
+            if delivery.event_id == event.id
         )
-        if got != sorted(owed):
-            yield f"4: {event.type} of {event.job_id} is owed to {sorted(owed)} and was given to {got}"
+        if found != sorted(expected):
+            wanted = sorted(expected)
+            yield f"4: {event.type} of {event.job_id} went to {found} instead of {wanted}"
 
     def _deliveries(self, by: str) -> Iterator[str]:
-        for before, row in self.books.changed_deliveries:
-            self._world.trace.say(by, "delivery", *row)
+        for before, row in self.committed.changed_deliveries:
+            self._world.trace.add(by, "delivery", *row)
             if before is None or row.lease > before.lease:
-                self._holders[row.id] = by
+                self._claimed_by[row.id] = by
             if (row.state == "pending") is (row.due_at is None):
-                yield f"8: {row.id} is {row.state} and due at {row.due_at}"
+                yield f"8: {row.id} is {row.state}, and due_at is {row.due_at}"
             if before is not None:
                 yield from self._delivery(before, row, by)
 
     def _delivery(self, before: DeliveryRow, row: DeliveryRow, by: str) -> Iterator[str]:
         if before.state == "delivered" and row.state != "delivered":
-            yield f"{row.id} was delivered and is {row.state}"
-        if row.state == "delivered" and not self._world.taken(row.subscriber_id, row.event_id):
-            yield f"{row.id} is delivered, and its subscriber never took it"
-        if row.tries > before.tries and row.state != "delivered" and self._holders[row.id] != by:
-            yield f"6: {by} does the books of {self._holders[row.id]}'s claim of {row.id}"
+            yield f"{row.id} went from delivered to {row.state}"
+        if row.state == "delivered" and not self._world.accepted(row.subscriber_id, row.event_id):
+            yield f"{row.id} is delivered, and its subscriber did not accept it"
+        if row.tries > before.tries and row.state != "delivered" and self._claimed_by[row.id] != by:
+            yield f"6: {by} recorded the claim of {self._claimed_by[row.id]} on {row.id}"
 
 
 def _begins(before: JobRow, row: JobRow) -> bool:
     return before.state == "queued" and row.state == "submitting"
 
 
-def _is_told(row: JobRow) -> bool:
+def _is_at_vendor(row: JobRow) -> bool:
     return row.state in ("submitted", "processing")

@@ -1,7 +1,8 @@
-"""An event loop in virtual time: it jumps to the next timer when idle, and chance picks among what is ready.
+"""An event loop in virtual time: jumps to the next timer when idle, and runs ready callbacks in
+random order.
 
-Everything runs in the context of a `Process` or of the world around them. What belongs to a dead process is never run
-again: that is a crash, at whatever `await` it stood. What belongs to a frozen one waits until it thaws (SIGSTOP).
+Every callback belongs to a `Process`, or to the world outside. Callbacks of a dead process never
+run: a crash, at any `await`. Callbacks of a frozen process wait until it resumes (SIGSTOP).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-#: Steps of a run. A plan takes some ten thousand; more is a loop that spins.
-_MOST = 150_000
+#: Most steps of a run. A plan takes some ten thousand; more is a busy loop.
+_MAX_STEPS = 150_000
 
 
 class Process:
-    """What dies and stands still as one."""
+    """A unit of failure: all its callbacks crash or freeze together."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,7 +33,7 @@ class Process:
         self._context.run(_PROCESS.set, self)
 
     def context(self) -> Context:
-        """Return a context in which whatever is started belongs to this process."""
+        """Return a context that assigns what is started in it to this process."""
         return self._context.copy()
 
 
@@ -40,17 +41,17 @@ _PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 _Entry = tuple[Process | None, asyncio.Handle]
 
 
-class Idle(Exception):
-    """Nothing is ready, no timer is set, and the run is not over."""
+class Stalled(Exception):
+    """No callback is ready, no timer is set, and the run is not over."""
 
 
-class _Numbered(asyncio.Task[T]):
-    """A task whose place in a set does not depend on where it lies in memory."""
+class _OrderedTask(asyncio.Task[T]):
+    """A task whose hash does not depend on its address: the order of a set is reproducible."""
 
     def __init__(
         self, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], number: int, **more: Any
     ) -> None:
-        # First: what follows puts it into a set.
+        # Before `super().__init__`, which puts the task into a set.
         self.number = number
         super().__init__(coro, **more)
 
@@ -62,7 +63,10 @@ class _Numbered(asyncio.Task[T]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs one ready callback at a time. `step` is called with the process of each, before it; it may kill it."""
+    """Runs one ready callback at a time.
+
+    `step` is called before each with its process and may kill it.
+    """
 
     def __init__(self, rng: random.Random, step: Callable[[Process], None]) -> None:
         super().__init__()
@@ -71,25 +75,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._waiting: list[_Entry] = []
         self._timers: list[tuple[float, int, Process | None, asyncio.Handle]] = []
-        self._made = 0
-        #: Kept, since collecting a suspended task would run its `finally` blocks: a crash runs none.
-        self._kept: list[asyncio.Task[Any]] = []
+        self._timer_count = 0
+        #: References to all tasks: collecting a suspended task would run its `finally` blocks, and
+        #: a crash runs none.
+        self._tasks: list[asyncio.Task[Any]] = []
         self._dropped: list[asyncio.Handle] = []
         self._failure: Exception | None = None
         self.steps = 0
 
     def fail(self, error: Exception) -> None:
-        """End the run with an error after this step. The first one counts."""
+        """Raise an error after this step. The first error wins."""
         self._failure = self._failure or error
 
     def time(self) -> float:
-        """Return the virtual time, in seconds since the run began."""
+        """Return the virtual time, in seconds since the start of the run."""
         return self._now
 
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """Add a callback to what is ready."""
+        """Make a callback ready."""
         handle = asyncio.Handle(callback, args, self, context)
         self._waiting.append((_owner(context), handle))
         return handle
@@ -97,7 +102,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """Add a callback to what is ready. There are no threads here."""
+        """Make a callback ready. The simulator has no threads."""
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
@@ -107,7 +112,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Set a timer."""
+        """Set a timer `delay` seconds from now."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
@@ -129,41 +134,41 @@ class VirtualLoop(asyncio.BaseEventLoop):
         name: object = None,
         context: Context | None = None,
     ) -> asyncio.Task[T]:
-        """Start a task, and remember it."""
-        task = _Numbered(
-            coro, len(self._kept), loop=self, name=str(name or "task"), context=context
+        """Start a task and keep a reference to it."""
+        task = _OrderedTask(
+            coro, len(self._tasks), loop=self, name=str(name or "task"), context=context
         )
-        self._kept.append(task)
+        self._tasks.append(task)
         return task
 
     def dispose(self) -> None:
-        """Close what is still suspended, quietly: the run is over."""
+        """Close all suspended tasks at the end of the run. Errors are ignored."""
         self.set_exception_handler(lambda *_: None)
-        for task in self._kept:
+        for task in self._tasks:
             coroutine = task.get_coro()
             if not task.done() and isinstance(coroutine, Coroutine):
-                # A crash has no tidy end, and whatever a `finally` block now says about that is no news.
+                # A crash runs no `finally` block, so an error in one is irrelevant.
                 with contextlib.suppress(Exception):
                     coroutine.close()
-        self._kept.clear()
+        self._tasks.clear()
         self._dropped.clear()
         self._waiting.clear()
         self._timers.clear()
         self.close()
 
     def _push(self, when: float, owner: Process | None, handle: asyncio.Handle) -> None:
-        self._made += 1
-        heapq.heappush(self._timers, (when, self._made, owner, handle))
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, owner, handle))
 
     def _run_once(self) -> None:
         self._wake()
         if not self._waiting:
             if not self._timers:
-                raise Idle
+                raise Stalled
             self._now = self._timers[0][0]
             self._wake()
-        assert self.steps < _MOST, "it spins"
-        self._run(*self._drawn())
+        assert self.steps < _MAX_STEPS, "busy loop"
+        self._run(*self._pick())
         if self._failure is not None:
             raise self._failure
 
@@ -173,8 +178,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not handle.cancelled():
                 self._waiting.append((owner, handle))
 
-    def _drawn(self) -> _Entry:
-        """Take one of what is ready, by chance."""
+    def _pick(self) -> _Entry:
+        """Remove a random ready callback and return it."""
         waiting = self._waiting
         place = int(self._rng.random() * len(waiting)) if len(waiting) > 1 else 0
         waiting[place], waiting[-1] = waiting[-1], waiting[place]

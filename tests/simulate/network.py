@@ -1,4 +1,4 @@
-"""The network between a replica and everybody else: it refuses, loses, delays, and forgets nothing that arrived."""
+"""The network between replicas and others: refuses, loses and delays requests and answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Peer(Protocol):
-    """Somebody out there. `None` is an answer that never comes."""
+    """A server outside the replicas. `None` is an answer that never arrives."""
 
     async def serve(self, request: httpx.Request) -> httpx.Response | None: ...
 
 
 class Trickle(httpx.AsyncByteStream):
-    """A body that comes a byte at a time."""
+    """A response body with one byte every four seconds."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for _ in range(12):
@@ -33,25 +33,28 @@ class Trickle(httpx.AsyncByteStream):
 
 
 class Network(httpx.AsyncBaseTransport):
-    """What a replica sends its requests through."""
+    """The HTTP transport of a replica."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer, or raise what httpx raises. `extensions["sent"]` tells whether the request left."""
+        """Return the response or raise httpx errors.
+
+        `extensions["sent"]` is True once the request has left.
+        """
         world = self._world
-        world.checker.outside_transactions(request)
+        world.checker.request_sent(request)
         request.extensions["sent"] = False
-        await asyncio.sleep(world.dice.uniform(0, 0.1))
+        await asyncio.sleep(world.rng.uniform(0, 0.1))
         if (may_leave := request.extensions.get("may_leave")) and not may_leave():
             raise TooLate("the request may no longer leave")
-        if world.strikes("refused_connection"):
-            world.trace.say("refused", request.url.host)
+        if world.occurs("refused_connection"):
+            world.trace.add("refused", request.url.host)
             raise httpx.ConnectError("connection refused")
         request.extensions["sent"] = True
         answer: asyncio.Future[httpx.Response] = world.loop.create_future()
-        # Out there, whatever becomes of the process that sent it.
+        # Runs outside the process, so the request arrives even if its sender crashes.
         world.spawn(self._exchange(request, answer))
         return await answer
 
@@ -59,19 +62,19 @@ class Network(httpx.AsyncBaseTransport):
         self, request: httpx.Request, answer: asyncio.Future[httpx.Response]
     ) -> None:
         world = self._world
-        await asyncio.sleep(world.dice.choice((0.0, 0.01, 0.1, 1.0)))
-        lost = world.strikes("lost_request")
+        await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.1, 1.0)))
+        lost = world.occurs("lost_request")
         response = None if lost else await world.peer(request.url.host).serve(request)
-        if world.strikes("slow_answer"):
-            await asyncio.sleep(world.dice.uniform(5, 45))
+        if world.occurs("slow_answer"):
+            await asyncio.sleep(world.rng.uniform(5, 45))
         else:
-            await asyncio.sleep(world.dice.choice((0.0, 0.01, 0.1, 2.0)))
+            await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.1, 2.0)))
         if answer.done():
             return
-        if lost or world.strikes("lost_answer"):
-            world.trace.say("cut off", request.method, request.url.host)
+        if lost or world.occurs("lost_answer"):
+            world.trace.add("cut off", request.method, request.url.host)
             answer.set_exception(httpx.ReadError("connection reset"))
-            # The one who asked may be dead.
+            # Marks the exception as retrieved: the sender may be dead.
             answer.exception()
         elif response is not None:
             answer.set_result(response)

@@ -1,4 +1,4 @@
-"""One replica: the whole product in one virtual process, which may crash, freeze, drain and start again."""
+"""One replica: the whole product in a virtual process that can crash, freeze, drain and restart."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.vendors.contract import Lookup
-from tests.simulate.doors import Answered, ask
+from tests.simulate.asgi import Response, send_request
+from tests.simulate.clock import SkewedClock
 from tests.simulate.loop import Process
 from tests.simulate.network import Network
-from tests.simulate.start import SkewedClock
 from tests.simulate.ticks import tick
-from tests.simulate.writers import Fate, SharedStore
+from tests.simulate.writers import CommitFate, SimulatedStore
 
 if TYPE_CHECKING:
     from tests.simulate.world import World
@@ -28,42 +28,40 @@ _DRAIN = 15.0
 
 
 class Replica:
-    """A place where processes of the product run, one after the other."""
+    """Runs processes of the product, one after the other."""
 
     def __init__(self, world: World, name: str, skew: float) -> None:
         self.name = name
         self._world = world
         self._clock = SkewedClock(world.loop.time, skew)
-        self._lives = 0
+        self._starts = 0
         self._wake: asyncio.Event | None = None
-        self._open: dict[asyncio.Future[Answered | None], None] = {}
-        self._graves: list[object] = []
+        self._open: dict[asyncio.Future[Response | None], None] = {}
+        self._dead_objects: list[object] = []
         self.process: Process | None = None
         self.runtime: Runtime | None = None
         self._app: Any = None
         self._draining = False
 
-    # -- its life
+    # -- lifecycle
 
     def start(self) -> None:
-        """Begin a life."""
-        self._lives += 1
+        """Start a process."""
+        self._starts += 1
         self._draining = False
-        self._world.trace.say(self.name, "starts")
+        self._world.trace.add(self.name, "starts")
         self.process = Process(self.name)
-        life = self._world.loop.create_task(
-            self._live(self.process), context=self.process.context()
-        )
-        life.add_done_callback(self._world.ended)
+        life = self._world.loop.create_task(self._run(self.process), context=self.process.context())
+        life.add_done_callback(self._world.check_task)
 
-    async def _live(self, process: Process) -> None:
+    async def _run(self, process: Process) -> None:
         world = self._world
-        rng = random.Random(f"{world.plan.seed} {self.name} {self._lives}")
-        store = SharedStore(self, rng, single=world.plan.single)
+        rng = random.Random(f"{world.plan.seed} {self.name} {self._starts}")
+        store = SimulatedStore(self, rng, sqlite=world.plan.sqlite)
         runtime = build(
             world.settings, clock=self._clock, rng=rng, transport=Network(world), store=store
         )
-        # No dialect we know can be resent by key, but the engine has a way for one that could.
+        # No built-in dialect resends by idempotency key, but the engine supports it.
         runtime.vendors["keyed"].lookup = Lookup.BY_KEY
         while True:
             try:
@@ -80,23 +78,23 @@ class Replica:
         self.runtime, self._app, self._wake = runtime, application(runtime), asyncio.Event()
         await tick(world, runtime, self._wake)
 
-    def rouse(self) -> None:
-        """Let the next tick happen: something has changed."""
+    def wake_ticker(self) -> None:
+        """Run the next tick early: work has become due."""
         if self._wake is not None:
             self._wake.set()
 
     def freeze(self, seconds: float) -> None:
-        """Stop the process, as SIGSTOP does."""
+        """Stop the process for some seconds, as SIGSTOP does."""
         if self.process is not None and not self.process.dead:
-            self._world.trace.say(self.name, "freezes", round(seconds, 3))
+            self._world.trace.add(self.name, "freezes", round(seconds, 3))
             self.process.frozen_until = self._world.loop.time() + seconds
 
     def drain(self) -> None:
-        """End a life in good order."""
+        """Stop the workers and exit."""
         if not self.is_up or self.runtime is None or self._draining:
             return
         self._draining = True
-        self._world.trace.say(self.name, "drains")
+        self._world.trace.add(self.name, "drains")
         process, runtime = self.process, self.runtime
         assert process is not None
 
@@ -109,55 +107,58 @@ class Replica:
 
         self._world.loop.create_task(stop(), context=process.context())
 
-    # -- the database's host
+    # -- `Host` of the database
 
     @property
     def is_up(self) -> bool:
-        """True while its process lives and has come up."""
+        """True while the process runs and has started."""
         return self.process is not None and not self.process.dead and self.runtime is not None
 
-    def fate(self) -> Fate:
-        """Draw what becomes of the next commit."""
+    def fate(self) -> CommitFate:
+        """Draw the fate of the next commit."""
         return self._world.commit_fate()
 
     def die(self) -> None:
-        """Crash: nothing of this process ever runs again, and whoever it was talking to loses the connection."""
+        """Crash:
+
+        no callback of the process runs again, and its open requests lose their connection.
+        """
         process = self.process
         if process is None or process.dead:
             return
         process.dead = True
-        self._world.trace.say(self.name, "dies")
-        self._graves += [self.runtime, self._app, self._wake]
+        self._world.trace.add(self.name, "dies")
+        self._dead_objects += [self.runtime, self._app, self._wake]
         self.runtime, self._app, self._wake = None, None, None
         for answer in self._open:
             if not answer.done():
                 answer.set_result(None)
         self._open.clear()
-        self._world.died(self)
+        self._world.schedule_restart(self)
 
-    def committed(self) -> None:
-        """Something is durable."""
-        self._world.committed(self)
+    def on_commit(self) -> None:
+        """Report a durable commit to the world."""
+        self._world.on_commit(self)
 
-    def others(self, stage: str) -> None:
+    def wake_others(self, stage: str) -> None:
         """Wake a stage of the other replicas."""
         self._world.wake_others(self, stage)
 
-    # -- its doors
+    # -- HTTP
 
     async def request(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Answered | None:
-        """Return what it answers; None if it cannot be reached, or dies over it."""
+    ) -> Response | None:
+        """Return the response; None if the replica is unreachable or crashes meanwhile."""
         if not self.is_up:
             return None
         process, app = self.process, self._app
         assert process is not None
-        answer: asyncio.Future[Answered | None] = self._world.loop.create_future()
+        answer: asyncio.Future[Response | None] = self._world.loop.create_future()
         self._open[answer] = None
 
         async def serve() -> None:
-            answered = await ask(app, method, path, body, headers or {})
+            answered = await send_request(app, method, path, body, headers or {})
             if not answer.done():
                 answer.set_result(answered)
 

@@ -1,4 +1,7 @@
-"""One run: the plan of a seed, carried out; then calm, and everything must come to its end."""
+"""One run:
+
+executes the plan of a seed, then stops the faults and waits until all work has ended.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from typing import Any
 
 import structlog
 
-from tests.simulate.endings import unfinished, wrong
-from tests.simulate.loop import Idle
-from tests.simulate.people import operator, resume_all
+from tests.simulate.clients import operator, resume_all
+from tests.simulate.final_checks import unfinished, violations
+from tests.simulate.loop import Stalled
 from tests.simulate.plan import plan_of
 from tests.simulate.world import Violation, World, settings_of
 
-#: Seconds of calm after which a job must be final (from its deadline, if that is later), and a delivery done.
+#: Virtual seconds of calm after which a job must be final (or after its deadline, if later), and a
+#: delivery must have ended.
 JOBS_END, DELIVERIES_END = 600.0, 4 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     digest: str
@@ -32,26 +36,27 @@ class Result:
     trace: list[str]
     counts: Counter[str]
     steps: int
-    #: Virtual.
+    #: Virtual seconds.
     seconds: float
     jobs: Counter[str] = field(default_factory=Counter)
 
 
 def simulate(seed: int, shown: int = 60) -> Result:
-    """Carry out the plan of a seed; keep the last `shown` lines of its trace."""
+    """Run the plan of a seed. Keep the last `shown` lines of the trace."""
     plan = plan_of(seed)
     world = World(plan, settings_of(plan))
     violation: str | None = None
-    with _overheard(world):
+    with _fail_on_logged_errors(world):
         try:
             world.loop.run_until_complete(_run(world))
-        except (Violation, Idle, AssertionError) as error:
+        except (Violation, Stalled, AssertionError) as error:
             violation = f"{type(error).__name__}: {error}"
         finally:
-            jobs = Counter(row.state for row in world.checker.books.jobs.values())
+            jobs = Counter(row.state for row in world.checker.committed.jobs.values())
+            trace, loop = world.trace, world.loop
             result = Result(
-                seed, world.trace.digest(), violation, world.trace.last(shown), world.counts, world.loop.steps,
-                world.loop.time(), jobs,
+                seed, trace.digest(), violation, trace.last(shown), world.counts, loop.steps,
+                loop.time(), jobs,
             )  # fmt: skip
             world.loop.dispose()
     return result
@@ -65,28 +70,28 @@ async def _run(world: World) -> None:
     world.spawn(operator(world))
     await asyncio.sleep(world.plan.calm_at)
     world.calm = True
-    world.trace.say("calm")
+    world.trace.add("calm")
     ends = {
         "job": world.plan.calm_at + 3600 + JOBS_END,
         "delivery": world.plan.calm_at + DELIVERIES_END,
     }
     while left := unfinished(world):
-        # Again and again: a pause that somebody sent before the calm may arrive after it.
+        # Repeated, since a pause sent before the calm phase may arrive during it.
         await resume_all(world)
         for kind, name in left:
             if world.loop.time() > ends[kind]:
-                raise Violation(f"{name} does not end")
+                raise Violation(f"{name} has not ended")
         await asyncio.sleep(20 if any(kind == "job" for kind, _ in left) else 600)
-    if complaints := wrong(world):
-        raise Violation("; ".join(complaints))
+    if violations_found := violations(world):
+        raise Violation("; ".join(violations_found))
 
 
 @contextlib.contextmanager
-def _overheard(world: World) -> Iterator[None]:
-    """Let nothing be logged, and take an error that the product logs for a violation: it says that one is a bug."""
+def _fail_on_logged_errors(world: World) -> Iterator[None]:
+    """Discard logs. An error logged by the product is a violation: it reports a bug."""
 
     def listen(_: object, method: str, event: MutableMapping[str, Any]) -> str:
-        world.complain(
+        world.report_violation(
             f"the product logged {method}: {event.get('event')} {event.get('exception', '')}"
         )
         raise structlog.DropEvent

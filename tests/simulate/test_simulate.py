@@ -1,4 +1,4 @@
-"""The seeded simulator: it finds nothing in the product, finds whatever is planted, and does the same thing twice."""
+"""The simulator finds no violation in the product, finds planted faults, and is reproducible."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulate.planted import PLANTED
+from tests.simulate.planted_faults import PLANTED_FAULTS
 from tests.simulate.run import simulate
 
 pytestmark = pytest.mark.long
 
-#: A taste: `make simulate` runs hundreds, and as many as one likes.
+#: A sample. `make simulate` runs hundreds of seeds.
 SLICES, SLICE = 6, 4
-#: Seeds in which a planted fault must be found, from the one on that found it first.
+#: Seeds within which a planted fault must be found, from its first seed.
 ENOUGH = 300
-#: The first seed, counted from 1, that finds each: as many runs as it took. Another product may need another seed.
+#: The first seed from 1 that finds each fault. A change of the product may change it.
 FIRST_SEEDS = {
     "bookkeeping ignores the lease": 20,
     "a claim does not move due_at": 1,
@@ -49,37 +49,37 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("slice_", range(SLICES))
-def test_nothing_goes_wrong_whatever_goes_wrong(slice_: int) -> None:
+def test_no_invariant_is_violated_under_seeded_faults(slice_: int) -> None:
     for seed in range(1 + slice_ * SLICE, 1 + (slice_ + 1) * SLICE):
         result = simulate(seed)
-        told = "\n".join(result.trace)
+        types = "\n".join(result.trace)
         assert result.violation is None, (
-            f"{told}\n{result.violation}\nagain: make simulate SEED={seed}"
+            f"{types}\n{result.violation}\nagain: make simulate SEED={seed}"
         )
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", PLANTED_FAULTS)
 def test_a_planted_fault_is_found(name: str) -> None:
     for seed in range(FIRST_SEEDS[name], FIRST_SEEDS[name] + ENOUGH):
-        with PLANTED[name]():
+        with PLANTED_FAULTS[name]():
             found = simulate(seed).violation
         if found is not None:
-            assert simulate(seed).violation is None, "it is wrong without it too"
+            assert simulate(seed).violation is None, "the seed fails without the fault too"
             return
-    raise AssertionError(f"{ENOUGH} seeds do not find it: {name}")
+    raise AssertionError(f"not found in {ENOUGH} seeds: {name}")
 
 
 @pytest.mark.parametrize("seed", [2, 3])
-def test_a_seed_is_one_run_in_this_process_and_in_any_other(seed: int) -> None:
+def test_a_seed_gives_the_same_run_in_every_process(seed: int) -> None:
     first = simulate(seed)
     assert (simulate(seed).digest, simulate(seed).steps) == (first.digest, first.steps)
     command = [sys.executable, "-m", "tests.simulate", "--seed", str(seed)]
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    said = subprocess.run(
+    output = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    assert said.splitlines()[-1] == f"trace {first.digest}"
+    assert output.splitlines()[-1] == f"trace {first.digest}"
 
 
-def test_two_seeds_are_two_runs() -> None:
+def test_different_seeds_give_different_runs() -> None:
     assert simulate(1).digest != simulate(2).digest

@@ -1,4 +1,4 @@
-"""The world of one run: the loop, the replicas, everybody they talk to, and chance."""
+"""The state of one run: event loop, replicas, vendors, clients and random numbers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
 from tests.harness.api_caller import KEY
-from tests.simulate.books import Books
-from tests.simulate.database import emptied, engine
-from tests.simulate.doors import Answered
+from tests.simulate.asgi import Response
+from tests.simulate.clients import Caller, Subscriber
+from tests.simulate.clock import START, SkewedClock
+from tests.simulate.committed_rows import CommittedRows
+from tests.simulate.database import empty_engine, engine
 from tests.simulate.invariants import Checker
 from tests.simulate.loop import Process, VirtualLoop
 from tests.simulate.network import Peer
-from tests.simulate.people import Caller, Subscriber
 from tests.simulate.plan import Plan
 from tests.simulate.replica import Replica
-from tests.simulate.start import START, SkewedClock
 from tests.simulate.trace import Trace
-from tests.simulate.vendors import SECRET, SIGNED, Studio
-from tests.simulate.writers import Fate
+from tests.simulate.vendors import SECRET, SIGNED, Gateway
+from tests.simulate.writers import CommitFate
 
 SECRET_KEY = "simulated-key-" + "k" * 32
 POLL = {
@@ -39,22 +39,22 @@ POLL = {
     "output_grace": 60,
     "lost_after": 120,
 }
-#: Fates of a commit, each by the fault that brings it.
-_FATES: Mapping[str, Fate] = {
-    "crash_before_commit": Fate.CRASH_BEFORE,
-    "crash_after_commit": Fate.CRASH_AFTER,
-    "failed_commit": Fate.FAILED,
-    "uncertain_commit": Fate.UNCERTAIN,
-    "late_commit": Fate.LATE,
+#: The fate of a commit by its fault.
+_FATES: Mapping[str, CommitFate] = {
+    "crash_before_commit": CommitFate.CRASH_BEFORE,
+    "crash_after_commit": CommitFate.CRASH_AFTER,
+    "failed_commit": CommitFate.FAILED,
+    "uncertain_commit": CommitFate.UNCERTAIN,
+    "late_commit": CommitFate.LATE,
 }
 
 
 class Violation(Exception):
-    """Something is not as it must be."""
+    """An invariant does not hold."""
 
 
 def settings_of(plan: Plan) -> Settings:
-    """Return the configuration of every replica."""
+    """Return the settings of every replica."""
     common = {
         "api_key": "k",
         "base_url": "https://{}.example.com",
@@ -82,80 +82,80 @@ def settings_of(plan: Plan) -> Settings:
 
 
 class World:
-    """Everything there is in a run."""
+    """All parts of a run."""
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
         self.plan = plan
         self.settings = settings
-        self.dice = random.Random(f"dice {plan.seed}")
+        self.rng = random.Random(f"dice {plan.seed}")
         self._steps = random.Random(f"steps {plan.seed}")
         self.loop = VirtualLoop(random.Random(f"order {plan.seed}"), self._step)
         self.trace = Trace(self.loop.time)
         self.counts: Counter[str] = Counter()
         self.calm = False
-        #: Nobody at all, to whom replicas talk: what runs in it dies with none of them.
+        #: The context of vendors and clients: no crash of a replica affects them.
         self._outside = contextvars.copy_context()
-        with emptied().connect() as connection:
+        with empty_engine().connect() as connection:
             driver = connection.connection.driver_connection
         assert driver is not None
-        self.checker = Checker(self, Books(driver))
-        self.studios = {name: Studio(self, name) for name in settings.accounts}
+        self.checker = Checker(self, CommittedRows(driver))
+        self.gateways = {name: Gateway(self, name) for name in settings.accounts}
         self.subscribers = [
             Subscriber(self, f"s{n}.example.com", answers=True) for n in range(plan.subscribers)
         ]
-        if plan.dead_end:
+        if plan.silent_subscriber:
             self.subscribers.append(Subscriber(self, "silent.example.com", answers=False))
-        self._lane = Subscriber(self, "caller.example.com", answers=True)
-        self._enlist()
+        self._callback_receiver = Subscriber(self, "caller.example.com", answers=True)
+        self._create_subscribers()
         self.callers = [Caller(self, number) for number in range(plan.jobs)]
-        skews = [self.dice.uniform(-plan.skew, plan.skew) for _ in range(plan.replicas)]
+        skews = [self.rng.uniform(-plan.skew, plan.skew) for _ in range(plan.replicas)]
         self.replicas = [Replica(self, f"r{n}", skew) for n, skew in enumerate(skews)]
-        people = [*self.subscribers, self._lane]
-        self._peers: dict[str, Peer] = {person.host: person for person in people}
-        self._peers |= {f"{name}.example.com": studio for name, studio in self.studios.items()}
+        subscribers = [*self.subscribers, self._callback_receiver]
+        self._peers: dict[str, Peer] = {subscriber.host: subscriber for subscriber in subscribers}
+        self._peers |= {f"{name}.example.com": studio for name, studio in self.gateways.items()}
 
-    def _enlist(self) -> None:
-        """Write the subscribers down, and learn their secrets."""
+    def _create_subscribers(self) -> None:
+        """Insert the subscribers and keep their secrets."""
         keys, clock = Keys([SECRET_KEY]), SkewedClock(self.loop.time, 0)
         ids = Ids(clock, random.Random(f"people {self.plan.seed}"))
-        self._lane.secret = keys.callback_secrets[0]
+        self._callback_receiver.secret = keys.callback_secrets[0]
         with engine().begin() as tx:
-            for person in self.subscribers:
-                chosen = self.dice.choice(
+            for subscriber in self.subscribers:
+                chosen = self.rng.choice(
                     (["job.*"], ["job.*"], ["*"], ["job.succeeded", "job.failed", "job.expired"])
                 )
-                types = chosen if person.answers else ["job.succeeded"]
+                types = chosen if subscriber.answers else ["job.succeeded"]
                 row, secret = subscribers.new(
-                    ids, keys, destination=load()["webhook"], url=f"https://{person.host}/", types=types,
-                    description="", headers={}, options={}, rate_limit=None, max_in_flight=8,
-                    now=after(START, 0),
+                    ids, keys, destination=load()["webhook"], url=f"https://{subscriber.host}/",
+                    types=types, description="", headers={}, options={},
+                    rate_limit=None, max_in_flight=8, now=after(START, 0),
                 )  # fmt: skip
                 subscribers.add(tx, row)
-                person.id, person.secret = row["id"], str(secret)
+                subscriber.id, subscriber.secret = row["id"], str(secret)
 
-    # -- chance
+    # -- random faults
 
-    def strikes(self, fault: str) -> bool:
-        """True if a fault is to happen now."""
+    def occurs(self, fault: str) -> bool:
+        """True if a fault occurs now."""
         chance = self.plan.faults.get(fault)
-        if self.calm or chance is None or self.dice.random() >= chance:
+        if self.calm or chance is None or self.rng.random() >= chance:
             return False
         self.counts[fault] += 1
         return True
 
-    def commit_fate(self) -> Fate:
-        """Draw what becomes of a commit."""
-        return next((fate for fault, fate in _FATES.items() if self.strikes(fault)), Fate.FINE)
+    def commit_fate(self) -> CommitFate:
+        """Draw the fate of a commit."""
+        return next((fate for fault, fate in _FATES.items() if self.occurs(fault)), CommitFate.FINE)
 
     def _step(self, process: Process) -> None:
-        """Draw whether a process is to crash or freeze before its next step."""
+        """Draw whether a process crashes or freezes before its next step."""
         faults = self.plan.faults
         if self.calm or not ("crash" in faults or "freeze" in faults):
             return
         drawn, crash = self._steps.random(), faults.get("crash", 0.0)
         if drawn >= crash + faults.get("freeze", 0.0):
             return
-        replica = next(one for one in self.replicas if one.process is process)
+        replica = next(replica for replica in self.replicas if replica.process is process)
         if drawn < crash and self._steps.random() < 0.8:
             self.counts["crash"] += 1
             replica.die()
@@ -166,67 +166,73 @@ class World:
             self.counts["freeze"] += 1
             replica.freeze(self._steps.uniform(1, 200))
 
-    # -- what happens to replicas
+    # -- replicas
 
-    def died(self, replica: Replica) -> None:
-        """Start it again after a while."""
+    def schedule_restart(self, replica: Replica) -> None:
+        """Restart a crashed replica after a while."""
         self.counts["deaths"] += 1
-        wait = self.dice.choice((0.2, 2.0, 20.0, 60.0))
+        wait = self.rng.choice((0.2, 2.0, 20.0, 60.0))
         self.loop.call_later(wait, replica.start, context=self._outside.copy())
 
-    def committed(self, replica: Replica) -> None:
-        """Check what a replica has committed."""
+    def on_commit(self, replica: Replica) -> None:
+        """Check a commit."""
         self.counts["commits"] += 1
-        due = self.checker.agenda.first
+        due = self.checker.next_due.first
         self.checker.commit(replica)
-        if self.strikes("freeze_after_commit"):
-            replica.freeze(self.dice.uniform(1, 200))
-        if self.checker.agenda.first < due:
-            for one in self.replicas:
-                one.rouse()
+        if self.occurs("freeze_after_commit"):
+            replica.freeze(self.rng.uniform(1, 200))
+        if self.checker.next_due.first < due:
+            for replica in self.replicas:
+                replica.wake_ticker()
 
     def wake_others(self, replica: Replica, stage: str) -> None:
-        """Tell the other replicas that a stage has work. Half the time that is lost."""
-        for one in self.replicas:
-            if one is not replica and one.runtime is not None and self.dice.random() < 0.5:
-                one.runtime.notifier.wake(stage)
+        """Wake a stage of the other replicas. Half of the notifications are lost."""
+        for replica in self.replicas:
+            if replica is not replica and replica.runtime is not None and self.rng.random() < 0.5:
+                replica.runtime.notifier.wake(stage)
 
-    # -- talk
+    # -- requests
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that no replica's crash touches."""
+        """Start a task that no crash of a replica affects."""
         task = self.loop.create_task(work, context=self._outside.copy())
-        task.add_done_callback(self.ended)
+        task.add_done_callback(self.check_task)
         return task
 
-    def ended(self, task: asyncio.Task[None]) -> None:
-        """Take a task that failed for a violation."""
+    def check_task(self, task: asyncio.Task[None]) -> None:
+        """Report the exception of a failed task as a violation."""
         if not task.cancelled() and (error := task.exception()) is not None:
             trouble = "".join(traceback.format_exception(error))
-            self.complain(f"a task failed: {trouble}")
+            self.report_violation(f"a task failed: {trouble}")
 
     def peer(self, host: str) -> Peer:
-        """Return who has an address."""
+        """Return the server at a host name."""
         return self._peers[host]
 
-    def taken(self, subscriber_id: str, event_id: str) -> bool:
-        """True if a subscriber has taken an event."""
-        person = next((one for one in self.subscribers if one.id == subscriber_id), self._lane)
-        return person.taken[event_id] > 0
+    def accepted(self, subscriber_id: str, event_id: str) -> bool:
+        """True if a subscriber has accepted an event."""
+        subscriber = next(
+            (subscriber for subscriber in self.subscribers if subscriber.id == subscriber_id),
+            self._callback_receiver,
+        )
+        return subscriber.accepted[event_id] > 0
 
     async def call(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> Answered | None:
-        """Send a request to whichever replica is up; None if nobody is, or the answer is lost."""
-        await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1)))
-        up = [one for one in self.replicas if one.is_up]
-        if not up or self.strikes("lost_request"):
-            return None
-        answered = await self.dice.choice(up).request(method, path, body, headers)
-        await asyncio.sleep(self.dice.choice((0.0, 0.01, 0.1)))
-        return None if self.strikes("lost_answer") else answered
+    ) -> Response | None:
+        """Send a request to a random running replica.
 
-    def complain(self, what: str) -> None:
-        """Say that something is not as it must be. The run ends with that."""
-        self.trace.say("VIOLATION", what)
+        Return None if none runs or the answer is lost.
+        """
+        await asyncio.sleep(self.rng.choice((0.0, 0.01, 0.1)))
+        up = [replica for replica in self.replicas if replica.is_up]
+        if not up or self.occurs("lost_request"):
+            return None
+        answered = await self.rng.choice(up).request(method, path, body, headers)
+        await asyncio.sleep(self.rng.choice((0.0, 0.01, 0.1)))
+        return None if self.occurs("lost_answer") else answered
+
+    def report_violation(self, what: str) -> None:
+        """Record a violation and end the run with it."""
+        self.trace.add("VIOLATION", what)
         self.loop.fail(Violation(what))

@@ -1,7 +1,7 @@
-"""How units are committed: with a crash at either side of it, a failure, or the word of it lost or late.
+"""Commits with faults: a crash before or after, a failure, or a lost or late confirmation.
 
-Two ways of writing are simulated: SQLite's one writer, which is the product's own, and a pool of PostgreSQL's kind, in
-which units that wait are committed in any order and may be run again. Transactions never overlap.
+Two writers are simulated: the product's own writer of SQLite, and a pool as on PostgreSQL that
+commits waiting units in any order and may run them again. Transactions never overlap.
 """
 
 from __future__ import annotations
@@ -31,45 +31,45 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Fate(Enum):
-    """What becomes of one commit."""
+class CommitFate(Enum):
+    """The result of one commit."""
 
     FINE = "fine"
-    #: It is durable long before anybody hears of it.
+    #: Durable; confirmed late.
     LATE = "late"
-    #: It fails: nothing is durable, and everybody hears so.
+    #: Not durable; reported as failed.
     FAILED = "failed"
-    #: It is durable, and the connection is lost before the database could say so.
+    #: Durable; the connection is lost before the confirmation.
     UNCERTAIN = "uncertain"
     CRASH_BEFORE = "crash_before"
     CRASH_AFTER = "crash_after"
 
 
 class Host(Protocol):
-    """What a database needs to know of the process that uses it."""
+    """The process that uses a database."""
 
     @property
     def is_up(self) -> bool:
-        """False once it is dead."""
+        """False after a crash."""
 
-    def fate(self) -> Fate:
-        """Draw what becomes of the next commit."""
+    def fate(self) -> CommitFate:
+        """Draw the fate of the next commit."""
 
     def die(self) -> None:
         """Crash."""
 
-    def committed(self) -> None:
-        """Something is durable."""
+    def on_commit(self) -> None:
+        """Report a durable commit."""
 
-    def others(self, stage: str) -> None:
+    def wake_others(self, stage: str) -> None:
         """Wake a stage of the other processes."""
 
 
-class Inline(Executor):
-    """Runs what it is given at once."""
+class InlineExecutor(Executor):
+    """Runs a function at once."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run it and return its outcome."""
+        """Run the function and return a finished future."""
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -78,79 +78,79 @@ class Inline(Executor):
         return future
 
 
-class Aside(Inline):
-    """The thread beside the loop that SQLite's writer commits on, without the thread."""
+class CommitExecutor(InlineExecutor):
+    """Replaces the commit thread of the SQLite writer, and injects commit faults."""
 
     def __init__(self, host: Host, rng: random.Random) -> None:
         self._host = host
         self._rng = rng
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Commit, or not."""
+        """Commit as the fate of the commit demands; run any other function at once."""
         tx = args[0] if args else None
         if not isinstance(tx, sa.Connection):
             return super().submit(fn, *args, **kwargs)
         fate = self._host.fate()
-        if fate in (Fate.CRASH_BEFORE, Fate.FAILED):
+        if fate in (CommitFate.CRASH_BEFORE, CommitFate.FAILED):
             tx.rollback()
             tx.close()
-            if fate is Fate.FAILED:
+            if fate is CommitFate.FAILED:
                 return self._failed(args[1])
             self._host.die()
             return Future()
         done = super().submit(fn, *args, **kwargs)
-        self._host.committed()
-        if fate is Fate.CRASH_AFTER:
+        self._host.on_commit()
+        if fate is CommitFate.CRASH_AFTER:
             self._host.die()
             return Future()
-        return self._later(done) if fate is Fate.LATE else done
+        return self._later(done) if fate is CommitFate.LATE else done
 
     def _failed(self, outcomes: Any) -> Future[Any]:
         failed: Future[Any] = Future()
-        failed.set_result(_lost([one.unit for one in outcomes]))
+        failed.set_result(_connection_lost([result.unit for result in outcomes]))
         return failed
 
     def _later(self, done: Future[T]) -> Future[T]:
-        told: Future[T] = Future()
+        types: Future[T] = Future()
         asyncio.get_running_loop().call_later(
-            self._rng.expovariate(2), lambda: told.set_result(done.result())
+            self._rng.expovariate(2), lambda: types.set_result(done.result())
         )
-        return told
+        return types
 
 
-class Single:
-    """SQLite's way: the product's own writer."""
+class SqliteWriter:
+    """The product's SQLite writer."""
 
     shared = False
 
     def __init__(self, host: Host, rng: random.Random) -> None:
         self.reading = engine()
-        self._writer = Writer(self.reading, Aside(host, rng))
+        self._writer = Writer(self.reading, CommitExecutor(host, rng))
 
     @property
     def commits(self) -> int:
-        """Transactions committed so far."""
+        """Number of committed transactions."""
         return self._writer.commits
 
     def start(self) -> None:
-        """The tables are there."""
+        """Do nothing: the tables exist."""
 
     def put(self, unit: Unit) -> None:
-        """Hand a unit to the writer."""
+        """Queue a unit."""
         self._writer.put(unit)
 
     def checkpoint(self) -> None:
-        """There is no log."""
+        """Do nothing: there is no log."""
 
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """Nobody else is there."""
+    def listen(self, on_notify: Callable[[str], object]) -> None:
+        """Do nothing: SQLite has one process."""
 
     def close(self) -> None:
-        """The next process uses it too."""
+        """Do nothing: the next process uses the same engine."""
 
 
-class Pool:
-    """PostgreSQL's way: several writers, one call to a transaction, in any order."""
+class PostgresWriters:
+    """Several writers as on PostgreSQL: one call per transaction, in any order."""
 
     shared = True
 
@@ -162,24 +162,24 @@ class Pool:
         self._waiting: list[Unit] = []
 
     def start(self) -> None:
-        """The tables are there."""
+        """Do nothing: the tables exist."""
 
     def checkpoint(self) -> None:
-        """The server's own business."""
+        """Do nothing: checkpoints are the server's."""
 
-    def listen(self, heard: Callable[[str], object]) -> None:
-        """The world wakes whom it likes."""
+    def listen(self, on_notify: Callable[[str], object]) -> None:
+        """Do nothing: the world delivers notifications."""
 
     def close(self) -> None:
-        """The next process uses it too."""
+        """Do nothing: the next process uses the same engine."""
 
     def put(self, unit: Unit) -> None:
-        """Have a unit committed soon."""
+        """Commit a unit soon."""
         self._waiting.append(unit)
         loop = asyncio.get_running_loop()
-        loop.call_later(self._rng.choice((0.0, 0.0, 0.001, 0.01)), self._go)
+        loop.call_later(self._rng.choice((0.0, 0.0, 0.001, 0.01)), self._commit_next)
 
-    def _go(self) -> None:
+    def _commit_next(self) -> None:
         if not self._waiting:
             return
         first = self._waiting.pop(int(self._rng.random() * len(self._waiting)))
@@ -191,50 +191,50 @@ class Pool:
 
     def _commit(self, group: list[Unit], *, again: bool = False) -> None:
         fate, loop = self._host.fate(), asyncio.get_running_loop()
-        if again and fate is Fate.UNCERTAIN:
-            fate = Fate.FINE
-        outcomes = self._performed(group, fate)
-        if outcomes is None or fate is Fate.CRASH_AFTER:
+        if again and fate is CommitFate.UNCERTAIN:
+            fate = CommitFate.FINE
+        outcomes = self._execute(group, fate)
+        if outcomes is None or fate is CommitFate.CRASH_AFTER:
             self._host.die()
-        elif fate is Fate.UNCERTAIN and self._rng.random() < 0.5:
+        elif fate is CommitFate.UNCERTAIN and self._rng.random() < 0.5:
             loop.call_later(0.02, lambda: self._commit(group, again=True))
-        elif fate is Fate.UNCERTAIN:
-            loop.call_soon(resolve, _lost(group))
-        elif fate is Fate.LATE:
+        elif fate is CommitFate.UNCERTAIN:
+            loop.call_soon(resolve, _connection_lost(group))
+        elif fate is CommitFate.LATE:
             loop.call_later(self._rng.expovariate(2), resolve, outcomes)
         else:
             loop.call_soon(resolve, outcomes)
 
-    def _performed(self, group: list[Unit], fate: Fate) -> list[UnitResult] | None:
-        """Run units and commit them; None if the process is to die before that."""
+    def _execute(self, group: list[Unit], fate: CommitFate) -> list[UnitResult] | None:
+        """Run units and commit them. Return None if the process crashes before the commit."""
         try:
             with raising_unavailable(), self.reading.connect() as tx:
                 tx.begin()
                 outcomes = execute(tx, group)
-                if fate in (Fate.CRASH_BEFORE, Fate.FAILED):
+                if fate in (CommitFate.CRASH_BEFORE, CommitFate.FAILED):
                     tx.rollback()
-                    return None if fate is Fate.CRASH_BEFORE else _lost(group)
+                    return None if fate is CommitFate.CRASH_BEFORE else _connection_lost(group)
                 tx.commit()
         except Exception as error:
             return [UnitResult(unit, error=error) for unit in group]
         self.commits += 1
-        self._host.committed()
+        self._host.on_commit()
         return outcomes
 
 
-def _lost(group: list[Unit]) -> list[UnitResult]:
+def _connection_lost(group: list[Unit]) -> list[UnitResult]:
     return [UnitResult(unit, error=Unavailable("the connection was lost")) for unit in group]
 
 
-class SharedStore(Store):
-    """The product's store over the shared database."""
+class SimulatedStore(Store):
+    """The product's store on the shared database."""
 
-    def __init__(self, host: Host, rng: random.Random, *, single: bool) -> None:
-        self._database = Single(host, rng) if single else Pool(host, rng)
-        self._readers = Inline()
+    def __init__(self, host: Host, rng: random.Random, *, sqlite: bool) -> None:
+        self._database = SqliteWriter(host, rng) if sqlite else PostgresWriters(host, rng)
+        self._readers = InlineExecutor()
         self._woken = set()
         self._host = host
 
     def wake(self, stage: str) -> None:
-        """Wake a stage of the others, as NOTIFY would."""
-        self._host.others(stage)
+        """Wake a stage of the other replicas, as NOTIFY does."""
+        self._host.wake_others(stage)

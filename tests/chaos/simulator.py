@@ -1,4 +1,7 @@
-"""`python -m tests.chaos.world`: the simulator, which also reports the bytes it was sent and what came twice."""
+"""`python -m tests.chaos.simulator`:
+
+the simulator, with digests of deliveries and duplicate orders.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,30 @@ from orchestrator.simulator.subscriber import Subscriber
 from orchestrator.simulator.vendor_api import VendorApi
 from orchestrator.simulator.vendors import SimulatedVendors
 
-#: Submissions that vendors refused because they have them already, by vendor.
+#: Duplicate submissions that vendors refused, by vendor.
 _repeated: Counter[str] = Counter()
 _plain_report, _plain_refuse = control.report, VendorApi._refuse
 
 
 def report(world: SimulatedVendors, subscriber: Subscriber | None = None) -> JsonObject:
-    """Return all that happened, bodies as their digests."""
-    told = _plain_report(world, subscriber)
+    """Return the report of the simulator with digests of the received bodies."""
+    found = _plain_report(world, subscriber)
     digests = (
-        [hashlib.sha256(one.body).hexdigest() for one in subscriber.received] if subscriber else []
+        [hashlib.sha256(delivery.body).hexdigest() for delivery in subscriber.received]
+        if subscriber
+        else []
     )
-    return {**told, "digests": [*digests], "repeated": dict(_repeated)}
+    return {**found, "digests": [*digests], "repeated": dict(_repeated)}
 
 
 def refuse(gateway: VendorApi, path: str, refusal: Refusal) -> Response:
-    """Refuse, and count what came twice."""
+    """Refuse a request, and count a duplicate submission."""
     _repeated[gateway.dialect.mount] += refusal.kind is ErrorKind.DUPLICATE
     return _plain_refuse(gateway, path, refusal)
 
 
 if __name__ == "__main__":
-    # Where the simulator itself looks them up.
+    # The simulator looks them up here.
     vars(control).update(report=report)
     setattr(VendorApi, _plain_refuse.__name__, refuse)
     main()

@@ -1,4 +1,4 @@
-"""The OpenAPI document is enough: types generated from it compile strictly, and what is written with them works."""
+"""A TypeScript client generated from the OpenAPI document compiles in strict mode and works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.harness.api_caller import KEY
 from tests.harness.live import live
 from tests.third_party import node
-from tests.third_party.cache import HERE
+from tests.third_party.build_cache import HERE
 
 
 async def test_a_client_generated_from_the_openapi_document_compiles_strictly_and_works(
@@ -25,20 +25,20 @@ async def test_a_client_generated_from_the_openapi_document_compiles_strictly_an
         (tmp_path / "openapi.json").write_bytes(
             (await it.outside.get(f"{it.url}/openapi.json")).content
         )
-        # What has a default may be left out of a request: without the option it takes that for the contrary.
+        # A field with a default is optional in a request; without this option it becomes required.
         generate = (
             node.NODE,
             "node_modules/openapi-typescript/bin/cli.js",
             "--default-non-nullable",
             "false",
         )
-        await node.ran(tmp_path, *generate, "openapi.json", "-o", "schema.ts")
-        await node.ran(
+        await node.run_command(tmp_path, *generate, "openapi.json", "-o", "schema.ts")
+        await node.run_command(
             tmp_path, node.NODE, "node_modules/typescript/bin/tsc", "--project", "tsconfig.json"
         )
-        said = json.loads(await node.ran(tmp_path, node.NODE, "use.ts", it.url, KEY))
+        printed = json.loads(await node.run_command(tmp_path, node.NODE, "use.ts", it.url, KEY))
         (job,) = (await it.api.get("/v1/jobs"))["data"]
-    assert said == {
+    assert printed == {
         "status": "succeeded",
         "listed": [job["output"]["videos"][0]["url"]],
         "refused": "not_found",

@@ -1,4 +1,4 @@
-"""What one run happens on: the simulated world, the replicas, the database, and the network between them."""
+"""The test bed of a run: simulated vendors, replicas, database, and proxies between them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ from pathlib import Path
 import httpx
 
 from tests.chaos.load import ACCOUNTS, Load
+from tests.chaos.postgres_server import Server
 from tests.chaos.proxy import Proxy
-from tests.chaos.server import Server
 from tests.harness.api_caller import KEY, eventually
 from tests.harness.audit import Finding, Json
-from tests.harness.processes import (
-    Child,
-    Replica,
-    Simulator,
-    Spawn,
-    end,
-    simulated,
-    simulator,
-    spawn,
-)
+from tests.harness.processes import Child, Replica, Simulator, end, simulated, simulator
 
 REPLICAS = {"sqlite": 1, "postgresql": 3}
-#: Seconds. Silence is suspicious soon.
+#: Seconds. Jobs are polled soon after a missing push.
 POLL: Json = {
     "first_after": 2,
     "interval": 1,
@@ -39,42 +30,42 @@ POLL: Json = {
     "visibility_lag": 0.5,
     "lost_after": 5,
 }
-#: Seconds a process has to end in: more than it gives its work.
+#: Seconds for a process to exit: more than its drain timeout.
 _END = 45.0
-PROGRAM = "tests.chaos.program"
+PROGRAM = "tests.chaos.service"
 
-Environment = Callable[["Stage", Replica], Mapping[str, str]]
+Environment = Callable[["Testbed", Replica], Mapping[str, str]]
 
 
 @dataclass
-class Stage:
-    """Everything of one run, for a fault to strike at."""
+class Testbed:
+    """All parts of one run that a fault can disturb."""
 
     sim: Simulator
     replicas: list[Replica]
     load: Load
     rng: random.Random
-    #: In front of the replicas: a balancer that takes those who answer in turn. Callers and vendors come through it.
+    #: Load balancer in front of the replicas, for callers and vendors.
     front: Proxy
     #: In front of the vendors, and of the subscriber.
     vendors: Proxy
     subscriber: Proxy
-    #: Between each replica and its database, if there is a network.
+    #: Between each replica and its database, if the fault is remote.
     lines: list[Proxy]
-    #: PostgreSQL's, if the run is on it.
+    #: The PostgreSQL server, if the run uses it.
     server: Server | None
     database: str
-    #: What the next process of a replica is given.
+    #: Environment variables of the next process of a replica.
     environment: Environment
-    #: How often the fault struck.
+    #: Number of times the fault occurred.
     hits: int = 0
-    #: What was seen meanwhile that must not be.
+    #: Violations observed during the run.
     wrong: list[Finding] = field(default_factory=list)
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
 
-    async def keep(self, replica: Replica) -> None:
-        """Run a replica's processes, one after the other: what a supervisor does."""
+    async def supervise(self, replica: Replica) -> None:
+        """Restart a replica whenever it exits, as a supervisor does."""
         while not self._closing:
             await replica.start(**self.environment(self, replica))
             assert replica.child is not None
@@ -82,11 +73,14 @@ class Stage:
             if code == -signal.SIGKILL:
                 self.hits += 1
             elif not self._closing and code not in (0, -signal.SIGTERM):
-                words = f"{replica.name} ended by itself: exit code {code}; see {replica.log}"
-                self.wrong.append(Finding("wrong", words))
+                text = f"{replica.name} exited with {code}; see {replica.log}"
+                self.wrong.append(Finding("wrong", text))
 
     async def ready(self, seconds: float = 30) -> None:
-        """Wait until every replica serves. One that does not come writes into its log what it is at."""
+        """Wait until every replica is ready.
+
+        One that does not become ready dumps its stacks into its log.
+        """
         for replica in self.replicas:
             try:
                 await eventually(
@@ -101,33 +95,36 @@ class Stage:
             return (await self.load.http.get(replica.url + "/readyz")).status_code == httpx.codes.OK
         return False
 
-    def anyone(self) -> Replica:
-        """Return a replica."""
+    def any_replica(self) -> Replica:
+        """Return a random replica."""
         return self.rng.choice(self.replicas)
 
     def send(self, replica: Replica, how: signal.Signals) -> None:
-        """Send a replica's process a signal, if there is one just now."""
+        """Send a signal to the process of a replica, if it runs."""
         if replica.child is not None and replica.child.returncode is None:
             replica.child.send_signal(how)
 
     async def pause(self, least: float, most: float) -> bool:
-        """Wait a moment; return whether the load still runs."""
+        """Wait a random time. Return True while the load runs."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.loaded.wait(), self.rng.uniform(least, most))
         return not self.loaded.is_set()
 
     def calm(self) -> None:
-        """Treat every new connection well."""
+        """Stop disturbing new connections."""
         for proxy in (self.front, self.vendors, self.subscriber, *self.lines):
-            proxy.ways = ("straight",)
+            proxy.modes = ("forward",)
 
     async def close(self, how: signal.Signals) -> list[int]:
-        """End the replicas and return their exit codes. Who does not end in time is killed, and that is its code."""
+        """End the replicas and return their exit codes.
+
+        A process that exceeds its time is killed.
+        """
         self._closing = True
         running = [
-            one.child
-            for one in self.replicas
-            if one.child is not None and one.child.returncode is None
+            replica.child
+            for replica in self.replicas
+            if replica.child is not None and replica.child.returncode is None
         ]
         return [*await asyncio.gather(*(_ended(child, how) for child in running))]
 
@@ -141,33 +138,26 @@ async def _ended(child: Child, how: signal.Signals) -> int:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What runs share: PostgreSQL's server for those on it, and how processes are started."""
-
-    server: Server | None = None
-    spawn: Spawn = spawn
-
-
-@dataclass(frozen=True)
 class Size:
-    """How much is submitted: so many orders, about so many a second."""
+    """The size of the load: orders and orders per second."""
 
     orders: int = 60
     rate: float = 10.0
     accounts: tuple[str, ...] = ACCOUNTS
-    #: Jobs of each account at its vendor at once.
+    #: Jobs of an account in flight.
     limit: int = 3
-    #: Seconds. What a vendor neither pushes nor can be asked about ends then.
+    #: Seconds after which a job expires that its vendor neither pushes nor can look up.
     deadline: float = 14.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stage is made of."""
+    """The parameters of a test bed."""
 
     folder: Path
     seed: int
-    means: Means
+    #: The PostgreSQL server, or None for SQLite.
+    server: Server | None
     size: Size
     world: Json
     leases: str
@@ -176,23 +166,16 @@ class Plan:
 
 
 @contextlib.asynccontextmanager
-async def stage(plan: Plan) -> AsyncIterator[Stage]:
-    """Set a stage up, its processes starting, until the end of the block."""
-    rng, size, server, spawned = (
-        random.Random(plan.seed),
-        plan.size,
-        plan.means.server,
-        plan.means.spawn,
-    )
+async def testbed(plan: Plan) -> AsyncIterator[Testbed]:
+    """Run a test bed until the end of the block. Its processes may still be starting."""
+    rng, size, server = random.Random(plan.seed), plan.size, plan.server
     replicas: list[Replica] = []
     lines: list[Proxy] = []
     async with contextlib.AsyncExitStack() as stack:
         sim = await stack.enter_async_context(
-            simulator(
-                plan.folder, plan.world, seed=plan.seed, program="tests.chaos.world", start=spawned
-            )
+            simulator(plan.folder, plan.world, seed=plan.seed, program="tests.chaos.simulator")
         )
-        front = await stack.enter_async_context(Proxy(_turns(replicas), rng))
+        front = await stack.enter_async_context(Proxy(_round_robin(replicas), rng))
         vendors = await stack.enter_async_context(Proxy(_port(sim.urls["url"]), rng))
         subscriber = await stack.enter_async_context(Proxy(_port(sim.urls["hook"]), rng))
         headers = {"authorization": f"Bearer {KEY}"}
@@ -208,12 +191,10 @@ async def stage(plan: Plan) -> AsyncIterator[Stage]:
             address = database
             if server and plan.remote:
                 lines.append(await stack.enter_async_context(Proxy(lambda: [server.port], rng)))
-                address = server.beyond(lines[-1].port, database)
-            replicas.append(
-                Replica(plan.folder, accounts, PROGRAM, name, address, front.url, spawned)
-            )
+                address = server.url_through(lines[-1].port, database)
+            replicas.append(Replica(plan.folder, accounts, PROGRAM, name, address, front.url))
         load = Load(http, size.orders, size.rate, rng, size.deadline, size.accounts)
-        it = Stage(
+        bed = Testbed(
             sim,
             replicas,
             load,
@@ -226,29 +207,29 @@ async def stage(plan: Plan) -> AsyncIterator[Stage]:
             database,
             _with(plan),
         )
-        wardens = [asyncio.create_task(it.keep(one)) for one in replicas]
+        supervisors = [asyncio.create_task(bed.supervise(replica)) for replica in replicas]
         try:
-            yield it
+            yield bed
         finally:
-            await it.close(signal.SIGKILL)
-            await asyncio.gather(*wardens)
+            await bed.close(signal.SIGKILL)
+            await asyncio.gather(*supervisors)
 
 
 def _with(plan: Plan) -> Environment:
-    def environment(stage: Stage, replica: Replica) -> Mapping[str, str]:
-        return {"CHAOS_LEASES": plan.leases, **plan.environment(stage, replica)}
+    def environment(testbed: Testbed, replica: Replica) -> Mapping[str, str]:
+        return {"CHAOS_LEASES": plan.leases, **plan.environment(testbed, replica)}
 
     return environment
 
 
-def _turns(replicas: list[Replica]) -> Callable[[], list[int]]:
-    """Return what names all ports, a different one first each time."""
+def _round_robin(replicas: list[Replica]) -> Callable[[], list[int]]:
+    """Return a function that returns all ports, rotated at each call."""
 
     turns = itertools.count()
 
     def ports() -> list[int]:
         first = next(turns) % len(replicas)
-        return [one.port for one in replicas[first:] + replicas[:first]]
+        return [replica.port for replica in replicas[first:] + replicas[:first]]
 
     return ports
 

@@ -1,4 +1,4 @@
-"""When every run begins, and how one machine's clock shows the time since."""
+"""The start time of every run, and the skewed clock of a replica."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 class SkewedClock:
-    """Virtual time as one machine's clock shows it."""
+    """Virtual time with the skew of one machine's clock."""
 
     def __init__(self, time: Callable[[], float], skew: float) -> None:
         self._time = time

@@ -1,4 +1,7 @@
-"""The database as it is after a commit: read whole, since the tables of a run are small."""
+"""Reads the committed rows after each commit.
+
+The tables of a run are small, so they are read whole.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,8 @@ class SubscriberRow(NamedTuple):
     callback_origin: str | None
 
 
-class Books:
-    """Reads what is committed."""
+class CommittedRows:
+    """The committed rows, and what the last commit changed."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -68,25 +71,25 @@ class Books:
         self.deliveries: dict[str, DeliveryRow] = {}
         self.subscribers: dict[str, SubscriberRow] = {}
         self.paused: Mapping[str, int] = {}
-        #: Of the last reading: what is not as it was before, and as it was.
+        #: Rows changed by the last commit, as (before, after).
         self.changed_jobs: list[tuple[JobRow | None, JobRow]] = []
         self.changed_deliveries: list[tuple[DeliveryRow | None, DeliveryRow]] = []
         self.new_events: list[EventRow] = []
-        self.gone: list[str] = []
+        self.deleted: list[str] = []
 
     @property
     def in_transaction(self) -> bool:
-        """True while one is open."""
+        """True while a transaction is open."""
         return self._connection.in_transaction
 
     def read(self) -> bool:
-        """Read what has changed; False if nothing has."""
+        """Read the tables. Return False if nothing has changed."""
         if self._connection.total_changes == self._changes:
             return False
         self._changes = self._connection.total_changes
         run = self._connection.execute
-        jobs, self.changed_jobs = _renewed(self.jobs, JobRow, run(_JOBS))
-        deliveries, self.changed_deliveries = _renewed(
+        jobs, self.changed_jobs = _refresh(self.jobs, JobRow, run(_JOBS))
+        deliveries, self.changed_deliveries = _refresh(
             self.deliveries, DeliveryRow, run(_DELIVERIES)
         )
         self.subscribers = {row[0]: SubscriberRow._make(row) for row in run(_SUBSCRIBERS)}
@@ -96,29 +99,32 @@ class Books:
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
         if self.new_events:
             self._events = self.new_events[-1].rowid
-        self.gone = sorted(
+        self.deleted = sorted(
             (self.jobs.keys() - jobs.keys()) | (self.deliveries.keys() - deliveries.keys())
         )
         self.jobs, self.deliveries = jobs, deliveries
         return True
 
-    def kept(self, account: str, body: bytes) -> bool:
-        """True if a push with this body is stored as a good one."""
+    def has_push(self, account: str, body: bytes) -> bool:
+        """True if an accepted push with this body is stored."""
         query = "SELECT 1 FROM push WHERE account = ? AND body = ? AND outcome NOT LIKE 'rejected%'"
         return self._connection.execute(query, (account, body)).fetchone() is not None
 
     def has_job(self, job_id: str) -> bool:
-        """True if there is such a job."""
+        """True if the job exists."""
         return (
             self._connection.execute("SELECT 1 FROM job WHERE id = ?", (job_id,)).fetchone()
             is not None
         )
 
 
-def _renewed(
+def _refresh(
     known: Mapping[str, RowT], kind: type[RowT], rows: Iterable[tuple[Any, ...]]
 ) -> tuple[dict[str, RowT], list[tuple[RowT | None, RowT]]]:
-    """Return all rows by id; and what is not as it was, with what it was. A row as before stays the same object."""
+    """Return all rows by id, and the changed ones as (before, after).
+
+    An unchanged row stays the same object.
+    """
     now: dict[str, RowT] = {}
     changed: list[tuple[RowT | None, RowT]] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Crashes at every place where design and code say that one leaves something behind."""
+"""Crashes at every point after which the design requires recovery."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import signal
 from collections.abc import Mapping
 
 from tests.chaos.run import Fault
-from tests.chaos.stage import Environment, Stage
+from tests.chaos.testbed import Environment, Testbed
 from tests.harness.audit import Json
 from tests.harness.processes import Replica
 
-#: Crashes of one run.
+#: Crashes per run.
 _CRASHES = 4
-#: Silence, so that there is something to ask.
+#: Pushes are dropped, so that jobs are polled.
 _SILENT: Json = {"drop_push": 0.5}
-#: Pushes about when the question is asked, so that both tell.
+#: Pushes arrive while a poll is in progress, so that both report.
 _TOGETHER: Json = {"delay_push": 0.9, "delay_seconds": [1.0, 2.6]}
 _EARLY: Json = {"push_before_answer": 1.0}
 _MIDDLE = (
@@ -27,29 +27,29 @@ _MIDDLE = (
 
 
 def _at(point: str, furthest: int) -> Environment:
-    """Arm each process with a passage up to `furthest`, until there were enough crashes."""
+    """Arm each process with a passage of at most `furthest`, until enough have crashed."""
 
-    def environment(it: Stage, _: Replica) -> Mapping[str, str]:
-        if it.hits >= _CRASHES:
+    def environment(bed: Testbed, _: Replica) -> Mapping[str, str]:
+        if bed.hits >= _CRASHES:
             return {}
         return {
-            "CHAOS_POINT": json.dumps([point, it.rng.randint(1, furthest), int(signal.SIGKILL)])
+            "CHAOS_POINT": json.dumps([point, bed.rng.randint(1, furthest), int(signal.SIGKILL)])
         }
 
     return environment
 
 
-def in_the_middle(it: Stage, _: Replica) -> Mapping[str, str]:
-    """Arm a process with a place where it has just begun something, or not yet written down how it ended."""
+def in_the_middle(bed: Testbed, _: Replica) -> Mapping[str, str]:
+    """Arm a process with a point between an action and the record of its outcome."""
     return {
         "CHAOS_POINT": json.dumps(
-            [it.rng.choice(_MIDDLE), it.rng.randint(8, 30), int(signal.SIGKILL)]
+            [bed.rng.choice(_MIDDLE), bed.rng.randint(8, 30), int(signal.SIGKILL)]
         )
     }
 
 
-async def _wait(_: Stage) -> None:
-    """The processes strike themselves."""
+async def _wait(_: Testbed) -> None:
+    """Return at once: the processes send themselves the signal."""
 
 
 def _crash(name: str, point: str, furthest: int = 3, world: Json | None = None) -> Fault:

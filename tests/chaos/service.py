@@ -1,8 +1,8 @@
-"""`python -m tests.chaos.program serve`: the product, made to strike itself or to read a wrong clock.
+"""`python -m tests.chaos.service serve`: the product with failpoints or a wrong clock.
 
-CHAOS_LEASES  `hasty` for claims of seconds (`tests.harness.short_leases`), anything else for the product's own
+CHAOS_LEASES  `short` for leases of seconds (`tests.harness.short_leases`), else the product's own
 CHAOS_POINT   JSON: the name of a failpoint, the passage from 1, the signal's number
-CHAOS_CLOCK   JSON: seconds that the clock is wrong by, and after how many seconds it becomes so
+CHAOS_CLOCK   JSON: the skew of the clock in seconds, and the seconds until it begins
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from tests.harness.short_leases import shorten
 
 
 def skew(seconds: float, delay: float) -> None:
-    """Let the machine's clock be wrong from some moment on. What only grows is right: no kernel sets that back."""
+    """Shift the wall clock by `seconds`, `delay` seconds after the start.
+
+    The monotonic clock stays right.
+    """
     right = SystemClock.now
     begun = SystemClock().monotonic()
 
@@ -31,10 +34,10 @@ def skew(seconds: float, delay: float) -> None:
     setattr(SystemClock, right.__name__, now)
 
 
-def prepared() -> None:
-    """Do as the environment says, and on SIGUSR1 say what every thread is at."""
+def configure() -> None:
+    """Apply the environment variables. SIGUSR1 prints the stack of every thread."""
     faulthandler.register(signal.SIGUSR1)
-    if os.environ.get("CHAOS_LEASES") == "hasty":
+    if os.environ.get("CHAOS_LEASES") == "short":
         shorten()
     if point := os.environ.get("CHAOS_POINT"):
         name, passage, number = json.loads(point)
@@ -44,5 +47,5 @@ def prepared() -> None:
 
 
 if __name__ == "__main__":
-    prepared()
+    configure()
     main()

@@ -1,6 +1,8 @@
-"""Three replicas on PostgreSQL under a steady load, one killed every few seconds: what gets through, and when.
+"""Steady load on three replicas with PostgreSQL, one killed every few seconds: throughput over
+time.
 
-Some are killed at any moment, others in the middle of a piece of work, which then comes back with its lease.
+Some are killed at random moments, others in the middle of work, which resumes when its lease
+expires.
 """
 
 from __future__ import annotations
@@ -12,54 +14,53 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.chaos.crashes import in_the_middle
 from tests.chaos.kills import every
-from tests.chaos.nursery import nursery
-from tests.chaos.points import in_the_middle
+from tests.chaos.postgres_server import running
 from tests.chaos.run import Fault, Run, execute
-from tests.chaos.server import running
-from tests.chaos.stage import Means, Size
+from tests.chaos.testbed import Size
 from tests.harness.audit import Json
 from tests.harness.short_leases import LEASE
 
-#: Orders a second.
+#: Orders per second.
 RATE = 8.0
-#: Can be asked about: what is lost on the way is found again, and made.
+#: Vendors with a lookup: a lost submission is found and completed.
 _ACCOUNTS = ("kling", "cloudsway", "kling_new")
-#: Vendors that do as they should: every delay is ours.
-_WELL: Json = {
+#: Vendors without faults: every delay is the product's.
+_NO_FAULTS: Json = {
     "cut_answer": 0,
     "drop_push": 0,
     "duplicate_push": 0,
     "server_error": 0,
     "fail_render": 0,
 }
-#: Seconds for what follows a claim that ran out: two questions spaced by the vendor's lag, one more submission, a
+#: Seconds after an expired lease: two lookups spaced by the vendor's lag, one more submission, a
 #: render of at most 1.2 s, and a tick for each.
-_AFTER = 6.0
-_WIDE = 60
+_RECOVERY_SECONDS = 6.0
+_CHART_WIDTH = 60
 
 
 async def run(seconds: float, seed: int) -> bool:
-    """Run and print; return whether there was nothing to complain of."""
+    """Run and print the figures. Return True if no check fails."""
     fault = Fault(
-        "steady", every(4.0, 8.0, signal.SIGKILL), _WELL, in_the_middle, on=("postgresql",)
+        "steady", every(4.0, 8.0, signal.SIGKILL), _NO_FAULTS, in_the_middle, on=("postgresql",)
     )
     size = Size(round(seconds * RATE), RATE, _ACCOUNTS, limit=50)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    async with nursery() as born, running() as server:
-        done = await execute(fault, folder, seed, Means(server, born.spawn), size)
+    async with running() as server:
+        done = await execute(fault, folder, seed, server, size)
         found = figures(done)
     print(plot(found["completions_per_second"]))
     print(json.dumps(found))
-    for one in done.wrong[:20]:
-        print(f"  ! {one.kind}: {one.words}")
+    for complaint in done.wrong[:20]:
+        print(f"  ! {complaint.kind}: {complaint.words}")
     if not done.wrong:
         shutil.rmtree(folder)
     return not done.wrong and found["slowest_seconds"] <= found["bound_seconds"]
 
 
 def figures(done: Run) -> Json:
-    """Return what the run came to."""
+    """Return the figures of a run."""
     assert done.books is not None
     jobs = done.books.rows("SELECT created_at, finished_at FROM job ORDER BY created_at")
     delays = sorted(
@@ -67,41 +68,41 @@ def figures(done: Run) -> Json:
     )
     began = jobs[0]["created_at"]
     ends = Counter((row["finished_at"] - began) // 1000 for row in jobs if row["finished_at"])
-    through = [ends[second] for second in range(max(ends) + 1)]
+    completions = [ends[second] for second in range(max(ends) + 1)]
     return {
         "jobs": len(jobs),
         "kills": done.hits,
-        "complaints": len(done.wrong),
+        "findings": len(done.wrong),
         "lost": done.count("lost"),
         "orders_per_second": RATE,
-        "completions_per_second": through,
-        "longest_silence_seconds": _silence(through),
+        "completions_per_second": completions,
+        "longest_silence_seconds": _longest_gap(completions),
         "median_seconds": delays[len(delays) // 2],
         "p99_seconds": delays[len(delays) * 99 // 100],
         "slowest_seconds": delays[-1],
         "lease_seconds": LEASE,
         "later_than_lease": sum(delay > LEASE for delay in delays),
-        "bound_seconds": LEASE + _AFTER,
+        "bound_seconds": LEASE + _RECOVERY_SECONDS,
     }
 
 
-def _silence(through: list[int]) -> int:
+def _longest_gap(completions: list[int]) -> int:
     longest = now = 0
-    for count in through:
+    for count in completions:
         now = 0 if count else now + 1
         longest = max(longest, now)
     return longest
 
 
-def plot(through: list[int]) -> str:
-    """Return a line for every few seconds."""
-    step = max(1, len(through) // 40)
-    means = [
-        sum(through[at : at + step]) / len(through[at : at + step])
-        for at in range(0, len(through), step)
+def plot(completions: list[int]) -> str:
+    """Return a text chart with a line for every few seconds."""
+    step = max(1, len(completions) // 40)
+    resources = [
+        sum(completions[at : at + step]) / len(completions[at : at + step])
+        for at in range(0, len(completions), step)
     ]
-    most = max(means)
+    most = max(resources)
     return "\n".join(
-        f"{at * step:4} s {mean:5.1f}/s {'#' * round(mean / most * _WIDE)}"
-        for at, mean in enumerate(means)
+        f"{at * step:4} s {mean:5.1f}/s {'#' * round(mean / most * _CHART_WIDTH)}"
+        for at, mean in enumerate(resources)
     )

@@ -1,4 +1,4 @@
-"""All faults on both databases, a run of each at a time per database, as a table of what was lost."""
+"""Runs each fault on each database, both in parallel, and prints a table of the results."""
 
 from __future__ import annotations
 
@@ -12,34 +12,41 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import clocks, disk, kills, network, outages, partitions, pauses, points
-from tests.chaos.nursery import nursery
+from tests.chaos import (
+    clocks,
+    crashes,
+    kills,
+    network,
+    partitions,
+    pauses,
+    postgres_outages,
+    write_failures,
+)
+from tests.chaos.postgres_server import Server, running
 from tests.chaos.run import KINDS, Fault, Run, execute
-from tests.chaos.server import running
-from tests.chaos.stage import Means
 
 FAULTS: tuple[Fault, ...] = (
-    *kills.FAULTS, *points.FAULTS, *pauses.FAULTS, *outages.FAULTS, *disk.FAULTS, *clocks.FAULTS, *network.FAULTS,
-    *partitions.FAULTS,
+    *kills.FAULTS, *crashes.FAULTS, *pauses.FAULTS, *postgres_outages.FAULTS,
+    *write_failures.FAULTS, *clocks.FAULTS, *network.FAULTS, *partitions.FAULTS,
 )  # fmt: skip
 _HEAD = ("fault", "database", "runs", "hits", "lost", "duplicated", "stuck", "wrong", "seconds")
 _WIDTHS = (43, 11, 5, 5, 5, 11, 6, 6, 8)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be run: faults whose name has these words, on these databases, so many times."""
+class Selection:
+    """The runs to execute: faults by name, databases, and runs of each."""
 
-    words: str = ""
+    name: str = ""
     databases: Sequence[str] = KINDS
     runs: int = 1
     seed: int = 1
 
     def of(self, database: str) -> Iterator[tuple[Fault, list[int]]]:
-        """Yield the faults for a database, each with the seeds of its runs."""
+        """Yield the faults of a database, each with its seeds."""
         for fault in FAULTS:
             if (
-                self.words.lower() in fault.name.lower()
+                self.name.lower() in fault.name.lower()
                 and database in fault.on
                 and database in self.databases
             ):
@@ -47,31 +54,28 @@ class Wanted:
                 yield fault, [first + number for number in range(self.runs)]
 
 
-async def table(wanted: Wanted) -> bool:
-    """Run and print; return whether there was nothing to complain of."""
+async def fault_matrix(selection: Selection) -> bool:
+    """Run and print the table. Return True if no check fails."""
     print(_line(_HEAD), flush=True)
     async with contextlib.AsyncExitStack() as stack:
-        born = await stack.enter_async_context(nursery())
         server = (
-            await stack.enter_async_context(running()) if any(wanted.of("postgresql")) else None
+            await stack.enter_async_context(running()) if any(selection.of("postgresql")) else None
         )
         async with asyncio.TaskGroup() as both:
-            lanes = [both.create_task(_lane(wanted, "sqlite", Means(None, born.spawn)))]
+            lanes = [both.create_task(_run_database(selection, "sqlite", None))]
             if server is not None:
-                lanes.append(
-                    both.create_task(_lane(wanted, "postgresql", Means(server, born.spawn)))
-                )
+                lanes.append(both.create_task(_run_database(selection, "postgresql", server)))
     ran = [run for lane in lanes for run in lane.result()]
     wrong = sum(len(run.wrong) for run in ran)
-    print(f"{len(ran)} runs, {sum(run.hits for run in ran)} strikes, {wrong} complaints")
+    print(f"{len(ran)} runs, {sum(run.hits for run in ran)} strikes, {wrong} findings")
     return bool(ran) and not wrong
 
 
-async def _lane(wanted: Wanted, database: str, means: Means) -> list[Run]:
-    """Run everything for one database, one after the other."""
+async def _run_database(selection: Selection, database: str, server: Server | None) -> list[Run]:
+    """Run all faults of one database, one after the other."""
     ran: list[Run] = []
-    for fault, seeds in wanted.of(database):
-        runs = [await _once(fault, seed, means) for seed in seeds]
+    for fault, seeds in selection.of(database):
+        runs = [await _run_once(fault, seed, server) for seed in seeds]
         sums = [
             sum(run.count(kind) for run in runs)
             for kind in ("lost", "duplicated", "stuck", "wrong")
@@ -85,18 +89,18 @@ async def _lane(wanted: Wanted, database: str, means: Means) -> list[Run]:
     return ran
 
 
-async def _once(fault: Fault, seed: int, means: Means) -> Run:
+async def _run_once(fault: Fault, seed: int, server: Server | None) -> Run:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    run = await execute(fault, folder, seed, means)
-    for one in run.wrong[:20]:
+    run = await execute(fault, folder, seed, server)
+    for complaint in run.wrong[:20]:
         print(
-            f"  ! {fault.name}, {run.database}, seed {seed}: {one.kind}: {one.words}",
+            f"  ! {fault.name}, {run.database}, seed {seed}: {complaint.kind}: {complaint.words}",
             file=sys.stderr,
             flush=True,
         )
-    for words, count in run.errors.most_common(5):
+    for error, count in run.errors.most_common(5):
         print(
-            f"  ? {fault.name}, {run.database}: logged {count} times: {words}",
+            f"  ? {fault.name}, {run.database}: logged {count} times: {error}",
             file=sys.stderr,
             flush=True,
         )
