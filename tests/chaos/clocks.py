@@ -26,13 +26,13 @@ def _skewed(seconds: float) -> Environment:
     return environment
 
 
-async def _wait(bed: Testbed) -> None:
+async def _until_loaded(bed: Testbed) -> None:
     while await bed.pause(1.0, 1.0):
         bed.hits += 1
 
 
 #: With the product's own leases: a skew of five seconds is within their margin.
 FAULTS = tuple(
-    Fault(f"clock {seconds:+.0f} s", _wait, environment=_skewed(seconds), leases="own")
+    Fault(f"clock {seconds:+.0f} s", _until_loaded, environment=_skewed(seconds), leases="own")
     for seconds in (5.0, -5.0)
 )

@@ -1,7 +1,4 @@
-"""Faults of a TCP connection:
-
-one function per direction that forwards, delays, cuts or drops bytes.
-"""
+"""Modes of a TCP connection: each direction forwards, delays, cuts or drops bytes."""
 
 from __future__ import annotations
 

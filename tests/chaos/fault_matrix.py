@@ -92,9 +92,9 @@ async def _run_database(selection: Selection, database: str, server: Server | No
 async def _run_once(fault: Fault, seed: int, server: Server | None) -> Run:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     run = await execute(fault, folder, seed, server)
-    for complaint in run.wrong[:20]:
+    for finding in run.wrong[:20]:
         print(
-            f"  ! {fault.name}, {run.database}, seed {seed}: {complaint.kind}: {complaint.words}",
+            f"  ! {fault.name}, {run.database}, seed {seed}: {finding.kind}: {finding.words}",
             file=sys.stderr,
             flush=True,
         )

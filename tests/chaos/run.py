@@ -69,7 +69,7 @@ class Run:
 
     def count(self, kind: str) -> int:
         """Return the number of findings of a kind."""
-        return sum(complaint.kind == kind for complaint in self.wrong)
+        return sum(finding.kind == kind for finding in self.wrong)
 
 
 async def execute(

@@ -1,7 +1,4 @@
-"""`python -m tests.chaos.simulator`:
-
-the simulator, with digests of deliveries and duplicate orders.
-"""
+"""`python -m tests.chaos.simulator`: also reports digests of deliveries and duplicate orders."""
 
 from __future__ import annotations
 

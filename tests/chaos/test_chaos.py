@@ -37,7 +37,7 @@ def seen(run: Run, **changed: object) -> Observed:
 
 
 def false_reports(run: Run) -> list[tuple[Kind, Observed]]:
-    """Return reports that contradict the database, each with the complaint it must cause."""
+    """Return reports that contradict the database, each with the finding it must cause."""
     observed, received = seen(run), run.report["subscriber"]
     push: Json = run.report["pushes"][0] | {
         "vendor_task_id": "unknown",
@@ -70,7 +70,7 @@ async def test_kills_on_sqlite_lose_nothing_and_the_auditor_detects_false_report
     assert run.hits > 0
     assert run.books is not None
     for kind, report in false_reports(run):
-        assert kind in {complaint.kind for complaint in findings(run.books, report)}
+        assert kind in {finding.kind for finding in findings(run.books, report)}
 
 
 async def test_three_replicas_on_postgresql_that_crash_after_sending_lose_nothing(

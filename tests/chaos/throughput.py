@@ -52,8 +52,8 @@ async def run(seconds: float, seed: int) -> bool:
         found = figures(done)
     print(plot(found["completions_per_second"]))
     print(json.dumps(found))
-    for complaint in done.wrong[:20]:
-        print(f"  ! {complaint.kind}: {complaint.words}")
+    for finding in done.wrong[:20]:
+        print(f"  ! {finding.kind}: {finding.words}")
     if not done.wrong:
         shutil.rmtree(folder)
     return not done.wrong and found["slowest_seconds"] <= found["bound_seconds"]

@@ -1,7 +1,4 @@
-"""One database for all replicas of a run:
-
-SQLite in memory with the product's SQL, run on the loop.
-"""
+"""The database that all replicas share: SQLite in memory with the real SQL, run on the loop."""
 
 from __future__ import annotations
 

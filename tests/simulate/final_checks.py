@@ -1,7 +1,4 @@
-"""Checks at the end of a run:
-
-all work has ended, events are delivered, states agree with vendors.
-"""
+"""Final checks: all work has ended, events are delivered, states agree with vendors."""
 
 from __future__ import annotations
 

@@ -119,10 +119,7 @@ class Replica:
         return self._world.commit_fate()
 
     def die(self) -> None:
-        """Crash:
-
-        no callback of the process runs again, and its open requests lose their connection.
-        """
+        """Crash: no callback of the process runs again, and its requests lose their connection."""
         process = self.process
         if process is None or process.dead:
             return

@@ -1,7 +1,4 @@
-"""One run:
-
-executes the plan of a seed, then stops the faults and waits until all work has ended.
-"""
+"""Runs the plan of a seed, then stops the faults and waits until all work has ended."""
 
 from __future__ import annotations
 
