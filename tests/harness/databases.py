@@ -167,5 +167,6 @@ _STATISTICS = """SELECT 1 FROM pg_statistic JOIN pg_class ON pg_class.oid = star
     WHERE relnamespace = 'public'::regnamespace LIMIT 1"""
 #: Tables that the planner tells from new ones: vacuumed (`reltuples` is not -1), or of more than
 #: the ten pages that it assumes at least.
-_USED = """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-    AND (reltuples >= 0 OR pg_relation_size(oid) > 10 * current_setting('block_size')::int)"""
+_USED = """SELECT relname FROM pg_class
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND (
+        reltuples >= 0 OR pg_relation_size(oid) > 10 * current_setting('block_size')::int)"""

@@ -1,4 +1,4 @@
-"""`python -m tests.harness.fork_server`: imports the product once and forks a process per connection.
+"""`python -m tests.harness.fork_server`: imports the product once, forks a process per connection.
 
 A process then starts without its imports, which take a second of CPU. A request is a line of JSON:
 module and arguments, files for stderr and stdout, environment. The reply is the pid, and the exit

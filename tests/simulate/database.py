@@ -1,4 +1,4 @@
-"""The database that all replicas share: SQLite in memory with the real SQL, run on the loop."""
+"""The database of all replicas: SQLite in memory with the real SQL, run on the loop."""
 
 from __future__ import annotations
 
