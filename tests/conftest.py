@@ -26,7 +26,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt modules and tests from garbage collection: a full one takes half a second otherwise."""
+    """Exempt modules and tests from garbage collection: a full one takes half a second."""
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
 """The laws of the package: who may import whom, who opens sockets, and who reads the clock.
 
-Five contracts. Each is checked against the real package, and against a violation made on purpose: a law that nothing
-breaks is no law.
+Five contracts. Each is checked against the real package, and against a violation made on purpose: a
+law that nothing breaks is no law.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from orchestrator.vendors.contract import Vendor
 
 ROOT = Path(orchestrator.__file__).parent
 
-#: Law 1. Lowest first; a folder imports only from rows below its own, never from a neighbour in the same row.
+#: Law 1. Lowest first; a folder imports only from rows below its own, never from a neighbour in the
+#: same row.
 LAYERS = (
     ("foundation",),
     ("schemas", "database", "egress"),
@@ -32,21 +33,24 @@ LAYERS = (
     ("app",),
     ("embed", "cli"),
 )
-#: Law 2. What runs outside the service: the client knows the API alone, the simulator knows nothing of ours.
+#: Law 2. What runs outside the service: the client knows the API alone, the simulator knows nothing
+#: of ours.
 OUTSIDE: Mapping[str, tuple[str, ...]] = {"client": ("foundation", "schemas"), "simulator": ()}
 MAY_USE_OUTSIDE = ("embed", "cli")
 #: Law 3. A plug-in imports its contract and `foundation`, and is one class in one file.
 PLUG_INS: Mapping[str, tuple[type, tuple[str, ...]]] = {
     "vendors.dialects": (
         Vendor,
-        ("vendors", "vendors.contract", "vendors.order", "vendors.report", "vendors.field_mapping", "vendors.error_codes",
-         "vendors.kling_standard"),
+        ("vendors", "vendors.contract", "vendors.order", "vendors.report", "vendors.field_mapping",
+         "vendors.error_codes", "vendors.kling_standard"),
     ),
     "events.destinations": (Destination, ("events.destinations",)),
 }  # fmt: skip
-#: Law 4. Stages of the engine meet in committed rows; the modules of one stage share its first word.
+#: Law 4. Stages of the engine meet in committed rows; the modules of one stage share its first
+#: word.
 STAGES = ("receive", "submit", "poll", "deliver", "replay", "retention")
-#: Law 5. Only these open sockets, and only this reads the clock, sleeps or draws; the application picks the source.
+#: Law 5. Only these open sockets, and only this reads the clock, sleeps or draws; the application
+#: picks the source.
 SOCKETS = ("egress.transport", "egress.address_policy")
 CLOCK = "foundation.clock"
 NETWORK = (
@@ -222,7 +226,7 @@ def test_the_package_keeps_the_law(law: Law) -> None:
         (layers, "helpers", "x = 1"),
         (outside, "client.jobs", "from orchestrator.engine.runtime import Runtime"),
         (outside, "simulator.vendors", "from orchestrator.foundation.errors import Refused"),
-        (plug_ins, "vendors.dialects.kling", "from orchestrator.egress.http_client import Internet"),
+        (plug_ins, "vendors.dialects.kling", "from orchestrator.egress import http_client"),
         (plug_ins, "events.destinations.slack", "from orchestrator.database.store import Tx"),
         (stages, "engine.receive", "from orchestrator.engine import deliver_results"),
         (stages, "engine.submit_outcome", "from orchestrator.engine.poll import LEASE"),

@@ -191,7 +191,10 @@ def _verify(vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:
 
 
 def _report_of(callback: Callback, reports: list[Report]) -> Report:
-    """Return the report about the token's job. Raises `Unreadable` if it is unclear which that is."""
+    """Return the report about the token's job.
+
+    Raises `Unreadable` if it is unclear which that is.
+    """
     if not reports:
         raise Unreadable("the body names no task")
     if len(reports) == 1:
