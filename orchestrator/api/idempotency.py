@@ -1,4 +1,6 @@
-"""`Idempotency-Key`: a submission that is sent again creates no second job.
+"""`Idempotency-Key`: reads the header and fingerprints the body.
+
+`orchestrator.jobs.creation` finds the job of a key, so that a repeated submission creates none.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/ (a draft)
 """

@@ -51,7 +51,7 @@ class Attempted:
 
 
 class BatchCompleter:
-    """Batches finished attempts into one commit (group commit).
+    """Batch completer: batches finished attempts into one commit (group commit).
 
     Each waits up to `MAX_WAIT`, or until none is in progress. So a single attempt does not wait,
     and one that hangs delays the others by no more than that. The second result of a commit costs a

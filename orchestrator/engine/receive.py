@@ -1,8 +1,8 @@
 """Receive: a vendor's push becomes a report in the ledger. It is acknowledged once that is durable.
 
-Deduplication never skips applying: the first copy may have died half-way, so applying is idempotent
-instead. A push that cannot be read is stored and acknowledged, and the vendor is asked. A failure
-of ours is never reported as a fault of the vendor's.
+Deduplication never skips applying: the first copy may have been stored and not applied, so applying
+is idempotent instead. A push that cannot be read is stored and acknowledged, and the vendor is
+asked. A failure of ours is never reported as a fault of the vendor's.
 """
 
 from __future__ import annotations

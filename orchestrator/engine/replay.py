@@ -1,9 +1,9 @@
 """Replay: makes deliveries due again, or delivers missed events, in bulk and each once.
 
 A replay is a row that is worked off in slices. A slice is one transaction: it locks the row, makes
-some deliveries due, and moves the cursor. So a process may die anywhere and another goes on exactly
-there; no lease is needed, since nothing of a slice outlives its transaction. A replay that fits in
-one slice is done when it is made.
+some deliveries due, and moves the cursor. So after a crash any process continues where the last one
+stopped; no lease is needed, since nothing of a slice outlives its transaction. A replay that fits
+in one slice is done when it is made.
 """
 
 from __future__ import annotations

@@ -106,13 +106,13 @@ def _sweep_jobs(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str | 
     return found[-1].id if len(found) == _CHUNK else None
 
 
-def _sweep_notices(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str | None:
+def _sweep_events_without_job(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str | None:
     """Sweep events that belong to no job."""
     found = tx.execute(_EVENTS, {"place": place, "aged": earliest("evt", before)}).all()
     notices = [event_id for event_id, job_id in found if job_id is None]
     owed = set(tx.scalars(_OWED_EVENTS, {"ids": notices})) if notices else set()
     old = [event_id for event_id in notices if event_id not in owed]
-    if old and not _delete_all(_delete_notices, tx, old, is_over):
+    if old and not _delete_all(_delete_events_without_job, tx, old, is_over):
         return place
     return found[-1].id if len(found) == _CHUNK else None
 
@@ -148,7 +148,7 @@ def _delete_job_events(tx: Tx, jobs: list[str]) -> bool:
     return _delete_events(tx, _up_to_bytes(tx.execute(_JOB_EVENTS, {"ids": jobs})))
 
 
-def _delete_notices(tx: Tx, notices: list[str]) -> bool:
+def _delete_events_without_job(tx: Tx, notices: list[str]) -> bool:
     return _delete_events(tx, _up_to_bytes(tx.execute(_NOTICES, {"ids": notices})))
 
 
@@ -243,7 +243,7 @@ _DELETE = {
 #: In this order, since what belongs to a job is deleted with it.
 _SWEEPS: Mapping[str, Sweep] = {
     "job": _sweep_jobs,
-    "event": _sweep_notices,
+    "event": _sweep_events_without_job,
     "push": _sweep_orphan_pushes,
     "replay": _sweep_replays,
 }

@@ -113,7 +113,7 @@ def _retry(row: JobRow, error: Refused, outcome: str, now: datetime, rng: Rng) -
 
 
 def _in_doubt(row: JobRow, vendor: Vendor, error: Exchange, now: datetime) -> SubmitOutcome:
-    """The vendor may have the job. Come back when that can be known."""
+    """The vendor may have the job. Ask again when that can be known."""
     poll = vendor.account.poll
     waits = {
         Lookup.BY_EXTERNAL_ID: poll.visibility_lag,

@@ -152,7 +152,7 @@ class Worker(Generic[WorkT]):
 async def record_with_retry(
     batch: Batch[ItemT, ResultT], item: ItemT, clock: Clock, rng: Rng
 ) -> ResultT:
-    """Record an outcome, again and again while the database is unavailable.
+    """Record an outcome, with retries while the database is unavailable.
 
     A vendor's acceptance cannot be learned twice. Raises `Unavailable` after `RETRY_FOR` seconds;
     the claim's lease then brings the work back.

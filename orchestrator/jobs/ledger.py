@@ -83,7 +83,7 @@ class _ApplyBatch:
         if "vendor_task_id" in changes:
             key = (row["account"], changes["vendor_task_id"])
             if key in self.used:
-                # One vendor id for two jobs: the vendor is confused. Its pushes still find their
+                # One vendor id for two jobs is a fault of the vendor. Its pushes still find their
                 # job by token.
                 del changes["vendor_task_id"]
             self.used.add(key)
