@@ -36,6 +36,9 @@ def upgrade() -> None:
     _api_keys()
 
 
+_JOB_COUNTERS = ("attempt", "tries", "asks", "misses", "lease")
+
+
 def _jobs() -> None:
     op.create_table(
         "job",
@@ -60,10 +63,7 @@ def _jobs() -> None:
         sa.Column("idempotency_key", sa.String()),
         sa.Column("fingerprint", sa.String()),
         sa.Column("retry_of", sa.String()),
-        *(
-            sa.Column(name, sa.Integer(), nullable=False)
-            for name in ("attempt", "tries", "asks", "misses", "lease")
-        ),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in _JOB_COUNTERS),
         sa.Column("due_at", _INSTANT),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("sequence", sa.Integer(), nullable=False),
