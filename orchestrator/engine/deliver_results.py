@@ -142,15 +142,13 @@ def _failed_values(
     done: Attempted, subscriber_now: _Health | None, rng: Rng, now: datetime
 ) -> dict[str, Any]:
     """Return the new values of a delivery whose attempt failed: retried, held or dead."""
-    wait = retry_delay(_SCHEDULES.get(done.result, ()), done.row["tries"] + 1, rng)
+    schedules = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}
+    wait = retry_delay(schedules.get(done.result, ()), done.row["tries"] + 1, rng)
     if wait is None or subscriber_now is None:
         return _values(done, DeliveryState.DEAD, None, now)
     if subscriber_now["state"] != SubscriberState.ACTIVE:
         return _values(done, DeliveryState.HELD, None, None)
     return _values(done, DeliveryState.PENDING, after(now, max(wait, done.rest or 0.0)), None)
-
-
-_SCHEDULES = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}
 
 
 def _values(

@@ -269,3 +269,16 @@ async def test_the_reason_is_at_most_200_characters(h: Harness) -> None:
     (row,) = await due_deliveries(h, to)
     await recorded(h, [attempted(row, to, ResponseClass.GONE, status=410, response="x" * 5000)])
     assert 0 < len((await subscriber_row(h, to))["reason"] or "") <= 200
+
+
+async def test_the_retry_schedule_is_read_when_an_attempt_is_recorded(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests of real processes replace the schedule by a short one (`short_leases`)."""
+    monkeypatch.setattr(deliver_results, "STANDARD_SCHEDULE", (0.0, 0.25))
+    to = await subscribe(h)
+    (row,) = await due_deliveries(h, to)
+    await recorded(h, [attempted(row, to, ResponseClass.LATER)])
+    due = (await delivery_row(h, row))["due_at"]
+    assert due is not None
+    assert due <= after(h.clock.now(), 0.5)
