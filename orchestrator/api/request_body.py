@@ -20,7 +20,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 async def read_body(request: Request, cap: int = BODY_CAP) -> bytes:
-    """Return the body. Raises a 413 `Problem` as soon as it is known to be over `cap` bytes."""
+    """Return the body. Raises a 413 `Problem` once it exceeds `cap` bytes."""
     if content_length(request.headers.get("content-length")) > cap:
         raise problems.too_large(cap)
     chunks, size = [], 0

@@ -102,7 +102,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 class _Stdout(Console):
-    """Stdout with colours. A broken pipe is raised, as it is without colours."""
+    """Stdout with colours. A broken pipe raises, with colours and without."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

@@ -23,7 +23,7 @@ _PACE = 0.5
 
 
 def follow(client: Client, job: Job, seconds: float, shown: View, *, watched: bool) -> Job:
-    """Return the job once final, or as it is after `seconds`. An unreachable server is retried."""
+    """Return the job once final, or its state after `seconds`. Retries an unreachable server."""
     until = time.monotonic() + seconds
     # The submission's answer is known: only a change of it is news.
     tag = f'"v{job.version}"'

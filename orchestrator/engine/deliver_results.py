@@ -54,7 +54,7 @@ class BatchCompleter:
     """Batch completer: batches finished attempts into one commit (group commit).
 
     Each waits up to `MAX_WAIT`, or until none is in progress. So a single attempt does not wait,
-    and one that hangs delays the others by no more than that. The second result of a commit costs a
+    and one that hangs delays the others by at most that. The second result of a commit costs a
     tenth of the first.
     """
 
@@ -82,7 +82,7 @@ class BatchCompleter:
 
 
 class _Health(TypedDict):
-    """The health of a subscriber, as it is now."""
+    """The current health of a subscriber."""
 
     id: str
     state: str

@@ -80,7 +80,7 @@ def new(
 
 
 def add(tx: Tx, row: ApiKeyRow) -> None:
-    """Insert a key. Run again, it leaves the row as it is."""
+    """Insert a key. Idempotent: a second run changes nothing."""
     statement = insert(tx.dialect.name, api_key).on_conflict_do_nothing(index_elements=["id"])
     tx.execute(statement, [dict(row)])
 

@@ -53,7 +53,7 @@ _KEY = {
 
 
 class Document:
-    """The document of a service, written on the first request: on another thread, as it is slow."""
+    """The document of a service, built on the first request, on another thread since it is slow."""
 
     def __init__(self, base: str) -> None:
         self._base = base

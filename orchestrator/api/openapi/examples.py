@@ -76,7 +76,7 @@ def _event_body(kind: str) -> bytes:
 
 
 def event(kind: str) -> Json:
-    """Return an event of a type, as it is signed and sent."""
+    """Return an event of a type, in the form that is signed and sent."""
     body: Json = json.loads(_event_body(kind))
     return body
 

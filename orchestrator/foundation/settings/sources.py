@@ -153,7 +153,7 @@ def _leaf(name: str, value: str, origin: str, shape: Shape) -> Leaf:
 
 
 def _decoded(value: str, shape: str, origin: str) -> object:
-    """Return a text as it is, a list from JSON or commas, a tree from JSON."""
+    """Return text unchanged, a list from JSON or commas, a tree from JSON."""
     if shape == "tree" or (shape == "list" and value.lstrip().startswith("[")):
         try:
             decoded: object = json.loads(value)

@@ -9,7 +9,7 @@ revision = "0006"
 down_revision = "0005"
 
 #: So many existing events get a number: the table is locked meanwhile. A reader that resumes at an
-#: older one is told of a gap.
+#: older one gets a gap.
 _NEWEST = 20_000
 
 
