@@ -27,6 +27,7 @@ from orchestrator.foundation.clock import Clock, Rng, after, backoff, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
 from orchestrator.jobs.orders import OrderBuilder
 from orchestrator.jobs.transition import ReportEvent
@@ -219,12 +220,16 @@ class Poller:
         asked = Counter({one.account: 0 for one in results})
         for one in results:
             asked[one.account] += one.asked
-        for account, count in sorted(asked.items()):
+        reports = [report for one in results for report in one.reports]
+        later = [later for one in results for later in one.later]
+        self.ledger.lock(tx, [each.job_id for each in reports] + [each.job_id for each in later])
+        self.ledger.postpone(tx, later)
+        applied = iter(self.ledger.apply(tx, reports, asked))
+        lock_accounts(tx, asked)
+        for account, count in asked.items():
             values: dict[str, Any] = {"polls": account_state.c.polls + count}
             mine = account_state.c.account == account
             tx.execute(sa.update(account_state).where(mine).values(**values))
-        self.ledger.postpone(tx, [later for one in results for later in one.later])
-        applied = iter(self.ledger.apply(tx, [report for one in results for report in one.reports]))
         return [[next(applied) for _ in one.reports] for one in results]
 
 

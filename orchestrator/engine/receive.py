@@ -27,6 +27,7 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import Source
+from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.ledger import ApplyResult, Ledger
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.contract import Vendor
@@ -155,7 +156,12 @@ class Receiver:
     def _record(self, tx: Tx, pushes: list[ReceivedPush]) -> list[ApplyResult | None]:
         """Apply reports, store and count pushes: a few statements for one push or a hundred."""
         now = self.clock.now()
-        applied = iter(self.ledger.apply(tx, [push.report for push in pushes if push.report]))
+        accounts = {push.row["account"] for push in pushes}
+        silent = [push.row["job_id"] for push in pushes if push.poll]
+        if silent:
+            self.ledger.lock(tx, [push.row["job_id"] for push in pushes])
+        reports = [push.report for push in pushes if push.report]
+        applied = iter(self.ledger.apply(tx, reports, accounts))
         results = [next(applied) if push.report else None for push in pushes]
         rows: list[PushRow] = []
         new_ids = self.ids.many("psh", len(pushes))
@@ -168,9 +174,10 @@ class Receiver:
             {"was_account": account, "pushes": count, "last_push_at": now}
             for account, count in sorted(accepted.items())
         ]
+        lock_accounts(tx, accounts)
         _COUNT(tx, counts)
         _STORE(tx, _merge_copies(_within_limits(tx, rows)))
-        if silent := [received.row["job_id"] for received in pushes if received.poll]:
+        if silent:
             self.ledger.poll_now(tx, silent, now)
         return results
 

@@ -26,6 +26,7 @@ from orchestrator.foundation.clock import (
 )
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Lookup, Receipt, Vendor
@@ -195,18 +196,26 @@ def record(
         for one in outcomes
     ]
     ledger.note(tx, notes, now)
+    ledger.lock(tx, [one.row["id"] for one in outcomes])
     ledger.requeue(tx, [one.queue for one in outcomes if one.queue])
     ledger.postpone(tx, [one.later for one in outcomes if one.later])
     results = iter(ledger.apply(tx, [one.report for one in outcomes if one.report]))
-    # Accounts after jobs, as for a push: a fixed lock order avoids deadlocks.
     paused = {one.row["account"]: one.pause for one in outcomes if one.pause is not None}
+    accepting = {one.row["account"] for one in outcomes if one.note.get("outcome") == "accepted"}
+    resumed = _rate_limited(tx, accepting)
+    lock_accounts(tx, {*paused, *resumed})
     for account, seconds in paused.items():
         _pause_account(tx, account, seconds, rng, now)
-    accepting = {one.row["account"] for one in outcomes if one.note.get("outcome") == "accepted"}
-    if accepting:
-        limited = sa.and_(account_state.c.account.in_(accepting), account_state.c.crowded > 0)
-        tx.execute(sa.update(account_state).where(limited).values(crowded=0))
+    if resumed:
+        mine = account_state.c.account.in_(resumed)
+        tx.execute(sa.update(account_state).where(mine).values(crowded=0))
     return [next(results) if one.report else None for one in outcomes]
+
+
+def _rate_limited(tx: Tx, accounts: set[str]) -> list[str]:
+    """Return those of the accounts whose vendor refused submissions lately."""
+    limited = sa.and_(account_state.c.account.in_(accounts), account_state.c.crowded > 0)
+    return list(tx.scalars(sa.select(account_state.c.account).where(limited))) if accounts else []
 
 
 def _pause_account(tx: Tx, account: str, seconds: float, rng: Rng, now: datetime) -> None:

@@ -6,12 +6,12 @@ Two limits apply: jobs in flight (`max_in_flight`) and submissions a second (`ra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import insert
+from orchestrator.database.bulk import BulkSelect, insert, one_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.states import IN_FLIGHT
@@ -71,8 +71,26 @@ def save_buckets(tx: Tx, buckets: Mapping[str, TokenBucket]) -> None:
         tx.execute(sa.update(account_state).where(mine).values(**values))
 
 
+def lock_accounts(tx: Tx, accounts: Collection[str]) -> None:
+    """Lock the rows of accounts that a unit of work changes after it has locked its jobs.
+
+    The order is fixed, jobs by id and then accounts by name: two units that lock the same rows in
+    different orders deadlock. The UPDATE of one row locks it by itself, and SQLite has one writer.
+    """
+    if len(accounts) > 1 and tx.dialect.name == "postgresql":
+        _LOCK(tx, sorted(accounts))
+
+
 def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
     """Create the missing rows of state for configured accounts. A row's lock guards its limits."""
     if accounts:
         names = [{"account": name} for name in accounts]
         tx.execute(insert(tx.dialect.name, account_state).on_conflict_do_nothing(), names)
+
+
+_LOCK = BulkSelect(
+    sa.select(account_state.c.account)
+    .where(one_of(account_state.c.account))
+    .order_by(account_state.c.account)
+    .with_for_update()
+)

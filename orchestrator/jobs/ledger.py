@@ -8,7 +8,7 @@ hundred reports cost the statements of one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -141,10 +141,23 @@ class Ledger:
                 .values(state=JobState.QUEUED, version=job.c.version + 1, **to.values)
             )
 
+    def lock(self, tx: Tx, job_ids: Iterable[str]) -> None:
+        """Lock the jobs that a unit of work changes by several statements, in order of their ids.
+
+        A fixed order avoids deadlocks between the writers of PostgreSQL. SQLite has one writer.
+        """
+        if tx.dialect.name == "postgresql":
+            _LOCK(tx, sorted(set(job_ids)))
+
     # -- reports
 
-    def apply(self, tx: Tx, reports: Sequence[ReportEvent]) -> list[ApplyResult]:
-        """Apply reports in order, as far as rank allows, and publish an event for every move."""
+    def apply(
+        self, tx: Tx, reports: Sequence[ReportEvent], accounts: Collection[str] = ()
+    ) -> list[ApplyResult]:
+        """Apply reports in order, as far as rank allows, and publish an event for every move.
+
+        `accounts` are those whose state the caller changes afterwards, in the same transaction.
+        """
         now = self._clock.now()
         if not reports:
             return []
@@ -157,7 +170,7 @@ class Ledger:
         results = [self._apply(batch, report) for report in reports]
         self._save(tx, batch, before)
         moves = [(result.job, result.moved) for result in results]
-        notices = push_health.track(tx, health, self._vendors, reports, moves, now)
+        notices = push_health.track(tx, health, self._vendors, reports, moves, accounts, now)
         publish(tx, self._ids, batch.events + notices, now)
         return results
 
@@ -254,6 +267,7 @@ _INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since
 # Built once: building a statement costs more than running it.
 _FIND = BulkSelect(sa.select(job).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
+_LOCK = BulkSelect(sa.select(job.c.id).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _USED = BulkSelect(
     sa.select(job.c.account, job.c.vendor_task_id).where(one_of(job.c.vendor_task_id))
 )

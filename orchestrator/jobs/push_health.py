@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypedDict, cast
 
@@ -17,6 +17,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.events.outbox import NewEvent
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
+from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 
@@ -50,12 +51,14 @@ def track(
     vendors: Mapping[str, Vendor],
     reports: Sequence[ReportEvent],
     moves: Sequence[tuple[JobRow | None, bool]],
+    accounts: Collection[str],
     now: datetime,
 ) -> list[NewEvent]:
     """Count completions found by a status query alone; reset the count of accounts that pushed.
 
-    `moves` holds, for each report, the job afterwards and whether it moved. Returns the events to
-    publish: an account was degraded, or it recovered.
+    `moves` holds, for each report, the job afterwards and whether it moved. `accounts` are those
+    that the caller changes next, and are locked with the others. Returns the events to publish: an
+    account was degraded, or it recovered.
     """
     missed: Counter[str] = Counter()
     pushed: set[str] = set()
@@ -67,12 +70,18 @@ def track(
         elif report.source is Source.POLL and moved and row["state"] in FINAL:
             vendor = vendors.get(row["account"])
             missed[row["account"]] += 1 if vendor and vendor.pushes else 0
+    # Most pushes change nothing here: they must not queue for the lock of the account's row.
+    changed = [
+        account
+        for account in sorted(pushed | set(+missed))
+        if (state := states.get(account))
+        and (missed[account] or state["silent"] or state["degraded"])
+    ]
+    if changed:
+        lock_accounts(tx, {*changed, *accounts})
     events: list[NewEvent] = []
-    for account in sorted(pushed | {account for account, count in missed.items() if count}):
-        state = states.get(account)
-        # Most pushes change nothing here: they must not queue for the lock of the account's row.
-        if state and (missed[account] or state["silent"] or state["degraded"]):
-            events += _count(tx, account, missed[account], account in pushed)
+    for account in changed:
+        events += _count(tx, account, missed[account], account in pushed)
     for event in events:
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _pull_polls_forward(tx, vendors[event.data["name"]], now)
@@ -96,14 +105,18 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
 
 
 def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
-    """Bring forward the status queries of jobs that wait for a push that will not come."""
+    """Bring forward the status queries of jobs that wait for a push that will not come.
+
+    Skips jobs that another unit holds: it may wait for the account, which is locked here.
+    """
     soon = after(now, vendor.account.poll.interval)
     waiting = sa.and_(
         job.c.account == vendor.account.name,
         job.c.state.in_((JobState.SUBMITTED, JobState.PROCESSING)),
         job.c.due_at > soon,
     )
-    tx.execute(sa.update(job).where(waiting).values(due_at=soon))
+    free = sa.select(job.c.id).where(waiting).with_for_update(skip_locked=True)
+    tx.execute(sa.update(job).where(job.c.id.in_(free)).values(due_at=soon))
 
 
 _STATES = BulkSelect(

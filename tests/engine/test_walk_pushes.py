@@ -16,6 +16,7 @@ from orchestrator.simulator.accounts import CREDENTIALS
 from orchestrator.simulator.push_sender import alter_token
 from orchestrator.simulator.records import Push
 from orchestrator.simulator.renderer import FORGED_URL
+from tests.harness import databases
 from tests.harness.api_caller import Json, until
 from tests.harness.live import IMPATIENT, Live, live, order
 
@@ -162,6 +163,7 @@ async def test_reordered_forged_and_repeated_pushes_change_no_outcome(tmp_path: 
         name: {"poll": IMPATIENT}
         for name in ("kling", "cloudsway", "agentsflare", "dreamto", "cubicspaces")
     }
+    before = databases.deadlocks(tmp_path)
     async with live(tmp_path, accounts, faults=faults, render_seconds=0.3) as it:
         made = await asyncio.gather(
             *(it.api.submit(order(account)) for account in accounts for _ in range(6))
@@ -183,6 +185,7 @@ async def test_reordered_forged_and_repeated_pushes_change_no_outcome(tmp_path: 
             assert received_types == sorted(
                 received_types, key=["job.submitted", "job.processing", "job.succeeded"].index
             )
+    assert databases.deadlocks(tmp_path) == before, "writers lock rows in one order"
 
 
 async def test_a_success_without_a_url_is_polled_until_it_has_one(tmp_path: Path) -> None:

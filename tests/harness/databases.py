@@ -130,6 +130,22 @@ def read_only(address: str) -> Iterator[None]:
                 yield
 
 
+def deadlocks(folder: Path) -> int:
+    """Return how many deadlocks the server has ended in the database of a folder.
+
+    A session reports its share when it ends: call this after the service has stopped.
+    """
+    if kind != "postgresql":
+        return 0
+    with psycopg.connect(at(folder), autocommit=True) as connection:
+        connection.execute(_END_OTHERS)
+        row = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def drop(address: str) -> None:
     """Drop a database of the server, or keep it for reuse. A file goes with its folder."""
     if not address.startswith("postgresql"):
