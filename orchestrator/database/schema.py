@@ -3,6 +3,9 @@
 A migration runs in the caller's transaction, so both databases roll a failed one back. Replicas on
 PostgreSQL may start at once: an advisory lock lets the first migrate, and the others find it done.
 On SQLite the caller holds the lock of the file.
+
+The files of `migrations/versions` are named by their revisions. Alembic, slow to import, runs them
+and is not needed to check a database.
 """
 
 from __future__ import annotations
@@ -12,10 +15,6 @@ from collections.abc import Set
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from orchestrator.database.tables import metadata
 from orchestrator.foundation.errors import ConfigError
@@ -41,12 +40,14 @@ def head(folder: Path = _FOLDER) -> str:
 
 def title(revision: str, folder: Path = _FOLDER) -> str:
     """Return the title of a revision: `0001 first schema`."""
-    return Path(_scripts(folder).get_revision(revision).path).stem.replace("_", " ")
+    return next(folder.glob(f"versions/{revision}_*.py")).stem.replace("_", " ")
 
 
 def current(tx: sa.Connection) -> str | None:
     """Return the revision of a database; None if it has none."""
-    return _context(tx).get_current_revision()
+    if not sa.inspect(tx).has_table(VERSION_TABLE):
+        return None
+    return tx.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
 
 
 def named(url: sa.URL) -> str:
@@ -99,10 +100,6 @@ def check(tx: sa.Connection, folder: Path = _FOLDER, *, allow_empty: bool = Fals
     return found
 
 
-def _context(tx: sa.Connection) -> MigrationContext:
-    return MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE})
-
-
 def _after(tx: sa.Connection, found: str | None, folder: Path) -> list[str]:
     """Return the revisions after that of a database. Raises `ConfigError` if it is unknown."""
     history = _history(folder)
@@ -119,8 +116,12 @@ def _after(tx: sa.Connection, found: str | None, folder: Path) -> list[str]:
 def _adopt(tx: sa.Connection, present: Set[str], folder: Path) -> str:
     """Stamp a database with the first revision, and return it. Raises `ConfigError`."""
     _check_first(tx, present, folder)
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     first = _history(folder)[0]
-    _context(tx).stamp(_scripts(folder), first)
+    context = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE})
+    context.stamp(ScriptDirectory(str(folder)), first)
     return first
 
 
@@ -173,6 +174,9 @@ def _present(tx: sa.Connection) -> Set[str]:
 
 
 def _run(tx: sa.Connection, revision: str, folder: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config(attributes={CONNECTION: tx})
     # The config parser interpolates percent signs.
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -182,11 +186,7 @@ def _run(tx: sa.Connection, revision: str, folder: Path) -> None:
 
 def _history(folder: Path) -> list[str]:
     """Return every revision, oldest first."""
-    return [script.revision for script in _scripts(folder).walk_revisions()][::-1]
-
-
-def _scripts(folder: Path) -> ScriptDirectory:
-    return ScriptDirectory(str(folder))
+    return sorted(path.stem.partition("_")[0] for path in folder.glob("versions/[0-9]*_*.py"))
 
 
 def _name(tx: sa.Connection) -> str:

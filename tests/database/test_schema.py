@@ -128,6 +128,13 @@ def columns(tx: sa.Connection, table: str) -> set[str]:
     return {column["name"] for column in sa.inspect(tx).get_columns(table)}
 
 
+def test_the_files_of_migrations_are_named_by_their_revisions_in_order() -> None:
+    scripts = [*ScriptDirectory(str(FOLDER)).walk_revisions()][::-1]
+    assert [script.revision for script in scripts] == REVISIONS
+    assert [Path(script.path).name.partition("_")[0] for script in scripts] == REVISIONS
+    assert schema.head() == REVISIONS[-1]
+
+
 def test_the_migrations_make_exactly_the_declared_schema(engine: sa.Engine, tmp_path: Path) -> None:
     with engine.begin() as tx:
         assert schema.upgrade(tx) == REVISIONS
