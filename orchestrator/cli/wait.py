@@ -30,8 +30,8 @@ def follow(client: Client, job: Job, seconds: float, shown: View, *, watched: bo
     while not job.is_final and (left := until - time.monotonic()) > 0:
         asked = time.monotonic()
         try:
-            if watched:
-                shown.reported(history(client, job))
+            if watched and (past := known(client, job)):
+                shown.reported(past)
             # With If-None-Match the server holds its answer until any change.
             hold = max(1, int(min(_WATCHED if watched else _HOLD, left)))
             headers = {"prefer": f"wait={hold}", "if-none-match": tag} if tag else {}
@@ -71,11 +71,11 @@ def wait(
         terminal.say(job.id)
     if not job.is_final:
         raise _unfinished(client, job, took)
-    past = known(client, job)
-    how = resolution(job, past)
     if job.status != "succeeded":
-        raise _failed(job, took, how)
+        raise _failed(job, took, resolution(job, known(client, job)))
     if not (terminal.json or terminal.quiet):
+        past = known(client, job)
+        how = resolution(job, past)
         terminal.styled(("✓", "bold green"), f" Succeeded in {took}" + (f", {how}" if how else ""))
         for line in (*map(_described, outputs(job)), past.delivered if past else ""):
             terminal.say(f"  {line}" if line else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -97,7 +98,7 @@ def api_error(
         status=status,
         errors=faults,
         # Both times are by the server's clock, so this machine's clock does not matter.
-        retry_after=retry_after(headers, http_date(headers.get("date", ""))),
+        retry_after=retry_after(headers, http_date(headers.get("date", "")), longest=math.inf),
         document=problem,
         **texts,
     )

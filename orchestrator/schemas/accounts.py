@@ -75,7 +75,7 @@ class ApiKey(Shape):
     id: str
     name: str
     prefix: str
-    scope: Literal["read", "write", "admin"]
+    scope: Annotated[Literal["read", "write", "admin"], OpenEnum]
     rate_limit: Annotated[
         int | None, Field(description="Requests a minute; 0: unlimited, null: as the settings say.")
     ]

@@ -139,7 +139,10 @@ class TimelineEntry(Shape):
 
     id: Annotated[str, Field(description="The cursor of this entry.")]
     at: AwareDatetime
-    kind: Literal["submit", "push", "poll", "move", "event", "delivery", "attempt", "operator"]
+    kind: Annotated[
+        Literal["submit", "push", "poll", "move", "event", "delivery", "attempt", "operator"],
+        OpenEnum,
+    ]
 
 
 # Written by hand: pydantic would cost several times as much on every completion.

@@ -17,7 +17,7 @@ from orchestrator.client.requests import Request, json_fields, path, split_list
 from orchestrator.client.responses import api_error, parse_response, read
 from orchestrator.client.sync_async import run_sync
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.schemas import Job, Page
+from orchestrator.schemas import Job, Page, TimelineEntry
 from orchestrator.schemas.base import document
 from tests.harness.scripted_client import Response, job_document, json_response, script, scripted
 
@@ -113,6 +113,13 @@ def test_a_response_without_a_body_has_no_document() -> None:
         assert parse_response(GET, "s", status, httpx.Headers(), b"").document is None
 
 
+@pytest.mark.parametrize("fields", [{"kind": "route"}, {"kind": "push", "later": [1]}])
+def test_an_entry_of_a_newer_server_is_read(fields: dict[str, Any]) -> None:
+    entry = {"id": "1", "at": "2026-11-20T10:00:00.000Z", **fields}
+    read = TimelineEntry.model_validate(entry)
+    assert (read.kind, read.model_extra) == (fields.pop("kind"), fields)
+
+
 DATE = "Fri, 20 Nov 2026 10:00:00 GMT"
 
 
@@ -124,7 +131,7 @@ DATE = "Fri, 20 Nov 2026 10:00:00 GMT"
         ({"retry-after": "Fri, 20 Nov 2026 09:00:00 GMT", "date": DATE}, 0),
         ({"retry-after": "Fri, 20 Nov 2026 10:00:07 -0000", "date": DATE}, 7),
         ({"retry-after": "Fri, 20 Nov 2026 10:00:07 GMT"}, None),
-        ({"retry-after": "999999999"}, 86400),
+        ({"retry-after": "172800"}, 172800),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "1e9"}, None),

@@ -193,6 +193,20 @@ def test_the_configuration_variable_names_the_file(monkeypatch: pytest.MonkeyPat
     assert load().port == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:two words@host/name", "postgresql://user:***@host/name"),
+        ("postgresql://user:a/b@c@host/name", "postgresql://user:***@host/name"),
+        ("postgresql://user@host:5432/name", "postgresql://user@host:5432/name"),
+        ("postgresql://host:5432/name?application_name=a@b", None),
+        ("sqlite:////data/a:b@c.db", None),
+    ],
+)
+def test_the_password_of_a_url_is_masked_whatever_it_contains(url: str, shown: str | None) -> None:
+    assert Settings(database_url=url).redacted()["database_url"] == (shown or url)
+
+
 def test_secrets_are_masked_in_redacted_and_repr() -> None:
     settings = Settings.model_validate(
         {
