@@ -1,10 +1,17 @@
-"""Shell completion of ids and names: asked of the server, within a short deadline."""
+"""Shell completion of ids and names: asked of the server, within a short deadline.
+
+A shell evaluates what a completion prints, and typer leaves `\\` unescaped for zsh. So a candidate
+is offered only in the strict form of an id or a name, and its help is a word of our enumerations:
+text of callers, vendors or another server never reaches the shell.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import TypeVar
 
 import typer
@@ -13,22 +20,31 @@ from pydantic import BaseModel
 from orchestrator.cli.command import Options, Session
 from orchestrator.cli.lookup import ACCOUNT, DELIVERY, EVENT, JOB, SUBSCRIBER, Kind
 from orchestrator.cli.terminal import Terminal
+from orchestrator.foundation.ids import is_id
 
 RowT = TypeVar("RowT", bound=BaseModel)
 
 #: Seconds that Tab waits at most.
 _DEADLINE = 0.3
 _MOST = 50
-Offers = list[tuple[str, str]]
+#: A name that a shell takes for neither an option nor syntax.
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")
+Offer = tuple[str, str]
 
 
 def _completer(
-    kind: Kind[RowT], offer: Callable[[RowT], tuple[str, str]]
-) -> Callable[[typer.Context, str], Offers]:
+    kind: Kind[RowT], offer: Callable[[RowT], tuple[str, object]]
+) -> Callable[[typer.Context, str], list[Offer]]:
     """Return a completer that offers rows of a list; nothing if the server does not answer."""
 
-    def complete(ctx: typer.Context, incomplete: str) -> Offers:
-        found: Offers = []
+    def offered(row: RowT) -> Offer | None:
+        word, help_ = offer(row)
+        is_ours = is_id(word, kind.prefix) if kind.prefix else _NAME.fullmatch(word)
+        # A word that is not of the enumeration is a plain `str`: see `schemas.base.OpenEnum`.
+        return (word, str(help_) if isinstance(help_, StrEnum) else "") if is_ours else None
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
+        found: list[Offer] = []
 
         def ask() -> None:
             # Errors are dropped: a half-typed command line is no place for them.
@@ -38,7 +54,8 @@ def _completer(
                     before.get("server"), before.get("api_key"), before.get("config_file")
                 )
                 with Session(options, Terminal(quiet=True)).client() as client:
-                    found.extend(map(offer, client.get(kind.page, kind.path, limit=_MOST).data))
+                    rows = client.get(kind.page, kind.path, limit=_MOST).data
+                    found.extend(filter(None, map(offered, rows)))
 
         # Not stopped at the deadline: it ends with the process, which only completes.
         asking = threading.Thread(target=ask, daemon=True)
@@ -55,8 +72,8 @@ def among(words: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
 
-JOBS = _completer(JOB, lambda job: (job.id, f"{job.status} {job.model}"))
+JOBS = _completer(JOB, lambda job: (job.id, job.status))
 EVENTS = _completer(EVENT, lambda event: (event.id, event.type))
-SUBSCRIBERS = _completer(SUBSCRIBER, lambda sub: (sub.id, sub.url))
-DELIVERIES = _completer(DELIVERY, lambda row: (row.id, f"{row.status} {row.event_type}"))
-ACCOUNTS = _completer(ACCOUNT, lambda account: (account.name, account.vendor))
+SUBSCRIBERS = _completer(SUBSCRIBER, lambda subscriber: (subscriber.id, subscriber.status))
+DELIVERIES = _completer(DELIVERY, lambda delivery: (delivery.id, delivery.status))
+ACCOUNTS = _completer(ACCOUNT, lambda account: (account.name, ""))

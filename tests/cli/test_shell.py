@@ -11,25 +11,53 @@ import typer
 
 import orchestrator.cli
 from orchestrator.cli.completers import ACCOUNTS, JOBS
-from tests.harness.command_line import JOB, KEY, Fake, job, on_terminal, page, run
+from tests.harness.command_line import (
+    DELIVERY,
+    EVENT,
+    JOB,
+    KEY,
+    SUBSCRIBER,
+    Fake,
+    account,
+    delivery,
+    event,
+    job,
+    on_terminal,
+    page,
+    run,
+    subscriber,
+)
+from tests.harness.shells import COMPLETING, completed_in
+
+#: Text that a shell would run, or a terminal obey.
+HOSTILE = "\\$(touch ran)`touch ran` ;touch ran\n\"' \x1b]0;title\x07\u202e"
 
 
-def completed(fake: Fake, *words: str) -> list[str]:
-    """Return the completions that bash gets for the last of these words."""
+def printed(fake: Fake, shell: str, *words: str) -> str:
+    """Return what a shell evaluates to complete the last of these words."""
+    line = " ".join(["orchestrator", *words])
     env = {
-        "_ORCHESTRATOR_COMPLETE": "complete_bash",
-        "COMP_WORDS": " ".join(["orchestrator", *words]),
+        "_ORCHESTRATOR_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
         "COMP_CWORD": str(len(words)),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
         "ORCHESTRATOR_SERVER": fake.url,
         "ORCHESTRATOR_API_KEY": KEY,
     }
     ran = run(env=env)
     assert ran.err == ""
-    return ran.out.split()
+    return ran.out
+
+
+def completed(fake: Fake, *words: str) -> list[str]:
+    """Return the completions that bash gets for the last of these words."""
+    return printed(fake, "bash", *words).split()
 
 
 def test_ids_are_completed_from_the_server(fake: Fake) -> None:
-    fake.script("GET /v1/jobs", (200, page(job(), job(id="job_0other"))))
+    other = job(id=JOB.replace("job_01m", "job_01n"))
+    fake.script("GET /v1/jobs", (200, page(job(), other)))
     assert completed(fake, "jobs", "show", "job_01m") == [JOB]
     assert fake.asked[0][1]["authorization"] == f"Bearer {KEY}"
 
@@ -37,6 +65,59 @@ def test_ids_are_completed_from_the_server(fake: Fake) -> None:
 def test_fixed_words_are_completed_without_a_server(fake: Fake) -> None:
     assert completed(fake, "jobs", "ls", "--status", "fa") == ["failed"]
     assert completed(fake, "deliveries", "ls", "--status", "de") == ["delivered", "dead"]
+
+
+def hostile_lists(fake: Fake) -> None:
+    """Script lists in which every text that a caller, a vendor or the server chooses is hostile."""
+    rows = {
+        "jobs": (job(model=HOSTILE, vendor=HOSTILE), job(HOSTILE), job(id=JOB[:8] + HOSTILE)),
+        "events": (event(job(), type=HOSTILE), event(job(), id=HOSTILE)),
+        "subscribers": (
+            subscriber(url=HOSTILE, description=HOSTILE, status=HOSTILE),
+            subscriber(id=HOSTILE),
+        ),
+        "deliveries": (delivery(event_type=HOSTILE, status=HOSTILE), delivery(id=HOSTILE)),
+        "accounts": (
+            account("main", vendor=HOSTILE),
+            account(HOSTILE),
+            account("--config"),
+            account(""),
+        ),
+    }
+    for name, those in rows.items():
+        fake.script(f"GET /v1/{name}", (200, page(*those)))
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("jobs", "show", "job_"), JOB),
+        (("events", "show", "evt_"), EVENT),
+        (("subscribers", "show", "sub_"), SUBSCRIBER),
+        (("deliveries", "show", "dlv_"), DELIVERY),
+        (("accounts", "show", "m"), "main"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_offered_ids_and_names_alone(
+    fake: Fake, shell: str, words: tuple[str, ...], offered: str
+) -> None:
+    """A shell evaluates what completion prints, so no other text is among it."""
+    hostile_lists(fake)
+    got = printed(fake, shell, *words)
+    for syntax in ("_arguments '*: :((", "))'"):
+        got = got.replace(syntax, "")
+    found = [line.replace('"', "").replace(":", " ").split() for line in got.splitlines()]
+    assert {word for word, *_ in found} == {offered}
+    assert {word for _, *about in found for word in about} <= {"succeeded"}
+
+
+@pytest.mark.parametrize("shell", COMPLETING)
+def test_tab_in_a_real_shell_runs_nothing(fake: Fake, tmp_path: Path, shell: str) -> None:
+    hostile_lists(fake)
+    server = {"ORCHESTRATOR_SERVER": fake.url, "ORCHESTRATOR_API_KEY": KEY}
+    completed_in(shell, "orchestrator jobs show ", JOB, tmp_path, **server)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_completion_fails_silently(fake: Fake) -> None:

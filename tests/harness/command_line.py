@@ -292,8 +292,8 @@ def replay_count(count: int) -> dict[str, Any]:
     return {name: replay()[name] for name in names} | {"dry_run": True, "count": count}
 
 
-def account(name: str) -> dict[str, Any]:
-    return {
+def account(name: str, **more: Any) -> dict[str, Any]:
+    described = {
         "object": "account",
         "name": name,
         "vendor": "kling",
@@ -309,6 +309,7 @@ def account(name: str) -> dict[str, Any]:
         "last_push_at": None,
         "paused_until": None,
     }
+    return {**described, **more}
 
 
 def account_check(account: str, **more: Any) -> dict[str, Any]:

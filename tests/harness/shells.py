@@ -1,13 +1,18 @@
-"""A shell that runs the documentation's blocks one after the other."""
+"""Real shells: one runs the documentation's blocks in order, others complete a line with Tab."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import pty
+import select
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +81,61 @@ async def shell(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+#: How an interactive shell without start-up files begins, and loads the completion as documented.
+_COMPLETING = {
+    "bash": (
+        ("bash", "--norc", "--noprofile", "-i"),
+        'eval "$(orchestrator completion show bash)"',
+    ),
+    "zsh": (
+        ("zsh", "-f", "-i"),
+        'autoload -Uz compinit; compinit -u; eval "$(orchestrator completion show zsh)"',
+    ),
+    "fish": (("fish", "--no-config", "-i"), "orchestrator completion show fish | source"),
+}
+#: Shells of this machine that have a completion script. Only bash is on every machine.
+COMPLETING = [name for name in _COMPLETING if shutil.which(name)]
+
+
+def completed_in(shell: str, line: str, word: str, folder: Path, **environment: str) -> str:
+    """Type `line` and Tab in an interactive shell until `word` is offered. Return the screen.
+
+    `folder` is its working directory and its home.
+    """
+    command, load = _COMPLETING[shell]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {**environment, "HOME": str(folder), "PATH": path, "TERM": "xterm"}
+    screen, terminal = pty.openpty()
+    # A shell edits lines on its controlling terminal only.
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *command],
+        cwd=folder,
+        env={**os.environ, **own},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    try:
+        os.write(screen, f"{load}; echo LOA''DED\r".encode())
+        _shown(screen, "LOADED", lambda: None)
+        os.write(screen, line.encode())
+        # A busy machine's completion misses its deadline: Tab again.
+        return _shown(screen, word, lambda: os.write(screen, b"\t"))
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+def _shown(screen: int, word: str, ask: Callable[[], object]) -> str:
+    """Return what a terminal shows until `word`, asking every two seconds."""
+    text, end = "", time.monotonic() + _SECONDS
+    while word not in text:
+        assert time.monotonic() < end, f"{word} is not shown: {text!r}"
+        ask()
+        while word not in text and select.select([screen], [], [], 2)[0]:
+            text += os.read(screen, 4096).decode("utf-8", "replace")
+    return text
