@@ -140,7 +140,7 @@ def before(
     """Keep the options given before the command."""
     if no_color:
         colourless()
-    ctx.obj = Options(server or None, api_key or None, config_file)
+    ctx.obj = Options.of(ctx)
 
 
 def version(session: Session) -> None:

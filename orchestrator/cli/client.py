@@ -237,7 +237,9 @@ def _hint(error: ApiError, code: Exit, server: str, path: str) -> str:
         return (
             f"{server} requires a key of its own: --api-key or ORCHESTRATOR_API_KEY"
             " (`orchestrator keys create` makes one);\n"
-            "  or run it where that server's orchestrator.toml is, or give --config"
+            "  or run it where that server's orchestrator.toml is, or give --config: a key or pass"
+            " made from settings\n"
+            "  goes only to the host and port of the same settings"
         )
     if code is Exit.NOT_FOUND:
         group = path.removeprefix("/v1/").partition("/")[0]

@@ -45,6 +45,25 @@ class Options:
     server: str | None = None
     api_key: str | None = None
     config: Path | None = None
+    #: The key is that of the environment: no flag gave it.
+    key_is_ambient: bool = False
+
+    @classmethod
+    def of(cls, ctx: typer.Context) -> Options:
+        """Return the options of the program's context, from flags and environment."""
+        given = ctx.params
+        ambient = ctx.get_parameter_source("api_key")
+        return cls(
+            given.get("server") or None,
+            given.get("api_key") or None,
+            given.get("config_file"),
+            ambient is not None and ambient.name == "ENVIRONMENT",
+        )
+
+    @property
+    def config_is_named(self) -> bool:
+        """True if a flag or the environment names the TOML file, so that none is looked for."""
+        return bool(self.config or os.environ.get("ORCHESTRATOR_CONFIG"))
 
 
 @dataclass(slots=True)
@@ -70,15 +89,10 @@ class Session:
         return self.clock.now()
 
     def access(self) -> Access:
-        """Return the server and the best credential for it. Raises `Failure` for bad settings."""
-        from orchestrator.cli.access import Access, local_url
-        from orchestrator.client import is_loopback
+        """Return the server and the credential that belongs to it. Raises `Failure`."""
+        from orchestrator.cli.access import access_of
 
-        server, key = self.options.server, self.options.api_key
-        if key is None and (server is None or is_loopback(server)):
-            settings = self.settings()
-            return Access.local((server or local_url(settings)).rstrip("/"), settings, self.clock)
-        return Access.keyed((server or local_url(self.settings())).rstrip("/"), key)
+        return access_of(self.options, self.settings, self.clock)
 
     def client(self) -> AbstractContextManager[Client]:
         """Return a client of the server, closed at the end of the block."""
@@ -139,7 +153,12 @@ def _shared(
     if no_color:
         colourless()
     before: Options = ctx.ensure_object(Options)
-    options = Options(server or before.server, api_key or before.api_key, config or before.config)
+    options = Options(
+        server or before.server,
+        api_key or before.api_key,
+        config or before.config,
+        before.key_is_ambient and not api_key,
+    )
     return Session(options, Terminal(json, quiet))
 
 

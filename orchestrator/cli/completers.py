@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import typer
 from pydantic import BaseModel
@@ -49,10 +49,7 @@ def _completer(
         def ask() -> None:
             # Errors are dropped: a half-typed command line is no place for them.
             with contextlib.suppress(Exception):
-                before = ctx.find_root().params
-                options = Options(
-                    before.get("server"), before.get("api_key"), before.get("config_file")
-                )
+                options = Options.of(cast(typer.Context, ctx.find_root()))
                 with Session(options, Terminal(quiet=True)).client() as client:
                     rows = client.get(kind.page, kind.path, limit=_MOST).data
                     found.extend(filter(None, map(offered, rows)))

@@ -58,9 +58,10 @@ class Client(Methods[Sync]):
     """Calls one server with one key. Its methods block; threads may share it.
 
     `server` defaults to ORCHESTRATOR_SERVER, else http://127.0.0.1:8080, `api_key` to
-    ORCHESTRATOR_API_KEY. `timeout` is in seconds, on top of the time that the server may hold a
-    response; `retries` is the retries per call. `http` is a client of your own to send with; it is
-    not closed. Raises `ConfigError` if the server is no URL.
+    ORCHESTRATOR_API_KEY, which is not sent to a `server` of another origin than ORCHESTRATOR_SERVER
+    if that is set. `timeout` is in seconds, on top of the time that the server may hold a response;
+    `retries` is the retries per call. `http` is a client of your own to send with; it is not
+    closed. Raises `ConfigError` if the server is no URL.
 
         with Client("https://orchestrator.example.com", "orc_...") as client:
             job = client.submit(model="kling-v3", input={"prompt": "a cat surfing"})
@@ -91,9 +92,10 @@ class AsyncClient(Methods[Async]):
     """Calls one server with one key. Its methods are awaited, on one event loop.
 
     `server` defaults to ORCHESTRATOR_SERVER, else http://127.0.0.1:8080, `api_key` to
-    ORCHESTRATOR_API_KEY. `timeout` is in seconds, on top of the time that the server may hold a
-    response; `retries` is the retries per call. `http` is a client of your own to send with; it is
-    not closed. Raises `ConfigError` if the server is no URL.
+    ORCHESTRATOR_API_KEY, which is not sent to a `server` of another origin than ORCHESTRATOR_SERVER
+    if that is set. `timeout` is in seconds, on top of the time that the server may hold a response;
+    `retries` is the retries per call. `http` is a client of your own to send with; it is not
+    closed. Raises `ConfigError` if the server is no URL.
 
         async with AsyncClient("https://orchestrator.example.com", "orc_...") as client:
             job = await client.submit(model="kling-v3", input={"prompt": "a cat surfing"})

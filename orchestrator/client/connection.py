@@ -23,6 +23,7 @@ from orchestrator.foundation.errors import ConfigError
 
 T = TypeVar("T")
 
+DEFAULT_SERVER = "http://127.0.0.1:8080"
 #: Bytes of a response body, at most: more than any list of this API has.
 MAX_BODY = 32 * 2**20
 _CONNECT_TIMEOUT = 5.0
@@ -77,9 +78,9 @@ class Target:
     @classmethod
     def of(cls, server: str | None, api_key: str | None, user_agent: str | None) -> Target:
         """Return the arguments, completed from the environment. Raises `ConfigError`."""
-        url = server or os.environ.get("ORCHESTRATOR_SERVER") or "http://127.0.0.1:8080"
-        url = url.strip().rstrip("/")
-        key = (api_key or os.environ.get("ORCHESTRATOR_API_KEY") or "").strip() or None
+        url = (server or os.environ.get("ORCHESTRATOR_SERVER") or DEFAULT_SERVER).strip()
+        url = url.rstrip("/")
+        key = (api_key or environment_key(url) or "").strip() or None
         if key and not (key.isascii() and key.isprintable()):
             raise ConfigError("the API key has characters that are not printable ASCII")
         try:
@@ -110,6 +111,27 @@ class Target:
             **{name.lower(): value for name, value in request.headers.items()},
             **({"authorization": f"Bearer {self.key}"} if self.key else {}),
         }
+
+
+def environment_key(server: str) -> str | None:
+    """Return ORCHESTRATOR_API_KEY, unless ORCHESTRATOR_SERVER says that it is for another server.
+
+    A key goes to the scheme, host and port that it belongs to.
+    """
+    owner = os.environ.get("ORCHESTRATOR_SERVER")
+    if owner and origin(owner) != origin(server):
+        return None
+    return os.environ.get("ORCHESTRATOR_API_KEY") or None
+
+
+def origin(url: str) -> tuple[str, str, int | None] | None:
+    """Return the scheme, host and port of a URL as httpx reads it; None for no URL."""
+    try:
+        parts = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        return None
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.host.lower(), port
 
 
 def is_loopback(url: str) -> bool:

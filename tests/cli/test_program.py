@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,17 +12,7 @@ import typer
 
 from orchestrator.cli import app
 from orchestrator.cli.terminal import Terminal, clean, fitted
-from tests.harness.command_line import (
-    DELIVERY,
-    JOB,
-    KEY,
-    Fake,
-    delivery,
-    job,
-    on_terminal,
-    page,
-    run,
-)
+from tests.harness.command_line import DELIVERY, JOB, Fake, delivery, job, on_terminal, page, run
 
 AT = "2026-11-20 10:00:00"
 
@@ -274,40 +263,3 @@ def test_a_unique_prefix_of_an_id_is_enough(
     assert ran.code == code
     assert words in ran.out + ran.err
     assert f"after={JOB[:12].ljust(30, 'z')}" in fake.asked[0][0]
-
-
-def authorization(fake: Fake, *words: str) -> str:
-    fake.script("GET /v1/accounts", (200, page()))
-    assert run(*words, "accounts", "ls").code == 0
-    return fake.asked[-1][1].get("authorization", "")
-
-
-def test_the_nearest_credential_wins(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = fake.url.rpartition(":")[2]
-    monkeypatch.setenv("ORCHESTRATOR_PORT", port)
-    assert authorization(fake) == ""
-    Path("orchestrator.db.keys").write_text("a secret key\n")
-    assert authorization(fake).startswith("Bearer orc_pass.")
-    monkeypatch.setenv("ORCHESTRATOR_API_KEYS", KEY)
-    assert authorization(fake) == f"Bearer {KEY}"
-    monkeypatch.setenv("ORCHESTRATOR_API_KEY", KEY + "1")
-    assert authorization(fake) == f"Bearer {KEY}1"
-    assert authorization(fake, "--api-key", KEY + "2") == f"Bearer {KEY}2"
-
-
-def test_local_credentials_are_not_sent_to_another_machine(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """0.0.0.0 reaches this machine but is not a loopback address."""
-    monkeypatch.setenv("ORCHESTRATOR_API_KEYS", KEY)
-    assert authorization(fake, "--server", fake.url.replace("127.0.0.1", "0.0.0.0")) == ""
-    assert authorization(fake, "--server", fake.url) == f"Bearer {KEY}"
-
-
-def test_a_server_and_a_key_are_enough_without_settings(fake: Fake) -> None:
-    Path("orchestrator.toml").write_text("prt = 1\n")
-    assert authorization(fake, "--server", fake.url, "--api-key", KEY) == f"Bearer {KEY}"
-    ran = run("accounts", "ls")
-    assert ran.code == 1
-    assert "did you mean port?" in ran.err
-    assert "`orchestrator config check` tries again" in ran.err

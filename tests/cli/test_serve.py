@@ -55,8 +55,13 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], s
         process.communicate(timeout=30)
 
 
-def test_it_admits_its_own_machine_logs_json_and_ends_cleanly(tmp_path: Path) -> None:
+def test_it_admits_its_own_machine_logs_json_and_ends_cleanly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with served(tmp_path) as (process, url):
+        # A pass goes only to the port of the same settings.
+        assert run("jobs", "ls", "--server", url).code == 4
+        monkeypatch.setenv("ORCHESTRATOR_PORT", url.rpartition(":")[2])
         # No key was made: a process that can read the secret keys is the operator.
         assert (tmp_path / "orchestrator.db.keys").exists()
         listed = run("jobs", "ls", "--json", "--server", url)
@@ -75,8 +80,11 @@ def test_it_admits_its_own_machine_logs_json_and_ends_cleanly(tmp_path: Path) ->
     assert {"event", "level", "ts"} <= json.loads(err.splitlines()[0]).keys()
 
 
-def test_a_key_from_the_command_line_is_accepted_and_the_file_is_locked(tmp_path: Path) -> None:
+def test_a_key_from_the_command_line_is_accepted_and_the_file_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with served(tmp_path) as (_, url):
+        monkeypatch.setenv("ORCHESTRATOR_PORT", url.rpartition(":")[2])
         made = json.loads(run("keys", "create", "--name", "ci", "--server", url, "--json").out)
         headers = {"authorization": f"Bearer {made['key']}"}
         answer = httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False)

@@ -204,6 +204,12 @@ def test_server_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ORCHESTRATOR_API_KEY", "orc_env")
     assert Target.of(None, None, None) == Target("https://there.example", "orc_env", agent)
     assert Target.of("http://here", "orc_x", None) == Target("http://here", "orc_x", agent)
+    # A key of the environment belongs to the server of the environment, by scheme, host and port.
+    assert Target.of("https://there.example:443/prefix", None, None).key == "orc_env"
+    for other in ("http://there.example", "https://there.example:444", "https://there.example.net"):
+        assert Target.of(other, None, None).key is None
+    monkeypatch.setenv("ORCHESTRATOR_SERVER", "not a URL")
+    assert Target.of("http://here", None, None).key is None
     monkeypatch.delenv("ORCHESTRATOR_SERVER")
     monkeypatch.delenv("ORCHESTRATOR_API_KEY")
     assert Target.of(None, None, None) == Target("http://127.0.0.1:8080", None, agent)

@@ -31,7 +31,8 @@ from orchestrator.foundation.settings.types import (
 )
 
 _SECRETS_DIR = Path("/run/secrets")
-_TOML = Path("orchestrator.toml")
+#: The file that is read where none is named.
+FOUND = Path("orchestrator.toml")
 #: A secret of fewer characters may be guessed.
 _STRONG = 32
 #: Replicas on PostgreSQL must be given the same keys; there is no file to keep them in.
@@ -119,8 +120,8 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     ]
     if environ.get("ORCHESTRATOR_SECRETS_DIR") or directory.is_dir():
         layers.append(sources.from_secrets(directory, shape))
-    if named or _TOML.exists():
-        layers.append(sources.from_toml(named or _TOML))
+    if named or FOUND.exists():
+        layers.append(sources.from_toml(named or FOUND))
     merged = sources.merge(layers)
     try:
         settings = Settings.model_validate(merged.tree)
