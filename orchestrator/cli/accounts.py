@@ -86,7 +86,7 @@ def check(session: Session, names: Names = None) -> None:
     checks = _checked(session, names or [])
     failed = [check.account for check in checks if is_failed(check)]
     if session.terminal.quiet and not session.terminal.json:
-        session.terminal.say("\n".join(failed))
+        session.terminal.say(*failed)
     else:
         session.terminal.listing(page_of(checks), CHECKS.columns, whole="credentials")
     if failed:

@@ -76,7 +76,7 @@ def each(
             done.append(do(resource_id))
         except Failure as failure:
             refused.append(failure)
-            terminal.notice(f"{resource_id}: {failure.message}", "red")
+            terminal.notice(f"{resource_id}: {failure.message}", "red", failure.more)
     if terminal.json or done or not refused:
         terminal.listing(page_of(done), table.columns, empty=f"no {things} were named")
     if refused:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import __version__
 from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.terminal import one_line
 from orchestrator.client import (
     Answer,
     ApiError,
@@ -211,21 +212,21 @@ def _refusal(error: ApiError, server: str, path: str) -> Failure:
     # A detail that is the first fault is printed once, with its pointer.
     detail = faults[0] if faults and error.detail == error.errors[0].message else error.detail
     first = f"{error.title or 'the server refused'} ({error.status})"
-    lines = [first + (f": {detail}" if detail else "")]
-    lines += [f"  {fault}" for fault in faults if fault not in lines[0]]
+    message = first + (f": {detail}" if detail else "")
+    more = [fault for fault in faults if fault not in message]
     passing = (
         isinstance(error, (RateLimited, Unavailable))
         or error.status >= httpx.codes.INTERNAL_SERVER_ERROR
     )
     later = min(_LONGEST, error.retry_after or 0.0) if passing else None
     hint = _hint(error, code, server, path)
-    return Failure("\n".join(lines), hint=hint, code=code, document=error.document, later=later)
+    return Failure(message, *more, hint=hint, code=code, document=error.document, later=later)
 
 
 def _hint(error: ApiError, code: Exit, server: str, path: str) -> str:
     """Return what to do about a refusal."""
     if job_id := (error.document or {}).get("job_id"):
-        return f"see: orchestrator jobs show {job_id}"
+        return f"see: orchestrator jobs show {one_line(job_id)}"
     if error.status == httpx.codes.FORBIDDEN:
         return (
             f"{server} requires a key of wider scope: read < write < admin"

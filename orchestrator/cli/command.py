@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,7 +82,8 @@ class Session:
         try:
             return load(self.options.config, **flags)
         except ConfigError as error:
-            raise Failure(str(error), hint="`orchestrator config check` tries again") from error
+            first, *more = str(error).splitlines()
+            raise Failure(first, *more, hint="`orchestrator config check` tries again") from error
 
     def now(self) -> datetime:
         """Return the present instant."""
@@ -169,16 +170,19 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
     except Failure as failure:
         if session.terminal.json and failure.document is not None:
             session.terminal.document(failure.document)
-        _print(session.terminal, failure.message, failure.hint, failure.code)
+        _print(session.terminal, [failure.message, *failure.more], failure.hint, failure.code)
         raise typer.Exit(failure.code) from failure
+    except ConfigError as error:
+        _print(session.terminal, str(error).splitlines())
+        raise typer.Exit(Exit.ERROR) from error
     except OrchestratorError as error:
-        _print(session.terminal, str(error) or type(error).__name__)
+        _print(session.terminal, [str(error) or type(error).__name__])
         raise typer.Exit(Exit.ERROR) from error
     except ModuleNotFoundError as error:
         absent = missing((error.name or "").partition(".")[0])
         if absent is None:
             raise
-        _print(session.terminal, str(absent))
+        _print(session.terminal, [str(absent)])
         raise typer.Exit(Exit.ERROR) from error
     except (KeyboardInterrupt, typer.Abort):
         # `Abort`: Ctrl-C, or the end of the input, at a question.
@@ -189,10 +193,13 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
         raise typer.Exit(Exit.OK) from None
 
 
-def _print(terminal: Terminal, message: str, hint: str = "", code: Exit = Exit.ERROR) -> None:
+def _print(
+    terminal: Terminal, message: Sequence[str], hint: str = "", code: Exit = Exit.ERROR
+) -> None:
+    first, *more = message
     if code is Exit.INTERRUPTED:
-        terminal.notice(message)
+        terminal.notice(first, more=more)
     else:
-        terminal.notice(f"error: {message}", "bold red" if "\n" not in message else "red")
-    if hint:
-        terminal.notice(f"  {hint}")
+        terminal.notice(f"error: {first}", "red" if more else "bold red", more)
+    for line in hint.splitlines():
+        terminal.notice(f"  {line.strip()}")

@@ -79,7 +79,7 @@ def show(session: Session, event: EventId) -> None:
             "about": ", ".join(
                 f"{name} {data[name]}" for name in ("status", "name", "url") if data.get(name)
             ),
-            "deliveries": "\n".join(map(_delivery, deliveries)),
+            "deliveries": [*map(_delivery, deliveries)],
         },
     )
 

@@ -25,15 +25,16 @@ class Exit(IntEnum):
 
 
 class Failure(OrchestratorError):
-    """A command failed. `hint` is what to do next, `document` what the server answered.
+    """A command failed. `more` are lines below the message, `hint` is what to do next, in lines.
 
-    `later` is the seconds after which the same request may succeed; None if it never will.
+    `document` is what the server answered; `later` the seconds after which the same request may
+    succeed, None if it never will.
     """
 
     def __init__(
         self,
         message: str,
-        *,
+        *more: str,
         hint: str = "",
         code: Exit = Exit.ERROR,
         document: dict[str, Any] | None = None,
@@ -41,6 +42,7 @@ class Failure(OrchestratorError):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.more = more
         self.hint = hint
         self.code = code
         self.document = document

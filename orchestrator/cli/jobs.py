@@ -178,7 +178,7 @@ def shown(job: Job) -> Record:
         "next poll": moment(job.next_poll_at) if job.next_poll_at else None,
         "error": ": ".join(map(str, filter(None, ours))),
         "vendor error": ": ".join(map(str, filter(None, vendors))),
-        "output": "\n".join(job.urls),
+        "output": job.urls,
     }
 
 

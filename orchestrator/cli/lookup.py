@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.terminal import one_line
 from orchestrator.foundation.ids import begins_id, is_id
 from orchestrator.schemas import Account, ApiKey, Delivery, Job, LoggedEvent, Page, Subscriber
 
@@ -76,7 +77,7 @@ def only(kind: Kind[RowT], text: str, page: Callable[[str], Page[RowT]]) -> RowT
         raise Failure(
             f"several {kind.name}s' ids begin with {text}",
             code=Exit.USAGE,
-            hint="\n  ".join(["give more of it:", *map(_id, rows)]),
+            hint="\n".join(["give more of it:", *(one_line(_id(row)) for row in rows)]),
         )
     return rows[0]
 

@@ -31,10 +31,10 @@ def run(terminal: Terminal, url: str, *, check: bool) -> None:
     if terminal.json:
         terminal.document(_document(name, schema.head(), applied))
     elif terminal.quiet:
-        terminal.say("\n".join(applied))
+        terminal.say(*applied)
     else:
         lines = [f"{name}: {schema.title(revision)}" for revision in applied]
-        terminal.say("\n".join(lines) or f"{name} is up to date at {schema.head()}")
+        terminal.say(*(lines or [f"{name} is up to date at {schema.head()}"]))
 
 
 def _check(tx: sa.Connection, name: str) -> None:

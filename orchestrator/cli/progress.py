@@ -21,7 +21,7 @@ from rich.text import Text
 
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.job_history import History
-from orchestrator.cli.terminal import Terminal, clean, counted, span
+from orchestrator.cli.terminal import Terminal, counted, one_line, span
 from orchestrator.schemas import Job
 
 
@@ -62,7 +62,7 @@ class Bar:
     def changed(self, job: Job) -> None:
         self.progress.update(
             self.task.id,
-            description=clean(job.status),
+            description=one_line(job.status),
             total=None if job.progress is None else 100,
             completed=job.progress or 0,
             percent="" if job.progress is None else f"{job.progress}%",
@@ -85,7 +85,7 @@ class LastReport(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         past: History | None = task.fields["past"]
-        if trouble := clean(task.fields["trouble"]):
+        if trouble := one_line(task.fields["trouble"]):
             return Text(trouble, style="yellow", no_wrap=True, overflow="ellipsis")
         if past is None:
             return Text("")

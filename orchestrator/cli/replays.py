@@ -16,7 +16,7 @@ from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import SUBSCRIBER, find
 from orchestrator.cli.options import instant, words
-from orchestrator.cli.terminal import Record, clean, span
+from orchestrator.cli.terminal import Record, one_line, span
 from orchestrator.schemas import Replay, ReplayCount
 
 #: Seconds between reads of a running replay.
@@ -135,7 +135,7 @@ def _followed(session: Session, client: Client, replay: Replay) -> Replay:
 def _progress(session: Session, words: str) -> None:
     """Show progress, on a terminal in one line that is redrawn."""
     if session.terminal.live:
-        sys.stderr.write(f"\r\x1b[K  {clean(words)}")
+        sys.stderr.write(f"\r\x1b[K  {one_line(words)}")
         sys.stderr.flush()
     else:
         session.terminal.notice(words)

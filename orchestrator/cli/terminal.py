@@ -29,18 +29,37 @@ Columns = Mapping[str, Callable[[RowT], object]]
 
 #: Cells of this width are not shortened any further.
 _NARROWEST = 8
+#: Begins a line that is the continuation of a text from outside.
+_CONTINUED = "| "
 #: Less room than this holds no words.
 _LEAST = 24
 _IDS = re.compile(rf"\b{ids.pattern('[a-z]{3}')}\b")
+#: Values of fields that are not shown.
+_EMPTY: tuple[object, ...] = (None, "", [], {})
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
-def clean(words: object) -> str:
-    """Return text that cannot drive a terminal: vendors and callers wrote some of it."""
+def clean(words: object, indent: int = 2) -> str:
+    """Return text that cannot drive a terminal, nor look like a line of the program.
+
+    Vendors and callers wrote some of it. What does not print, bidirectional controls included, is
+    replaced, and the lines after the first one are indented and marked.
+    """
     text = "" if words is None else str(words)
+    if text.isprintable():
+        return text
+    return f"\n{' ' * indent}{_CONTINUED}".join(map(_printable, text.splitlines()))
+
+
+def one_line(words: object) -> str:
+    """Return the text on one line, for a cell or a line that is redrawn."""
+    text = "" if words is None else str(words)
+    return text if text.isprintable() else " ".join(map(_printable, text.splitlines()))
+
+
+def _printable(line: str) -> str:
     return "".join(
-        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for letter in text
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
     )
 
 
@@ -134,9 +153,10 @@ class Terminal:
             self.document(page)
         elif self.quiet:
             names = (getattr(row, "id", None) or getattr(row, "name", "") for row in page.data)
-            self.say("\n".join(map(str, names)))
+            for name in names:
+                self.say(one_line(name))
         else:
-            rows = [[clean(cell(row)) for cell in columns.values()] for row in page.data]
+            rows = [[one_line(cell(row)) for cell in columns.values()] for row in page.data]
             self.table(list(columns), rows, whole=whole)
             if page.has_more:
                 self.notice(f"more: --after {page.next_cursor}")
@@ -146,19 +166,22 @@ class Terminal:
     def record(
         self, record: BaseModel | Record, shown: Mapping[str, object], *, key: str = "id"
     ) -> None:
-        """Print one thing: its fields, one per line, without empty ones; `key` alone if quiet."""
+        """Print one thing: its fields, one per line, without empty ones; `key` alone if quiet.
+
+        The items of a list stand one below the other.
+        """
         if self.json:
             self.document(record)
         elif self.quiet:
-            self.say(str(record[key] if isinstance(record, dict) else getattr(record, key)))
+            self.say(one_line(record[key] if isinstance(record, dict) else getattr(record, key)))
         else:
-            fields = {
-                name: clean(value)
-                for name, value in shown.items()
-                if value not in (None, "", [], {})
-            }
-            width = max(map(len, fields), default=0)
-            self.say("\n".join(f"{name:<{width}}  {value}" for name, value in fields.items()))
+            fields = {name: value for name, value in shown.items() if value not in _EMPTY}
+            width = max(map(len, fields), default=0) + 2
+            for name, value in fields.items():
+                heading = name
+                for item in value if isinstance(value, list) else [value]:
+                    self._write(f"{heading:<{width}}{clean(item, width)}")
+                    heading = ""
 
     def table(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = ""
@@ -169,8 +192,7 @@ class Terminal:
         `whole`.
         """
         columns = [
-            [cell.replace("\n", " ") for cell in (head.upper(), *cells)]
-            for head, *cells in zip(heads, *rows, strict=True)
+            [head.upper(), *map(one_line, cells)] for head, *cells in zip(heads, *rows, strict=True)
         ]
         widths = [max(map(cell_len, column)) for column in columns]
         watched, room = sys.stdout.isatty(), Console().width
@@ -195,17 +217,20 @@ class Terminal:
 
     def document(self, document: BaseModel | Record) -> None:
         """Print a JSON document: a model as it was read."""
-        self.say(spelled(_plain(document), indent=None if self.streaming else 2))
+        self._write(spelled(_plain(document), indent=None if self.streaming else 2))
 
     def line(self, document: BaseModel | Record) -> None:
         """Print a JSON document on one line."""
-        self.say(spelled(_plain(document)))
+        self._write(spelled(_plain(document)))
 
-    def say(self, words: str) -> None:
-        """Print a line of data."""
-        if words:
-            sys.stdout.write(clean(words) + "\n")
-            sys.stdout.flush()
+    def say(self, *lines: str) -> None:
+        """Print lines of data, without empty ones."""
+        for line in filter(None, lines):
+            self._write(clean(line))
+
+    def _write(self, words: str) -> None:
+        sys.stdout.write(words + "\n")
+        sys.stdout.flush()
 
     def styled(self, *pieces: str | tuple[str, str]) -> None:
         """Print a line of data from texts and (text, style), coloured where colours are wanted."""
@@ -216,9 +241,10 @@ class Terminal:
         _Stdout(soft_wrap=True).print(Text.assemble(*cleaned))
         sys.stdout.flush()
 
-    def notice(self, words: str, style: str = "") -> None:
-        """Print a notice on stderr."""
-        Console(stderr=True, soft_wrap=True).print(Text(clean(words), style=style))
+    def notice(self, words: str, style: str = "", more: Sequence[str] = ()) -> None:
+        """Print a notice on stderr, and more lines below it, indented."""
+        lines = [clean(words), *(f"  {clean(line, 4)}" for line in more)]
+        Console(stderr=True, soft_wrap=True).print(Text("\n".join(lines), style=style))
 
 
 def _plain(document: BaseModel | Record) -> Record:

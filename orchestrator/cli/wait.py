@@ -12,7 +12,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_history import history, known, resolution
 from orchestrator.cli.jobs import outputs
 from orchestrator.cli.progress import View, view
-from orchestrator.cli.terminal import clean, moment, span
+from orchestrator.cli.terminal import moment, span
 from orchestrator.schemas import Job, JobError, OutputFile
 
 #: Seconds of a long poll: shorter than the minute most proxies allow. On a terminal the job's
@@ -90,19 +90,17 @@ def _described(file: OutputFile) -> str:
     length = f"{file.duration:g} s" if file.duration else ""
     expires = f"expires {moment(file.expires_at)}" if file.expires_at else ""
     about = " · ".join(filter(None, (length, expires)))
-    return clean(file.url) + (f"   {about}" if about else "")
+    return file.url + (f"   {about}" if about else "")
 
 
 def _unfinished(client: Client, job: Job, took: str) -> Failure:
-    message = f"{job.id} is still {job.status} after {took}"
     try:
         trouble = history(client, job).trouble
     except Failure as failure:
         trouble = failure.message
-    if trouble:
-        message += f"\n  {trouble}"
     return Failure(
-        message,
+        f"{job.id} is still {job.status} after {took}",
+        *filter(None, [trouble]),
         hint=f"it keeps running: orchestrator jobs watch {job.id}",
         code=Exit.WAIT_TIMED_OUT,
     )
@@ -112,11 +110,11 @@ def _failed(job: Job, took: str, how: str) -> Failure:
     message = f"{job.id} {job.status} after {took}" + (f", {how}" if how else "")
     why = _why(job.error) if job.error else ""
     hint = f"orchestrator jobs show {job.id} --timeline"
-    return Failure(message + (f"\n  {why}" if why else ""), hint=hint, code=Exit.JOB_FAILED)
+    return Failure(message, *filter(None, [why]), hint=hint, code=Exit.JOB_FAILED)
 
 
 def _why(error: JobError) -> str:
     """Return why a job failed; the vendor's words once, since our message may contain them."""
-    ours = [clean(text) for text in (error.code, error.message) if text]
-    vendors = clean(error.vendor_message)
+    ours = [text for text in (error.code, error.message) if text]
+    vendors = error.vendor_message or ""
     return ": ".join(ours if any(vendors in text for text in ours) else [*ours, vendors])

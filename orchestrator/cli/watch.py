@@ -22,7 +22,7 @@ from orchestrator.cli.completers import JOBS
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_history import RESOLUTIONS
 from orchestrator.cli.lookup import JOB, find
-from orchestrator.cli.terminal import Terminal, clean, moment
+from orchestrator.cli.terminal import Terminal, moment, one_line
 from orchestrator.schemas import Job
 
 #: Seconds between reads of running jobs' progress, and the number of jobs read.
@@ -102,12 +102,12 @@ class Board:
         room = max(1, rows - len(running))
         for job in [*running[:rows], *final[-room:]]:
             done = "" if job.progress is None or job.is_final else f" {job.progress}%"
-            status = Text(f"{job.status}{done}", style=_STYLES.get(job.status, ""))
+            status = Text(one_line(f"{job.status}{done}"), style=_STYLES.get(job.status, ""))
             texts = (
-                Text(clean(text), no_wrap=True, overflow="ellipsis")
+                Text(one_line(text), no_wrap=True, overflow="ellipsis")
                 for text in (job.account, _ending(job))
             )
-            table.add_row(Text(job.id), status, *texts)
+            table.add_row(Text(one_line(job.id)), status, *texts)
         if (hidden := len(running) - rows) > 0:
             table.add_row(Text(f"and {hidden} more running", style="dim"))
         return table
@@ -118,7 +118,7 @@ def _ending(job: Job) -> str:
     if not job.is_final:
         return ""
     how = job.error.code if job.error else RESOLUTIONS.get(str(job.resolved_by), "")
-    return f"{clean(how)}  {moment(job.finished_at)[11:]}".strip()
+    return f"{how}  {moment(job.finished_at)[11:]}".strip()
 
 
 def register(jobs: typer.Typer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,24 @@ import typer
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.terminal import Terminal
-from tests.harness.command_line import JOB, KEY, Fake, Ran, job, page, run
+from tests.harness.command_line import (
+    DELIVERY,
+    EVENT,
+    JOB,
+    KEY,
+    SUBSCRIBER,
+    Fake,
+    Ran,
+    api_key,
+    delivery,
+    entry,
+    event,
+    file,
+    job,
+    page,
+    run,
+    subscriber,
+)
 
 PLACE = "evt_01m7xg8zneew6v9wgm06s8479n"
 #: The answer of a log without new events.
@@ -155,6 +173,78 @@ def test_an_unusable_state_folder_is_an_error(fake: Fake, monkeypatch: pytest.Mo
     ran = asked(fake, "listen")
     assert ran.code == 1
     assert "XDG_STATE_HOME names another folder" in ran.err
+
+
+#: Texts of callers and vendors that try to end a line, in every way that a terminal or pager knows.
+FORGED = "x" + "".join(f"{end}FORGED succeeded" for end in ("\n", "\r\n", "\r", "\v", "\f"))
+FORGED += "".join(f"{end}FORGED" for end in ("\x1c", "\x85", "\u2028", "\u2029", "\t\x1b[2K\u202e"))
+
+
+def scripted(fake: Fake) -> None:
+    """Script answers in which every free text is `FORGED`."""
+    error = {"code": FORGED, "message": FORGED, "vendor_code": FORGED, "vendor_message": FORGED}
+    forged = dict.fromkeys(("model", "vendor", "vendor_status", "external_task_id"), FORGED)
+    output = {"videos": [file(FORGED), file("https://cdn.example/v.mp4")], "images": []}
+    one = job("failed", error=error, output=output, **forged)
+    entries = page(entry("poll", reason=FORGED, outcome=FORGED, **{FORGED: FORGED}))
+    tried = delivery("dead", last_error=FORGED, last_status=None, event_type=FORGED)
+    for call, answer in {
+        "GET /v1/jobs": page(one),
+        f"GET /v1/jobs/{JOB}": one,
+        f"GET /v1/jobs/{JOB}/timeline": entries,
+        "POST /v1/jobs": one,
+        f"GET /v1/subscribers/{SUBSCRIBER}": subscriber(
+            description=FORGED, url=FORGED, disabled_reason=FORGED, options={FORGED: FORGED}
+        ),
+        "GET /v1/subscribers": page(subscriber(description=FORGED, url=FORGED)),
+        f"GET /v1/events/{EVENT}": event({"status": FORGED, "url": FORGED}, type=FORGED),
+        "GET /v1/events": page(event({"name": FORGED}, type=FORGED, job=None))
+        | {"next_cursor": EVENT},
+        "GET /v1/deliveries": page(tried),
+        f"GET /v1/deliveries/{DELIVERY}": tried,
+        "GET /v1/keys": page(api_key(name=FORGED)),
+    }.items():
+        fake.script(call, (200, answer))
+    problem = {"title": FORGED, "detail": FORGED, "code": FORGED, "job_id": FORGED}
+    fault = {"pointer": f"/{FORGED}", "code": FORGED, "message": FORGED}
+    fake.script("GET /v1/accounts", (422, problem | {"errors": [fault, fault]}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "ls"),
+        ("jobs", "ls", "-q"),
+        ("jobs", "show", JOB),
+        ("jobs", "show", JOB, "--timeline"),
+        ("jobs", "watch", JOB),
+        ("submit", "--prompt", "a cat", "--wait"),
+        ("subscribers", "ls"),
+        ("subscribers", "show", SUBSCRIBER),
+        ("events", "ls"),
+        ("events", "show", EVENT),
+        ("deliveries", "ls"),
+        ("deliveries", "show", DELIVERY),
+        ("keys", "ls"),
+        ("accounts", "ls"),
+    ],
+    ids=" ".join,
+)
+def test_a_text_from_outside_never_begins_a_line(fake: Fake, words: tuple[str, ...]) -> None:
+    """Its further lines are indented and marked: no text can look like a field or a row."""
+    scripted(fake)
+    ran = asked(fake, *words)
+    printed = (ran.out + ran.err).split("\n")
+    assert "FORGED" in ran.out + ran.err or "-q" in words
+    assert all(line.isprintable() for line in printed)
+    for line in printed:
+        if line.lstrip(" |").startswith("FORGED"):
+            assert re.match(r" {2,}\| FORGED", line), line
+
+
+def test_documents_keep_the_texts_from_outside(fake: Fake) -> None:
+    scripted(fake)
+    assert json.loads(asked(fake, "jobs", "show", JOB, "--json").out)["model"] == FORGED
 
 
 def test_no_output_contains_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

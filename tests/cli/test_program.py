@@ -157,7 +157,7 @@ def test_a_servers_message_is_printed_without_markup_and_escapes(fake: Fake) -> 
     assert "[/bold] \N{REPLACEMENT CHARACTER}[2J[red]" in ran.err
     assert (
         clean("a\x1b]0;b\x07\u202e\n")
-        == "a\N{REPLACEMENT CHARACTER}]0;b" + "\N{REPLACEMENT CHARACTER}" * 2 + "\n"
+        == "a\N{REPLACEMENT CHARACTER}]0;b" + "\N{REPLACEMENT CHARACTER}" * 2
     )
 
 

@@ -43,11 +43,9 @@ def demo(
     if session.terminal.json:
         session.terminal.line(summary)
     else:
-        session.terminal.say(for_people(summary))
+        session.terminal.say(*for_people(summary).splitlines())
     if broken:
-        raise Failure(
-            "not every promise was kept:\n" + "\n".join(f"  {promise}" for promise in broken)
-        )
+        raise Failure("not every promise was kept:", *broken)
 
 
 def for_people(summary: Record) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.doctor.findings import Finding, Status
 from orchestrator.cli.failure import Exit
-from orchestrator.cli.terminal import counted
+from orchestrator.cli.terminal import clean, counted
 
 #: An icon for each status, next to its word.
 _ICONS = {
@@ -53,7 +53,7 @@ def doctor(
             {"findings": [finding.shown() for finding in findings], "problems": len(problems)}
         )
     elif session.terminal.quiet:
-        session.terminal.say("\n".join(finding.check for finding in problems))
+        session.terminal.say(*(finding.check for finding in problems))
     else:
         _print(session, findings)
     if problems:
@@ -88,10 +88,11 @@ def _print(session: Session, findings: list[Finding]) -> None:
 
 def _wrapped(text: str, room: int | None) -> list[str]:
     """Return a text as lines of at most `room` characters; long words such as URLs stay whole."""
+    lines = clean(text).splitlines()
     if room is None:
-        return text.splitlines()
+        return lines
     return [
         part
-        for line in text.splitlines()
+        for line in lines
         for part in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
     ]

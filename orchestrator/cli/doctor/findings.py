@@ -83,7 +83,7 @@ def _found(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     try:
         return [*check()]
     except Failure as failure:
-        return [problem(name, failure.message, failure.hint)]
+        return [problem(name, "; ".join([failure.message, *failure.more]), failure.hint)]
     except OrchestratorError as error:
         return [problem(name, str(error), "")]
     except Exception as error:
