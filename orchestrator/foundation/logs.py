@@ -32,6 +32,8 @@ _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(rf"\b({_PREFIXES})[\w.+/=-]{{8,}}"), rf"\1{MASK}"),
 )
+#: Fields that the console shows as they are, and those of several lines.
+_UNQUOTED, _PARAGRAPHS = ("event", "level", "logger", "logger_name"), ("exception", "stack")
 #: Structures are cut at this depth; no log entry nests as deep.
 _DEPTH = 6
 #: Libraries whose INFO repeats ours, or comes every second.
@@ -41,12 +43,14 @@ _QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
 def configure(form: Literal["auto", "json", "console"] = "auto", level: int = logging.INFO) -> None:
     """Log to stderr from `level` on: as JSON lines, or for a console; "auto" asks if it is one."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    renderer: Processor = structlog.processors.JSONRenderer()
+    # JSON escapes whatever is not printable ASCII.
+    renderers: list[Processor] = [structlog.processors.JSONRenderer()]
     if console:
         formatter = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(
+        console_renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=formatter
         )
+        renderers = [escape, console_renderer]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -59,7 +63,7 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    last: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
+    last: list[Processor] = [structlog.processors.format_exc_info, redact, *renderers]
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last])
@@ -74,6 +78,41 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Mask every secret, by its name or by its form (a structlog processor)."""
     return {key: masked(value, key) for key, value in event.items()}
+
+
+def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape what could drive a terminal or forge a line (a structlog processor).
+
+    Vendors and callers wrote some of it. Lines of a traceback are indented and marked.
+    """
+    return {_escaped(str(name)): _shown(name, value) for name, value in event.items()}
+
+
+class _Quoted:
+    """A text that structlog shows quoted and escaped: it quotes only what contains white space."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+
+def _shown(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        # Shown by `repr`, which escapes.
+        return value
+    if name in _PARAGRAPHS:
+        return "\n".join(f"  | {_escaped(line)}" for line in value.splitlines())
+    if name in _UNQUOTED:
+        return _escaped(value)
+    return value if value.isprintable() else _Quoted(value)
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def traceback_of(error: BaseException) -> str:

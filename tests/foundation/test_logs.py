@@ -122,3 +122,39 @@ def test_auto_is_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> 
     logs.configure()
     structlog.get_logger().info("up")
     assert logged(capsys)[0]["event"] == "up"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+@pytest.mark.parametrize(
+    "text", ["a\x1b[2J", "a\nFORGED", "a\r\nFORGED x", "\u202ea", "a\u2028FORGED"]
+)
+def test_no_text_drives_the_terminal_or_forges_a_line(
+    form: Literal["console", "json"], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(form)
+    log = structlog.get_logger()
+    log.info("job refused", reason=text, nested=[{text: text}], **{text: text})
+    log.info(text)
+    logging.getLogger("uvicorn.error").info("header %s", text)
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        log.exception("failed")
+        log.error("failed", exception=logs.traceback_of(error))
+    lines = capsys.readouterr().err.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith("FORGED")]
+    assert [line for line in lines if "ValueError" in line]
+
+
+def test_a_traceback_on_the_console_is_indented_and_marked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("console")
+    try:
+        raise ValueError("a\n2026-11-29T10:00:00Z [info     ] job succeeded")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    _, *traceback = capsys.readouterr().err.splitlines()
+    assert traceback
+    assert all(line.startswith("  | ") for line in traceback)
