@@ -205,6 +205,22 @@ def test_a_key_file_readable_by_others_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
+    ("secret", "mode", "warned"),
+    [(True, 0o640, True), (True, 0o644, True), (True, 0o600, False), (False, 0o644, False)],
+)
+def test_a_settings_file_with_secrets_that_others_can_read_is_a_warning(
+    secret: bool, mode: int, warned: bool
+) -> None:
+    toml = Path("orchestrator.toml")
+    toml.write_text("port = 1\n" + (f'api_keys = ["{KEY}"]\n' if secret else ""))
+    toml.chmod(mode)
+    found = json.loads(run("doctor", "--json").out)["findings"]
+    assert any(each["fix"] == "chmod 600 orchestrator.toml" for each in found) is warned
+    said = "warning: orchestrator.toml has secrets, and others than its owner can read it"
+    assert (said in run("config", "check").err) is warned
+
+
+@pytest.mark.parametrize(
     ("differs", "status", "words"),
     [
         ({}, "ok", "accepted in 12 ms"),

@@ -113,7 +113,8 @@ async def test_the_shell_examples_run_on_a_service(stage: Stage, tmp_path: Path)
                 _check(block, await it.paste(f"set -o pipefail\n{block.code}"))
 
     await asyncio.gather(*map(paste, PAGES))
-    assert (tmp_path / "operations/backup.db").stat().st_size > 0
+    copies = [tmp_path / "operations/backup.db", tmp_path / "operations/backup.db.keys"]
+    assert all(copy.stat().st_size > 0 and copy.stat().st_mode & 0o077 == 0 for copy in copies)
 
 
 def _check(block: Block, printed: str) -> None:

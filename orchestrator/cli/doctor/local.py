@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
+from orchestrator.foundation.settings.exposure import exposed
 from orchestrator.schemas import AccountCheck
 from orchestrator.vendors import registry
 
@@ -69,6 +69,8 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
     elif not faults:
         names = ", ".join(sorted(settings.accounts))
         yield ok("configuration", f"valid, from {', '.join(origins)}; accounts: {names}")
+    if (file := settings.toml_with_secrets) and (found := exposed(file)):
+        yield warning("configuration", found.problem, found.fix)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -134,21 +136,19 @@ def _secret_keys(settings: Settings) -> Iterator[Finding]:
     plain = sum(len(set(key)) < _VARIED for key in keys)
     if plain and not shared:
         yield warning("secret keys", f"{plain} of {len(keys)} are not random", fix)
-    risks = [risk for risk in settings.risks() if risk.startswith("secret_keys")]
+    risks = [risk for risk in settings.risks() if risk.startswith("secret_keys:")]
     for risk in risks:
         yield warning("secret keys", risk.removeprefix("secret_keys: "), fix)
     if file is not None and not settings.secret_keys:
-        yield from _private(file)
+        yield _stored(file)
     elif not (shared or plain or risks):
         yield ok("secret keys", f"{len(keys)}, long and random")
 
 
-def _private(file: Path) -> Iterator[Finding]:
-    mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
-        yield warning("secret keys", f"others can read {file} (mode {mode:o})", f"chmod 600 {file}")
-    else:
-        yield ok("secret keys", f"in {file}, readable by its owner alone")
+def _stored(file: Path) -> Finding:
+    if found := exposed(file):
+        return warning("secret keys", found.problem, found.fix)
+    return ok("secret keys", f"in {file}, readable by its owner alone")
 
 
 def _roles(settings: Settings) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.settings.error_messages import KeyPath, fault_lines, shape_of
+from orchestrator.foundation.settings.exposure import exposed, secret_names
 from orchestrator.foundation.settings.types import (
     AccountName,
     BootstrapKey,
@@ -60,6 +61,8 @@ class Settings(BaseSettings):
     role: Literal["all", "api", "worker"] = "all"
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    #: The TOML file that was read.
+    _file: Path | None = PrivateAttr(None)
 
     @classmethod
     def settings_customise_sources(
@@ -96,7 +99,18 @@ class Settings(BaseSettings):
             f"secret_keys: {len(weak)} with fewer than {_STRONG} characters; who guesses one can "
             "forge callbacks: put a long random one first"
         )
-        return [words] if weak else []
+        own = [self.toml_with_secrets]
+        if not self.secret_keys and self.database_file is not None:
+            own.append(key_file.path_for(self.database_file))
+        files = [found for path in own if path and (found := exposed(path))]
+        return [*([words] if weak else []), *(f"{file.problem}: {file.fix}" for file in files)]
+
+    @property
+    def toml_with_secrets(self) -> Path | None:
+        """The TOML file that was read, if a secret comes from it."""
+        names = secret_names(self.model_dump()) if self._file else ()
+        found = any(self._origins.get(name) == str(self._file) for name in names)
+        return self._file if found else None
 
     def origins(self) -> dict[str, str]:
         """Return the origin of each dotted key: a flag, a variable, a file, or `default`."""
@@ -120,13 +134,15 @@ def load(config: Path | None = None, **flags: object) -> Settings:
     ]
     if environ.get("ORCHESTRATOR_SECRETS_DIR") or directory.is_dir():
         layers.append(sources.from_secrets(directory, shape))
-    if named or FOUND.exists():
-        layers.append(sources.from_toml(named or FOUND))
+    file = named or (FOUND if FOUND.exists() else None)
+    if file:
+        layers.append(sources.from_toml(file))
     merged = sources.merge(layers)
     try:
         settings = Settings.model_validate(merged.tree)
     except ValidationError as error:
         raise ConfigError("\n".join(fault_lines(Settings, error, merged.origins))) from None
+    settings._file = file
     settings._origins.update({".".join(path): origin for path, origin in merged.origins.items()})
     return settings
 
