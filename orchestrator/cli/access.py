@@ -40,8 +40,15 @@ class Access:
 
     @classmethod
     def keyed(cls, server: str, key: str | None) -> Access:
-        """Return access with a key, if there is one."""
-        return cls(server, (lambda: key) if key else None, key or "")
+        """Return access with a key, if there is one. Raises `Failure` if no header can carry it."""
+        key = (key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise Failure(
+                "the API key has characters that no HTTP header can carry",
+                hint="see --api-key, or ORCHESTRATOR_API_KEY",
+                code=Exit.USAGE,
+            )
+        return cls(server, (lambda: key) if key else None, key)
 
     @classmethod
     def local(cls, server: str, settings: Settings, clock: Clock) -> Access:

@@ -103,14 +103,22 @@ def submit(
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
     }
+    key = _key(idempotency_key)
     with session.client() as client:
-        job = _order(client, body, idempotency_key or secrets.token_urlsafe(24))
+        job = _order(client, body, key)
         if wait is None:
             session.terminal.record(job, shown(job))
             return
         accepted = f"✓ Accepted {job.id}  account {job.account} · {job.model}"
         session.terminal.notice(accepted, "green")
         wait_for(session, client, job, wait, output)
+
+
+def _key(given: str | None) -> str:
+    """Return the idempotency key, a new one for None. Raises `typer.BadParameter`."""
+    if given is not None and not (given.isascii() and given.isprintable()):
+        raise typer.BadParameter("must be printable ASCII", param_hint="--idempotency-key")
+    return given or secrets.token_urlsafe(24)
 
 
 def _order(client: Client, body: Record, key: str) -> Job:

@@ -40,6 +40,8 @@ def follow(client: Client, job: Job, seconds: float, shown: View, *, watched: bo
                 job = client.read(Job, answer.document)
                 shown.changed(job)
             tag = answer.headers.get("etag", "")
+            # Sent back as a header: only what one can carry.
+            tag = tag if tag.isascii() and tag.isprintable() else ""
         except Failure as failure:
             if failure.later is None:
                 raise

@@ -93,6 +93,8 @@ class Target:
                 "the server must be a URL with http:// or https://, such as http://127.0.0.1:8080"
             )
         agent = f"orchestrator-python/{__version__}"
+        if user_agent and not (user_agent.isascii() and user_agent.isprintable()):
+            raise ConfigError("the user agent has characters that are not printable ASCII")
         return cls(url, key, f"{user_agent} {agent}" if user_agent else agent)
 
     def __str__(self) -> str:

@@ -50,6 +50,9 @@ class Request:
         if not self.path.startswith("/"):
             # Appended to the URL it would extend the host, and the key would go to that host.
             raise ValueError(f"the path must begin with a slash: {self.path!r}")
+        for name, value in self.headers.items():
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the header {name} must be printable ASCII")
 
     def _header(self, wanted: str) -> str | None:
         return next((text for name, text in self.headers.items() if name.lower() == wanted), None)

@@ -99,6 +99,19 @@ def test_a_file_in_the_folder_leads_its_own_credentials_to_its_server(
     assert authorization(fake, "--api-key", KEY + "2") == f"Bearer {KEY}2"
 
 
+def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("orc_\u00e9", "orc_\nx", "orc_\x7f"):
+        ran = run("--server", fake.url, "--api-key", key, "accounts", "ls")
+        assert (ran.code, "no HTTP header can carry" in ran.err) == (2, True)
+        words = ("--server", fake.url, "--api-key", KEY, "submit", "--prompt", "a cat")
+        assert run(*words, "--idempotency-key", key).code == 2
+    assert fake.asked == []
+    monkeypatch.setenv("ORCHESTRATOR_API_KEY", f"{KEY}\n")
+    assert authorization(fake, "--server", fake.url) == f"Bearer {KEY}"
+
+
 def test_a_key_of_the_environment_goes_to_the_server_of_the_environment(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import operator
 import os
 import stat
@@ -269,3 +270,53 @@ def test_an_empty_key_file_is_not_replaced(tmp_path: Path) -> None:
 def test_a_missing_folder_is_reported() -> None:
     with pytest.raises(ConfigError, match="writable"):
         ensure_secret_keys(Settings(database_url="sqlite:///nowhere/jobs.db"))
+
+
+@pytest.mark.parametrize("name", ["api_key", "access_key", "secret_key"])
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", "  {} \t", "\n{}\n\n"])
+def test_blanks_around_a_credential_are_dropped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, around: str
+) -> None:
+    """`echo KEY > file` and a pasted variable leave a newline behind it."""
+    file = tmp_path / "x.toml"
+    file.write_text('[accounts.main]\nvendor = "kling"\n')
+    monkeypatch.setenv(f"ORCHESTRATOR_ACCOUNTS__MAIN__{name.upper()}", around.format("a key"))
+    account = load(file).accounts["main"]
+    assert getattr(account, name).get_secret_value() == "a key"
+
+
+@pytest.mark.parametrize(
+    "value", ["a\nb", "a\rb", "a\tb", "a\x7fb", "a\u00e9", "\u952e", "a\u200b", "a\x00b"]
+)
+@pytest.mark.parametrize("name", ["api_key", "access_key", "secret_key"])
+def test_a_credential_that_no_header_can_carry_is_refused_by_its_name(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(f'[accounts.main]\nvendor = "kling"\n{name} = {json.dumps(value)}\n')
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith(f"accounts.main.{name} ({file}): has characters that no")
+    assert value not in str(refused.value)
+
+
+def test_other_settings_lose_the_blanks_around_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "whsec_aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ="
+    for name, value in {
+        "API_KEYS": "orc_" + "k" * 32,
+        "SECRET_KEYS": "s" * 40,
+        "PUBLIC_URL": "https://hooks.example.com",
+        "PORT": "9000",
+        "ACCOUNTS__MAIN__VENDOR": "kling",
+        "ACCOUNTS__MAIN__BASE_URL": "https://vendor.example.com",
+        "ACCOUNTS__MAIN__WEBHOOK_SECRETS": json.dumps([secret + "\n"]),
+        "ACCOUNTS__MAIN__OPTIONS__STANDARD": "new",
+    }.items():
+        monkeypatch.setenv(f"ORCHESTRATOR_{name}", f" {value}\n")
+    settings = load()
+    main = settings.accounts["main"]
+    assert [key.get_secret_value() for key in settings.api_keys] == ["orc_" + "k" * 32]
+    assert [key.get_secret_value() for key in settings.secret_keys] == ["s" * 40]
+    assert (settings.public_url, settings.port) == ("https://hooks.example.com", 9000)
+    assert (main.base_url, main.options["standard"]) == ("https://vendor.example.com", "new")
+    assert [key.get_secret_value() for key in main.webhook_secrets] == [secret]

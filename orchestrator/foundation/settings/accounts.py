@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from pydantic_core import PydanticCustomError
 
 from orchestrator.foundation.settings.error_messages import UNMET
-from orchestrator.foundation.settings.types import Rate, Seconds, SigningSecret, Url
+from orchestrator.foundation.settings.types import HeaderSecret, Rate, Seconds, SigningSecret, Url
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _EMPTY = SecretStr("")
@@ -43,9 +43,9 @@ class Account(BaseModel):
 
     vendor: Annotated[str, Field(min_length=1, max_length=64)]
     base_url: Annotated[Url, Field(repr=False)] = ""
-    api_key: SecretStr = _EMPTY
-    access_key: SecretStr = _EMPTY
-    secret_key: SecretStr = _EMPTY
+    api_key: HeaderSecret = _EMPTY
+    access_key: HeaderSecret = _EMPTY
+    secret_key: HeaderSecret = _EMPTY
     signature: Literal["required", "optional", "none"] = "none"
     webhook_secrets: list[SigningSecret] = []
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 10

@@ -91,7 +91,8 @@ def from_environment(environ: Mapping[str, str], shape: Shape) -> list[Leaf]:
 
 def from_platform(environ: Mapping[str, str]) -> list[Leaf]:
     """Return the settings in the variables of the hosting platform."""
-    return [((key,), environ[name], name) for name, key in _PLATFORM.items() if environ.get(name)]
+    given = {name: environ.get(name, "").strip() for name in _PLATFORM}
+    return [((_PLATFORM[name],), value, name) for name, value in given.items() if value]
 
 
 def from_secrets(directory: Path, shape: Shape) -> list[Leaf]:
@@ -139,7 +140,7 @@ def _ours(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             not low.startswith(_PREFIX)
             or low in _NOT_SETTINGS
             or _INJECTED.fullmatch(low)
-            or not value
+            or not value.strip()
         ):
             continue
         if low == "orchestrator_port" and value.startswith("tcp://"):
@@ -153,7 +154,7 @@ def _leaf(name: str, value: str, origin: str, shape: Shape) -> Leaf:
 
 
 def _decoded(value: str, shape: str, origin: str) -> object:
-    """Return text unchanged, a list from JSON or commas, a tree from JSON."""
+    """Return text without blanks around it, a list from JSON or commas, a tree from JSON."""
     if shape == "tree" or (shape == "list" and value.lstrip().startswith("[")):
         try:
             decoded: object = json.loads(value)
@@ -162,4 +163,6 @@ def _decoded(value: str, shape: str, origin: str) -> object:
                 f"{origin}: not JSON; write {'{...}' if shape == 'tree' else '[...] or a,b,c'}"
             ) from error
         return decoded
-    return [part.strip() for part in value.split(",") if part.strip()] if shape == "list" else value
+    if shape == "list":
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value.strip()

@@ -15,10 +15,19 @@ from orchestrator.foundation.signing.standard_webhooks import key_bytes
 
 
 def _url(text: str) -> str:
-    """Accept an http(s) URL with a host and without a query, or an empty text."""
+    """Accept an http(s) URL with a host and without a query, or an empty text.
+
+    `urlsplit` drops tabs and newlines, an HTTP client sends them.
+    """
+    text = text.strip()
     parts = urlsplit(text)
     if text and (
-        parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not text.isprintable()
+        or " " in text
     ):
         raise ValueError("must be a URL such as https://hooks.example.com")
     return text
@@ -55,8 +64,22 @@ def _signing_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _trimmed(secret: SecretStr) -> SecretStr:
+    """Return the secret without the newline or blanks that a file or a shell leaves around it."""
+    return SecretStr(secret.get_secret_value().strip())
+
+
+def _sendable(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(
+            "has characters that no HTTP header can carry; write printable ASCII, on one line"
+        )
+    return secret
+
+
 def _not_empty(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().strip():
+    if not secret.get_secret_value():
         raise ValueError("must not be empty; write a long random text")
     return secret
 
@@ -75,6 +98,9 @@ Url = Annotated[str, AfterValidator(_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
-SecretKey = Annotated[SecretStr, AfterValidator(_not_empty)]
-BootstrapKey = Annotated[SecretStr, AfterValidator(_bootstrap_key)]
-SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
+Secret = Annotated[SecretStr, AfterValidator(_trimmed)]
+SecretKey = Annotated[Secret, AfterValidator(_not_empty)]
+BootstrapKey = Annotated[Secret, AfterValidator(_bootstrap_key)]
+SigningSecret = Annotated[Secret, AfterValidator(_signing_secret)]
+#: A credential that is sent in a header, or signs one.
+HeaderSecret = Annotated[Secret, AfterValidator(_sendable)]
