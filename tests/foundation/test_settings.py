@@ -7,6 +7,7 @@ import json
 import operator
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,14 +179,46 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().port == 8080
 
 
-def test_variables_injected_by_kubernetes_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "service", ["", "API_", "V2_API_", "SERVER_", "PORT_", "ACCOUNTS_", "A__B_", "DATABASE_URL_"]
+)
+def test_variables_injected_by_kubernetes_are_not_settings(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """A pod gets these for every service of its namespace, whatever follows `orchestrator-`."""
     for name, value in {
         "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP_METRICS": "80",
         "PORT": "tcp://10.0.0.1:80",
-        "PORT_80_TCP": "tcp://",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "PORT_53_UDP": "udp://10.0.0.1:53",
+        "PORT_9_SCTP_ADDR": "fd00::1",
     }.items():
-        monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
-    assert load().port == 8080
+        monkeypatch.setenv(f"ORCHESTRATOR_{service}{name}", value)
+    monkeypatch.setenv("PORT", "udp://10.0.0.1:53")
+    assert load().origins()["port"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_PORT", "80"),
+        ("PRT", "tcp://10.0.0.1:80"),
+        ("SERVICE", "10.0.0.1"),
+        ("DATABASE_URL", "tcp://10.0.0.1:5432"),
+        ("ACCOUNTS__MAIN__SERVICE_HOST", "10.0.0.1"),
+    ],
+)
+def test_a_variable_that_only_resembles_an_injected_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    with pytest.raises(ConfigError, match=f"ORCHESTRATOR_{name}"):
+        load()
 
 
 def test_the_configuration_variable_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,3 +353,70 @@ def test_other_settings_lose_the_blanks_around_them_too(monkeypatch: pytest.Monk
     assert (settings.public_url, settings.port) == ("https://hooks.example.com", 9000)
     assert (main.base_url, main.options["standard"]) == ("https://vendor.example.com", "new")
     assert [key.get_secret_value() for key in main.webhook_secrets] == [secret]
+
+
+@pytest.fixture(params=["named", "default"])
+def secrets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A secrets directory as Kubernetes mounts it: links into `..data`, beside others' files."""
+    folder = Path("mounted").absolute()
+    (folder / "..2026_11_20").mkdir(parents=True)
+    (folder / "..2026_11_20/orchestrator_port").write_text("9000\n")
+    (folder / "..data").symlink_to("..2026_11_20")
+    (folder / "orchestrator_port").symlink_to("..data/orchestrator_port")
+    (folder / "tls.der").write_bytes(b"\x30\x82\xff\x00")
+    (folder / "kubernetes.io").mkdir()
+    (folder / "locked").write_text("theirs")
+    (folder / "locked").chmod(0)
+    (folder / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    if request.param == "named":
+        monkeypatch.setenv("ORCHESTRATOR_SECRETS_DIR", str(folder))
+    else:
+        monkeypatch.setattr("orchestrator.foundation.settings._SECRETS_DIR", folder)
+    return folder
+
+
+def test_others_files_in_the_secrets_directory_are_left_alone(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = Path.open
+
+    def recorded(self: Path, *args: Any) -> Any:
+        opened.append(self.name)
+        return real(self, *args)
+
+    monkeypatch.setattr(Path, "open", recorded)
+    assert load().port == 9000
+    assert opened == ["orchestrator_port"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b"\xff"), "not UTF-8 text (at byte 0)"),
+        (lambda path: path.mkdir(), "not a file"),
+        (lambda path: path.symlink_to("nowhere"), "not a file"),
+        (os.mkfifo, "not a file"),
+        (lambda path: path.write_bytes(b"x" * (1 << 20 | 1)), "over 1 MiB"),
+    ],
+    ids=["binary", "folder", "broken link", "pipe", "large"],
+)
+def test_a_fault_in_the_secrets_directory_names_the_file(
+    secrets: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    spoil(secrets / "orchestrator_public_url")
+    with pytest.raises(ConfigError) as refused:
+        load()
+    assert f"{secrets}/orchestrator_public_url: {words}" in str(refused.value)
+
+
+def test_an_unknown_name_is_a_mistake_only_in_a_directory_that_is_named(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "orchestrator_db_password").write_text("theirs")
+    if "ORCHESTRATOR_SECRETS_DIR" not in os.environ:
+        assert load().port == 9000
+        return
+    with pytest.raises(ConfigError, match="orchestrator_db_password"):
+        load()

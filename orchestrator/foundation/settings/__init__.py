@@ -20,7 +20,12 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.settings.error_messages import KeyPath, fault_lines, shape_of
+from orchestrator.foundation.settings.error_messages import (
+    KeyPath,
+    annotation_at,
+    fault_lines,
+    shape_of,
+)
 from orchestrator.foundation.settings.exposure import exposed, secret_names
 from orchestrator.foundation.settings.types import (
     AccountName,
@@ -120,20 +125,25 @@ class Settings(BaseSettings):
 def load(config: Path | None = None, **flags: object) -> Settings:
     """Return the settings of this process. Raises `ConfigError` with a line for each fault."""
     environ = os.environ
-    directory = Path(environ.get("ORCHESTRATOR_SECRETS_DIR") or _SECRETS_DIR)
+    directory = environ.get("ORCHESTRATOR_SECRETS_DIR")
     variable = environ.get("ORCHESTRATOR_CONFIG")
     named = config or (Path(variable) if variable else None)
 
     def shape(path: KeyPath) -> str:
         return shape_of(Settings, path)
 
+    def known(path: KeyPath) -> bool:
+        return annotation_at(Settings, path) is not None
+
     layers = [
         sources.from_flags(flags),
         sources.from_environment(environ, shape),
         sources.from_platform(environ),
     ]
-    if environ.get("ORCHESTRATOR_SECRETS_DIR") or directory.is_dir():
-        layers.append(sources.from_secrets(directory, shape))
+    if directory:
+        layers.append(sources.from_secrets(Path(directory), shape))
+    else:
+        layers.append(sources.from_default_secrets(_SECRETS_DIR, shape, known))
     file = named or (FOUND if FOUND.exists() else None)
     if file:
         layers.append(sources.from_toml(file))

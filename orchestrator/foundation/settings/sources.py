@@ -7,15 +7,15 @@ validated here: an unknown name stays in its tree, and `Settings` refuses it lik
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic_settings import NestedSecretsSettingsSource, SettingsError
-
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.settings import secrets_directory
 from orchestrator.foundation.settings.error_messages import KeyPath
 
 _PREFIX = "orchestrator_"
@@ -32,9 +32,14 @@ _NOT_SETTINGS = frozenset(
 #: Variables that hosting platforms set:
 #: https://devcenter.heroku.com/articles/config-vars
 _PLATFORM = {"DATABASE_URL": "database_url", "PORT": "port", "PUBLIC_URL": "public_url"}
-#: Variables that Kubernetes sets for a service named `orchestrator`, in every pod of its namespace:
-#: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
-_INJECTED = re.compile(r"orchestrator_(service_(host|port).*|port_\d+_(tcp|udp|sctp).*)")
+#: Variables that Kubernetes sets in every pod of a namespace for each service, here for those named
+#: `orchestrator` or `orchestrator-...`, in the form of Docker's links:
+#: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_LINK = re.compile(
+    r"orchestrator(_\w+)?_(service_host|service_port(_\w+)?"
+    r"|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)"
+)
+_LINKED = re.compile(r"(tcp|udp|sctp)://")
 
 #: A leaf: its path, its value and its origin. A mapping stands for all leaves below the path.
 Leaf = tuple[KeyPath, object, str]
@@ -86,13 +91,17 @@ def from_environment(environ: Mapping[str, str], shape: Shape) -> list[Leaf]:
 
     Empty variables are skipped: compose files pass `${X:-}` that way.
     """
-    return [_leaf(name, value, name.upper(), shape) for name, value in _ours(environ)]
+    return [_leaf(name, value, name.upper(), shape) for name, value in _ours(environ, shape)]
 
 
 def from_platform(environ: Mapping[str, str]) -> list[Leaf]:
     """Return the settings in the variables of the hosting platform."""
     given = {name: environ.get(name, "").strip() for name in _PLATFORM}
-    return [((_PLATFORM[name],), value, name) for name, value in given.items() if value]
+    return [
+        ((_PLATFORM[name],), value, name)
+        for name, value in given.items()
+        if value and not _LINKED.match(value)
+    ]
 
 
 def from_secrets(directory: Path, shape: Shape) -> list[Leaf]:
@@ -101,13 +110,24 @@ def from_secrets(directory: Path, shape: Shape) -> list[Leaf]:
         raise ConfigError(
             f"ORCHESTRATOR_SECRETS_DIR: {directory} is not a directory; name one, or unset it"
         )
-    try:
-        files = NestedSecretsSettingsSource.load_secrets(directory.resolve())
-    except (SettingsError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{directory} cannot be read as secrets: {type(error).__name__}"
-        ) from error
-    return [_leaf(name, value, str(directory / name), shape) for name, value in _ours(files)]
+    return _from_files(directory, shape, _is_ours)
+
+
+def from_default_secrets(
+    directory: Path, shape: Shape, known: Callable[[KeyPath], bool]
+) -> list[Leaf]:
+    """Return the settings in the files of a directory that nothing names, if it can be listed.
+
+    Other programs share it: an unknown name is theirs, and no mistake. Raises `ConfigError`.
+    """
+    if not os.access(directory, os.R_OK | os.X_OK) or not directory.is_dir():
+        return []
+    return _from_files(directory, shape, lambda name: _is_ours(name) and known(_path(name)))
+
+
+def _from_files(directory: Path, shape: Shape, is_ours: Callable[[str], bool]) -> list[Leaf]:
+    files = dict(secrets_directory.read(directory, is_ours))
+    return [_leaf(name, value, str(directory / name), shape) for name, value in _ours(files, shape)]
 
 
 def from_toml(path: Path) -> list[Leaf]:
@@ -133,23 +153,34 @@ def _position(error: tomllib.TOMLDecodeError) -> str:
     return re.sub(r"'[^']*'(?= \(at)", "a character", str(error))
 
 
-def _ours(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _ours(values: Mapping[str, str], shape: Shape) -> Iterator[tuple[str, str]]:
+    """Yield the settings among variables, sorted; empty ones and those of links are left out."""
     for name, value in sorted(values.items()):
-        low = name.lower()
-        if (
-            not low.startswith(_PREFIX)
-            or low in _NOT_SETTINGS
-            or _INJECTED.fullmatch(low)
-            or not value.strip()
-        ):
-            continue
-        if low == "orchestrator_port" and value.startswith("tcp://"):
-            continue
-        yield name, value
+        if _is_ours(name) and value.strip() and not _is_link(name, value, shape):
+            yield name, value
+
+
+def _is_ours(name: str) -> bool:
+    low = name.lower()
+    return low.startswith(_PREFIX) and low not in _NOT_SETTINGS
+
+
+def _is_link(name: str, value: str, shape: Shape) -> bool:
+    """True for a variable that Kubernetes sets for a service, by the form of name and value."""
+    top, nested, _ = name.lower().removeprefix(_PREFIX).partition(_NESTING)
+    if nested and shape((top,)) == "tree":
+        return False
+    # The port of a service is a URL, that of ours a number.
+    is_port = name.lower().endswith("_port") and _LINKED.match(value.strip())
+    return bool(is_port or _LINK.fullmatch(name.lower()))
+
+
+def _path(name: str) -> KeyPath:
+    return tuple(name.lower().removeprefix(_PREFIX).split(_NESTING))
 
 
 def _leaf(name: str, value: str, origin: str, shape: Shape) -> Leaf:
-    path = tuple(name.lower().removeprefix(_PREFIX).split(_NESTING))
+    path = _path(name)
     return path, _decoded(value, shape(path), origin), origin
 
 
