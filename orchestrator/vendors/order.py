@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from orchestrator.foundation.states import Capability
+from orchestrator.vendors.media import Clip, Image
 
 Json = dict[str, JsonValue]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
-#: A URL, or on gateways that take it, Base64 without a `data:` prefix.
-Media = Annotated[str, StringConstraints(min_length=1, max_length=700_000)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -35,7 +34,7 @@ class Point(_Part):
 class DynamicMask(_Part):
     """A mask image and the path its area moves along."""
 
-    mask: Media
+    mask: Image
     trajectories: Annotated[list[Point], Field(min_length=1, max_length=77)]
 
 
@@ -49,7 +48,7 @@ class Shot(_Part):
 class ReferenceVideo(_Part):
     """A video that an omni request refers to as `<<<video_n>>>`."""
 
-    video_url: Media
+    video_url: Clip
     refer_type: Literal["feature", "base"] | None = None
     keep_original_sound: bool | None = None
 
@@ -75,11 +74,11 @@ class Input(_Part):
 
     prompt: Text | None = None
     negative_prompt: Text | None = None
-    image_url: Media | None = None
-    last_image_url: Media | None = None
-    image_urls: Annotated[list[Media], Field(min_length=1, max_length=16)] | None = None
-    video_url: Media | None = None
-    audio_url: Media | None = None
+    image_url: Image | None = None
+    last_image_url: Image | None = None
+    image_urls: Annotated[list[Image], Field(min_length=1, max_length=16)] | None = None
+    video_url: Clip | None = None
+    audio_url: Clip | None = None
     duration: Annotated[float, Field(gt=0, le=3600)] | None = None
     resolution: Word | None = None
     aspect_ratio: Word | None = None
@@ -90,7 +89,7 @@ class Input(_Part):
     keep_original_sound: bool | None = None
     fixed_lens: bool | None = None
     watermark: bool | None = None
-    static_mask: Media | None = None
+    static_mask: Image | None = None
     dynamic_masks: Annotated[list[DynamicMask], Field(min_length=1, max_length=16)] | None = None
     camera_control: CameraControl | None = None
     character_orientation: Word | None = None
