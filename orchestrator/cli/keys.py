@@ -41,8 +41,9 @@ def create(
     session: Session,
     name: Annotated[str, typer.Option(help="What it is for.")] = "cli",
     scope: Annotated[
-        Literal["admin", "write", "read"], typer.Option(help="Each includes those after it.")
-    ] = "admin",
+        Literal["admin", "write", "read"] | None,
+        typer.Option(help="Each includes those after it. Default: write."),
+    ] = None,
     expires: Annotated[str | None, typer.Option(help="In 12h, 90d; default: never.")] = None,
     rate_limit: Annotated[
         int | None,
@@ -50,10 +51,11 @@ def create(
     ] = None,
 ) -> None:
     """Create an API key. It is shown once, now."""
+    granted = scope or "write"
     until = session.now() + timedelta(seconds=seconds("--expires", expires)) if expires else None
     body = {
         "name": name,
-        "scope": scope,
+        "scope": granted,
         "expires_at": rfc3339(until) if until else None,
         "rate_limit": rate_limit,
     }
@@ -66,13 +68,17 @@ def create(
         from orchestrator.cli import local_keys
 
         made = local_keys.create(
-            url, session.clock, name=name, scope=scope, expires_at=until, rate_limit=rate_limit
+            url, session.clock, name=name, scope=granted, expires_at=until, rate_limit=rate_limit
         )
     if session.terminal.json:
         session.terminal.document(made)
         return
     session.terminal.say(made.key)
     session.terminal.notice(f"{made.id} ({made.scope}); the key is not shown again")
+    if scope is None:
+        session.terminal.notice(
+            "without --scope a key submits and reads; only --scope admin manages keys"
+        )
 
 
 @command(app, "ls", "orchestrator keys ls")

@@ -380,6 +380,23 @@ def test_a_key_is_created_with_a_limit_and_revoked_by_a_prefix_of_its_id(fake: F
     )
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_a_key_without_a_scope_may_write_and_the_command_says_so(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    fake.script("POST /v1/keys", (201, api_key(key="orc_" + "x" * 32)))
+    monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
+    made = ran(fake, "keys", "create") if served else run("keys", "create")
+    assert made.code == 0
+    assert "(write)" in made.err
+    assert "only --scope admin manages keys" in made.err
+    if served:
+        assert bodies(fake, "POST /v1/keys") == [{"name": "cli", "scope": "write"}]
+    else:
+        listed = json.loads(run("keys", "ls", "--json").out)["data"]
+        assert [key["scope"] for key in listed] == ["write"]
+
+
 def test_a_key_is_revoked_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_PORT", "1")
     made = json.loads(run("keys", "create", "--rate-limit", "7", "--json").out)
