@@ -15,8 +15,20 @@ It shares no code with the product's dialects: the two readings of a document ch
 
 from __future__ import annotations
 
-from orchestrator.simulator.faults import Faults
-from orchestrator.simulator.subscriber import Subscriber
-from orchestrator.simulator.vendors import SimulatedVendors
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.simulator.faults import Faults
+    from orchestrator.simulator.subscriber import Subscriber
+    from orchestrator.simulator.vendors import SimulatedVendors
 
 __all__ = ["Faults", "SimulatedVendors", "Subscriber"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: `__main__` reports what is not installed."""
+    modules = {"Faults": "faults", "SimulatedVendors": "vendors", "Subscriber": "subscriber"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{modules[name]}"), name)

@@ -13,14 +13,22 @@ import json
 import signal
 import sys
 
-import uvicorn
+try:
+    import uvicorn
 
-from orchestrator.simulator.accounts import SIMULATED, account_settings
-from orchestrator.simulator.control import Control
-from orchestrator.simulator.faults import Faults, describe_faults
-from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
-from orchestrator.simulator.subscriber import Subscriber
-from orchestrator.simulator.vendors import SimulatedVendors
+    from orchestrator.simulator.accounts import SIMULATED, account_settings
+    from orchestrator.simulator.control import Control
+    from orchestrator.simulator.faults import Faults, describe_faults
+    from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
+    from orchestrator.simulator.subscriber import Subscriber
+    from orchestrator.simulator.vendors import SimulatedVendors
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("orchestrator"):
+        raise
+    raise SystemExit(
+        f"the simulator needs the extra `demo` ({error.name} is missing):"
+        " pip install 'orchestrator[demo]'"
+    ) from None
 
 #: Errors of an address that is not available.
 _ADDRESS_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)

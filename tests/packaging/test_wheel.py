@@ -159,6 +159,19 @@ def test_a_plain_install_runs_the_commands_for_a_remote_server(installed: Instal
         assert len([line for line in output.splitlines() if line.startswith("error:")]) == 1
 
 
+def test_the_simulator_names_the_extra_that_it_needs(installed: Installed) -> None:
+    done = subprocess.run(
+        [installed.folder / "bin" / "python", "-m", "orchestrator.simulator"],
+        cwd=installed.folder / "empty",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'orchestrator[demo]'" in done.stderr
+
+
 def test_the_service_runs_from_the_files_of_the_wheel(installed: Installed, tmp_path: Path) -> None:
     zipfile.ZipFile(installed.wheel).extractall(tmp_path / "wheel")
     where = str(tmp_path / "wheel")
