@@ -355,6 +355,19 @@ def test_other_settings_lose_the_blanks_around_them_too(monkeypatch: pytest.Monk
     assert [key.get_secret_value() for key in main.webhook_secrets] == [secret]
 
 
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ('base_url = "https://a.example/\\nb"', "base_url"),
+        ('base_url = "https://a example/"', "base_url"),
+        ('options = { standard = "new\\nold" }', "options.standard"),
+    ],
+)
+def test_a_text_that_no_url_can_carry_is_refused_by_its_name(line: str, where: str) -> None:
+    with pytest.raises(ConfigError, match=f"accounts.main.{where}"):
+        load(toml(f"{MAIN}{line}\n"))
+
+
 @pytest.fixture(params=["named", "default"])
 def secrets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A secrets directory as Kubernetes mounts it: links into `..data`, beside others' files."""

@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from pydantic_core import PydanticCustomError
 
 from orchestrator.foundation.settings.error_messages import UNMET
-from orchestrator.foundation.settings.types import HeaderSecret, Rate, Seconds, SigningSecret, Url
+from orchestrator.foundation.settings.types import (
+    HeaderSecret,
+    OptionText,
+    Rate,
+    Seconds,
+    SigningSecret,
+    Url,
+)
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _EMPTY = SecretStr("")
@@ -52,7 +59,7 @@ class Account(BaseModel):
     #: Submissions per second; None: limited by `max_in_flight` alone.
     rate_limit: Rate | None = None
     on_lost_submit: Literal["at_most_once", "at_least_once"] = "at_most_once"
-    options: dict[str, str] = {}
+    options: dict[str, OptionText] = {}
     poll: Poll = Poll()
 
     _name: str = PrivateAttr("")

@@ -78,6 +78,14 @@ def _sendable(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _option(text: str) -> str:
+    """Accept a text that fits in a URL or a header, without the blanks around it."""
+    text = text.strip()
+    if not text.isprintable():
+        raise ValueError("has control characters; write it on one line")
+    return text
+
+
 def _not_empty(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value():
         raise ValueError("must not be empty; write a long random text")
@@ -97,6 +105,7 @@ Rate = Annotated[float, Field(gt=0, le=10_000)]
 Url = Annotated[str, AfterValidator(_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
+OptionText = Annotated[str, AfterValidator(_option)]
 AccountName = Annotated[str, AfterValidator(_account_name)]
 Secret = Annotated[SecretStr, AfterValidator(_trimmed)]
 SecretKey = Annotated[Secret, AfterValidator(_not_empty)]
