@@ -39,9 +39,13 @@ class Subscriber(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     kind: str
+    #: The key that created it.
+    api_key: str | None = None
     #: Set on the lane that all callback URLs of an origin share; such a row is no subscription.
     callback_origin: str | None = Field(default=None, unique=True)
     address: str
+    #: The keyed hash of the address; None on a row that is older than such hashes.
+    address_key: str | None = None
     shown: str
     #: `[{"key": encrypted, "until": epoch ms or null}]`, newest first.
     secrets: list[dict[str, Any]] = Field(sa_type=Json)
@@ -63,6 +67,26 @@ class Subscriber(SQLModel, table=True):
     __table_args__ = (Index("ix_subscriber_types", "callback_origin", "types"),)
 
 
+class CallbackAddress(SQLModel, table=True):
+    """The health of a callback URL that failed: one row per address, whatever jobs share it."""
+
+    __tablename__ = "callback_address"
+
+    #: The keyed hash of the URL.
+    key: str = Field(primary_key=True)
+    #: The subscriber that stands for its host.
+    lane: str
+    #: No attempt before this: it sent Retry-After.
+    resting_until: datetime | None = Field(default=None, sa_type=Instant)
+    #: Since when every attempt has failed, and how many.
+    failing_since: datetime | None = Field(default=None, sa_type=Instant)
+    failures: int = 0
+    last_error: str | None = None
+    updated_at: datetime = Field(sa_type=Instant)
+
+    __table_args__ = (Index("ix_callback_address_lane", "lane"),)
+
+
 class Delivery(SQLModel, table=True):
     """The delivery of an event to a subscriber."""
 
@@ -71,6 +95,8 @@ class Delivery(SQLModel, table=True):
     subscriber_id: str
     state: str = DeliveryState.PENDING
     due_at: datetime | None = Field(default=None, sa_type=Instant)
+    #: When an operator asked for an attempt that does not wait for a resting subscriber.
+    forced_at: datetime | None = Field(default=None, sa_type=Instant)
     lease: int = 0
     #: Attempts made.
     tries: int = 0
@@ -82,6 +108,7 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("event_id", "subscriber_id"),
         pending("ix_delivery_due", "subscriber_id", "due_at"),
+        pending("ix_delivery_forced", "subscriber_id", "due_at", given="forced_at"),
         Index("ix_delivery_subscriber", "subscriber_id", "id"),
         rare("ix_delivery_state", "delivery", "state"),
         dead("ix_delivery_dead", "id"),

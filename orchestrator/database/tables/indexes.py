@@ -32,9 +32,9 @@ def rare(name: str, table: str, column: str) -> sa.Index:
     return _partial(name, uncommon(table, column), column, "id")
 
 
-def pending(name: str, *columns: str, given: str = "due_at") -> sa.Index:
+def pending(name: str, *columns: str, given: str = "due_at", unique: bool = False) -> sa.Index:
     """Return an index of the pending rows: `due_at <= ?` implies its condition."""
-    return _partial(name, f"{given} IS NOT NULL", *columns)
+    return _partial(name, f"{given} IS NOT NULL", *columns, unique=unique)
 
 
 def dead(name: str, *columns: str) -> sa.Index:
@@ -47,6 +47,6 @@ def being(column: str, value: str) -> str:
     return f"{column} = '{value}'"
 
 
-def _partial(name: str, condition: str, *columns: str) -> sa.Index:
+def _partial(name: str, condition: str, *columns: str, unique: bool = False) -> sa.Index:
     where = sa.text(condition)
-    return sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)

@@ -29,7 +29,9 @@ class Job(SQLModel, table=True):
     progress: int | None = None
     output: dict[str, Any] | None = Field(default=None, sa_type=Json)
     error: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: Encrypted; `callback_key` is its keyed hash.
     callback_url: str | None = None
+    callback_key: str | None = None
     #: Globs of event types for `callback_url`.
     callback_events: list[str] | None = Field(default=None, sa_type=Json)
     #: The subscriber of deliveries to the origin of `callback_url`.
@@ -39,6 +41,9 @@ class Job(SQLModel, table=True):
     idempotency_key: str | None = None
     fingerprint: str | None = None
     retry_of: str | None = None
+    #: The first job of a chain of retries, and the number of this retry among all of that chain.
+    retry_root: str | None = None
+    retry_number: int | None = None
     #: Submissions begun.
     attempt: int = 0
     #: Consecutive submissions that certainly did not happen.
@@ -47,6 +52,8 @@ class Job(SQLModel, table=True):
     asks: int = 0
     #: Consecutive responses that knew no such task.
     misses: int = 0
+    #: When the last status query was claimed.
+    queried_at: datetime | None = Field(default=None, sa_type=Instant)
     #: The fencing token of the last claim.
     lease: int = 0
     due_at: datetime | None = Field(default=None, sa_type=Instant)
@@ -70,6 +77,8 @@ class Job(SQLModel, table=True):
         Index("ix_job_vendor_task", "vendor_task_id", "account", unique=True),
         pending("ix_job_due", "account", "state", "due_at"),
         pending("ix_job_deadline", "deadline_at"),
+        # Of two concurrent retries, one gets the number.
+        pending("ix_job_retry", "retry_root", "retry_number", given="retry_root", unique=True),
         # For lists.
         Index("ix_job_account", "account", "id"),
         Index("ix_job_model", "model", "id"),
@@ -124,6 +133,11 @@ class AccountState(SQLModel, table=True):
     pushes: int = Field(default=0, sa_type=Count)
     pushes_missed: int = Field(default=0, sa_type=Count)
     polls: int = Field(default=0, sa_type=Count)
+    #: Pushes refused for their signature: without one, too old, matching no secret.
+    unsigned: int = Field(default=0, sa_type=Count)
+    stale: int = Field(default=0, sa_type=Count)
+    mismatched: int = Field(default=0, sa_type=Count)
+    last_refused_at: datetime | None = Field(default=None, sa_type=Instant)
     #: Consecutive final jobs without a push.
     silent: int = Field(default=0, sa_type=Count)
     degraded: bool = False

@@ -32,6 +32,7 @@ class JobRow(TypedDict):
     output: dict[str, Any] | None
     error: dict[str, Any] | None
     callback_url: str | None
+    callback_key: str | None
     callback_events: list[str] | None
     callback_lane: str | None
     metadata: dict[str, Any]
@@ -39,10 +40,13 @@ class JobRow(TypedDict):
     idempotency_key: str | None
     fingerprint: str | None
     retry_of: str | None
+    retry_root: str | None
+    retry_number: int | None
     attempt: int
     tries: int
     asks: int
     misses: int
+    queried_at: datetime | None
     lease: int
     due_at: datetime | None
     version: int
@@ -93,6 +97,10 @@ class AccountStateRow(TypedDict):
     pushes: int
     pushes_missed: int
     polls: int
+    unsigned: int
+    stale: int
+    mismatched: int
+    last_refused_at: datetime | None
     silent: int
     degraded: bool
     last_push_at: datetime | None
@@ -116,8 +124,10 @@ class SubscriberRow(TypedDict):
 
     id: str
     kind: str
+    api_key: str | None
     callback_origin: str | None
     address: str
+    address_key: str | None
     shown: str
     secrets: list[dict[str, Any]]
     types: list[str]
@@ -133,6 +143,18 @@ class SubscriberRow(TypedDict):
     created_at: datetime
 
 
+class CallbackAddressRow(TypedDict):
+    """A row of `callback_address`."""
+
+    key: str
+    lane: str
+    resting_until: datetime | None
+    failing_since: datetime | None
+    failures: int
+    last_error: str | None
+    updated_at: datetime
+
+
 class DeliveryRow(TypedDict):
     """A row of `delivery`."""
 
@@ -141,6 +163,7 @@ class DeliveryRow(TypedDict):
     subscriber_id: str
     state: str
     due_at: datetime | None
+    forced_at: datetime | None
     lease: int
     tries: int
     last_status: int | None
