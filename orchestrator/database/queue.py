@@ -20,7 +20,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.foundation.clock import after
-from orchestrator.foundation.states import JobState
+from orchestrator.foundation.states import AT_VENDOR, JobState
 
 #: Rows of one lane in a claim while other lanes wait (round-robin with a quantum).
 QUANTUM = 16
@@ -72,10 +72,12 @@ def take_jobs(
 ) -> list[JobRow]:
     """Claim the oldest due jobs in `state` for `lease` seconds.
 
-    At most `quanta` of each account, and `room` in all.
+    At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
+    query, so `queried_at` is set.
     """
     ids = _oldest(tx, _DUE_JOBS, {"now": now, "state": state}, quanta, room)
-    return _claim(tx, JobRow, _TAKE_JOBS, ids, now, lease)
+    take = _TAKE_QUERIES if state in AT_VENDOR else _TAKE_JOBS
+    return _claim(tx, JobRow, take, ids, now, lease)
 
 
 def take_deliveries(
@@ -130,17 +132,22 @@ def _due(
     return ripe.order_by(table.c.due_at).limit(limit).with_for_update(skip_locked=True)
 
 
-def _take(table: sa.Table, *columns: sa.Column[Any]) -> ReturningUpdate[Any]:
+def _take(
+    table: sa.Table, *columns: sa.Column[Any], stamp: sa.Column[Any] | None = None
+) -> ReturningUpdate[Any]:
     # `due_at <= now` again: under READ COMMITTED the loser of a race re-checks it and claims none.
     mine = sa.and_(
         table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now")
     )
     until = sa.bindparam("until", type_=table.c.due_at.type)
     claim = sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1)
+    if stamp is not None:
+        claim = claim.values({stamp: sa.bindparam("now", type_=stamp.type)})
     return claim.returning(*columns)
 
 
 _DUE_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
 _DUE_DELIVERIES = _due(delivery, delivery.c.subscriber_id)
 _TAKE_JOBS = _take(job, *job.c)
+_TAKE_QUERIES = _take(job, *job.c, stamp=job.c.queried_at)
 _TAKE_DELIVERIES = _take(delivery, *(delivery.c[name] for name in QueuedDelivery.__annotations__))

@@ -1,17 +1,20 @@
 """Receive: a vendor's push becomes a report in the ledger. It is acknowledged once that is durable.
 
 Deduplication never skips applying: the first copy may have been stored and not applied, so applying
-is idempotent instead. A push that cannot be read is stored and acknowledged, and the vendor is
-asked. A failure of ours is never reported as a fault of the vendor's.
+is idempotent instead. A push that cannot be read is stored, and the vendor is asked, at most once
+an interval; it is acknowledged if it is JSON. A failure of ours is never reported as a fault of the
+vendor's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -22,7 +25,14 @@ from orchestrator.database.tables import account_state, push
 from orchestrator.database.tables.rows import PushRow
 from orchestrator.engine.notifier import Notifier
 from orchestrator.foundation.clock import Clock
-from orchestrator.foundation.errors import BadSignature, BadToken, NotJson, Unavailable, Unreadable
+from orchestrator.foundation.errors import (
+    BadSignature,
+    BadToken,
+    NotJson,
+    SignatureFault,
+    Unavailable,
+    Unreadable,
+)
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
@@ -49,12 +59,13 @@ _STORED_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestam
 class ReceivedPush(NamedTuple):
     """A push to store and its report. Without a report it is evidence; `outcome` says why.
 
-    `poll` asks for a status query about the job.
+    `poll` asks for a status query about the job. `fault` is that of its signature.
     """
 
     row: PushRow
     report: ReportEvent | None
     poll: bool = False
+    fault: SignatureFault | None = None
 
 
 @dataclass(kw_only=True)
@@ -97,10 +108,17 @@ class Receiver:
         try:
             row["verified"] = _verify(vendor, headers, body)
             report = _report_of(callback, vendor.read_push(body))
-        except (BadSignature, NotJson) as error:
-            result = "bad_signature" if isinstance(error, BadSignature) else "malformed"
-            self.metrics.pushes(vendor.name, result).inc()
-            await self._reject(row, error)
+        except BadSignature as error:
+            self.metrics.pushes(vendor.name, "bad_signature").inc()
+            with contextlib.suppress(Unavailable):
+                # Evidence alone: a failure to store it changes nothing for the sender.
+                await self._reject(row, error, fault=error.fault)
+            raise
+        except NotJson as error:
+            self.metrics.pushes(vendor.name, "malformed").inc()
+            # Its sender has the token, so something happened to the job.
+            await self._reject(row, error, poll=True)
+            self.notifier.wake("poll")
             raise
         except Unreadable as error:
             ids = {"account": row["account"], "job": row["job_id"]}
@@ -138,20 +156,21 @@ class Receiver:
         if received.poll:
             self.notifier.wake("poll")
 
-    async def _reject(self, row: PushRow, error: BadSignature | NotJson) -> None:
-        """Store a rejected push as evidence.
-
-        A failure to store it changes nothing for the sender.
-        """
+    async def _reject(
+        self,
+        row: PushRow,
+        error: BadSignature | NotJson,
+        *,
+        poll: bool = False,
+        fault: SignatureFault | None = None,
+    ) -> None:
+        """Store a rejected push as evidence. Raises `Unavailable`."""
         log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
         # The same body may be rejected for several reasons; each is evidence.
         reason = hashlib.sha256(str(error).encode()).hexdigest()[:8]
         row["outcome"] = f"rejected: {error}"
         row["dedupe_key"] = f"rejected {reason} {row['dedupe_key']}"
-        try:
-            await self._save(ReceivedPush(row, None))
-        except Unavailable:
-            return
+        await self._save(ReceivedPush(row, None, poll, fault))
 
     def _record(self, tx: Tx, pushes: list[ReceivedPush]) -> list[ApplyResult | None]:
         """Apply reports, store and count pushes: a few statements for one push or a hundred."""
@@ -176,9 +195,10 @@ class Receiver:
         ]
         lock_accounts(tx, accounts)
         _COUNT(tx, counts)
+        _COUNT_REFUSED(tx, _refused(pushes, now))
         _STORE(tx, _merge_copies(_within_limits(tx, rows)))
         if silent:
-            self.ledger.poll_now(tx, silent, now)
+            self.ledger.poll_soon(tx, silent, now)
         return results
 
 
@@ -193,7 +213,9 @@ def _verify(vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:
         return False
     signed = vendor.verify(headers, body)
     if not signed and policy == "required":
-        raise BadSignature("the account requires a signature and the push has none")
+        raise BadSignature(
+            "the account requires a signature and the push has none", SignatureFault.UNSIGNED
+        )
     return signed
 
 
@@ -210,6 +232,19 @@ def _report_of(callback: Callback, reports: list[Report]) -> Report:
     if not named:
         raise Unreadable("the body names several tasks, and none of them by our id")
     return named[0]
+
+
+def _refused(pushes: Sequence[ReceivedPush], now: datetime) -> list[dict[str, Any]]:
+    """Return the pushes to count as refused for their signature, by account."""
+    counts = Counter((push.row["account"], push.fault) for push in pushes if push.fault)
+    return [
+        {
+            "was_account": account,
+            "last_refused_at": now,
+            **{fault.value: counts[account, fault] for fault in SignatureFault},
+        }
+        for account in sorted({account for account, _ in counts})
+    ]
 
 
 def _is_rejected(row: PushRow) -> bool:
@@ -271,3 +306,6 @@ _STORED = BulkSelect(
     )
 )
 _COUNT = bulk_update(account_state, "last_push_at", key=("account",), increments=("pushes",))
+_COUNT_REFUSED = bulk_update(
+    account_state, "last_refused_at", key=("account",), increments=tuple(SignatureFault)
+)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class OrchestratorError(Exception):
@@ -108,8 +109,23 @@ class BadToken(Untrusted):
     """A callback token is malformed, forged, expired or made for another account."""
 
 
+class SignatureFault(StrEnum):
+    """Why a signature is refused. Operators mend each in another place."""
+
+    #: A signature is required, and there is none or only a part of one.
+    UNSIGNED = "unsigned"
+    #: Its timestamp is too far from our clock.
+    STALE = "stale"
+    #: It is malformed, or no configured secret made it.
+    MISMATCHED = "mismatched"
+
+
 class BadSignature(Untrusted):
     """A vendor's signature is required and missing, wrong, or too old."""
+
+    def __init__(self, message: str, fault: SignatureFault = SignatureFault.MISMATCHED) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class Unreadable(OrchestratorError):

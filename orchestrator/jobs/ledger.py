@@ -22,9 +22,17 @@ from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
 from orchestrator.jobs import push_health
-from orchestrator.jobs.transition import JobChanges, ReportEvent, ReportOutcome, decide
+from orchestrator.jobs.transition import (
+    JobChanges,
+    QueryColumns,
+    ReportEvent,
+    ReportOutcome,
+    decide,
+    next_query,
+)
 from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors.contract import Vendor
 
@@ -63,6 +71,13 @@ class Reschedule:
     def of(row: JobRow, values: Mapping[str, Any]) -> Reschedule:
         """Return the rescheduling of a claimed row."""
         return Reschedule(row["id"], row["lease"], row["version"], values)
+
+
+class _Queried(QueryColumns):
+    """When a job was queried, and when it is due."""
+
+    id: str
+    account: str
 
 
 @dataclass(slots=True)
@@ -237,6 +252,18 @@ class Ledger:
         askable = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(AT_VENDOR), job.c.due_at > now)
         tx.execute(sa.update(job).where(askable).values(due_at=now))
 
+    def poll_soon(self, tx: Tx, job_ids: Iterable[str], now: datetime) -> None:
+        """Make jobs due for a status query, at most one an interval: their pushes say nothing.
+
+        The caller has locked the jobs.
+        """
+        wanted = sa.and_(job.c.id.in_(sorted(set(job_ids))), job.c.state.in_(AT_VENDOR))
+        for row in fetch(tx, _Queried, _QUERIED.where(wanted)):
+            vendor = self._vendors.get(row["account"])
+            due = next_query(row, vendor.account.poll if vendor else Poll(), now)
+            if row["due_at"] is not None and due < row["due_at"]:
+                tx.execute(sa.update(job).where(job.c.id == row["id"]).values(due_at=due))
+
     def overdue(self, tx: Tx, now: datetime, limit: int = 500) -> list[str]:
         """Return the ids of live jobs whose deadline has passed."""
         late = sa.and_(job.c.deadline_at <= now, job.c.due_at.is_not(None))
@@ -267,6 +294,7 @@ _INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since
 # Built once: building a statement costs more than running it.
 _FIND = BulkSelect(sa.select(job).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()
+_QUERIED = sa.select(*(job.c[name] for name in ("id", "account", "due_at", "queried_at")))
 _LOCK = BulkSelect(sa.select(job.c.id).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _USED = BulkSelect(
     sa.select(job.c.account, job.c.vendor_task_id).where(one_of(job.c.vendor_task_id))

@@ -37,6 +37,13 @@ class ReportEvent(NamedTuple):
     lease: int | None = None
 
 
+class QueryColumns(TypedDict):
+    """The columns of `job` that decide when the next status query may be. A row has them too."""
+
+    due_at: datetime | None
+    queried_at: datetime | None
+
+
 class ReportOutcome(StrEnum):
     """The effect of a report."""
 
@@ -103,8 +110,10 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
         return Transition(ReportOutcome.STALE, facts)
     if _needs_confirmation(row, event, vendor):
         # A job that is queued or being submitted keeps its schedule and its claim.
-        at_once: JobChanges = {"due_at": now} if state in AT_VENDOR else {}
-        return Transition(ReportOutcome.UNCONFIRMED, at_once)
+        soon: JobChanges = (
+            {"due_at": next_query(row, _poll_settings(vendor), now)} if state in AT_VENDOR else {}
+        )
+        return Transition(ReportOutcome.UNCONFIRMED, soon)
     if report.state is JobState.SUCCEEDED and not report.has_output:
         return _without_output(row, event, vendor, now, facts)
     if report.state is None and may_move(state, JobState.SUBMITTED):
@@ -174,13 +183,13 @@ def _without_output(
         return _move(row, verdict, vendor, now, JobState.FAILED, facts)
     facts |= {"outputless_since": since or now}
     state = JobState(row["state"])
-    at_once: JobChanges = {}
+    soon: JobChanges = {}
     if event.source is Source.PUSH and state not in FINAL:
-        at_once = {"due_at": now}
+        soon = {"due_at": next_query(row, _poll_settings(vendor), now)}
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, event, vendor, now, JobState.PROCESSING, facts)
-        return Transition(ReportOutcome.NO_OUTPUT, moved.changes | at_once, JobState.PROCESSING)
-    facts |= _details(event.report) | _schedule(row, event, vendor, now) | at_once
+        return Transition(ReportOutcome.NO_OUTPUT, moved.changes | soon, JobState.PROCESSING)
+    facts |= _details(event.report) | _schedule(row, event, vendor, now) | soon
     return Transition(ReportOutcome.NO_OUTPUT, facts)
 
 
@@ -253,6 +262,17 @@ def _schedule(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datet
         wait = backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
         return {"asks": row["asks"] + 1, "misses": 0, "due_at": after(now, wait)}
     return {"asks": 0, "misses": 0, "due_at": after(now, poll.first_after)}
+
+
+def next_query(row: QueryColumns, poll: Poll, now: datetime) -> datetime:
+    """Return when a push that says nothing certain makes a job due for a status query.
+
+    At once, but not within `interval` of the last query: the holder of a token must not be able to
+    flood the vendor through us.
+    """
+    last, due = row["queried_at"], row["due_at"]
+    soon = now if last is None else after(last, poll.interval)
+    return max(now, soon if due is None else min(due, soon))
 
 
 def _poll_settings(vendor: Vendor | None) -> Poll:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orchestrator.engine import receive
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.submit import Submitter
-from orchestrator.foundation.errors import BadSignature, BadToken, Unreadable
+from orchestrator.foundation.errors import BadSignature, BadToken, SignatureFault, Unreadable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.foundation.states import JobState, Source
@@ -282,16 +283,57 @@ async def test_an_unknown_word_keeps_the_job_live_and_is_stored(h: Harness) -> N
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000]
-)
-async def test_a_body_that_is_not_json_is_refused_and_stored(h: Harness, body: bytes) -> None:
+    "body",
+    [
+        b"", b"hello", b"{", b"NaN", b'{"a":Infinity}', b"\xff\xfe", b"[" * 100_000,
+        b"task_id=t-1&task_status=succeed", '{"message": "café"}'.encode("latin-1"),
+    ],
+)  # fmt: skip
+async def test_a_body_that_is_not_json_is_refused_and_stored_and_the_vendor_is_asked(
+    h: Harness, body: bytes
+) -> None:
     opened = await at_vendor(h)
+    h.clock.advance(1)
     with pytest.raises(Unreadable):
         await pushed(h, opened, body)
     (stored,) = await h.rows(push)
     assert (stored["body"], stored["outcome"]) == (body, "rejected: the body is not JSON")
-    assert (await h.job(opened["id"])) == opened
+    assert (await h.job(opened["id"])) == opened | {"due_at": h.clock.now()}
     assert (await h.account())["pushes"] == 0
+
+
+UNCERTAIN: Mapping[str, Any] = {
+    "not JSON": b"hello",
+    "no task": [],
+    "another task": legacy_task("t-2", "failed"),
+    "no output": {"task_id": "t-1", "task_status": "succeed"},
+}
+
+
+@pytest.mark.parametrize("body", UNCERTAIN.values(), ids=UNCERTAIN)
+async def test_uncertain_pushes_of_one_job_cost_one_status_query_an_interval(
+    h: Harness, body: Any
+) -> None:
+    opened = await at_vendor(h, "kling")
+    h.network.answer = lambda _: kling_response(legacy_task("t-1", "processing"))
+    for _ in range(31):
+        for _ in range(3):
+            with contextlib.suppress(Unreadable):
+                await pushed(h, opened, body)
+            await drive(h.runtime.assemble(Poller))
+        h.clock.advance(1)
+    # At 0, 15 and 30 seconds.
+    assert len(h.network.requests) == 3
+
+
+async def test_an_uncertain_push_during_a_status_query_begins_no_second_one(h: Harness) -> None:
+    opened = await at_vendor(h)
+    h.clock.advance(60)
+    poller = h.runtime.assemble(Poller)
+    assert len(await poller.take(1)) == 1
+    with pytest.raises(Unreadable):
+        await pushed(h, opened, b"hello")
+    assert not await poller.take(1)
 
 
 # -- signatures
@@ -356,6 +398,12 @@ async def test_a_push_with_a_wrong_signature_is_refused_and_stored_and_not_appli
     (stored,) = await h.rows(push)
     assert stored["outcome"].startswith("rejected")
     assert not stored["verified"]
+    counted = {"half": "unsigned", "stale": "stale"}.get(fault, "mismatched")
+    account = await h.account(policy)
+    assert {name: account[name] for name in SignatureFault} == {  # type: ignore[literal-required]
+        name: int(name == counted) for name in SignatureFault
+    }
+    assert account["last_refused_at"] == h.clock.now()
 
 
 async def test_a_rejected_push_does_not_block_the_same_body_with_a_valid_signature(

@@ -49,6 +49,7 @@ FAITHFUL = vendor("kling")
 def row(state: JobState, **values: Any) -> JobRow:
     known: dict[str, Any] = {
         "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0,
+        "queried_at": None,
         "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
         "due_at": None if state in FINAL else START,

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.foundation.clock import epoch_ms
-from orchestrator.foundation.errors import BadSignature, ConfigError
+from orchestrator.foundation.errors import BadSignature, ConfigError, SignatureFault
 from orchestrator.foundation.masking import WEBHOOK_PREFIX
 
 #: Seconds.
@@ -71,11 +71,14 @@ def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, *, now:
         return False
     message_id, stamp, signatures = found
     if not (message_id and stamp and signatures):
-        raise BadSignature("webhook-id, webhook-timestamp and webhook-signature must come together")
+        raise BadSignature(
+            "webhook-id, webhook-timestamp and webhook-signature must come together",
+            SignatureFault.UNSIGNED,
+        )
     if "." in message_id or not re.fullmatch(r"[0-9]{1,12}", stamp):
         raise BadSignature("webhook-id or webhook-timestamp is malformed")
     if abs(epoch_ms(now) / 1000 - int(stamp)) > TOLERANCE:
-        raise BadSignature("webhook-timestamp is more than five minutes away")
+        raise BadSignature("webhook-timestamp is more than five minutes away", SignatureFault.STALE)
     signed = b".".join((message_id.encode("latin-1", "replace"), stamp.encode(), body))
     given = [_decoded(entry) for entry in signatures.split(" ")[:_SIGNATURES_CAP]]
     # Every pair is compared, so the time does not reveal which key or signature matched.

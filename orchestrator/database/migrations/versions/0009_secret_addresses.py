@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -44,7 +45,7 @@ def upgrade() -> None:
 
 
 def _add_columns() -> None:
-    columns = {
+    columns: dict[str, list[sa.Column[Any]]] = {
         "job": [
             sa.Column("callback_key", sa.String()),
             sa.Column("retry_root", sa.String()),
