@@ -73,7 +73,7 @@ class CallbackEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not _is_callback(scope["path"]):
             await self.app(scope, receive, send)
             return
         began = self.clock.monotonic()
@@ -92,7 +92,7 @@ class CallbackEndpoint:
         if scope["method"] != "POST":
             allow = (b"allow", b"POST")
             return _problem(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POSTed", allow)
-        account, _, token = scope["path"].removeprefix(PREFIX).partition("/")
+        account, token = _account_and_token(scope["path"])
         try:
             if account == callback_probe.PING:
                 return self._pong(token)
@@ -129,6 +129,21 @@ class CallbackEndpoint:
         # A bug of ours must not look like the vendor's: many vendors give up on a 4xx or a 500.
         log.error("a push could not be stored", account=account, exception=traceback_of(error))
         return _unavailable(5)
+
+
+def _is_callback(path: str) -> bool:
+    return path.startswith(PREFIX) or (
+        path[:2] == "//" and f"/{path.lstrip('/')}".startswith(PREFIX)
+    )
+
+
+def _account_and_token(path: str) -> tuple[str, str]:
+    """Return the account and the token in a path, whose slashes some vendors double or append.
+
+    No account and no token holds a slash, so an empty segment means nothing.
+    """
+    _, account, token = ("/".join(filter(None, path.split("/"))) + "//").split("/", 2)
+    return account, token.rstrip("/")
 
 
 def _headers(scope: Scope) -> dict[str, str]:
