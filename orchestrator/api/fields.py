@@ -74,8 +74,12 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
             )
         if is_ours(name):
             raise PydanticCustomError(
-                "header", "We set this header ourselves: host, user-agent, content-*, webhook-*"
+                "header",
+                "We set this header ourselves, in whatever spelling: host, user-agent, "
+                "connection, content-*, webhook-*, ce-*, proxy-*, x-forwarded-*, ...",
             )
+    if len({name.lower() for name in headers}) < len(headers):
+        raise PydanticCustomError("header", "A header may be given once, in whatever case")
     return headers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,29 @@ def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
     if value.isascii() and "\0" not in value:
         return value[:cap]
     return value[:cap].replace("\0", "").encode("utf-8", "replace").decode() or None
+
+
+def one_line(value: Any) -> str:
+    """Return a value as one line of text for people, without characters that no reader can see.
+
+    Bidirectional controls can show a text as another one, and zero-width characters hide a
+    difference (https://www.unicode.org/reports/tr36/).
+    """
+    if value is None:
+        return ""
+    return " ".join("".join(map(_visible, str(value))).split())
+
+
+def _visible(character: str) -> str:
+    if character in _INVISIBLE:
+        return ""
+    category = unicodedata.category(character)
+    return "" if category in ("Cf", "Cs") else " " if category == "Cc" else character
+
+
+#: Shown as nothing, although Unicode does not count them as format characters: fillers of Hangul,
+#: the grapheme joiner, vowels of Khmer.
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5")
 
 
 def name(value: Any) -> str | None:

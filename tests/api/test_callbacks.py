@@ -158,7 +158,7 @@ async def test_every_bad_token_gets_the_same_response(rig: Rig) -> None:
         good + "/x", good + "x", good[:-1], good.replace("main", "other"), rig.path(of="other"),
         rig.path(keys=forged), rig.path(days=-1), good.replace("/main/", "/nobody/"),
         "/callbacks/nobody/x", "/callbacks/main/" + "x" * 999, "/callbacks/%00/%ff%fe",
-        "/callbacks/main/..%2f..%2fx", good.replace("/callbacks/", "/callbacks/./"),
+        "/callbacks/main/..%2f..%2fx",
     ]  # fmt: skip
     responses = [await rig.post(path) for path in paths]
     assert {response.status_code for response in responses} == {404}

@@ -17,6 +17,7 @@ from standardwebhooks.webhooks import Webhook as Oracle
 from orchestrator import __version__
 from orchestrator.events import destinations
 from orchestrator.events.destinations import Destination, Message, post
+from orchestrator.events.destinations.webhook import is_ours
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import EventType
@@ -175,6 +176,27 @@ def test_a_subscribers_headers_are_sent_but_replace_none_of_ours() -> None:
     assert "evil" not in str(request.headers.multi_items())
     assert request.headers["host"] == "hooks.example.com"
     assert int(request.headers["content-length"]) == len(request.content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Webhook_Signature", "WEBHOOK-ID", "webhook.timestamp", "webhook_id", "Svix-Signature",
+        "ce-id", "Ce_Type", "X_Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via", "X-Real-IP",
+        "Host", "Content_Length", "Content-Type", "Transfer_Encoding", "Connection", "Keep-Alive",
+        "TE", "Trailer", "Upgrade", "HTTP2-Settings", "Proxy-Authorization", "Expect",
+        "User_Agent", "Accept-Encoding", "traceparent",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_header_of_ours_is_a_subscribers(name: str) -> None:
+    assert is_ours(name)
+    request = KINDS["webhook"].request(ADDRESS, message(headers={name: "evil"}), [SECRET])
+    assert "evil" not in str(request.headers.multi_items())
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Team", "X-Webhook-Team", "Ceiling"])
+def test_other_headers_are_a_subscribers(name: str) -> None:
+    assert not is_ours(name)
 
 
 def test_a_cloudevent_carries_the_event_in_its_own_envelope() -> None:

@@ -37,6 +37,15 @@ def test_slacks_own_models_accept_every_message(event: str, data: dict[str, Any]
     assert sent["unfurl_links"] is sent["unfurl_media"] is False
 
 
+def test_characters_that_no_reader_can_see_are_left_out() -> None:
+    hidden = "\u202e\u2066\u200b\u200d\u2060\ufeff\u00ad\u061c\U000e0041\u3164\x07"
+    prompt = f"a{hidden} cat{hidden}{hidden}"
+    job = {**JOB, "input": {"prompt": prompt, "resolution": hidden}, "model": f"m{hidden}1"}
+    sent = slack(data=job)
+    assert not any(character in json.dumps(sent, ensure_ascii=False) for character in hidden)
+    assert "a cat" in sent["text"]
+
+
 def test_a_ready_video_has_buttons_for_the_video_and_the_timeline() -> None:
     sent = slack()
     (actions,) = [block for block in sent["blocks"] if block["type"] == "actions"]

@@ -17,6 +17,7 @@ import httpx
 from orchestrator import __version__
 from orchestrator.events.destinations import Destination, Message, ResponseClass, classify, post
 from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.untrusted import one_line
 
 Json = dict[str, Any]
 
@@ -77,7 +78,7 @@ def _summary(about: Mapping[str, Any]) -> str:
     """Return a few words that distinguish this event from others."""
     given = about.get("input")
     prompt = given.get("prompt") if isinstance(given, Mapping) else None
-    return _one_line(prompt or about.get("disabled_reason") or about.get("name") or about.get("id"))
+    return one_line(prompt or about.get("disabled_reason") or about.get("name") or about.get("id"))
 
 
 def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
@@ -97,7 +98,7 @@ def _job(title: str, job: Mapping[str, Any]) -> list[Json]:
     quoted = _safe(_summary(job), _TEXT_CAP)
     head = _section(f"*{title}*\n>{quoted}" if quoted else f"*{title}*")
     if picture := _link(image.get("url")):
-        alt = _one_line((job.get("input") or {}).get("prompt"))[:_TEXT_CAP] or "The first image"
+        alt = one_line((job.get("input") or {}).get("prompt"))[:_TEXT_CAP] or "The first image"
         head["accessory"] = {"type": "image", "image_url": picture, "alt_text": alt}
     fields = [("Model", job.get("model")), ("Vendor", job.get("vendor"))]
     fields += [("Length", _length(job, video)), ("Took", _took(job))]
@@ -138,7 +139,7 @@ def _first(job: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def _length(job: Mapping[str, Any], video: Mapping[str, Any]) -> str:
     seconds, size = video.get("duration"), (job.get("input") or {}).get("resolution")
     return " · ".join(
-        filter(None, (f"{seconds:g} s" if seconds is not None else "", _one_line(size)))
+        filter(None, (f"{seconds:g} s" if seconds is not None else "", one_line(size)))
     )
 
 
@@ -148,7 +149,7 @@ def _took(job: Mapping[str, Any]) -> str:
         return ""
     minutes, seconds = divmod(round((finished - created).total_seconds()), 60)
     duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return f"{duration} ({_one_line(job.get('resolved_by'))})"
+    return f"{duration} ({one_line(job.get('resolved_by'))})"
 
 
 def _instant(text: Any) -> datetime | None:
@@ -160,14 +161,9 @@ def _date(at: datetime) -> str:
     return f"<!date^{epoch_ms(at) // 1000}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
 
 
-def _one_line(value: Any) -> str:
-    """Return a value as one line of text."""
-    return "" if value is None else " ".join(str(value).split())
-
-
 def _safe(value: Any, cap: int) -> str:
     """Return text as one line, cut, then escaped, so that no escape is cut in half."""
-    text = _one_line(value)
+    text = one_line(value)
     cut = text if len(text) <= cap else text[: cap - 1] + "…"
     return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

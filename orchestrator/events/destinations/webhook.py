@@ -8,6 +8,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protoc
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ class Webhook(Destination):
         return post(address, {**theirs, **ours, **signed}, body)
 
 
-#: Headers about the connection or the body's framing, and the one that identifies us.
+#: Headers about the connection, the framing or the route of a request, and the one that names us.
 _OURS = frozenset(
     [
         "host",
@@ -46,17 +47,34 @@ _OURS = frozenset(
         "transfer-encoding",
         "te",
         "trailer",
+        "trailers",
         "upgrade",
+        "http2-settings",
         "expect",
         "user-agent",
+        "accept-encoding",
+        "date",
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "traceparent",
+        "tracestate",
+        "baggage",
     ]
 )
+#: Signatures, bodies, proxies, CloudEvents. Some libraries read `svix-` in place of `webhook-`.
+_OUR_PREFIXES = ("webhook-", "svix-", "content-", "proxy-", "ce-", "x-forwarded-")
+_SEPARATOR = re.compile(r"[^a-z0-9]")
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a header may not be set by a subscriber."""
-    name = name.lower()
-    return name in _OURS or name.startswith(("webhook-", "content-", "proxy-"))
+    """Return whether a header may not be set by a subscriber.
+
+    CGI, WSGI and many frameworks see no difference between `-` and `_`, and some see none between
+    these and other punctuation, so a different spelling is the same header (RFC 3875, 4.1.18).
+    """
+    spelled = _SEPARATOR.sub("-", name.lower())
+    return spelled in _OURS or spelled.startswith(_OUR_PREFIXES)
 
 
 def _cloudevent(message: Message) -> bytes:
