@@ -13,14 +13,19 @@ from typing import Any
 
 from orchestrator.api.endpoint import RequestContext
 from orchestrator.foundation.errors import Problem
+from orchestrator.foundation.signing.secret_keys import Keys
 
 _KEY_CAP = 255
 
 
-def fingerprint(body: Any) -> str:
-    """Return a digest of a JSON body that ignores the order of fields and whitespace."""
+def fingerprints(keys: Keys, body: Any) -> tuple[str, ...]:
+    """Return digests of a JSON body that ignore the order of fields and whitespace.
+
+    The first is stored: a keyed hash, since the body may hold secrets. The others are those of
+    older keys, and last the plain digest that was stored before.
+    """
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return (*keys.hashes(canonical), hashlib.sha256(canonical.encode()).hexdigest())
 
 
 def idempotency_key(context: RequestContext) -> str | None:

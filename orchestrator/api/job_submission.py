@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,16 +14,17 @@ from starlette.types import Message, Receive
 from orchestrator import schemas
 from orchestrator.api import long_poll, problems, request_body
 from orchestrator.api.endpoint import RequestContext
-from orchestrator.api.idempotency import fingerprint, idempotency_key
+from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Empty, Submission, with_sent_pointers
 from orchestrator.database.store import Tx
+from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation.admission import Admission, Slot, content_length
 from orchestrator.foundation.clock import after
-from orchestrator.foundation.errors import Blocked, Conflict, Problem
+from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Problem
 from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.ledger import Note
@@ -38,7 +40,7 @@ _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
     200: returns(schemas.Job, *_HEADERS, description="It ended within `Prefer: wait`"),
 }
-_REPEATED = ("model", "capability", "input", "callback_url", "callback_events", "metadata")
+_REPEATED = ("model", "capability", "input", "callback_events", "metadata")
 
 
 class JobSubmission:
@@ -85,7 +87,7 @@ class JobSubmission:
         given, url = submission.input.given(), submission.callback_url
         capability = submission.capability or vendor.infer_capability(given)
         check_url(self._runtime.address_policy, "/callback_url", url)
-        draft = self._draft(context, vendor, key, fingerprint(body)) | {
+        draft = self._draft(context, vendor, key, body) | {
             "model": submission.model,
             "capability": capability,
             "input": given,
@@ -131,25 +133,34 @@ class JobSubmission:
             raise Conflict(f"the account {old['account']} is no longer configured", job_id=old_id)
         # A key is valid for its path alone. No sent key equals this one: it is not printable.
         key = f"{key}\n{old_id}" if key else None
-        draft = self._draft(context, vendor, key, fingerprint({"retry_of": old_id}))
+        draft = self._draft(context, vendor, key, {"retry_of": old_id})
         draft |= {name: value for name, value in old.items() if name in _REPEATED}
+        draft["callback_url"] = self._callback_url_of(old)
         seconds = (old["deadline_at"] - old["created_at"]).total_seconds()
         draft |= {"external_task_id": draft["id"], "retry_of": old_id}
         draft["deadline_at"] = after(draft["created_at"], seconds)
         vendor.check(_order(draft))
         return draft
 
-    def _draft(
-        self, context: RequestContext, vendor: Vendor, key: str | None, fingerprint: str
-    ) -> Json:
+    def _callback_url_of(self, row: JobRow) -> str | None:
+        """Return the callback URL of a job. Raises `Conflict` if no key can decrypt it."""
+        try:
+            stored = row["callback_url"]
+            return None if stored is None else self._runtime.keys.open_address(stored)
+        except ConfigError as error:
+            raise Conflict(f"its callback_url cannot be read: {error}", job_id=row["id"]) from None
+
+    def _draft(self, context: RequestContext, vendor: Vendor, key: str | None, body: Any) -> Json:
         now = self._runtime.clock.now()
+        prints = fingerprints(self._runtime.keys, body) if key else ()
         return {
             "id": self._runtime.ids("job"),
             "account": vendor.account.name,
             "vendor": vendor.name,
             "api_key": context.caller.id,
             "idempotency_key": key,
-            "fingerprint": fingerprint if key else None,
+            "fingerprint": prints[0] if prints else None,
+            "fingerprints": prints,
             "created_at": now,
             "due_at": now,
         }
@@ -178,12 +189,8 @@ class JobSubmission:
         """Unit of work: create jobs, and the delivery lanes of their callback URLs."""
         runtime = self._runtime
         now = runtime.clock.now()
-        for draft in drafts:
-            url = draft["callback_url"]
-            draft["callback_lane"] = (
-                callback_lane(tx, runtime.ids, url, runtime.keys.encrypt, now) if url else None
-            )
-        results = create_jobs(tx, drafts)
+        # Copies: a unit of work may run again.
+        results = create_jobs(tx, [draft | self._callback(tx, draft, now) for draft in drafts])
         created = [
             result.job for result in results if isinstance(result, Accepted) and not result.replayed
         ]
@@ -194,6 +201,15 @@ class JobSubmission:
         ]
         runtime.ledger.note(tx, notes, now)
         return results
+
+    def _callback(self, tx: Tx, draft: Json, now: datetime) -> Json:
+        """Return the columns of a job's callback URL: encrypted, and its lane."""
+        url, runtime = draft["callback_url"], self._runtime
+        if url is None:
+            return {}
+        sealed = runtime.keys.seal_address(url)
+        lane = callback_lane(tx, runtime.ids, runtime.keys, url, now)
+        return {"callback_url": sealed.encrypted, "callback_key": sealed.key, "callback_lane": lane}
 
 
 def _counted(receive: Receive, slot: Slot) -> Receive:

@@ -16,8 +16,10 @@ from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import Destination
+from orchestrator.foundation.addresses import canonical
 from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
@@ -31,7 +33,11 @@ class SubscriberQuery(PageRequest):
     prefix = "sub"
 
 
-@operation("Create a subscriber", responses={201: returns(schemas.NewSubscriber, "Location")})
+@operation(
+    "Create a subscriber",
+    responses={201: returns(schemas.NewSubscriber, "Location")},
+    problems=("limit_reached",),
+)
 async def create(context: RequestContext, body: NewSubscriber) -> Response:
     """Its secret is shown only here."""
     runtime = context.runtime
@@ -47,11 +53,18 @@ async def create(context: RequestContext, body: NewSubscriber) -> Response:
         runtime.keys,
         destination=destination,
         now=runtime.clock.now(),
+        api_key=context.caller.id,
         **body.model_dump(exclude={"kind"}),
     )
-    await runtime.store.write(subscribers.add, row)
+    hashes = runtime.keys.hashes(canonical(body.url))
+    await runtime.store.write(subscribers.add_within, row, _limits(runtime), hashes)
     shown = subscriber_json(row) | ({"secret": secret} if secret else {})
     return reply(shown, 201, {"location": f"{runtime.base}/v1/subscribers/{row['id']}"})
+
+
+def _limits(runtime: Runtime) -> subscribers.Limits:
+    settings = runtime.settings
+    return subscribers.Limits(settings.subscribers_per_key, settings.subscribers_per_address)
 
 
 def _check_address(policy: AddressPolicy, destination: Destination, url: str) -> None:
@@ -90,22 +103,35 @@ async def _row(context: RequestContext) -> SubscriberRow:
     return or_not_found(row, "subscriber")
 
 
-@operation("Change a subscriber", responses={200: schemas.Subscriber}, problems=("conflict",))
+@operation(
+    "Change a subscriber",
+    responses={200: schemas.ChangedSubscriber},
+    problems=("conflict", "limit_reached"),
+)
 async def change(context: RequestContext, body: SubscriberChange) -> Response:
-    """Absent fields stay as they are."""
+    """Absent fields stay as they are.
+
+    A `url` with another origin drops the stored `headers`, which may hold credentials, unless the
+    request gives new ones; `dropped` says so.
+    """
     given = body.given()
     row, runtime = await _row(context), context.runtime
     destination = runtime.destinations.get(row["kind"])
     if destination is None:
         raise Conflict(f"subscribers of the kind {row['kind']} are no longer supported")
     values = {name: value for name, value in given.items() if name not in ("url", "headers")}
-    if "url" in given:
-        _check_address(runtime.address_policy, destination, given["url"])
-        values |= subscribers.address_columns(runtime.keys, destination, given["url"])
     if "headers" in given:
         values["headers"] = subscribers.encrypted_headers(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
-    return _response(await runtime.store.write(subscribers.change, row["id"], values))
+    if "url" not in given:
+        return _response(await runtime.store.write(subscribers.change, row["id"], values))
+    url = given["url"]
+    _check_address(runtime.address_policy, destination, url)
+    moved = await runtime.store.write(
+        subscribers.move, runtime.keys, row["id"], destination, url, values, _limits(runtime)
+    )
+    there, dropped = or_not_found(moved, "subscriber")
+    return reply(subscriber_json(there) | ({"dropped": dropped} if dropped else {}))
 
 
 def _response(row: SubscriberRow | None) -> Response:

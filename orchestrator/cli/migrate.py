@@ -28,6 +28,6 @@ def migrate(
     """Bring the database to the schema this program needs: all the way, or not at all."""
     settings = session.settings(database_url=database_url)
     # Here: commands that only call a server start without a database.
-    from orchestrator.cli.migration import run
+    from orchestrator.cli.migration import keys_of, run
 
-    run(session.terminal, settings.database_url, check=check)
+    run(session.terminal, settings.database_url, keys_of(settings), check=check)

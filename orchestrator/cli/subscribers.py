@@ -19,7 +19,13 @@ from orchestrator.cli.replays import DryRun, Rate, Since, Types, Until, Wait, Wi
 from orchestrator.cli.subscriber_test import first_attempt, outcome
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation.states import FINAL_EVENTS
-from orchestrator.schemas import NewSubscriber, RotatedSubscriber, Subscriber, TestEvent
+from orchestrator.schemas import (
+    ChangedSubscriber,
+    NewSubscriber,
+    RotatedSubscriber,
+    Subscriber,
+    TestEvent,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Who gets events.")
 
@@ -129,7 +135,10 @@ def update(
     ] = None,
     max_in_flight: InFlight = None,
 ) -> None:
-    """Change a subscriber. Fields not given stay; `--header` and `--option` replace theirs."""
+    """Change a subscriber. Fields not given stay; `--header` and `--option` replace theirs.
+
+    A URL with another origin drops the stored headers, unless --header gives new ones.
+    """
     body: Record = {
         "url": url,
         "types": words(types),
@@ -143,19 +152,28 @@ def update(
         given["rate_limit"] = _rate(rate_limit)
     if not given:
         raise typer.BadParameter("nothing to change was given: --url, --types, --description, ...")
-    _change(session, subscriber, "PATCH", "", given)
+    with session.client() as client:
+        found = find(client, SUBSCRIBER, subscriber)
+        answer = client.send("PATCH", f"{SUBSCRIBER.path}/{found.id}", body=given)
+        changed = client.read(ChangedSubscriber, answer.document)
+    session.terminal.record(changed, shown(changed))
+    if changed.dropped:
+        session.terminal.notice(
+            f"dropped, since the new address has another origin: {', '.join(changed.dropped)};"
+            " give --header again if it may have them"
+        )
 
 
 @command(app, "pause", "orchestrator subscribers pause sub_01m7x")
 def pause(session: Session, subscriber: SubscriberId) -> None:
     """Hold a subscriber's deliveries; none is lost."""
-    _change(session, subscriber, "POST", "/pause")
+    _change(session, subscriber, "pause")
 
 
 @command(app, "resume", "orchestrator subscribers resume sub_01m7x")
 def resume(session: Session, subscriber: SubscriberId) -> None:
     """Resume a paused or disabled subscriber's deliveries, held ones first."""
-    _change(session, subscriber, "POST", "/resume")
+    _change(session, subscriber, "resume")
 
 
 @command(app, "rm", "orchestrator subscribers rm sub_01m7x --yes")
@@ -239,14 +257,11 @@ def replay(
     replays.run(session, wish, dry_run=dry_run, yes=yes, wait=wait)
 
 
-def _change(
-    session: Session, subscriber: str, method: str, verb: str, body: Record | None = None
-) -> None:
+def _change(session: Session, subscriber: str, verb: str) -> None:
     """Change a subscriber by one call and show it."""
     with session.client() as client:
         found = find(client, SUBSCRIBER, subscriber)
-        answer = client.send(method, f"{SUBSCRIBER.path}/{found.id}{verb}", body=body)
-        changed = client.read(Subscriber, answer.document)
+        changed = client.post(Subscriber, f"{SUBSCRIBER.path}/{found.id}/{verb}")
     session.terminal.record(changed, shown(changed))
 
 

@@ -20,6 +20,7 @@ from orchestrator.client.requests import (
 )
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import (
+    ChangedSubscriber,
     NewSubscriber,
     Page,
     Replay,
@@ -79,13 +80,17 @@ class Subscribers(Resource[ModeT]):
         url: str | None = None,
         rate_limit: float | Unset | None = UNSET,
         **options: Unpack[SubscriberOptions],
-    ) -> Subscriber:
-        """Update a subscriber: fields left out stay. `rate_limit=None` removes the limit."""
+    ) -> ChangedSubscriber:
+        """Update a subscriber: fields left out stay. `rate_limit=None` removes the limit.
+
+        A `url` with another origin drops the stored `headers` unless new ones are given; the
+        result's `dropped` says so.
+        """
         body = _body(options, url=url, rate_limit=rate_limit)
         if rate_limit is None:
             body["rate_limit"] = None
         request = Request("PATCH", path("subscribers", subscriber_id), json=body)
-        return await self._call(Subscriber, request)
+        return await self._call(ChangedSubscriber, request)
 
     @dual
     async def delete(self, subscriber_id: str) -> None:

@@ -27,11 +27,15 @@ QUANTUM = 16
 
 
 class QueuedDelivery(TypedDict):
-    """A claimed delivery: its ids, its lease and its previous tries."""
+    """A claimed delivery: its ids, its lease and its previous tries.
+
+    `forced_at` is set if it does not wait for a subscriber that rests.
+    """
 
     id: str
     event_id: str
     subscriber_id: str
+    forced_at: datetime | None
     lease: int
     tries: int
 
@@ -81,13 +85,20 @@ def take_jobs(
 
 
 def take_deliveries(
-    tx: Tx, quanta: Mapping[str, int], now: datetime, lease: float, room: int
+    tx: Tx,
+    quanta: Mapping[str, int],
+    now: datetime,
+    lease: float,
+    room: int,
+    *,
+    forced: bool = False,
 ) -> list[QueuedDelivery]:
-    """Claim the oldest due deliveries for `lease` seconds.
+    """Claim the oldest due deliveries for `lease` seconds, or of those the forced ones.
 
     At most `quanta` of each subscriber, and `room` in all.
     """
-    ids = _oldest(tx, _DUE_DELIVERIES, {"now": now}, quanta, room)
+    due = _FORCED_DELIVERIES if forced else _DUE_DELIVERIES
+    ids = _oldest(tx, due, {"now": now}, quanta, room)
     return _claim(tx, QueuedDelivery, _TAKE_DELIVERIES, ids, now, lease)
 
 
@@ -148,6 +159,7 @@ def _take(
 
 _DUE_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
 _DUE_DELIVERIES = _due(delivery, delivery.c.subscriber_id)
+_FORCED_DELIVERIES = _due(delivery, delivery.c.subscriber_id, delivery.c.forced_at.is_not(None))
 _TAKE_JOBS = _take(job, *job.c)
 _TAKE_QUERIES = _take(job, *job.c, stamp=job.c.queried_at)
 _TAKE_DELIVERIES = _take(delivery, *(delivery.c[name] for name in QueuedDelivery.__annotations__))

@@ -26,6 +26,7 @@ from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliverySchedu
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.events.destinations import Destination, Message, ResponseClass
+from orchestrator.foundation.addresses import masked
 from orchestrator.foundation.clock import Clock, Rng, epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
 from orchestrator.foundation.ids import Ids, made_at
@@ -99,7 +100,10 @@ class Deliverer:
 
     async def _attempt(self, claim: ClaimedDelivery) -> Attempted:
         started, now = self.clock.monotonic(), self.clock.now()
-        done = Attempted(claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER)
+        to = claim.event["callback_key"] if claim.subscriber["callback_origin"] else None
+        done = Attempted(
+            claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER, address=to
+        )
         try:
             request = self._request(claim, now)
             response = await self.http_client.send(
@@ -119,7 +123,7 @@ class Deliverer:
             result=result,
             status=response.status_code,
             error=None if delivered else _reason(response),
-            response=text(response.content[:STORED].decode("utf-8", "replace")),
+            response=text(_head(response, self._address(claim))),
             rest=None if delivered else retry_after(response.headers, now),
         )
 
@@ -128,13 +132,17 @@ class Deliverer:
 
     def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
         to, event = claim.subscriber, claim.event
-        if to["callback_origin"] is None:
-            address = _revealed(self.keys.decrypt, to["address"])
-        else:
-            address = str(event["callback_url"])
+        address = self._address(claim)
         headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
         message = Message(event["id"], event["type"], event["body"], now, headers, to["options"])
         return self.destinations[to["kind"]].request(address, message, self._secrets(to, now))
+
+    def _address(self, claim: ClaimedDelivery) -> str:
+        """Return the address to send to. Raises `ConfigError` if no key can decrypt it."""
+        to = claim.subscriber
+        if to["callback_origin"] is None:
+            return _revealed(self.keys.decrypt, to["address"])
+        return _revealed(self.keys.open_address, str(claim.event["callback_url"]))
 
     def _secrets(self, to: SubscriberRow, now: datetime) -> list[str]:
         """Return the keys that sign for a subscriber, newest first: all that are still valid."""
@@ -180,6 +188,13 @@ def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
 @lru_cache(maxsize=4096)
 def _revealed(reveal: Callable[[str], str], sealed: str) -> str:
     return reveal(sealed)
+
+
+def _head(response: httpx.Response, address: str) -> str:
+    """Return the head of a response body, without the secrets of the address that it may repeat."""
+    # One that is cut could no longer be recognised.
+    read = STORED if "?" not in address else ANSWER_CAP
+    return masked(response.content[:read].decode("utf-8", "replace"), address)[:STORED]
 
 
 def _reason(response: httpx.Response) -> str:

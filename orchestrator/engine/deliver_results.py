@@ -20,6 +20,7 @@ from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
+from orchestrator.engine.deliver_addresses import record_delivered, record_failed
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.events.subscribers import disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
@@ -36,7 +37,8 @@ DISABLE_AFTER = timedelta(days=5)
 class Attempted:
     """One attempt: the delivery as it was claimed, and what its subscriber answered.
 
-    `ms` is its duration, `rest` the seconds of a `Retry-After`.
+    `address` is the key of the callback URL, if it went to one. `ms` is its duration, `rest` the
+    seconds of a `Retry-After`.
     """
 
     row: QueuedDelivery
@@ -48,6 +50,7 @@ class Attempted:
     error: str | None = None
     response: str | None = None
     rest: float | None = None
+    address: str | None = None
 
 
 class BatchCompleter:
@@ -97,6 +100,7 @@ def record(tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datet
     _DELIVERED(tx, [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered])
     healthy = sorted({done.subscriber["id"] for done in delivered})
     _HEALTHY(tx, [{"was_id": lane, "failing_since": None} for lane in healthy])
+    record_delivered(tx, [done.address for done in delivered if done.address])
     disabled: set[str] = set()
     if len(delivered) < len(attempts):
         disabled = _record_failed(tx, ids, rng, attempts, now)
@@ -119,11 +123,23 @@ def _record_failed(
         by_lane[done.subscriber["id"]].append(done)
     disabled = set()
     for lane, row in sorted(current.items()):
+        if row["callback_origin"] is not None:
+            record_failed(tx, lane, _failures(by_lane[lane]), now)
+            continue
         _rest(tx, lane, by_lane[lane], now)
         if reason := _update_health(tx, row, by_lane[lane], now):
             disable(tx, ids, lane, reason, now)
             disabled.add(lane)
     return disabled
+
+
+def _failures(attempts: Sequence[Attempted]) -> list[tuple[str, str | None, float | None]]:
+    """Return the failed attempts at callback URLs, as `record_failed` takes them."""
+    return [
+        (done.address, done.error, done.rest)
+        for done in attempts
+        if done.address and done.result is not ResponseClass.DELIVERED
+    ]
 
 
 def _attempt_values(done: Attempted) -> dict[str, Any]:
@@ -159,6 +175,7 @@ def _values(
         "was_lease": done.row["lease"],
         "state": state,
         "due_at": due,
+        "forced_at": None,
         "tries": done.row["tries"] + 1,
         "last_status": done.status,
         "last_error": done.error,
@@ -186,8 +203,7 @@ def _update_health(
     if since is None:
         mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
         tx.execute(mine.values(failing_since=now))
-    # A lane of callback URLs serves many jobs: one address that is gone says nothing of the others.
-    if row["callback_origin"] is not None or row["state"] != SubscriberState.ACTIVE:
+    if row["state"] != SubscriberState.ACTIVE:
         return None
     gone = next((done for done in attempts if done.result is ResponseClass.GONE), None)
     if gone is not None:
@@ -204,7 +220,7 @@ _ATTEMPTS = bulk_insert(
     attempt, "delivery_id", "n", "at", "status", "ms", "error", "response",
     on_conflict=lambda made: made.on_conflict_do_nothing(),
 )  # fmt: skip
-_RESULT = ("state", "due_at", "last_status", "last_error", "done_at")
+_RESULT = ("state", "due_at", "forced_at", "last_status", "last_error", "done_at")
 _OPEN = delivery.c.state != sa.literal_column(f"'{DeliveryState.DELIVERED}'")
 _ONE_MORE = delivery.c.tries + sa.literal_column("1")
 _DELIVERED = bulk_update(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestrator.database import queue
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import delivery, event, job, subscriber
+from orchestrator.database.tables import callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, Rng
@@ -31,12 +31,14 @@ _MAX_BUCKETS = 1024
 
 
 class QueuedEvent(TypedDict):
-    """An event with what is needed to send it."""
+    """An event with what is needed to send it: `callback_url` encrypted, its key and its rest."""
 
     id: str
     type: str
     body: bytes
     callback_url: str | None
+    callback_key: str | None
+    resting_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,22 @@ class ClaimedDelivery:
     event: QueuedEvent
     subscriber: SubscriberRow
 
+    def rests(self, now: datetime) -> bool:
+        """True if it is for a callback URL that rests, and an operator has not forced it."""
+        until = self.event["resting_until"] if self.subscriber["callback_origin"] else None
+        return until is not None and until > now and self.row["forced_at"] is None
+
 
 @dataclass(slots=True)
 class Lane:
-    """A subscriber's lane during one look: free slots, what it may give, and what it gave."""
+    """A subscriber's lane during one look: free slots, what it may give, and what it gave.
+
+    One that rests gives forced deliveries alone.
+    """
 
     subscriber: SubscriberRow
     free: int
+    resting: bool
     quantum: int = 0
     given: int = 0
 
@@ -64,7 +75,7 @@ class Lane:
     @property
     def full(self) -> bool:
         """True if its slots or its rate limit kept it from giving more."""
-        return self.free <= 0 or 0 < self.quantum == self.given
+        return not self.resting and (self.free <= 0 or 0 < self.quantum == self.given)
 
 
 class DeliveryScheduler:
@@ -128,10 +139,7 @@ class DeliveryScheduler:
         lanes = self._lanes(tx, names, now)
         # A lane that is alone may use all its slots at once; among others, a share of them.
         share = max(queue.QUANTUM, room // len(names))
-        for lane in lanes.values():
-            lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
-        quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
-        rows = queue.take_deliveries(tx, quanta, now, lease, room)
+        rows = self._take(tx, lanes, share, room, now, lease)
         for row in rows:
             lanes[row["subscriber_id"]].given += 1
         cut = len(rows) == room
@@ -140,19 +148,31 @@ class DeliveryScheduler:
             self._round[:0] = names[last + 1 :]
         more = cut or any(lane.exhausted(share) for lane in lanes.values())
         full = any(lane.full for lane in lanes.values())
-        return Claimed(_claims(tx, rows, lanes), more=more, full=full)
+        claims, postponed = _claims(tx, rows, lanes, now)
+        return Claimed(claims, more=more or postponed, full=full)
+
+    def _take(
+        self, tx: Tx, lanes: Mapping[str, Lane], share: int, room: int, now: datetime, lease: float
+    ) -> list[QueuedDelivery]:
+        """Claim up to `room` deliveries; of lanes that rest only what an operator has forced."""
+        forced = {name: lane.free for name, lane in lanes.items() if lane.resting and lane.free > 0}
+        rows = queue.take_deliveries(tx, forced, now, lease, room, forced=True) if forced else []
+        for lane in lanes.values():
+            if not lane.resting:
+                lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
+        quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
+        return rows + queue.take_deliveries(tx, quanta, now, lease, room - len(rows))
 
     def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
-        """Return the lanes that may be served, in the order of `names`."""
+        """Return the lanes of subscribers that exist, in the order of `names`."""
         found = {row["id"]: row for row in fetch(tx, SubscriberRow, _SUBSCRIBERS, {"lanes": names})}
         if deleted := set(names) - set(found):
             # The subscriber was deleted while a transaction that still saw it published an event.
             tx.execute(_KILL_LANES, {"lanes": list(deleted), "now": now})
         return {
-            name: Lane(row, row["max_in_flight"] - self._in_progress[name])
+            name: Lane(row, row["max_in_flight"] - self._in_progress[name], _rests(row, now))
             for name in names
             if (row := found.get(name)) is not None
-            and (row["resting_until"] is None or row["resting_until"] <= now)
         }
 
     def _within_rate(self, to: SubscriberRow, wanted: int, now: datetime) -> int:
@@ -173,21 +193,40 @@ class DeliveryScheduler:
         return taken
 
 
+def _rests(row: SubscriberRow, now: datetime) -> bool:
+    """True if a subscriber rests. The lane of a host never does: its addresses do."""
+    until = row["resting_until"] if row["callback_origin"] is None else None
+    return until is not None and until > now
+
+
 def _claims(
-    tx: Tx, rows: Sequence[QueuedDelivery], lanes: Mapping[str, Lane]
-) -> list[ClaimedDelivery]:
+    tx: Tx, rows: Sequence[QueuedDelivery], lanes: Mapping[str, Lane], now: datetime
+) -> tuple[list[ClaimedDelivery], bool]:
+    """Return claims, and whether deliveries were postponed since their address rests."""
     if not rows:
-        return []
+        return [], False
     ids = {"ids": list({row["event_id"] for row in rows})}
     events = {found["id"]: found for found in fetch(tx, QueuedEvent, _EVENTS, ids)}
     if orphans := [row["id"] for row in rows if row["event_id"] not in events]:
         # Retention deleted the event while it was being replayed: there is nothing left to send.
         tx.execute(_DELETE, {"ids": orphans})
-    return [
+    claims = [
         ClaimedDelivery(row, events[row["event_id"]], lanes[row["subscriber_id"]].subscriber)
         for row in rows
         if row["event_id"] in events
     ]
+    resting = [claim for claim in claims if claim.rests(now)]
+    for claim in resting:
+        _postpone(tx, claim, now)
+    return [claim for claim in claims if claim not in resting], bool(resting)
+
+
+def _postpone(tx: Tx, claim: ClaimedDelivery, now: datetime) -> None:
+    """Make a delivery due when its address has rested, and with it others that wait for that."""
+    until = {"until": claim.event["resting_until"]}
+    tx.execute(_POSTPONE, until | {"ids": [claim.row["id"]]})
+    same = {"lane": claim.row["subscriber_id"], "key": claim.event["callback_key"], "now": now}
+    tx.execute(_POSTPONE, until | {"ids": list(tx.scalars(_SAME_ADDRESS, same))})
 
 
 # Built once: building a statement costs more than running it.
@@ -202,7 +241,40 @@ _KILL_LANES = (
 _DELETE = sa.delete(delivery).where(delivery.c.id.in_(_IDS))
 _SUBSCRIBERS = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
 _EVENTS = (
-    sa.select(event.c.id, event.c.type, event.c.body, job.c.callback_url)
-    .select_from(event.outerjoin(job, job.c.id == event.c.job_id))
+    sa.select(
+        event.c.id,
+        event.c.type,
+        event.c.body,
+        job.c.callback_url,
+        job.c.callback_key,
+        callback_address.c.resting_until,
+    )
+    .select_from(
+        event.outerjoin(job, job.c.id == event.c.job_id).outerjoin(
+            callback_address, callback_address.c.key == job.c.callback_key
+        )
+    )
     .where(event.c.id.in_(_IDS))
+)
+_POSTPONE = (
+    sa.update(delivery)
+    .where(delivery.c.id.in_(_IDS))
+    .values(due_at=sa.bindparam("until", type_=delivery.c.due_at.type))
+)
+#: Of a long backlog some: the next look finds more.
+_SAME_ADDRESS = (
+    sa.select(delivery.c.id)
+    .select_from(
+        delivery.join(event, event.c.id == delivery.c.event_id).join(
+            job, job.c.id == event.c.job_id
+        )
+    )
+    .where(
+        delivery.c.subscriber_id == sa.bindparam("lane"),
+        delivery.c.due_at <= _NOW,
+        delivery.c.forced_at.is_(None),
+        job.c.callback_key == sa.bindparam("key"),
+    )
+    .order_by(delivery.c.due_at)
+    .limit(500)
 )

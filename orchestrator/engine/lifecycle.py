@@ -15,6 +15,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from orchestrator.engine import deliver, poll, replay, submit
+from orchestrator.engine.encryption import AddressEncryption
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
@@ -59,9 +60,11 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
         store.listen(runtime.notifier.wake_here)
         ticks = schedule(runtime)
         ticks.start()
+        encryption = asyncio.create_task(_encrypt(runtime))
         try:
             yield
         finally:
+            encryption.cancel()
             runtime.feed.close()
             # APScheduler's own shutdown cancels running coroutines: pause, drain, then shut down.
             ticks.pause()
@@ -101,6 +104,12 @@ async def _tick(name: str, run: Callable[..., Awaitable[None]], *args: Any) -> N
         await run(*args)
     except Unavailable as error:
         log.warning("a tick waits for the database", tick=name, error=str(error))
+
+
+async def _encrypt(runtime: Runtime) -> None:
+    """Encrypt what an older version stored in the clear."""
+    if runtime.settings.role != "api":
+        await _tick("encrypt", runtime.assemble(AddressEncryption).run)
 
 
 async def _wake(runtime: Runtime, stage: str) -> None:

@@ -7,10 +7,9 @@ active again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypedDict
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, TypedDict
 
 import sqlalchemy as sa
 
@@ -20,8 +19,10 @@ from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.events.destinations import Destination
 from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.foundation import addresses
 from orchestrator.foundation.clock import after as later
 from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.signing.standard_webhooks import new_secret
@@ -34,15 +35,18 @@ from orchestrator.foundation.states import (
 )
 from orchestrator.schemas.subscribers import subscriber_json
 
+#: The number of the advisory lock under which subscribers are counted.
+_LIMITS_LOCK = int.from_bytes(b"sublimit", "big")
 #: The other rows are the lanes of callback URLs.
 _IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
 
 
 class AddressColumns(TypedDict):
-    """The address, encrypted, and as it may be shown."""
+    """The address, encrypted; its keyed hash; and as it may be shown."""
 
     address: str
+    address_key: str
     shown: str
 
 
@@ -59,12 +63,14 @@ def new(
     rate_limit: float | None,
     max_in_flight: int,
     now: datetime,
+    api_key: str | None = None,
 ) -> tuple[SubscriberRow, str | None]:
     """Return a row for `add`, and its signing secret if deliveries of this kind are signed."""
     secret = new_secret() if destination.signed else None
     row: SubscriberRow = {
         "id": ids("sub"),
         "kind": destination.kind,
+        "api_key": api_key,
         "callback_origin": None,
         **address_columns(keys, destination, url),
         "secrets": [{"key": keys.encrypt(secret), "until": None}] if secret else [],
@@ -83,35 +89,82 @@ def new(
     return row, secret
 
 
+class Limits(NamedTuple):
+    """How many subscribers one API key may create, and how many may have the same address."""
+
+    per_key: int
+    per_address: int
+
+
 def add(tx: Tx, row: SubscriberRow) -> None:
     """Insert a subscriber. Rerun, it leaves the row that is there."""
     statement = insert(tx.dialect.name, subscriber).on_conflict_do_nothing(index_elements=["id"])
     tx.execute(statement, [row])
 
 
-def callback_lane(tx: Tx, ids: Ids, url: str, encrypt: Callable[[str], str], now: datetime) -> str:
+def add_within(tx: Tx, row: SubscriberRow, limits: Limits, address_keys: Sequence[str]) -> None:
+    """Insert a subscriber. `address_keys` are all keyed hashes of its address.
+
+    Raises `Conflict` beyond a limit.
+    """
+    _lock(tx)
+    if get(tx, row["id"]) is None:
+        if _count(tx, subscriber.c.api_key == row["api_key"]) >= limits.per_key:
+            raise _too_many(f"this API key has created {limits.per_key} subscribers")
+        _check_address_limit(tx, row["id"], limits, address_keys)
+    add(tx, row)
+
+
+def _check_address_limit(
+    tx: Tx, subscriber_id: str, limits: Limits, address_keys: Sequence[str]
+) -> None:
+    same = sa.and_(subscriber.c.address_key.in_(address_keys), subscriber.c.id != subscriber_id)
+    if _count(tx, same) >= limits.per_address:
+        raise _too_many(f"{limits.per_address} subscribers have this address")
+
+
+def _count(tx: Tx, which: sa.ColumnElement[bool]) -> int:
+    counted = sa.select(sa.func.count()).select_from(subscriber).where(which, _IS_SUBSCRIPTION)
+    return int(tx.execute(counted).scalar_one())
+
+
+def _too_many(what: str) -> Conflict:
+    return Conflict(f"{what} already; change or delete one of them", code="limit_reached")
+
+
+def _lock(tx: Tx) -> None:
+    """Make the writers of PostgreSQL count one after the other. SQLite has one writer."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LIMITS_LOCK)))
+
+
+def callback_lane(tx: Tx, ids: Ids, keys: Keys, url: str, now: datetime) -> str:
     """Return the id of the lane of a caller's callback URL, and insert the lane if it is new.
 
-    There is one lane per origin, so that a slow host delays only its own deliveries.
+    There is one lane per origin: it bounds the attempts in progress at a host. What an address
+    answers concerns that address alone: see the table `callback_address`.
     """
-    parts = urlsplit(url)
-    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    origin = addresses.origin(url)
+    query = sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)
+    if (known := tx.scalar(query)) is not None:
+        return str(known)
+    sealed = keys.seal_address(origin)
     row = {
-        "id": ids("sub"), "kind": "webhook", "callback_origin": origin, "address": encrypt(origin),
-        "shown": origin, "secrets": [], "types": [], "description": "", "options": {},
-        "max_in_flight": 8, "state": SubscriberState.ACTIVE, "created_at": now,
+        "id": ids("sub"), "kind": "webhook", "callback_origin": origin,
+        "address": sealed.encrypted, "address_key": sealed.key, "shown": origin, "secrets": [],
+        "types": [], "description": "", "options": {}, "max_in_flight": 8,
+        "state": SubscriberState.ACTIVE, "created_at": now,
     }  # fmt: skip
     tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(), [row])
-    query = sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)
     return str(tx.execute(query).scalar_one())
 
 
 def address_columns(keys: Keys, destination: Destination, url: str) -> AddressColumns:
-    """Return the columns of an address. Where it is secret, `shown` leaves out its path."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    shown = f"{parts.scheme}://{host}/…" if destination.secret_address else url
-    return {"address": keys.encrypt(url), "shown": shown}
+    """Return the columns of an address. Where all of it is secret, `shown` leaves out its path."""
+    origin = addresses.origin(url)
+    shown = f"{origin}/…" if destination.secret_address else addresses.shown(url)
+    sealed = keys.seal_address(url)
+    return {"address": sealed.encrypted, "address_key": sealed.key, "shown": shown}
 
 
 def encrypted_headers(keys: Keys, headers: Mapping[str, str]) -> str | None:
@@ -140,6 +193,43 @@ def change(tx: Tx, subscriber_id: str, values: Mapping[str, Any]) -> SubscriberR
         changed = sa.update(subscriber).where(subscriber.c.id == subscriber_id, _IS_SUBSCRIPTION)
         tx.execute(changed.values(**values))
     return get(tx, subscriber_id)
+
+
+def move(
+    tx: Tx,
+    keys: Keys,
+    subscriber_id: str,
+    destination: Destination,
+    url: str,
+    values: Mapping[str, Any],
+    limits: Limits,
+) -> tuple[SubscriberRow, list[str]] | None:
+    """Set the address of a subscriber, and other columns. Return it, and the fields it lost.
+
+    Headers were given for an origin, and may hold credentials: another origin does not get them,
+    unless `values` has new ones. None: there is no such subscriber. Raises `Conflict` beyond a
+    limit.
+    """
+    _lock(tx)
+    row = get(tx, subscriber_id, for_update=True)
+    if row is None:
+        return None
+    _check_address_limit(tx, subscriber_id, limits, keys.hashes(addresses.canonical(url)))
+    values = {**values, **address_columns(keys, destination, url)}
+    lost = []
+    if row["headers"] and "headers" not in values and not _has_origin(keys, row, url):
+        values["headers"] = None
+        lost = ["headers"]
+    changed = change(tx, subscriber_id, values)
+    return None if changed is None else (changed, lost)
+
+
+def _has_origin(keys: Keys, row: SubscriberRow, url: str) -> bool:
+    """True if a URL has the origin of a subscriber's address. False if that cannot be read."""
+    try:
+        return addresses.origin(keys.decrypt(row["address"])) == addresses.origin(url)
+    except ConfigError:
+        return False
 
 
 def remove(tx: Tx, subscriber_id: str, now: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,20 +27,29 @@ def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Pro
     """Unit of work: create jobs from drafts (column values without those that have a default).
 
     A draft with the idempotency key of another job gets that job. A draft whose key was used with
-    another body, or whose external id is taken, gets a `Problem`.
+    another body, or whose external id is taken, gets a `Problem`. The `fingerprints` of a draft are
+    all that the same body may have been stored with.
     """
-    rows = [cast(JobRow, _DEFAULTS | draft) for draft in drafts]
+    rows = [
+        cast(JobRow, {name: draft.get(name, value) for name, value in _DEFAULTS.items()})
+        for draft in drafts
+    ]
     statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
     created = set(tx.scalars(statement, rows))
-    return [Accepted(row) if row["id"] in created else _conflict(tx, row) for row in rows]
+    return [
+        Accepted(row)
+        if row["id"] in created
+        else _conflict(tx, row, draft.get("fingerprints", (row["fingerprint"],)))
+        for row, draft in zip(rows, drafts, strict=True)
+    ]
 
 
-def _conflict(tx: Tx, row: JobRow) -> Accepted | Problem:
+def _conflict(tx: Tx, row: JobRow, fingerprints: Collection[str | None]) -> Accepted | Problem:
     key = row["idempotency_key"]
     first = None if key is None else _by_key(tx, row["api_key"], key)
     if key is None or first is None:
         return _external_id_taken(tx, row)
-    if first["fingerprint"] == row["fingerprint"]:
+    if first["fingerprint"] in fingerprints:
         return Accepted(first, replayed=True)
     sent = key.partition("\n")[0]
     return Problem(

@@ -30,6 +30,7 @@ from orchestrator.schemas.service import (
     VendorAnswer,
 )
 from orchestrator.schemas.subscribers import (
+    ChangedSubscriber,
     NewSubscriber,
     RotatedSubscriber,
     Subscriber,
@@ -44,6 +45,7 @@ __all__ = [
     "Alive",
     "ApiKey",
     "Attempt",
+    "ChangedSubscriber",
     "Check",
     "Delivery",
     "Event",

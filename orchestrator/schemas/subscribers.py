@@ -30,7 +30,11 @@ class SubscriberColumns(TypedDict):
 
 
 class Subscriber(Shape):
-    """A receiver of events. `url` leaves out the parts of the address that are secret."""
+    """A receiver of events.
+
+    `url` is its address without user name, password and query, which may be secrets; where all of
+    it is secret, without its path too.
+    """
 
     id: str
     object: Literal["subscriber"]
@@ -45,6 +49,12 @@ class Subscriber(Shape):
     disabled_reason: str | None
     failing_since: AwareDatetime | None
     created_at: AwareDatetime
+
+
+class ChangedSubscriber(Subscriber):
+    """A subscriber after a change: `dropped` names the fields that a new origin did not get."""
+
+    dropped: tuple[str, ...] = ()
 
 
 class NewSubscriber(Subscriber):

@@ -60,6 +60,68 @@ async def test_a_change_leaves_the_rest_as_it_is(tmp_path: Path) -> None:
         await api.call("PATCH", path, 422, {"kind": "slack"})
 
 
+SECRET_HEADERS = {"authorization": "Bearer theirs"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://other.app/hook", "http://my.app/hook", "https://my.app:8443/hook",
+        "https://my.app.evil.example/hook", "https://sub.my.app/hook",
+    ],
+)  # fmt: skip
+async def test_another_origin_does_not_get_the_headers_of_the_last(
+    tmp_path: Path, url: str
+) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api, headers=SECRET_HEADERS)
+        path = f"/v1/subscribers/{made['id']}"
+        moved = (await api.call("PATCH", path, 200, {"url": url, "types": ["*"]})).json()
+        assert (moved["url"], moved["types"], moved["dropped"]) == (url, ["*"], ["headers"])
+        assert (await api.rows("subscriber"))[0]["headers"] is None
+        both = {"url": "https://my.app/hook", "headers": SECRET_HEADERS}
+        assert "dropped" not in (await api.call("PATCH", path, 200, both)).json()
+        assert (await api.rows("subscriber"))[0]["headers"] is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://my.app/other?x=1", "https://MY.APP:443/hook", "https://my.app/hook#x"]
+)
+async def test_the_same_origin_keeps_the_headers(tmp_path: Path, url: str) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api, headers=SECRET_HEADERS)
+        path = f"/v1/subscribers/{made['id']}"
+        assert "dropped" not in (await api.call("PATCH", path, 200, {"url": url})).json()
+        assert (await api.rows("subscriber"))[0]["headers"] is not None
+
+
+async def test_an_address_is_shown_without_its_query_to_any_key(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api, url="https://my.app/hook?key=opensesame#x")
+        path = f"/v1/subscribers/{made['id']}"
+        moved = await api.call("PATCH", path, 200, {"url": "https://my.app/b?key=opensesame"})
+        await api.post(f"{path}/test", 202)
+        assert (made["url"], moved.json()["url"]) == ("https://my.app/hook", "https://my.app/b")
+        stored = [await api.rows(table) for table in ("subscriber", "event", "delivery")]
+        assert "opensesame" not in str(stored)
+
+
+async def test_subscribers_are_limited_per_key_and_per_address(tmp_path: Path) -> None:
+    limits = {"subscribers_per_key": 3, "subscribers_per_address": 2}
+    async with calling(tmp_path, **limits) as api:
+        first, _ = await subscribed(api), await subscribed(api, url="https://MY.app:443/hook#2")
+        refused = await api.post("/v1/subscribers", 409, HOOK)
+        assert (refused["code"], "this address" in refused["detail"]) == ("limit_reached", True)
+        third = await subscribed(api, url="https://my.app/third")
+        path = f"/v1/subscribers/{third['id']}"
+        await api.call("PATCH", path, 409, {"url": HOOK["url"]})
+        await api.call("PATCH", f"/v1/subscribers/{first['id']}", 200, {"url": HOOK["url"]})
+        refused = await api.post("/v1/subscribers", 409, HOOK | {"url": "https://my.app/4"})
+        assert (refused["code"], "this API key" in refused["detail"]) == ("limit_reached", True)
+        await api.call("DELETE", path, 204)
+        await subscribed(api, url="https://my.app/4")
+
+
 async def test_pausing_holds_deliveries_and_resuming_makes_them_due(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         path = f"/v1/subscribers/{(await subscribed(api))['id']}"

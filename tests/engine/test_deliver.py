@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.database.tables import attempt, callback_address, delivery, event, subscriber
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
@@ -137,7 +137,7 @@ async def test_a_retry_has_the_same_id_and_body_and_a_new_timestamp(h: Harness) 
 async def test_a_delivery_to_a_callback_url_is_signed_with_the_callback_secret(h: Harness) -> None:
     url = "https://caller.example/done?order=1"
     lane = await h.runtime.store.write(
-        callback_lane, h.runtime.ids, url, h.runtime.keys.encrypt, h.clock.now()
+        callback_lane, h.runtime.ids, h.runtime.keys, url, h.clock.now()
     )
     job = await at_vendor(h, callback_url=url, callback_lane=lane)
     await report_state(h, job["id"], JobState.SUCCEEDED)
@@ -325,7 +325,7 @@ async def test_concurrent_410s_are_announced_once(h: Harness) -> None:
 
 async def test_a_410_from_a_callback_url_ends_that_delivery_only(h: Harness) -> None:
     lane = await h.runtime.store.write(
-        callback_lane, h.runtime.ids, "https://a.example/1", h.runtime.keys.encrypt, h.clock.now()
+        callback_lane, h.runtime.ids, h.runtime.keys, "https://a.example/1", h.clock.now()
     )
     for n in range(2):
         job = await at_vendor(
@@ -337,6 +337,84 @@ async def test_a_410_from_a_callback_url_ends_that_delivery_only(h: Harness) -> 
     (row,) = await h.rows(subscriber)
     assert row["state"] == SubscriberState.ACTIVE
     assert "subscriber.disabled" not in await event_types(h)
+
+
+async def called_back(h: Harness, *urls: str) -> None:
+    """Complete a job for each callback URL."""
+    for url in urls:
+        lane = await h.runtime.store.write(
+            callback_lane, h.runtime.ids, h.runtime.keys, url, h.clock.now()
+        )
+        sealed = h.runtime.keys.seal_address(url)
+        job = await at_vendor(
+            h, task=h.runtime.ids("tsk"), callback_url=sealed.encrypted, callback_key=sealed.key,
+            callback_lane=lane,
+        )  # fmt: skip
+        await report_state(h, job["id"], JobState.SUCCEEDED)
+
+
+async def test_a_callback_url_that_rests_delays_only_deliveries_to_itself(h: Harness) -> None:
+    busy, fine = "https://a.example/busy?key=1", "https://a.example/fine"
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/busy":
+            return httpx.Response(429, headers={"retry-after": "3600"})
+        return httpx.Response(200)
+
+    await called_back(h, busy)
+    await deliver(h, respond)
+    await called_back(h, busy, busy, fine)
+    await deliver(h, respond)
+    await deliver(h, respond)
+    assert [str(request.url) for request in h.network.requests] == [busy, fine]
+    (address,) = await h.rows("callback_address")
+    assert (address["failures"], address["last_error"]) == (1, "status_429")
+    rows = await h.rows(delivery)
+    assert {row["due_at"] for row in rows if row["due_at"]} == {after(h.clock.now(), 3600)}
+    h.clock.advance(3601)
+    await deliver(h, httpx.Response(200))
+    assert Counter(row["state"] for row in await h.rows(delivery)) == {D.DELIVERED: 4}
+    (address,) = await h.rows("callback_address")
+    assert (address["failures"], address["failing_since"]) == (0, None)
+
+
+async def test_a_long_backlog_of_a_resting_callback_url_does_not_delay_its_host(h: Harness) -> None:
+    busy = "https://a.example/busy"
+    await called_back(h, *[busy] * 40)
+    await h.run(sa.insert(callback_address).values(
+        key=h.runtime.keys.seal_address(busy).key, lane="sub_x", failures=1, last_error=None,
+        resting_until=after(h.clock.now(), 60), failing_since=None, updated_at=h.clock.now(),
+    ))  # fmt: skip
+    await called_back(h, "https://a.example/fine")
+    stage = h.runtime.assemble(Deliverer)
+    assert (await stage.take(10)).more
+    assert [claim.event["callback_key"] for claim in await stage.take(10)] == [
+        h.runtime.keys.seal_address("https://a.example/fine").key
+    ]
+
+
+async def test_an_operators_retry_does_not_wait_for_a_resting_receiver(h: Harness) -> None:
+    busy = "https://a.example/busy"
+    await subscribe(h, "job.succeeded")
+    await called_back(h, busy)
+    rest = httpx.Response(429, headers={"retry-after": "3600"})
+    assert await deliver(h, lambda _: rest) == 2
+    forced = {"due_at": h.clock.now(), "forced_at": h.clock.now()}
+    await h.run(sa.update(delivery).values(**forced))
+    assert await deliver(h, httpx.Response(200)) == 2
+    rows = await h.rows(delivery)
+    assert {(row["state"], row["forced_at"]) for row in rows} == {(D.DELIVERED, None)}
+
+
+async def test_what_a_receiver_repeats_of_its_address_is_stored_masked(h: Harness) -> None:
+    await subscribe(h, url="https://app.example.com/hook?key=opensesame&n=1")
+    await at_vendor(h)
+    await deliver(h, lambda request: httpx.Response(410, text=f"no {request.url} for opensesame"))
+    stored = [await h.rows(table) for table in ("attempt", "subscriber", "event", "delivery")]
+    assert "opensesame" not in str(stored)
+    assert (await h.rows("attempt"))[0]["response"] == (
+        "no https://app.example.com/hook?*** for ***"
+    )
 
 
 # -- lanes

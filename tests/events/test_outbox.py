@@ -108,11 +108,7 @@ async def test_an_event_may_be_for_one_subscriber_or_for_all_others(h: Harness) 
 
 async def test_a_callback_url_gets_final_events_by_default(h: Harness) -> None:
     lane = await h.runtime.store.write(
-        callback_lane,
-        h.runtime.ids,
-        "https://Caller.example/a",
-        h.runtime.keys.encrypt,
-        h.clock.now(),
+        callback_lane, h.runtime.ids, h.runtime.keys, "https://Caller.example/a", h.clock.now()
     )
     callback = {"callback_url": "https://caller.example/a", "callback_lane": lane}
     for number, chosen in enumerate((None, ["job.*"])):
@@ -130,7 +126,7 @@ async def test_callback_urls_of_one_origin_share_a_lane_that_is_no_subscription(
     )
     lanes = [
         await h.runtime.store.write(
-            callback_lane, h.runtime.ids, url, h.runtime.keys.encrypt, h.clock.now()
+            callback_lane, h.runtime.ids, h.runtime.keys, url, h.clock.now()
         )
         for url in urls
     ]

@@ -108,7 +108,7 @@ def test_a_secret_address_is_shown_without_its_path(tx: Tx) -> None:
 
 
 def test_the_lanes_of_callback_urls_are_no_subscriptions(tx: Tx) -> None:
-    lane = subscribers.callback_lane(tx, IDS, "https://caller.example/x", KEYS.encrypt, NOW)
+    lane = subscribers.callback_lane(tx, IDS, KEYS, "https://caller.example/x", NOW)
     made = [create(tx)[0]["id"] for _ in range(3)][::-1]
     assert [row["id"] for row in subscribers.listing(tx, limit=2)] == made[:2]
     assert [row["id"] for row in subscribers.listing(tx, limit=9, after=made[1])] == made[2:]

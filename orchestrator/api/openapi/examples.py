@@ -91,6 +91,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     },
     schemas.LoggedEvent: _LOGGED,
     schemas.Subscriber: SUBSCRIBER_EXAMPLE,
+    schemas.ChangedSubscriber: {**SUBSCRIBER_EXAMPLE, "dropped": ["headers"]},
     schemas.NewSubscriber: {**SUBSCRIBER_EXAMPLE, "secret": _SECRET},
     schemas.RotatedSubscriber: {
         **SUBSCRIBER_EXAMPLE, "secret": _SECRET, "previous_expires_at": _NEXT_DAY

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
     #: Requests per minute of each API key, in each process; 0: unlimited. A key may have its own.
     api_rate_limit: Annotated[int, Field(ge=0, le=100_000_000)] = 60_000
+    #: Subscribers that one API key may create, and that may have the same address.
+    subscribers_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    subscribers_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     log_format: Literal["auto", "json", "console"] = "auto"
     #: What this process does, where several share a PostgreSQL database.
     role: Literal["all", "api", "worker"] = "all"

@@ -1,4 +1,4 @@
-"""Everything derived from `secret_keys`: callback tokens, operator passes, encryption at rest.
+"""Everything derived from `secret_keys`: callback tokens, operator passes, encryption, hashes.
 
 A callback token is an itsdangerous signature over an attempt of a job of an account, with expiry.
 """
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
+from orchestrator.foundation.addresses import canonical
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.errors import BadToken, ConfigError, NotJson
 from orchestrator.foundation.json_codec import encode, parse
@@ -30,6 +31,13 @@ class Callback(NamedTuple):
 
     job_id: str
     attempt: int
+
+
+class SealedAddress(NamedTuple):
+    """A web address as it is stored: encrypted, and its keyed hash for look-ups."""
+
+    key: str
+    encrypted: str
 
 
 class _Signer(Signer):
@@ -93,6 +101,10 @@ class Keys:
         self._vault = MultiFernet(
             [Fernet(base64.urlsafe_b64encode(_derive(key, "vault"))) for key in secret_keys]
         )
+        self._hashes = [_derive(key, "hashes") for key in secret_keys]
+        #: The same text for the same address, so that decrypted ones can be cached; and to encrypt
+        #: costs more than all else that a submission does with an address.
+        self.seal_address = lru_cache(maxsize=1024)(self._seal_address)
         #: Sign deliveries to a job's `callback_url`: all of them, so that rotation breaks nothing.
         self.callback_secrets = tuple(
             WEBHOOK_PREFIX + base64.b64encode(_derive(key, "callback deliveries")).decode()
@@ -136,6 +148,24 @@ class Keys:
         """
         return self._vault.encrypt(text.encode()).decode()
 
+    def hashes(self, text: str) -> tuple[str, ...]:
+        """Return the keyed hashes of a text, that of the newest key first (HMAC-SHA256).
+
+        Unlike a plain digest, they cannot be compared with guesses by a reader of the database.
+        """
+        data = text.encode()
+        return tuple(hmac.digest(key, data, "sha256").hex() for key in self._hashes)
+
+    def _seal_address(self, url: str) -> SealedAddress:
+        return SealedAddress(self.hashes(canonical(url))[0], self.encrypt(url))
+
+    def open_address(self, stored: str) -> str:
+        """Return an address as given to `seal_address`. Raises `ConfigError`.
+
+        Those of older jobs are in the clear until `engine.encryption` has come to them.
+        """
+        return stored if is_clear(stored) else self.decrypt(stored)
+
     def decrypt(self, stored: str) -> str:
         """Return the text given to `encrypt`. Raises `ConfigError` if no key made `stored`."""
         try:
@@ -144,6 +174,11 @@ class Keys:
             raise ConfigError(
                 "a stored secret was encrypted with a key that is no longer in secret_keys"
             ) from error
+
+
+def is_clear(stored: str) -> bool:
+    """True if a stored address is not encrypted."""
+    return stored[:4].lower() == "http"
 
 
 def _derive(key: str, purpose: str) -> bytes:

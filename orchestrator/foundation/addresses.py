@@ -1,0 +1,49 @@
+"""Web addresses whose query, user name or password may be secrets: compared, and shown without.
+
+Parsed by httpx, as they are when a request is sent: two parsers may disagree about the host.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+import httpx
+
+from orchestrator.foundation.masking import MASK
+
+#: A part of an address with fewer characters is no secret, and occurs in other text by chance.
+_SHORTEST_SECRET = 6
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL; the default port is left out (RFC 6454)."""
+    parsed = httpx.URL(url)
+    return f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
+
+
+def canonical(url: str) -> str:
+    """Return a URL in the spelling that all URLs of the same address share, without a fragment."""
+    return str(httpx.URL(url).copy_with(fragment=None))
+
+
+def shown(url: str) -> str:
+    """Return a URL without user name, password, query and fragment."""
+    path = httpx.URL(url).raw_path.partition(b"?")[0].decode("ascii")
+    return origin(url) + (path if path != "/" or url.partition("?")[0].endswith("/") else "")
+
+
+def masked(text: str, url: str) -> str:
+    """Return a text in which the secret parts of a URL are masked: its receiver may repeat them."""
+    for secret in _secrets(url):
+        text = text.replace(secret, MASK)
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _secrets(url: str) -> tuple[str, ...]:
+    """Return the query of a URL and the values in it, longest first."""
+    query = httpx.URL(url).query.decode("ascii")
+    found = {query, *(value for _, value in parse_qsl(query))}
+    secrets = [secret for secret in found if len(secret) >= _SHORTEST_SECRET]
+    return tuple(sorted(secrets, key=len, reverse=True))
