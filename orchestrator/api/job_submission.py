@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,10 +14,10 @@ from starlette.types import Message, Receive
 
 from orchestrator import schemas
 from orchestrator.api import long_poll, problems, request_body
-from orchestrator.api.endpoint import RequestContext
+from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
-from orchestrator.api.requests import Empty, Submission, with_sent_pointers
+from orchestrator.api.requests import Retry, Submission, with_sent_pointers
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.address_policy import AddressPolicy
@@ -28,6 +29,7 @@ from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Probl
 from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.ledger import Note
+from orchestrator.jobs.retries import create_retry, number_of
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
@@ -104,15 +106,26 @@ class JobSubmission:
     @operation(
         "Retry a job",
         responses=_RESPONSES,
-        problems=("conflict", "unsupported", "idempotency_key_reused"),
+        problems=("conflict", "already_retried", "unsupported", "idempotency_key_reused"),
         request_headers=("Idempotency-Key", "Prefer"),
-        body=Empty,
+        body=Retry,
     )
     async def retry(self, context: RequestContext) -> Response:
-        """The same work as a new job with a new external id. The old job has to be final."""
+        """The same work as a new job with a new external id. The old job has to be final.
+
+        A job of the same work that is live or has succeeded stands in the way: each render costs
+        money. `again` ignores it. With `dry_run` nothing is created; the response is the old job.
+        """
         # The input of the old job may be as large as a body.
         with self._admission.admit(request_body.BODY_CAP):
-            accepted = await self._create(await self._repetition_of(context))
+            body = await context.body(Retry, optional=True)
+            draft = await self._repetition_of(context) | {"again": body.again}
+            if body.dry_run:
+                runtime, old_id = self._runtime, draft["retry_of"]
+                await runtime.store.read(partial(number_of, again=body.again), old_id)
+                old = await runtime.store.read(long_poll.find_job, old_id)
+                return long_poll.job_response(runtime, or_not_found(old, "job"))
+            accepted = await self._create(draft)
         return await self._answer(context, accepted)
 
     async def _repetition_of(self, context: RequestContext) -> Json:
@@ -121,7 +134,6 @@ class JobSubmission:
         Raises `Problem` and `Unavailable`.
         """
         key = idempotency_key(context)
-        await context.body(Empty, optional=True)
         old = await long_poll.wait_for_job(self._runtime, context.id("job"), 0, is_final)
         old_id = old["id"]
         if not is_final(old):
@@ -190,7 +202,12 @@ class JobSubmission:
         runtime = self._runtime
         now = runtime.clock.now()
         # Copies: a unit of work may run again.
-        results = create_jobs(tx, [draft | self._callback(tx, draft, now) for draft in drafts])
+        full = [draft | self._callback(tx, draft, now) for draft in drafts]
+        fresh = iter(create_jobs(tx, [draft for draft in full if "retry_of" not in draft]))
+        results = [
+            create_retry(tx, draft, again=draft["again"]) if "retry_of" in draft else next(fresh)
+            for draft in full
+        ]
         created = [
             result.job for result in results if isinstance(result, Accepted) and not result.replayed
         ]

@@ -50,6 +50,8 @@ CODES: Mapping[str, Code] = {
     "cursor_gone": Code(410, "Events after the cursor may have been deleted. Go on after "
                              "`next_cursor`.", "The log begins later"),
     "conflict": Code(409, "It exists, but not in a state that allows this."),
+    "already_retried": Code(409, "The job in `job_id` is the same work, and is live or has "
+                                 "succeeded. To pay for another render, send `again`."),
     "limit_reached": Code(409, "Change or delete what exists, or have the limit raised in the "
                                "settings."),
     "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its "

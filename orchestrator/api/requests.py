@@ -94,6 +94,15 @@ def with_sent_pointers(problem: Problem, body: Any) -> Problem:
     )
 
 
+class Retry(Body):
+    """`POST /v1/jobs/{id}/retry`."""
+
+    again: Annotated[
+        bool, Field(description="Even if the same work is live or has succeeded as another job.")
+    ] = False
+    dry_run: Annotated[bool, Field(description="Create nothing.")] = False
+
+
 class Upload(Body):
     """`POST /v1/files/upload`, a form."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -18,6 +19,8 @@ RowT = TypeVar("RowT", bound=BaseModel)
 
 #: Characters read from a pipe: tens of thousands of ids.
 _CAP = 2**20
+#: The controlling terminal.
+_TERMINAL = Path("/dev/tty")
 #: Lines of a preview.
 _SHOWN = 10
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -42,14 +45,35 @@ def confirm(terminal: Terminal, question: str, preview: Sequence[str]) -> None:
         terminal.notice(f"  {line}")
     if len(preview) > _SHOWN:
         terminal.notice(f"  and {len(preview) - _SHOWN} more")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise Failure(
             f"no terminal to ask on: {question}",
             hint="--yes does it without asking",
             code=Exit.USAGE,
         )
-    if not typer.confirm(question, err=True):
+    if not _agreed(question):
         raise Failure("nothing was done")
+
+
+def can_ask() -> bool:
+    """True if someone may answer: a pipe on stdin leaves the terminal that the process has."""
+    if not sys.stderr.isatty():
+        return False
+    if sys.stdin.isatty():
+        return True
+    try:
+        _TERMINAL.open().close()
+    except OSError:
+        return False
+    return True
+
+
+def _agreed(question: str) -> bool:
+    if sys.stdin.isatty():
+        return typer.confirm(question, err=True)
+    typer.echo(f"{question} [y/N]: ", err=True, nl=False)
+    with _TERMINAL.open() as terminal:
+        return terminal.readline().strip().lower() in ("y", "yes")
 
 
 def each(

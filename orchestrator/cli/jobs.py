@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.batch import Yes, confirm, each, is_single, several
+from orchestrator.cli.batch import Yes, can_ask, confirm, each, is_single, several
 from orchestrator.cli.client import Client
 from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
@@ -112,27 +113,34 @@ def show(
 def _steer(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
     """Send one verb to every job. Raises `Failure` for those that refuse it."""
     with session.client() as client:
-        found = {job.id: job for job in (find(client, JOB, word) for word in several(ids))}
+        found = _found(client, ids)
         if ask and len(found) > 1:
-            preview = [f"{job_id} {job.status}" for job_id, job in found.items()]
-            confirm(session.terminal, f"{verb} these {len(found)} jobs?", preview)
+            confirm(session.terminal, f"{verb} these {len(found)} jobs?", _preview(found))
         each(
             session.terminal,
             "jobs",
             list(found),
-            lambda job_id: _send(client, job_id, verb),
+            lambda job_id: client.post(Job, f"{JOB.path}/{job_id}/{verb}"),
             shown,
             TABLE,
             single=is_single(ids),
         )
 
 
-def _send(client: Client, job_id: str, verb: str) -> Job:
-    path = f"{JOB.path}/{job_id}/{verb}"
-    if verb != "retry":
-        return client.post(Job, path)
+def _found(client: Client, ids: list[str]) -> dict[str, Job]:
+    return {job.id: job for job in (find(client, JOB, word) for word in several(ids))}
+
+
+def _preview(found: Mapping[str, Job]) -> list[str]:
+    return [f"{job_id} {job.status}" for job_id, job in found.items()]
+
+
+def _retry(client: Client, job_id: str, body: Record) -> Job:
+    path = f"{JOB.path}/{job_id}/retry"
+    if body.get("dry_run"):
+        return client.post(Job, path, body)
     again = "look whether `orchestrator jobs ls` shows a new job before it is tried again"
-    return client.order(path, secrets.token_urlsafe(24), again)
+    return client.order(path, secrets.token_urlsafe(24), again, body)
 
 
 @command(
@@ -152,9 +160,50 @@ def refresh(session: Session, jobs: JobIds) -> None:
 @command(
     app, "retry", "orchestrator jobs ls --status failed --since 1h -q | orchestrator jobs retry -"
 )
-def retry(session: Session, jobs: JobIds) -> None:
-    """Make new jobs from final ones."""
-    _steer(session, "retry", jobs, ask=False)
+def retry(
+    session: Session,
+    jobs: JobIds,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Even if the same work is live or has succeeded elsewhere."),
+    ] = False,
+    error: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this code.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Create nothing.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Make new jobs from final ones: each is a render to pay for.
+
+    A job is refused if the same work is live or has succeeded as another job. Asks first on a
+    terminal if there are several.
+    """
+    body: Record = {
+        name: True for name, wanted in (("again", again), ("dry_run", dry_run)) if wanted
+    }
+    with session.client() as client:
+        found = _found(client, jobs)
+        if error is not None:
+            matching = {
+                job_id: job
+                for job_id, job in found.items()
+                if job.error and job.error.code == error
+            }
+            if len(matching) < len(found):
+                left = len(found) - len(matching)
+                session.terminal.notice(f"left out, without the error {error}: {left} jobs")
+            found = matching
+        if len(found) > 1 and not (yes or dry_run) and can_ask():
+            confirm(session.terminal, f"retry these {len(found)} jobs?", _preview(found))
+        each(
+            session.terminal,
+            "jobs",
+            list(found),
+            lambda job_id: _retry(client, job_id, body),
+            shown,
+            TABLE,
+            single=is_single(jobs) and bool(found),
+        )
 
 
 def shown(job: Job) -> Record:

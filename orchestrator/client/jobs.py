@@ -73,10 +73,15 @@ class Jobs(Resource[ModeT]):
         return await self._call(Job, post("jobs", job_id, "refresh"))
 
     @dual
-    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
-        """Return a new job that repeats a final job. Raises `Conflict` while that is live.
+    async def retry(
+        self, job_id: str, *, again: bool = False, idempotency_key: str | None = None
+    ) -> Job:
+        """Return a new job that repeats a final job.
 
-        As with `submit`, the same `idempotency_key` makes no second job.
+        Raises `Conflict` while that job is live, and, unless `again`, if another job of the same
+        work is live or has succeeded. As with `submit`, the same `idempotency_key` makes no second
+        job.
         """
         headers = idempotency_header(idempotency_key)
-        return await self._call(Job, post("jobs", job_id, "retry", headers=headers))
+        body = {"again": True} if again else None
+        return await self._call(Job, post("jobs", job_id, "retry", json=body, headers=headers))

@@ -30,6 +30,8 @@ def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Pro
     another body, or whose external id is taken, gets a `Problem`. The `fingerprints` of a draft are
     all that the same body may have been stored with.
     """
+    if not drafts:
+        return []
     rows = [
         cast(JobRow, {name: draft.get(name, value) for name, value in _DEFAULTS.items()})
         for draft in drafts
@@ -68,7 +70,9 @@ def _by_key(tx: Tx, api_key: str, key: str) -> JobRow | None:
 def _external_id_taken(tx: Tx, row: JobRow) -> Accepted | Conflict:
     account, external_id = row["account"], row["external_task_id"]
     same = sa.and_(job.c.account == account, job.c.external_task_id == external_id)
-    other = tx.execute(sa.select(job.c.id).where(same)).scalar_one()
+    other = tx.scalar(sa.select(job.c.id).where(same))
+    if other is None:
+        return Conflict("another retry of the same job was made meanwhile")
     if other == row["id"]:
         # This unit of work ran before: it was committed, and its result was lost.
         return Accepted(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from orchestrator.engine.poll import Poller
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs.ledger import Note
-from tests.api.test_support import TWO, calling, eventually, submitted
+from tests.api.test_support import TWO, Caller, calling, eventually, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -161,3 +162,60 @@ async def test_a_refresh_of_a_queued_job_returns_at_once(tmp_path: Path) -> None
     async with calling(tmp_path) as api:
         job = await submitted(api)
         assert (await api.post(f"/v1/jobs/{job['id']}/refresh", 200))["status"] == "queued"
+
+
+async def failed(api: Caller, **values: Any) -> str:
+    """Return the id of a failed job."""
+    job_id = str((await submitted(api, **values))["id"])
+    await api.finish(job_id, JobState.FAILED)
+    return job_id
+
+
+async def test_the_same_work_is_not_retried_beside_a_live_or_successful_retry(
+    tmp_path: Path,
+) -> None:
+    async with calling(tmp_path) as api:
+        first = await failed(api)
+        second = (await api.post(f"/v1/jobs/{first}/retry", 202))["id"]
+        for state in (JobState.FAILED, JobState.SUCCEEDED):
+            refused = await api.post(f"/v1/jobs/{first}/retry", 409)
+            assert (refused["code"], refused["job_id"]) == ("already_retried", second)
+            await api.post(f"/v1/jobs/{first}/retry", 409, {"dry_run": True})
+            await api.finish(second, state)
+            if state is JobState.FAILED:
+                # A retry of the retry is the same work too.
+                second = (await api.post(f"/v1/jobs/{second}/retry", 202))["id"]
+        assert (await api.post(f"/v1/jobs/{first}/retry", 409))["job_id"] == second
+        third = await api.post(f"/v1/jobs/{first}/retry", 202, {"again": True})
+        numbers = {row["id"]: row["retry_number"] for row in await api.rows("job")}
+        assert (third["retry_of"], sorted(filter(None, numbers.values()))) == (first, [1, 2, 3])
+
+
+async def test_a_dry_run_of_a_retry_creates_nothing(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        first = await failed(api)
+        assert (await api.post(f"/v1/jobs/{first}/retry", 200, {"dry_run": True}))["id"] == first
+        assert len(await api.rows("job")) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_concurrent_retries_make_one_job_unless_asked_for_more(
+    tmp_path: Path, again: bool
+) -> None:
+    async with calling(tmp_path) as api:
+        first = await failed(api)
+        answers = await asyncio.gather(
+            *(api.http.post(f"/v1/jobs/{first}/retry", json={"again": again}) for _ in range(6))
+        )
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == ([202] * 6 if again else [202, *[409] * 5])
+        numbers = [row["retry_number"] for row in await api.rows("job") if row["retry_of"]]
+        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+async def test_a_retry_repeated_with_its_idempotency_key_is_the_same_job(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        first = await failed(api)
+        headers = {"idempotency-key": "k"}
+        made = [await api.post(f"/v1/jobs/{first}/retry", 202, headers=headers) for _ in range(2)]
+        assert made[0]["id"] == made[1]["id"]

@@ -136,6 +136,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "external_task_id": "order-991", "callback_url": HOOK, "metadata": {"order": "991"},
         "deadline": 3600,
     },
+    requests.Retry: {"again": False},
     requests.Upload: {"file": "...", "kind": "video", "purpose": "reference", "account": "main"},
     requests.NewSubscriber: {"url": HOOK, "types": ["job.*"], "description": "the shop"},
     requests.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},
