@@ -73,6 +73,12 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None) -> Json:
         "pushes": row["pushes"] if row else 0,
         "pushes_missed": row["pushes_missed"] if row else 0,
         "pushes_degraded": row["degraded"] if row else False,
+        "pushes_refused": {
+            "unsigned": row["unsigned"] if row else 0,
+            "stale": row["stale"] if row else 0,
+            "mismatched": row["mismatched"] if row else 0,
+            "last_at": rfc3339_or_none(row["last_refused_at"]) if row else None,
+        },
         "polls": row["polls"] if row else 0,
         "last_push_at": rfc3339_or_none(row["last_push_at"]) if row else None,
         "paused_until": rfc3339_or_none(row["paused_until"]) if row else None,

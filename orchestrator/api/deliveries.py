@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import sqlalchemy as sa
 from pydantic import BeforeValidator, Field
@@ -17,15 +18,12 @@ from orchestrator.api.pagination import PageRequest, filters, list_response, spl
 from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.database.tables import attempt, callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import AttemptRow, fetch
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import DeliveryState
 from orchestrator.schemas.deliveries import DeliveryColumns, delivery_json
 
-_WITH_EVENT = sa.select(delivery, event.c.type, event.c.job_id).join(
-    event, event.c.id == delivery.c.event_id
-)
 States = Annotated[
     tuple[DeliveryState, ...], BeforeValidator(split_commas), Field(description="One or more.")
 ]
@@ -45,33 +43,76 @@ class DeliveryQuery(PageRequest):
 async def ls(context: RequestContext, query: DeliveryQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` is true."""
     page = await context.runtime.store.read(_select, query)
-    return list_response(context, [delivery_json(row) for row in page.rows], page.next)
+    now = context.runtime.clock.now()
+    return list_response(context, [delivery_json(row, now) for row in page.rows], page.next)
 
 
-def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage[listing.ListedDelivery]:
+def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage[DeliveryColumns]:
     wanted = filters(state=query.status, subscriber_id=query.subscriber, event_id=query.event)
-    return listing.deliveries(tx, wanted, query.after, query.limit)
+    page = listing.deliveries(tx, wanted, query.after, query.limit)
+    return listing.ListPage(_with_receivers(tx, page.rows), page.next)
+
+
+def _with_receivers(tx: Tx, rows: Sequence[listing.ListedDelivery]) -> list[DeliveryColumns]:
+    """Return deliveries with the states of their subscribers and the rests of their addresses.
+
+    Not a join in the list, which would mislead a planner about its index.
+    """
+    chosen = subscriber.c.id.in_({row["subscriber_id"] for row in rows})
+    lanes = {lane.id: lane for lane in tx.execute(_LANES.where(chosen))}
+    rests = dict(tx.execute(_RESTS, {"jobs": list({row["job_id"] for row in rows})}).tuples())
+    shown: list[DeliveryColumns] = []
+    for row in rows:
+        lane = lanes.get(row["subscriber_id"])
+        rest = lane.resting_until if lane else None
+        if lane and lane.callback_origin is not None:
+            rest = rests.get(row["job_id"])
+        state = lane.state if lane else None
+        more = {"subscriber_state": state, "resting_until": rest}
+        shown.append(cast(DeliveryColumns, {**row, **more}))
+    return shown
+
+
+_LANES = sa.select(
+    subscriber.c.id, subscriber.c.state, subscriber.c.resting_until, subscriber.c.callback_origin
+)
+_RESTS = (
+    sa.select(job.c.id, callback_address.c.resting_until)
+    .join(callback_address, callback_address.c.key == job.c.callback_key)
+    .where(job.c.id.in_(sa.bindparam("jobs", expanding=True)))
+)
+_ONE = (
+    sa.select(delivery, event.c.type, event.c.job_id)
+    .join(event, event.c.id == delivery.c.event_id)
+    .where(delivery.c.id == sa.bindparam("delivery"))
+)
 
 
 @operation("Get a delivery", responses={200: schemas.TriedDelivery})
 async def show(context: RequestContext) -> Response:
     """With every attempt at it."""
     row, attempts = await context.runtime.store.read(_find, context.id("dlv"))
-    return reply(delivery_json(or_not_found(row, "delivery"), attempts))
+    now = context.runtime.clock.now()
+    return reply(delivery_json(or_not_found(row, "delivery"), now, attempts))
 
 
 def _find(tx: Tx, delivery_id: str) -> tuple[DeliveryColumns | None, list[AttemptRow]]:
-    rows = fetch(tx, DeliveryColumns, _WITH_EVENT.where(delivery.c.id == delivery_id))
+    found = fetch(tx, listing.ListedDelivery, _ONE, {"delivery": delivery_id})
+    rows = _with_receivers(tx, found)
     mine = sa.select(attempt).where(attempt.c.delivery_id == delivery_id).order_by(attempt.c.n)
     return next(iter(rows), None), fetch(tx, AttemptRow, mine)
 
 
 @operation("Retry a delivery", responses={202: schemas.TriedDelivery}, problems=("conflict",))
 async def retry(context: RequestContext, body: Empty) -> Response:
-    """One attempt now, whatever its state; its schedule continues after it."""
+    """One attempt now, whatever its state, and although its subscriber rests.
+
+    Its schedule continues after it.
+    """
     runtime = context.runtime
-    row, attempts = await runtime.store.write(_retry, context.id("dlv"), runtime.clock.now())
-    shown = delivery_json(or_not_found(row, "delivery"), attempts)
+    now = runtime.clock.now()
+    row, attempts = await runtime.store.write(_retry, context.id("dlv"), now)
+    shown = delivery_json(or_not_found(row, "delivery"), now, attempts)
     runtime.notifier.wake("deliver")
     return reply(shown, 202)
 
@@ -85,6 +126,6 @@ def _retry(
         to = row["subscriber_id"]
         if tx.execute(sa.select(subscriber.c.id).where(subscriber.c.id == to)).first() is None:
             raise Conflict("the subscriber of this delivery was deleted")
-        due = {"state": DeliveryState.PENDING, "due_at": now, "done_at": None}
+        due = {"state": DeliveryState.PENDING, "due_at": now, "forced_at": now, "done_at": None}
         tx.execute(sa.update(delivery).where(delivery.c.id == delivery_id).values(**due))
     return _find(tx, delivery_id)

@@ -48,6 +48,14 @@ def _only_rfc3339(value: Any) -> Any:
     )
 
 
+def _only_true_or_false(value: Any) -> Any:
+    """Keep pydantic from reading `yes`, `on` and `1`, which it takes as true too."""
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value not in words:
+        raise PydanticCustomError("bool_parsing", "Input should be true or false")
+    return words.get(value, value) if isinstance(value, str) else value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -110,6 +118,8 @@ class IdOf:
 Time = Annotated[
     datetime, BeforeValidator(_only_rfc3339), AfterValidator(_in_utc), Field(strict=False)
 ]
+#: A parameter of a query that is `true` or `false`.
+Flag = Annotated[bool, BeforeValidator(_only_true_or_false)]
 Name = Annotated[str, Text(min_length=1, max_length=128)]
 Url = Annotated[str, Text(min_length=1, max_length=2048)]
 Word = Annotated[str, Text(pattern="^[A-Za-z0-9_.:-]{1,64}$")]

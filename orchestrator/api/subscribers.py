@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
+from pydantic import Field
 from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import RequestContext, or_not_found, reply
+from orchestrator.api.endpoint import RequestContext, ThingT, or_not_found, reply
+from orchestrator.api.fields import Flag
 from orchestrator.api.job_submission import check_url
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
+from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
@@ -23,14 +26,19 @@ from orchestrator.foundation.addresses import canonical
 from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
-from orchestrator.schemas.base import rfc3339_or_none
-from orchestrator.schemas.subscribers import subscriber_json
+from orchestrator.schemas.base import Json, rfc3339_or_none
+from orchestrator.schemas.subscribers import callback_json, subscriber_json
 
 
 class SubscriberQuery(PageRequest):
     """`GET /v1/subscribers`."""
 
     prefix = "sub"
+
+    callbacks: Annotated[
+        Flag, Field(description="The hosts of jobs' callback URLs instead: of kind `callback`.")
+    ] = False
+    failing: Annotated[Flag, Field(description="Only those that fail now.")] = False
 
 
 @operation(
@@ -87,20 +95,56 @@ def _check_options(destination: Destination, options: Mapping[str, str]) -> None
 @operation("List subscribers", responses={200: returns(schemas.Page[schemas.Subscriber], "Link")})
 async def ls(context: RequestContext, query: SubscriberQuery) -> Response:
     """Newest first."""
-    read = partial(subscribers.listing, limit=query.limit + 1, after=query.after)
-    rows = await context.runtime.store.read(read)
-    return page_of(context, rows, query, subscriber_json)
+    shown = await context.runtime.store.read(_select, query)
+    return page_of(context, shown, query, dict)
+
+
+def _select(tx: Tx, query: SubscriberQuery) -> list[Json]:
+    rows = subscribers.listing(
+        tx,
+        limit=query.limit + 1,
+        after=query.after,
+        callbacks=query.callbacks,
+        failing=query.failing,
+    )
+    return _shown(tx, rows)
+
+
+def _shown(tx: Tx, rows: Sequence[SubscriberRow]) -> list[Json]:
+    hosts = [row["id"] for row in rows if row["callback_origin"] is not None]
+    health = subscribers.callback_health(tx, hosts) if hosts else {}
+    return [
+        subscriber_json(row)
+        if row["callback_origin"] is None
+        else callback_json(row, health.get(row["id"]))
+        for row in rows
+    ]
 
 
 @operation("Get a subscriber", responses={200: schemas.Subscriber})
 async def show(context: RequestContext) -> Response:
     """Its address is masked where it is secret; its headers are never shown."""
-    return reply(subscriber_json(await _row(context)))
+    shown = await context.runtime.store.read(_find, context.id("sub"))
+    return reply(or_not_found(shown, "subscriber"))
+
+
+def _find(tx: Tx, subscriber_id: str) -> Json | None:
+    row = subscribers.find(tx, subscriber_id)
+    return None if row is None else _shown(tx, [row])[0]
 
 
 async def _row(context: RequestContext) -> SubscriberRow:
     row = await context.runtime.store.read(subscribers.get, context.id("sub"))
-    return or_not_found(row, "subscriber")
+    return await _changeable(context, row)
+
+
+async def _changeable(context: RequestContext, found: ThingT | None) -> ThingT:
+    """Return what a change found. Raises `NotFound`, and `Conflict` for a host of callback URLs."""
+    subscriber_id = context.id("sub")
+    host = await context.runtime.store.read(subscribers.find, subscriber_id) if not found else None
+    if host is not None:
+        raise Conflict("it stands for callback URLs, which jobs give; it cannot be changed")
+    return or_not_found(found, "subscriber")
 
 
 @operation(
@@ -124,7 +168,8 @@ async def change(context: RequestContext, body: SubscriberChange) -> Response:
         values["headers"] = subscribers.encrypted_headers(runtime.keys, given["headers"])
     _check_options(destination, given.get("options", {}))
     if "url" not in given:
-        return _response(await runtime.store.write(subscribers.change, row["id"], values))
+        changed = await runtime.store.write(subscribers.change, row["id"], values)
+        return await _response(context, changed)
     url = given["url"]
     _check_address(runtime.address_policy, destination, url)
     moved = await runtime.store.write(
@@ -134,48 +179,48 @@ async def change(context: RequestContext, body: SubscriberChange) -> Response:
     return reply(subscriber_json(there) | ({"dropped": dropped} if dropped else {}))
 
 
-def _response(row: SubscriberRow | None) -> Response:
-    """Return a subscriber as a response. Raises `NotFound` for None."""
-    return reply(subscriber_json(or_not_found(row, "subscriber")))
+async def _response(context: RequestContext, row: SubscriberRow | None) -> Response:
+    """Return a subscriber as a response. Raises `NotFound` or `Conflict` for None."""
+    return reply(subscriber_json(await _changeable(context, row)))
 
 
-@operation("Delete a subscriber", responses={204: None})
+@operation("Delete a subscriber", responses={204: None}, problems=("conflict",))
 async def remove(context: RequestContext) -> Response:
     """Its pending deliveries become dead."""
     runtime = context.runtime
     now = runtime.clock.now()
     known = await runtime.store.write(subscribers.remove, context.id("sub"), now)
-    or_not_found(known or None, "subscriber")
+    await _changeable(context, known or None)
     return Response(status_code=204)
 
 
-@operation("Test a subscriber", responses={202: schemas.TestEvent})
+@operation("Test a subscriber", responses={202: schemas.TestEvent}, problems=("conflict",))
 async def test(context: RequestContext, body: Empty) -> Response:
     """Send an event, `subscriber.test`, to it alone."""
     runtime, to = context.runtime, context.id("sub")
     event_id, now = runtime.ids("evt"), runtime.clock.now()
     known = await runtime.store.write(subscribers.send_test, runtime.ids, to, event_id, now)
-    or_not_found(known or None, "subscriber")
+    await _changeable(context, known or None)
     runtime.notifier.wake("deliver")
     links = {"deliveries": f"{runtime.base}/v1/deliveries?event={event_id}"}
     shown = {"object": "event", "id": event_id, "type": "subscriber.test", "links": links}
     return reply(shown, 202)
 
 
-@operation("Pause a subscriber", responses={200: schemas.Subscriber})
+@operation("Pause a subscriber", responses={200: schemas.Subscriber}, problems=("conflict",))
 async def pause(context: RequestContext, body: Empty) -> Response:
     """Its deliveries are held."""
     runtime, state = context.runtime, SubscriberState.PAUSED
     row = await runtime.store.write(subscribers.hold, context.id("sub"), state, None)
-    return _response(row)
+    return await _response(context, row)
 
 
-@operation("Resume a subscriber", responses={200: schemas.Subscriber})
+@operation("Resume a subscriber", responses={200: schemas.Subscriber}, problems=("conflict",))
 async def resume(context: RequestContext, body: Empty) -> Response:
     """Held deliveries become due. A disabled subscriber is active again."""
     runtime = context.runtime
     row = await runtime.store.write(subscribers.resume, context.id("sub"), runtime.clock.now())
-    response = _response(row)
+    response = await _response(context, row)
     runtime.notifier.wake("deliver")
     return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
@@ -27,6 +28,7 @@ TABLE = Table(
     "in_flight",
     "pushes",
     ("missed", "pushes_missed"),
+    ("refused", lambda account: refused_count(account)),
     "polls",
     "last_push_at",
     "paused_until",
@@ -89,12 +91,26 @@ def check(session: Session, names: Names = None) -> None:
         session.terminal.say(*failed)
     else:
         session.terminal.listing(page_of(checks), CHECKS.columns, whole="credentials")
+        _note_refusals(session, {check.account for check in checks})
     if failed:
         raise Failure(
             f"{len(failed)} of {len(checks)} accounts failed: {', '.join(failed)}",
             hint="fix base_url, api_key or what the vendor complains of in [accounts.*],"
             " and restart",
         )
+
+
+def _note_refusals(session: Session, names: Collection[str]) -> None:
+    """Say which accounts' pushes are refused. A server that is not there knows of none."""
+    try:
+        with session.client() as client:
+            accounts = every(client).data
+    except Failure:
+        return
+    for account in accounts:
+        if account.name in names and (found := refusal(account)):
+            words, fix = found
+            session.terminal.notice(f"{account.name}: {words}; {fix}", "yellow")
 
 
 def _checked(session: Session, names: list[str]) -> list[AccountCheck]:
@@ -129,6 +145,38 @@ def server_checks(client: Client, names: list[str]) -> list[AccountCheck]:
         return [*pool.map(check, names)]
 
 
+def refused_count(account: Account) -> int:
+    """Return how many pushes were refused for their signature."""
+    refused = account.pushes_refused
+    return refused.unsigned + refused.stale + refused.mismatched if refused else 0
+
+
+def refusal(account: Account) -> tuple[str, str] | None:
+    """Return what is wrong with the signatures of an account's pushes, and how to fix it.
+
+    None if none was refused, or one has been accepted since.
+    """
+    refused, accepted = account.pushes_refused, account.last_push_at
+    if refused is None or refused.last_at is None or (accepted and accepted > refused.last_at):
+        return None
+    secrets = f"put the vendor's signing secret into accounts.{account.name}.webhook_secrets"
+    reasons = {
+        "no signature matches": (refused.mismatched, secrets),
+        "they have no signature": (
+            refused.unsigned,
+            f'set accounts.{account.name}.signature to "none" if the vendor does not sign',
+        ),
+        "their timestamp is too old or too new": (refused.stale, "set this machine's clock by NTP"),
+    }
+    found = {why: (count, fix) for why, (count, fix) in reasons.items() if count}
+    words = ", ".join(f"{count}: {why}" for why, (count, _) in found.items())
+    if len(found) == 1:
+        words = next(iter(found))
+    fix = max(found.values())[1]
+    came = f"{refused_count(account)} pushes came and were refused: {words}"
+    return f"{came}; the last {moment(refused.last_at)}", fix
+
+
 def is_failed(check: AccountCheck) -> bool:
     """True for an account that cannot be used now. An unclear answer is no failure."""
     return not check.reachable or check.authorized is False or (check.status or 0) >= _TROUBLE
@@ -158,6 +206,7 @@ def shown(account: Account) -> Record:
         "in flight": f"{account.in_flight} of {account.max_in_flight}",
         "per second": account.rate_limit,
         "pushes": f"{account.pushes}, {account.pushes_missed} missed{degraded}",
+        "refused": (refusal(account) or (None,))[0],
         "last push": moment(account.last_push_at),
         "polls": account.polls,
         "paused until": moment(account.paused_until) if account.paused_until else None,

@@ -31,6 +31,7 @@ TABLE = Table(
     "tries",
     ("answer", lambda row: row.last_status or row.last_error or "-"),
     ("next", "next_attempt_at"),
+    ("waits", lambda row: row.waiting.reason if row.waiting else ""),
     # Ids take 30 columns each: with three of them the rest does not fit in a narrow line.
     narrow=("id", "status", "event", "tries", "answer"),
     wide=150,
@@ -43,6 +44,14 @@ ATTEMPTS = Table(
     "ms",
     ("response", lambda attempt: attempt.response or ""),
 )
+_WAITS = {
+    "scheduled": "for the next attempt of its schedule",
+    "resting": "until the address has rested, as its Retry-After asked; "
+    "`orchestrator deliveries retry` tries it now",
+    "queued": "for a free slot of its subscriber",
+    "paused": "the subscriber is paused",
+    "disabled": "the subscriber is disabled",
+}
 DeliveryId = Annotated[
     str,
     typer.Argument(
@@ -106,7 +115,10 @@ def show(session: Session, delivery: DeliveryId) -> None:
     app, "retry", "orchestrator deliveries ls --status dead -q | orchestrator deliveries retry -"
 )
 def retry(session: Session, deliveries: DeliveryIds) -> None:
-    """Try deliveries again now, in any state; each failed attempt counts in their schedule."""
+    """Try deliveries again now, in any state, also while their subscriber rests.
+
+    Each failed attempt counts in their schedule.
+    """
     with session.client() as client:
         ids = [find(client, DELIVERY, word).id for word in several(deliveries)]
         each(
@@ -140,7 +152,7 @@ def replay(
 
 def shown(delivery: Delivery) -> Record:
     """Return the fields of a delivery to display, in order."""
-    done, due = delivery.done_at, delivery.next_attempt_at
+    done, due, waiting = delivery.done_at, delivery.next_attempt_at, delivery.waiting
     return {
         "id": delivery.id,
         "status": delivery.status,
@@ -153,4 +165,5 @@ def shown(delivery: Delivery) -> Record:
         "created": moment(delivery.created_at),
         "done": moment(done) if done else None,
         "next try": moment(due) if due else None,
+        "waits": _WAITS.get(waiting.reason, waiting.reason) if waiting else None,
     }

@@ -20,6 +20,7 @@ from orchestrator.cli.subscriber_test import first_attempt, outcome
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.foundation.states import FINAL_EVENTS
 from orchestrator.schemas import (
+    CallbackHealth,
     ChangedSubscriber,
     NewSubscriber,
     RotatedSubscriber,
@@ -101,10 +102,19 @@ def add(
 
 
 @command(app, "ls", "orchestrator subscribers ls --json")
-def ls(session: Session, limit: Limit = 50, after: After = None) -> None:
+def ls(
+    session: Session,
+    callbacks: Annotated[
+        bool, typer.Option("--callbacks", help="The hosts of jobs' callback URLs instead.")
+    ] = False,
+    failing: Annotated[bool, typer.Option("--failing", help="Only those that fail now.")] = False,
+    limit: Limit = 50,
+    after: After = None,
+) -> None:
     """List subscribers, newest first."""
+    chosen = {"callbacks": callbacks or None, "failing": failing or None}
     with session.client() as client:
-        page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, limit=limit, after=after)
+        page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, **chosen, limit=limit, after=after)
     session.terminal.listing(page, TABLE.columns)
 
 
@@ -286,14 +296,22 @@ def _types(subscriber: Subscriber, separator: str) -> str:
     return "final ones" if final else separator.join(subscriber.types)
 
 
+def callback_words(callbacks: CallbackHealth) -> str:
+    """Return how many callback URLs of a host fail, and how."""
+    addresses = "1 address" if callbacks.failing == 1 else f"{callbacks.failing} addresses"
+    return f"{addresses}, {callbacks.failures} failed attempts, last: {callbacks.last_error}"
+
+
 def shown(subscriber: Subscriber) -> Record:
     """Return the fields of a subscriber to display, in order."""
     reason, failing = subscriber.disabled_reason, subscriber.failing_since
+    callbacks = subscriber.callbacks
     return {
         "id": subscriber.id,
         "kind": subscriber.kind,
         "status": subscriber.status + (f": {reason}" if reason else ""),
         "failing since": moment(failing) if failing else None,
+        "failing": callback_words(callbacks) if callbacks and callbacks.failing else None,
         "types": ", ".join(subscriber.types),
         "url": subscriber.url,
         "description": subscriber.description,

@@ -116,5 +116,8 @@ class Deliveries(Resource[ModeT]):
 
     @dual
     async def retry(self, delivery_id: str) -> TriedDelivery:
-        """Attempt a delivery now, whatever its status; then its schedule goes on."""
+        """Attempt a delivery now, whatever its status, and although its subscriber rests.
+
+        Then its schedule goes on.
+        """
         return await self._call(TriedDelivery, post("deliveries", delivery_id, "retry"))

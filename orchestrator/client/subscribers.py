@@ -68,9 +68,15 @@ class Subscribers(Resource[ModeT]):
         return await self._call(Subscriber, get("subscribers", subscriber_id))
 
     @dual_list
-    def list(self, *, page_size: int = 100) -> AsyncPages[Subscriber]:
-        """Return all subscribers, newest first."""
-        return AsyncPages(self._connection, Page[Subscriber], get("subscribers", limit=page_size))
+    def list(
+        self, *, callbacks: bool | None = None, failing: bool | None = None, page_size: int = 100
+    ) -> AsyncPages[Subscriber]:
+        """Return all subscribers, newest first; with `failing` those that fail now.
+
+        `callbacks` selects the hosts of jobs' callback URLs instead.
+        """
+        request = get("subscribers", callbacks=callbacks, failing=failing, limit=page_size)
+        return AsyncPages(self._connection, Page[Subscriber], request)
 
     @dual
     async def update(

@@ -171,7 +171,8 @@ def _log(done: Attempted, *, disabled: bool) -> None:
     subscriber = done.subscriber["id"]
     if done.result is not ResponseClass.DELIVERED:
         detail = {"tries": done.row["tries"] + 1, "why": done.error}
-        log.warning("not delivered", delivery=done.row["id"], subscriber=subscriber, **detail)
+        where = {"subscriber": subscriber, "to": done.subscriber["shown"]}
+        log.warning("not delivered", delivery=done.row["id"], **where, **detail)
     if disabled:
         log.warning("subscriber disabled", subscriber=subscriber)
 

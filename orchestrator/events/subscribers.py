@@ -7,7 +7,7 @@ active again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import delivery, event, subscriber
+from orchestrator.database.tables import callback_address, delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
 from orchestrator.events.destinations import Destination
 from orchestrator.events.outbox import NewEvent, publish
@@ -33,12 +33,13 @@ from orchestrator.foundation.states import (
     Source,
     SubscriberState,
 )
-from orchestrator.schemas.subscribers import subscriber_json
+from orchestrator.schemas.subscribers import CallbackColumns, subscriber_json
 
 #: The number of the advisory lock under which subscribers are counted.
 _LIMITS_LOCK = int.from_bytes(b"sublimit", "big")
 #: The other rows are the lanes of callback URLs.
 _IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
+_FAILING = callback_address.c.failing_since.is_not(None)
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
 
 
@@ -172,12 +173,50 @@ def encrypted_headers(keys: Keys, headers: Mapping[str, str]) -> str | None:
     return keys.encrypt(json.dumps(dict(headers))) if headers else None
 
 
-def listing(tx: Tx, *, limit: int, after: str | None = None) -> list[SubscriberRow]:
-    """Return up to `limit` subscribers, newest first, below the id `after` (keyset pagination)."""
-    query = sa.select(subscriber).where(_IS_SUBSCRIPTION).order_by(subscriber.c.id.desc())
+def listing(
+    tx: Tx, *, limit: int, after: str | None = None, callbacks: bool = False, failing: bool = False
+) -> list[SubscriberRow]:
+    """Return up to `limit` subscribers, newest first, below the id `after` (keyset pagination).
+
+    `callbacks` selects the hosts of callback URLs instead, `failing` those that fail now.
+    """
+    which = sa.not_(_IS_SUBSCRIPTION) if callbacks else _IS_SUBSCRIPTION
+    query = sa.select(subscriber).where(which).order_by(subscriber.c.id.desc())
     if after is not None:
         query = query.where(subscriber.c.id < after)
+    if failing:
+        lanes = sa.select(callback_address.c.lane).where(_FAILING)
+        bad = subscriber.c.id.in_(lanes) if callbacks else subscriber.c.failing_since.is_not(None)
+        query = query.where(bad)
     return fetch(tx, SubscriberRow, query.limit(limit))
+
+
+def find(tx: Tx, subscriber_id: str) -> SubscriberRow | None:
+    """Return a subscriber, or the host of callback URLs with this id, or None."""
+    found = fetch(tx, SubscriberRow, sa.select(subscriber).where(subscriber.c.id == subscriber_id))
+    return found[0] if found else None
+
+
+def callback_health(tx: Tx, lanes: Collection[str]) -> dict[str, CallbackColumns]:
+    """Return the health of the callback URLs of hosts, for those of which one fails."""
+    here, table = callback_address.c.lane.in_(lanes), callback_address.c
+    counted = sa.select(
+        table.lane,
+        sa.func.count(),
+        sa.func.sum(table.failures),
+        sa.func.min(table.failing_since, type_=table.failing_since.type),
+    )
+    found: dict[str, CallbackColumns] = {}
+    for lane, failing, failures, since in tx.execute(
+        counted.where(here, _FAILING).group_by(table.lane)
+    ):
+        last = sa.select(table.last_error).where(table.lane == lane, _FAILING)
+        error = tx.scalar(last.order_by(table.updated_at.desc()).limit(1))
+        found[lane] = {
+            "failing": failing, "failures": int(failures), "failing_since": since,
+            "last_error": error,
+        }  # fmt: skip
+    return found
 
 
 def get(tx: Tx, subscriber_id: str, *, for_update: bool = False) -> SubscriberRow | None:

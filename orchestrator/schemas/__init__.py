@@ -7,11 +7,19 @@ in UTC. Fields are only ever added: readers ignore unknown ones.
 
 from __future__ import annotations
 
-from orchestrator.schemas.accounts import Account, AccountCheck, ApiKey, NewApiKey, SigningKey
+from orchestrator.schemas.accounts import (
+    Account,
+    AccountCheck,
+    ApiKey,
+    NewApiKey,
+    RefusedPushes,
+    SigningKey,
+)
 from orchestrator.schemas.base import Fault, Page, Problem, Shape, document
 from orchestrator.schemas.deliveries import (
     Attempt,
     Delivery,
+    DeliveryWait,
     EventReplay,
     Replay,
     ReplayCount,
@@ -30,6 +38,7 @@ from orchestrator.schemas.service import (
     VendorAnswer,
 )
 from orchestrator.schemas.subscribers import (
+    CallbackHealth,
     ChangedSubscriber,
     NewSubscriber,
     RotatedSubscriber,
@@ -45,9 +54,11 @@ __all__ = [
     "Alive",
     "ApiKey",
     "Attempt",
+    "CallbackHealth",
     "ChangedSubscriber",
     "Check",
     "Delivery",
+    "DeliveryWait",
     "Event",
     "EventReplay",
     "Fault",
@@ -64,6 +75,7 @@ __all__ = [
     "Problem",
     "PushRefusal",
     "Readiness",
+    "RefusedPushes",
     "Replay",
     "ReplayCount",
     "ReplayFilter",

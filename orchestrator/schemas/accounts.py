@@ -12,6 +12,15 @@ from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, FINISHED, IDS
 
 
+class RefusedPushes(Shape):
+    """Pushes with a valid callback URL that were refused for their signature."""
+
+    unsigned: Annotated[int, Field(description="A signature is required, and there was none.")]
+    stale: Annotated[int, Field(description="The timestamp was too far from our clock.")]
+    mismatched: Annotated[int, Field(description="No signature matched a configured secret.")]
+    last_at: AwareDatetime | None
+
+
 class Account(Shape):
     """A configured vendor account and its statistics; never its credentials."""
 
@@ -28,6 +37,7 @@ class Account(Shape):
     pushes: int
     pushes_missed: int
     pushes_degraded: bool
+    pushes_refused: RefusedPushes | None = None
     polls: int
     last_push_at: AwareDatetime | None
     paused_until: AwareDatetime | None

@@ -25,7 +25,10 @@ class AttemptColumns(TypedDict):
 
 
 class DeliveryColumns(TypedDict):
-    """The columns of `delivery`, and `type` and `job_id` of its event, that are shown."""
+    """The columns of `delivery` that are shown, and what is shown of its event and its receiver.
+
+    `subscriber_state` is None for a deleted subscriber. `resting_until` is that of the address.
+    """
 
     id: str
     event_id: str
@@ -37,8 +40,11 @@ class DeliveryColumns(TypedDict):
     last_status: int | None
     last_error: str | None
     due_at: datetime | None
+    forced_at: datetime | None
     created_at: datetime
     done_at: datetime | None
+    subscriber_state: str | None
+    resting_until: datetime | None
 
 
 class ReplaySelection(TypedDict):
@@ -76,6 +82,17 @@ class Attempt(Shape):
     response: str | None
 
 
+class DeliveryWait(Shape):
+    """What a delivery waits for, and until when, if that is known.
+
+    `scheduled`: the next attempt of its schedule. `resting`: the address sent Retry-After; a retry
+    on request does not wait for it. `queued`: a free slot. `paused`, `disabled`: the subscriber.
+    """
+
+    reason: str
+    until: AwareDatetime | None
+
+
 class Delivery(Shape):
     """One event owed to one subscriber."""
 
@@ -90,6 +107,9 @@ class Delivery(Shape):
     last_status: int | None
     last_error: str | None
     next_attempt_at: AwareDatetime | None
+    waiting: Annotated[
+        DeliveryWait | None, Field(description="Null once it is delivered or dead.")
+    ] = None
     created_at: AwareDatetime
     done_at: AwareDatetime | None
 
@@ -152,8 +172,12 @@ class EventReplay(Shape):
     count: int
 
 
-def delivery_json(row: DeliveryColumns, attempts: Iterable[AttemptColumns] | None = None) -> Json:
+def delivery_json(
+    row: DeliveryColumns, now: datetime, attempts: Iterable[AttemptColumns] | None = None
+) -> Json:
     """Return a delivery as JSON, with its attempts where they are given."""
+    waiting = _waiting(row, now)
+    until = waiting["until"] if waiting else None
     shown = {
         "id": row["id"],
         "object": "delivery",
@@ -165,13 +189,27 @@ def delivery_json(row: DeliveryColumns, attempts: Iterable[AttemptColumns] | Non
         "tries": row["tries"],
         "last_status": row["last_status"],
         "last_error": row["last_error"],
-        "next_attempt_at": rfc3339_or_none(row["due_at"]),
+        "next_attempt_at": until or rfc3339_or_none(row["due_at"]),
+        "waiting": waiting,
         "created_at": rfc3339_or_none(row["created_at"]),
         "done_at": rfc3339_or_none(row["done_at"]),
     }
     if attempts is None:
         return shown
     return shown | {"attempts": [attempt_json(attempt) for attempt in attempts]}
+
+
+def _waiting(row: DeliveryColumns, now: datetime) -> Json | None:
+    if row["state"] == DeliveryState.HELD:
+        return {"reason": row["subscriber_state"] or "paused", "until": None}
+    due, rest = row["due_at"], row["resting_until"]
+    if row["state"] != DeliveryState.PENDING or due is None:
+        return None
+    if rest is not None and rest > now and rest >= due and row["forced_at"] is None:
+        return {"reason": "resting", "until": rfc3339_or_none(rest)}
+    if due > now:
+        return {"reason": "scheduled", "until": rfc3339_or_none(due)}
+    return {"reason": "queued", "until": None}
 
 
 def attempt_json(row: AttemptColumns) -> Json:
@@ -223,7 +261,8 @@ def _selection(row: ReplaySelection) -> Json:
 _DELIVERY: DeliveryColumns = {
     "id": IDS["dlv"], "event_id": IDS["evt"], "type": "job.succeeded", "job_id": IDS["job"],
     "subscriber_id": IDS["sub"], "state": "delivered", "tries": 1, "last_status": 204,
-    "last_error": None, "due_at": None, "created_at": FINISHED,
+    "last_error": None, "due_at": None, "forced_at": None, "subscriber_state": "active",
+    "resting_until": None, "created_at": FINISHED,
     "done_at": FINISHED + timedelta(milliseconds=50),
 }  # fmt: skip
 _ATTEMPT: AttemptColumns = {
@@ -234,7 +273,7 @@ _REPLAY: ReplayColumns = {
     "types": None, "since": CREATED, "until": None, "missed": False, "rate": 20, "state": "running",
     "counted": 120, "replayed": 40, "created_at": NEXT_DAY, "finished_at": None,
 }  # fmt: skip
-DELIVERY_EXAMPLE = delivery_json(_DELIVERY)
-TRIED_EXAMPLE = delivery_json(_DELIVERY, [_ATTEMPT])
+DELIVERY_EXAMPLE = delivery_json(_DELIVERY, FINISHED)
+TRIED_EXAMPLE = delivery_json(_DELIVERY, FINISHED, [_ATTEMPT])
 REPLAY_EXAMPLE = replay_json(_REPLAY)
 REPLAY_COUNT_EXAMPLE = replay_count_json(_REPLAY)

@@ -17,6 +17,7 @@ class SubscriberColumns(TypedDict):
 
     id: str
     kind: str
+    callback_origin: str | None
     shown: str
     types: list[str]
     description: str
@@ -29,11 +30,29 @@ class SubscriberColumns(TypedDict):
     created_at: datetime
 
 
+class CallbackHealth(Shape):
+    """The callback URLs of a host that fail now."""
+
+    failing: Annotated[int, Field(description="Addresses whose every attempt fails.")]
+    failures: Annotated[int, Field(description="Failed attempts at them since then.")]
+    last_error: str | None
+
+
+class CallbackColumns(TypedDict):
+    """What `callback_json` reads of the addresses of a host."""
+
+    failing: int
+    failures: int
+    failing_since: datetime | None
+    last_error: str | None
+
+
 class Subscriber(Shape):
     """A receiver of events.
 
     `url` is its address without user name, password and query, which may be secrets; where all of
-    it is secret, without its path too.
+    it is secret, without its path too. One of the kind `callback` stands for the jobs' callback
+    URLs at a host: it is read only, and `failing_since` is that of the first address that fails.
     """
 
     id: str
@@ -48,6 +67,9 @@ class Subscriber(Shape):
     status: Annotated[SubscriberState, OpenEnum]
     disabled_reason: str | None
     failing_since: AwareDatetime | None
+    callbacks: Annotated[
+        CallbackHealth | None, Field(description="Only of the kind `callback`.")
+    ] = None
     created_at: AwareDatetime
 
 
@@ -107,8 +129,20 @@ def subscriber_json(row: SubscriberColumns) -> Json:
     }
 
 
+def callback_json(row: SubscriberColumns, health: CallbackColumns | None) -> Json:
+    """Return the callback URLs of a host as JSON, in the form of a subscriber."""
+    failing = {
+        "failing": health["failing"] if health else 0,
+        "failures": health["failures"] if health else 0,
+        "last_error": health["last_error"] if health else None,
+    }
+    since = health["failing_since"] if health else None
+    shown = {"kind": "callback", "failing_since": rfc3339_or_none(since), "callbacks": failing}
+    return subscriber_json(row) | shown
+
+
 _ROW: SubscriberColumns = {
-    "id": IDS["sub"], "kind": "webhook", "shown": HOOK, "types": ["job.*"],
+    "id": IDS["sub"], "kind": "webhook", "callback_origin": None, "shown": HOOK, "types": ["job.*"],
     "description": "the shop", "rate_limit": None, "max_in_flight": 8, "options": {},
     "state": "active", "reason": None, "failing_since": None, "created_at": CREATED,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 
 from orchestrator import __version__
-from orchestrator.cli.accounts import every, server_checks
+from orchestrator.cli.accounts import every, refusal, server_checks
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor.exchange import Response, exchange
@@ -18,6 +18,7 @@ from orchestrator.cli.doctor.local import account, clock_of
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER
 from orchestrator.cli.subscriber_test import first_attempt, outcome
+from orchestrator.cli.subscribers import callback_words
 from orchestrator.cli.terminal import moment
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.schemas import Delivery, Subscriber, TestEvent
@@ -97,6 +98,7 @@ def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
         version,
         ("accounts", partial(_accounts, session)),
         ("subscribers", partial(_subscribers, session, send_test)),
+        ("callbacks", partial(_callbacks, session)),
     ]
 
 
@@ -129,7 +131,9 @@ def _accounts(session: Session) -> Iterator[Finding]:
         yield account(check)
         yield from clock_of(check)
     for row in known:
-        if row.pushes_degraded:
+        if found_refusal := refusal(row):
+            yield problem(f"pushes of {row.name}", *found_refusal)
+        elif row.pushes_degraded:
             words = (
                 f"going missing: {row.pushes_missed} missed, {row.pushes} came,"
                 f" the last {moment(row.last_push_at)}"
@@ -148,6 +152,21 @@ def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:
             yield from _subscriber(client, subscriber, send_test)
         if page.has_more:
             yield ok("subscribers", f"only the newest {_MOST} were checked")
+
+
+def _callbacks(session: Session) -> Iterator[Finding]:
+    """Check the receivers of jobs' callback URLs."""
+    with session.client() as client:
+        filters = {"callbacks": True, "failing": True}
+        page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, **filters, limit=_MOST)
+    for host in page.data:
+        if host.callbacks is None or host.failing_since is None:
+            continue
+        words = f"failing since {moment(host.failing_since)}: {callback_words(host.callbacks)}"
+        fix = f"orchestrator deliveries ls --subscriber {host.id}; jobs name it as callback_url"
+        yield problem(f"callbacks to {host.url}", words, fix)
+    if page.has_more:
+        yield ok("callbacks", f"only {_MOST} hosts were checked")
 
 
 def _subscriber(client: Client, sub: Subscriber, send_test: bool) -> Iterator[Finding]:
