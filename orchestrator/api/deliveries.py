@@ -60,7 +60,8 @@ def _with_receivers(tx: Tx, rows: Sequence[listing.ListedDelivery]) -> list[Deli
     """
     chosen = subscriber.c.id.in_({row["subscriber_id"] for row in rows})
     lanes = {lane.id: lane for lane in tx.execute(_LANES.where(chosen))}
-    rests = dict(tx.execute(_RESTS, {"jobs": list({row["job_id"] for row in rows})}).tuples())
+    jobs = {"jobs": list({row["job_id"] for row in rows})}
+    rests = {found.id: found.resting_until for found in tx.execute(_RESTS, jobs)}
     shown: list[DeliveryColumns] = []
     for row in rows:
         lane = lanes.get(row["subscriber_id"])

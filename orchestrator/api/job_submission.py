@@ -26,6 +26,7 @@ from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation.admission import Admission, Slot, content_length
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Problem
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.ledger import Note
@@ -89,6 +90,7 @@ class JobSubmission:
         given, url = submission.input.given(), submission.callback_url
         capability = submission.capability or vendor.infer_capability(given)
         check_url(self._runtime.address_policy, "/callback_url", url)
+        _check_size(given, submission.metadata)
         draft = self._draft(context, vendor, key, body) | {
             "model": submission.model,
             "capability": capability,
@@ -241,6 +243,16 @@ def _counted(receive: Receive, slot: Slot) -> Receive:
         return message
 
     return counted
+
+
+def _check_size(given: Json, metadata: Json) -> None:
+    """Raise a 422 `Problem` if the job is too large for its events, which receivers read whole.
+
+    As JSON that we write, a number may be several times as long as it was sent (`1e15`).
+    """
+    if len(encode(given)) + len(encode(metadata)) > request_body.BODY_CAP:
+        message = f"Written out, input and metadata have more than {request_body.BODY_CAP} bytes"
+        raise problems.invalid_field("/input", "too_large", message)
 
 
 def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.database.tables import delivery
+from orchestrator.database.tables import callback_address, delivery, subscriber
+from orchestrator.foundation.clock import after, rfc3339
 from orchestrator.foundation.states import JobState
-from tests.api.test_support import calling, finished_job, subscribed
+from tests.api.test_support import Caller, calling, finished_job, submitted, subscribed
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -100,3 +101,63 @@ async def test_events_are_listed_as_they_were_sent(tmp_path: Path) -> None:
         assert (await api.get("/v1/events?type=job.fail*,subscriber.*"))["data"] == [newest]
         for bad in ("type=job.exploded", "type=", "job=x", "limit=500"):
             await api.get(f"/v1/events?{bad}", 422)
+
+
+async def waiting(api: Caller) -> tuple[str, str | None]:
+    """Return the reason and the end of what the only delivery waits for."""
+    (row,) = (await api.get("/v1/deliveries"))["data"]
+    assert (await api.get(f"/v1/deliveries/{row['id']}"))["waiting"] == row["waiting"]
+    return row["waiting"]["reason"], row["waiting"]["until"]
+
+
+async def test_a_delivery_says_what_it_waits_for(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        made = await subscribed(api)
+        await finished_job(api)
+        assert await waiting(api) == ("queued", None)
+        rest = after(api.clock.now(), 3600)
+        await api.run(sa.update(subscriber).values(resting_until=rest))
+        assert await waiting(api) == ("resting", rfc3339(rest))
+        (row,) = (await api.get("/v1/deliveries"))["data"]
+        assert row["next_attempt_at"] == rfc3339(rest)
+        forced = await api.post(f"/v1/deliveries/{row['id']}/retry", 202)
+        assert forced["waiting"] == {"reason": "queued", "until": None}
+        later = after(api.clock.now(), 7200)
+        await api.run(sa.update(delivery).values(due_at=later, forced_at=None))
+        assert await waiting(api) == ("scheduled", rfc3339(later))
+        await api.post(f"/v1/subscribers/{made['id']}/pause", 200)
+        assert await waiting(api) == ("paused", None)
+        await api.run(sa.update(delivery).values(state="dead", due_at=None))
+        (row,) = (await api.get("/v1/deliveries"))["data"]
+        assert row["waiting"] is None
+
+
+async def test_the_host_of_callback_urls_is_shown_with_what_fails_there(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        urls = [f"https://my.app/{n}?key=opensesame" for n in range(2)]
+        jobs = [await submitted(api, callback_url=url) for url in urls]
+        await subscribed(api)
+        assert (await api.get("/v1/subscribers?callbacks=true&failing=true"))["data"] == []
+        rest = after(api.clock.now(), 60)
+        since = api.clock.now()
+        for number, url in enumerate(urls):
+            await api.run(sa.insert(callback_address).values(
+                key=api.runtime.keys.seal_address(url).key, failures=3, last_error="status_500",
+                lane=(await api.job(jobs[0]["id"]))["callback_lane"], updated_at=since,
+                failing_since=after(since, number), resting_until=rest,
+            ))  # fmt: skip
+        (host,) = (await api.get("/v1/subscribers?callbacks=true&failing=true"))["data"]
+        assert (host["kind"], host["url"]) == ("callback", "https://my.app")
+        assert host["failing_since"] == rfc3339(since)
+        assert host["callbacks"] == {"failing": 2, "failures": 6, "last_error": "status_500"}
+        path = f"/v1/subscribers/{host['id']}"
+        assert await api.get(path) == host
+        await api.finish(jobs[0]["id"])
+        (owed,) = (await api.get(f"/v1/deliveries?subscriber={host['id']}"))["data"]
+        assert owed["waiting"] == {"reason": "resting", "until": rfc3339(rest)}
+        await api.call("PATCH", path, 409, {"types": ["*"]})
+        await api.call("DELETE", path, 409)
+        for verb in ("pause", "resume", "test", "rotate-secret"):
+            await api.post(f"{path}/{verb}", 409)
+        assert len((await api.get("/v1/subscribers"))["data"]) == 1
+        await api.get("/v1/subscribers?callbacks=yes", 422)

@@ -77,3 +77,11 @@ async def test_document_0s_form_is_the_same_submission(tmp_path: Path) -> None:
         other = BODY | {"external_task_id": "b", "input": {"prompt": "x", "external_task_id": "c"}}
         refused = await api.post("/v1/jobs", 422, other)
         assert refused["errors"][0]["pointer"] == "/input/external_task_id"
+
+
+async def test_a_job_that_grows_when_it_is_written_out_is_refused(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        numbers = b",".join([b"1e15"] * 100_000)
+        body = b'{"model": "kling-v3", "input": {"prompt": "x", "extra": {"n": [%s]}}}' % numbers
+        refused = (await api.call("POST", "/v1/jobs", 422, content=body)).json()
+        assert refused["errors"][0]["pointer"] == "/input"

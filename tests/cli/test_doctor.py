@@ -19,13 +19,15 @@ from starlette.routing import Route
 from orchestrator.app import callback_endpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
-from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
+from orchestrator.foundation.signing.secret_keys import Callback
+from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
 from orchestrator.schemas import AccountCheck
 from orchestrator.simulator.server import LocalServer
 from tests.harness import runtime
-from tests.harness.api_caller import KEY, Json
+from tests.harness.api_caller import KEY, Json, eventually
 from tests.harness.command_line import Ran, account_check, run
 from tests.harness.live import Live, live
 
@@ -124,6 +126,47 @@ async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(
         assert "connection_refused" in found[f"subscriber {gone['id']}"]["found"]
         later = findings_of(await examined("--json"))
         assert "failing since" in later[f"subscriber {gone['id']}"]["found"]
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_receivers_of_callbacks_that_fail_and_refused_pushes_are_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"signature": "optional", "webhook_secrets": [new_secret()]}
+    async with live(tmp_path, {"kling": secret}) as it:
+        settled(monkeypatch, it.runtime.settings, described(it))
+        gone = "http://127.0.0.1:1/gone?key=opensesame"
+        job = await it.api.submit(
+            {"model": "kling-v3", "input": {"prompt": "a cat"}, "callback_url": gone}
+        )
+        headers = sign([new_secret()], "msg_1", it.runtime.clock.now(), b"{}")
+        token = it.runtime.keys.mint(
+            "kling", Callback(job["id"], 1), after(it.runtime.clock.now(), 60)
+        )
+        for _ in range(2):
+            path = f"/callbacks/kling/{token}"
+            pushed = await it.api.http.post(path, content=b"{}", headers=headers)
+            assert pushed.status_code == 401
+        await it.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
+
+        async def failed() -> Json | None:
+            page = await it.api.get("/v1/subscribers?callbacks=true&failing=true")
+            return page["data"][0] if page["data"] else None
+
+        host = await eventually(failed)
+        ran = await examined("--json")
+        found = findings_of(ran)
+        assert "opensesame" not in ran.out
+        callbacks = found["callbacks to http://127.0.0.1:1"]
+        assert callbacks["status"] == "problem"
+        assert "1 address, 1 failed attempts, last: connection_refused" in callbacks["found"]
+        assert host["id"] in callbacks["fix"]
+        pushes = found["pushes of kling"]
+        assert "pushes came and were refused: no signature matches" in pushes["found"]
+        assert "webhook_secrets" in pushes["fix"]
+        assert "public_url" not in pushes["fix"]
+        shown = await asyncio.to_thread(run, "subscribers", "show", host["id"])
+        assert "connection_refused" in shown.out
 
 
 def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(

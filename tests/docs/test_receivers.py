@@ -174,6 +174,14 @@ async def orders_events(http: httpx.AsyncClient, receiver: Receiver, event: dict
     )
 
 
+async def reads_the_largest_event(
+    http: httpx.AsyncClient, receiver: Receiver, event: dict[str, Any]
+) -> None:
+    """Accept an event of nearly 4 MiB, the bound that the page names."""
+    large = {**event, "id": "evt_large", "sequence": 9, "pad": "x" * ((4 << 20) - 20_000)}
+    assert await answer(http, receiver, *signed(receiver, large)) == 204, receiver.language
+
+
 @pytest.mark.timeout(600)
 async def test_every_receiver_accepts_each_delivery_once_and_refuses_forgeries(
     tmp_path: Path,
@@ -195,6 +203,7 @@ async def test_every_receiver_accepts_each_delivery_once_and_refuses_forgeries(
         for receiver in receivers:
             await refuses_forgeries(forger, receiver, event)
             await orders_events(forger, receiver, event)
+            await reads_the_largest_event(forger, receiver, event)
 
 
 async def test_openssl_and_the_command_line_verify_a_delivery(tmp_path: Path) -> None:

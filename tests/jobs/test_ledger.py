@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, trace
+from orchestrator.events.destinations import Message
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, RANK, JobState, Source
@@ -328,3 +330,22 @@ async def test_a_vendor_task_id_is_written_once(h: Harness) -> None:
     assert [await h.runtime.store.write(writes_of_id, state) for state in reported] == [1, 0, 0]
     settled = await h.job(opened["id"])
     assert (settled["vendor_task_id"], settled["state"]) == ("t-1", S.FAILED)
+
+
+async def test_the_event_of_the_largest_job_fits_the_documented_receivers(h: Harness) -> None:
+    opened = await h.open(input={"prompt": "\U0001f408" * (1 << 18)}, callback_url="x")
+    url = "https://cdn.example.com/" + "\U0001f408" * 8168
+    body = {
+        "task_id": "t-1",
+        "task_status": "succeed",
+        "task_status_msg": "\U0001f408" * 9999,
+        "task_result": {kind: [{"url": url, "id": url}] * 99 for kind in ("videos", "images")},
+    }
+    (report,) = h.runtime.vendors["main"].read_push(json.dumps(body).encode())
+    await apply_report(h, ReportEvent(opened["id"], report, Source.PUSH))
+    (published,) = await h.rows(event)
+    assert 2 << 20 < len(published["body"]) < 4 << 20
+    message = Message(published["id"], published["type"], published["body"], h.clock.now())
+    as_cloudevent = replace(message, options={"format": "cloudevents"})
+    sent = h.runtime.destinations["webhook"].request("https://a.example", as_cloudevent, [])
+    assert len(sent.content) < 4 << 20

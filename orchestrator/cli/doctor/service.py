@@ -98,7 +98,7 @@ def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
         version,
         ("accounts", partial(_accounts, session)),
         ("subscribers", partial(_subscribers, session, send_test)),
-        ("callbacks", partial(_callbacks, session)),
+        ("callback receivers", partial(_callbacks, session)),
     ]
 
 
@@ -166,7 +166,7 @@ def _callbacks(session: Session) -> Iterator[Finding]:
         fix = f"orchestrator deliveries ls --subscriber {host.id}; jobs name it as callback_url"
         yield problem(f"callbacks to {host.url}", words, fix)
     if page.has_more:
-        yield ok("callbacks", f"only {_MOST} hosts were checked")
+        yield ok("callback receivers", f"only {_MOST} hosts were checked")
 
 
 def _subscriber(client: Client, sub: Subscriber, send_test: bool) -> Iterator[Finding]:

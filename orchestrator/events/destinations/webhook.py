@@ -7,7 +7,6 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protoc
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ import httpx
 
 from orchestrator import __version__
 from orchestrator.events.destinations import Destination, Message, post
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.signing import standard_webhooks
 
 _SOURCE = "orchestrator"
@@ -93,4 +93,4 @@ def _cloudevent(message: Message) -> bytes:
         envelope["subject"] = data["id"]
     if event.get("late"):
         envelope["late"] = True
-    return json.dumps(envelope, separators=(",", ":")).encode()
+    return encode(envelope)
