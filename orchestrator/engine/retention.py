@@ -14,7 +14,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.database.store import Store, Tx
-from orchestrator.database.tables import attempt, delivery, event, job, push, replay, trace
+from orchestrator.database.tables import (
+    attempt,
+    callback_address,
+    delivery,
+    event,
+    job,
+    push,
+    replay,
+    trace,
+)
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.settings import Settings
@@ -53,8 +62,9 @@ class Retention:
     async def run(self) -> None:
         """Delete jobs that ended before the retention, with everything that belongs to them.
 
-        Also deletes events without a job, pushes that arrived after their job was deleted, and
-        ended replays. A job with a due delivery stays. Held deliveries are deleted with their job.
+        Also deletes events without a job, pushes that arrived after their job was deleted, ended
+        replays, and callback URLs that have not failed since. A job with a due delivery stays. Held
+        deliveries are deleted with their job.
         """
         before = self.clock.now() - timedelta(days=self.settings.retention_days)
         deadline = self.clock.monotonic() + _RUN
@@ -131,6 +141,16 @@ def _sweep_replays(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str
     if old := [replay_id for replay_id, ended in found if ended is not None and ended < before]:
         tx.execute(_DELETE["replay"], {"ids": old})
     return found[-1].id if len(found) == _CHUNK else None
+
+
+def _sweep_callback_addresses(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str | None:
+    """Sweep callback URLs that have not failed since."""
+    found = tx.execute(_ADDRESSES, {"place": place}).all()
+    if old := [key for key, updated in found if updated < before]:
+        tx.execute(
+            sa.delete(callback_address).where(callback_address.c.key.in_(_IDS)), {"ids": old}
+        )
+    return found[-1].key if len(found) == _CHUNK else None
 
 
 def _delete_all(
@@ -215,6 +235,12 @@ _ORPHANS = _next_old(push, job.c.id.label("job")).select_from(
     push.outerjoin(job, job.c.id == push.c.job_id)
 )
 _REPLAYS = _next_old(replay, replay.c.finished_at)
+_ADDRESSES = (
+    sa.select(callback_address.c.key, callback_address.c.updated_at)
+    .where(callback_address.c.key > sa.bindparam("place"))
+    .order_by(callback_address.c.key)
+    .limit(_CHUNK)
+)
 _OWED_EVENTS = sa.select(delivery.c.event_id).where(
     delivery.c.event_id.in_(_IDS), delivery.c.due_at.is_not(None)
 )
@@ -246,4 +272,5 @@ _SWEEPS: Mapping[str, Sweep] = {
     "event": _sweep_events_without_job,
     "push": _sweep_orphan_pushes,
     "replay": _sweep_replays,
+    "callback_address": _sweep_callback_addresses,
 }

@@ -10,7 +10,16 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import account_state, attempt, delivery, event, job, push, trace
+from orchestrator.database.tables import (
+    account_state,
+    attempt,
+    callback_address,
+    delivery,
+    event,
+    job,
+    push,
+    trace,
+)
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine import retention
 from orchestrator.engine.deliver import Deliverer
@@ -114,6 +123,16 @@ async def test_old_events_without_a_job_are_deleted(h: Harness) -> None:
     await h.runtime.store.write(publish, h.runtime.ids, [new_event], h.clock.now())
     await h.runtime.assemble(Retention).run()
     assert (len(await h.rows(event)), len(await h.rows(delivery))) == (1, 1)
+
+
+async def test_callback_urls_that_have_not_failed_since_are_forgotten(h: Harness) -> None:
+    old = {"lane": "sub_x", "failures": 1, "updated_at": h.clock.now()}
+    await h.run(sa.insert(callback_address).values([{"key": f"{n}", **old} for n in range(40)]))
+    h.clock.advance(RETENTION + 1)
+    recent = {"key": "recent", **old, "updated_at": h.clock.now()}
+    await h.run(sa.insert(callback_address).values([recent]))
+    await h.runtime.assemble(Retention).run()
+    assert [row["key"] for row in await h.rows(callback_address)] == ["recent"]
 
 
 async def test_one_run_deletes_more_than_one_batch(h: Harness) -> None:
