@@ -277,4 +277,5 @@ _SAME_ADDRESS = (
     )
     .order_by(delivery.c.due_at)
     .limit(500)
+    .with_for_update(of=delivery, skip_locked=True)
 )

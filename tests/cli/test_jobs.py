@@ -41,6 +41,21 @@ def known(fake: Fake, *jobs: dict[str, Any]) -> None:
         fake.script(f"GET /v1/jobs/{described['id']}", (200, described))
 
 
+def test_retries_are_chosen_by_error_and_say_what_they_may_do(fake: Fake) -> None:
+    error = {
+        "code": "vendor_failed", "message": "no", "vendor_code": None, "vendor_message": None
+    }  # fmt: skip
+    known(fake, job("failed", error=error), job("failed", id=OTHER))
+    fake.script(f"POST /v1/jobs/{JOB}/retry", (200, job("failed")))
+    options = ("--error", "vendor_failed", "--again", "--dry-run")
+    ran = run("--server", fake.url, "jobs", "retry", "-", *options, "-q", stdin=f"{JOB}\n{OTHER}\n")
+    assert (ran.code, ran.out.split()) == (0, [JOB])
+    assert "left out, without the error vendor_failed: 1 jobs" in ran.err
+    assert [call for call, _, _ in fake.asked if call.startswith("POST")] == [
+        f"POST /v1/jobs/{JOB}/retry"
+    ]
+
+
 @pytest.mark.parametrize("verb", ["cancel", "refresh", "retry"])
 def test_a_batch_goes_on_after_a_refusal_and_names_it(fake: Fake, verb: str) -> None:
     known(fake, job(), job(id=OTHER))
