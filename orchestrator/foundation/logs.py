@@ -40,15 +40,23 @@ _DEPTH = 6
 _QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "aiohttp", "asyncio")
 
 
-def configure(form: Literal["auto", "json", "console"] = "auto", level: int = logging.INFO) -> None:
-    """Log to stderr from `level` on: as JSON lines, or for a console; "auto" asks if it is one."""
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+def configure(
+    form: Literal["auto", "json", "console"] = "auto",
+    level: int = logging.INFO,
+    handler: logging.Handler | None = None,
+) -> None:
+    """Log from `level` on to stderr, or to `handler`: as JSON lines, or for a console.
+
+    "auto" asks whether stderr is a console.
+    """
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    console = form == "console" or (form == "auto" and is_terminal)
     # JSON escapes whatever is not printable ASCII.
     renderers: list[Processor] = [structlog.processors.JSONRenderer()]
     if console:
         formatter = structlog.dev.plain_traceback
         console_renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=formatter
+            colors=is_terminal, exception_formatter=formatter
         )
         renderers = [escape, console_renderer]
     shared: list[Processor] = [
@@ -62,7 +70,7 @@ def configure(form: Literal["auto", "json", "console"] = "auto", level: int = lo
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = handler or logging.StreamHandler(sys.stderr)
     last: list[Processor] = [structlog.processors.format_exc_info, redact, *renderers]
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(

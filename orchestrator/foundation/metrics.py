@@ -107,6 +107,9 @@ class Metrics:
         )
         self.disabled = counter("subscriber_disabled", "Subscribers disabled.", "reason")
         self.scheduler_lag = gauge("scheduler_lag_seconds", "Lateness of the last tick.", "livemax")
+        self.log_lines_dropped = Counter(
+            _PREFIX + "log_lines_dropped", "Log lines not written.", registry=self._own
+        )
         self.sse_clients = gauge("sse_clients", "Open event streams.", "livesum")
         gauge("build_info", "The version.", "max", "version").labels(__version__).set(1)
 
