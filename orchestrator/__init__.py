@@ -6,6 +6,7 @@ Folders, lowest layer first. A folder imports only from folders above it in this
     schemas      the models of the API, and writers that produce the same JSON faster
     database     SQLite or PostgreSQL: store, tables, migrations, the queue of due rows, lists
     egress       HTTP to vendors and subscribers; the only sockets out, behind an address policy
+    ingress      HTTP from clients: every connection bounded in bytes and in time
     vendors      the contract of a dialect, and one file for each in `dialects`
     events       transactional outbox, event log, feed, subscribers; one file a destination
     jobs         the ledger, the only writer of job state, and the state machine it applies

@@ -123,6 +123,7 @@ def application(runtime: Runtime) -> Starlette:
     # Servers call this on SIGTERM: they wait for open responses, streams included, before they
     # end the lifespan.
     app.state.close = runtime.feed.close
+    app.state.metrics = runtime.metrics
     stack = app.build_middleware_stack()
     # In front of all middleware: every push passes here, and the endpoint renders its own errors.
     app.middleware_stack = RootPathMiddleware(

@@ -25,7 +25,7 @@ ROOT = Path(orchestrator.__file__).parent
 #: same row.
 LAYERS = (
     ("foundation",),
-    ("schemas", "database", "egress"),
+    ("schemas", "database", "egress", "ingress"),
     ("vendors", "events"),
     ("jobs",),
     ("engine",),
@@ -221,6 +221,7 @@ def test_the_package_keeps_the_law(law: Law) -> None:
     [
         (layers, "foundation.ids", "from orchestrator.jobs.ledger import Ledger"),
         (layers, "schemas.jobs", "from orchestrator.database import store"),
+        (layers, "ingress.protocol", "from orchestrator.egress import transport"),
         (layers, "engine.submit", "def late() -> None:\n    from orchestrator.api import endpoint"),
         (layers, "jobs.ledger", "from orchestrator.client import Client"),
         (layers, "helpers", "x = 1"),

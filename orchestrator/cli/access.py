@@ -11,6 +11,8 @@ A file that is merely found in the current folder names a server for its own cre
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,6 @@ from orchestrator.foundation.masking import OPERATOR_PREFIX
 if TYPE_CHECKING:
     from orchestrator.cli.command import Options
     from orchestrator.foundation.settings import Settings
-
-_WILDCARDS = ("0.0.0.0", "::", "localhost")  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,7 +159,7 @@ def _as_own(server: str, settings: Settings) -> str | None:
         return None
     hosts = {mine[1]}
     if mine[1] in ("127.0.0.1", "::1"):
-        hosts |= {"localhost", *(("127.0.0.1", "::1") if settings.host in _WILDCARDS else ())}
+        hosts |= {"localhost", *(("127.0.0.1", "::1") if _is_wildcard(settings.host) else ())}
     is_own = named[1] in hosts and (named[0], named[2]) == (mine[0], mine[2])
     return own + urlsplit(server).path if is_own else None
 
@@ -171,8 +171,17 @@ def _shown(url: str) -> str:
 
 def local_url(settings: Settings) -> str:
     """Return the URL of this machine's own server."""
-    host = "127.0.0.1" if settings.host in _WILDCARDS else settings.host
+    host = settings.host.removeprefix("[").removesuffix("]")
+    if _is_wildcard(host):
+        host = "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _is_wildcard(host: str) -> bool:
+    """True for `localhost`, and for `0.0.0.0`, `::` and their other spellings."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return host == "localhost"
 
 
 def secret_keys(settings: Settings) -> list[str]:

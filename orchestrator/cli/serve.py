@@ -49,4 +49,4 @@ def serve(
         from orchestrator.cli.service import run
     finally:
         gc.enable()
-    run(session, settings, workers)
+    run(settings, workers)

@@ -1,72 +1,70 @@
-"""The service in this process: its socket, logs, server and shutdown."""
+"""The service in this process: its files, logs and garbage collection, and its start."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from functools import partial
-from types import FrameType
 
-import uvicorn
 from starlette.applications import Starlette
 
 from orchestrator.app import create_app
 from orchestrator.cli import metrics_dir
 from orchestrator.cli.access import local_url
-from orchestrator.cli.command import Session
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.listener import bound_to, listen
+from orchestrator.cli.server import server_of
 from orchestrator.cli.supervisor import Supervisor
+from orchestrator.cli.terminal import clean
 from orchestrator.database import backend
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.foundation import logs
+from orchestrator.foundation.log_writer import LineWriter, QueuedHandler
 from orchestrator.foundation.settings import Settings
 
-#: Seconds for requests to finish after SIGTERM; the service itself drains in at most fifteen.
-_GRACE = 20
-_BACKLOG = 2048
-#: Seconds, once to twice, for a client to read the end of its answer at shutdown.
-_UNREAD = 1.0
-_AT_ONCE = "stopped at once; work in progress is taken up again when its lease ends"
+_STANDARD_STREAMS = (0, 1, 2)
 
 
-def run(session: Session, settings: Settings, workers: int = 1) -> None:
+def run(settings: Settings, workers: int = 1) -> None:
     """Serve until a signal. Raises `Failure` or `ConfigError` if it cannot start."""
     if workers > 1 and not is_postgres(settings.database_url):
         raise Failure("SQLite serves one process", hint="leave --workers away, or use PostgreSQL")
+    _occupy_standard_streams()
+    # Until the server logs it. A terminal that closes is no reason to end either.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Checked before anything is created: one line instead of a traceback from inside the server.
     database = backend.inspect(settings.database_url, exclusive=True).name
     with listen(settings) as listening:
-        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+        settings = bound_to(settings, listening)
         if settings.origins()["public_url"] == "default":
             settings = settings.model_copy(update={"public_url": local_url(settings)})
-        logs.configure(settings.log_format)
+        writer = log_to_stderr(settings)
         app = create_app(settings)
-        session.terminal.notice(announcement(settings, database))
+        writer.write(clean(announcement(settings, database)))
         for risk in settings.risks():
-            session.terminal.notice(f"warning: {risk}")
+            writer.write(clean(f"warning: {risk}"))
         if workers > 1:
             with metrics_dir.shared() as folder:
                 ended = partial(metrics_dir.forget, folder)
                 Supervisor(workers, child, settings, listening, ended=ended).run()
-        elif not serve(app, listening):
+        elif not serve(app, listening, settings, writer):
             raise Failure("the service did not start", hint="the log above says why")
 
 
 def child(settings: Settings, listening: socket.socket) -> None:
     """Serve as one of several processes."""
-    logs.configure(settings.log_format)
-    if not serve(create_app(settings), listening):
+    writer = log_to_stderr(settings)
+    if not serve(create_app(settings), listening, settings, writer):
         sys.exit(Exit.ERROR)
 
 
-def serve(app: Starlette, listening: socket.socket) -> bool:
+def serve(app: Starlette, listening: socket.socket, settings: Settings, writer: LineWriter) -> bool:
     """Serve on a socket until a signal; return whether the service had started."""
-    server = server_of(app)
+    writer.dropped = app.state.metrics.log_lines_dropped.inc
+    server = server_of(app, settings)
     tune_gc()
     # uvicorn shuts down in order and then raises the signal again; SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -74,43 +72,20 @@ def serve(app: Starlette, listening: socket.socket) -> bool:
     return server.started
 
 
-class Server(uvicorn.Server):
-    """Shuts down in order at a signal, and at once at a second Ctrl-C. `close` ends streams."""
+def log_to_stderr(settings: Settings) -> LineWriter:
+    """Log through a writer that never blocks, and return it."""
+    writer = LineWriter()
+    logs.configure(settings.log_format, handler=QueuedHandler(writer))
+    return writer
 
-    def __init__(self, config: uvicorn.Config, close: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._close = close
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End streams and wait for answers, but not for clients that do not read theirs."""
-        self._close()
-        hanging_up = asyncio.create_task(self._hang_up())
+def _occupy_standard_streams() -> None:
+    """Open /dev/null for a stream that was closed: else a database gets its number, and the log."""
+    for number in _STANDARD_STREAMS:
         try:
-            await super().shutdown(sockets)
-        finally:
-            hanging_up.cancel()
-
-    async def _hang_up(self) -> None:
-        """Abort connections that are closing and still hold unread data after `_UNREAD`."""
-        closing: set[object] = set()
-        while True:
-            await asyncio.sleep(_UNREAD)
-            connections = list(self.server_state.connections)
-            for connection in connections:
-                if connection in closing:
-                    connection.transport.abort()
-            closing = {
-                connection for connection in connections if connection.transport.is_closing()
-            }
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note a signal; the second Ctrl-C ends the process."""
-        super().handle_exit(sig, frame)
-        if self.force_exit:
-            # Unwinding would only print every cancelled task; committed work is on the disk, and
-            # the kernel drops the lock. Not through the logs: they may be in the middle of a line.
-            os.write(sys.stderr.fileno(), f"\n{_AT_ONCE}\n".encode())
-            os._exit(Exit.INTERRUPTED)
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def tune_gc() -> None:
@@ -120,41 +95,6 @@ def tune_gc() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def server_of(app: Starlette) -> uvicorn.Server:
-    """Return a server that logs through our logging alone."""
-    return Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-        ),
-        app.state.close,
-    )
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Return the listening socket. Raises `Failure` if the address is taken or not local."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listening = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=_BACKLOG
-        )
-    except OSError as error:
-        raise Failure(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
-            hint="--port names another (0 picks a free one)",
-        ) from error
-    # asyncio sets TCP_NODELAY only on its own sockets: without it an answer in two writes waits
-    # 40 ms for a delayed ACK.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 def announcement(settings: Settings, database: str) -> str:

@@ -22,7 +22,11 @@ from orchestrator.foundation.settings import Settings
 
 log = structlog.get_logger()
 
+#: What is logged at SIGHUP.
+HANGUP_IGNORED = "SIGHUP is ignored: settings are read at start, so restart the service"
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+#: A new process must not die of these before it handles them.
+_BLOCKED = (signal.SIGINT, signal.SIGHUP)
 #: Give up after so many processes that ended before they had started, if none ever started.
 _HOPELESS = 3
 #: Seconds between SIGTERMs: a process that is changing its handlers misses one.
@@ -106,7 +110,7 @@ class Supervisor:
     def _start(self) -> None:
         process = self._spawn.Process(target=_child, args=self._args)
         try:
-            with _blocked(signal.SIGINT):
+            with _blocked():
                 process.start()
         except OSError as error:
             # No memory or no file descriptor: the running processes go on.
@@ -123,7 +127,10 @@ class Supervisor:
         """Wait until a process ends, a signal comes, or the time is up."""
         wait([received, *(process.sentinel for process in self._running)], timeout=seconds)
         with contextlib.suppress(BlockingIOError):
-            self._signals += [number for number in received.recv(64) if number in _STOPS]
+            numbers = received.recv(64)
+            self._signals += [number for number in numbers if number in _STOPS]
+            if signal.SIGHUP in numbers:
+                log.warning(HANGUP_IGNORED)
 
     def _reap(self) -> None:
         """Forget processes that have ended, and note whether one ever started."""
@@ -161,7 +168,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Yield a socket from which SIGTERM and SIGINT are read as bytes (self-pipe).
+    """Yield a socket from which SIGTERM, SIGINT and SIGHUP are read as bytes (self-pipe).
 
     Their handlers do nothing: no signal interrupts other work, and none waits for a wait's end.
     """
@@ -170,7 +177,8 @@ def _signals() -> Iterator[socket.socket]:
         reader.setblocking(False)
         writer.setblocking(False)
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _STOPS}
+        watched = (*_STOPS, signal.SIGHUP)
+        handlers = {number: signal.signal(number, lambda *_: None) for number in watched}
         try:
             yield reader
         finally:
@@ -180,9 +188,9 @@ def _signals() -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    """Block a signal; a process started in the block inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _blocked() -> Iterator[None]:
+    """Block signals; a process started in the block inherits that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         yield
     finally:
@@ -190,9 +198,10 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
 
 
 def _child(child: Child, settings: Settings, listening: socket.socket, patience: float) -> None:
-    """Run in a child: end with the supervisor, and leave a terminal's Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    """Run in a child: end with the supervisor, and leave a terminal's signals to it."""
+    for number in _BLOCKED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
     threading.Thread(target=_end_with_supervisor, args=(patience,), daemon=True).start()
     child(settings, listening)
 

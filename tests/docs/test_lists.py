@@ -24,6 +24,7 @@ from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.accounts import Account, Poll
+from orchestrator.foundation.settings.http import Http
 from orchestrator.foundation.states import EventType, JobState
 from orchestrator.vendors.order import Input
 from tests.harness.documents import PAGES, ROOT, Page, coded, rows, sections
@@ -62,7 +63,10 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
         coded(row[0])[0]: row[1] for row in rows((ROOT / "docs/configuration.md").read_text())
     }
     expected = (
-        defaults(Settings) | defaults(Account, "accounts.X.") | defaults(Poll, "accounts.X.poll.")
+        defaults(Settings)
+        | defaults(Http, "http.")
+        | defaults(Account, "accounts.X.")
+        | defaults(Poll, "accounts.X.poll.")
     )
     assert listed == expected
 

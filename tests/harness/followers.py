@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from orchestrator.app import application, build
-from orchestrator.cli.service import server_of
+from orchestrator.cli.server import server_of
 from orchestrator.database.store import Tx
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.outbox import NewEvent, publish
@@ -71,7 +71,7 @@ async def serving(
     sock = sock or listening()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     runtime = build(settings(folder, public_url=url, api_keys=[KEY], **values))
-    server = server_of(application(runtime))
+    server = server_of(application(runtime), runtime.settings)
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the service starts")

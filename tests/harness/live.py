@@ -26,6 +26,7 @@ from orchestrator.app import application, build
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.settings import Settings
+from orchestrator.ingress import http_protocol
 from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.simulator import SimulatedVendors, Subscriber
 from orchestrator.simulator.accounts import account_settings
@@ -72,7 +73,13 @@ def listening(port: int = 0) -> socket.socket:
 async def serving(runtime: Runtime, sock: socket.socket) -> AsyncIterator[None]:
     """Serve a runtime's application, with its workers, during the block."""
     server = InLoopServer(
-        uvicorn.Config(application(runtime), log_config=None, access_log=False, ws="none")
+        uvicorn.Config(
+            application(runtime),
+            http=http_protocol(runtime.settings.http),
+            ws="none",
+            access_log=False,
+            log_config=None,
+        )
     )
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:

@@ -27,6 +27,7 @@ from orchestrator.foundation.settings.error_messages import (
     shape_of,
 )
 from orchestrator.foundation.settings.exposure import exposed, secret_names
+from orchestrator.foundation.settings.http import Http
 from orchestrator.foundation.settings.types import (
     AccountName,
     BootstrapKey,
@@ -67,6 +68,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     #: What this process does, where several share a PostgreSQL database.
     role: Literal["all", "api", "worker"] = "all"
+
+    #: Limits of the HTTP server.
+    http: Http = Http()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     #: The TOML file that was read.
