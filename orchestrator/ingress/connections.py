@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from orchestrator.foundation.settings.http import Http
+from orchestrator.ingress.phase import patience
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Connections:
 
     def __init__(self, limits: Http) -> None:
         self.limit = limit_of(limits)
+        self.patience = patience(limits)
         self._open: set[Connection] = set()
         #: Those without a complete request head, oldest first (an ordered set).
         self._unused: dict[Connection, None] = {}

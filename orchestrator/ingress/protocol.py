@@ -9,7 +9,6 @@ no piece goes beyond one; the length of other bodies is known.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
 from typing import Any
 
 import httptools
@@ -23,30 +22,18 @@ from orchestrator.foundation.settings.http import Http
 from orchestrator.ingress import refusal
 from orchestrator.ingress.connections import Connections
 from orchestrator.ingress.exchange import Exchange
-from orchestrator.ingress.refusal import Refused
+from orchestrator.ingress.phase import BETWEEN, UNUSED, Phase
+from orchestrator.ingress.refusal import Refusal, Refused
+from orchestrator.ingress.upgrade import without_upgrade
 
 log = structlog.get_logger()
 
 _EMPTY_LINE = b"\r\n\r\n"
-#: Seconds for a client to read the end of its answer and close (lingering close).
-_LINGER = 5.0
-#: Seconds for the rest of a body after its response.
-_DRAIN = 30.0
-
-
-class Phase(Enum):
-    """What a connection waits for."""
-
-    OPENED = auto()  # the first byte of all
-    IDLE = auto()  # the first byte of another request
-    HEAD = auto()  # the rest of a head
-    BODY = auto()  # the rest of a body
-    RESPONSE = auto()  # the application; more requests are held
-    DRAIN = auto()  # the rest of a body whose response is complete
-    LINGER = auto()  # the end of the connection; what comes is dropped
-
-
-_BETWEEN = (Phase.OPENED, Phase.IDLE)
+#: A chunked body may come in this many pieces, and one more for each `_PIECE` bytes: every empty
+#: line in it makes a piece.
+_PIECES = 1000
+_PIECE = 16
+_SLOW = {Phase.HEAD: refusal.SLOW_HEAD, Phase.BODY: refusal.SLOW_BODY}
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -69,13 +56,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._exchange: Exchange
         self._phase, self._since = Phase.OPENED, 0.0
         self._is_half_closed = False
-        self._held = b""
+        self._held, self._has_dropped = b"", False
         #: The last bytes before the next piece, where an empty line may have begun.
         self._tail = b""
-        #: Bytes of the head, and of what stands between two pieces of a chunked body.
-        self._head, self._framing, self._fields = 0, 0, 0
-        #: Content-Length, what is missing of it, and the bytes of the body so far.
-        self._length, self._left, self._received = 0, 0, 0
+        #: Bytes since the last byte of a body, and lines of the head.
+        self._framing, self._lines = 0, 0
+        #: Bytes of the body so far, and those missing if its length is known.
+        self._received, self._left = 0, 0
+        self._pieces = 0
         self._unread: tuple[float, int] | None = None
 
     # -- the connection
@@ -117,36 +105,21 @@ class HttpProtocol(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close if the client takes too long for what the connection waits for."""
-        limits, waited = self._limits, now - self._since
         if self._is_unread(now):
             self.transport.abort()
-        elif self.transport.is_closing():
             return
-        elif self._phase is Phase.BODY:
-            self._expire_body(now)
-        elif self._phase is Phase.HEAD:
-            if waited > limits.head_timeout:
-                self._refuse(refusal.SLOW_HEAD)
-        elif (
-            self._phase is not Phase.RESPONSE
-            and waited
-            > {
-                Phase.OPENED: limits.head_timeout,
-                Phase.IDLE: limits.idle_timeout,
-                Phase.DRAIN: _DRAIN,
-                Phase.LINGER: _LINGER,
-            }[self._phase]
-        ):
+        patience = self._registry.patience[self._phase]
+        if self._phase is Phase.BODY:
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                # The application takes its time, not the client.
+                self._since, self._received = now, 0
+            patience += self._received / self._limits.body_rate
+        if now - self._since <= patience or self.transport.is_closing():
+            return
+        if self._phase in _SLOW:
+            self._refuse(_SLOW[self._phase])
+        else:
             self.transport.close()
-
-    def _expire_body(self, now: float) -> None:
-        """Refuse a body that comes too slowly. Its time grows with what has come."""
-        if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-            # The application takes its time, not the client.
-            self._since, self._received = now, 0
-        allowed = self._limits.body_timeout + self._received / self._limits.body_rate
-        if now - self._since > allowed:
-            self._refuse(refusal.SLOW_BODY)
 
     def _is_unread(self, now: float) -> bool:
         """True if the client has read nothing of what it is sent for `write_timeout`."""
@@ -162,7 +135,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
-        if phase in _BETWEEN:
+        if phase in UNUSED:
             self._registry.idle(self)
         elif phase is Phase.BODY:
             self._registry.used(self)
@@ -181,12 +154,16 @@ class HttpProtocol(HttpToolsProtocol):
             if self._phase is Phase.RESPONSE:
                 self._hold(data[at:])
                 return
+            if self._phase in BETWEEN and data[at] in b"\r\n":
+                # Empty lines before a request are ignored (RFC 9112, section 2.2).
+                data, at = data[at:].lstrip(b"\r\n"), 0
+                continue
             piece = data[at : self._end(data, at)]
             at += len(piece)
             try:
                 self._feed(piece)
             except Refused as refused:
-                self._refuse(refused)
+                self._refuse(refused.refusal)
 
     def _end(self, data: bytes, at: int) -> int:
         """Return the end of the next piece: an end of a request is the end of a piece."""
@@ -201,76 +178,78 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _feed(self, piece: bytes) -> None:
         """Parse a piece. Raises `Refused`."""
-        if self._phase in _BETWEEN:
+        if self._phase in BETWEEN:
             self._enter(Phase.HEAD)
-            self.url, self._head, self._framing, self._fields = b"", 0, 0, 0
-        if self._phase is Phase.HEAD:
-            self._head += len(piece)
-            if self._head > self._limits.head_bytes:
-                line = self.url if self._fields or self._head > len(piece) else piece
-                is_line = len(line.partition(b"\r\n")[0]) > self._limits.head_bytes // 2
-                raise refusal.LONG_URL if is_line else refusal.LARGE_HEAD
+            self.url, self._framing, self._lines = b"", 0, 0
         self._framing += len(piece)
+        if self._phase is Phase.HEAD:
+            self._check_head(piece)
         self._tail = b"" if piece.endswith(_EMPTY_LINE) else (self._tail + piece[-3:])[-3:]
+        self._execute(piece)
+        if self._phase is not Phase.HEAD and not self._left:
+            self._check_chunks()
+
+    def _check_head(self, piece: bytes) -> None:
+        """Raise `Refused` if a head is too large with this piece."""
+        in_line = not self._lines
+        self._lines += piece.count(b"\n")
+        if self._framing > self._limits.head_bytes:
+            line = len(self.url) + len(piece.partition(b"\n")[0])
+            is_long = in_line and line > self._limits.head_bytes // 2
+            raise Refused(refusal.LONG_URL if is_long else refusal.LARGE_HEAD)
+        # The request line, and the empty line.
+        if self._lines > self._limits.head_fields + 2:
+            raise Refused(refusal.LARGE_HEAD)
+
+    def _check_chunks(self) -> None:
+        """Raise `Refused` for too much around the chunks of a body, trailers among it."""
+        self._pieces += 1
+        if (
+            self._framing > self._limits.head_bytes
+            or len(self.headers) > self._limits.head_fields
+            or self._pieces > _PIECES + self._received // _PIECE
+        ):
+            raise Refused(refusal.LARGE_HEAD)
+
+    def _execute(self, piece: bytes) -> None:
+        """Run the parser. Raises `Refused`."""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self._ignore_upgrade()
+            pass
         except httptools.HttpParserError as error:
             why = error.__context__
-            raise why if isinstance(why, Refused) else refusal.MALFORMED from None
-        if self._framing > self._limits.head_bytes:
-            raise refusal.LARGE_HEAD
+            raise why if isinstance(why, Refused) else Refused(refusal.MALFORMED) from None
+        else:
+            return
+        # The parser takes every offer: for it the rest of the connection is another protocol. So
+        # another one parses the head again, without the offer.
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise Refused(refusal.NO_TUNNEL)
+        head = without_upgrade((method, self.url, self.parser.get_http_version()), self.headers)
+        self.parser = httptools.HttpRequestParser(self)
+        self._execute(head)
 
     def _hold(self, data: bytes) -> None:
         """Keep what a client pipelines. Too much is dropped, and the connection closed."""
         self.flow.pause_reading()
         self._held += data
         if len(self._held) > self._limits.head_bytes:
-            self._held = b""
+            self._held, self._has_dropped = b"", True
             self._exchange.closes = True
 
-    def _ignore_upgrade(self) -> None:
-        """Parse the head again without its offer of another protocol (RFC 9110, section 7.8).
-
-        The parser takes every offer: for it the rest of the connection is no HTTP.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            raise refusal.NO_TUNNEL
-        line = b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())
-        kept = [
-            b"%b: %b" % (name, _without_upgrade(value) if name == b"connection" else value)
-            for name, value in self.headers
-            if name != b"upgrade"
-        ]
-        self.parser = httptools.HttpRequestParser(self)
-        self._fields = 0
-        self.parser.feed_data(b"\r\n".join((line, *kept, b"", b"")))
-
     # -- what the parser finds
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._length = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
-        if self._fields > self._limits.head_fields:
-            raise refusal.LARGE_HEAD
-        if self._phase is not Phase.HEAD:
-            # A trailer: no call reads any, and it must not pass for a header.
-            return
-        super().on_header(name, value)
-        if len(name) == len(b"content-length") and name.lower() == b"content-length":
-            self._length = int(value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         super().on_headers_complete()
         self._exchange = Exchange(self._service, self.cycle)
-        self._left, self._received, self._framing = self._length, 0, 0
+        self._left = next((int(v) for name, v in self.headers if name == b"content-length"), 0)
+        self._received, self._framing, self._pieces = 0, 0, 0
+        # Trailers go here: no call reads any, and none must pass for a header.
+        self.headers = []
         self._enter(Phase.BODY)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -299,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         is_whole = self._phase is Phase.RESPONSE
         if self._exchange.closes or (self._is_half_closed and not self._held):
-            self._close(is_whole)
+            self._close(is_whole and not self._held and not self._has_dropped)
             return
         self.flow.resume_reading()
         if not is_whole:
@@ -312,29 +291,23 @@ class HttpProtocol(HttpToolsProtocol):
             self.eof_received()
             self.transport.close()
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, error: Refusal) -> None:
         """Answer with an error instead of the application, and close."""
-        log.info("a request is refused", status=int(refused.status), why=str(refused))
+        log.info("a request is refused", status=int(error.status), why=error.detail)
         if self._phase in (Phase.BODY, Phase.RESPONSE):
             self._exchange.disconnect()
         if self._phase is Phase.HEAD or not self.cycle.response_started:
-            self.transport.write(refused.response())
+            self.transport.write(error.response())
         self._close(False)
 
-    def _close(self, is_whole: bool) -> None:
-        """Close; if the client may still be sending, only when it has read its answer.
+    def _close(self, is_read: bool) -> None:
+        """Close; if not all that the client sends is read, only when it has read its answer.
 
         Closing with unread data resets the connection, and the client loses the response.
         """
         self._enter(Phase.LINGER)
-        if self._is_half_closed or (is_whole and not self.flow.read_paused):
+        if is_read or self._is_half_closed:
             self.transport.close()
             return
         self.flow.resume_reading()
         self.transport.write_eof()
-
-
-def _without_upgrade(connection: bytes) -> bytes:
-    """Return the value of `Connection` without the token that offers an upgrade."""
-    tokens = connection.split(b",")
-    return b",".join(token for token in tokens if token.strip().lower() != b"upgrade")

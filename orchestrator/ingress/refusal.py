@@ -1,17 +1,18 @@
-"""What a client is answered that did not get as far as a request."""
+"""What a client is answered that did not get as far as the application."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from http import HTTPStatus
 
 
-class Refused(Exception):
-    """A request is refused before the application sees it. The message is the detail."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error of the connection. `detail` says what is wrong with the request."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
+    status: HTTPStatus
+    detail: str
 
     def response(self) -> bytes:
         """Return the whole response: a problem (RFC 9457), and the end of the connection."""
@@ -20,7 +21,7 @@ class Refused(Exception):
             "title": self.status.phrase,
             "status": int(self.status),
             "code": self.status.phrase.lower().replace(" ", "_").replace("-", "_"),
-            "detail": str(self),
+            "detail": self.detail,
         }
         body = json.dumps(members).encode()
         retry = "retry-after: 5\r\n" if self.status is HTTPStatus.SERVICE_UNAVAILABLE else ""
@@ -32,13 +33,21 @@ class Refused(Exception):
         return head.encode() + body
 
 
-MALFORMED = Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
-CUT_SHORT = Refused(HTTPStatus.BAD_REQUEST, "the request ends in the middle")
-NO_TUNNEL = Refused(HTTPStatus.BAD_REQUEST, "this server is no proxy")
-LONG_URL = Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
-LARGE_HEAD = Refused(
+class Refused(Exception):
+    """The request ends here."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
+CUT_SHORT = Refusal(HTTPStatus.BAD_REQUEST, "the request ends in the middle")
+NO_TUNNEL = Refusal(HTTPStatus.BAD_REQUEST, "this server is no proxy")
+LONG_URL = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "the URL is too long")
+LARGE_HEAD = Refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header or trailer fields are too large or too many"
 )
-SLOW_HEAD = Refused(HTTPStatus.REQUEST_TIMEOUT, "the request head took too long")
-SLOW_BODY = Refused(HTTPStatus.REQUEST_TIMEOUT, "the request body came too slowly")
-FULL = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "every connection is in use")
+SLOW_HEAD = Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request head took too long")
+SLOW_BODY = Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request body came too slowly")
+FULL = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "every connection is in use")
