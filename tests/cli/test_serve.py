@@ -13,11 +13,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from orchestrator.cli.access import local_url
+from orchestrator.cli.listener import bound_to, listen
+from orchestrator.foundation.settings import Settings
 from tests.harness.command_line import run
+from tests.harness.supervised import until
 
 pytestmark = pytest.mark.long
 
@@ -94,6 +99,61 @@ def test_a_key_from_the_command_line_is_accepted_and_the_file_is_locked(
     in_use = f"{tmp_path / 'orchestrator.db'} is in use by another orchestrator process"
     assert in_use in second.err
     assert "PostgreSQL" not in second.err
+
+
+def test_the_host_of_all_addresses_is_reached_by_both_families_and_a_hangup_is_ignored(
+    tmp_path: Path,
+) -> None:
+    with served(tmp_path, "--host", "::") as (process, url):
+        assert process.stderr
+        process.send_signal(signal.SIGHUP)
+        while "SIGHUP is ignored" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        for host in ("127.0.0.1", "[::1]"):
+            answer = httpx.get(url.replace("127.0.0.1", host) + "/healthz", trust_env=False)
+            assert answer.status_code == 200
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """A full disk, and a pipe that nobody reads: lines are lost, and counted."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    with open("/dev/full", "w") as full, os.fdopen(writer, "w") as stuck, os.fdopen(reader):
+        for stderr in (full, stuck):
+            process = subprocess.Popen(
+                [*COMMAND, "serve", "--port", port], cwd=tmp_path, env=environment(), stderr=stderr
+            )
+            try:
+                answer = until(lambda: answered(f"http://127.0.0.1:{port}/metrics"), "it answers")
+                counted = re.search(r"^orchestrator_log_lines_dropped_total (\S+)", answer, re.M)
+                assert counted
+                assert (float(counted[1]) > 0) is (stderr is full)
+                process.terminate()
+                assert process.wait(timeout=30) == 0
+            finally:
+                process.kill()
+
+
+def answered(url: str) -> str:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, timeout=30, trust_env=False).text
+    return ""
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost", "0.0.0.0", "::ffff:127.0.0.1"])
+def test_what_is_announced_is_where_it_listens(host: str) -> None:
+    settings = Settings(host=host, port=0)
+    with listen(settings) as listening:
+        url = urlsplit(local_url(bound_to(settings, listening)))
+        assert url.hostname
+        assert url.port
+        socket.create_connection((url.hostname, url.port), timeout=30).close()
 
 
 def test_a_second_ctrl_c_ends_at_once_with_one_line(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_a_dead_process_is_replaced_while_another_answers_and_all_end_in_order(
     pair: Service,
 ) -> None:
     process, url = pair
+    for pid in (process.pid, *workers(process.pid)):
+        os.kill(pid, signal.SIGHUP)
     replaced(process.pid)
     assert httpx.get(url + "/readyz", timeout=30, trust_env=False).status_code == 200
     started(process)
