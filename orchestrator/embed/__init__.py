@@ -12,6 +12,7 @@ routes, its middleware, its logging or its other signals.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Generator
@@ -40,6 +41,7 @@ from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.error_messages import fault_lines
+from orchestrator.ingress import http_protocol
 
 __all__ = ["Orchestrator"]
 
@@ -127,6 +129,13 @@ class Orchestrator:
         if self._client is None:
             raise Unavailable(_NOT_RUNNING)
         return self._client
+
+    def http_protocol(self) -> type[asyncio.Protocol]:
+        """Return the connections of `orchestrator serve`, with the limits of `[http]`, for uvicorn.
+
+        >>> uvicorn.run(app, http=video.http_protocol(), ws="none")
+        """
+        return http_protocol(self._settings.http)
 
     def end_streams(self) -> None:
         """End all streams and long polls for good; call it before a shutdown without a signal."""

@@ -54,6 +54,17 @@ async def test_pushes_are_accepted_only_below_the_prefix(tmp_path: Path) -> None
         )
 
 
+async def test_a_host_under_uvicorn_can_have_the_connections_of_serve(tmp_path: Path) -> None:
+    port, url = address()
+    video = service(tmp_path, url, http={"head_fields": 20})
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAEAAEA"}
+    async with hosted(video, port, http=video.http_protocol()) as http:
+        made = await http.post("/v1/jobs", json=order("kling"), headers=offer)
+        assert made.status_code == 202, made.text
+        many = {f"f{number}": "x" for number in range(20)}
+        assert (await http.get("/healthz", headers=many)).status_code == 431
+
+
 async def test_two_services_in_one_host_are_independent(tmp_path: Path) -> None:
     port, url = address()
     both = {name: service(tmp_path / name, f"{url}/{name}") for name in ("one", "two")}

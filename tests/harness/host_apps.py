@@ -37,11 +37,14 @@ def service(
 
 
 @contextlib.asynccontextmanager
-async def hosted(app: ASGIApp, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve an application and its lifespan on a socket in the block; yield a client of it."""
+async def hosted(app: ASGIApp, port: int = 0, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application and its lifespan on a socket in the block; yield a client of it.
+
+    `options` are those of uvicorn.
+    """
     sock = listening(port)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    server = InLoopServer(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
+    server = InLoopServer(uvicorn.Config(app, log_config=None, ws="none", lifespan="on", **options))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await until(lambda: server.started or task.done(), "the host starts")
