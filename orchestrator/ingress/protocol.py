@@ -29,8 +29,8 @@ from orchestrator.ingress.upgrade import without_upgrade
 log = structlog.get_logger()
 
 _EMPTY_LINE = b"\r\n\r\n"
-#: A chunked body may come in this many pieces, and one more for each `_PIECE` bytes: every empty
-#: line in it makes a piece.
+#: A chunked body may hold this many empty lines, and one more for each `_PIECE` bytes. Each costs
+#: a call of the parser, and a body of nothing else would block the event loop.
 _PIECES = 1000
 _PIECE = 16
 _SLOW = {Phase.HEAD: refusal.SLOW_HEAD, Phase.BODY: refusal.SLOW_BODY}
@@ -63,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._framing, self._lines = 0, 0
         #: Bytes of the body so far, and those missing if its length is known.
         self._received, self._left = 0, 0
+        #: Pieces of a chunked body that ended in an empty line.
         self._pieces = 0
         self._unread: tuple[float, int] | None = None
 
@@ -184,7 +185,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._framing += len(piece)
         if self._phase is Phase.HEAD:
             self._check_head(piece)
-        self._tail = b"" if piece.endswith(_EMPTY_LINE) else (self._tail + piece[-3:])[-3:]
+        last = (self._tail + piece[-4:])[-4:]
+        self._tail = b"" if last == _EMPTY_LINE else last[-3:]
         self._execute(piece)
         if self._phase is not Phase.HEAD and not self._left:
             self._check_chunks()
@@ -203,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _check_chunks(self) -> None:
         """Raise `Refused` for too much around the chunks of a body, trailers among it."""
-        self._pieces += 1
+        self._pieces += not self._tail
         if (
             self._framing > self._limits.head_bytes
             or len(self.headers) > self._limits.head_fields
@@ -217,9 +219,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass
-        except httptools.HttpParserError as error:
-            why = error.__context__
-            raise why if isinstance(why, Refused) else Refused(refusal.MALFORMED) from None
+        except httptools.HttpParserError:
+            raise Refused(refusal.MALFORMED) from None
         else:
             return
         # The parser takes every offer: for it the rest of the connection is another protocol. So

@@ -97,7 +97,9 @@ class Server:
 
     def connect(self) -> socket.socket:
         """Return a connection; no call on it takes longer than 30 s."""
-        return socket.create_connection(self._address, timeout=30)
+        client = socket.create_connection(self._address, timeout=30)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
 
 
 @contextlib.contextmanager

@@ -98,6 +98,12 @@ def test_trailers_are_bounded_and_are_no_headers(server: Server) -> None:
     assert statuses(ask(server, start, b"f: " + b"x" * (1 << 20))) == [431]
 
 
+def test_a_body_may_come_in_any_number_of_small_chunks(server: Server) -> None:
+    chunks = [b"1\r\nx\r\n"] * 3000
+    answer = ask(server, request("POST", "/", b"", CHUNKED), *chunks, b"0\r\n\r\n")
+    assert [each["size"] for each in echoes(answer)] == [3000]
+
+
 def test_requests_are_answered_in_order_however_they_are_cut(server: Server) -> None:
     chunks = b"5\r\na\r\n\r\n\r\n0\r\n\r\n"
     wanted = [("/1", 0), ("/2", 3), ("/3", 5), ("/4", 0)]
