@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,19 +19,24 @@ class Exchange:
     client ends with the connection, since that client knows no chunks (RFC 9112, section 6.3).
     """
 
-    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         # Typed more narrowly by uvicorn than by Starlette.
-        self._cycle: Any = cycle
+        self._cycle: Any = None
         self._is_half_closed = False
         self._is_read = False
         self._until_close = False
         #: The connection ends with this response.
         self.closes = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def begin(self, cycle: RequestResponseCycle) -> None:
+        """Take uvicorn's side of the request; it calls this application afterwards."""
+        self._cycle = cycle
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the request."""
-        await self._app(scope, self._receive, self._send)
+        lasts = self._cycle.keep_alive and scope["http_version"] == "1.1"
+        return self._app(scope, self._receive, send if lasts else self._send)
 
     def half_close(self) -> None:
         """Note that the client will send nothing more, its request being complete."""
@@ -63,5 +69,4 @@ class Exchange:
         if starts:
             # The protocol closes: it first reads what the client has sent, so that the end of the
             # response is not lost to a reset.
-            self.closes = self.closes or not self._cycle.keep_alive
-            self._cycle.keep_alive = True
+            self.closes = self._cycle.keep_alive = True

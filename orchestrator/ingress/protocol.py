@@ -13,7 +13,6 @@ from typing import Any
 
 import httptools
 import structlog
-from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -52,7 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
         self._registry = connections
-        self._service, self.app = self.app, self._serve
+        self._service = self.app
         self._exchange: Exchange
         self._phase, self._since = Phase.OPENED, 0.0
         self._is_half_closed = False
@@ -179,16 +178,20 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _feed(self, piece: bytes) -> None:
         """Parse a piece. Raises `Refused`."""
+        if self._left:
+            self._execute(piece)
+            return
         if self._phase in BETWEEN:
-            self._enter(Phase.HEAD)
+            self._phase, self._since = Phase.HEAD, self.loop.time()
             self.url, self._framing, self._lines = b"", 0, 0
         self._framing += len(piece)
-        if self._phase is Phase.HEAD:
-            self._check_head(piece)
         last = (self._tail + piece[-4:])[-4:]
         self._tail = b"" if last == _EMPTY_LINE else last[-3:]
-        self._execute(piece)
-        if self._phase is not Phase.HEAD and not self._left:
+        if self._phase is Phase.HEAD:
+            self._check_head(piece)
+            self._execute(piece)
+        else:
+            self._execute(piece)
             self._check_chunks()
 
     def _check_head(self, piece: bytes) -> None:
@@ -245,20 +248,23 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        self.app = self._exchange = Exchange(self._service)
         super().on_headers_complete()
-        self._exchange = Exchange(self._service, self.cycle)
-        self._left = next((int(v) for name, v in self.headers if name == b"content-length"), 0)
+        self._exchange.begin(self.cycle)
+        self._left = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                self._left = int(value)
         self._received, self._framing, self._pieces = 0, 0, 0
         # Trailers go here: no call reads any, and none must pass for a header.
         self.headers = []
         self._enter(Phase.BODY)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._exchange(scope, receive, send)
-
     def on_body(self, body: bytes) -> None:
-        self._left = max(0, self._left - len(body))
-        self._received += len(body)
+        size = len(body)
+        self._received += size
+        if self._left:
+            self._left -= size
         self._framing = 0
         super().on_body(body)
 
@@ -267,7 +273,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         if self._phase is Phase.BODY:
-            self._enter(Phase.RESPONSE)
+            self._phase = Phase.RESPONSE
         elif self._phase is Phase.DRAIN:
             self._enter(Phase.IDLE)
 
@@ -286,8 +292,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._enter(Phase.DRAIN)
             return
         self._enter(Phase.IDLE)
-        held, self._held = self._held, b""
-        self._parse(held)
+        if self._held:
+            held, self._held = self._held, b""
+            self._parse(held)
         if self._is_half_closed and self._phase is not Phase.RESPONSE:
             self.eof_received()
             self.transport.close()
