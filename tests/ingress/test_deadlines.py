@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.foundation.settings.http import Http
 from orchestrator.ingress.connections import limit_of
-from tests.harness.raw_http import LARGE, Server, everything, request, served, statuses
+from tests.harness.raw_client import LARGE, Server, everything, request, served, statuses
 from tests.harness.supervised import until
 
 QUICK = Http(

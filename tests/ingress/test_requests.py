@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.foundation.settings.http import Http
-from tests.harness.raw_http import Server, echoes, everything, request, served, statuses
+from tests.harness.raw_client import Server, echoes, everything, request, served, statuses
 
 LIMITS = Http()
 CHUNKED = "transfer-encoding: chunked"
