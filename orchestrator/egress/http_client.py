@@ -46,50 +46,72 @@ class HttpClient:
         *,
         deadline: float,
         cap: int = 64 * 1024,
-        overflow: Literal["error", "truncate"] = "error",
+        body: Literal["whole", "partial"] = "whole",
     ) -> httpx.Response:
-        """Return the response, read to its end.
+        """Return the response.
 
         `deadline` is in seconds, from the connection attempt to the last byte. `content` is as
-        received, never decompressed, whatever Content-Encoding says. Of a body over `cap` bytes the
-        first `cap` are returned with `extensions["truncated"]`; with overflow="error" it is
-        `CutOff`. Raises `NotSent` (also `Blocked`) and `CutOff`.
+        received, never decompressed, whatever Content-Encoding says. A body that is not whole,
+        because it is over `cap` bytes, broken or late, is `CutOff`. With body="partial" the status
+        line decides: what arrived is returned, with the reason as `extensions["partial"]`. Raises
+        `NotSent` (also `Blocked`) and `CutOff`.
         """
+        received = _Received(cap)
+        request.extensions["body_cap"] = cap
+        error: NotSent | CutOff
         try:
             async with self._timeouts.within(deadline):
-                response = await self._transport.handle_async_request(request)
-                body = await _read(response, cap)
+                return await received.read(self._transport, request)
         except TimeoutError:
             # A transport that does not set `sent` may have sent the request.
             kind = CutOff if request.extensions.get("sent", True) else NotSent
-            message = f"{request.url.host}: no answer within {deadline:g} s"
-            raise kind(message, kind="timeout") from None
-        except _NOT_SENT as error:
-            raise NotSent(str(error)) from error
-        except httpx.TransportError as error:
-            raise CutOff(str(error)) from error
-        if len(body) > cap and overflow == "error":
-            raise CutOff(f"{request.url.host}: more than {cap} bytes", kind="too_large")
-        full = FullResponse(response, request, body[:cap])
-        if len(body) > cap:
-            full.extensions["truncated"] = True
-        return full
+            error = kind(f"{request.url.host}: no answer within {deadline:g} s", kind="timeout")
+        except _NOT_SENT as failure:
+            raise NotSent(str(failure)) from failure
+        except httpx.TransportError as failure:
+            error = CutOff(str(failure))
+        except CutOff as failure:
+            error = failure
+        if body == "whole" or (response := received.partial(request, error)) is None:
+            raise error
+        return response
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
-async def _read(response: httpx.Response, cap: int) -> bytes:
-    """Return the body, or its beginning if it is over `cap` bytes."""
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    chunks, size = [], 0
-    try:
-        async for chunk in stream:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > cap:
-                break
-    finally:
-        await stream.aclose()
-    return b"".join(chunks)
+class _Received:
+    """What has arrived of a response."""
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._head: httpx.Response | None = None
+        self._body = bytearray()
+
+    async def read(
+        self, transport: httpx.AsyncBaseTransport, request: httpx.Request
+    ) -> httpx.Response:
+        """Return the whole response. Raises `CutOff` if its body is over the cap."""
+        self._head = head = await transport.handle_async_request(request)
+        stream = head.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        try:
+            async for chunk in stream:
+                self._body += chunk
+                if len(self._body) > self._cap:
+                    message = f"{request.url.host}: more than {self._cap} bytes"
+                    raise CutOff(message, kind="too_large")
+        finally:
+            await stream.aclose()
+        return FullResponse(head, request, bytes(self._body))
+
+    def partial(self, request: httpx.Request, error: NotSent | CutOff) -> httpx.Response | None:
+        """Return the response as far as it arrived; None without a status line."""
+        head = self._head
+        if head is None and (status := request.extensions.get("status")):
+            head = httpx.Response(status)
+        if head is None:
+            return None
+        response = FullResponse(head, request, bytes(self._body[: self._cap]))
+        response.extensions["partial"] = error.kind
+        return response

@@ -1,10 +1,10 @@
 """An httpx transport on aiohttp's connections, with the address policy at the socket.
 
-Requests and responses are httpx's; aiohttp connects, keeps connections alive and parses.
-Why not httpx's own pool: it carries 250 to 1,500 requests/s and does not survive cancellation;
-aiohttp's connections carry about 10,000. Why not aiohttp's session: two thirds of its cost are
-cookies, redirects, retries, proxies and signals. So this file uses the connector and the protocol
-below the session, which are internal to aiohttp: its version is pinned.
+Requests and responses are httpx's; aiohttp connects and keeps connections alive, `httptools`
+parses. Why not httpx's own pool: it carries 250 to 1,500 requests/s and does not survive
+cancellation; aiohttp's connections carry about 10,000. Why not aiohttp's session: two thirds of its
+cost are cookies, redirects, retries, proxies and signals. So this file uses the connector below the
+session, which is internal to aiohttp: its version is pinned.
 
 Every failure is either `NotSent`, no byte of the request left, or `CutOff`, some may have.
 """
@@ -12,78 +12,30 @@ Every failure is either `NotSent`, no byte of the request left, or `CutOff`, som
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final, cast
 
 import aiohttp
 import httpx
 import yarl
-from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
 
 from orchestrator.egress.address_policy import AddressPolicy, check_form
-from orchestrator.foundation.errors import Blocked, CutOff, NotSent, TooLate
-
-
-class _GuardedResolver(aiohttp.ThreadedResolver):
-    """Refuses a name with a forbidden address: a private next to a public one is an attack."""
-
-    def __init__(self, policy: AddressPolicy) -> None:
-        super().__init__()
-        self._policy = policy
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        for entry in found:
-            self._policy.check(entry["host"], port)
-        return found
-
+from orchestrator.egress.failures import FAILURES, failure
+from orchestrator.egress.resolver import GuardedResolver
+from orchestrator.egress.response_protocol import BrokenResponse, ResponseProtocol
+from orchestrator.foundation.errors import TooLate
 
 #: Seconds for one address, TCP and TLS handshake together.
 CONNECT_TIMEOUT: Final = 10.0
+#: Bytes of a body, unless `request.extensions["body_cap"]` has another number.
+BODY_CAP: Final = 64 * 1024
 #: Origins whose aiohttp request is cached.
 _ORIGINS: Final = 1024
-#: Kept connections in a row that may turn out to be unusable.
+#: Connections that one request may find closed.
 _STALE: Final = 3
-
-# First match wins, so OSError, the base of most of them, is last.
-_BEFORE: Final[list[tuple[type[Exception], str]]] = [
-    (socket.gaierror, "dns_error"),
-    (ssl.SSLError, "tls_error"),
-    (TimeoutError, "connect_timeout"),
-    (ConnectionRefusedError, "connection_refused"),
-    (ConnectionError, "connection_reset"),
-    (OSError, "network_unreachable"),
-]
-_AFTER: Final[list[tuple[type[Exception], str]]] = [
-    (TimeoutError, "timeout"),
-    (aiohttp.ServerDisconnectedError, "disconnected"),
-    (aiohttp.ClientPayloadError, "disconnected"),
-    (HttpProcessingError, "bad_response"),
-    (OSError, "connection_reset"),
-]
-_FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
-
-
-def _failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
-    """Return an error of aiohttp as ours. Its own text may hold a URL, and that a secret."""
-    host, sent = request.url.host, request.extensions["sent"]
-    if isinstance(error, aiohttp.InvalidURL):
-        return Blocked(f"{host}: not a host that can be reached")
-    if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError) and not sent:
-        return NotSent(f"{host}: the request cannot be written", kind="invalid_request")
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    kind = next(
-        (word for match, word in (_AFTER if sent else _BEFORE) if isinstance(cause, match)), None
-    )
-    why = kind or type(error).__name__ if cause is error else cause
-    return (CutOff if sent else NotSent)(f"{host}: {why}", kind=kind)
 
 
 def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport | None) -> None:
@@ -101,47 +53,43 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     """The response body as received. Closing before the end closes the connection too."""
 
     def __init__(
-        self, request: httpx.Request, connection: Connection, rest: aiohttp.StreamReader
+        self, request: httpx.Request, connection: Connection, protocol: ResponseProtocol
     ) -> None:
         self._request = request
         self._connection = connection
-        self._rest = rest
+        self._protocol = protocol
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._rest.readany()
-        except _FAILURES as error:
-            raise _failure(self._request, error) from None
+            chunk = await self._protocol.read()
+        except FAILURES as error:
+            raise failure(self._request, error) from None
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        transport, protocol = self._connection.transport, self._connection.protocol
-        if (
-            self._rest.at_eof()
-            and protocol is not None
-            and transport is not None
-            and not transport.get_write_buffer_size()
-        ):
-            # Without a parser, aiohttp stops reading an idle connection after one buffer. With it,
-            # every response without a request would be read and queued.
-            protocol._parser = None
+        if self._protocol.end():
             self._connection.release()
         else:
             _drop(self._connection)
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """An httpx transport without redirects, cookies, proxies, decompression or retries.
+    """An httpx transport without redirects, cookies, proxies or decompression.
 
     Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`. `request.extensions["sent"]` is always up to
     date. `request.extensions["may_leave"]`, if set, is called just before the first byte.
-    `keepalive` is seconds of idleness. `fresh` never reuses a connection: with a stale one it is
-    unknown whether a POST arrived. `tls` replaces the authorities of the system.
+    `request.extensions["status"]` is the status of a response that was canceled within its head.
+
+    Connections are kept for `keepalive` idle seconds. A request on one that turns out to be closed,
+    before a byte of the response, is sent again on another (RFC 9110, section 9.2.2): here go
+    queries, and deliveries, which are repeated after any lost response. `fresh` is for requests
+    that may not arrive twice: it never reuses a connection and never sends again. `tls` replaces
+    the authorities of the system.
     """
 
     def __init__(
@@ -162,15 +110,18 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._origin = lru_cache(_ORIGINS)(_origin)
 
     def _open(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(
+        connector = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=self._limit_per_host,
             keepalive_timeout=self._keepalive,
             force_close=self._keepalive is None,
-            resolver=_GuardedResolver(self._policy),
+            use_dns_cache=False,
+            resolver=GuardedResolver(self._policy),
             socket_factory=self._policy.open_socket,
             ssl=self._tls or True,
         )
+        connector._factory = cast(Any, partial(ResponseProtocol, asyncio.get_running_loop()))
+        return connector
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
@@ -178,36 +129,56 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         body = await request.aread()
         try:
             written = serialize_request(request, body)
-            connection = await self._connect(request.url)
-            try:
-                _send(request, written, connection.transport)
-                status, headers, rest = await _read_head(
-                    connection, bodiless=request.method == "HEAD"
-                )
-            except BaseException:
-                _drop(connection)
-                raise
-        except _FAILURES as error:
-            raise _failure(request, error) from None
-        return httpx.Response(status, headers=headers, stream=_Body(request, connection, rest))
+            for left in reversed(range(_STALE)):
+                connection = await self._connect(request.url)
+                protocol = cast(ResponseProtocol, connection.protocol)
+                try:
+                    return await _exchange(request, written, connection, protocol)
+                except (OSError, BrokenResponse) as error:
+                    if not (left and _was_closed(protocol, error)):
+                        raise
+                    request.extensions["sent"] = False
+        except FAILURES as error:
+            raise failure(request, error) from None
+        raise AssertionError("the last connection returns or raises")
 
     async def _connect(self, url: httpx.URL) -> Connection:
         if self._connector is None:
             self._connector = self._open()
         origin = self._origin(url.scheme, url.netloc)
-        for _ in range(_STALE):
-            connection = await self._connector.connect(origin, [], self._timeout)
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            # The other side sent bytes unasked: they would pass for the response to this request.
-            _drop(connection)
-        raise ConnectionResetError
+        return await self._connector.connect(origin, [], self._timeout)
 
     async def aclose(self) -> None:
         connector, self._connector = self._connector, None
         self._origin.cache_clear()
         if connector is not None:
             await connector.close()
+
+
+async def _exchange(
+    request: httpx.Request, written: bytes, connection: Connection, protocol: ResponseProtocol
+) -> httpx.Response:
+    """Send a request and return the head of its response."""
+    cap: int = request.extensions.get("body_cap", BODY_CAP)
+    try:
+        protocol.begin(bodiless=request.method == "HEAD", body_cap=cap)
+        _send(request, written, protocol.transport)
+        status, fields = await protocol.head()
+    except BaseException:
+        if (known := protocol.status) is not None:
+            request.extensions["status"] = known
+        _drop(connection)
+        raise
+    return httpx.Response(status, headers=fields, stream=_Body(request, connection, protocol))
+
+
+def _was_closed(protocol: ResponseProtocol, error: OSError | BrokenResponse) -> bool:
+    """True if a kept connection was closed before the response began."""
+    if isinstance(error, BrokenResponse):
+        closed = error.kind == "disconnected"
+    else:
+        closed = not isinstance(error, TimeoutError)
+    return closed and protocol.is_reused and not protocol.has_answer
 
 
 def _origin(scheme: str, netloc: bytes) -> aiohttp.ClientRequest:
@@ -221,19 +192,6 @@ def _drop(connection: Connection) -> None:
     if connection.transport is not None:
         connection.transport.abort()
     connection.close()
-
-
-async def _read_head(
-    connection: Connection, *, bodiless: bool
-) -> tuple[int, tuple[tuple[bytes, bytes], ...], aiohttp.StreamReader]:
-    """Return status, headers and body of the response. Informational responses are skipped."""
-    protocol = connection.protocol
-    assert protocol is not None
-    protocol.set_response_params(skip_payload=bodiless, read_until_eof=True, auto_decompress=False)
-    while True:
-        head, rest = await protocol.read()
-        if head.code >= 200 or head.code == 101:
-            return head.code, head.raw_headers, rest
 
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})

@@ -107,7 +107,7 @@ class Deliverer:
         try:
             request = self._request(claim, now)
             response = await self.http_client.send(
-                request, deadline=DEADLINE, cap=ANSWER_CAP, overflow="truncate"
+                request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
             )
         except Exchange as error:
             result = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER

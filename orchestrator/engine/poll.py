@@ -120,7 +120,9 @@ class Poller:
         try:
             request = self._request(query)
             with self.metrics.exchange(self.clock, vendor.name, "inquiry"):
-                response = await self.http_client.send(request, deadline=DEADLINE, cap=ANSWER_CAP)
+                response = await self.http_client.send(
+                    request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
+                )
                 reports = vendor.read_answer(response)
             result = self._answered(query, reports)
         except Exchange as error:

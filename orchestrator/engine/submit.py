@@ -149,7 +149,9 @@ class Submitter:
             request = vendor.submit_request(self.orders(row, vendor))
             request.extensions["may_leave"] = lambda: self.clock.now() <= latest
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
-                response = await self.submission_client.send(request, deadline=DEADLINE)
+                response = await self.submission_client.send(
+                    request, deadline=DEADLINE, body="partial"
+                )
                 receipt = vendor.receipt(response)
         except Exchange as error:
             return submit_outcome.interrupted(row, vendor, error, self.clock.now(), self.rng)
@@ -164,7 +166,7 @@ class Submitter:
         try:
             request = vendor.lookup_request(self.orders(row, vendor))
             with self.metrics.exchange(self.clock, vendor.name, "lookup"):
-                response = await self.http_client.send(request, deadline=DEADLINE)
+                response = await self.http_client.send(request, deadline=DEADLINE, body="partial")
                 reports = vendor.read_answer(response)
         except Exchange as error:
             return submit_outcome.lookup_failed(row, vendor, error, self.clock.now(), self.rng)

@@ -19,7 +19,7 @@ import httpx
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.errors import CutOff, Exchange, Refused
-from orchestrator.vendors.contract import Vendor, parse_or_none
+from orchestrator.vendors.contract import Vendor, parsed
 from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.order import Order
 
@@ -75,12 +75,12 @@ async def check_account(vendor: Vendor, client: HttpClient, clock: Clock) -> Che
     name = vendor.account.name
     try:
         response = await client.send(
-            probe_request(vendor), deadline=DEADLINE, cap=_BODY_CAP, overflow="truncate"
+            probe_request(vendor), deadline=DEADLINE, cap=_BODY_CAP, body="partial"
         )
     except Exchange as error:
         return CheckResult(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began
-    body = parse_or_none(response.content)
+    body = parsed(response)
     authorized, detail = _assess(vendor, response, body)
     code, message = error_fields(body)
     return CheckResult(

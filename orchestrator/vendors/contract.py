@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.content_encoding import decode
 from orchestrator.foundation.errors import ConfigError, CutOff, Unreadable, Unsupported
 from orchestrator.foundation.json_codec import parse
 from orchestrator.foundation.retry_after import retry_after
@@ -29,6 +30,9 @@ from orchestrator.vendors.field_mapping import (
 )
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.report import WORDS, Report, Words, read, read_item
+
+#: Bytes of an answer that a vendor compressed although it was asked not to.
+_DECODED_CAP = 4 << 20
 
 #: A vendor's options, and the words each may be; None: any text.
 Options = Mapping[str, tuple[str, ...] | None]
@@ -214,7 +218,8 @@ class Vendor(ABC):
 
         Raises `Refused` (also for "ask later"), and `CutOff` if the answer proves nothing.
         """
-        if self.unknown_task(response.status_code, parse_or_none(response.content)):
+        body = self._body(response)
+        if self.unknown_task(response.status_code, body):
             return []
         try:
             return read(self.parse_response(response), self.words)
@@ -235,10 +240,23 @@ class Vendor(ABC):
 
     def parse_response(self, response: httpx.Response) -> Any:
         """Return the parsed body of a response. Raises `Refused` or `CutOff` if it is an error."""
-        body = parse_or_none(response.content)
+        body = self._body(response)
         wait = retry_after(response.headers, self.clock.now())
         if error := classify(self.name, response.status_code, body, wait=wait):
             raise error
+        return body
+
+    def _body(self, response: httpx.Response) -> Any:
+        """Return the parsed body, None if it is not JSON. Raises `CutOff` if too little arrived.
+
+        JSON ends by itself, so a success that broke off after it is whole. An error without all of
+        its words proves nothing: its code may say that the task exists.
+        """
+        body = parsed(response)
+        partial: str | None = response.extensions.get("partial")
+        if partial and (body is None or not response.is_success):
+            status = response.status_code
+            raise CutOff(f"{self.name} answered {status}, then: {partial}", kind=partial)
         return body
 
     def headers(self) -> dict[str, str]:
@@ -255,10 +273,11 @@ class Vendor(ABC):
         return httpx.Request("GET", url, headers=self.headers(), params=params or None)
 
 
-def parse_or_none(body: bytes) -> Any:
-    """Return the JSON value, or None if the bytes are not JSON."""
+def parsed(response: httpx.Response) -> Any:
+    """Return the JSON value of a response's body, or None if it is not JSON."""
+    encoding = response.headers.get("content-encoding", "")
     try:
-        return parse(body)
+        return parse(decode(encoding, response.content, _DECODED_CAP))
     except Unreadable:
         return None
 

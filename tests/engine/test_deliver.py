@@ -27,6 +27,7 @@ from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
 from tests.harness.engine import (
+    BrokenOff,
     at_vendor,
     drive,
     event_types,
@@ -167,6 +168,13 @@ async def test_any_2xx_is_a_success(h: Harness, status: int) -> None:
     )
     assert row["done_at"] == h.clock.now()
     assert await deliver(h, OK) == 0
+
+
+async def test_a_2xx_whose_body_breaks_off_is_a_success(h: Harness) -> None:
+    await due_delivery(h)
+    await deliver(h, httpx.Response(200, stream=BrokenOff(b"half")))
+    row = await only_delivery(h)
+    assert (row["state"], row["last_status"], row["last_error"]) == (D.DELIVERED, 200, None)
 
 
 async def attempts_until_dead(h: Harness, answer: httpx.Response | Exception) -> list[float]:

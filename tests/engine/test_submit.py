@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
 from tests.harness.engine import (
+    BrokenOff,
     at_vendor,
     drive,
     event_types,
@@ -89,6 +92,17 @@ async def outcomes(h: Harness, job_id: str) -> list[str]:
 
 
 # -- accepted
+
+
+@pytest.mark.parametrize("how", ["it breaks off", "gzip", "deflate"])
+async def test_an_acceptance_that_can_be_read_counts(h: Harness, how: str) -> None:
+    """A vendor that compresses unasked, or breaks off behind the JSON, has the job all the same."""
+    body = kling_accepted(httpx.Request("POST", "http://vendor/")).content
+    encoded = {"gzip": gzip.compress(body), "deflate": zlib.compress(body)}.get(how)
+    encoding = {"content-encoding": how} if encoded else {}
+    answer = httpx.Response(200, headers=encoding, stream=BrokenOff(encoded or body))
+    row = await submitted(h, "kling", lambda _: answer)
+    assert (row["state"], row["vendor_task_id"]) == (S.SUBMITTED, "t-1")
 
 
 async def test_an_accepted_job_has_its_task_id_and_its_first_poll_is_scheduled(h: Harness) -> None:
@@ -277,6 +291,8 @@ async def test_an_auth_token_that_is_not_yet_valid_is_signed_again_a_few_times(h
         httpx.Response(500),
         httpx.Response(200, text="<html>"),
         kling_refusal(5000, 400),
+        httpx.Response(200, stream=BrokenOff(b'{"code": 0, "data": {"task_id": "t-')),
+        httpx.Response(400, stream=BrokenOff(b"{}")),
     ],
 )
 async def test_a_doubtful_answer_is_looked_up_and_the_task_found_is_adopted(

@@ -5,6 +5,7 @@
   `apply_report` takes a whole `ReportEvent`.
 * Run a stage once: `drive`.
 * Read what was published: `event_types`, `event_bodies`.
+* `BrokenOff`: the body of a response that is not whole.
 * Kling's responses for `h.network.answer`: `legacy_task`, `new_task`, `kling_response`,
   `kling_refusal`, `task_not_found`.
 """
@@ -12,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 
@@ -23,6 +24,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import subscribers
 from orchestrator.foundation.clock import after
+from orchestrator.foundation.errors import CutOff
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import ApplyResult
 from orchestrator.jobs.transition import ReportEvent
@@ -109,6 +111,17 @@ async def event_types(h: Harness, job_id: str | None = None) -> list[str]:
 async def event_bodies(h: Harness) -> list[dict[str, Any]]:
     """Return the bodies of all events, in order."""
     return [json.loads(row["body"]) for row in await h.rows(event)]
+
+
+class BrokenOff(httpx.AsyncByteStream):
+    """The body of a response that breaks off after `body`."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+        raise CutOff("vendor: disconnected", kind="disconnected")
 
 
 def legacy_task(task: str | None, status: str, **values: Any) -> dict[str, Any]:

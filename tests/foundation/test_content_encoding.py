@@ -1,0 +1,73 @@
+"""Content-Encoding: one gzip or deflate, within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from orchestrator.foundation.content_encoding import PIECE, Decoder, decode
+from orchestrator.foundation.errors import Unreadable
+
+TEXT = b'{"a": 1}' * 1000
+CAP = 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("", TEXT),
+        ("identity", TEXT),
+        ("gzip", gzip.compress(TEXT)),
+        ("X-GZIP", gzip.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)),
+        ("identity, gzip", gzip.compress(TEXT)),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_a_body_is_decoded_in_chunks_of_any_size(encoding: str, body: bytes, step: int) -> None:
+    decoder = Decoder(encoding)
+    pieces = [
+        piece
+        for start in range(0, len(body), step)
+        for piece in decoder.feed(body[start : start + step])
+    ]
+    decoder.end()
+    assert b"".join(pieces) == TEXT
+    assert all(pieces)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,deflate", "br", "zstd", "x", "gzip;q=1"])
+def test_nested_and_unknown_encodings_are_refused(encoding: str) -> None:
+    with pytest.raises(Unreadable, match="Content-Encoding"):
+        Decoder(encoding)
+
+
+@pytest.mark.parametrize(
+    "body", [b"no gzip", gzip.compress(TEXT)[:5] + b"x" * 99, gzip.compress(TEXT) + b"more"]
+)
+def test_a_broken_body_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        decode("gzip", body, CAP)
+
+
+def test_a_body_that_ends_early_is_found_at_its_end() -> None:
+    decoder = Decoder("gzip")
+    assert TEXT.startswith(b"".join(decoder.feed(gzip.compress(TEXT)[:-9])))
+    with pytest.raises(Unreadable, match="ended"):
+        decoder.end()
+
+
+def test_a_bomb_is_refused_and_no_piece_of_it_is_large() -> None:
+    bomb, sizes = gzip.compress(bytes(200 << 20), 9), list[int]()
+    with pytest.raises(Unreadable, match="far more"):
+        sizes.extend(map(len, Decoder("gzip").feed(bomb[:100_000])))
+    assert max(sizes) <= PIECE
+    assert sum(sizes) < 32 << 20
+
+
+def test_a_body_is_decoded_up_to_the_cap() -> None:
+    assert decode("gzip", gzip.compress(TEXT), len(TEXT)) == TEXT
+    with pytest.raises(Unreadable, match="more than"):
+        decode("gzip", gzip.compress(TEXT), len(TEXT) - 1)
