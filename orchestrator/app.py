@@ -30,6 +30,7 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.events import destinations
 from orchestrator.events.feed import EventFeed
 from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.clock import Clock, DisciplinedClock, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.ids import Ids
@@ -66,6 +67,7 @@ def build(
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids, metrics = Ids(clock, rng), Metrics()
     policy = AddressPolicy(settings.allow_private)
+    tls = None if transport else client_context(settings.ca_file)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
     base_url = settings.public_url.rstrip("/")
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
@@ -77,8 +79,8 @@ def build(
         keys=keys,
         store=store,
         ledger=Ledger(vendors, ids, clock, base_url),
-        http_client=HttpClient(transport or GuardedTransport(policy)),
-        submission_client=HttpClient(transport or GuardedTransport(policy, fresh=True)),
+        http_client=HttpClient(transport or GuardedTransport(policy, tls=tls)),
+        submission_client=HttpClient(transport or GuardedTransport(policy, fresh=True, tls=tls)),
         address_policy=policy,
         vendors=vendors,
         destinations=destinations.load(),
@@ -95,6 +97,7 @@ def check(settings: Settings) -> None:
     check_role(settings)
     if not settings.secret_keys and settings.database_file is None:
         raise ConfigError(NO_KEYS)
+    client_context(settings.ca_file)
     for account in settings.accounts.values():
         bind_vendor(account, SystemClock())
 

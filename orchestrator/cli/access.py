@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.client.connection import DEFAULT_SERVER, environment_key, is_loopback, origin
+from orchestrator.client.connection import DEFAULT_SERVER
+from orchestrator.client.environment import environment_key, is_loopback, origin
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 

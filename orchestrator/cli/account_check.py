@@ -9,6 +9,7 @@ from orchestrator.cli.failure import Exit, Failure
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
+from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.settings import Settings
 from orchestrator.schemas import AccountCheck
@@ -35,7 +36,8 @@ def checks(settings: Settings, names: Sequence[str]) -> list[AccountCheck]:
 
 
 async def _asked(settings: Settings, vendors: Sequence[Vendor]) -> list[AccountCheck]:
-    http = HttpClient(GuardedTransport(AddressPolicy(settings.allow_private)))
+    tls = client_context(settings.ca_file)
+    http = HttpClient(GuardedTransport(AddressPolicy(settings.allow_private), tls=tls))
     try:
         found = await asyncio.gather(
             *(check_account(vendor, http, SystemClock()) for vendor in vendors)

@@ -34,6 +34,7 @@ database_url = "sqlite:///orchestrator.db"
 secret_keys  = ["{secret}"]  # newest first
 api_keys     = ["{key}"]     # bootstrap key (admin)
 # allow_private = ["127.0.0.0/8"]                # private networks that egress may reach
+# ca_file = "/etc/ssl/internal.pem"              # authorities to trust besides the system's
 
 # [accounts.main]                                # the `account` in the API and in callback URLs
 # vendor     = "cloudsway"    # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling
@@ -114,6 +115,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
     from orchestrator.app import check_role
     from orchestrator.database import backend
     from orchestrator.egress.address_policy import AddressPolicy
+    from orchestrator.foundation.authorities import client_context
     from orchestrator.vendors.registry import bind_vendor
 
     def stored() -> None:
@@ -128,6 +130,7 @@ def faults(settings: Settings, session: Session) -> list[str]:
         stored,
         partial(check_role, settings),
         lambda: AddressPolicy(settings.allow_private),
+        lambda: client_context(settings.ca_file),
     ]
     checks += [
         partial(bind_vendor, account, session.clock) for account in settings.accounts.values()

@@ -12,8 +12,9 @@ where that is safe: reads, submissions (they carry an idempotency key), and call
 refused before it did anything.
 
 Inside: `sync_async` (each method is written once, for both modes), `requests` and `responses` (as
-values), `retries`, `connection` (one server) over `transports` (httpx), then `waiting`, `following`
-over `sse`, `pages`, and a file per resource. It imports nothing of the service.
+values), `retries`, `connection` (one server) over `transports` (httpx) and `environment` (proxies,
+authorities), then `waiting`, `following` over `sse`, `pages`, and a file per resource. It
+imports nothing of the service.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from __future__ import annotations
 import httpx
 
 from orchestrator.client.callbacks import Gap, Reconnect
-from orchestrator.client.connection import Connection, Target, is_loopback, way
+from orchestrator.client.connection import Connection, Target
+from orchestrator.client.environment import is_loopback, way
 from orchestrator.client.errors import (
     ApiError,
     ClientError,
@@ -61,7 +63,8 @@ class Client(Methods[Sync]):
     ORCHESTRATOR_API_KEY, which is not sent to a `server` of another origin than ORCHESTRATOR_SERVER
     if that is set. `timeout` is in seconds, on top of the time that the server may hold a response;
     `retries` is the retries per call. `http` is a client of your own to send with; it is not
-    closed. Raises `ConfigError` if the server is no URL.
+    closed. Raises `ConfigError` for a server that is no URL, and for a proxy or certificate
+    variable of the environment that cannot be used.
 
         with Client("https://orchestrator.example.com", "orc_...") as client:
             job = client.submit(model="kling-v3", input={"prompt": "a cat surfing"})
@@ -95,7 +98,8 @@ class AsyncClient(Methods[Async]):
     ORCHESTRATOR_API_KEY, which is not sent to a `server` of another origin than ORCHESTRATOR_SERVER
     if that is set. `timeout` is in seconds, on top of the time that the server may hold a response;
     `retries` is the retries per call. `http` is a client of your own to send with; it is not
-    closed. Raises `ConfigError` if the server is no URL.
+    closed. Raises `ConfigError` for a server that is no URL, and for a proxy or certificate
+    variable of the environment that cannot be used.
 
         async with AsyncClient("https://orchestrator.example.com", "orc_...") as client:
             job = await client.submit(model="kling-v3", input={"prompt": "a cat surfing"})

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypedDict, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from orchestrator import __version__
 from orchestrator.client import errors
+from orchestrator.client.environment import environment_key
 from orchestrator.client.requests import Request
 from orchestrator.client.responses import Answer, parse_response
 from orchestrator.client.retries import Retries
@@ -113,58 +112,6 @@ class Target:
             **{name.lower(): value for name, value in request.headers.items()},
             **({"authorization": f"Bearer {self.key}"} if self.key else {}),
         }
-
-
-def environment_key(server: str) -> str | None:
-    """Return ORCHESTRATOR_API_KEY, unless ORCHESTRATOR_SERVER says that it is for another server.
-
-    A key goes to the scheme, host and port that it belongs to.
-    """
-    owner = os.environ.get("ORCHESTRATOR_SERVER")
-    if owner and origin(owner) != origin(server):
-        return None
-    return os.environ.get("ORCHESTRATOR_API_KEY") or None
-
-
-def origin(url: str) -> tuple[str, str, int | None] | None:
-    """Return the scheme, host and port of a URL as httpx reads it; None for no URL."""
-    try:
-        parts = httpx.URL(url.strip())
-    except httpx.InvalidURL:
-        return None
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.host.lower(), port
-
-
-def is_loopback(url: str) -> bool:
-    """True if the URL's host is this machine: `localhost` or a loopback address."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class HttpxOptions(TypedDict):
-    """Options of an httpx client that depend on the server's URL."""
-
-    trust_env: bool
-    verify: ssl.SSLContext | bool
-
-
-def way(url: str) -> HttpxOptions:
-    """Return the options of an httpx client for a URL, where redirects are not followed.
-
-    Loopback ignores the proxies of the environment. Without https the certificate store stays
-    empty: loading the authorities takes longer than most calls.
-    """
-    secure = url.lower().startswith("https:")
-    return HttpxOptions(
-        trust_env=not is_loopback(url), verify=secure or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 
-from orchestrator.client.connection import OpenResponse, Target, Transport, way
-from orchestrator.client.errors import Unreachable
+from orchestrator.client.connection import OpenResponse, Target, Transport
+from orchestrator.client.environment import way
+from orchestrator.client.errors import NotOurs, Unreachable
 from orchestrator.client.requests import Request
+from orchestrator.foundation.content_encoding import Decoder
+from orchestrator.foundation.errors import Unreadable
 
 #: After these errors the server has received nothing.
 _NEVER_SENT = (
@@ -32,11 +35,25 @@ class _Response(OpenResponse):
         self._response = response
         self._network_errors = functools.partial(_network_errors, request, target)
 
+    def _decoder(self) -> Decoder:
+        """Return what decodes the body: httpx's decoders have no limits, and nest."""
+        return Decoder(self._response.headers.get("content-encoding", ""))
+
 
 class _SyncResponse(_Response):
     @functools.cached_property
     def _chunks(self) -> Iterator[bytes]:
-        return self._response.iter_bytes()
+        return self._decoded()
+
+    def _decoded(self) -> Iterator[bytes]:
+        if self._response.is_stream_consumed:
+            # A mocked transport has built it with its body.
+            yield self._response.content
+            return
+        decoder = self._decoder()
+        for chunk in self._response.iter_raw():
+            yield from decoder.feed(chunk)
+        decoder.end()
 
     async def read(self) -> bytes:
         with self._network_errors():
@@ -54,7 +71,17 @@ class _SyncResponse(_Response):
 class _AsyncResponse(_Response):
     @functools.cached_property
     def _chunks(self) -> AsyncIterator[bytes]:
-        return self._response.aiter_bytes()
+        return self._decoded()
+
+    async def _decoded(self) -> AsyncIterator[bytes]:
+        if self._response.is_stream_consumed:
+            yield self._response.content
+            return
+        decoder = self._decoder()
+        async for chunk in self._response.aiter_raw():
+            for piece in decoder.feed(chunk):
+                yield piece
+        decoder.end()
 
     async def read(self) -> bytes:
         with self._network_errors():
@@ -126,9 +153,11 @@ def _build(
 
 @contextlib.contextmanager
 def _network_errors(request: Request, target: Target) -> Iterator[None]:
-    """Raise httpx's errors as `Unreachable`."""
+    """Raise httpx's errors as `Unreachable`, a body that cannot be decoded as `NotOurs`."""
     try:
         yield
+    except Unreadable as error:
+        raise NotOurs(f"{target} answered with something else than JSON: {error}") from error
     except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
         sent = not isinstance(error, _NEVER_SENT)
         problem = "did not answer" if sent else "cannot be reached"

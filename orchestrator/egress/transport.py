@@ -26,6 +26,7 @@ from orchestrator.egress.address_policy import AddressPolicy, check_form
 from orchestrator.egress.failures import FAILURES, failure
 from orchestrator.egress.resolver import GuardedResolver
 from orchestrator.egress.response_protocol import BrokenResponse, ResponseProtocol
+from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.errors import TooLate
 
 #: Seconds for one address, TCP and TLS handshake together.
@@ -88,8 +89,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     Connections are kept for `keepalive` idle seconds. A request on one that turns out to be closed,
     before a byte of the response, is sent again on another (RFC 9110, section 9.2.2): here go
     queries, and deliveries, which are repeated after any lost response. `fresh` is for requests
-    that may not arrive twice: it never reuses a connection and never sends again. `tls` replaces
-    the authorities of the system.
+    that may not arrive twice: it never reuses a connection and never sends again. `tls` verifies
+    servers; the default trusts the authorities of the system. Raises `ConfigError` if a variable
+    names others that cannot be used.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._policy = policy
         self._keepalive = None if fresh else keepalive
         self._limit_per_host = limit_per_host
-        self._tls = tls
+        self._tls = tls or client_context()
         self._timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
         self._connector: aiohttp.TCPConnector | None = None
         self._origin = lru_cache(_ORIGINS)(_origin)
@@ -118,7 +120,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             use_dns_cache=False,
             resolver=GuardedResolver(self._policy),
             socket_factory=self._policy.open_socket,
-            ssl=self._tls or True,
+            ssl=self._tls,
         )
         connector._factory = cast(Any, partial(ResponseProtocol, asyncio.get_running_loop()))
         return connector

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.client import UNSET, errors
-from orchestrator.client.connection import MAX_BODY, Target, way
+from orchestrator.client.connection import MAX_BODY, Target
 from orchestrator.client.pages import AsyncPages, Pages
 from orchestrator.client.requests import Request, json_fields, path, split_list
 from orchestrator.client.responses import api_error, parse_response, read
@@ -213,28 +212,6 @@ def test_server_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("ORCHESTRATOR_SERVER")
     monkeypatch.delenv("ORCHESTRATOR_API_KEY")
     assert Target.of(None, None, None) == Target("http://127.0.0.1:8080", None, agent)
-
-
-@pytest.mark.parametrize(
-    ("server", "loopback"),
-    [
-        ("http://127.0.0.1:1", True),
-        ("http://localhost", True),
-        ("http://[::1]:1", True),
-        ("http://127.example", False),
-    ],
-)
-def test_loopback_ignores_the_proxies_of_the_environment(server: str, loopback: bool) -> None:
-    assert way(server)["trust_env"] is not loopback
-
-
-def test_certificates_are_verified_with_https() -> None:
-    """Without https the store stays empty: loading the authorities takes longer than a call."""
-    assert way("HTTPS://there.example")["verify"] is True
-    none = way("http://there.example")["verify"]
-    assert isinstance(none, ssl.SSLContext)
-    assert none.verify_mode is ssl.CERT_REQUIRED
-    assert none.cert_store_stats()["x509"] == 0
 
 
 def page(cursor: str | None, *ids: str, more: bool = True) -> Response:

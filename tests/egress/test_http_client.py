@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import gzip
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
@@ -269,51 +263,6 @@ async def assert_not_sent(
             await client.send(request, deadline=deadline)
     assert failure.value.kind == kind
     assert request.extensions["sent"] is False
-
-
-def certificate(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server context with a certificate for `names`, and a client context for it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(
-        now + datetime.timedelta(days=1)
-    )
-    alternatives = x509.SubjectAlternativeName([x509.DNSName(each) for each in names])
-    signed = builder.add_extension(alternatives, critical=False).sign(key, hashes.SHA256())
-    pem, secret = folder / "cert.pem", folder / "key.pem"
-    pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(pem, secret)
-    return server, ssl.create_default_context(cafile=pem)
-
-
-async def test_tls_from_an_unknown_authority_was_not_sent(tmp_path: Path) -> None:
-    server_side, _ = certificate(tmp_path, "localhost")
-    async with serving(responding(OK), server_side) as server:
-        url = server.url(scheme="https", host="localhost")
-        await assert_not_sent(url, "certificate_self_signed")
-
-
-async def test_tls_verifies_the_name_and_not_only_the_authority(tmp_path: Path) -> None:
-    server_side, trusting = certificate(tmp_path, "localhost")
-    async with serving(responding(OK), server_side) as server:
-        await assert_not_sent(
-            server.url(scheme="https", host="127.0.0.1"), "certificate_wrong_name", tls=trusting
-        )
-        async with open_client(tls=trusting) as client:
-            answer = await client.send(
-                post(server.url(scheme="https", host="localhost")), deadline=5
-            )
-    assert answer.status_code == 200
 
 
 # -- after it: CutOff

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import httpx
 
-from orchestrator.client import is_loopback
+from orchestrator.client import way
+from orchestrator.foundation.content_encoding import decode
+from orchestrator.foundation.errors import Unreadable
 
 #: Bytes of an answer; our server never sends more.
 _CAP = 4 << 20
@@ -36,33 +36,38 @@ class Response:
         """The JSON object of the body; an empty one for anything else."""
         try:
             document = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return document if isinstance(document, dict) else {}
 
 
-@cache
-def _authorities() -> ssl.SSLContext:
-    """Return the trusted authorities. Cached: reading them takes longer than most requests."""
-    return httpx.create_ssl_context()
-
-
 def client(url: str, seconds: float) -> httpx.Client:
-    """Return a client of a URL. The environment's proxy is not used for loopback."""
-    return httpx.Client(timeout=seconds, trust_env=not is_loopback(url), verify=_authorities())
+    """Return a client of a URL. Raises `ConfigError` for an unusable proxy or certificate file."""
+    return httpx.Client(timeout=seconds, **way(url))
 
 
 def exchange(method: str, url: str, seconds: float, body: object = None) -> Response:
     """Send one request, follow no redirect, and read for at most that many seconds.
 
-    Raises httpx.TransportError or httpx.InvalidURL.
+    Raises httpx.TransportError, httpx.InvalidURL or `ConfigError`.
     """
     began, read = time.monotonic(), bytearray()
-    with client(url, seconds) as http, http.stream(method, url, json=body) as answer:
-        for chunk in answer.iter_bytes():
+    headers = {"accept-encoding": "identity"}
+    with (
+        client(url, seconds) as http,
+        http.stream(method, url, json=body, headers=headers) as answer,
+    ):
+        for chunk in answer.iter_raw():
             read += chunk
             if len(read) > _CAP or time.monotonic() - began > seconds:
                 break
-        return Response(
-            answer.status_code, answer.headers, bytes(read[:_CAP]), time.monotonic() - began
-        )
+        took = time.monotonic() - began
+        return Response(answer.status_code, answer.headers, _decoded(answer, read[:_CAP]), took)
+
+
+def _decoded(answer: httpx.Response, body: bytearray) -> bytes:
+    """Return a body decoded, or as it came if it cannot be."""
+    try:
+        return decode(answer.headers.get("content-encoding", ""), bytes(body), _CAP)
+    except Unreadable:
+        return bytes(body)

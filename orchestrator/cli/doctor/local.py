@@ -15,6 +15,7 @@ from orchestrator.cli.accounts import is_failed, vendor_words, verdict
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.database import backend
 from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import NO_KEYS, Settings, key_file
@@ -54,10 +55,14 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
             registry.bind_vendor(account, clock)
         except ConfigError as error:
             faults.append(str(error).removeprefix(f"accounts.{name}: "))
-    try:
-        AddressPolicy(settings.allow_private)
-    except ConfigError as error:
-        faults.append(str(error))
+    for use in (
+        partial(AddressPolicy, settings.allow_private),
+        partial(client_context, settings.ca_file),
+    ):
+        try:
+            use()
+        except ConfigError as error:
+            faults.append(str(error))
     for fault in faults:
         yield problem(
             "configuration", fault, "change that setting; `orchestrator config check` tries again"

@@ -21,6 +21,7 @@ from orchestrator.cli.subscriber_test import first_attempt, outcome
 from orchestrator.cli.subscribers import callback_words
 from orchestrator.cli.terminal import moment
 from orchestrator.foundation.clock import SystemClock
+from orchestrator.foundation.errors import ConfigError
 from orchestrator.schemas import Delivery, Subscriber, TestEvent
 from orchestrator.vendors.account_check import skew
 
@@ -46,6 +47,8 @@ def readiness(server: str, named: bool) -> Readiness:
     at = clock.now()
     try:
         answer = exchange("GET", f"{server}/readyz", _DEADLINE)
+    except ConfigError as error:
+        return Readiness(False, [problem("environment", str(error), "then run it again")])
     except (httpx.TransportError, httpx.InvalidURL) as error:
         words = f"none at {server}: {error or type(error).__name__}"
         fix = "start it: orchestrator serve; --server names another"
