@@ -85,6 +85,13 @@ class Session:
             first, *more = str(error).splitlines()
             raise Failure(first, *more, hint="`orchestrator config check` tries again") from error
 
+    def allow_private(self) -> list[str]:
+        """Return the networks of that setting; none if this machine's settings are unusable."""
+        try:
+            return self.settings().allow_private
+        except Failure:
+            return []
+
     def now(self) -> datetime:
         """Return the present instant."""
         return self.clock.now()

@@ -1,8 +1,12 @@
-"""Downloads of a job's results: whole files or none, up to a cap."""
+"""Downloads of a job's results: whole files or none, within a size and a time."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,15 +15,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from orchestrator import __version__
 from orchestrator.cli.failure import Failure
+from orchestrator.cli.fetch import fetched
 from orchestrator.cli.terminal import Terminal, clean
-from orchestrator.client import is_loopback
+from orchestrator.egress.address_policy import AddressPolicy
 
 #: Bytes: far more than minutes of 4K video.
 CAP = 8 << 30
-_TIMEOUT = httpx.Timeout(60, connect=10)
-_REDIRECTS = 5
+#: Seconds for one file, from its first redirect to its last byte.
+_DEADLINE = 3600.0
+#: Seconds before a download is too slow, and bytes a second that give it more.
+_PATIENCE, _SLOWEST = 60.0, 16 << 10
+#: A new file, never one that is already there, nor one that a link leads to.
+_NEW_FILE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def writable(path: Path) -> Path:
@@ -36,58 +51,93 @@ def writable(path: Path) -> Path:
     return path
 
 
-def download(terminal: Terminal, urls: Sequence[str], path: Path) -> None:
-    """Write results into files: `path`, then `name-2.mp4` and so on. Raises `Failure`."""
+def download(
+    terminal: Terminal, urls: Sequence[str], path: Path, allow_private: Sequence[str] = ()
+) -> None:
+    """Write results into files: `path`, then `name-2.mp4` and so on. Raises `Failure`.
+
+    Addresses that are not public are fetched only from networks of `allow_private`.
+    """
+    policy = AddressPolicy(allow_private)
     for number, url in enumerate(urls, 1):
         to = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        size = _fetched(terminal, url, to)
+        size = _downloaded(terminal, url, to, policy)
         terminal.notice(f"  {to}  {size / 1e6:.1f} MB")
 
 
-def _fetched(terminal: Terminal, url: str, path: Path) -> int:
+def _downloaded(terminal: Terminal, url: str, path: Path, policy: AddressPolicy) -> int:
     """Return the number of bytes written to `path`, which is replaced at once or not at all."""
-    part = path.with_name(path.name + ".part")
-    # Results are on other hosts: they get no API key.
-    http = httpx.Client(
-        timeout=_TIMEOUT,
-        follow_redirects=True,
-        max_redirects=_REDIRECTS,
-        trust_env=not is_loopback(url),
-        headers={"user-agent": f"orchestrator-cli/{__version__}"},
-    )
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with http, http.stream("GET", url) as response:
-            if response.status_code != httpx.codes.OK:
-                raise Failure(
-                    f"{clean(url)} answered {response.status_code}",
-                    hint="the job's output may have expired",
-                )
-            size = _saved(terminal, response, part, path.name)
+        size = asyncio.run(_saved(terminal, url, part, path.name, policy))
         part.replace(path)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        message = f"{clean(url)} was not downloaded: {error or type(error).__name__}"
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        why = "it takes too long" if isinstance(error, TimeoutError) else str(error)
         raise Failure(
-            message, hint="the job itself has succeeded; the URL may work later, or elsewhere"
+            f"{clean(url)} was not downloaded: {why or type(error).__name__}",
+            hint="the job itself has succeeded; the URL may work later, or elsewhere",
         ) from error
     except OSError as error:
-        raise Failure(f"{part}: {error.strerror}") from error
+        raise Failure(f"{path}: {error.strerror}", hint="--output names another file") from error
     finally:
         part.unlink(missing_ok=True)
     return size
 
 
-def _saved(terminal: Terminal, response: httpx.Response, part: Path, name: str) -> int:
-    length = response.headers.get("content-length", "")
-    whole = int(length) if length.isdigit() and "content-encoding" not in response.headers else None
-    size = 0
-    with part.open("wb") as file, _shown(terminal, name, whole) as advance:
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > CAP:
-                raise Failure(f"the file is larger than {CAP >> 30} GiB: stopped")
-            file.write(chunk)
-            advance(len(chunk))
+async def _saved(terminal: Terminal, url: str, part: Path, name: str, policy: AddressPolicy) -> int:
+    """Write the body into a new file. Raises `TimeoutError` if it is late or trickles."""
+    loop = asyncio.get_running_loop()
+    began, size = loop.time(), 0
+    async with asyncio.timeout(_DEADLINE), fetched(url, policy) as response:
+        whole = _expected(url, response, part.parent)
+        with _created(part) as descriptor, _shown(terminal, name, whole) as advance:
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > CAP:
+                    raise Failure(f"the file is larger than {CAP >> 30} GiB: stopped")
+                if loop.time() - began > _PATIENCE + size / _SLOWEST:
+                    raise TimeoutError
+                _write(descriptor, chunk)
+                advance(len(chunk))
     return size
+
+
+def _expected(url: str, response: httpx.Response, folder: Path) -> int | None:
+    """Return the size that the response names. Raises `Failure` if it cannot be saved."""
+    if response.status_code != httpx.codes.OK:
+        raise Failure(
+            f"{clean(url)} answered {response.status_code}",
+            hint="the job's output may have expired",
+        )
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise Failure(
+            f"{clean(url)} is compressed ({clean(encoding[:40])}), which was not asked for"
+        )
+    length = response.headers.get("content-length", "")
+    if not (length.isascii() and length.isdecimal()):
+        return None
+    size = int(length[:20])
+    if size > CAP:
+        raise Failure(f"the file is larger than {CAP >> 30} GiB")
+    if size > (free := shutil.disk_usage(folder).free):
+        raise Failure(f"{folder} has {free >> 20} MiB free, the file needs {size >> 20} MiB")
+    return size
+
+
+@contextlib.contextmanager
+def _created(part: Path) -> Iterator[int]:
+    descriptor = os.open(part, _NEW_FILE, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 @contextlib.contextmanager

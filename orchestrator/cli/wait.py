@@ -84,7 +84,7 @@ def wait(
     if output is not None:
         if not job.urls:
             raise Failure(f"{job.id} has no results to download")
-        download(terminal, job.urls, output)
+        download(terminal, job.urls, output, session.allow_private())
 
 
 def _described(file: OutputFile) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import httpx
 
 from orchestrator.foundation.errors import Blocked, ConfigError
+
+if TYPE_CHECKING:
+    # The command line uses the policy too, and a plain install has no aiohttp.
+    import aiohttp
 
 # The special-purpose registries of IANA, listed: `is_global` varies with the Python version and
 # calls multicast global. 168.63.129.16 is the host agent of Azure. Of IPv6 only 2000::/3 is left,
@@ -83,6 +86,17 @@ class AddressPolicy:
 
     def _is_allowed(self, written: _Address, target: _Address) -> bool:
         return any(written in network or target in network for network in self._allowed)
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host, all allowed. Blocks. Raises `Blocked` and `OSError`."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, "the name cannot be encoded") from None
+        addresses = [*dict.fromkeys(str(entry[4][0]) for entry in found)]
+        for address in addresses:
+            self.check(address, port)
+        return addresses
 
     def open_socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
         """Check an address just before connecting: aiohttp resolves no IP literals."""

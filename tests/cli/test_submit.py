@@ -7,25 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness.command_line import (
-    JOB,
-    KEY,
-    SECRET,
-    Fake,
-    entry,
-    faked,
-    file,
-    job,
-    page,
-    run,
-    subscriber,
-)
+from tests.harness.command_line import JOB, KEY, SECRET, Fake, entry, job, page, run, subscriber
 
 
 def test_submit_builds_the_request_from_file_and_flags(fake: Fake) -> None:
@@ -173,43 +160,6 @@ def test_waiting_goes_on_through_an_outage_of_the_server(fake: Fake) -> None:
     ran = run("--server", fake.url, "submit", "--prompt", "p", "--wait")
     assert ran.code == 0
     assert ran.err.count("trying again until it answers") == 1
-
-
-@pytest.fixture
-def results() -> Iterator[Fake]:
-    with faked() as found:
-        yield found
-
-
-def made(url: str, *names: str) -> dict[str, Any]:
-    videos = [file(f"{url}/{name}", duration=5.0) for name in names]
-    return job(output={"videos": videos, "images": []})
-
-
-def test_results_are_downloaded_without_the_api_key(fake: Fake, results: Fake) -> None:
-    fake.script("POST /v1/jobs", (202, made(results.url, "a.mp4", "b.mp4")))
-    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
-    for name in ("a", "b"):
-        results.script(f"GET /{name}.mp4", (200, {"video": name}))
-    ran = run(
-        "--server", fake.url, "--api-key", KEY, "submit", "--prompt", "p", "--output", "v.mp4"
-    )
-    assert ran.code == 0
-    assert {path.name: json.loads(path.read_text())["video"] for path in Path().iterdir()} == {
-        "v.mp4": "a",
-        "v-2.mp4": "b",
-    }
-    assert all("authorization" not in headers for _, headers, _ in results.asked)
-
-
-def test_a_failed_download_leaves_the_old_file(fake: Fake, results: Fake) -> None:
-    fake.script("POST /v1/jobs", (202, made(results.url, "gone.mp4")))
-    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
-    Path("v.mp4").write_text("before")
-    ran = run("--server", fake.url, "submit", "--prompt", "p", "--output", "v.mp4")
-    assert ran.code == 1
-    assert "answered 404" in ran.err
-    assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("v.mp4", "before")]
 
 
 @pytest.mark.parametrize("path", [".", "nowhere/v.mp4"])

@@ -33,9 +33,9 @@ PLAIN = (
     "cli.client",
     *(f"cli.{module}" for modules in cli._MODULES.values() for module in modules),
 )
-#: Not imported by the package but by a library: uvicorn takes the first two by name, starlette
-#: reads forms with the third.
-BY_NAME = {"uvloop", "httptools", "python-multipart"}
+#: Not imported by the package but by a library: uvicorn takes the first by name, starlette reads
+#: forms with the second.
+BY_NAME = {"uvloop", "python-multipart"}
 #: Released together with the library that brings it, which requires one exact version of it.
 PART_OF = {"pydantic-core": "pydantic"}
 POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
