@@ -190,6 +190,7 @@ BOMB = gzip.compress(bytes(1 << 20))
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "_PATIENCE", "takes too long"),
         (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", "_HEAD", "takes too long"),
     ],
+    ids=["large", "announced", "disk", "gzip", "nested", "half", "slow", "interim"],
 )
 def test_a_download_that_is_too_large_too_slow_or_broken_leaves_nothing(
     head: bytes, more: bytes, limit: str, why: str, monkeypatch: pytest.MonkeyPatch

@@ -86,7 +86,9 @@ async def test_a_body_that_decodes_to_far_more_or_not_at_all_is_an_error(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 128 << 10
 
 
-@pytest.mark.parametrize(("body", "encoding"), [(BOMB, "gzip"), (NESTED, "gzip, gzip")])
+@pytest.mark.parametrize(
+    ("body", "encoding"), [(BOMB, "gzip"), (NESTED, "gzip, gzip")], ids=["bomb", "nested"]
+)
 async def test_an_event_stream_is_decoded_within_the_same_bounds(
     body: bytes, encoding: str
 ) -> None:

@@ -24,6 +24,7 @@ CAP = 32 << 20
         ("deflate", zlib.compress(TEXT)),
         ("identity, gzip", gzip.compress(TEXT)),
     ],
+    ids=["none", "identity", "gzip", "x-gzip", "deflate", "with identity"],
 )
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
 def test_a_body_is_decoded_in_chunks_of_any_size(encoding: str, body: bytes, step: int) -> None:
@@ -45,7 +46,9 @@ def test_nested_and_unknown_encodings_are_refused(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip", gzip.compress(TEXT)[:5] + b"x" * 99, gzip.compress(TEXT) + b"more"]
+    "body",
+    [b"no gzip", gzip.compress(TEXT)[:5] + b"x" * 99, gzip.compress(TEXT) + b"more"],
+    ids=["not encoded", "garbage within", "more behind"],
 )
 def test_a_broken_body_is_refused(body: bytes) -> None:
     with pytest.raises(Unreadable):
