@@ -12,6 +12,7 @@ from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres.notify import NotifyChannel
 from orchestrator.database.sqlite import engine as sqlite
+from orchestrator.database.sqlite.files import OpenFiles
 from orchestrator.database.sqlite.writer import Writer
 from orchestrator.database.unit_of_work import Unit
 
@@ -42,6 +43,9 @@ class Database(Protocol):
 
     def listen(self, notify: Callable[[str], object]) -> None:
         """Call `notify`, on any thread, with each stage that another process woke."""
+
+    def refuse(self) -> None:
+        """Refuse new units, on the loop, before `close` on another thread."""
 
     def close(self) -> None:
         """Commit what waits, then close the database."""
@@ -87,8 +91,12 @@ class Sqlite:
     def __init__(self, url: str, executor: Callable[[int, str], Executor]) -> None:
         self._lock = sqlite.Lock(url)
         self._engine, self.reading = sqlite.engines(url)
-        self._writer = Writer(self._engine, executor(1, "commit"))
+        self._files = OpenFiles(sqlite.path_of(url))
+        # A reader opened later may find another file.
+        sa.event.listen(self.reading, "connect", lambda *_: self._files.check())
+        self._writer = Writer(self._engine, executor(1, "commit"), self._files.check)
         self.put = self._writer.put
+        self.refuse = self._writer.refuse
         self.checkpoint = self._writer.checkpoint
 
     @property
@@ -100,6 +108,8 @@ class Sqlite:
         try:
             with sqlite.as_config_error(), self._engine.begin() as tx:
                 schema.prepare(tx)
+            self._files.remember()
+            self._writer.open()
         except BaseException:
             self._lock.release()
             raise
@@ -126,6 +136,7 @@ class Postgres:
         self._writers = postgres.Writers(self._engine)
         self._wakes = NotifyChannel(self._engine)
         self.put = self._writers.put
+        self.refuse = self._writers.refuse
         self.listen = self._wakes.listen
 
     @property

@@ -62,6 +62,15 @@ class Store:
         self._readers.shutdown()
         self._database.close()
 
+    async def astart(self) -> None:
+        """As `start`, without waiting for the disk or a server on the loop."""
+        await asyncio.to_thread(self.start)
+
+    async def aclose(self) -> None:
+        """As `close`, without waiting for the disk or a server on the loop."""
+        self._database.refuse()
+        await asyncio.to_thread(self.close)
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file after the next commit."""
         self._database.checkpoint()

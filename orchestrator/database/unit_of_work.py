@@ -75,6 +75,16 @@ def resolve(results: Sequence[UnitResult]) -> None:
             future.exception()
 
 
+def resolve_threadsafe(results: Sequence[UnitResult]) -> None:
+    """Resolve the futures of units, on their loop, from any thread."""
+    if not results:
+        return
+    loop = results[0].unit.future.get_loop()
+    # The loop may be closed, and its waiters gone; the commit stands.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(resolve, results)
+
+
 def _calls(group: Sequence[Unit]) -> list[list[Unit]]:
     """Return the calls: items of the same batch together, in the place of the first."""
     batches: dict[Callable[..., Any], list[Unit]] = {}

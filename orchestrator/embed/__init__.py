@@ -39,7 +39,7 @@ from orchestrator.engine.lifecycle import running
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import ConfigError, Unavailable
 from orchestrator.foundation.masking import OPERATOR_PREFIX
-from orchestrator.foundation.settings import Settings, load
+from orchestrator.foundation.settings import Settings, ensure_secret_keys, load
 from orchestrator.foundation.settings.error_messages import fault_lines
 from orchestrator.ingress import http_protocol
 
@@ -98,7 +98,8 @@ class Orchestrator:
             raise RuntimeError(
                 "this service runs already; make another Orchestrator, with a database of its own"
             )
-        runtime = build(self._settings)
+        # The key file is read, or made and synced, off the host's loop.
+        runtime = build(await asyncio.to_thread(ensure_secret_keys, self._settings))
         async with running(runtime):
             with mask_access_log(), close_on_signal(runtime.feed.close):
                 self._runtime, self._app = runtime, application(runtime)

@@ -48,7 +48,7 @@ def make_workers(runtime: Runtime) -> dict[str, Worker[Any]]:
 async def running(runtime: Runtime) -> AsyncIterator[None]:
     """Open the database and run stages and ticks. At the end drain, release claims, and close."""
     store, workers = runtime.store, runtime.notifier.workers
-    store.start()
+    await store.astart()
     try:
         await discipline(runtime)
         await store.write(ensure_accounts, sorted(runtime.vendors))
@@ -73,7 +73,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             await runtime.submission_client.aclose()
             await runtime.http_client.aclose()
     finally:
-        store.close()
+        await store.aclose()
 
 
 def schedule(runtime: Runtime) -> AsyncIOScheduler:

@@ -143,12 +143,13 @@ class NotJson(Unreadable):
 class Unavailable(OrchestratorError):
     """The database is down, the disk or a queue is full. Nothing was acknowledged.
 
-    `retry_after` is in seconds.
+    `retry_after` is in seconds. The message is for the log; `detail` may be shown to anyone.
     """
 
-    def __init__(self, message: str, *, retry_after: int = 2) -> None:
+    def __init__(self, message: str, *, retry_after: int = 2, detail: str = "") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.detail = detail
 
 
 class Exchange(OrchestratorError):

@@ -40,10 +40,11 @@ class Alive(Shape):
 
 
 class Check(Shape):
-    """One dependency of a process."""
+    """One dependency of a process. `detail` says what is wrong, where that is known."""
 
     name: str
     status: Literal["ok", "failing"]
+    detail: str | None = None
 
 
 class Readiness(Shape):

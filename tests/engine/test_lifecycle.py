@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -113,6 +114,22 @@ async def test_followers_of_the_feed_end_before_the_database_closes(
             assert not over.is_set()
         assert over.is_set()
         assert runtime.feed.closed
+
+
+async def test_the_database_is_opened_and_closed_off_the_loop(
+    tmp_path: Path, everywhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration, another program's lock or a silent server would stop a host application."""
+    runtime, threads = build(settings(tmp_path)), list[threading.Thread]()
+    for name in ("start", "close"):
+        run = getattr(runtime.store, name)
+        monkeypatch.setattr(
+            runtime.store, name, lambda run=run: (threads.append(threading.current_thread()), run())
+        )
+    async with running(runtime):
+        assert len(threads) == 1
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize(

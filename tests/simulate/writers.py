@@ -145,6 +145,9 @@ class SqliteWriter:
     def listen(self, on_notify: Callable[[str], object]) -> None:
         """Do nothing: SQLite has one process."""
 
+    def refuse(self) -> None:
+        """Do nothing: a process ends at once."""
+
     def close(self) -> None:
         """Do nothing: the next process uses the same engine."""
 
@@ -169,6 +172,9 @@ class PostgresWriters:
 
     def listen(self, on_notify: Callable[[str], object]) -> None:
         """Do nothing: the world delivers notifications."""
+
+    def refuse(self) -> None:
+        """Do nothing: a process ends at once."""
 
     def close(self) -> None:
         """Do nothing: the next process uses the same engine."""

@@ -22,7 +22,7 @@ from orchestrator.database.unit_of_work import (
     UnitResult,
     as_unavailable,
     execute,
-    resolve,
+    resolve_threadsafe,
     transient,
 )
 from orchestrator.foundation.clock import EPOCH
@@ -161,18 +161,22 @@ class Writers:
             self._waiting.append(unit)
             self._changed.notify()
 
-    def close(self) -> None:
-        """Commit what waits, and refuse new units."""
+    def refuse(self) -> None:
+        """Refuse new units; the threads commit what waits."""
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Commit what waits, and refuse new units."""
+        self.refuse()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
 
     def _run(self) -> None:
         while group := self._take():
-            _resolve(self._commit(group))
+            resolve_threadsafe(self._commit(group))
             self._done(group[0])
 
     def _take(self) -> list[Unit]:
@@ -226,14 +230,6 @@ class Writers:
                 self.commits += 1
                 return results
         raise AssertionError("the last retry returns")
-
-
-def _resolve(results: list[UnitResult]) -> None:
-    """Resolve futures on their loop."""
-    loop = results[0].unit.future.get_loop()
-    # The loop may be closed, and its waiters gone; the commit stands.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(resolve, results)
 
 
 def server_time(tx: Tx) -> datetime:

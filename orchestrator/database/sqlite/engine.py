@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import registry
@@ -38,7 +39,7 @@ _READER = (
 
 
 def path_of(url: str) -> Path:
-    """Return the database file of a URL. Raises `ConfigError` for a URL that names none."""
+    """Return the database file of a URL, absolute. Raises `ConfigError` for a URL without one."""
     parsed = sa.make_url(url)
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise ConfigError(
@@ -49,7 +50,8 @@ def path_of(url: str) -> Path:
         raise ConfigError(
             "database_url names no file; jobs must survive a restart: use sqlite:///orchestrator.db"
         )
-    return Path(parsed.database)
+    # Absolute: the working folder of a host application may change.
+    return Path(parsed.database).absolute()
 
 
 def checked_path(url: str) -> Path:
@@ -57,7 +59,7 @@ def checked_path(url: str) -> Path:
 
     Raises `ConfigError` for a URL without a file, and a missing or read-only folder.
     """
-    path = path_of(url).absolute()
+    path = path_of(url)
     if not os.path.isdir(path.parent):
         raise ConfigError(
             f"database_url: {path.parent} is not there; make that folder, or name a file in another"
@@ -85,13 +87,14 @@ class Lock:
         path = self._path.with_name(self._path.name + ".lock")
         try:
             self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            # Readable by the owner only; the log files take the mode of the database.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Readable by the owner only; the log files take the mode of the database. Only once the
+            # lock is ours: https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except BlockingIOError as error:
             self.release()
             raise ConfigError(
-                f"{self._path.absolute()} is in use by another orchestrator process. SQLite serves "
+                f"{self._path} is in use by another orchestrator process. SQLite serves "
                 "one process: stop the other one, or name another file in database_url."
             ) from error
         except OSError as error:
@@ -153,19 +156,36 @@ def _run(connection: PoolProxiedConnection, statement: str) -> None:
     driver.execute(statement).close()
 
 
+def wait_for_locks(connection: PoolProxiedConnection, seconds: float) -> None:
+    """Set for how long a statement of a connection waits for a lock of another program."""
+    _run(connection, f"PRAGMA busy_timeout={seconds * 1000:.0f}")
+
+
+def is_locked(error: sa.exc.DBAPIError) -> bool:
+    """True if another program holds a lock that a statement needs."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 registry.register("sqlite.manual", __name__, ManualTransactionDialect.__name__)
 
 
 def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     """Return the writing engine (one connection, `BEGIN IMMEDIATE`) and the reading one."""
-    writer = _engine(url, "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
-    return writer, _engine(url, "BEGIN", _READER, pool_size=8, max_overflow=0)
+    writer = _engine(url, "rwc", "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
+    # A reader that is opened later makes no file in the place of one that is gone.
+    return writer, _engine(url, "rw", "BEGIN", _READER, pool_size=8, max_overflow=0)
 
 
-def _engine(url: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.Engine:
-    driver = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
+def _engine(url: str, mode: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.Engine:
+    name = f"file:{quote(str(path_of(url)))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+
     engine = sa.create_engine(
-        sa.make_url(url).set(drivername="sqlite+manual"), connect_args=driver, **pool
+        sa.make_url(url).set(drivername="sqlite+manual"), creator=connect, **pool
     )
     assert isinstance(engine.dialect, ManualTransactionDialect)
     engine.dialect.begin = begin

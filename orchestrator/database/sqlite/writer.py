@@ -3,6 +3,8 @@
 Statements run on the event loop, commits on a thread. A statement takes microseconds and needs the
 GIL anyway: on another thread it would compete with the loop for it, which costs more than the
 statement. A commit waits for the disk without the GIL, while the loop collects the next group.
+
+The loop never waits for a lock: a group that finds another program writing runs on the thread.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.sqlite.engine import wait_for_disk
+from orchestrator.database.sqlite.engine import is_locked, wait_for_disk, wait_for_locks
 from orchestrator.database.unit_of_work import (
     BACKLOG,
     Unit,
@@ -25,18 +27,31 @@ from orchestrator.database.unit_of_work import (
     execute,
     raising_unavailable,
     resolve,
+    resolve_threadsafe,
 )
 from orchestrator.foundation.errors import Unavailable
 
 #: Units that may share a commit; more wait for the next. Their statements block the loop.
 GROUP = 128
+#: Seconds that units wait while another program writes.
+LOCK_TIMEOUT = 5.0
+
+
+class _Locked(Unavailable):
+    """Another program writes to the database."""
 
 
 class Writer:
-    """Commits units in order, until it is closed. Used from one event loop."""
+    """Commits units in order, until it is closed. Used from one event loop.
 
-    def __init__(self, engine: sa.Engine, thread: Executor) -> None:
+    `check` raises `Unavailable` if the open file is not the one at the path.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, thread: Executor, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._engine = engine
+        self._check = check
         self._waiting: deque[Unit] = deque()
         self._thread = thread
         #: The current or last task of the thread.
@@ -63,14 +78,25 @@ class Writer:
         self._checkpoint = True
         self._schedule()
 
+    def open(self) -> None:
+        """Let no statement wait for a lock from now on, but on the thread."""
+        self._wait_for_locks(0.0)
+
+    def refuse(self) -> None:
+        """Refuse new units, and leave those that wait to `close`. Called on the loop."""
+        self._closed = True
+
     def close(self) -> None:
-        """Commit what waits, refuse new units, and leave one file."""
+        """Commit what waits, refuse new units, and leave one file.
+
+        On another thread than the loop's only after `refuse`.
+        """
         self._closed = True
         self._thread.shutdown()
-        resolve(self._task.result())
+        resolve_threadsafe(self._task.result())
         while group := self._next_group():
-            results, tx = self._executed(group)
-            resolve(results if tx is None else self._commit(tx, results))
+            resolve_threadsafe(self._transact(group))
+        self._wait_for_locks(LOCK_TIMEOUT)
         self._checkpoint_log("TRUNCATE")
 
     def _schedule(self) -> None:
@@ -89,7 +115,11 @@ class Writer:
                 return
             if not (group := self._next_group()):
                 break
-            results, tx = self._executed(group)
+            try:
+                results, tx = self._executed(group)
+            except _Locked:
+                self._in_thread(loop, self._transact, group)
+                return
             if tx is not None:
                 self._in_thread(loop, self._commit, tx, results)
                 return
@@ -100,18 +130,47 @@ class Writer:
         return [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
 
     def _executed(self, group: list[Unit]) -> tuple[list[UnitResult], sa.Connection | None]:
-        """Return the results and the open transaction; None if it failed."""
+        """Return the results and the open transaction; None if it failed. Raises `_Locked`."""
         try:
             with raising_unavailable(), contextlib.ExitStack() as undo:
                 tx = undo.enter_context(self._engine.connect())
                 # Only outside a transaction: https://sqlite.org/pragma.html#pragma_synchronous
                 wait_for_disk(tx, any(unit.durable for unit in group))
-                tx.begin()
+                _begin(tx)
                 results = execute(tx, group)
                 undo.pop_all()
                 return results, tx
+        except _Locked:
+            raise
         except Exception as error:
-            return [UnitResult(unit, error=error) for unit in group], None
+            return _failed(group, error), None
+
+    def _transact(self, group: list[Unit]) -> list[UnitResult]:
+        """Run and commit a group, and wait for the lock before, all on this thread.
+
+        When the wait is over, the units that came meanwhile fail too: each would wait as long.
+        """
+        self._wait_for_locks(LOCK_TIMEOUT)
+        try:
+            results, tx = self._executed(group)
+            return results if tx is None else self._commit(tx, results)
+        except _Locked as error:
+            return _failed([*group, *self._drain()], error)
+        finally:
+            self._wait_for_locks(0.0)
+
+    def _drain(self) -> list[Unit]:
+        drained: list[Unit] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                drained.append(self._waiting.popleft())
+        return drained
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        """Set the timeout of the connection, between transactions."""
+        connection = self._engine.raw_connection()
+        wait_for_locks(connection, seconds)
+        connection.close()
 
     def _in_thread(
         self, loop: asyncio.AbstractEventLoop, work: Callable[..., list[UnitResult]], *args: Any
@@ -134,9 +193,12 @@ class Writer:
     def _commit(self, tx: sa.Connection, results: list[UnitResult]) -> list[UnitResult]:
         try:
             with raising_unavailable(), tx:
+                # Before, so that no work appears that was refused; after, since it may be lost now.
+                self._check()
                 tx.commit()
+            self._check()
         except BaseException as error:
-            return [UnitResult(result.unit, error=error) for result in results]
+            return _failed([result.unit for result in results], error)
         self.commits += 1
         return results
 
@@ -147,3 +209,17 @@ class Writer:
             connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
         connection.close()
         return []
+
+
+def _begin(tx: sa.Connection) -> None:
+    """Begin a transaction. Raises `_Locked`."""
+    try:
+        tx.begin()
+    except sa.exc.OperationalError as error:
+        if is_locked(error):
+            raise _Locked("the database is locked by another program") from error
+        raise
+
+
+def _failed(units: Sequence[Unit], error: BaseException) -> list[UnitResult]:
+    return [UnitResult(unit, error=error) for unit in units]
