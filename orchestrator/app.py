@@ -27,6 +27,7 @@ from orchestrator.engine.lifecycle import running
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.runtime import Runtime
+from orchestrator.engine.ticker import Pulse
 from orchestrator.events import destinations
 from orchestrator.events.feed import EventFeed
 from orchestrator.foundation.admission import Admission
@@ -61,9 +62,8 @@ def build(
     """Assemble a runtime. Tests pass a `transport` for the network, and a `store`."""
     check_role(settings)
     settings = ensure_secret_keys(settings)
-    clock, rng = clock or SystemClock(), rng or random.SystemRandom()
+    clock, rng = DisciplinedClock(clock or SystemClock()), rng or random.SystemRandom()
     store = store or Store(settings.database_url)
-    clock = DisciplinedClock(clock) if store.shared else clock
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids, metrics = Ids(clock, rng), Metrics()
     policy = AddressPolicy(settings.allow_private)
@@ -88,6 +88,7 @@ def build(
         metrics=metrics,
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock),
+        pulse=Pulse(clock),
         waiting_slots=Admission(rng, slots=MAX_WAITING),
     )
 

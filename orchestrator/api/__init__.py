@@ -122,7 +122,7 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
 
 
 def _probes(runtime: Runtime) -> dict[str, Handler]:
-    exposition = metrics.Exposition(runtime.metrics, runtime.assemble(Gauges))
+    exposition = metrics.Exposition(runtime.metrics, runtime.assemble(Gauges), runtime.pulse)
     return {
         "/healthz": health.alive,
         "/readyz": runtime.assemble(health.ReadinessProbe).probe,

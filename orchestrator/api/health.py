@@ -15,6 +15,7 @@ from orchestrator.api.endpoint import RequestContext, reply
 from orchestrator.api.operation import operation, returns
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import trace
+from orchestrator.engine.ticker import Pulse
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 #: Seconds for which a successful write is cached.
 _CACHED = 1.0
+#: Seconds after which a caller may ask again.
+_RETRY_AFTER = 2
 
 
 @operation("Check liveness", responses={200: schemas.Alive}, lenient=True)
@@ -40,13 +43,15 @@ async def not_served(context: RequestContext) -> Response:
 
 @dataclass(kw_only=True)
 class ReadinessProbe:
-    """Whether the database can be read and written: on a full disk, reads still work.
+    """Whether the database can be read and written (on a full disk, reads still work), and whether
+    ticks come: without them due work waits.
 
     No key is needed, so a successful write is cached for a second.
     """
 
     store: Store
     clock: Clock
+    pulse: Pulse
 
     def __post_init__(self) -> None:
         self._until = -math.inf
@@ -60,18 +65,34 @@ class ReadinessProbe:
         lenient=True,
     )
     async def probe(self, context: RequestContext) -> Response:
-        """503 unless the database can be read and written."""
+        """503 unless the database can be read and written, and ticks come."""
+        failures, retry_after = dict[str, str](), _RETRY_AFTER
         try:
-            await self.store.read(_select_1)
-            if self.clock.monotonic() >= self._until:
-                await self.store.write(_write, self.clock.now())
-                self._until = self.clock.monotonic() + _CACHED
+            await self._use_database()
         except Unavailable as error:
             log.warning("not ready", error=str(error))
-            checks = [{"name": "database", "status": "failing"}]
-            retry_after = {"retry-after": str(error.retry_after)}
-            return reply({"status": "unavailable", "checks": checks}, 503, retry_after)
-        return reply({"status": "ok", "checks": [{"name": "database", "status": "ok"}]})
+            failures["database"], retry_after = error.detail, error.retry_after
+        if self.pulse.stopped:
+            log.warning("not ready", error="ticks have stopped")
+            failures["ticks"] = "due work waits; restart the service"
+        checks = [_check(name, failures.get(name)) for name in ("database", "ticks")]
+        if not failures:
+            return reply({"status": "ok", "checks": checks})
+        headers = {"retry-after": str(retry_after)}
+        return reply({"status": "unavailable", "checks": checks}, 503, headers)
+
+    async def _use_database(self) -> None:
+        """Read and write. Raises `Unavailable`."""
+        await self.store.read(_select_1)
+        if self.clock.monotonic() >= self._until:
+            await self.store.write(_write, self.clock.now())
+            self._until = self.clock.monotonic() + _CACHED
+
+
+def _check(name: str, failure: str | None) -> dict[str, str]:
+    if failure is None:
+        return {"name": name, "status": "ok"}
+    return {"name": name, "status": "failing"} | ({"detail": failure} if failure else {})
 
 
 def _select_1(tx: Tx) -> None:

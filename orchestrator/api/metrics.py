@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.api.database_gauges import Gauges
 from orchestrator.api.endpoint import RequestContext
 from orchestrator.api.operation import operation, returns
+from orchestrator.engine.ticker import Pulse
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.metrics import Metrics
 
@@ -24,6 +25,7 @@ class Exposition:
 
     metrics: Metrics
     gauges: Gauges
+    pulse: Pulse
 
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -38,6 +40,7 @@ class Exposition:
     async def show(self, context: RequestContext) -> Response:
         """In Prometheus's text format. While the database is unavailable, its gauges are absent."""
         counts = await self.gauges.now()
+        self.metrics.scheduler_lag.set(self.pulse.lag)
         # No key is needed: so one at a time, and on another thread than the event loop's.
         async with self._lock:
             body = await asyncio.to_thread(self.metrics.exposition, counts)

@@ -128,12 +128,7 @@ class Store:
             return
 
     async def clock_offset(self, now: Callable[[], datetime]) -> float:
-        """Return by how many seconds the clock of a shared database is ahead of `now`.
-
-        0.0 for a database that is not shared.
-        """
-        if not self.shared:
-            return 0.0
+        """Return by how many seconds the clock of a shared database is ahead of `now`."""
         before = now()
         there = await self.read(postgres.server_time)
         return (there - before - (now() - before) / 2).total_seconds()

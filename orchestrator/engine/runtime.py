@@ -14,6 +14,7 @@ from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.ticker import Pulse
 from orchestrator.events.destinations import Destination
 from orchestrator.events.feed import EventFeed
 from orchestrator.foundation.admission import Admission
@@ -54,6 +55,7 @@ class Runtime:
     metrics: Metrics
     feed: EventFeed
     notifier: Notifier
+    pulse: Pulse
     #: Slots for callers that are kept waiting: streams, long polls, `Prefer: wait`.
     waiting_slots: Admission
 

@@ -25,11 +25,21 @@ SHORT_SCHEDULE = STANDARD_SCHEDULE[:4]
 SUBMIT_SCHEDULE = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 600.0)
 
 
+#: Counts also while the machine sleeps, where the system has such a clock (clock_gettime(2)).
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: By what share a corrected clock runs faster or slower at most: leases have a larger margin.
+SLEW = 0.1
+
+
 class Clock(Protocol):
     """The port to time."""
 
     def now(self) -> datetime:
-        """Return the current instant, aware, in UTC."""
+        """Return the current instant, aware, in UTC: it goes on evenly, whoever sets a clock."""
+        ...
+
+    def wall(self) -> datetime:
+        """Return what the clock of the operating system shows, which can be set."""
         ...
 
     def monotonic(self) -> float:
@@ -42,9 +52,18 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of the operating system."""
+    """The time of the operating system when this was made, advanced by a clock that is never set.
+
+    A clock that is set must not let leases, deadlines and retention pass at once, nor stop them.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.time() - time.clock_gettime(_STEADY)
 
     def now(self) -> datetime:
+        return datetime.fromtimestamp(self._began + time.clock_gettime(_STEADY), UTC)
+
+    def wall(self) -> datetime:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
@@ -55,14 +74,23 @@ class SystemClock:
 
 
 class DisciplinedClock:
-    """A clock corrected by that of the database, so that all replicas agree on what is due."""
+    """A clock that follows a reference: that of a shared database, or the operating system's.
+
+    All replicas then agree on what is due. The first correction is made at once. Later ones are
+    slewed, as by ntpd: the clock runs up to `SLEW` faster or slower, so due times keep their
+    distance when the reference is set.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.own = clock
-        self._offset = timedelta(0)
+        #: How far it was ahead of `own`, at which monotonic time, and how far it should be.
+        self._course: tuple[float, float, float] | None = None
 
     def now(self) -> datetime:
-        return self.own.now() + self._offset
+        return self.own.now() + timedelta(seconds=self._ahead())
+
+    def wall(self) -> datetime:
+        return self.own.wall()
 
     def monotonic(self) -> float:
         return self.own.monotonic()
@@ -70,9 +98,24 @@ class DisciplinedClock:
     async def sleep(self, seconds: float) -> None:
         await self.own.sleep(seconds)
 
-    def correct(self, ahead: float) -> None:
-        """Set by how many seconds the clock of the database is ahead of `own`."""
-        self._offset = timedelta(seconds=ahead)
+    def correct(self, ahead: float) -> float:
+        """Note that the reference is `ahead` seconds ahead of `own`.
+
+        Return by how much that has changed.
+        """
+        target = 0.0 if self._course is None else self._course[2]
+        start = ahead if self._course is None else self._ahead()
+        self._course = start, self.monotonic(), ahead
+        return ahead - target
+
+    def _ahead(self) -> float:
+        if self._course is None:
+            return 0.0
+        start, since, target = self._course
+        if start == target:
+            return target
+        slewed = SLEW * (self.monotonic() - since)
+        return min(max(target, start - slewed), start + slewed)
 
 
 def after(now: datetime, seconds: float) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import structlog
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.database.tables import api_key
+from orchestrator.foundation.clock import DisciplinedClock
+from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import BODY, TWO, calling
 from tests.harness import databases
@@ -111,7 +114,10 @@ async def test_probes_need_no_key_and_readiness_needs_a_writable_database(tmp_pa
     async with calling(tmp_path) as api:
         key = {"authorization": api.http.headers.pop("authorization")}
         assert await api.get("/healthz") == {"status": "ok"}
-        assert (await api.get("/readyz"))["checks"] == [{"name": "database", "status": "ok"}]
+        assert (await api.get("/readyz"))["checks"] == [
+            {"name": "database", "status": "ok"},
+            {"name": "ticks", "status": "ok"},
+        ]
         stack = contextlib.ExitStack()
         if api.runtime.store.shared:
             stack.enter_context(databases.read_only(api.runtime.settings.database_url))
@@ -121,12 +127,40 @@ async def test_probes_need_no_key_and_readiness_needs_a_writable_database(tmp_pa
         broken = await api.http.get("/readyz")
         assert broken.status_code == 503
         assert broken.headers["retry-after"]
-        assert broken.json()["checks"] == [{"name": "database", "status": "failing"}]
+        assert broken.json()["checks"][0] == {"name": "database", "status": "failing"}
         assert await api.get("/healthz") == {"status": "ok"}
         refused = await api.call("POST", "/v1/jobs", 503, BODY, headers=key)
         assert refused.headers["retry-after"]
         await api.get("/v1/jobs", headers=key)
         stack.close()
+
+
+async def test_a_process_whose_ticks_have_stopped_is_not_ready(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        api.runtime.pulse.beat()
+        api.clock.advance(60)
+        broken = await api.http.get("/readyz")
+        assert broken.status_code == 503
+        assert [check["status"] for check in broken.json()["checks"]] == ["ok", "failing"]
+        metrics = (await api.call("GET", "/metrics", 200)).text
+        (lag,) = re.findall(r"^orchestrator_scheduler_lag_seconds (\S+)", metrics, re.MULTILINE)
+        assert float(lag) >= 59
+        api.runtime.pulse.beat()
+        await api.call("GET", "/readyz", 200)
+
+
+async def test_an_operator_is_admitted_after_the_clock_was_set(tmp_path: Path) -> None:
+    """The command line makes its pass by the clock of the system, and the service keeps its own."""
+    async with calling(tmp_path) as api:
+        clock = api.runtime.clock
+        assert isinstance(clock, DisciplinedClock)
+        for behind in (0, 3600):
+            own = clock.own.now() - timedelta(seconds=behind)
+            operator = OPERATOR_PREFIX + api.runtime.keys.mint_pass(own)
+            key = {"authorization": f"Bearer {operator}"}
+            await api.call("GET", "/v1/jobs", 401 if behind else 200, headers=key)
+        api.clock.wall = lambda: own  # type: ignore[method-assign]
+        await api.call("GET", "/v1/jobs", 200, headers=key)
 
 
 async def test_every_problem_has_a_page(tmp_path: Path) -> None:

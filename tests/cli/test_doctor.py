@@ -105,6 +105,18 @@ async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
         assert not [text for text in hidden if text in ran.out + ran.err]
 
 
+async def test_a_database_file_that_a_running_service_has_lost_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(tmp_path, ["kling"]) as it:
+        settled(monkeypatch, it.runtime.settings, described(it))
+        (tmp_path / "test.db").rename(tmp_path / "away.db")
+        found = findings_of(await examined("--json"))
+        assert found["database"]["status"] == found["server"]["status"] == "problem"
+        assert "test.db is gone" in found["database"]["found"]
+        assert "database: the database file" in found["server"]["found"]
+
+
 async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

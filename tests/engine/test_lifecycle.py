@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -121,11 +122,16 @@ async def test_the_database_is_opened_and_closed_off_the_loop(
 ) -> None:
     """A migration, another program's lock or a silent server would stop a host application."""
     runtime, threads = build(settings(tmp_path)), list[threading.Thread]()
+
+    def noted(run: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            threads.append(threading.current_thread())
+            run()
+
+        return call
+
     for name in ("start", "close"):
-        run = getattr(runtime.store, name)
-        monkeypatch.setattr(
-            runtime.store, name, lambda run=run: (threads.append(threading.current_thread()), run())
-        )
+        monkeypatch.setattr(runtime.store, name, noted(getattr(runtime.store, name)))
     async with running(runtime):
         assert len(threads) == 1
     assert len(threads) == 2

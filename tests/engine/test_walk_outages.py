@@ -39,6 +39,32 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_lost(tmp_pa
         assert len(await it.api.timeline(job["id"], "push")) == 1
 
 
+async def test_without_the_file_at_its_path_nothing_is_acknowledged_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    async with live(tmp_path, ["agentsflare"], faults=Faults(drop_push=1.0)) as it:
+        job = await it.api.submit(order("agentsflare"))
+        push = await until(
+            lambda: next((each for each in it.world.pushes if each.state == "succeeded"), None)
+        )
+        file = tmp_path / "test.db"
+        file.rename(away := tmp_path / "away.db")
+        refused = [
+            await it.outside.post(push.url, content=push.body),
+            await it.api.call("POST", "/v1/jobs", order("agentsflare")),
+            await it.outside.get(f"{it.url}/readyz"),
+        ]
+        assert [answer.status_code for answer in refused] == [503, 503, 503]
+        assert "put it back, or restart" in refused[2].json()["checks"][0]["detail"]
+        assert str(tmp_path) not in "".join(answer.text for answer in refused)
+        assert (await it.outside.get(f"{it.url}/healthz")).status_code == 200
+        away.rename(file)
+        assert (await it.outside.get(f"{it.url}/readyz")).status_code == 200
+        assert (await it.outside.post(push.url, content=push.body)).status_code == 200
+        assert (await it.api.ended(job["id"]))["resolved_by"] == "push"
+        assert len((await it.api.get("/v1/jobs"))["data"]) == 1, "what was refused has left no job"
+
+
 async def test_a_push_refused_on_a_full_disk_is_replaced_by_a_poll(tmp_path: Path) -> None:
     async with live(tmp_path, {"kling": {"poll": IMPATIENT}}, render_seconds=0.3) as it:
         job = await it.api.submit(order("kling"))

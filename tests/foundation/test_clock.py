@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import (
     SHORT_SCHEDULE,
+    SLEW,
     STANDARD_SCHEDULE,
     SUBMIT_SCHEDULE,
+    DisciplinedClock,
     SystemClock,
     after,
     backoff,
@@ -22,6 +25,7 @@ from orchestrator.foundation.clock import (
     retry_delay,
     rfc3339,
 )
+from tests.harness.runtime import ManualClock
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SCHEDULES = (STANDARD_SCHEDULE, SHORT_SCHEDULE, SUBMIT_SCHEDULE)
@@ -91,3 +95,40 @@ async def test_the_system_clock_is_aware_and_never_goes_back() -> None:
     assert clock.now() >= wall
     assert clock.monotonic() >= ticks
     assert after(wall, 1.5) - wall == timedelta(seconds=1.5)
+
+
+def test_time_goes_on_evenly_when_the_clock_of_the_system_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SystemClock()
+    began = clock.now()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert 0 <= (clock.now() - began).total_seconds() < 60
+
+
+def test_the_first_correction_is_made_at_once() -> None:
+    own = ManualClock()
+    clock = DisciplinedClock(own)
+    assert clock.now() == own.now()
+    assert clock.correct(-300) == -300
+    assert clock.now() == after(own.now(), -300)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_later_correction_is_slewed_and_due_times_keep_their_distance(jump: float) -> None:
+    own = ManualClock()
+    clock = DisciplinedClock(own)
+    clock.correct(5)
+    assert clock.correct(5 + jump) == jump
+    last = clock.now()
+    assert last == after(own.now(), 5)
+    for _ in range(100):
+        own.advance(10)
+        assert (
+            10 * (1 - SLEW) - 1e-3 <= (clock.now() - last).total_seconds() <= 10 * (1 + SLEW) + 1e-3
+        )
+        last = clock.now()
+        # Corrections go on every while.
+        clock.correct(5 + jump)
+    own.advance(3600 / SLEW)
+    assert clock.now() == after(own.now(), 5 + jump)

@@ -42,6 +42,9 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now - self._behind
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return (self._now - START).total_seconds()
 

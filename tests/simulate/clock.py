@@ -19,6 +19,9 @@ class SkewedClock:
     def now(self) -> datetime:
         return START + timedelta(seconds=self._time()) + self._skew
 
+    def wall(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self._time()
 

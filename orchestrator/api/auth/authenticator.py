@@ -115,7 +115,9 @@ class Authenticator:
     async def _find(self, secret: str) -> Caller | None:
         now = self.clock.now()
         if secret.startswith(OPERATOR_PREFIX):
-            admitted = self.keys.accepts_pass(secret.removeprefix(OPERATOR_PREFIX), now)
+            # Made by another program, by the clock of its system.
+            times, token = (now, self.clock.wall()), secret.removeprefix(OPERATOR_PREFIX)
+            admitted = any(self.keys.accepts_pass(token, at) for at in times)
             return Caller("operator", Scope.ADMIN) if admitted else None
         if not api_keys.is_key(secret):
             return None

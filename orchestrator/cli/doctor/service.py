@@ -63,7 +63,7 @@ def _readiness(server: str, answer: Response) -> Finding:
         return ok("server", f"{server} is ready ({answer.took * 1000:.0f} ms)")
     if answer.status == httpx.codes.SERVICE_UNAVAILABLE:
         failing = [
-            f"{check.get('name')} {check.get('status')}"
+            f"{check.get('name')}: {check.get('detail') or 'failing'}"
             for check in answer.document.get("checks") or []
             if check.get("status") != "ok"
         ]
