@@ -57,10 +57,14 @@ def database_of(url: str, executor: Callable[[int, str], Executor]) -> Database:
 
 
 class Inspection(NamedTuple):
-    """A database that can be used: its name for display, and its revision; None if it is empty."""
+    """A database that can be used: its name for display, and its revision; None if it is empty.
+
+    `pooled`: it is reached through a connection pooler.
+    """
 
     name: str
     revision: str | None
+    pooled: bool = False
 
 
 def inspect(url: str, *, exclusive: bool = False) -> Inspection:
@@ -70,8 +74,8 @@ def inspect(url: str, *, exclusive: bool = False) -> Inspection:
     """
     if postgres.is_postgres(url):
         with postgres.read_only(url) as tx:
-            revision = schema.check(tx, allow_empty=True)
-        return Inspection(schema.named(postgres.url_of(url)), revision)
+            revision, pooled = schema.check(tx, allow_empty=True), postgres.is_pooled(tx)
+        return Inspection(schema.named(postgres.url_of(url)), revision, pooled)
     file = sqlite.checked_path(url)
     if not file.exists():
         return Inspection(str(file), None)

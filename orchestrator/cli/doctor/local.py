@@ -81,7 +81,7 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
 def _database(settings: Settings, serving: bool) -> Iterator[Finding]:
     try:
         # Reads only, without the file's lock, which a running server holds.
-        name, revision = backend.inspect(settings.database_url)
+        name, revision, pooled = backend.inspect(settings.database_url)
     except ConfigError as error:
         fix = "`orchestrator migrate` brings a schema up to date; otherwise change database_url"
         yield problem("database", str(error), fix)
@@ -99,7 +99,8 @@ def _database(settings: Settings, serving: bool) -> Iterator[Finding]:
         if revision
         else "it is empty: the first `orchestrator serve` fills it"
     )
-    yield ok("database", f"{name} answers; {has}")
+    through = ", through a connection pooler" if pooled else ""
+    yield ok("database", f"{name} answers{through}; {has}")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

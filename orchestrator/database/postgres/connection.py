@@ -1,8 +1,13 @@
-"""Connections to PostgreSQL that give up when no answer comes.
+"""Connections to PostgreSQL that give up when no answer comes, and that find a pooler.
 
 A network that drops packets causes no error: the kernel waits for minutes, or for ever where a
 middlebox goes on acknowledging. So the time of a transaction is limited here, as a whole and not
 per statement: a slow one would keep its locks from the other replicas.
+
+Behind a pooler such as PgBouncer in transaction mode a connection is no session: each transaction
+may run in another one, that other clients use too. So nothing of ours may outlast a transaction: no
+prepared statement, no setting, no LISTEN
+(https://www.pgbouncer.org/features.html#sql-feature-map-for-pooling-modes).
 
 Imported only where the driver is installed.
 """
@@ -24,17 +29,27 @@ from orchestrator.foundation.clock import SystemClock
 
 #: Seconds.
 TRANSACTION_TIMEOUT = 10.0
+#: In the words of a pooler that takes no settings of a session.
+_REFUSAL = "unsupported startup parameter"
 
 _clock = SystemClock()
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """Closes and raises `QueryCanceled` when a transaction takes `TRANSACTION_TIMEOUT` seconds."""
+    """Closes and raises `QueryCanceled` when a transaction takes `TRANSACTION_TIMEOUT` seconds.
 
+    `limited` is False for one whose transactions may take as long as they need.
+    """
+
+    limited = True
+    #: True if a pooler stands between the server and us.
+    pooled = False
     _ends = math.inf
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server. With a `timeout`, as of a listener, the limit does not apply."""
+        if not self.limited:
+            return super().wait(gen, interval, timeout)
         now = _clock.monotonic()
         if self.pgconn.transaction_status == TransactionStatus.IDLE:
             self._ends = now + TRANSACTION_TIMEOUT
@@ -50,11 +65,17 @@ class Connection(psycopg.Connection[TupleRow]):
 
 
 class ConnectionFactory:
-    """Makes connections (a circuit breaker): after a timeout one at a time tries, others fail."""
+    """Makes connections (a circuit breaker): after a timeout one at a time tries, others fail.
 
-    def __init__(self) -> None:
+    `limited`: their transactions are limited in time.
+    """
+
+    def __init__(self, *, limited: bool) -> None:
+        self._limited = limited
         self._silent = False
         self._trying = threading.Lock()
+        #: True once a pooler has refused our settings of a session.
+        self._refused = False
 
     def __call__(
         self, _dialect: sa.Dialect, _record: object, args: tuple[Any, ...], named: dict[str, Any]
@@ -72,9 +93,41 @@ class ConnectionFactory:
     def _connect(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
         silent = False
         try:
-            return Connection.connect(*args, **named)
+            connection = self._opened(args, named)
         except ConnectionTimeout:
             silent = True
             raise
         finally:
             self._silent = silent
+        connection.limited = self._limited
+        try:
+            connection.pooled = _is_pooled(connection)
+        except psycopg.Error:
+            connection.close()
+            raise
+        if connection.pooled:
+            connection.prepare_threshold = None
+        return connection
+
+    def _opened(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
+        bare = {name: value for name, value in named.items() if name != "options"}
+        if self._refused:
+            return Connection.connect(*args, **bare)
+        try:
+            return Connection.connect(*args, **named)
+        except psycopg.OperationalError as error:
+            if _REFUSAL not in str(error):
+                raise
+        connection = Connection.connect(*args, **bare)
+        self._refused = True
+        return connection
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """True if another process answers than the one that was announced when we connected.
+
+    A pooler announces one of its own making, since it has to pass on requests to cancel.
+    """
+    answering = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    return answering != (connection.info.backend_pid,)

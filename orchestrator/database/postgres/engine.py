@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,15 +36,16 @@ WRITERS = 4
 _CONCURRENT = 2
 #: Seconds before each retry of a group after a transient error.
 _RETRIES = (0.02, 0.1, 0.5)
-#: A replica that freezes inside a transaction holds its locks: the server ends that transaction,
-#: and the connections of peers that are gone. A unit takes milliseconds.
-_LIMITS = (
-    "-c idle_in_transaction_session_timeout=10s"
-    " -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-)
+#: A replica that freezes inside a transaction holds its locks: the server ends that transaction.
+#: A unit takes milliseconds.
+_LIMITS = {"idle_in_transaction_session_timeout": "10s"}
+#: The server ends the connections of peers that are gone.
+_KEEPALIVES = {
+    "tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
+}  # fmt: skip
 #: The server itself ends what waits for a lock, before this side hangs up: after a hang-up it would
 #: go on waiting.
-_STATEMENT_TIMEOUT = "-c statement_timeout=8s"
+_STATEMENT_TIMEOUT = {"statement_timeout": "8s"}
 #: Connecting takes at most five seconds. This side too detects peers that are gone: on idle
 #: connections by keepalives, on others by `tcp_user_timeout` (milliseconds).
 _CONNECT_ARGS = {
@@ -79,13 +80,11 @@ def engine_of(
     driver.
     """
     parsed = url_of(url)
-    options = [_LIMITS]
-    if read_only:
-        options.append("-c default_transaction_read_only=on")
-    if timeouts:
-        options.append(_STATEMENT_TIMEOUT)
+    limits = _LIMITS | (_STATEMENT_TIMEOUT if timeouts else {})
+    session = limits | _KEEPALIVES | ({"default_transaction_read_only": "on"} if read_only else {})
+    own = parsed.normalized_query.get("options", ())
     # Options of the URL come last and take precedence; so do its other parameters.
-    options += parsed.normalized_query.get("options", ())
+    options = [*(f"-c {name}={value}" for name, value in session.items()), *own]
     named = {name: value for name, value in _CONNECT_ARGS.items() if name not in parsed.query}
     try:
         engine = sa.create_engine(
@@ -100,9 +99,36 @@ def engine_of(
         raise ConfigError(
             "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
         ) from error
-    if timeouts:
-        sa.event.listen(engine, "do_connect", ConnectionFactory())
+    sa.event.listen(engine, "do_connect", ConnectionFactory(limited=timeouts))
+    _limit_transactions(engine, limits | ({"transaction_read_only": "on"} if read_only else {}))
+    if own:
+        sa.event.listen(engine, "connect", _refuse_pooler)
     return engine
+
+
+def _limit_transactions(engine: sa.Engine, limits: Mapping[str, str]) -> None:
+    """Behind a pooler, limit each transaction: the settings of a session are lost there."""
+    settings = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in limits.items())
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(tx: Tx) -> None:
+        if is_pooled(tx):
+            tx.exec_driver_sql(settings)
+
+
+def _refuse_pooler(connection: Any, _record: object) -> None:
+    """Raise `ConfigError` behind a pooler: the options of the URL would be lost."""
+    if connection.pooled:
+        connection.close()
+        raise ConfigError(
+            "database_url: a connection pooler loses its options; set them for the user in the "
+            "database (ALTER ROLE ... SET ...), or name the server itself"
+        )
+
+
+def is_pooled(tx: Tx) -> bool:
+    """True if a connection pooler, as PgBouncer, stands between the server and us."""
+    return bool(getattr(tx.connection.driver_connection, "pooled", False))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""Wake-ups between replicas by NOTIFY. Best effort: the tick of a replica finds the work anyway."""
+"""Wake-ups between replicas by NOTIFY. Best effort: the tick of a replica finds the work anyway.
+
+Behind a connection pooler there are only ticks: nothing can be received there.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,22 @@ import threading
 from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
+import structlog
 
+from orchestrator.database.postgres.engine import is_pooled
 from orchestrator.database.unit_of_work import Tx
+
+log = structlog.get_logger()
 
 _CHANNEL = "orchestrator"
 #: Seconds a listener waits before it checks for close.
 _INTERVAL = 0.2
 #: Intervals after which it probes the connection: a dead one would look idle.
 _PROBE = 50
+
+
+class _Pooled(Exception):
+    """A pooler stands between."""
 
 
 class NotifyChannel:
@@ -43,10 +54,14 @@ class NotifyChannel:
         # The second is the driver's, of a connection that ends while it listens.
         lost = (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError)
         while not self._closing.is_set():
-            with contextlib.suppress(*lost), _listening(self._engine) as stages:
-                while not self._closing.is_set():
-                    for stage in stages():
-                        notify(stage)
+            try:
+                with contextlib.suppress(*lost), _listening(self._engine) as stages:
+                    while not self._closing.is_set():
+                        for stage in stages():
+                            notify(stage)
+            except _Pooled:
+                log.info("behind a connection pooler other processes are woken by their ticks")
+                return
             self._closing.wait(1.0)
 
 
@@ -57,8 +72,14 @@ def wake(tx: Tx, stage: str) -> None:
 
 @contextlib.contextmanager
 def _listening(engine: sa.Engine) -> Iterator[Callable[[], list[str]]]:
-    """Listen on a new connection; yield a function that returns the stages named since."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    """Listen on a new connection; yield a function that returns the stages named since.
+
+    Raises `_Pooled`.
+    """
+    with engine.connect() as connection:
+        if is_pooled(connection):
+            raise _Pooled
+        connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
         driver, calls = connection.connection.driver_connection, itertools.count(1)
         assert driver is not None
