@@ -51,11 +51,14 @@ async def look_up(found: GuardedResolver, *hosts: str) -> list[Any]:
     )
 
 
-async def test_dead_names_delay_neither_a_healthy_name_nor_a_literal_address(names: Names) -> None:
+async def test_dead_names_delay_neither_a_healthy_name_nor_a_literal_address(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loop's own pool has four threads under uvloop, and every connection waits for them."""
+    monkeypatch.setattr(resolver, "WAIT", 30)
     async with serving(responding(OK)) as server, open_client() as client:
         dead = [
-            asyncio.create_task(client.send(post(f"http://dead{n}.example/"), deadline=5))
+            asyncio.create_task(client.send(post(f"http://dead{n}.example/"), deadline=30))
             for n in range(60)
         ]
         await asyncio.sleep(0)
@@ -63,8 +66,17 @@ async def test_dead_names_delay_neither_a_healthy_name_nor_a_literal_address(nam
             answer = await client.send(post(server.url(host=host)), deadline=5)
             assert answer.content == b"ok"
         assert not any(task.done() for task in dead)
+        monkeypatch.setattr(resolver, "WAIT", 0.2)
+        names.released.set()
         ends = await asyncio.gather(*dead, return_exceptions=True)
-    assert {end.kind for end in ends if isinstance(end, NotSent)} == {"dns_timeout"}
+    assert all(isinstance(end, NotSent) for end in ends)
+
+
+async def test_a_name_that_is_not_answered_is_an_error_of_its_own(names: Names) -> None:
+    async with open_client() as client:
+        with pytest.raises(NotSent) as caught:
+            await client.send(post("http://dead.example/"), deadline=30)
+    assert caught.value.kind == "dns_timeout"
 
 
 async def test_names_that_resolve_keep_their_room_in_a_storm_of_dead_ones(
