@@ -30,7 +30,7 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.ticker import Pulse
 from orchestrator.events import destinations
 from orchestrator.events.feed import EventFeed
-from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.admission import Admission, Limit
 from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.clock import Clock, DisciplinedClock, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
@@ -44,6 +44,10 @@ from orchestrator.vendors.registry import bind_vendor
 
 #: Callers that are kept waiting at the same time. Each costs about 50 kB.
 MAX_WAITING = 1000
+#: Requests of the API that are being read, and the bytes of their bodies; what one key may have.
+MAX_BODIES, BODY_BYTES, BODY_BYTES_PER_KEY = 4000, 64 << 20, 16 << 20
+#: Pushes in process, and the bytes of their bodies: of all, of an account, and of a job's token.
+PUSH_LIMITS = Limit(2000, 64 << 20), Limit(1500, 48 << 20), Limit(250, 8 << 20)
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -89,7 +93,12 @@ def build(
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock),
         pulse=Pulse(clock),
-        waiting_slots=Admission(rng, slots=MAX_WAITING),
+        waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
+        bodies=Admission(
+            rng,
+            Limit(MAX_BODIES, BODY_BYTES),
+            Limit(settings.submissions_per_key, BODY_BYTES_PER_KEY),
+        ),
     )
 
 
@@ -143,7 +152,7 @@ def callback_endpoint(
     return CallbackEndpoint(
         app=app,
         receiver=runtime.assemble(Receiver),
-        admission=admission or Admission(runtime.rng),
+        admission=admission or Admission(runtime.rng, *PUSH_LIMITS),
         clock=runtime.clock,
         keys=runtime.keys,
         metrics=runtime.metrics,

@@ -100,7 +100,7 @@ class CallbackEndpoint:
             headers = _headers(scope)
             size = content_length(headers.get("content-length"))
             _check_size(size)
-            with self.admission.admit(size) as slot:
+            with self.admission.admit(account, callback.job_id, size=size) as slot:
                 body = await _body(slot, receive, self._timeouts)
                 await self.receiver.push(vendor, callback, headers, body)
                 return _OK

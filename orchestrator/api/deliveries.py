@@ -24,6 +24,8 @@ from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import DeliveryState
 from orchestrator.schemas.deliveries import DeliveryColumns, delivery_json
 
+#: Attempts that are shown: a delivery may be retried any number of times.
+_MAX_ATTEMPTS = 100
 States = Annotated[
     tuple[DeliveryState, ...], BeforeValidator(split_commas), Field(description="One or more.")
 ]
@@ -91,7 +93,7 @@ _ONE = (
 
 @operation("Get a delivery", responses={200: schemas.TriedDelivery})
 async def show(context: RequestContext) -> Response:
-    """With every attempt at it."""
+    """With the newest hundred attempts at it."""
     row, attempts = await context.runtime.store.read(_find, context.id("dlv"))
     now = context.runtime.clock.now()
     return reply(delivery_json(or_not_found(row, "delivery"), now, attempts))
@@ -100,8 +102,9 @@ async def show(context: RequestContext) -> Response:
 def _find(tx: Tx, delivery_id: str) -> tuple[DeliveryColumns | None, list[AttemptRow]]:
     found = fetch(tx, listing.ListedDelivery, _ONE, {"delivery": delivery_id})
     rows = _with_receivers(tx, found)
-    mine = sa.select(attempt).where(attempt.c.delivery_id == delivery_id).order_by(attempt.c.n)
-    return next(iter(rows), None), fetch(tx, AttemptRow, mine)
+    mine = sa.select(attempt).where(attempt.c.delivery_id == delivery_id)
+    newest = mine.order_by(attempt.c.n.desc()).limit(_MAX_ATTEMPTS)
+    return next(iter(rows), None), fetch(tx, AttemptRow, newest)[::-1]
 
 
 @operation("Retry a delivery", responses={202: schemas.TriedDelivery}, problems=("conflict",))

@@ -72,9 +72,9 @@ class RequestContext:
         return request_body.validate(model, values)
 
     async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
-        """Return the JSON body. Raises `Problem` 400, 413, 415 or 422."""
-        value = await request_body.read_json(self.request, optional=optional)
-        return request_body.validate(model, value)
+        """Return the JSON body. Raises `Problem` 400, 413, 415 or 422, and `Unavailable`."""
+        with request_body.admit(self.runtime.bodies, self.caller.id, self.request) as slot:
+            return await request_body.read_model(self.request, slot, model, optional=optional)
 
 
 Handler = Callable[[RequestContext], Awaitable[Response]]

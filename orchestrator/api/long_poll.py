@@ -1,9 +1,14 @@
-"""Long polls on a job: `Prefer: wait=N` (RFC 7240), on a submission and on a read."""
+"""Long polls on a job: `Prefer: wait=N` (RFC 7240), on a submission and on a read.
+
+A waiting caller costs a look at the job's version a second, however large the job is. When it has
+changed, the callers that wait for it share one document.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from starlette.requests import Request
@@ -14,9 +19,11 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.engine.runtime import Runtime
-from orchestrator.schemas.jobs import is_final, job_json
+from orchestrator.foundation.json_codec import encode
+from orchestrator.schemas.jobs import JobColumns, JobHead, is_final, job_json
 
-_MAX_WAIT = 60
+#: Seconds: many proxies give up on a response after 60.
+MAX_WAIT = 55
 #: Seconds between reads: wake-ups from other processes may be lost.
 _TICK = 1.0
 #: `Retry-After` of a job that is not final, in seconds.
@@ -24,16 +31,35 @@ _RETRY_AFTER = "5"
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
 
+class JobDocument(NamedTuple):
+    """A job as a response."""
+
+    body: bytes
+    head: JobHead
+
+
 def find_job(tx: Tx, job_id: str) -> JobRow | None:
     """Return a job, or None."""
     return next(iter(fetch(tx, JobRow, sa.select(job).where(job.c.id == job_id))), None)
 
 
+def find_head(tx: Tx, job_id: str) -> JobHead | None:
+    """Return the state and the version of a job, or None."""
+    return next(iter(fetch(tx, JobHead, _HEAD.where(job.c.id == job_id))), None)
+
+
+def _find_document(tx: Tx, job_id: str, base: str) -> JobDocument | None:
+    for row in fetch(tx, JobColumns, _SHOWN.where(job.c.id == job_id)):
+        head: JobHead = {"state": row["state"], "version": row["version"]}
+        return JobDocument(encode(job_json(row, base)), head)
+    return None
+
+
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds of `Prefer: wait`, at most 60; None if there is no such preference."""
+    """Return the seconds of `Prefer: wait`, at most 55; None if there is no such preference."""
     for preference in ",".join(request.headers.getlist("prefer")).split(","):
         if match := _WAIT.fullmatch(preference.partition(";")[0].strip()):
-            return min(int(match[1]), _MAX_WAIT)
+            return min(int(match[1]), MAX_WAIT)
     return None
 
 
@@ -43,31 +69,52 @@ def preference_applied(seconds: int | None) -> dict[str, str]:
 
 
 async def wait_for_job(
-    runtime: Runtime, job_id: str, seconds: float, done: Callable[[JobRow], bool]
-) -> JobRow:
-    """Return the job when `done` is true of it, after `seconds`, or at shutdown.
+    runtime: Runtime, job_id: str, seconds: float, done: Callable[[JobHead], bool]
+) -> JobHead:
+    """Return the head of a job when `done` is true of it, after `seconds`, or at shutdown.
 
     Raises `NotFound`.
     """
     ends = runtime.clock.monotonic() + seconds
     while True:
-        row = or_not_found(await runtime.store.read(find_job, job_id), "job")
+        head = or_not_found(await runtime.store.read_shared(find_head, job_id), "job")
         left = ends - runtime.clock.monotonic()
-        if left <= 0 or done(row) or runtime.feed.closed:
-            return row
+        if left <= 0 or done(head) or runtime.feed.closed:
+            return head
         await runtime.notifier.job_waiters.wait(job_id, min(left, _TICK))
 
 
-def etag(row: JobRow) -> str:
+def etag(head: JobHead) -> str:
     """Return the entity tag of a job."""
-    return f'"v{row["version"]}"'
+    return f'"v{head["version"]}"'
 
 
-def job_response(
-    runtime: Runtime, row: JobRow, status: int = 200, *, wait: int | None = None, **headers: str
+def job_response(runtime: Runtime, row: JobRow, status: int = 200, **headers: str) -> Response:
+    """Return the row of a job as a response."""
+    return reply(job_json(row, runtime.base), status, headers | _headers(row, None))
+
+
+async def stored_job(
+    runtime: Runtime, job_id: str, status: int = 200, *, wait: int | None = None, **headers: str
 ) -> Response:
-    """Return a job as a response; `wait` is the preference that was applied."""
-    headers |= {"etag": etag(row)} | preference_applied(wait)
-    if not is_final(row):
-        headers["retry-after"] = _RETRY_AFTER
-    return reply(job_json(row, runtime.base), status, headers)
+    """Return a job as a response, as it now is; `wait` is the preference that was applied.
+
+    Raises `NotFound`.
+    """
+    found = await runtime.store.read_shared(_find_document, job_id, runtime.base)
+    document = or_not_found(found, "job")
+    headers |= _headers(document.head, wait)
+    return Response(document.body, status, headers, media_type="application/json")
+
+
+def _headers(head: JobHead, wait: int | None) -> dict[str, str]:
+    headers = {"etag": etag(head)} | preference_applied(wait)
+    return headers if is_final(head) else headers | {"retry-after": _RETRY_AFTER}
+
+
+def _columns(kind: type[Any]) -> sa.Select[Any]:
+    return sa.select(*(job.c[name] for name in kind.__annotations__))
+
+
+_HEAD = _columns(JobHead)
+_SHOWN = _columns(JobColumns)

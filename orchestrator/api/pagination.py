@@ -12,7 +12,9 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from orchestrator.api.endpoint import RequestContext, reply
+from orchestrator.database.listing import fitting
 from orchestrator.foundation.ids import is_id
+from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.schemas.base import Json
 
 RowT = TypeVar("RowT")
@@ -80,11 +82,15 @@ def page_of(
     `cursor` is the field that the list is sorted by.
     """
     data = [shape(row) for row in rows[: page.limit]]
-    last = str(data[-1][cursor]) if len(rows) > page.limit else None
-    return list_response(context, data, last)
+    texts = [encode(entry) for entry in data]
+    count = fitting([len(text) for text in texts], context.runtime.settings.page_bytes)
+    last = str(data[count - 1][cursor]) if count < len(rows) else None
+    return list_response(context, [Raw(text) for text in texts[:count]], last)
 
 
-def list_response(context: RequestContext, data: Sequence[Json], last: str | None) -> Response:
+def list_response(
+    context: RequestContext, data: Sequence[Json | Raw], last: str | None
+) -> Response:
     """Return a page of a list. `last` is the cursor of the next page; None: this is the last page.
 
     A page may hold fewer entries than were asked for, or none: the rows read for it are bounded.

@@ -16,6 +16,8 @@ from orchestrator.foundation.errors import Fault, Problem
 
 _FAULTS_CAP = 50
 _POINTER_CAP = 256
+#: More errors than this are counted, not listed.
+_ERRORS_CAP = 1000
 
 
 class Code(NamedTuple):
@@ -84,6 +86,9 @@ def too_large(cap: int) -> Problem:
 
 def invalid_body(error: ValidationError) -> Problem:
     """Return the errors of pydantic as a 422: pointers and messages, without the input."""
+    if error.error_count() > _ERRORS_CAP:
+        # To list a hundred thousand of them takes seconds.
+        return invalid_field("", "too_many_errors", f"{error.error_count()} fields are not valid")
     errors = error.errors(include_url=False, include_input=False, include_context=False)
     return invalid_fields(
         [

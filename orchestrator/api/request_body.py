@@ -1,4 +1,7 @@
-"""Request bodies: capped while they stream, strict JSON, and storable in both databases."""
+"""Request bodies: capped while they stream, strict JSON, and storable in both databases.
+
+A body has room before it is read. A large one is parsed and validated off the event loop.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,64 @@ from starlette.requests import Request
 
 from orchestrator.api import problems
 from orchestrator.api.problems import Refusal
-from orchestrator.foundation import json_codec
-from orchestrator.foundation.admission import content_length
+from orchestrator.foundation import json_codec, off_loop
+from orchestrator.foundation.admission import Admission, Slot, content_length
 from orchestrator.foundation.errors import NotJson, Problem
+from orchestrator.foundation.json_text import is_plain
 
 BODY_CAP = 1024 * 1024
 _MAX_DEPTH = 64
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def read_body(request: Request, cap: int = BODY_CAP) -> bytes:
-    """Return the body. Raises a 413 `Problem` once it exceeds `cap` bytes."""
-    if content_length(request.headers.get("content-length")) > cap:
+def admit(admission: Admission, key: str, request: Request, cap: int = BODY_CAP) -> Slot:
+    """Return a slot for a request of an API key, with room for the body that it announces.
+
+    Raises `Unavailable`, and a 413 `Problem` for a body over the cap.
+    """
+    size = content_length(request.headers.get("content-length"))
+    if size > cap:
         raise problems.too_large(cap)
+    return admission.admit(key, size=size)
+
+
+async def read_body(request: Request, slot: Slot, cap: int = BODY_CAP) -> bytes:
+    """Return the body, which need not announce its size.
+
+    Raises a 413 `Problem` once it exceeds `cap` bytes, and `Unavailable` if it finds no room.
+    """
     chunks, size = [], 0
     async for chunk in request.stream():
         chunks.append(chunk)
         size += len(chunk)
         if size > cap:
             raise problems.too_large(cap)
+        slot.hold(size)
     return b"".join(chunks)
 
 
-async def read_json(request: Request, *, optional: bool = False) -> Any:
-    """Return the body's JSON value; `{}` for an empty body if it is optional.
+async def read_json(request: Request, slot: Slot) -> bytes:
+    """Return a body for `parse`. Raises `Problem` 413 or 415, and `Unavailable`.
 
-    Raises `Problem` 400, 413, 415 or 422. Ignores Content-Type: many clients send JSON under
-    another type, or under none.
+    Ignores Content-Type: many clients send JSON under another type, or under none.
     """
     _check_encoding(request, "application/json")
-    body = await read_body(request)
-    value = {} if optional and not body else parse(body)
-    _check(value)
-    return value
+    return await read_body(request, slot)
+
+
+async def read_model(
+    request: Request, slot: Slot, model: type[ModelT], *, optional: bool = False
+) -> ModelT:
+    """Return the body as `model`; an empty one as `{}` if it is optional.
+
+    Raises `Problem` 400, 413, 415 or 422, and `Unavailable`.
+    """
+    body = await read_json(request, slot)
+
+    def validated() -> ModelT:
+        return validate(model, {} if optional and not body else parse(body))
+
+    return await off_loop.run(len(body), validated)
 
 
 def _check_encoding(request: Request, expected: str) -> None:
@@ -66,11 +94,14 @@ def _wrong_media_type(expected: str) -> Refusal:
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON value of a body. Raises a 400 `Problem`, also for NaN and Infinity."""
+    """Return the JSON value of a body. Raises `Problem` 400, also for NaN and Infinity, or 422."""
     try:
-        return json_codec.parse(body, "utf-8")
+        value = json_codec.parse(body, "utf-8")
     except NotJson as error:
         raise Refusal("not_json", error.why) from None
+    if len(body) < off_loop.LARGE or not is_plain(body, _MAX_DEPTH):
+        _check(value)
+    return value
 
 
 def _check(value: Any) -> None:

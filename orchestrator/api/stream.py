@@ -79,7 +79,7 @@ async def follow(context: RequestContext, query: StreamQuery) -> Response:
     runtime = context.runtime
     last = _last_event_id(context) or query.last_event_id
     async with contextlib.AsyncExitStack() as held:
-        held.enter_context(runtime.waiting_slots.admit())
+        held.enter_context(runtime.waiting_slots.admit(context.caller.id))
         held.enter_context(runtime.metrics.sse_clients.track_inprogress())
         over = await held.enter_async_context(runtime.feed.following())
         begin = await runtime.feed.cursor(last)

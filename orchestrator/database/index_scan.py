@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,12 +39,12 @@ class IndexPath:
 
 @dataclass(frozen=True, slots=True)
 class ScanStatements:
-    """`rows` finds the rows between two ids; `edge` the id after so many rows of the path.
+    """`ids` finds the rows between two ids; `edge` the id after so many rows of the path.
 
     `filtered`: there are conditions besides the path, so rows may be passed over.
     """
 
-    rows: sa.Select[Any]
+    ids: sa.Select[str]
     edge: sa.Select[str]
     filtered: bool
 
@@ -53,7 +52,6 @@ class ScanStatements:
 # Cached: to build a statement costs more than to run it.
 @lru_cache(maxsize=512)
 def statements(
-    shown: sa.Select[Any],
     table: sa.Table,
     path: IndexPath | None,
     values: int,
@@ -76,10 +74,9 @@ def statements(
         conditions.append(table.c.created_at > sa.bindparam("since", type_=table.c.created_at.type))
     matching = [_opaque(condition) for condition in conditions]
     found = _merged(table, path, values, matching, "most")
-    rows = shown.where(table.c.id.in_(found)).order_by(table.c.id.desc())
     scanned = _merged(table, path, values, [], "span")
     edge = scanned.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
-    return ScanStatements(rows, edge, bool(conditions))
+    return ScanStatements(found, edge, bool(conditions))
 
 
 def _opaque(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

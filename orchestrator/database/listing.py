@@ -1,15 +1,15 @@
-"""Keyset pagination of jobs, events and deliveries, newest first, with a row budget.
+"""Keyset pagination of jobs, events and deliveries, newest first, with a row and a byte budget.
 
 A page is a scan along one index that ends in the id: that of its rarest filter, as far as a look
 ahead can tell, or the primary key where no filter has one. The other filters are checked on the
-rows of the scan. A page scans at most its row budget, so it may be short or empty and still name
-the id after which the next page begins.
+rows of the scan. A page scans at most its row budget, and its rows hold at most its byte budget, or
+one row: so it may be short or empty and still name the id after which the next page begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -30,6 +30,8 @@ ListFilter = Mapping[str, Sequence[str]]
 #: Rows that a page scans at most; `_UNINDEXED` times as many where no filter has an index, since
 #: most rows match then.
 ROW_BUDGET, _UNINDEXED = 800, 10
+#: Bytes of the rows of a page, as a rule.
+PAGE_BYTES = 1 << 20
 #: The budget is spent in chunks, each `_GROWTH` times the last: most pages need only the first.
 _FIRST_CHUNK, _GROWTH = 200, 3
 #: An id is made at most so long before the `created_at` of its row.
@@ -84,11 +86,13 @@ class Listing(Generic[RowT]):
     row: type[RowT]
     shown: sa.Select[Any]
     paths: tuple[IndexPath, ...]
+    #: The columns that may hold many bytes.
+    wide: tuple[str, ...] = ()
 
     def showing(self, row: type[ShownT]) -> Listing[ShownT]:
         """Return the same listing with rows that have the columns of `row` alone."""
         shown = sa.select(*(self.table.c[name] for name in row.__annotations__))
-        return Listing(self.table, self.prefix, row, shown, self.paths)
+        return replace(self, row=row, shown=shown)  # type: ignore[arg-type, return-value]
 
     def __call__(
         self,
@@ -98,17 +102,36 @@ class Listing(Generic[RowT]):
         limit: int,
         since: datetime | None = None,
         budget: int = ROW_BUDGET,
+        max_bytes: int = PAGE_BYTES,
     ) -> ListPage[RowT]:
         """Return the rows that meet every filter and were created after `since`."""
         if not all(wanted.values()):
             return ListPage([], None)
         plan = ScanPlan(tx, self, wanted, after, limit, since, budget)
-        rows: list[RowT] = []
-        while plan.has_next and len(rows) <= limit:
-            rows += plan.next_chunk(limit + 1 - len(rows))
-        if len(rows) > limit:
-            return ListPage(rows[:limit], rows[limit - 1]["id"])
-        return ListPage(rows, plan.position)
+        ids: list[str] = []
+        while plan.has_next and len(ids) <= limit:
+            ids += plan.next_chunk(limit + 1 - len(ids))
+        count = min(limit, fitting(self._sizes(tx, ids), max_bytes))
+        following = ids[count - 1] if count < len(ids) else plan.position
+        return ListPage(self._rows(tx, ids[:count]), following)
+
+    def _rows(self, tx: Tx, ids: Sequence[str]) -> list[RowT]:
+        """Return the rows with these ids, in their order."""
+        if not ids:
+            return []
+        # Sorted here: to have them in order, PostgreSQL might walk along the primary key.
+        found = fetch(tx, self.row, self.shown.where(self.table.c.id.in_(ids)))
+        return sorted(found, key=lambda row: ids.index(row["id"]))
+
+    def _sizes(self, tx: Tx, ids: Sequence[str]) -> list[int]:
+        """Return the size of each row: characters of text, bytes of anything else."""
+        if not (self.wide and ids):
+            return [0] * len(ids)
+        widths = (sa.func.coalesce(sa.func.length(self.table.c[name]), 0) for name in self.wide)
+        size = sum(widths, start=sa.literal(0))
+        found = sa.select(self.table.c.id, size).where(self.table.c.id.in_(ids))
+        sizes = {row_id: width for row_id, width in tx.execute(found)}
+        return [sizes.get(row_id, 0) for row_id in ids]
 
     def paths_to(self, wanted: ListFilter) -> list[IndexPath]:
         """Return the paths that hold every wanted row."""
@@ -122,13 +145,22 @@ class Listing(Generic[RowT]):
         return not common & set(wanted[path.column])
 
 
-class ScanPlan(Generic[RowT]):
+def fitting(sizes: Sequence[int], max_bytes: int) -> int:
+    """Return how many of the first sizes fit into `max_bytes`: at least one, if there are any."""
+    for count, size in enumerate(sizes):
+        max_bytes -= size
+        if max_bytes < 0:
+            return max(count, 1)
+    return len(sizes)
+
+
+class ScanPlan:
     """The scan of one page, chunk by chunk, downwards from `position`; None at the end."""
 
     def __init__(
         self,
         tx: Tx,
-        of: Listing[RowT],
+        of: Listing[Any],
         wanted: ListFilter,
         after: str | None,
         limit: int,
@@ -136,7 +168,6 @@ class ScanPlan(Generic[RowT]):
         budget: int,
     ) -> None:
         self._tx = tx
-        self._row = of.row
         self.position: str | None = after or f"{of.prefix}_{_END}"
         self._floor = earliest(of.prefix, max(since, _OLDEST) - _ID_SKEW) if since else ""
         self._parameters: dict[str, Any] = {
@@ -154,9 +185,7 @@ class ScanPlan(Generic[RowT]):
             for other in paths
             if other.column in rest and len(wanted[other.column]) == 1
         )
-        self._statements = statements(
-            of.shown, of.table, path, len(values), rest, since is not None, indexed
-        )
+        self._statements = statements(of.table, path, len(values), rest, since is not None, indexed)
         self._values = len(values)
         self._least = limit + 1
         self._budget = budget if path else budget * _UNINDEXED
@@ -167,14 +196,12 @@ class ScanPlan(Generic[RowT]):
         """True if rows and budget are left."""
         return self.position is not None and self._budget > 0
 
-    def next_chunk(self, most: int) -> list[RowT]:
-        """Scan the next chunk and return up to `most` matching rows of it, newest first."""
+    def next_chunk(self, most: int) -> list[str]:
+        """Scan the next chunk and return the ids of up to `most` matching rows, newest first."""
         bounds = self._parameters | {"floor": self._floor, "after": self.position}
         self.position = self._edge(bounds)
         floor = self._floor if self.position is None else self.position
-        return fetch(
-            self._tx, self._row, self._statements.rows, bounds | {"floor": floor, "most": most}
-        )
+        return list(self._tx.scalars(self._statements.ids, bounds | {"floor": floor, "most": most}))
 
     def _edge(self, bounds: Mapping[str, Any]) -> str | None:
         """Return the id at which the next chunk ends; None for the end of the scan."""
@@ -189,7 +216,7 @@ class ScanPlan(Generic[RowT]):
         return edge
 
     def _shortest(
-        self, of: Listing[RowT], paths: Sequence[IndexPath], wanted: ListFilter
+        self, of: Listing[Any], paths: Sequence[IndexPath], wanted: ListFilter
     ) -> IndexPath | None:
         """Return the path with the fewest rows, as far as a look ahead can tell; None for none.
 
@@ -200,7 +227,7 @@ class ScanPlan(Generic[RowT]):
 
         def chunk_end(path: IndexPath) -> str:
             values = wanted[path.column]
-            edge = statements(of.shown, of.table, path, len(values), (), since=False).edge
+            edge = statements(of.table, path, len(values), (), since=False).edge
             bounds = {"floor": self._floor, "after": self.position, "span": _FIRST_CHUNK}
             return self._tx.scalar(edge, self._parameters | _numbered(values) | bounds) or ""
 
@@ -223,6 +250,7 @@ jobs = Listing(
         IndexPath("model"),
         IndexPath("account"),
     ),
+    wide=("input", "output", "metadata"),
 )
 events = Listing(
     event,
@@ -230,6 +258,7 @@ events = Listing(
     ListedEvent,
     sa.select(*(event.c[name] for name in ListedEvent.__annotations__)),
     (IndexPath("job_id", few=True), IndexPath("type")),
+    wide=("body",),
 )
 deliveries = Listing(
     delivery,

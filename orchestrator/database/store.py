@@ -49,6 +49,8 @@ class Store:
         self._database = database_of(url, executor)
         self._readers = executor(READERS, "reader")
         self._woken: set[str] = set()
+        #: The shared reads that have not begun.
+        self._shared_reads: dict[tuple[Callable[..., Any], tuple[Any, ...]], asyncio.Task[Any]] = {}
 
     def start(self) -> None:
         """Open the database and make its tables.
@@ -104,6 +106,21 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(
             self._readers, self._read, run, args
         )
+
+    async def read_shared(self, run: Callable[..., T], *args: Any) -> T:
+        """As `read`. Callers that ask for the same in one iteration of the loop share one read.
+
+        A read that has begun is not joined: it may have missed a commit that the caller knows of.
+        """
+        key = (run, args)
+        task: asyncio.Task[T] | None = self._shared_reads.get(key)
+        if task is None:
+            task = self._shared_reads[key] = asyncio.create_task(self._begin_shared(run, args))
+        return await asyncio.shield(task)
+
+    async def _begin_shared(self, run: Callable[..., T], args: tuple[Any, ...]) -> T:
+        del self._shared_reads[run, args]
+        return await self.read(run, *args)
 
     def batched(self, run: Callable[[Tx, list[ItemT]], Sequence[R]]) -> Batch[ItemT, R]:
         """Return a function of one item; concurrent items share a call of `run`."""

@@ -23,6 +23,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock, Rng, after, backoff, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.metrics import Metrics
@@ -123,7 +124,8 @@ class Poller:
                 response = await self.http_client.send(
                     request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
                 )
-                reports = vendor.read_answer(response)
+                size = len(response.content)
+                reports = await off_loop.run(size, vendor.read_answer, response)
             result = self._answered(query, reports)
         except Exchange as error:
             result = self._unanswered(query, error)
@@ -136,7 +138,7 @@ class Poller:
         self.notifier.announce(results)
 
     def _request(self, query: StatusQuery) -> httpx.Request:
-        orders = [self.orders(row, query.vendor) for row in query.rows]
+        orders = [self.orders.without_input(row, query.vendor) for row in query.rows]
         if orders[0].vendor_task_id is None:
             return query.vendor.lookup_request(orders[0])
         return query.vendor.inquiry(orders)

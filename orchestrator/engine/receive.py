@@ -24,6 +24,7 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state, push
 from orchestrator.database.tables.rows import PushRow
 from orchestrator.engine.notifier import Notifier
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import (
     BadSignature,
@@ -107,7 +108,8 @@ class Receiver:
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = _verify(vendor, headers, body)
-            report = _report_of(callback, vendor.read_push(body))
+            reports = await off_loop.run(len(body), vendor.read_push, body)
+            report = _report_of(callback, reports)
         except BadSignature as error:
             self.metrics.pushes(vendor.name, "bad_signature").inc()
             with contextlib.suppress(Unavailable):

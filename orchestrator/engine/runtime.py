@@ -58,6 +58,8 @@ class Runtime:
     pulse: Pulse
     #: Slots for callers that are kept waiting: streams, long polls, `Prefer: wait`.
     waiting_slots: Admission
+    #: Slots, and bytes of bodies, of requests to the API; a share for each key.
+    bodies: Admission
 
     @property
     def base(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import httpx
 import structlog
 
 from orchestrator.database import queue
@@ -24,8 +25,10 @@ from orchestrator.engine import submit_outcome
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.submit_outcome import SubmitOutcome
 from orchestrator.engine.worker import Claimed, record_with_retry
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock, Rng, after
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs import capacity
@@ -146,13 +149,14 @@ class Submitter:
         assert row["due_at"] is not None
         latest = after(row["due_at"], -DEADLINE)
         try:
-            request = vendor.submit_request(self.orders(row, vendor))
+            size = len(encode(row["input"]))
+            request = await off_loop.run(size, self._request, row, vendor)
             request.extensions["may_leave"] = lambda: self.clock.now() <= latest
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
                 response = await self.submission_client.send(
                     request, deadline=DEADLINE, body="partial"
                 )
-                receipt = vendor.receipt(response)
+                receipt = await off_loop.run(len(response.content), vendor.receipt, response)
         except Exchange as error:
             return submit_outcome.interrupted(row, vendor, error, self.clock.now(), self.rng)
         except Unsupported as error:
@@ -160,14 +164,18 @@ class Submitter:
             return submit_outcome.failed(row, Refused(error.why))
         return submit_outcome.accepted(row, receipt)
 
+    def _request(self, row: JobRow, vendor: Vendor) -> httpx.Request:
+        return vendor.submit_request(self.orders(row, vendor))
+
     async def _look_up(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:
             return submit_outcome.cannot_query(row, vendor, self.clock.now(), LEASE)
         try:
-            request = vendor.lookup_request(self.orders(row, vendor))
+            request = vendor.lookup_request(self.orders.without_input(row, vendor))
             with self.metrics.exchange(self.clock, vendor.name, "lookup"):
                 response = await self.http_client.send(request, deadline=DEADLINE, body="partial")
-                reports = vendor.read_answer(response)
+                size = len(response.content)
+                reports = await off_loop.run(size, vendor.read_answer, response)
         except Exchange as error:
             return submit_outcome.lookup_failed(row, vendor, error, self.clock.now(), self.rng)
         return submit_outcome.after_lookup(row, vendor, reports, self.clock.now())

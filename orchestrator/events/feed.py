@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from orchestrator.database.listing import fitting
 from orchestrator.database.store import Store, Tx
 from orchestrator.events import log as event_log
 from orchestrator.events.log import Cursor, EventBatch, EventFilter, LogRow, Watermark
@@ -214,7 +215,8 @@ class _RecentEvents:
         """Return the first wanted events after a position."""
         start = bisect_right(self._positions, position)
         scanned = self._rows[start : start + max_rows]
-        scanned = scanned[: event_log.fitting([len(row["body"]) for row in scanned])]
+        sizes = [len(row["body"]) for row in scanned]
+        scanned = scanned[: fitting(sizes, event_log.MAX_BYTES)]
         if not scanned:
             return EventBatch([], position)
         rows = [row for row in scanned if wanted.matches(row)]

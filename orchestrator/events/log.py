@@ -32,6 +32,7 @@ from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
+from orchestrator.database.listing import fitting
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
 from orchestrator.database.tables.rows import fetch
@@ -177,15 +178,6 @@ def _scan_limit(tx: Tx, position: int, visible: int) -> Cursor | None:
     scanned = sa.select(at, event.c.id).where(at > position, at <= visible).order_by(at)
     found = tx.execute(scanned.offset(MAX_SCAN - 1).limit(1)).first()
     return Cursor(*found) if found else None
-
-
-def fitting(sizes: Sequence[int], max_bytes: int = MAX_BYTES) -> int:
-    """Return how many of the first sizes fit into `max_bytes`: at least one, if there are any."""
-    for count, size in enumerate(sizes):
-        max_bytes -= size
-        if max_bytes < 0:
-            return max(count, 1)
-    return len(sizes)
 
 
 def is_in_place(tx: Tx, at: Cursor) -> bool:

@@ -2,82 +2,113 @@
 
 Beyond them a request is refused with 503 and Retry-After before memory grows. A request counts
 until it is answered. Its body counts with its Content-Length, or else with the bytes read so far.
+Each party (an API key, an account, a callback token) has a share, so that none takes all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import NamedTuple
+
 from orchestrator.foundation.clock import Rng
 from orchestrator.foundation.errors import Unavailable
 
-MAX_REQUESTS = 2000
-MAX_BODY_BYTES = 64 << 20
 #: Retry-After is drawn from 1 to so many seconds, so that refused senders spread out.
 _MAX_RETRY_AFTER = 5
 
 
+class Limit(NamedTuple):
+    """How many requests may be held at once, and how many bytes of their bodies."""
+
+    slots: int
+    body_bytes: int = 64 << 20
+
+
+class _Level:
+    """What each party holds, and the most that one may hold."""
+
+    __slots__ = ("body_bytes", "limit", "slots")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.slots, self.body_bytes = Counter[str](), Counter[str]()
+
+    def has_room(self, party: str, slots: int, size: int) -> bool:
+        """True if a party may hold so many slots and bytes more."""
+        most_slots, most_bytes = self.limit
+        is_over = self.slots[party] + slots > most_slots
+        return not (is_over or self.body_bytes[party] + size > most_bytes)
+
+    def take(self, party: str, slots: int, size: int) -> None:
+        """Count slots and bytes; negative ones are given back."""
+        self.slots[party] += slots
+        self.body_bytes[party] += size
+        if not self.slots[party]:
+            # Parties come and go: those that hold nothing are forgotten.
+            del self.slots[party], self.body_bytes[party]
+
+
 class Admission:
-    """The free slots of an endpoint, and the free bytes for request bodies."""
+    """The slots of an endpoint and the bytes of request bodies: in total, and of each party.
 
-    def __init__(
-        self, rng: Rng, *, slots: int = MAX_REQUESTS, body_bytes: int = MAX_BODY_BYTES
-    ) -> None:
+    `shares` are the limits of one party, in the order in which `admit` is given the parties.
+    """
+
+    def __init__(self, rng: Rng, total: Limit, *shares: Limit) -> None:
         self._rng = rng
-        self._slots = slots
-        self._bytes = body_bytes
+        self._levels = [_Level(limit) for limit in (total, *shares)]
 
-    @property
-    def is_full(self) -> bool:
-        """True if no slot is free."""
-        return not self._slots
+    def is_full(self, *parties: str) -> bool:
+        """True if no slot is free for these parties."""
+        levels = zip(self._levels, ("", *parties), strict=True)
+        return not all(level.has_room(party, 1, 0) for level, party in levels)
 
-    def admit(self, size: int = 0) -> Slot:
+    def admit(self, *parties: str, size: int = 0) -> Slot:
         """Return a slot for a request with a body of `size` bytes; 0 if the size is unknown.
 
         Raises `Unavailable` if there is none. The slot is a context manager that frees it.
         """
-        if self.is_full:
-            raise self._refusal()
-        slot = Slot(self)
-        slot.hold(size)
-        self._slots -= 1
+        slot = Slot(self, tuple(zip(self._levels, ("", *parties), strict=True)))
+        slot.take(1, size)
         return slot
 
-    def reserve(self, size: int) -> None:
-        """Reserve `size` bytes. Raises `Unavailable` if fewer are free."""
-        if size > self._bytes:
-            raise self._refusal()
-        self._bytes -= size
-
-    def release(self, size: int) -> None:
-        """Free a slot and its `size` bytes."""
-        self._slots += 1
-        self._bytes += size
-
-    def _refusal(self) -> Unavailable:
+    def refusal(self) -> Unavailable:
+        """Return the refusal of what there is no room for."""
         seconds = self._rng.randint(1, _MAX_RETRY_AFTER)
         return Unavailable("too much is under way", retry_after=seconds)
 
 
 class Slot:
-    """The share of one request."""
+    """The slot of one request, and the bytes that its body holds."""
 
-    __slots__ = ("_admission", "_held")
+    __slots__ = ("_admission", "_held", "_levels")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, levels: tuple[tuple[_Level, str], ...]) -> None:
         self._admission = admission
+        self._levels = levels
         self._held = 0
+
+    def take(self, slots: int, size: int) -> None:
+        """Take slots and bytes at every level, or none: raises `Unavailable`."""
+        if not all(level.has_room(party, slots, size) for level, party in self._levels):
+            raise self._admission.refusal()
+        self._count(slots, size)
 
     def hold(self, size: int) -> None:
         """Hold a body that has grown to `size` bytes. Raises `Unavailable` if fewer are free."""
         if size > self._held:
-            self._admission.reserve(size - self._held)
-            self._held = size
+            self.take(0, size - self._held)
 
     def __enter__(self) -> Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.release(self._held)
+        self._count(-1, -self._held)
+
+    def _count(self, slots: int, size: int) -> None:
+        self._held += size
+        for level, party in self._levels:
+            level.take(party, slots, size)
 
 
 def content_length(header: str | None) -> int:

@@ -1,4 +1,7 @@
-"""JSON as bytes: strict when read, compact when written; and a walk over nested values."""
+"""JSON as bytes: strict when read, compact when written; and a walk over nested values.
+
+`Raw` is a value that is JSON already: `encode` copies its text.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any, NoReturn
 import orjson
 
 from orchestrator.foundation.errors import NotJson
+
+Raw = orjson.Fragment
 
 
 def parse(body: bytes, encoding: str = "") -> Any:
@@ -69,5 +74,13 @@ def encode(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
-        # Callers may send integers of any size; orjson takes 64 bits.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        # Integers of any size, or half a surrogate pair: orjson takes neither.
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_parsed)
+        return text.encode("utf-8", "replace")
+
+
+def _parsed(value: Any) -> Any:
+    """Return the value of a `Raw`: only orjson writes its text as it is."""
+    if isinstance(value, Raw):
+        return json.loads(orjson.dumps(value))
+    raise TypeError(f"{type(value).__name__} is not JSON")

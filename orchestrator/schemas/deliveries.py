@@ -115,7 +115,7 @@ class Delivery(Shape):
 
 
 class TriedDelivery(Delivery):
-    """A delivery, with every attempt at it."""
+    """A delivery, with the newest hundred attempts at it, oldest first."""
 
     attempts: list[Attempt]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal, TypedDict
@@ -10,7 +9,7 @@ from typing import Annotated, Literal, TypedDict
 from pydantic import AwareDatetime, Field, JsonValue
 
 from orchestrator.foundation.clock import rfc3339
-from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.foundation.states import EventType, Source
 from orchestrator.schemas.base import Json, OpenEnum, Shape
 from orchestrator.schemas.jobs import Job
@@ -77,11 +76,10 @@ def event_body(
 _timestamp = lru_cache(maxsize=4)(rfc3339)
 
 
-def event_json(row: EventColumns) -> Json:
-    """Return an event of the log: the body that is sent, its job and its source."""
-    return {
-        "object": "event",
-        **json.loads(row["body"]),
-        "job": row["job_id"],
-        "source": row["source"],
-    }
+def event_json(row: EventColumns) -> Raw:
+    """Return an event of the log: the body that is sent, its job and its source.
+
+    The body is not parsed: an object, in compact JSON and never empty.
+    """
+    ours = encode({"job": row["job_id"], "source": row["source"]})
+    return Raw(b'{"object":"event",%b,%b' % (row["body"][1:-1], ours[1:]))

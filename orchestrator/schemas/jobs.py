@@ -7,16 +7,23 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
+from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.foundation.states import FINAL, Capability, JobState, Source
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import BASE, CREATED, IDS, NEXT_DAY
 
 
-class JobColumns(TypedDict):
+class JobHead(TypedDict):
+    """The columns of `job` that show whether it has changed: cheap to read, however wide it is."""
+
+    state: str
+    version: int
+
+
+class JobColumns(JobHead):
     """The columns of `job` that `job_json` reads. A whole row has them too."""
 
     id: str
-    state: str
     account: str
     vendor: str
     model: str
@@ -25,13 +32,12 @@ class JobColumns(TypedDict):
     vendor_task_id: str | None
     vendor_status: str | None
     progress: int | None
-    input: dict[str, Any]
+    input: Raw
     output: dict[str, Any] | None
     error: dict[str, Any] | None
     metadata: dict[str, Any]
     resolved_by: str | None
     retry_of: str | None
-    version: int
     created_at: datetime
     submitted_at: datetime | None
     finished_at: datetime | None
@@ -182,7 +188,7 @@ def job_json(row: JobColumns, base: str) -> Json:
     }
 
 
-def is_final(row: JobColumns) -> bool:
+def is_final(row: JobHead) -> bool:
     """True if the job changes no further."""
     return row["state"] in FINAL
 
@@ -195,9 +201,9 @@ _ROW: JobColumns = {
     "id": IDS["job"], "state": "processing", "account": "main", "vendor": "cloudsway",
     "model": "kling-v3", "capability": "image2video", "external_task_id": "order-991",
     "vendor_task_id": "90193357", "vendor_status": "processing", "progress": None,
-    "input": EXAMPLE_INPUT, "output": None, "error": None, "metadata": {"order": "991"},
-    "resolved_by": None, "retry_of": None, "version": 3, "created_at": CREATED,
-    "submitted_at": _SUBMITTED, "finished_at": None, "deadline_at": NEXT_DAY,
+    "input": Raw(encode(EXAMPLE_INPUT)), "output": None, "error": None,
+    "metadata": {"order": "991"}, "resolved_by": None, "retry_of": None, "version": 3,
+    "created_at": CREATED, "submitted_at": _SUBMITTED, "finished_at": None, "deadline_at": NEXT_DAY,
     "due_at": _SUBMITTED + timedelta(minutes=1),
 }  # fmt: skip
-JOB_EXAMPLE = job_json(_ROW, BASE)
+JOB_EXAMPLE = job_json(_ROW, BASE) | {"input": EXAMPLE_INPUT}

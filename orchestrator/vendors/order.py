@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.media import Clip, Image
 
-Json = dict[str, JsonValue]
+#: A JSON object as parsed. Its values are not validated again: there may be half a million.
+Json = dict[str, Any]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -66,7 +67,9 @@ class CameraControl(_Part):
     """
 
     type: Word | None = None
-    config: dict[Word, Annotated[float, Field(ge=-10, le=10)]] | None = None
+    config: (
+        Annotated[dict[Word, Annotated[float, Field(ge=-10, le=10)]], Field(max_length=16)] | None
+    ) = None
 
 
 class Input(_Part):
@@ -116,7 +119,7 @@ def _whole(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One job as a dialect needs it. `given` is `Input.given()`."""
+    """One job as a dialect needs it. `given` is `Input.given()`; empty in a status query."""
 
     job_id: str
     model: str

@@ -16,15 +16,16 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.api import stream
+from orchestrator.api.auth.api_keys import digest
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
 from orchestrator.events import log
 from orchestrator.events.log import Watermark
-from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.admission import Admission, Limit
 from orchestrator.foundation.states import EventType
 from tests.events.test_log import an_id, insert
 from tests.harness import databases
-from tests.harness.api_caller import eventually, until
+from tests.harness.api_caller import KEY, eventually, until
 from tests.harness.followers import KEYED, Follower, Service, serving
 from tests.harness.live import listening
 
@@ -299,10 +300,11 @@ async def test_a_client_that_never_reads_is_disconnected(
 ) -> None:
     monkeypatch.setattr(stream, "SEND_DEADLINE", 0.2)
     async with serving(tmp_path) as it:
-        it.runtime.waiting_slots = slots = Admission(it.runtime.rng, slots=1)
+        it.runtime.waiting_slots = slots = Admission(it.runtime.rng, Limit(9), Limit(1))
         async with unread(it.url, 1):
-            assert slots.is_full
-            while slots.is_full:
+            key = f"bootstrap_{digest(KEY)[:12]}"
+            assert slots.is_full(key)
+            while slots.is_full(key):
                 await it.say(*[BIG] * 20)
 
 
@@ -341,7 +343,7 @@ async def test_the_log_is_read_once_for_all_clients(tmp_path: Path, everywhere: 
 
 async def test_waiting_slots_are_limited(tmp_path: Path) -> None:
     async with serving(tmp_path) as it, it.caller() as http:
-        it.runtime.waiting_slots = Admission(it.runtime.rng, slots=2)
+        it.runtime.waiting_slots = Admission(it.runtime.rng, Limit(2), Limit(2))
         async with Follower(it.url).following(), Follower(it.url).following():
             job = {"model": "m", "input": {"prompt": "a cat"}}
             for path in ("/v1/events/stream", "/v1/events?wait=1"):

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlmodel import AutoString
 
 from orchestrator.database.tables import metadata, rows
-from orchestrator.database.tables.columns import Instant, Json
+from orchestrator.database.tables.columns import Instant, Json, RawJson
+from orchestrator.foundation.json_codec import Raw
 
 TYPES = {
     name: getattr(rows, "".join(word.title() for word in name.split("_")) + "Row")
@@ -19,6 +20,7 @@ TYPES = {
 #: What Python reads back from a column of a type.
 PYTHON: list[tuple[type[Any], set[type]]] = [
     (Instant, {datetime}),
+    (RawJson, {Raw}),
     (Json, {dict, list}),
     (sa.Boolean, {bool}),
     (sa.LargeBinary, {bytes}),

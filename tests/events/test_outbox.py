@@ -11,6 +11,7 @@ from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import NewEvent, matches, publish
 from orchestrator.events.subscribers import callback_lane
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.states import (
     DeliveryState,
     EventType,
@@ -144,5 +145,5 @@ async def test_no_event_costs_no_statement(h: Harness) -> None:
 async def test_a_body_carries_callers_text_unchanged(h: Harness) -> None:
     job = await at_vendor(h, input={"prompt": '猫 \u2028 "quoted" </script>'})
     (row,) = await h.rows(event)
-    assert json.loads(row["body"])["data"]["input"] == job["input"]
+    assert json.loads(row["body"])["data"]["input"] == json.loads(encode(job["input"]))
     assert "猫".encode() in row["body"]

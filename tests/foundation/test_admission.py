@@ -21,7 +21,7 @@ from orchestrator.api.job_submission import JobSubmission
 from orchestrator.app import callback_endpoint
 from orchestrator.database.tables import job, push
 from orchestrator.engine.receive import CAP
-from orchestrator.foundation.admission import Admission, content_length
+from orchestrator.foundation.admission import Admission, Limit, content_length
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.states import JobState
@@ -35,7 +35,12 @@ DONE = b'{"task_id":"t-1","task_status":"succeed","task_result":{"videos":[{"url
 
 
 def admission(slots: int = 2, body_bytes: int = 1000) -> Admission:
-    return Admission(random.Random(1), slots=slots, body_bytes=body_bytes)
+    return Admission(random.Random(1), Limit(slots, body_bytes))
+
+
+def push_limits(slots: int = 2, body_bytes: int = 1000) -> Admission:
+    """The same limits for all, for an account and for a token."""
+    return Admission(random.Random(1), *[Limit(slots, body_bytes)] * 3)
 
 
 # -- slots and bytes
@@ -51,20 +56,20 @@ def test_a_slot_is_given_once_and_is_free_again_afterwards() -> None:
 
 def test_a_body_counts_with_its_announced_size_or_the_bytes_so_far() -> None:
     limits = admission(slots=9, body_bytes=1000)
-    with limits.admit(600), limits.admit() as growing:
+    with limits.admit(size=600), limits.admit() as growing:
         growing.hold(300)
         growing.hold(200)
         growing.hold(400)
-        for too_much in (lambda: growing.hold(401), lambda: limits.admit(1)):
+        for too_much in (lambda: growing.hold(401), lambda: limits.admit(size=1)):
             with pytest.raises(Unavailable):
                 too_much()
-    with limits.admit(1000):
+    with limits.admit(size=1000):
         pass
 
 
 def test_a_body_of_the_announced_size_needs_no_more_bytes() -> None:
     limits = admission(body_bytes=1000)
-    with limits.admit(1000) as slot:
+    with limits.admit(size=1000) as slot:
         slot.hold(1000)
 
 
@@ -72,8 +77,8 @@ def test_a_refused_request_takes_no_slot_and_no_bytes() -> None:
     limits = admission(slots=1, body_bytes=10)
     for _ in range(5):
         with pytest.raises(Unavailable):
-            limits.admit(11)
-    with limits.admit(10):
+            limits.admit(size=11)
+    with limits.admit(size=10):
         pass
 
 
@@ -154,7 +159,7 @@ async def endpoint(h: Harness) -> Callbacks:
     """The endpoint of a service with one job, with two slots and 4 KiB."""
     opened = await at_vendor(h)
     token = h.runtime.keys.mint("main", Callback(opened["id"], 1), opened["deadline_at"])
-    return Callbacks(h, f"/callbacks/main/{token}", admission(slots=2, body_bytes=4096))
+    return Callbacks(h, f"/callbacks/main/{token}", push_limits(slots=2, body_bytes=4096))
 
 
 async def test_a_push_without_a_slot_is_503_unread_and_accepted_when_it_comes_again(
@@ -202,7 +207,7 @@ async def test_a_fault_of_the_sender_is_reported_even_if_no_slot_is_free(
     endpoint: Callbacks,
 ) -> None:
     """Method, token and size are checked first, in that order."""
-    endpoint.endpoint = callback_endpoint(Starlette(), endpoint.h.runtime, admission(slots=0))
+    endpoint.endpoint = callback_endpoint(Starlette(), endpoint.h.runtime, push_limits(slots=0))
     assert (await endpoint.send(unread, 10, method="GET"))["status"] == 405
     assert (await endpoint.send(unread, CAP + 1, path="/callbacks/main/forged"))["status"] == 404
     assert (await endpoint.send(unread, CAP + 1))["status"] == 413
@@ -258,7 +263,9 @@ class Caller:
 @pytest.fixture
 async def caller(tmp_path: Path, everywhere: None) -> AsyncIterator[Caller]:
     async with open_harness(tmp_path, api_keys=[ADMIN]) as h:
-        intake = JobSubmission(h.runtime, admission(slots=1, body_bytes=2 * request_body.BODY_CAP))
+        limit = Limit(1, 2 * request_body.BODY_CAP)
+        h.runtime.bodies = Admission(random.Random(1), Limit(9, 1 << 30), limit)
+        intake = JobSubmission(h.runtime)
         routes = [
             Route(path, Endpoint(h.runtime, h.runtime.assemble(Authenticator), {"POST": handler}))
             for path, handler in (

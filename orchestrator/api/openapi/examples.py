@@ -11,6 +11,7 @@ from orchestrator import schemas
 from orchestrator.api import requests
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.clock import rfc3339
+from orchestrator.foundation.json_codec import encode
 from orchestrator.schemas.accounts import API_KEY_EXAMPLE
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.deliveries import (
@@ -81,8 +82,17 @@ def event(kind: str) -> Json:
     return body
 
 
-_LOGGED = event_json(
-    {"id": IDS["evt"], "job_id": IDS["job"], "source": "push", "body": _event_body("job.succeeded")}
+_LOGGED: Json = json.loads(
+    encode(
+        event_json(
+            {
+                "id": IDS["evt"],
+                "job_id": IDS["job"],
+                "source": "push",
+                "body": _event_body("job.succeeded"),
+            }
+        )
+    )
 )
 _EXAMPLES: dict[type[BaseModel], Any] = {
     schemas.Job: JOB_EXAMPLE,

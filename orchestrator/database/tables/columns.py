@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.foundation.clock import EPOCH, epoch_ms
-from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.json_codec import Raw, encode
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
@@ -41,6 +41,17 @@ class Json(sa.types.TypeDecorator[Any]):
         return _read
 
 
+class RawJson(Json):
+    """A JSON value that is read back as its text: what only passes through is not parsed."""
+
+    cache_ok = True
+
+    def result_processor(
+        self, dialect: sa.Dialect, coltype: object
+    ) -> Callable[[str | None], Raw | None]:
+        return _raw
+
+
 #: A counter that only grows. SQLite's integers have 64 bits under any type.
 Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -55,6 +66,10 @@ def _instant(value: int | None) -> datetime | None:
 
 def _written(value: Any) -> str | None:
     return None if value is None else encode(value).decode()
+
+
+def _raw(value: str | None) -> Raw | None:
+    return None if value is None else Raw(value)
 
 
 def _read(value: str | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.database.tables.columns import Count, Instant, Json
+from orchestrator.database.tables.columns import Count, Instant, Json, RawJson
 from orchestrator.database.tables.indexes import pending, rare
 from orchestrator.foundation.states import JobState
 
@@ -21,7 +21,7 @@ class Job(SQLModel, table=True):
     vendor: str
     model: str
     capability: str
-    input: dict[str, Any] = Field(sa_type=Json)
+    input: Any = Field(sa_type=RawJson)
     external_task_id: str
     vendor_task_id: str | None = None
     state: str = JobState.QUEUED

@@ -1,7 +1,8 @@
 """The rows of the tables as types: what a query over all columns of a table returns.
 
-JSON columns are read as Python values, `Instant` columns as aware datetimes in UTC. A query over
-some columns defines a `TypedDict` next to it. A test holds these types to the metadata.
+JSON columns are read as Python values (`Raw`: as text), `Instant` columns as aware datetimes in
+UTC. A query over some columns defines a `TypedDict` next to it. A test holds these types to the
+metadata.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from datetime import datetime
 from typing import Any, TypedDict, TypeVar, cast
 
 import sqlalchemy as sa
+
+from orchestrator.foundation.json_codec import Raw
 
 RowT = TypeVar("RowT")
 
@@ -23,7 +26,7 @@ class JobRow(TypedDict):
     vendor: str
     model: str
     capability: str
-    input: dict[str, Any]
+    input: Raw
     external_task_id: str
     vendor_task_id: str | None
     state: str

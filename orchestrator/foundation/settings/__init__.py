@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     #: Subscribers that one API key may create, and that may have the same address.
     subscribers_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     subscribers_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    #: Requests of one API key that are held at once: long polls and streams; other bodies.
+    waiting_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    submissions_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    #: Bytes of a page of a list: it holds fewer entries than its limit if they are large.
+    page_bytes: Annotated[int, Field(ge=1, le=64 << 20)] = 1 << 20
     log_format: Literal["auto", "json", "console"] = "auto"
     #: What this process does, where several share a PostgreSQL database.
     role: Literal["all", "api", "worker"] = "all"
