@@ -33,6 +33,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 ThingT = TypeVar("ThingT")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: Seconds after which the key of a request is looked at again.
+_LATE = 0.5
 _ANONYMOUS = Caller("anonymous", Scope.READ)
 _NOUNS = {
     "job": "job",
@@ -119,6 +121,8 @@ class Endpoint:
                 log.info("the caller disconnected before its request was complete")
                 return
         response.headers["x-request-id"] = request_id
+        if self.reads is not None:
+            response.headers.setdefault("cache-control", "no-store")
         response.headers.update(rate_limit_headers(request))
         if request.method == "HEAD":
             # The headers stay those of a GET, Content-Length too.
@@ -160,7 +164,12 @@ class Endpoint:
         needed = self.needs(method) or Scope.READ
         if not caller.scope.covers(needed):
             raise Refusal("insufficient_scope", f"this needs a key with the scope {needed}")
-        return await handler(RequestContext(self.runtime, request, caller, self.authenticator))
+        began = self.runtime.clock.monotonic()
+        response = await handler(RequestContext(self.runtime, request, caller, self.authenticator))
+        is_late = self.runtime.clock.monotonic() - began > _LATE
+        if is_late and method == "GET" and self.reads is not None:
+            await self.authenticator.confirm(request)
+        return response
 
     def needs(self, method: str) -> Scope | None:
         """Return the scope that a method needs; None if it needs no key."""

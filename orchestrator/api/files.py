@@ -21,8 +21,7 @@ from orchestrator.api.job_submission import vendor_of
 from orchestrator.api.operation import FORM, operation, returns
 from orchestrator.api.problems import Refusal
 from orchestrator.api.requests import Upload
-from orchestrator.foundation.errors import Exchange, Fault, Problem, Unreadable, Unsupported
-from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.errors import Exchange, Fault, Problem, Unsupported
 
 log = structlog.get_logger()
 
@@ -133,8 +132,9 @@ def _forwarded(vendor: str, response: httpx.Response) -> Response:
     if not response.is_success:
         raise _vendor_error(f"{vendor} answered {status}", status)
     try:
-        return reply(parse(response.content), status)
-    except Unreadable:
+        return reply(request_body.parse(response.content), status)
+    except Problem:
+        # The same bounds as for callers: no half of a surrogate pair, no number out of range.
         detail = f"{vendor} answered {status} with something that is not JSON"
         raise _vendor_error(detail, status) from None
 

@@ -44,7 +44,7 @@ MAX_DURATION = 750.0
 SEND_DEADLINE = 30.0
 #: Bytes of a chunk: what the server buffers for a client that does not read.
 _CHUNK = 64 << 10
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 #: The clients' reconnection time, in milliseconds.
 _RETRY = b"retry: 2000\n"
 _PING = b": still here\n"

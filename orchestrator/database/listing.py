@@ -130,7 +130,7 @@ class Listing(Generic[RowT]):
         widths = (sa.func.coalesce(sa.func.length(self.table.c[name]), 0) for name in self.wide)
         size = sum(widths, start=sa.literal(0))
         found = sa.select(self.table.c.id, size).where(self.table.c.id.in_(ids))
-        sizes = {row_id: width for row_id, width in tx.execute(found)}
+        sizes: dict[str, int] = dict(tx.execute(found).all())
         return [sizes.get(row_id, 0) for row_id in ids]
 
     def paths_to(self, wanted: ListFilter) -> list[IndexPath]:
@@ -238,6 +238,11 @@ def _numbered(values: Sequence[str]) -> dict[str, str]:
     return {f"value_{n}": value for n, value in enumerate(values)}
 
 
+def _of_event(column: sa.Column[Any]) -> sa.Label[Any]:
+    found = sa.select(column).where(event.c.id == delivery.c.event_id)
+    return found.scalar_subquery().label(column.name)
+
+
 jobs = Listing(
     job,
     "job",
@@ -264,9 +269,8 @@ deliveries = Listing(
     delivery,
     "dlv",
     ListedDelivery,
-    sa.select(delivery, event.c.type, event.c.job_id).join(
-        event, event.c.id == delivery.c.event_id
-    ),
+    # Not a join: for that PostgreSQL might read all of the events.
+    sa.select(delivery, *(_of_event(event.c[name]) for name in ("type", "job_id"))),
     (
         IndexPath("event_id", few=True),
         IndexPath("subscriber_id", only=("state", DeliveryState.DEAD)),

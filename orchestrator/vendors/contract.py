@@ -14,7 +14,7 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.content_encoding import decode
 from orchestrator.foundation.errors import ConfigError, CutOff, Unreadable, Unsupported
-from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
@@ -265,7 +265,8 @@ class Vendor(ABC):
 
     def post(self, path: str, body: Mapping[str, Any]) -> httpx.Request:
         """Return a JSON POST below the base URL."""
-        return httpx.Request("POST", self.base_url + path, headers=self.headers(), json=body)
+        headers = self.headers() | {"content-type": "application/json"}
+        return httpx.Request("POST", self.base_url + path, headers=headers, content=encode(body))
 
     def get(self, path: str, **params: str) -> httpx.Request:
         """Return a GET below the base URL."""

@@ -23,6 +23,7 @@ from orchestrator.database.tables.rows import AccountStateRow, JobRow
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import TooLate
+from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.foundation.settings import Settings
 from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.creation import Accepted, create_jobs
@@ -120,12 +121,20 @@ class Harness:
         first = next(iter(found.primary_key.columns))
         select = sa.select(found).where(*where).order_by(first)
         return await self.runtime.store.read(
-            lambda tx: [dict(row) for row in tx.execute(select).mappings()]
+            lambda tx: [
+                {name: parsed(value) for name, value in row.items()}
+                for row in tx.execute(select).mappings()
+            ]
         )
 
     async def run(self, statement: sa.Executable) -> None:
         """Execute a statement, as an operator with a database shell would."""
         await self.runtime.store.write(lambda tx: tx.execute(statement) and None)
+
+
+def parsed(value: Any) -> Any:
+    """Return the value of a column, parsed where the product reads it as text."""
+    return json.loads(encode(value)) if isinstance(value, Raw) else value
 
 
 def settings(folder: Path, **values: Any) -> Settings:

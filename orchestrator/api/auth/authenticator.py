@@ -26,7 +26,7 @@ from orchestrator.foundation.signing.secret_keys import Keys
 log = structlog.get_logger()
 
 #: Seconds for which a key is cached. A key revoked in another process is valid here for as long.
-_CACHED = 3.0
+_CACHED = 0.5
 _CACHE_SIZE = 4096
 #: The entry of a request's scope that holds the caller's `QuotaStatus`.
 _QUOTA = "orchestrator.quota"
@@ -99,6 +99,14 @@ class Authenticator:
                 async with asyncio.timeout(_CACHED):
                     await self._forgot.wait()
 
+    async def confirm(self, request: Request) -> None:
+        """Authenticate a request again that was answered late. Raises a `Problem` 401.
+
+        A long poll reveals nothing to a key that was revoked while it waited.
+        """
+        if not await self._is_valid(_bearer(request)):
+            raise Refusal("unauthorized", "the key was revoked, or has expired")
+
     async def _is_valid(self, secret: str) -> bool:
         try:
             return await self._find(secret) is not None
@@ -132,7 +140,11 @@ class Authenticator:
         return known.caller if known.expires_at is None or known.expires_at > now else None
 
     async def _look_up(self, secret: str, digest: str, now: datetime) -> Caller | None:
-        row = await self.store.read(api_keys.find, secret, now)
+        row, forgot = None, None
+        while forgot is not self._forgot:
+            # A key that was revoked meanwhile may have been read before that.
+            forgot = self._forgot
+            row = await self.store.read(api_keys.find, secret, now)
         if row is None:
             self._cache.pop(digest, None)
             return None
