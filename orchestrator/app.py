@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from orchestrator.api import routes, routes_of_worker
 from orchestrator.api.callbacks import CallbackEndpoint
+from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.database.store import Store
@@ -138,6 +139,8 @@ def application(runtime: Runtime) -> Starlette:
     app.state.close = runtime.feed.close
     app.state.metrics = runtime.metrics
     stack = app.build_middleware_stack()
+    if origins := runtime.settings.cors_origins:
+        stack = CorsMiddleware(stack, origins)
     # In front of all middleware: every push passes here, and the endpoint renders its own errors.
     app.middleware_stack = RootPathMiddleware(
         stack if worker else callback_endpoint(stack, runtime)

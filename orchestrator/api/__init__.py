@@ -48,7 +48,11 @@ def endpoints(runtime: Runtime) -> list[Route]:
     def public(path: str, **handlers: Handler) -> Route:
         return Route(path, Endpoint(runtime, authenticator, handlers, reads=None))
 
+    follow = {"GET": stream.follow}
+    streams = Endpoint(runtime, authenticator, follow, takes_tickets=True)
     result = [
+        Route("/v1/events/stream", streams),
+        at("/v1/events/tickets", Scope.READ, POST=stream.ticket),
         *(at(path, None, **handlers) for path, handlers in _resources(runtime).items()),
         # The signing key can also forge deliveries: the scope to read jobs is not enough.
         at("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
@@ -80,9 +84,8 @@ def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
         "/v1/jobs/{id}/cancel": {"POST": jobs.cancel},
         "/v1/jobs/{id}/refresh": {"POST": jobs.refresh},
         "/v1/jobs/{id}/retry": {"POST": submission.retry},
-        "/v1/files/upload": {"POST": files.upload},
+        "/v1/files/upload": {"POST": files.Uploads(runtime).upload},
         "/v1/events": {"GET": events.ls},
-        "/v1/events/stream": {"GET": stream.follow},
         "/v1/events/{id}": {"GET": events.show},
         "/v1/events/{id}/replay": {"POST": replays.of_event},
         "/v1/subscribers": {"GET": subscribers.ls, "POST": subscribers.create},

@@ -106,6 +106,8 @@ class Endpoint:
     handlers: Mapping[str, Handler]
     reads: Scope | None = Scope.READ
     changes: Scope = Scope.WRITE
+    #: True if a stream ticket in the query does instead of a key.
+    takes_tickets: bool = False
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one request. Every response has an `X-Request-Id`."""
@@ -153,7 +155,9 @@ class Endpoint:
 
     async def _dispatch(self, request: Request) -> Response:
         caller = _ANONYMOUS
-        if self.reads is not None:
+        if self.takes_tickets and (ticket := request.query_params.get("ticket")):
+            caller = await self.authenticator.redeem(request, ticket)
+        elif self.reads is not None:
             caller = await self.authenticator.authenticate(request)
         if not self.handlers:
             raise NotFound(f"no such path; {self.runtime.base}/docs lists them")
@@ -167,7 +171,9 @@ class Endpoint:
         began = self.runtime.clock.monotonic()
         response = await handler(RequestContext(self.runtime, request, caller, self.authenticator))
         is_late = self.runtime.clock.monotonic() - began > _LATE
-        if is_late and method == "GET" and self.reads is not None:
+        # A stream watches its key itself.
+        is_read = method == "GET" and self.reads is not None and not self.takes_tickets
+        if is_late and is_read:
             await self.authenticator.confirm(request)
         return response
 

@@ -1,4 +1,8 @@
-"""Uploads: a reference file is forwarded to a vendor that takes it. Nothing of it is stored."""
+"""Uploads: a reference file is forwarded to a vendor that takes it. Nothing of it is stored.
+
+The file is spooled to the disk while it arrives, since the vendor is only known once the form is
+complete, and is read from there as fast as the vendor takes it.
+"""
 
 from __future__ import annotations
 
@@ -21,40 +25,61 @@ from orchestrator.api.job_submission import vendor_of
 from orchestrator.api.operation import FORM, operation, returns
 from orchestrator.api.problems import Refusal
 from orchestrator.api.requests import Upload
+from orchestrator.engine.runtime import Runtime
+from orchestrator.foundation.admission import Admission, Limit, Slot
 from orchestrator.foundation.errors import Exchange, Fault, Problem, Unsupported
 
 log = structlog.get_logger()
 
-FILE_CAP = 25 * 1024 * 1024
 #: Bytes for the other fields and the boundaries between parts.
 _OVERHEAD = 64 * 1024
+_MAX_UPLOADS = 200
 #: Seconds.
 _DEADLINE = 60.0
 _WORD = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _FIELDS = ("account", "kind", "purpose")
 
 
-@operation(
-    "Upload a file",
-    responses={
-        "2XX": returns(schemas.VendorAnswer, description="The vendor's response, with its status")
-    },
-    problems=("malformed_form", "unsupported", "vendor_error"),
-    body=Upload,
-    media_type=FORM,
-)
-async def upload(context: RequestContext) -> Response:
-    """A reference file is forwarded to a vendor that takes uploads. Nothing of it is stored."""
-    request_body.check_media_type(context.request, "multipart/form-data")
-    form = await _read_form(context.request)
-    try:
-        fields, file = _checked(form)
-        content = await file.read()
-    finally:
-        await form.close()
+class Uploads:
+    """Forwards files. Their bytes are bounded in total, and half of that for each key."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        self._cap = settings.upload_bytes
+        total = max(settings.uploads_in_flight_bytes, 2 * (self._cap + _OVERHEAD))
+        limits = Limit(_MAX_UPLOADS, total), Limit(_MAX_UPLOADS // 2, total // 2)
+        self._admission = Admission(runtime.rng, *limits)
+
+    @operation(
+        "Upload a file",
+        responses={
+            "2XX": returns(
+                schemas.VendorAnswer, description="The vendor's response, with its status"
+            )
+        },
+        problems=("malformed_form", "unsupported", "vendor_error"),
+        body=Upload,
+        media_type=FORM,
+    )
+    async def upload(self, context: RequestContext) -> Response:
+        """A reference file is forwarded to a vendor that takes uploads. Nothing of it is stored."""
+        request, cap = context.request, self._cap + _OVERHEAD
+        request_body.check_media_type(request, "multipart/form-data")
+        with request_body.admit(self._admission, context.caller.id, request, cap) as slot:
+            form = await _read_form(request, slot, cap)
+            try:
+                return await _forward(context, *_checked(form))
+            finally:
+                await form.close()
+
+
+async def _forward(
+    context: RequestContext, fields: Mapping[str, str], file: UploadFile
+) -> Response:
+    """Send a file to its vendor. Raises a `Problem` 422 or 502."""
     vendor, name = vendor_of(context.runtime.vendors, fields.get("account")), file.filename
     try:
-        request = vendor.upload(fields["kind"], fields["purpose"], _safe_name(name), content)
+        request = vendor.upload(fields["kind"], fields["purpose"], _safe_name(name), file.file)
     except Unsupported as error:
         raise problems.invalid_field("/account", "unsupported", error.why) from None
     try:
@@ -67,9 +92,9 @@ async def upload(context: RequestContext) -> Response:
     return _forwarded(vendor.name, response)
 
 
-async def _read_form(request: Request) -> FormData:
-    """Return the fields. Raises `Problem` 400 or 413."""
-    capped = Request(request.scope, _capped(request.receive, FILE_CAP + _OVERHEAD))
+async def _read_form(request: Request, slot: Slot, cap: int) -> FormData:
+    """Return the fields. Raises `Problem` 400 or 413, and `Unavailable`."""
+    capped = Request(request.scope, _capped(request.receive, slot, cap))
     try:
         return await capped.form(max_files=1, max_fields=8, max_part_size=1024)
     except (HTTPException, MultiPartException, ValueError, LookupError):
@@ -77,16 +102,20 @@ async def _read_form(request: Request) -> FormData:
         raise Refusal("malformed_form", detail) from None
 
 
-def _capped(receive: Receive, cap: int) -> Receive:
-    """Return a `receive` that raises a 413 `Problem` as soon as the body is over the cap."""
-    left = cap
+def _capped(receive: Receive, slot: Slot, cap: int) -> Receive:
+    """Return a `receive` that raises a 413 `Problem` as soon as the body is over the cap.
+
+    It takes room in `slot` for what arrives, and raises `Unavailable` if there is none.
+    """
+    size = 0
 
     async def counted() -> Message:
-        nonlocal left
+        nonlocal size
         message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise problems.too_large(FILE_CAP)
+        size += len(message.get("body", b""))
+        if size > cap:
+            raise problems.too_large(cap - _OVERHEAD)
+        slot.hold(size)
         return message
 
     return counted

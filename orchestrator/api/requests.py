@@ -207,6 +207,15 @@ class EventReplay(Body):
     subscriber: Name | None = None
 
 
+class NewTicket(Body):
+    """`POST /v1/events/tickets`."""
+
+    types: Globs | None = None
+    seconds: Annotated[
+        int, Field(ge=1, le=3600, description="For so long the ticket opens a stream.")
+    ] = 60
+
+
 class NewKey(Body):
     """`POST /v1/keys`."""
 

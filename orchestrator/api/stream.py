@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,15 +20,18 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from orchestrator import schemas
 from orchestrator.api import problems
-from orchestrator.api.endpoint import RequestContext
+from orchestrator.api.auth.authenticator import ticket_of
+from orchestrator.api.endpoint import RequestContext, reply
 from orchestrator.api.events import TypeGlobs, matching_types
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import Query
+from orchestrator.api.requests import NewTicket
 from orchestrator.events.feed import EventFeed
 from orchestrator.events.log import Cursor, EventFilter, LogRow
-from orchestrator.foundation.clock import Clock, jittered
+from orchestrator.foundation.clock import Clock, jittered, rfc3339
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.logs import traceback_of
@@ -42,8 +45,8 @@ HEARTBEAT = 15.0
 MAX_DURATION = 750.0
 #: Seconds that a client may take to make room for the next chunk.
 SEND_DEADLINE = 30.0
-#: Bytes of a chunk: what the server buffers for a client that does not read.
-_CHUNK = 64 << 10
+#: Bytes of a chunk. The server buffers 64 KiB and one of them for a client that does not read.
+_CHUNK = 16 << 10
 _HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 #: The clients' reconnection time, in milliseconds.
 _RETRY = b"retry: 2000\n"
@@ -63,6 +66,18 @@ class StreamQuery(Query):
 
     types: TypeGlobs | None = None
     last_event_id: Annotated[str, IdOf("evt"), Field(description="As the header.")] | None = None
+    ticket: Annotated[str | None, Field(description="In place of a key; opens one stream.")] = None
+
+
+@operation("Create a stream ticket", responses={201: schemas.StreamTicket})
+async def ticket(context: RequestContext, body: NewTicket) -> Response:
+    """For a browser, whose EventSource can send no key: it opens one stream of these types, within
+    `seconds`. The stream ends when the key of this request is no longer valid.
+    """
+    tickets = context.authenticator.tickets
+    text, expires = tickets.mint(context.caller.id, body.types, body.seconds)
+    shown = {"object": "stream_ticket", "ticket": text, "expires_at": rfc3339(expires)}
+    return reply(shown, 201)
 
 
 @operation(
@@ -83,12 +98,22 @@ async def follow(context: RequestContext, query: StreamQuery) -> Response:
         held.enter_context(runtime.metrics.sse_clients.track_inprogress())
         over = await held.enter_async_context(runtime.feed.following())
         begin = await runtime.feed.cursor(last)
-        wanted = EventFilter(matching_types(query.types))
-        source = blocks(runtime.feed, runtime.clock, wanted, begin, over)
+        wanted = EventFilter(_types(context, query))
+        turns = runtime.feed.turns[context.caller.id]
+        source = blocks(runtime.feed, runtime.clock, wanted, begin, over, turns)
         key_ends = partial(context.authenticator.wait_until_invalid, context.request)
         # The slot and the feed are released when the stream has ended.
         duration, resources = jittered(MAX_DURATION, runtime.rng), held.pop_all()
         return EventStream(source, (over.wait, key_ends), duration, resources)
+
+
+def _types(context: RequestContext, query: StreamQuery) -> frozenset[str] | None:
+    """Return the types that are wanted and that the ticket, if there is one, allows."""
+    ticket, wanted = ticket_of(context.request), matching_types(query.types)
+    allowed = matching_types(ticket.types) if ticket else None
+    if wanted is None or allowed is None:
+        return allowed if wanted is None else wanted
+    return wanted & allowed
 
 
 def _last_event_id(context: RequestContext) -> str | None:
@@ -101,20 +126,29 @@ def _last_event_id(context: RequestContext) -> str | None:
 
 
 async def blocks(
-    feed: EventFeed, clock: Clock, wanted: EventFilter, begin: Cursor, over: asyncio.Event
+    feed: EventFeed,
+    clock: Clock,
+    wanted: EventFilter,
+    begin: Cursor,
+    over: asyncio.Event,
+    turns: asyncio.Semaphore,
 ) -> AsyncGenerator[bytes, None]:
     """Yield what a client is sent, in the order of the log, until `over` is set.
 
-    Raises `Unavailable`.
+    Recent events are the same bytes for all streams. A stream that is further behind holds events
+    of its own, and takes one of the `turns` of its key for as long as it sends them. Raises
+    `Unavailable`.
     """
     position, seen, sent = begin.position, begin.id, begin.id
     yield _RETRY + (_gap(begin) if begin.gap else _position(begin.id))
     quiet_since = clock.monotonic()
     while not over.is_set():
-        batch = await feed.read(position, wanted)
-        for row in batch.rows:
-            yield _block(row)
-            seen, sent, quiet_since = row["id"], row["id"], clock.monotonic()
+        async with contextlib.nullcontext() if feed.has_recent(position) else turns:
+            batch = await feed.read(position, wanted)
+            for row in batch.rows:
+                for piece in _block(row):
+                    yield piece
+                seen, sent, quiet_since = row["id"], row["id"], clock.monotonic()
         seen = batch.last_id or seen
         if (left := quiet_since + HEARTBEAT - clock.monotonic()) <= 0:
             yield _PING + (b"" if seen == sent else _position(seen))
@@ -124,13 +158,14 @@ async def blocks(
         position = batch.position
 
 
-def _block(row: LogRow) -> bytes:
-    """Return an event. Its body is one line: compact JSON has no line breaks."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-        row["id"].encode(),
-        row["type"].encode(),
-        row["body"],
-    )
+def _block(row: LogRow) -> Iterable[bytes]:
+    """Return an event in pieces. Its body is one line: compact JSON has no line breaks.
+
+    A large body is a piece of its own: it is not copied for each stream.
+    """
+    head = b"id: %b\nevent: %b\ndata: " % (row["id"].encode(), row["type"].encode())
+    pieces = head, row["body"], b"\n\n"
+    return pieces if len(row["body"]) > _CHUNK else (b"".join(pieces),)
 
 
 def _position(event_id: str) -> bytes:

@@ -50,6 +50,8 @@ class ResponseProtocol(asyncio.Protocol):
         #: True once a response on this connection was read to its end.
         self.is_reused = False
         self._is_spent = False
+        #: True while the other side reads more slowly than is written.
+        self._is_held = False
         self._reset(bodiless=False, body_cap=0)
 
     def _reset(self, *, bodiless: bool, body_cap: int) -> None:
@@ -78,6 +80,22 @@ class ResponseProtocol(asyncio.Protocol):
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
+
+    async def write(self, chunk: bytes) -> bool:
+        """Write a piece of a streamed body, no faster than the other side reads it.
+
+        Return False, and write no more, once a response has begun: the rest is not wanted, and the
+        connection carries no other exchange. Raises `OSError` if it has ended.
+        """
+        while self._is_held and not self.has_answer and self.transport is not None:
+            await self._wait()
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError
+        if self.has_answer:
+            self._is_spent = True
+            return False
+        self.transport.write(chunk)
+        return True
 
     @property
     def status(self) -> int | None:
@@ -242,6 +260,15 @@ class ResponseProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not subclasses.
         self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        """Hold back a streamed body."""
+        self._is_held = True
+
+    def resume_writing(self) -> None:
+        """Let a streamed body flow."""
+        self._is_held = False
+        self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the response: complete if its length is that of the connection."""

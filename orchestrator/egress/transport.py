@@ -50,6 +50,14 @@ def _send(request: httpx.Request, written: bytes, transport: asyncio.Transport |
     transport.write(written)
 
 
+async def _stream(request: httpx.Request, protocol: ResponseProtocol) -> None:
+    """Write the body chunk by chunk, until a response begins."""
+    assert isinstance(request.stream, httpx.AsyncByteStream)
+    async for chunk in request.stream:
+        if not await protocol.write(chunk):
+            return
+
+
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
     """The response body as received. Closing before the end closes the connection too."""
 
@@ -128,10 +136,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
         check_form(request.url)
-        body = await request.aread()
+        # A body that is a stream is never held as a whole: it is written as it is read.
+        is_stream = not isinstance(request.stream, httpx.ByteStream)
+        body = b"" if is_stream else await request.aread()
         try:
-            written = serialize_request(request, body)
-            for left in reversed(range(_STALE)):
+            written = serialize_request(request, body, is_stream=is_stream)
+            # A stream is read once: it cannot be sent again.
+            for left in reversed(range(1 if is_stream else _STALE)):
                 connection = await self._connect(request.url)
                 protocol = cast(ResponseProtocol, connection.protocol)
                 try:
@@ -165,6 +176,8 @@ async def _exchange(
     try:
         protocol.begin(bodiless=request.method == "HEAD", body_cap=cap)
         _send(request, written, protocol.transport)
+        if not isinstance(request.stream, httpx.ByteStream):
+            await _stream(request, protocol)
         status, fields = await protocol.head()
     except BaseException:
         if (known := protocol.status) is not None:
@@ -199,11 +212,12 @@ def _drop(connection: Connection) -> None:
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def serialize_request(request: httpx.Request, body: bytes) -> bytes:
+def serialize_request(request: httpx.Request, body: bytes, *, is_stream: bool = False) -> bytes:
     """Return the request as bytes: its own headers, and those that HTTP/1.1 needs.
 
-    The body is complete, so Content-Length is set even where httpx made it a stream. A response may
-    not be compressed. Raises `ValueError` if a header holds a line break (request smuggling).
+    A body that is a stream follows later, and its Content-Length is the request's own. A response
+    may not be compressed. Raises `ValueError` if a header holds a line break (request smuggling),
+    or if a stream has no length.
     """
     lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
     names = set()
@@ -216,7 +230,9 @@ def serialize_request(request: httpx.Request, body: bytes) -> bytes:
         lines.append(b"Host: " + request.url.netloc)
     if b"accept-encoding" not in names:
         lines.append(b"Accept-Encoding: identity")
-    if body or names & _FRAMING:
+    if is_stream:
+        lines.append(b"Content-Length: %d" % int(request.headers["content-length"]))
+    elif body or names & _FRAMING:
         lines.append(b"Content-Length: %d" % len(body))
     breaks = len(lines) + 1
     head = b"\r\n".join((*lines, b"", b""))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
@@ -37,6 +38,8 @@ _WRITER_TIMEOUT = 20.0
 #: Events, and bytes of their bodies, that one poll reads, and that are kept for followers.
 _POLL_ROWS, _POLL_BYTES = 512, 1 << 20
 _RECENT_ROWS, _RECENT_BYTES = 2048, 8 << 20
+#: Streams of one key that read older events at the same time.
+_TURNS = 8
 
 
 class EventFeed:
@@ -54,6 +57,8 @@ class EventFeed:
         self._end = Cursor(0, "")
         self._recent = _RecentEvents(0)
         self._woken, self._news, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        #: What the streams of one API key may hold of older events: so many batches.
+        self.turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_TURNS))
         #: True once the process is shutting down: waits end and none begins.
         self.closed = False
 
@@ -81,11 +86,15 @@ class EventFeed:
         oldest = earliest("evt", now - self._retention)
         return await self._store.read(event_log.cursor_of, event_id, oldest, _first_id(now))
 
+    def has_recent(self, position: int) -> bool:
+        """True if what follows a position is kept in memory, for all readers."""
+        return position >= self._recent.since
+
     async def read(
         self, position: int, wanted: EventFilter, max_rows: int = event_log.MAX_ROWS
     ) -> EventBatch:
         """Return the next wanted events after a position, perhaps none. Raises `Unavailable`."""
-        if position >= self._recent.since:
+        if self.has_recent(position):
             return self._recent.after(position, wanted, max_rows)
         visible = self._end.position
         return await self._store.read(event_log.read_batch, position, visible, wanted, max_rows)

@@ -29,6 +29,7 @@ _PREFIXES = "|".join(map(re.escape, (WEBHOOK_PREFIX, OPERATOR_PREFIX, API_KEY_PR
 #: Secrets in any text: callback tokens and credentials.
 _SECRET_TEXT = (
     (re.compile(r"(/callbacks/+[^/\s\"']+/+)[^\s\"'?#]+"), rf"\1{MASK}"),
+    (re.compile(r"([?&]ticket=)[^\s\"'&#]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(rf"\b({_PREFIXES})[\w.+/=-]{{8,}}"), rf"\1{MASK}"),
 )

@@ -26,7 +26,7 @@ from orchestrator.schemas.deliveries import (
     ReplayFilter,
     TriedDelivery,
 )
-from orchestrator.schemas.events import AccountFact, Event, LoggedEvent
+from orchestrator.schemas.events import AccountFact, Event, LoggedEvent, StreamTicket
 from orchestrator.schemas.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
 from orchestrator.schemas.service import (
     Alive,
@@ -82,6 +82,7 @@ __all__ = [
     "RotatedSubscriber",
     "Shape",
     "SigningKey",
+    "StreamTicket",
     "Subscriber",
     "Taken",
     "TestEvent",

@@ -50,6 +50,14 @@ class LoggedEvent(Event):
     source: Annotated[Source, OpenEnum]
 
 
+class StreamTicket(Shape):
+    """A ticket that opens one event stream without a key: `GET /v1/events/stream?ticket=`."""
+
+    object: Literal["stream_ticket"]
+    ticket: str
+    expires_at: AwareDatetime
+
+
 class AccountFact(Shape):
     """The data of an account's event: how many completions in a row arrived without a push."""
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import quote
 
 import httpx
@@ -232,8 +232,11 @@ class Vendor(ABC):
 
     # -- files
 
-    def upload(self, kind: str, purpose: str, filename: str, content: bytes) -> httpx.Request:
-        """Return the request that uploads a reference file. Raises `Unsupported` by default."""
+    def upload(self, kind: str, purpose: str, filename: str, content: IO[bytes]) -> httpx.Request:
+        """Return the request that uploads a reference file, which is read while it is sent.
+
+        Raises `Unsupported` by default.
+        """
         raise Unsupported("account", f"{self.name} takes no file uploads")
 
     # -- HTTP

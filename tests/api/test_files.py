@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.api import files
 from tests.api.test_support import TWO, Caller, calling
 
 FORM = {"kind": "video", "purpose": "reference", "account": "dream"}
@@ -108,6 +107,6 @@ async def test_a_body_that_is_not_a_form_is_refused(
 
 async def test_a_file_that_is_too_large_is_refused_while_it_streams(tmp_path: Path) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
-        large = {"file": ("big.mp4", b"x" * (files.FILE_CAP + 2**17))}
+        large = {"file": ("big.mp4", b"x" * (api.runtime.settings.upload_bytes + 2**17))}
         await upload(api, 413, files=large)
         assert api.network.requests == []

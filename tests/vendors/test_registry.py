@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -121,16 +122,17 @@ def test_a_bare_404_does_not_prove_that_kling_has_no_such_task(folder: str) -> N
 
 
 def test_dreamto_takes_files_and_the_others_refuse_them() -> None:
-    request = vendor("dreamto").upload("video", "reference", "demo.mp4", b"\0film")
+    request = vendor("dreamto").upload("video", "reference", "demo.mp4", io.BytesIO(b"\0film"))
     assert (request.method, request.url.path) == ("POST", "/v1/files/upload")
     assert request.headers["content-type"].startswith("multipart/form-data; boundary=")
     assert request.headers["authorization"] == "Bearer key-1"
     sample = json.loads((SAMPLES / "dreamto" / "upload_file_request.json").read_bytes())
     fields = [f'name="{name}"\r\n\r\n{value}' for name, value in sample["fields"].items()]
     files = [f'name="{name}"; filename="{value}"' for name, value in sample["files"].items()]
-    assert all(part.encode() in request.content for part in (*fields, *files, "\0film"))
+    content = request.read()
+    assert all(part.encode() in content for part in (*fields, *files, "\0film"))
     with pytest.raises(Unsupported) as caught:
-        vendor("kling").upload("video", "reference", "demo.mp4", b"")
+        vendor("kling").upload("video", "reference", "demo.mp4", io.BytesIO())
     assert caught.value.field == "account"
 
 

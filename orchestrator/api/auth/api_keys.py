@@ -88,10 +88,13 @@ def add(tx: Tx, row: ApiKeyRow) -> None:
 def find(tx: Tx, secret: str, now: datetime) -> ApiKeyRow | None:
     """Return the row of a valid key; None if it is unknown, revoked or expired."""
     rows = fetch(tx, ApiKeyRow, sa.select(api_key).where(api_key.c.digest == digest(secret)))
-    if not rows or rows[0]["revoked_at"] is not None:
-        return None
-    expires_at = rows[0]["expires_at"]
-    return None if expires_at is not None and expires_at <= now else rows[0]
+    return rows[0] if rows and is_valid(rows[0], now) else None
+
+
+def is_valid(row: ApiKeyRow, now: datetime) -> bool:
+    """True unless the key is revoked or has expired."""
+    is_expired = row["expires_at"] is not None and row["expires_at"] <= now
+    return row["revoked_at"] is None and not is_expired
 
 
 def is_touch_due(row: ApiKeyRow, now: datetime) -> bool:

@@ -15,13 +15,14 @@ from starlette.requests import Request
 from orchestrator.api.auth import api_keys
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.auth.rate_limit import QuotaStatus, RateLimiter
+from orchestrator.api.auth.tickets import StreamTickets
 from orchestrator.api.problems import Refusal
 from orchestrator.database.store import Store
-from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings
-from orchestrator.foundation.signing.secret_keys import Keys
+from orchestrator.foundation.signing.secret_keys import Keys, Ticket
 
 log = structlog.get_logger()
 
@@ -30,6 +31,9 @@ _CACHED = 0.5
 _CACHE_SIZE = 4096
 #: The entry of a request's scope that holds the caller's `QuotaStatus`.
 _QUOTA = "orchestrator.quota"
+#: The entry that holds the `Ticket` by which it was admitted.
+_TICKET = "orchestrator.ticket"
+_OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,14 @@ class Authenticator:
     clock: Clock
     keys: Keys
     settings: Settings
+    rng: Rng
 
     def __post_init__(self) -> None:
         bootstrap = self.settings.api_keys
         self._bootstrap = [api_keys.digest(key.get_secret_value()) for key in bootstrap]
         self._cache: dict[str, _CachedKey] = {}
         self._limiter = RateLimiter(self.clock)
+        self.tickets = StreamTickets(keys=self.keys, clock=self.clock, rng=self.rng)
         self._forgot = asyncio.Event()
 
     async def authenticate(self, request: Request) -> Caller:
@@ -78,6 +84,24 @@ class Authenticator:
         if caller is None:
             detail = "send a valid key as `Authorization: Bearer orc_...`"
             raise Refusal("unauthorized", detail)
+        self._count(request, caller)
+        return caller
+
+    async def redeem(self, request: Request, text: str) -> Caller:
+        """Return the caller of a stream ticket, who may only read, and count the request.
+
+        Raises a `Problem` 401, the same for every reason, or 429; and `Unavailable`.
+        """
+        ticket = self.tickets.redeem(text)
+        request.scope[_TICKET] = ticket
+        if not await self._is_valid(request):
+            raise Refusal("unauthorized", "the key of this ticket is not valid")
+        caller = Caller(ticket.caller, Scope.READ)
+        self._count(request, caller)
+        return caller
+
+    def _count(self, request: Request, caller: Caller) -> None:
+        """Count a request. Raises a `Problem` 429."""
         quota = caller.rate_limit
         if quota is None:
             quota = self.settings.api_rate_limit
@@ -88,13 +112,10 @@ class Authenticator:
                 "come back after `Retry-After` seconds"
             )
             raise Refusal("rate_limited", detail)
-        return caller
 
     async def wait_until_invalid(self, request: Request) -> None:
         """Return when the key of a request is no longer valid: at once if it was revoked here."""
-        secret = _bearer(request)
-        # An operator pass is valid for a minute, and for requests begun in it.
-        while secret.startswith(OPERATOR_PREFIX) or await self._is_valid(secret):
+        while await self._is_valid(request):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CACHED):
                     await self._forgot.wait()
@@ -104,15 +125,29 @@ class Authenticator:
 
         A long poll reveals nothing to a key that was revoked while it waited.
         """
-        if not await self._is_valid(_bearer(request)):
+        if not await self._is_valid(request):
             raise Refusal("unauthorized", "the key was revoked, or has expired")
 
-    async def _is_valid(self, secret: str) -> bool:
+    async def _is_valid(self, request: Request) -> bool:
+        """Return whether the key of a request that was admitted is valid still."""
+        secret, ticket = _bearer(request), ticket_of(request)
+        # An operator pass is valid for a minute, and for requests begun in it.
+        if secret.startswith(OPERATOR_PREFIX) and ticket is None:
+            return True
         try:
+            if ticket is not None:
+                return await self._is_caller(ticket.caller)
             return await self._find(secret) is not None
         except Unavailable:
             # A short outage of the database ends no stream.
             return True
+
+    async def _is_caller(self, caller: str) -> bool:
+        """Return whether an id is that of a valid key."""
+        if caller == _OPERATOR or caller in map(_bootstrap_id, self._bootstrap):
+            return True
+        row = await self.store.read(api_keys.get, caller)
+        return row is not None and api_keys.is_valid(row, self.clock.now())
 
     def forget_keys(self) -> None:
         """Empty the cache: a key was revoked."""
@@ -126,14 +161,14 @@ class Authenticator:
             # Made by another program, by the clock of its system.
             times, token = (now, self.clock.wall()), secret.removeprefix(OPERATOR_PREFIX)
             admitted = any(self.keys.accepts_pass(token, at) for at in times)
-            return Caller("operator", Scope.ADMIN) if admitted else None
+            return Caller(_OPERATOR, Scope.ADMIN) if admitted else None
         if not api_keys.is_key(secret):
             return None
         digest = api_keys.digest(secret)
         # All are compared, so that the time taken does not depend on which key nearly matches.
         matches = [hmac.compare_digest(digest, known) for known in self._bootstrap]
         if any(matches):
-            return Caller(f"bootstrap_{digest[:12]}", Scope.ADMIN)
+            return Caller(_bootstrap_id(digest), Scope.ADMIN)
         known = self._cache.get(digest)
         if known is None or known.until <= self.clock.monotonic():
             return await self._look_up(secret, digest, now)
@@ -169,6 +204,16 @@ def rate_limit_headers(request: Request) -> Mapping[str, str]:
     """Return the `RateLimit` headers of the response; none if the caller has no limit."""
     status: QuotaStatus | None = request.scope.get(_QUOTA)
     return {} if status is None else status.headers()
+
+
+def ticket_of(request: Request) -> Ticket | None:
+    """Return the stream ticket by which a request was admitted, or None."""
+    ticket: Ticket | None = request.scope.get(_TICKET)
+    return ticket
+
+
+def _bootstrap_id(digest: str) -> str:
+    return f"bootstrap_{digest[:12]}"
 
 
 def _bearer(request: Request) -> str:

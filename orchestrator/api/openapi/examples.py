@@ -100,6 +100,10 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "id": "001795168872480-21", "at": _FINISHED, "kind": "move", "to": "succeeded", "by": "push"
     },
     schemas.LoggedEvent: _LOGGED,
+    schemas.StreamTicket: {
+        "object": "stream_ticket", "ticket": "WyJrZXlfMDEuLi4iXQ.c2lnbmF0dXJl",
+        "expires_at": _NEXT_DAY,
+    },
     schemas.Subscriber: SUBSCRIBER_EXAMPLE,
     schemas.ChangedSubscriber: {**SUBSCRIBER_EXAMPLE, "dropped": ["headers"]},
     schemas.NewSubscriber: {**SUBSCRIBER_EXAMPLE, "secret": _SECRET},

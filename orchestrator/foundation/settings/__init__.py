@@ -33,6 +33,7 @@ from orchestrator.foundation.settings.types import (
     BootstrapKey,
     Cidr,
     DatabaseUrl,
+    Origin,
     SecretKey,
     Url,
 )
@@ -72,6 +73,11 @@ class Settings(BaseSettings):
     submissions_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     #: Bytes of a page of a list: it holds fewer entries than its limit if they are large.
     page_bytes: Annotated[int, Field(ge=1, le=64 << 20)] = 1 << 20
+    #: Bytes of an uploaded file, and of all uploads at once; half of that for one API key.
+    upload_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 25 << 20
+    uploads_in_flight_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 512 << 20
+    #: Origins of web pages whose scripts may call the API.
+    cors_origins: list[Origin] = []
     log_format: Literal["auto", "json", "console"] = "auto"
     #: What this process does, where several share a PostgreSQL database.
     role: Literal["all", "api", "worker"] = "all"

@@ -50,6 +50,14 @@ def _cidr(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    is_bare = text.lower() == text and f"{parts.scheme}://{parts.netloc}" == text
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_bare or "*" in text:
+        raise ValueError("must be an origin such as https://app.example.com, without a path or *")
+    return text
+
+
 def _bootstrap_key(secret: SecretStr) -> SecretStr:
     if not re.fullmatch(rf"{API_KEY_PREFIX}[A-Za-z0-9_-]{{32,}}", secret.get_secret_value()):
         raise ValueError("must be orc_ followed by 32 or more letters, digits, - or _")
@@ -104,6 +112,7 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Url = Annotated[str, AfterValidator(_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 OptionText = Annotated[str, AfterValidator(_option)]
 AccountName = Annotated[str, AfterValidator(_account_name)]

@@ -1,4 +1,5 @@
-"""Everything derived from `secret_keys`: callback tokens, operator passes, encryption, hashes.
+"""Everything derived from `secret_keys`: callback tokens, stream tickets, operator passes,
+encryption at rest, hashes.
 
 A callback token is an itsdangerous signature over an attempt of a job of an account, with expiry.
 """
@@ -20,7 +21,7 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode, want_bytes
 
 from orchestrator.foundation.addresses import canonical
-from orchestrator.foundation.clock import epoch_ms
+from orchestrator.foundation.clock import epoch_ms, from_epoch
 from orchestrator.foundation.errors import BadToken, ConfigError, NotJson
 from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.masking import WEBHOOK_PREFIX
@@ -38,6 +39,14 @@ class SealedAddress(NamedTuple):
 
     key: str
     encrypted: str
+
+
+class Ticket(NamedTuple):
+    """The content of a stream ticket: the caller's id, globs of event types, and its number."""
+
+    caller: str
+    types: tuple[str, ...] | None
+    number: str
 
 
 class _Signer(Signer):
@@ -129,6 +138,25 @@ class Keys:
         if late:
             raise BadToken("the callback token has expired")
         return Callback(str(job_id), int(attempt))
+
+    def mint_ticket(self, ticket: Ticket, expires: datetime) -> str:
+        """Return a stream ticket as text for a URL."""
+        return self._signer("stream ticket").seal([*ticket, epoch_ms(expires)])
+
+    def read_ticket(self, text: str, now: datetime) -> tuple[Ticket, datetime]:
+        """Return the content of a stream ticket, and when it expires.
+
+        Raises `BadToken` if it is not ours, or has expired.
+        """
+        try:
+            caller, types, number, expires = self._signer("stream ticket").unseal(text)
+            until = from_epoch(expires)
+            chosen = None if types is None else tuple(types)
+        except _INVALID as error:
+            raise BadToken("not a stream ticket") from error
+        if until <= now:
+            raise BadToken("the stream ticket has expired")
+        return Ticket(caller, chosen, number), until
 
     def mint_pass(self, now: datetime) -> str:
         """Return an operator pass: proof, for a minute, that its bearer has the secret keys."""

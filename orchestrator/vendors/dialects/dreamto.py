@@ -8,6 +8,7 @@ with Kling's task id.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import IO
 
 import httpx
 
@@ -44,14 +45,12 @@ class Dreamto(Vendor):
         """Return the query for one job."""
         return self.get(f"/v1/jobs/{segment(orders[0].vendor_task_id or '')}")
 
-    def upload(self, kind: str, purpose: str, filename: str, content: bytes) -> httpx.Request:
+    def upload(self, kind: str, purpose: str, filename: str, content: IO[bytes]) -> httpx.Request:
         """Return a multipart upload; its answer is not documented."""
-        request = httpx.Request(
+        return httpx.Request(
             "POST",
             f"{self.base_url}/v1/files/upload",
             headers=self.headers(),
             data={"kind": kind, "purpose": purpose},
             files={"file": (filename, content)},
         )
-        request.read()
-        return request
