@@ -126,6 +126,7 @@ class Authenticator:
         A long poll reveals nothing to a key that was revoked while it waited.
         """
         if not await self._is_valid(request):
+            request.scope.pop(_QUOTA, None)
             raise Refusal("unauthorized", "the key was revoked, or has expired")
 
     async def _is_valid(self, request: Request) -> bool:

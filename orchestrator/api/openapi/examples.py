@@ -161,6 +161,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "since": _CREATED, "subscriber": IDS["sub"], "rate": 20, "dry_run": True
     },
     requests.EventReplay: {"subscriber": IDS["sub"]},
+    requests.NewTicket: {"types": ["job.*"], "seconds": 60},
     requests.NewKey: {"name": "the shop", "scope": "write"},
     requests.Empty: {},
 }  # fmt: skip
