@@ -31,7 +31,7 @@ from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.ticker import Pulse
 from orchestrator.events import destinations
 from orchestrator.events.feed import EventFeed
-from orchestrator.foundation.admission import Admission, Limit
+from orchestrator.foundation.admission import Admission, Limit, SharedAdmission
 from orchestrator.foundation.authorities import client_context
 from orchestrator.foundation.clock import Clock, DisciplinedClock, Rng, SystemClock
 from orchestrator.foundation.errors import ConfigError
@@ -47,6 +47,8 @@ from orchestrator.vendors.registry import bind_vendor
 MAX_WAITING = 1000
 #: Requests of the API that are being read, and the bytes of their bodies; what one key may have.
 MAX_BODIES, BODY_BYTES, BODY_BYTES_PER_KEY = 4000, 64 << 20, 16 << 20
+#: Responses over 64 KiB that are being sent, and their bytes: of all, and of a key.
+RESPONSE_LIMITS = Limit(4000, 128 << 20), Limit(2000, 48 << 20)
 #: Pushes in process, and the bytes of their bodies: of all, of an account, and of a job's token.
 PUSH_LIMITS = Limit(2000, 64 << 20), Limit(1500, 48 << 20), Limit(250, 8 << 20)
 
@@ -100,6 +102,7 @@ def build(
             Limit(MAX_BODIES, BODY_BYTES),
             Limit(settings.submissions_per_key, BODY_BYTES_PER_KEY),
         ),
+        responses=SharedAdmission(Admission(rng, *RESPONSE_LIMITS)),
     )
 
 

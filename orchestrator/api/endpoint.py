@@ -22,6 +22,7 @@ from orchestrator.api import problems, request_body
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.auth.authenticator import Authenticator, Caller, rate_limit_headers
 from orchestrator.api.problems import Refusal
+from orchestrator.api.sending import with_room
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
 from orchestrator.foundation.ids import is_id
@@ -175,7 +176,10 @@ class Endpoint:
         is_read = method == "GET" and self.reads is not None and not self.takes_tickets
         if is_late and is_read:
             await self.authenticator.confirm(request)
-        return response
+        return response if request.method == "HEAD" else self._with_room(response, caller)
+
+    def _with_room(self, response: Response, caller: Caller) -> Response:
+        return with_room(response, self.runtime.responses, caller.id)
 
     def needs(self, method: str) -> Scope | None:
         """Return the scope that a method needs; None if it needs no key."""

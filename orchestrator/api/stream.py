@@ -29,13 +29,13 @@ from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import Query
 from orchestrator.api.requests import NewTicket
+from orchestrator.api.sending import CHUNK, send_in_chunks
 from orchestrator.events.feed import EventFeed
 from orchestrator.events.log import Cursor, EventFilter, LogRow
 from orchestrator.foundation.clock import Clock, jittered, rfc3339
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.logs import traceback_of
-from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
 
@@ -43,17 +43,12 @@ log = structlog.get_logger()
 HEARTBEAT = 15.0
 #: Seconds after which a stream ends, plus up to a fifth.
 MAX_DURATION = 750.0
-#: Seconds that a client may take to make room for the next chunk.
-SEND_DEADLINE = 30.0
-#: Bytes of a chunk. The server buffers 64 KiB and one of them for a client that does not read.
-_CHUNK = 16 << 10
 _HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 #: The clients' reconnection time, in milliseconds.
 _RETRY = b"retry: 2000\n"
 _PING = b": still here\n"
 #: Seconds that the end of a stream may take to be written.
 _CLOSE_DEADLINE = 0.5
-_timeouts = Timeouts()
 #: Returns when a stream is to end.
 End = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -165,7 +160,7 @@ def _block(row: LogRow) -> Iterable[bytes]:
     """
     head = b"id: %b\nevent: %b\ndata: " % (row["id"].encode(), row["type"].encode())
     pieces = head, row["body"], b"\n\n"
-    return pieces if len(row["body"]) > _CHUNK else (b"".join(pieces),)
+    return pieces if len(row["body"]) > CHUNK else (b"".join(pieces),)
 
 
 def _position(event_id: str) -> bytes:
@@ -228,7 +223,7 @@ class EventStream(Response):
         try:
             async with contextlib.aclosing(self._source) as source:
                 async for block in source:
-                    await _in_chunks(send, block)
+                    await send_in_chunks(send, block)
         except Unavailable as error:
             log.warning("a stream ends early", error=str(error))
         except TimeoutError:
@@ -239,14 +234,6 @@ class EventStream(Response):
             log.info("a stream ends: its client left")
         except Exception as error:
             log.error("a stream ends early", exception=traceback_of(error))
-
-
-async def _in_chunks(send: Send, block: bytes) -> None:
-    """Send a block. Raises `TimeoutError` if the client does not make room for a chunk of it."""
-    for start in range(0, len(block), _CHUNK):
-        body = block[start : start + _CHUNK]
-        async with _timeouts.within(SEND_DEADLINE):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -17,7 +17,7 @@ from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.ticker import Pulse
 from orchestrator.events.destinations import Destination
 from orchestrator.events.feed import EventFeed
-from orchestrator.foundation.admission import Admission
+from orchestrator.foundation.admission import Admission, SharedAdmission
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
@@ -60,6 +60,8 @@ class Runtime:
     waiting_slots: Admission
     #: Slots, and bytes of bodies, of requests to the API; a share for each key.
     bodies: Admission
+    #: Bytes of large responses that are being sent; a share for each key.
+    responses: SharedAdmission
 
     @property
     def base(self) -> str:

@@ -7,7 +7,9 @@ Each party (an API key, an account, a callback token) has a share, so that none 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orchestrator.foundation.clock import Rng
@@ -109,6 +111,30 @@ class Slot:
         self._held += size
         for level, party in self._levels:
             level.take(party, slots, size)
+
+
+class SharedAdmission:
+    """Admission of bytes that several requests may share: they count once, for the first."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        #: By identity: the slot, and how many hold it.
+        self._held: dict[int, tuple[Slot, int]] = {}
+
+    @contextlib.contextmanager
+    def hold(self, party: str, body: bytes) -> Iterator[None]:
+        """Hold a body in the block. Raises `Unavailable` if there is no room."""
+        slot, holders = self._held.get(id(body), (None, 0))
+        slot = slot or self._admission.admit(party, size=len(body))
+        self._held[id(body)] = slot, holders + 1
+        try:
+            yield
+        finally:
+            slot, holders = self._held.pop(id(body))
+            if holders > 1:
+                self._held[id(body)] = slot, holders - 1
+            else:
+                slot.__exit__()
 
 
 def content_length(header: str | None) -> int:

@@ -17,7 +17,7 @@ from orchestrator.api import request_body
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.idempotency import fingerprint
 from orchestrator.foundation import off_loop
-from orchestrator.foundation.admission import Admission, Limit
+from orchestrator.foundation.admission import Admission, Limit, SharedAdmission
 from orchestrator.foundation.errors import Problem, Unavailable
 from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.json_text import is_plain
@@ -272,3 +272,25 @@ async def test_whatever_a_vendor_answers_an_upload_it_is_no_fault_of_ours(
         files = {"file": ("demo.mp4", b"film")}
         response = await api.call("POST", "/v1/files/upload", 502, data=form, files=files)
         assert response.json()["code"] == "vendor_error"
+
+
+async def test_large_responses_that_are_not_read_hold_no_more_than_the_share_of_their_key(
+    api: Caller,
+) -> None:
+    job = await api.open(input={"prompt": "x" * 100_000})
+    limits = Admission(random.Random(1), Limit(9, 1 << 20), Limit(9, 250_000))
+    api.runtime.responses = SharedAdmission(limits)
+    path = f"/v1/jobs/{job['id']}"
+    body = b"x" * 200_000
+    reader = await api.key(Scope.READ)
+    with api.runtime.responses.hold(await _caller_id(api), body):
+        with api.runtime.responses.hold("another", body):
+            await api.call("GET", path, 503)
+        await api.call("GET", path, 200, headers=reader)
+    assert len((await api.call("GET", path, 200)).content) > 100_000
+    assert not api.runtime.responses._held
+
+
+async def _caller_id(api: Caller) -> str:
+    made = await submitted(api)
+    return (await api.job(made["id"]))["api_key"]

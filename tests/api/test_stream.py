@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.api import stream
+from orchestrator.api import sending, stream
 from orchestrator.api.auth.api_keys import digest
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event
@@ -298,7 +298,7 @@ async def test_two_hundred_clients_that_do_not_read_cost_little_memory(tmp_path:
 async def test_a_client_that_never_reads_is_disconnected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SEND_DEADLINE", 0.2)
+    monkeypatch.setattr(sending, "SEND_DEADLINE", 0.2)
     async with serving(tmp_path) as it:
         it.runtime.waiting_slots = slots = Admission(it.runtime.rng, Limit(9), Limit(1))
         async with unread(it.url, 1):

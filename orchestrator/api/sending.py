@@ -1,0 +1,68 @@
+"""Responses that a client may read slowly: sent in chunks, each within a deadline.
+
+A server buffers what a client has not read. A large response therefore takes room for as long as
+it is sent, and a client that stops reading is disconnected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orchestrator.foundation.admission import SharedAdmission
+from orchestrator.foundation.timeouts import Timeouts
+
+log = structlog.get_logger()
+
+#: Seconds that a client may take to make room for the next chunk.
+SEND_DEADLINE = 30.0
+#: Bytes of a chunk. The server buffers 64 KiB and one of them for a client that does not read.
+CHUNK = 16 << 10
+#: Bytes of a response from which on it takes room: what a server buffers anyway.
+_LARGE = 64 << 10
+_timeouts = Timeouts()
+
+
+async def send_in_chunks(send: Send, body: bytes) -> None:
+    """Send a part of a body. Raises `TimeoutError` if the client does not make room for it."""
+    for start in range(0, len(body), CHUNK):
+        chunk = body[start : start + CHUNK]
+        async with _timeouts.within(SEND_DEADLINE):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+class LargeResponse(Response):
+    """A large response that holds room until it is sent."""
+
+    def __init__(self, response: Response, room: contextlib.ExitStack) -> None:
+        self.status_code = response.status_code
+        self.background = None
+        self.body = response.body
+        self.raw_headers = response.raw_headers
+        self._room = room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        with self._room:
+            await send({"type": "http.response.start", **start})
+            try:
+                await send_in_chunks(send, bytes(self.body))
+            except TimeoutError:
+                # The server closes the connection of a response that is not complete.
+                log.info("a response ends: its client does not read")
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def with_room(response: Response, responses: SharedAdmission, key: str) -> Response:
+    """Return a response that is sent within its bounds. Raises `Unavailable` if it has no room."""
+    body = getattr(response, "body", b"")
+    if len(body) < _LARGE:
+        return response
+    room = contextlib.ExitStack()
+    room.enter_context(responses.hold(key, body))
+    return LargeResponse(response, room)
