@@ -45,6 +45,8 @@ def default(value: Any) -> str:
     """Return a default in the page's form: JSON, or none."""
     if isinstance(value, BaseModel) or value in (None, "", [], {}):
         return "none"
+    if isinstance(value, int):
+        return f"`{value:d}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value:g}`"
 
 
