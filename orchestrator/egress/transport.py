@@ -136,8 +136,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
         check_form(request.url)
-        # A body that is a stream is never held as a whole: it is written as it is read.
-        is_stream = not isinstance(request.stream, httpx.ByteStream)
+        # A stream of known length is never held as a whole: it is written as it is read.
+        is_read = isinstance(request.stream, httpx.ByteStream)
+        is_stream = not is_read and "content-length" in request.headers
         body = b"" if is_stream else await request.aread()
         try:
             written = serialize_request(request, body, is_stream=is_stream)
@@ -215,9 +216,9 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 def serialize_request(request: httpx.Request, body: bytes, *, is_stream: bool = False) -> bytes:
     """Return the request as bytes: its own headers, and those that HTTP/1.1 needs.
 
-    A body that is a stream follows later, and its Content-Length is the request's own. A response
-    may not be compressed. Raises `ValueError` if a header holds a line break (request smuggling),
-    or if a stream has no length.
+    A body that is a stream follows later, and its Content-Length is the request's own. Any other is
+    complete, and its length is set here. A response may not be compressed. Raises `ValueError` if a
+    header holds a line break (request smuggling).
     """
     lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
     names = set()

@@ -29,7 +29,7 @@ from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.ledger import ApplyResult
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
-from tests.harness.runtime import Harness
+from tests.harness.runtime import Harness, parsed
 
 WorkT = TypeVar("WorkT")
 VIDEO = "https://cdn.example.com/video.mp4"
@@ -83,7 +83,7 @@ async def report_state(
     """Apply a report of `state`; return the job's row. A success has a video."""
     result = await report_result(h, job_id, state, source, **values)
     assert result.job is not None
-    return cast(JobRow, dict(result.job))
+    return cast(JobRow, {name: parsed(value) for name, value in result.job.items()})
 
 
 async def report_result(
