@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 from collections.abc import AsyncIterator
@@ -15,12 +16,13 @@ import pytest
 
 from orchestrator.api import request_body
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.api.idempotency import fingerprint
+from orchestrator.api.idempotency import fingerprints
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.admission import Admission, Limit, SharedAdmission
 from orchestrator.foundation.errors import Problem, Unavailable
 from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.json_text import is_plain
+from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import ADMIN, BODY, TWO, Caller, calling, submitted
 from tests.harness.api_caller import until
@@ -209,10 +211,13 @@ def test_a_large_body_is_parsed_as_a_small_one() -> None:
 
 
 def test_a_fingerprint_is_that_of_the_canonical_text() -> None:
+    keys = Keys(["a" * 40])
     for value in ({}, dense(12_001), {"b": [{}] * 5001, "a": {"é": None, "": []}}, [1], "x"):
         again = json.loads(json.dumps(value, indent=1))
-        assert fingerprint(again) == fingerprint(value)
-    assert fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+        assert fingerprints(keys, again) == fingerprints(keys, value)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        assert fingerprints(keys, value)[-1] == hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprints(keys, {"b": 1, "a": 2}) == fingerprints(keys, {"a": 2, "b": 1})
 
 
 async def test_a_key_revoked_while_it_is_first_used_is_refused_after_that(
