@@ -144,9 +144,10 @@ class Replica:
         self.database = self.database or f"sqlite:///{self.folder / 'jobs.db'}"
         self.log = self.folder / f"{self.name}.log"
 
-    async def start(self, **more: str) -> None:
-        """Start a process, with `more` in its environment. `ready` waits for it."""
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of its processes, as variables."""
+        return {
             "ORCHESTRATOR_PORT": str(self.port),
             "ORCHESTRATOR_PUBLIC_URL": self.public_url or self.url,
             "ORCHESTRATOR_DATABASE_URL": self.database,
@@ -156,7 +157,11 @@ class Replica:
             "ORCHESTRATOR_ACCOUNTS": json.dumps(self.accounts),
             "ORCHESTRATOR_LOG_FORMAT": "json",
         }
-        self.child = await fork(self.program, "serve", log=self.log, environment=environment | more)
+
+    async def start(self, **more: str) -> None:
+        """Start a process, with `more` in its environment. `ready` waits for it."""
+        environment = self.environment | more
+        self.child = await fork(self.program, "serve", log=self.log, environment=environment)
 
     async def ready(self, http: httpx.AsyncClient, seconds: float = 60) -> None:
         """Wait until it serves requests, for `seconds` at most."""
