@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from tests.attack.attack import Report
 from tests.attack.origin import Asked, Origin, dreamto, origin
 from tests.harness.api_caller import KEY, Api, Json, eventually, until
+from tests.harness.fork_server import ROOT
 from tests.harness.processes import Child, Replica
 
 _OBSERVER = Path(__file__).with_name("observer.py")
@@ -26,6 +28,7 @@ _MEMORY = 1536 << 20
 _ADDRESSES = 4 << 30
 #: Seconds of silence before a status query: none comes unless an attack causes it.
 _POLL: Json = {"first_after": 60, "interval": 60, "visibility_lag": 0.2}
+VENDOR_KEY = "vendor-key-0123456789"
 PROGRAM = "tests.attack.service"
 
 
@@ -162,7 +165,7 @@ class Arena:
 
 def settings(vendor: Origin) -> Mapping[str, Json]:
     """Return accounts at the scripted vendor."""
-    account = {"vendor": "dreamto", "base_url": vendor.url, "api_key": "vendor-key-0123456789"}
+    account = {"vendor": "dreamto", "base_url": vendor.url, "api_key": VENDOR_KEY}
     return {"main": {**account, "max_in_flight": 5000, "poll": _POLL}}
 
 
@@ -186,6 +189,15 @@ async def arena(
             finally:
                 if service.child is not None:
                     await service.stop(signal.SIGKILL)
+
+
+async def start_anew(service: Replica, *prefix: str, stderr: int | IO[bytes]) -> None:
+    """Start a service in a new interpreter, behind the words of `prefix`, with this log."""
+    service.child = await asyncio.create_subprocess_exec(
+        *prefix, sys.executable, "-m", service.program, "serve",
+        cwd=ROOT, env={**os.environ, **service.environment, "ATTACK_MEMORY": str(_ADDRESSES)},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=stderr,
+    )  # fmt: skip
 
 
 async def stopped(child: Child, how: signal.Signals, seconds: float = 25) -> float | None:

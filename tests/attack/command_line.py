@@ -172,9 +172,8 @@ async def inward_output(arena: Arena, report: Report) -> None:
         ):
             await _succeeding(arena, f"http://{host}:{inside.port}/x.mp4")
             folder = _folder(arena, f"inward-{number}")
-            ran = await run(folder, *_submit(arena, folder / "clip.mp4"))
+            await run(folder, *_submit(arena, folder / "clip.mp4"))
             report.check(not inside.asked, f"{host} is fetched")
-            report.check(ran.code != 0 or not inside.asked, f"{host}: exit {ran.code}")
             inside.asked.clear()
 
 

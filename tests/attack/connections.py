@@ -11,7 +11,7 @@ import socket
 
 import httpx
 
-from tests.attack.arena import Arena, stopped
+from tests.attack.arena import Arena, start_anew, stopped
 from tests.attack.attack import Report, Skipped, attack
 from tests.attack.wire import Wire, close, connect, connected, exchange, head
 from tests.harness.api_caller import KEY, until
@@ -154,12 +154,10 @@ async def _cause_lines(arena: Arena, count: int) -> None:
 @attack("log: its reader stands still", bare=True, timeout=90)
 async def stalled_log(arena: Arena, report: Report) -> None:
     """A full pipe blocks nothing, SIGTERM included."""
-    fifo = arena.folder / "log"
-    os.mkfifo(fifo)
-    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    reading, writing = os.pipe()
     try:
-        arena.service.log = fifo
-        await arena.service.start()
+        await start_anew(arena.service, stderr=writing)
+        os.close(writing)
         await arena.service.ready(arena.api.http)
         async with arena.observed():
             with contextlib.suppress(httpx.HTTPError, ExceptionGroup):
@@ -176,7 +174,8 @@ async def stalled_log(arena: Arena, report: Report) -> None:
 @attack("log: a full disk", bare=True)
 async def full_log(arena: Arena, report: Report) -> None:
     """A log that cannot be written does not end the service."""
-    await arena.service.start(ATTACK_STDERR="/dev/full")
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230 - a device
+        await start_anew(arena.service, stderr=full)
     try:
         await arena.service.ready(arena.api.http, 15)
         await _cause_lines(arena, 50)

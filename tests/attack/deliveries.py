@@ -148,7 +148,7 @@ async def bidi_in_slack(arena: Arena, report: Report) -> None:
     """They are stripped: a message reads as it was written."""
     async with origin() as chat:
         await arena.api.subscribe(f"{chat.url}/slack", "job.*", kind="slack")
-        await arena.event(model=f"safe{_BIDI}gpj.exe", external_task_id=f"id{_BIDI}x")
+        await arena.event(model=f"safe{_BIDI}gpj.exe")
         await chat.gets(1)
     text = json.dumps(chat.asked[0].json, ensure_ascii=False)
     found = [f"U+{ord(each):04X}" for each in _BIDI if each in text]

@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import gzip
 import json
-import os
 import shutil
 import socket
-import sys
 import zlib
 from collections.abc import Callable
 
-from tests.attack.arena import PROGRAM, Arena
+from tests.attack.arena import Arena, start_anew
 from tests.attack.attack import Report, Skipped, attack
 from tests.attack.origin import Answer, Asked, Origin, dreamto, origin, replies, response
 from tests.harness.api_caller import Json, eventually, until
-from tests.harness.fork_server import ROOT
 
 _MB = 1 << 20
 #: Seconds of a flood that is observed.
@@ -229,12 +226,7 @@ async def _start_with_nameserver(arena: Arena) -> None:
     probe = await asyncio.create_subprocess_exec("unshare", "-rm", "sh", "-c", script, "sh", "true")
     if await probe.wait():
         raise Skipped("mount namespaces are not allowed")
-    service = arena.service
-    log = service.log.open("ab")
-    child = await asyncio.create_subprocess_exec(
-        "unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", PROGRAM, "serve",
-        cwd=ROOT, env={**os.environ, **service.environment}, stdout=log, stderr=log,
-    )  # fmt: skip
-    log.close()
-    service.child = child
-    await service.ready(arena.api.http)
+    with arena.service.log.open("ab") as log:
+        prefix = ("unshare", "-rm", "sh", "-c", script, "sh")
+        await start_anew(arena.service, *prefix, stderr=log)
+    await arena.service.ready(arena.api.http)

@@ -1,14 +1,12 @@
 """`python -m tests.attack.service serve`: the product under limits of the machine.
 
 ATTACK_MEMORY  bytes of address space    ATTACK_FILES  open files
-ATTACK_STDERR  a file in place of the log
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import sys
 
 from orchestrator.cli import main
 
@@ -18,8 +16,6 @@ def limit() -> None:
     for name, kind in (("MEMORY", resource.RLIMIT_AS), ("FILES", resource.RLIMIT_NOFILE)):
         if value := os.environ.get(f"ATTACK_{name}"):
             resource.setrlimit(kind, (int(value), int(value)))
-    if path := os.environ.get("ATTACK_STDERR"):
-        os.dup2(os.open(path, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -43,6 +44,11 @@ _LINES = (
 )  # fmt: skip
 
 
+def _take_terminal() -> None:
+    """Make stdin the controlling terminal of a new session: fish needs one."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def _screen(shell: str, folder: Path, environment: dict[str, str]) -> str:
     """Type the lines and Tab in a shell on a terminal; return what it showed."""
     flags, setting_up = _SHELLS[shell]
@@ -50,7 +56,7 @@ def _screen(shell: str, folder: Path, environment: dict[str, str]) -> str:
     termios.tcsetwinsize(terminal, (60, 200))
     process = subprocess.Popen(
         [shell, *flags.split()], cwd=folder, env=environment, stdin=terminal, stdout=terminal,
-        stderr=terminal, start_new_session=True,
+        stderr=terminal, start_new_session=True, preexec_fn=_take_terminal,
     )  # fmt: skip
     os.close(terminal)
     shown = b""
@@ -137,7 +143,7 @@ async def forged_lines(arena: Arena, report: Report) -> None:
 
     arena.vendor.answer = refuse
     text = "".join(f"{each}{_FORGED}" for each in _BREAKS)
-    job = await arena.submit(model=f"m{text}", metadata={f"k{text}": f"v{text}"})
+    job = await arena.submit(model=f"m{text}"[:128], metadata={f"k{text}"[:64]: f"v{text}"})
     await arena.api.ended(job["id"])
     arena.vendor.answer = dreamto()
     made = await arena.api.subscribe("http://127.0.0.1:9/hook", "job.*", description=f"d{text}")
@@ -168,7 +174,7 @@ async def log_lines(arena: Arena, report: Report) -> None:
         body = {"error": {"message": message, "code": hostile, "type": hostile}}
         for status in (400, 401, 500):
             arena.vendor.answer = replies(status, json.dumps(body).encode())
-            await arena.submit(external_task_id=f"e{status}{len(message)}{_ESCAPE}")
+            await arena.submit(model=f"m{_ESCAPE}")
             await asyncio.sleep(0.2)
         arena.vendor.answer = replies(200, b"\xff" + message.encode(), content_type=hostile[:1])
         await arena.submit()
