@@ -101,6 +101,10 @@ class Arena:
         """Return the callback URL that the vendor got with a job."""
         return str(self._order(job_id).json["input"]["callback_url"])
 
+    def callback_path(self, job_id: str) -> str:
+        """Return the path of it."""
+        return self.callback(job_id).removeprefix(self.url)
+
     def _order(self, job_id: str) -> Asked:
         return next(
             each

@@ -40,6 +40,8 @@ class Origin:
     port: int = 0
     answer: Answer = field(default_factory=lambda: replies(200, b"{}"))
     asked: list[Asked] = field(default_factory=list)
+    #: False if requests are not kept in `asked`.
+    keep: bool = True
     #: Bytes that were written in answers, for those that count them.
     sent: int = 0
 
@@ -60,7 +62,8 @@ class Origin:
         """Serve one connection until either side closes it."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while asked := await _request(reader):
-                self.asked.append(asked)
+                if self.keep:
+                    self.asked.append(asked)
                 await self.answer(asked, writer)
                 await writer.drain()
         writer.close()

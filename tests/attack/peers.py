@@ -200,7 +200,7 @@ async def silent_names(arena: Arena, report: Report) -> None:
         async with origin() as healthy, arena.observed():
             for number in range(12):
                 await arena.api.subscribe(f"http://stalled-{number}.example/hook", "job.*")
-            await arena.api.subscribe(f"{healthy.url}/hook", "job.*")
+            await arena.api.subscribe(f"http://localhost:{healthy.port}/hook", "job.*")
             begun = asyncio.get_running_loop().time()
             for _ in range(5):
                 await arena.event()

@@ -69,6 +69,15 @@ def _screen(shell: str, folder: Path, environment: dict[str, str]) -> str:
                 with contextlib.suppress(OSError):
                     shown += os.read(master, 65_536)
 
+    def settle(seconds: float) -> None:
+        """Read until something came, and then nothing more for a moment."""
+        before, ends = len(shown), time.monotonic() + seconds
+        while time.monotonic() < ends:
+            size = len(shown)
+            read(0.7)
+            if before < len(shown) == size:
+                return
+
     def type_in(text: str) -> None:
         os.write(master, text.encode())
 
@@ -79,10 +88,10 @@ def _screen(shell: str, folder: Path, environment: dict[str, str]) -> str:
         for line in _LINES:
             type_in(line)
             read(0.3)
-            for _ in range(2):
+            for _ in range(3):
                 type_in("\t")
                 # Completion asks the server, in a process of its own.
-                read(3.0)
+                settle(4.0)
             type_in("q\x15\x03" if shell != "fish" else "q\x03")
             read(0.3)
     finally:
@@ -170,7 +179,7 @@ async def forged_lines(arena: Arena, report: Report) -> None:
 async def log_lines(arena: Arena, report: Report) -> None:
     """Values without spaces and tracebacks too."""
     hostile = f"x{_ESCAPE}\nFORGED\r\u2028FORGED\x85"
-    for message in (hostile, f"{hostile} with spaces"):
+    for message in (hostile, f"{hostile} with spaces", _ESCAPE, f"{_ESCAPE}=\x85"):
         body = {"error": {"message": message, "code": hostile, "type": hostile}}
         for status in (400, 401, 500):
             arena.vendor.answer = replies(status, json.dumps(body).encode())

@@ -92,12 +92,17 @@ async def connected(port: int, **how: Any) -> AsyncIterator[Wire]:
 def close(wires: Iterable[Wire]) -> None:
     """Reset connections."""
     for wire in wires:
-        sock: socket.socket = wire.writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        wire.writer.transport.abort()
+        close_writer(wire.writer)
         if wire._reading is not None:
             wire._reading.cancel()
+
+
+def close_writer(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def exchange(port: int, data: bytes, seconds: float = 15, **how: Any) -> Wire:
