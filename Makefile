@@ -9,7 +9,7 @@ RUNNABLE := .venv/.runs
 READY := .venv/.ready
 SOURCES := orchestrator tests docs
 
-.PHONY: demo test simulate chaos coverage check format build clean
+.PHONY: demo test simulate chaos attack hostile coverage check format build clean
 
 demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
@@ -29,6 +29,15 @@ simulate: $(READY)
 # The exit code is 1 if an invariant does not hold.
 chaos: $(READY)
 	@.venv/bin/python -m tests.chaos --runs $(or $(RUNS),1) --fault "$(FAULT)" $(ARGS)
+
+# A real service on loopback under hostile clients, vendors and subscribers; ONLY=name selects.
+# The exit code is 1 if an attack is not held.
+attack: $(READY)
+	@.venv/bin/python -m tests.attack --only "$(ONLY)" $(ARGS)
+
+# Hostile input at volume: no 500, no hang, flat memory. A seed repeats what the clients send.
+hostile: $(READY)
+	@.venv/bin/python -m tests.hostile --inputs $(or $(INPUTS),100000) --seed $(or $(SEED),1)
 
 # Line and branch coverage of the tests, child processes included. Takes twice as long as `test`.
 coverage: $(READY)

@@ -148,6 +148,9 @@ class Arena:
             figures = await observer.figures()
             process.kill()
             await process.wait()
+            self._record(figures, memory, latency, others)
+
+    def _record(self, figures: Json, memory: float, latency: float, others: int) -> None:
         failures = figures["failures"]
         self.report.at_most("MB above idle", figures["peak"] - figures["idle"], memory)
         self.report.at_most("/healthz s", figures["latency"], latency)

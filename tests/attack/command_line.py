@@ -77,7 +77,7 @@ async def planted_settings(arena: Arena, report: Report) -> None:
                 report.check(not leaked, f"{words[0]}: sent to the server of file {number}")
 
 
-@attack("credentials: a redirect to another port", quick=True)
+@attack("credentials: a redirect to another port")
 async def redirected(arena: Arena, report: Report) -> None:
     """A key does not follow."""
     async with origin(replies(200, _PAGE)) as there:
@@ -208,7 +208,7 @@ async def nested_output(arena: Arena, report: Report) -> None:
     report.check("Traceback" not in ran.err, "a traceback")
 
 
-@attack("submit: a local file as an image", quick=True)
+@attack("submit: a local file as an image")
 async def local_image(arena: Arena, report: Report) -> None:
     """A path is refused with its pointer; the vendor does not get it."""
     before = arena.vendor.count("POST")
@@ -231,7 +231,7 @@ async def local_image(arena: Arena, report: Report) -> None:
     report.at_most("sent to the vendor", arena.vendor.count("POST") - before, 0)
 
 
-@attack("keys: the scope of a new one", quick=True)
+@attack("keys: the scope of a new one")
 async def default_scope(arena: Arena, report: Report) -> None:
     """Without `--scope` it is `write`, and the command shows it."""
     env = {"ORCHESTRATOR_SERVER": arena.url, "ORCHESTRATOR_API_KEY": KEY}
@@ -242,7 +242,7 @@ async def default_scope(arena: Arena, report: Report) -> None:
     report.check("write" in ran.out + ran.err, "the scope is not shown")
 
 
-@attack("doctor: settings that others can read", quick=True)
+@attack("doctor: settings that others can read")
 async def readable_settings(arena: Arena, report: Report) -> None:
     """A file with keys and mode 0644 is a finding."""
     folder = _folder(arena, "readable", f'api_keys = ["{_BOOTSTRAP}"]\nport = {_free()}\n')

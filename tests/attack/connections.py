@@ -102,7 +102,7 @@ async def half_closed(arena: Arena, report: Report) -> None:
             report.check(await wire.ends(10), f"{name}: the connection stays open")
 
 
-@attack("connections: a half-closed long poll is answered", quick=True)
+@attack("connections: a half-closed long poll is answered")
 async def half_closed_poll(arena: Arena, report: Report) -> None:
     """The same for an answer that takes a while."""
     job = await arena.submit()

@@ -101,7 +101,7 @@ async def in_log(arena: Arena, report: Report) -> None:
         report.check(secret not in arena.log, f"the log shows {secret[:10]}")
 
 
-@attack("secrets: a vendor that echoes its key", quick=True)
+@attack("secrets: a vendor that echoes its key")
 async def echoed_key(arena: Arena, report: Report) -> None:
     """The key of an account reaches neither the log nor the job."""
     message = f"Incorrect API key provided: {VENDOR_KEY}"

@@ -12,6 +12,11 @@ _CHUNK = 65_536
 #: the second lookup found nothing, which cannot be told from a lost one.
 _SMALL_CHUNK = 48
 _PAUSE = 0.05
+_GARBAGE = b"\x00garbage\r\n\r\n"
+
+
+class Closed(Exception):
+    """Both directions end with FIN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,33 @@ async def _forward_briefly(pipe: Pipe) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def close_when_idle(pipe: Pipe) -> None:
+    """Forward, and close the connection once it is idle after an answer, as servers do."""
+    forwarded = False
+    while True:
+        try:
+            async with asyncio.timeout(pipe.rng.uniform(0.05, 0.3)):
+                chunk = await pipe.source.read(_CHUNK)
+        except TimeoutError:
+            if forwarded:
+                raise Closed from None
+            continue
+        if not chunk:
+            _write_eof(pipe)
+            return
+        pipe.sink.write(chunk)
+        await pipe.sink.drain()
+        forwarded = True
+
+
+async def garbage_behind(pipe: Pipe) -> None:
+    """Forward, and send bytes that nothing asked for behind each answer."""
+    while chunk := await pipe.source.read(_CHUNK):
+        pipe.sink.write(chunk + (_GARBAGE if len(chunk) < _CHUNK else b""))
+        await pipe.sink.drain()
+    _write_eof(pipe)
 
 
 async def late(pipe: Pipe) -> None:
@@ -113,6 +145,8 @@ MODES: dict[str, tuple[Flow, Flow]] = {
     "reset": (forward, reset_early),
     "half-close": (forward, end_early),
     "half-close later": (forward, end_later),
+    "close when idle": (forward, close_when_idle),
+    "garbage behind": (forward, garbage_behind),
     "black hole": (discard, forward),
     "no answer": (forward, discard),
 }

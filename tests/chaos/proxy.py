@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from tests.chaos.connection_modes import MODES, Pipe
+from tests.chaos.connection_modes import MODES, Closed, Pipe
 from tests.harness.streams import accepting
 
 #: Ports on loopback. The first that accepts is used.
@@ -97,6 +97,8 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(asking(Pipe(reader, upstream, self._rng, flowing)))
                 both.create_task(answering(Pipe(answers, writer, self._rng, flowing)))
+        except* Closed:
+            pass
         except* (ConnectionError, OSError):
             for end in filter(None, (writer, upstream)):
                 _reset(end)

@@ -178,18 +178,25 @@ def _show(rng: random.Random, known: Known) -> Request:
     return _request(rng, known, f"GET /v1/{path.format('{id}')}", f"/v1/{path.format(found)}")
 
 
+#: Actions: path, kind of id, and a valid body.
+_ACTIONS: tuple[tuple[str, str, Json], ...] = (
+    ("jobs/{}/cancel", "job", {}),
+    ("jobs/{}/retry", "job", {}),
+    ("events/{}/replay", "evt", {}),
+    ("subscribers/{}/pause", "sub", {}),
+    ("subscribers/{}/resume", "sub", {}),
+    ("subscribers/{}/test", "sub", {}),
+    ("subscribers/{}/rotate-secret", "sub", {"grace_seconds": 60}),
+    ("subscribers/{}/replay", "sub", {"since": "2026-01-01T00:00:00Z", "status": "dead"}),
+    ("deliveries/{}/retry", "dlv", {}),
+    ("replays", "rpl", {"status": "dead", "since": "2026-01-01T00:00:00Z"}),
+    ("replays/{}/cancel", "rpl", {}),
+    ("keys", "key", {"name": "n", "scope": "read"}),
+)
+
+
 def _act(rng: random.Random, known: Known) -> Request:
-    path, kind = rng.choice((
-        ("jobs/{}/cancel", "job"), ("jobs/{}/retry", "job"), ("events/{}/replay", "evt"),
-        ("subscribers/{}/pause", "sub"), ("subscribers/{}/resume", "sub"), ("replays", "rpl"),
-        ("subscribers/{}/test", "sub"), ("subscribers/{}/rotate-secret", "sub"), ("keys", "key"),
-        ("subscribers/{}/replay", "sub"), ("deliveries/{}/retry", "dlv"), ("replays/{}/cancel",
-        "rpl"),
-    ))  # fmt: skip
-    body: Json = rng.choice(({}, {}, {
-        "grace_seconds": 60, "since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z",
-        "status": "dead", "scope": "read", "name": "n", "rate": 1, "dry_run": True,
-    }))  # fmt: skip
+    path, kind, body = rng.choice(_ACTIONS)
     data = encoded(rng, mutated(rng, body))
     target = f"/v1/{path.format(known.id(rng, kind))}"
     return _request(rng, known, f"POST /v1/{path.format('{id}')}", target, data)

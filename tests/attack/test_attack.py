@@ -1,0 +1,60 @@
+"""The quick attacks, and the suite itself: it detects what is not held."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.attack.arena import Arena, arena
+from tests.attack.attack import Attack, Report, Skipped
+from tests.attack.run import ATTACKS, execute
+
+pytestmark = pytest.mark.long
+
+QUICK = [attack for attack in ATTACKS if attack.quick]
+
+
+@pytest.mark.parametrize("attack", QUICK, ids=lambda attack: attack.name)
+async def test_a_quick_attack_is_held(attack: Attack) -> None:
+    run = await execute(attack)
+    assert run.report.broken == []
+
+
+async def test_names_of_attacks_are_unique() -> None:
+    names = [attack.name for attack in ATTACKS]
+    assert len(names) == len({*names})
+
+
+async def test_a_service_that_stands_still_is_detected(tmp_path: Path) -> None:
+    report = Report()
+    async with arena(tmp_path, report, {}) as opened:
+        async with opened.observed(latency=0.5):
+            opened.child.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.8)
+            opened.child.send_signal(signal.SIGCONT)
+        assert any("/healthz" in fault for fault in report.broken)
+
+
+async def _end_it(arena: Arena, _: Report) -> None:
+    arena.child.send_signal(signal.SIGKILL)
+    await arena.child.wait()
+
+
+async def _lack(_: Arena, __: Report) -> None:
+    raise Skipped("no such machine")
+
+
+async def _err(_: Arena, __: Report) -> None:
+    raise ValueError("of the attack itself")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "word"), [(_end_it, "NOT HELD"), (_err, "NOT HELD"), (_lack, "not run")]
+)
+async def test_the_verdict_of_an_attack(attempt: object, word: str) -> None:
+    assert callable(attempt)
+    attack = Attack("x", attempt, {}, timeout=30, patient=False, bare=False, quick=False)
+    assert (await execute(attack)).word == word
