@@ -18,7 +18,7 @@ from tests.harness.api_caller import Json, eventually, until
 
 _MB = 1 << 20
 #: Seconds of a flood that is observed.
-_FLOOD = 8.0
+_FLOOD = 6.0
 #: Bytes that one exchange may take: limits of the client, and the buffers of two sockets.
 _TAKEN = 12 * _MB
 _HEADERS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

@@ -23,6 +23,7 @@ from tests.attack.attack import Report, Skipped, attack
 from tests.attack.commands import run
 from tests.attack.origin import Asked, dreamto, replies, response
 from tests.harness.api_caller import KEY
+from tests.harness.fork_server import ROOT
 
 #: Each would make the file `pwned`, where a shell evaluates it.
 _INJECTIONS = (
@@ -120,7 +121,8 @@ def _completion(shell: str) -> None:
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm",
             "HOME": str(folder), "ORCHESTRATOR_SERVER": arena.url, "ORCHESTRATOR_API_KEY": KEY,
-            "PS1": "> ", "LC_ALL": "C.UTF-8",
+            "PS1": "> ",
+            "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8",
         }  # fmt: skip
         shown = await asyncio.to_thread(_screen, shell, folder, environment)
         offered = len({*re.findall(r"job_\w{26}", shown)})
