@@ -171,13 +171,13 @@ async def stalled_log(arena: Arena, report: Report) -> None:
         os.close(reading)
 
 
-@attack("log: a full disk", bare=True)
+@attack("log: a full disk", bare=True, timeout=90)
 async def full_log(arena: Arena, report: Report) -> None:
     """A log that cannot be written does not end the service."""
     with open("/dev/full", "wb") as full:  # noqa: ASYNC230 - a device
         await start_anew(arena.service, stderr=full)
     try:
-        await arena.service.ready(arena.api.http, 15)
+        await arena.service.ready(arena.api.http, 40)
         await _cause_lines(arena, 50)
     except AssertionError as error:
         report.broken.append(str(error))

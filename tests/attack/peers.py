@@ -154,6 +154,10 @@ async def accepted_with_garbage(arena: Arena, report: Report) -> None:
             await arena.api.call("DELETE", f"/v1/subscribers/{made['id']}")
 
 
+#: Here the body cannot be known: the answer is lost, and looked up before anything is sent again.
+_UNREADABLE = ("a colon-less header", "two lengths")
+
+
 @attack("answers: a vendor's acceptance with garbage behind", timeout=90)
 async def vendor_with_garbage(arena: Arena, report: Report) -> None:
     """A 2xx with a task id is an acceptance: nothing is sent twice."""
@@ -179,7 +183,9 @@ async def vendor_with_garbage(arena: Arena, report: Report) -> None:
         try:
             found = await eventually(known, f"{name}: the job is submitted", 4)
         except AssertionError as error:
-            report.broken.append(str(error))
+            report.check(name in _UNREADABLE, str(error))
+            sent = len(arena.vendor.asked) - before
+            report.check(sent == 1, f"{name}: sent {sent} times")
             continue
         report.check(found["vendor_task_id"] == f"t{number}", f"{name}: {found['status']}")
 

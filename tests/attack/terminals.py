@@ -124,15 +124,20 @@ def _completion(shell: str) -> None:
             "PS1": "> ",
             "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8",
         }  # fmt: skip
-        shown = await asyncio.to_thread(_screen, shell, folder, environment)
-        offered = len({*re.findall(r"job_\w{26}", shown)})
+        shown, offered = "", 0
+        # Completion gives up after a moment: a busy machine may need more than one.
+        for _ in range(3):
+            shown += await asyncio.to_thread(_screen, shell, folder, environment)
+            offered = len({*re.findall(r"job_\w{26}", shown)})
+            if offered:
+                break
         report.figures["ids offered"] = str(offered)
         report.check(offered > 0, "no id is offered: nothing was tried")
         report.check(not (folder / "pwned").exists(), "the command ran")
         report.check("forged" not in shown, "texts of callers are shown")
         report.check("]0;title" not in shown, "an escape sequence reaches the terminal")
 
-    attack(f"completion: texts of callers in {shell}", timeout=120)(attempt)
+    attack(f"completion: texts of callers in {shell}", timeout=240)(attempt)
 
 
 for _shell in _SHELLS:
