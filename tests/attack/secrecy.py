@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+from collections import Counter
 
 import httpx
 
@@ -126,7 +127,7 @@ async def _with_secrets_failing(arena: Arena, url: str) -> None:
 @attack("keys: first used while revoked", timeout=90)
 async def revoked_key(arena: Arena, report: Report) -> None:
     """A key is refused from the answer to its revocation on."""
-    taken = 0
+    taken: Counter[int] = Counter()
     for number in range(40):
         made = (await arena.api.call("POST", "/v1/keys", {"name": "k", "scope": "read"})).json()
         headers = {"authorization": f"Bearer {made['key']}"}
@@ -138,11 +139,12 @@ async def revoked_key(arena: Arena, report: Report) -> None:
         uses = [asyncio.create_task(use((number % 8) * each * 1e-4)) for each in range(6)]
         await arena.api.call("DELETE", f"/v1/keys/{made['id']}")
         answer = await arena.api.http.get("/v1/accounts", headers=headers)
-        taken += answer.status_code != httpx.codes.UNAUTHORIZED
+        taken[answer.status_code] += answer.status_code != httpx.codes.UNAUTHORIZED
         await asyncio.gather(*uses)
         answer = await arena.api.http.get("/v1/accounts", headers=headers)
-        taken += answer.status_code != httpx.codes.UNAUTHORIZED
-    report.at_most("uses after revocation", taken, 0)
+        taken[answer.status_code] += answer.status_code != httpx.codes.UNAUTHORIZED
+    report.figures["answers"] = " ".join(f"{n}x{status}" for status, n in sorted(taken.items()))
+    report.at_most("uses after revocation", taken.total(), 0)
 
 
 @attack("answers: nothing of /v1 is stored by caches", quick=True)
