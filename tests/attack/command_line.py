@@ -39,7 +39,7 @@ def _credentials(there: Origin) -> set[str]:
     }
 
 
-@attack("credentials: settings' keys at another server", timeout=90)
+@attack("credentials: settings' keys at another server", timeout=180)
 async def other_server(arena: Arena, report: Report) -> None:
     """A bootstrap key or an operator pass goes to the server of its settings alone."""
     async with origin(replies(200, _PAGE)) as there:
@@ -57,7 +57,7 @@ async def other_server(arena: Arena, report: Report) -> None:
                 report.check(not _credentials(there), f"the {kind} is sent to {host}:other port")
 
 
-@attack("credentials: the environment's key and a found settings file", timeout=60)
+@attack("credentials: the environment's key and a found settings file", timeout=150)
 async def planted_settings(arena: Arena, report: Report) -> None:
     """A settings file of the current folder does not redirect the environment's key."""
     async with origin(replies(200, _PAGE)) as there:

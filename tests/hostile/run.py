@@ -47,6 +47,8 @@ class Result:
     answers: Counter[str] = field(default_factory=Counter)
     logged: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    #: CPU seconds of the service.
+    cpu: float = 0.0
 
     @property
     def growth(self) -> float:
@@ -137,6 +139,7 @@ async def _quarters(replica: Replica, known: Known, result: Result, inputs: int,
         samples = await watch
         # Its last tenth: what stays, without the beginning of the quarter.
         result.memory.append(statistics.median(samples[-max(1, len(samples) // 10) :]))
+    result.cpu = _cpu(replica.child.pid)
     for client in clients:
         client.connection.close()
 
@@ -155,6 +158,12 @@ async def _watched(pid: int) -> list[float]:
 def _rss(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def _cpu(pid: int) -> float:
+    """Return the CPU seconds of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _errors(log: Path) -> Counter[str]:
@@ -180,7 +189,10 @@ def show(result: Result) -> None:
         print(f"{name:32} {count:7}")
     memory = " ".join(f"{each:.1f}" for each in result.memory)
     rate = total / result.seconds
-    print(f"{total} inputs in {result.seconds:.0f} s, {rate:.0f}/s; {len(result.faults)} faults")
+    print(
+        f"{total} inputs in {result.seconds:.0f} s, {rate:.0f}/s, CPU of the service"
+        f" {result.cpu:.0f} s; {len(result.faults)} faults"
+    )
     print(f"memory by quarter, MB: {memory} ({result.growth - 1:+.1%} from half time to the end)")
     for fault in result.faults[:20]:
         print(f"  ! {fault}")
