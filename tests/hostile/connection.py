@@ -65,7 +65,8 @@ class Connection:
         if request.stream and status == 200:
             self.close()
             return status, b""
-        body = await self._body(head, status)
+        # The answer to HEAD has a length and no body.
+        body = b"" if request.data.startswith(b"HEAD ") else await self._body(head, status)
         if "connection: close" in head or request.malformed:
             self.close()
         return status, body
