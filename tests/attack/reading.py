@@ -41,7 +41,7 @@ async def _read(arena: Arena, path: str, key: str, **headers: str) -> int:
     return size
 
 
-@attack("pages: of dense jobs", timeout=150)
+@attack("pages: of dense jobs", timeout=400)
 async def dense_pages(arena: Arena, report: Report) -> None:
     """Pages are bounded by bytes, also eight at once, and of every list."""
     await _dense_jobs(arena, 40)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 
 from orchestrator.cli import main
 
 
 def limit() -> None:
-    """Apply the environment variables."""
+    """Apply the environment variables. SIGHUP is not inherited as ignored, as under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name, kind in (("MEMORY", resource.RLIMIT_AS), ("FILES", resource.RLIMIT_NOFILE)):
         if value := os.environ.get(f"ATTACK_{name}"):
             resource.setrlimit(kind, (int(value), int(value)))
