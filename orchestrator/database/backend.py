@@ -94,10 +94,9 @@ class Sqlite:
 
     def __init__(self, url: str, executor: Callable[[int, str], Executor]) -> None:
         self._lock = sqlite.Lock(url)
-        self._engine, self.reading = sqlite.engines(url)
         self._files = OpenFiles(sqlite.path_of(url))
-        # A reader opened later may find another file.
-        sa.event.listen(self.reading, "connect", lambda *_: self._files.check())
+        # Before a reader is opened too: with the log of this file, SQLite would damage another.
+        self._engine, self.reading = sqlite.engines(url, self._files.check)
         self._writer = Writer(self._engine, executor(1, "commit"), self._files.check)
         self.put = self._writer.put
         self.refuse = self._writer.refuse

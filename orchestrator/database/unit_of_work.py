@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from orchestrator.foundation.errors import Unavailable
 
@@ -155,9 +155,11 @@ def raising_unavailable() -> Iterator[None]:
 
 
 def _is_outage(error: DBAPIError) -> bool:
-    """True if the database can run no statement: gone, full, or read-only after a failover."""
+    """True if the database can run no statement: gone, full, damaged, or read-only now."""
     return (
         isinstance(error, OperationalError | InterfaceError)
+        # The class itself is the driver's for SQLITE_CORRUPT and SQLITE_NOTADB.
+        or type(error) is DatabaseError
         or _sqlstate(error).startswith(_OUTAGES)
         or transient(error)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -105,16 +106,22 @@ async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
         assert not [text for text in hidden if text in ran.out + ran.err]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 async def test_a_database_file_that_a_running_service_has_lost_is_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
     async with live(tmp_path, ["kling"]) as it:
         settled(monkeypatch, it.runtime.settings, described(it))
-        (tmp_path / "test.db").rename(tmp_path / "away.db")
-        found = findings_of(await examined("--json"))
-        assert found["database"]["status"] == found["server"]["status"] == "problem"
-        assert "test.db is gone" in found["database"]["found"]
-        assert "database: the database file" in found["server"]["found"]
+        file, away = tmp_path / "test.db", tmp_path / "away.db"
+        file.rename(away)
+        if replaced:
+            shutil.copy(away, file)
+        for _ in range(3):
+            found = findings_of(await examined("--json"))
+            assert found["database"]["status"] == found["server"]["status"] == "problem"
+            assert "test.db: the database file" in found["database"]["found"]
+            assert "database: the database file" in found["server"]["found"]
+            assert file.exists() == replaced, "nothing is made"
 
 
 async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(

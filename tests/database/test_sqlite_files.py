@@ -129,6 +129,17 @@ async def test_a_relative_path_does_not_follow_the_working_folder(
     store.close()
 
 
+async def test_a_damaged_database_is_unavailable(store: Store) -> None:
+    """A caller gets 503, and not 500: the fault may be repaired while we run."""
+
+    def damaged(_: Tx) -> None:
+        raise sa.exc.DatabaseError("SELECT", {}, sqlite3.DatabaseError("malformed"))
+
+    for ask in (store.read, store.write):
+        with pytest.raises(Unavailable, match="malformed"):
+            await ask(damaged)
+
+
 @contextlib.contextmanager
 def writing(file: Path, how: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Hold the write lock, as another program does."""

@@ -37,11 +37,11 @@ _VARIED = 10
 _APART = 30.0
 
 
-def checks(settings: Settings, clock: Clock, *, serving: bool = False) -> list[Check]:
-    """Return the checks of this machine. `serving`: a service with these settings runs on it."""
+def checks(settings: Settings, clock: Clock, *, lost: str = "") -> list[Check]:
+    """Return the checks of this machine. `lost`: how its service lost the database's files."""
     return [
         ("configuration", partial(_configuration, settings, clock)),
-        ("database", partial(_database, settings, serving)),
+        ("database", partial(_database, settings, lost)),
         ("data folder", partial(_folder, settings)),
         ("secret keys", partial(_secret_keys, settings)),
         ("roles", partial(_roles, settings)),
@@ -78,7 +78,12 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield warning("configuration", found.problem, found.fix)
 
 
-def _database(settings: Settings, serving: bool) -> Iterator[Finding]:
+def _database(settings: Settings, lost: str) -> Iterator[Finding]:
+    if lost:
+        # Not opened: SQLite would apply the log of the lost file to the one that is there now.
+        fix = "put the files back, or restart the service to open what is there"
+        yield problem("database", f"{settings.database_file}: {lost}", fix)
+        return
     try:
         # Reads only, without the file's lock, which a running server holds.
         name, revision, pooled = backend.inspect(settings.database_url)
@@ -87,10 +92,6 @@ def _database(settings: Settings, serving: bool) -> Iterator[Finding]:
         yield problem("database", str(error), fix)
         return
     file = settings.database_file
-    if file is not None and serving and not (file.exists() and file.stat().st_size):
-        words, fix = f"{name} is gone, and a service runs on it", "put it back, then restart it"
-        yield problem("database", words, fix)
-        return
     if file is not None and not file.exists():
         yield ok("database", f"{name} is not there yet; `orchestrator serve` creates it")
         return

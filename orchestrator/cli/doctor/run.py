@@ -26,8 +26,8 @@ def examine(session: Session, *, send_test: bool = False) -> list[Finding]:
     readiness = service.readiness(server, named is not None)
     checks: list[Check] = []
     if settings is not None:
-        serving = readiness.running and named is None
-        checks += local.checks(settings, session.clock, serving=serving)
+        lost = readiness.lost if named is None else ""
+        checks += local.checks(settings, session.clock, lost=lost)
     checks.append(("server", lambda: readiness.findings))
     if readiness.running:
         checks += service.checks(session, server, send_test=send_test)

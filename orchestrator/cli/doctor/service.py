@@ -35,10 +35,14 @@ _TEST_DEADLINE = 18.0
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a server answers, and the findings about it."""
+    """Whether a server answers, and the findings about it.
+
+    `lost` says how it lost the files of its database; empty if it did not.
+    """
 
     running: bool
     findings: list[Finding]
+    lost: str = ""
 
 
 def readiness(server: str, named: bool) -> Readiness:
@@ -55,7 +59,16 @@ def readiness(server: str, named: bool) -> Readiness:
         finding = problem if named else warning
         return Readiness(False, [finding("server", words, fix)])
     ahead = skew(answer.headers, at, answer.took)
-    return Readiness(True, [_readiness(server, answer), *_clock(ahead)])
+    return Readiness(True, [_readiness(server, answer), *_clock(ahead)], _lost(answer))
+
+
+def _lost(answer: Response) -> str:
+    details = [
+        str(check.get("detail") or "")
+        for check in answer.document.get("checks") or []
+        if check.get("name") == "database"
+    ]
+    return "".join(details)
 
 
 def _readiness(server: str, answer: Response) -> Finding:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -169,17 +169,28 @@ def is_locked(error: sa.exc.DBAPIError) -> bool:
 registry.register("sqlite.manual", __name__, ManualTransactionDialect.__name__)
 
 
-def engines(url: str) -> tuple[sa.Engine, sa.Engine]:
-    """Return the writing engine (one connection, `BEGIN IMMEDIATE`) and the reading one."""
-    writer = _engine(url, "rwc", "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
+def engines(url: str, check: Callable[[], None] = lambda: None) -> tuple[sa.Engine, sa.Engine]:
+    """Return the writing engine (one connection, `BEGIN IMMEDIATE`) and the reading one.
+
+    `check` is called before a file is opened, and may raise `Unavailable`.
+    """
+    writer = _engine(url, check, "rwc", "BEGIN IMMEDIATE", _WRITER, poolclass=sa.pool.StaticPool)
     # A reader that is opened later makes no file in the place of one that is gone.
-    return writer, _engine(url, "rw", "BEGIN", _READER, pool_size=8, max_overflow=0)
+    return writer, _engine(url, check, "rw", "BEGIN", _READER, pool_size=8, max_overflow=0)
 
 
-def _engine(url: str, mode: str, begin: str, pragmas: tuple[str, ...], **pool: Any) -> sa.Engine:
+def _engine(
+    url: str,
+    check: Callable[[], None],
+    mode: str,
+    begin: str,
+    pragmas: tuple[str, ...],
+    **pool: Any,
+) -> sa.Engine:
     name = f"file:{quote(str(path_of(url)))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
+        check()
         return sqlite3.connect(
             name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
         )
