@@ -70,13 +70,13 @@ def build(
     check_role(settings)
     settings = ensure_secret_keys(settings)
     clock, rng = DisciplinedClock(clock or SystemClock()), rng or random.SystemRandom()
-    store = store or Store(settings.database_url)
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
     ids, metrics = Ids(clock, rng), Metrics()
     policy = AddressPolicy(settings.allow_private)
-    tls = None if transport else client_context(settings.ca_file)
+    http_client, submission_client = _clients(settings, policy, transport)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
     base_url = settings.public_url.rstrip("/")
+    store = store or Store(settings.database_url)
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
         settings=settings,
@@ -86,8 +86,8 @@ def build(
         keys=keys,
         store=store,
         ledger=Ledger(vendors, ids, clock, base_url),
-        http_client=HttpClient(transport or GuardedTransport(policy, tls=tls)),
-        submission_client=HttpClient(transport or GuardedTransport(policy, fresh=True, tls=tls)),
+        http_client=http_client,
+        submission_client=submission_client,
         address_policy=policy,
         vendors=vendors,
         destinations=destinations.load(),
@@ -97,13 +97,24 @@ def build(
         notifier=Notifier(store, feed, vendors, metrics, clock),
         pulse=Pulse(clock),
         waiting_slots=Admission(rng, Limit(MAX_WAITING), Limit(settings.waiting_per_key)),
-        bodies=Admission(
-            rng,
-            Limit(MAX_BODIES, BODY_BYTES),
-            Limit(settings.submissions_per_key, BODY_BYTES_PER_KEY),
-        ),
+        bodies=_body_admission(rng, settings.submissions_per_key),
         responses=SharedAdmission(Admission(rng, *RESPONSE_LIMITS)),
     )
+
+
+def _clients(
+    settings: Settings, policy: AddressPolicy, transport: httpx.AsyncBaseTransport | None
+) -> tuple[HttpClient, HttpClient]:
+    """Return the client of queries and deliveries, and that of submissions."""
+    if transport is not None:
+        return HttpClient(transport), HttpClient(transport)
+    tls = client_context(settings.ca_file)
+    repeatable = GuardedTransport(policy, tls=tls)
+    return HttpClient(repeatable), HttpClient(GuardedTransport(policy, fresh=True, tls=tls))
+
+
+def _body_admission(rng: Rng, places_per_key: int) -> Admission:
+    return Admission(rng, Limit(MAX_BODIES, BODY_BYTES), Limit(places_per_key, BODY_BYTES_PER_KEY))
 
 
 def check(settings: Settings) -> None:

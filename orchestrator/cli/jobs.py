@@ -184,15 +184,7 @@ def retry(
     with session.client() as client:
         found = _found(client, jobs)
         if error is not None:
-            matching = {
-                job_id: job
-                for job_id, job in found.items()
-                if job.error and job.error.code == error
-            }
-            if len(matching) < len(found):
-                left = len(found) - len(matching)
-                session.terminal.notice(f"left out, without the error {error}: {left} jobs")
-            found = matching
+            found = _failed_with(session, found, error)
         if len(found) > 1 and not (yes or dry_run) and can_ask():
             confirm(session.terminal, f"retry these {len(found)} jobs?", _preview(found))
         each(
@@ -204,6 +196,16 @@ def retry(
             TABLE,
             single=is_single(jobs) and bool(found),
         )
+
+
+def _failed_with(session: Session, found: dict[str, Job], code: str) -> dict[str, Job]:
+    """Return the jobs that failed with a code, and say how many are left out."""
+    matching = {
+        job_id: job for job_id, job in found.items() if job.error and job.error.code == code
+    }
+    if left := len(found) - len(matching):
+        session.terminal.notice(f"left out, without the error {code}: {left} jobs")
+    return matching
 
 
 def shown(job: Job) -> Record:

@@ -36,6 +36,9 @@ TABLE = Table(
 )
 
 
+_NO_SCOPE = "without --scope a key submits and reads; only --scope admin manages keys"
+
+
 @command(app, "create", "orchestrator keys create --name ci --scope write --expires 90d")
 def create(
     session: Session,
@@ -76,9 +79,7 @@ def create(
     session.terminal.say(made.key)
     session.terminal.notice(f"{made.id} ({made.scope}); the key is not shown again")
     if scope is None:
-        session.terminal.notice(
-            "without --scope a key submits and reads; only --scope admin manages keys"
-        )
+        session.terminal.notice(_NO_SCOPE)
 
 
 @command(app, "ls", "orchestrator keys ls")

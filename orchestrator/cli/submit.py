@@ -103,14 +103,13 @@ def submit(
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
     }
-    key = _key(idempotency_key)
     with session.client() as client:
-        job = _order(client, body, key)
+        job = _order(client, body, _key(idempotency_key))
         if wait is None:
             session.terminal.record(job, shown(job))
             return
-        accepted = f"✓ Accepted {job.id}  account {job.account} · {job.model}"
-        session.terminal.notice(accepted, "green")
+        about = f"account {job.account} · {job.model}"
+        session.terminal.notice(f"✓ Accepted {job.id}  {about}", "green")
         wait_for(session, client, job, wait, output)
 
 

@@ -52,14 +52,6 @@ def configure(
     """
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     console = form == "console" or (form == "auto" and is_terminal)
-    # JSON escapes whatever is not printable ASCII.
-    renderers: list[Processor] = [structlog.processors.JSONRenderer()]
-    if console:
-        formatter = structlog.dev.plain_traceback
-        console_renderer = structlog.dev.ConsoleRenderer(
-            colors=is_terminal, exception_formatter=formatter
-        )
-        renderers = [escape, console_renderer]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -72,7 +64,8 @@ def configure(
         cache_logger_on_first_use=False,
     )
     handler = handler or logging.StreamHandler(sys.stderr)
-    last: list[Processor] = [structlog.processors.format_exc_info, redact, *renderers]
+    last: list[Processor] = [structlog.processors.format_exc_info, redact]
+    last += _console(colors=is_terminal) if console else [structlog.processors.JSONRenderer()]
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, *last])
@@ -82,6 +75,12 @@ def configure(
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _console(*, colors: bool) -> list[Processor]:
+    """Return the renderer of a console, behind `escape`: JSON does that by itself."""
+    plain = structlog.dev.plain_traceback
+    return [escape, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -60,16 +60,7 @@ def track(
     that the caller changes next, and are locked with the others. Returns the events to publish: an
     account was degraded, or it recovered.
     """
-    missed: Counter[str] = Counter()
-    pushed: set[str] = set()
-    for report, (row, moved) in zip(reports, moves, strict=True):
-        if row is None:
-            continue
-        if report.source is Source.PUSH:
-            pushed.add(row["account"])
-        elif report.source is Source.POLL and moved and row["state"] in FINAL:
-            vendor = vendors.get(row["account"])
-            missed[row["account"]] += 1 if vendor and vendor.pushes else 0
+    pushed, missed = _arrivals(vendors, reports, moves)
     # Most pushes change nothing here: they must not queue for the lock of the account's row.
     changed = [
         account
@@ -86,6 +77,25 @@ def track(
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _pull_polls_forward(tx, vendors[event.data["name"]], now)
     return events
+
+
+def _arrivals(
+    vendors: Mapping[str, Vendor],
+    reports: Sequence[ReportEvent],
+    moves: Sequence[tuple[JobRow | None, bool]],
+) -> tuple[set[str], Counter[str]]:
+    """Return the accounts that pushed, and how many completions of each came without a push."""
+    pushed: set[str] = set()
+    missed: Counter[str] = Counter()
+    for report, (row, moved) in zip(reports, moves, strict=True):
+        if row is None:
+            continue
+        if report.source is Source.PUSH:
+            pushed.add(row["account"])
+        elif report.source is Source.POLL and moved and row["state"] in FINAL:
+            vendor = vendors.get(row["account"])
+            missed[row["account"]] += 1 if vendor and vendor.pushes else 0
+    return pushed, missed
 
 
 def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:

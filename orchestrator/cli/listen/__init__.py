@@ -64,8 +64,7 @@ def listen(
     session.terminal.streaming = True
     if since is not None and begin is not None:
         raise typer.BadParameter("--since and --from exclude each other")
-    if secret is not None:
-        secret = secret.strip()
+    if secret := (secret or "").strip() or None:
         key_bytes(secret)
     url, headers = forward_to and target(forward_to), extra_headers(header or [])
     span = None if since is None else seconds("--since", since)
