@@ -47,11 +47,10 @@ class Subscriber:
             return httpx.Response(503, headers={"retry-after": str(world.rng.choice((1, 30, 600)))})
         if world.occurs("subscriber_gone"):
             return httpx.Response(410)
-        if world.occurs("trickle"):
-            return httpx.Response(200, stream=Trickle())
+        # The status line decides, whatever follows it.
         self.accepted[name] += 1
         world.trace.add(self.host, "takes", name)
-        return httpx.Response(200)
+        return httpx.Response(200, stream=Trickle() if world.occurs("trickle") else None)
 
     def _verify(self, request: httpx.Request, name: str) -> None:
         """Verify the signature with the public library, and that the bytes are always equal."""

@@ -12,6 +12,7 @@ import contextlib
 import heapq
 import random
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -140,6 +141,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
         )
         self._tasks.append(task)
         return task
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Run a function at once where it was meant for a thread, whose time is not virtual."""
+        if executor is not None and not isinstance(executor, ThreadPoolExecutor):
+            return super().run_in_executor(executor, func, *args)
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def dispose(self) -> None:
         """Close all suspended tasks at the end of the run. Errors are ignored."""

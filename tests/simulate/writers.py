@@ -239,6 +239,7 @@ class SimulatedStore(Store):
         self._database = SqliteWriter(host, rng) if sqlite else PostgresWriters(host, rng)
         self._readers = InlineExecutor()
         self._woken = set()
+        self._shared_reads = {}
         self._host = host
 
     def wake(self, stage: str) -> None:
