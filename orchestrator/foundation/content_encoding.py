@@ -23,6 +23,7 @@ _WINDOWS: Final = {
     "x-gzip": zlib.MAX_WBITS | 16,
     "deflate": zlib.MAX_WBITS,
 }
+_GZIP: Final = b"\x1f\x8b"
 
 
 class Decoder:
@@ -34,10 +35,14 @@ class Decoder:
         if len(names) > 1 or not _WINDOWS.keys() >= {*names}:
             raise Unreadable(f"the Content-Encoding is {encoding[:60]!r}, not one gzip or deflate")
         self._zlib = zlib.decompressobj(_WINDOWS[names[0]]) if names else None
+        self._is_gzip = names != ["deflate"]
         self._taken = self._given = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the decoded bytes of a chunk, none of the pieces empty."""
+        if chunk and not self._taken and not self._begins(chunk):
+            # A proxy or framework that sets the header and compresses nothing.
+            self._zlib = None
         if self._zlib is None:
             if chunk:
                 yield chunk
@@ -56,6 +61,10 @@ class Decoder:
                 yield piece
         if chunk or self._zlib.unused_data:
             raise Unreadable("the body goes on after the end of its Content-Encoding")
+
+    def _begins(self, chunk: bytes) -> bool:
+        """True if a body may begin so (RFC 1952 section 2.3.1, RFC 1950 section 2.2)."""
+        return _GZIP.startswith(chunk[:2]) if self._is_gzip else chunk[0] & 0x0F == zlib.DEFLATED
 
     def end(self) -> None:
         """Raise `Unreadable` if the encoded body ended early."""

@@ -32,6 +32,8 @@ _EMPTY_LINE = b"\r\n\r\n"
 #: a call of the parser, and a body of nothing else would block the event loop.
 _PIECES = 1000
 _PIECE = 16
+#: Bytes of sizes and extensions for each byte in chunks: a chunk of one byte has six.
+_AROUND = 8
 _SLOW = {Phase.HEAD: refusal.SLOW_HEAD, Phase.BODY: refusal.SLOW_BODY}
 
 
@@ -191,6 +193,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_head(piece)
             self._execute(piece)
         else:
+            self._chunked += len(piece)
             self._execute(piece)
             self._check_chunks()
 
@@ -209,8 +212,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _check_chunks(self) -> None:
         """Raise `Refused` for too much around the chunks of a body, trailers among it."""
         self._pieces += not self._tail
+        around = self._chunked - self._received
         if (
             self._framing > self._limits.head_bytes
+            or around > self._limits.head_bytes + _AROUND * self._received
             or len(self.headers) > self._limits.head_fields
             or self._pieces > _PIECES + self._received // _PIECE
         ):
@@ -255,7 +260,7 @@ class HttpProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"content-length":
                 self._left = int(value)
-        self._received, self._framing, self._pieces = 0, 0, 0
+        self._received, self._framing, self._pieces, self._chunked = 0, 0, 0, 0
         # Trailers go here: no call reads any, and none must pass for a header.
         self.headers = []
         self._enter(Phase.BODY)

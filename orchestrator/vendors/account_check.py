@@ -80,7 +80,7 @@ async def check_account(vendor: Vendor, client: HttpClient, clock: Clock) -> Che
     except Exchange as error:
         return CheckResult(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began
-    body = parsed(response)
+    body = parsed(response, vendor.credentials)
     authorized, detail = _assess(vendor, response, body)
     code, message = error_fields(body)
     return CheckResult(

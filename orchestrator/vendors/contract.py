@@ -15,6 +15,7 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.content_encoding import decode
 from orchestrator.foundation.errors import ConfigError, CutOff, Unreadable, Unsupported
 from orchestrator.foundation.json_codec import encode, parse
+from orchestrator.foundation.masking import MASK
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
@@ -33,6 +34,8 @@ from orchestrator.vendors.report import WORDS, Report, Words, read, read_item
 
 #: Bytes of an answer that a vendor compressed although it was asked not to.
 _DECODED_CAP = 4 << 20
+#: Characters of a credential that are masked: a shorter text may be a word.
+_LONG = 8
 
 #: A vendor's options, and the words each may be; None: any text.
 Options = Mapping[str, tuple[str, ...] | None]
@@ -94,6 +97,11 @@ class Vendor(ABC):
             raise ConfigError(
                 f"accounts.{account.name}.base_url is required: {self.name} has no public default"
             )
+        secrets = (account.api_key, account.access_key, account.secret_key)
+        #: What no text of the vendor may show: some repeat the key that they refuse.
+        self.credentials = tuple(
+            text.encode() for key in secrets if len(text := key.get_secret_value()) >= _LONG
+        )
         self._webhook_secrets = [key.get_secret_value() for key in account.webhook_secrets]
         check_options(account, self.name, self.options)
         self.check_credentials()
@@ -195,7 +203,7 @@ class Vendor(ABC):
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
-        reports = read(parse(body), self.words)
+        reports = read(parse(masked(body, self.credentials)), self.words)
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports
@@ -255,7 +263,7 @@ class Vendor(ABC):
         JSON ends by itself, so a success that broke off after it is whole. An error without all of
         its words proves nothing: its code may say that the task exists.
         """
-        body = parsed(response)
+        body = parsed(response, self.credentials)
         partial: str | None = response.extensions.get("partial")
         if partial and (body is None or not response.is_success):
             status = response.status_code
@@ -277,13 +285,20 @@ class Vendor(ABC):
         return httpx.Request("GET", url, headers=self.headers(), params=params or None)
 
 
-def parsed(response: httpx.Response) -> Any:
-    """Return the JSON value of a response's body, or None if it is not JSON."""
+def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
+    """Return the JSON value of a response's body with credentials masked, or None if not JSON."""
     encoding = response.headers.get("content-encoding", "")
     try:
-        return parse(decode(encoding, response.content, _DECODED_CAP))
+        return parse(masked(decode(encoding, response.content, _DECODED_CAP), credentials))
     except Unreadable:
         return None
+
+
+def masked(body: bytes, credentials: Sequence[bytes]) -> bytes:
+    """Return a body with credentials masked."""
+    for credential in credentials:
+        body = body.replace(credential, MASK.encode())
+    return body
 
 
 def segment(text: str) -> str:

@@ -220,23 +220,24 @@ def test_a_fingerprint_is_that_of_the_canonical_text() -> None:
     assert fingerprints(keys, {"b": 1, "a": 2}) == fingerprints(keys, {"a": 2, "b": 1})
 
 
+@pytest.mark.parametrize(("step", "at"), [("read", "find"), ("claim", "touch")])
 async def test_a_key_revoked_while_it_is_first_used_is_refused_after_that(
-    api: Caller, monkeypatch: pytest.MonkeyPatch
+    api: Caller, monkeypatch: pytest.MonkeyPatch, step: str, at: str
 ) -> None:
     headers = await api.key(Scope.READ)
     (row,) = await api.rows("api_key")
-    store, read = api.runtime.store, api.runtime.store.read
+    store, work = api.runtime.store, getattr(api.runtime.store, step)
     revoked = list[bool]()
 
     async def slow(run: Any, *args: Any) -> Any:
-        found = await read(run, *args)
-        if run.__name__ == "find" and not revoked:
+        found = await work(run, *args)
+        if run.__name__ == at and not revoked:
             revoked.append(True)
             admin = {"authorization": f"Bearer {ADMIN}"}
             await api.call("DELETE", f"/v1/keys/{row['id']}", 204, headers=admin)
         return found
 
-    monkeypatch.setattr(store, "read", slow)
+    monkeypatch.setattr(store, step, slow)
     for _ in range(2):
         await api.call("GET", "/v1/accounts", 401, headers=headers)
 

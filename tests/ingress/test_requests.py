@@ -98,6 +98,11 @@ def test_trailers_are_bounded_and_are_no_headers(server: Server) -> None:
     assert statuses(ask(server, start, b"f: " + b"x" * (1 << 20))) == [431]
 
 
+def test_what_stands_around_small_chunks_is_bounded(server: Server) -> None:
+    chunks = b"1;name=" + b"x" * 400 + b"\r\nx\r\n"
+    assert statuses(ask(server, request("POST", "/", b"", CHUNKED), *[chunks] * 500)) == [431]
+
+
 def test_a_body_may_come_in_any_number_of_small_chunks(server: Server) -> None:
     chunks = [b"1\r\nx\r\n"] * 3000
     answer = ask(server, request("POST", "/", b"", CHUNKED), *chunks, b"0\r\n\r\n")

@@ -140,6 +140,22 @@ def test_every_vendor_has_samples_and_its_file_has_its_name() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_a_credential_that_the_vendor_repeats_is_masked(folder: str) -> None:
+    bound = vendor(folder, api_key="sk-0123456789abcdef")
+    message = "Incorrect API key provided: sk-0123456789abcdef"
+    answer = httpx.Response(401, json={"code": 401, "message": message, "error": message})
+    for read in (bound.receipt, bound.read_answer):
+        with pytest.raises(Refused) as refused:
+            read(answer)
+        assert "Incorrect API key" in str(refused.value)
+        assert "sk-0123456789abcdef" not in f"{refused.value} {vars(refused.value)}"
+    push = {"task_id": "1", "id": "1", "status": "failed", "task_status": "failed"}
+    push |= {"task_status_msg": message, "message": message, "object": "video", "error": message}
+    reports = bound.read_push(json.dumps(push).encode())
+    assert "sk-0123456789abcdef" not in str(reports)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_an_unknown_status_word_is_reported_without_a_state(folder: str) -> None:
     bodies: list[dict[str, Any]] = [
         {"task_id": "1", "task_status": "Dreaming"},

@@ -181,11 +181,11 @@ class Authenticator:
             # A key that was revoked meanwhile may have been read before that.
             forgot = self._forgot
             row = await self.store.read(api_keys.find, secret, now)
+            if row is not None and api_keys.is_touch_due(row, now):
+                await self._touch(row["id"], now)
         if row is None:
             self._cache.pop(digest, None)
             return None
-        if api_keys.is_touch_due(row, now):
-            await self._touch(row["id"], now)
         if len(self._cache) >= _CACHE_SIZE:
             self._cache.clear()
         caller = Caller(row["id"], Scope(row["scope"]), row["rate_limit"])
