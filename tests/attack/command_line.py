@@ -137,7 +137,6 @@ async def endless_at_client(arena: Arena, report: Report) -> None:
     for name, answer in (
         ("a body", endless(start + b"\r\n[", b" " * 65_536)),
         ("headers", endless(start, b"x: y\r\n" * 9000)),
-        ("interim responses", endless(b"", b"HTTP/1.1 103 Early Hints\r\na: b\r\n\r\n" * 2000)),
     ):
         async with origin(answer) as there:
             env = {"ORCHESTRATOR_SERVER": there.url, "ORCHESTRATOR_API_KEY": KEY}
