@@ -34,7 +34,7 @@ database_url = "sqlite:///orchestrator.db"
 secret_keys  = ["{secret}"]  # newest first
 api_keys     = ["{key}"]     # bootstrap key (admin)
 # allow_private = ["127.0.0.0/8"]                # private networks that egress may reach
-# ca_file = "/etc/ssl/internal.pem"              # authorities to trust besides the system's
+# ca_file = "/etc/ssl/internal.pem"              # authorities in addition to the system's
 
 # [accounts.main]                                # the `account` in the API and in callback URLs
 # vendor     = "cloudsway"    # dreamto | uniall | cubicspaces | cloudsway | agentsflare | kling

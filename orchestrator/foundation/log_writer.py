@@ -1,4 +1,4 @@
-"""Log lines on a thread of their own: a log that nobody reads must not stop the service.
+"""Log lines on a thread of their own: a log without a reader must not stop the service.
 
 A pipe whose reader stands still blocks a write for ever, and a full disk refuses it. So lines are
 queued, up to a number of bytes; what does not fit, or cannot be written, is dropped and counted.

@@ -1,4 +1,4 @@
-"""Connections that are idle, half closed or of an old version; signals; a log that nobody reads."""
+"""Connections that are idle, half closed or of an old version; signals; a log without a reader."""
 
 from __future__ import annotations
 

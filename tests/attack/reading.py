@@ -1,4 +1,4 @@
-"""Reads that cost memory: pages of large jobs, long polls, streams that nobody reads."""
+"""Reads that cost memory: pages of large jobs, long polls, unread streams."""
 
 from __future__ import annotations
 

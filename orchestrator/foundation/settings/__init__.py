@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = "sqlite:///orchestrator.db"
     secret_keys: list[SecretKey] = []
     allow_private: list[Cidr] = []
-    #: A PEM file of authorities that egress trusts besides those of the system.
+    #: A PEM file of authorities that egress trusts in addition to those of the system.
     ca_file: Annotated[str, Field(min_length=1)] | None = None
     api_keys: list[BootstrapKey] = []
     accounts: dict[AccountName, Account] = {}
