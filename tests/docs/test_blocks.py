@@ -43,7 +43,10 @@ KNOWN = {
         "as a destination": "docs/test_plugins.py",
         "as an application": "docs/test_embedding.py",
     },
-    "js": {"as a receiver": "docs/test_receivers.py"},
+    "js": {
+        "as a receiver": "docs/test_receivers.py",
+        "in a page": "third_party/test_event_stream.py",
+    },
     "go": {"as a receiver": "docs/test_receivers.py"},
     "toml": {"settings": "docs/test_blocks.py", "an account": "docs/test_vendors.py"},
     "json": {

@@ -16,7 +16,8 @@ import pytest
 
 from orchestrator.simulator import SimulatedVendors
 from tests.harness.api_caller import KEY, Api, Json, until
-from tests.harness.live import IMPATIENT, order
+from tests.harness.documents import chosen
+from tests.harness.live import IMPATIENT, live, order
 from tests.harness.processes import Replica, end, simulated
 from tests.third_party import node
 
@@ -187,3 +188,30 @@ async def test_sse_clients_miss_and_repeat_no_event_when_the_server_stops_or_is_
             assert (client.opened, client.failure) == (3, ""), (
                 "it reconnected after each restart only"
             )
+
+
+async def test_a_page_follows_with_a_ticket_and_resumes_with_another(tmp_path: Path) -> None:
+    (block,) = chosen("js", "in a page")
+    async with live(tmp_path, {"kling": {}}) as it:
+        text = (Path(__file__).parent / "page.mjs").read_text(encoding="utf-8")
+        text += block.code.replace("https://hooks.example.com", it.url) + "\nfollow();"
+        process = await asyncio.create_subprocess_exec(
+            node.NODE, "--input-type=module", "--eval", text, "--", it.url, KEY,
+            cwd=await asyncio.to_thread(node.packages), env=node.environment(),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdin
+        try:
+            async with asyncio.timeout(60):
+                assert json.loads(await process.stdout.readline()) == {"open": True}
+                first = (await it.api.submit(order("kling")))["id"]
+                assert json.loads(await process.stdout.readline()) == {"job": first}
+                page = await it.api.get("/v1/events?limit=200&type=job.succeeded")
+                process.stdin.write(page["data"][0]["id"].encode())
+                assert json.loads(await process.stdout.readline()) == {"open": True}
+                second = (await it.api.submit(order("kling")))["id"]
+                for _ in range(2):
+                    assert json.loads(await process.stdout.readline()) == {"job": second}
+        finally:
+            await end(process, signal.SIGKILL)
