@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -105,6 +106,8 @@ def _flood(name: str, pieces: Callable[[], Iterator[bytes]], *, idle: bool) -> N
             for piece in pieces():
                 if not await wire.send(piece) or wire.sent > _VOLUME:
                     break
+                # A send that need not wait leaves no time to read the answer.
+                await asyncio.sleep(0)
             refused = wire.status is not None or wire.closed
             await wire.ends(_PATIENCE)
         # What follows a refusal may be read and dropped for a moment, so that the answer arrives.
