@@ -29,6 +29,7 @@ class History:
     """Counts of one job. `trouble` is why the last request to the vendor failed, or empty."""
 
     pushes: int
+    refused: int
     polls: int
     last_push: datetime | None
     deliveries: Mapping[str, int]
@@ -36,8 +37,10 @@ class History:
 
     @property
     def reports(self) -> str:
-        """`2 pushes, 1 poll`."""
-        return f"{counted(self.pushes, 'push', 'pushes')}, {counted(self.polls, 'poll')}"
+        """`2 pushes, 1 poll`, or `0 pushes, 3 refused, 1 poll`."""
+        refused = f", {self.refused} refused" if self.refused else ""
+        pushes = counted(self.pushes, "push", "pushes")
+        return f"{pushes}{refused}, {counted(self.polls, 'poll')}"
 
     @property
     def delivered(self) -> str:
@@ -57,8 +60,14 @@ def history(client: Client, job: Job) -> History:
         after = page.next_cursor
         if not page.has_more:
             break
+    return summary(entries)
+
+
+def summary(entries: list[TimelineEntry]) -> History:
+    """Return the entries of a timeline, oldest first, in numbers."""
     kinds = Counter(entry.kind for entry in entries)
-    pushed = [entry.at for entry in entries if entry.kind == "push"]
+    pushes = [entry for entry in entries if entry.kind == "push"]
+    refused = sum(_extra(entry, "outcome").startswith("rejected") for entry in pushes)
     # The newest entry of a delivery has its present state.
     deliveries = {
         _extra(entry, "delivery"): _extra(entry, "status")
@@ -66,9 +75,10 @@ def history(client: Client, job: Job) -> History:
         if entry.kind == "delivery"
     }
     return History(
-        kinds["push"],
+        len(pushes) - refused,
+        refused,
         kinds["poll"],
-        pushed[-1] if pushed else None,
+        pushes[-1].at if pushes else None,
         Counter(deliveries.values()),
         _trouble(entries),
     )
@@ -102,5 +112,7 @@ def known(client: Client, job: Job) -> History | None:
 def resolution(job: Job, past: History | None) -> str:
     """Return how a job was resolved, with its counts, as far as that is known."""
     by = RESOLUTIONS.get(str(job.resolved_by), "")
+    if past and past.refused and not past.pushes and job.resolved_by == "poll":
+        by = "the pushes were refused (see `orchestrator doctor`), a poll found it"
     reports = past.reports if past else ""
     return f"{by} ({reports})" if by and reports else by or reports

@@ -1,7 +1,8 @@
 """What a report changes about a job, as a pure function: every race is one case of a table.
 
-Facts are never fenced: a report stays true however late it arrives. The rank of the job's state
-alone decides whether it moves the job.
+A push may come before the answer to the submission: it moves the job, and the late answer adds the
+vendor's id. Facts are never fenced: a report stays true however late it arrives. The rank of the
+job's state alone decides whether it moves the job.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.job_history import resolution, summary
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import earliest
+from orchestrator.schemas import Job, TimelineEntry
 from tests.harness.command_line import (
     DELIVERY,
     EVENT,
@@ -24,6 +26,7 @@ from tests.harness.command_line import (
     run,
     subscriber,
 )
+from tests.harness.scripted_client import job_document
 
 OTHER = JOB[:-1] + "0"
 
@@ -236,3 +239,14 @@ def test_an_event_is_shown_with_its_deliveries(fake: Fake) -> None:
     fake.script("GET /v1/deliveries", (200, page(delivery(last_status=204))))
     ran = run("--server", fake.url, "events", "show", EVENT[4:14])
     assert f"{DELIVERY} delivered to {SUBSCRIBER} 204" in ran.out
+
+
+def test_pushes_that_were_refused_are_no_missing_pushes() -> None:
+    at = "2026-11-20T10:00:00.000Z"
+    outcomes = ["rejected: no signature matches"] * 3
+    pushes = [{"id": "1", "at": at, "kind": "push", "outcome": text} for text in outcomes]
+    entries = [*pushes, {"id": "4", "at": at, "kind": "poll", "outcome": "succeed"}]
+    past = summary([TimelineEntry.model_validate(entry) for entry in entries])
+    assert past.reports == "0 pushes, 3 refused, 1 poll"
+    job = Job.model_validate(job_document(status="succeeded", resolved_by="poll"))
+    assert resolution(job, past).startswith("the pushes were refused (see `orchestrator doctor`)")
