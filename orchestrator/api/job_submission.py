@@ -124,7 +124,7 @@ class JobSubmission:
         # The input of the old job may be as large as a body.
         with self._runtime.bodies.admit(context.caller.id, size=request_body.BODY_CAP):
             body = await context.body(Retry, optional=True)
-            draft = await self._repetition_of(context) | {"again": body.again}
+            draft = await self._repetition_of(context, body) | {"again": body.again}
             if body.dry_run:
                 runtime, old_id = self._runtime, draft["retry_of"]
                 await runtime.store.read(partial(number_of, again=body.again), old_id)
@@ -133,7 +133,7 @@ class JobSubmission:
             accepted = await self._create(draft)
         return await self._answer(context, accepted)
 
-    async def _repetition_of(self, context: RequestContext) -> Json:
+    async def _repetition_of(self, context: RequestContext, body: Retry) -> Json:
         """Return the columns of a job that repeats a final job.
 
         Raises `Problem` and `Unavailable`.
@@ -152,7 +152,8 @@ class JobSubmission:
         # A key is valid for its path alone. No sent key equals this one: it is not printable.
         draft = self._draft(context, vendor)
         if key is not None:
-            draft |= self._idempotent(f"{key}\n{old_id}", {"retry_of": old_id})
+            again = {"again": True} if body.again else {}
+            draft |= self._idempotent(f"{key}\n{old_id}", {"retry_of": old_id} | again)
         draft |= {name: value for name, value in old.items() if name in _REPEATED}
         draft["callback_url"] = self._callback_url_of(old)
         seconds = (old["deadline_at"] - old["created_at"]).total_seconds()

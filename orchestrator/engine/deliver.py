@@ -124,7 +124,7 @@ class Deliverer:
             status=response.status_code,
             error=None if delivered else _reason(response),
             response=text(_head(response, self._address(claim))),
-            rest=None if delivered else retry_after(response.headers, now),
+            rest=None if delivered else retry_after(response.headers, self.clock.stamp()),
         )
 
     def _ms(self, started: float) -> int:
@@ -134,7 +134,8 @@ class Deliverer:
         to, event = claim.subscriber, claim.event
         address = self._address(claim)
         headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
-        message = Message(event["id"], event["type"], event["body"], now, headers, to["options"])
+        at = self.clock.stamp()
+        message = Message(event["id"], event["type"], event["body"], at, headers, to["options"])
         return self.destinations[to["kind"]].request(address, message, self._secrets(to, now))
 
     def _address(self, claim: ClaimedDelivery) -> str:

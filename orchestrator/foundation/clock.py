@@ -29,6 +29,9 @@ SUBMIT_SCHEDULE = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 60
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: By what share a corrected clock runs faster or slower at most: leases have a larger margin.
 SLEW = 0.1
+#: Seconds by which a clock that was set differs from one that drifts, and after which it is right:
+#: mistakes are mended by then, and receivers have refused what was sent meanwhile.
+_STEP, SETTLED = 2.0, 600.0
 
 
 class Clock(Protocol):
@@ -40,6 +43,13 @@ class Clock(Protocol):
 
     def wall(self) -> datetime:
         """Return what the clock of the operating system shows, which can be set."""
+        ...
+
+    def stamp(self) -> datetime:
+        """Return the instant that others check: in signatures, and in tokens of vendors.
+
+        That of `now`, until a clock has been set for so long that it must be right.
+        """
         ...
 
     def monotonic(self) -> float:
@@ -66,6 +76,9 @@ class SystemClock:
     def wall(self) -> datetime:
         return datetime.now(UTC)
 
+    def stamp(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return time.monotonic()
 
@@ -85,12 +98,19 @@ class DisciplinedClock:
         self.own = clock
         #: How far it was ahead of `own`, at which monotonic time, and how far it should be.
         self._course: tuple[float, float, float] | None = None
+        #: The monotonic time at which the reference was set last.
+        self._set_at = 0.0
 
     def now(self) -> datetime:
         return self.own.now() + timedelta(seconds=self._ahead())
 
     def wall(self) -> datetime:
         return self.own.wall()
+
+    def stamp(self) -> datetime:
+        if self._course is None or self.monotonic() - self._set_at < SETTLED:
+            return self.now()
+        return self.own.now() + timedelta(seconds=self._course[2])
 
     def monotonic(self) -> float:
         return self.own.monotonic()
@@ -105,6 +125,8 @@ class DisciplinedClock:
         """
         target = 0.0 if self._course is None else self._course[2]
         start = ahead if self._course is None else self._ahead()
+        if self._course is not None and abs(ahead - target) > _STEP:
+            self._set_at = self.monotonic()
         self._course = start, self.monotonic(), ahead
         return ahead - target
 

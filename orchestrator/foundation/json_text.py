@@ -21,8 +21,9 @@ def is_plain(text: bytes, max_depth: int) -> bool:
 
     The text is valid JSON in UTF-8. False proves nothing: the values have to be looked at.
     """
-    # An escaped backslash begins no other escape.
-    text = text.replace(rb"\\", b"")
+    # An escaped backslash begins no other escape. Something stays in its place: without it, the
+    # halves of a pair around it would meet.
+    text = text.replace(rb"\\", b"__")
     if _UNSTORABLE.search(_PAIR.sub(b"", text)):
         return False
     outside_strings = b"".join(text.replace(rb"\"", b"").split(b'"')[::2])

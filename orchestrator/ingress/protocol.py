@@ -114,8 +114,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._phase is Phase.BODY:
             if self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 # The application takes its time, not the client.
-                self._since, self._received = now, 0
-            patience += self._received / self._limits.body_rate
+                self._since, self._progress = now, 0
+            patience += self._progress / self._limits.body_rate
         if now - self._since <= patience or self.transport.is_closing():
             return
         if self._phase in _SLOW:
@@ -261,6 +261,7 @@ class HttpProtocol(HttpToolsProtocol):
             if name == b"content-length":
                 self._left = int(value)
         self._received, self._framing, self._pieces, self._chunked = 0, 0, 0, 0
+        self._progress = 0
         # Trailers go here: no call reads any, and none must pass for a header.
         self.headers = []
         self._enter(Phase.BODY)
@@ -268,6 +269,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         size = len(body)
         self._received += size
+        self._progress += size
         if self._left:
             self._left -= size
         self._framing = 0

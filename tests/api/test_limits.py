@@ -187,6 +187,7 @@ async def test_the_event_loop_works_on_no_large_body(
         (b'["\\u0000"]', False),
         (b'["\\ud83d"]', False),
         (b'["\\ude00\\ud83d"]', False),
+        (b'["\\ud83d\\\\\\ude00"]', False),
         (b'["\\\\\\u0000"]', False),
         (b"[1e400]", False),
         (b"[" * 64 + b"]" * 64, True),

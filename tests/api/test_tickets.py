@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.api.auth import tickets
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.logs import masked
 from orchestrator.foundation.settings import Settings
@@ -77,6 +78,18 @@ async def test_a_ticket_and_its_stream_end_with_the_key(it: Service) -> None:
         async with httpx.AsyncClient(base_url=it.url) as anonymous:
             refused = await anonymous.get(f"/v1/events/stream?ticket={unused}")
             assert refused.status_code == 401
+
+
+async def test_used_tickets_are_remembered_within_bounds(
+    it: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets, "_MAX_USED", 2)
+    async with it.caller() as http, httpx.AsyncClient(base_url=it.url) as anonymous:
+        texts = [await ticket(http, seconds=each) for each in (3600, 3600, 3600)]
+        for text, status in zip(texts, (200, 200, 429), strict=True):
+            query = {"ticket": text}
+            async with anonymous.stream("GET", "/v1/events/stream", params=query) as response:
+                assert response.status_code == status
 
 
 def test_a_ticket_is_masked_in_logs() -> None:

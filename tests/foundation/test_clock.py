@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.foundation.clock import (
+    SETTLED,
     SHORT_SCHEDULE,
     SLEW,
     STANDARD_SCHEDULE,
@@ -112,6 +113,23 @@ def test_the_first_correction_is_made_at_once() -> None:
     assert clock.now() == own.now()
     assert clock.correct(-300) == -300
     assert clock.now() == after(own.now(), -300)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_what_others_check_follows_a_clock_that_stays_set(jump: float) -> None:
+    own = ManualClock()
+    clock = DisciplinedClock(own)
+    clock.correct(0)
+    own.advance(2 * SETTLED)
+    clock.correct(jump)
+    assert clock.stamp() == clock.now()
+    for _ in range(3):
+        own.advance(SETTLED / 4)
+        clock.correct(jump)
+        assert clock.stamp() == clock.now(), "it may be a mistake"
+    own.advance(SETTLED / 4)
+    assert clock.stamp() == after(own.now(), jump)
+    assert abs((clock.now() - clock.stamp()).total_seconds()) > 3000
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])

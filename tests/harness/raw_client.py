@@ -27,7 +27,8 @@ class Echo:
     """An application that answers with the request: method, path, body length, header names.
 
     `/stream` has no length and sends its body in two. `/early` answers before it reads, `/left`
-    when the client has left, `/wait` when `/go` is asked; that of `/large` is 32 MiB longer.
+    when the client has left, `/wait` when `/go` is asked, `/later` reads its body only then; the
+    answer of `/large` is 32 MiB longer.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,8 @@ class Echo:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path, size, more = scope["path"], 0, scope["path"] != "/early"
+        if path == "/later":
+            await self._gate.wait()
         while more:
             message = await receive()
             size += len(message.get("body", b""))

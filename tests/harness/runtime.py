@@ -46,6 +46,9 @@ class ManualClock:
     def wall(self) -> datetime:
         return self.now()
 
+    def stamp(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return (self._now - START).total_seconds()
 

@@ -21,6 +21,10 @@ QUICK = Http(
 )  # fmt: skip
 
 
+#: The end of a chunked body.
+END = b"0\r\n\r\n"
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with served(QUICK) as running:
@@ -65,6 +69,27 @@ def test_a_slow_body_is_read_for_as_long_as_it_keeps_its_rate(server: Server) ->
         assert statuses(everything(client)) == [408]
         stopped.set()
         sender.join()
+
+
+def test_a_body_that_waits_for_the_application_is_not_refused() -> None:
+    """The deadline of a body stops meanwhile, and what it counts has no part in its limits."""
+    chunks = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    with served(QUICK) as server, server.connect() as client:
+        start = request("POST", "/later", b"", "transfer-encoding: chunked")
+        sending = threading.Thread(target=client.sendall, args=(start + chunks * 64 + END,))
+        sending.start()
+        # The sweep that closes a silent connection looks at the other as well.
+        for _ in range(2):
+            with connected(server, b"") as (silent,):
+                assert everything(silent) == b""
+        with connected(server, request("GET", "/go")) as (other,):
+            assert other.recv(100)
+        answer = b""
+        while b'"size"' not in answer:
+            answer += client.recv(65_536)
+        sending.join()
+    assert statuses(answer) == [200]
+    assert f'"size": {64 * 65_536},'.encode() in answer
 
 
 def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:

@@ -22,6 +22,9 @@ class SkewedClock:
     def wall(self) -> datetime:
         return self.now()
 
+    def stamp(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self._time()
 

@@ -71,6 +71,8 @@ class Authenticator:
         bootstrap = self.settings.api_keys
         self._bootstrap = [api_keys.digest(key.get_secret_value()) for key in bootstrap]
         self._cache: dict[str, _CachedKey] = {}
+        #: Of keys with open streams by ticket, by their ids.
+        self._valid_until: dict[str, float] = {}
         self._limiter = RateLimiter(self.clock)
         self.tickets = StreamTickets(keys=self.keys, clock=self.clock, rng=self.rng)
         self._forgot = asyncio.Event()
@@ -147,12 +149,19 @@ class Authenticator:
         """Return whether an id is that of a valid key."""
         if caller == _OPERATOR or caller in map(_bootstrap_id, self._bootstrap):
             return True
+        if self._valid_until.get(caller, 0.0) > self.clock.monotonic():
+            return True
+        forgot = self._forgot
         row = await self.store.read(api_keys.get, caller)
-        return row is not None and api_keys.is_valid(row, self.clock.now())
+        valid = row is not None and api_keys.is_valid(row, self.clock.now())
+        if valid and forgot is self._forgot:
+            self._valid_until[caller] = self.clock.monotonic() + _CACHED
+        return valid
 
     def forget_keys(self) -> None:
         """Empty the cache: a key was revoked."""
         self._cache.clear()
+        self._valid_until.clear()
         self._forgot.set()
         self._forgot = asyncio.Event()
 

@@ -15,7 +15,7 @@ from orchestrator.foundation.clock import Clock, Rng, after
 from orchestrator.foundation.errors import BadToken
 from orchestrator.foundation.signing.secret_keys import Keys, Ticket
 
-#: Tickets that are remembered as used before the expired ones are forgotten.
+#: Used tickets of one caller that may be valid still: each is remembered until it expires.
 _MAX_USED = 4096
 
 
@@ -28,7 +28,8 @@ class StreamTickets:
     rng: Rng
 
     def __post_init__(self) -> None:
-        self._used: dict[str, datetime] = {}
+        #: When the used tickets of each caller expire, by their numbers.
+        self._used: dict[str, dict[str, datetime]] = {}
 
     def mint(
         self, caller: str, types: Sequence[str] | None, seconds: float
@@ -49,11 +50,15 @@ class StreamTickets:
             ticket, expires = self.keys.read_ticket(text, now)
         except BadToken:
             raise _refusal() from None
-        if ticket.number in self._used:
+        used = self._used.get(ticket.caller, {})
+        if ticket.number in used:
             raise _refusal()
-        if len(self._used) >= _MAX_USED:
-            self._used = {used: until for used, until in self._used.items() if until >= now}
-        self._used[ticket.number] = expires
+        if len(used) >= _MAX_USED:
+            used = {number: until for number, until in used.items() if until >= now}
+        if len(used) >= _MAX_USED:
+            raise Refusal("rate_limited", f"{_MAX_USED} used tickets of this key are valid still")
+        used[ticket.number] = expires
+        self._used[ticket.caller] = used
         return ticket
 
 

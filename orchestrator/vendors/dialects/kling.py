@@ -93,7 +93,7 @@ class Kling(Vendor):
         """Return the API key, or a JWT valid for half an hour (get-started/authentication)."""
         if self.account.api_key:
             return super().headers()
-        now = epoch_ms(self.clock.now()) // 1000
+        now = epoch_ms(self.clock.stamp()) // 1000
         key, secret = self.account.access_key, self.account.secret_key
         claims = {"iss": key.get_secret_value(), "exp": now + 1800, "nbf": now - 5}
         token = jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
