@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import sqlalchemy as sa
 
 from orchestrator.database import queue
+from orchestrator.database.bulk import bulk_update
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address, delivery, event, job, subscriber
@@ -216,17 +217,21 @@ def _claims(
         if row["event_id"] in events
     ]
     resting = [claim for claim in claims if claim.rests(now)]
-    for claim in resting:
-        _postpone(tx, claim, now)
-    return [claim for claim in claims if claim not in resting], bool(resting)
+    if resting:
+        _postpone(tx, resting, now)
+    return [claim for claim in claims if not claim.rests(now)], bool(resting)
 
 
-def _postpone(tx: Tx, claim: ClaimedDelivery, now: datetime) -> None:
-    """Make a delivery due when its address has rested, and with it others that wait for that."""
-    until = {"until": claim.event["resting_until"]}
-    tx.execute(_POSTPONE, until | {"ids": [claim.row["id"]]})
-    same = {"lane": claim.row["subscriber_id"], "key": claim.event["callback_key"], "now": now}
-    tx.execute(_POSTPONE, until | {"ids": list(tx.scalars(_SAME_ADDRESS, same))})
+def _postpone(tx: Tx, claims: Sequence[ClaimedDelivery], now: datetime) -> None:
+    """Make deliveries due when their addresses have rested, and with them others of their lanes.
+
+    What waits for any resting address of a host would be claimed in vain, a few per look.
+    """
+    _POSTPONE(
+        tx, [{"was_id": one.row["id"], "due_at": one.event["resting_until"]} for one in claims]
+    )
+    for lane in sorted({claim.row["subscriber_id"] for claim in claims}):
+        tx.execute(_POSTPONE_LANE, {"lane": lane, "now": now})
 
 
 # Built once: building a statement costs more than running it.
@@ -256,26 +261,26 @@ _EVENTS = (
     )
     .where(event.c.id.in_(_IDS))
 )
-_POSTPONE = (
-    sa.update(delivery)
-    .where(delivery.c.id.in_(_IDS))
-    .values(due_at=sa.bindparam("until", type_=delivery.c.due_at.type))
-)
-#: Of a long backlog some: the next look finds more.
-_SAME_ADDRESS = (
-    sa.select(delivery.c.id)
-    .select_from(
-        delivery.join(event, event.c.id == delivery.c.event_id).join(
-            job, job.c.id == event.c.job_id
-        )
-    )
-    .where(
-        delivery.c.subscriber_id == sa.bindparam("lane"),
-        delivery.c.due_at <= _NOW,
-        delivery.c.forced_at.is_(None),
-        job.c.callback_key == sa.bindparam("key"),
-    )
+_POSTPONE = bulk_update(delivery, "due_at", key=("id",))
+#: The limit comes before the filter: it bounds the rows that are read, however few of them wait.
+#: A CTE, since PostgreSQL may run a locking subquery of a join more than once.
+_FIRST_DUE = (
+    sa.select(delivery.c.id, delivery.c.event_id, delivery.c.forced_at)
+    .where(delivery.c.subscriber_id == sa.bindparam("lane"), delivery.c.due_at <= _NOW)
     .order_by(delivery.c.due_at)
     .limit(500)
-    .with_for_update(of=delivery, skip_locked=True)
+    .with_for_update(skip_locked=True)
+    .cte("first_due")
+)
+_POSTPONE_LANE = (
+    sa.update(delivery)
+    .where(
+        delivery.c.id == _FIRST_DUE.c.id,
+        _FIRST_DUE.c.forced_at.is_(None),
+        event.c.id == _FIRST_DUE.c.event_id,
+        job.c.id == event.c.job_id,
+        callback_address.c.key == job.c.callback_key,
+        callback_address.c.resting_until > _NOW,
+    )
+    .values(due_at=callback_address.c.resting_until)
 )

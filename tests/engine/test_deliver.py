@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import attempt, callback_address, delivery, event, subscriber
+from orchestrator.database.tables import attempt, callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
@@ -399,6 +399,31 @@ async def test_a_long_backlog_of_a_resting_callback_url_does_not_delay_its_host(
     assert [claim.event["callback_key"] for claim in await stage.take(10)] == [
         h.runtime.keys.seal_address("https://a.example/fine").key
     ]
+
+
+async def test_one_look_postpones_500_deliveries_whichever_resting_urls_they_are_for(
+    h: Harness,
+) -> None:
+    """Once per lane, not once per URL: a host may have ten thousand URLs that rest."""
+    await called_back(h, "https://a.example/0")
+    (job_row,), (owed,) = await h.rows(job), await h.rows(delivery)
+    (event_row,) = await h.rows(event, event.c.id == owed["event_id"])
+    rests = {"lane": "x", "resting_until": after(h.clock.now(), 60), "updated_at": h.clock.now()}
+    keys = [f"key-{n}" for n in range(600)]
+    copies: list[tuple[sa.Table, list[dict[str, Any]]]] = [
+        (job, [job_row | {"id": key, "callback_key": key, "external_task_id": key,
+                          "vendor_task_id": key} for key in keys]),
+        (event, [event_row | {"id": key, "job_id": key, "position": None} for key in keys]),
+        (delivery, [owed | {"id": key, "event_id": key} for key in keys]),
+        (callback_address, [rests | {"key": key, "failures": 1} for key in keys]),
+    ]  # fmt: skip
+    for table, rows in copies:
+        await h.run(sa.insert(table).values(rows[:300]))
+        await h.run(sa.insert(table).values(rows[300:]))
+    await h.run(sa.update(delivery).where(delivery.c.id == owed["id"]).values(due_at=None))
+    assert not await h.runtime.assemble(Deliverer).take(8)
+    postponed = await h.rows(delivery, delivery.c.due_at == rests["resting_until"])
+    assert len(postponed) == 8 + 500
 
 
 async def test_an_operators_retry_does_not_wait_for_a_resting_receiver(h: Harness) -> None:
