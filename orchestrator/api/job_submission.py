@@ -20,7 +20,7 @@ from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.subscribers import callback_lane
-from orchestrator.foundation import json_codec, off_loop
+from orchestrator.foundation import addresses, json_codec, off_loop
 from orchestrator.foundation.admission import Slot
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Problem
@@ -217,7 +217,8 @@ class JobSubmission:
         runtime = self._runtime
         now = runtime.clock.now()
         # Copies: a unit of work may run again.
-        full = [draft | self._callback(tx, draft, now) for draft in drafts]
+        lanes = self._callback_lanes(tx, drafts, now)
+        full = [draft | self._callback(draft, lanes) for draft in drafts]
         fresh = iter(create_jobs(tx, [draft for draft in full if "retry_of" not in draft]))
         results = [
             create_retry(tx, draft, again=draft["again"]) if "retry_of" in draft else next(fresh)
@@ -234,13 +235,19 @@ class JobSubmission:
         runtime.ledger.note(tx, notes, now)
         return results
 
-    def _callback(self, tx: Tx, draft: Json, now: datetime) -> Json:
+    def _callback_lanes(self, tx: Tx, drafts: list[Json], now: datetime) -> dict[str, str]:
+        """Return the lanes of callback URLs by origin. The order of inserts avoids deadlocks."""
+        ids, keys = self._runtime.ids, self._runtime.keys
+        urls = [draft["callback_url"] for draft in drafts]
+        origins = sorted({addresses.origin(url) for url in urls if url is not None})
+        return {origin: callback_lane(tx, ids, keys, origin, now) for origin in origins}
+
+    def _callback(self, draft: Json, lanes: Mapping[str, str]) -> Json:
         """Return the columns of a job's callback URL: encrypted, and its lane."""
-        url, runtime = draft["callback_url"], self._runtime
+        url = draft["callback_url"]
         if url is None:
             return {}
-        sealed = runtime.keys.seal_address(url)
-        lane = callback_lane(tx, runtime.ids, runtime.keys, url, now)
+        sealed, lane = self._runtime.keys.seal_address(url), lanes[addresses.origin(url)]
         return {"callback_url": sealed.encrypted, "callback_key": sealed.key, "callback_lane": lane}
 
 

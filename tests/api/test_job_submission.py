@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.api.job_submission import JobSubmission
+from orchestrator.database.tables import subscriber
 from orchestrator.foundation.ids import is_id
 from tests.api.test_support import BODY, calling, submitted
+from tests.harness.runtime import Harness
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -85,3 +88,16 @@ async def test_a_job_that_grows_when_it_is_written_out_is_refused(tmp_path: Path
         body = b'{"model": "kling-v3", "input": {"prompt": "x", "extra": {"n": [%s]}}}' % numbers
         refused = (await api.call("POST", "/v1/jobs", 422, content=body)).json()
         assert refused["errors"][0]["pointer"] == "/input"
+
+
+async def test_new_hosts_of_callback_urls_are_inserted_in_one_order(h: Harness) -> None:
+    """Two batches that insert the same hosts in two orders would deadlock on PostgreSQL."""
+    urls = ["https://c.example/1", None, "https://a.example/1", "https://c.example/2"]
+    lanes = await h.runtime.store.write(
+        JobSubmission(h.runtime)._callback_lanes,
+        [{"callback_url": url} for url in urls],
+        h.clock.now(),
+    )
+    assert list(lanes) == ["https://a.example", "https://c.example"]
+    rows = await h.rows(subscriber)
+    assert {row["callback_origin"]: row["id"] for row in rows} == lanes
