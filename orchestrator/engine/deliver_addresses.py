@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import bulk_update, insert
+from orchestrator.database.bulk import RowLock, bulk_update, insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address
 from orchestrator.foundation.clock import after
 
 
-def record_delivered(tx: Tx, keys: Sequence[str]) -> None:
-    """End the failures of addresses that accepted a delivery. A rest goes on."""
-    _HEALTHY(
-        tx, [{"was_key": key, "failing_since": None, "failures": 0} for key in sorted({*keys})]
-    )
+class AddressFailure(NamedTuple):
+    """A failed attempt at an address: its key, its host's lane, and seconds of `Retry-After`."""
+
+    key: str
+    lane: str
+    error: str | None
+    rest: float
 
 
-def record_failed(
-    tx: Tx, lane: str, failures: Sequence[tuple[str, str | None, float | None]], now: datetime
+def record_addresses(
+    tx: Tx, delivered: Collection[str], failures: Sequence[AddressFailure], now: datetime
 ) -> None:
-    """Count failed attempts (key, error, seconds of a `Retry-After`) at addresses of one host."""
-    by_key: defaultdict[str, list[tuple[str | None, float]]] = defaultdict(list)
-    for key, error, rest in failures:
-        by_key[key].append((error, rest or 0.0))
+    """End the failures of addresses (keys) that accepted a delivery; then count failed attempts.
+
+    A rest goes on.
+    """
+    by_key: defaultdict[str, list[AddressFailure]] = defaultdict(list)
+    for failure in failures:
+        by_key[failure.key].append(failure)
+    _LOCK(tx, {*delivered, *by_key})
+    _HEALTHY(tx, [{"was_key": key, "failing_since": None, "failures": 0} for key in delivered])
     for key, failed in sorted(by_key.items()):
-        rest = max(seconds for _, seconds in failed)
+        rest = max(failure.rest for failure in failed)
         row: Mapping[str, Any] = {
             "key": key,
-            "lane": lane,
+            "lane": failed[-1].lane,
             "resting_until": after(now, rest) if rest else None,
             "failing_since": now,
             "failures": len(failed),
-            "last_error": failed[-1][0],
+            "last_error": failed[-1].error,
             "updated_at": now,
         }
         made = insert(tx.dialect.name, callback_address).values(**row)
@@ -57,6 +64,7 @@ def _merged(new: Any) -> Mapping[str, Any]:
     }
 
 
+_LOCK = RowLock(callback_address.c.key)
 _HEALTHY = bulk_update(
     callback_address,
     "failing_since",

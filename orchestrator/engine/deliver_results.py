@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import bulk_insert, bulk_update
+from orchestrator.database.bulk import BulkSelect, RowLock, bulk_insert, bulk_update, one_of
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
-from orchestrator.database.tables.rows import SubscriberRow, fetch
-from orchestrator.engine.deliver_addresses import record_delivered, record_failed
+from orchestrator.database.tables.rows import SubscriberRow
+from orchestrator.engine.deliver_addresses import AddressFailure, record_addresses
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.events.subscribers import disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
@@ -94,52 +94,57 @@ class _Health(TypedDict):
 
 
 def record(tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime) -> list[bool]:
-    """Unit of work: record attempts. Return for each whether it disabled its subscriber."""
-    _ATTEMPTS(tx, [_attempt_values(done) for done in attempts])
-    delivered = [done for done in attempts if done.result is ResponseClass.DELIVERED]
-    _DELIVERED(tx, [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered])
-    healthy = sorted({done.subscriber["id"] for done in delivered})
-    _HEALTHY(tx, [{"was_id": lane, "failing_since": None} for lane in healthy])
-    record_delivered(tx, [done.address for done in delivered if done.address])
-    disabled: set[str] = set()
-    if len(delivered) < len(attempts):
-        disabled = _record_failed(tx, ids, rng, attempts, now)
-    return [done.subscriber["id"] in disabled for done in attempts]
+    """Unit of work: record attempts. Return for each whether it disabled its subscriber.
 
-
-def _record_failed(
-    tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime
-) -> set[str]:
-    """Record failed attempts. Return the subscribers that they disabled."""
-    failed = [done for done in attempts if done.result is not ResponseClass.DELIVERED]
-    lanes = {"ids": list({done.subscriber["id"] for done in failed})}
+    Rows are locked in the order of all units of work: deliveries by id, addresses by key,
+    subscribers by id.
+    """
+    _LOCK_DELIVERIES(tx, {done.row["id"] for done in attempts})
     # As they are now: a subscriber may have been paused during the attempt.
-    current = {row["id"]: row for row in fetch(tx, _Health, _CURRENT, lanes)}
+    lanes = _CURRENT(tx, sorted({done.subscriber["id"] for done in attempts}))
+    current = {row[0]: cast(_Health, dict(zip(_HEALTH, row, strict=True))) for row in lanes}
+    delivered = [done for done in attempts if done.result is ResponseClass.DELIVERED]
+    failed = [done for done in attempts if done.result is not ResponseClass.DELIVERED]
+    _DELIVERED(tx, [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered])
     _FAILED(
         tx, [_failed_values(one, current.get(one.subscriber["id"]), rng, now) for one in failed]
     )
+    _ATTEMPTS(tx, [_attempt_values(done) for done in attempts])
+    failures = [
+        AddressFailure(done.address, done.subscriber["id"], done.error, done.rest or 0.0)
+        for done in failed
+        if done.address and done.subscriber["id"] in current
+    ]
+    record_addresses(tx, {done.address for done in delivered if done.address}, failures, now)
+    disabled = _record_health(tx, ids, current, attempts, now)
+    return [done.subscriber["id"] in disabled for done in attempts]
+
+
+def _record_health(
+    tx: Tx, ids: Ids, current: Mapping[str, _Health], attempts: Sequence[Attempted], now: datetime
+) -> set[str]:
+    """Record what attempts show about their subscribers. Return those that they disabled.
+
+    The lane of a host has no health: its addresses have.
+    """
     by_lane: defaultdict[str, list[Attempted]] = defaultdict(list)
     for done in attempts:
         by_lane[done.subscriber["id"]].append(done)
+    changed = {lane for lane, row in current.items() if _changes(row, by_lane[lane])}
+    _LOCK_SUBSCRIBERS(tx, changed)
     disabled = set()
-    for lane, row in sorted(current.items()):
-        if row["callback_origin"] is not None:
-            record_failed(tx, lane, _failures(by_lane[lane]), now)
-            continue
+    for lane in sorted(changed):
         _rest(tx, lane, by_lane[lane], now)
-        if reason := _update_health(tx, row, by_lane[lane], now):
+        if reason := _update_health(tx, current[lane], by_lane[lane], now):
             disable(tx, ids, lane, reason, now)
             disabled.add(lane)
     return disabled
 
 
-def _failures(attempts: Sequence[Attempted]) -> list[tuple[str, str | None, float | None]]:
-    """Return the failed attempts at callback URLs, as `record_failed` takes them."""
-    return [
-        (done.address, done.error, done.rest)
-        for done in attempts
-        if done.address and done.result is not ResponseClass.DELIVERED
-    ]
+def _changes(row: _Health, attempts: Sequence[Attempted]) -> bool:
+    """True unless attempts are successes of a healthy subscriber, or at addresses of a host."""
+    failed = any(done.result is not ResponseClass.DELIVERED for done in attempts)
+    return row["callback_origin"] is None and (failed or row["failing_since"] is not None)
 
 
 def _attempt_values(done: Attempted) -> dict[str, Any]:
@@ -197,11 +202,12 @@ def _update_health(
     tx: Tx, row: _Health, attempts: Sequence[Attempted], now: datetime
 ) -> str | None:
     """Record since when a subscriber has been failing. Return the reason to disable it, if any."""
+    since, mine = row["failing_since"], sa.update(subscriber).where(subscriber.c.id == row["id"])
     if any(done.result is ResponseClass.DELIVERED for done in attempts):
+        if since is not None:
+            tx.execute(mine.values(failing_since=None))
         return None
-    since = row["failing_since"]
     if since is None:
-        mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
         tx.execute(mine.values(failing_since=now))
     if row["state"] != SubscriberState.ACTIVE:
         return None
@@ -213,9 +219,11 @@ def _update_health(
     return None
 
 
-_CURRENT = sa.select(
-    subscriber.c.id, subscriber.c.state, subscriber.c.failing_since, subscriber.c.callback_origin
-).where(subscriber.c.id.in_(sa.bindparam("ids", expanding=True)))
+_LOCK_DELIVERIES, _LOCK_SUBSCRIBERS = RowLock(delivery.c.id), RowLock(subscriber.c.id)
+_HEALTH = tuple(_Health.__annotations__)
+_CURRENT = BulkSelect(
+    sa.select(*(subscriber.c[name] for name in _HEALTH)).where(one_of(subscriber.c.id))
+)
 _ATTEMPTS = bulk_insert(
     attempt, "delivery_id", "n", "at", "status", "ms", "error", "response",
     on_conflict=lambda made: made.on_conflict_do_nothing(),
@@ -226,6 +234,3 @@ _ONE_MORE = delivery.c.tries + sa.literal_column("1")
 _DELIVERED = bulk_update(delivery, *_RESULT, key=("id",), where=_OPEN, also={"tries": _ONE_MORE})
 # Sets `tries` instead of adding one: a unit of work may run again.
 _FAILED = bulk_update(delivery, *_RESULT, "tries", key=("id", "lease"), where=_OPEN)
-_HEALTHY = bulk_update(
-    subscriber, "failing_since", key=("id",), where=subscriber.c.failing_since.is_not(None)
-)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestrator.database.bulk import BulkSelect, insert, one_of
+from orchestrator.database.bulk import RowLock, insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.foundation.states import IN_FLIGHT
@@ -74,11 +74,10 @@ def save_buckets(tx: Tx, buckets: Mapping[str, TokenBucket]) -> None:
 def lock_accounts(tx: Tx, accounts: Collection[str]) -> None:
     """Lock the rows of accounts that a unit of work changes after it has locked its jobs.
 
-    The order is fixed, jobs by id and then accounts by name: two units that lock the same rows in
-    different orders deadlock. The UPDATE of one row locks it by itself, and SQLite has one writer.
+    The order is fixed: jobs by id, accounts by name, deliveries by id, callback addresses by key,
+    subscribers by id.
     """
-    if len(accounts) > 1 and tx.dialect.name == "postgresql":
-        _LOCK(tx, sorted(accounts))
+    _LOCK(tx, accounts)
 
 
 def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
@@ -88,9 +87,4 @@ def ensure_accounts(tx: Tx, accounts: Sequence[str]) -> None:
         tx.execute(insert(tx.dialect.name, account_state).on_conflict_do_nothing(), names)
 
 
-_LOCK = BulkSelect(
-    sa.select(account_state.c.account)
-    .where(one_of(account_state.c.account))
-    .order_by(account_state.c.account)
-    .with_for_update()
-)
+_LOCK = RowLock(account_state.c.account)

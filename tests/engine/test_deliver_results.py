@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
@@ -185,6 +187,53 @@ async def test_an_attempt_recorded_twice_is_stored_once(h: Harness) -> None:
     await recorded(h, [attempted(row, to, ResponseClass.LATER, status=503)])
     (stored,) = await h.rows(attempt)
     assert (stored["status"], (await delivery_row(h, row))["tries"]) == (500, 1)
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The statements that are executed during the test."""
+    seen: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        seen.append(" ".join(statement.split()))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+async def test_a_batch_locks_deliveries_then_addresses_then_subscribers_each_in_order(
+    h: Harness, database: str, statements: list[str]
+) -> None:
+    """The order of the operator's commands: two orders would deadlock on PostgreSQL."""
+    good, bad = await subscribe(h), await subscribe(h)
+    await at_vendor(h)
+    await h.run(subscriber.update().values(failing_since=h.clock.now()))
+    (first,), (second,) = [
+        await h.rows(delivery, delivery.c.subscriber_id == to["id"]) for to in (good, bad)
+    ]
+    host = await h.runtime.store.write(
+        subscribers.callback_lane, h.runtime.ids, h.runtime.keys, "https://a.example", h.clock.now()
+    )
+    lane = {"id": host}
+    rows = [first | {"id": f"dlv_{n}"} for n in range(2)]
+    statements.clear()
+    await recorded(h, [
+        attempted(rows[1], lane, ResponseClass.DELIVERED, address="b"),
+        attempted(rows[0], lane, ResponseClass.LATER, address="a"),
+        attempted(second, bad, ResponseClass.LATER),
+        attempted(first, good, ResponseClass.DELIVERED),
+    ])  # fmt: skip
+    writes = [found[1] for one in statements if (found := re.search(r"(?:UPDATE|INTO) (\w+)", one))]
+    order = ["delivery", "attempt", "callback_address", "subscriber"]
+    assert list(dict.fromkeys(writes)) == order
+    assert writes == sorted(writes, key=order.index)
+    locks = [one.split(" FROM ")[1].split()[0] for one in statements if "FOR UPDATE" in one]
+    postgres = database.startswith("postgresql")
+    assert locks == (["delivery", "callback_address", "subscriber"] if postgres else [])
+    assert all("ORDER BY" in one for one in statements if "FOR UPDATE" in one)
+    assert (await subscriber_row(h, good))["failing_since"] is None
+    assert [row["key"] for row in await h.rows("callback_address")] == ["a"]
 
 
 # -- health
