@@ -35,7 +35,9 @@ def record_addresses(
     for failure in failures:
         by_key[failure.key].append(failure)
     _LOCK(tx, {*delivered, *by_key})
-    _HEALTHY(tx, [{"was_key": key, "failing_since": None, "failures": 0} for key in delivered])
+    _HEALTHY(
+        tx, [{"was_key": key, "failing_since": None, "failures": 0} for key in sorted(delivered)]
+    )
     for key, failed in sorted(by_key.items()):
         rest = max(failure.rest for failure in failed)
         row: Mapping[str, Any] = {
