@@ -12,6 +12,7 @@ import contextlib
 import socket
 import threading
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +64,8 @@ class GuardedResolver(AbstractResolver):
         """Return the addresses of a host, all allowed. Raises `Blocked`, `socket.gaierror`."""
         answer = await self._answer(host.lower())
         if answer.error is not None:
-            raise answer.error
+            # A copy: each raise adds to the traceback of what it raises.
+            raise copy(answer.error)
         for address in answer.addresses:
             self._policy.check(address, port)
         return [

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -131,6 +132,22 @@ async def test_an_address_is_used_for_a_while_and_a_failure_for_less(
     await moved.resolve("one.example", 80)
     names.address = "127.0.0.2"
     assert (await moved.resolve("one.example", 80))[0]["host"] == "127.0.0.2"
+
+
+async def test_a_failure_that_is_used_again_keeps_nothing_of_those_that_met_it(
+    names: Names,
+) -> None:
+    found = GuardedResolver(LOOPBACK)
+    for host, kind in (("missing.example", socket.gaierror), ("dead", LookupTimeout)):
+        first, again = (await look_up(found, host) + await look_up(found, host))[:2]
+        assert type(first) is type(again) is kind
+        assert (first.errno, str(first)) == (again.errno, str(again))
+        assert first is not again
+        assert len(traceback.extract_tb(again.__traceback__)) <= 2
+        kept = found._answers[host].error
+        assert kept is not None
+        frames = traceback.extract_tb(kept.__traceback__)
+        assert not [frame for frame in frames if frame.name in ("resolve", "look_up")]
 
 
 async def test_the_policy_is_asked_for_a_cached_address_too(names: Names) -> None:
