@@ -76,8 +76,9 @@ class RequestContext:
 
     async def body(self, model: type[ModelT], *, optional: bool = False) -> ModelT:
         """Return the JSON body. Raises `Problem` 400, 413, 415 or 422, and `Unavailable`."""
-        with request_body.admit(self.runtime.bodies, self.caller.id, self.request) as slot:
-            return await request_body.read_model(self.request, slot, model, optional=optional)
+        request, key = self.request, self.caller.id
+        with request_body.admit(self.runtime.bodies, key, request) as slot:
+            return await request_body.read_model(request, slot, key, model, optional=optional)
 
 
 Handler = Callable[[RequestContext], Awaitable[Response]]

@@ -72,7 +72,8 @@ class JobSubmission:
         """Return the columns of the submitted job. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(context)
         text = await request_body.read_json(context.request, slot)
-        return await off_loop.run(len(text), self._validated, context, key, text)
+        caller, size = context.caller.id, len(text)
+        return await off_loop.callers.run(caller, size, self._validated, context, key, text)
 
     def _validated(self, context: RequestContext, key: str | None, text: bytes) -> Json:
         body = request_body.parse(text)
@@ -159,7 +160,8 @@ class JobSubmission:
         seconds = (old["deadline_at"] - old["created_at"]).total_seconds()
         draft |= {"external_task_id": draft["id"], "retry_of": old_id}
         draft["deadline_at"] = after(draft["created_at"], seconds)
-        await off_loop.run(request_body.BODY_CAP, _check, vendor, draft)
+        caller, size = context.caller.id, request_body.BODY_CAP
+        await off_loop.callers.run(caller, size, _check, vendor, draft)
         return draft
 
     def _callback_url_of(self, row: JobRow) -> str | None:

@@ -59,9 +59,9 @@ async def read_json(request: Request, slot: Slot) -> bytes:
 
 
 async def read_model(
-    request: Request, slot: Slot, model: type[ModelT], *, optional: bool = False
+    request: Request, slot: Slot, key: str, model: type[ModelT], *, optional: bool = False
 ) -> ModelT:
-    """Return the body as `model`; an empty one as `{}` if it is optional.
+    """Return the body, sent with an API key, as `model`; an empty one as `{}` if it is optional.
 
     Raises `Problem` 400, 413, 415 or 422, and `Unavailable`.
     """
@@ -70,7 +70,7 @@ async def read_model(
     def validated() -> ModelT:
         return validate(model, {} if optional and not body else parse(body))
 
-    return await off_loop.run(len(body), validated)
+    return await off_loop.callers.run(key, len(body), validated)
 
 
 def _check_encoding(request: Request, expected: str) -> None:

@@ -124,8 +124,8 @@ class Poller:
                 response = await self.http_client.send(
                     request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
                 )
-                size = len(response.content)
-                reports = await off_loop.run(size, vendor.read_answer, response)
+                account, size = vendor.account.name, len(response.content)
+                reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)
             result = self._answered(query, reports)
         except Exchange as error:
             result = self._unanswered(query, error)

@@ -108,7 +108,9 @@ class Receiver:
         row = self._row(vendor, callback, headers, body)
         try:
             row["verified"] = _verify(vendor, headers, body)
-            reports = await off_loop.run(len(body), vendor.read_push, body)
+            # Not the party of answers: pushes delay no query, and queries no push.
+            party, size = f"push:{vendor.account.name}", len(body)
+            reports = await off_loop.vendors.run(party, size, vendor.read_push, body)
             report = _report_of(callback, reports)
         except BadSignature as error:
             self.metrics.pushes(vendor.name, "bad_signature").inc()

@@ -160,13 +160,13 @@ async def test_the_event_loop_works_on_no_large_body(
     api: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A submission, a body that is wrong everywhere, and an answer of the vendor."""
-    run, threads = off_loop.run, list[int]()
+    run, threads = off_loop.callers.run, list[int]()
 
-    async def noted(size: int, *args: Any) -> Any:
+    async def noted(party: str, size: int, *args: Any) -> Any:
         threads.append(size)
-        return await run(size, *args)
+        return await run(party, size, *args)
 
-    monkeypatch.setattr(off_loop, "run", noted)
+    monkeypatch.setattr(off_loop.callers, "run", noted)
     body = dense()
     made = await api.post("/v1/jobs", 202, body)
     assert made["input"]["extra"] == body["input"]["extra"]
