@@ -26,6 +26,7 @@ from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliverySchedu
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.events.destinations import Destination, Message, ResponseClass
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.addresses import masked
 from orchestrator.foundation.clock import Clock, Rng, epoch_ms
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
@@ -105,7 +106,7 @@ class Deliverer:
             claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER, address=to
         )
         try:
-            request = self._request(claim, now)
+            request = await self._request(claim, now)
             response = await self.http_client.send(
                 request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
             )
@@ -130,13 +131,16 @@ class Deliverer:
     def _ms(self, started: float) -> int:
         return round((self.clock.monotonic() - started) * 1000)
 
-    def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
+    async def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
         to, event = claim.subscriber, claim.event
         address = self._address(claim)
         headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
         at = self.clock.stamp()
         message = Message(event["id"], event["type"], event["body"], at, headers, to["options"])
-        return self.destinations[to["kind"]].request(address, message, self._secrets(to, now))
+        build, secrets = self.destinations[to["kind"]].request, self._secrets(to, now)
+        size = len(event["body"])
+        # Some kinds parse the event.
+        return await off_loop.receivers.run(to["id"], size, build, address, message, secrets)
 
     def _address(self, claim: ClaimedDelivery) -> str:
         """Return the address to send to. Raises `ConfigError` if no key can decrypt it."""

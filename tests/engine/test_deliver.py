@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from email.utils import format_datetime
@@ -21,7 +22,9 @@ from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
+from orchestrator.events.destinations import load
 from orchestrator.events.subscribers import callback_lane
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
@@ -98,6 +101,25 @@ async def test_a_delivery_is_the_stored_event_with_a_signature_that_the_public_l
     assert sent.headers["webhook-timestamp"] == str(h_now)
     signature = Webhook(to["secret"]).sign(row["id"], h.clock.now(), sent.content.decode())
     assert sent.headers["webhook-signature"] == signature
+
+
+async def test_the_request_of_a_large_event_is_built_off_the_loop(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await due_delivery(h, options={"format": "cloudevents"})
+    (row,) = await h.rows(event)
+    kind, threads = type(load()["webhook"]), list[str]()
+    run = kind.request
+
+    def noted(self: Any, *args: Any) -> httpx.Request:
+        threads.append(threading.current_thread().name)
+        return run(self, *args)
+
+    monkeypatch.setattr(kind, "request", noted)
+    monkeypatch.setattr(off_loop, "LARGE", len(row["body"]))
+    await deliver(h, OK)
+    assert len(h.network.requests) == 1
+    assert [name.startswith("bodies for receivers") for name in threads] == [True]
 
 
 async def test_every_valid_key_signs_during_a_rotation_and_the_old_key_not_after_it(
