@@ -71,11 +71,9 @@ def build(
     settings = ensure_secret_keys(settings)
     clock, rng = DisciplinedClock(clock or SystemClock()), rng or random.SystemRandom()
     keys = Keys([key.get_secret_value() for key in settings.secret_keys])
-    ids, metrics = Ids(clock, rng), Metrics()
-    policy = AddressPolicy(settings.allow_private)
+    ids, metrics, policy = Ids(clock, rng), Metrics(), AddressPolicy(settings.allow_private)
     http_client, submission_client = _clients(settings, policy, transport)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
-    base_url = settings.public_url.rstrip("/")
     store = store or Store(settings.database_url)
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
@@ -85,13 +83,13 @@ def build(
         ids=ids,
         keys=keys,
         store=store,
-        ledger=Ledger(vendors, ids, clock, base_url),
+        ledger=Ledger(vendors, ids, clock, settings.base_url),
         http_client=http_client,
         submission_client=submission_client,
         address_policy=policy,
         vendors=vendors,
         destinations=destinations.load(),
-        orders=OrderBuilder(keys, base_url),
+        orders=OrderBuilder(keys, settings.base_url),
         metrics=metrics,
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock),

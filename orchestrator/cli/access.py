@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.client.connection import DEFAULT_SERVER
-from orchestrator.client.environment import environment_key, is_loopback, origin
+from orchestrator.client.environment import environment_key, is_loopback, origin_parts
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 
@@ -155,7 +155,7 @@ def _as_own(server: str, settings: Settings) -> str | None:
     Never the URL given: `localhost` may lead to another address, and so to another process.
     """
     own = local_url(settings)
-    mine, named = origin(own), origin(server)
+    mine, named = origin_parts(own), origin_parts(server)
     if not (mine and named):
         return None
     hosts = {mine[1]}

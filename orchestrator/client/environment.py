@@ -7,6 +7,7 @@ names the variable, and all other entries are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -55,12 +56,12 @@ def environment_key(server: str) -> str | None:
     A key goes to the scheme, host and port that it belongs to.
     """
     owner = os.environ.get("ORCHESTRATOR_SERVER")
-    if owner and origin(owner) != origin(server):
+    if owner and origin_parts(owner) != origin_parts(server):
         return None
     return os.environ.get("ORCHESTRATOR_API_KEY") or None
 
 
-def origin(url: str) -> tuple[str, str, int | None] | None:
+def origin_parts(url: str) -> tuple[str, str, int | None] | None:
     """Return the scheme, host and port of a URL as httpx reads it; None for no URL."""
     try:
         parts = httpx.URL(url.strip())
@@ -117,7 +118,7 @@ def _proxy(url: str) -> httpx.Proxy | None:
 
 
 def _variable(name: str) -> str:
-    """Return the variable of the environment as it is spelled there."""
+    """Return the name of an environment variable in the case that is set, lower or upper."""
     return next((word for word in (name, name.upper()) if os.environ.get(word)), name.upper())
 
 
@@ -129,11 +130,9 @@ def _is_exempt(host: str, port: int, entries: str) -> bool:
 def _matches(entry: str, host: str, port: int) -> bool:
     if entry == "*":
         return True
-    try:
+    with contextlib.suppress(ValueError):
         network = ipaddress.ip_network(entry.strip("[]"), strict=False)
         return ipaddress.ip_address(host) in network
-    except ValueError:
-        pass
     name, _, own_port = entry.rpartition("://")[2].rpartition(":")
     if not (name and own_port.isdigit()):
         name, own_port = entry.rpartition("://")[2], ""

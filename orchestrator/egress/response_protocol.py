@@ -84,8 +84,8 @@ class ResponseProtocol(asyncio.Protocol):
     async def write(self, chunk: bytes) -> bool:
         """Write a piece of a streamed body, no faster than the other side reads it.
 
-        Return False, and write no more, once a response has begun: the rest is not wanted, and the
-        connection carries no other exchange. Raises `OSError` if it has ended.
+        Return False, and write nothing, once a response has begun: the peer reads no more, and
+        the connection carries no other exchange. Raises `OSError` if it has ended.
         """
         while self._is_held and not self.has_answer and self.transport is not None:
             await self._wait()

@@ -136,7 +136,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sent"] = False
         check_form(request.url)
-        # A stream of known length is never held as a whole: it is written as it is read.
+        # A stream of known length is written while it is read, and never held as a whole.
         is_read = isinstance(request.stream, httpx.ByteStream)
         is_stream = not is_read and "content-length" in request.headers
         body = b"" if is_stream else await request.aread()

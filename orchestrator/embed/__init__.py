@@ -160,9 +160,7 @@ class Orchestrator:
         request_id = f"req_{secrets.token_hex(12)}"
         log.error(_NOT_RUNNING, request_id=request_id)
         why = Refusal("unavailable", _NOT_RUNNING)
-        refusal = problem_response(
-            why, self._settings.public_url.rstrip("/"), request_id, {"retry-after": "5"}
-        )
+        refusal = problem_response(why, self._settings.base_url, request_id, {"retry-after": "5"})
         await refusal(scope, receive, send)
 
     def _check_mount(self, root_path: str) -> None:

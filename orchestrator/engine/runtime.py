@@ -66,7 +66,7 @@ class Runtime:
     @property
     def base(self) -> str:
         """Our public URL, without a slash at its end."""
-        return self.settings.public_url.rstrip("/")
+        return self.settings.base_url
 
     def assemble(self, stage: type[StageT]) -> StageT:
         """Return a stage with its fields taken from here, by name."""

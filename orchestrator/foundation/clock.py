@@ -38,7 +38,7 @@ class Clock(Protocol):
     """The port to time."""
 
     def now(self) -> datetime:
-        """Return the current instant, aware, in UTC: it goes on evenly, whoever sets a clock."""
+        """Return the current instant, aware, in UTC. It advances evenly when a clock is set."""
         ...
 
     def wall(self) -> datetime:

@@ -89,7 +89,7 @@ def encode(value: Any) -> bytes:
 
 
 def _parsed(value: Any) -> Any:
-    """Return the value of a `Raw`: only orjson writes its text as it is."""
+    """Return the value of a `Raw`, whose text only orjson can write unparsed."""
     if isinstance(value, Raw):
         return json.loads(orjson.dumps(value))
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -226,13 +226,15 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            pass
+            self._ignore_upgrade()
         except httptools.HttpParserError:
             raise Refused(refusal.MALFORMED) from None
-        else:
-            return
-        # The parser takes every offer: for it the rest of the connection is another protocol. So
-        # another one parses the head again, without the offer.
+
+    def _ignore_upgrade(self) -> None:
+        """Parse the head again, without the offer of another protocol. Raises `Refused`.
+
+        The parser takes every offer: for it the rest of the connection is the other protocol.
+        """
         method = self.parser.get_method()
         if method == b"CONNECT":
             raise Refused(refusal.NO_TUNNEL)

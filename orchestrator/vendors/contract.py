@@ -218,7 +218,7 @@ class Vendor(ABC):
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
-        reports = read(parse(masked(body, self.credentials)), self.words)
+        reports = read(parse(without_credentials(body, self.credentials)), self.words)
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports
@@ -304,12 +304,13 @@ def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
     """Return the JSON value of a response's body with credentials masked, or None if not JSON."""
     encoding = response.headers.get("content-encoding", "")
     try:
-        return parse(masked(decode(encoding, response.content, _DECODED_CAP), credentials))
+        body = decode(encoding, response.content, _DECODED_CAP)
+        return parse(without_credentials(body, credentials))
     except Unreadable:
         return None
 
 
-def masked(body: bytes, credentials: Sequence[bytes]) -> bytes:
+def without_credentials(body: bytes, credentials: Sequence[bytes]) -> bytes:
     """Return a body with credentials masked."""
     for credential in credentials:
         body = body.replace(credential, MASK.encode())

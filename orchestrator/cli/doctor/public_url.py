@@ -106,7 +106,7 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
         words = "not tried: no secret keys can be read here"
         yield warning("callbacks", words, "run it as the server's user")
         return
-    keys, base = Keys(readable), settings.public_url.rstrip("/")
+    keys, base = Keys(readable), settings.base_url
     nonce = secrets.token_urlsafe(12)
     url = f"{base}/callbacks/{callback_probe.PING}/{callback_probe.ping(keys, nonce, clock.now())}"
     try:

@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         is_file = parts.scheme.startswith("sqlite") and name not in ("", ":memory:")
         return Path(name) if is_file else None
 
+    @property
+    def base_url(self) -> str:
+        """`public_url` without a slash at its end."""
+        return self.public_url.rstrip("/")
+
     def redacted(self) -> dict[str, object]:
         """Return all settings for display, secrets and passwords masked."""
         return {key: _masked(value) for key, value in self.model_dump().items()}

@@ -35,7 +35,7 @@ class Callback(NamedTuple):
 
 
 class SealedAddress(NamedTuple):
-    """A web address as it is stored: encrypted, and its keyed hash for look-ups."""
+    """A stored web address: encrypted, with a keyed hash for look-ups."""
 
     key: str
     encrypted: str
