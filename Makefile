@@ -9,7 +9,7 @@ RUNNABLE := .venv/.runs
 READY := .venv/.ready
 SOURCES := orchestrator tests docs
 
-.PHONY: demo test simulate chaos attack hostile coverage check format build clean
+.PHONY: demo test proofs simulate chaos attack hostile coverage check format build clean
 
 demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
@@ -18,7 +18,11 @@ demo: $(RUNNABLE)
 # with PYTHONDONTWRITEBYTECODE set, every worker would compile all tests again.
 test: $(READY)
 	@.venv/bin/python -m compileall -q orchestrator tests
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m "not proof" $(ARGS)
+
+# The slow tests: the simulator finds planted faults, every bench runs, schemathesis finds nothing.
+proofs: $(READY)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m proof $(ARGS)
 
 # SEED=n repeats one run; SEEDS=n runs many. A fixed hash seed makes a run equal in every process.
 simulate: $(READY)

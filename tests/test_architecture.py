@@ -97,13 +97,23 @@ def sources() -> dict[str, ast.Module]:
     return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in paths().items()}
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
-    """Yield what a module imports, dotted and absolute, wherever in the module that stands."""
-    for node in ast.walk(tree):
+@cache
+def nodes(tree: ast.Module) -> list[ast.Import | ast.ImportFrom | ast.Attribute]:
+    """Return the imports and the attributes in a module: each law looks at these alone."""
+    kinds = ast.Import | ast.ImportFrom | ast.Attribute
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+@cache
+def imported(tree: ast.Module) -> list[str]:
+    """Return what a module imports, dotted and absolute, wherever in the module that stands."""
+    found = []
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names)
+            found += [f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def ours(of: Sources, module: str) -> set[str]:
@@ -124,20 +134,19 @@ def used(tree: ast.Module, library: str) -> set[str]:
         for name in imported(tree)
         if name.startswith(f"{library}.")
     }
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     aliases = {
         alias.asname or alias.name
-        for node in imports
+        for node in nodes(tree)
+        if not isinstance(node, ast.Attribute)
         for alias in node.names
         if alias.name == library
     }
-    nodes = (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    )
     return taken | {
-        node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in aliases
+        node.attr
+        for node in nodes(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in aliases
     }
 
 
@@ -270,7 +279,9 @@ def test_imports_are_absolute() -> None:
 def test_no_traceback_is_left_to_somebody_elses_renderer() -> None:
     """`logs.traceback_of` says why."""
     written = {
-        name: ast.unparse(tree) for name, tree in sources().items() if top(name) not in BESIDE
+        name: path.read_text(encoding="utf-8")
+        for name, path in paths().items()
+        if top(name) not in BESIDE
     }
     assert not [
         module

@@ -6,6 +6,8 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 not allowed, 5 conflict, 6 th
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import io
 import platform
@@ -153,6 +155,9 @@ def version(session: Session) -> None:
 
 def main() -> None:
     """Run the program."""
+    # Imports leave almost no garbage: collecting it takes a third of a command's time.
+    gc.disable()
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot encode a character shows its escape; the command goes on.
         if isinstance(stream, io.TextIOWrapper):

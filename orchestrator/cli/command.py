@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import sys
@@ -172,6 +173,8 @@ def _shared(
 
 def _guarded(session: Session, run: Callable[[], None]) -> None:
     """Run a command; print what failed and what to do next, and exit with its code."""
+    # `main` disables it for the imports.
+    gc.enable()
     try:
         run()
     except Failure as failure:

@@ -13,7 +13,7 @@ import pytest
 from tests.harness.api_caller import KEY, Json
 from tests.harness.live import Live, live, order
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.proof
 
 ROOT = Path(__file__).parents[2]
 CHECKS = (

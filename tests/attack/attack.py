@@ -48,8 +48,6 @@ class Attack:
     patient: bool
     #: True if it starts a service itself.
     bare: bool
-    #: True if it takes a second or two: `make test` runs it too.
-    quick: bool
 
 
 #: All attacks, in the order of their definition.
@@ -58,18 +56,12 @@ Function = Callable[["Arena", Report], Awaitable[None]]
 
 
 def attack(
-    name: str,
-    *,
-    timeout: float = 60,
-    patient: bool = False,
-    bare: bool = False,
-    quick: bool = False,
-    **environment: str,
+    name: str, *, timeout: float = 60, patient: bool = False, bare: bool = False, **environment: str
 ) -> Callable[[Function], Function]:
     """Register an attack."""
 
     def register(run: Function) -> Function:
-        ATTACKS.append(Attack(name, run, environment, timeout, patient, bare, quick))
+        ATTACKS.append(Attack(name, run, environment, timeout, patient, bare))
         return run
 
     return register

@@ -84,7 +84,7 @@ async def pipelined(arena: Arena, report: Report) -> None:
     report.check(True, "")
 
 
-@attack("connections: a half-closed client is answered", quick=True)
+@attack("connections: a half-closed client is answered")
 async def half_closed(arena: Arena, report: Report) -> None:
     """A client that shuts its writing side after a submission gets the answer."""
     body = b'{"account":"main","model":"m","input":{"prompt":"p"}}'
@@ -113,7 +113,7 @@ async def half_closed_poll(arena: Arena, report: Report) -> None:
         report.check(await wire.answered(6) == httpx.codes.OK, f"answered {wire.status}")
 
 
-@attack("connections: HTTP/1.0 gets a stream without chunks", quick=True)
+@attack("connections: HTTP/1.0 gets a stream without chunks")
 async def old_version(arena: Arena, report: Report) -> None:
     """The end of the connection ends the stream."""
     job = await arena.event()
@@ -131,7 +131,7 @@ async def old_version(arena: Arena, report: Report) -> None:
     report.check(not sizes, f"sizes of chunks are in the body of {job['id']}'s stream")
 
 
-@attack("signals: SIGHUP", quick=True)
+@attack("signals: SIGHUP")
 async def hangup(arena: Arena, report: Report) -> None:
     """It reloads, or is ignored; it does not end the service."""
     for _ in range(3):

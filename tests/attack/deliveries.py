@@ -31,7 +31,7 @@ async def _attempted(arena: Arena, subscriber: str) -> None:
     await eventually(over, "each delivery has had an attempt")
 
 
-@attack("subscribers: a new URL does not inherit credentials", quick=True)
+@attack("subscribers: a new URL does not inherit credentials")
 async def moved(arena: Arena, report: Report) -> None:
     """Headers and credentials stay with the origin that they were given for."""
     secret = "Bearer subscriber-secret-0123456789"
@@ -105,7 +105,7 @@ _OURS = (
 )  # fmt: skip
 
 
-@attack("subscribers: headers that forge ours", quick=True)
+@attack("subscribers: headers that forge ours")
 async def forged_headers(arena: Arena, report: Report) -> None:
     """Many servers treat `_` like `-`: either spelling of a header of ours is refused."""
     async with origin() as there:
@@ -153,7 +153,7 @@ async def many(arena: Arena, report: Report) -> None:
         report.check(refused > 0, f"{name}: none was refused")
 
 
-@attack("chat: controls of direction in texts", quick=True)
+@attack("chat: controls of direction in texts")
 async def bidi_in_slack(arena: Arena, report: Report) -> None:
     """They are stripped: a message reads as it was written."""
     async with origin() as chat:

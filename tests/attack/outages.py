@@ -115,7 +115,7 @@ _UNSTORABLE = (
 )
 
 
-@attack("vendor: an upload's answer that cannot be shown", quick=True)
+@attack("vendor: an upload's answer that cannot be shown")
 async def unstorable_upload(arena: Arena, report: Report) -> None:
     """It is a 502, or the answer; never a 500."""
     body, media_type = form(1000)

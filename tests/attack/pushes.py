@@ -73,7 +73,7 @@ async def unreadable_kinds(arena: Arena, report: Report) -> None:
             report.broken.append(f"{name}: the vendor is not queried within 4 s")
 
 
-@attack("pushes: a slash behind the URL", quick=True)
+@attack("pushes: a slash behind the URL")
 async def trailing_slash(arena: Arena, report: Report) -> None:
     """It is the same URL; a wrong token stays a 404."""
     job = await arena.submit()
@@ -95,7 +95,7 @@ async def trailing_slash(arena: Arena, report: Report) -> None:
     report.check(answer.status_code == httpx.codes.METHOD_NOT_ALLOWED, f"GET {answer.status_code}")
 
 
-@attack("pushes: forged ones learn nothing", quick=True)
+@attack("pushes: forged ones learn nothing")
 async def forged(arena: Arena, report: Report) -> None:
     """Every wrong token and account has the same answer."""
     job = await arena.submit()

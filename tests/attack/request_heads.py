@@ -125,7 +125,7 @@ for _name, _pieces in _FLOODS.items():
     _flood(_name, _pieces, idle=_pieces is _blank_lines)
 
 
-@attack("request: heads at the limits", quick=True)
+@attack("request: heads at the limits")
 async def limits(arena: Arena, report: Report) -> None:
     """64 KiB and 100 fields are taken, more is 431."""
 
@@ -153,7 +153,7 @@ async def limits(arena: Arena, report: Report) -> None:
     report.check(target in (414, 431), f"a target of 80 KiB: {target}")
 
 
-@attack("request: upgrades that are not taken", quick=True)
+@attack("request: upgrades that are not taken")
 async def upgrades(arena: Arena, report: Report) -> None:
     """The body is read and the request served, whatever the upgrade names."""
     job = await arena.submit()

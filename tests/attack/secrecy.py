@@ -49,7 +49,7 @@ async def _with_secrets(arena: Arena, url: str) -> list[str]:
     ]  # fmt: skip
 
 
-@attack("secrets: what a read key sees", quick=True)
+@attack("secrets: what a read key sees")
 async def read_key(arena: Arena, report: Report) -> None:
     """Neither queries, passwords nor headers of URLs."""
     async with origin() as there:
@@ -65,7 +65,7 @@ async def read_key(arena: Arena, report: Report) -> None:
             report.check(secret.encode() not in bodies, f"an event shows {secret[:14]}")
 
 
-@attack("secrets: in the database file", quick=True)
+@attack("secrets: in the database file")
 async def database_file(arena: Arena, report: Report) -> None:
     """Addresses are encrypted: a copy of the file gives none away, nor callback tokens or keys."""
     async with origin() as there:
@@ -89,7 +89,7 @@ async def database_file(arena: Arena, report: Report) -> None:
             report.check(mode & 0o077 == 0, f"{path.name} has mode {mode:o}")
 
 
-@attack("secrets: in the log", quick=True)
+@attack("secrets: in the log")
 async def in_log(arena: Arena, report: Report) -> None:
     """Failures of every kind log no token, key or address."""
     async with origin(replies(500, b"no")) as there:
@@ -147,7 +147,7 @@ async def revoked_key(arena: Arena, report: Report) -> None:
     report.at_most("uses after revocation", taken.total(), 0)
 
 
-@attack("answers: nothing of /v1 is stored by caches", quick=True)
+@attack("answers: nothing of /v1 is stored by caches")
 async def no_store(arena: Arena, report: Report) -> None:
     """`Cache-Control: no-store` is on every answer, refusals too."""
     job = await arena.submit()

@@ -182,7 +182,7 @@ async def forged_lines(arena: Arena, report: Report) -> None:
         report.check(not raw, f"{' '.join(words[:2])}: raw {' '.join(sorted(raw))}")
 
 
-@attack("texts: the console log escapes them", quick=True, ORCHESTRATOR_LOG_FORMAT="console")
+@attack("texts: the console log escapes them", ORCHESTRATOR_LOG_FORMAT="console")
 async def log_lines(arena: Arena, report: Report) -> None:
     """Values without spaces and tracebacks too."""
     hostile = f"x{_ESCAPE}\nFORGED\r\u2028FORGED\x85"

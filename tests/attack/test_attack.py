@@ -1,4 +1,4 @@
-"""The quick attacks, and the suite itself: it detects what is not held."""
+"""The suite of attacks itself: it detects what is not held."""
 
 from __future__ import annotations
 
@@ -13,14 +13,6 @@ from tests.attack.attack import Attack, Report, Skipped
 from tests.attack.run import ATTACKS, execute
 
 pytestmark = pytest.mark.long
-
-QUICK = [attack for attack in ATTACKS if attack.quick]
-
-
-@pytest.mark.parametrize("attack", QUICK, ids=lambda attack: attack.name)
-async def test_a_quick_attack_is_held(attack: Attack) -> None:
-    run = await execute(attack)
-    assert run.report.broken == []
 
 
 async def test_names_of_attacks_are_unique() -> None:
@@ -56,5 +48,5 @@ async def _err(_: Arena, __: Report) -> None:
 )
 async def test_the_verdict_of_an_attack(attempt: object, word: str) -> None:
     assert callable(attempt)
-    attack = Attack("x", attempt, {}, timeout=30, patient=False, bare=False, quick=False)
+    attack = Attack("x", attempt, {}, timeout=30, patient=False, bare=False)
     assert (await execute(attack)).word == word

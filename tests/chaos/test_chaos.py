@@ -21,8 +21,6 @@ from tests.chaos.testbed import Size
 from tests.harness.audit import Json, Kind, Observed, findings
 from tests.harness.streams import accepting
 
-pytestmark = pytest.mark.long
-
 #: Vendors with a lookup: without one, a lost submission takes seconds to expire.
 SMALL = Size(orders=16, rate=8, accounts=("kling", "cloudsway", "kling_new"))
 
@@ -62,6 +60,7 @@ def false_reports(run: Run) -> list[tuple[Kind, Observed]]:
     ]
 
 
+@pytest.mark.proof
 async def test_kills_on_sqlite_lose_nothing_and_the_auditor_detects_false_reports(
     tmp_path: Path,
 ) -> None:
@@ -73,6 +72,7 @@ async def test_kills_on_sqlite_lose_nothing_and_the_auditor_detects_false_report
         assert kind in {finding.kind for finding in findings(run.books, report)}
 
 
+@pytest.mark.proof
 async def test_three_replicas_on_postgresql_that_crash_after_sending_lose_nothing(
     tmp_path: Path,
 ) -> None:

@@ -111,6 +111,7 @@ def measured(name: str, database: str) -> Any:
     return document
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", BENCHES)
 def test_every_bench_reports_its_figures_and_limits_and_loses_nothing(
     name: str, tmp_path: Path
@@ -125,6 +126,7 @@ def test_every_bench_reports_its_figures_and_limits_and_loses_nothing(
     assert limits == LIMITS[name]
 
 
+@pytest.mark.proof
 def test_benches_run_on_postgresql_and_leave_no_schema_there() -> None:
     assert measured("claims", server())["database"] == "postgresql"
     commits: list[Sample] = []
@@ -143,6 +145,7 @@ def test_the_command_knows_every_bench() -> None:
     assert {command.name for command in app.registered_commands} == {*BENCHES, ALL}
 
 
+@pytest.mark.proof
 def test_without_json_a_table_is_printed_and_an_unknown_size_is_refused() -> None:
     ran = run("bench", "claims", "--jobs", "1500", "--seconds", "0.1", "--rounds", "2")
     assert ran.out.startswith("claims: ")
@@ -177,6 +180,7 @@ def test_ctrl_c_right_after_its_folder_is_created_leaves_no_folder(
     assert not list(tmp_path.glob("orchestrator_bench_*"))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_bench_and_all_its_processes(how: signal.Signals, tmp_path: Path) -> None:
     """A process that outlived the bench would keep our pipe open, and we would wait for it."""

@@ -10,8 +10,6 @@ from orchestrator.simulator.accounts import SIMULATED
 from tests.hostile.operations import Known, draw
 from tests.hostile.run import run
 
-pytestmark = pytest.mark.long
-
 
 def known() -> Known:
     return Known("orc_" + "k" * 40, "http://127.0.0.1:9", [name for name, _ in SIMULATED])
@@ -23,6 +21,7 @@ def test_the_same_seed_draws_the_same_input() -> None:
     assert [draw(one, facts) for _ in range(300)] == [draw(other, facts) for _ in range(300)]
 
 
+@pytest.mark.proof
 async def test_hostile_input_is_never_answered_with_a_500() -> None:
     result = await run(1600, seed=3)
     assert result.faults == []

@@ -15,7 +15,7 @@ from tests.simulate.run import simulate
 pytestmark = pytest.mark.long
 
 #: A sample. `make simulate` runs hundreds of seeds.
-SLICES, SLICE = 6, 4
+SLICES, SLICE = 2, 4
 #: Seeds within which a planted fault must be found, from its first seed.
 ENOUGH = 300
 #: The first seed from 1 that finds each fault. A change of the product may change it.
@@ -58,6 +58,7 @@ def test_no_invariant_is_violated_under_seeded_faults(slice_: int) -> None:
         )
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", PLANTED_FAULTS)
 def test_a_planted_fault_is_found(name: str) -> None:
     for seed in range(FIRST_SEEDS[name], FIRST_SEEDS[name] + ENOUGH):
@@ -69,6 +70,7 @@ def test_a_planted_fault_is_found(name: str) -> None:
     raise AssertionError(f"not found in {ENOUGH} seeds: {name}")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_seed_gives_the_same_run_in_every_process(seed: int) -> None:
     first = simulate(seed)
@@ -81,5 +83,6 @@ def test_a_seed_gives_the_same_run_in_every_process(seed: int) -> None:
     assert output.splitlines()[-1] == f"trace {first.digest}"
 
 
+@pytest.mark.proof
 def test_different_seeds_give_different_runs() -> None:
     assert simulate(1).digest != simulate(2).digest
