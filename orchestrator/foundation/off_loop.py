@@ -2,15 +2,20 @@
 
 One thread for each side from which bodies come, so that no side delays another; not more, because a
 parsed body may take thirty times the memory of its text. The event loop gets the interpreter's lock
-between the calls into C that such work consists of: each takes up to 50 ms for 1 MiB.
+between the calls into C that such work consists of: each takes up to 50 ms for 1 MiB. Garbage
+collection is paused meanwhile: begun by a parse, it would walk half a million new values, or all
+objects of a host application, within that call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 P = ParamSpec("P")
@@ -18,6 +23,34 @@ T = TypeVar("T")
 
 #: Bytes of a large body. To hand a smaller one to a thread would cost more than the work on it.
 LARGE = 16 << 10
+
+
+class _Collection:
+    """Garbage collection, which any of several threads pauses."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pauses = 0
+        self._was_enabled = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Pause it during the block. A host application that disabled it finds it disabled."""
+        with self._lock:
+            if not self._pauses:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._pauses += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pauses -= 1
+                if not self._pauses and self._was_enabled:
+                    gc.enable()
+
+
+_collection = _Collection()
 
 
 class Line:
@@ -42,7 +75,12 @@ class Line:
             return work(*args, **kwargs)
         loop = asyncio.get_running_loop()
         async with self._turns.setdefault((loop, party), asyncio.Lock()):
-            return await loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+            return await loop.run_in_executor(self._thread, _uncollected, work, args, kwargs)
+
+
+def _uncollected(work: Callable[..., T], args: Any, kwargs: Any) -> T:
+    with _collection.paused():
+        return work(*args, **kwargs)
 
 
 #: Bodies of API requests, and jobs that become requests to vendors. A party is an API key.

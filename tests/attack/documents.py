@@ -33,6 +33,7 @@ DENSE = {
     "names": "{" + ",".join(f'"{n:x}":0' for n in range(_SIZE // 9)) + "}",
     "escapes": '"' + r"\u00e9" * (_SIZE // 6) + '"',
     "pairs of lists": _filled("[[],[]]"),
+    "deep lists": _filled("[" * 58 + "]" * 58),
 }
 
 

@@ -111,3 +111,21 @@ async def test_callers_delay_neither_vendors_nor_receivers(line: Line) -> None:
         assert await line.run("key", LARGE, str, 1) == "1"
     go.set()
     await held
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+async def test_no_garbage_is_collected_while_any_thread_works_on_a_body(was_enabled: bool) -> None:
+    one, other = Work(), Work()
+    if not was_enabled:
+        gc.disable()
+    try:
+        held = [await one.hold("a"), await other.hold("a")]
+        assert not gc.isenabled()
+        one.go.set()
+        await held[0]
+        assert not gc.isenabled(), "the other thread works on"
+        other.go.set()
+        await held[1]
+        assert gc.isenabled() is was_enabled
+    finally:
+        gc.enable()
