@@ -41,12 +41,17 @@ WORDS: Words = {
 
 
 class Output(NamedTuple):
-    """One file of a result. `duration` is in seconds; None where the vendor omits it."""
+    """One file of a result. `duration` is in seconds; None where the vendor omits it.
+
+    `needs_key`: the vendor serves the URL only with the account's key.
+    """
 
     url: str
     id: str | None = None
     duration: float | None = None
     expires_at: datetime | None = None
+    watermark_url: str | None = None
+    needs_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Report:
     progress: int | None = None
     videos: tuple[Output, ...] = ()
     images: tuple[Output, ...] = ()
+    audios: tuple[Output, ...] = ()
+    #: What the vendor says that it charged: its JSON, unchanged.
+    billing: Any = None
     message: str | None = None
     vendor_code: str | int | None = None
     updated_at: datetime | None = None
@@ -70,7 +78,7 @@ class Report:
     @property
     def has_output(self) -> bool:
         """True if there is a URL to fetch."""
-        return bool(self.videos or self.images)
+        return bool(self.videos or self.images or self.audios)
 
 
 def read(body: Any, words: Words) -> list[Report]:
