@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.foundation.clock import from_epoch
 
 _TEXT_CAP = 2000
-_ID_CAP = 255
+_ID_CAP = 1024
+#: Bits of an id that is a number: `str` refuses numbers of more than 4,300 digits.
+_ID_BITS = 1024
 _URL_CAP = 8192
 
 
 def url(value: Any) -> str | None:
-    """Return an http(s) URL of at most 8,192 characters."""
-    found = text(value, cap=_URL_CAP + 1)
-    is_url = found and found.startswith(("http://", "https://")) and len(found) <= _URL_CAP
-    return found if is_url else None
+    """Return an http(s) URL of at most 8,192 bytes, without blanks around it."""
+    found = text(value.strip(), cap=_URL_CAP + 1) if isinstance(value, str) else None
+    is_url = found and found[:8].lower().startswith(("http://", "https://"))
+    return found if is_url and len((found or "").encode()) <= _URL_CAP else None
 
 
 def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
@@ -57,10 +59,11 @@ _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u034f\u17b4\u17b5")
 
 
 def name(value: Any) -> str | None:
-    """Return an id, which some gateways write as a number."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+    """Return an id, which some gateways write as a number. It is exact, or None: never cut."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _ID_BITS:
         return str(value)
-    return text(value, _ID_CAP)
+    found = text(value, _ID_CAP + 1)
+    return found if found == value and len(found or "") <= _ID_CAP else None
 
 
 def code(value: Any) -> str | int | None:
@@ -89,12 +92,24 @@ def seconds(value: Any) -> float | None:
 
 
 def percent(value: Any) -> int | None:
-    """Return 0..100, from 30, "30" or "30%"."""
-    found = number(value.removesuffix("%") if isinstance(value, str) else value)
-    return int(found) if found is not None and 0 <= found <= 100 else None
+    """Return 0..100, from 30, "30", "30%" or the fraction 0.3. The float 1.0 is all of it."""
+    found = number(value.strip().removesuffix("%") if isinstance(value, str) else value)
+    if found is None or not 0 <= found <= 100:
+        return None
+    is_fraction = found < 1 or (found == 1 and not isinstance(value, int) and "." in str(value))
+    return round(found * 100) if is_fraction and "%" not in str(value) else int(found)
 
 
 def instant(value: Any) -> datetime | None:
-    """Return the instant of a number of seconds or milliseconds since 1970; None for zero."""
+    """Return the instant of seconds or milliseconds since 1970, or of an ISO 8601 text.
+
+    None for zero. A text without a zone is in UTC.
+    """
     found = number(value)
-    return from_epoch(found) if found and 0 < found < 1e14 else None
+    if found is not None:
+        return from_epoch(found) if 0 < found < 1e14 else None
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return at and (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None

@@ -7,7 +7,6 @@ proves nothing and is recognised as such.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,11 +29,6 @@ _UNKNOWN_TASK_ID = "100000000000000001"
 #: Bytes of the response that are read, and characters of a text that are shown.
 _BODY_CAP = 64 << 10
 _TEXT_CAP = 300
-#: Gateways use 404 for an unknown task and for an unknown address; only the words differ.
-_TASK_WORDS = re.compile(
-    r"task|job|video|generation|\N{CJK UNIFIED IDEOGRAPH-4EFB}\N{CJK UNIFIED IDEOGRAPH-52A1}"
-)
-_ADDRESS_WORDS = re.compile(r"\b(url|uri|route|path|endpoint|page)\b|invalid_url")
 _HINTS = {
     1003: "the vendor finds our token not yet valid: is this machine's clock right?",
     1004: "the vendor finds our token expired: is this machine's clock right?",
@@ -123,13 +117,14 @@ def _assess(vendor: Vendor, response: httpx.Response, body: Any) -> tuple[bool |
     try:
         vendor.read_answer(response)
     except Refused as error:
+        if response.status_code == httpx.codes.NOT_FOUND:
+            # Gateways use 404 for an unknown task and for an unknown address.
+            return None, f"{vendor.name} answered 404, and not about a task: is base_url right?"
         number = error.vendor_code if isinstance(error.vendor_code, int) else 0
         detail = _HINTS.get(number, str(error))
         return _accepted_despite(error, response.status_code, body), detail
     except CutOff as error:
         return None, str(error)
-    if response.status_code == httpx.codes.NOT_FOUND and not _is_about_a_task(body):
-        return None, f"{vendor.name} answered 404, and not about a task: is base_url right?"
     return True, f"{vendor.name} accepted the credentials"
 
 
@@ -144,8 +139,3 @@ def _accepted_despite(error: Refused, status: int, body: Any) -> bool | None:
         return True if has_code else None
     is_client_error = status in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
     return True if is_client_error and isinstance(body, Mapping) else None
-
-
-def _is_about_a_task(body: Any) -> bool:
-    words = " ".join(str(field) for field in error_fields(body) if field).lower()
-    return bool(_TASK_WORDS.search(words)) and not _ADDRESS_WORDS.search(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from orchestrator.foundation.errors import (
     BadSignature,
     ConfigError,
     CutOff,
+    Refused,
     SignatureFault,
     Unreadable,
     Unsupported,
@@ -28,8 +30,7 @@ from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import Capability
-from orchestrator.foundation.untrusted import name
-from orchestrator.vendors.error_codes import classify
+from orchestrator.vendors.error_codes import classify, is_unknown_task
 from orchestrator.vendors.field_mapping import (
     RequestMapping,
     build_body,
@@ -38,10 +39,13 @@ from orchestrator.vendors.field_mapping import (
     put,
 )
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.report import WORDS, Report, Words, read, read_item
+from orchestrator.vendors.reader import Reader, status_word, task_id, task_objects
+from orchestrator.vendors.report import WORDS, Output, Report, Words
 
 #: Bytes of an answer that a vendor compressed although it was asked not to.
 _DECODED_CAP = 4 << 20
+#: Bytes of plain text that are shown.
+_WORDS = 500
 #: Characters of a credential that are masked: a shorter text may be a word.
 _LONG = 8
 
@@ -86,6 +90,9 @@ class Vendor(ABC):
     #: Dotted paths of our own two fields in the body. Empty: the dialect has no such field.
     callback_path: str = "callback_url"
     external_id_path: str = "external_task_id"
+    #: Path of a finished clip, with `{task_id}`, which is served with the account's key. Empty: the
+    #: dialect has none, and a success names its files.
+    content_path: ClassVar[str] = ""
     #: How many task ids one status query may carry.
     batch: int = 1
     #: How a task is found after a lost answer.
@@ -105,6 +112,7 @@ class Vendor(ABC):
             raise ConfigError(
                 f"accounts.{account.name}.base_url is required: {self.name} has no public default"
             )
+        self.reader = Reader(self.words, self.base_url)
         secrets = (account.api_key, account.access_key, account.secret_key)
         #: What no text of the vendor may show: some repeat the key that they refuse.
         self.credentials = tuple(
@@ -190,15 +198,17 @@ class Vendor(ABC):
 
         Raises `Refused` for a definite refusal, `CutOff` where the outcome is in doubt.
         """
-        body = self.parse_response(response)
-        item = body.get("data", body) if isinstance(body, dict) else None
-        task_id = isinstance(item, dict) and (name(item.get("task_id")) or name(item.get("id")))
-        if not isinstance(item, dict) or not task_id:
-            raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")
-        try:
-            return Receipt(task_id, read_item(item, self.words))
-        except Unreadable:
-            return Receipt(task_id)
+        body = self._body(response)
+        if response.is_success:
+            with contextlib.suppress(Unreadable):
+                item, *_ = task_objects(body) or [None]
+                if isinstance(item, dict) and (found := task_id(item)):
+                    # Whatever else the body says: the vendor has the task.
+                    report = self.reader.report(item) if status_word(item) else None
+                    return Receipt(found, report)
+        if error := self._error(response, body):
+            raise error
+        raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")
 
     # -- pushes
 
@@ -218,7 +228,7 @@ class Vendor(ABC):
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
-        reports = read(parse(without_credentials(body, self.credentials)), self.words)
+        reports = self.reader.reports(parse(without_credentials(body, self.credentials)))
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports
@@ -242,16 +252,25 @@ class Vendor(ABC):
         Raises `Refused` (also for "ask later"), and `CutOff` if the answer proves nothing.
         """
         body = self._body(response)
+        if response.is_success:
+            with contextlib.suppress(Unreadable):
+                return self.reader.reports(body)
         if self.unknown_task(response.status_code, body):
             return []
-        try:
-            return read(self.parse_response(response), self.words)
-        except Unreadable as error:
-            raise CutOff(f"{self.name}: {error}", kind="bad_response") from error
+        if error := self._error(response, body):
+            raise error
+        raise CutOff(f"{self.name}: the body holds no task object", kind="bad_response")
+
+    def content(self, task_id: str) -> Output | None:
+        """Return the file of a success that names none; None if the dialect does not serve it."""
+        if not self.content_path:
+            return None
+        path = self.content_path.replace("{task_id}", segment(task_id))
+        return Output(self.base_url + path, needs_key=True, is_stated=False)
 
     def unknown_task(self, status: int, body: Any) -> bool:
         """Return whether an answer means "no such task". `body` is parsed; None if not JSON."""
-        return status == 404
+        return is_unknown_task(status, body)
 
     # -- files
 
@@ -264,13 +283,12 @@ class Vendor(ABC):
 
     # -- HTTP
 
-    def parse_response(self, response: httpx.Response) -> Any:
-        """Return the parsed body of a response. Raises `Refused` or `CutOff` if it is an error."""
-        body = self._body(response)
+    def _error(self, response: httpx.Response, body: Any) -> Refused | CutOff | None:
+        """Return the error that a response without a task means, or None if it is not one."""
         wait = retry_after(response.headers, self.clock.stamp())
-        if error := classify(self.name, response.status_code, body, wait=wait):
-            raise error
-        return body
+        if body is None:
+            body = _words(response)
+        return classify(self.name, response.status_code, body, wait=wait)
 
     def _body(self, response: httpx.Response) -> Any:
         """Return the parsed body, None if it is not JSON. Raises `CutOff` if too little arrived.
@@ -308,6 +326,13 @@ def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
         return parse(without_credentials(body, credentials))
     except Unreadable:
         return None
+
+
+def _words(response: httpx.Response) -> dict[str, str] | None:
+    """Return the words of a response that is plain text, as the message of an error."""
+    if not response.headers.get("content-type", "").startswith("text/plain"):
+        return None
+    return {"message": " ".join(response.content[:_WORDS].decode("utf-8", "replace").split())}
 
 
 def without_credentials(body: bytes, credentials: Sequence[bytes]) -> bytes:

@@ -1,12 +1,14 @@
 """Error responses: which of our error codes one means, and whether a retry may succeed.
 
-The numbers are Kling's official service codes, which its gateways pass through. HTTP 429 alone is
-ambiguous there: it carries rate limits (wait) and exhausted accounts (do not).
+The body decides before the status. The numbers are Kling's official service codes, which its
+gateways pass through. HTTP 429 alone is ambiguous there: it carries rate limits (wait) and
+exhausted accounts (do not).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,47 +45,141 @@ OFFICIAL: Mapping[int, ErrorClass] = {
 #: For responses without a known code. Any other 4xx is a definite refusal; after any status that
 #: is neither here nor 4xx, the vendor may have acted on the request.
 BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EXHAUSTED, 425: _LATER, 429: _RATE_LIMITED}
-#: new-api answers 500 here, although it could not even build the upstream request.
-BY_WORD: Mapping[str, ErrorClass] = {"build_request_failed": _REFUSED}
-_SUCCESS = (None, 0, 200, "success", "SUCCESS", "ok")
+#: Codes that are words, in lower case: they prove that the request was not forwarded, whatever the
+#: status (new-api, `types/error.go` and `relay/relay_task.go`; OpenAI, guides/error-codes).
+BY_WORD: Mapping[str, ErrorClass] = {
+    **dict.fromkeys(
+        (
+            "insufficient_user_quota", "insufficient_quota", "insufficient_balance",
+            "insufficient_credits", "insufficient_funds", "insufficientbalance", "payment_required",
+            "quota_not_enough", "quota_exhausted", "balance_not_enough", "accountoverdueerror",
+            "pre_consume_token_quota_failed", "billing_hard_limit_reached", "billing_not_active",
+        ),
+        _EXHAUSTED,
+    ),
+    **dict.fromkeys(
+        ("invalid_api_key", "invalid_token", "authentication_error", "unauthorized"), _AUTH
+    ),
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limited", "too_many_requests"), _RATE_LIMITED),
+    **dict.fromkeys(
+        (
+            "build_request_failed", "invalid_request", "invalid_request_error", "bad_request_body",
+            "read_request_body_failed", "convert_request_failed", "count_token_failed",
+            "model_price_error", "invalid_api_type", "invalid_api_platform", "json_marshal_failed",
+            "gen_relay_info_failed", "access_denied", "sensitive_words_detected", "prompt_blocked",
+            "content_policy_violation", "moderation_blocked", "channel:model_mapped_error",
+            "channel:param_override_invalid", "channel:header_override_invalid",
+        ),
+        _REFUSED,
+    ),
+}  # fmt: skip
+#: Codes of a gateway that has no way to a vendor. After a 5xx that may pass.
+_NO_CHANNEL = frozenset(
+    (
+        "model_not_found", "get_channel_failed", "no_available_channel", "channel:no_available_key",
+        "channel:invalid_key", "system_cpu_overloaded", "system_memory_overloaded",
+        "system_disk_overloaded",
+    )
+)  # fmt: skip
+#: Words of a message, where the code is none of these.
+_EXHAUSTED_WORDS = re.compile(
+    r"insufficient[\w ]{0,24}(?:balance|quota|credit|fund)"
+    r"|(?:balance|quota|credits?|funds?) (?:is |are |has |have )?(?:been )?"
+    r"(?:insufficient|not enough|too low|exhausted|used up|depleted)"
+    r"|not enough (?:balance|quota|credits?|funds?)|(?:out of|no (?:more|remaining)) credits?"
+    r"|exceeded your current quota|in arrears|payment required|top up"
+    r"|[余额配]额不足|额度不够|余额不够|欠费|[点积]数不足|积分不足|额度已?用[尽完]|资源包已?(?:用[尽完]|耗尽|不足)|请充值"
+)
+_RATE_WORDS = re.compile(
+    r"rate.?limit|too many requests|requests per (?:minute|second)|过于频繁|限流"
+)
+_NO_CHANNEL_WORDS = re.compile(r"no available channel|无可用渠道")
+#: Words of a message about the external id of an earlier request of ours.
+_DUPLICATE_WORDS = re.compile(
+    r"duplicat|already (?:exist|been|used|in use|submitted|taken)|exists|must be unique|not unique"
+    r"|重复|已存在|已被使用"
+)
+_TASK_WORDS = re.compile(r"task|job|video|generation|任务")
+_ABSENT_WORDS = re.compile(
+    r"not.?(?:found|exist)|n't exist|no such|unknown (?:task|job|video|id)|cannot find"
+    r"|不存在|未找到"
+)
+_ADDRESS_WORDS = re.compile(r"\b(?:url|uri|route|path|endpoint|page|method|model)\b|invalid_url")
+
+_SUCCESS_WORDS = frozenset(
+    ("success", "succeed", "succeeded", "successful", "ok", "accepted", "created", "成功")
+)
+_FAILURE_WORDS = frozenset(("error", "fail", "failed", "failure"))
 #: Kling's internal errors. Their HTTP status varies, and the task may exist all the same.
 _INTERNAL = range(5000, 6000)
+_CODES = ("code", "error_code", "errorCode", "err_code", "errcode", "fail_code", "failCode")
+_MESSAGES = (
+    "task_status_msg", "fail_reason", "failure_reason", "failReason", "fail_msg", "failMsg",
+    "message", "msg", "error_message", "errorMessage", "error_msg", "errmsg", "err_msg",
+    "error_description", "detail", "description", "reason",
+)  # fmt: skip
 
 
 def error_fields(body: Any) -> tuple[str | int | None, str | None]:
     """Return the code and the message of a parsed body, in any of the gateways' envelopes."""
-    if not isinstance(body, Mapping):
-        return None, None
-    error = body.get("error")
-    fields = error if isinstance(error, Mapping) else body
-    detail = body.get("detail")
-    # FastAPI's error text is a string or a list of objects.
-    if isinstance(detail, list) and detail and isinstance(detail[0], Mapping):
-        detail = detail[0].get("msg")
-    return read_code(fields.get("code")), text(fields.get("message")) or text(error) or text(detail)
+    places = list(_places(body))
+    codes = (read_code(place.get(key)) for place in places for key in _CODES)
+    messages = (_message(place.get(key)) for place in places for key in (*_MESSAGES, "error"))
+    code = next((one for one in codes if one not in (None, "")), None)
+    return code, next(filter(None, messages), None)
+
+
+def _places(body: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a body that may hold its error, the most telling first."""
+    if isinstance(body, Mapping):
+        errors = body.get("errors")
+        for place in (
+            body.get("error"),
+            errors[0] if isinstance(errors, list) and errors else None,
+        ):
+            if isinstance(place, Mapping):
+                yield place
+        yield body
+
+
+def _message(value: Any) -> str | None:
+    """Return an error text. FastAPI's is a text or a list of objects."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        value = value[0].get("msg")
+    return text(value)
+
+
+def is_unknown_task(status: int, body: Any) -> bool:
+    """Return whether a response means "no such task".
+
+    A 404 of a gateway that does not know the address, or a page, says nothing about the task.
+    """
+    if not isinstance(body, Mapping) or status in (401, 403, 429) or status >= 500:
+        return False
+    code, message = error_fields(body)
+    words = f"{code} {message or ''}".lower()
+    is_about_a_task = _TASK_WORDS.search(words) and not _ADDRESS_WORDS.search(words)
+    return bool(is_about_a_task) and (status == 404 or bool(_ABSENT_WORDS.search(words)))
 
 
 def classify(
     vendor: str, status: int, body: Any, *, wait: float | None = None
 ) -> Refused | CutOff | None:
-    """Return the error that a response means, or None if it is not an error.
+    """Return the error that a response without a task means, or None if it is not an error.
 
     `body` is parsed, None if it was not JSON; `wait` is Retry-After in seconds.
     """
     code, message = error_fields(body)
-    if 200 <= status < 300 and (
-        code in _SUCCESS or (isinstance(body, Mapping) and "status" in body)
-    ):
+    if 200 <= status < 300 and not _is_error(body, code, message):
         return None
     detail = (
         f"{vendor} answered {status}"
         + (f", code {code}" if code else "")
         + (f": {message}" if message else "")
     )
-    error_class = _error_class(status, code)
+    error_class = _error_class(status, code, body, (message or "").lower())
     if error_class is None:
         return CutOff(detail, kind="server_error" if status >= 500 else "bad_response")
-    lower = (message or "").lower()
     return Refused(
         detail,
         code=error_class.code,
@@ -92,18 +188,63 @@ def classify(
         retryable=error_class.retryable,
         rate_limited=error_class.rate_limited,
         retry_after=wait,
-        duplicate=code == 1201 and "exist" in lower and "not" not in lower,
+        duplicate=_is_duplicate(status, (message or "").lower()),
     )
 
 
-def _error_class(status: int, code: str | int | None) -> ErrorClass | None:
-    """Return the class of an error, or None if the vendor may have acted on the request."""
+def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
+    """Return whether the body of a 2xx says no: an error, or a code of one beside its words."""
+    if not isinstance(body, Mapping):
+        return False
+    if body.get("error") or body.get("errors") or False in (body.get("success"), body.get("ok")):
+        return True
+    if isinstance(status := body.get("status"), str) and status.strip().lower() in _FAILURE_WORDS:
+        return True
     if isinstance(code, int) and (code in OFFICIAL or code in _INTERNAL):
-        return OFFICIAL.get(code)
-    if isinstance(code, str) and code in BY_WORD:
-        return BY_WORD[code]
-    # 408: the vendor stopped reading, but may have read enough. 2xx with an unknown code proves
-    # nothing.
-    if status in BY_STATUS or (300 <= status < 500 and status != 408):
+        return True
+    return not (_is_success(code) or _is_success(message) or message is None)
+
+
+def _is_success(value: str | int | None) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower().rstrip("!.") in _SUCCESS_WORDS
+    return value is None or value == 0 or 200 <= value < 300
+
+
+def _is_duplicate(status: int, message: str) -> bool:
+    """Return whether an earlier copy of a request may have been accepted."""
+    return status == 409 or bool(
+        _DUPLICATE_WORDS.search(message) and not _ABSENT_WORDS.search(message)
+    )
+
+
+def _error_class(status: int, code: str | int | None, body: Any, message: str) -> ErrorClass | None:
+    """Return the class of an error, or None if the vendor may have acted on the request."""
+    if isinstance(code, int):
+        if code in OFFICIAL or code in _INTERNAL:
+            return OFFICIAL.get(code)
+        # The status of the error itself, within that of a proxy.
+        if 400 <= code < (500 if status >= 500 else 600) and not 400 <= status < 500:
+            status = code
+    if found := _by_words(status, code, body, message):
+        return found
+    # 408: the vendor stopped reading, but may have read enough.
+    if status in BY_STATUS or (200 <= status < 500 and status != 408):
         return BY_STATUS.get(status, _REFUSED)
     return None
+
+
+def _by_words(status: int, code: str | int | None, body: Any, message: str) -> ErrorClass | None:
+    """Return the class of an error by the words of its code, of its type and of its message."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    kind = text(error.get("type")) if isinstance(error, Mapping) else None
+    for word in (one.lower() for one in (code, kind) if isinstance(one, str)):
+        if word in _NO_CHANNEL:
+            return _LATER if status >= 500 else _REFUSED
+        if word in BY_WORD:
+            return BY_WORD[word]
+    if _RATE_WORDS.search(message) and status < 500:
+        return _RATE_LIMITED
+    if _EXHAUSTED_WORDS.search(message):
+        return _EXHAUSTED
+    return _LATER if status >= 500 and _NO_CHANNEL_WORDS.search(message) else None

@@ -14,7 +14,6 @@ from typing import Any
 
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.field_mapping import (
     Fields,
     FieldTarget,
@@ -35,15 +34,6 @@ _YES_NO = choice("yes", "no")
 
 MAX_SHOTS = 6
 MAX_SHOT_CHARACTERS = 512
-
-
-def no_such_task(body: Any) -> bool:
-    """Return whether a body is Kling's "Task not found by id/external id".
-
-    A bare 404 is a wrong address, and does not prove that the task is absent.
-    """
-    code, message = error_fields(body)
-    return code == 1201 and "not found" in (message or "").lower()
 
 
 def check_shots(vendor: str, given: Item) -> None:

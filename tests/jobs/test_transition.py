@@ -210,6 +210,17 @@ def test_a_success_without_output_is_polled_again_and_fails_after_its_grace() ->
     assert (ended.changes["error"] or {})["code"] == "output_missing"
 
 
+def test_a_success_whose_clip_the_vendor_serves_with_the_key_needs_no_url() -> None:
+    waiting = row(S.PROCESSING, outputless_since=START, vendor_task_id="t/1")
+    empty = event(S.SUCCEEDED, Source.POLL, videos=())
+    serving = vendor("cubicspaces")
+    assert decided(waiting, empty, by=serving, at=after(START, 14)).moved is None
+    ended = decided(waiting, empty, by=serving, at=after(START, 15))
+    assert ended.moved is S.SUCCEEDED
+    (video,) = (ended.changes["output"] or {})["videos"]
+    assert video["url"] == f"{serving.base_url}/v1/videos/t%2F1/content"
+
+
 def test_an_output_that_arrives_within_the_grace_is_a_success() -> None:
     change = decided(
         row(S.PROCESSING, outputless_since=START),

@@ -23,10 +23,15 @@ from orchestrator.foundation.untrusted import (
     text,
     url,
 )
-from orchestrator.vendors.report import WORDS, Report, read
+from orchestrator.vendors.reader import Reader
+from orchestrator.vendors.report import WORDS, Report, Words
 from tests.harness.vendor_samples import FOLDERS, SAMPLES, vendor
 
 MAP = json.loads((SAMPLES / "status_map.json").read_bytes())
+
+
+def read(body: Any, words: Words = WORDS) -> list[Report]:
+    return Reader(words, "https://gateway.example/api").reports(body)
 
 
 def read_one(body: Any) -> Report:
@@ -36,7 +41,9 @@ def read_one(body: Any) -> Report:
 
 @pytest.mark.parametrize("state", ["submitted", "processing", "succeeded", "failed"])
 def test_every_status_word_seen_at_a_gateway_is_known(state: str) -> None:
-    assert {word for word in WORDS if WORDS[word] is JobState(state)} == set(MAP[state])
+    assert {word: WORDS.get(word) for word in MAP[state]} == dict.fromkeys(
+        MAP[state], JobState(state)
+    )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -86,6 +93,7 @@ def test_a_number_out_of_range_is_left_out(number: str) -> None:
         "x",
         {},
         {"status": "done"},
+        {"status": "error", "message": "unauthorized"},
         [5],
         [{}],
         {"code": 0, "data": None},
@@ -104,11 +112,160 @@ def test_a_push_about_no_task_is_unreadable(folder: str, body: bytes) -> None:
         vendor(folder).read_push(body)
 
 
-def test_an_envelope_is_opened_once() -> None:
-    task = {"task_id": "1", "task_status": "succeed"}
-    assert read_one({"code": 0, "message": "ok", "data": task}) == read_one(task)
+TASK = {"id": "1", "status": "completed", "video_url": "https://x.example/v.mp4"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TASK,
+        [TASK],
+        {"code": 0, "message": "ok", "data": TASK},
+        {"code": "OK", "data": [TASK]},
+        {"success": True, "data": TASK},
+        {"status": 200, "msg": "ok", "data": TASK},
+        {"status": "success", "message": "", "data": TASK},
+        {"code": 0, "request_id": "9", "data": {"task": TASK}},
+        {"id": "9", "code": 0, "data": TASK},
+        {"result": TASK},
+        {"output": TASK, "request_id": "9"},
+        {"tasks": [TASK]},
+        {**TASK, "code": 0, "data": None},
+    ],
+)
+def test_a_task_is_found_in_any_envelope(body: Any) -> None:
+    assert read_one(body) == read_one(TASK)
+
+
+def test_envelopes_are_opened_only_so_deep() -> None:
+    body: dict[str, Any] = TASK
+    for _ in range(2000):
+        body = {"code": 0, "data": body}
     with pytest.raises(Unreadable):
-        read_one({"code": 0, "data": {"code": 0, "data": task}})
+        read_one(body)
+
+
+ADDRESS = "https://cdn.example/a.mp4"
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"url": ADDRESS},
+        {"video_url": f" {ADDRESS}\n"},
+        {"result_url": ADDRESS},
+        {"output_video_url": ADDRESS},
+        {"video_urls": [ADDRESS]},
+        {"metadata": {"url": ADDRESS}},
+        {"result": {"video_url": ADDRESS, "outputs": [ADDRESS]}},
+        {"result": ADDRESS},
+        {"output": ADDRESS},
+        {"output": [ADDRESS]},
+        {"output": {"video": ADDRESS}},
+        {"output": {"video": {"url": ADDRESS}}},
+        {"output": {"works": [{"video": {"resource_without_watermark": ADDRESS}}]}},
+        {"works": [{"url": ADDRESS, "cover_url": "https://cdn.example/a.png"}]},
+        {"data": {"videos": [ADDRESS]}},
+        {"data": {"code": 0, "data": {"task_result": {"videos": [{"url": ADDRESS}]}}}},
+        {"content": {"video_url": ADDRESS, "last_frame_url": "https://cdn.example/a.png"}},
+        {"creations": [{"url": ADDRESS, "cover_url": "https://cdn.example/a.png"}]},
+        {"outputs": [{"type": "video", "url": ADDRESS}]},
+    ],
+)
+def test_the_address_of_a_clip_is_found_wherever_it_stands(holder: Any) -> None:
+    report = read_one({"id": "1", "status": "completed", **holder})
+    assert [video.url for video in report.videos] == [ADDRESS]
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"metadata": {"url": "see the console"}},
+        {"metadata": {"url": "javascript:alert(1)"}},
+        {"input": {"video_url": ADDRESS}},
+        {"thumbnail_url": ADDRESS},
+        {"callback_url": ADDRESS},
+        {"polling_url": "/v1/videos/1"},
+        {"url": "https://[x"},
+        {"url": "/"},
+        {"url": "a/b.mp4"},
+        {"outputs": [[ADDRESS]]},
+    ],
+)
+def test_what_is_no_result_is_no_output(holder: Any) -> None:
+    assert not read_one({"id": "1", "status": "completed", **holder}).has_output
+
+
+def test_a_relative_address_is_one_of_the_vendor_and_needs_the_key() -> None:
+    report = read_one({"id": "1", "status": "completed", "url": "/v1/videos/1/content"})
+    (video,) = report.videos
+    assert (video.url, video.needs_key) == ("https://gateway.example/v1/videos/1/content", True)
+    other = read_one({"id": "1", "status": "completed", "url": "//cdn.example/a.mp4"})
+    assert [(video.url, video.needs_key) for video in other.videos] == [(ADDRESS, False)]
+
+
+def test_watermarked_copies_and_sound_are_read() -> None:
+    clip = {"url": ADDRESS, "watermark_url": f"{ADDRESS}?wm", "duration": "5"}
+    output = {"videos": [clip], "audio_url": "https://cdn.example/a.mp3"}
+    report = read_one({"id": "1", "status": "completed", "output": output})
+    assert (report.videos[0].watermark_url, report.videos[0].duration) == (f"{ADDRESS}?wm", 5.0)
+    assert [audio.url for audio in report.audios] == ["https://cdn.example/a.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("item", "expires_at"),
+    [
+        ({"url": f"{ADDRESS}?ksTime=6a6ef86e"}, "2026-08-02T07:57:34"),
+        (
+            {"url": f"{ADDRESS}?X-Amz-Date=20260802T000000Z&X-Amz-Expires=3600"},
+            "2026-08-02T01:00:00",
+        ),
+        ({"url": f"{ADDRESS}?Expires=1785657454"}, "2026-08-02T07:57:34"),
+        ({"url": f"{ADDRESS}?Expires=3600"}, None),
+        ({"url": f"{ADDRESS}?X-Amz-Date=99991231T235959Z&X-Amz-Expires=9e9"}, None),
+        ({"url": ADDRESS, "expires_at": 1785657454}, "2026-08-02T07:57:34"),
+        (
+            {"outputs": [{"url": ADDRESS, "expire_at": "2026-08-02T07:57:34Z"}]},
+            "2026-08-02T07:57:34",
+        ),
+    ],
+)
+def test_the_end_of_an_address_is_read_in_any_shape(item: Any, expires_at: str | None) -> None:
+    (video,) = read_one({"id": "1", "status": "completed", **item}).videos
+    end = video.expires_at
+    assert (end and end.replace(tzinfo=None).isoformat()) == expires_at
+
+
+@pytest.mark.parametrize(
+    ("item", "charged"),
+    [
+        ({"billing": [{"amount": "1.5"}]}, [{"amount": "1.5"}]),
+        ({"final_unit_deduction": "0.4"}, {"final_unit_deduction": "0.4"}),
+        ({"usage": {"cost": 0.2}, "billing": []}, {"usage": {"cost": 0.2}}),
+        ({"billing": "x" * 5000}, None),
+        ({"usage": None}, None),
+    ],
+)
+def test_charges_are_kept_as_the_vendor_states_them(item: Any, charged: Any) -> None:
+    assert read_one({"id": "1", "status": "completed", **item}).billing == charged
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        (" SUCCEEDED ", JobState.SUCCEEDED),
+        ("FAIL", JobState.FAILED),
+        ("In Progress", JobState.PROCESSING),
+        ("in-progress", JobState.PROCESSING),
+        ("unknown", None),
+        ("UNKNOWN", None),
+    ],
+)
+def test_status_words_are_known_in_any_case_and_with_blanks(
+    word: str, state: JobState | None
+) -> None:
+    report = read_one({"id": "1", "status": word})
+    assert (report.state, report.word) == (state, word.strip())
 
 
 def test_an_external_id_is_found_in_either_kind_of_push() -> None:
@@ -133,9 +290,7 @@ def test_images_and_videos_are_separated() -> None:
     assert [output.url for output in report.videos] == ["https://x.example/video"]
 
 
-@pytest.mark.parametrize(
-    "made", [None, "x", 5, {}, [None], [5], ["https://x.example/v"], [{"url": "ftp://x"}], [{}]]
-)
+@pytest.mark.parametrize("made", [None, "x", 5, {}, [None], [5], ["x"], [{"url": "ftp://x"}], [{}]])
 def test_a_success_without_a_usable_url_has_no_output(made: Any) -> None:
     report = read_one({"task_id": "1", "task_status": "succeed", "task_result": {"videos": made}})
     assert report.state is JobState.SUCCEEDED
@@ -161,6 +316,11 @@ def test_the_hexadecimal_time_in_a_url_is_its_expiry() -> None:
         (seconds, "9" * 40, None),
         (percent, "30%", 30),
         (percent, 100, 100),
+        (percent, 0.42, 42),
+        (percent, "0.42", 42),
+        (percent, 1.0, 100),
+        (percent, 1, 1),
+        (percent, "0.5%", 0),
         (percent, 101, None),
         (percent, [], None),
         (number, "1e400", None),
@@ -171,9 +331,13 @@ def test_the_hexadecimal_time_in_a_url_is_its_expiry() -> None:
         (instant, 1e15, None),
         (name, 9019300046, "9019300046"),
         (name, True, None),
-        (name, 1 << 70, None),
+        (name, 1 << 70, str(1 << 70)),
+        (name, 1 << 2000, None),
+        (name, 1e20, None),
         (name, "", None),
-        (name, "a\0b", "ab"),
+        (name, "a\0b", None),
+        (name, "x" * 1024, "x" * 1024),
+        (name, "x" * 1025, None),
         (text, "\ud800", "?"),
         (text, "x" * 3000, "x" * 2000),
         (code, "1301", 1301),
@@ -183,6 +347,7 @@ def test_the_hexadecimal_time_in_a_url_is_its_expiry() -> None:
         (url, "javascript:alert(1)", None),
         (url, "https://" + "x" * 9000, None),
         (url, "https://x.example", "https://x.example"),
+        (url, " HTTPS://x.example\n", "HTTPS://x.example"),
     ],
 )
 def test_values_are_read_or_left_out(reader: Any, value: Any, meaning: Any) -> None:

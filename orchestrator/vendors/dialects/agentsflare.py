@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httpx
 
@@ -16,7 +16,7 @@ from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
-from orchestrator.vendors.kling_standard import legacy_forms, no_such_task
+from orchestrator.vendors.kling_standard import legacy_forms
 from orchestrator.vendors.order import Order
 
 # https://docs.agentsflare.com/en/api-examples/kling
@@ -66,7 +66,3 @@ class AgentsFlare(Vendor):
                 "account", f"{self.name} is not known to find external ids; set options.lookup"
             )
         return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
-
-    def unknown_task(self, status: int, body: Any) -> bool:
-        """Return whether Kling answered "Task not found"."""
-        return no_such_task(body)

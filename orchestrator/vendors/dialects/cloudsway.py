@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httpx
 
@@ -22,7 +22,6 @@ from orchestrator.vendors.kling_standard import (
     PROMPT_OR_SHOTS,
     check_shots,
     frame,
-    no_such_task,
 )
 from orchestrator.vendors.order import Order
 
@@ -92,7 +91,3 @@ class Cloudsway(Vendor):
     def lookup_request(self, order: Order) -> httpx.Request:
         """Return the query by external id. It may not carry `task_ids`, not even empty."""
         return self.get(f"{self.root}/tasks", external_task_ids=order.external_task_id)
-
-    def unknown_task(self, status: int, body: Any) -> bool:
-        """Return whether Kling answered "Task not found"; usually the task is just absent."""
-        return no_such_task(body)

@@ -15,7 +15,6 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Options, Vendor, segment
-from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.field_mapping import (
     Fields,
     FieldTarget,
@@ -76,6 +75,7 @@ class Cubicspaces(Vendor):
     name = "cubicspaces"
     default_base_url = "https://cubicspaces.cloud"
     options: ClassVar[Options] = {"route": ("unified", "kling")}
+    content_path = "/v1/videos/{task_id}/content"
     runs_several_tasks = True
 
     def __init__(self, account: Account, clock: Clock) -> None:
@@ -93,8 +93,7 @@ class Cubicspaces(Vendor):
         return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
     def unknown_task(self, status: int, body: Any) -> bool:
-        """Return whether new-api does not know the task: an error word, or an empty success."""
-        word, _ = error_fields(body)
-        if status == 200 and word == "success" and isinstance(body, dict):
+        """Return whether new-api does not know the task: it says so, or succeeds with nothing."""
+        if status == 200 and isinstance(body, dict) and body.get("code") == "success":
             return body.get("data") is None
-        return word == "task_not_exist" or super().unknown_task(status, body)
+        return super().unknown_task(status, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httpx
 import jwt
@@ -27,7 +27,6 @@ from orchestrator.vendors.kling_standard import (
     check_shots,
     frame,
     legacy_forms,
-    no_such_task,
     strict,
 )
 from orchestrator.vendors.order import Order
@@ -121,7 +120,3 @@ class Kling(Vendor):
         if self.is_new:
             return self.get("/tasks", external_task_ids=order.external_task_id)
         return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")
-
-    def unknown_task(self, status: int, body: Any) -> bool:
-        """Return whether Kling answered "Task not found"; the new standard omits the task."""
-        return no_such_task(body)

@@ -56,6 +56,7 @@ class UniAll(Vendor):
 
     name = "uniall"
     forms = FORMS
+    content_path = "/v1/videos/{task_id}/content"
     options: ClassVar[Options] = {"callback": ("none", "extra_body"), "query_path": None}
 
     def __init__(self, account: Account, clock: Clock) -> None:

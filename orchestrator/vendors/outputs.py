@@ -1,0 +1,213 @@
+"""The files of a result, wherever a vendor's task object names them.
+
+Lists of files come first (`videos`, `outputs`, `works`), then single addresses (`video_url`, `url`,
+`result_url`, any other `*_url`). Input that a vendor repeats, covers and previews are no result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from orchestrator.foundation.untrusted import instant, name, seconds, text, url
+from orchestrator.vendors.report import Output
+
+Item = Mapping[str, Any]
+
+_CAP = 32
+#: Objects of a task that hold its result, and how deep one may lie within another.
+_HOLDERS = (
+    "task_result", "output", "result", "data", "response", "content", "metadata", "video", "file",
+)  # fmt: skip
+_DEPTH = 4
+#: Lists of files, by what is in them. `outputs` and the like hold any kind.
+_LISTS = {
+    "videos": "video", "video_urls": "video", "images": "image", "audios": "audio",
+    "outputs": "", "works": "", "files": "", "creations": "", "result_urls": "", "resultUrls": "",
+    "unsigned_urls": "", "urls": "", "output": "", "result": "", "data": "",
+}  # fmt: skip
+#: Addresses of one file, the most telling first; then any other key that ends in `_url`.
+_ADDRESSES = (
+    "video_url", "url", "result_url", "videoUrl", "resultUrl", "output_url", "download_url",
+    "resource_without_watermark", "resource", "file_url", "output", "result", "video",
+)  # fmt: skip
+_ANY_ADDRESS = re.compile(r"(?:_url|Url)$")
+#: Addresses that are no result: what was sent, what shows a still, where to ask.
+_NO_RESULT = re.compile(
+    r"image|img|cover|thumb|poster|frame|preview|audio|mask|input|origin|source|reference|watermark"
+    r"|callback|hook|notify|poll|response|status|query|cancel|stream|logs?_|share|page|docs",
+    re.IGNORECASE,
+)
+_WATERMARKED = ("watermark_url", "watermarkUrl", "watermark_video_url", "url_with_watermark")
+_EXPIRES = ("expires_at", "expire_at", "expired_at", "expiresAt", "expire_time", "expiration")
+_ENDINGS = {
+    "image": re.compile(r"\.(?:png|jpe?g|webp|gif|bmp)$", re.IGNORECASE),
+    "audio": re.compile(r"\.(?:mp3|wav|m4a|aac|flac|ogg|opus)$", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a result by kind."""
+
+    videos: tuple[Output, ...] = ()
+    images: tuple[Output, ...] = ()
+    audios: tuple[Output, ...] = ()
+
+
+def files_of(item: Item, base_url: str) -> Files:
+    """Return the files of a task object; relative addresses are below `base_url`."""
+    found: dict[str, dict[str, Output]] = {"video": {}, "image": {}, "audio": {}}
+    holders = list(_holders(item))
+    for holder in holders:
+        for kind, entry in _entries(holder):
+            if file := _file(entry, holder, base_url):
+                found[kind or _kind(entry, file)].setdefault(file.url, file)
+    if not found["video"]:
+        single = next(filter(None, (_single(one, item, base_url) for one in holders)), None)
+        found["video"] = {single.url: single} if single else {}
+    for holder in holders[1:]:
+        address = absolute(holder.get("audio_url"), base_url)
+        if address and holder is not item.get("metadata"):
+            found["audio"].setdefault(address, _output(address, base_url, holder))
+    return Files(*(tuple(found[kind].values())[:_CAP] for kind in ("video", "image", "audio")))
+
+
+def _holders(item: Item) -> Iterator[Item]:
+    """Yield the task object, and the objects in it that may hold its result, level by level."""
+    level = [item]
+    for _ in range(_DEPTH):
+        yield from level
+        level = [
+            inner for one in level for key in _HOLDERS if isinstance(inner := one.get(key), dict)
+        ]
+
+
+def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of the lists of files in an object, and their kind; "" where it is open."""
+    for key, kind in _LISTS.items():
+        entries = holder.get(key)
+        for entry in entries[:_CAP] if isinstance(entries, list) else ():
+            if isinstance(entry, str | dict):
+                yield kind, entry
+
+
+def _kind(entry: Any, file: Output) -> str:
+    """Return what an entry of a mixed list is, by its `type` or by the ending of its address."""
+    stated = text(entry.get("type")) if isinstance(entry, dict) else None
+    if stated in ("video", "image", "audio"):
+        return stated
+    path = urlsplit(file.url).path
+    return next((kind for kind, ending in _ENDINGS.items() if ending.search(path)), "video")
+
+
+def _file(entry: Any, holder: Item, base_url: str) -> Output | None:
+    """Return the file that an entry of a list is: an address, or an object with one."""
+    if isinstance(entry, str):
+        address = absolute(entry, base_url)
+        return _output(address, base_url, holder) if address else None
+    inner = entry.get("video")
+    work = inner if isinstance(inner, dict) else entry
+    address = _address(work, base_url)
+    if address is None:
+        return None
+    length = seconds(work.get("duration"))
+    if length is not None and "resource" in work:
+        # The only kind of entry that counts milliseconds.
+        length /= 1000
+    return _output(address, base_url, work, holder, id=name(work.get("id")), duration=length)
+
+
+def _single(holder: Item, item: Item, base_url: str) -> Output | None:
+    """Return the file at a single address of an object. `seconds` is the length of the clip.
+
+    A `duration` beside the status word may be how long the task took.
+    """
+    address = _address(holder, base_url)
+    if address is None:
+        return None
+    stated = item.get("seconds")
+    if stated is None and holder is not item:
+        stated = holder.get("duration")
+    return _output(address, base_url, holder, item, duration=seconds(stated))
+
+
+def _address(holder: Item, base_url: str) -> str | None:
+    """Return the address of a clip in an object; of a watermarked one if it has no other."""
+    others = [key for key in holder if _ANY_ADDRESS.search(key) and not _NO_RESULT.search(key)]
+    for key in (*_ADDRESSES, *others, *_WATERMARKED):
+        if found := absolute(holder.get(key), base_url):
+            return found
+    return None
+
+
+def _output(
+    address: str,
+    base_url: str,
+    *holders: Item,
+    id: str | None = None,
+    duration: float | None = None,
+) -> Output:
+    """Return a file with what the objects around its address say about it, the nearest first."""
+    nearest = holders[0]
+    marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
+    watermarks = (absolute(nearest.get(key), base_url) for key in marked)
+    ends = (instant(holder.get(key)) for holder in holders for key in _EXPIRES)
+    return Output(
+        address,
+        id,
+        duration,
+        next(filter(None, ends), None) or expiry(address),
+        watermark_url=next(filter(None, watermarks), None),
+        needs_key=_origin(address) == _origin(base_url),
+    )
+
+
+def absolute(value: Any, base_url: str) -> str | None:
+    """Return an http(s) URL without blanks around it. A path becomes one of the base URL's host."""
+    if not isinstance(value, str):
+        return None
+    address = value.strip()
+    try:
+        if address.startswith("/") and address != "/":
+            address = urljoin(base_url, address)
+        found = url(address)
+        return found if found and urlsplit(found).hostname else None
+    except ValueError:
+        return None
+
+
+def _origin(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
+
+
+_KS_TIME = re.compile(r"[?&]ksTime=([0-9a-f]{8})(?:&|$)")
+#: The earliest end of a URL that is one: smaller numbers are seconds that it lasts.
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def expiry(address: str) -> datetime | None:
+    """Return when a URL stops working, if it says so.
+
+    `ksTime` of Kling's CDN is hexadecimal Unix seconds. Presigned URLs have `X-Amz-Date` and
+    `X-Amz-Expires` (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html),
+    other clouds their own prefix, or `Expires` in Unix seconds.
+    """
+    if found := _KS_TIME.search(address):
+        return datetime.fromtimestamp(int(found[1], 16), UTC)
+    if "xpires" not in address:
+        return None
+    query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(address).query).items()}
+    for prefix in ("x-amz", "x-goog", "x-tos", "x-oss"):
+        try:
+            signed = datetime.strptime(query[f"{prefix}-date"], "%Y%m%dT%H%M%S%z")
+            return signed + timedelta(seconds=float(query[f"{prefix}-expires"]))
+        except (KeyError, ValueError, OverflowError):
+            continue
+    end = instant(query.get("expires"))
+    return end if end and end > _EARLIEST else None

@@ -1,0 +1,167 @@
+"""Reads what vendors answer: one reader for submissions, status queries and pushes.
+
+Gateways agree on the facts and not on their places, so each fact has a list of places. All input is
+hostile: values of a wrong type are left out, texts are capped, and nothing recurses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestrator.foundation.errors import Unreadable
+from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.states import JobState
+from orchestrator.foundation.untrusted import instant, name, percent, text
+from orchestrator.vendors.error_codes import error_fields
+from orchestrator.vendors.outputs import Files, absolute, expiry, files_of
+from orchestrator.vendors.report import Output, Report, Words
+
+Item = Mapping[str, Any]
+T = TypeVar("T")
+
+#: Where an envelope keeps what it is about, and how many lie within each other.
+_CONTENTS = ("data", "result", "output", "response", "task", "job", "tasks")
+_ENVELOPES = 3
+#: What shows that an object with an id of its own is an envelope all the same.
+_ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
+_IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
+_EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
+#: What only tasks have.
+_TASK_SIGNS = frozenset(("task_status", "taskStatus", "task_result", "progress"))
+_STATUSES = ("task_status", "status", "state", "task_state", "taskStatus")
+_PROGRESS = ("progress", "progress_percent", "percent", "percentage")
+_UPDATED = ("updated_at", "update_time", "updatedAt", "updateTime")
+#: Charges that have no `billing`: Kling's legacy standard, OpenRouter, new-api.
+_CHARGES = ("final_unit_deduction", "final_balance_deduction", "usage", "quota", "cost", "credits")
+_BILLING_CAP = 4096
+_ITEM_CAP = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The reader of one account: status words and the base URL differ."""
+
+    words: Words
+    base_url: str = ""
+
+    def reports(self, body: Any) -> list[Report]:
+        """Return the reports in a parsed body. Raises `Unreadable` if an item is no task."""
+        items = task_objects(body)
+        if not all(isinstance(item, dict) and self._is_readable(item) for item in items):
+            raise Unreadable("the body holds no task object")
+        return [self.report(item) for item in items[:_ITEM_CAP]]
+
+    def _is_readable(self, item: Item) -> bool:
+        """Return whether an object describes a task. `status` alone may be that of an error."""
+        if not status_word(item):
+            return False
+        if task_id(item) or external_id(item) or not _TASK_SIGNS.isdisjoint(item):
+            return True
+        return files_of(item, self.base_url) != Files()
+
+    def report(self, item: Item) -> Report:
+        """Return the report in one task object."""
+        word = status_word(item)
+        state = self.words.get(_normal(word))
+        files = self._files(item, state)
+        code, message = error_fields(item)
+        return Report(
+            state=state,
+            word=word,
+            vendor_task_id=task_id(item),
+            external_task_id=external_id(item),
+            progress=_first(percent, item, _PROGRESS),
+            videos=files.videos,
+            images=files.images,
+            audios=files.audios,
+            billing=billing(item),
+            message=None if state is JobState.SUCCEEDED else message,
+            vendor_code=code if state is JobState.FAILED else None,
+            updated_at=_first(instant, item, _UPDATED),
+        )
+
+    def _files(self, item: Item, state: JobState | None) -> Files:
+        files = files_of(item, self.base_url)
+        if files.videos or state is not JobState.SUCCEEDED:
+            return files
+        # Old versions of new-api put the URL of a success there.
+        address = absolute(item.get("fail_reason"), self.base_url)
+        found = Output(address, expires_at=expiry(address)) if address else None
+        return Files((found,), files.images, files.audios) if found else files
+
+
+def task_objects(body: Any) -> list[Any]:
+    """Return the task objects of a parsed body: an object or a list, bare or in envelopes.
+
+    Raises `Unreadable` if the body is neither.
+    """
+    for _ in range(_ENVELOPES):
+        if not isinstance(body, dict):
+            break
+        contents = (body.get(key) for key in _CONTENTS)
+        inner = next((one for one in contents if _is_inside(body, one)), None)
+        if inner is None:
+            break
+        body = inner
+    if isinstance(body, list):
+        return body
+    if isinstance(body, dict):
+        return [body]
+    raise Unreadable("the body holds no task object")
+
+
+def _is_inside(outer: Item, inner: Any) -> bool:
+    """Return whether a task is in `inner`, and not `outer` itself."""
+    outer_id = task_id(outer)
+    if isinstance(inner, list):
+        holds_tasks = all(isinstance(one, dict) and _is_task(one) for one in inner)
+        return outer_id is None and holds_tasks
+    if not isinstance(inner, dict):
+        return False
+    if outer_id is None:
+        return _is_task(inner) or not status_word(outer)
+    is_envelope = not _ENVELOPE_SIGNS.isdisjoint(outer) and "task_id" not in outer
+    return is_envelope and task_id(inner) is not None and bool(status_word(inner))
+
+
+def _is_task(item: Item) -> bool:
+    return task_id(item) is not None or bool(status_word(item))
+
+
+def task_id(item: Item) -> str | None:
+    """Return the vendor's id of a task object."""
+    return _first(name, item, _IDS)
+
+
+def _first(read: Callable[[Any], T | None], item: Item, keys: Iterable[str]) -> T | None:
+    """Return the first of these keys that holds a readable value."""
+    values = (read(item.get(key)) for key in keys)
+    return next((value for value in values if value is not None), None)
+
+
+def external_id(item: Item) -> str | None:
+    """Return our id in a task object: Kling's legacy standard keeps it in `task_info`."""
+    info = item.get("task_info")
+    places = [info, item] if isinstance(info, dict) else [item]
+    return next(filter(None, (_first(name, place, _EXTERNAL_IDS) for place in places)), None)
+
+
+def status_word(item: Item) -> str:
+    """Return the status word of a task object as the vendor wrote it, without blanks around it."""
+    words = (text(item.get(key)) for key in _STATUSES)
+    return next(filter(None, (word.strip() for word in words if word)), "")
+
+
+def _normal(word: str) -> str:
+    """Return a status word as the tables have it: `In Progress` is `in_progress`."""
+    return "_".join(word.lower().replace("-", " ").split())
+
+
+def billing(item: Item) -> Any:
+    """Return what a task object says about its price, unchanged; None if it says nothing."""
+    charged = item.get("billing")
+    if charged in (None, "", [], {}):
+        charged = {key: item[key] for key in _CHARGES if item.get(key) not in (None, "", {})}
+    return charged if charged and len(encode(charged)) <= _BILLING_CAP else None
