@@ -39,7 +39,7 @@ from orchestrator.vendors.field_mapping import (
     put,
 )
 from orchestrator.vendors.order import Order
-from orchestrator.vendors.reader import Reader, status_word, task_id, task_objects
+from orchestrator.vendors.reader import Reader
 from orchestrator.vendors.report import WORDS, Output, Report, Words
 
 #: Bytes of an answer that a vendor compressed although it was asked not to.
@@ -199,13 +199,9 @@ class Vendor(ABC):
         Raises `Refused` for a definite refusal, `CutOff` where the outcome is in doubt.
         """
         body = self._body(response)
-        if response.is_success:
-            with contextlib.suppress(Unreadable):
-                item, *_ = task_objects(body) or [None]
-                if isinstance(item, dict) and (found := task_id(item)):
-                    # Whatever else the body says: the vendor has the task.
-                    report = self.reader.report(item) if status_word(item) else None
-                    return Receipt(found, report)
+        # Whatever else the body says: with an id, the vendor has the task.
+        if response.is_success and (found := self.reader.accepted(body)):
+            return Receipt(*found)
         if error := self._error(response, body):
             raise error
         raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")

@@ -88,7 +88,7 @@ _EXHAUSTED_WORDS = re.compile(
     r"(?:insufficient|not enough|too low|exhausted|used up|depleted)"
     r"|not enough (?:balance|quota|credits?|funds?)|(?:out of|no (?:more|remaining)) credits?"
     r"|exceeded your current quota|in arrears|payment required|top up"
-    r"|[余额配]额不足|额度不够|余额不够|欠费|[点积]数不足|积分不足|额度已?用[尽完]|资源包已?(?:用[尽完]|耗尽|不足)|请充值"
+    r"|(?:余额|额度|配额|点数|积分|资源包|套餐)已?(?:不足|不够|用[尽完]|耗尽)|欠费|请充值"
 )
 _RATE_WORDS = re.compile(
     r"rate.?limit|too many requests|requests per (?:minute|second)|过于频繁|限流"

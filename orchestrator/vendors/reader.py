@@ -6,6 +6,7 @@ hostile: values of a wrong type are left out, texts are capped, and nothing recu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ _ENVELOPES = 3
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
+#: An id without a key of its own (`"data": "task-1"`): a word without a digit may be a status.
+_BARE_ID = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_.:-]{1,128}")
 #: What only tasks have.
 _TASK_SIGNS = frozenset(("task_status", "taskStatus", "task_result", "progress"))
 _STATUSES = ("task_status", "status", "state", "task_state", "taskStatus")
@@ -52,6 +55,19 @@ class Reader:
         if not all(isinstance(item, dict) and self._is_readable(item) for item in items):
             raise Unreadable("the body holds no task object")
         return [self.report(item) for item in items[:_ITEM_CAP]]
+
+    def accepted(self, body: Any) -> tuple[str, Report | None] | None:
+        """Return the id of the task that the answer to a submission holds, and what it reports."""
+        try:
+            item = next(iter(task_objects(body)), None)
+        except Unreadable:
+            return None
+        if not isinstance(item, dict):
+            return None
+        if found := task_id(item):
+            return found, self.report(item) if status_word(item) else None
+        bare = _first(name, item, _CONTENTS)
+        return (bare, None) if bare and _BARE_ID.fullmatch(bare) else None
 
     def _is_readable(self, item: Item) -> bool:
         """Return whether an object describes a task. `status` alone may be that of an error."""

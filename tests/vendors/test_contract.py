@@ -109,6 +109,75 @@ def test_an_error_answer_to_a_submission_is_classified(case: Case) -> None:
     assert {name: getattr(error, name) for name in ("code", *defaults)} == {**defaults, **wanted}
 
 
+ACCEPTANCES = [
+    {"code": 0, "message": "ok", "data": {"task_id": "T1"}},
+    {"code": "OK", "message": "", "data": {"task_id": "T1"}},
+    {"code": 202, "data": {"id": "T1", "status": "queued"}},
+    {"code": 1301, "message": "odd", "data": {"task_id": "T1"}},
+    {"success": True, "data": {"id": "T1", "status": "queued"}},
+    {"success": True, "data": [{"id": "T1"}]},
+    {"code": "success", "message": "", "data": None, "task_id": "T1"},
+    {"code": "success", "message": "", "data": "T1"},
+    {"status": "success", "msg": "ok", "result": {"task_id": "T1"}},
+    {"id": "T1", "status": "weird"},
+    [{"task_id": "T1", "task_status": "submitted"}],
+]
+REFUSALS = [
+    (200, {"success": False, "msg": "the prompt is blocked"}),
+    (200, {"code": 400, "message": "the prompt is blocked", "data": None}),
+    (200, {"code": 1301, "message": "the prompt is blocked"}),
+    (200, {"error": {"message": "the prompt is blocked"}}),
+    (400, {"code": 400, "msg": "the prompt is blocked"}),
+    (422, {"errors": [{"message": "the prompt is blocked"}]}),
+    (500, {"code": "prompt_blocked", "message": "the prompt is blocked"}),
+]
+DOUBTS = [
+    (200, {}),
+    (200, {"code": 0, "message": "success", "data": {}}),
+    (200, {"code": "success", "data": "queued"}),
+    (200, {"code": 5000, "message": "internal"}),
+    (200, {"task_id": 1.5}),
+    (500, {"success": False, "message": "internal error"}),
+    (502, None),
+    (502, {"code": 502, "message": "bad gateway"}),
+    (503, {"message": "busy"}),
+    (504, {"error": {"message": "rate limit service timed out"}}),
+]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_body_decides_what_became_of_a_submission(folder: str) -> None:
+    bound = vendor(folder)
+    for body in ACCEPTANCES:
+        assert bound.receipt(httpx.Response(200, json=body)).vendor_task_id == "T1", body
+    for status, body in REFUSALS:
+        with pytest.raises(Refused, match="the prompt is blocked"):
+            bound.receipt(httpx.Response(status, json=body))
+    for status, body in DOUBTS:
+        with pytest.raises(CutOff):
+            bound.receipt(httpx.Response(status, json=body))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_page_that_is_not_about_the_task_says_nothing_about_it(folder: str) -> None:
+    bound, page = vendor(folder), "<html><title>404 task not found</title></html>"
+    answers = [
+        httpx.Response(404, html=page),
+        httpx.Response(200, html=page),
+        httpx.Response(404, json={"detail": "Not Found"}),
+        httpx.Response(404, json={"message": "no Route matched with those values"}),
+        httpx.Response(404, json={"error": {"message": "Invalid URL (GET /v1/video/x)"}}),
+        httpx.Response(403, json={"message": "task not found"}),
+        httpx.Response(503, json={"message": "task not found"}),
+        httpx.Response(200, json={"status": "error", "message": "unauthorized"}),
+    ]
+    for answer in answers:
+        with pytest.raises((Refused, CutOff)):
+            bound.read_answer(answer)
+    for body in ({"code": 404, "message": "Task not found"}, {"error": "no such job"}):
+        assert bound.read_answer(httpx.Response(404, json=body)) == []
+
+
 @cases("errors")
 def test_only_the_vendors_own_error_means_an_unknown_task(case: Case) -> None:
     bound = vendor(case.folder)
