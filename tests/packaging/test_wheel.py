@@ -96,7 +96,9 @@ def run(*words: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = No
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, machine_authorities: str | None
+) -> Installed:
     """Build the wheel, and install it with the locked libraries of a plain install."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "empty").mkdir()
@@ -105,7 +107,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     run(BIN / "uv", "build", "--wheel", *offline, *python, "--out-dir", folder)
     (wheel,) = folder.glob("*.whl")
     plain = "--frozen", "--no-dev", "--no-install-project"
-    here = {"UV_PROJECT_ENVIRONMENT": str(folder / "venv")}
+    here = {
+        "UV_PROJECT_ENVIRONMENT": str(folder / "venv"),
+        "SSL_CERT_FILE": machine_authorities or "",
+    }
     run(BIN / "uv", "sync", *plain, *python, env=here)
     program = folder / "venv" / "bin" / "python"
     run(BIN / "uv", "pip", "install", "--no-deps", "--python", program, wheel)
