@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import delivery, event, job, trace
+from orchestrator.database.tables import delivery, event, job, metadata, trace
 from orchestrator.events.destinations import Message
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, RANK, JobState, Source
+from orchestrator.jobs.capacity import ensure_accounts
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.transition import ReportEvent, ReportOutcome
 from orchestrator.vendors.report import Output, Report
@@ -251,16 +251,37 @@ ACCOUNTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def emptied(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[asyncio.Runner, Harness]]:
+    """One runtime for all examples, and the loop that it runs on."""
+    with asyncio.Runner() as runner:
+        opened = open_harness(tmp_path_factory.mktemp("ledger"), accounts=ACCOUNTS)
+        yield runner, runner.run(opened.__aenter__())
+        runner.run(opened.__aexit__(None, None, None))
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(ACCOUNTS)), st.lists(REPORTS, max_size=16))
-def test_no_sequence_of_reports_breaks_an_invariant(account: str, reports: list[Any]) -> None:
-    async def run() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            async with open_harness(Path(folder), accounts=ACCOUNTS) as h:
-                await subscribe(h)
-                await _apply_all(h, account, reports)
+def test_no_sequence_of_reports_breaks_an_invariant(
+    emptied: tuple[asyncio.Runner, Harness], account: str, reports: list[Any]
+) -> None:
+    runner, h = emptied
+    runner.run(_start_again(h))
+    runner.run(_apply_all(h, account, reports))
 
-    asyncio.run(run())
+
+async def _start_again(h: Harness) -> None:
+    """Empty the database: task ids of other examples would be taken."""
+
+    def empty(tx: Tx) -> None:
+        for table in reversed(metadata.sorted_tables):
+            tx.execute(sa.delete(table))
+        ensure_accounts(tx, sorted(ACCOUNTS))
+
+    await h.runtime.store.write(empty)
+    await subscribe(h)
 
 
 async def _apply_all(h: Harness, account: str, reports: list[Any]) -> None:

@@ -145,19 +145,20 @@ def test_extra_that_is_not_valid_json_is_refused(extra: dict[str, Any]) -> None:
     assert caught.value.field == "input/extra"
 
 
-KEYS = st.sampled_from(("text", "settings", "contents")) | st.text()
+KEYS = st.sampled_from(("text", "settings", "contents")) | st.text(max_size=9)
 JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+    | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=10,
 )
 
 
-@settings(deadline=None, max_examples=40)
-@given(extra=st.dictionaries(KEYS, JSON))
+@settings(deadline=None, max_examples=60)
+@given(extra=st.dictionaries(KEYS, JSON, max_size=4))
 def test_an_extra_that_passes_can_be_merged_and_sent(extra: dict[str, Any]) -> None:
     try:
         check_extra("acme", extra, ("settings.callback_url",))
