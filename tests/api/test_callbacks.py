@@ -412,7 +412,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner,
     max_size=4) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=6),
-    max_leaves=20,
+    max_leaves=8,
 )  # fmt: skip
 BODIES = st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode())
 REQUESTS = st.tuples(st.sampled_from(sorted(ACCOUNTS)), st.lists(HEADER, max_size=5), BODIES)
@@ -431,8 +431,8 @@ def shared() -> Iterator[tuple[asyncio.Runner, Harness, dict[str, Any]]]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    requests=st.lists(REQUESTS, min_size=4, max_size=12),
-    paths=st.lists(PATHS, min_size=4, max_size=12),
+    requests=st.lists(REQUESTS, min_size=4, max_size=8),
+    paths=st.lists(PATHS, min_size=1, max_size=4),
 )
 def test_no_request_causes_a_server_error(
     shared: tuple[asyncio.Runner, Harness, dict[str, Any]], requests: list[Any], paths: list[str]

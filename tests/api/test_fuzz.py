@@ -26,7 +26,7 @@ TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | IDS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
-    max_leaves=12,
+    max_leaves=6,
 )
 NAMES = st.sampled_from([
     "account", "model", "capability", "input", "external_task_id", "callback_url",
@@ -74,7 +74,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.
         runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     requests=st.lists(
         st.tuples(
@@ -84,8 +84,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.
             BODIES,
             HEADERS,
         ),
-        min_size=20,
-        max_size=40,
+        min_size=8,
+        max_size=20,
     )
 )
 def test_every_status_is_documented(
