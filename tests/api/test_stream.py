@@ -86,7 +86,7 @@ async def test_clients_reconnect_after_a_restart(tmp_path: Path, everywhere: Non
         async with serving(tmp_path, listening(port)) as it:
             await stack.enter_async_context(client.following(coming_back=True))
         ids = list[str]()
-        for n in range(3):
+        for n in range(2):
             async with serving(tmp_path, listening(port)) as it:
                 ids += await it.count(10 * n, 10 * n + 10)
                 await client.hears(*ids)
@@ -94,7 +94,7 @@ async def test_clients_reconnect_after_a_restart(tmp_path: Path, everywhere: Non
         async with serving(tmp_path, listening(port)) as it:
             await client.hears(*ids)
     assert (client.ids, client.gaps) == (ids, 0)
-    assert client.ends == 5, "each stream was ended in good order"
+    assert client.ends == 4, "each stream was ended in good order"
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ async def test_a_slow_reader_receives_everything_and_delays_no_other(
     """The backlog is larger than the shared buffer."""
     async with serving(tmp_path) as it, unread(it.url, 1) as ((reader, writer),):
         async with Follower(it.url).following() as quick:
-            ids = [event_id for _ in range(40) for event_id in await it.say(*[BIG] * 10)]
+            ids = [event_id for _ in range(28) for event_id in await it.say(*[BIG] * 10)]
             await quick.hears(*ids)
         received = list[str]()
         writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -284,15 +284,15 @@ async def test_a_slow_reader_receives_everything_and_delays_no_other(
         assert received == ids
 
 
-async def test_two_hundred_clients_that_do_not_read_cost_little_memory(tmp_path: Path) -> None:
-    """40 MB for each of them would be 8 GB."""
-    async with serving(tmp_path) as it, unread(it.url, 200):
+async def test_many_clients_that_do_not_read_cost_little_memory(tmp_path: Path) -> None:
+    """20 MB for each of them would be 1 GB. The service holds the events once, and its queries."""
+    async with serving(tmp_path) as it, unread(it.url, 50):
         before = memory()
-        for _ in range(80):
+        for _ in range(40):
             ids = await it.say(*[BIG] * 10)
         await until(lambda: it.runtime.feed._end.id == ids[-1])
         grown = memory() - before
-        assert grown < 160 << 20, f"{grown >> 20} MiB"
+        assert grown < 80 << 20, f"{grown >> 20} MiB"
 
 
 async def test_a_client_that_never_reads_is_disconnected(
@@ -309,15 +309,15 @@ async def test_a_client_that_never_reads_is_disconnected(
 
 
 async def test_open_streams_do_not_delay_shutdown(tmp_path: Path, everywhere: None) -> None:
-    """Five of them are not read."""
-    clients = [Follower("") for _ in range(12)]
+    """Three of them are not read."""
+    clients = [Follower("") for _ in range(4)]
     async with contextlib.AsyncExitStack() as stack:
         async with serving(tmp_path) as it:
             for client in clients:
                 client.url = it.url
                 await stack.enter_async_context(client.following())
-            await stack.enter_async_context(unread(it.url, 5))
-            for _ in range(12):
+            await stack.enter_async_context(unread(it.url, 3))
+            for _ in range(10):
                 ids = await it.say(*[BIG] * 10)
             for client in clients:
                 await until(lambda client=client: client.ids[-1:] == ids[-1:])  # type: ignore[misc]
@@ -328,7 +328,7 @@ async def test_open_streams_do_not_delay_shutdown(tmp_path: Path, everywhere: No
 
 async def test_the_log_is_read_once_for_all_clients(tmp_path: Path, everywhere: None) -> None:
     async with serving(tmp_path) as it, contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(30)]
+        clients = [await stack.enter_async_context(Follower(it.url).following()) for _ in range(12)]
         queries = list[str]()
         sa.event.listen(
             it.runtime.store._database.reading,

@@ -169,4 +169,5 @@ class Follower:
     async def hears(self, *ids: str) -> None:
         """Wait for the last of these; all of them must have arrived, once each and in order."""
         await until(lambda: ids[-1] in self.ids, f"{ids[-1]} is received")
-        assert [event_id for event_id in self.ids if event_id in set(ids)] == [*ids]
+        wanted = {*ids}
+        assert [event_id for event_id in self.ids if event_id in wanted] == [*ids]
