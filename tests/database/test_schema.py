@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of each kind."""
     address = databases.url(request.param, tmp_path, empty=True)
     yield address
+    databases.drop(address)
+
+
+@pytest.fixture(params=databases.KINDS)
+def migrated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """A writing engine of a database at the newest revision."""
+    address = databases.url(request.param, tmp_path)
+    opened = engine_of(address)
+    yield opened
+    opened.dispose()
+    # It is not reused for tests that need the declared tables.
+    databases._full.discard(address)
     databases.drop(address)
 
 
@@ -102,26 +113,28 @@ def row_of(table: sa.Table) -> dict[str, Any]:
     return {column.name: made[column.type.python_type] for column in table.columns}
 
 
-def present(tx: sa.Connection) -> list[str]:
+def present(tx: sa.Connection) -> sa.MetaData:
     """Return those of our tables that a schema has; an older one has fewer."""
-    return [name for name in metadata.tables if sa.inspect(tx).has_table(name)]
+    found = sa.MetaData()
+    found.reflect(tx, only=lambda name, _: name in metadata.tables)
+    return found
 
 
-def rows(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
+def rows(tx: sa.Connection, of: sa.MetaData | None = None) -> dict[str, list[dict[str, Any]]]:
     """Return every row of every existing table, with the types of the database."""
-    seen = {name: sa.Table(name, sa.MetaData(), autoload_with=tx) for name in present(tx)}
     return {
         name: [dict(row._mapping) for row in tx.execute(sa.select(table))]
-        for name, table in seen.items()
+        for name, table in (of or present(tx)).tables.items()
     }
 
 
 def fill(tx: sa.Connection) -> dict[str, list[dict[str, Any]]]:
-    """Insert a row into every existing table and return them all."""
-    for name in present(tx):
-        table = sa.Table(name, sa.MetaData(), autoload_with=tx)
+    """Replace the rows of every existing table by one, and return them all."""
+    found = present(tx)
+    for table in found.tables.values():
+        tx.execute(table.delete())
         tx.execute(table.insert(), row_of(table))
-    return rows(tx)
+    return rows(tx, found)
 
 
 def columns(tx: sa.Connection, table: str) -> set[str]:
@@ -152,62 +165,64 @@ def test_the_migrations_make_exactly_the_declared_schema(engine: sa.Engine, tmp_
         )
 
 
-def test_a_second_upgrade_applies_nothing(engine: sa.Engine) -> None:
-    with engine.begin() as tx:
-        schema.upgrade(tx)
+def test_a_second_upgrade_applies_nothing(migrated: sa.Engine) -> None:
+    with migrated.begin() as tx:
         kept = fill(tx)
-    with engine.begin() as tx:
+    with migrated.begin() as tx:
         assert schema.upgrade(tx) == []
         assert rows(tx) == kept
 
 
-@pytest.mark.parametrize(("before", "after"), list(pairwise(REVISIONS)))
 def test_every_migration_keeps_the_rows_of_its_predecessor(
-    engine: sa.Engine, tmp_path: Path, before: str, after: str
+    engine: sa.Engine, tmp_path: Path
 ) -> None:
-    with engine.begin() as tx:
-        schema.upgrade(tx, upto(before, tmp_path / "before"))
-        kept = fill(tx)
-    with engine.begin() as tx:
-        assert schema.upgrade(tx, upto(after, tmp_path / "after")) == [after]
-        now = rows(tx)
-    for table, (row,) in kept.items():
-        (grown,) = now[table]
-        assert {name: grown[name] for name in row if name in grown} == row
+    """Before each, every column of every table has a value."""
+    folder, kept = upto(REVISIONS[0], tmp_path / "migrations"), dict[str, list[dict[str, Any]]]()
+    for revision in REVISIONS:
+        for file in FOLDER.glob(f"versions/{revision}_*.py"):
+            shutil.copy(file, folder / "versions")
+        with engine.begin() as tx:
+            assert schema.upgrade(tx, folder) == [revision]
+            now = rows(tx)
+        for table, (row,) in kept.items():
+            (grown,) = now[table]
+            assert {name: grown[name] for name in row if name in grown} == row, revision
+        with engine.begin() as tx:
+            kept = fill(tx)
 
 
-def test_the_next_migration_is_written_from_the_template(engine: sa.Engine, tmp_path: Path) -> None:
+def test_the_next_migration_is_written_from_the_template(
+    migrated: sa.Engine, tmp_path: Path
+) -> None:
     """Also where SQLite copies the table: rows, unique columns and index conditions are kept."""
     folder = upto(NEWEST, tmp_path / "100% migrations")
     revision = following(folder)
-    with engine.begin() as tx:
-        schema.upgrade(tx)
+    with migrated.begin() as tx:
         kept, before = fill(tx)["job"], indexes(tx)
-    with engine.begin() as tx:
+    with migrated.begin() as tx:
         assert schema.upgrade(tx, folder) == [revision]
         assert schema.title(revision, folder) == f"{revision} one more"
         assert rows(tx)["job"] == [{**kept[0], "note": None}]
         assert indexes(tx) == before
 
 
-def test_a_migration_that_fails_changes_nothing(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_migration_that_fails_changes_nothing(migrated: sa.Engine, tmp_path: Path) -> None:
     folder = upto(NEWEST, tmp_path / "migrations")
     following(folder, CHANGE + '\n    raise RuntimeError("half-way")')
-    with engine.begin() as tx:
-        schema.upgrade(tx)
+    with migrated.begin() as tx:
         kept = fill(tx)
-    with pytest.raises(RuntimeError, match="half-way"), engine.begin() as tx:
+    with pytest.raises(RuntimeError, match="half-way"), migrated.begin() as tx:
         schema.upgrade(tx, folder)
-    with engine.begin() as tx:
+    with migrated.begin() as tx:
         schema.check(tx)
         assert rows(tx) == kept
         assert "note" not in columns(tx, "job")
 
 
-def test_the_template_cannot_be_left_empty(engine: sa.Engine, tmp_path: Path) -> None:
+def test_the_template_cannot_be_left_empty(migrated: sa.Engine, tmp_path: Path) -> None:
     folder = upto(NEWEST, tmp_path / "migrations")
     following(folder, "")
-    with pytest.raises(NotImplementedError), engine.begin() as tx:
+    with pytest.raises(NotImplementedError), migrated.begin() as tx:
         schema.upgrade(tx, folder)
 
 
@@ -234,13 +249,12 @@ def test_an_old_database_and_an_empty_one_have_different_messages(
             schema.check(tx)
 
 
-def test_a_newer_database_is_unchanged(engine: sa.Engine) -> None:
-    with engine.begin() as tx:
-        schema.upgrade(tx)
+def test_a_newer_database_is_unchanged(migrated: sa.Engine) -> None:
+    with migrated.begin() as tx:
         tx.exec_driver_sql("UPDATE schema_version SET version_num = '9999'")
     for use in (schema.check, schema.upgrade):
         with (
-            engine.begin() as tx,
+            migrated.begin() as tx,
             pytest.raises(ConfigError, match=r"schema 9999, which a newer .* upgrade orch"),
         ):
             use(tx)
@@ -327,6 +341,16 @@ def shared(tmp_path: Path) -> Iterator[sa.Engine]:
     databases.drop(address)
 
 
+@pytest.fixture
+def declared(tmp_path: Path) -> Iterator[sa.Engine]:
+    """A PostgreSQL database at the newest revision, to be read."""
+    address = databases.url("postgresql", tmp_path)
+    opened = engine_of(address)
+    yield opened
+    opened.dispose()
+    databases.drop(address)
+
+
 def test_replicas_that_start_at_once_migrate_once(shared: sa.Engine) -> None:
     def second() -> list[str]:
         with shared.begin() as tx:
@@ -346,9 +370,10 @@ def test_replicas_that_start_at_once_migrate_once(shared: sa.Engine) -> None:
         assert late.result(30) == []
 
 
-def test_tables_that_change_often_have_storage_parameters_on_postgresql(shared: sa.Engine) -> None:
-    with shared.begin() as tx:
-        schema.upgrade(tx)
+def test_tables_that_change_often_have_storage_parameters_on_postgresql(
+    declared: sa.Engine,
+) -> None:
+    with declared.begin() as tx:
         found = tx.execute(
             sa.text(
                 "SELECT relname, reloptions FROM pg_class"
@@ -368,10 +393,9 @@ def test_tables_that_change_often_have_storage_parameters_on_postgresql(shared: 
 
 
 @pytest.mark.parametrize("column", ["trace.id", "account_state.pushes", "account_state.polls"])
-def test_counters_are_bigint_on_postgresql(shared: sa.Engine, column: str) -> None:
+def test_counters_are_bigint_on_postgresql(declared: sa.Engine, column: str) -> None:
     table, _, name = column.partition(".")
-    with shared.begin() as tx:
-        schema.upgrade(tx)
+    with declared.begin() as tx:
         found = {found["name"]: found["type"] for found in sa.inspect(tx).get_columns(table)}
     assert isinstance(found[name], sa.BigInteger)
 
