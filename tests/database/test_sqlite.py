@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,21 @@ import sqlalchemy as sa
 from orchestrator.database.sqlite.engine import Lock, engines, path_of
 from orchestrator.database.store import Store, Tx
 from orchestrator.foundation.errors import ConfigError, Unavailable
+from tests.harness import databases
 
+#: Starts a store for each line of its input, and prints the result.
 OTHER_PROCESS = """
 import sys
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.database.store import Store
-store = Store(sys.argv[1])
-try:
-    store.start()
-except ConfigError as error:
-    sys.exit(str(error))
-store.close()
+for line in sys.stdin:
+    store = Store(sys.argv[1])
+    try:
+        store.start()
+        store.close()
+        print("opened", flush=True)
+    except ConfigError as error:
+        print(error, flush=True)
 """
 
 
@@ -31,16 +37,28 @@ def pragma(tx: Tx, name: str) -> object:
     return tx.exec_driver_sql(f"PRAGMA {name}").scalar()
 
 
-def elsewhere(url: str) -> subprocess.CompletedProcess[str]:
-    """Open and close a store in another process."""
-    return subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS, url], capture_output=True, text=True, timeout=60
-    )
+@contextlib.contextmanager
+def other_process(url: str) -> Iterator[Callable[[], str]]:
+    """A function that opens and closes a store in another process, and returns the result."""
+    words = [sys.executable, "-c", OTHER_PROCESS, url]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        given, printed = process.stdin, process.stdout
+
+        def opened() -> str:
+            given.write("\n")
+            return printed.readline()
+
+        yield opened
+    assert process.returncode == 0
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'jobs.db'}"
+    return databases.url("sqlite", tmp_path)
 
 
 async def test_a_commit_is_durable_before_it_is_acknowledged(url: str) -> None:
@@ -96,15 +114,14 @@ def test_a_second_store_on_the_same_file_is_refused_with_the_reason(url: str) ->
 def test_a_second_process_is_refused_until_the_first_ends(url: str) -> None:
     store = Store(url)
     store.start()
-    refused = elsewhere(url)
-    assert refused.returncode == 1
-    assert "SQLite serves one process" in refused.stderr
-    store.close()
-    assert elsewhere(url).returncode == 0
+    with other_process(url) as opened_elsewhere:
+        assert "SQLite serves one process" in opened_elsewhere()
+        store.close()
+        assert opened_elsewhere() == "opened\n"
 
 
 def test_a_lock_file_of_a_dead_process_does_not_block(url: str, tmp_path: Path) -> None:
-    (tmp_path / "jobs.db.lock").write_text("")
+    (tmp_path / "test.db.lock").write_text("")
     lock = Lock(url)
     lock.take()
     assert lock.held
@@ -127,12 +144,12 @@ def test_a_database_in_memory_or_of_another_kind_is_refused(url: str) -> None:
 def test_the_lock_file_is_readable_by_its_owner_only(url: str, tmp_path: Path) -> None:
     lock = Lock(url)
     lock.take()
-    assert os.stat(tmp_path / "jobs.db.lock").st_mode & 0o077 == 0
+    assert os.stat(tmp_path / "test.db.lock").st_mode & 0o077 == 0
     lock.release()
 
 
 def test_a_file_that_is_not_a_database_is_refused_and_unchanged(url: str, tmp_path: Path) -> None:
-    file = tmp_path / "jobs.db"
+    file = tmp_path / "test.db"
     file.write_bytes(b"my diary, page one " * 100)
     store = Store(url)
     with pytest.raises(ConfigError, match="not a database"):

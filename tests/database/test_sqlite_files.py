@@ -17,6 +17,7 @@ from orchestrator.database.sqlite import writer
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.errors import Unavailable
+from tests.harness import databases
 
 
 def put(tx: Tx, name: str) -> str:
@@ -32,7 +33,7 @@ def names(tx: Tx) -> set[str]:
 def file(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    return folder / "jobs.db"
+    return Path(databases.url("sqlite", folder).removeprefix("sqlite:///"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from orchestrator.database.backend import Sqlite
 from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.errors import Unavailable
+from tests.harness import databases
 
 Put = Callable[[Tx, list[str]], list[str]]
 
@@ -57,7 +58,7 @@ class Gate:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
+    return Path(databases.url("sqlite", tmp_path).removeprefix("sqlite:///"))
 
 
 @pytest.fixture

@@ -252,9 +252,7 @@ ACCOUNTS = {
 
 
 @pytest.fixture(scope="module")
-def emptied(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[asyncio.Runner, Harness]]:
+def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, Harness]]:
     """One runtime for all examples, and the loop that it runs on."""
     with asyncio.Runner() as runner:
         opened = open_harness(tmp_path_factory.mktemp("ledger"), accounts=ACCOUNTS)

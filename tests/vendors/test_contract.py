@@ -266,8 +266,10 @@ JSON = st.recursive(
     | st.floats()
     | st.text(max_size=9)
     | st.just("https://x.example/v.mp4"),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=5)
+    ),
     max_leaves=12,
 )
 BOUND = [vendor(folder) for folder in FOLDERS]
