@@ -119,7 +119,7 @@ async def busy(tmp_path: Path, busy_database: str) -> AsyncIterator[Harness]:
 
 
 async def fill_lanes(h: Harness) -> None:
-    """Insert a hot lane of each kind, another with two due rows, and 20,000 idle rows in eight lanes.
+    """Insert a hot lane of each kind, another with two due rows, and 20,000 idle rows of eight.
 
     Idle rows are due tomorrow, except two thirds of the jobs, which are final.
     """
