@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.database.tables.columns import Instant, Json
@@ -21,8 +21,10 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
 )
 
 
@@ -69,6 +71,7 @@ def test_an_instant_is_stored_as_milliseconds(
     assert kept(tx, "at", at) == (at, ms)
 
 
+@settings(max_examples=50)
 @given(at=st.datetimes(timezones=st.timezones()))
 def test_an_instant_of_any_zone_is_read_in_utc_cut_to_the_millisecond(
     tx: sa.Connection, at: datetime
@@ -137,6 +140,7 @@ def test_a_value_of_any_depth_is_read_back(tx: sa.Connection, depth: int) -> Non
     assert text == '{"in":[' * depth + '"core"' + "]}" * depth
 
 
+@settings(max_examples=50)
 @given(value=JSON)
 def test_any_json_value_is_read_back(tx: sa.Connection, value: Any) -> None:
     back, text = kept(tx, "value", value)

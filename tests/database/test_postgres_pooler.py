@@ -65,7 +65,7 @@ async def test_units_of_several_processes_share_few_sessions(pooled: tuple[Poole
         store.start()
     try:
         batches: list[Batch[str, str]] = [store.batched(put_all) for store in stores]
-        for turn in range(8):
+        for turn in range(4):
             written = await asyncio.gather(
                 *(store.write(put, f"{turn} {at} {n}")
                   for at, store in enumerate(stores) for n in range(8)),
@@ -75,7 +75,7 @@ async def test_units_of_several_processes_share_few_sessions(pooled: tuple[Poole
                 return_exceptions=True,
             )  # fmt: skip
             assert not [error for error in written if isinstance(error, BaseException)]
-        assert len(await stores[0].read(names)) == 8 * 2 * 16
+        assert len(await stores[0].read(names)) == 4 * 2 * 16
     finally:
         for store in stores:
             store.close()

@@ -63,9 +63,9 @@ def test_a_body_that_ends_early_is_found_at_its_end() -> None:
 
 
 def test_a_bomb_is_refused_and_no_piece_of_it_is_large() -> None:
-    bomb, sizes = gzip.compress(bytes(200 << 20), 9), list[int]()
+    bomb, sizes = gzip.compress(bytes(64 << 20), 9), list[int]()
     with pytest.raises(Unreadable, match="far more"):
-        sizes.extend(map(len, Decoder("gzip").feed(bomb[:100_000])))
+        sizes.extend(map(len, Decoder("gzip").feed(bomb)))
     assert max(sizes) <= PIECE
     assert sum(sizes) < 32 << 20
 

@@ -255,6 +255,7 @@ async def test_the_process_is_controlled_over_http_and_exits_cleanly() -> None:
         assert [answer.status_code for answer in answers] == [429, 200]
         report: Json = {"pushes": []}
         while [push["status"] for push in report["pushes"]] != [200] * 3:
+            await asyncio.sleep(0.01)
             report = (await http.get(f"{control}/report")).json()
         assert report["renders"][0]["state"] == "succeeded"
         assert (report["violations"], report["double_renders"]) == ([], [])
