@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ async def test_the_blocks_of_the_readme_complete_a_job_and_verify_its_webhook(
 ) -> None:
     begin, start, hook, submit, look, end = chosen("sh", "in order", "README.md")
     swaps, settings = ports()
-    async with shell(tmp_path, swaps, settings) as terminal:
+    # The first steps of a reader: with the programs as they are installed.
+    async with shell(tmp_path, swaps, settings, Path(sys.executable).parent) as terminal:
         assert READY in await pasted(terminal, [begin, start])
         await pasted(terminal, [hook])
         assert "resolved by push" in await terminal.paste(submit.code)

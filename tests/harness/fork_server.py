@@ -1,8 +1,12 @@
 """`python -m tests.harness.fork_server`: imports the product once, forks a process per connection.
 
 A process then starts without its imports, which take a second of CPU. A request is a line of JSON:
-module and arguments, files for stderr and stdout, environment. The reply is the pid, and the exit
-code once the process has ended.
+module and arguments, environment, and either files for stderr and stdout, or a folder and the three
+standard streams as descriptors. The reply is the pid, and the exit code once the process has ended.
+
+* `fork` starts a process from a coroutine.
+* `command` is the command line of such a process, for `subprocess`.
+* `programs` is a folder with `orchestrator` and `python -m`, for the PATH of a shell.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -25,11 +30,13 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
+_CLIENT = Path(__file__).with_name("forked.py")
 #: What forked processes import. Modules that they run are excluded: `runpy` executes those anew.
 _PRELOAD = (
-    "orchestrator.cli.service", "orchestrator.cli.serve", "orchestrator.simulator.__main__",
+    "orchestrator.cli.service", "orchestrator.cli.serve", "orchestrator.simulator.control",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
     "alembic.command", "uvloop", "httptools", "tests.chaos.failpoints",
 )  # fmt: skip
@@ -87,6 +94,28 @@ async def fork(
     return ForkedProcess(int(await reader.readline()), reader, writer)
 
 
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module in a forked process, in the caller's folder."""
+    return [sys.executable, "-IS", str(_CLIENT), _server(), module, *arguments]
+
+
+@cache
+def programs() -> Path:
+    """Return a folder with the programs `orchestrator` and `python`, which fork for our modules."""
+    folder = Path(_server()).with_name("bin")
+    folder.mkdir()
+    forked = shlex.join(command("orchestrator"))
+    module = shlex.join(command("")[:-1])
+    for name, script in {
+        "orchestrator": f'exec {forked} "$@"\n',
+        "python": f'if [ "$1" = -m ]; then shift; exec {module} "$@"; fi\n'
+        f'exec {shlex.quote(sys.executable)} "$@"\n',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}")
+        (folder / name).chmod(0o700)
+    return folder
+
+
 @cache
 def _server() -> str:
     """Start a fork server that ends with this process, and return the path of its socket."""
@@ -113,34 +142,80 @@ def _server() -> str:
 def _monitor(connection: socket.socket) -> None:
     """Fork the requested process and report its pid and its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with connection.makefile("r") as lines:
-        request = json.loads(lines.readline())
+    request, streams = _received(connection)
     pid = os.fork()
     if pid == 0:
         connection.close()
-        _run_module(**request)
+        _run_module(streams, **request)
         return
+    for stream in streams:
+        os.close(stream)
     connection.sendall(f"{pid}\n".encode())
+    if streams:
+        _kill_without_client(pid, connection)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(BrokenPipeError):
         connection.sendall(f"{code}\n".encode())
     os._exit(0)
 
 
-def _run_module(arguments: list[str], log: str, out: str, environment: Mapping[str, str]) -> None:
+def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return a request, and the standard streams that come with it, if any."""
+    first, streams, _, _ = socket.recv_fds(connection, 1 << 16, len((0, 1, 2)))
+    with connection.makefile("rb") as lines:
+        rest = b"" if first.endswith(b"\n") else lines.readline()
+    return json.loads(first + rest), streams
+
+
+def _kill_without_client(pid: int, connection: socket.socket) -> None:
+    """Wait for the end of a process; kill it if its client ends first."""
+    ended = os.pidfd_open(pid)
+    found, _, _ = select.select([ended, connection], [], [])
+    if ended not in found:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _run_module(
+    streams: list[int],
+    arguments: list[str],
+    environment: Mapping[str, str],
+    folder: str = "",
+    log: str = "",
+    out: str = "",
+) -> None:
     """Run a module in the forked process, with its own stdin, stdout and stderr."""
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, name in ((1, out), (2, log)):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    own = streams or [
+        os.open(os.devnull, os.O_RDONLY), os.open(out, appended, 0o600),
+        os.open(log, appended, 0o600),
+    ]  # fmt: skip
+    for number, stream in enumerate(own):
+        os.dup2(stream, number)
+        os.close(stream)
+    # A text stream remembers the kind of its file.
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    if folder:
+        os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments[1:]
+    gc.enable()
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def _commands() -> list[str]:
+    """Return the modules of the commands. A bench starts processes of its own."""
+    from orchestrator import cli
+
+    modules = (each for name, each in cli._MODULES.items() if name != "bench")
+    return [f"orchestrator.cli.{module}" for each in modules for module in each]
 
 
 def main() -> None:
     """Fork for each connection until stdin ends, then kill all forked processes."""
-    for name in _PRELOAD:
+    gc.disable()
+    for name in (*_PRELOAD, *_commands()):
         importlib.import_module(name)
     gc.freeze()
     # The kernel reaps the monitors.

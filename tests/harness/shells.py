@@ -10,17 +10,19 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness import fork_server
 from tests.harness.documents import ROOT
 
 #: Ends a block's output; its exit status follows.
 _MARK = "\x1e"
 _SECONDS = 60
+#: The folder of programs on the pages.
+INSTALLED = "$PWD/.venv/bin"
 
 
 @dataclass
@@ -50,9 +52,16 @@ class Shell:
 
 @contextlib.asynccontextmanager
 async def shell(
-    folder: Path, swaps: Mapping[str, str], environment: Mapping[str, str]
+    folder: Path,
+    swaps: Mapping[str, str],
+    environment: Mapping[str, str],
+    programs: Path | None = None,
 ) -> AsyncIterator[Shell]:
-    """Open a shell in the checkout, with the home `folder` and without this machine's settings."""
+    """Open a shell in the checkout, with the home `folder` and without this machine's settings.
+
+    `programs` has `orchestrator` and `python`; by default they fork instead of importing anew.
+    """
+    programs = programs or fork_server.programs()
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -61,7 +70,7 @@ async def shell(
     own = {
         **kept,
         "HOME": str(folder),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{os.environ['PATH']}",
         **environment,
     }
     process = await asyncio.create_subprocess_exec(
@@ -75,7 +84,7 @@ async def shell(
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        yield Shell(process, swaps)
+        yield Shell(process, {INSTALLED: str(programs), **swaps})
     finally:
         # Background processes of a block are in the shell's process group.
         with contextlib.suppress(ProcessLookupError):
@@ -105,7 +114,7 @@ def completed_in(shell: str, line: str, word: str, folder: Path, **environment: 
     `folder` is its working directory and its home.
     """
     command, load = _COMPLETING[shell]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{fork_server.programs()}:{os.environ['PATH']}"
     own = {**environment, "HOME": str(folder), "PATH": path, "TERM": "xterm"}
     screen, terminal = pty.openpty()
     # A shell edits lines on its controlling terminal only.
