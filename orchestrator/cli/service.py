@@ -19,6 +19,7 @@ from orchestrator.cli.listener import bound_to, listen
 from orchestrator.cli.server import server_of
 from orchestrator.cli.supervisor import Supervisor
 from orchestrator.cli.terminal import clean
+from orchestrator.cli.worker_process import worker
 from orchestrator.database import backend
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.foundation import logs
@@ -47,9 +48,10 @@ def run(settings: Settings, workers: int = 1) -> None:
         for risk in settings.risks():
             writer.write(clean(f"warning: {risk}"))
         if workers > 1:
+            tune_gc()
             with metrics_dir.shared() as folder:
                 ended = partial(metrics_dir.forget, folder)
-                Supervisor(workers, child, settings, listening, ended=ended).run()
+                Supervisor(workers, worker, settings, listening, ended=ended).run()
         elif not serve(app, listening, settings, writer):
             raise Failure("the service did not start", hint="the log above says why")
 
@@ -89,12 +91,13 @@ def _occupy_standard_streams() -> None:
 
 
 def tune_gc() -> None:
-    """Freeze objects that live as long as the process, and collect less often.
+    """Enable collection, less often, without the objects that live as long as the process.
 
     Measured on pushes: 10 % more per second, and the slowest 1 % twice as fast.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def announcement(settings: Settings, database: str) -> str:

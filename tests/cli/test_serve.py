@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,13 +22,14 @@ from orchestrator.cli.access import local_url
 from orchestrator.cli.listener import bound_to, listen
 from orchestrator.foundation.settings import Settings
 from tests.harness.command_line import run
+from tests.harness.fork_server import command as forked
 from tests.harness.supervised import until
 
 pytestmark = pytest.mark.long
 
 #: A schema from before revisions.
 BEFORE = Path(__file__).parents[1] / "samples" / "before_revisions.sql"
-COMMAND = (sys.executable, "-m", "orchestrator")
+NEW = (sys.executable, "-m", "orchestrator")
 
 
 def environment() -> dict[str, str]:
@@ -37,10 +38,15 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Yield a running service and its URL; it is terminated at the end of the block."""
+def served(
+    folder: Path, *words: str, program: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Yield a running service and its URL; it is terminated at the end of the block.
+
+    By default it is forked from a process that has imported the product.
+    """
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *words],
+        [*(program or forked("orchestrator")), "serve", "--port", "0", *words],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -63,7 +69,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], s
 def test_it_admits_its_own_machine_logs_json_and_ends_cleanly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with served(tmp_path) as (process, url):
+    with served(tmp_path, program=NEW) as (process, url):
         # A pass goes only to the port of the same settings.
         assert run("jobs", "ls", "--server", url).code == 4
         monkeypatch.setenv("ORCHESTRATOR_PORT", url.rpartition(":")[2])
@@ -124,13 +130,23 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         while True:
             os.write(writer, b"x" * 4096)
     os.set_blocking(writer, True)
-    with open("/dev/full", "w") as full, os.fdopen(writer, "w") as stuck, os.fdopen(reader):
+    with (
+        open("/dev/full", "w") as full,
+        os.fdopen(writer, "w") as stuck,
+        os.fdopen(reader),
+        httpx.Client(timeout=30, trust_env=False) as http,
+    ):
         for stderr in (full, stuck):
             process = subprocess.Popen(
-                [*COMMAND, "serve", "--port", port], cwd=tmp_path, env=environment(), stderr=stderr
+                [*forked("orchestrator"), "serve", "--port", port],
+                cwd=tmp_path,
+                env=environment(),
+                stderr=stderr,
             )
             try:
-                answer = until(lambda: answered(f"http://127.0.0.1:{port}/metrics"), "it answers")
+                answer = until(
+                    lambda: answered(http, f"http://127.0.0.1:{port}/metrics"), "it answers"
+                )
                 counted = re.search(r"^orchestrator_log_lines_dropped_total (\S+)", answer, re.M)
                 assert counted
                 assert (float(counted[1]) > 0) is (stderr is full)
@@ -140,9 +156,9 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
                 process.kill()
 
 
-def answered(url: str) -> str:
+def answered(http: httpx.Client, url: str) -> str:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(url, timeout=30, trust_env=False).text
+        return http.get(url).text
     return ""
 
 

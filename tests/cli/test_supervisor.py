@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-import httpx
 import pytest
 
+import orchestrator
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.supervisor import Child, Supervisor, Timing
+from orchestrator.cli.supervisor import Supervisor, Timing
 from orchestrator.foundation.settings import Settings
-from tests.harness.supervised import diary, fails, flaps, lingers, until
+from tests.cli.test_serve import NEW, served
+from tests.foundation.test_metrics import read, total
+from tests.harness import databases, supervised
+from tests.harness.command_line import run
+from tests.harness.fork_server import ROOT
+from tests.harness.supervised import diary, fails, flaps, lingers, supervise, until
 
 pytestmark = pytest.mark.long
 
@@ -27,15 +34,14 @@ Service = tuple[subprocess.Popen[str], str]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Service]:
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A supervisor with two started processes, and their URL."""
-    # Here, so that the children below start without them.
-    from tests.cli.test_serve import served
-    from tests.harness import databases
-
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "orchestrator.toml").write_text(f'secret_keys = ["{"k" * 40}"]\n')
     address = databases.url("postgresql", tmp_path)
-    with served(tmp_path, "--workers", "2", "--database-url", address) as (process, url):
+    options = ("--workers", "2", "--database-url", address)
+    # In a new interpreter: a forked one has another process between itself and this test.
+    with served(tmp_path, *options, program=NEW) as (process, url):
         started(process)
         started(process)
         yield process, url
@@ -86,30 +92,53 @@ def replaced(supervisor: int) -> int:
     return until(lambda: workers(supervisor) - before, "it is replaced").pop()
 
 
+def get(url: str, path: str) -> str:
+    """Send a request over a new connection, which reaches any of the processes."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == http.HTTPStatus.OK
+        return answer.read().decode()
+
+
+def healthy(url: str) -> float:
+    """Return how many health checks a process has counted."""
+    return total(read(get(url, "/metrics")), "http_requests_total", route="/healthz")
+
+
 def test_a_dead_process_is_replaced_while_another_answers_and_all_end_in_order(
-    pair: Service,
+    pair: Service, tmp_path: Path
 ) -> None:
+    """Any process reports the metrics of all, and their counters never fall."""
     process, url = pair
     for pid in (process.pid, *workers(process.pid)):
         os.kill(pid, signal.SIGHUP)
-    replaced(process.pid)
-    assert httpx.get(url + "/readyz", timeout=30, trust_env=False).status_code == 200
+    for _ in range(30):
+        get(url, "/healthz")
+    seen = [healthy(url) for _ in range(10)]
+    assert seen == [30] * 10, "whichever process answers"
+    os.kill(new := replaced(process.pid), signal.SIGINT)
+    get(url, "/readyz")
     started(process)
     every = below(process.pid)
+    assert new in every, "a new process would have died of it with a traceback"
+    again = read(get(url, "/metrics"))
+    assert total(again, "http_requests_total", route="/healthz") == 30
+    assert total(again, "build_info", version=orchestrator.__version__) == 1
+    assert total(again, "sse_clients") == 0
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert err.count("Application shutdown complete") == 2
     assert "Traceback" not in err
     gone(every)
+    assert not list(tmp_path.glob("orchestrator-metrics-*")), "the shared folder is removed"
 
 
 def test_ctrl_c_sent_to_the_whole_group_ends_them_like_one_process(pair: Service) -> None:
     process, _ = pair
-    os.kill(new := replaced(process.pid), signal.SIGINT)
-    started(process)
     every = below(process.pid)
-    assert new in every, "a new process would have died of it with a traceback"
     for pid in (*every, process.pid):
         os.kill(pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -118,30 +147,21 @@ def test_ctrl_c_sent_to_the_whole_group_ends_them_like_one_process(pair: Service
     gone(every)
 
 
-def test_no_process_survives_its_supervisor(pair: Service) -> None:
-    process, _ = pair
-    every = below(process.pid)
-    process.kill()
-    _, err = process.communicate(timeout=30)
+def test_no_process_survives_its_supervisor(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", supervised.__name__, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        until(lambda: len(diary(tmp_path)) == 2, "both have started")
+        every = below(process.pid)
+        process.kill()
     gone(every)
-    assert err.count("Application shutdown complete") == 2
+    assert diary(tmp_path).count("ended") == 2, "in order, as at SIGTERM"
 
 
 def test_sqlite_is_served_by_one_process(tmp_path: Path) -> None:
-    from tests.harness.command_line import run
-
     refused = run("serve", "--port", "0", "--workers", "2")
     assert refused.code == 1
     assert "SQLite serves one process" in refused.err
     assert list(tmp_path.iterdir()) == []
-
-
-def supervise(folder: Path, child: Child, count: int, timing: Timing) -> list[str]:
-    """Run a supervisor until a child ends it, and return the diary."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        settings = Settings(database_url=f"sqlite:///{folder / 'never.db'}")
-        Supervisor(count, child, settings, listening, timing).run()
-    return diary(folder)
 
 
 def test_a_service_that_never_starts_is_given_up(tmp_path: Path) -> None:
@@ -154,11 +174,13 @@ def test_failing_processes_stop_neither_a_running_one_nor_a_service_that_had_sta
     tmp_path: Path,
 ) -> None:
     """Even a young one goes on; and a database may be away for any number of attempts."""
-    assert len(supervise(tmp_path, flaps, 2, Timing(start=4, pause=0.05))) >= 7
+    supervise(tmp_path, flaps, 2, Timing(start=4, pause=0.05))
+    assert len(diary(tmp_path)) >= 7
 
 
 def test_a_process_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    (pid,) = supervise(tmp_path, lingers, 1, Timing(end=0.3))
+    supervise(tmp_path, lingers, 1, Timing(end=0.3))
+    (pid,) = diary(tmp_path)
     assert not runs(int(pid))
 
 

@@ -47,8 +47,7 @@ async def test_the_blocks_of_the_readme_complete_a_job_and_verify_its_webhook(
 ) -> None:
     begin, start, hook, submit, look, end = chosen("sh", "in order", "README.md")
     swaps, settings = ports()
-    # The first steps of a reader: with the programs as they are installed.
-    async with shell(tmp_path, swaps, settings, Path(sys.executable).parent) as terminal:
+    async with shell(tmp_path, swaps, settings) as terminal:
         assert READY in await pasted(terminal, [begin, start])
         await pasted(terminal, [hook])
         assert "resolved by push" in await terminal.paste(submit.code)
@@ -82,5 +81,6 @@ async def test_the_blocks_of_the_quickstart_do_what_the_page_describes(tmp_path:
 
 async def test_the_configuration_for_a_real_vendor_is_valid(tmp_path: Path) -> None:
     [real] = chosen("sh", "on its own", "docs/quickstart.md")
-    async with shell(tmp_path, {}, {}) as terminal:
+    # With the programs as they are installed: other blocks fork them.
+    async with shell(tmp_path, {}, {}, Path(sys.executable).parent) as terminal:
         assert "main" in await terminal.paste(f"cd {tmp_path}\n{real.code}")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -27,9 +24,6 @@ from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.metrics import EndedJob, Metrics
 from orchestrator.simulator.faults import Faults
-from tests.cli.test_serve import served
-from tests.cli.test_supervisor import started
-from tests.harness import databases
 from tests.harness.api_caller import until
 from tests.harness.live import IMPATIENT, live, order
 from tests.harness.runtime import START, Harness
@@ -233,54 +227,7 @@ async def test_an_unavailable_database_leaves_its_gauges_out(h: Harness, tmp_pat
     )
 
 
-# -- several processes
-
-
-def scraped(url: str) -> Samples:
-    """Scrape over a new connection, which reaches any of the processes."""
-    with httpx.Client(trust_env=False) as client:
-        return read(client.get(url + "/metrics", timeout=30).raise_for_status().text)
-
-
-@pytest.fixture
-def pair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Two processes behind one port, and their URL."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    (tmp_path / "orchestrator.toml").write_text(f'secret_keys = ["{"k" * 40}"]\n')
-    address = databases.url("postgresql", tmp_path)
-    with served(tmp_path, "--workers", "2", "--database-url", address) as (process, url):
-        started(process)
-        started(process)
-        yield process, url
-    databases.drop(address)
-    assert not list(tmp_path.glob("orchestrator-metrics-*")), "the shared folder is removed"
-
-
-def test_any_process_behind_a_port_reports_all_of_them_and_counters_never_fall(
-    pair: tuple[subprocess.Popen[str], str],
-) -> None:
-    process, url = pair
-    for _ in range(30):
-        with httpx.Client(trust_env=False) as client:
-            client.get(url + "/healthz", timeout=30).raise_for_status()
-    seen = [total(scraped(url), "http_requests_total", route="/healthz") for _ in range(10)]
-    assert seen == [30] * 10, "whichever process answers"
-    children = [
-        int(child)
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ]
-    served_by = [
-        child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    assert len(served_by) == 2
-    os.kill(served_by[0], signal.SIGKILL)
-    started(process)
-    again = scraped(url)
-    assert total(again, "http_requests_total", route="/healthz") == 30
-    assert total(again, "build_info", version=orchestrator.__version__) == 1
-    assert total(again, "sse_clients") == 0
+# -- several processes: tests/cli/test_supervisor.py
 
 
 def test_metrics_of_a_host_application_are_not_exposed(tmp_path: Path) -> None:

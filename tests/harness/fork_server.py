@@ -193,8 +193,8 @@ def _run_module(
         os.dup2(stream, number)
         os.close(stream)
     # A text stream remembers the kind of its file.
-    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     if folder:
         os.chdir(folder)
     os.environ.clear()

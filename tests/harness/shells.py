@@ -67,12 +67,7 @@ async def shell(
         for name, value in os.environ.items()
         if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))
     }
-    own = {
-        **kept,
-        "HOME": str(folder),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        **environment,
-    }
+    own = {**kept, "HOME": str(folder), "PATH": f"{programs}:{os.environ['PATH']}", **environment}
     process = await asyncio.create_subprocess_exec(
         *("bash", "--norc", "-s"),
         cwd=ROOT,

@@ -1,15 +1,21 @@
-"""Processes for a supervisor that fail in every way. It imports little: each starts anew."""
+"""Processes for a supervisor that fail in every way. It imports little: each starts anew.
+
+`python -m tests.harness.supervised FOLDER` is a supervisor of two that drain.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from orchestrator.cli.supervisor import Child, Supervisor, Timing
 from orchestrator.foundation.settings import Settings
 
 T = TypeVar("T")
@@ -24,15 +30,16 @@ def until(condition: Callable[[], T], what: str) -> T:
 
 
 def diary(folder: Path) -> list[str]:
-    return (folder / "diary").read_text().split()
+    file = folder / "diary"
+    return file.read_text().split() if file.exists() else []
 
 
-def sign(settings: Settings) -> Path:
-    """Add this process to the shared diary, and return its folder."""
+def sign(settings: Settings, words: str = "") -> Path:
+    """Add this process, or words, to the shared diary, and return its folder."""
     assert settings.database_file
     folder = settings.database_file.parent
     with (folder / "diary").open("a") as lines:
-        lines.write(f"{os.getpid()}\n")
+        lines.write(f"{words or os.getpid()}\n")
     return folder
 
 
@@ -59,3 +66,23 @@ def lingers(settings: Settings, _: socket.socket) -> None:
     os.kill(os.getppid(), signal.SIGTERM)
     while True:
         signal.pause()
+
+
+def drains(settings: Settings, _: socket.socket) -> None:
+    """Ends at SIGTERM."""
+    ends = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ends.set())
+    sign(settings)
+    ends.wait()
+    sign(settings, "ended")
+
+
+def supervise(folder: Path, child: Child, count: int, timing: Timing | None = None) -> None:
+    """Run a supervisor until a child or a signal ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        settings = Settings(database_url=f"sqlite:///{folder / 'never.db'}")
+        Supervisor(count, child, settings, listening, timing).run()
+
+
+if __name__ == "__main__":
+    supervise(Path(sys.argv[1]), drains, 2)
