@@ -57,7 +57,9 @@ def served(
         assert process.stderr
         found = re.search(r"orchestrator on (http://127\.0\.0\.1:\d+)", process.stderr.readline())
         assert found
-        with httpx.Client(transport=httpx.HTTPTransport(retries=3), trust_env=False) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(retries=3, verify=False), trust_env=False
+        ) as client:
             # The socket listens before the line is printed: this waits for the start.
             assert client.get(found[1] + "/readyz", timeout=30).status_code == 200
         yield process, found[1]
@@ -98,7 +100,7 @@ def test_a_key_from_the_command_line_is_accepted_and_the_file_is_locked(
         monkeypatch.setenv("ORCHESTRATOR_PORT", url.rpartition(":")[2])
         made = json.loads(run("keys", "create", "--name", "ci", "--server", url, "--json").out)
         headers = {"authorization": f"Bearer {made['key']}"}
-        answer = httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False)
+        answer = httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, verify=False)
         assert answer.status_code == 200
         second = run("serve", "--port", "0")
     assert second.code == 1
@@ -116,7 +118,9 @@ def test_the_host_of_all_addresses_is_reached_by_both_families_and_a_hangup_is_i
         while "SIGHUP is ignored" not in (line := process.stderr.readline()):
             assert line, "it ended"
         for host in ("127.0.0.1", "[::1]"):
-            answer = httpx.get(url.replace("127.0.0.1", host) + "/healthz", trust_env=False)
+            answer = httpx.get(
+                url.replace("127.0.0.1", host) + "/healthz", trust_env=False, verify=False
+            )
             assert answer.status_code == 200
 
 
@@ -134,7 +138,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         open("/dev/full", "w") as full,
         os.fdopen(writer, "w") as stuck,
         os.fdopen(reader),
-        httpx.Client(timeout=30, trust_env=False) as http,
+        httpx.Client(timeout=30, trust_env=False, verify=False) as http,
     ):
         for stderr in (full, stuck):
             process = subprocess.Popen(
@@ -226,7 +230,7 @@ def test_an_old_schema_is_left_alone_with_a_hint_to_migrate(tmp_path: Path) -> N
         assert "run `orchestrator migrate`" in refused.err
     assert run("migrate").code == 0
     with served(tmp_path) as (_, url):
-        assert httpx.get(url + "/readyz").status_code == 200
+        assert httpx.get(url + "/readyz", verify=False).status_code == 200
 
 
 def test_a_taken_port_is_an_error_with_a_hint() -> None:

@@ -55,7 +55,7 @@ async def host(folder: Path, example: str, *arguments: str) -> AsyncIterator[Hos
     url = f"http://127.0.0.1:{port}"
     async with (
         SimulatedVendors(render_seconds=0.1) as world,
-        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
+        httpx.AsyncClient(base_url=url, timeout=20, trust_env=False, verify=False) as http,
     ):
         environment = {
             "MY_APP_URL": url,
