@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import pytest
 
 from orchestrator.cli.demo import for_people
 from orchestrator.simulator.sample_jobs import SAMPLE_JOBS
+from tests.harness.fork_server import command as forked
 
 pytestmark = pytest.mark.long
 
 
 def performed(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
     """Return the summary of a demo in an empty folder, and its output on stderr."""
-    command = [sys.executable, "-m", "orchestrator", "demo", "--json", *options]
+    command = forked("orchestrator", "demo", "--json", *options)
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
     )

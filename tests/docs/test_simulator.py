@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,11 +19,11 @@ from orchestrator.simulator.control import Control
 from orchestrator.simulator.subscriber import Misbehaviour
 from tests.docs.test_quickstart import pasted, ports
 from tests.harness.documents import chosen, coded, rows, sections
+from tests.harness.fork_server import command as forked
 from tests.harness.shells import shell
 
 PAGE = "docs/simulator.md"
 SECTIONS = sections(PAGE)
-COMMAND = [sys.executable, "-m", "orchestrator.simulator"]
 OPERATIONS = ("submit", "query", "push")
 
 
@@ -33,13 +32,14 @@ def listed(heading: str) -> list[list[str]]:
 
 
 def printed(*options: str) -> str:
-    return subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=True).stdout
+    command = forked("orchestrator.simulator", *options)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[dict[str, Any]]:
     """What a simulator with a subscriber prints when it is ready."""
-    command = [*COMMAND, "--port", "0", "--subscriber-port", "0"]
+    command = forked("orchestrator.simulator", "--port", "0", "--subscriber-port", "0")
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())

@@ -37,6 +37,7 @@ _CLIENT = Path(__file__).with_name("forked.py")
 #: What forked processes import. Modules that they run are excluded: `runpy` executes those anew.
 _PRELOAD = (
     "orchestrator.cli.service", "orchestrator.cli.serve", "orchestrator.simulator.control",
+    "orchestrator.cli.demo.run", "orchestrator.embed", "uvicorn.main",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
     "alembic.command", "uvloop", "httptools", "tests.chaos.failpoints",
 )  # fmt: skip

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +15,7 @@ import httpx
 
 from orchestrator.simulator.accounts import account_settings
 from tests.harness.api_caller import KEY, Json, eventually
-from tests.harness.fork_server import ROOT, fork
+from tests.harness.fork_server import fork
 from tests.harness.live import listening
 
 
@@ -38,17 +35,6 @@ class Child(Protocol):
 
     async def wait(self) -> int:
         """Return the exit code, once the process has ended."""
-
-
-async def spawn(
-    *words: str, log: Path, out: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Child:
-    """Start `python -m words` in a new interpreter. Stdout goes to `out` or `log`."""
-    with log.open("ab") as errors, (out or log).open("ab") as output:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *words, cwd=ROOT, env={**os.environ, **(environment or {})},
-            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=errors,
-        )  # fmt: skip
 
 
 def free_port() -> int:

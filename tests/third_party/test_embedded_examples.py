@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from orchestrator.simulator import SimulatedVendors
-from tests.harness.api_caller import KEY, eventually, until
+from tests.harness.api_caller import KEY, eventually
 from tests.harness.command_line import run
-from tests.harness.fork_server import ROOT
-from tests.harness.processes import Child, end, free_port, simulated, spawn
+from tests.harness.fork_server import ROOT, fork
+from tests.harness.processes import Child, end, free_port, simulated
 
 pytestmark = pytest.mark.long
 
@@ -49,7 +49,7 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def host(folder: Path, example: str, *arguments: str) -> AsyncIterator[Host]:
+async def host(folder: Path, example: str) -> AsyncIterator[Host]:
     """Run an example with one simulated account until the end of the block."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -65,16 +65,14 @@ async def host(folder: Path, example: str, *arguments: str) -> AsyncIterator[Hos
             "ORCHESTRATOR_ALLOW_PRIVATE": '["127.0.0.0/8"]',
             "ORCHESTRATOR_ACCOUNTS": json.dumps(simulated(world.base_url, {"kling": {}})),
         }
-        program = (
+        place = ("--app-dir", str(EXAMPLES), "--port", str(port))
+        process = await fork(
             "uvicorn",
             f"{example}:app",
-            "--app-dir",
-            str(EXAMPLES),
-            "--port",
-            str(port),
-            *arguments,
+            *place,
+            log=(log := folder / f"{port}.log"),
+            environment=environment,
         )
-        process = await spawn(*program, log=(log := folder / "host.log"), environment=environment)
         try:
             yield Host(url, http, process, log, world)
         finally:
@@ -136,15 +134,13 @@ async def test_the_fastapi_example_waits_for_a_film_and_shuts_down_with_an_open_
         assert "Traceback" not in it.log.read_text()
 
 
-async def test_a_second_worker_on_one_sqlite_file_logs_why_it_cannot_start(tmp_path: Path) -> None:
-    async with host(tmp_path, "embedded_starlette", "--workers", "2") as it:
-        await until(
-            lambda: "SQLite serves one process" in it.log.read_text(),
-            "the second worker complains",
-            60,
-        )
-        assert (
-            f"{tmp_path / 'video.db'} is in use by another orchestrator process"
-            in it.log.read_text()
-        )
-        await end(it.process, signal.SIGTERM)
+async def test_a_second_process_on_one_sqlite_file_logs_why_it_cannot_start(tmp_path: Path) -> None:
+    """So a worker fails that uvicorn starts as its second."""
+    async with host(tmp_path, "embedded_starlette") as first:
+        await ready(first)
+        async with host(tmp_path, "embedded_starlette") as second:
+            assert await second.process.wait() != 0
+            output = second.log.read_text()
+        await ready(first)
+    assert "SQLite serves one process" in output
+    assert f"{tmp_path / 'video.db'} is in use by another orchestrator process" in output

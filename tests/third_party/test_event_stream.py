@@ -122,7 +122,7 @@ async def running_service(folder: Path, accounts: dict[str, Json]) -> AsyncItera
 async def api(service: Replica) -> AsyncIterator[Api]:
     """Return an API client of a service that is ready."""
     async with httpx.AsyncClient(
-        base_url=service.url, headers=KEYED, timeout=30, trust_env=False
+        base_url=service.url, headers=KEYED, timeout=30, trust_env=False, verify=False
     ) as http:
         await service.ready(http, 60)
         yield Api(http)
