@@ -27,10 +27,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
 _CLIENT = Path(__file__).with_name("forked.py")
@@ -38,6 +39,8 @@ _CLIENT = Path(__file__).with_name("forked.py")
 _PRELOAD = (
     "orchestrator.cli.service", "orchestrator.cli.serve", "orchestrator.simulator.control",
     "orchestrator.cli.demo.run", "orchestrator.embed", "uvicorn.main",
+    "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "alembic.config", "apscheduler.executors.asyncio",
+    "httpcore", "encodings.idna", "typer._adapters",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
     "alembic.command", "uvloop", "httptools", "tests.chaos.failpoints",
 )  # fmt: skip
@@ -202,7 +205,23 @@ def _run_module(
     os.environ.update(environment)
     sys.argv[1:] = arguments[1:]
     gc.enable()
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        _exit(ended.code)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End as an interpreter does, but free no objects: that would copy the pages of all."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _commands() -> list[str]:
