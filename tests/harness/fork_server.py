@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -38,11 +39,11 @@ _CLIENT = Path(__file__).with_name("forked.py")
 #: What forked processes import. Modules that they run are excluded: `runpy` executes those anew.
 _PRELOAD = (
     "orchestrator.cli.service", "orchestrator.cli.serve", "orchestrator.simulator.control",
-    "orchestrator.cli.demo.run", "orchestrator.embed", "uvicorn.main",
-    "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "alembic.config", "apscheduler.executors.asyncio",
-    "httpcore", "encodings.idna", "typer._adapters",
+    "orchestrator.cli.demo.run", "orchestrator.embed", "uvicorn.main", "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop", "uvloop", "httptools", "httpcore", "encodings.idna", "typer._adapters",
+    "alembic.command", "alembic.config", "apscheduler.executors.asyncio",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
-    "alembic.command", "uvloop", "httptools", "tests.chaos.failpoints",
+    "tests.chaos.failpoints",
 )  # fmt: skip
 
 
@@ -101,6 +102,14 @@ async def fork(
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs a module in a forked process, in the caller's folder."""
     return [sys.executable, "-IS", str(_CLIENT), _server(), module, *arguments]
+
+
+def pid_of(client: int) -> int:
+    """Return the pid of the process that runs for a client, once it does. Its name is this pid."""
+    name = Path(f"/proc/{client}/comm")
+    while not (found := name.read_text().strip()).isdecimal():
+        time.sleep(0.01)
+    return int(found)
 
 
 @cache

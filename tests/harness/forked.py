@@ -26,6 +26,9 @@ def main() -> None:
         socket.send_fds(server, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
         with server.makefile("r") as lines:
             pid = int(lines.readline())
+            # Read by `fork_server.pid_of`, and shown by ps.
+            with open("/proc/self/comm", "w") as name:
+                name.write(str(pid))
             for number in _FORWARDED:
                 signal.signal(number, lambda number, _: _forward(pid, number))
             code = int(lines.readline())

@@ -49,11 +49,11 @@ def fails(settings: Settings, _: socket.socket) -> None:
 
 
 def flaps(settings: Settings, _: socket.socket) -> None:
-    """All but the first fail at once; the first ends when four have, and seven are enough."""
+    """All but the first fail at once; the first ends when four have, and one more is enough."""
     folder = sign(settings)
     if diary(folder)[0] == str(os.getpid()):
         until(lambda: len(diary(folder)) > 4, "four have failed")
-    if len(diary(folder)) >= 7:
+    if len(diary(folder)) >= 6:
         os.kill(os.getppid(), signal.SIGTERM)
 
 

@@ -32,7 +32,8 @@ SERVICE = (
 HELP = ("", "jobs ls", "submit", "listen", "events ls", "keys create", "bench ingest", "doctor")
 #: Runs in the plain environment: each command in turn, in one process.
 RUN_ALL = """
-import json, sys
+import gc, json, sys
+gc.disable()
 from typer.testing import CliRunner
 from orchestrator.cli import app
 found = {}
@@ -44,7 +45,8 @@ print(json.dumps(found))
 """
 #: Runs in the plain environment: what may be imported, and how the rest is refused.
 IMPORT = """
-import sys
+import gc, sys
+gc.disable()
 import orchestrator.client, orchestrator.schemas, orchestrator.vendors
 import orchestrator.events.destinations
 assert not {"aiohttp", "cryptography", "sqlalchemy", "starlette", "structlog"} & set(sys.modules)
@@ -58,7 +60,8 @@ for name in ("orchestrator.app", "orchestrator.embed"):
 """
 #: Runs with the libraries of the service: everything public, and what needs the files of the wheel.
 SERVE = """
-import sys
+import gc, sys
+gc.disable()
 import orchestrator
 from orchestrator import cli, client, embed, schemas, vendors
 from orchestrator.events import destinations
