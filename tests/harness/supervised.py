@@ -1,10 +1,11 @@
-"""Processes for a supervisor that fail in every way. It imports little: each starts anew.
+"""Processes for a supervisor that fail in every way. It imports little: each may start anew.
 
 `python -m tests.harness.supervised FOLDER` is a supervisor of two that drain.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -34,6 +35,11 @@ def diary(folder: Path) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
+def settings_of(folder: Path) -> Settings:
+    """Return settings that lead to a folder."""
+    return Settings(database_url=f"sqlite:///{folder / 'never.db'}")
+
+
 def sign(settings: Settings, words: str = "") -> Path:
     """Add this process, or words, to the shared diary, and return its folder."""
     assert settings.database_file
@@ -54,18 +60,26 @@ def flaps(settings: Settings, _: socket.socket) -> None:
     if diary(folder)[0] == str(os.getpid()):
         until(lambda: len(diary(folder)) > 4, "four have failed")
     if len(diary(folder)) >= 6:
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(supervising(), signal.SIGTERM)
 
 
 def lingers(settings: Settings, _: socket.socket) -> None:
     """Ends only at SIGKILL; in a hurry, it answers SIGTERM with SIGINT to the supervisor."""
     hurry = (sign(settings) / "hurry").exists()
     signal.signal(
-        signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT) if hurry else None
+        signal.SIGTERM, lambda *_: os.kill(supervising(), signal.SIGINT) if hurry else None
     )
-    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(supervising(), signal.SIGTERM)
     while True:
         signal.pause()
+
+
+def supervising() -> int:
+    """Return the pid of the supervisor."""
+    supervisor = multiprocessing.parent_process()
+    assert supervisor
+    assert supervisor.pid
+    return supervisor.pid
 
 
 def drains(settings: Settings, _: socket.socket) -> None:
@@ -77,12 +91,21 @@ def drains(settings: Settings, _: socket.socket) -> None:
     sign(settings, "ended")
 
 
-def supervise(folder: Path, child: Child, count: int, timing: Timing | None = None) -> None:
-    """Run a supervisor until a child or a signal ends it."""
+def supervise(folder: Path, child: Child, count: int, timing: Timing) -> None:
+    """Run a supervisor until a child or a signal ends it. Its processes are forked: most fail."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        settings = Settings(database_url=f"sqlite:///{folder / 'never.db'}")
-        Supervisor(count, child, settings, listening, timing).run()
+        supervisor = Supervisor(count, child, settings_of(folder), listening, timing)
+        vars(supervisor).update(_spawn=context)
+        supervisor.run()
+
+
+def main() -> None:
+    """Supervise two that drain, started as the product starts its processes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Supervisor(2, drains, settings_of(Path(sys.argv[1])), listening).run()
 
 
 if __name__ == "__main__":
-    supervise(Path(sys.argv[1]), drains, 2)
+    main()
