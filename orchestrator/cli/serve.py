@@ -42,7 +42,8 @@ def serve(
     settings = session.settings(
         host=host, port=port, database_url=database_url, public_url=public_url, role=role
     )
-    # Imports leave almost no garbage: collecting it takes a third of the start. `tune_gc` enables it.
+    # Imports leave almost no garbage: collecting it takes a third of the start. `tune_gc` enables
+    # collection.
     gc.disable()
     try:
         # Here: commands that only call a server start without the service.

@@ -183,7 +183,7 @@ def _received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def _kill_without_client(pid: int, connection: socket.socket) -> None:
     """Wait for the end of a process; kill it if its client ends first."""
     ended = os.pidfd_open(pid)
-    found, _, _ = select.select([ended, connection], [], [])
+    found, _, _ = select.select([ended, connection.fileno()], [], [])
     if ended not in found:
         os.kill(pid, signal.SIGKILL)
 
