@@ -6,11 +6,9 @@ fails, and no error names the variable. So the variables are checked before a co
 
 from __future__ import annotations
 
-import contextlib
 import os
 import ssl
 from collections.abc import Callable
-from functools import lru_cache
 
 from orchestrator.foundation.errors import ConfigError
 
@@ -20,7 +18,7 @@ FILE, DIRECTORY = "SSL_CERT_FILE", "SSL_CERT_DIR"
 def client_context(
     ca_file: str | None = None, default: Callable[[], ssl.SSLContext] = ssl.create_default_context
 ) -> ssl.SSLContext:
-    """Return a context that verifies servers, the same one while its files are the same.
+    """Return a context that verifies servers.
 
     It trusts the authorities of `default`, which reads SSL_CERT_FILE and SSL_CERT_DIR, and those of
     `ca_file`. Raises `ConfigError` that names what cannot be used.
@@ -30,28 +28,11 @@ def client_context(
     folders = os.environ.get(DIRECTORY)
     if folders and not any(map(_is_readable, folders.split(os.pathsep))):
         raise ConfigError(f"{DIRECTORY}: no readable folder ({folders}); name another, or unset it")
-    return _context(ca_file, default, folders, *map(_version, (file, ca_file)))
-
-
-@lru_cache(8)
-def _context(
-    ca_file: str | None, default: Callable[[], ssl.SSLContext], *_versions: object
-) -> ssl.SSLContext:
-    """Load authorities: 20 ms of CPU for those of a system."""
     context = default()
     context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
         _load_file(context, ca_file, "ca_file")
     return context
-
-
-def _version(path: str | None) -> tuple[str | None, int, int]:
-    """Return what changes with the contents of a file."""
-    with contextlib.suppress(OSError, ValueError):
-        if path is not None:
-            found = os.stat(path)
-            return path, found.st_mtime_ns, found.st_ino
-    return path, 0, 0
 
 
 def _is_readable(folder: str) -> bool:
