@@ -12,7 +12,7 @@ import certifi
 import pytest
 from hypothesis import settings
 
-from tests.harness import databases
+from tests.harness import databases, once
 from tests.harness.runtime import Harness, open_harness
 
 # The same examples on every run, without a deadline: the machine may be busy.
@@ -21,11 +21,13 @@ settings.load_profile("steady")
 
 
 def pytest_configure() -> None:
-    """Restore SIGINT, also for child processes: a background job of a shell ignores it.
+    """Prepare the process. Restore SIGINT: a background job of a shell ignores it.
 
     Collect no garbage while tests are imported: that takes a fifth of the collection.
     """
     gc.disable()
+    once.share_statements()
+    once.trust_one_authority()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -14,6 +14,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 KEY = "orc_" + "t" * 40
+#: The part of the time waited so far that a condition is not looked at again.
+_PATIENCE = 0.15
 
 
 async def until(condition: Callable[[], T | None], what: str = "", seconds: float = 20) -> T:
@@ -29,11 +31,12 @@ async def eventually(
     condition: Callable[[], Awaitable[T | None]], what: str = "", seconds: float = 20
 ) -> T:
     """Return the awaited condition's value as soon as it is true. Fails after `seconds`."""
-    ends = time.monotonic() + seconds
+    began = time.monotonic()
     value = await condition()
     while not value:
-        assert time.monotonic() < ends, f"never came true: {what or condition}"
-        await asyncio.sleep(0.01)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"never came true: {what or condition}"
+        await asyncio.sleep(min(max(0.01, _PATIENCE * waited), 0.1))
         value = await condition()
     return value
 
