@@ -45,9 +45,16 @@ def title(revision: str, folder: Path = _FOLDER) -> str:
 
 def current(tx: sa.Connection) -> str | None:
     """Return the revision of a database; None if it has none."""
-    if not sa.inspect(tx).has_table(VERSION_TABLE):
+    if not _has_versions(tx):
         return None
     return tx.scalar(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE)))
+
+
+def _has_versions(tx: sa.Connection) -> bool:
+    if tx.dialect.name == "postgresql":
+        # One look into the server's cache, where the inspector joins catalogs.
+        return tx.scalar(sa.select(sa.func.to_regclass(VERSION_TABLE).is_not(None))) is True
+    return sa.inspect(tx).has_table(VERSION_TABLE)
 
 
 def named(url: sa.URL) -> str:

@@ -440,12 +440,15 @@ async def test_one_look_postpones_500_deliveries_whichever_resting_urls_they_are
         (callback_address, [rests | {"key": key, "failures": 1} for key in keys]),
     ]  # fmt: skip
     for table, rows in copies:
-        await h.run(sa.insert(table).values(rows[:300]))
-        await h.run(sa.insert(table).values(rows[300:]))
+        await h.runtime.store.write(insert, table, rows)
     await h.run(sa.update(delivery).where(delivery.c.id == owed["id"]).values(due_at=None))
     assert not await h.runtime.assemble(Deliverer).take(8)
     postponed = await h.rows(delivery, delivery.c.due_at == rests["resting_until"])
     assert len(postponed) == 8 + 500
+
+
+def insert(tx: Tx, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    tx.execute(sa.insert(table), rows)
 
 
 async def test_an_operators_retry_does_not_wait_for_a_resting_receiver(h: Harness) -> None:

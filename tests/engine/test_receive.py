@@ -316,12 +316,12 @@ async def test_uncertain_pushes_of_one_job_cost_one_status_query_an_interval(
 ) -> None:
     opened = await at_vendor(h, "kling")
     h.network.answer = lambda _: kling_response(legacy_task("t-1", "processing"))
-    for _ in range(31):
-        for _ in range(3):
+    for _ in range(13):
+        for _ in range(2):
             with contextlib.suppress(Unreadable):
                 await pushed(h, opened, body)
             await drive(h.runtime.assemble(Poller))
-        h.clock.advance(1)
+        h.clock.advance(2.5)
     # At 0, 15 and 30 seconds.
     assert len(h.network.requests) == 3
 

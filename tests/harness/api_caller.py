@@ -76,7 +76,9 @@ class Api:
         """Return a job once it is final."""
 
         async def final() -> Json | None:
-            job = await self.job(job_id)
+            answer = await self.call("GET", f"/v1/jobs/{job_id}", prefer=f"wait={int(seconds)}")
+            assert answer.status_code == 200, answer.text
+            job: Json = answer.json()
             return job if job["finished_at"] else None
 
         return await eventually(final, f"{job_id} is final", seconds)

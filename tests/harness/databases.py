@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -164,17 +165,36 @@ def _emptied(address: str) -> bool:
     Its planner would choose other plans than that of a new database. TRUNCATE resets the size and
     the estimates of a table, but costs a hundred times a DELETE, so only those that need it get it.
     """
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(_END_OTHERS)
-        if connection.execute(_STATISTICS).fetchone() is not None:
-            return False
-        used = {name for (name,) in connection.execute(_USED)} & {*metadata.tables}
-        if used:
-            names = sql.SQL(", ").join(map(sql.Identifier, sorted(used)))
-            connection.execute(sql.SQL("TRUNCATE {}").format(names))
-        for name in metadata.tables.keys() - used:
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    connection = _kept(address)
+    connection.execute(_END_OTHERS)
+    if connection.execute(_STATISTICS).fetchone() is not None:
+        _cleaners.pop(address).close()
+        return False
+    used = {name for (name,) in connection.execute(_USED)} & {*metadata.tables}
+    if used:
+        names = sql.SQL(", ").join(map(sql.Identifier, sorted(used)))
+        connection.execute(sql.SQL("TRUNCATE {}").format(names))
+    for name in metadata.tables.keys() - used:
+        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
     return True
+
+
+#: The connections that empty databases. To make one costs more than to empty a database.
+_cleaners: dict[str, psycopg.Connection[tuple[Any, ...]]] = {}
+
+
+def _kept(address: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """Return the connection that empties a database: that of the last time, if it still works."""
+    if kept := _cleaners.get(address):
+        try:
+            kept.execute("SELECT 1")
+        except psycopg.OperationalError:
+            kept.close()
+        else:
+            return kept
+    _cleaners[address] = made = psycopg.connect(address, autocommit=True)
+    atexit.register(made.close)
+    return made
 
 
 _END_OTHERS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity

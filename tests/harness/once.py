@@ -2,12 +2,15 @@
 
 * `share_statements`: engines share their compiled statements.
 * `trust_one_authority`: a TLS context loads one certificate, instead of a hundred.
+* `note_absent`: a module that is not installed is not looked for again.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -44,3 +47,9 @@ def trust_one_authority() -> None:
         file.write(bundle.partition(_END)[0] + _END)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     os.environ["SSL_CERT_FILE"] = file.name
+
+
+def note_absent(module: str) -> None:
+    """Let imports of a module that is not installed fail at once: httpcore tries each request."""
+    if importlib.util.find_spec(module) is None:
+        sys.modules[module] = None  # type: ignore[assignment]

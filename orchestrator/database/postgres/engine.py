@@ -92,6 +92,8 @@ def engine_of(
             pool_size=connections,
             max_overflow=0,
             pool_timeout=5,
+            # Not used: its type would be looked up at each start.
+            use_native_hstore=False,
             connect_args=named | {"options": " ".join(options)},
         )
         from orchestrator.database.postgres.connection import ConnectionFactory
