@@ -188,7 +188,8 @@ def most_within(times: Sequence[datetime], seconds: float) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rate", "step", "seconds"), [(0.5, 0.3, 16.0), (1, 0.1, 8.0), (2.5, 0.1, 4.0), (10, 0.037, 3.0)]
+    ("rate", "step", "seconds"),
+    [(0.5, 0.3, 16.0), (1, 0.1, 8.0), (2.5, 0.1, 4.0), (10, 0.037, 3.0)],
 )
 async def test_a_rate_is_never_exceeded_and_is_used(
     tmp_path: Path, rate: float, step: float, seconds: float

@@ -37,7 +37,7 @@ class _Statements(dict[Any, Any]):
 def share_statements() -> None:
     """Let all engines that this process creates from now on share their compiled statements."""
     options = {"compiled_cache": _Statements()}
-    sa.create_engine = partial(sa.create_engine, execution_options=options)  # type: ignore[assignment]
+    sa.create_engine = partial(sa.create_engine, execution_options=options)
 
 
 def trust_one_authority() -> None:
