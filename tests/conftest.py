@@ -27,7 +27,6 @@ def pytest_configure() -> None:
     """
     gc.disable()
     once.share_statements()
-    once.trust_one_authority()
     once.note_absent("sniffio")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
