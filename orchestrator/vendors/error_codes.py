@@ -116,15 +116,15 @@ _CODES = ("code", "error_code", "errorCode", "err_code", "errcode", "fail_code",
 _MESSAGES = (
     "task_status_msg", "fail_reason", "failure_reason", "failReason", "fail_msg", "failMsg",
     "message", "msg", "error_message", "errorMessage", "error_msg", "errmsg", "err_msg",
-    "error_description", "detail", "description", "reason",
+    "error_description", "detail", "description", "reason", "error",
 )  # fmt: skip
 
 
 def error_fields(body: Any) -> tuple[str | int | None, str | None]:
     """Return the code and the message of a parsed body, in any of the gateways' envelopes."""
     places = list(_places(body))
-    codes = (read_code(place.get(key)) for place in places for key in _CODES)
-    messages = (_message(place.get(key)) for place in places for key in (*_MESSAGES, "error"))
+    codes = (read_code(place[key]) for place in places for key in _CODES if key in place)
+    messages = (_message(place[key]) for place in places for key in _MESSAGES if key in place)
     code = next((one for one in codes if one not in (None, "")), None)
     return code, next(filter(None, messages), None)
 

@@ -83,7 +83,10 @@ def _holders(item: Item) -> Iterator[Item]:
     for _ in range(_DEPTH):
         yield from level
         level = [
-            inner for one in level for key in _HOLDERS if isinstance(inner := one.get(key), dict)
+            one[key]
+            for one in level
+            for key in _HOLDERS
+            if key in one and isinstance(one[key], dict)
         ]
 
 
@@ -138,11 +141,12 @@ def _single(holder: Item, item: Item, base_url: str) -> Output | None:
 
 def _address(holder: Item, base_url: str) -> str | None:
     """Return the address of a clip in an object; of a watermarked one if it has no other."""
-    others = [key for key in holder if _ANY_ADDRESS.search(key) and not _NO_RESULT.search(key)]
-    for key in (*_ADDRESSES, *others, *_WATERMARKED):
-        if found := absolute(holder.get(key), base_url):
+    for key in _ADDRESSES:
+        if key in holder and (found := absolute(holder[key], base_url)):
             return found
-    return None
+    others = [key for key in holder if _ANY_ADDRESS.search(key) and not _NO_RESULT.search(key)]
+    addresses = (absolute(holder.get(key), base_url) for key in (*others, *_WATERMARKED))
+    return next(filter(None, addresses), None)
 
 
 def _output(
@@ -155,8 +159,8 @@ def _output(
     """Return a file with what the objects around its address say about it, the nearest first."""
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
-    watermarks = (absolute(nearest.get(key), base_url) for key in marked)
-    ends = (instant(holder.get(key)) for holder in holders for key in _EXPIRES)
+    watermarks = (absolute(nearest[key], base_url) for key in marked if key in nearest)
+    ends = (instant(holder[key]) for holder in holders for key in _EXPIRES if key in holder)
     return Output(
         address,
         id,

@@ -82,7 +82,7 @@ class Reader:
         word = status_word(item)
         state = self.words.get(_normal(word))
         files = self._files(item, state)
-        code, message = error_fields(item)
+        code, message = error_fields(item) if state is JobState.FAILED else (None, None)
         return Report(
             state=state,
             word=word,
@@ -93,14 +93,16 @@ class Reader:
             images=files.images,
             audios=files.audios,
             billing=billing(item),
-            message=None if state is JobState.SUCCEEDED else message,
-            vendor_code=code if state is JobState.FAILED else None,
+            message=message,
+            vendor_code=code,
             updated_at=_first(instant, item, _UPDATED),
         )
 
     def _files(self, item: Item, state: JobState | None) -> Files:
+        if state is not JobState.SUCCEEDED:
+            return Files()
         files = files_of(item, self.base_url)
-        if files.videos or state is not JobState.SUCCEEDED:
+        if files.videos:
             return files
         # Old versions of new-api put the URL of a success there.
         address = absolute(item.get("fail_reason"), self.base_url)
@@ -153,21 +155,29 @@ def task_id(item: Item) -> str | None:
 
 def _first(read: Callable[[Any], T | None], item: Item, keys: Iterable[str]) -> T | None:
     """Return the first of these keys that holds a readable value."""
-    values = (read(item.get(key)) for key in keys)
-    return next((value for value in values if value is not None), None)
+    for key in keys:
+        if key in item and (value := read(item[key])) is not None:
+            return value
+    return None
 
 
 def external_id(item: Item) -> str | None:
     """Return our id in a task object: Kling's legacy standard keeps it in `task_info`."""
     info = item.get("task_info")
     places = [info, item] if isinstance(info, dict) else [item]
-    return next(filter(None, (_first(name, place, _EXTERNAL_IDS) for place in places)), None)
+    for place in places:
+        if found := _first(name, place, _EXTERNAL_IDS):
+            return found
+    return None
 
 
 def status_word(item: Item) -> str:
     """Return the status word of a task object as the vendor wrote it, without blanks around it."""
-    words = (text(item.get(key)) for key in _STATUSES)
-    return next(filter(None, (word.strip() for word in words if word)), "")
+    return _first(_word, item, _STATUSES) or ""
+
+
+def _word(value: Any) -> str | None:
+    return (text(value) or "").strip() or None
 
 
 def _normal(word: str) -> str:
@@ -179,5 +189,6 @@ def billing(item: Item) -> Any:
     """Return what a task object says about its price, unchanged; None if it says nothing."""
     charged = item.get("billing")
     if charged in (None, "", [], {}):
-        charged = {key: item[key] for key in _CHARGES if item.get(key) not in (None, "", {})}
+        present = (key for key in _CHARGES if key in item)
+        charged = {key: item[key] for key in present if item[key] not in (None, "", {})}
     return charged if charged and len(encode(charged)) <= _BILLING_CAP else None
