@@ -22,7 +22,7 @@ from orchestrator.api import problems, request_body
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.auth.authenticator import Authenticator, Caller, rate_limit_headers
 from orchestrator.api.problems import Refusal
-from orchestrator.api.sending import with_room
+from orchestrator.api.sending import StreamedResponse, with_room
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import NotFound, Problem, Unavailable
 from orchestrator.foundation.ids import is_id
@@ -173,9 +173,9 @@ class Endpoint:
         began = self.runtime.clock.monotonic()
         response = await handler(RequestContext(self.runtime, request, caller, self.authenticator))
         is_late = self.runtime.clock.monotonic() - began > _LATE
+        is_read = method == "GET" and self.reads is not None
         # A stream watches its key itself.
-        is_read = method == "GET" and self.reads is not None and not self.takes_tickets
-        if is_late and is_read:
+        if is_late and is_read and not isinstance(response, StreamedResponse):
             await self.authenticator.confirm(request)
         return response if request.method == "HEAD" else self._with_room(response, caller)
 

@@ -6,7 +6,10 @@ it is sent, and a client that stops reading is disconnected.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 from starlette.responses import Response
@@ -24,6 +27,8 @@ CHUNK = 16 << 10
 #: Bytes of a response from which on it takes room: what a server buffers anyway.
 _LARGE = 64 << 10
 _timeouts = Timeouts()
+#: Returns when a response is to end.
+End = Callable[[], Coroutine[Any, Any, Any]]
 
 
 async def send_in_chunks(send: Send, body: bytes) -> None:
@@ -32,6 +37,40 @@ async def send_in_chunks(send: Send, body: bytes) -> None:
         chunk = body[start : start + CHUNK]
         async with _timeouts.within(SEND_DEADLINE):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+class StreamedResponse(Response):
+    """A response whose length is open when it begins: it holds resources until it is sent.
+
+    It ends with the validity of its key, which is not looked at again before it is called.
+    """
+
+    def __init__(
+        self, status: int, ends: Sequence[End], resources: contextlib.AsyncExitStack
+    ) -> None:
+        self.status_code = status
+        self.background = None
+        self._ends = ends
+        self._resources = resources
+
+
+async def while_wanted(
+    sending: Coroutine[Any, Any, None], receive: Receive, ends: Sequence[End], duration: float
+) -> None:
+    """Run `sending` until it is done, the client leaves, an end returns, or after `duration` s."""
+    running = (sending, _disconnected(receive), *(end() for end in ends))
+    tasks = [asyncio.create_task(coroutine) for coroutine in running]
+    try:
+        await asyncio.wait(tasks, timeout=duration, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 class LargeResponse(Response):

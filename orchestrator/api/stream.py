@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from pydantic import Field
@@ -29,7 +29,7 @@ from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import Query
 from orchestrator.api.requests import NewTicket
-from orchestrator.api.sending import CHUNK, send_in_chunks
+from orchestrator.api.sending import CHUNK, End, StreamedResponse, send_in_chunks, while_wanted
 from orchestrator.events.feed import EventFeed
 from orchestrator.events.log import Cursor, EventFilter, LogRow
 from orchestrator.foundation.clock import Clock, jittered, rfc3339
@@ -49,8 +49,6 @@ _RETRY = b"retry: 2000\n"
 _PING = b": still here\n"
 #: Seconds that the end of a stream may take to be written.
 _CLOSE_DEADLINE = 0.5
-#: Returns when a stream is to end.
-End = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class StreamQuery(Query):
@@ -174,7 +172,7 @@ def _gap(begin: Cursor) -> bytes:
     return b"event: stream.gap\ndata: %b\n%b" % (data, _position(begin.id))
 
 
-class EventStream(Response):
+class EventStream(StreamedResponse):
     """Sends blocks until the client leaves or stops reading, an end returns, or time is up.
 
     `duration` is in seconds. `resources` are released at the end.
@@ -189,13 +187,10 @@ class EventStream(Response):
         duration: float,
         resources: contextlib.AsyncExitStack,
     ) -> None:
-        self.status_code = 200
-        self.background = None
+        super().__init__(200, ends, resources)
         self.init_headers(_HEADERS)
         self._source = source
-        self._ends = ends
         self._duration = duration
-        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -203,21 +198,11 @@ class EventStream(Response):
             start = {"status": self.status_code, "headers": self.raw_headers}
             await send({"type": "http.response.start", **start})
             if scope["method"] != "HEAD":
-                await self._until_over(receive, send)
+                await while_wanted(self._send(send), receive, self._ends, self._duration)
             # A client that does not read does not get this either.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_DEADLINE):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _until_over(self, receive: Receive, send: Send) -> None:
-        running = (self._send(send), _disconnected(receive), *(end() for end in self._ends))
-        tasks = [asyncio.create_task(coroutine) for coroutine in running]
-        try:
-            await asyncio.wait(tasks, timeout=self._duration, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         try:
@@ -234,8 +219,3 @@ class EventStream(Response):
             log.info("a stream ends: its client left")
         except Exception as error:
             log.error("a stream ends early", exception=traceback_of(error))
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue

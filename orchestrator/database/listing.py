@@ -255,7 +255,7 @@ jobs = Listing(
         IndexPath("model"),
         IndexPath("account"),
     ),
-    wide=("input", "output", "metadata"),
+    wide=("input", "output", "billing", "metadata"),
 )
 events = Listing(
     event,

@@ -76,6 +76,23 @@ class HttpClient:
             raise error
         return response
 
+    async def open(self, request: httpx.Request, *, deadline: float, cap: int) -> httpx.Response:
+        """Return a response with its body unread; the caller reads and closes its `stream`.
+
+        `deadline` is in seconds, to the end of the head. About `cap` bytes of the body can be
+        read. Raises `NotSent` (also `Blocked`) and `CutOff`.
+        """
+        request.extensions["body_cap"] = cap
+        try:
+            async with self._timeouts.within(deadline):
+                return await self._transport.handle_async_request(request)
+        except TimeoutError:
+            raise CutOff(
+                f"{request.url.host}: no answer within {deadline:g} s", kind="timeout"
+            ) from None
+        except httpx.TransportError as failure:
+            raise CutOff(str(failure)) from failure
+
     async def aclose(self) -> None:
         await self._transport.aclose()
 

@@ -278,8 +278,8 @@ class Ledger:
 #: What a report may change. The wide columns (input, metadata) are written once, at creation. The
 #: vendor's id is written apart: to write one that stays the same costs SQLite an index update.
 MUTABLE = (
-    "state", "vendor_status", "progress", "output", "error", "asks", "misses", "due_at", "version",
-    "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at",
+    "state", "vendor_status", "progress", "output", "error", "billing", "asks", "misses", "due_at",
+    "version", "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at",
     "resolved_by",
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from orchestrator.foundation.clock import after, backoff
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
 from orchestrator.schemas.base import rfc3339_or_none
+from orchestrator.schemas.jobs import StoredFile
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.report import Output, Report
 
@@ -75,6 +76,7 @@ class JobChanges(TypedDict, total=False):
     progress: int
     output: dict[str, Any] | None
     error: dict[str, Any] | None
+    billing: Any
     asks: int
     misses: int
     due_at: datetime | None
@@ -246,6 +248,8 @@ def _details(report: Report) -> JobChanges:
         changes["progress"] = report.progress
     if report.updated_at is not None:
         changes["vendor_updated_at"] = report.updated_at
+    if report.billing is not None:
+        changes["billing"] = report.billing
     return changes
 
 
@@ -288,19 +292,23 @@ def _poll_settings(vendor: Vendor | None) -> Poll:
 
 
 def output_json(report: Report) -> dict[str, Any]:
-    """Return a job's `output`: the files that the vendor made."""
+    """Return a job's `output` as it is stored: the files that the vendor made."""
     return {
         "videos": [_file_json(file) for file in report.videos],
         "images": [_file_json(file) for file in report.images],
+        "audios": [_file_json(file) for file in report.audios],
     }
 
 
-def _file_json(file: Output) -> dict[str, Any]:
+def _file_json(file: Output) -> StoredFile:
     return {
         "id": file.id,
         "url": file.url,
         "duration": file.duration,
         "expires_at": rfc3339_or_none(file.expires_at),
+        "watermark_url": file.watermark_url,
+        "needs_key": file.needs_key,
+        "is_stated": file.is_stated,
     }
 
 

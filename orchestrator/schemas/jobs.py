@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -35,6 +36,7 @@ class JobColumns(JobHead):
     input: Raw
     output: dict[str, Any] | None
     error: dict[str, Any] | None
+    billing: Any
     metadata: dict[str, Any]
     resolved_by: str | None
     retry_of: str | None
@@ -45,13 +47,46 @@ class JobColumns(JobHead):
     due_at: datetime | None
 
 
-class OutputFile(Shape):
-    """A file that the vendor made. `duration` is in seconds; `expires_at` is when its URL ends."""
+class StoredFile(TypedDict):
+    """A file of `job.output` as stored. Jobs of older versions lack the last three fields.
+
+    `url` is always the vendor's. `needs_key`: it is served only with the account's key.
+    `is_stated`: the vendor's answer held it.
+    """
 
     id: str | None
     url: str
     duration: float | None
+    expires_at: str | None
+    watermark_url: str | None
+    needs_key: bool
+    is_stated: bool
+
+
+class OutputFile(Shape):
+    """A file that the vendor made. `duration` is in seconds; `expires_at` is when its URL ends."""
+
+    id: str | None
+    url: Annotated[
+        str, Field(description="The vendor's. Where it gave none: the same as `content_url`.")
+    ]
+    duration: float | None
     expires_at: AwareDatetime | None
+    watermark_url: Annotated[
+        str | None, Field(description="The copy with a watermark, where the vendor made one.")
+    ] = None
+    content_url: Annotated[
+        str | None,
+        Field(
+            description="Where this service streams the file, for a key of ours. Set where the "
+            "vendor serves it only with the account's own key; null: `url` needs no key."
+        ),
+    ] = None
+
+    @property
+    def location(self) -> str:
+        """The URL to fetch: `content_url` where there is one."""
+        return self.content_url or self.url
 
 
 class Output(Shape):
@@ -59,6 +94,12 @@ class Output(Shape):
 
     videos: list[OutputFile]
     images: list[OutputFile]
+    audios: list[OutputFile] = Field(default_factory=list)
+
+    @property
+    def files(self) -> list[OutputFile]:
+        """All files, in the order of `GET /v1/jobs/{id}/outputs/{n}`."""
+        return [*self.videos, *self.images, *self.audios]
 
 
 class JobError(Shape):
@@ -103,6 +144,9 @@ class Job(Shape):
     input: dict[str, JsonValue]
     output: Output | None
     error: JobError | None
+    billing: Annotated[
+        JsonValue, Field(description="What the vendor says that it charged: its JSON, unchanged.")
+    ] = None
     metadata: dict[str, JsonValue]
     resolved_by: Annotated[
         Annotated[Source, OpenEnum] | None, Field(description="Where the final status came from.")
@@ -126,10 +170,11 @@ class Job(Shape):
 
     @property
     def urls(self) -> list[str]:
-        """The URLs of its results; empty unless it succeeded."""
-        if self.output is None:
-            return []
-        return [file.url for file in (*self.output.videos, *self.output.images)]
+        """The URLs to fetch its results from; empty unless it succeeded.
+
+        One of this service (`content_url`) needs an API key.
+        """
+        return [file.location for file in self.output.files] if self.output else []
 
 
 class TimelineEntry(Shape):
@@ -169,8 +214,9 @@ def job_json(row: JobColumns, base: str) -> Json:
         "vendor_status": row["vendor_status"],
         "progress": row["progress"],
         "input": row["input"],
-        "output": row["output"],
+        "output": row["output"] and output_json(row["output"], link),
         "error": row["error"],
+        "billing": row["billing"],
         "metadata": row["metadata"],
         "resolved_by": row["resolved_by"],
         "retry_of": row["retry_of"],
@@ -188,6 +234,36 @@ def job_json(row: JobColumns, base: str) -> Json:
     }
 
 
+def stored_files(output: Mapping[str, Any]) -> list[StoredFile]:
+    """Return the files of a stored output, numbered as `GET /v1/jobs/{id}/outputs/{n}` has them."""
+    return [file for kind in Output.model_fields for file in output.get(kind, ())]
+
+
+def output_json(stored: Mapping[str, Any], link: str) -> Json:
+    """Return a stored output as JSON; `link` is the URL of the job."""
+    shown: Json = {}
+    number = 0
+    for kind in Output.model_fields:
+        files: Iterable[StoredFile] = stored.get(kind, ())
+        shown[kind] = [
+            _file_json(file, f"{link}/outputs/{n}") for n, file in enumerate(files, number)
+        ]
+        number += len(shown[kind])
+    return shown
+
+
+def _file_json(file: StoredFile, content: str) -> Json:
+    is_stated = file.get("is_stated", True)
+    return {
+        "id": file["id"],
+        "url": file["url"] if is_stated else content,
+        "duration": file["duration"],
+        "expires_at": file["expires_at"],
+        "watermark_url": file.get("watermark_url"),
+        "content_url": content if file.get("needs_key") or not is_stated else None,
+    }
+
+
 def is_final(row: JobHead) -> bool:
     """True if the job changes no further."""
     return row["state"] in FINAL
@@ -201,7 +277,7 @@ _ROW: JobColumns = {
     "id": IDS["job"], "state": "processing", "account": "main", "vendor": "cloudsway",
     "model": "kling-v3", "capability": "image2video", "external_task_id": "order-991",
     "vendor_task_id": "90193357", "vendor_status": "processing", "progress": None,
-    "input": Raw(encode(EXAMPLE_INPUT)), "output": None, "error": None,
+    "input": Raw(encode(EXAMPLE_INPUT)), "output": None, "error": None, "billing": None,
     "metadata": {"order": "991"}, "resolved_by": None, "retry_of": None, "version": 3,
     "created_at": CREATED, "submitted_at": _SUBMITTED, "finished_at": None, "deadline_at": NEXT_DAY,
     "due_at": _SUBMITTED + timedelta(minutes=1),

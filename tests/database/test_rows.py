@@ -18,10 +18,11 @@ TYPES = {
     for name in metadata.tables
 }
 #: What Python reads back from a column of a type.
-PYTHON: list[tuple[type[Any], set[type]]] = [
+PYTHON: list[tuple[type[Any], set[Any]]] = [
     (Instant, {datetime}),
     (RawJson, {Raw}),
-    (Json, {dict, list}),
+    # Of a vendor's own JSON, any value.
+    (Json, {dict, list, Any}),
     (sa.Boolean, {bool}),
     (sa.LargeBinary, {bytes}),
     (sa.Float, {float}),

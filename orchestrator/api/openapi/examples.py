@@ -33,6 +33,8 @@ _VIDEO = {
     "url": "https://cdn.example.com/v/90193357.mp4",
     "duration": 5.041,
     "expires_at": _NEXT_DAY,
+    "watermark_url": None,
+    "content_url": None,
 }
 _FINAL = {
     **JOB_EXAMPLE,
@@ -56,7 +58,7 @@ DATA: dict[str, Json] = {
         **_FINAL,
         "status": "succeeded",
         "vendor_status": "succeed",
-        "output": {"videos": [_VIDEO], "images": []},
+        "output": {"videos": [_VIDEO], "images": [], "audios": []},
     },
     "job.failed": {**_FINAL, "status": "failed", "vendor_status": "failed", "error": _ERROR},
     "job.canceled": {**_FINAL, "status": "canceled", "resolved_by": "operator"},

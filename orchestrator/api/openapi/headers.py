@@ -26,6 +26,10 @@ REQUEST: dict[str, Json] = {
     "Prefer": _text("`wait=N`: respond when the job is final, after N seconds at most, 60 at most.",
                     "wait=30"),
     "If-None-Match": _text("The `ETag` of the caller's copy. 304 if it is current.", '"v3"'),
+    "If-Modified-Since": _text("The `Last-Modified` of the caller's copy. 304 if it is current.",
+                               "Fri, 20 Nov 2026 10:00:00 GMT"),
+    "Range": _text("The bytes of the file that are wanted.", "bytes=0-1023"),
+    "If-Range": _text("The `ETag` of the copy that the range continues.", '"v3"'),
     "Last-Event-ID": _text("Resume after this event.", IDS["evt"]),
 }  # fmt: skip
 #: Response headers.
@@ -36,6 +40,8 @@ RESPONSE: dict[str, Json] = {
     "RateLimit": _text("What the key has left, and the seconds until its quota is full.",
                        '"default";r=599;t=1'),
     "ETag": _text("The entity tag, for `If-None-Match`.", '"v3"'),
+    "Accept-Ranges": _text("`bytes` where a range may be asked for.", "bytes"),
+    "Content-Range": _text("The bytes sent, and the length of the file.", "bytes 0-1023/2048"),
     "Location": _text("The URL of the resource.", f"{BASE}/v1/jobs/{IDS['job']}"),
     "Link": _text('The next page of the list, `rel="next"`. Absent on the last page.',
                   f'<{BASE}/v1/jobs?after={IDS["job"]}>; rel="next"'),

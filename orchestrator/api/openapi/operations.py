@@ -117,7 +117,9 @@ def _path_parameters(route: OperationRoute) -> Iterator[Json]:
         yield {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
 
 
-def _path_parameter(section: str, name: str) -> tuple[Json, str]:
+def _path_parameter(section: str, name: str) -> tuple[Json, str | int]:
+    if name == "n":
+        return {"type": "integer", "minimum": 0}, 0
     if prefix := _PREFIXES.get(section):
         return {"type": "string", "pattern": f"^{pattern(prefix)}$"}, IDS[prefix]
     if name == "code":

@@ -29,6 +29,8 @@ class Job(SQLModel, table=True):
     progress: int | None = None
     output: dict[str, Any] | None = Field(default=None, sa_type=Json)
     error: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: What the vendor says that it charged: its JSON.
+    billing: Any = Field(default=None, sa_type=Json, nullable=True)
     #: Encrypted; `callback_key` is its keyed hash.
     callback_url: str | None = None
     callback_key: str | None = None
