@@ -53,6 +53,7 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 #: Header fields of the request that the vendor sees, and of its response that the caller sees.
 _ASKED = ("range", "if-range", "if-none-match", "if-modified-since")
 _SHOWN = ("content-range", "accept-ranges", "etag", "last-modified")
+_HEADERS = ("ETag", "Last-Modified", "Accept-Ranges", "Content-Range", "Content-Encoding")
 #: Those that belong to its body.
 _FRAMING = ("content-length", "content-encoding")
 _WITH_FILE = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
@@ -97,21 +98,19 @@ class Outputs:
         responses={
             200: returns(
                 None,
-                "ETag",
-                "Accept-Ranges",
-                media_type="application/octet-stream",
+                *_HEADERS,
+                media_type="*/*",
                 description="The file, with the vendor's media type if that is a video, an image "
                 "or sound",
             ),
             206: returns(
                 None,
-                "ETag",
-                "Content-Range",
-                media_type="application/octet-stream",
+                *_HEADERS,
+                media_type="*/*",
                 description="The range of the file that was asked for",
             ),
-            304: returns(None, "ETag", description="The caller's copy is current"),
-            416: returns(None, "Content-Range", description="The file has no such range"),
+            304: returns(None, *_HEADERS, description="The caller's copy is current"),
+            416: returns(None, *_HEADERS, description="The file has no such range"),
         },
         request_headers=("Range", "If-Range", "If-None-Match", "If-Modified-Since"),
         problems=("conflict", "vendor_error"),
@@ -169,13 +168,12 @@ class _Source:
             for _ in range(_REDIRECTS + 1):
                 request = file_request(url, fields, keyed)
                 response = await self.client.open(request, deadline=_HEAD_DEADLINE, cap=_CAP)
-                target = redirect_target(response, url)
-                if target is None:
+                if not response.has_redirect_location:
                     return response
                 await _stream(response).aclose()
-                keyed = keyed if keyed is not None and is_at_vendor(target, keyed) else None
-                url = target
-        except (Exchange, Unreadable, httpx.InvalidURL) as error:
+                url = redirect_target(response, url)
+                keyed = keyed if keyed is not None and is_at_vendor(url, keyed) else None
+        except (Exchange, Unreadable) as error:
             log.warning("a file was not fetched", vendor=self.vendor, error=str(error))
             raise self.failed("gave no file: its server did not answer") from None
         raise self.failed(f"redirects more than {_REDIRECTS} times")

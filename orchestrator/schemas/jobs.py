@@ -36,7 +36,7 @@ class JobColumns(JobHead):
     input: Raw
     output: dict[str, Any] | None
     error: dict[str, Any] | None
-    billing: Any
+    billing: Any | None
     metadata: dict[str, Any]
     resolved_by: str | None
     retry_of: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urljoin
 
 import httpx
 
@@ -19,27 +18,33 @@ def file_request(url: str, fields: Mapping[str, str], keyed: Vendor | None) -> h
     It carries the key of `keyed`, if there is one, and only to the origin of its base URL. Raises
     `Unreadable` for text that is not a URL.
     """
-    try:
-        key = keyed.headers() if keyed is not None and is_at_vendor(url, keyed) else {}
-        return httpx.Request("GET", url, headers={**fields, **key})
-    except (httpx.InvalidURL, ValueError):
-        raise Unreadable("the address of the file is not a URL") from None
+    key = keyed.headers() if keyed is not None and is_at_vendor(url, keyed) else {}
+    return httpx.Request("GET", _parsed(url), headers={**fields, **key})
 
 
 def is_at_vendor(url: str, vendor: Vendor) -> bool:
     """Return whether a URL has scheme, host and port of a vendor's base URL.
 
-    Raises `httpx.InvalidURL`.
+    Raises `Unreadable` for text that is not a URL.
     """
     return _origin(url) == _origin(vendor.base_url)
 
 
-def redirect_target(response: httpx.Response, url: str) -> str | None:
-    """Return where a response redirects a GET of `url` to; None if it does not."""
-    location = response.headers.get("location", "")
-    return urljoin(url, location) if response.has_redirect_location and location else None
+def redirect_target(response: httpx.Response, url: str) -> str:
+    """Return where a response redirects a GET of `url` to. Raises `Unreadable`."""
+    try:
+        return str(_parsed(url).join(response.headers["location"]))
+    except (httpx.InvalidURL, ValueError):
+        raise Unreadable("it redirects to text that is not a URL") from None
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    parsed = httpx.URL(url)
+    parsed = _parsed(url)
     return parsed.scheme, parsed.host, parsed.port or _DEFAULT_PORTS.get(parsed.scheme)
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        raise Unreadable("the address of the file is not a URL") from None

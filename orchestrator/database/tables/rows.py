@@ -34,7 +34,7 @@ class JobRow(TypedDict):
     progress: int | None
     output: dict[str, Any] | None
     error: dict[str, Any] | None
-    billing: Any
+    billing: Any | None
     callback_url: str | None
     callback_key: str | None
     callback_events: list[str] | None
