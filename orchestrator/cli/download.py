@@ -8,17 +8,22 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
 import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.fetch import fetched
+from orchestrator.cli.fetch import fetched, served
 from orchestrator.cli.terminal import Terminal, clean
 from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.schemas import Job
 
 #: Bytes: far more than minutes of 4K video.
 CAP = 8 << 30
@@ -37,6 +42,32 @@ _NEW_FILE = (
 )
 
 
+class Source(NamedTuple):
+    """A file to download: its URL for messages, and the response that has it."""
+
+    url: str
+    opened: Callable[[], contextlib.AbstractAsyncContextManager[httpx.Response]]
+
+
+def public(url: str, allow_private: Sequence[str] = ()) -> Source:
+    """Return a file at a URL, which gets no credentials.
+
+    Addresses that are not public are fetched only from networks of `allow_private`.
+    """
+    return Source(url, partial(fetched, url, AddressPolicy(allow_private)))
+
+
+def sources(job: Job, access: Access, allow_private: Sequence[str]) -> list[Source]:
+    """Return the files of a job. One that needs the account's key is streamed by the server."""
+    path = f"/v1/jobs/{quote(job.id, safe='')}/outputs"
+    return [
+        Source(file.content_url, partial(served, access, f"{path}/{number}"))
+        if file.content_url
+        else public(file.url, allow_private)
+        for number, file in enumerate(job.output.files if job.output else ())
+    ]
+
+
 def writable(path: Path) -> Path:
     """Return a path where a file can be created. Raises `typer.BadParameter`.
 
@@ -51,30 +82,24 @@ def writable(path: Path) -> Path:
     return path
 
 
-def download(
-    terminal: Terminal, urls: Sequence[str], path: Path, allow_private: Sequence[str] = ()
-) -> None:
-    """Write results into files: `path`, then `name-2.mp4` and so on. Raises `Failure`.
-
-    Addresses that are not public are fetched only from networks of `allow_private`.
-    """
-    policy = AddressPolicy(allow_private)
-    for number, url in enumerate(urls, 1):
+def download(terminal: Terminal, files: Sequence[Source], path: Path) -> None:
+    """Write results into files: `path`, then `name-2.mp4` and so on. Raises `Failure`."""
+    for number, source in enumerate(files, 1):
         to = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        size = _downloaded(terminal, url, to, policy)
+        size = _downloaded(terminal, source, to)
         terminal.notice(f"  {to}  {size / 1e6:.1f} MB")
 
 
-def _downloaded(terminal: Terminal, url: str, path: Path, policy: AddressPolicy) -> int:
+def _downloaded(terminal: Terminal, source: Source, path: Path) -> int:
     """Return the number of bytes written to `path`, which is replaced at once or not at all."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        size = asyncio.run(_saved(terminal, url, part, path.name, policy))
+        size = asyncio.run(_saved(terminal, source, part, path.name))
         part.replace(path)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         why = "it takes too long" if isinstance(error, TimeoutError) else str(error)
         raise Failure(
-            f"{clean(url)} was not downloaded: {why or type(error).__name__}",
+            f"{clean(source.url)} was not downloaded: {why or type(error).__name__}",
             hint="the job itself has succeeded; the URL may work later, or elsewhere",
         ) from error
     except OSError as error:
@@ -84,12 +109,12 @@ def _downloaded(terminal: Terminal, url: str, path: Path, policy: AddressPolicy)
     return size
 
 
-async def _saved(terminal: Terminal, url: str, part: Path, name: str, policy: AddressPolicy) -> int:
+async def _saved(terminal: Terminal, source: Source, part: Path, name: str) -> int:
     """Write the body into a new file. Raises `TimeoutError` if it is late or trickles."""
     loop = asyncio.get_running_loop()
     began, size = loop.time(), 0
-    async with asyncio.timeout(_DEADLINE), fetched(url, policy) as response:
-        whole = _expected(url, response, part.parent)
+    async with asyncio.timeout(_DEADLINE), source.opened() as response:
+        whole = _expected(source.url, response, part.parent)
         with _created(part) as descriptor, _shown(terminal, name, whole) as advance:
             async for chunk in response.aiter_raw():
                 size += len(chunk)

@@ -1,4 +1,4 @@
-"""A GET of a URL that others wrote: guarded addresses, few redirects, no credentials."""
+"""A GET of a file: at a URL that others wrote, guarded, without credentials; or at our server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 
 from orchestrator import __version__
+from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.terminal import clean
 from orchestrator.client import way
@@ -20,7 +21,7 @@ _TIMEOUT = httpx.Timeout(30, connect=10)
 _HEAD = 60.0
 _REDIRECTS = 5
 _REDIRECT_CODES = frozenset({301, 302, 303, 307, 308})
-#: Results are on other hosts, which get no API key. A compressed one is refused.
+#: Other hosts get no API key. A compressed file is refused.
 _HEADERS = {"user-agent": f"orchestrator-cli/{__version__}", "accept-encoding": "identity"}
 
 
@@ -39,6 +40,24 @@ async def fetched(url: str, policy: AddressPolicy) -> AsyncIterator[httpx.Respon
                 return
             url = str(httpx.URL(url).join(to))
     raise Failure(f"{first} redirects more than {_REDIRECTS} times")
+
+
+@contextlib.asynccontextmanager
+async def served(access: Access, path: str) -> AsyncIterator[httpx.Response]:
+    """Yield the response of a command's server, which gets its API key, the body unread.
+
+    No redirect is followed. Raises `httpx.HTTPError` or `TimeoutError`.
+    """
+    key = {"authorization": f"Bearer {access.bearer()}"} if access.bearer else {}
+    options = way(access.server)
+    async with httpx.AsyncClient(timeout=_TIMEOUT, headers=_HEADERS | key, **options) as http:
+        request = http.build_request("GET", access.server + path)
+        async with asyncio.timeout(_HEAD):
+            response = await http.send(request, stream=True, follow_redirects=False)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
 
 @contextlib.asynccontextmanager

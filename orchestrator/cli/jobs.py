@@ -230,9 +230,11 @@ def shown(job: Job) -> Record:
         "error": ": ".join(map(str, filter(None, ours))),
         "vendor error": ": ".join(map(str, filter(None, vendors))),
         "output": job.urls,
+        "watermarked": [file.watermark_url for file in outputs(job) if file.watermark_url],
+        "billing": None if job.billing is None else json.dumps(job.billing, ensure_ascii=False),
     }
 
 
 def outputs(job: Job) -> list[OutputFile]:
     """Return a succeeded job's files, videos first."""
-    return [*job.output.videos, *job.output.images] if job.output else []
+    return job.output.files if job.output else []

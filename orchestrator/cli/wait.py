@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
-from orchestrator.cli.download import download
+from orchestrator.cli.download import download, sources
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_history import history, known, resolution
 from orchestrator.cli.jobs import outputs
@@ -84,15 +84,16 @@ def wait(
     if output is not None:
         if not job.urls:
             raise Failure(f"{job.id} has no results to download")
-        download(terminal, job.urls, output, session.allow_private())
+        download(terminal, sources(job, session.access(), session.allow_private()), output)
 
 
 def _described(file: OutputFile) -> str:
-    """Return a result's URL, length and expiry."""
+    """Return a result's URL, length and expiry, and whether the URL needs an API key."""
     length = f"{file.duration:g} s" if file.duration else ""
     expires = f"expires {moment(file.expires_at)}" if file.expires_at else ""
-    about = " · ".join(filter(None, (length, expires)))
-    return file.url + (f"   {about}" if about else "")
+    keyed = "with an API key" if file.content_url else ""
+    about = " · ".join(filter(None, (length, expires, keyed)))
+    return file.location + (f"   {about}" if about else "")
 
 
 def _unfinished(client: Client, job: Job, took: str) -> Failure:

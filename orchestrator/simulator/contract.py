@@ -68,7 +68,10 @@ class QueryEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One vendor, as its document describes it. `path_values` fixes path parameters."""
+    """One vendor, as its document describes it. `path_values` fixes path parameters.
+
+    `content_path` serves a clip to the holder of the key. `states_content`: answers have its URL.
+    """
 
     mount: str
     submit_endpoints: tuple[SubmitEndpoint, ...]
@@ -77,4 +80,6 @@ class Dialect:
     error_reply: Callable[[ErrorKind, str], ErrorReply]
     unique_external_ids: bool = False
     upload_path: str | None = None
+    content_path: str | None = None
+    states_content: bool = False
     path_values: Mapping[str, str] = field(default_factory=dict)

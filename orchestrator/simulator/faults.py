@@ -62,6 +62,9 @@ class Faults:
         float, Fault("a signed push has a timestamp of ten minutes ago", PUSH)
     ] = 0
     fail_render: Annotated[float, Fault("a render ends in failure", SUBMIT)] = 0
+    keyed_content: Annotated[
+        float, Fault("a clip is served only with the key, where a vendor can do that", SUBMIT)
+    ] = 0
     unknown_word: Annotated[
         float, Fault("a render shows an undocumented status", SUBMIT, QUERY + PUSH)
     ] = 0

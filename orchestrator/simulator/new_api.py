@@ -19,6 +19,8 @@ from orchestrator.simulator.task_ids import TaskIds, alphanumeric, gateway_ids
 STATUSES: Final = dict(
     zip(STATES, ("queued", "in_progress", "unknown", "completed", "failed"), strict=True)
 )
+#: Where a clip is served with the key, whose CDN is not shown to callers.
+CONTENT_PATH: Final = "/v1/videos/{id}/content"
 PROGRESS: Final = dict(zip(STATES, (0, 30, 0, 100, 100), strict=True))
 ERRORS: Final = {
     ErrorKind.NOT_FOUND: (400, "task_not_exist", "task_not_exist"),

@@ -46,7 +46,8 @@ class Render:
     """One accepted submission.
 
     `bits` are eight seeded bits, for dialects that answer in several shapes. `outcome` is the
-    planned final state. The URL is withheld `withhold_url` more times.
+    planned final state. The URL is withheld `withhold_url` more times. `is_keyed`: the clip is
+    served only with the key.
     """
 
     vendor: str
@@ -61,6 +62,7 @@ class Render:
     bits: int
     outcome: Literal["succeeded", "failed"] = "succeeded"
     withhold_url: float = 0
+    is_keyed: bool = False
     accepted_at: float = field(default_factory=time.time)
     states: list[tuple[State, float]] = field(default_factory=list)
     push_queue: deque[Push] = field(default_factory=deque)

@@ -21,7 +21,7 @@ FAILURE: Final = "Failure to pass the risk control system"
 
 @dataclass
 class Renderer:
-    """Renders of one vendor.
+    """Renders of one vendor, which is at `base_url`.
 
     A render takes `mean_seconds` on average. At most `limit` are live at once (None: any number);
     `peak` is the greatest number that were.
@@ -32,6 +32,7 @@ class Renderer:
     push_sender: PushSender
     renders: list[Render]
     mean_seconds: float
+    base_url: str = ""
     limit: int | None = None
     live: int = 0
     peak: int = 0
@@ -60,6 +61,8 @@ class Renderer:
         )
         if self.strikes("submit", "fail_render"):
             render.outcome = "failed"
+        if self.dialect.content_path and self.strikes("submit", "keyed_content"):
+            render.is_keyed = True
         if self.strikes("submit", "no_url"):
             times = self.injector.faults.no_url_times
             render.withhold_url = float("inf") if times is None else times
@@ -95,9 +98,16 @@ class Renderer:
             shown = "unknown"
         url = None
         if shown == "succeeded" and not self._withholds_url(render, operation):
-            url = f"https://cdn.example.com/{render.ids.video}.mp4"
+            url = self._url(render)
         created, message = int(render.accepted_at * 1000), FAILURE if shown == "failed" else ""
         return Snapshot(render, shown, created, int(updated * 1000), url, message)
+
+    def _url(self, render: Render) -> str | None:
+        """Return the URL of a clip; None if it has one that no answer states."""
+        if not render.is_keyed or self.dialect.content_path is None:
+            return f"https://cdn.example.com/{render.ids.video}.mp4"
+        path = self.dialect.content_path.format(id=render.ids.task)
+        return self.base_url + path if self.dialect.states_content else None
 
     def find(self, task_id: str) -> Snapshot | None:
         return self._first_visible([self.by_task_id[task_id]] if task_id in self.by_task_id else [])

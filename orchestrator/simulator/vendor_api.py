@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +22,10 @@ from orchestrator.simulator.records import Violation
 from orchestrator.simulator.renderer import Renderer
 
 MAX_BODY: Final = 32 * 1024 * 1024
+RANGE: Final = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
 UPLOAD_FIELDS: Final = frozenset({"kind", "purpose", "file"})
 Abort = Callable[[tuple[str, int]], Awaitable[None]]
-Handler = Callable[[Request], Awaitable[JSON]]
+Handler = Callable[[Request], Awaitable["JSON | Response"]]
 
 
 def invalid(message: str) -> Refusal:
@@ -51,6 +53,8 @@ class VendorApi:
         routes += [route(each.path, "GET", partial(self._query, each)) for each in queries]
         if self.dialect.upload_path:
             routes.append(route(self.dialect.upload_path, "POST", self._upload))
+        if self.dialect.content_path:
+            routes.append(route(self.dialect.content_path, "GET", self._content))
         return Mount("/" + self.dialect.mount, app=Router(routes, redirect_slashes=False))
 
     def no_route(self, path: str, status: int) -> Response:
@@ -61,7 +65,8 @@ class VendorApi:
     def _route(self, path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return JSONResponse(await handler(request))
+                answer = await handler(request)
+                return answer if isinstance(answer, Response) else JSONResponse(answer)
             except Refusal as refusal:
                 return self._refuse(request.url.path, refusal)
 
@@ -139,6 +144,21 @@ class VendorApi:
                 "url": f"https://cdn.example.com/uploads/{file.filename}",
                 "request_id": "req_simulated",
             }
+
+    async def _content(self, request: Request) -> Response:
+        """Serve a finished clip, or a range of it, to the holder of the key."""
+        self._authorize(request, accepts_jwt=False)
+        shown = self.renderer.find(request.path_params["id"])
+        if shown is None or shown.state != "succeeded":
+            raise Refusal(ErrorKind.NOT_FOUND)
+        clip = f"simulated clip {shown.render.ids.video}".encode()
+        headers = {"etag": f'"{shown.render.ids.video}"', "accept-ranges": "bytes"}
+        if found := RANGE.fullmatch(request.headers.get("range", "")):
+            first, last = int(found[1]), min(int(found[2] or len(clip)), len(clip) - 1)
+            if first <= last:
+                headers["content-range"] = f"bytes {first}-{last}/{len(clip)}"
+                return Response(clip[first : last + 1], 206, headers, "video/mp4")
+        return Response(clip, 200, headers, "video/mp4")
 
     def _authorize(self, request: Request, accepts_jwt: bool) -> None:
         header = request.headers.get("authorization", "")

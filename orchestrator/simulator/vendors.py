@@ -64,7 +64,13 @@ class SimulatedVendors:
             name = dialect.mount
             limit = (limits or {}).get(name)
             renderer = Renderer(
-                dialect, self._injector, self._push_sender, self.renders, render_seconds, limit
+                dialect,
+                self._injector,
+                self._push_sender,
+                self.renders,
+                render_seconds,
+                f"{self.base_url}/{name}",
+                limit,
             )
             api = VendorApi(dialect, accepted[name], renderer, self.violations, self._server.abort)
             self._apis[name] = api

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.errors import Blocked
 from tests.harness.command_line import JOB, KEY, Fake, faked, file, job, page, run
 
-LOOPBACK = ["127.0.0.0/8"]
+LOOPBACK = ("127.0.0.0/8",)
 VIDEO = Path("v.mp4")
 
 
@@ -76,8 +76,8 @@ def sending(*parts: bytes, more: bytes = b"") -> Iterator[str]:
     thread.join()
 
 
-def fetched(url: str) -> None:
-    download.download(Terminal(quiet=True), [url], VIDEO, LOOPBACK)
+def fetched(url: str, allow_private: Sequence[str] = LOOPBACK) -> None:
+    download.download(Terminal(quiet=True), [download.public(url, allow_private)], VIDEO)
 
 
 def test_results_are_downloaded_without_the_api_key(fake: Fake, results: Fake) -> None:
@@ -96,6 +96,22 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def test_a_file_that_needs_the_account_s_key_is_downloaded_from_the_server(
+    fake: Fake, results: Fake
+) -> None:
+    results.script("GET /a.mp4", (200, {"video": "a"}))
+    kept = file(f"{results.url}/b.mp4") | {"content_url": f"{results.url}/stolen"}
+    made = job(output={"videos": [file(f"{results.url}/a.mp4")], "images": [], "audios": [kept]})
+    fake.script("POST /v1/jobs", (202, made))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    fake.script(f"GET /v1/jobs/{JOB}/outputs/1", (200, {"audio": "b"}))
+    server = ("--server", fake.url, "--api-key", KEY)
+    assert run(*server, "submit", "--prompt", "p", "--output", "v.mp4").code == 0
+    assert json.loads(files()["v-2.mp4"]) == {"audio": "b"}
+    assert fake.asked[-1][1]["authorization"] == f"Bearer {KEY}"
+    assert ["authorization" in headers for _, headers, _ in results.asked] == [False]
 
 
 def test_a_failed_download_leaves_the_old_file(fake: Fake, results: Fake) -> None:
@@ -122,7 +138,7 @@ def test_a_redirect_to_an_address_that_is_not_allowed_is_not_followed() -> None:
         to = private.url.replace("127.0.0.1", "127.0.0.2").encode()
         answer = b"HTTP/1.1 302 Found\r\nLocation: %s/x\r\nContent-Length: 0\r\n\r\n" % to
         with sending(answer) as url, pytest.raises(Failure, match="not fetched"):
-            download.download(Terminal(quiet=True), [url], VIDEO, ["127.0.0.1/32"])
+            fetched(url, ["127.0.0.1/32"])
         assert private.asked == []
 
 
@@ -141,7 +157,7 @@ def test_a_name_is_fetched_from_the_address_that_was_checked(
         AddressPolicy().resolve("rebinding.example", 443)
     asked.clear()
     with pytest.raises(Failure, match="not fetched"):
-        download.download(Terminal(quiet=True), ["http://rebinding.example/"], VIDEO)
+        fetched("http://rebinding.example/", [])
     assert asked == ["rebinding.example"]
 
 
@@ -235,7 +251,7 @@ def test_the_certificate_is_verified_for_the_name_and_not_for_the_address(
     monkeypatch.setattr(
         fetch, "way", lambda _: {"transport": httpx.MockTransport(handle), "proxy": None}
     )
-    download.download(Terminal(quiet=True), ["https://cdn.example/v.mp4"], VIDEO)
+    fetched("https://cdn.example/v.mp4", [])
     (request,) = seen
     assert request.url.host == "93.184.216.34"
     assert request.headers["host"] == "cdn.example"

@@ -214,3 +214,26 @@ async def test_an_unknown_word_keeps_the_job_live(tmp_path: Path) -> None:
         assert ended["status"] == "succeeded"
         outcomes = [push["outcome"] for push in await it.api.timeline(job["id"], "push")]
         assert "unknown_word" in outcomes
+
+
+@pytest.mark.parametrize("account", ["cubicspaces", "uniall"])
+async def test_a_clip_that_needs_the_account_s_key_is_streamed_to_the_caller(
+    tmp_path: Path, account: str
+) -> None:
+    """cubicspaces states its URL, uniall none."""
+    faults = Faults(keyed_content=1.0, drop_push=1.0)
+    accounts: dict[str, Json] = {account: {"poll": IMPATIENT}}
+    async with live(tmp_path, accounts, faults=faults, answers="video") as it:
+        job = await it.api.ended((await it.api.submit(order(account)))["id"])
+        assert job["status"] == "succeeded", job["error"]
+        (video,) = job["output"]["videos"]
+        ours = f"{it.url}/v1/jobs/{job['id']}/outputs/0"
+        stated = f"{it.world.urls[account]}/v1/videos/{job['vendor_task_id']}/content"
+        assert video["content_url"] == ours
+        assert video["url"] == (stated if account == "cubicspaces" else ours)
+        clip = await it.api.call("GET", ours)
+        part = await it.api.call("GET", ours, range="bytes=10-")
+        assert clip.content.startswith(b"simulated clip")
+        assert (part.status_code, part.content) == (206, clip.content[10:])
+        assert (await it.outside.get(ours)).status_code == 401
+        assert it.world.violations == []

@@ -26,8 +26,16 @@ PATHS = {
     "kling_v2": "kling_v2/text-to-video/kling-3.0",
     "cubicspaces": "cubicspaces/v1/video/generations",
     "dreamto": "dreamto/v1/jobs",
+    "uniall": "uniall/v1/video/generations",
 }
-BODIES: dict[str, Json] = {"cubicspaces": UNIFIED, "dreamto": JOB, "kling_v2": {"prompt": "a dog"}}
+QUERIES = {"uniall": "uniall/v1/videos"}
+UNIALL = {"model": "kling-v3-std-silent", "prompt": "a desert"}
+BODIES: dict[str, Json] = {
+    "cubicspaces": UNIFIED,
+    "uniall": UNIALL,
+    "dreamto": JOB,
+    "kling_v2": {"prompt": "a dog"},
+}
 BUSY = {"kling": 1303, "agentsflare": 1303, "kling_v2": 1303, "cubicspaces": "fail_to_fetch_task"}
 
 
@@ -50,7 +58,7 @@ class Caller:
 
     async def query(self, task: str, vendor: str = "kling") -> httpx.Response:
         key = {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
-        return await self.http.get(f"{PATHS[vendor]}/{task}", headers=key)
+        return await self.http.get(f"{QUERIES.get(vendor, PATHS[vendor])}/{task}", headers=key)
 
     async def pushed(self, **hooks: str) -> list[Push]:
         """Submit to Kling, wait until it is idle, and return every push."""
@@ -119,6 +127,28 @@ async def test_a_fault_changes_the_pushes(fault: str, kind: str, expected: list[
     async with calling(Faults.from_json({fault: 1})) as caller:
         assert states(await caller.pushed(), kind) == expected
         assert all(push.status is None for push in caller.vendors.pushes if push.kind == "dropped")
+
+
+@pytest.mark.parametrize("vendor", ["cubicspaces", "uniall"])
+async def test_a_keyed_clip_is_served_to_the_holder_of_the_key_alone(vendor: str) -> None:
+    """cubicspaces shows where, uniall does not."""
+    async with calling(Faults(keyed_content=1), render_seconds=0.2, answers="video") as caller:
+        task = (await caller.submit(vendor)).json()["id"]
+        content = f"{caller.vendors.urls[vendor]}/v1/videos/{task}/content"
+        key = {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
+        assert (await caller.http.get(content, headers=key)).status_code == 404
+        await caller.vendors.idle()
+        shown = (await caller.query(task, vendor)).json()
+        assert shown["status"] == "completed"
+        stated = shown.get("video_url") or shown.get("metadata", {}).get("url")
+        assert stated == (content if vendor == "cubicspaces" else None)
+        assert (await caller.http.get(content)).status_code == 401
+        whole = await caller.http.get(content, headers=key)
+        part = await caller.http.get(content, headers=key | {"range": "bytes=10-"})
+        assert (whole.status_code, part.status_code) == (200, 206)
+        assert (whole.headers["content-type"], part.content) == ("video/mp4", whole.content[10:])
+        (violation,) = caller.vendors.violations
+        assert violation.what == "no_key"
 
 
 async def test_a_dropped_push_has_no_duplicate() -> None:

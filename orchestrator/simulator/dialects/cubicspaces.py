@@ -118,4 +118,6 @@ def cubicspaces(shape: Shape = "mixed") -> Dialect:
         ),
         new_ids=partial(new_api.new_ids, prefix="video_"),
         error_reply=new_api.error_reply,
+        content_path=new_api.CONTENT_PATH,
+        states_content=True,
     )

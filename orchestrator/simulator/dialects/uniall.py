@@ -79,4 +79,5 @@ UNIALL: Final = Dialect(
     query_endpoints=(QueryEndpoint("/v1/videos/{id}", lambda query: job(new_api.find(query))),),
     new_ids=partial(new_api.new_ids, prefix="task_"),
     error_reply=error_reply,
+    content_path=new_api.CONTENT_PATH,
 )
