@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -155,6 +155,26 @@ class Connection:
         """Return a response with its body unread. Raises `Unreachable`."""
         timeout = httpx.Timeout(read_timeout, connect=min(_CONNECT_TIMEOUT, self.timeout))
         return await self.transport.open(request, timeout)
+
+    async def download(self, request: Request, to: IO[bytes]) -> int:
+        """Write the body of a 200 to a file, and return its size. Raises `ClientError`, `OSError`.
+
+        A single attempt: part of the file may have been written.
+        """
+        response = await self.open(request, self.timeout)
+        try:
+            if response.status != httpx.codes.OK:
+                ends = self.transport.monotonic() + self.timeout
+                body = await self.read_body(request, response, ends)
+                server, headers = str(self.target), response.headers
+                parse_response(request, server, response.status, headers, body)
+                raise errors.NotOurs(f"{server} answered {response.status} instead of a file")
+            size = 0
+            while chunk := await response.read():
+                size += to.write(chunk)
+            return size
+        finally:
+            await response.close()
 
     async def read_body(self, request: Request, response: OpenResponse, ends: float) -> bytes:
         """Return the rest of a response, which must be complete by the monotonic time `ends`.

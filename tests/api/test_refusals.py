@@ -185,7 +185,8 @@ async def test_a_query_out_of_range_is_refused(service: Caller, query: str) -> N
 
 
 @pytest.mark.parametrize(
-    "method", ["GET /", "GET /timeline", "POST /cancel", "POST /refresh", "POST /retry"]
+    "method",
+    ["GET /", "GET /timeline", "GET /outputs/0", "POST /cancel", "POST /refresh", "POST /retry"],
 )
 async def test_an_unknown_job_is_not_found(service: Caller, method: str) -> None:
     verb, _, call = method.partition(" /")

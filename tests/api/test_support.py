@@ -178,7 +178,8 @@ async def calling(folder: Path, **values: Any) -> AsyncIterator[Caller]:
 
 PATHS = [
     ("GET", "/v1/jobs"), ("POST", "/v1/jobs"), ("GET", "/v1/jobs/x"),
-    ("GET", "/v1/jobs/x/timeline"), ("POST", "/v1/jobs/x/cancel"), ("POST", "/v1/jobs/x/refresh"),
+    ("GET", "/v1/jobs/x/timeline"), ("GET", "/v1/jobs/x/outputs/0"),
+    ("POST", "/v1/jobs/x/cancel"), ("POST", "/v1/jobs/x/refresh"),
     ("POST", "/v1/jobs/x/retry"), ("POST", "/v1/files/upload"), ("GET", "/v1/events"),
     ("GET", "/v1/events/x"), ("POST", "/v1/events/x/replay"), ("GET", "/v1/subscribers"),
     ("POST", "/v1/subscribers"), ("GET", "/v1/subscribers/x"), ("PATCH", "/v1/subscribers/x"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +20,9 @@ from orchestrator.client import (
     WaitTimeout,
 )
 from orchestrator.schemas import Job
+from orchestrator.simulator import Faults
 from tests.harness.api_caller import until
-from tests.harness.live import live, order, restartable
+from tests.harness.live import IMPATIENT, live, order, restartable
 from tests.harness.scripted_client import CLIENTS, each_client, open_client
 
 
@@ -55,6 +58,21 @@ async def test_a_job_is_run_read_listed_and_retried(tmp_path: Path) -> None:
             assert (await client.result(again.id, timeout=20)).is_final
             assert (await client.accounts.get("kling")).vendor == "kling"
             assert [account.name for account in await client.accounts.list()] == ["kling"]
+
+
+async def test_a_clip_that_needs_the_account_s_key_is_downloaded(tmp_path: Path) -> None:
+    world: dict[str, Any] = {"faults": Faults(keyed_content=1.0), "answers": "video"}
+    async with live(tmp_path, {"cubicspaces": {"poll": IMPATIENT}}, **world) as service:
+        async for client in each_client(service.url):
+            job = await client.submit(**order("cubicspaces"))
+            with pytest.raises(Conflict):
+                await client.jobs.download(job.id, 0, io.BytesIO())
+            job, file = await client.result(job.id, timeout=20), io.BytesIO()
+            assert job.urls == [f"{service.url}/v1/jobs/{job.id}/outputs/0"]
+            assert await client.jobs.download(job.id, 0, file) == len(file.getvalue())
+            assert file.getvalue().startswith(b"simulated clip")
+            with pytest.raises(NotFound):
+                await client.jobs.download(job.id, 1, file)
 
 
 async def test_a_timeout_and_an_unsuccessful_job_are_errors(tmp_path: Path) -> None:
