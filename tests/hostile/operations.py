@@ -167,8 +167,8 @@ def _list(rng: random.Random, known: Known) -> Request:
 
 def _show(rng: random.Random, known: Known) -> Request:
     path, kind = rng.choice((
-        ("jobs/{}", "job"), ("jobs/{}/timeline", "job"), ("events/{}", "evt"), ("replays/{}",
-        "rpl"),
+        ("jobs/{}", "job"), ("jobs/{}/timeline", "job"), ("jobs/{}/outputs/0", "job"),
+        ("events/{}", "evt"), ("replays/{}", "rpl"),
         ("subscribers/{}", "sub"), ("deliveries/{}", "dlv"), ("accounts/{}", "acc"), ("keys/{}",
         "key"),
     ))  # fmt: skip
