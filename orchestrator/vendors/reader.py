@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from orchestrator.foundation.errors import Unreadable
-from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.json_codec import encode, walk
 from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import instant, name, percent, text
 from orchestrator.vendors.error_codes import error_fields
@@ -38,7 +39,8 @@ _PROGRESS = ("progress", "progress_percent", "percent", "percentage")
 _UPDATED = ("updated_at", "update_time", "updatedAt", "updateTime")
 #: Charges that have no `billing`: Kling's legacy standard, OpenRouter, new-api.
 _CHARGES = ("final_unit_deduction", "final_balance_deduction", "usage", "quota", "cost", "credits")
-_BILLING_CAP = 4096
+#: Bytes of a charge, and levels of objects and lists.
+_BILLING_CAP, _BILLING_DEPTH = 4096, 16
 _ITEM_CAP = 512
 
 
@@ -191,4 +193,12 @@ def billing(item: Item) -> Any:
     if charged in (None, "", [], {}):
         present = (key for key in _CHARGES if key in item)
         charged = {key: item[key] for key in present if item[key] not in (None, "", {})}
-    return charged if charged and len(encode(charged)) <= _BILLING_CAP else None
+    return charged if charged and _is_small(charged) else None
+
+
+def _is_small(value: Any) -> bool:
+    """True for JSON that is short and flat: writers and readers of JSON recurse."""
+    # So many values are longer than the cap already.
+    below = list(islice(walk(value), _BILLING_CAP))
+    is_flat = len(below) < _BILLING_CAP and all(depth <= _BILLING_DEPTH for depth, *_ in below)
+    return is_flat and len(encode(value)) <= _BILLING_CAP

@@ -136,7 +136,7 @@ async def test_a_keyed_clip_is_served_to_the_holder_of_the_key_alone(vendor: str
         task = (await caller.submit(vendor)).json()["id"]
         content = f"{caller.vendors.urls[vendor]}/v1/videos/{task}/content"
         key = {"authorization": f"Bearer {CREDENTIALS[vendor].api_key}"}
-        assert (await caller.http.get(content, headers=key)).status_code == 404
+        assert (await caller.http.get(content, headers=key)).is_client_error
         await caller.vendors.idle()
         shown = (await caller.query(task, vendor)).json()
         assert shown["status"] == "completed"

@@ -243,6 +243,7 @@ def test_the_end_of_an_address_is_read_in_any_shape(item: Any, expires_at: str |
         ({"final_unit_deduction": "0.4"}, {"final_unit_deduction": "0.4"}),
         ({"usage": {"cost": 0.2}, "billing": []}, {"usage": {"cost": 0.2}}),
         ({"billing": "x" * 5000}, None),
+        ({"billing": json.loads("[" * 900 + "1" + "]" * 900)}, None),
         ({"usage": None}, None),
     ],
 )
