@@ -78,6 +78,8 @@ def task(shown: Snapshot) -> JsonObject:
     if shown.url:
         url = f"{shown.url}?ksTime={shown.updated // 1000 + URL_LIFETIME_SECONDS:x}"
         output: JsonObject = {"type": "video", "id": render.ids.video, "url": url}
+        if shown.watermark_url:
+            output["watermark_url"] = shown.watermark_url
         body["outputs"] = [{**output, "duration": f"{render.seconds}.041"}]
     if shown.is_final:
         charge: JsonObject = {"charge_type": "unit", "package_type": "video"}

@@ -47,7 +47,7 @@ class Render:
 
     `bits` are eight seeded bits, for dialects that answer in several shapes. `outcome` is the
     planned final state. The URL is withheld `withhold_url` more times. `is_keyed`: the clip is
-    served only with the key.
+    served only with the key. `is_marked`: a copy with a watermark was ordered.
     """
 
     vendor: str
@@ -63,6 +63,7 @@ class Render:
     outcome: Literal["succeeded", "failed"] = "succeeded"
     withhold_url: float = 0
     is_keyed: bool = False
+    is_marked: bool = False
     accepted_at: float = field(default_factory=time.time)
     states: list[tuple[State, float]] = field(default_factory=list)
     push_queue: deque[Push] = field(default_factory=deque)
@@ -99,6 +100,11 @@ class Snapshot:
     updated: int
     url: str | None = None
     message: str = ""
+
+    @property
+    def watermark_url(self) -> str:
+        """The URL of the copy with a watermark; empty if there is none."""
+        return f"{self.url}?watermark" if self.url and self.render.is_marked else ""
 
     @property
     def is_final(self) -> bool:

@@ -58,6 +58,7 @@ class Renderer:
             external_task_id=string_at(callback, "external_task_id"),
             callback_url=string_at(callback, "callback_url"),
             bits=self.injector.rng.getrandbits(8),
+            is_marked=object_at(callback, "watermark_info").get("enabled") is True,
         )
         if self.strikes("submit", "fail_render"):
             render.outcome = "failed"

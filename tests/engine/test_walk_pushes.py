@@ -237,3 +237,17 @@ async def test_a_clip_that_needs_the_account_s_key_is_streamed_to_the_caller(
         assert (part.status_code, part.content) == (206, clip.content[10:])
         assert (await it.outside.get(ours)).status_code == 401
         assert it.world.violations == []
+
+
+async def test_a_watermarked_copy_and_the_charge_reach_the_caller(tmp_path: Path) -> None:
+    async with live(tmp_path, ["kling_new"]) as it:
+        body = order("kling_new")
+        body["input"] = body["input"] | {"watermark": True}
+        job = await it.api.ended((await it.api.submit(body))["id"])
+        (video,) = job["output"]["videos"]
+        assert video["watermark_url"].endswith("?watermark")
+        assert (video["content_url"], job["output"]["audios"]) == (None, [])
+        assert [charge["charge_type"] for charge in job["billing"]] == ["unit"]
+        await it.delivered(job["id"])
+        data = json.loads(it.deliveries(job["id"])[-1].body)["data"]
+        assert (data["output"], data["billing"]) == (job["output"], job["billing"])

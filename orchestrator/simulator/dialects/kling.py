@@ -83,7 +83,9 @@ def legacy_task(shown: Snapshot) -> JsonObject:
     body = kling_legacy.push_body(shown)
     del body["task_result"]
     if shown.state == "succeeded":
-        body["task_result"] = {"videos": kling_legacy.videos(shown, watermark_url="")}
+        body["task_result"] = {
+            "videos": kling_legacy.videos(shown, watermark_url=shown.watermark_url)
+        }
     return body
 
 
