@@ -22,10 +22,10 @@ from orchestrator.simulator.records import Violation
 from orchestrator.simulator.renderer import Renderer
 
 MAX_BODY: Final = 32 * 1024 * 1024
-RANGE: Final = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
 UPLOAD_FIELDS: Final = frozenset({"kind", "purpose", "file"})
+RANGE: Final = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
 Abort = Callable[[tuple[str, int]], Awaitable[None]]
-Handler = Callable[[Request], Awaitable["JSON | Response"]]
+Handler = Callable[[Request], Awaitable[JSON]]
 
 
 def invalid(message: str) -> Refusal:
@@ -53,9 +53,9 @@ class VendorApi:
         routes += [route(each.path, "GET", partial(self._query, each)) for each in queries]
         if self.dialect.upload_path:
             routes.append(route(self.dialect.upload_path, "POST", self._upload))
-        if self.dialect.content_path:
-            routes.append(route(self.dialect.content_path, "GET", self._content))
-        return Mount("/" + self.dialect.mount, app=Router(routes, redirect_slashes=False))
+        return Mount(
+            "/" + self.dialect.mount, app=Router([*routes, *self._clips()], redirect_slashes=False)
+        )
 
     def no_route(self, path: str, status: int) -> Response:
         """Return the response to a path or method that the document does not have."""
@@ -65,8 +65,7 @@ class VendorApi:
     def _route(self, path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                answer = await handler(request)
-                return answer if isinstance(answer, Response) else JSONResponse(answer)
+                return JSONResponse(await handler(request))
             except Refusal as refusal:
                 return self._refuse(request.url.path, refusal)
 
@@ -145,8 +144,20 @@ class VendorApi:
                 "request_id": "req_simulated",
             }
 
-    async def _content(self, request: Request) -> Response:
-        """Serve a finished clip, or a range of it, to the holder of the key."""
+    def _clips(self) -> list[Route]:
+        """Return the route that serves clips, if the vendor has one."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return self._clip(request)
+            except Refusal as refusal:
+                return self._refuse(request.url.path, refusal)
+
+        path = self.dialect.content_path
+        return [Route(path, endpoint, methods=["GET"])] if path else []
+
+    def _clip(self, request: Request) -> Response:
+        """Return a finished clip, or a range of it, to the holder of the key."""
         self._authorize(request, accepts_jwt=False)
         shown = self.renderer.find(request.path_params["id"])
         if shown is None or shown.state != "succeeded":
