@@ -61,7 +61,7 @@ _STATUSES = (
     *_WITH_FILE, HTTPStatus.NOT_MODIFIED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 )  # fmt: skip
 #: An error page or a status object is not a file, whatever its status.
-_NO_FILE = re.compile(r"text/(?!vtt).*|application/(.+\+)?(json|xml)")
+_NO_FILE = re.compile(r"text/(html|xml)|application/([\w.-]{1,64}\+)?(json|xml)", re.ASCII)
 _MEDIA = re.compile(r"(video|image|audio)/[\w.+-]{1,64}", re.ASCII)
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,1024}")
 _FILE_HEADERS = {
@@ -175,7 +175,8 @@ class _Source:
                 keyed = keyed if keyed is not None and is_at_vendor(url, keyed) else None
         except (Exchange, Unreadable) as error:
             log.warning("a file was not fetched", vendor=self.vendor, error=str(error))
-            raise self.failed("gave no file: its server did not answer") from None
+            why = error.kind if isinstance(error, Exchange) else "bad_url"
+            raise self.failed(f"did not give the file: {why}") from None
         raise self.failed(f"redirects more than {_REDIRECTS} times")
 
     def checked(self, response: httpx.Response) -> Mapping[str, str]:
@@ -187,7 +188,7 @@ class _Source:
         if status not in _WITH_FILE:
             return shown
         if _NO_FILE.fullmatch(kind):
-            raise self.failed(f"answered {status} with a text instead of the file", status)
+            raise self.failed(f"answered {status} with {kind} instead of the file", status)
         media_type = kind if _MEDIA.fullmatch(kind) else "application/octet-stream"
         return shown | _printable(_FRAMING, response.headers) | {"content-type": media_type}
 
