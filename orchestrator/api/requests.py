@@ -27,7 +27,7 @@ from orchestrator.api.fields import (
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
 from orchestrator.schemas.base import Json
-from orchestrator.vendors.order import Input
+from orchestrator.vendors.order import Input, MayBeBlank, absent_if_blank
 
 _DAY = 86400
 #: Our fields that gateway document 0 has inside `input`.
@@ -57,8 +57,8 @@ class Submission(Body):
     model: Name
     capability: Annotated[Capability, Field(strict=False)] | None = None
     input: Input
-    external_task_id: Word | None = None
-    callback_url: Url | None = None
+    external_task_id: Annotated[Word | None, MayBeBlank()] = None
+    callback_url: Annotated[Url | None, MayBeBlank()] = None
     callback_events: Globs | None = None
     metadata: Metadata = {}
     #: Seconds from acceptance.
@@ -69,21 +69,28 @@ class Submission(Body):
     def _from_document_0(cls, body: Any) -> Any:
         if not (isinstance(body, Mapping) and isinstance(body.get("input"), Mapping)):
             return body
-        ours = {name: body["input"][name] for name in _INSIDE_INPUT if name in body["input"]}
+        inside = {name: body["input"][name] for name in _INSIDE_INPUT if name in body["input"]}
+        ours = {name: value for name, value in inside.items() if not _is_absent(value)}
         for name, value in ours.items():
-            if body.get(name) is not None and body[name] != value:
+            if not _is_absent(body.get(name)) and body[name] != value:
                 # Raised as a `Problem`: the errors of a validator have no pointer.
                 raise problems.invalid_field(
                     f"/input/{name}", "conflict", f"{name} is given twice, and not the same"
                 )
-        inner = {name: value for name, value in body["input"].items() if name not in ours}
-        return {**body, **ours, "input": inner}
+        rest = {name: value for name, value in body["input"].items() if name not in inside}
+        return {**body, **ours, "input": rest}
+
+
+def _is_absent(value: Any) -> bool:
+    return absent_if_blank(value) is None
 
 
 def with_sent_pointers(problem: Problem, body: Any) -> Problem:
     """Return a problem whose pointers fit the body as sent, in either form."""
     inner = body.get("input") if isinstance(body, Mapping) else None
-    moved = {f"/{name}" for name in _INSIDE_INPUT if isinstance(inner, Mapping) and name in inner}
+    if not isinstance(inner, Mapping):
+        return problem
+    moved = {f"/{name}" for name in _INSIDE_INPUT if not _is_absent(inner.get(name))}
     if problem.status != 422 or not any(fault.pointer in moved for fault in problem.faults):
         return problem
     return problems.invalid_fields(

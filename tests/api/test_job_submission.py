@@ -82,6 +82,31 @@ async def test_document_0s_form_is_the_same_submission(tmp_path: Path) -> None:
         assert refused["errors"][0]["pointer"] == "/input/external_task_id"
 
 
+@pytest.mark.parametrize("inside", [True, False])
+async def test_an_empty_text_counts_as_absent_where_documents_show_it(
+    tmp_path: Path, inside: bool
+) -> None:
+    ids = {"callback_url": "", "external_task_id": ""}
+    given = {"prompt": "a cat", "negative_prompt": "", "last_image_url": ""}
+    body = BODY | (ids if not inside else {}) | {"input": given | (ids if inside else {})}
+    async with calling(tmp_path) as api:
+        job = await api.post("/v1/jobs", 202, body)
+        assert (job["input"], job["external_task_id"]) == ({"prompt": "a cat"}, job["id"])
+        assert (await api.job(job["id"]))["callback_url"] is None
+        one_place = body | {"external_task_id": "a", "callback_url": "https://my.app/hook"}
+        job = await api.post("/v1/jobs", 202, one_place)
+        assert job["external_task_id"] == "a"
+        assert (await api.job(job["id"]))["callback_url"] is not None
+
+
+@pytest.mark.parametrize("field", ["prompt", "image_url", "video_url", "mode"])
+async def test_an_empty_text_in_any_other_field_is_refused(tmp_path: Path, field: str) -> None:
+    async with calling(tmp_path) as api:
+        given = {"prompt": "a cat", field: ""}
+        refused = await api.post("/v1/jobs", 422, BODY | {"input": given})
+        assert refused["errors"][0]["pointer"] == f"/input/{field}"
+
+
 async def test_a_job_that_grows_when_it_is_written_out_is_refused(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         numbers = b",".join([b"1e15"] * 100_000)
