@@ -46,7 +46,7 @@ from orchestrator.vendors.registry import bind_vendor
 #: Callers that are kept waiting at the same time. Each costs about 50 kB.
 MAX_WAITING = 1000
 #: Requests of the API that are being read, and the bytes of their bodies; what one key may have.
-MAX_BODIES, BODY_BYTES, BODY_BYTES_PER_KEY = 4000, 64 << 20, 16 << 20
+MAX_BODIES, BODY_BYTES, BODY_BYTES_PER_KEY = 4000, 128 << 20, 48 << 20
 #: Responses over 64 KiB that are being sent, and their bytes: of all, and of a key.
 RESPONSE_LIMITS = Limit(4000, 128 << 20), Limit(2000, 48 << 20)
 #: Pushes in process, and the bytes of their bodies: of all, of an account, and of a job's token.

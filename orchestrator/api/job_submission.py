@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import long_poll, problems, request_body
+from orchestrator.api import job_images, long_poll, problems, request_body
 from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
@@ -64,22 +64,26 @@ class JobSubmission:
         `external_task_id` inside `input`.
         """
         bodies = self._runtime.bodies
-        with request_body.admit(bodies, context.caller.id, context.request) as slot:
+        cap = request_body.SUBMISSION_CAP
+        with request_body.admit(bodies, context.caller.id, context.request, cap) as slot:
             accepted = await self._create(await self._draft_of(context, slot))
         return await self._answer(context, accepted)
 
     async def _draft_of(self, context: RequestContext, slot: Slot) -> Json:
         """Return the columns of the submitted job. Raises `Problem` and `Unavailable`."""
         key = idempotency_key(context)
-        text = await request_body.read_json(context.request, slot)
+        cap = request_body.SUBMISSION_CAP
+        text = await request_body.read_json(context.request, slot, cap)
         caller, size = context.caller.id, len(text)
         return await off_loop.callers.run(caller, size, self._validated, context, key, text)
 
     def _validated(self, context: RequestContext, key: str | None, text: bytes) -> Json:
+        text, images = job_images.taken_from(text)
         body = request_body.parse(text)
         try:
-            submission = request_body.validate(Submission, body)
-            draft = self._draft_from(context, submission)
+            job_images.check_places(body, images)
+            submission = request_body.validate(Submission, body, images)
+            draft = self._draft_from(context, submission) | {"images": images}
         except Problem as problem:
             raise with_sent_pointers(problem, body) from None
         if key is not None:

@@ -19,6 +19,8 @@ from orchestrator.foundation.errors import NotJson, Problem
 from orchestrator.foundation.json_text import is_plain
 
 BODY_CAP = 1024 * 1024
+#: Of a job with images in Base64. Without them, it has `BODY_CAP` too. Two images of 10 MB.
+SUBMISSION_CAP = 32 * BODY_CAP
 _MAX_DEPTH = 64
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -49,13 +51,13 @@ async def read_body(request: Request, slot: Slot, cap: int = BODY_CAP) -> bytes:
     return b"".join(chunks)
 
 
-async def read_json(request: Request, slot: Slot) -> bytes:
+async def read_json(request: Request, slot: Slot, cap: int = BODY_CAP) -> bytes:
     """Return a body for `parse`. Raises `Problem` 413 or 415, and `Unavailable`.
 
     Ignores Content-Type: many clients send JSON under another type, or under none.
     """
     _check_encoding(request, "application/json")
-    return await read_body(request, slot)
+    return await read_body(request, slot, cap)
 
 
 async def read_model(
@@ -131,9 +133,9 @@ def is_storable(text: str) -> bool:
     return "\0" not in text
 
 
-def validate(model: type[ModelT], value: Any) -> ModelT:
+def validate(model: type[ModelT], value: Any, context: Any = None) -> ModelT:
     """Return `value` as `model`. Raises a 422 `Problem` that points at every error."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context=context)
     except ValidationError as error:
         raise problems.invalid_body(error) from None

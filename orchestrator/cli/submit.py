@@ -23,7 +23,8 @@ from orchestrator.cli.wait import wait as wait_for
 from orchestrator.schemas import Job
 
 _FOREVER = 86400.0
-_INPUT_CAP = 2**20
+#: Characters of `--input`: what a job with images in Base64 may have.
+_INPUT_CAP = 2**25
 
 Account = Annotated[
     str | None, typer.Option(help="Optional if only one is configured.", autocompletion=ACCOUNTS)

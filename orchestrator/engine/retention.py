@@ -20,6 +20,7 @@ from orchestrator.database.tables import (
     delivery,
     event,
     job,
+    job_image,
     push,
     replay,
     trace,
@@ -106,7 +107,7 @@ def _sweep_jobs(tx: Tx, before: datetime, place: str, is_over: IsOver) -> str | 
     ]
     owed = set(tx.scalars(_OWED_JOBS, {"ids": ended})) if ended else set()
     old = [job_id for job_id in ended if job_id not in owed]
-    parts = (_delete_job_events, _delete_pushes, _delete_traces)
+    parts = (_delete_job_events, _delete_pushes, _delete_traces, _delete_images)
     if old and not all(_delete_all(part, tx, old, is_over) for part in parts):
         return place
     for start in range(0, len(old), _WIDE):
@@ -202,6 +203,14 @@ def _delete_traces(tx: Tx, jobs: list[str]) -> bool:
     return len(traces) == _NARROW
 
 
+def _delete_images(tx: Tx, jobs: list[str]) -> bool:
+    # One by one: each may have megabytes.
+    image = tx.execute(_IMAGES, {"ids": jobs}).first()
+    if image is not None:
+        tx.execute(_DELETE_IMAGE, {"job": image.job_id, "reference": image.reference})
+    return image is not None
+
+
 def _up_to_bytes(found: Iterable[Sequence[Any]]) -> list[str]:
     """Return the first of some (id, bytes) that add up to `_BYTES`, at least one."""
     chosen, left = list[str](), _BYTES
@@ -260,6 +269,10 @@ _ATTEMPTS = _some_of(attempt.c.delivery_id, *_ATTEMPT, most=_NARROW).order_by(*_
 _DELETE_ATTEMPTS = sa.delete(attempt).where(
     attempt.c.delivery_id.in_(_IDS),
     sa.tuple_(*_ATTEMPT) <= sa.tuple_(sa.bindparam("delivery"), sa.bindparam("n")),
+)
+_IMAGES = _some_of(job_image.c.job_id, job_image.c.job_id, job_image.c.reference, most=1)
+_DELETE_IMAGE = sa.delete(job_image).where(
+    job_image.c.job_id == sa.bindparam("job"), job_image.c.reference == sa.bindparam("reference")
 )
 _TRACES = _some_of(trace.c.job_id, trace.c.id, most=_NARROW)
 _DELETE = {

@@ -32,9 +32,12 @@ from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs import capacity
+from orchestrator.jobs import images as images_of_jobs
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Reschedule
 from orchestrator.jobs.orders import OrderBuilder
+from orchestrator.vendors import large_images
 from orchestrator.vendors.contract import Lookup, Vendor
+from orchestrator.vendors.large_images import LargeImages
 
 log = structlog.get_logger()
 
@@ -43,6 +46,8 @@ DEADLINE = 30.0
 LEASE = 75.0
 #: Submissions in progress at the same time in this process.
 LIMIT = 64
+#: Submissions with large images at the same time: each may hold 100 MB while it is built.
+LARGE_LIMIT = 4
 #: Seconds until an account that is held back by its rate limit is looked at again, at least.
 _MIN_WAIT = 0.01
 
@@ -72,6 +77,7 @@ class Submitter:
     def __post_init__(self) -> None:
         self._save = self.store.batched(self._record)
         self._timer: asyncio.TimerHandle | None = None
+        self._large = asyncio.Semaphore(LARGE_LIMIT)
 
     async def take(self, room: int) -> Claimed[ClaimedJob]:
         """Claim lost submissions, then queued jobs within the slots and rates of their accounts."""
@@ -144,15 +150,23 @@ class Submitter:
             self.notifier.wake("submit")
 
     async def _submit(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
+        if not large_images.are_in(encode(row["input"])):
+            return await self._send(row, vendor, {})
+        # A job that waits for its turn until the request would be too late is queued again.
+        async with self._large:
+            images = await self.store.read(images_of_jobs.of_job, row["id"])
+            return await self._send(row, vendor, images)
+
+    async def _send(self, row: JobRow, vendor: Vendor, images: LargeImages) -> SubmitOutcome:
         # The exchange has to end before the lease does: a lease fences rows, not the vendor, which
         # would accept the job twice.
         assert row["due_at"] is not None
         latest = after(row["due_at"], -DEADLINE)
         try:
-            size = len(encode(row["input"]))
+            size = len(encode(row["input"])) + sum(map(len, images.values()))
             # Not the party of its requests: the lease runs meanwhile.
             party = f"submit:{row['api_key']}"
-            request = await off_loop.callers.run(party, size, self._request, row, vendor)
+            request = await off_loop.callers.run(party, size, self._request, row, vendor, images)
             request.extensions["may_leave"] = lambda: self.clock.now() <= latest
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
                 response = await self.submission_client.send(
@@ -167,8 +181,13 @@ class Submitter:
             return submit_outcome.failed(row, Refused(error.why))
         return submit_outcome.accepted(row, receipt)
 
-    def _request(self, row: JobRow, vendor: Vendor) -> httpx.Request:
-        return vendor.submit_request(self.orders(row, vendor))
+    def _request(self, row: JobRow, vendor: Vendor, images: LargeImages) -> httpx.Request:
+        request = vendor.submit_request(self.orders(row, vendor))
+        if not images:
+            return request
+        content = large_images.put_back(request.content, images)
+        headers = {**request.headers, "content-length": str(len(content))}
+        return httpx.Request(request.method, request.url, headers=headers, content=content)
 
     async def _look_up(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:

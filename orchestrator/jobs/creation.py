@@ -13,6 +13,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.foundation.errors import Conflict, Problem
+from orchestrator.jobs import images
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Pro
 
     A draft with the idempotency key of another job gets that job. A draft whose key was used with
     another body, or whose external id is taken, gets a `Problem`. The `fingerprints` of a draft are
-    all that the same body may have been stored with.
+    all that the same body may have been stored with; its `images` are stored with the job.
     """
     if not drafts:
         return []
@@ -38,6 +39,7 @@ def create_jobs(tx: Tx, drafts: Sequence[dict[str, Any]]) -> list[Accepted | Pro
     ]
     statement = insert(tx.dialect.name, job).on_conflict_do_nothing().returning(job.c.id)
     created = set(tx.scalars(statement, rows))
+    images.store(tx, [draft for draft in drafts if draft["id"] in created])
     return [
         Accepted(row)
         if row["id"] in created

@@ -21,7 +21,7 @@ from orchestrator.simulator.json_body import JSON, JsonObject
 from orchestrator.simulator.records import Violation
 from orchestrator.simulator.renderer import Renderer
 
-MAX_BODY: Final = 32 * 1024 * 1024
+MAX_BODY: Final = 64 * 1024 * 1024
 UPLOAD_FIELDS: Final = frozenset({"kind", "purpose", "file"})
 RANGE: Final = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
 Abort = Callable[[tuple[str, int]], Awaitable[None]]

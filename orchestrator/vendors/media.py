@@ -10,8 +10,10 @@ import binascii
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from orchestrator.vendors.large_images import LargeImages, unescaped
 
 _URL = "must be a URL that the vendor can fetch, such as https://cdn.example.com/cat.png"
 _IMAGE = f"{_URL}, or where the vendor takes it, an image in Base64 without data: before it"
@@ -19,6 +21,8 @@ _IMAGE = f"{_URL}, or where the vendor takes it, an image in Base64 without data
 _BEGINNINGS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
 #: No path of that length consists of letters, digits, + and / alone.
 _LONG = 256
+#: Bytes that are decoded by one call: while it runs, the event loop waits. Base64 has groups of 4.
+_SLICE = 1 << 20
 
 
 def _clip(text: str) -> str:
@@ -27,8 +31,13 @@ def _clip(text: str) -> str:
     return text
 
 
-def _image(text: str) -> str:
-    if not (_is_url(text) or _is_base64(text)):
+def _image(text: str, info: ValidationInfo) -> str:
+    large: LargeImages = info.context or {}
+    if text in large:
+        is_image = _decodes(unescaped(large[text]))
+    else:
+        is_image = _is_url(text) or _is_base64(text)
+    if not is_image:
         raise PydanticCustomError("url", _IMAGE)
     return text
 
@@ -46,17 +55,27 @@ def _is_url(text: str) -> bool:
 
 def _is_base64(text: str) -> bool:
     """True for Base64 that is no path: it begins like an image, is padded, or is long."""
-    if not (text.startswith(_BEGINNINGS) or text.rstrip().endswith("=") or len(text) >= _LONG):
+    may_be = text.startswith(_BEGINNINGS) or text.rstrip().endswith("=") or len(text) >= _LONG
+    return may_be and text.isascii() and _decodes(text.encode())
+
+
+def _decodes(text: bytes) -> bool:
+    # Tools break the lines.
+    text = b"".join(text.split())
+    if b"=" in text[:-2]:
         return False
     try:
-        # Tools break the lines.
-        return bool(binascii.a2b_base64("".join(text.split()), strict_mode=True))
-    except (ValueError, binascii.Error):
+        for start in range(0, len(text), _SLICE):
+            binascii.a2b_base64(text[start : start + _SLICE], strict_mode=True)
+    except binascii.Error:
         return False
+    return bool(text)
 
 
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=700_000)]
+#: The body of a request has no more.
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=1 << 20)]
 #: The URL of a video or of sound.
 Clip = Annotated[_Text, AfterValidator(_clip)]
-#: The URL of an image, or on gateways that take it, Base64 without a `data:` prefix.
+#: The URL of an image, or on gateways that take it, Base64 without a `data:` prefix; or the
+#: reference of a large image, one of the `LargeImages` that are the context of the validation.
 Image = Annotated[_Text, AfterValidator(_image)]

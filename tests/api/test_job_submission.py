@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from orchestrator.database.tables import subscriber
 from orchestrator.foundation.ids import is_id
 from tests.api.test_support import BODY, calling, submitted
 from tests.harness.runtime import Harness
+from tests.vendors.test_large_images import reference
 
 pytestmark = pytest.mark.usefixtures("everywhere")
 
@@ -105,6 +108,52 @@ async def test_an_empty_text_in_any_other_field_is_refused(tmp_path: Path, field
         given = {"prompt": "a cat", field: ""}
         refused = await api.post("/v1/jobs", 422, BODY | {"input": given})
         assert refused["errors"][0]["pointer"] == f"/input/{field}"
+
+
+async def test_images_of_10_mb_are_kept_beside_the_job(tmp_path: Path) -> None:
+    first, last = (base64.b64encode(bytes([n]) * (n << 20)).decode() for n in (1, 10))
+    given = {"prompt": "a", "image_url": first, "last_image_url": last}
+    async with calling(tmp_path) as api:
+        key = {"Idempotency-Key": "k"}
+        job = await api.post("/v1/jobs", 202, BODY | {"input": given}, headers=key)
+        assert job == await api.post("/v1/jobs", 202, BODY | {"input": given}, headers=key)
+        shown = {name: reference(given[name]) for name in ("image_url", "last_image_url")}
+        assert job["input"] == {"prompt": "a"} | shown
+        assert (await api.get("/v1/jobs"))["data"] == [job]
+        images = {row["reference"]: row["image"].decode() for row in await api.rows("job_image")}
+        assert images == {shown[name]: given[name] for name in shown}
+        await api.finish(job["id"])
+        again = await api.post(f"/v1/jobs/{job['id']}/retry", 202, {"again": True})
+        assert again["input"] == job["input"]
+        copied = [row for row in await api.rows("job_image") if row["job_id"] == again["id"]]
+        assert {row["reference"]: row["image"].decode() for row in copied} == images
+
+
+LARGE = "A" * (1 << 20)
+DATA_URI = "data:image/png;base64," + LARGE
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "pointer"),
+    [
+        ({"input": {"prompt": LARGE}}, 422, "/input/prompt"),
+        ({"input": {"prompt": "a", "image_url": LARGE + "A"}}, 422, "/input/image_url"),
+        ({"input": {"prompt": "a", "image_url": DATA_URI}}, 422, "/input/image_url"),
+        ({"input": {"prompt": "a", "shots": [{"prompt": LARGE}]}}, 422, "/input/shots/0/prompt"),
+        ({"input": {"prompt": "a"}, "metadata": {"a": LARGE}}, 422, "/metadata/a"),
+        ({"input": {"prompt": "a"}, LARGE: 1}, 422, f"/{reference(LARGE)}"[:65]),
+        ({"input": {"prompt": "a", "extra": {"mask": [LARGE]}}}, 202, None),
+        ({"input": {"prompt": "a", "extra": {"mask": [LARGE, "a b" * 400_000]}}}, 413, None),
+        ({"input": {"prompt": "a", "extra": {"mask": [LARGE, [[]] * 600_000]}}}, 413, None),
+    ],
+)  # fmt: skip
+async def test_a_body_over_1_mib_exceeds_it_by_images_alone(
+    tmp_path: Path, change: dict[str, Any], status: int, pointer: str | None
+) -> None:
+    async with calling(tmp_path) as api:
+        answer = await api.post("/v1/jobs", status, BODY | change)
+        if pointer:
+            assert [error["pointer"] for error in answer["errors"]] == [pointer]
 
 
 async def test_a_job_that_grows_when_it_is_written_out_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from orchestrator.database.tables import (
     delivery,
     event,
     job,
+    job_image,
     push,
     trace,
 )
@@ -37,12 +38,14 @@ from tests.harness.runtime import Harness, ManualClock, open_harness
 
 DAY = 86400.0
 RETENTION = 30 * DAY
-ABOUT_JOBS = (job, event, delivery, attempt, push, trace)
+ABOUT_JOBS = (job, job_image, event, delivery, attempt, push, trace)
 
 
 async def ended_job(h: Harness) -> JobRow:
     """Return a job that has failed, with a row in each table about jobs."""
     row = await at_vendor(h, task=h.runtime.ids("job"))
+    image = {"job_id": row["id"], "reference": "base64;...", "image": b"/9j/"}
+    await h.run(sa.insert(job_image).values(image))
     vendor = h.runtime.vendors["main"]
     await h.runtime.assemble(Receiver).push(
         vendor, Callback(row["id"], 1), {}, b'{"task_status":"processing"}'
@@ -216,6 +219,7 @@ async def add_old_jobs(
     rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in ABOUT_JOBS}
     opened = [await h.open() for _ in range(jobs)]
     for row in opened:
+        rows["job_image"].append({"job_id": row["id"], "reference": "a", "image": b"/9j/"})
         for n in range(events):
             event_id, delivery_id = h.runtime.ids("evt"), h.runtime.ids("dlv")
             rows["event"].append(

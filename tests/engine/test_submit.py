@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -78,6 +79,18 @@ async def submitted(h: Harness, account: str, answer: Any, **values: Any) -> Job
     h.network.answer = raising(answer) if isinstance(answer, Exception) else answer
     assert await drive(h.runtime.assemble(Submitter)) == 1
     return await h.job(opened["id"])
+
+
+async def test_a_large_image_arrives_byte_for_byte(h: Harness) -> None:
+    image, reference = b"A" * (1 << 20), "base64;sha256=00;length=1048576"
+    given = {"prompt": "a", "image_url": reference}
+    await h.open("kling", capability="image2video", input=given, images={reference: image})
+    h.network.answer = kling_accepted
+    assert await drive(h.runtime.assemble(Submitter)) == 1
+    [request] = h.network.requests
+    body = json.loads(request.content)
+    assert (body["image"], body["prompt"]) == (image.decode(), "a")
+    assert request.headers["content-length"] == str(len(request.content))
 
 
 async def pause_of(h: Harness, account: str) -> float:

@@ -14,6 +14,7 @@ from orchestrator.database.tables import api_keys, events, jobs  # noqa: F401
 
 metadata = SQLModel.metadata
 job = metadata.tables["job"]
+job_image = metadata.tables["job_image"]
 push = metadata.tables["push"]
 event = metadata.tables["event"]
 subscriber = metadata.tables["subscriber"]

@@ -89,6 +89,16 @@ class Job(SQLModel, table=True):
     )
 
 
+class JobImage(SQLModel, table=True):
+    """A large image of a job, by the reference that its input holds: see `vendors/large_images`."""
+
+    __tablename__ = "job_image"
+
+    job_id: str = Field(primary_key=True)
+    reference: str = Field(primary_key=True)
+    image: bytes
+
+
 class Push(SQLModel, table=True):
     """A push as received, byte for byte. Repeated copies share a row."""
 

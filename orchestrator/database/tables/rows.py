@@ -64,6 +64,14 @@ class JobRow(TypedDict):
     resolved_by: str | None
 
 
+class JobImageRow(TypedDict):
+    """A row of `job_image`."""
+
+    job_id: str
+    reference: str
+    image: bytes
+
+
 class PushRow(TypedDict):
     """A row of `push`."""
 

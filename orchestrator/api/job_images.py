@@ -1,0 +1,42 @@
+"""Large images in a submission: a body may exceed the cap of all bodies by these alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from orchestrator.api import problems
+from orchestrator.api.problems import Refusal
+from orchestrator.api.request_body import BODY_CAP
+from orchestrator.foundation import json_codec
+from orchestrator.vendors import large_images
+from orchestrator.vendors.large_images import LargeImages
+
+#: Pointers to what may be a large image. The request to the vendor holds `extra` verbatim.
+_PLACES = re.compile(
+    r"/input/(?:(?:last_)?image_url|image_urls/[0-9]+|static_mask|dynamic_masks/[0-9]+/mask"
+    r"|extra/.*)",
+    re.DOTALL,
+)
+
+
+def taken_from(body: bytes) -> tuple[bytes, LargeImages]:
+    """Return a body without its large images, and these. Raises a 413 `Problem`.
+
+    A body within the cap keeps its images.
+    """
+    if len(body) <= BODY_CAP:
+        return body, {}
+    body, images = large_images.take_out(body)
+    if len(body) > BODY_CAP:
+        message = f"without images in Base64, the body is over {BODY_CAP} bytes"
+        raise Refusal("too_large", message)
+    return body, images
+
+
+def check_places(body: Any, images: LargeImages) -> None:
+    """Raise a 422 `Problem` for a large image in a field that takes no images."""
+    for _, pointer, key, value in json_codec.walk(body) if images else ():
+        is_large = key in images or (isinstance(value, str) and value in images)
+        if is_large and not _PLACES.fullmatch(pointer):
+            raise problems.invalid_field(pointer, "string_too_long", "This text is too long")
