@@ -58,11 +58,11 @@ def check_shots(vendor: str, given: Item) -> None:
 # -- legacy
 
 _WATERMARK: Fields = {"watermark": "watermark_info.enabled"}
-_CLIP: Fields = {"duration": FieldTarget("duration", seconds_text), "mode": "mode", **_WATERMARK}
+_CLIP: Fields = {"duration": FieldTarget("duration", seconds_text), "mode": "mode"}
 _PROMPTS: Fields = {"prompt": "prompt", "negative_prompt": "negative_prompt"}
 _RATIO: Fields = {"aspect_ratio": "aspect_ratio"}
 _SOUND: Fields = {"generate_audio": FieldTarget("sound", choice("on", "off"))}
-_CONTROLS: Fields = {"cfg_scale": "cfg_scale", "camera_control": "camera_control", **_SOUND}
+_CONTROLS: Fields = {"cfg_scale": "cfg_scale", "camera_control": "camera_control", **_WATERMARK}
 _FIRST_AND_LAST: Fields = {"image_url": "image", "last_image_url": "image_tail"}
 _MASKS: Fields = {"static_mask": "static_mask", "dynamic_masks": "dynamic_masks"}
 _MOTION: Fields = {
@@ -119,21 +119,30 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
         "shots": FieldTarget("", _multi_shot(shot_seconds)),
         "shot_type": FieldTarget("", lambda kind: {"multi_shot": True, "shot_type": kind}),
         **_RATIO,
-        **_SOUND,
         **_CLIP,
+        **_SOUND,
+        **_WATERMARK,
     }
     return {
         Capability.TEXT2VIDEO: RequestMapping(
-            "text2video", {**_PROMPTS, **_CLIP, **_CONTROLS, **_RATIO}, required=("prompt",)
+            "text2video",
+            {**_PROMPTS, **_CLIP, **_SOUND, **_RATIO, **_CONTROLS},
+            required=("prompt",),
         ),
         Capability.IMAGE2VIDEO: RequestMapping(
             "image2video",
-            {**_FIRST_AND_LAST, **_PROMPTS, **_CLIP, **_CONTROLS, **_MASKS},
+            {**_FIRST_AND_LAST, **_PROMPTS, **_CLIP, **_SOUND, **_CONTROLS, **_MASKS},
             required=("image_url",),
         ),
         Capability.MULTI_IMAGE2VIDEO: RequestMapping(
             "multi-image2video",
-            {"image_urls": FieldTarget("image_list[]", _images), **_PROMPTS, **_CLIP, **_RATIO},
+            {
+                "image_urls": FieldTarget("image_list[]", _images),
+                **_PROMPTS,
+                **_RATIO,
+                **_CLIP,
+                **_WATERMARK,
+            },
             required=("image_urls", "prompt"),
         ),
         Capability.MOTION_CONTROL: RequestMapping(
@@ -201,6 +210,8 @@ NEW_SETTINGS: Fields = {
     "duration": FieldTarget("settings.duration", whole_seconds),
 }
 NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
+#: In the order of Cloudsway's page.
+NEW_RATIO_SETTINGS: Fields = {"resolution": "settings.resolution", **NEW_RATIO, **NEW_SETTINGS}
 NEW_AUDIO: Fields = {"generate_audio": FieldTarget("settings.audio", choice("native", "off"))}
 NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
 PROMPT_OR_SHOTS = ("shots", "prompt")

@@ -16,7 +16,7 @@ from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
     NEW_PROMPT,
     NEW_PROMPT_ITEM,
-    NEW_RATIO,
+    NEW_RATIO_SETTINGS,
     NEW_SETTINGS,
     NEW_WATERMARK,
     PROMPT_OR_SHOTS,
@@ -30,7 +30,7 @@ DOCUMENTED_MODEL = "kling-3.0-turbo"
 FORMS = {
     Capability.TEXT2VIDEO: RequestMapping(
         "text-to-video",
-        {**NEW_PROMPT, **NEW_SETTINGS, **NEW_RATIO, **NEW_WATERMARK},
+        {**NEW_PROMPT, **NEW_RATIO_SETTINGS, **NEW_WATERMARK},
         required=("prompt|shots",),
         exclusive=(PROMPT_OR_SHOTS,),
     ),

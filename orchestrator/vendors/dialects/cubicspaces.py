@@ -6,7 +6,7 @@ channels. It cannot be asked by external id. new-api: https://github.com/Quantum
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import httpx
@@ -25,48 +25,49 @@ from orchestrator.vendors.field_mapping import (
 from orchestrator.vendors.order import Order
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
+# In the order of its examples.
+_PROMPT: Fields = {"prompt": "prompt"}
+_IMAGE: Fields = {"image_url": "image"}
+_TAIL = {"last_image_url": "image_tail"}
 _PARAMETERS = {
-    "negative_prompt": "negative_prompt",
     "aspect_ratio": "aspect_ratio",
+    "negative_prompt": "negative_prompt",
     "cfg_scale": "cfg_scale",
     "camera_control": "camera_control",
     "static_mask": "static_mask",
     "dynamic_masks": "dynamic_masks",
 }
-_TAIL = {"last_image_url": "image_tail"}
-_IMAGE: Fields = {"image_url": "image"}
 
 
-def _metadata(fields: Mapping[str, str]) -> dict[str, str]:
-    return {name: f"metadata.{path}" for name, path in fields.items()}
+def _forms(text: str, image: str, basics: Fields, below: str) -> dict[Capability, RequestMapping]:
+    """Return the mappings of a route, whose paths are `text` and `image`.
 
-
-def _forms(text: str, image: str, fields: Fields, tail: Fields) -> dict[Capability, RequestMapping]:
+    Kling's parameters are `below` a path.
+    """
+    tail, parameters = (
+        {name: f"{below}{path}" for name, path in fields.items()} for fields in (_TAIL, _PARAMETERS)
+    )
     return {
-        Capability.TEXT2VIDEO: RequestMapping(text, fields, required=("prompt",)),
+        Capability.TEXT2VIDEO: RequestMapping(
+            text, {**_PROMPT, **basics, **parameters}, required=("prompt",)
+        ),
         Capability.IMAGE2VIDEO: RequestMapping(
-            image, {**fields, **_IMAGE, **tail}, required=("image_url", "prompt")
+            image,
+            {**_PROMPT, **_IMAGE, **basics, **tail, **parameters},
+            required=("image_url", "prompt"),
         ),
     }
 
 
-_BASICS: Fields = {"prompt": "prompt", "mode": "mode"}
-_UNIFIED_DURATION: Fields = {"duration": FieldTarget("duration", whole_seconds), "size": "size"}
+_UNIFIED: Fields = {
+    "mode": "mode",
+    "duration": FieldTarget("duration", whole_seconds),
+    "size": "size",
+}
+UNIFIED = _forms("/v1/video/generations", "/v1/video/generations", _UNIFIED, "metadata.")
 # The whole body becomes Kling's parameters. Their duration is a string: a number is refused.
-_KLING_DURATION: Fields = {"duration": FieldTarget("duration", seconds_text)}
-_UNIFIED_PATH = "/v1/video/generations"
-UNIFIED = _forms(
-    _UNIFIED_PATH,
-    _UNIFIED_PATH,
-    {**_BASICS, **_UNIFIED_DURATION, **_metadata(_PARAMETERS)},
-    _metadata(_TAIL),
-)
-KLING = _forms(
-    "/kling/v1/videos/text2video",
-    "/kling/v1/videos/image2video",
-    {**_BASICS, **_KLING_DURATION, **_PARAMETERS},
-    _TAIL,
-)
+_KLING: Fields = {"mode": "mode", "duration": FieldTarget("duration", seconds_text)}
+KLING = _forms("/kling/v1/videos/text2video", "/kling/v1/videos/image2video", _KLING, "")
 
 
 class Cubicspaces(Vendor):

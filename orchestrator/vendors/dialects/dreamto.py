@@ -20,16 +20,15 @@ from orchestrator.vendors.order import Order
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
 # Of the status words, only `processing` is documented.
 _INPUT = (
-    "prompt", "video_url", "audio_url", "duration", "resolution", "generate_audio", "fixed_lens",
-    "negative_prompt", "aspect_ratio", "mode", "cfg_scale", "static_mask", "dynamic_masks",
-    "camera_control",
+    "prompt", "image_url", "video_url", "audio_url", "duration", "resolution", "generate_audio",
+    "fixed_lens", "negative_prompt", "aspect_ratio", "mode", "cfg_scale", "static_mask",
+    "dynamic_masks", "camera_control",
 )  # fmt: skip
-_FIELDS = {name: f"input.{name}" for name in _INPUT}
+_IMAGE = {name: f"input.{name}" for name in _INPUT}
+_TEXT = {name: path for name, path in _IMAGE.items() if name != "image_url"}
 FORMS = {
-    Capability.TEXT2VIDEO: RequestMapping("/v1/jobs", _FIELDS, required=("prompt",)),
-    Capability.IMAGE2VIDEO: RequestMapping(
-        "/v1/jobs", {**_FIELDS, "image_url": "input.image_url"}, required=("image_url", "prompt")
-    ),
+    Capability.TEXT2VIDEO: RequestMapping("/v1/jobs", _TEXT, required=("prompt",)),
+    Capability.IMAGE2VIDEO: RequestMapping("/v1/jobs", _IMAGE, required=("image_url", "prompt")),
 }
 
 

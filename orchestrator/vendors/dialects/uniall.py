@@ -30,21 +30,21 @@ def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # https://docs.uniall.ai/models/video/kling
 _PATH = "/v1/video/generations"
 _FIELDS: Fields = {
-    "prompt": "prompt",
     "aspect_ratio": "aspect_ratio",
     "duration": FieldTarget("duration", whole_seconds),
     "cfg_scale": "extra_body.cfg_scale",
-    "negative_prompt": "extra_body.negative_prompt",
-    "elements": "extra_body.element_list",
     "shots": FieldTarget("", _shots),
     "shot_type": "extra_body.shot_type",
+    "negative_prompt": "extra_body.negative_prompt",
+    "elements": "extra_body.element_list",
 }
+_PROMPT = {"prompt": "prompt"}
 _IMAGES = {"image_url": "image", "last_image_url": "last_image"}
 FORMS = {
-    Capability.TEXT2VIDEO: RequestMapping(_PATH, _FIELDS, required=("prompt",)),
+    Capability.TEXT2VIDEO: RequestMapping(_PATH, {**_PROMPT, **_FIELDS}, required=("prompt",)),
     Capability.IMAGE2VIDEO: RequestMapping(
         _PATH,
-        {**_IMAGES, **_FIELDS},
+        {**_PROMPT, **_IMAGES, **_FIELDS},
         required=("image_url", "prompt|shots"),
         exclusive=(("shots", "prompt"),),
     ),
