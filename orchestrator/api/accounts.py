@@ -66,6 +66,7 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None) -> Json:
         "name": account.name,
         "vendor": vendor.name,
         "capabilities": sorted(vendor.capabilities),
+        "models": {capability: list(names) for capability, names in vendor.models.items()},
         "lookup": vendor.lookup,
         "in_flight": capacity.in_flight(tx, account.name),
         "max_in_flight": account.max_in_flight,

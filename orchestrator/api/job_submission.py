@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.responses import Response
 
 from orchestrator import schemas
@@ -34,11 +35,15 @@ from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
 
+log = structlog.get_logger()
+
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
     200: returns(schemas.Job, *_HEADERS, description="It ended within `Prefer: wait`"),
 }
+#: Unknown models that are logged: callers may make up any number.
+_MOST_LOGGED = 1000
 _REPEATED = ("model", "capability", "input", "callback_events", "metadata")
 
 
@@ -48,6 +53,8 @@ class JobSubmission:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._create = runtime.store.batched(self._create_jobs)
+        #: Unknown models: vendor, capability and name.
+        self._logged: set[tuple[str, str, str]] = set()
 
     @operation(
         "Submit a job",
@@ -201,6 +208,7 @@ class JobSubmission:
         runtime, row = self._runtime, accepted.job
         if not accepted.replayed:
             runtime.metrics.submitted(row["vendor"], row["model"])
+            self._look_at_model(row)
         runtime.notifier.wake("submit")
         # The job is stored: if no slot is free to wait in, the response only comes sooner.
         slots, key = runtime.waiting_slots, context.caller.id
@@ -217,6 +225,15 @@ class JobSubmission:
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
         return response
+
+    def _look_at_model(self, row: JobRow) -> None:
+        """Log a model that the vendor's documents do not name, once."""
+        vendor, model = self._runtime.vendors[row["account"]], row["model"]
+        named = (vendor.name, row["capability"], model)
+        is_known = vendor.knows_model(model, Capability(row["capability"])) or named in self._logged
+        if not is_known and len(self._logged) < _MOST_LOGGED:
+            self._logged.add(named)
+            log.warning("an unknown model", job=row["id"], account=row["account"], model=model)
 
     def _create_jobs(self, tx: Tx, drafts: list[Json]) -> list[Accepted | Problem]:
         """Unit of work: create jobs, and the delivery lanes of their callback URLs."""

@@ -29,6 +29,7 @@ _DEADLINE = 0.3
 _MOST = 50
 #: A name that a shell takes for neither an option nor syntax.
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")
+_MODEL = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 Offer = tuple[str, str]
 
 
@@ -37,30 +38,50 @@ def _completer(
 ) -> Callable[[typer.Context, str], list[Offer]]:
     """Return a completer that offers rows of a list; nothing if the server does not answer."""
 
-    def offered(row: RowT) -> Offer | None:
-        word, help_ = offer(row)
-        is_ours = is_id(word, kind.prefix) if kind.prefix else _NAME.fullmatch(word)
-        # A word that is not of the enumeration is a plain `str`: see `schemas.base.OpenEnum`.
-        return (word, str(help_) if isinstance(help_, StrEnum) else "") if is_ours else None
+    def is_ours(word: str) -> bool:
+        return is_id(word, kind.prefix) if kind.prefix else bool(_NAME.fullmatch(word))
 
     def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
-        found: list[Offer] = []
-
-        def ask() -> None:
-            # Errors are dropped: a half-typed command line is no place for them.
-            with contextlib.suppress(Exception):
-                options = Options.of(cast(typer.Context, ctx.find_root()))
-                with Session(options, Terminal(quiet=True)).client() as client:
-                    rows = client.get(kind.page, kind.path, limit=_MOST).data
-                    found.extend(filter(None, map(offered, rows)))
-
-        # Not stopped at the deadline: it ends with the process, which only completes.
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
-        asking.join(_DEADLINE)
-        return [(word, help_) for word, help_ in list(found) if word.startswith(incomplete)]
+        offers = [offer(row) for row in _rows(ctx, kind)]
+        return [
+            # A word that is not of the enumeration is a plain `str`: see `schemas.base.OpenEnum`.
+            (word, str(help_) if isinstance(help_, StrEnum) else "")
+            for word, help_ in offers
+            if word.startswith(incomplete) and is_ours(word)
+        ]
 
     return complete
+
+
+def _rows(ctx: typer.Context, kind: Kind[RowT]) -> list[RowT]:
+    """Return rows of a list; none if the server does not answer in time."""
+    found: list[RowT] = []
+
+    def ask() -> None:
+        # Errors are dropped: a half-typed command line is no place for them.
+        with contextlib.suppress(Exception):
+            options = Options.of(cast(typer.Context, ctx.find_root()))
+            with Session(options, Terminal(quiet=True)).client() as client:
+                found.extend(client.get(kind.page, kind.path, limit=_MOST).data)
+
+    # Not stopped at the deadline: it ends with the process, which only completes.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_DEADLINE)
+    return list(found)
+
+
+def models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete a model: those that are known for `--account`, or for any account."""
+    account = ctx.params.get("account")
+    known = {
+        name
+        for row in _rows(ctx, ACCOUNT)
+        for names in row.models.values()
+        for name in names
+        if account in (None, row.name)
+    }
+    return sorted(name for name in known if name.startswith(incomplete) and _MODEL.fullmatch(name))
 
 
 def among(words: Iterable[str]) -> Callable[[str], list[str]]:

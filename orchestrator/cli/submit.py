@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -14,19 +15,20 @@ from typer.core import TyperCommand
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completers import ACCOUNTS
+from orchestrator.cli.completers import ACCOUNTS, models
 from orchestrator.cli.download import writable
+from orchestrator.cli.failure import Failure
 from orchestrator.cli.jobs import shown
 from orchestrator.cli.options import pair, seconds
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for
-from orchestrator.schemas import Job
+from orchestrator.schemas import Account, Job
 
 _FOREVER = 86400.0
 #: Characters of `--input`: what a job with images in Base64 may have.
 _INPUT_CAP = 2**25
 
-Account = Annotated[
+AccountName = Annotated[
     str | None, typer.Option(help="Optional if only one is configured.", autocompletion=ACCOUNTS)
 ]
 Capability = Annotated[
@@ -74,8 +76,10 @@ def register(app: typer.Typer) -> None:
 
 def submit(
     session: Session,
-    account: Account = None,
-    model: Annotated[str | None, typer.Option(help="The vendor's name of it.")] = None,
+    account: AccountName = None,
+    model: Annotated[
+        str | None, typer.Option(help="The vendor's name of it.", autocompletion=models)
+    ] = None,
     capability: Capability = None,
     prompt: str | None = None,
     image: Annotated[str | None, typer.Option(help="URL of the (first) image.")] = None,
@@ -106,6 +110,8 @@ def submit(
     }
     with session.client() as client:
         job = _order(client, body, _key(idempotency_key))
+        if not session.terminal.quiet:
+            _look_at_model(session, client, job)
         if wait is None:
             session.terminal.record(job, shown(job))
             return
@@ -124,6 +130,16 @@ def _key(given: str | None) -> str:
 def _order(client: Client, body: Record, key: str) -> Job:
     again = f"the same command with --idempotency-key {key} makes no second job"
     return client.order("/v1/jobs", key, again, _given(body))
+
+
+def _look_at_model(session: Session, client: Client, job: Job) -> None:
+    """Print a warning for a model that the vendor's documents do not name."""
+    # The job is submitted: whatever happens here, the command has succeeded.
+    with contextlib.suppress(Failure):
+        known = client.get(Account, f"/v1/accounts/{job.account}").models.get(job.capability, [])
+        if known and job.model not in known:
+            words = f"! {job.vendor} may not have {job.model} for {job.capability}"
+            session.terminal.notice(words, "yellow", [f"known: {', '.join(known)}"])
 
 
 def _given(fields: Record) -> Record:

@@ -28,6 +28,13 @@ class Account(Shape):
     name: str
     vendor: str
     capabilities: list[Annotated[Capability, OpenEnum]]
+    models: Annotated[
+        dict[str, list[str]],
+        Field(
+            default_factory=dict,
+            description="The models that the vendor's documents name, for each capability.",
+        ),
+    ]
     lookup: Annotated[
         str, Field(description="How the vendor can be queried about a lost submission.")
     ]

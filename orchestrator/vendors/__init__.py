@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orchestrator.foundation.settings.accounts import Account, Poll
 from orchestrator.foundation.states import Capability, JobState
-from orchestrator.vendors.contract import Lookup, Options, Receipt, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Models, Options, Receipt, Vendor, segment
 from orchestrator.vendors.field_mapping import FieldTarget, RequestMapping, choice, whole_seconds
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.registry import load
@@ -22,6 +22,7 @@ __all__ = [
     "FieldTarget",
     "JobState",
     "Lookup",
+    "Models",
     "Options",
     "Order",
     "Poll",

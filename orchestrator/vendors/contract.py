@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import IO, Any, ClassVar
 from urllib.parse import quote
 
@@ -51,6 +52,8 @@ _LONG = 8
 
 #: A vendor's options, and the words each may be; None: any text.
 Options = Mapping[str, tuple[str, ...] | None]
+#: The models of each capability.
+Models = Mapping[Capability, tuple[str, ...]]
 
 
 class Lookup(StrEnum):
@@ -81,6 +84,8 @@ class Vendor(ABC):
     default_base_url: ClassVar[str] = ""
     #: The request mapping of each capability. The dialect has no other capabilities.
     forms: Mapping[Capability, RequestMapping]
+    #: The models that the vendor's documents name, for each capability. Others go through.
+    models: Models = MappingProxyType({})
     #: Status words, in lower case, to our states. Any other word is unknown: the job stays live.
     words: ClassVar[Words] = WORDS
     #: What `[accounts.X.options]` may hold.
@@ -172,6 +177,11 @@ class Vendor(ABC):
                     continue
                 return capability
         return Capability.IMAGE2VIDEO if "image_url" in given else Capability.TEXT2VIDEO
+
+    def knows_model(self, model: str, capability: Capability) -> bool:
+        """Return whether the vendor's documents name the model; True where they name none."""
+        known = self.models.get(capability, ())
+        return not known or model in known
 
     def submit_request(self, order: Order) -> httpx.Request:
         """Return the request that submits the order, with our callback URL and external id."""

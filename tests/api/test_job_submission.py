@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database.tables import subscriber
@@ -108,6 +109,16 @@ async def test_an_empty_text_in_any_other_field_is_refused(tmp_path: Path, field
         given = {"prompt": "a cat", field: ""}
         refused = await api.post("/v1/jobs", 422, BODY | {"input": given})
         assert refused["errors"][0]["pointer"] == f"/input/{field}"
+
+
+async def test_an_unknown_model_is_taken_and_logged_once(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        with structlog.testing.capture_logs() as logs:
+            for model in ("kling-v3", "kling-v9", "kling-v9"):
+                await api.post("/v1/jobs", 202, BODY | {"model": model})
+        assert [(line["model"], line["account"]) for line in logs] == [("kling-v9", "main")]
+        models = (await api.get("/v1/accounts/main"))["models"]
+        assert models["motion_control"] == ["kling-v2-6"]
 
 
 async def test_images_of_10_mb_are_kept_beside_the_job(tmp_path: Path) -> None:

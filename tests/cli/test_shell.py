@@ -62,6 +62,19 @@ def test_ids_are_completed_from_the_server(fake: Fake) -> None:
     assert fake.asked[0][1]["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "offered"),
+    [((), ["kling-v1", "kling-v1.6"]), (("--account", "second"), ["kling-v1.6"])],
+)
+def test_models_are_completed_for_the_account(
+    fake: Fake, chosen: tuple[str, ...], offered: list[str]
+) -> None:
+    first = account("main", models={"text2video": ["kling-v1", "other", HOSTILE, "kling-v1;x"]})
+    second = account("second", models={"omni_video": ["kling-v1.6"]})
+    fake.script("GET /v1/accounts", (200, page(first, second)))
+    assert completed(fake, "submit", *chosen, "--model", "kling") == offered
+
+
 def test_fixed_words_are_completed_without_a_server(fake: Fake) -> None:
     assert completed(fake, "jobs", "ls", "--status", "fa") == ["failed"]
     assert completed(fake, "deliveries", "ls", "--status", "de") == ["delivered", "dead"]

@@ -63,7 +63,7 @@ def facts(vendor: Vendor) -> list[list[str]]:
 
 
 def carried(vendor: Vendor) -> list[list[str]]:
-    """Return required, optional and mutually exclusive fields of each capability."""
+    """Return required, optional and mutually exclusive fields of each capability; known models."""
     found = []
     for capability, form in vendor.forms.items():
         needed = {name for choice in form.required for name in choice.split("|")}
@@ -82,6 +82,7 @@ def carried(vendor: Vendor) -> list[list[str]]:
             ", ".join(" or ".join(map(code, choice.split("|"))) for choice in form.required),
             ", ".join(code(name) for name in WORDS if name in form.fields and name not in needed),
             "; ".join(only) or "-",
+            ", ".join(map(code, vendor.models[capability])),
         ])  # fmt: skip
     return found
 

@@ -125,7 +125,8 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     },
     schemas.Account: {
         "object": "account", "name": "main", "vendor": "cloudsway",
-        "capabilities": ["image2video", "text2video"], "lookup": "none", "in_flight": 3,
+        "capabilities": ["image2video", "text2video"], "lookup": "none",
+        "models": {"image2video": ["kling-v3"], "text2video": ["kling-v3"]}, "in_flight": 3,
         "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
         "pushes_refused": {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None},
         "pushes_degraded": False, "polls": 88, "last_push_at": _FINISHED, "paused_until": None,

@@ -15,7 +15,7 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unsupported
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Models, Options, Vendor, segment
 from orchestrator.vendors.kling_standard import legacy_forms
 from orchestrator.vendors.order import Order
 
@@ -32,6 +32,14 @@ FORMS = {
         required=("image_url", "prompt"),
     ),
 }
+_GENERAL = ("kling-v3", "kling-v2-5-turbo", "kling-v1-6")
+MODELS: Models = {
+    Capability.TEXT2VIDEO: _GENERAL,
+    Capability.IMAGE2VIDEO: _GENERAL,
+    Capability.MULTI_IMAGE2VIDEO: ("kling-v1-6",),
+    Capability.MOTION_CONTROL: ("kling-v2-6",),
+    Capability.OMNI_VIDEO: ("kling-video-o1", "kling-v3-omni"),
+}
 
 
 class AgentsFlare(Vendor):
@@ -40,6 +48,7 @@ class AgentsFlare(Vendor):
     name = "agentsflare"
     default_base_url = "https://api.agentsflare.com"
     forms = FORMS
+    models = MODELS
     options: ClassVar[Options] = {"lookup": ("none", "external_id")}
     model_path = "model_name"
 

@@ -11,7 +11,7 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Models, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
     NEW_PROMPT,
@@ -41,6 +41,7 @@ FORMS = {
         exclusive=(PROMPT_OR_SHOTS,),
     ),
 }
+MODELS: Models = dict.fromkeys(FORMS, (DOCUMENTED_MODEL,))
 
 
 class Cloudsway(Vendor):
@@ -52,6 +53,7 @@ class Cloudsway(Vendor):
     name = "cloudsway"
     default_base_url = "https://genaiapi-m2.cloudsway.net"
     forms = FORMS
+    models = MODELS
     options: ClassVar[Options] = {"endpoint_path": None}
     model_path = ""
     callback_path = "options.callback_url"

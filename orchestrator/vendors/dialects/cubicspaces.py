@@ -14,7 +14,7 @@ import httpx
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Options, Vendor, segment
+from orchestrator.vendors.contract import Models, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import (
     Fields,
     FieldTarget,
@@ -68,6 +68,7 @@ UNIFIED = _forms("/v1/video/generations", "/v1/video/generations", _UNIFIED, "me
 # The whole body becomes Kling's parameters. Their duration is a string: a number is refused.
 _KLING: Fields = {"mode": "mode", "duration": FieldTarget("duration", seconds_text)}
 KLING = _forms("/kling/v1/videos/text2video", "/kling/v1/videos/image2video", _KLING, "")
+MODELS: Models = dict.fromkeys(UNIFIED, ("kling-v3",))
 
 
 class Cubicspaces(Vendor):
@@ -76,6 +77,7 @@ class Cubicspaces(Vendor):
     name = "cubicspaces"
     default_base_url = "https://cubicspaces.cloud"
     options: ClassVar[Options] = {"route": ("unified", "kling")}
+    models = MODELS
     content_path = "/v1/videos/{task_id}/content"
     runs_several_tasks = True
 

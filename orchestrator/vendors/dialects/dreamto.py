@@ -13,7 +13,7 @@ from typing import IO
 import httpx
 
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Vendor, segment
+from orchestrator.vendors.contract import Models, Vendor, segment
 from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.order import Order
 
@@ -30,6 +30,7 @@ FORMS = {
     Capability.TEXT2VIDEO: RequestMapping("/v1/jobs", _TEXT, required=("prompt",)),
     Capability.IMAGE2VIDEO: RequestMapping("/v1/jobs", _IMAGE, required=("image_url", "prompt")),
 }
+MODELS: Models = dict.fromkeys(FORMS, ("kling-k3.0-std", "kling-k2.5-turbo-std"))
 
 
 class Dreamto(Vendor):
@@ -37,6 +38,7 @@ class Dreamto(Vendor):
 
     name = "dreamto"
     forms = FORMS
+    models = MODELS
     callback_path = "input.callback_url"
     external_id_path = "input.external_task_id"
 

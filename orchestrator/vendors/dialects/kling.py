@@ -12,7 +12,7 @@ from orchestrator.foundation.clock import Clock, epoch_ms
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Lookup, Options, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Models, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import Fields, RequestMapping, seconds_text
 from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
@@ -50,6 +50,21 @@ NEW: Forms = {
     ),
     Capability.OMNI_VIDEO: NEW_OMNI,
 }
+_MASTERS = ("kling-v2-1-master", "kling-v2-master", "kling-v1-6")
+_GENERAL = ("kling-v3", "kling-v2-6", "kling-v2-5-turbo")
+LEGACY_MODELS: Models = {
+    Capability.TEXT2VIDEO: (*_GENERAL, *_MASTERS, "kling-v1"),
+    Capability.IMAGE2VIDEO: (*_GENERAL, "kling-v2-1", *_MASTERS, "kling-v1-5", "kling-v1"),
+    Capability.MULTI_IMAGE2VIDEO: ("kling-v1-6",),
+    Capability.MOTION_CONTROL: ("kling-v3", "kling-v2-6"),
+    Capability.OMNI_VIDEO: ("kling-v3-omni", "kling-video-o1"),
+}
+_NEW_GENERAL = ("kling-3.0-turbo", "kling-3.0", "kling-2.6", "kling-2.5-turbo")
+NEW_MODELS: Models = {
+    Capability.TEXT2VIDEO: _NEW_GENERAL,
+    Capability.IMAGE2VIDEO: _NEW_GENERAL,
+    Capability.OMNI_VIDEO: ("kling-3.0-omni", "kling-o1"),
+}
 
 
 class Kling(Vendor):
@@ -64,6 +79,7 @@ class Kling(Vendor):
     def __init__(self, account: Account, clock: Clock) -> None:
         super().__init__(account, clock)
         self.forms = NEW if self.is_new else LEGACY
+        self.models = NEW_MODELS if self.is_new else LEGACY_MODELS
         self.model_path = "" if self.is_new else "model_name"
         if self.is_new:
             self.callback_path = "options.callback_url"

@@ -15,7 +15,7 @@ from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Options, Vendor, segment
+from orchestrator.vendors.contract import Models, Options, Vendor, segment
 from orchestrator.vendors.field_mapping import Fields, FieldTarget, RequestMapping, whole_seconds
 from orchestrator.vendors.order import Order
 
@@ -49,6 +49,11 @@ FORMS = {
         exclusive=(("shots", "prompt"),),
     ),
 }
+# Quality and sound are part of the name.
+MODELS: Models = dict.fromkeys(
+    FORMS,
+    ("kling-v3-std-silent", "kling-v3-std-audio", "kling-v3-pro-silent", "kling-v3-pro-audio"),
+)
 
 
 class UniAll(Vendor):
@@ -56,6 +61,7 @@ class UniAll(Vendor):
 
     name = "uniall"
     forms = FORMS
+    models = MODELS
     content_path = "/v1/videos/{task_id}/content"
     options: ClassVar[Options] = {"callback": ("none", "extra_body"), "query_path": None}
 
