@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.api import problems
 from orchestrator.api.problems import Refusal
 from orchestrator.api.request_body import BODY_CAP
 from orchestrator.foundation import json_codec
+from orchestrator.foundation.errors import Problem
 from orchestrator.vendors import large_images
 from orchestrator.vendors.large_images import LargeImages
 
-#: Pointers to what may be a large image. The request to the vendor holds `extra` verbatim.
+#: Pointers to what may be a large image.
 _PLACES = re.compile(
-    r"/input/(?:(?:last_)?image_url|image_urls/[0-9]+|static_mask|dynamic_masks/[0-9]+/mask"
-    r"|extra/.*)",
-    re.DOTALL,
+    r"/input/(?:(?:last_)?image_url|image_urls/[0-9]+|static_mask|dynamic_masks/[0-9]+/mask)"
 )
 
 
@@ -27,16 +25,22 @@ def taken_from(body: bytes) -> tuple[bytes, LargeImages]:
     """
     if len(body) <= BODY_CAP:
         return body, {}
+    # Quotes stay: more of them are too many, and take long to look through.
+    if body.count(b'"') > BODY_CAP:
+        raise _too_large()
     body, images = large_images.take_out(body)
     if len(body) > BODY_CAP:
-        message = f"without images in Base64, the body is over {BODY_CAP} bytes"
-        raise Refusal("too_large", message)
+        raise _too_large()
     return body, images
 
 
 def check_places(body: Any, images: LargeImages) -> None:
-    """Raise a 422 `Problem` for a large image in a field that takes no images."""
+    """Raise a 413 `Problem` for a large text in a field that takes no images."""
     for _, pointer, key, value in json_codec.walk(body) if images else ():
         is_large = key in images or (isinstance(value, str) and value in images)
         if is_large and not _PLACES.fullmatch(pointer):
-            raise problems.invalid_field(pointer, "string_too_long", "This text is too long")
+            raise _too_large()
+
+
+def _too_large() -> Problem:
+    return Refusal("too_large", f"without images in Base64, the body is over {BODY_CAP} bytes")

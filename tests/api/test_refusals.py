@@ -69,7 +69,6 @@ async def test_a_read_key_reads_and_changes_nothing(
         ({"colour": "red"}, "/colour"),
         ({"external_task_id": "a b"}, "/external_task_id"),
         ({"external_task_id": "x\n"}, "/external_task_id"),
-        ({"external_task_id": ""}, "/external_task_id"),
         ({"callback_url": "ftp://my.app/hook"}, "/callback_url"),
         ({"callback_url": "http://127.0.0.1/hook"}, "/callback_url"),
         ({"callback_url": "http://[::1]/hook"}, "/callback_url"),

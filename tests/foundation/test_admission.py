@@ -263,7 +263,7 @@ class Caller:
 @pytest.fixture
 async def caller(tmp_path: Path, everywhere: None) -> AsyncIterator[Caller]:
     async with open_harness(tmp_path, api_keys=[ADMIN]) as h:
-        limit = Limit(1, 2 * request_body.BODY_CAP)
+        limit = Limit(1, request_body.SUBMISSION_CAP + (1 << 18))
         h.runtime.bodies = Admission(random.Random(1), Limit(9, 1 << 30), limit)
         intake = JobSubmission(h.runtime)
         routes = [
@@ -318,7 +318,7 @@ async def test_a_submission_with_prefer_wait_keeps_no_slot_while_it_waits(caller
 async def test_a_submission_that_is_too_large_is_413_even_if_no_bytes_are_free(
     caller: Caller,
 ) -> None:
-    assert (await caller.submit(b" " * (request_body.BODY_CAP + 1))).status_code == 413
+    assert (await caller.submit(b" " * (request_body.SUBMISSION_CAP + 1))).status_code == 413
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
