@@ -53,8 +53,8 @@ class JobSubmission:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._create = runtime.store.batched(self._create_jobs)
-        #: Unknown models: vendor, capability and name.
-        self._logged: set[tuple[str, str, str]] = set()
+        #: Unknown models: vendor and name.
+        self._logged: set[tuple[str, str]] = set()
 
     @operation(
         "Submit a job",
@@ -229,10 +229,9 @@ class JobSubmission:
     def _look_at_model(self, row: JobRow) -> None:
         """Log a model that the vendor's documents do not name, once."""
         vendor, model = self._runtime.vendors[row["account"]], row["model"]
-        named = (vendor.name, row["capability"], model)
-        is_known = vendor.knows_model(model, Capability(row["capability"])) or named in self._logged
-        if not is_known and len(self._logged) < _MOST_LOGGED:
-            self._logged.add(named)
+        is_new = not vendor.knows_model(model) and (vendor.name, model) not in self._logged
+        if is_new and len(self._logged) < _MOST_LOGGED:
+            self._logged.add((vendor.name, model))
             log.warning("an unknown model", job=row["id"], account=row["account"], model=model)
 
     def _create_jobs(self, tx: Tx, drafts: list[Json]) -> list[Accepted | Problem]:

@@ -136,10 +136,11 @@ def _look_at_model(session: Session, client: Client, job: Job) -> None:
     """Print a warning for a model that the vendor's documents do not name."""
     # The job is submitted: whatever happens here, the command has succeeded.
     with contextlib.suppress(Failure):
-        known = client.get(Account, f"/v1/accounts/{job.account}").models.get(job.capability, [])
-        if known and job.model not in known:
-            words = f"! {job.vendor} may not have {job.model} for {job.capability}"
-            session.terminal.notice(words, "yellow", [f"known: {', '.join(known)}"])
+        models = client.get(Account, f"/v1/accounts/{job.account}").models
+        if models and not any(job.model in names for names in models.values()):
+            known = ", ".join(models.get(job.capability, []))
+            words = f"! {job.model} is no known model of {job.vendor}"
+            session.terminal.notice(words, "yellow", [f"known for {job.capability}: {known}"])
 
 
 def _given(fields: Record) -> Record:

@@ -178,10 +178,9 @@ class Vendor(ABC):
                 return capability
         return Capability.IMAGE2VIDEO if "image_url" in given else Capability.TEXT2VIDEO
 
-    def knows_model(self, model: str, capability: Capability) -> bool:
-        """Return whether the vendor's documents name the model; True where they name none."""
-        known = self.models.get(capability, ())
-        return not known or model in known
+    def knows_model(self, model: str) -> bool:
+        """Return whether the vendor's documents name the model; True if they name none."""
+        return not self.models or any(model in names for names in self.models.values())
 
     def submit_request(self, order: Order) -> httpx.Request:
         """Return the request that submits the order, with our callback URL and external id."""

@@ -85,7 +85,7 @@ def test_submit_reads_stdin_and_sends_the_given_key(fake: Fake) -> None:
     [
         ({"text2video": ["other"]}, True),
         ({"text2video": ["m"]}, False),
-        ({"text2video": []}, False),
+        ({"text2video": ["other"], "omni_video": ["m"]}, False),
         ({}, False),
     ],
 )
@@ -96,7 +96,7 @@ def test_an_unknown_model_is_submitted_with_a_warning(
     fake.script("GET /v1/accounts/main", (200, account("main", models=models)))
     ran = run("--server", fake.url, "submit", "--prompt", "p")
     assert ran.code == 0
-    assert ("known: other" in ran.err) is warns
+    assert ("known for text2video: other" in ran.err) is warns
 
 
 @pytest.mark.parametrize(
