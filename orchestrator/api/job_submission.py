@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
-import structlog
 from starlette.responses import Response
 
 from orchestrator import schemas
@@ -16,6 +15,7 @@ from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Retry, Submission, with_sent_pointers
+from orchestrator.api.unknown_models import UnknownModels
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.address_policy import AddressPolicy
@@ -35,15 +35,11 @@ from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.order import Order
 
-log = structlog.get_logger()
-
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
     200: returns(schemas.Job, *_HEADERS, description="It ended within `Prefer: wait`"),
 }
-#: Unknown models that are logged: callers may make up any number.
-_MOST_LOGGED = 1000
 _REPEATED = ("model", "capability", "input", "callback_events", "metadata")
 
 
@@ -53,8 +49,7 @@ class JobSubmission:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._create = runtime.store.batched(self._create_jobs)
-        #: Unknown models: vendor and name.
-        self._logged: set[tuple[str, str]] = set()
+        self._unknown_models = UnknownModels()
 
     @operation(
         "Submit a job",
@@ -208,7 +203,7 @@ class JobSubmission:
         runtime, row = self._runtime, accepted.job
         if not accepted.replayed:
             runtime.metrics.submitted(row["vendor"], row["model"])
-            self._look_at_model(row)
+            self._unknown_models.look_at(runtime.vendors[row["account"]], row)
         runtime.notifier.wake("submit")
         # The job is stored: if no slot is free to wait in, the response only comes sooner.
         slots, key = runtime.waiting_slots, context.caller.id
@@ -225,14 +220,6 @@ class JobSubmission:
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
         return response
-
-    def _look_at_model(self, row: JobRow) -> None:
-        """Log a model that the vendor's documents do not name, once."""
-        vendor, model = self._runtime.vendors[row["account"]], row["model"]
-        is_new = not vendor.knows_model(model) and (vendor.name, model) not in self._logged
-        if is_new and len(self._logged) < _MOST_LOGGED:
-            self._logged.add((vendor.name, model))
-            log.warning("an unknown model", job=row["id"], account=row["account"], model=model)
 
     def _create_jobs(self, tx: Tx, drafts: list[Json]) -> list[Accepted | Problem]:
         """Unit of work: create jobs, and the delivery lanes of their callback URLs."""
