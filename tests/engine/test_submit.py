@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.tables import job, trace
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.engine.submit import DEADLINE, LEASE, Submitter
+from orchestrator.engine.submit import DEADLINE, LARGE_LIMIT, LEASE, Submitter
 from orchestrator.engine.submit_outcome import AUTH_TRIES
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.states import IN_FLIGHT, JobState, Source
+from tests.harness.api_caller import until
 from tests.harness.engine import (
     BrokenOff,
     at_vendor,
@@ -91,6 +92,35 @@ async def test_a_large_image_arrives_byte_for_byte(h: Harness) -> None:
     body = json.loads(request.content)
     assert (body["image"], body["prompt"]) == (image.decode(), "a")
     assert request.headers["content-length"] == str(len(request.content))
+
+
+async def test_few_jobs_with_large_images_are_sent_at_once_and_late_ones_are_queued_again(
+    h: Harness,
+) -> None:
+    given = {"prompt": "a", "image_url": "base64;sha256=00;length=4"}
+    images = {given["image_url"]: b"/9j/"}
+    jobs = [
+        await h.open("kling", capability="image2video", input=given, images=images)
+        for _ in range(LARGE_LIMIT + 1)
+    ]
+    go_on = asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        task = f"t-{len(h.network.requests)}"
+        await go_on.wait()
+        return kling_response(legacy_task(task, "submitted"))
+
+    h.network.answer = answer
+    submitter = h.runtime.assemble(Submitter)
+    work = [asyncio.create_task(submitter.work(claim)) for claim in await submitter.take(64)]
+    await until(lambda: len(h.network.requests) == LARGE_LIMIT)
+    h.clock.advance(LEASE - DEADLINE + 1)
+    go_on.set()
+    await asyncio.gather(*work)
+    assert len(h.network.requests) == LARGE_LIMIT
+    *sent, late = sorted([await h.job(row["id"]) for row in jobs], key=lambda row: -row["version"])
+    assert {row["state"] for row in sent} == {S.SUBMITTED}
+    assert (late["state"], late["tries"]) == (S.QUEUED, 0)
 
 
 async def pause_of(h: Harness, account: str) -> float:
