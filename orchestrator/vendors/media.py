@@ -72,10 +72,8 @@ def _decodes(text: bytes) -> bool:
     return bool(text)
 
 
-#: The body of a request has no more.
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=1 << 20)]
 #: The URL of a video or of sound.
-Clip = Annotated[_Text, AfterValidator(_clip)]
+Clip = Annotated[str, StringConstraints(min_length=1, max_length=700_000), AfterValidator(_clip)]
 #: The URL of an image, or on gateways that take it, Base64 without a `data:` prefix; or the
 #: reference of a large image, one of the `LargeImages` that are the context of the validation.
-Image = Annotated[_Text, AfterValidator(_image)]
+Image = Annotated[str, StringConstraints(min_length=1, max_length=32 << 20), AfterValidator(_image)]
