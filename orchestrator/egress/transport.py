@@ -22,6 +22,7 @@ import httpx
 import yarl
 from aiohttp.connector import Connection
 
+from orchestrator import __version__
 from orchestrator.egress.address_policy import AddressPolicy, check_form
 from orchestrator.egress.failures import FAILURES, failure
 from orchestrator.egress.resolver import GuardedResolver
@@ -33,6 +34,8 @@ from orchestrator.foundation.errors import TooLate
 CONNECT_TIMEOUT: Final = 10.0
 #: Bytes of a body, unless `request.extensions["body_cap"]` has another number.
 BODY_CAP: Final = 64 * 1024
+#: Firewalls of many gateways refuse a request without one.
+_USER_AGENT: Final = f"User-Agent: orchestrator/{__version__}".encode()
 #: Origins whose aiohttp request is cached.
 _ORIGINS: Final = 1024
 #: Connections that one request may find closed.
@@ -214,7 +217,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def serialize_request(request: httpx.Request, body: bytes, *, is_stream: bool = False) -> bytes:
-    """Return the request as bytes: its own headers, and those that HTTP/1.1 needs.
+    """Return the request as bytes: its own headers, our User-Agent, and those that HTTP/1.1 needs.
 
     A body that is a stream follows later, and its Content-Length is the request's own. Any other is
     complete, and its length is set here. A response may not be compressed. Raises `ValueError` if a
@@ -229,6 +232,8 @@ def serialize_request(request: httpx.Request, body: bytes, *, is_stream: bool = 
             lines.append(b"%b: %b" % (name, value))
     if b"host" not in names:
         lines.append(b"Host: " + request.url.netloc)
+    if b"user-agent" not in names:
+        lines.append(_USER_AGENT)
     if b"accept-encoding" not in names:
         lines.append(b"Accept-Encoding: identity")
     if is_stream:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from orchestrator import __version__
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
@@ -415,8 +416,8 @@ async def test_the_request_is_sent_as_it_was_built() -> None:
     assert body == b"hello"
 
 
-async def test_host_and_identity_encoding_are_added() -> None:
-    """httpx adds neither to a request with a stream."""
+async def test_host_user_agent_and_identity_encoding_are_added() -> None:
+    """httpx adds none of them to a request with a stream."""
     async with serving(responding(OK)) as server, open_client() as client:
         await client.send(
             httpx.Request("GET", server.url(), stream=httpx.ByteStream(b"")), deadline=5
@@ -425,6 +426,7 @@ async def test_host_and_identity_encoding_are_added() -> None:
     assert lines == [
         b"GET / HTTP/1.1",
         b"Host: 127.0.0.1:%d" % server.port,
+        f"User-Agent: orchestrator/{__version__}".encode(),
         b"Accept-Encoding: identity",
         b"",
         b"",
