@@ -27,7 +27,7 @@ from orchestrator.foundation.errors import (
 )
 from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.masking import MASK
-from orchestrator.foundation.retry_after import retry_after
+from orchestrator.foundation.retry_after import rate_limit_reset, retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import Capability
@@ -41,6 +41,7 @@ from orchestrator.vendors.field_mapping import (
 )
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.reader import Reader
+from orchestrator.vendors.redirect import redirection
 from orchestrator.vendors.report import WORDS, Output, Report, Words
 
 #: Bytes of an answer that a vendor compressed although it was asked not to.
@@ -290,10 +291,22 @@ class Vendor(ABC):
 
     def _error(self, response: httpx.Response, body: Any) -> Refused | CutOff | None:
         """Return the error that a response without a task means, or None if it is not one."""
-        wait = retry_after(response.headers, self.clock.stamp())
+        if redirect := redirection(self.account, self.base_url, response, self._mask):
+            return redirect
         if body is None:
             body = _words(response)
-        return classify(self.name, response.status_code, body, wait=wait)
+        return classify(self.name, response.status_code, body, wait=self._wait(response))
+
+    def _wait(self, response: httpx.Response) -> float | None:
+        """Return the seconds after which a refused request may be sent again; None if unknown."""
+        now = self.clock.stamp()
+        wait = retry_after(response.headers, now)
+        if wait is None and response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            return rate_limit_reset(response.headers, now)
+        return wait
+
+    def _mask(self, text: str) -> str:
+        return without_credentials(text.encode(), self.credentials).decode()
 
     def _body(self, response: httpx.Response) -> Any:
         """Return the parsed body, None if it is not JSON. Raises `CutOff` if too little arrived.
