@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import httpx
 
+from orchestrator.egress.answer_body import READ_CAP, AnswerBody
 from orchestrator.foundation.errors import CutOff, NotSent
 from orchestrator.foundation.timeouts import Timeouts
 
@@ -15,12 +16,18 @@ _NOT_SENT = (
 
 
 class FullResponse(httpx.Response):
-    """A response with its body read. Nothing is decoded: a small gzip may be a huge body."""
+    """A response with its body read. Its Content-Encoding is that of `body`."""
 
-    def __init__(self, head: httpx.Response, request: httpx.Request, body: bytes) -> None:
+    def __init__(
+        self, head: httpx.Response, request: httpx.Request, body: bytes, *, decoded: bool
+    ) -> None:
+        headers = head.headers
+        if decoded and "content-encoding" in headers:
+            headers = headers.copy()
+            del headers["content-encoding"]
         super().__init__(
             head.status_code,
-            headers=head.headers,
+            headers=headers,
             stream=httpx.ByteStream(body),
             request=request,
             extensions=head.extensions,
@@ -29,7 +36,7 @@ class FullResponse(httpx.Response):
 
     @property
     def content(self) -> bytes:
-        """The body as received."""
+        """The body as it was read."""
         return self._body
 
 
@@ -46,18 +53,20 @@ class HttpClient:
         *,
         deadline: float,
         cap: int = 64 * 1024,
-        body: Literal["whole", "partial"] = "whole",
+        body: Literal["whole", "partial", "answer"] = "whole",
     ) -> httpx.Response:
         """Return the response.
 
         `deadline` is in seconds, from the connection attempt to the last byte. `content` is as
         received, never decompressed, whatever Content-Encoding says. A body that is not whole,
         because it is over `cap` bytes, broken or late, is `CutOff`. With body="partial" the status
-        line decides: what arrived is returned, with the reason as `extensions["partial"]`. Raises
-        `NotSent` (also `Blocked`) and `CutOff`.
+        line decides: what arrived is returned, with the reason as `extensions["partial"]`.
+        body="answer" is that for JSON of a vendor, decoded, and within the caps of `AnswerBody`:
+        the rest of strings over 64 KiB is not in it. Raises `NotSent` (also `Blocked`) and
+        `CutOff`.
         """
-        received = _Received(cap)
-        request.extensions["body_cap"] = cap
+        received = _Received(cap, is_answer=body == "answer")
+        request.extensions["body_cap"] = READ_CAP if body == "answer" else cap
         error: NotSent | CutOff
         try:
             async with self._timeouts.within(deadline):
@@ -97,30 +106,65 @@ class HttpClient:
         await self._transport.aclose()
 
 
+class _Body(Protocol):
+    """Collects a body. `add` and `end` raise `CutOff`."""
+
+    @property
+    def content(self) -> bytes: ...
+    def add(self, chunk: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
+class _RawBody:
+    """A body as received, up to `cap` bytes."""
+
+    def __init__(self, host: str, cap: int) -> None:
+        self._host = host
+        self._cap = cap
+        self._read = bytearray()
+
+    @property
+    def content(self) -> bytes:
+        return bytes(self._read[: self._cap])
+
+    def add(self, chunk: bytes) -> None:
+        self._read += chunk
+        if len(self._read) > self._cap:
+            raise CutOff(f"{self._host}: more than {self._cap} bytes", kind="too_large")
+
+    def end(self) -> None:
+        """Nothing is missing."""
+
+
 class _Received:
     """What has arrived of a response."""
 
-    def __init__(self, cap: int) -> None:
+    def __init__(self, cap: int, *, is_answer: bool) -> None:
         self._cap = cap
+        self._is_answer = is_answer
         self._head: httpx.Response | None = None
-        self._body = bytearray()
+        self._body: _Body | None = None
 
     async def read(
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request
     ) -> httpx.Response:
-        """Return the whole response. Raises `CutOff` if its body is over the cap."""
+        """Return the whole response. Raises `CutOff` if its body is over the cap or broken."""
         self._head = head = await transport.handle_async_request(request)
+        self._body = body = self._collector(request.url.host, head)
         stream = head.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
             async for chunk in stream:
-                self._body += chunk
-                if len(self._body) > self._cap:
-                    message = f"{request.url.host}: more than {self._cap} bytes"
-                    raise CutOff(message, kind="too_large")
+                body.add(chunk)
         finally:
             await stream.aclose()
-        return FullResponse(head, request, bytes(self._body))
+        body.end()
+        return FullResponse(head, request, body.content, decoded=self._is_answer)
+
+    def _collector(self, host: str, head: httpx.Response) -> _Body:
+        if not self._is_answer:
+            return _RawBody(host, self._cap)
+        return AnswerBody(host, head.headers.get("content-encoding", ""))
 
     def partial(self, request: httpx.Request, error: NotSent | CutOff) -> httpx.Response | None:
         """Return the response as far as it arrived; None without a status line."""
@@ -129,6 +173,7 @@ class _Received:
             head = httpx.Response(status)
         if head is None:
             return None
-        response = FullResponse(head, request, bytes(self._body[: self._cap]))
+        content = b"" if self._body is None else self._body.content
+        response = FullResponse(head, request, content, decoded=self._is_answer)
         response.extensions["partial"] = error.kind
         return response

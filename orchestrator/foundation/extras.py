@@ -17,6 +17,7 @@ SERVER: Final = (
     "aiohttp",
     "alembic",
     "apscheduler",
+    "brotli",
     "cryptography",
     "httptools",
     "itsdangerous",

@@ -96,6 +96,4 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
-_LENIENT: Final = json.JSONDecoder(
-    strict=False, parse_int=_integer, parse_constant=lambda _: None
-)
+_LENIENT: Final = json.JSONDecoder(strict=False, parse_int=_integer, parse_constant=lambda _: None)

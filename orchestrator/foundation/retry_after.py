@@ -25,8 +25,8 @@ _DURATION = re.compile(
     r"(?:(?P<milliseconds>[0-9]{1,9}(?:\.[0-9]{0,30})?)ms)?",
     re.ASCII,
 )
-#: Numbers from 2001 to 5138 in seconds since 1970, and the same in milliseconds. As a delay, each is over
-#: thirty years.
+#: Numbers that are instants, from the year 2001 to 5138: seconds and milliseconds since 1970.
+#: As a delay, each is over thirty years.
 _EPOCH_SECONDS = range(10**9, 10**11)
 _EPOCH_MILLISECONDS = range(10**12, 10**14)
 #: Fields for the time at which a limit is reset. `remaining` in place of `reset` names what the

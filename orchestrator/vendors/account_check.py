@@ -26,8 +26,7 @@ from orchestrator.vendors.order import Order
 DEADLINE = 10.0
 #: As long as Kling's ids, which have been greater for years; other vendors' ids are not numbers.
 _UNKNOWN_TASK_ID = "100000000000000001"
-#: Bytes of the response that are read, and characters of a text that are shown.
-_BODY_CAP = 64 << 10
+#: Characters of a text that are shown.
 _TEXT_CAP = 300
 _HINTS = {
     1003: "the vendor finds our token not yet valid: is this machine's clock right?",
@@ -68,9 +67,7 @@ async def check_account(vendor: Vendor, client: HttpClient, clock: Clock) -> Che
     at, began = clock.now(), clock.monotonic()
     name = vendor.account.name
     try:
-        response = await client.send(
-            probe_request(vendor), deadline=DEADLINE, cap=_BODY_CAP, body="partial"
-        )
+        response = await client.send(probe_request(vendor), deadline=DEADLINE, body="answer")
     except Exchange as error:
         return CheckResult(name, False, None, str(error), None, None, None, None, None, at)
     took = clock.monotonic() - began

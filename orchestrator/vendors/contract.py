@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
+from orchestrator.foundation import lenient_json
 from orchestrator.foundation.clock import Clock
-from orchestrator.foundation.content_encoding import decode
 from orchestrator.foundation.errors import (
     BadSignature,
     ConfigError,
@@ -25,7 +25,7 @@ from orchestrator.foundation.errors import (
     Unreadable,
     Unsupported,
 )
-from orchestrator.foundation.json_codec import encode, parse
+from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.masking import MASK
 from orchestrator.foundation.retry_after import rate_limit_reset, retry_after
 from orchestrator.foundation.settings.accounts import Account
@@ -44,8 +44,6 @@ from orchestrator.vendors.reader import Reader
 from orchestrator.vendors.redirect import redirection
 from orchestrator.vendors.report import WORDS, Output, Report, Words
 
-#: Bytes of an answer that a vendor compressed although it was asked not to.
-_DECODED_CAP = 4 << 20
 #: Bytes of plain text that are shown.
 _WORDS = 500
 #: Characters of a credential that are masked: a shorter text may be a word.
@@ -234,7 +232,7 @@ class Vendor(ABC):
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
-        reports = self.reader.reports(parse(without_credentials(body, self.credentials)))
+        reports = self.reader.reports(json_value(body, self.credentials))
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports
@@ -294,7 +292,7 @@ class Vendor(ABC):
         if redirect := redirection(self.account, self.base_url, response, self._mask):
             return redirect
         if body is None:
-            body = _words(response)
+            body = _words(response, self.credentials)
         return classify(self.name, response.status_code, body, wait=self._wait(response))
 
     def _wait(self, response: httpx.Response) -> float | None:
@@ -338,19 +336,23 @@ class Vendor(ABC):
 
 def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
     """Return the JSON value of a response's body with credentials masked, or None if not JSON."""
-    encoding = response.headers.get("content-encoding", "")
     try:
-        body = decode(encoding, response.content, _DECODED_CAP)
-        return parse(without_credentials(body, credentials))
+        return json_value(response.content, credentials, response.charset_encoding or "")
     except Unreadable:
         return None
 
 
-def _words(response: httpx.Response) -> dict[str, str] | None:
+def json_value(body: bytes, credentials: Sequence[bytes], charset: str = "") -> Any:
+    """Return the value of JSON or almost-JSON, credentials masked. Raises `NotJson`."""
+    return lenient_json.read(without_credentials(lenient_json.as_utf8(body), credentials), charset)
+
+
+def _words(response: httpx.Response, credentials: Sequence[bytes]) -> dict[str, str] | None:
     """Return the words of a response that is plain text, as the message of an error."""
     if not response.headers.get("content-type", "").startswith("text/plain"):
         return None
-    return {"message": " ".join(response.content[:_WORDS].decode("utf-8", "replace").split())}
+    text = without_credentials(response.content, credentials)[:_WORDS].decode("utf-8", "replace")
+    return {"message": " ".join(text.split())}
 
 
 def without_credentials(body: bytes, credentials: Sequence[bytes]) -> bytes:

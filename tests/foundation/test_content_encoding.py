@@ -1,10 +1,11 @@
-"""Content-Encoding: one gzip or deflate, within bounds."""
+"""Content-Encoding: one gzip, deflate or Brotli, within bounds."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
 
+import brotli
 import pytest
 
 from orchestrator.foundation.content_encoding import PIECE, Decoder, decode
@@ -22,9 +23,12 @@ CAP = 32 << 20
         ("gzip", gzip.compress(TEXT)),
         ("X-GZIP", gzip.compress(TEXT)),
         ("deflate", zlib.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT, wbits=-15)),
+        ("deflate", zlib.compress(TEXT[:8] * 1000, 0, -15)),
+        ("br", brotli.compress(TEXT)),
         ("identity, gzip", gzip.compress(TEXT)),
     ],
-    ids=["none", "identity", "gzip", "x-gzip", "deflate", "with identity"],
+    ids=["none", "identity", "gzip", "x-gzip", "deflate", "raw", "stored", "br", "with identity"],
 )
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
 def test_a_body_is_decoded_in_chunks_of_any_size(encoding: str, body: bytes, step: int) -> None:
@@ -39,7 +43,9 @@ def test_a_body_is_decoded_in_chunks_of_any_size(encoding: str, body: bytes, ste
     assert all(pieces)
 
 
-@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,deflate", "br", "zstd", "x", "gzip;q=1"])
+@pytest.mark.parametrize(
+    "encoding", ["gzip, gzip", "gzip,deflate", "br, gzip", "zstd", "x", "gzip;q=1"]
+)
 def test_nested_and_unknown_encodings_are_refused(encoding: str) -> None:
     with pytest.raises(Unreadable, match="Content-Encoding"):
         Decoder(encoding)
@@ -51,22 +57,35 @@ def test_nested_and_unknown_encodings_are_refused(encoding: str) -> None:
     ids=["garbage within", "more behind"],
 )
 def test_a_broken_body_is_refused(body: bytes) -> None:
-    with pytest.raises(Unreadable):
-        decode("gzip", body, CAP)
+    for encoding in ("gzip", "br"):
+        with pytest.raises(Unreadable):
+            decode(encoding, body, CAP)
 
 
-def test_a_body_that_ends_early_is_found_at_its_end() -> None:
-    decoder = Decoder("gzip")
-    assert TEXT.startswith(b"".join(decoder.feed(gzip.compress(TEXT)[:-9])))
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("gzip", gzip.compress(TEXT)[:-9]), ("br", brotli.compress(TEXT)[:-1])]
+)
+def test_a_body_that_ends_early_is_found_at_its_end(encoding: str, body: bytes) -> None:
+    decoder = Decoder(encoding)
+    assert TEXT.startswith(b"".join(decoder.feed(body)))
     with pytest.raises(Unreadable, match="ended"):
         decoder.end()
 
 
-def test_a_bomb_is_refused_and_no_piece_of_it_is_large() -> None:
-    bomb, sizes = gzip.compress(bytes(64 << 20), 9), list[int]()
+@pytest.mark.parametrize(
+    ("encoding", "bomb"),
+    [
+        ("gzip", gzip.compress(bytes(64 << 20), 9)),
+        ("br", brotli.compress(bytes(64 << 20), quality=1)),
+    ],
+    ids=["gzip", "br"],
+)
+def test_a_bomb_is_refused_and_no_piece_of_it_is_large(encoding: str, bomb: bytes) -> None:
+    sizes = list[int]()
     with pytest.raises(Unreadable, match="far more"):
-        sizes.extend(map(len, Decoder("gzip").feed(bomb)))
-    assert max(sizes) <= PIECE
+        sizes.extend(map(len, Decoder(encoding).feed(bomb)))
+    # Brotli's buffer grows in steps.
+    assert max(sizes) <= 2 * PIECE
     assert sum(sizes) < 32 << 20
 
 

@@ -54,7 +54,9 @@ NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
         ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST),
     ],
 )
-def test_it_is_a_number_a_duration_or_an_instant_and_at_most_a_day(value: str, seconds: float | None) -> None:
+def test_it_is_a_number_a_duration_or_an_instant_and_at_most_a_day(
+    value: str, seconds: float | None
+) -> None:
     assert retry_after({"retry-after": value}, NOW) == seconds
 
 
