@@ -44,6 +44,7 @@ api_keys     = ["{key}"]     # bootstrap key (admin)
 # webhook_secrets = ["whsec_..."]
 # max_in_flight = 10                             # jobs at the vendor at once
 # rate_limit = 2                                 # submissions a second
+# answer_timeout = 60                            # seconds for the answer to a request
 # [accounts.main.options]
 # endpoint_path = "my-endpoint"
 # [accounts.main.poll]

@@ -37,13 +37,10 @@ from orchestrator.vendors.report import Report
 
 log = structlog.get_logger()
 
-#: Seconds for one status query. A lease is twice that and a margin.
-DEADLINE = 20.0
-LEASE = 50.0
+#: Seconds of a lease beyond the `answer_timeout` of its account, for the record of the result.
+LEASE_MARGIN = 30.0
 #: Status queries in progress at the same time in this process.
 LIMIT = 32
-#: Bytes of an answer that are read.
-ANSWER_CAP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,11 @@ _UNANSWERED = (
 #: The metric label of a noted outcome. Any other outcome is a status word of the vendor.
 _RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"}
 _RESULTS |= dict.fromkeys(_UNANSWERED, "unanswered")
+
+
+def lease_of(vendor: Vendor) -> float:
+    """Return the seconds for which a status query is claimed."""
+    return vendor.account.answer_timeout + LEASE_MARGIN
 
 
 @dataclass(kw_only=True)
@@ -105,7 +107,7 @@ class Poller:
             for name in accounts:
                 vendor = self.vendors[name]
                 quantum = min(room - len(queries), queue.QUANTUM) * vendor.batch
-                rows = queue.take_jobs(tx, state, {name: quantum}, now, LEASE, quantum)
+                rows = queue.take_jobs(tx, state, {name: quantum}, now, lease_of(vendor), quantum)
                 queries += _queries(vendor, rows)
         return Claimed(queries, more=len(queries) >= min(room, queue.QUANTUM))
 
@@ -122,7 +124,7 @@ class Poller:
             request = self._request(query)
             with self.metrics.exchange(self.clock, vendor.name, "inquiry"):
                 response = await self.http_client.send(
-                    request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
+                    request, deadline=vendor.account.answer_timeout, body="answer"
                 )
                 account, size = vendor.account.name, len(response.content)
                 reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)

@@ -41,9 +41,9 @@ from orchestrator.vendors.large_images import LargeImages
 
 log = structlog.get_logger()
 
-#: Seconds for one submission, from connecting to the last byte. A lease is twice that and a margin.
-DEADLINE = 30.0
-LEASE = 75.0
+#: Seconds of a lease beyond the `answer_timeout` of its account: for what goes before the exchange,
+#: and for the record of its outcome.
+LEASE_MARGIN = 45.0
 #: Submissions in progress at the same time in this process.
 LIMIT = 64
 #: Submissions with large images at the same time: each may hold 100 MB while it is built.
@@ -57,6 +57,11 @@ class ClaimedJob(NamedTuple):
 
     row: JobRow
     fresh: bool
+
+
+def lease_of(vendor: Vendor) -> float:
+    """Return the seconds for which a submission, or the lookup of a lost one, is claimed."""
+    return vendor.account.answer_timeout + LEASE_MARGIN
 
 
 @dataclass(kw_only=True)
@@ -94,7 +99,7 @@ class Submitter:
         """Return claims, and the seconds until a rate-limited account may submit one more job."""
         now = self.clock.now()
         quanta = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
-        lost = queue.take_jobs(tx, JobState.SUBMITTING, quanta, now, LEASE, room)
+        lost = self._take(tx, JobState.SUBMITTING, quanta, now, room)
         limits = {
             name: self.vendors[name].account.max_in_flight
             for name in self._lanes(tx, JobState.QUEUED)
@@ -117,12 +122,24 @@ class Submitter:
         quanta = {name: min(slots, queue.QUANTUM) for name, slots in free.items()}
         for name, bucket in buckets.items():
             quanta[name] = min(quanta[name], int(bucket.tokens))
-        queued = queue.take_jobs(tx, JobState.QUEUED, quanta, now, LEASE, room)
+        queued = self._take(tx, JobState.QUEUED, quanta, now, room)
         begun = self.ledger.begin(tx, queued)
         spent = Counter(row["account"] for row in begun)
         left = {name: bucket.less(spent[name]) for name, bucket in buckets.items()}
         capacity.save_buckets(tx, {name: bucket for name, bucket in left.items() if spent[name]})
         return begun, min((bucket.wait for bucket in left.values() if bucket.wait), default=None)
+
+    def _take(
+        self, tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, room: int
+    ) -> list[JobRow]:
+        """Claim due jobs, each for the lease of its account."""
+        by_lease: dict[float, dict[str, int]] = {}
+        for name, quantum in quanta.items():
+            by_lease.setdefault(lease_of(self.vendors[name]), {})[name] = quantum
+        taken: list[JobRow] = []
+        for lease, lanes in by_lease.items():
+            taken += queue.take_jobs(tx, state, lanes, now, lease, room - len(taken))
+        return taken
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
         found = queue.lanes(tx, job.c.account, self.clock.now(), state)
@@ -161,7 +178,8 @@ class Submitter:
         # The exchange has to end before the lease does: a lease fences rows, not the vendor, which
         # would accept the job twice.
         assert row["due_at"] is not None
-        latest = after(row["due_at"], -DEADLINE)
+        timeout = vendor.account.answer_timeout
+        latest = after(row["due_at"], -timeout)
         try:
             size = len(encode(row["input"])) + sum(map(len, images.values()))
             # Not the party of its requests: the lease runs meanwhile.
@@ -170,7 +188,7 @@ class Submitter:
             request.extensions["may_leave"] = lambda: self.clock.now() <= latest
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
                 response = await self.submission_client.send(
-                    request, deadline=DEADLINE, body="partial"
+                    request, deadline=timeout, body="answer"
                 )
                 size = len(response.content)
                 receipt = await off_loop.vendors.run(row["account"], size, vendor.receipt, response)
@@ -191,11 +209,13 @@ class Submitter:
 
     async def _look_up(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:
-            return submit_outcome.cannot_query(row, vendor, self.clock.now(), LEASE)
+            return submit_outcome.cannot_query(row, vendor, self.clock.now(), lease_of(vendor))
         try:
             request = vendor.lookup_request(self.orders.without_input(row, vendor))
             with self.metrics.exchange(self.clock, vendor.name, "lookup"):
-                response = await self.http_client.send(request, deadline=DEADLINE, body="partial")
+                response = await self.http_client.send(
+                    request, deadline=vendor.account.answer_timeout, body="answer"
+                )
                 size = len(response.content)
                 reports = await off_loop.vendors.run(
                     row["account"], size, vendor.read_answer, response

@@ -31,6 +31,7 @@ _ODDITIES: Final = re.compile(
     r"|[+-]?\b(?:nan|inf|infinity|none|undefined|true|false)\b",
     re.DOTALL | re.IGNORECASE,
 )
+_BRACKETS: Final = ("{", "[")
 _CONSTANTS: Final = {"true": "true", "false": "false"}
 
 
@@ -40,9 +41,9 @@ def read(body: bytes, charset: str = "") -> Any:
         value = parse(body)
     except NotJson as error:
         value = _read_container(_text(body, charset), error)
-    if isinstance(value, str):
+    if isinstance(value, str) and value.lstrip().startswith(_BRACKETS):
         # Encoded twice, as by a gateway in front of a function that returns text.
-        return _read_container(value, NotJson("the body is a string"))
+        return _read_container(value, NotJson("the body is a string that is not JSON"))
     return value
 
 
@@ -67,7 +68,7 @@ def _read_container(text: str, error: NotJson) -> Any:
     Other values are refused: a page `404 not found` would be a number.
     """
     text = text.lstrip()
-    if not text.startswith(("{", "[")):
+    if not text.startswith(_BRACKETS):
         raise error
     try:
         return _decode(text)

@@ -25,7 +25,7 @@ from orchestrator.foundation.errors import (
     Unreadable,
     Unsupported,
 )
-from orchestrator.foundation.json_codec import encode
+from orchestrator.foundation.json_codec import encode, parse
 from orchestrator.foundation.masking import MASK
 from orchestrator.foundation.retry_after import rate_limit_reset, retry_after
 from orchestrator.foundation.settings.accounts import Account
@@ -232,7 +232,12 @@ class Vendor(ABC):
 
     def read_push(self, body: bytes) -> list[Report]:
         """Return the reports in a push, at least one. Raises `Unreadable`."""
-        reports = self.reader.reports(json_value(body, self.credentials))
+        try:
+            reports = self.reader.reports(json_value(body, self.credentials))
+        except Unreadable:
+            # Almost-JSON counts for the report in it. Without one it is not JSON.
+            parse(body)
+            raise
         if not reports:
             raise Unreadable("the body is an empty list")
         return reports

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.tables import metadata
 from orchestrator.engine import deliver, poll, submit
+from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import FINAL, RANK, JobState, may_move
 from tests.harness.documents import ROOT, chosen, coded, rows, sections
 
@@ -59,8 +60,17 @@ def test_the_table_of_ranks_is_complete() -> None:
 
 def test_the_table_of_leases_has_the_figures_of_the_stages() -> None:
     shown = [row[1:] for row in rows(sections(PAGE)["Claims, leases and fencing"])]
-    stages = (submit, poll, deliver)
-    assert shown == [[f"{stage.DEADLINE:g} s", f"{stage.LEASE:g} s"] for stage in stages]
+    timeout = Account.model_fields["answer_timeout"].default
+    assert shown == [
+        *(
+            [
+                f"`answer_timeout` of its account: {timeout} s",
+                f"{margin:g} s more: {timeout + margin:g} s",
+            ]
+            for margin in (submit.LEASE_MARGIN, poll.LEASE_MARGIN)
+        ),
+        [f"{deliver.DEADLINE:g} s", f"{deliver.LEASE:g} s"],
+    ]
 
 
 # -- tables

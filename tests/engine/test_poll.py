@@ -15,7 +15,7 @@ from orchestrator.api.openapi import examples
 from orchestrator.database.tables import event, job, trace
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.expiry import Expiry
-from orchestrator.engine.poll import LEASE, Poller
+from orchestrator.engine.poll import LEASE_MARGIN, Poller
 from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.states import JobState, Source
 from tests.harness.engine import (
@@ -35,6 +35,8 @@ from tests.harness.engine import (
 from tests.harness.runtime import Harness, open_harness
 
 S = JobState
+#: Seconds of a claim, with the default `answer_timeout`.
+LEASE = 60.0 + LEASE_MARGIN
 ACCOUNTS: dict[str, dict[str, Any]] = {
     "main": {"vendor": "agentsflare", "api_key": "k"},
     "many": {"vendor": "cloudsway", "api_key": "k", "options": {"endpoint_path": "e"}},

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.tables import job, trace
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.engine.submit import DEADLINE, LARGE_LIMIT, LEASE, Submitter
+from orchestrator.engine.submit import LARGE_LIMIT, LEASE_MARGIN, Submitter
 from orchestrator.engine.submit_outcome import AUTH_TRIES
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
 from orchestrator.foundation.errors import Blocked
@@ -40,6 +40,8 @@ from tests.harness.engine import (
 from tests.harness.runtime import START, Harness, Responder, open_harness
 
 S = JobState
+#: Seconds of a claim, with the default `answer_timeout`.
+LEASE = 60.0 + LEASE_MARGIN
 ACCOUNTS: dict[str, dict[str, Any]] = {
     "kling": {"vendor": "kling", "api_key": "k"},
     "dreamto": {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example"},
@@ -48,6 +50,7 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
         "on_lost_submit": "at_least_once",
     },
     "narrow": {"vendor": "kling", "api_key": "k", "max_in_flight": 3},
+    "slow": {"vendor": "kling", "api_key": "k", "answer_timeout": 300},
 }  # fmt: skip
 LOST_ANSWER = httpx.ReadTimeout("no answer")
 NOT_SENT = httpx.ConnectError("refused")
@@ -535,7 +538,7 @@ async def test_a_claim_too_old_to_finish_sends_nothing_and_is_given_back(h: Harn
     """Paused between claim and first byte: another process may have submitted the job already."""
     opened, stage = await h.open("kling"), h.runtime.assemble(Submitter)
     (zombie,) = await stage.take(10)
-    h.clock.advance(LEASE - DEADLINE + 1)
+    h.clock.advance(LEASE_MARGIN + 1)
     await stage.work(zombie)
     assert h.network.requests == []
     row = await h.job(opened["id"])
@@ -547,6 +550,14 @@ async def test_a_claim_too_old_to_finish_sends_nothing_and_is_given_back(h: Harn
     await stage.work(zombie)
     assert h.network.requests == []
     assert (await h.job(opened["id"]))["lease"] == current.row["lease"]
+
+
+async def test_a_claim_lasts_as_long_as_its_account_waits_for_an_answer(h: Harness) -> None:
+    for account in ("kling", "slow", "kling"):
+        await h.open(account)
+    claims = await h.runtime.assemble(Submitter).take(10)
+    waits = sorted((row["account"], seconds_until_due(h, row)) for row, _ in claims)
+    assert waits == [("kling", LEASE), ("kling", LEASE), ("slow", 300 + LEASE_MARGIN)]
 
 
 async def test_a_job_canceled_during_its_submission_stays_canceled(h: Harness) -> None:

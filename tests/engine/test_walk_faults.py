@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.runtime import Runtime
-from orchestrator.engine.submit import DEADLINE, Submitter
+from orchestrator.engine.submit import Submitter
 from orchestrator.simulator import Faults
 from tests.harness.api_caller import Json, eventually, until
 from tests.harness.live import IMPATIENT, full_disk, live, order, restartable
@@ -85,7 +85,7 @@ async def send(runtime: Runtime) -> None:
     ((row, _),) = await runtime.assemble(Submitter).take(1)
     vendor = runtime.vendors[row["account"]]
     answer = await runtime.submission_client.send(
-        vendor.submit_request(runtime.orders(row, vendor)), deadline=DEADLINE
+        vendor.submit_request(runtime.orders(row, vendor)), deadline=vendor.account.answer_timeout
     )
     assert answer.status_code == 200
 

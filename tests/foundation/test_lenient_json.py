@@ -34,6 +34,7 @@ PLAIN = json.dumps(TASK, ensure_ascii=False)
         ('{"id": "T1"}{"id": "T2"}', {"id": "T1"}),
         (json.dumps(PLAIN), TASK),
         (json.dumps('[{"id": NaN}]'), [{"id": None}]),
+        ('"text"', "text"),
         ('{"id": 12345678901234567890}', {"id": 12345678901234567890}),
         ('{"id": "T1", "n": %s}' % ("9" * 5000), {"id": "T1", "n": float("inf")}),
     ],
@@ -58,7 +59,7 @@ def test_a_declared_charset_is_used_where_the_body_is_not_utf_8() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{a: 1}", "404 page not found", "NaN", "true,", "<html>{}</html>", '"text"', '"{',
+        "", " ", "{a: 1}", "404 page not found", "NaN", "true,", "<html>{}</html>", '"{', '"{"',
         '{"id": "T', '{"id": "T1"', "[" * 100_000, '"' + "[" * 100_000 + '"', "{'a': 1}",
     ],
 )  # fmt: skip

@@ -1,9 +1,12 @@
 """`python -m tests.harness.short_leases serve`: the program with short leases, for kill tests.
 
-A lease is still twice the deadline of its work and a margin. Retries are as much sooner.
+Answers have 1.5 seconds to arrive. Retries are as much sooner.
 """
 
 from __future__ import annotations
+
+import json
+import os
 
 from orchestrator.cli import main
 from orchestrator.engine import deliver, deliver_results, poll, submit, submit_outcome, worker
@@ -16,8 +19,10 @@ SCHEDULE = (0.0, 0.3, 0.5, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0
 
 def shorten() -> None:
     """Shorten the times after which a crash is recovered from."""
-    submit.DEADLINE, submit.LEASE = 1.5, LEASE
-    poll.DEADLINE, poll.LEASE = 1.5, LEASE
+    accounts = json.loads(os.environ.get("ORCHESTRATOR_ACCOUNTS", "{}"))
+    short = {name: {"answer_timeout": 1.5} | account for name, account in accounts.items()}
+    os.environ["ORCHESTRATOR_ACCOUNTS"] = json.dumps(short)
+    submit.LEASE_MARGIN = poll.LEASE_MARGIN = LEASE - 1.5
     deliver.DEADLINE, deliver.LEASE = 1.5, LEASE
     worker.RETRY_FOR = 0.5
     # The modules imported these names: each has a copy.

@@ -76,7 +76,7 @@ def in_year_9999(at: datetime, _seconds: float) -> datetime:
 
 @contextlib.contextmanager
 def short_lease() -> Iterator[None]:
-    with patched(submit, "LEASE", 3.0), patched(submit, "after", in_year_9999):
+    with patched(submit, "LEASE_MARGIN", -57.0), patched(submit, "after", in_year_9999):
         yield
 
 

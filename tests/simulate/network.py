@@ -66,7 +66,7 @@ class Network(httpx.AsyncBaseTransport):
         lost = world.occurs("lost_request")
         response = None if lost else await world.peer(request.url.host).serve(request)
         if world.occurs("slow_answer"):
-            await asyncio.sleep(world.rng.uniform(5, 45))
+            await asyncio.sleep(world.rng.uniform(5, 90))
         else:
             await asyncio.sleep(world.rng.choice((0.0, 0.01, 0.1, 2.0)))
         if answer.done():

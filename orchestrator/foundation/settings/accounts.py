@@ -56,6 +56,8 @@ class Account(BaseModel):
     signature: Literal["required", "optional", "none"] = "none"
     webhook_secrets: list[SigningSecret] = []
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 10
+    #: Seconds for one submission or status query, from connecting to the last byte of the answer.
+    answer_timeout: Annotated[float, Field(gt=0, le=600)] = 60
     #: Submissions per second; None: limited by `max_in_flight` alone.
     rate_limit: Rate | None = None
     on_lost_submit: Literal["at_most_once", "at_least_once"] = "at_most_once"
