@@ -117,7 +117,7 @@ async def test_few_jobs_with_large_images_are_sent_at_once_and_late_ones_are_que
     submitter = h.runtime.assemble(Submitter)
     work = [asyncio.create_task(submitter.work(claim)) for claim in await submitter.take(64)]
     await until(lambda: len(h.network.requests) == LARGE_LIMIT)
-    h.clock.advance(LEASE - DEADLINE + 1)
+    h.clock.advance(LEASE_MARGIN + 1)
     go_on.set()
     await asyncio.gather(*work)
     assert len(h.network.requests) == LARGE_LIMIT
