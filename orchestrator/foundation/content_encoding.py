@@ -72,10 +72,13 @@ class Decoder:
 def _is_plain(name: str, chunk: bytes) -> bool:
     """True if a body is not encoded: a proxy or framework set the header and compressed nothing.
 
-    RFC 1952 section 2.3.1, RFC 1950 section 2.2; Brotli has no signature.
+    RFC 1952 section 2.3.1, RFC 1950 section 2.2. Brotli has no signature, but no body that is not
+    empty begins with a brace (RFC 7932 section 9.2: it would be the last block, and empty).
     """
     if name in ("gzip", "x-gzip"):
         return not _GZIP.startswith(chunk[:2])
+    if name == "br":
+        return chunk.lstrip(b" \t\r\n").startswith(b"{")
     return chunk[:1] in _JSON
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import random
 import zlib
 
 import brotli
@@ -99,7 +101,14 @@ def test_a_body_is_decoded_up_to_the_cap() -> None:
         decode("gzip", gzip.compress(TEXT), len(TEXT) - 1)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate"])
+def test_brotli_that_begins_as_a_list_is_decoded() -> None:
+    body = base64.b64encode(random.Random(1).randbytes(70_000))
+    encoded = brotli.compress(body, quality=4)
+    assert encoded.startswith(b"[")
+    assert decode("br", encoded, CAP) == body
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "br"])
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
 def test_a_body_that_is_not_encoded_although_its_header_says_so_is_read(
     encoding: str, size: int
