@@ -6,6 +6,7 @@ It shares no code with the product's dialects: the two readings of a document ch
     vendor_api.py    the HTTP API of one vendor         renderer.py     its renders
     push_sender.py   pushes to callback URLs            faults.py       the table of planted faults
     contract.py      the parts of a dialect             dialects/       one file a vendor
+    odd_shapes.py    answers as gateways really write them
     schema.py, body_fields.py, json_body.py             request bodies and their checks
     kling_api.py, kling_legacy.py, kling_new.py         what dialects share of Kling's two standards
     new_api.py       what dialects share of new-api     errors.py, authentication.py, task_ids.py

@@ -68,6 +68,9 @@ class Faults:
     unknown_word: Annotated[
         float, Fault("a render shows an undocumented status", SUBMIT, QUERY + PUSH)
     ] = 0
+    odd_shapes: Annotated[
+        float, Fault("an answer or push has another shape, equal in meaning", SUBMIT + QUERY + PUSH)
+    ] = 0
     delay_seconds: Annotated[
         tuple[float, float], Fault("least and greatest delay of delay_push, in seconds")
     ] = (0.5, 2.0)

@@ -12,6 +12,7 @@ from typing import Final
 from orchestrator.simulator.contract import Dialect, SubmitEndpoint
 from orchestrator.simulator.faults import FaultInjector
 from orchestrator.simulator.json_body import JSON, JsonObject, object_at, objects_at, string_at
+from orchestrator.simulator.odd_shapes import odd_body
 from orchestrator.simulator.push_sender import PushSender
 from orchestrator.simulator.records import Push, Render, Snapshot, State
 
@@ -162,6 +163,8 @@ class Renderer:
         body = endpoint.push_body(self.snapshot(render, "push", state))
         if body is None:
             return None
+        if self.strikes("push", "odd_shapes"):
+            body = odd_body(body, self.injector.rng)
         return self.push_sender.new_push(render, render.callback_url, state, body)
 
     def _forged_body(self, render: Render, endpoint: SubmitEndpoint) -> JSON:

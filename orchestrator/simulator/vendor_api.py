@@ -18,6 +18,7 @@ from orchestrator.simulator.authentication import Credentials, authentication_er
 from orchestrator.simulator.contract import Dialect, QueryEndpoint, StatusQuery, SubmitEndpoint
 from orchestrator.simulator.errors import ErrorKind, Refusal
 from orchestrator.simulator.json_body import JSON, JsonObject
+from orchestrator.simulator.odd_shapes import odd_answer
 from orchestrator.simulator.records import Violation
 from orchestrator.simulator.renderer import Renderer
 
@@ -49,10 +50,10 @@ class VendorApi:
         """Return every path of the document, and no other, under the vendor's prefix."""
         route = self._route
         submits, queries = self.dialect.submit_endpoints, self.dialect.query_endpoints
-        routes = [route(each.path, "POST", partial(self._submit, each)) for each in submits]
-        routes += [route(each.path, "GET", partial(self._query, each)) for each in queries]
+        routes = [route(each.path, "submit", partial(self._submit, each)) for each in submits]
+        routes += [route(each.path, "query", partial(self._query, each)) for each in queries]
         if self.dialect.upload_path:
-            routes.append(route(self.dialect.upload_path, "POST", self._upload))
+            routes.append(route(self.dialect.upload_path, "upload", self._upload))
         return Mount(
             "/" + self.dialect.mount, app=Router([*routes, *self._clips()], redirect_slashes=False)
         )
@@ -62,14 +63,20 @@ class VendorApi:
         kind = ErrorKind.NO_METHOD if status == 405 else ErrorKind.NO_ROUTE
         return self._refuse(path, Refusal(kind, violation=True))
 
-    def _route(self, path: str, method: str, handler: Handler) -> Route:
+    def _route(self, path: str, operation: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return JSONResponse(await handler(request))
+                return self._answer(operation, await handler(request))
             except Refusal as refusal:
                 return self._refuse(request.url.path, refusal)
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, endpoint, methods=["GET" if operation == "query" else "POST"])
+
+    def _answer(self, operation: str, body: JSON) -> Response:
+        if not self.renderer.strikes(operation, "odd_shapes"):
+            return JSONResponse(body)
+        content, headers = odd_answer(body, self.renderer.injector.rng)
+        return Response(content, headers=headers)
 
     def _refuse(self, path: str, refusal: Refusal) -> Response:
         if refusal.violation:
