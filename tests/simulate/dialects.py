@@ -45,8 +45,8 @@ class Render:
 
     @property
     def url(self) -> str:
-        """The URL of its video."""
-        return f"https://cdn.example.com/{self.task}.mp4"
+        """The URL of its video, at the gateway: an odd shape may make it relative."""
+        return f"https://{self.account}.example.com/files/{self.task}.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,10 @@ class Dialect:
     rejects_duplicates = True
     #: True if a second submission of an external id returns the first task.
     returns_existing = False
+
+    def new_id(self, account: str, number: int) -> str:
+        """Return the id of the account's nth task."""
+        return f"{account}-{number}"
 
     def read(self, request: httpx.Request) -> GatewayRequest:
         """Parse a request."""
@@ -116,6 +120,10 @@ class New(Dialect):
 
     spelling: Mapping[str, str] = {}
     rejects_duplicates = False
+
+    def new_id(self, account: str, number: int) -> str:
+        """Return digits, a number in odd shapes: larger than a float can hold exactly."""
+        return str(10**19 + number)
 
     def read(self, request: httpx.Request) -> GatewayRequest:
         if request.method == "POST":

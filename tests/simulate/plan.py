@@ -88,6 +88,8 @@ class Plan:
     #: True if one subscriber never answers.
     silent_subscriber: bool
     faults: Mapping[str, float]
+    #: Probability that an answer or push has an odd shape. In half of the runs none has.
+    odd_shapes: float
 
 
 def plan_of(seed: int) -> Plan:
@@ -111,4 +113,6 @@ def plan_of(seed: int) -> Plan:
         push_every_state=rng.random() < 0.5,
         silent_subscriber=rng.random() < 0.06,
         faults=faults,
+        # Drawn apart: shapes that mean the same leave the other draws of a seed as they are.
+        odd_shapes=max(0.0, random.Random(f"shapes {seed}").uniform(-1, 1)),
     )

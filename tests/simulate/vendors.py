@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 from standardwebhooks.webhooks import Webhook
 
+from orchestrator.simulator.odd_shapes import odd_answer, odd_body
 from tests.simulate.clock import START
 from tests.simulate.dialects import (
     DIALECTS,
@@ -41,13 +42,22 @@ class Gateway:
         #: Renders and pushes in progress.
         self.open_tasks = 0
         self._world = world
+        self._origin = f"https://{account}.example.com"
 
     def of(self, external: str) -> list[Render]:
         """Return the renders of an external id."""
         return [render for render in self.renders if render.external == external]
 
     async def serve(self, request: httpx.Request) -> httpx.Response | None:
-        """Answer one request."""
+        """Answer one request; a success perhaps in an odd shape."""
+        answer = self._answer(request)
+        rng = self._world.odd_shapes() if answer.is_success else None
+        if rng is None:
+            return answer
+        content, headers = odd_answer(answer.json(), rng, self._origin)
+        return httpx.Response(answer.status_code, content=content, headers=headers)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         world, asked = self._world, self.dialect.read(request)
         if world.occurs("rate_limited"):
             return httpx.Response(
@@ -77,7 +87,7 @@ class Gateway:
 
     def _accept(self, external: str, callback: str, lag: float) -> Render:
         world, now = self._world, self._world.loop.time()
-        task = f"{self.account}-{len(self.renders) + 1}"
+        task = self.dialect.new_id(self.account, len(self.renders) + 1)
         verdict = FAILED if world.occurs("failed_render") else SUCCEEDED
         render = Render(
             self.account, external, task, callback, now, now + lag, verdict, changed_at=now
@@ -150,7 +160,9 @@ class Gateway:
             return
         render.reported.add(state)
         url = self._url(render, state)
-        body = json.dumps(self.dialect.push(render, state, url)).encode()
+        shown = self.dialect.push(render, state, url)
+        rng = world.odd_shapes()
+        body = json.dumps(odd_body(shown, rng, self._origin) if rng else shown).encode()
         if world.occurs("unreadable_push"):
             body, url = b'{"hello": "world"}', None
         for _ in range(2 if world.occurs("repeated_push") else 1):

@@ -89,6 +89,7 @@ class World:
         self.settings = settings
         self.rng = random.Random(f"dice {plan.seed}")
         self._steps = random.Random(f"steps {plan.seed}")
+        self._shapes = random.Random(f"odd shapes {plan.seed}")
         self.loop = VirtualLoop(random.Random(f"order {plan.seed}"), self._step)
         self.trace = Trace(self.loop.time)
         self.counts: Counter[str] = Counter()
@@ -142,6 +143,13 @@ class World:
             return False
         self.counts[fault] += 1
         return True
+
+    def odd_shapes(self) -> random.Random | None:
+        """Return the source of an odd shape if an answer or push has one, in calm too."""
+        if self._shapes.random() >= self.plan.odd_shapes:
+            return None
+        self.counts["odd_shapes"] += 1
+        return self._shapes
 
     def commit_fate(self) -> CommitFate:
         """Draw the fate of a commit."""
