@@ -104,12 +104,12 @@ class Notifier:
                 continue
             _log(result, row)
             self.job_waiters.wake(row["id"])
-            if result.moved:
+            if result.moved or result.outcome is ReportOutcome.STUCK:
                 self.wake("deliver")
-                if row["state"] in FINAL:
-                    vendor = self._vendors.get(row["account"])
-                    self._metrics.ended(row, pushes=vendor is not None and vendor.pushes)
-                    self.make_room("submit")
+            if result.moved and row["state"] in FINAL:
+                vendor = self._vendors.get(row["account"])
+                self._metrics.ended(row, pushes=vendor is not None and vendor.pushes)
+                self.make_room("submit")
             if row["due_at"] is not None and row["due_at"] <= self._clock.now():
                 self.wake("poll")
 
@@ -121,6 +121,13 @@ _EXPECTED = (JobState.SUBMITTED, JobState.PROCESSING, JobState.SUCCEEDED, JobSta
 def _log(result: ApplyResult, row: JobRow) -> None:
     if result.outcome is ReportOutcome.CONTRADICTS:
         log.warning("a vendor contradicts its first verdict", job=row["id"], account=row["account"])
+    if result.outcome is ReportOutcome.STUCK:
+        log.warning(
+            "a vendor does not know a task that it accepted",
+            job=row["id"],
+            account=row["account"],
+            task=row["vendor_task_id"],
+        )
     if result.moved and row["state"] not in _EXPECTED:
         log.warning(
             "job moved",

@@ -41,6 +41,8 @@ log = structlog.get_logger()
 LEASE_MARGIN = 30.0
 #: Status queries in progress at the same time in this process.
 LIMIT = 32
+#: Answers in a row that a vendor knows no such task, after which a job is stuck.
+MISSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class QueryResult:
     notes: list[Note] = field(default_factory=list)
     reports: list[ReportEvent] = field(default_factory=list)
     later: list[Reschedule] = field(default_factory=list)
+    #: Jobs to ask about later that the vendor does not know, for the second time.
+    stuck: list[Reschedule] = field(default_factory=list)
 
 
 _UNANSWERED = (
@@ -159,19 +163,26 @@ class Poller:
             result.notes.append(Note(row["id"], "poll", {"outcome": outcome}))
             if report is not None:
                 result.reports.append(ReportEvent(row["id"], report, Source.POLL))
-            elif self._is_gone(row, query.vendor):
-                gone = Report(JobState.FAILED, message="the vendor knows no such task")
-                result.reports.append(ReportEvent(row["id"], gone, Source.POLL))
             else:
-                misses = {"misses": row["misses"] + 1}
-                result.later.append(self._later(row, query.vendor, misses))
+                self._not_found(row, query.vendor, result)
         return result
 
-    def _is_gone(self, row: JobRow, vendor: Vendor) -> bool:
-        """True if the vendor has not known a job for longer than a task may take to be visible."""
-        since = row["submitted_at"] or row["created_at"]
-        lost = after(since, vendor.account.poll.lost_after)
-        return row["misses"] >= 2 and self.clock.now() >= lost
+    def _not_found(self, row: JobRow, vendor: Vendor, result: QueryResult) -> None:
+        """The vendor does not know a task: not yet, or no longer.
+
+        Within `visibility_lag` that proves nothing. The second time beyond it the job is stuck, and
+        with `MISSES` times before, it is lost once `lost_after` is over.
+        """
+        poll, now = vendor.account.poll, self.clock.now()
+        since, misses = row["submitted_at"] or row["created_at"], row["misses"] + 1
+        if now < after(since, poll.visibility_lag):
+            result.later.append(self._later(row, vendor, {}))
+        elif misses > MISSES and now >= after(since, poll.lost_after):
+            gone = Report(JobState.FAILED, message="the vendor knows no such task")
+            result.reports.append(ReportEvent(row["id"], gone, Source.POLL))
+        else:
+            later = self._later(row, vendor, {"misses": misses})
+            (result.stuck if misses == MISSES else result.later).append(later)
 
     def _unanswered(self, query: StatusQuery, error: Exchange) -> QueryResult:
         """The query got no answer: ask again, with a longer delay each time."""
@@ -228,15 +239,21 @@ class Poller:
             asked[one.account] += one.asked
         reports = [report for one in results for report in one.reports]
         later = [later for one in results for later in one.later]
-        self.ledger.lock(tx, [each.job_id for each in reports] + [each.job_id for each in later])
+        stuck = [later for one in results for later in one.stuck]
+        changed = [each.job_id for each in reports] + [each.job_id for each in later + stuck]
+        self.ledger.lock(tx, changed)
         self.ledger.postpone(tx, later)
+        marked = [self.ledger.mark_stuck(tx, one.stuck) for one in results]
         applied = iter(self.ledger.apply(tx, reports, asked))
         lock_accounts(tx, asked)
         for account, count in asked.items():
             values: dict[str, Any] = {"polls": account_state.c.polls + count}
             mine = account_state.c.account == account
             tx.execute(sa.update(account_state).where(mine).values(**values))
-        return [[next(applied) for _ in one.reports] for one in results]
+        return [
+            found + [next(applied) for _ in one.reports]
+            for one, found in zip(results, marked, strict=True)
+        ]
 
 
 def _end_of_waiting(row: JobRow, vendor: Vendor) -> datetime:

@@ -118,6 +118,8 @@ class EventType(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELED = "job.canceled"
     JOB_EXPIRED = "job.expired"
+    #: No move: the vendor does not know the task that it accepted.
+    JOB_STUCK = "job.stuck"
     SUBSCRIBER_DISABLED = "subscriber.disabled"
     ACCOUNT_PUSH_DEGRADED = "account.push_degraded"
     ACCOUNT_PUSH_RECOVERED = "account.push_recovered"

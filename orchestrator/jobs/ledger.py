@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from orchestrator.database.bulk import BulkSelect, bulk_update, one_of
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import job, trace
+from orchestrator.database.tables import event, job, trace
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings.accounts import Poll
-from orchestrator.foundation.states import AT_VENDOR, EventType, JobState
+from orchestrator.foundation.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.jobs import push_health
 from orchestrator.jobs.transition import (
     JobChanges,
@@ -242,10 +242,26 @@ class Ledger:
     def postpone(self, tx: Tx, reschedules: Sequence[Reschedule]) -> None:
         """Set when claimed, live jobs are due again."""
         for to in reschedules:
-            same = sa.and_(
-                job.c.id == to.job_id, job.c.lease == to.lease, job.c.version == to.version
-            )
-            tx.execute(sa.update(job).where(same, job.c.due_at.is_not(None)).values(**to.values))
+            tx.execute(sa.update(job).where(_claimed(to)).values(**to.values))
+
+    def mark_stuck(self, tx: Tx, reschedules: Sequence[Reschedule]) -> list[ApplyResult]:
+        """Postpone claimed jobs that their vendor does not know, and publish `job.stuck` for each.
+
+        A job has one such event, however often its vendor forgets it. The caller has locked them.
+        """
+        rows: list[JobRow] = []
+        for to in reschedules:
+            values = {"version": job.c.version + 1, "sequence": job.c.sequence + 1, **to.values}
+            marked = sa.update(job).where(_claimed(to), ~_WAS_STUCK).values(**values)
+            rows += fetch(tx, JobRow, marked.returning(job))
+        # Changes nothing about the jobs that are marked: their version has moved on.
+        self.postpone(tx, reschedules)
+        kind, source = EventType.JOB_STUCK, Source.POLL
+        events = [
+            NewEvent(kind, source, job_json(row, self._base), row["sequence"], row) for row in rows
+        ]
+        publish(tx, self._ids, events, self._clock.now())
+        return [ApplyResult(ReportOutcome.STUCK, row) for row in rows]
 
     def poll_now(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
         """Make jobs due for a status query. A job that is being submitted keeps its claim."""
@@ -285,12 +301,26 @@ MUTABLE = (
 
 #: The event type of a move to a state.
 _EVENT_TYPES = {
-    JobState(kind.removeprefix("job.")): kind for kind in EventType if kind.startswith("job.")
+    JobState(kind.removeprefix("job.")): kind
+    for kind in EventType
+    if kind.startswith("job.") and kind is not EventType.JOB_STUCK
 }
 
 #: Changes that do not make a new version of a job.
 _INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since"}
 
+
+def _claimed(to: Reschedule) -> sa.ColumnElement[bool]:
+    """Return the condition that a live job is still as it was claimed."""
+    same = sa.and_(job.c.id == to.job_id, job.c.lease == to.lease, job.c.version == to.version)
+    return sa.and_(same, job.c.due_at.is_not(None))
+
+
+_WAS_STUCK = (
+    sa.select(event.c.id)
+    .where(event.c.job_id == job.c.id, event.c.type == EventType.JOB_STUCK)
+    .exists()
+)
 # Built once: building a statement costs more than running it.
 _FIND = BulkSelect(sa.select(job).where(one_of(job.c.id)).order_by(job.c.id).with_for_update())
 _COLUMNS = job.c.keys()

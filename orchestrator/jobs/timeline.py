@@ -18,6 +18,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, event, push, trace
 from orchestrator.database.tables.rows import AttemptRow
 from orchestrator.foundation.clock import EPOCH, epoch_ms
+from orchestrator.foundation.states import EventType
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.deliveries import attempt_json
 
@@ -137,15 +138,16 @@ def _pushes(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
 
 
 def _of_events(
-    tx: Tx, job_id: str, rank: Rank, cursor: Cursor, limit: int
+    tx: Tx, job_id: str, rank: Rank, cursor: Cursor, limit: int, *where: sa.ColumnElement[bool]
 ) -> Iterator[sa.RowMapping]:
     shown = (event.c.id, event.c.type, event.c.source, event.c.sequence, event.c.created_at)
-    found = sa.select(*shown).where(event.c.job_id == job_id)
+    found = sa.select(*shown).where(event.c.job_id == job_id, *where)
     return _page(tx, found, event.c.created_at, rank, cursor, limit, key=event.c.id)
 
 
 def _moves(tx: Tx, job_id: str, cursor: Cursor, limit: int) -> Iterator[Entry]:
-    for row in _of_events(tx, job_id, Rank.MOVE, cursor, limit):
+    moved = event.c.type != EventType.JOB_STUCK
+    for row in _of_events(tx, job_id, Rank.MOVE, cursor, limit, moved):
         to = row["type"].removeprefix("job.")
         move = {"to": to, "by": row["source"], "sequence": row["sequence"]}
         yield _entry(row, "created_at", "move", Rank.MOVE, row["id"], move)

@@ -63,6 +63,8 @@ class ReportOutcome(StrEnum):
     UNKNOWN_WORD = "unknown_word"
     #: "Succeeded" without an output. The vendor is asked again for a while.
     NO_OUTPUT = "no_output"
+    #: The vendor does not know the task: `job.stuck` is published.
+    STUCK = "stuck"
     #: There is no such job.
     NO_JOB = "no_job"
 

@@ -20,11 +20,13 @@ from starlette.routing import Route
 from orchestrator.app import callback_endpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
+from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import SystemClock, after
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback
 from orchestrator.foundation.signing.standard_webhooks import new_secret, sign
+from orchestrator.foundation.states import EventType, Source
 from orchestrator.schemas import AccountCheck
 from orchestrator.simulator.server import LocalServer
 from tests.harness import runtime
@@ -148,7 +150,7 @@ async def test_a_refused_vendor_key_and_an_unreachable_subscriber_are_problems(
 
 
 @pytest.mark.usefixtures("everywhere")
-async def test_receivers_of_callbacks_that_fail_and_refused_pushes_are_problems(
+async def test_failing_callbacks_refused_pushes_and_forgotten_jobs_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = {"signature": "optional", "webhook_secrets": [new_secret()]}
@@ -166,6 +168,9 @@ async def test_receivers_of_callbacks_that_fail_and_refused_pushes_are_problems(
             path = f"/callbacks/kling/{token}"
             pushed = await it.api.http.post(path, content=b"{}", headers=headers)
             assert pushed.status_code == 401
+        stuck = NewEvent(EventType.JOB_STUCK, Source.POLL, job)
+        now, ids = it.runtime.clock.now(), it.runtime.ids
+        await it.runtime.store.write(lambda tx: publish(tx, ids, [stuck, stuck], now))
         await it.api.call("POST", f"/v1/jobs/{job['id']}/cancel")
 
         async def failed() -> Json | None:
@@ -184,6 +189,10 @@ async def test_receivers_of_callbacks_that_fail_and_refused_pushes_are_problems(
         assert "pushes came and were refused: no signature matches" in pushes["found"]
         assert "webhook_secrets" in pushes["fix"]
         assert "public_url" not in pushes["fix"]
+        forgotten = found["jobs of kling"]
+        assert forgotten["status"] == "warning"
+        assert "did not know 2 jobs" in forgotten["found"]
+        assert "jobs show" in forgotten["fix"]
         shown = await asyncio.to_thread(run, "subscribers", "show", host["id"])
         assert "connection_refused" in shown.out
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from orchestrator.api.openapi import examples
 from orchestrator.database.tables import event, job, trace
@@ -18,6 +19,7 @@ from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.poll import LEASE_MARGIN, Poller
 from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.timeline import entries
 from tests.harness.engine import (
     at_vendor,
     drive,
@@ -32,6 +34,7 @@ from tests.harness.engine import (
     seconds_until_due,
     task_not_found,
 )
+from tests.harness.foreign_pages import FOREIGN_PAGES
 from tests.harness.runtime import Harness, open_harness
 
 S = JobState
@@ -41,6 +44,7 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "main": {"vendor": "agentsflare", "api_key": "k"},
     "many": {"vendor": "cloudsway", "api_key": "k", "options": {"endpoint_path": "e"}},
     "forking": {"vendor": "cubicspaces", "api_key": "k"},
+    "lagging": {"vendor": "agentsflare", "api_key": "k", "poll": {"visibility_lag": 110}},
     "dreamto": {"vendor": "dreamto", "api_key": "k", "base_url": "https://dreamto.example"},
 }
 
@@ -233,6 +237,52 @@ async def test_a_job_fails_only_after_two_not_found_answers_even_if_long_overdue
     assert (await h.job(row["id"]))["misses"] == 1
     await report_state(h, row["id"], S.PROCESSING, progress=1)
     assert (await h.job(row["id"]))["misses"] == 0, "any report of the vendor restarts the count"
+
+
+async def test_a_job_that_its_vendor_has_forgotten_is_noticed_once(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    for answer, types, misses in (
+        (task_not_found(), [], 1),
+        (task_not_found(), ["job.stuck"], 2),
+        (task_not_found(), ["job.stuck"], 3),
+        (kling_response(legacy_task("t-main-0", "processing")), ["job.stuck", "job.processing"], 0),
+        (task_not_found(), ["job.stuck", "job.processing"], 1),
+        (task_not_found(), ["job.stuck", "job.processing"], 2),
+    ):
+        with capture_logs() as logs:
+            await poll(h, answer)
+        now = await h.job(row["id"])
+        assert (await event_types(h))[1:] == types
+        assert (now["misses"], now["sequence"]) == (misses, len(types) + 1)
+        warned = [log["job"] for log in logs if "does not know a task" in log["event"]]
+        assert warned == ([row["id"]] if (types, misses) == (["job.stuck"], 2) else [])
+        h.clock.advance(seconds_until_due(h, now))
+    stuck = (await event_bodies(h))[1]
+    assert (stuck["type"], stuck["sequence"]) == ("job.stuck", 2)
+    assert (stuck["data"]["id"], stuck["data"]["status"]) == (row["id"], "submitted")
+    history = await h.runtime.store.read(entries, row["id"], None, 100)
+    moves = [entry.document["to"] for entry in history if entry.document["kind"] == "move"]
+    assert moves == ["submitted", "processing"], "it is no move"
+
+
+async def test_not_found_within_the_visibility_lag_proves_nothing(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h, "lagging")
+    for misses in (0, 0, 0, 1):
+        await poll(h, task_not_found())
+        now = await h.job(row["id"])
+        assert now["misses"] == misses
+        h.clock.advance(seconds_until_due(h, now))
+    assert await event_types(h) == ["job.submitted"]
+
+
+async def test_a_page_that_is_not_about_the_task_never_ends_its_job(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h, "dreamto")
+    for page in FOREIGN_PAGES.values():
+        assert await poll(h, page) == 1
+        h.clock.advance(300)
+    now = await h.job(row["id"])
+    assert (now["state"], now["misses"]) == (S.SUBMITTED, 0)
+    assert await event_types(h) == ["job.submitted"]
 
 
 # -- results of queries

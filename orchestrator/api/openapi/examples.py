@@ -63,6 +63,7 @@ DATA: dict[str, Json] = {
     "job.failed": {**_FINAL, "status": "failed", "vendor_status": "failed", "error": _ERROR},
     "job.canceled": {**_FINAL, "status": "canceled", "resolved_by": "operator"},
     "job.expired": {**_FINAL, "status": "expired", "resolved_by": "clock"},
+    "job.stuck": JOB_EXAMPLE,
     "subscriber.disabled": {
         **SUBSCRIBER_EXAMPLE, "status": "disabled", "disabled_reason": "failing"
     },

@@ -29,6 +29,8 @@ _DESCRIPTIONS = {
     "had expired before.",
     EventType.JOB_CANCELED: "An operator stopped following the job.",
     EventType.JOB_EXPIRED: "The job's deadline passed. The vendor's result may still follow.",
+    EventType.JOB_STUCK: "The vendor answers that it does not know the task which it accepted. The "
+    "job stays live.",
     EventType.SUBSCRIBER_DISABLED: "Another subscriber was disabled; `disabled_reason` says why.",
     EventType.ACCOUNT_PUSH_DEGRADED: "Jobs of an account complete without a push: its pushes have "
     "stopped.",

@@ -1,9 +1,11 @@
-"""Checks of a running server: readiness, clock, version, accounts, subscribers."""
+"""Checks of a running server: readiness, clock, version, accounts, subscribers, stuck jobs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import httpx
@@ -16,12 +18,14 @@ from orchestrator.cli.doctor.exchange import Response, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
 from orchestrator.cli.doctor.local import account, clock_of
 from orchestrator.cli.failure import Exit, Failure
-from orchestrator.cli.lookup import DELIVERY, SUBSCRIBER
+from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER
 from orchestrator.cli.subscriber_test import first_attempt, outcome
 from orchestrator.cli.subscribers import callback_words
-from orchestrator.cli.terminal import moment
+from orchestrator.cli.terminal import counted, moment
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
+from orchestrator.foundation.ids import earliest
+from orchestrator.foundation.states import EventType
 from orchestrator.schemas import Delivery, Subscriber, TestEvent
 from orchestrator.vendors.account_check import skew
 
@@ -115,6 +119,7 @@ def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
         ("accounts", partial(_accounts, session)),
         ("subscribers", partial(_subscribers, session, send_test)),
         ("callback receivers", partial(_callbacks, session)),
+        ("stuck jobs", partial(_stuck, session)),
     ]
 
 
@@ -183,6 +188,24 @@ def _callbacks(session: Session) -> Iterator[Finding]:
         yield problem(f"callbacks to {host.url}", words, fix)
     if page.has_more:
         yield ok("callback receivers", f"only {_MOST} hosts were checked")
+
+
+def _stuck(session: Session) -> Iterator[Finding]:
+    """Check for jobs of the last day that their vendors did not know, the newest per account."""
+    oldest = earliest("evt", session.now() - timedelta(days=1))
+    with session.client() as client:
+        kind = EventType.JOB_STUCK.value
+        page = client.full_page(EVENT.page, EVENT.path, type=kind, limit=_MOST, oldest=oldest)
+    counts = Counter(str(event.data.get("account")) for event in page.data)
+    newest = {str(event.data.get("account")): event for event in reversed(page.data)}
+    for name, count in counts.items():
+        last = newest[name]
+        words = (
+            f"its vendor did not know {counted(count, 'job')} that it had accepted,"
+            f" the last at {moment(last.timestamp)}"
+        )
+        fix = f"orchestrator jobs show {last.job_id} --timeline; are base_url and key the same?"
+        yield warning(f"jobs of {name}", words, fix)
 
 
 def _subscriber(client: Client, sub: Subscriber, send_test: bool) -> Iterator[Finding]:

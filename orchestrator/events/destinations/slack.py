@@ -35,6 +35,7 @@ _TITLES = {
     "job.failed": "❌ Video failed",
     "job.canceled": "🚫 Video canceled",
     "job.expired": "⌛ Video expired",
+    "job.stuck": "⚠️ The vendor does not know the task",
     "subscriber.disabled": "⚠️ Subscriber switched off",
     "account.push_degraded": "⚠️ Pushes have stopped",
     "account.push_recovered": "✅ Pushes are back",
