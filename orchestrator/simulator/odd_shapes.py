@@ -52,9 +52,12 @@ URL_PLACES: Final[tuple[Callable[[str], JsonObject], ...]] = (
     lambda url: {"url": url},
     lambda url: {"video_url": url},
     lambda url: {"result_url": url},
-    lambda url: {"video_urls": [url]},
     lambda url: {"output": {"url": url}},
     lambda url: {"output": {"video_url": url}},
+)
+#: Further places where no `seconds` beside it says how long the clip is.
+URL_LISTS: Final[tuple[Callable[[str], JsonObject], ...]] = (
+    lambda url: {"video_urls": [url]},
     lambda url: {"output": [url]},
     lambda url: {"works": [{"url": url}]},
 )
@@ -112,7 +115,7 @@ def _is_task(data: JSON) -> bool:
 
 
 def _beside_null(data: JSON) -> JSON:
-    return {**data, "code": 0, "data": None} if isinstance(data, dict) else data
+    return {**data, "success": True, "data": None} if isinstance(data, dict) else data
 
 
 # -- changes of one task
@@ -168,7 +171,8 @@ def move_url(task: JsonObject, rng: random.Random) -> None:
     if url and not objects_at(task, "outputs"):
         for container, key in ((metadata, "url"), (task, "video_url"), (task, "result")):
             container.pop(key, None)
-        task.update(rng.choice(URL_PLACES)(url))
+        places = URL_PLACES if "seconds" in task else URL_PLACES + URL_LISTS
+        task.update(rng.choice(places)(url))
 
 
 def relate_urls(task: JsonObject, rng: random.Random, origin: str) -> None:
