@@ -38,6 +38,8 @@ class Render:
     changed_at: float = 0.0
     #: Number of reports of its success that still carry no URL.
     withheld: float = 0
+    #: From when until when, in seconds of its age, a query by its task id does not find it.
+    forgotten: tuple[float, float] = (0.0, 0.0)
     #: True once the gateway has reported the opposite final state.
     contradicted: bool = False
     #: States that were reported by a push or an answer.
@@ -47,6 +49,11 @@ class Render:
     def url(self) -> str:
         """The URL of its video, at the gateway: an odd shape may make it relative."""
         return f"https://{self.account}.example.com/files/{self.task}.mp4"
+
+    def is_forgotten(self, now: float) -> bool:
+        """True while a query by its task id does not find it."""
+        begin, end = self.forgotten
+        return begin <= now - self.accepted_at < end
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,10 +111,13 @@ class Checker:
             yield f"7: {state}, and due_at is {row.due_at}"
         if len(types) != row.sequence:
             yield f"3: {len(types)} events, and the sequence is {row.sequence}"
-        if bool(types) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (
-            types and types[-1] != f"job.{state}"
+        moves = [kind for kind in types if kind != "job.stuck"]
+        if bool(moves) is (state in (JobState.QUEUED, JobState.SUBMITTING)) or (
+            moves and moves[-1] != f"job.{state}"
         ):
             yield f"the job is {state}, and its events are {types}"
+        if len(types) - len(moves) > 1:
+            yield f"it was stuck more than once: {types}"
 
     def _change(self, before: JobRow, row: JobRow, by: str) -> Iterator[str]:
         old, new = JobState(before.state), JobState(row.state)
@@ -200,6 +203,7 @@ class Checker:
                 continue
             types = self._event_types[event.job_id]
             types.append(event.type)
+            self._world.counts["job.stuck"] += event.type == "job.stuck"
             if event.sequence != len(types):
                 yield f"3: {event.job_id}: event {event.sequence} after {types[:-1]}"
             if event.type in FINAL_EVENTS:

@@ -90,6 +90,8 @@ class Plan:
     faults: Mapping[str, float]
     #: Probability that an answer or push has an odd shape. In half of the runs none has.
     odd_shapes: float
+    #: Probability that a vendor forgets a render for a while. In half of the runs none does.
+    forgetful: float
 
 
 def plan_of(seed: int) -> Plan:
@@ -113,6 +115,7 @@ def plan_of(seed: int) -> Plan:
         push_every_state=rng.random() < 0.5,
         silent_subscriber=rng.random() < 0.06,
         faults=faults,
-        # Drawn apart: shapes that mean the same leave the other draws of a seed as they are.
+        # Drawn apart: they leave the other draws of a seed as they are.
         odd_shapes=max(0.0, random.Random(f"shapes {seed}").uniform(-1, 1)),
+        forgetful=max(0.0, random.Random(f"forgetful {seed}").uniform(-1, 1)),
     )

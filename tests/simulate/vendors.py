@@ -92,6 +92,7 @@ class Gateway:
         render = Render(
             self.account, external, task, callback, now, now + lag, verdict, changed_at=now
         )
+        render.forgotten = world.forgotten()
         if world.occurs("no_url"):
             render.withheld = world.rng.choice((1, 3, float("inf")))
         self.renders.append(render)
@@ -144,7 +145,8 @@ class Gateway:
         found = [
             render
             for render in self.renders
-            if render.task in tasks or render.external in externals
+            if (render.task in tasks and not render.is_forgotten(now))
+            or render.external in externals
         ]
         self._world.rng.shuffle(found)
         return self.dialect.answered(

@@ -90,6 +90,7 @@ class World:
         self.rng = random.Random(f"dice {plan.seed}")
         self._steps = random.Random(f"steps {plan.seed}")
         self._shapes = random.Random(f"odd shapes {plan.seed}")
+        self._memory = random.Random(f"memory {plan.seed}")
         self.loop = VirtualLoop(random.Random(f"order {plan.seed}"), self._step)
         self.trace = Trace(self.loop.time)
         self.counts: Counter[str] = Counter()
@@ -150,6 +151,14 @@ class World:
             return None
         self.counts["odd_shapes"] += 1
         return self._shapes
+
+    def forgotten(self) -> tuple[float, float]:
+        """Draw from when until when a vendor does not know a render, in seconds of its age."""
+        begin, end = self._memory.uniform(20, 60), self._memory.uniform(80, 110)
+        if self.calm or self._memory.random() >= self.plan.forgetful:
+            return 0.0, 0.0
+        self.counts["forgotten_render"] += 1
+        return begin, end
 
     def commit_fate(self) -> CommitFate:
         """Draw the fate of a commit."""
