@@ -135,7 +135,8 @@ async def run_all(it: Live, seconds: float) -> list[tuple[str, str, str]]:
 
 async def test_every_capability_of_every_vendor_completes_by_push(tmp_path: Path) -> None:
     accounts = {name: {"poll": IMPATIENT} if name == NEVER_PUSHES else {} for name, _ in SIMULATED}
-    async with live(tmp_path, accounts, render_seconds=0.3) as it:
+    odd = Faults(odd_shapes=0.5)
+    async with live(tmp_path, accounts, render_seconds=0.3, faults=odd) as it:
         for account, status, resolved_by in await run_all(it, 30):
             assert status == "succeeded"
             assert resolved_by == ("poll" if account == NEVER_PUSHES else "push")
@@ -143,7 +144,8 @@ async def test_every_capability_of_every_vendor_completes_by_push(tmp_path: Path
 
 async def test_every_capability_completes_by_polls_alone_without_pushes(tmp_path: Path) -> None:
     accounts = {name: {"poll": IMPATIENT} for name, _ in SIMULATED}
-    async with live(tmp_path, accounts, render_seconds=0.3, faults=Faults(drop_push=1.0)) as it:
+    faults = Faults(drop_push=1.0, odd_shapes=0.5)
+    async with live(tmp_path, accounts, render_seconds=0.3, faults=faults) as it:
         assert {(status, by) for _, status, by in await run_all(it, 30)} == {("succeeded", "poll")}
         assert {push.kind for push in it.world.pushes} == {"dropped"}
 
