@@ -41,8 +41,6 @@ log = structlog.get_logger()
 LEASE_MARGIN = 30.0
 #: Status queries in progress at the same time in this process.
 LIMIT = 32
-#: Answers in a row that a vendor knows no such task, after which a job is stuck.
-MISSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,8 @@ _UNANSWERED = (
 #: The metric label of a noted outcome. Any other outcome is a status word of the vendor.
 _RESULTS = {"not_found": "not_found", "cannot_be_asked": "cannot_be_asked"}
 _RESULTS |= dict.fromkeys(_UNANSWERED, "unanswered")
+#: Answers in a row that a vendor knows no such task, after which a job is stuck.
+MISSES = 2
 
 
 def lease_of(vendor: Vendor) -> float:
