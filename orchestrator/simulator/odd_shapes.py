@@ -1,9 +1,11 @@
 """Odd shapes: answers and pushes as gateways really write them.
 
-Each has the meaning of the documented one. They were seen at new-api and its forks, kie.ai,
-laozhang.ai, PiAPI and others: https://github.com/QuantumNous/new-api/issues/4834,
-https://docs.laozhang.ai/en/api-capabilities/veo/quick-start,
-https://github.com/BerriAI/litellm/issues/36483, https://github.com/com-lihaoyi/upickle/issues/522.
+Each has the meaning of the documented one. Reports of such shapes:
+https://github.com/QuantumNous/new-api/issues/4834 (addresses of clips),
+https://docs.laozhang.ai/en/api-capabilities/veo/quick-start (envelopes),
+https://github.com/ArcReel/ArcReel/issues/1888 (status words),
+https://github.com/BerriAI/litellm/issues/36483 (progress),
+https://github.com/com-lihaoyi/upickle/issues/522 (ids).
 """
 
 from __future__ import annotations
@@ -162,6 +164,7 @@ def move_files(task: JsonObject, rng: random.Random) -> None:
                 for file in files
             ]
             task.update(rng.choice(FILE_PLACES)(renamed))
+            return
 
 
 def move_url(task: JsonObject, rng: random.Random) -> None:
