@@ -45,6 +45,11 @@ class Renderer:
     def is_full(self) -> bool:
         return self.limit is not None and self.live >= self.limit
 
+    @property
+    def origin(self) -> str:
+        """The scheme and host of the vendor, where its relative URLs begin."""
+        return self.base_url.removesuffix(f"/{self.dialect.mount}")
+
     def accept(self, endpoint: SubmitEndpoint, body: JsonObject, path: Mapping[str, str]) -> Render:
         """Return a new render for a checked body and its path parameters."""
         callback = endpoint.callback_in(body)
@@ -164,7 +169,7 @@ class Renderer:
         if body is None:
             return None
         if self.strikes("push", "odd_shapes"):
-            body = odd_body(body, self.injector.rng)
+            body = odd_body(body, self.injector.rng, self.origin)
         return self.push_sender.new_push(render, render.callback_url, state, body)
 
     def _forged_body(self, render: Render, endpoint: SubmitEndpoint) -> JSON:

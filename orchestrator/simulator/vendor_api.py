@@ -75,7 +75,7 @@ class VendorApi:
     def _answer(self, operation: str, body: JSON) -> Response:
         if not self.renderer.strikes(operation, "odd_shapes"):
             return JSONResponse(body)
-        content, headers = odd_answer(body, self.renderer.injector.rng)
+        content, headers = odd_answer(body, self.renderer.injector.rng, self.renderer.origin)
         return Response(content, headers=headers)
 
     def _refuse(self, path: str, refusal: Refusal) -> Response:
