@@ -114,13 +114,17 @@ def pid_of(client: int) -> int:
 
 @cache
 def programs() -> Path:
-    """Return a folder with the programs `orchestrator` and `python`, which fork for our modules."""
+    """Return a folder with the programs `orchestrator` and `python`, which fork for our modules.
+
+    `serve` is not forked: pages kill it, and a forked process outlives its client for a moment.
+    """
     folder = Path(_server()).with_name("bin")
     folder.mkdir()
     forked = shlex.join(command("orchestrator"))
     module = shlex.join(command("")[:-1])
+    fresh = shlex.join([sys.executable, "-m", "orchestrator"])
     for name, script in {
-        "orchestrator": f'exec {forked} "$@"\n',
+        "orchestrator": f'[ "$1" = serve ] && exec {fresh} "$@"\nexec {forked} "$@"\n',
         "python": f'if [ "$1" = -m ]; then shift; exec {module} "$@"; fi\n'
         f'exec {shlex.quote(sys.executable)} "$@"\n',
     }.items():
