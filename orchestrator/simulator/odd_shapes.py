@@ -56,9 +56,6 @@ URL_PLACES: Final[tuple[Callable[[str], JsonObject], ...]] = (
     lambda url: {"result_url": url},
     lambda url: {"output": {"url": url}},
     lambda url: {"output": {"video_url": url}},
-)
-#: Further places where no `seconds` beside it says how long the clip is.
-URL_LISTS: Final[tuple[Callable[[str], JsonObject], ...]] = (
     lambda url: {"video_urls": [url]},
     lambda url: {"output": [url]},
     lambda url: {"works": [{"url": url}]},
@@ -117,7 +114,7 @@ def _is_task(data: JSON) -> bool:
 
 
 def _beside_null(data: JSON) -> JSON:
-    return {**data, "success": True, "data": None} if isinstance(data, dict) else data
+    return {**data, "code": 0, "data": None} if isinstance(data, dict) else data
 
 
 # -- changes of one task
@@ -174,8 +171,7 @@ def move_url(task: JsonObject, rng: random.Random) -> None:
     if url and not objects_at(task, "outputs"):
         for container, key in ((metadata, "url"), (task, "video_url"), (task, "result")):
             container.pop(key, None)
-        places = URL_PLACES if "seconds" in task else URL_PLACES + URL_LISTS
-        task.update(rng.choice(places)(url))
+        task.update(rng.choice(URL_PLACES)(url))
 
 
 def relate_urls(task: JsonObject, rng: random.Random, origin: str) -> None:

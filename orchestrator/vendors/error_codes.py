@@ -202,10 +202,11 @@ def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
         return True
     if isinstance(code, int) and (code in OFFICIAL or code in _INTERNAL):
         return True
-    return not (_is_success(code) or _is_success(message) or message is None)
+    return not (is_success(code) or is_success(message) or message is None)
 
 
-def _is_success(value: str | int | None) -> bool:
+def is_success(value: str | int | None) -> bool:
+    """Return whether a code, or a message, is one of success; no code is one too."""
     if isinstance(value, str):
         return value.strip().lower().rstrip("!.") in _SUCCESS_WORDS
     return value is None or value == 0 or 200 <= value < 300

@@ -70,10 +70,15 @@ def files_of(item: Item, base_url: str) -> Files:
     if not found["video"]:
         single = next(filter(None, (_single(one, item, base_url) for one in holders)), None)
         found["video"] = {single.url: single} if single else {}
+    if len(found["video"]) == 1:
+        # The length of the clip stands beside the list.
+        ((address, file),) = found["video"].items()
+        if file.duration is None:
+            found["video"][address] = file._replace(duration=seconds(item.get("seconds")))
     for holder in holders[1:]:
-        address = absolute(holder.get("audio_url"), base_url)
-        if address and holder is not item.get("metadata"):
-            found["audio"].setdefault(address, _output(address, base_url, holder))
+        sound = absolute(holder.get("audio_url"), base_url)
+        if sound and holder is not item.get("metadata"):
+            found["audio"].setdefault(sound, _output(sound, base_url, holder))
     return Files(*(tuple(found[kind].values())[:_CAP] for kind in ("video", "image", "audio")))
 
 

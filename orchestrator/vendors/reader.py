@@ -16,7 +16,7 @@ from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import encode, walk
 from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import instant, name, percent, text
-from orchestrator.vendors.error_codes import error_fields
+from orchestrator.vendors.error_codes import error_fields, is_success
 from orchestrator.vendors.outputs import Files, absolute, expiry, files_of
 from orchestrator.vendors.report import Output, Report, Words
 
@@ -96,7 +96,7 @@ class Reader:
             audios=files.audios,
             billing=billing(item),
             message=message,
-            vendor_code=code,
+            vendor_code=None if is_success(code) else code,
             updated_at=_first(instant, item, _UPDATED),
         )
 
