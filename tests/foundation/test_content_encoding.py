@@ -69,7 +69,9 @@ def test_a_broken_body_is_refused(encoding: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", gzip.compress(TEXT)[:-9]), ("br", brotli.compress(TEXT)[:-1])]
+    ("encoding", "body"),
+    [("gzip", gzip.compress(TEXT)[:-9]), ("br", brotli.compress(TEXT)[:-1])],
+    ids=["gzip", "br"],
 )
 def test_a_body_that_ends_early_is_found_at_its_end(encoding: str, body: bytes) -> None:
     decoder = Decoder(encoding)
