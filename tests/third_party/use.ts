@@ -26,7 +26,7 @@ const listed = await api.GET("/v1/jobs", {
 const jobs: Job[] = listed.data?.data ?? [];
 
 const missing = await api.GET("/v1/jobs/{id}", {
-  params: { path: { id: made.data.id.replace(/.$/, "0") } },
+  params: { path: { id: made.data.id.replace(/.$/, (last) => (last === "0" ? "1" : "0")) } },
 });
 
 console.log(
