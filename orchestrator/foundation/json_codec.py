@@ -58,19 +58,30 @@ def walk(value: Any) -> Iterator[tuple[int, str, str, Any]]:
 
     Iterative: callers nest as deep as they like. The pointer has the first 64 characters of a key.
     """
-    waiting = [(0, "", "", value)]
-    while waiting:
-        item = depth, pointer, _, value = waiting.pop()
-        yield item
-        if isinstance(value, dict):
-            waiting.extend(
-                (depth + 1, f"{pointer}/{_escaped(key)}", key, inner)
-                for key, inner in value.items()
-            )
-        elif isinstance(value, list):
-            waiting.extend(
-                (depth + 1, f"{pointer}/{n}", "", inner) for n, inner in enumerate(value)
-            )
+    yield 0, "", "", value
+    # One iterator a level. A list of what is left would hold a pointer for each of its values.
+    levels = [("", _inside(value))]
+    while levels:
+        parent, entries = levels[-1]
+        entry = next(entries, None)
+        if entry is None:
+            levels.pop()
+            continue
+        segment, key, inner = entry
+        pointer = f"{parent}/{segment}"
+        yield len(levels), pointer, key, inner
+        if isinstance(inner, dict | list):
+            levels.append((pointer, _inside(inner)))
+
+
+def _inside(value: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield the segment of a JSON pointer, the key and the value of what is in `value`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield _escaped(key), key, inner
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            yield str(n), "", inner
 
 
 def _escaped(key: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.foundation.errors import Unavailable
+from orchestrator.api import request_body
+from orchestrator.foundation.errors import Problem, Unavailable
 from tests.api.test_support import calling
 
 
@@ -22,6 +24,19 @@ async def test_json_is_accepted_under_any_content_type(tmp_path: Path, name: str
         await api.call(
             "POST", f"/v1/jobs/{made.json()['id']}/cancel", 200, headers={"content-type": name}
         )
+
+
+def test_a_wide_and_deep_body_costs_little_memory() -> None:
+    # The last value is refused, so that all of them are looked at.
+    levels = request_body._MAX_DEPTH - 2
+    wide = ('{"%s":' % ("~" * 64)) * levels + "[" + "0," * 20_000 + '"\\u0000"]' + "}" * levels
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem):
+            request_body.parse(wide.encode())
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_body_without_a_length_is_refused_while_it_streams(tmp_path: Path) -> None:
