@@ -154,12 +154,18 @@ def after_lookup(
     """The vendor answered a lookup by our external id.
 
     Found: adopt the task. Not found by `MAX_LOOKUPS` spaced lookups: it never arrived, so send
-    again.
+    again. Several tasks without our id are those of others: the vendor did not look for ours.
     """
-    if reports:
-        found = replace(reports[0], state=reports[0].state or JobState.SUBMITTED)
+    ours = [one for one in reports if one.external_task_id == row["external_task_id"]]
+    if ours or len(reports) == 1:
+        task = (ours or reports)[0]
+        found = replace(task, state=task.state or JobState.SUBMITTED)
         note = {"outcome": "found", "vendor_task_id": found.vendor_task_id}
         return SubmitOutcome(row, note, report=ReportEvent(row["id"], found, Source.LOOKUP))
+    if reports:
+        due = after(now, vendor.account.poll.visibility_lag)
+        later = _reschedule(row, due, misses=row["misses"])
+        return SubmitOutcome(row, {"outcome": "others_found"}, later=later)
     misses = row["misses"] + 1
     if misses >= MAX_LOOKUPS:
         again = _reschedule(row, now, misses=0)

@@ -392,6 +392,28 @@ async def test_a_lookup_that_fails_counts_as_no_answer(h: Harness) -> None:
     )
 
 
+async def test_a_lookup_that_answers_with_tasks_of_others_adopts_only_ours(h: Harness) -> None:
+    """A gateway may ignore the filter and list all tasks of the account."""
+    row = await submitted(h, "kling", LOST_ANSWER)
+    others = [
+        {**legacy_task(task, "succeed"), "task_info": {"external_task_id": task}}
+        for task in ("o-1", "o-2")
+    ]
+    for _ in range(3):
+        h.network.answer = lambda _: kling_response(others)
+        h.clock.advance(10)
+        await drive(h.runtime.assemble(Submitter))
+        found = await h.job(row["id"])
+        assert (found["state"], found["misses"]) == (S.SUBMITTING, 0)
+    ours = legacy_task("t-9", "processing")
+    ours["task_info"] = {"external_task_id": row["external_task_id"]}
+    h.network.answer = lambda _: kling_response([*others, ours])
+    h.clock.advance(10)
+    await drive(h.runtime.assemble(Submitter))
+    assert (await h.job(row["id"]))["vendor_task_id"] == "t-9"
+    assert [request.method for request in h.network.requests].count("POST") == 1
+
+
 async def test_a_retried_request_that_the_vendor_already_has_is_looked_up(h: Harness) -> None:
     row = await submitted(h, "kling", NOT_SENT)
     h.clock.advance(2)
