@@ -260,14 +260,19 @@ class Vendor(ABC):
 
         Raises `Refused` (also for "ask later"), and `CutOff` if the answer proves nothing.
         """
-        body = self._body(response)
+        body, reports = self._body(response), None
         if response.is_success:
             with contextlib.suppress(Unreadable):
-                return self.reader.reports(body)
+                reports = self.reader.reports(body)
+        if reports:
+            return reports
         if self.unknown_task(response.status_code, body):
             return []
+        # An empty list beside an error says nothing about the task.
         if error := self._error(response, body):
             raise error
+        if reports is not None:
+            return reports
         raise CutOff(f"{self.name}: the body holds no task object", kind="bad_response")
 
     def content(self, task_id: str) -> Output | None:

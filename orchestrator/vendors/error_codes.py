@@ -86,12 +86,13 @@ _EXHAUSTED_WORDS = re.compile(
     r"insufficient[\w ]{0,24}(?:balance|quota|credit|fund)"
     r"|(?:balance|quota|credits?|funds?) (?:is |are |has |have )?(?:been )?"
     r"(?:insufficient|not enough|too low|exhausted|used up|depleted)"
-    r"|not enough (?:balance|quota|credits?|funds?)|(?:out of|no (?:more|remaining)) credits?"
-    r"|exceeded your current quota|in arrears|payment required|top up"
+    r"|(?:not|n't)(?: have)? enough (?:balance|quota|credits?|funds?)"
+    r"|(?:out of|no (?:more|remaining)) credits?|exceeded your current quota|in arrears"
+    r"|payment required|\btop up\b"
     r"|(?:余额|额度|配额|点数|积分|资源包|套餐)已?(?:不足|不够|用[尽完]|耗尽)|欠费|请充值"
 )
 _RATE_WORDS = re.compile(
-    r"rate.?limit|too many requests|requests per (?:minute|second)|过于频繁|限流"
+    r"(?<!frame )\brate.?limit|too many requests|requests per (?:minute|second)|过于频繁|限流"
 )
 _NO_CHANNEL_WORDS = re.compile(r"no available channel|无可用渠道")
 #: Words of a message about the external id of an earlier request of ours.
@@ -104,14 +105,26 @@ _ABSENT_WORDS = re.compile(
     r"not.?(?:found|exist)|n't exist|no such|unknown (?:task|job|video|id)|cannot find"
     r"|不存在|未找到"
 )
-_ADDRESS_WORDS = re.compile(r"\b(?:url|uri|route|path|endpoint|page|method|model)\b|invalid_url")
+#: Words about an address, which may itself hold such a word: `Cannot GET /v1/videos/1`.
+_ADDRESS_WORDS = re.compile(
+    r"\b(?:url|uri|route|path|endpoint|page|method|model|handler|service|deployment|project)\b"
+    r"|invalid_url|\bstatic resource\b|\bv[0-9]\w*/|(?:^|[\s'\"(])/\w"
+)
 
 _SUCCESS_WORDS = frozenset(
     ("success", "succeed", "succeeded", "successful", "ok", "accepted", "created", "成功")
 )
+#: The end of a message that says so: ThinkPHP's code of a success is 1.
+_SUCCESS_PHRASE = re.compile(
+    r"(?:(?<!not )\bsuccess(?:ful(?:ly)?)?|(?<![未不没])成功)[!.！。]*$", re.IGNORECASE
+)
 _FAILURE_WORDS = frozenset(("error", "fail", "failed", "failure"))
 #: Kling's internal errors. Their HTTP status varies, and the task may exist all the same.
 _INTERNAL = range(5000, 6000)
+#: Codes about the key, the account or its limits.
+_ABOUT_ACCOUNTS = frozenset(
+    (401, 403, 429, *(code for code, meaning in OFFICIAL.items() if meaning != _REFUSED))
+)
 _CODES = ("code", "error_code", "errorCode", "err_code", "errcode", "fail_code", "failCode")
 _MESSAGES = (
     "task_status_msg", "fail_reason", "failure_reason", "failReason", "fail_msg", "failMsg",
@@ -136,6 +149,8 @@ def _places(body: Any) -> Iterator[Mapping[str, Any]]:
         for place in (
             body.get("error"),
             errors[0] if isinstance(errors, list) and errors else None,
+            # FastAPI's, of an application that raises an object.
+            body.get("detail"),
         ):
             if isinstance(place, Mapping):
                 yield place
@@ -157,9 +172,15 @@ def is_unknown_task(status: int, body: Any) -> bool:
     if not isinstance(body, Mapping) or status in (401, 403, 429) or status >= 500:
         return False
     code, message = error_fields(body)
+    if isinstance(code, int) and not _may_mean_absent(code):
+        return False
     words = f"{code} {message or ''}".lower()
     is_about_a_task = _TASK_WORDS.search(words) and not _ADDRESS_WORDS.search(words)
     return bool(is_about_a_task) and (status == 404 or bool(_ABSENT_WORDS.search(words)))
+
+
+def _may_mean_absent(code: int) -> bool:
+    return not 500 <= code < 600 and code not in _INTERNAL and code not in _ABOUT_ACCOUNTS
 
 
 def classify(
@@ -196,7 +217,7 @@ def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
     """Return whether the body of a 2xx says no: an error, or a code of one beside its words."""
     if not isinstance(body, Mapping):
         return False
-    if body.get("error") or body.get("errors") or False in (body.get("success"), body.get("ok")):
+    if states_error(body):
         return True
     if isinstance(status := body.get("status"), str) and status.strip().lower() in _FAILURE_WORDS:
         return True
@@ -205,10 +226,19 @@ def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
     return not (is_success(code) or is_success(message) or message is None)
 
 
+def states_error(body: Mapping[str, Any]) -> bool:
+    """Return whether a body has an error or a flag that says so, whatever its words are."""
+    return bool(body.get("error") or body.get("errors")) or False in (
+        body.get("success"),
+        body.get("ok"),
+    )
+
+
 def is_success(value: str | int | None) -> bool:
     """Return whether a code, or a message, is one of success; no code is one too."""
     if isinstance(value, str):
-        return value.strip().lower().rstrip("!.") in _SUCCESS_WORDS
+        word = value.strip().lower()
+        return word.rstrip("!.") in _SUCCESS_WORDS or bool(_SUCCESS_PHRASE.search(word))
     return value is None or value == 0 or 200 <= value < 300
 
 

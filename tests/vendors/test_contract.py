@@ -169,12 +169,23 @@ def test_a_page_that_is_not_about_the_task_says_nothing_about_it(folder: str) ->
         httpx.Response(403, json={"message": "task not found"}),
         httpx.Response(503, json={"message": "task not found"}),
         httpx.Response(200, json={"status": "error", "message": "unauthorized"}),
+        httpx.Response(404, json={"message": "Cannot GET /v1/jobs/T1"}),
+        httpx.Response(404, json={"message": "No static resource v1/videos/T1."}),
+        httpx.Response(404, json={"error": "video-service not found"}),
+        httpx.Response(200, json={"code": 1002, "message": "access key not found, no task"}),
+        httpx.Response(200, json={"code": 500, "message": "the task database does not exist"}),
+        httpx.Response(200, json={"code": 5000, "message": "internal", "data": []}),
+        httpx.Response(200, json={"code": 1303, "message": "busy", "data": []}),
+        httpx.Response(200, json={"success": False, "message": "no", "data": []}),
     ]
     for answer in answers:
         with pytest.raises((Refused, CutOff)):
             bound.read_answer(answer)
     for body in ({"code": 404, "message": "Task not found"}, {"error": "no such job"}):
         assert bound.read_answer(httpx.Response(404, json=body)) == []
+    for message in ("SUCCEED", "no tasks", ""):
+        empty: dict[str, Any] = {"code": 0, "message": message, "data": []}
+        assert bound.read_answer(httpx.Response(200, json=empty)) == []
 
 
 @cases("errors")
