@@ -22,13 +22,15 @@ _CAP = 32
 #: Objects of a task that hold its result, and how deep one may lie within another.
 _HOLDERS = (
     "task_result", "output", "result", "data", "response", "content", "metadata", "video", "file",
+    "assets",
 )  # fmt: skip
 _DEPTH = 4
 #: Lists of files, by what is in them. `outputs` and the like hold any kind.
 _LISTS = {
     "videos": "video", "video_urls": "video", "images": "image", "audios": "audio",
-    "outputs": "", "works": "", "files": "", "creations": "", "result_urls": "", "resultUrls": "",
-    "unsigned_urls": "", "urls": "", "output": "", "result": "", "data": "",
+    "outputs": "", "results": "", "works": "", "files": "", "creations": "",
+    "result_urls": "", "resultUrls": "", "unsigned_urls": "", "urls": "",
+    "output": "", "result": "", "data": "",
 }  # fmt: skip
 #: Addresses of one file, the most telling first; then any other key that ends in `_url`.
 _ADDRESSES = (
@@ -39,7 +41,8 @@ _ANY_ADDRESS = re.compile(r"(?:_url|Url)$")
 #: Addresses that are no result: what was sent, what shows a still, where to ask.
 _NO_RESULT = re.compile(
     r"image|img|cover|thumb|poster|frame|preview|audio|mask|input|origin|source|reference|watermark"
-    r"|callback|hook|notify|poll|response|status|query|cancel|stream|logs?_|share|page|docs",
+    r"|callback|hook|notify|poll|response|status|query|cancel|stream|logs?_|share|page|docs"
+    r"|self|support|help|web_|detail|dashboard|console|task_|tail|avatar|logo|icon|gif|webp|upload",
     re.IGNORECASE,
 )
 _WATERMARKED = ("watermark_url", "watermarkUrl", "watermark_video_url", "url_with_watermark")
@@ -65,8 +68,12 @@ def files_of(item: Item, base_url: str) -> Files:
     holders = list(_holders(item))
     for holder in holders:
         for kind, entry in _entries(holder):
-            if file := _file(entry, holder, base_url):
-                found[kind or _kind(entry, file)].setdefault(file.url, file)
+            # What stands in the task object itself, beside the prompt, repeats the request.
+            is_input = kind == "image" and holder is item
+            file = None if is_input else _file(entry, holder, base_url)
+            sort = file and (kind or _kind(entry, file))
+            if file and sort:
+                found[sort].setdefault(file.url, file)
     if not found["video"]:
         single = next(filter(None, (_single(one, item, base_url) for one in holders)), None)
         found["video"] = {single.url: single} if single else {}
@@ -105,10 +112,16 @@ def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
 
 
 def _kind(entry: Any, file: Output) -> str:
-    """Return what an entry of a mixed list is, by its `type` or by the ending of its address."""
-    stated = text(entry.get("type")) if isinstance(entry, dict) else None
-    if stated in ("video", "image", "audio"):
-        return stated
+    """Return what an entry of a mixed list is, by its `type` or by the ending of its address.
+
+    Empty for what is no result, such as a thumbnail.
+    """
+    stated = (text(entry.get("type")) or "") if isinstance(entry, dict) else ""
+    kind = stated.partition("/")[0].lower()
+    if kind in ("video", "image", "audio"):
+        return kind
+    if _NO_RESULT.search(stated):
+        return ""
     path = urlsplit(file.url).path
     return next((kind for kind, ending in _ENDINGS.items() if ending.search(path)), "video")
 

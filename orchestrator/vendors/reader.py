@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import encode, walk
 from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import instant, name, percent, text
-from orchestrator.vendors.error_codes import error_fields, is_success
+from orchestrator.vendors.error_codes import error_fields, is_success, states_error
 from orchestrator.vendors.outputs import Files, absolute, expiry, files_of
 from orchestrator.vendors.report import Output, Report, Words
 
@@ -30,6 +29,8 @@ _ENVELOPES = 3
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
+#: What gateways write for "no task": the zero of a number or of a UUID, or a word.
+_NO_ID = re.compile(r"-1|[0-]+|null|none|nil|undefined", re.IGNORECASE)
 #: An id without a key of its own (`"data": "task-1"`): a word without a digit may be a status.
 _BARE_ID = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_.:-]{1,128}")
 #: What only tasks have.
@@ -68,7 +69,10 @@ class Reader:
             return None
         if found := task_id(item):
             return found, self.report(item) if status_word(item) else None
-        bare = _first(name, item, _CONTENTS)
+        code, _ = error_fields(item)
+        if states_error(item) or (isinstance(code, int) and 400 <= code < 600):
+            return None
+        bare = _first(_id, item, _CONTENTS)
         return (bare, None) if bare and _BARE_ID.fullmatch(bare) else None
 
     def _is_readable(self, item: Item) -> bool:
@@ -152,7 +156,12 @@ def _is_task(item: Item) -> bool:
 
 def task_id(item: Item) -> str | None:
     """Return the vendor's id of a task object."""
-    return _first(name, item, _IDS)
+    return _first(_id, item, _IDS)
+
+
+def _id(value: Any) -> str | None:
+    found = name(value)
+    return None if found is None or _NO_ID.fullmatch(found) else found
 
 
 def _first(read: Callable[[Any], T | None], item: Item, keys: Iterable[str]) -> T | None:
@@ -199,6 +208,7 @@ def billing(item: Item) -> Any:
 def _is_small(value: Any) -> bool:
     """True for JSON that is short and flat: writers and readers of JSON recurse."""
     # So many values are longer than the cap already.
-    below = list(islice(walk(value), _BILLING_CAP))
-    is_flat = len(below) < _BILLING_CAP and all(depth <= _BILLING_DEPTH for depth, *_ in below)
-    return is_flat and len(encode(value)) <= _BILLING_CAP
+    for count, (depth, *_) in enumerate(walk(value)):
+        if depth > _BILLING_DEPTH or count >= _BILLING_CAP:
+            return False
+    return len(encode(value)) <= _BILLING_CAP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -145,6 +146,21 @@ def test_envelopes_are_opened_only_so_deep() -> None:
         read_one(body)
 
 
+@pytest.mark.parametrize(
+    "zero", [0, "0", -1, "", "null", "None", "00000000-0000-0000-0000-000000000000"]
+)
+def test_the_zero_of_an_id_is_no_id(zero: Any) -> None:
+    reader = Reader(WORDS)
+    assert reader.accepted({"code": 1, "msg": "no", "data": {"task_id": zero}}) is None
+    assert reader.accepted({"code": 0, "task_id": zero, "id": "T1"}) == ("T1", None)
+
+
+@pytest.mark.parametrize("no", [{"code": 500}, {"success": False}, {"error": "no"}])
+def test_a_word_beside_an_error_is_no_id(no: Any) -> None:
+    assert Reader(WORDS).accepted({"msg": "no", "data": "E1001", **no}) is None
+    assert Reader(WORDS).accepted({"msg": "ok", "code": 0, "data": "E1001"}) == ("E1001", None)
+
+
 ADDRESS = "https://cdn.example/a.mp4"
 
 
@@ -170,6 +186,10 @@ ADDRESS = "https://cdn.example/a.mp4"
         {"content": {"video_url": ADDRESS, "last_frame_url": "https://cdn.example/a.png"}},
         {"creations": [{"url": ADDRESS, "cover_url": "https://cdn.example/a.png"}]},
         {"outputs": [{"type": "video", "url": ADDRESS}]},
+        {"outputs": [{"type": "cover", "url": "https://cdn.example/c"}, ADDRESS]},
+        {"outputs": [{"type": "image/png", "url": "https://cdn.example/c"}, ADDRESS]},
+        {"results": [{"url": ADDRESS}]},
+        {"assets": {"video": ADDRESS, "image": "https://cdn.example/a.png"}},
     ],
 )
 def test_the_address_of_a_clip_is_found_wherever_it_stands(holder: Any) -> None:
@@ -186,6 +206,10 @@ def test_the_address_of_a_clip_is_found_wherever_it_stands(holder: Any) -> None:
         {"thumbnail_url": ADDRESS},
         {"callback_url": ADDRESS},
         {"polling_url": "/v1/videos/1"},
+        {"support_url": ADDRESS},
+        {"self_url": ADDRESS},
+        {"images": [ADDRESS]},
+        {"files": [{"type": "input", "url": ADDRESS}]},
         {"url": "https://[x"},
         {"url": "/"},
         {"url": "a/b.mp4"},
@@ -249,6 +273,17 @@ def test_the_end_of_an_address_is_read_in_any_shape(item: Any, expires_at: str |
 )
 def test_charges_are_kept_as_the_vendor_states_them(item: Any, charged: Any) -> None:
     assert read_one({"id": "1", "status": "completed", **item}).billing == charged
+
+
+def test_a_wide_and_deep_charge_costs_no_memory() -> None:
+    wide = ('{"%s":' % ("~" * 64)) * 300 + "[" + "0," * 50_000 + "0]" + "}" * 300
+    item = {"id": "1", "status": "completed", "billing": json.loads(wide)}
+    tracemalloc.start()
+    try:
+        assert read_one(item).billing is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
