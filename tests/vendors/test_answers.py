@@ -91,6 +91,12 @@ def test_a_redirect_shows_where_it_led_without_secrets(
         assert (refusal.value.code, refusal.value.retryable) == ("vendor_refused", False)
 
 
+def test_a_redirect_to_the_result_of_a_submission_is_in_doubt() -> None:
+    bound = vendor("dreamto", base_url="https://acme.example")
+    with pytest.raises(CutOff, match="answered 303, a redirect to https://acme"):
+        bound.receipt(httpx.Response(303, headers={"location": "/v1/jobs/1"}))
+
+
 def test_a_redirect_to_nowhere_is_a_refusal_by_its_status() -> None:
     with pytest.raises(Refused, match="answered 301"):
         vendor("dreamto").receipt(httpx.Response(301))
