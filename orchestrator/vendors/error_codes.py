@@ -228,10 +228,12 @@ def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
 
 def states_error(body: Mapping[str, Any]) -> bool:
     """Return whether a body has an error or a flag that says so, whatever its words are."""
-    return bool(body.get("error") or body.get("errors")) or False in (
-        body.get("success"),
-        body.get("ok"),
-    )
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        # PiAPI's form with code 0 and empty texts is that of no error.
+        error = any(error.values())
+    flags = (body.get("success"), body.get("ok"))
+    return bool(error or body.get("errors")) or False in flags
 
 
 def is_success(value: str | int | None) -> bool:

@@ -94,6 +94,8 @@ def test_every_official_code_is_classified_as_in_its_table(entry: dict[str, Any]
         (400, {"message": "fps is over the frame rate limit"}, "vendor_refused"),
         (400, {"message": "the model cannot generate limited clips"}, "vendor_refused"),
         (200, {"code": 1, "msg": "提交成功"}, None),
+        (200, {"code": 200, "error": {"code": 0, "message": "", "detail": None}}, None),
+        (200, {"code": 200, "error": {"code": 0, "message": "no"}}, "vendor_refused"),
         (200, {"code": 1, "msg": "Submitted successfully!"}, None),
         (200, {"code": 1, "msg": "提交未成功"}, "vendor_refused"),
         (200, {"code": 1, "msg": "not successful"}, "vendor_refused"),
