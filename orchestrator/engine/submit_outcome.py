@@ -154,11 +154,14 @@ def after_lookup(
     """The vendor answered a lookup by our external id.
 
     Found: adopt the task. Not found by `MAX_LOOKUPS` spaced lookups: it never arrived, so send
-    again. Several tasks without our id are those of others: the vendor did not look for ours.
+    again. Tasks of another id, or several without one, are those of others: the vendor did not look
+    for ours.
     """
     ours = [one for one in reports if one.external_task_id == row["external_task_id"]]
-    if ours or len(reports) == 1:
-        task = (ours or reports)[0]
+    if not ours and len(reports) == 1 and reports[0].external_task_id is None:
+        ours = [reports[0]]
+    if ours:
+        task = ours[0]
         found = replace(task, state=task.state or JobState.SUBMITTED)
         note = {"outcome": "found", "vendor_task_id": found.vendor_task_id}
         return SubmitOutcome(row, note, report=ReportEvent(row["id"], found, Source.LOOKUP))

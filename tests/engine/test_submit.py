@@ -399,8 +399,8 @@ async def test_a_lookup_that_answers_with_tasks_of_others_adopts_only_ours(h: Ha
         {**legacy_task(task, "succeed"), "task_info": {"external_task_id": task}}
         for task in ("o-1", "o-2")
     ]
-    for _ in range(3):
-        h.network.answer = lambda _: kling_response(others)
+    for answer in (kling_response(others), kling_response(others[:1]), kling_response(others[0])):
+        h.network.answer = lambda _, answer=answer: answer
         h.clock.advance(10)
         await drive(h.runtime.assemble(Submitter))
         found = await h.job(row["id"])
