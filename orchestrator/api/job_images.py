@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from orchestrator.api import problems
 from orchestrator.api.problems import Refusal
-from orchestrator.api.request_body import BODY_CAP
+from orchestrator.api.request_body import BODY_CAP, SUBMISSION_CAP
 from orchestrator.foundation import json_codec
 from orchestrator.foundation.errors import Problem
 from orchestrator.vendors import large_images
@@ -35,11 +36,21 @@ def taken_from(body: bytes) -> tuple[bytes, LargeImages]:
 
 
 def check_places(body: Any, images: LargeImages) -> None:
-    """Raise a 413 `Problem` for a large text in a field that takes no images."""
+    """Raise a 413 `Problem` for a large text in a field that takes no images.
+
+    Raises a 422 `Problem` for references beyond those that `taken_from` put there: each of their
+    few bytes would become megabytes of the vendor's request.
+    """
+    room = SUBMISSION_CAP
     for _, pointer, key, value in json_codec.walk(body) if images else ():
-        is_large = key in images or (isinstance(value, str) and value in images)
-        if is_large and not _PLACES.fullmatch(pointer):
-            raise _too_large()
+        texts = (text for text in (key, value) if isinstance(text, str))
+        for text in filter(large_images.may_be_in, texts):
+            if text not in images:
+                message = "A body with large images may not hold references of images"
+                raise problems.invalid_field(pointer, "reference", message)
+            room -= len(images[text])
+            if not _PLACES.fullmatch(pointer) or room < 0:
+                raise _too_large()
 
 
 def _too_large() -> Problem:

@@ -10,12 +10,14 @@ Every step is a few calls into C, which take about a millisecond for each MiB.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 
 #: References, each with the text of its image as a JSON string holds it, without the quotes.
 LargeImages = Mapping[str, bytes]
 
 _BEGINNING = "base64;sha256="
+_WHOLE = re.compile(rb'"base64;sha256=[0-9a-f]+;length=[0-9]+"')
 #: Bytes of a large image: what 1 MiB may hold of smaller ones is no burden.
 _LARGE = 16 << 10
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_"
@@ -54,8 +56,8 @@ def _long_gaps(body: bytes) -> Iterator[tuple[int, int]]:
 
 def _is_text(text: bytes) -> bool:
     """True for what can only be the inside of a string: between two strings, JSON has others."""
-    others = set(text.translate(None, _BASE64))
-    return others <= set(b"\r\n:;,." if text.startswith(b"data:") else b"\r\n")
+    others = b"\r\n:;,." if text.startswith(b"data:") else b"\r\n"
+    return not text.translate(None, _BASE64 + others)
 
 
 def unescaped(written: bytes) -> bytes:
@@ -69,6 +71,16 @@ def unescaped(written: bytes) -> bytes:
 def are_in(text: bytes) -> bool:
     """True if JSON text holds a reference, or a text that looks like one."""
     return b'"' + _BEGINNING.encode() in text
+
+
+def may_be_in(text: str) -> bool:
+    """True if a text of JSON holds the beginning of a reference."""
+    return _BEGINNING in text
+
+
+def is_left_in(text: bytes) -> bool:
+    """True if JSON text holds a whole reference: its image was not among those put back."""
+    return _WHOLE.search(text) is not None
 
 
 def put_back(text: bytes, images: LargeImages) -> bytes:

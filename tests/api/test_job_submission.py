@@ -168,6 +168,24 @@ async def test_a_body_over_1_mib_exceeds_it_by_images_alone(
             assert [error["pointer"] for error in answer["errors"]] == [pointer]
 
 
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"extra": {"a": ['"' + reference(LARGE + LARGE)]}}, 422),
+        ({"extra": {'"' + reference(LARGE + LARGE): 1}}, 422),
+        ({"image_urls": [reference(LARGE + LARGE)] * 16}, 413),
+    ],
+)
+async def test_a_body_holds_no_references_of_its_own_images(
+    tmp_path: Path, more: dict[str, Any], status: int
+) -> None:
+    """The vendor's request would have the image in place of each: gigabytes."""
+    given = {"prompt": "a", "image_url": LARGE + LARGE} | more
+    async with calling(tmp_path) as api:
+        await api.post("/v1/jobs", status, BODY | {"input": given})
+        assert await api.rows("job") == []
+
+
 async def test_a_job_that_grows_when_it_is_written_out_is_refused(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         numbers = b",".join([b"1e15"] * 100_000)

@@ -97,6 +97,17 @@ async def test_a_large_image_arrives_byte_for_byte(h: Harness) -> None:
     assert request.headers["content-length"] == str(len(request.content))
 
 
+async def test_a_job_whose_image_is_gone_is_not_sent(h: Harness) -> None:
+    """Retention deletes the images of a job before the job: a retry between the two has none."""
+    given = {"prompt": "a", "image_url": "base64;sha256=00;length=4"}
+    opened = await h.open("kling", capability="image2video", input=given)
+    await drive(h.runtime.assemble(Submitter))
+    assert h.network.requests == []
+    row = await h.job(opened["id"])
+    assert row["state"] == S.FAILED
+    assert (row["error"] or {})["code"] == "vendor_refused"
+
+
 async def test_few_jobs_with_large_images_are_sent_at_once_and_late_ones_are_queued_again(
     h: Harness,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -100,3 +101,15 @@ def test_a_large_image_is_base64(image: str, is_image: bool) -> None:
 def test_a_reference_that_a_caller_sends_is_refused() -> None:
     with pytest.raises(ValidationError):
         Input.model_validate({"image_url": reference(IMAGE)})
+
+
+def test_an_image_of_short_lines_costs_a_few_times_its_size() -> None:
+    body = b'{"image_url": "%b"}' % (b"AB\\n" * (1 << 20))
+    tracemalloc.start()
+    try:
+        text, images = take_out(body)
+        Input.model_validate(json.loads(text), context=images)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * len(body)
