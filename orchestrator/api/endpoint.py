@@ -139,7 +139,8 @@ class Endpoint:
         except ClientDisconnect:
             raise
         except Problem as error:
-            problem, headers = error, self._headers(error)
+            # Its traceback has this frame and those that hold the body: a cycle of up to 32 MiB.
+            problem, headers = error.with_traceback(None), self._headers(error)
         except Unavailable as error:
             log.warning("a request could not be served", error=str(error))
             problem = Refusal("unavailable", "try again later")

@@ -41,7 +41,11 @@ _CERTIFICATES: Final[Mapping[int, str]] = {
 
 
 def failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
-    """Return an error as ours. Its own text may hold a URL, and that a secret."""
+    """Return an error as ours. Its own text may hold a URL, and that a secret.
+
+    It loses its traceback: a frame in it refers to the error, and others hold the request.
+    """
+    error.__traceback__ = None
     host, sent = request.url.host, request.extensions["sent"]
     if isinstance(error, aiohttp.InvalidURL):
         return Blocked(f"{host}: not a host that can be reached")

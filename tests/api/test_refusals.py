@@ -5,11 +5,15 @@ They change nothing, so they share a service.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
+from orchestrator.api import request_body
 from orchestrator.api.auth.api_keys import Scope
+from orchestrator.foundation.errors import Problem
 from tests.api.test_support import BODY, HOOK, PATHS, Caller, is_problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -261,3 +265,23 @@ async def test_unknown_paths_and_methods_are_problems(service: Caller) -> None:
 async def test_no_long_poll_lasts_longer_than_a_minute(service: Caller, wait: str) -> None:
     refused = await service.get(f"/v1/events?wait={wait}", 422)
     assert refused["errors"][0]["pointer"] == "/wait"
+
+
+async def test_a_refusal_frees_the_body_at_once(
+    service: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by garbage collection, which may come much later: a body has up to 32 MiB."""
+    raised: list[weakref.ref[Problem]] = []
+
+    def parse(body: bytes) -> None:
+        problem = Problem("no")
+        raised.append(weakref.ref(problem))
+        raise problem
+
+    monkeypatch.setattr(request_body, "parse", parse)
+    gc.disable()
+    try:
+        await service.post("/v1/jobs", 422, MINE)
+        assert [problem() for problem in raised] == [None]
+    finally:
+        gc.enable()

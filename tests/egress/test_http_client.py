@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import socket
 import ssl
 import struct
+import weakref
 from collections.abc import AsyncIterator
 
 import httpx
@@ -616,3 +618,21 @@ async def test_a_response_of_another_transport_is_read_the_same_way() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(201, json={"a": 1}))
     answer = await HttpClient(transport).send(post("http://vendor/"), deadline=5)
     assert (answer.status_code, answer.json(), answer.request.url.host) == (201, {"a": 1}, "vendor")
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_a_failed_exchange_frees_its_request_at_once(is_refused: bool) -> None:
+    """Not by garbage collection, which may come much later: a request has up to 32 MiB."""
+    async with serving(resets) as server, open_client() as client:
+        url = f"http://127.0.0.1:{free_port() if is_refused else server.port}/"
+        request = httpx.Request("POST", url, content=b"image")
+        freed = weakref.ref(request)
+        gc.disable()
+        try:
+            with contextlib.suppress(NotSent, CutOff):
+                await client.send(request, deadline=5)
+            del request
+            await asyncio.sleep(0.05)
+            assert freed() is None
+        finally:
+            gc.enable()
