@@ -159,6 +159,16 @@ async def test_ranges_and_validators_pass_in_both_directions(api: Caller) -> Non
         assert names <= response.headers.keys()
 
 
+async def test_several_ranges_are_answered_with_the_whole_file(api: Caller) -> None:
+    path = await made(api, KEYED)
+    api.network.answer = lambda _: httpx.Response(200, content=b"film")
+    sent = {"range": "bytes=0-1,3-3", "if-range": '"e"', "if-none-match": '"e"'}
+    await api.call("GET", f"{path}/outputs/0", 200, headers=sent)
+    (request,) = api.network.requests
+    assert not {"range", "if-range"} & request.headers.keys()
+    assert request.headers["if-none-match"] == '"e"'
+
+
 @pytest.mark.parametrize(
     ("sent", "shown"),
     [
