@@ -26,7 +26,7 @@ from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.submit_outcome import SubmitOutcome
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.foundation import off_loop
-from orchestrator.foundation.clock import Clock, Rng, after
+from orchestrator.foundation.clock import Clock, Rng, after, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.metrics import Metrics
@@ -48,6 +48,8 @@ LEASE_MARGIN = 45.0
 LIMIT = 64
 #: Submissions with large images at the same time: each may hold 100 MB while it is built.
 LARGE_LIMIT = 4
+#: Seconds after which a job with large images looks for a place again.
+_LARGE_WAIT = 5.0
 #: Seconds until an account that is held back by its rate limit is looked at again, at least.
 _MIN_WAIT = 0.01
 
@@ -158,7 +160,7 @@ class Submitter:
         """Submit a fresh job, or look up a lost submission, and record the outcome."""
         row, vendor = claim.row, self.vendors[claim.row["account"]]
         outcome = await (self._submit(row, vendor) if claim.fresh else self._look_up(row, vendor))
-        if outcome.note["outcome"] not in ("accepted", "found"):
+        if outcome.note["outcome"] not in ("accepted", "found", submit_outcome.POSTPONED):
             ids = {"job": row["id"], "account": row["account"], "attempt": row["attempt"]}
             log.warning("not submitted", **ids, **outcome.note)
         result = await record_with_retry(self._save, outcome, self.clock, self.rng)
@@ -169,7 +171,10 @@ class Submitter:
     async def _submit(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if not large_images.are_in(encode(row["input"])):
             return await self._send(row, vendor, {})
-        # A job that waits for its turn until the request would be too late is queued again.
+        if self._large.locked():
+            # Queued again: it would take a place from all other submissions while it waits.
+            due = after(self.clock.now(), jittered(_LARGE_WAIT, self.rng))
+            return submit_outcome.postponed(row, due)
         async with self._large:
             images = await self.store.read(images_of_jobs.of_job, row["id"])
             return await self._send(row, vendor, images)

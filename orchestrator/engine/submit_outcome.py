@@ -32,6 +32,8 @@ from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Lookup, Receipt, Vendor
 from orchestrator.vendors.report import Report
 
+#: The outcome of a job that waits for room in this process.
+POSTPONED = "postponed"
 #: Lookups without a result, spaced beyond the vendor's visibility lag, after which a lost
 #: submission counts as not received.
 MAX_LOOKUPS = 2
@@ -64,6 +66,11 @@ def accepted(row: JobRow, receipt: Receipt) -> SubmitOutcome:
     report = replace(report, vendor_task_id=receipt.vendor_task_id)
     note = {"outcome": "accepted", "vendor_task_id": receipt.vendor_task_id}
     return SubmitOutcome(row, note, report=ReportEvent(row["id"], report, Source.SUBMIT))
+
+
+def postponed(row: JobRow, due: datetime) -> SubmitOutcome:
+    """The job was not sent: there is no room for its large images yet."""
+    return SubmitOutcome(row, {"outcome": POSTPONED}, queue=_reschedule(row, due))
 
 
 def interrupted(
