@@ -30,6 +30,10 @@ def demo(
     fail_render: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the renders that fail.")
     ] = 0.0,
+    odd_shapes: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of answers in odd shapes that gateways really use."),
+    ] = 0.25,
 ) -> None:
     """Run simulated vendors, the real service and a subscriber. Nothing leaves this machine."""
     # Here: commands that only call a server start without the simulator and the service.
@@ -37,7 +41,8 @@ def demo(
     from orchestrator.cli.demo.run import Scenario, run
 
     try:
-        summary, broken = run(Scenario(seed, speed, drop_push, duplicate_push, fail_render))
+        scenario = Scenario(seed, speed, drop_push, duplicate_push, fail_render, odd_shapes)
+        summary, broken = run(scenario)
     except KeyboardInterrupt:
         raise Failure("stopped; nothing was left behind", code=Exit.INTERRUPTED) from None
     if session.terminal.json:

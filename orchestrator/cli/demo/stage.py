@@ -29,6 +29,7 @@ class Scenario:
     drop_push: float = 0.33
     duplicate_push: float = 0.1
     fail_render: float = 0.0
+    odd_shapes: float = 0.25
 
     def faults(self) -> Faults:
         """Return the faults of the simulated vendors."""
@@ -36,6 +37,7 @@ class Scenario:
             drop_push=self.drop_push,
             duplicate_push=self.duplicate_push,
             fail_render=self.fail_render,
+            odd_shapes=self.odd_shapes,
         )
 
 
