@@ -21,7 +21,8 @@ MAX_INTERIM: Final = 8
 MAX_AGE: Final = 60.0
 #: Bytes that wait for their reader, after which the socket is not read.
 _HIGH_WATER: Final = 64 * 1024
-
+#: Bytes of body and framing that may arrive before any body does.
+_FRAMING: Final = 256 << 10
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
 
@@ -56,8 +57,9 @@ class ResponseProtocol(asyncio.Protocol):
 
     def _reset(self, *, bodiless: bool, body_cap: int) -> None:
         self._bodiless = bodiless
-        # Chunks of a few bytes, or with long extensions, are more framing than body.
-        self._body_room = 2 * body_cap + HEAD_CAP
+        # Chunks of a few bytes, or with long extensions, are more framing than body. `on_body`
+        # makes room for as much framing as there is body.
+        self._body_room = min(2 * body_cap, _FRAMING) + HEAD_CAP
         self._room = HEAD_CAP
         self._interim = self._field_count = 0
         self._status: int | None = None
@@ -250,6 +252,7 @@ class ResponseProtocol(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         self._body += piece
+        self._room += 2 * len(piece)
 
     def on_message_complete(self) -> None:
         if self._status is not None:
