@@ -43,8 +43,8 @@ _WORKERS = 8
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run two workers a core: half of the tests' time is waiting for other processes."""
-    return min(2 * len(os.sched_getaffinity(0)), _WORKERS)
+    """Run three workers a core: most of the tests' time is waiting for other processes."""
+    return min(3 * len(os.sched_getaffinity(0)), _WORKERS)
 
 
 @pytest.hookimpl(trylast=True)
