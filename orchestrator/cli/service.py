@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -29,8 +27,6 @@ from orchestrator.foundation.log_writer import LineWriter, QueuedHandler
 from orchestrator.foundation.settings import Settings
 
 _STANDARD_STREAMS = (0, 1, 2)
-#: Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def run(settings: Settings, workers: int = 1) -> None:
@@ -72,7 +68,6 @@ def serve(app: Starlette, listening: socket.socket, settings: Settings, writer: 
     writer.dropped = app.state.metrics.log_lines_dropped.inc
     server = server_of(app, settings)
     tune_gc()
-    return_memory()
     # uvicorn shuts down in order and then raises the signal again; SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run(sockets=[listening])
@@ -103,18 +98,6 @@ def tune_gc() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     gc.enable()
-
-
-def return_memory() -> None:
-    """Let glibc give the memory of large bodies back to the system as soon as they are freed.
-
-    Otherwise it raises both thresholds with the largest body, up to 32 MiB, and keeps as much
-    (mallopt(3)). Other systems' allocators are left as they are.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 256 << 10)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 20)
 
 
 def announcement(settings: Settings, database: str) -> str:
