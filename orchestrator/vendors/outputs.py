@@ -105,10 +105,8 @@ def _holders(item: Item) -> Iterator[Item]:
 def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
     """Yield the entries of the lists of files in an object, and their kind; "" where it is open."""
     for key, kind in _LISTS.items():
-        entries = holder.get(key)
-        for entry in entries[:_CAP] if isinstance(entries, list) else ():
-            if isinstance(entry, str | dict):
-                yield kind, entry
+        if key in holder and isinstance(entries := holder[key], list):
+            yield from ((kind, one) for one in entries[:_CAP] if isinstance(one, str | dict))
 
 
 def _kind(entry: Any, file: Output) -> str:

@@ -29,8 +29,8 @@ _ENVELOPES = 3
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
-#: What gateways write for "no task": the zero of a number or of a UUID, or a word.
-_NO_ID = re.compile(r"-1|[0-]+|null|none|nil|undefined", re.IGNORECASE)
+#: What gateways write for "no task"; also the zero of a number or of a UUID.
+_NO_IDS = frozenset(("-1", "null", "none", "nil", "undefined"))
 #: An id without a key of its own (`"data": "task-1"`): a word without a digit may be a status.
 _BARE_ID = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_.:-]{1,128}")
 #: What only tasks have.
@@ -79,7 +79,7 @@ class Reader:
         """Return whether an object describes a task. `status` alone may be that of an error."""
         if not status_word(item):
             return False
-        if task_id(item) or external_id(item) or not _TASK_SIGNS.isdisjoint(item):
+        if not _TASK_SIGNS.isdisjoint(item) or task_id(item) or external_id(item):
             return True
         return files_of(item, self.base_url) != Files()
 
@@ -124,7 +124,7 @@ def task_objects(body: Any) -> list[Any]:
     for _ in range(_ENVELOPES):
         if not isinstance(body, dict):
             break
-        contents = (body.get(key) for key in _CONTENTS)
+        contents = (body[key] for key in _CONTENTS if isinstance(body.get(key), dict | list))
         inner = next((one for one in contents if _is_inside(body, one)), None)
         if inner is None:
             break
@@ -136,14 +136,12 @@ def task_objects(body: Any) -> list[Any]:
     raise Unreadable("the body holds no task object")
 
 
-def _is_inside(outer: Item, inner: Any) -> bool:
+def _is_inside(outer: Item, inner: Item | list[Any]) -> bool:
     """Return whether a task is in `inner`, and not `outer` itself."""
     outer_id = task_id(outer)
     if isinstance(inner, list):
         holds_tasks = all(isinstance(one, dict) and _is_task(one) for one in inner)
         return outer_id is None and holds_tasks
-    if not isinstance(inner, dict):
-        return False
     if outer_id is None:
         return _is_task(inner) or not status_word(outer)
     is_envelope = not _ENVELOPE_SIGNS.isdisjoint(outer) and "task_id" not in outer
@@ -161,7 +159,7 @@ def task_id(item: Item) -> str | None:
 
 def _id(value: Any) -> str | None:
     found = name(value)
-    return None if found is None or _NO_ID.fullmatch(found) else found
+    return found if found and found.strip("0-") and found.lower() not in _NO_IDS else None
 
 
 def _first(read: Callable[[Any], T | None], item: Item, keys: Iterable[str]) -> T | None:
