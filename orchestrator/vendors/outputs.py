@@ -65,7 +65,7 @@ class Files:
 def files_of(item: Item, base_url: str) -> Files:
     """Return the files of a task object; relative addresses are below `base_url`."""
     found: dict[str, dict[str, Output]] = {"video": {}, "image": {}, "audio": {}}
-    holders = list(_holders(item))
+    holders = _holders(item)
     for holder in holders:
         for kind, entry in _entries(holder):
             # What stands in the task object itself, beside the prompt, repeats the request.
@@ -83,27 +83,29 @@ def files_of(item: Item, base_url: str) -> Files:
         if file.duration is None:
             found["video"][address] = file._replace(duration=seconds(item.get("seconds")))
     for holder in holders[1:]:
-        sound = absolute(holder.get("audio_url"), base_url)
-        if sound and holder is not item.get("metadata"):
-            found["audio"].setdefault(sound, _output(sound, base_url, holder))
-    return Files(*(tuple(found[kind].values())[:_CAP] for kind in ("video", "image", "audio")))
+        if "audio_url" in holder and holder is not item.get("metadata"):
+            sound = absolute(holder["audio_url"], base_url)
+            if sound:
+                found["audio"].setdefault(sound, _output(sound, base_url, holder))
+    return Files(*[tuple(found[kind].values())[:_CAP] for kind in ("video", "image", "audio")])
 
 
-def _holders(item: Item) -> Iterator[Item]:
-    """Yield the task object, and the objects in it that may hold its result, level by level."""
-    level = [item]
-    for _ in range(_DEPTH):
-        yield from level
-        level = [
-            one[key]
-            for one in level
-            for key in _HOLDERS
-            if key in one and isinstance(one[key], dict)
-        ]
+def _holders(item: Item) -> list[Item]:
+    """Return the task object, and the objects in it that may hold its result, level by level."""
+    found, level = [item], [item]
+    for _ in range(_DEPTH - 1):
+        inner = [one[key] for one in level for key in _HOLDERS if key in one]
+        level = [one for one in inner if isinstance(one, dict)]
+        if not level:
+            break
+        found += level
+    return found
 
 
 def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
     """Yield the entries of the lists of files in an object, and their kind; "" where it is open."""
+    if _LISTS.keys().isdisjoint(holder):
+        return
     for key, kind in _LISTS.items():
         if key in holder and isinstance(entries := holder[key], list):
             yield from ((kind, one) for one in entries[:_CAP] if isinstance(one, str | dict))
@@ -175,16 +177,20 @@ def _output(
     """Return a file with what the objects around its address say about it, the nearest first."""
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
-    watermarks = (absolute(nearest[key], base_url) for key in marked if key in nearest)
-    ends = (instant(holder[key]) for holder in holders for key in _EXPIRES if key in holder)
+    watermarks = [absolute(nearest[key], base_url) for key in marked if key in nearest]
+    ends = [instant(holder[key]) for holder in holders for key in _EXPIRES if key in holder]
     return Output(
         address,
         id,
         duration,
         next(filter(None, ends), None) or expiry(address),
         watermark_url=next(filter(None, watermarks), None),
-        needs_key=_origin(address) == _origin(base_url),
+        needs_key=_is_within(address, base_url),
     )
+
+
+#: The start of an address that surely has a host.
+_PLAIN = re.compile(r"https?://[a-z0-9.-]*[a-z0-9](?::[0-9]{1,5})?[/?#]", re.IGNORECASE | re.ASCII)
 
 
 def absolute(value: Any, base_url: str) -> str | None:
@@ -196,9 +202,16 @@ def absolute(value: Any, base_url: str) -> str | None:
         if address.startswith("/") and address != "/":
             address = urljoin(base_url, address)
         found = url(address)
-        return found if found and urlsplit(found).hostname else None
+        # To split an address costs more than all else that is read of a file.
+        return found if found and (_PLAIN.match(found) or urlsplit(found).hostname) else None
     except ValueError:
         return None
+
+
+def _is_within(address: str, base_url: str) -> bool:
+    """Return whether two URLs have one origin."""
+    base = _origin(base_url)
+    return base[1] in address.lower() and _origin(address) == base
 
 
 def _origin(address: str) -> tuple[str, str]:

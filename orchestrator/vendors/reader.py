@@ -25,6 +25,7 @@ T = TypeVar("T")
 #: Where an envelope keeps what it is about, and how many lie within each other.
 _CONTENTS = ("data", "result", "output", "response", "task", "job", "tasks")
 _ENVELOPES = 3
+_NESTED = (dict, list)
 #: What shows that an object with an id of its own is an envelope all the same.
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
@@ -40,6 +41,7 @@ _PROGRESS = ("progress", "progress_percent", "percent", "percentage")
 _UPDATED = ("updated_at", "update_time", "updatedAt", "updateTime")
 #: Charges that have no `billing`: Kling's legacy standard, OpenRouter, new-api.
 _CHARGES = ("final_unit_deduction", "final_balance_deduction", "usage", "quota", "cost", "credits")
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 #: Bytes of a charge, and levels of objects and lists.
 _BILLING_CAP, _BILLING_DEPTH = 4096, 16
 _ITEM_CAP = 512
@@ -54,10 +56,7 @@ class Reader:
 
     def reports(self, body: Any) -> list[Report]:
         """Return the reports in a parsed body. Raises `Unreadable` if an item is no task."""
-        items = task_objects(body)
-        if not all(isinstance(item, dict) and self._is_readable(item) for item in items):
-            raise Unreadable("the body holds no task object")
-        return [self.report(item) for item in items[:_ITEM_CAP]]
+        return [self._readable(item) for item in task_objects(body)[:_ITEM_CAP]]
 
     def accepted(self, body: Any) -> tuple[str, Report | None] | None:
         """Return the id of the task that the answer to a submission holds, and what it reports."""
@@ -75,13 +74,15 @@ class Reader:
         bare = _first(_id, item, _CONTENTS)
         return (bare, None) if bare and _BARE_ID.fullmatch(bare) else None
 
-    def _is_readable(self, item: Item) -> bool:
-        """Return whether an object describes a task. `status` alone may be that of an error."""
-        if not status_word(item):
-            return False
-        if not _TASK_SIGNS.isdisjoint(item) or task_id(item) or external_id(item):
-            return True
-        return files_of(item, self.base_url) != Files()
+    def _readable(self, item: Any) -> Report:
+        """Return the report of a task object. `status` alone may be that of an error."""
+        if isinstance(item, dict) and (found := self.report(item)).word:
+            has_id = found.vendor_task_id or found.external_task_id
+            if has_id or not _TASK_SIGNS.isdisjoint(item):
+                return found
+            if files_of(item, self.base_url) != Files():
+                return found
+        raise Unreadable("the body holds no task object")
 
     def report(self, item: Item) -> Report:
         """Return the report in one task object."""
@@ -122,10 +123,7 @@ def task_objects(body: Any) -> list[Any]:
     Raises `Unreadable` if the body is neither.
     """
     for _ in range(_ENVELOPES):
-        if not isinstance(body, dict):
-            break
-        contents = (body[key] for key in _CONTENTS if isinstance(body.get(key), dict | list))
-        inner = next((one for one in contents if _is_inside(body, one)), None)
+        inner = _content(body) if isinstance(body, dict) else None
         if inner is None:
             break
         body = inner
@@ -134,6 +132,15 @@ def task_objects(body: Any) -> list[Any]:
     if isinstance(body, dict):
         return [body]
     raise Unreadable("the body holds no task object")
+
+
+def _content(envelope: Item) -> Item | list[Any] | None:
+    """Return what an envelope is about; None if the object is no envelope."""
+    for key in _CONTENTS:
+        inner = envelope.get(key)
+        if isinstance(inner, _NESTED) and _is_inside(envelope, inner):
+            return inner
+    return None
 
 
 def _is_inside(outer: Item, inner: Item | list[Any]) -> bool:
@@ -197,9 +204,9 @@ def _normal(word: str) -> str:
 def billing(item: Item) -> Any:
     """Return what a task object says about its price, unchanged; None if it says nothing."""
     charged = item.get("billing")
-    if charged in (None, "", [], {}):
-        present = (key for key in _CHARGES if key in item)
-        charged = {key: item[key] for key in present if item[key] not in (None, "", {})}
+    if charged in _EMPTY:
+        present = [key for key in _CHARGES if key in item]
+        charged = {key: item[key] for key in present if item[key] not in _EMPTY}
     return charged if charged and _is_small(charged) else None
 
 
