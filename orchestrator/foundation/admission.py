@@ -8,7 +8,6 @@ Each party (an API key, an account, a callback token) has a share, so that none 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from orchestrator.foundation.errors import Unavailable
 
 #: Retry-After is drawn from 1 to so many seconds, so that refused senders spread out.
 _MAX_RETRY_AFTER = 5
+_NOTHING = (0, 0)
 
 
 class Limit(NamedTuple):
@@ -29,25 +29,25 @@ class Limit(NamedTuple):
 class _Level:
     """What each party holds, and the most that one may hold."""
 
-    __slots__ = ("body_bytes", "limit", "slots")
+    __slots__ = ("_held", "_most_bytes", "_most_slots")
 
     def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.slots, self.body_bytes = Counter[str](), Counter[str]()
+        self._most_slots, self._most_bytes = limit
+        #: Slots and bytes by party. Parties come and go: those that hold nothing are forgotten.
+        self._held: dict[str, tuple[int, int]] = {}
 
     def has_room(self, party: str, slots: int, size: int) -> bool:
         """True if a party may hold so many slots and bytes more."""
-        most_slots, most_bytes = self.limit
-        is_over = self.slots[party] + slots > most_slots
-        return not (is_over or self.body_bytes[party] + size > most_bytes)
+        held_slots, held_bytes = self._held.get(party, _NOTHING)
+        return held_slots + slots <= self._most_slots and held_bytes + size <= self._most_bytes
 
     def take(self, party: str, slots: int, size: int) -> None:
         """Count slots and bytes; negative ones are given back."""
-        self.slots[party] += slots
-        self.body_bytes[party] += size
-        if not self.slots[party]:
-            # Parties come and go: those that hold nothing are forgotten.
-            del self.slots[party], self.body_bytes[party]
+        held_slots, held_bytes = self._held.get(party, _NOTHING)
+        if held_slots + slots:
+            self._held[party] = held_slots + slots, held_bytes + size
+        else:
+            self._held.pop(party, None)
 
 
 class Admission:
@@ -92,8 +92,9 @@ class Slot:
 
     def take(self, slots: int, size: int) -> None:
         """Take slots and bytes at every level, or none: raises `Unavailable`."""
-        if not all(level.has_room(party, slots, size) for level, party in self._levels):
-            raise self._admission.refusal()
+        for level, party in self._levels:
+            if not level.has_room(party, slots, size):
+                raise self._admission.refusal()
         self._count(slots, size)
 
     def hold(self, size: int) -> None:

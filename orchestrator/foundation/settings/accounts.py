@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
@@ -66,9 +67,9 @@ class Account(BaseModel):
 
     _name: str = PrivateAttr("")
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Its key in the settings."""
+        """Its key in the settings. Cached: pydantic is slow to read a private attribute."""
         return self._name
 
     @property
