@@ -54,6 +54,7 @@ BY_WORD: Mapping[str, ErrorClass] = {
             "insufficient_credits", "insufficient_funds", "insufficientbalance", "payment_required",
             "quota_not_enough", "quota_exhausted", "balance_not_enough", "accountoverdueerror",
             "pre_consume_token_quota_failed", "billing_hard_limit_reached", "billing_not_active",
+            "arrearage",
         ),
         _EXHAUSTED,
     ),
@@ -145,10 +146,11 @@ def error_fields(body: Any) -> tuple[str | int | None, str | None]:
 def _places(body: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the objects of a body that may hold its error, the most telling first."""
     if isinstance(body, Mapping):
-        errors = body.get("errors")
+        errors, data = body.get("errors"), body.get("data")
         for place in (
             body.get("error"),
             errors[0] if isinstance(errors, list) and errors else None,
+            data.get("error") if isinstance(data, Mapping) else None,
             # FastAPI's, of an application that raises an object.
             body.get("detail"),
         ):

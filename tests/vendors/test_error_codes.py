@@ -87,6 +87,8 @@ def test_every_official_code_is_classified_as_in_its_table(entry: dict[str, Any]
         (429, {"error": {"message": "You exceeded your current quota"}}, "account_exhausted"),
         (429, {"error": {"message": "Quota exceeded: requests per minute"}}, "vendor_unavailable"),
         (400, {"msg": "账户欠费"}, "account_exhausted"),
+        (400, {"code": "Arrearage", "message": "Access denied"}, "account_exhausted"),
+        (500, {"data": {"error": {"message": "insufficient credits"}}}, "account_exhausted"),
         (400, {"error": "Insufficient account balance, please top up"}, "account_exhausted"),
         (400, {"error": "You do not have enough credits"}, "account_exhausted"),
         (402, {"detail": {"code": "x", "message": "no"}}, "account_exhausted"),
