@@ -21,14 +21,19 @@ _KEY_CAP = 255
 _LEVELS, _SLICE = 4, 5000
 
 
-def fingerprints(keys: Keys, body: Any) -> tuple[str, ...]:
+def fingerprints(keys: Keys, *forms: Any) -> tuple[str, ...]:
     """Return digests of a JSON body that ignore the order of fields and whitespace.
 
-    The first is stored: a keyed hash, since the body may hold secrets. The others are those of
-    older keys, and last the plain digest that was stored before.
+    `forms` are the body, and what an older version took a digest of instead. The first digest is
+    stored: a keyed hash, since the body may hold secrets. The others are those of older keys, and
+    the plain digest that was stored before.
     """
-    canonical = "".join(_canonical(body, _LEVELS))
-    return (*keys.hashes(canonical), hashlib.sha256(canonical.encode()).hexdigest())
+    texts = ["".join(_canonical(form, _LEVELS)) for form in forms]
+    return tuple(
+        digest
+        for text in texts
+        for digest in (*keys.hashes(text), hashlib.sha256(text.encode()).hexdigest())
+    )
 
 
 def _canonical(value: Any, levels: int) -> Iterator[str]:

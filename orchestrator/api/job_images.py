@@ -13,7 +13,8 @@ from orchestrator.foundation.errors import Problem
 from orchestrator.vendors import large_images
 from orchestrator.vendors.large_images import LargeImages
 
-#: Pointers to what may be a large image.
+#: Fields of `input` with images, and pointers to what may be a large image.
+_FIELDS = ("image_url", "last_image_url", "image_urls", "static_mask", "dynamic_masks")
 _PLACES = re.compile(
     r"/input/(?:(?:last_)?image_url|image_urls/[0-9]+|static_mask|dynamic_masks/[0-9]+/mask)"
 )
@@ -51,6 +52,28 @@ def check_places(body: Any, images: LargeImages) -> None:
             room -= len(images[text])
             if not _PLACES.fullmatch(pointer) or room < 0:
                 raise _too_large()
+
+
+def with_references(body: Any) -> Any:
+    """Return a valid submission with references in place of all its large images.
+
+    So it is the same whether it was sent in more than the cap, or in less. It is `body` itself if
+    it has none.
+    """
+    given = body["input"]
+    fields = {name: given[name] for name in _FIELDS if name in given}
+    replaced = _referenced(fields)
+    return body if replaced == fields else {**body, "input": {**given, **replaced}}
+
+
+def _referenced(value: Any) -> Any:
+    if isinstance(value, str):
+        return large_images.referenced(value)
+    if isinstance(value, list):
+        return [_referenced(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _referenced(item) for key, item in value.items()}
+    return value
 
 
 def _too_large() -> Problem:

@@ -89,7 +89,10 @@ class JobSubmission:
         except Problem as problem:
             raise with_sent_pointers(problem, body) from None
         if key is not None:
-            draft |= self._idempotent(key, body)
+            replaced = job_images.with_references(body)
+            # Older versions took a digest of images in a small body, not of their references.
+            older = () if replaced is body else (body,)
+            draft |= self._idempotent(key, replaced, *older)
         if len(text) >= off_loop.LARGE:
             # From here on only its text is kept.
             draft["input"] = Raw(encode(draft["input"]))
@@ -178,9 +181,9 @@ class JobSubmission:
         except ConfigError as error:
             raise Conflict(f"its callback_url cannot be read: {error}", job_id=row["id"]) from None
 
-    def _idempotent(self, key: str, body: object) -> Json:
+    def _idempotent(self, key: str, *forms: object) -> Json:
         """Return the columns of an Idempotency-Key, and the digests that a repetition may have."""
-        prints = fingerprints(self._runtime.keys, body)
+        prints = fingerprints(self._runtime.keys, *forms)
         return {"idempotency_key": key, "fingerprint": prints[0], "fingerprints": prints}
 
     def _draft(self, context: RequestContext, vendor: Vendor) -> Json:

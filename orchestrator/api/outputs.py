@@ -48,6 +48,8 @@ _CAP = 8 << 30
 _HEAD_DEADLINE, _READ_DEADLINE, _DURATION = 30.0, 30.0, 3600.0
 #: Seconds before a client is too slow, and bytes a second that give it more.
 _PATIENCE, _SLOWEST = 60.0, 16 << 10
+#: Seconds that a file may take to end once the process is shutting down.
+_LAST = 5.0
 _REDIRECTS = 5
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 #: Header fields of the request that the vendor sees, and of its response that the caller sees.
@@ -140,7 +142,14 @@ class Outputs:
             headers = source.checked(response)
             await context.authenticator.confirm(context.request)
             key_ends = partial(context.authenticator.wait_until_invalid, context.request)
-            return FileStream(response, headers, runtime.clock, (key_ends,), held.pop_all())
+            ends = key_ends, partial(_stopping, runtime)
+            return FileStream(response, headers, runtime.clock, ends, held.pop_all())
+
+
+async def _stopping(runtime: Runtime) -> None:
+    """Return when a file has to end for the shutdown. Its client goes on with a range."""
+    await runtime.feed.wait_closed()
+    await runtime.clock.sleep(_LAST)
 
 
 def _selected(row: _Columns, number: str) -> StoredFile:

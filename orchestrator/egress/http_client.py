@@ -93,9 +93,9 @@ class HttpClient:
         """Return a response with its body unread; the caller reads and closes its `stream`.
 
         `deadline` is in seconds, to the end of the head. About `cap` bytes of the body can be
-        read. Raises `NotSent` (also `Blocked`) and `CutOff`.
+        read. Raises `NotSent` (also `Blocked`) and `CutOff`, also for a head that is broken.
         """
-        request.extensions["body_cap"] = cap
+        request.extensions |= {"body_cap": cap, "whole_head": True}
         try:
             async with self._timeouts.within(deadline):
                 return await self._transport.handle_async_request(request)

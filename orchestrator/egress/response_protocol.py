@@ -109,15 +109,15 @@ class ResponseProtocol(asyncio.Protocol):
                 self._status = found
         return self._status
 
-    async def head(self) -> tuple[int, Fields]:
+    async def head(self, *, whole: bool = False) -> tuple[int, Fields]:
         """Return status and fields of the final response.
 
-        A status line whose head is broken counts: `read` then raises the error. Raises
-        `BrokenResponse` or `OSError` if there is none.
+        A status line whose head is broken counts, unless the head has to be `whole`: `read` then
+        raises the error. Raises `BrokenResponse` or `OSError` if there is none.
         """
         while not self._has_head and self._error is None:
             await self._wait()
-        if (status := self.status) is None:
+        if (status := self.status) is None or (whole and not self._has_head):
             assert self._error is not None
             raise self._error
         return status, self._fields

@@ -96,6 +96,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     Raises `Blocked`, `TooLate`, `NotSent` or `CutOff`. `request.extensions["sent"]` is always up to
     date. `request.extensions["may_leave"]`, if set, is called just before the first byte.
     `request.extensions["status"]` is the status of a response that was canceled within its head.
+    With `request.extensions["whole_head"]`, a response whose head is broken is `CutOff`; without,
+    its status and the fields before the break are returned.
 
     Connections are kept for `keepalive` idle seconds. A request on one that turns out to be closed,
     before a byte of the response, is sent again on another (RFC 9110, section 9.2.2): here go
@@ -182,7 +184,8 @@ async def _exchange(
         _send(request, written, protocol.transport)
         if not isinstance(request.stream, httpx.ByteStream):
             await _stream(request, protocol)
-        status, fields = await protocol.head()
+        whole = request.extensions.get("whole_head", False)
+        status, fields = await protocol.head(whole=whole)
     except BaseException:
         if (known := protocol.status) is not None:
             request.extensions["status"] = known

@@ -59,8 +59,7 @@ class EventFeed:
         self._woken, self._news, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
         #: What the streams of one API key may hold of older events: so many batches.
         self.turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_TURNS))
-        #: True once the process is shutting down: waits end and none begins.
-        self.closed = False
+        self._closed = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[asyncio.Event]:
@@ -112,8 +111,17 @@ class EventFeed:
 
     def close(self) -> None:
         """Stop the feed for good, so that no response delays the shutdown of the process."""
-        self.closed = True
+        self._closed.set()
         self._stop()
+
+    @property
+    def closed(self) -> bool:
+        """True once the process is shutting down: waits end and none begins."""
+        return self._closed.is_set()
+
+    async def wait_closed(self) -> None:
+        """Return once the process is shutting down."""
+        await self._closed.wait()
 
     async def _open(self) -> None:
         async with self._opening:

@@ -21,8 +21,11 @@ _WHOLE = re.compile(rb'"base64;sha256=[0-9a-f]+;length=[0-9]+"')
 #: Bytes of a large image: what 1 MiB may hold of smaller ones is no burden.
 _LARGE = 16 << 10
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_"
-#: Line breaks and slashes, which some tools write so.
-_ESCAPES = {rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r"}
+#: Line breaks, and what PHP, .NET and Gson escape of Base64.
+_ESCAPES = {
+    rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r",
+    rb"\u002B": b"+", rb"\u002b": b"+", rb"\u003D": b"=", rb"\u003d": b"=",
+}  # fmt: skip
 
 
 def take_out(body: bytes) -> tuple[bytes, dict[str, bytes]]:
@@ -36,9 +39,8 @@ def take_out(body: bytes) -> tuple[bytes, dict[str, bytes]]:
     for start, end in _long_gaps(body):
         written = body[start:end]
         text = unescaped(written)
-        if _is_text(text):
-            digest = hashlib.sha256(text).hexdigest()
-            reference = f"{_BEGINNING}{digest};length={len(text)}"
+        if _is_large_image(text):
+            reference = _reference(text)
             images[reference] = written
             pieces += body[copied:start], reference.encode()
             copied = end
@@ -54,10 +56,21 @@ def _long_gaps(body: bytes) -> Iterator[tuple[int, int]]:
         quote = after
 
 
-def _is_text(text: bytes) -> bool:
+def _is_large_image(text: bytes) -> bool:
     """True for what can only be the inside of a string: between two strings, JSON has others."""
     others = b"\r\n:;,." if text.startswith(b"data:") else b"\r\n"
-    return not text.translate(None, _BASE64 + others)
+    return len(text) >= _LARGE and not text.translate(None, _BASE64 + others)
+
+
+def _reference(text: bytes) -> str:
+    return f"{_BEGINNING}{hashlib.sha256(text).hexdigest()};length={len(text)}"
+
+
+def referenced(text: str) -> str:
+    """Return the reference that `take_out` puts in place of a large image; other text unchanged."""
+    if len(text) < _LARGE or not _is_large_image(written := text.encode()):
+        return text
+    return _reference(written)
 
 
 def unescaped(written: bytes) -> bytes:

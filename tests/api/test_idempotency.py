@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.api.auth.api_keys import Scope
+from orchestrator.api.idempotency import fingerprints
+from orchestrator.database.tables import job
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import BODY, calling, submitted
 
@@ -28,6 +32,30 @@ async def test_the_same_key_and_body_are_the_same_job(tmp_path: Path, second: st
         assert again.headers["idempotent-replayed"] == "true"
         assert first.json() == again.json()
         assert len(await api.rows("job")) == 1
+
+
+async def test_the_same_body_is_the_same_job_on_either_side_of_1_mib(tmp_path: Path) -> None:
+    """Larger bodies hold references in place of images."""
+    image = base64.b64encode(bytes(range(256)) * 99).decode()
+    masks = [{"mask": image, "trajectories": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}]
+    images = {"image_url": image, "dynamic_masks": masks}
+    body = BODY | {"input": BODY["input"] | images}
+    small = json.dumps(body)
+    forms = [small, small.replace("/", r"\/"), small.replace("+", r"\u002B")]
+    forms += [" " * 1_040_000 + form for form in forms]
+    assert len(forms[-1]) > 1 << 20 > len(small)
+    async with calling(tmp_path) as api:
+        for number, first in enumerate((forms[0], forms[-1])):
+            headers = {"idempotency-key": f"k-{number}"}
+            made = [
+                (await api.call("POST", "/v1/jobs", 202, content=form, headers=headers)).json()
+                for form in (first, *forms)
+            ]
+            assert len({one["id"] for one in made}) == 1
+        older = fingerprints(api.runtime.keys, body)[0]
+        await api.run(sa.update(job).values(fingerprint=older))
+        again = await api.call("POST", "/v1/jobs", 202, content=small, headers=headers)
+        assert again.headers["idempotent-replayed"] == "true"
 
 
 async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:

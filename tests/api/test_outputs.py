@@ -12,9 +12,10 @@ import httpx
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from starlette.applications import Starlette
 from starlette.types import Message
 
-from orchestrator.api import outputs
+from orchestrator.api import outputs, routes
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.api.outputs import FileStream
 from orchestrator.database.tables import job
@@ -24,7 +25,7 @@ from orchestrator.foundation.errors import CutOff, NotSent
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Output, Report
-from tests.api.test_support import TWO, Caller, calling
+from tests.api.test_support import ADMIN, TWO, Caller, calling
 from tests.harness.engine import apply_report
 
 BASE = "https://hooks.example.com"
@@ -253,6 +254,38 @@ async def test_streams_are_bounded_for_each_key_and_a_finished_one_gives_its_pla
         await first
         for method in ("GET", "HEAD", "GET"):
             await api.call(method, f"{path}/outputs/0", 200)
+
+
+async def test_a_file_ends_soon_after_the_service_begins_to_stop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise the server cancels it when its grace is over, and logs that as an error."""
+    monkeypatch.setattr(outputs, "_LAST", 0.01)
+    source, messages, flows = Pieces(b"film", waits=True), list[Message](), asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("the client stays")
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+        if message.get("body"):
+            flows.set()
+
+    async with calling(tmp_path, accounts=TWO) as api:
+        api.network.answer = lambda _: httpx.Response(200, stream=source)
+        path = await made(api, KEYED)
+        scope = {
+            "type": "http", "method": "GET", "path": f"{path}/outputs/0", "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {ADMIN}".encode())],
+        }  # fmt: skip
+        service = Starlette(routes=routes(api.runtime))
+        download = asyncio.create_task(service(scope, receive, send))
+        await asyncio.wait_for(flows.wait(), 10)
+        api.runtime.feed.close()
+        await asyncio.wait_for(download, 10)
+    assert source.is_closed
+    assert all(message.get("more_body", True) for message in messages)
 
 
 # -- the response alone

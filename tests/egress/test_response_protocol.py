@@ -111,6 +111,18 @@ async def test_a_status_line_counts_whatever_follows_it(broken: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "broken", ["a huge head", "no field", "no reason", "two lengths", "half a head"]
+)
+async def test_a_response_that_is_passed_on_has_a_whole_head(broken: str) -> None:
+    """Its fields decide how the body is to be read, and a caller would get them."""
+    sent, kind, _ = BROKEN[broken]
+    async with serving(responding(sent, close=True)) as server, open_client() as client:
+        with pytest.raises(CutOff) as failure:
+            await client.open(httpx.Request("GET", server.url()), deadline=5, cap=1000)
+        assert failure.value.kind == kind
+
+
+@pytest.mark.parametrize(
     "line", [b"HTTP/1.1 20", b"HTTP/1.1 2000 OK\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"200 OK\r\n\r\n"]
 )
 async def test_half_a_status_line_does_not_count(line: bytes) -> None:
