@@ -201,18 +201,21 @@ class Submitter:
             return submit_outcome.interrupted(row, vendor, error, self.clock.now(), self.rng)
         except Unsupported as error:
             # The job was checked when it was created; the configuration has changed since.
-            return submit_outcome.failed(row, Refused(error.why))
+            return submit_outcome.failed(row, Refused(error.why, code="input_unsupported"))
         return submit_outcome.accepted(row, receipt)
 
     def _request(self, row: JobRow, vendor: Vendor, images: LargeImages) -> httpx.Request:
-        """Return the request of a job. Raises `Unsupported` if a large image is gone."""
+        """Return the request of a job. Raises `Unsupported`, and `Refused` if an image is gone."""
         request = vendor.submit_request(self.orders(row, vendor))
         if not large_images.are_in(request.content):
             return request
         content = large_images.put_back(request.content, images)
         if large_images.is_left_in(content):
             # Retention deletes the images of a job before it deletes the job, which may be retried.
-            raise Unsupported("input", "an image is no longer stored; submit the job again with it")
+            raise Refused(
+                "an image of the job is no longer stored; submit the job again with it",
+                code="input_missing",
+            )
         headers = {**request.headers, "content-length": str(len(content))}
         return httpx.Request(request.method, request.url, headers=headers, content=content)
 

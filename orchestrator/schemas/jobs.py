@@ -109,7 +109,8 @@ class JobError(Shape):
         str,
         Field(
             description="`vendor_failed` (the render failed), `vendor_refused`, `vendor_auth`, "
-            "`account_exhausted`, `vendor_unavailable`, `submit_unknown`, `output_missing`, ..."
+            "`account_exhausted`, `vendor_unavailable`, `submit_unknown`, `output_missing`, "
+            "`input_missing`, `input_unsupported`, ..."
         ),
     ]
     message: str

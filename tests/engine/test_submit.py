@@ -98,15 +98,24 @@ async def test_a_large_image_arrives_byte_for_byte(h: Harness) -> None:
     assert request.headers["content-length"] == str(len(request.content))
 
 
-async def test_a_job_whose_image_is_gone_is_not_sent(h: Harness) -> None:
-    """Retention deletes the images of a job before the job: a retry between the two has none."""
-    given = {"prompt": "a", "image_url": "base64;sha256=00;length=4"}
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        # Retention deletes the images of a job before the job: a retry between the two has none.
+        ({"prompt": "a", "image_url": "base64;sha256=00;length=4"}, "input_missing"),
+        # The job was checked when it was created; the configuration has changed since.
+        ({"prompt": "a" * 2501, "image_url": "https://i/x.png"}, "input_unsupported"),
+    ],
+)
+async def test_a_job_that_can_no_longer_be_sent_fails_with_our_reason(
+    h: Harness, given: dict[str, str], code: str
+) -> None:
     opened = await h.open("kling", capability="image2video", input=given)
     await drive(h.runtime.assemble(Submitter))
     assert h.network.requests == []
     row = await h.job(opened["id"])
     assert row["state"] == S.FAILED
-    assert (row["error"] or {})["code"] == "vendor_refused"
+    assert (row["error"] or {})["code"] == code
 
 
 async def test_few_jobs_with_large_images_are_sent_at_once_and_others_are_queued_again(
