@@ -110,7 +110,7 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
     ):
         return Transition(ReportOutcome.STALE)
     if RANK[state] == 100:
-        return Transition(_after_final(state, report), facts)
+        return _after_final(row, event, vendor, facts)
     if state is JobState.EXPIRED and report.state not in (JobState.SUCCEEDED, JobState.FAILED):
         return Transition(ReportOutcome.STALE, facts)
     if _needs_confirmation(row, event, vendor):
@@ -145,11 +145,21 @@ def _task_id(row: JobRow, event: ReportEvent, vendor: Vendor | None) -> JobChang
     return {"vendor_task_id": task} if task and not row["vendor_task_id"] and trusted else {}
 
 
-def _after_final(state: JobState, report: Report) -> ReportOutcome:
+def _after_final(
+    row: JobRow, event: ReportEvent, vendor: Vendor | None, facts: JobChanges
+) -> Transition:
+    """Return what a report adds to a final job: a charge that it does not have yet, and no event.
+
+    Some vendors state it only after the result.
+    """
+    state, report = JobState(row["state"]), event.report
     differs = report.state in (JobState.SUCCEEDED, JobState.FAILED) and report.state is not state
     if differs and state is not JobState.CANCELED:
-        return ReportOutcome.CONTRADICTS
-    return ReportOutcome.STALE
+        return Transition(ReportOutcome.CONTRADICTS, facts)
+    is_charged = report.billing is not None and row["billing"] is None
+    if is_charged and not _needs_confirmation(row, event, vendor):
+        return Transition(ReportOutcome.UPDATED, facts | {"billing": report.billing})
+    return Transition(ReportOutcome.STALE, facts)
 
 
 def _needs_confirmation(row: JobRow, event: ReportEvent, vendor: Vendor | None) -> bool:

@@ -198,6 +198,17 @@ async def test_the_version_grows_with_every_visible_change_and_only_then(h: Harn
     assert ended["version"] == again["version"] == moved["version"] + 1
 
 
+async def test_a_charge_after_the_end_makes_a_version_and_no_event(h: Harness) -> None:
+    opened = await at_vendor(h)
+    ended = await report_state(h, opened["id"], S.SUCCEEDED)
+    for units in (1, 2):
+        await report_result(h, opened["id"], S.SUCCEEDED, billing={"units": units})
+    charged = await h.job(opened["id"])
+    assert (charged["billing"], charged["version"]) == ({"units": 1}, ended["version"] + 1)
+    assert charged["finished_at"] == ended["finished_at"]
+    assert await event_types(h) == ["job.submitted", "job.succeeded"]
+
+
 # -- bookkeeping
 
 

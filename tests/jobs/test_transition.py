@@ -52,7 +52,7 @@ def row(state: JobState, **values: Any) -> JobRow:
         "queried_at": None,
         "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
-        "due_at": None if state in FINAL else START,
+        "billing": None, "due_at": None if state in FINAL else START,
     }  # fmt: skip
     return cast(JobRow, known | values)
 
@@ -311,6 +311,34 @@ def test_a_vendor_task_id_is_adopted_once_and_from_a_push_only_where_it_is_the_i
 def test_a_late_answer_to_a_submission_adds_the_task_id_only(state: JobState) -> None:
     change = decided(row(state), event(S.SUBMITTED, Source.SUBMIT, vendor_task_id="t-1"))
     assert change.changes == {"vendor_task_id": "t-1"}
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "report", "is_added"),
+    [
+        (S.SUCCEEDED, {}, event(S.SUCCEEDED, billing={"units": 1}), True),
+        (S.FAILED, {}, event(S.FAILED, Source.POLL, billing={"units": 0}), True),
+        (S.CANCELED, {}, event(S.SUCCEEDED, billing={"units": 1}), True),
+        (S.SUCCEEDED, {"billing": {"units": 2}}, event(S.SUCCEEDED, billing={"units": 1}), False),
+        # A second verdict is not believed, nor what it charges.
+        (S.SUCCEEDED, {}, event(S.FAILED, billing={"units": 1}), False),
+        # It may be about another attempt or another task.
+        (S.FAILED, {"attempt": 2}, event(S.FAILED, attempt=1, billing={"units": 1}), False),
+        (
+            S.SUCCEEDED,
+            {"vendor_task_id": "t-1"},
+            event(S.SUCCEEDED, vendor_task_id="t-2", billing={"units": 1}),
+            False,
+        ),
+    ],
+)
+def test_a_charge_that_comes_after_the_end_is_added_once(
+    state: JobState, known: dict[str, Any], report: ReportEvent, is_added: bool
+) -> None:
+    change = decided(row(state, **known), report, FAITHFUL)
+    charge = {"billing": report.report.billing} if is_added else {}
+    assert (change.moved, change.changes) == (None, charge)
+    assert (change.outcome is ReportOutcome.UPDATED) is is_added
 
 
 # -- failures that we decide ourselves
