@@ -56,7 +56,7 @@ def _select(tx: Tx, query: DeliveryQuery) -> listing.ListPage[DeliveryColumns]:
 
 
 def _with_receivers(tx: Tx, rows: Sequence[listing.ListedDelivery]) -> list[DeliveryColumns]:
-    """Return deliveries with the states of their subscribers and the rests of their addresses.
+    """Return deliveries with what is shown of their subscribers, and the rests of their addresses.
 
     Not a join in the list, which would mislead a planner about its index.
     """
@@ -70,14 +70,14 @@ def _with_receivers(tx: Tx, rows: Sequence[listing.ListedDelivery]) -> list[Deli
         rest = lane.resting_until if lane else None
         if lane and lane.callback_origin is not None:
             rest = rests.get(row["job_id"])
-        state = lane.state if lane else None
-        more = {"subscriber_state": state, "resting_until": rest}
+        state, address = (lane.state, lane.shown) if lane else (None, None)
+        more = {"subscriber_state": state, "shown": address, "resting_until": rest}
         shown.append(cast(DeliveryColumns, {**row, **more}))
     return shown
 
 
 _LANES = sa.select(
-    subscriber.c.id, subscriber.c.state, subscriber.c.resting_until, subscriber.c.callback_origin
+    *(subscriber.c[name] for name in ("id", "state", "shown", "resting_until", "callback_origin"))
 )
 _RESTS = (
     sa.select(job.c.id, callback_address.c.resting_until)

@@ -211,7 +211,9 @@ def _refusal(error: ApiError, server: str, path: str) -> Failure:
     faults = [f"{fault.pointer}: {fault.message}" for fault in error.errors]
     # A detail that is the first fault is printed once, with its pointer.
     detail = faults[0] if faults and error.detail == error.errors[0].message else error.detail
-    first = f"{error.title or 'the server refused'} ({error.status})"
+    # The status of a proxy may be all there is.
+    status = "" if error.code else f" ({error.status})"
+    first = f"{error.title or 'the server refused'}{status}"
     message = first + (f": {detail}" if detail else "")
     more = [fault for fault in faults if fault not in message]
     passing = (

@@ -25,16 +25,17 @@ TABLE = Table(
     Delivery,
     "id",
     "status",
+    ("answer", lambda row: row.last_status or row.last_error or "-"),
+    "host",
     ("event", "event_type"),
+    "tries",
+    ("waits", lambda row: row.waiting.reason if row.waiting else ""),
+    ("next", "next_attempt_at"),
     "job",
     "subscriber",
-    "tries",
-    ("answer", lambda row: row.last_status or row.last_error or "-"),
-    ("next", "next_attempt_at"),
-    ("waits", lambda row: row.waiting.reason if row.waiting else ""),
     # Ids take 30 columns each: with three of them the rest does not fit in a narrow line.
-    narrow=("id", "status", "event", "tries", "answer"),
-    wide=150,
+    narrow=("id", "status", "answer", "host", "event"),
+    wide=170,
 )
 ATTEMPTS = Table(
     Attempt,
@@ -158,7 +159,7 @@ def shown(delivery: Delivery) -> Record:
         "status": delivery.status,
         "event": f"{delivery.event} ({delivery.event_type})",
         "job": delivery.job,
-        "subscriber": delivery.subscriber,
+        "subscriber": f"{delivery.subscriber} ({delivery.host or 'deleted'})",
         "tries": delivery.tries,
         "last answer": delivery.last_status,
         "last error": delivery.last_error,
@@ -166,4 +167,17 @@ def shown(delivery: Delivery) -> Record:
         "done": moment(done) if done else None,
         "next try": moment(due) if due else None,
         "waits": _WAITS.get(waiting.reason, waiting.reason) if waiting else None,
+        "hint": _hint(delivery),
     }
+
+
+def _hint(delivery: Delivery) -> str | None:
+    """Return what to do about a receiver that does not let us in."""
+    if delivery.status == "delivered" or delivery.last_status not in (401, 403):
+        return None
+    return (
+        "does the receiver verify the signature with the secret of this subscriber, over the body"
+        " as it came? `orchestrator signature verify` tries that by hand,"
+        f" `orchestrator subscribers rotate-secret {delivery.subscriber}` makes a new secret;"
+        " callback URLs: `orchestrator secrets callback`"
+    )

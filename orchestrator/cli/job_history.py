@@ -22,6 +22,8 @@ RESOLUTIONS = {
     "clock": "resolved by the clock",
     "operator": "ended by an operator",
 }
+#: Why an outcome is trouble that has no reason of its own.
+_REASONS = {"not_found": "the vendor does not know the task"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,12 @@ def _trouble(entries: list[TimelineEntry]) -> str:
         for entry in entries
         if entry.kind in ("submit", "poll", "push") and _extra(entry, "outcome") != "begun"
     ]
-    if not attempts or attempts[-1].kind == "push" or not _extra(attempts[-1], "reason"):
+    if not attempts or attempts[-1].kind == "push":
         return ""
     last = attempts[-1]
-    return f"{last.kind}: {_extra(last, 'outcome') or 'failed'} ({_extra(last, 'reason')})"
+    outcome = _extra(last, "outcome")
+    reason = _extra(last, "reason") or _REASONS.get(outcome, "")
+    return f"{last.kind}: {outcome or 'failed'} ({reason})" if reason else ""
 
 
 def known(client: Client, job: Job) -> History | None:

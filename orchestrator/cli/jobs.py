@@ -14,6 +14,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS, JOBS, among
+from orchestrator.cli.job_waiting import waiting
 from orchestrator.cli.lookup import JOB, find
 from orchestrator.cli.options import After, Limit, ago
 from orchestrator.cli.terminal import Record, moment
@@ -100,14 +101,16 @@ def show(
         bool, typer.Option("--timeline", help="Everything that happened, oldest first.")
     ] = False,
 ) -> None:
-    """Show one job, or its timeline."""
+    """Show one job and what it waits for, or its timeline."""
     with session.client() as client:
         found = find(client, JOB, job)
         if timeline:
             entries = client.get(Page[TimelineEntry], f"{JOB.path}/{found.id}/timeline", limit=200)
             session.terminal.listing(entries, TIMELINE.columns, whole="what")
             return
-    session.terminal.record(found, shown(found))
+        is_bare = session.terminal.json or session.terminal.quiet
+        waits = {} if is_bare else waiting(client, found, session.now())
+    session.terminal.record(found, shown(found) | waits)
 
 
 def _steer(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:

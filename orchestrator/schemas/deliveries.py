@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
-from orchestrator.schemas.example_values import CREATED, FINISHED, IDS, NEXT_DAY
+from orchestrator.schemas.example_values import CREATED, FINISHED, HOOK, IDS, NEXT_DAY
 
 
 class AttemptColumns(TypedDict):
@@ -27,7 +27,8 @@ class AttemptColumns(TypedDict):
 class DeliveryColumns(TypedDict):
     """The columns of `delivery` that are shown, and what is shown of its event and its receiver.
 
-    `subscriber_state` is None for a deleted subscriber. `resting_until` is that of the address.
+    `subscriber_state` and `shown`, its address as it may be shown, are None for a deleted
+    subscriber. `resting_until` is that of the address.
     """
 
     id: str
@@ -44,6 +45,7 @@ class DeliveryColumns(TypedDict):
     created_at: datetime
     done_at: datetime | None
     subscriber_state: str | None
+    shown: str | None
     resting_until: datetime | None
 
 
@@ -102,6 +104,10 @@ class Delivery(Shape):
     event_type: Annotated[EventType, OpenEnum]
     job: str | None
     subscriber: str
+    host: Annotated[
+        str | None,
+        Field(description="Of the subscriber's address, with its port; null once it is deleted."),
+    ] = None
     status: Annotated[DeliveryState, OpenEnum]
     tries: int
     last_status: int | None
@@ -185,6 +191,7 @@ def delivery_json(
         "event_type": row["type"],
         "job": row["job_id"],
         "subscriber": row["subscriber_id"],
+        "host": row["shown"] and row["shown"].partition("://")[2].partition("/")[0],
         "status": row["state"],
         "tries": row["tries"],
         "last_status": row["last_status"],
@@ -262,7 +269,7 @@ _DELIVERY: DeliveryColumns = {
     "id": IDS["dlv"], "event_id": IDS["evt"], "type": "job.succeeded", "job_id": IDS["job"],
     "subscriber_id": IDS["sub"], "state": "delivered", "tries": 1, "last_status": 204,
     "last_error": None, "due_at": None, "forced_at": None, "subscriber_state": "active",
-    "resting_until": None, "created_at": FINISHED,
+    "shown": HOOK, "resting_until": None, "created_at": FINISHED,
     "done_at": FINISHED + timedelta(milliseconds=50),
 }  # fmt: skip
 _ATTEMPT: AttemptColumns = {

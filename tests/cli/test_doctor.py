@@ -207,7 +207,7 @@ def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", json.dumps({"main": account}))
     ran = run("doctor", "--json")
     found = findings_of(ran)
-    assert found["server"]["status"] == "warning"
+    assert found["server"]["status"] == "problem"
     assert "orchestrator serve" in found["server"]["fix"]
     assert found["account main"]["status"] == "problem"
     assert "not reached" in found["account main"]["found"]
@@ -215,15 +215,15 @@ def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(
     assert [one.name for one in Path().iterdir()] == [], "nothing was created"
     monkeypatch.setenv("ORCHESTRATOR_ACCOUNTS", "{}")
     shown = run("doctor")
-    assert shown.code == 0, "warnings alone exit 0"
-    assert "! warning  server" in shown.out
+    assert shown.code == 9
+    assert "✗ problem  server" in shown.out
     assert "→ start it: orchestrator serve" in shown.out
-    assert "0 problems" in shown.err
-    assert run("doctor", "-q").out == ""
+    assert "1 problem" in shown.err
+    assert run("doctor", "-q").out == "server\n"
     assert SECRET not in shown.out + shown.err + ran.out + ran.err
 
 
-def test_a_named_server_that_is_absent_is_a_problem() -> None:
+def test_checks_of_the_server_s_own_machine_are_left_out_elsewhere() -> None:
     found = findings_of(run("doctor", "--json", "--server", "http://127.0.0.1:1"))
     assert found["server"]["status"] == "problem"
     assert "left out" in found["configuration"]["found"]

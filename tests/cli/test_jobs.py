@@ -18,7 +18,9 @@ from tests.harness.command_line import (
     JOB,
     SUBSCRIBER,
     Fake,
+    account,
     delivery,
+    entry,
     event,
     job,
     on_terminal,
@@ -63,7 +65,8 @@ def test_retries_are_chosen_by_error_and_say_what_they_may_do(fake: Fake) -> Non
 def test_a_batch_goes_on_after_a_refusal_and_names_it(fake: Fake, verb: str) -> None:
     known(fake, job(), job(id=OTHER))
     fake.script(
-        f"POST /v1/jobs/{JOB}/{verb}", (409, {"title": "Conflict", "detail": "is final already"})
+        f"POST /v1/jobs/{JOB}/{verb}",
+        (409, {"code": "conflict", "title": "Conflict", "detail": "is final already"}),
     )
     fake.script(f"POST /v1/jobs/{OTHER}/{verb}", (200, job("canceled", id=OTHER)))
     options = ("--yes",) if verb == "cancel" else ()
@@ -72,7 +75,7 @@ def test_a_batch_goes_on_after_a_refusal_and_names_it(fake: Fake, verb: str) -> 
     )
     assert ran.code == 5
     assert [row["id"] for row in json.loads(ran.out)["data"]] == [OTHER]
-    assert f"{JOB}: Conflict (409): is final already" in ran.err
+    assert f"{JOB}: Conflict: is final already" in ran.err
     assert [call for call, _, _ in fake.asked if call.startswith("POST")] == [
         f"POST /v1/jobs/{JOB}/{verb}",
         f"POST /v1/jobs/{OTHER}/{verb}",
@@ -94,7 +97,7 @@ def test_a_batch_that_is_refused_entirely_prints_no_table(fake: Fake) -> None:
     for job_id in (JOB, OTHER):
         fake.script(
             f"POST /v1/jobs/{job_id}/cancel",
-            (409, {"title": "Conflict", "detail": "is final already"}),
+            (409, {"code": "conflict", "title": "Conflict", "detail": "is final already"}),
         )
     ran = run("--server", fake.url, "jobs", "cancel", JOB, OTHER, "--yes")
     assert (ran.code, ran.out) == (5, "")
@@ -250,3 +253,31 @@ def test_pushes_that_were_refused_are_no_missing_pushes() -> None:
     assert past.reports == "0 pushes, 3 refused, 1 poll"
     job = Job.model_validate(job_document(status="succeeded", resolved_by="poll"))
     assert resolution(job, past).startswith("the pushes were refused (see `orchestrator doctor`)")
+
+
+LATER = "2999-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "job_has", "account_has", "said"),
+    [
+        ("queued", {}, {"in_flight": 5, "max_in_flight": 5}, "one of the 5 slots of main"),
+        ("queued", {}, {"paused_until": LATER}, "until 2999-01-01 00:00:00: the vendor of main"),
+        ("queued", {}, {"in_flight": 0}, "to be submitted"),
+        ("submitting", {}, {}, "answer to its submission"),
+        ("submitted", {"next_poll_at": LATER}, {}, "cannot be queried"),
+        ("processing", {"next_poll_at": "2026-11-20T11:00:00.000Z"}, {}, "or for the next poll"),
+    ],
+)
+def test_a_live_job_is_shown_with_what_it_waits_for(
+    fake: Fake, status: str, job_has: dict[str, Any], account_has: dict[str, Any], said: str
+) -> None:
+    live = {"output": None, "resolved_by": None, "finished_at": None} | job_has
+    fake.script(f"GET /v1/jobs/{JOB}", (200, job(status, **live)))
+    polls = [entry("submit", outcome="accepted"), entry("poll", outcome="not_found")]
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(*polls)))
+    fake.script("GET /v1/accounts/main", (200, account("main", **account_has)))
+    done = run("--server", fake.url, "jobs", "show", JOB)
+    assert said in done.out, done.err
+    assert "until 2026-11-21 10:00:00, when it expires" in done.out
+    assert "poll: not_found (the vendor does not know the task)" in done.out

@@ -231,6 +231,25 @@ def test_a_delivery_is_shown_with_every_attempt(fake: Fake) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "status", "is_hinted"),
+    [
+        ("pending", 401, True),
+        ("dead", 403, True),
+        ("delivered", 401, False),
+        ("pending", 500, False),
+    ],
+)
+def test_a_receiver_that_refuses_us_is_shown_with_its_host_and_a_hint(
+    fake: Fake, state: str, status: int, is_hinted: bool
+) -> None:
+    shown = delivery(state, last_status=status)
+    fake.script(f"GET /v1/deliveries/{DLV}", (200, shown), (200, shown))
+    done = ran(fake, "deliveries", "show", DLV)
+    assert f"{SUB} (my.app)" in done.out
+    assert (f"rotate-secret {SUB}" in done.out) is is_hinted
+
+
 def test_deliveries_from_a_pipe_are_retried(fake: Fake) -> None:
     second = DLV[:-1] + "p"
     fake.script(f"GET /v1/deliveries/{DLV}", (200, delivery("dead")))

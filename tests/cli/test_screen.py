@@ -85,8 +85,12 @@ def test_a_missing_resource_hints_at_its_list(fake: Fake, group: str) -> None:
 def test_a_fault_that_is_the_detail_is_printed_once(fake: Fake) -> None:
     fault = {"pointer": "/input/size", "message": "the vendor has no such field"}
     fake.script(
-        "POST /v1/jobs", (422, {"title": "No", "detail": fault["message"], "errors": [fault]})
+        "POST /v1/jobs",
+        (
+            422,
+            {"code": "unsupported", "title": "No", "detail": fault["message"], "errors": [fault]},
+        ),
     )
     err = run("--server", fake.url, "submit", "--prompt", "a cat").err
-    assert "No (422): /input/size: the vendor has no such field" in err
+    assert "No: /input/size: the vendor has no such field" in err
     assert err.count(fault["message"]) == 1

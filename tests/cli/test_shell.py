@@ -173,7 +173,7 @@ def test_colours_need_a_capable_terminal_and_no_objection(
         monkeypatch.setenv(name, value)
     line = ("--server", fake.url, "--api-key", KEY, "jobs", "ls", *words)
     _, screen = on_terminal(monkeypatch, *line)
-    assert "error: Not found (404)" in screen
+    assert "error: Not found" in screen
     assert ("\x1b[1;31m" in screen) is coloured
 
 

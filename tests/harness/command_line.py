@@ -258,6 +258,7 @@ def delivery(status: str = "delivered", **more: Any) -> dict[str, Any]:
         "event_type": "subscriber.test",
         "job": None,
         "subscriber": SUBSCRIBER,
+        "host": "my.app",
         "status": status,
         "tries": 1,
         "last_status": 200,

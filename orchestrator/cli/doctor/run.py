@@ -23,7 +23,7 @@ def examine(session: Session, *, send_test: bool = False) -> list[Finding]:
     if settings is None and named is None:
         return faults
     server = (named or local_url(settings or Settings())).rstrip("/")
-    readiness = service.readiness(server, named is not None)
+    readiness = service.readiness(server)
     checks: list[Check] = []
     if settings is not None:
         lost = readiness.lost if named is None else ""

@@ -49,8 +49,8 @@ class Readiness:
     lost: str = ""
 
 
-def readiness(server: str, named: bool) -> Readiness:
-    """Return whether a server is ready. An absent one is a problem if it was `named`."""
+def readiness(server: str) -> Readiness:
+    """Return whether a server is ready."""
     clock = SystemClock()
     at = clock.now()
     try:
@@ -60,8 +60,7 @@ def readiness(server: str, named: bool) -> Readiness:
     except (httpx.TransportError, httpx.InvalidURL) as error:
         words = f"none at {server}: {error or type(error).__name__}"
         fix = "start it: orchestrator serve; --server names another"
-        finding = problem if named else warning
-        return Readiness(False, [finding("server", words, fix)])
+        return Readiness(False, [problem("server", words, fix)])
     ahead = skew(answer.headers, at, answer.took)
     return Readiness(True, [_readiness(server, answer), *_clock(ahead)], _lost(answer))
 

@@ -1,0 +1,60 @@
+"""What a live job waits for, and until when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from orchestrator.cli.client import Client
+from orchestrator.cli.failure import Failure
+from orchestrator.cli.job_history import known
+from orchestrator.cli.terminal import Record, moment
+from orchestrator.client.requests import path
+from orchestrator.schemas import Account, Job
+
+
+def waiting(client: Client, job: Job, now: datetime) -> Record:
+    """Return what a job waits for and what went wrong last, to be displayed; nothing if final."""
+    if job.is_final:
+        return {}
+    past = known(client, job)
+    return {
+        "waits": [
+            _step(job, _account(client, job) if job.status == "queued" else None, now),
+            f"until {moment(job.deadline_at)}, when it expires",
+        ],
+        "last trouble": past.trouble if past else None,
+    }
+
+
+def _step(job: Job, account: Account | None, now: datetime) -> str:
+    """Return the next step of a live job. `account` is given for a queued one, if it is known."""
+    match job.status:
+        case "queued":
+            return _queued(account, now)
+        case "submitting":
+            return "for the vendor's answer to its submission; a lost one is looked up"
+        case _ if job.next_poll_at is None:
+            return "for a push of the vendor"
+        case _ if job.next_poll_at >= job.deadline_at:
+            return "for a push of the vendor, which cannot be queried without the task's id"
+        case _:
+            return "for a push of the vendor, or for the next poll"
+
+
+def _queued(account: Account | None, now: datetime) -> str:
+    if account is None:
+        return "to be submitted"
+    if account.paused_until and account.paused_until > now:
+        until = moment(account.paused_until)
+        return f"until {until}: the vendor of {account.name} limits submissions"
+    if account.in_flight >= account.max_in_flight:
+        return f"for one of the {account.max_in_flight} slots of {account.name}: all are in use"
+    return "to be submitted, after the jobs before it"
+
+
+def _account(client: Client, job: Job) -> Account | None:
+    """Return the account of a job; None if it is no longer configured."""
+    try:
+        return client.get(Account, path("accounts", job.account))
+    except Failure:
+        return None
