@@ -55,7 +55,8 @@ def test_a_refusal_sets_the_exit_code(fake: Fake, status: int, problem: Any, cod
     ran = run("--server", fake.url, "accounts", "ls")
     assert ran.code == code
     assert ran.out == ""
-    assert f"({status})" in ran.err
+    # Our own problems have words of their own; of a proxy's answer the status may be all there is.
+    assert (f"({status})" in ran.err) is not ("code" in (problem or ()))
 
 
 def test_an_unreachable_server_exits_8_with_a_hint() -> None:
@@ -215,11 +216,11 @@ def test_short_pages_are_filled_from_the_next_ones(fake: Fake) -> None:
     ]
 
 
-def test_deliveries_are_listed_with_event_and_job(fake: Fake) -> None:
+def test_deliveries_are_listed_with_answer_host_and_event(fake: Fake) -> None:
     dead = delivery("dead", event_type="job.failed", job=JOB)
     fake.script("GET /v1/deliveries", (200, page(dead)))
     ran = run("--server", fake.url, "deliveries", "ls", "--status", "dead")
-    assert ran.out.splitlines()[1].split()[:4] == [DELIVERY, "dead", "job.failed", JOB]
+    assert ran.out.splitlines()[1].split()[:5] == [DELIVERY, "dead", "200", "my.app", "job.failed"]
     listed = json.loads(run("--server", fake.url, "deliveries", "ls", "--json").out)
     assert listed["data"][0]["event"] == dead["event"]
     fake.script("GET /v1/deliveries", (200, page({**dead, "id": "dlv_0"}, more=True)))
