@@ -95,8 +95,6 @@ def submit(
     output: Output = None,
 ) -> None:
     """Submit a job. With --wait, exit 6 if it fails and 7 if the time is up first."""
-    if output is not None:
-        output, wait = writable(output), _FOREVER if wait is None else wait
     flags: Record = {"prompt": prompt, "image_url": image, "last_image_url": last_image}
     body: Record = {
         "account": account,
@@ -108,8 +106,17 @@ def submit(
         "metadata": dict(pair("--metadata", word) for word in metadata or []) or None,
         "deadline": seconds("--deadline", deadline) if deadline else None,
     }
+    _carry_out(session, body, _key(idempotency_key), wait, output)
+
+
+def _carry_out(
+    session: Session, body: Record, key: str, wait: float | None, output: Path | None
+) -> None:
+    """Submit a job, and wait for it where that was asked for, or where its results are."""
+    if output is not None:
+        output, wait = writable(output), _FOREVER if wait is None else wait
     with session.client() as client:
-        job = _order(client, body, _key(idempotency_key))
+        job = _order(client, body, key)
         if not session.terminal.quiet:
             _look_at_model(session, client, job)
         if wait is None:

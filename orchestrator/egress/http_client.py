@@ -61,9 +61,8 @@ class HttpClient:
         received, never decompressed, whatever Content-Encoding says. A body that is not whole,
         because it is over `cap` bytes, broken or late, is `CutOff`. With body="partial" the status
         line decides: what arrived is returned, with the reason as `extensions["partial"]`.
-        body="answer" is that for JSON of a vendor, decoded, and within the caps of `AnswerBody`:
-        the rest of strings over 64 KiB is not in it. Raises `NotSent` (also `Blocked`) and
-        `CutOff`.
+        body="answer" is that for JSON of a vendor, decoded, and within the caps of `AnswerBody`,
+        which cuts long strings. Raises `NotSent` (also `Blocked`) and `CutOff`.
         """
         received = _Received(cap, is_answer=body == "answer")
         request.extensions["body_cap"] = READ_CAP if body == "answer" else cap

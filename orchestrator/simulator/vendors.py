@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from orchestrator.simulator.accounts import CREDENTIALS
 from orchestrator.simulator.authentication import Credentials
+from orchestrator.simulator.contract import Dialect
 from orchestrator.simulator.dialects.agentsflare import AGENTSFLARE
 from orchestrator.simulator.dialects.cloudsway import CLOUDSWAY
 from orchestrator.simulator.dialects.cubicspaces import Shape, cubicspaces
@@ -61,21 +62,27 @@ class SimulatedVendors:
         self._apis: dict[str, VendorApi] = {}
         hosts = (kling("kling"), kling("kling_v2"))
         for dialect in (DREAMTO, UNIALL, cubicspaces(answers), CLOUDSWAY, AGENTSFLARE, *hosts):
-            name = dialect.mount
-            limit = (limits or {}).get(name)
-            renderer = Renderer(
-                dialect,
-                self._injector,
-                self._push_sender,
-                self.renders,
-                render_seconds,
-                f"{self.base_url}/{name}",
-                limit,
-            )
-            api = VendorApi(dialect, accepted[name], renderer, self.violations, self._server.abort)
-            self._apis[name] = api
-            self.add_route(api.mount())
+            limit = (limits or {}).get(dialect.mount)
+            self._add(dialect, accepted[dialect.mount], render_seconds, limit)
         self.urls = {vendor: f"{self.base_url}/{vendor}" for vendor in self._apis}
+
+    def _add(
+        self, dialect: Dialect, accepted: Credentials, render_seconds: float, limit: int | None
+    ) -> None:
+        """Serve a vendor below its prefix."""
+        name = dialect.mount
+        renderer = Renderer(
+            dialect,
+            self._injector,
+            self._push_sender,
+            self.renders,
+            render_seconds,
+            f"{self.base_url}/{name}",
+            limit,
+        )
+        api = VendorApi(dialect, accepted, renderer, self.violations, self._server.abort)
+        self._apis[name] = api
+        self.add_route(api.mount())
 
     async def __aenter__(self) -> SimulatedVendors:
         await self._push_sender.open()

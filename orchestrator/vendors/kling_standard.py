@@ -104,12 +104,8 @@ def _multi_shot(seconds: Callable[[float], Any]) -> Callable[[Sequence[Item]], d
     return encode
 
 
-def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
-    """Return the legacy mappings; their paths are endpoints.
-
-    `shot_seconds` encodes the duration of one shot.
-    """
-    omni: Fields = {
+def _omni(shot_seconds: Callable[[float], Any]) -> Fields:
+    return {
         "prompt": "prompt",
         "image_url": _omni_frame("first_frame"),
         "last_image_url": _omni_frame("end_frame"),
@@ -117,12 +113,20 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
         "videos": FieldTarget("video_list[]", _omni_videos),
         "elements": "element_list",
         "shots": FieldTarget("", _multi_shot(shot_seconds)),
+        # After the shots, whose type it replaces.
         "shot_type": FieldTarget("", lambda kind: {"multi_shot": True, "shot_type": kind}),
         **_RATIO,
         **_CLIP,
         **_SOUND,
         **_WATERMARK,
     }
+
+
+def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
+    """Return the legacy mappings; their paths are endpoints.
+
+    `shot_seconds` encodes the duration of one shot.
+    """
     return {
         Capability.TEXT2VIDEO: RequestMapping(
             "text2video",
@@ -148,7 +152,9 @@ def legacy_forms(shot_seconds: Callable[[float], Any]) -> Forms:
         Capability.MOTION_CONTROL: RequestMapping(
             "motion-control", _MOTION, required=("image_url", "video_url")
         ),
-        Capability.OMNI_VIDEO: RequestMapping("omni-video", omni, required=("prompt|shots",)),
+        Capability.OMNI_VIDEO: RequestMapping(
+            "omni-video", _omni(shot_seconds), required=("prompt|shots",)
+        ),
     }
 
 
