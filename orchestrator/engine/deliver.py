@@ -22,7 +22,7 @@ from orchestrator.database.tables import delivery
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
-from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliveryScheduler
+from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.events.destinations import Destination, Message, ResponseClass

@@ -16,7 +16,7 @@ from orchestrator.database.tables import job, push
 from orchestrator.engine import submit, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_results import Attempted
-from orchestrator.engine.deliver_schedule import ClaimedDelivery, QueuedEvent
+from orchestrator.engine.deliver_scheduler import ClaimedDelivery, QueuedEvent
 from orchestrator.engine.poll import Poller, QueryResult, StatusQuery
 from orchestrator.engine.receive import ReceivedPush, Receiver
 from orchestrator.engine.worker import record_with_retry

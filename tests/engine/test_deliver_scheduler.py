@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow
-from orchestrator.engine import deliver_schedule
+from orchestrator.engine import deliver_scheduler
 from orchestrator.engine.deliver import LEASE
-from orchestrator.engine.deliver_schedule import ClaimedDelivery, DeliveryScheduler
+from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from tests.harness.engine import at_vendor, subscribe
 from tests.harness.runtime import Harness
 
@@ -32,7 +32,7 @@ async def take(h: Harness, scheduler: DeliveryScheduler, room: int) -> list[Clai
 async def test_more_lanes_than_one_query_reads_are_all_served(
     h: Harness, scheduler: DeliveryScheduler, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_schedule, "_LANES_AT_ONCE", 3)
+    monkeypatch.setattr(deliver_scheduler, "_LANES_AT_ONCE", 3)
     lanes = [(await subscribe(h, max_in_flight=1))["id"] for _ in range(10)]
     await at_vendor(h)
     served = Counter[str]()
@@ -70,7 +70,7 @@ async def test_new_due_deliveries_are_found_when_a_round_is_complete(
 async def test_a_token_bucket_is_dropped_only_when_it_is_full_again(
     h: Harness, scheduler: DeliveryScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_schedule, "_MAX_BUCKETS", 3)
+    monkeypatch.setattr(deliver_scheduler, "_MAX_BUCKETS", 3)
     for n in range(20):
         to = cast(SubscriberRow, {"id": f"sub_{n}", "rate_limit": 1.0})
         assert scheduler._within_rate(to, 5, h.clock.now()) == 1
