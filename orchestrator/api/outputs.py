@@ -19,12 +19,12 @@ import httpx
 import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.problems import Refusal
-from orchestrator.api.sending import End, StreamedResponse, send_in_chunks, while_wanted
+from orchestrator.api.sending import End, StreamedResponse, send_in_chunks
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import fetch
@@ -242,25 +242,22 @@ class FileStream(StreamedResponse):
         ends: Sequence[End],
         resources: contextlib.AsyncExitStack,
     ) -> None:
-        super().__init__(response.status_code, ends, resources)
+        super().__init__(response.status_code, ends, _DURATION, resources)
         self.raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._source = _stream(response)
         self._clock = clock
+        self._is_whole = True
+
+    async def send_end(self, send: Send) -> None:
+        """Complete the response, unless its file broke off."""
+        if self._is_whole:
+            await super().send_end(send)
+
+    async def send_body(self, send: Send) -> None:
+        """Send the file."""
+        if self.status_code not in _WITH_FILE:
+            return
         self._is_whole = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
-        async with self._resources:
-            start = {"status": self.status_code, "headers": self.raw_headers}
-            await send({"type": "http.response.start", **start})
-            if scope["method"] == "HEAD" or self.status_code not in _WITH_FILE:
-                self._is_whole = True
-            else:
-                await while_wanted(self._send(send), receive, self._ends, _DURATION)
-            if self._is_whole:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _send(self, send: Send) -> None:
         began, size = self._clock.monotonic(), 0
         try:
             async for chunk in self._chunks():

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.foundation.admission import SharedAdmission
+from orchestrator.foundation.logs import traceback_of
 from orchestrator.foundation.timeouts import Timeouts
 
 log = structlog.get_logger()
@@ -42,22 +43,48 @@ async def send_in_chunks(send: Send, body: bytes) -> None:
 class StreamedResponse(Response):
     """A response whose length is open when it begins: it holds resources until it is sent.
 
-    It ends with the validity of its key, which is not looked at again before it is called.
+    It ends when the client leaves, an end returns, or after `duration` seconds. Its key is not
+    looked at before it is called: an end does that.
     """
 
     def __init__(
-        self, status: int, ends: Sequence[End], resources: contextlib.AsyncExitStack
+        self,
+        status: int,
+        ends: Sequence[End],
+        duration: float,
+        resources: contextlib.AsyncExitStack,
     ) -> None:
         self.status_code = status
         self.background = None
         self._ends = ends
+        self._duration = duration
         self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response. Its resources are released at the end."""
+        async with self._resources:
+            start = {"status": self.status_code, "headers": self.raw_headers}
+            await send({"type": "http.response.start", **start})
+            if scope["method"] != "HEAD":
+                await while_wanted(self.send_body(send), receive, self._ends, self._duration)
+            await self.send_end(send)
+
+    async def send_body(self, send: Send) -> None:
+        """Send the parts of the body. Canceled when the response ends before them."""
+        raise NotImplementedError
+
+    async def send_end(self, send: Send) -> None:
+        """Complete the body. A server closes the connection of one that is not."""
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def while_wanted(
     sending: Coroutine[Any, Any, None], receive: Receive, ends: Sequence[End], duration: float
 ) -> None:
-    """Run `sending` until it is done, the client leaves, an end returns, or after `duration` s."""
+    """Run `sending` until it is done, the client leaves, an end returns, or after `duration` s.
+
+    An exception ends it too, and is logged: the response has begun, so nothing can answer for it.
+    """
     running = (sending, _disconnected(receive), *(end() for end in ends))
     tasks = [asyncio.create_task(coroutine) for coroutine in running]
     try:
@@ -65,7 +92,9 @@ async def while_wanted(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("a response ends early", exception=traceback_of(result))
 
 
 async def _disconnected(receive: Receive) -> None:

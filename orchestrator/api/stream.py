@@ -18,7 +18,7 @@ from typing import Annotated
 import structlog
 from pydantic import Field
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from orchestrator import schemas
 from orchestrator.api import problems
@@ -29,13 +29,12 @@ from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import Query
 from orchestrator.api.requests import NewTicket
-from orchestrator.api.sending import CHUNK, End, StreamedResponse, send_in_chunks, while_wanted
+from orchestrator.api.sending import CHUNK, End, StreamedResponse, send_in_chunks
 from orchestrator.events.feed import EventFeed
 from orchestrator.events.log import Cursor, EventFilter, LogRow
 from orchestrator.foundation.clock import Clock, jittered, rfc3339
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import is_id
-from orchestrator.foundation.logs import traceback_of
 
 log = structlog.get_logger()
 
@@ -187,24 +186,18 @@ class EventStream(StreamedResponse):
         duration: float,
         resources: contextlib.AsyncExitStack,
     ) -> None:
-        super().__init__(200, ends, resources)
+        super().__init__(200, ends, duration, resources)
         self.init_headers(_HEADERS)
         self._source = source
-        self._duration = duration
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
-        async with self._resources:
-            start = {"status": self.status_code, "headers": self.raw_headers}
-            await send({"type": "http.response.start", **start})
-            if scope["method"] != "HEAD":
-                await while_wanted(self._send(send), receive, self._ends, self._duration)
-            # A client that does not read does not get this either.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_DEADLINE):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def send_end(self, send: Send) -> None:
+        """Complete the response, unless its client does not read: it does not get this either."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_DEADLINE):
+                await super().send_end(send)
 
-    async def _send(self, send: Send) -> None:
+    async def send_body(self, send: Send) -> None:
+        """Send the blocks."""
         try:
             async with contextlib.aclosing(self._source) as source:
                 async for block in source:
@@ -217,5 +210,3 @@ class EventStream(StreamedResponse):
             # Servers raise it for a client that has left:
             # https://asgi.readthedocs.io/en/latest/specs/www.html
             log.info("a stream ends: its client left")
-        except Exception as error:
-            log.error("a stream ends early", exception=traceback_of(error))

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+import structlog
 from starlette.applications import Starlette
 from starlette.types import Message
 
@@ -349,3 +350,10 @@ async def test_a_whole_file_ends_and_a_broken_one_does_not(monkeypatch: pytest.M
     for messages in broken:
         assert messages[0]["status"] == 200
         assert all(message.get("more_body", True) for message in messages)
+
+
+async def test_an_unexpected_error_of_a_file_is_logged() -> None:
+    with structlog.testing.capture_logs() as logs:
+        messages = await sent(Pieces(b"a", RuntimeError("a bug")))
+    assert messages[-1]["more_body"] is True
+    assert [(line["log_level"], "a bug" in line["exception"]) for line in logs] == [("error", True)]
