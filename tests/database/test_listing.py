@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import DeliveryState, EventType, JobState, Source
 from orchestrator.jobs import timeline
 from tests.harness import databases
+from tests.harness.filled_database import filled_database, insert
 from tests.harness.runtime import START, Harness, open_harness
 
 #: Of each table. Every hundredth job has rare values; the older half is of another account.
@@ -77,10 +77,6 @@ def fill(tx: Tx, table: sa.Table, count: int) -> None:
     )
 
 
-async def insert(h: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
-
-
 async def filled(h: Harness, count: int) -> Harness:
     for table in _COLUMNS:
         await h.runtime.store.write(fill, table, count)
@@ -96,15 +92,8 @@ def full_database(
 ) -> Iterator[str]:
     """The URL of a database of all rows."""
     folder = tmp_path_factory.mktemp("full")
-    address = databases.url(request.param, folder)
-
-    async def fill_all() -> None:
-        async with open_harness(folder, database_url=address) as h:
-            await filled(h, ROWS)
-
-    asyncio.run(fill_all())
-    yield address
-    databases.drop(address)
+    with filled_database(request.param, folder, lambda h: filled(h, ROWS)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +25,7 @@ from orchestrator.foundation.token_bucket import TokenBucket
 from orchestrator.jobs import capacity
 from orchestrator.jobs.ledger import Reschedule
 from tests.harness import databases
+from tests.harness.filled_database import filled_database, insert
 from tests.harness.runtime import START, Harness, open_harness
 
 T = TypeVar("T")
@@ -48,10 +48,6 @@ def delivery_row(number: int, lane: str, due: datetime | None) -> dict[str, Any]
         "id": f"dlv_{number}", "event_id": f"evt_{number}", "subscriber_id": lane,
         "state": DeliveryState.PENDING, "due_at": due, "lease": 0, "tries": 0, "created_at": START,
     }  # fmt: skip
-
-
-async def insert(h: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    await h.runtime.store.write(lambda tx: tx.execute(sa.insert(table), rows) and None)
 
 
 async def plans(h: Harness, run: Any, *args: Any) -> list[str]:
@@ -99,16 +95,8 @@ def busy_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URL of a database with the rows of `busy`."""
-    folder = tmp_path_factory.mktemp("busy")
-    address = databases.url(request.param, folder)
-
-    async def fill() -> None:
-        async with open_harness(folder, database_url=address) as h:
-            await fill_lanes(h)
-
-    asyncio.run(fill())
-    yield address
-    databases.drop(address)
+    with filled_database(request.param, tmp_path_factory.mktemp("busy"), fill_lanes) as address:
+        yield address
 
 
 @pytest.fixture
