@@ -73,11 +73,12 @@ def _read_container(text: str, error: NotJson) -> Any:
     try:
         return _decode(text)
     except json.JSONDecodeError:
-        pass
+        # Only now: the search for oddities costs more than a parse, and few documents have any.
+        text = _ODDITIES.sub(_repaired, text)
     except RecursionError:
         raise error from None
     try:
-        return _decode(_ODDITIES.sub(_repaired, text))
+        return _decode(text)
     except (json.JSONDecodeError, RecursionError):
         raise error from None
 

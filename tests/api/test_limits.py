@@ -241,6 +241,7 @@ async def test_a_key_revoked_while_it_is_first_used_is_refused_after_that(
     monkeypatch.setattr(store, step, slow)
     for _ in range(2):
         await api.call("GET", "/v1/accounts", 401, headers=headers)
+    assert revoked
 
 
 async def test_a_long_poll_of_a_key_revoked_meanwhile_reveals_nothing(api: Caller) -> None:
@@ -253,7 +254,8 @@ async def test_a_long_poll_of_a_key_revoked_meanwhile_reveals_nothing(api: Calle
     await api.call("DELETE", f"/v1/keys/{row['id']}", 204)
     api.clock.advance(1)
     await api.finish(job["id"])
-    await poll
+    refused = (await poll).json()
+    assert (refused["code"], "input" in refused) == ("unauthorized", False)
 
 
 async def test_no_answer_of_the_api_may_be_stored_by_a_cache(api: Caller) -> None:

@@ -250,11 +250,11 @@ async def test_streams_are_bounded_for_each_key_and_a_finished_one_gives_its_pla
         api.network.answer = answer
         first = asyncio.create_task(api.call("GET", f"{path}/outputs/0", 200))
         await arrives.wait()
-        await api.call("GET", f"{path}/outputs/0", 503)
+        assert (await api.get(f"{path}/outputs/0", 503))["code"] == "unavailable"
         answered.set()
         await first
-        for method in ("GET", "HEAD", "GET"):
-            await api.call(method, f"{path}/outputs/0", 200)
+        for method, body in (("GET", b"film"), ("HEAD", b""), ("GET", b"film")):
+            assert (await api.call(method, f"{path}/outputs/0", 200)).content == body
 
 
 async def test_a_file_ends_soon_after_the_service_begins_to_stop(

@@ -45,11 +45,12 @@ async def test_a_body_without_a_length_is_refused_while_it_streams(tmp_path: Pat
 
         async def endless() -> Any:
             nonlocal sent
-            while sent < 1 << 24:
-                sent += 1 << 18
-                yield b"x" * (1 << 18)
+            while sent < 2 * request_body.SUBMISSION_CAP:
+                sent += 1 << 20
+                yield b"x" * (1 << 20)
 
         await api.call("POST", "/v1/jobs", 413, content=endless())
+        assert sent <= request_body.SUBMISSION_CAP + (1 << 20)
 
 
 async def test_an_outage_is_503_and_a_bug_is_500_without_details(

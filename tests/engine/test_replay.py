@@ -462,6 +462,7 @@ async def test_retention_deletes_old_replays_that_are_done(tmp_path: Path) -> No
         await api.runtime.assemble(Retention).run()
         await api.get(f"/v1/replays/{done}", 404)
         await api.get(f"/v1/replays/{runs}")
+        assert [row["id"] for row in await api.rows("replay")] == [runs]
 
 
 async def test_a_slice_reads_its_rows_by_an_index_in_the_order_of_ids(tmp_path: Path) -> None:
