@@ -1,8 +1,8 @@
 """`GET /v1/jobs/{id}/outputs/{n}`: a file of a job, streamed from its vendor.
 
 For files that the vendor serves only with the account's key, which no caller may have. Nothing is
-stored, and no more is held than the client is about to read. The vendor's bytes are not trusted:
-they are served as a file that no browser runs.
+stored: a stream buffers about 200 kB. The vendor's bytes are not trusted: they are served as a file
+that no browser runs.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class FullResponse(httpx.Response):
 
     @property
     def content(self) -> bytes:
-        """The body as it was read."""
+        """The body that was read, encoded or decoded."""
         return self._body
 
 

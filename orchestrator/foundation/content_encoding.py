@@ -94,7 +94,9 @@ class _Zlib:
         return self._zlib.eof
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk and not self._zlib.eof:
+        piece = b""
+        # After a full piece, more may follow although all input was taken.
+        while (chunk or len(piece) == PIECE) and not self._zlib.eof:
             try:
                 piece = self._zlib.decompress(chunk, PIECE)
             except zlib.error:

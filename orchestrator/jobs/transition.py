@@ -304,7 +304,7 @@ def _poll_settings(vendor: Vendor | None) -> Poll:
 
 
 def output_json(report: Report) -> dict[str, Any]:
-    """Return a job's `output` as it is stored: the files that the vendor made."""
+    """Return the column `output` of a job: the files that the vendor made."""
     return {
         "videos": [_file_json(file) for file in report.videos],
         "images": [_file_json(file) for file in report.images],

@@ -68,7 +68,7 @@ BOM: Final = b"\xef\xbb\xbf"
 
 
 def odd_body(body: JSON, rng: random.Random, origin: str = "") -> JSON:
-    """Return a body in another shape. A body without a task stays as it is.
+    """Return a body in another shape. A body without a task is unchanged.
 
     URLs at `origin`, the scheme and host of the vendor's base URL, may become relative.
     """

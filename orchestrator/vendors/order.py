@@ -52,7 +52,7 @@ class MayBeBlank:
 
 
 def absent_if_blank(value: Any) -> Any:
-    """Return None for `""`, and any other value as it is."""
+    """Return None for `""`, and any other value unchanged."""
     return None if value == "" else value
 
 

@@ -47,6 +47,15 @@ def test_a_body_is_decoded_in_chunks_of_any_size(encoding: str, body: bytes, ste
     assert all(pieces)
 
 
+@pytest.mark.parametrize("beyond", range(6))
+def test_a_body_is_whole_whose_last_bytes_follow_the_last_of_its_input(beyond: int) -> None:
+    """A full piece may leave decoded bytes behind, without any input that would bring them."""
+    text = (TEXT * 9)[: PIECE + beyond]
+    decoder = Decoder("deflate")
+    assert b"".join(decoder.feed(zlib.compress(text, wbits=-15))) == text
+    decoder.end()
+
+
 @pytest.mark.parametrize(
     "encoding", ["gzip, gzip", "gzip,deflate", "br, gzip", "zstd", "x", "gzip;q=1"]
 )
