@@ -188,7 +188,7 @@ class _Source:
         except (Exchange, Unreadable) as error:
             log.warning("a file was not fetched", vendor=self.vendor, error=str(error))
             why = error.kind if isinstance(error, Exchange) else "bad_url"
-            raise self.failed(f"did not give the file: {why}") from None
+            raise self.failed(f"did not return the file: {why}") from None
         raise self.failed(f"redirects more than {_REDIRECTS} times")
 
     def checked(self, response: httpx.Response) -> Mapping[str, str]:

@@ -60,9 +60,9 @@ CODES: Mapping[str, Code] = {
                                         "account. Send another."),
     "idempotency_key_reused": Code(422, "The job in `job_id` was made with this key and another "
                                         "body. Send a new key."),
-    "vendor_error": Code(502, "The vendor did not take the file, or did not give it out. Its "
-                              "status, if it gave one, is in `vendor_status`.",
-                         "The vendor did not do it"),
+    "vendor_error": Code(502, "The vendor did not accept the file, or did not return it. Its "
+                              "status, if it answered, is in `vendor_status`.",
+                         "The vendor failed"),
     "unavailable": Code(503, "Our own trouble, nothing was done. Send it again after `Retry-After` "
                              "seconds.", "Temporarily unavailable"),
     "internal_error": Code(500, "A fault of ours; `request_id` finds it in the log.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,7 +12,7 @@ import httpx
 from orchestrator import __version__
 from orchestrator.cli.access import Access
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.terminal import clean
+from orchestrator.cli.terminal import clean, one_line
 from orchestrator.client import way
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.errors import Blocked
@@ -19,6 +20,8 @@ from orchestrator.foundation.errors import Blocked
 _TIMEOUT = httpx.Timeout(30, connect=10)
 #: Seconds for the head of a response. A read timeout alone does not end one that arrives slowly.
 _HEAD = 60.0
+#: Bytes of a problem document.
+_PROBLEM_CAP = 64 << 10
 _REDIRECTS = 5
 _REDIRECT_CODES = frozenset({301, 302, 303, 307, 308})
 #: Other hosts get no API key. A compressed file is refused.
@@ -46,7 +49,8 @@ async def fetched(url: str, policy: AddressPolicy) -> AsyncIterator[httpx.Respon
 async def served(access: Access, path: str) -> AsyncIterator[httpx.Response]:
     """Yield the response of a command's server, which gets its API key, the body unread.
 
-    No redirect is followed. Raises `httpx.HTTPError` or `TimeoutError`.
+    No redirect is followed. Raises `Failure` if the server states why there is no file,
+    `httpx.HTTPError` or `TimeoutError`.
     """
     key = {"authorization": f"Bearer {access.bearer()}"} if access.bearer else {}
     options = way(access.server)
@@ -55,9 +59,26 @@ async def served(access: Access, path: str) -> AsyncIterator[httpx.Response]:
         async with asyncio.timeout(_HEAD):
             response = await http.send(request, stream=True, follow_redirects=False)
         try:
+            if response.is_error and (why := await _detail(response)):
+                hint = "the job itself has succeeded; `orchestrator jobs show` has its outputs"
+                raise Failure(f"{path} was not downloaded: {why}", hint=hint)
             yield response
         finally:
             await response.aclose()
+
+
+async def _detail(response: httpx.Response) -> str:
+    """Return the detail of a problem document; empty if the body is none."""
+    body = b""
+    async with asyncio.timeout(_HEAD):
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > _PROBLEM_CAP:
+                return ""
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(body)
+        return one_line(document.get("detail")) if isinstance(document, dict) else ""
+    return ""
 
 
 @contextlib.asynccontextmanager

@@ -29,8 +29,8 @@ SUBMIT_SCHEDULE = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 300.0, 60
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: By what share a corrected clock runs faster or slower at most: leases have a larger margin.
 SLEW = 0.1
-#: Seconds by which a clock that was set differs from one that drifts, and after which it is right:
-#: mistakes are mended by then, and receivers have refused what was sent meanwhile.
+#: Seconds by which a clock that was set differs from one that drifts; and seconds after which it
+#: counts as right: a mistake would be corrected by then.
 _STEP, SETTLED = 2.0, 600.0
 
 

@@ -1,4 +1,4 @@
-"""A redirect in place of an answer: a definite no that shows where it led.
+"""A redirect in place of an answer: a definite refusal, with the address that it names.
 
 303 alone is a doubt: it leads to the result of a request that was carried out (RFC 9110, section
 15.4.4). None is followed. The key belongs to the account's `base_url` alone, and a POST that is

@@ -114,6 +114,19 @@ def test_a_file_that_needs_the_account_s_key_is_downloaded_from_the_server(
     assert ["authorization" in headers for _, headers, _ in results.asked] == [False]
 
 
+def test_a_server_that_gets_no_file_says_why(fake: Fake) -> None:
+    kept = file("https://vendor.example/v.mp4") | {"content_url": f"{fake.url}/outputs/0"}
+    fake.script("POST /v1/jobs", (202, job(output={"videos": [kept], "images": []})))
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page()))
+    detail = "uniall answered 403 instead of the file"
+    fake.script(f"GET /v1/jobs/{JOB}/outputs/0", (502, {"code": "vendor_error", "detail": detail}))
+    server = ("--server", fake.url, "--api-key", KEY)
+    ran = run(*server, "submit", "--prompt", "p", "--output", "v.mp4")
+    assert ran.code == 1
+    assert detail in ran.err
+    assert files() == {}
+
+
 def test_a_failed_download_leaves_the_old_file(fake: Fake, results: Fake) -> None:
     VIDEO.write_text("before")
     ran = submitted(fake, f"{results.url}/gone.mp4")
