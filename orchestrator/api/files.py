@@ -21,10 +21,10 @@ from starlette.types import Message, Receive
 from orchestrator import schemas
 from orchestrator.api import problems, request_body
 from orchestrator.api.endpoint import RequestContext, reply
-from orchestrator.api.job_submission import vendor_of
 from orchestrator.api.operation import FORM, operation, returns
 from orchestrator.api.problems import Refusal
 from orchestrator.api.requests import Upload
+from orchestrator.api.submission_checks import vendor_of
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.admission import Admission, Limit, Slot
 from orchestrator.foundation.errors import Exchange, Fault, Problem, Unsupported

@@ -5,35 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import job_images, long_poll, problems, request_body
+from orchestrator.api import job_images, long_poll, request_body
 from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Retry, Submission, with_sent_pointers
+from orchestrator.api.submission_checks import check_order, check_size, check_url, vendor_of
 from orchestrator.api.unknown_models import UnknownModels
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events.subscribers import callback_lane
-from orchestrator.foundation import addresses, json_codec, off_loop
+from orchestrator.foundation import addresses, off_loop
 from orchestrator.foundation.admission import Slot
 from orchestrator.foundation.clock import after
-from orchestrator.foundation.errors import Blocked, ConfigError, Conflict, Problem
+from orchestrator.foundation.errors import ConfigError, Conflict, Problem
 from orchestrator.foundation.json_codec import Raw, encode
-from orchestrator.foundation.states import Capability
 from orchestrator.jobs.creation import Accepted, create_jobs
 from orchestrator.jobs.ledger import Note
 from orchestrator.jobs.retries import create_retry, number_of
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.jobs import is_final
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.order import Order
 
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
@@ -103,7 +100,7 @@ class JobSubmission:
         given, url = submission.input.given(), submission.callback_url
         capability = submission.capability or vendor.infer_capability(given)
         check_url(self._runtime.address_policy, "/callback_url", url)
-        _check_size(given, submission.metadata)
+        check_size(given, submission.metadata)
         draft = self._draft(context, vendor) | {
             "model": submission.model,
             "capability": capability,
@@ -115,7 +112,7 @@ class JobSubmission:
         seconds = submission.deadline or vendor.account.poll.deadline
         draft["external_task_id"] = submission.external_task_id or draft["id"]
         draft["deadline_at"] = after(draft["created_at"], seconds)
-        _check(vendor, draft)
+        check_order(vendor, draft)
         return draft
 
     @operation(
@@ -170,7 +167,7 @@ class JobSubmission:
         draft |= {"external_task_id": draft["id"], "retry_of": old_id}
         draft["deadline_at"] = after(draft["created_at"], seconds)
         caller, size = context.caller.id, request_body.BODY_CAP
-        await off_loop.callers.run(caller, size, _check, vendor, draft)
+        await off_loop.callers.run(caller, size, check_order, vendor, draft)
         return draft
 
     def _callback_url_of(self, row: JobRow) -> str | None:
@@ -261,50 +258,3 @@ class JobSubmission:
             return {}
         sealed, lane = self._runtime.keys.seal_address(url), lanes[addresses.origin(url)]
         return {"callback_url": sealed.encrypted, "callback_key": sealed.key, "callback_lane": lane}
-
-
-def _check_size(given: Json, metadata: Json) -> None:
-    """Raise a 422 `Problem` if the job is too large for its events, which receivers read whole.
-
-    As JSON that we write, a number may be several times as long as it was sent (`1e15`).
-    """
-    if len(encode(given)) + len(encode(metadata)) > request_body.BODY_CAP:
-        message = f"Written out, input and metadata have more than {request_body.BODY_CAP} bytes"
-        raise problems.invalid_field("/input", "too_large", message)
-
-
-def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:
-    """Return the vendor of an account, or of the only account. Raises a 422 `Problem`."""
-    if account is None and len(vendors) == 1:
-        return next(iter(vendors.values()))
-    if account is None:
-        message = f"Name one of {len(vendors)} accounts; GET /v1/accounts lists them"
-        raise problems.invalid_field("/account", "missing", message)
-    if account not in vendors:
-        message = "No such account; GET /v1/accounts lists them"
-        raise problems.invalid_field("/account", "unknown_account", message)
-    return vendors[account]
-
-
-def _check(vendor: Vendor, draft: Json) -> None:
-    """Raise a 422 `Problem` for what the vendor cannot carry."""
-    given = draft["input"]
-    order = Order(
-        draft["id"],
-        draft["model"],
-        Capability(draft["capability"]),
-        json_codec.parse(encode(given)) if isinstance(given, Raw) else given,
-        draft["external_task_id"],
-    )
-    vendor.check(order)
-
-
-def check_url(policy: AddressPolicy, pointer: str, url: str | None) -> None:
-    """Raise a 422 `Problem` for a URL that can be seen to be unreachable."""
-    if url is not None:
-        try:
-            # Both parsers have to accept it: this one finds the origin, the policy's the address.
-            urlsplit(url)
-            policy.check_url(url)
-        except (Blocked, ValueError) as error:
-            raise problems.invalid_field(pointer, "blocked_address", str(error)) from None

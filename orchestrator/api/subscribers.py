@@ -12,10 +12,10 @@ from orchestrator import schemas
 from orchestrator.api import problems
 from orchestrator.api.endpoint import RequestContext, ThingT, or_not_found, reply
 from orchestrator.api.fields import Flag
-from orchestrator.api.job_submission import check_url
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
+from orchestrator.api.submission_checks import check_url
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy

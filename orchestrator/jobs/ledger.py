@@ -25,14 +25,8 @@ from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.settings.accounts import Poll
 from orchestrator.foundation.states import AT_VENDOR, EventType, JobState, Source
 from orchestrator.jobs import push_health
-from orchestrator.jobs.transition import (
-    JobChanges,
-    QueryColumns,
-    ReportEvent,
-    ReportOutcome,
-    decide,
-    next_query,
-)
+from orchestrator.jobs.query_schedule import QueryColumns, next_query
+from orchestrator.jobs.transition import JobChanges, ReportEvent, ReportOutcome, decide
 from orchestrator.schemas.jobs import job_json
 from orchestrator.vendors.contract import Vendor
 

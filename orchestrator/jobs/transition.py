@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, cast
 
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.foundation.clock import after, backoff
-from orchestrator.foundation.settings.accounts import Poll
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
+from orchestrator.jobs.query_schedule import QueryChanges, after_report, next_query, poll_settings
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.jobs import StoredFile
 from orchestrator.vendors.contract import Vendor
@@ -37,13 +37,6 @@ class ReportEvent(NamedTuple):
     code: str = "vendor_failed"
     message: str | None = None
     lease: int | None = None
-
-
-class QueryColumns(TypedDict):
-    """The columns of `job` that decide when the next status query may be. A row has them too."""
-
-    due_at: datetime | None
-    queried_at: datetime | None
 
 
 class ReportOutcome(StrEnum):
@@ -69,7 +62,7 @@ class ReportOutcome(StrEnum):
     NO_JOB = "no_job"
 
 
-class JobChanges(TypedDict, total=False):
+class JobChanges(QueryChanges, total=False):
     """The columns of a job that a report may set."""
 
     vendor_task_id: str
@@ -79,9 +72,6 @@ class JobChanges(TypedDict, total=False):
     output: dict[str, Any] | None
     error: dict[str, Any] | None
     billing: Any
-    asks: int
-    misses: int
-    due_at: datetime | None
     vendor_updated_at: datetime
     outputless_since: datetime
     submitted_at: datetime
@@ -116,7 +106,7 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
     if _needs_confirmation(row, event, vendor):
         # A job that is queued or being submitted keeps its schedule and its claim.
         soon: JobChanges = (
-            {"due_at": next_query(row, _poll_settings(vendor), now)} if state in AT_VENDOR else {}
+            {"due_at": next_query(row, poll_settings(vendor), now)} if state in AT_VENDOR else {}
         )
         return Transition(ReportOutcome.UNCONFIRMED, soon)
     if report.state is JobState.SUCCEEDED and not report.has_output:
@@ -195,7 +185,7 @@ def _without_output(
 
     A dialect that serves clips with the account's key needs no URL: one more answer is enough.
     """
-    since, task, poll = row["outputless_since"], row["vendor_task_id"], _poll_settings(vendor)
+    since, task, poll = row["outputless_since"], row["vendor_task_id"], poll_settings(vendor)
     file = vendor.content(task) if vendor and task else None
     if since is not None and file and now >= after(since, poll.interval):
         found = event._replace(report=replace(event.report, videos=(file,)))
@@ -207,7 +197,7 @@ def _without_output(
     state = JobState(row["state"])
     soon: JobChanges = {}
     if event.source is Source.PUSH and state not in FINAL:
-        soon = {"due_at": next_query(row, _poll_settings(vendor), now)}
+        soon = {"due_at": next_query(row, poll_settings(vendor), now)}
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, event, vendor, now, JobState.PROCESSING, facts)
         return Transition(ReportOutcome.NO_OUTPUT, moved.changes | soon, JobState.PROCESSING)
@@ -274,33 +264,7 @@ def _is_newer(row: JobRow, report: Report) -> bool:
 
 
 def _schedule(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime) -> JobChanges:
-    """Return when the next status query of a live job is due.
-
-    A push restarts the wait at `first_after`; each answer to a query makes it longer, up to
-    `max_interval`.
-    """
-    if row["state"] in FINAL:
-        return {}
-    poll = _poll_settings(vendor)
-    if event.source in (Source.POLL, Source.LOOKUP):
-        wait = backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
-        return {"asks": row["asks"] + 1, "misses": 0, "due_at": after(now, wait)}
-    return {"asks": 0, "misses": 0, "due_at": after(now, poll.first_after)}
-
-
-def next_query(row: QueryColumns, poll: Poll, now: datetime) -> datetime:
-    """Return when a push that says nothing certain makes a job due for a status query.
-
-    At once, but not within `interval` of the last query: the holder of a token must not be able to
-    flood the vendor through us.
-    """
-    last, due = row["queried_at"], row["due_at"]
-    soon = now if last is None else after(last, poll.interval)
-    return max(now, soon if due is None else min(due, soon))
-
-
-def _poll_settings(vendor: Vendor | None) -> Poll:
-    return vendor.account.poll if vendor else Poll()
+    return cast(JobChanges, after_report(row, event.source, vendor, now))
 
 
 def output_json(report: Report) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Checks of a job before it is stored: its account, its callback URL, its size, its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from orchestrator.api import problems, request_body
+from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.foundation import json_codec
+from orchestrator.foundation.errors import Blocked
+from orchestrator.foundation.json_codec import Raw, encode
+from orchestrator.foundation.states import Capability
+from orchestrator.schemas.base import Json
+from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.order import Order
+
+
+def check_size(given: Json, metadata: Json) -> None:
+    """Raise a 422 `Problem` if the job is too large for its events, which receivers read whole.
+
+    As JSON that we write, a number may be several times as long as it was sent (`1e15`).
+    """
+    if len(encode(given)) + len(encode(metadata)) > request_body.BODY_CAP:
+        message = f"Written out, input and metadata have more than {request_body.BODY_CAP} bytes"
+        raise problems.invalid_field("/input", "too_large", message)
+
+
+def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:
+    """Return the vendor of an account, or of the only account. Raises a 422 `Problem`."""
+    if account is None and len(vendors) == 1:
+        return next(iter(vendors.values()))
+    if account is None:
+        message = f"Name one of {len(vendors)} accounts; GET /v1/accounts lists them"
+        raise problems.invalid_field("/account", "missing", message)
+    if account not in vendors:
+        message = "No such account; GET /v1/accounts lists them"
+        raise problems.invalid_field("/account", "unknown_account", message)
+    return vendors[account]
+
+
+def check_order(vendor: Vendor, draft: Json) -> None:
+    """Raise a 422 `Problem` for what the vendor cannot carry."""
+    given = draft["input"]
+    order = Order(
+        draft["id"],
+        draft["model"],
+        Capability(draft["capability"]),
+        json_codec.parse(encode(given)) if isinstance(given, Raw) else given,
+        draft["external_task_id"],
+    )
+    vendor.check(order)
+
+
+def check_url(policy: AddressPolicy, pointer: str, url: str | None) -> None:
+    """Raise a 422 `Problem` for a URL that can be seen to be unreachable."""
+    if url is not None:
+        try:
+            # Both parsers have to accept it: this one finds the origin, the policy's the address.
+            urlsplit(url)
+            policy.check_url(url)
+        except (Blocked, ValueError) as error:
+            raise problems.invalid_field(pointer, "blocked_address", str(error)) from None
