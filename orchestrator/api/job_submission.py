@@ -19,7 +19,7 @@ from orchestrator.api.unknown_models import UnknownModels
 from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.subscribers import callback_lane
+from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.foundation import addresses, off_loop
 from orchestrator.foundation.admission import Slot
 from orchestrator.foundation.clock import after

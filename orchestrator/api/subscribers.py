@@ -20,7 +20,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events import subscribers
+from orchestrator.events import callback_lanes, subscribers
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.addresses import canonical
 from orchestrator.foundation.errors import ConfigError, Conflict
@@ -112,7 +112,7 @@ def _select(tx: Tx, query: SubscriberQuery) -> list[Json]:
 
 def _shown(tx: Tx, rows: Sequence[SubscriberRow]) -> list[Json]:
     hosts = [row["id"] for row in rows if row["callback_origin"] is not None]
-    health = subscribers.callback_health(tx, hosts) if hosts else {}
+    health = callback_lanes.callback_health(tx, hosts) if hosts else {}
     return [
         subscriber_json(row)
         if row["callback_origin"] is None

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 import structlog
 
-from orchestrator.database.bulk import BulkSelect, bulk_insert, bulk_update, one_of
+from orchestrator.database.bulk import bulk_update
 from orchestrator.database.store import Store, Tx
-from orchestrator.database.tables import account_state, push
+from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import PushRow
+from orchestrator.engine import receive_storage
 from orchestrator.engine.notifier import Notifier
+from orchestrator.engine.receive_storage import is_rejected
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import (
@@ -48,11 +49,6 @@ log = structlog.get_logger()
 
 #: A push larger than this many bytes is refused without being read.
 CAP = 1 << 20
-#: Pushes stored per job, and bytes of all their bodies: a leaked token must not fill the disk.
-#: Later pushes are still applied and counted. Rejected ones get half, which leaves room for genuine
-#: ones.
-MAX_STORED = 100
-MAX_STORED_BYTES = 4 << 20
 #: Headers stored with a push, for support. Signatures are not stored.
 _STORED_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
 
@@ -192,7 +188,7 @@ class Receiver:
             outcome = result.outcome if result else received.row["outcome"]
             # A copy: a unit of work may run again.
             rows.append({**received.row, "id": push_id, "outcome": outcome})
-        accepted = Counter(row["account"] for row in rows if not _is_rejected(row))
+        accepted = Counter(row["account"] for row in rows if not is_rejected(row))
         counts = [
             {"was_account": account, "pushes": count, "last_push_at": now}
             for account, count in sorted(accepted.items())
@@ -200,7 +196,7 @@ class Receiver:
         lock_accounts(tx, accounts)
         _COUNT(tx, counts)
         _COUNT_REFUSED(tx, _refused(pushes, now))
-        _STORE(tx, _merge_copies(_within_limits(tx, rows)))
+        receive_storage.store(tx, rows)
         if silent:
             self.ledger.poll_soon(tx, silent, now)
         return results
@@ -251,64 +247,12 @@ def _refused(pushes: Sequence[ReceivedPush], now: datetime) -> list[dict[str, An
     ]
 
 
-def _is_rejected(row: PushRow) -> bool:
-    return row["outcome"].startswith("rejected")
-
-
-def _within_limits(tx: Tx, rows: Sequence[PushRow]) -> list[PushRow]:
-    """Return the rows to store. Beyond a job's limits, one row without a body counts the others."""
-    stored: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for job_id, key, size in _STORED(tx, list({row["job_id"] for row in rows})):
-        stored[job_id][key] = size
-    kept = []
-    for row in rows:
-        sizes, key, size = stored[row["job_id"]], row["dedupe_key"], len(row["body"])
-        rejected = _is_rejected(row)
-        share = 2 if rejected else 1
-        fits = (
-            len(sizes) < MAX_STORED // share
-            and sum(sizes.values()) + size <= MAX_STORED_BYTES // share
-        )
-        if key in sizes or fits:
-            sizes[key] = size
-        else:
-            row["dedupe_key"] = f"{'rejected ' if rejected else ''}beyond {row['job_id']}"
-            reason = "not kept: the job has too many pushes"
-            row["outcome"] = f"rejected; {reason}" if rejected else reason
-            row["headers"], row["body"] = {}, b""
-        kept.append(row)
-    return kept
-
-
-def _merge_copies(rows: Sequence[PushRow]) -> list[PushRow]:
-    """Merge copies of a push: on PostgreSQL one statement may not upsert the same row twice."""
-    first: dict[tuple[str, str], PushRow] = {}
-    for row in rows:
-        known = first.setdefault((row["job_id"], row["dedupe_key"]), row)
-        known["copies"] += known is not row
-    return list(first.values())
-
-
 #: The metric label of an outcome. Any other outcome counts as accepted.
 _RESULTS = {
     ReportOutcome.STALE: "stale",
     ReportOutcome.CONTRADICTS: "stale",
     ReportOutcome.NO_JOB: "unknown_task",
 }
-#: Stores a push, or counts a copy of a stored one.
-_STORE = bulk_insert(
-    push, "id", "account", "job_id", "attempt", "received_at", "dedupe_key", "verified", "headers",
-    "body", "outcome", "copies",
-    on_conflict=lambda made: made.on_conflict_do_update(
-        index_elements=["job_id", "dedupe_key"],
-        set_={"copies": push.c.copies + made.excluded.copies},
-    ),
-)  # fmt: skip
-_STORED = BulkSelect(
-    sa.select(push.c.job_id, push.c.dedupe_key, sa.func.length(push.c.body)).where(
-        one_of(push.c.job_id)
-    )
-)
 _COUNT = bulk_update(account_state, "last_push_at", key=("account",), increments=("pushes",))
 _COUNT_REFUSED = bulk_update(
     account_state, "last_refused_at", key=("account",), increments=tuple(SignatureFault)

@@ -7,7 +7,7 @@ active again.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
@@ -17,6 +17,7 @@ from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address, delivery, event, subscriber
 from orchestrator.database.tables.rows import SubscriberRow, fetch
+from orchestrator.events.callback_lanes import IS_FAILING
 from orchestrator.events.destinations import Destination
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation import addresses
@@ -33,13 +34,12 @@ from orchestrator.foundation.states import (
     Source,
     SubscriberState,
 )
-from orchestrator.schemas.subscribers import CallbackColumns, subscriber_json
+from orchestrator.schemas.subscribers import subscriber_json
 
 #: The number of the advisory lock under which subscribers are counted.
 _LIMITS_LOCK = int.from_bytes(b"sublimit", "big")
 #: The other rows are the lanes of callback URLs.
 _IS_SUBSCRIPTION = subscriber.c.callback_origin.is_(None)
-_FAILING = callback_address.c.failing_since.is_not(None)
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.HELD)
 
 
@@ -139,27 +139,6 @@ def _lock(tx: Tx) -> None:
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LIMITS_LOCK)))
 
 
-def callback_lane(tx: Tx, ids: Ids, keys: Keys, url: str, now: datetime) -> str:
-    """Return the id of the lane of a caller's callback URL, and insert the lane if it is new.
-
-    There is one lane per origin: it bounds the attempts in progress at a host. What an address
-    answers concerns that address alone: see the table `callback_address`.
-    """
-    origin = addresses.origin(url)
-    query = sa.select(subscriber.c.id).where(subscriber.c.callback_origin == origin)
-    if (known := tx.scalar(query)) is not None:
-        return str(known)
-    sealed = keys.seal_address(origin)
-    row = {
-        "id": ids("sub"), "kind": "webhook", "callback_origin": origin,
-        "address": sealed.encrypted, "address_key": sealed.key, "shown": origin, "secrets": [],
-        "types": [], "description": "", "options": {}, "max_in_flight": 8,
-        "state": SubscriberState.ACTIVE, "created_at": now,
-    }  # fmt: skip
-    tx.execute(insert(tx.dialect.name, subscriber).on_conflict_do_nothing(), [row])
-    return str(tx.execute(query).scalar_one())
-
-
 def address_columns(keys: Keys, destination: Destination, url: str) -> AddressColumns:
     """Return the columns of an address. Where all of it is secret, `shown` leaves out its path."""
     origin = addresses.origin(url)
@@ -185,7 +164,7 @@ def listing(
     if after is not None:
         query = query.where(subscriber.c.id < after)
     if failing:
-        lanes = sa.select(callback_address.c.lane).where(_FAILING)
+        lanes = sa.select(callback_address.c.lane).where(IS_FAILING)
         bad = subscriber.c.id.in_(lanes) if callbacks else subscriber.c.failing_since.is_not(None)
         query = query.where(bad)
     return fetch(tx, SubscriberRow, query.limit(limit))
@@ -195,28 +174,6 @@ def find(tx: Tx, subscriber_id: str) -> SubscriberRow | None:
     """Return a subscriber, or the host of callback URLs with this id, or None."""
     found = fetch(tx, SubscriberRow, sa.select(subscriber).where(subscriber.c.id == subscriber_id))
     return found[0] if found else None
-
-
-def callback_health(tx: Tx, lanes: Collection[str]) -> dict[str, CallbackColumns]:
-    """Return the health of the callback URLs of hosts, for those of which one fails."""
-    here, table = callback_address.c.lane.in_(lanes), callback_address.c
-    counted = sa.select(
-        table.lane,
-        sa.func.count(),
-        sa.func.sum(table.failures),
-        sa.func.min(table.failing_since, type_=table.failing_since.type),
-    )
-    found: dict[str, CallbackColumns] = {}
-    for lane, failing, failures, since in tx.execute(
-        counted.where(here, _FAILING).group_by(table.lane)
-    ):
-        last = sa.select(table.last_error).where(table.lane == lane, _FAILING)
-        error = tx.scalar(last.order_by(table.updated_at.desc()).limit(1))
-        found[lane] = {
-            "failing": failing, "failures": int(failures), "failing_since": since,
-            "last_error": error,
-        }  # fmt: skip
-    return found
 
 
 def get(tx: Tx, subscriber_id: str, *, for_update: bool = False) -> SubscriberRow | None:

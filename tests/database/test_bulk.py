@@ -21,7 +21,7 @@ from orchestrator.database.bulk import (
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.tables.columns import Instant, Json
-from orchestrator.engine import receive
+from orchestrator.engine import receive_storage
 from orchestrator.events import outbox
 from orchestrator.jobs import ledger
 
@@ -312,7 +312,7 @@ def written(bulk: BulkWrite) -> _CompiledWrite:
 PRODUCT = {
     "_SAVE": ledger._SAVE,
     "_SAVE_NAMED": ledger._SAVE_NAMED,
-    "_STORE": receive._STORE,
+    "_STORE": receive_storage._STORE,
     "_EVENTS": outbox._EVENTS,
     "_DELIVERIES": outbox._DELIVERIES,
     "INSERT": INSERT,

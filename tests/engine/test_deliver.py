@@ -22,8 +22,8 @@ from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
+from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import load
-from orchestrator.events.subscribers import callback_lane
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked

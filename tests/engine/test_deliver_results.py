@@ -18,6 +18,7 @@ from orchestrator.database.tables.rows import DeliveryRow, SubscriberRow
 from orchestrator.engine import deliver_results
 from orchestrator.engine.deliver_results import DISABLE_AFTER, Attempted, BatchCompleter, record
 from orchestrator.events import subscribers
+from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.clock import STANDARD_SCHEDULE, after
 from orchestrator.foundation.states import DeliveryState, SubscriberState
@@ -213,7 +214,7 @@ async def test_a_batch_locks_deliveries_then_addresses_then_subscribers_each_in_
         await h.rows(delivery, delivery.c.subscriber_id == to["id"]) for to in (good, bad)
     ]
     host = await h.runtime.store.write(
-        subscribers.callback_lane, h.runtime.ids, h.runtime.keys, "https://a.example", h.clock.now()
+        callback_lane, h.runtime.ids, h.runtime.keys, "https://a.example", h.clock.now()
     )
     lane = {"id": host}
     rows = [first | {"id": f"dlv_{n}"} for n in range(2)]

@@ -11,7 +11,7 @@ from orchestrator.database.tables import delivery, job, subscriber
 from orchestrator.engine import encryption
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.encryption import AddressEncryption
-from orchestrator.events.subscribers import callback_lane
+from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.foundation.states import DeliveryState, JobState
 from tests.harness.engine import at_vendor, drive, report_state, subscribe
 from tests.harness.runtime import Harness

@@ -15,7 +15,7 @@ from orchestrator.database.bulk import _CompiledSelect
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import event, job, push
 from orchestrator.database.tables.rows import JobRow
-from orchestrator.engine import receive
+from orchestrator.engine import receive_storage
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.submit import Submitter
@@ -458,7 +458,7 @@ def numbered(n: int, state: str = "processing", size: int = 0) -> bytes:
 async def test_pushes_beyond_the_limit_are_applied_and_counted_without_their_bodies(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "MAX_STORED", 5)
+    monkeypatch.setattr(receive_storage, "MAX_STORED", 5)
     opened = await at_vendor(h)
     for n in range(9):
         await pushed(h, opened, numbered(n))
@@ -481,7 +481,7 @@ async def test_pushes_beyond_the_limit_are_applied_and_counted_without_their_bod
 async def test_concurrent_pushes_are_bounded_too(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "MAX_STORED", 5)
+    monkeypatch.setattr(receive_storage, "MAX_STORED", 5)
     jobs = [await at_vendor(h), await at_vendor(h, task="t-2")]
     stage, vendor = h.runtime.assemble(Receiver), h.runtime.vendors["main"]
     await asyncio.gather(
@@ -502,7 +502,7 @@ async def test_concurrent_pushes_are_bounded_too(
 async def test_stored_bodies_are_bounded_by_their_bytes(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "MAX_STORED_BYTES", 5000)
+    monkeypatch.setattr(receive_storage, "MAX_STORED_BYTES", 5000)
     opened = await at_vendor(h)
     for n in range(9):
         await pushed(h, opened, numbered(n, size=1500))
@@ -516,7 +516,7 @@ async def test_stored_bodies_are_bounded_by_their_bytes(
 async def test_rejected_pushes_leave_room_for_accepted_pushes(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receive, "MAX_STORED", 8)
+    monkeypatch.setattr(receive_storage, "MAX_STORED", 8)
     opened = await at_vendor(h, "required")
     for n in range(20):
         with pytest.raises(BadSignature):
@@ -537,7 +537,7 @@ async def test_the_stored_pushes_of_a_job_are_found_by_an_index(tmp_path: Path) 
     async with open_harness(tmp_path, database_url=f"sqlite:///{tmp_path / 'plan.db'}") as alone:
 
         def plan(tx: Tx) -> list[str]:
-            text = _CompiledSelect(tx.dialect, receive._STORED.select).text(1)
+            text = _CompiledSelect(tx.dialect, receive_storage._STORED.select).text(1)
             return [row[3] for row in tx.exec_driver_sql("EXPLAIN QUERY PLAN " + text, ("job_1",))]
 
         assert await alone.runtime.store.read(plan) == [

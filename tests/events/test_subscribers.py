@@ -16,6 +16,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, metadata, subscriber
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.events import destinations, subscribers
+from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import Ids
@@ -108,7 +109,7 @@ def test_a_secret_address_is_shown_without_its_path(tx: Tx) -> None:
 
 
 def test_the_lanes_of_callback_urls_are_no_subscriptions(tx: Tx) -> None:
-    lane = subscribers.callback_lane(tx, IDS, KEYS, "https://caller.example/x", NOW)
+    lane = callback_lane(tx, IDS, KEYS, "https://caller.example/x", NOW)
     made = [create(tx)[0]["id"] for _ in range(3)][::-1]
     assert [row["id"] for row in subscribers.listing(tx, limit=2)] == made[:2]
     assert [row["id"] for row in subscribers.listing(tx, limit=9, after=made[1])] == made[2:]
