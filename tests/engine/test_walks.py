@@ -66,17 +66,21 @@ async def test_a_missed_push_is_replaced_by_a_poll_with_the_same_events(tmp_path
         assert (lost.kind, lost.state) == ("dropped", "succeeded")
 
 
-async def test_a_push_after_a_poll_changes_nothing(tmp_path: Path) -> None:
+async def test_a_push_after_a_poll_adds_at_most_what_it_charged(tmp_path: Path) -> None:
     accounts = {"agentsflare": {"poll": IMPATIENT}}
     async with live(tmp_path, accounts, faults=Faults(drop_push=1.0)) as it:
         job = await it.api.submit(order("agentsflare"))
         ended = await it.api.ended(job["id"])
         late = await it.outside.post(it.world.pushes[-1].url, content=it.world.pushes[-1].body)
         assert (late.status_code, late.json()) == (200, {"ok": True})
-        assert await it.api.job(job["id"]) == ended
-        assert [push["outcome"] for push in await it.api.timeline(job["id"], "push")] == [
-            "nothing_new"
-        ]
+        # The gateway's pushes state the charge, its answers do not.
+        charged = await it.api.job(job["id"])
+        assert charged["billing"]
+        assert charged == ended | {"billing": charged["billing"], "version": ended["version"] + 1}
+        again = await it.outside.post(it.world.pushes[-1].url, content=it.world.pushes[-1].body)
+        assert again.status_code == 200
+        assert await it.api.job(job["id"]) == charged
+        assert it.types(job["id"]).count("job.succeeded") == 1
 
 
 async def test_a_jobs_callback_url_gets_the_completion_signed_with_the_signing_key(
