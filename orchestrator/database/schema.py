@@ -21,6 +21,8 @@ from orchestrator.foundation.errors import ConfigError
 
 #: Holds the revision of a database.
 VERSION_TABLE = "schema_version"
+#: Stands for a revision while rows of another database are moved here: no version serves it.
+MOVING = "moving"
 #: The attribute by which `env.py` is passed the connection.
 CONNECTION = "connection"
 
@@ -69,8 +71,7 @@ def upgrade(tx: sa.Connection, folder: Path = _FOLDER) -> list[str]:
     adopted: this program made such tables before it had revisions. Raises `ConfigError` for a newer
     database, and for other tables of the same names.
     """
-    if tx.dialect.name == "postgresql":
-        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    lock(tx)
     found = current(tx)
     if found is None and (present := _present(tx)):
         found = _adopt(tx, present, folder)
@@ -78,6 +79,18 @@ def upgrade(tx: sa.Connection, folder: Path = _FOLDER) -> list[str]:
     if due:
         _run(tx, due[-1], folder)
     return due
+
+
+def lock(tx: sa.Connection) -> None:
+    """Let no other process migrate the database until the transaction ends."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def stamp(tx: sa.Connection, revision: str) -> None:
+    """Replace the revision of a database."""
+    versions = sa.table(VERSION_TABLE, sa.column("version_num"))
+    tx.execute(sa.update(versions).values(version_num=revision))
 
 
 def prepare(tx: sa.Connection) -> None:
@@ -107,11 +120,25 @@ def check(tx: sa.Connection, folder: Path = _FOLDER, *, allow_empty: bool = Fals
     return found
 
 
+def known(tx: sa.Connection, folder: Path = _FOLDER) -> str:
+    """Return the revision of a database, the newest or an older one. Raises `ConfigError`."""
+    found = current(tx)
+    if found is None:
+        raise ConfigError(f"{_name(tx)} is no database of orchestrator, or one without a revision")
+    _after(tx, found, folder)
+    return found
+
+
 def _after(tx: sa.Connection, found: str | None, folder: Path) -> list[str]:
     """Return the revisions after that of a database. Raises `ConfigError` if it is unknown."""
     history = _history(folder)
     if found is None:
         return history
+    if found == MOVING:
+        raise ConfigError(
+            f"{_name(tx)} holds an unfinished move; run the same `orchestrator migrate --from` "
+            "again, or name an empty database"
+        )
     if found not in history:
         raise ConfigError(
             f"{_name(tx)} has schema {found}, which a newer orchestrator made; this one knows none "

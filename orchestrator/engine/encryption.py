@@ -6,6 +6,7 @@ is a transaction of a few milliseconds, and every step may be repeated or interr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 #: Jobs that are looked at together, and seconds between two batches.
 _BATCH = 200
 _REST = 0.02
+#: Stored secrets of each kind that a check of keys tries.
+_SAMPLE = 20
 
 
 @dataclass(kw_only=True)
@@ -81,6 +84,22 @@ def pending(tx: Tx) -> list[tuple[str, str, str | None]]:
     """
     old = sa.select(subscriber.c.id, subscriber.c.address, subscriber.c.callback_origin)
     return [tuple(row) for row in tx.execute(old.where(subscriber.c.address_key.is_(None)))]
+
+
+def check_keys(tx: Tx, keys: Keys) -> None:
+    """Raise `ConfigError` if there are stored secrets and the keys read none of the newest."""
+    addresses = sa.select(subscriber.c.address).order_by(subscriber.c.created_at.desc())
+    urls = sa.select(job.c.callback_url).where(job.c.callback_url.is_not(None))
+    newest = [addresses.limit(_SAMPLE), urls.order_by(job.c.id.desc()).limit(_SAMPLE)]
+    stored = [text for query in newest for text in tx.scalars(query) if not is_clear(text)]
+    for text in stored:
+        with contextlib.suppress(ConfigError):
+            keys.decrypt(text)
+            return
+    if stored:
+        raise ConfigError(
+            "the stored secrets were encrypted with other secret_keys; give those of their service"
+        )
 
 
 def next_jobs(tx: Tx, place: str) -> list[tuple[str, str | None]]:

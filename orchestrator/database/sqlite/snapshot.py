@@ -1,0 +1,61 @@
+"""One state of a SQLite file, read beside the service that goes on writing to it.
+
+The connection is opened read-only: so it never checkpoints, which the service alone may do (see
+`database/store`). Its read transaction keeps one state, and the log grows until it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from orchestrator.database import schema
+from orchestrator.database.sqlite.engine import as_config_error
+from orchestrator.foundation.errors import ConfigError
+
+
+@contextlib.contextmanager
+def snapshot(file: Path) -> Iterator[sa.Connection]:
+    """Yield a connection that reads the present state of a file, whatever is written meanwhile.
+
+    Raises `ConfigError` if the file is missing, cannot be read or is no database.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file} is not there, or no file; name an existing database")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite+manual", database=str(file)),
+        creator=lambda: sqlite3.connect(
+            f"file:{quote(str(file))}?mode=ro", uri=True, isolation_level=None
+        ),
+        poolclass=sa.pool.StaticPool,
+    )
+    try:
+        with as_config_error(), engine.connect() as connection:
+            # Only a statement that reads begins the transaction.
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1")
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    """Return the driver's connection."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
+def checked_revision(connection: sa.Connection) -> str:
+    """Return the schema of a whole database of ours, this version's or an older one.
+
+    Raises `ConfigError` for a damaged file, one without our schema, and one of a newer version.
+    """
+    found = driver_of(connection).execute("PRAGMA integrity_check(1)").fetchone()
+    if found != ("ok",):
+        raise ConfigError(f"{schema.named(connection.engine.url)} is damaged: {found[0]}")
+    return schema.known(connection)
