@@ -34,6 +34,8 @@ _MODULES = {
     "listen": ("listen",),
     "doctor": ("doctor",),
     "migrate": ("migrate",),
+    "backup": ("backup",),
+    "restore": ("restore",),
     "version": (),
     "jobs": ("jobs", "watch"),
     "events": ("events",),

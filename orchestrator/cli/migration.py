@@ -25,9 +25,9 @@ def run(terminal: Terminal, url: str, keys: Keys | None, *, check: bool) -> None
     With `keys`, then encrypt what an older version stored in the clear; without, the service does
     it. Raises `Failure` or `ConfigError`.
     """
-    name = schema.named(postgres.url_of(url) if postgres.is_postgres(url) else sa.make_url(url))
+    name = _named(url)
     applied: list[str] = []
-    with _reading(name, url) if check else _changing(name, url) as tx:
+    with _reading(name, url) if check else changing(url) as tx:
         if check:
             _check(tx, name)
         else:
@@ -49,6 +49,10 @@ def keys_of(settings: Settings) -> Keys | None:
     if not given and file is not None and key_file.path_for(file).exists():
         given = key_file.read(key_file.path_for(file))
     return Keys(given) if given else None
+
+
+def _named(url: str) -> str:
+    return schema.named(postgres.url_of(url) if postgres.is_postgres(url) else sa.make_url(url))
 
 
 def _check(tx: sa.Connection, name: str) -> None:
@@ -73,8 +77,9 @@ def _encrypt(name: str, url: str, keys: Keys) -> None:
 
 
 @contextlib.contextmanager
-def _changing(name: str, url: str) -> Iterator[sa.Connection]:
+def changing(url: str) -> Iterator[sa.Connection]:
     """Yield a transaction. A SQLite file is locked, and created if it is missing."""
+    name = _named(url)
     if postgres.is_postgres(url):
         with _begun(name, postgres.engine_of(url, 1, timeouts=False)) as tx:
             yield tx

@@ -143,7 +143,7 @@ def _numbered(source: sa.Connection, table: sa.Table, place: int = 0) -> Iterato
         _ROWID if column is _EVENT_POSITION else sa.column(column.name) for column in table.columns
     ]
     query = sa.select(_ROWID, *columns).select_from(table).order_by(_ROWID)
-    text = str(query.where(_ROWID > sa.bindparam("place")).compile(dialect=source.dialect))
+    text = str(query.where(sa.bindparam("place") < _ROWID).compile(dialect=source.dialect))
     rows: Iterator[Any] = driver_of(source).execute(text, (place,))
     booleans = [
         at for at, column in enumerate(table.columns, 1) if isinstance(column.type, sa.Boolean)

@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from orchestrator.database import schema
 from orchestrator.database.sqlite.engine import as_config_error
 from orchestrator.foundation.errors import ConfigError
 
@@ -48,14 +47,3 @@ def driver_of(connection: sa.Connection) -> sqlite3.Connection:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
-
-
-def checked_revision(connection: sa.Connection) -> str:
-    """Return the schema of a whole database of ours, this version's or an older one.
-
-    Raises `ConfigError` for a damaged file, one without our schema, and one of a newer version.
-    """
-    found = driver_of(connection).execute("PRAGMA integrity_check(1)").fetchone()
-    if found != ("ok",):
-        raise ConfigError(f"{schema.named(connection.engine.url)} is damaged: {found[0]}")
-    return schema.known(connection)

@@ -1,0 +1,220 @@
+"""`orchestrator backup` and `restore`: whole, private, and without a second render."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.database import schema
+from orchestrator.database.sqlite.engine import Lock
+from orchestrator.database.store import Store
+from orchestrator.foundation.settings import key_file
+from tests.harness import databases
+from tests.harness.api_caller import until
+from tests.harness.command_line import Ran, run
+from tests.harness.live import order, restartable
+
+DATABASE, BACKUP = Path("orchestrator.db"), Path("backup.db")
+POSTGRES = "postgresql://orchestrator:secret@db.internal/orchestrator"
+
+
+def made(name: str = "one") -> None:
+    """Make a database with one API key, and its key file."""
+    databases.url("sqlite", Path.cwd())
+    if not DATABASE.exists():
+        Path("test.db").rename(DATABASE)
+        key_file.read_or_create(key_file.path_for(DATABASE))
+    assert run("keys", "create", "--name", name).code == 0
+
+
+def names(file: Path) -> list[str]:
+    with sqlite3.connect(file) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM api_key ORDER BY id")]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def files() -> set[str]:
+    return {path.name for path in Path().iterdir()}
+
+
+def refused(ran: Ran, words: str, code: int = 1) -> None:
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+
+
+def test_a_backup_of_a_running_service_has_what_was_committed_and_its_keys() -> None:
+    made()
+    store = Store(f"sqlite:///{DATABASE}")
+    store.start()
+    try:
+        before = files()
+        ran = run("backup", str(BACKUP), "--json")
+    finally:
+        store.close()
+    assert ran.code == 0, ran.err
+    document = json.loads(ran.out)
+    assert document["revision"] == schema.head()
+    assert files() - before == {"backup.db", "backup.db.keys"}
+    assert names(BACKUP) == ["one"]
+    assert [mode(BACKUP), mode(Path(document["keys"]))] == [0o600, 0o600]
+    assert Path(document["keys"]).read_text() == key_file.path_for(DATABASE).read_text()
+
+
+def test_a_backup_replaces_another_only_by_force() -> None:
+    made()
+    assert run("backup", str(BACKUP)).code == 0
+    made("two")
+    refused(run("backup", str(BACKUP)), "is there already", 5)
+    assert names(BACKUP) == ["one"]
+    assert run("backup", str(BACKUP), "--force").code == 0
+    assert names(BACKUP) == ["one", "two"]
+
+
+def test_a_restore_keeps_what_was_there_aside() -> None:
+    made()
+    run("backup", str(BACKUP))
+    made("two")
+    ran = run("restore", str(BACKUP), "--json")
+    assert ran.code == 0, ran.err
+    assert names(DATABASE) == ["one"]
+    aside = Path(json.loads(ran.out)["before"])
+    assert names(aside / "orchestrator.db") == ["one", "two"]
+    assert [mode(aside), mode(DATABASE)] == [0o700, 0o600]
+    assert (aside / "orchestrator.db.keys").exists()
+    assert names(BACKUP) == ["one"]
+    assert run("migrate", "--check").code == 0
+
+
+def test_a_restore_to_a_new_machine_brings_the_keys() -> None:
+    made()
+    run("backup", str(BACKUP))
+    for path in list(Path().glob("orchestrator.db*")):
+        path.unlink()
+    assert run("restore", str(BACKUP)).code == 0
+    assert names(DATABASE) == ["one"]
+    keys = key_file.path_for(DATABASE)
+    assert mode(keys) == 0o600
+    assert keys.read_text() == key_file.path_for(BACKUP).read_text()
+    assert files() == {
+        "orchestrator.db", "orchestrator.db.keys", "orchestrator.db.lock",
+        "backup.db", "backup.db.keys",
+    }  # fmt: skip
+
+
+def _no_backup() -> None:
+    BACKUP.unlink()
+
+
+def _damaged() -> None:
+    content = bytearray(BACKUP.read_bytes())
+    content[4096 : 4096 * 3] = b"\xff" * 8192
+    BACKUP.write_bytes(content)
+
+
+def _other() -> None:
+    BACKUP.write_text("not a database, but long enough to be one" * 100)
+
+
+def _newer() -> None:
+    with sqlite3.connect(BACKUP) as connection:
+        connection.execute("UPDATE schema_version SET version_num = '9999'")
+
+
+def _foreign() -> None:
+    BACKUP.unlink()
+    with sqlite3.connect(BACKUP) as connection:
+        connection.execute("CREATE TABLE job (id)")
+
+
+def _without_keys() -> None:
+    key_file.path_for(BACKUP).unlink()
+    key_file.path_for(DATABASE).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_no_backup, "is no backup"),
+        (_damaged, "malformed|damaged"),
+        (_other, "not a database"),
+        (_newer, "upgrade orchestrator"),
+        (_foreign, "no database of orchestrator"),
+        (_without_keys, "callback URLs and stored secrets"),
+    ],
+)
+def test_a_backup_that_cannot_be_used_changes_nothing(spoil: Callable[[], None], words: str) -> None:
+    made()
+    run("backup", str(BACKUP))
+    spoil()
+    before, content = files(), DATABASE.read_bytes()
+    ran = run("restore", str(BACKUP))
+    assert ran.code == 1
+    assert re.search(words, ran.err)
+    assert DATABASE.read_bytes() == content
+    assert files() - before <= {"orchestrator.db.lock"}
+
+
+def test_a_restore_under_a_running_service_is_refused() -> None:
+    made()
+    run("backup", str(BACKUP))
+    with Lock(f"sqlite:///{DATABASE}"):
+        refused(run("restore", str(BACKUP)), "in use by another orchestrator process")
+
+
+def test_keys_that_do_not_read_the_backup_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made()
+    with sqlite3.connect(DATABASE) as connection:
+        connection.execute(
+            "INSERT INTO subscriber (id, kind, address, shown, secrets, types, description,"
+            " options, max_in_flight, state, created_at) VALUES ('s', 'webhook', 'gAAAA', 'x', '[]', '[]', '', '{}', 8, 'active', 0)"
+        )
+    connection.close()
+    run("backup", str(BACKUP))
+    refused(run("restore", str(BACKUP)), "encrypted with other secret_keys")
+
+
+@pytest.mark.parametrize(
+    ("command", "tool"), [("backup", "pg_dump --format=custom"), ("restore", "pg_restore")]
+)
+def test_postgres_has_its_own_tools_and_no_password_is_shown(command: str, tool: str) -> None:
+    ran = run(command, "backup.db", "--database-url", POSTGRES)
+    refused(ran, tool)
+    assert "secret@" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("backup.db", "--in-place"), ("--in-place", "--nothing-sent")]
+)
+def test_a_restore_is_from_a_file_or_in_place(words: tuple[str, ...]) -> None:
+    assert run("restore", *words).code == 2
+
+
+async def test_a_job_that_was_rendered_after_the_backup_is_not_rendered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup has it queued; its vendor has it, and is asked first."""
+    async with restartable(tmp_path, {"kling": {}}) as service:
+        monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", service.settings.database_url)
+        secret = service.settings.secret_keys[0].get_secret_value()
+        monkeypatch.setenv("ORCHESTRATOR_SECRET_KEYS", json.dumps([secret]))
+        async with service.abandoned() as (_, api):
+            job = await api.submit(order("kling"))
+            assert run("backup", str(BACKUP)).code == 0
+        async with service.started() as it:
+            await it.api.ended(job["id"])
+            await until(lambda: len(it.world.renders) == 1, "the job is rendered")
+        ran = run("restore", str(BACKUP), "--json")
+        assert json.loads(ran.out)["looked_up"] == 1, ran.err
+        async with service.started() as it:
+            ended = await it.api.ended(job["id"])
+            assert (ended["status"], ended["resolved_by"]) == ("succeeded", "lookup")
+            assert len(it.world.renders) == 1
