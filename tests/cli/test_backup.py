@@ -151,7 +151,9 @@ def _without_keys() -> None:
         (_without_keys, "callback URLs and stored secrets"),
     ],
 )
-def test_a_backup_that_cannot_be_used_changes_nothing(spoil: Callable[[], None], words: str) -> None:
+def test_a_backup_that_cannot_be_used_changes_nothing(
+    spoil: Callable[[], None], words: str
+) -> None:
     made()
     run("backup", str(BACKUP))
     spoil()
@@ -175,7 +177,8 @@ def test_keys_that_do_not_read_the_backup_are_refused(monkeypatch: pytest.Monkey
     with sqlite3.connect(DATABASE) as connection:
         connection.execute(
             "INSERT INTO subscriber (id, kind, address, shown, secrets, types, description,"
-            " options, max_in_flight, state, created_at) VALUES ('s', 'webhook', 'gAAAA', 'x', '[]', '[]', '', '{}', 8, 'active', 0)"
+            " options, max_in_flight, state, created_at) VALUES"
+            " ('s', 'webhook', 'gAAAA', 'x', '[]', '[]', '', '{}', 8, 'active', 0)"
         )
     connection.close()
     run("backup", str(BACKUP))
