@@ -11,8 +11,6 @@ A file that is merely found in the current folder names a server for its own cre
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator.cli.failure import Exit, Failure
+from orchestrator.cli.local_url import is_wildcard, local_url
 from orchestrator.client.connection import DEFAULT_SERVER
 from orchestrator.client.environment import environment_key, is_loopback, origin_parts
 from orchestrator.foundation.clock import Clock
@@ -160,7 +159,7 @@ def _as_own(server: str, settings: Settings) -> str | None:
         return None
     hosts = {mine[1]}
     if mine[1] in ("127.0.0.1", "::1"):
-        hosts |= {"localhost", *(("127.0.0.1", "::1") if _is_wildcard(settings.host) else ())}
+        hosts |= {"localhost", *(("127.0.0.1", "::1") if is_wildcard(settings.host) else ())}
     is_own = named[1] in hosts and (named[0], named[2]) == (mine[0], mine[2])
     return own + urlsplit(server).path if is_own else None
 
@@ -168,21 +167,6 @@ def _as_own(server: str, settings: Settings) -> str | None:
 def _shown(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def local_url(settings: Settings) -> str:
-    """Return the URL of this machine's own server."""
-    host = settings.host.removeprefix("[").removesuffix("]")
-    if _is_wildcard(host):
-        host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
-def _is_wildcard(host: str) -> bool:
-    """True for `localhost`, and for `0.0.0.0`, `::` and their other spellings."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_unspecified
-    return host == "localhost"
 
 
 def secret_keys(settings: Settings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +103,8 @@ def _prepared(draft: Path, keys: Keys, now: datetime | None) -> Resumed | None:
 def _put(draft: Path, database: Path, keys: Path | None, aside: Path) -> bool:
     """Put a copy, and keys, in the place of a database; return whether one was kept aside."""
     own = key_file.path_for(database)
-    replaced = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
+    # What belongs to a database has its name and a hyphen: the log, and the index of the log.
+    replaced = [database, *database.parent.glob(f"{glob.escape(database.name)}-*")]
     try:
         with backup.draft_of(own) as draft_of_keys:
             if keys is not None:

@@ -39,13 +39,13 @@ def serve(
     ] = 1,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C, then finish the work in progress."""
-    settings = session.settings(
-        host=host, port=port, database_url=database_url, public_url=public_url, role=role
-    )
     # Imports leave almost no garbage: collecting it takes a third of the start. `tune_gc` enables
     # collection.
     gc.disable()
     try:
+        settings = session.settings(
+            host=host, port=port, database_url=database_url, public_url=public_url, role=role
+        )
         # Here: commands that only call a server start without the service.
         from orchestrator.cli.service import run
 

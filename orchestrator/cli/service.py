@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 
 from orchestrator.app import create_app
 from orchestrator.cli import metrics_dir
-from orchestrator.cli.access import local_url
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.listener import bound_to, listen
+from orchestrator.cli.local_url import local_url
 from orchestrator.cli.server import server_of
 from orchestrator.cli.supervisor import Supervisor
 from orchestrator.cli.terminal import clean

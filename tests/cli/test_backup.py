@@ -83,13 +83,17 @@ def test_a_restore_keeps_what_was_there_aside() -> None:
     made()
     run("backup", str(BACKUP))
     made("two")
+    # Whatever else belongs to the replaced database: it must not be taken for the backup's.
+    Path("orchestrator.db-wal-index").write_text("of the old one")
     ran = run("restore", str(BACKUP), "--json")
     assert ran.code == 0, ran.err
+    assert list(Path().glob("orchestrator.db-*")) == []
     assert names(DATABASE) == ["one"]
     aside = Path(json.loads(ran.out)["before"])
     assert names(aside / "orchestrator.db") == ["one", "two"]
     assert [mode(aside), mode(DATABASE)] == [0o700, 0o600]
     assert (aside / "orchestrator.db.keys").exists()
+    assert (aside / "orchestrator.db-wal-index").exists()
     assert names(BACKUP) == ["one"]
     assert run("migrate", "--check").code == 0
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from orchestrator.cli.access import local_url
 from orchestrator.cli.listener import bound_to, listen
+from orchestrator.cli.local_url import local_url
 from orchestrator.foundation.settings import Settings
 from tests.harness.command_line import run
 from tests.harness.fork_server import command as forked

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from orchestrator.cli.access import local_url
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor import local, public_url, service
 from orchestrator.cli.doctor.findings import Check, Finding, gathered, problem, warning
+from orchestrator.cli.local_url import local_url
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 
