@@ -27,6 +27,6 @@ def backup(
     """
     settings = session.settings(database_url=database_url)
     # Here: commands that only call a server start without a database.
-    from orchestrator.cli.sqlite_copies import back_up
+    from orchestrator.cli.sqlite_backup import back_up
 
     back_up(session.terminal, settings, file.absolute(), force=force)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orchestrator.cli.failure import Failure
 from orchestrator.cli.migration import changing, keys_of
-from orchestrator.cli.sqlite_copies import sqlite_file
+from orchestrator.cli.sqlite_backup import sqlite_file
 from orchestrator.cli.terminal import Terminal, counted
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
@@ -38,7 +38,7 @@ def from_file(
 
     `nothing_sent`: jobs continue as they are in the backup.
     """
-    dump = "pg_restore --clean --if-exists orchestrator.dump"
+    dump = "pg_restore --clean --if-exists backup.dump"
     database = sqlite_file(settings, dump, "then `orchestrator restore --in-place`")
     checked_path(settings.database_url)
     if not file.is_file() or (database.exists() and file.samefile(database)):

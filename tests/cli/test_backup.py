@@ -198,6 +198,20 @@ def test_postgres_has_its_own_tools_and_no_password_is_shown(command: str, tool:
     assert "secret@" not in ran.err
 
 
+def test_a_database_that_was_restored_elsewhere_is_treated_in_place(
+    database: str, tmp_path: Path
+) -> None:
+    words = ("restore", "--in-place", "--database-url", database, "--json")
+    ran = run(*words)
+    assert (ran.code, json.loads(ran.out)["looked_up"]) == (0, 0), ran.err
+    store = Store(database)
+    store.start()
+    try:
+        refused(run(*words), "in use by")
+    finally:
+        store.close()
+
+
 @pytest.mark.parametrize(
     "words", [(), ("backup.db", "--in-place"), ("--in-place", "--nothing-sent")]
 )

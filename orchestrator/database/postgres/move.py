@@ -56,10 +56,14 @@ def move(source: sa.Connection, target: sa.Engine, report: Report) -> dict[str, 
         places = _begin(tx, _fingerprint(source))
     for table in TABLES:
         _copy(source, target, table, places[table.name], report)
+    # Before the transaction: the server ends one that is idle for ten seconds.
+    ours = {table.name: digest_of(row[1:] for row in _numbered(source, table)) for table in TABLES}
     with _explained(), target.begin() as tx:
-        digests = {table.name: _compared(source, tx, table, report) for table in TABLES}
+        for table in TABLES:
+            _compare(tx, table, ours[table.name])
+            report("comparing", table.name, ours[table.name].rows)
         _finish(tx)
-    return digests
+    return ours
 
 
 def _begin(tx: sa.Connection, fingerprint: str) -> Mapping[str, int]:
@@ -161,11 +165,8 @@ def _with_booleans(row: StoredRow, places: list[int]) -> StoredRow:
     return tuple(values)
 
 
-def _compared(
-    source: sa.Connection, tx: sa.Connection, table: sa.Table, report: Report
-) -> TableDigest:
-    """Return the digest of a table. Raises `ConfigError` unless both databases have the same."""
-    ours = digest_of(row[1:] for row in _numbered(source, table))
+def _compare(tx: sa.Connection, table: sa.Table, ours: TableDigest) -> None:
+    """Raise `ConfigError` unless a table of the target has the digest of the source's."""
     types = _types(tx, table)
     with _cursor(tx).copy(_copy_statement(table, "TO STDOUT")) as copying:
         copying.set_types(types)
@@ -175,8 +176,6 @@ def _compared(
             f"{table.name} differs after the move: {ours.rows} rows here and {theirs.rows} there, "
             f"digests {ours.digest[:16]} and {theirs.digest[:16]}; move to an empty database"
         )
-    report("comparing", table.name, ours.rows)
-    return ours
 
 
 def _finish(tx: sa.Connection) -> None:
@@ -220,9 +219,14 @@ def _explained(table: sa.Table | None = None) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, sa.exc.DBAPIError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
+        cause = getattr(error, "orig", error)
         where = "" if table is None else f"{table.name}: "
-        raise ConfigError(f"{where}{reason}; the next run continues from there") from error
+        next_step = (
+            "the next run continues from there"
+            if isinstance(cause, psycopg.OperationalError)
+            else "nothing of this batch was moved"
+        )
+        raise ConfigError(f"{where}{' '.join(str(cause).split())}; {next_step}") from error
 
 
 _ROWID: sa.ColumnElement[int] = sa.literal_column("rowid", sa.BigInteger)

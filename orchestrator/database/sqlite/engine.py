@@ -167,6 +167,8 @@ def is_locked(error: sa.exc.DBAPIError) -> bool:
 
 
 registry.register("sqlite.manual", __name__, ManualTransactionDialect.__name__)
+#: The name of the dialect in a URL.
+DRIVER = "sqlite+manual"
 
 
 def engines(url: str, check: Callable[[], None] = lambda: None) -> tuple[sa.Engine, sa.Engine]:
@@ -195,9 +197,7 @@ def _engine(
             name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
         )
 
-    engine = sa.create_engine(
-        sa.make_url(url).set(drivername="sqlite+manual"), creator=connect, **pool
-    )
+    engine = sa.create_engine(sa.make_url(url).set(drivername=DRIVER), creator=connect, **pool)
     assert isinstance(engine.dialect, ManualTransactionDialect)
     engine.dialect.begin = begin
 

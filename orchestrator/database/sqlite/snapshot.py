@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from orchestrator.database.sqlite.engine import as_config_error
+from orchestrator.database.sqlite.engine import DRIVER
 from orchestrator.foundation.errors import ConfigError
 
 
@@ -27,17 +27,19 @@ def snapshot(file: Path) -> Iterator[sa.Connection]:
     if not file.is_file():
         raise ConfigError(f"{file} is not there, or no file; name an existing database")
     engine = sa.create_engine(
-        sa.URL.create("sqlite+manual", database=str(file)),
+        sa.URL.create(DRIVER, database=str(file)),
         creator=lambda: sqlite3.connect(
             f"file:{quote(str(file))}?mode=ro", uri=True, isolation_level=None
         ),
         poolclass=sa.pool.StaticPool,
     )
     try:
-        with as_config_error(), engine.connect() as connection:
-            # Only a statement that reads begins the transaction.
+        with engine.connect() as connection:
+            # The transaction begins with the first statement that reads.
             connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1")
             yield connection
+    except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+        raise ConfigError(f"{file}: {getattr(error, 'orig', error)}") from error
     finally:
         engine.dispose()
 

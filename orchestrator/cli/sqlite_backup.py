@@ -16,7 +16,7 @@ from orchestrator.foundation.settings import Settings, key_file
 def back_up(terminal: Terminal, settings: Settings, file: Path, *, force: bool) -> None:
     """Write a checked copy of the database, and of its keys. Raises `Failure` or `ConfigError`."""
     database = sqlite_file(
-        settings, "pg_dump --format=custom --file=orchestrator.dump", "back up secret_keys too"
+        settings, "pg_dump --format=custom --file=backup.dump", "back up secret_keys too"
     )
     source, keys = key_file.path_for(database), key_file.path_for(file)
     own_keys = not settings.secret_keys and source.exists()
