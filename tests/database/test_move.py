@@ -154,9 +154,11 @@ def test_a_batch_also_ends_at_its_bytes(
     source: Path, target: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(move, "BATCH_BYTES", 1)
-    batches: list[int] = []
-    moved(source, target, lambda doing, _, n: batches.append(n) if doing == "copying" else None)
-    assert batches == [1] * len(metadata.tables) * ROWS
+    batches: list[tuple[str, str, int]] = []
+    moved(source, target, lambda *batch: batches.append(batch))
+    assert [batch for batch in batches if batch[:2] == ("copying", "job")] == [
+        ("copying", "job", 1)
+    ] * ROWS
 
 
 def test_a_target_in_use_is_refused_and_left_alone(source: Path, target: sa.Engine) -> None:
