@@ -107,6 +107,8 @@ def _put(draft: Path, database: Path, keys: Path | None, aside: Path) -> bool:
     replaced = [database, *database.parent.glob(f"{glob.escape(database.name)}-*")]
     try:
         with backup.draft_of(own) as draft_of_keys:
+            for each in (draft, draft_of_keys):
+                backup.give(each, database)
             if keys is not None:
                 replaced.append(own)
                 draft_of_keys.write_bytes(keys.read_bytes())

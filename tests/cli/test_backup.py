@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sqlite3
 import stat
@@ -112,6 +114,40 @@ def test_a_restore_to_a_new_machine_brings_the_keys() -> None:
         "orchestrator.db", "orchestrator.db.keys", "orchestrator.db.lock",
         "backup.db", "backup.db.keys",
     }  # fmt: skip
+
+
+def test_a_restore_that_ends_in_the_middle_loses_nothing_and_is_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made()
+    run("backup", str(BACKUP))
+    made("two")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", _no_space)
+        ran = run("restore", str(BACKUP))
+    assert (ran.code, "No space left on device" in ran.err) == (1, True)
+    (aside,) = Path().glob("orchestrator.db.before-*")
+    assert f"the old files are in {aside.absolute()}" in ran.err
+    assert names(aside / "orchestrator.db") == ["one", "two"]
+    assert not DATABASE.exists()
+    assert run("restore", str(BACKUP)).code == 0
+    assert names(DATABASE) == ["one"]
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_restore_by_root_leaves_the_files_to_the_user_of_the_service() -> None:
+    made()
+    run("backup", str(BACKUP))
+    for path in Path().glob("orchestrator.db*"):
+        os.chown(path, 12345, 12346)
+    assert run("restore", str(BACKUP)).code == 0
+    for path in (DATABASE, key_file.path_for(DATABASE)):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+    assert BACKUP.stat().st_uid == 0
 
 
 def _no_backup() -> None:
