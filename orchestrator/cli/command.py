@@ -173,10 +173,11 @@ def _shared(
 
 def _guarded(session: Session, run: Callable[[], None]) -> None:
     """Run a command; print what failed and what to do next, and exit with its code."""
-    # `main` disables it for the imports, whose objects live as long as the process: not frozen,
-    # they would all be looked at now.
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():
+        # `main` disables it for the imports, whose objects live as long as the process: not frozen,
+        # they would all be looked at now.
+        gc.freeze()
+        gc.enable()
     try:
         run()
     except Failure as failure:
