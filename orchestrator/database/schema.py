@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from orchestrator.database.postgres import hosts
 from orchestrator.database.tables import metadata
 from orchestrator.foundation.errors import ConfigError
 
@@ -61,7 +62,12 @@ def _has_versions(tx: sa.Connection) -> bool:
 
 def named(url: sa.URL) -> str:
     """Return the URL of a database for display, without password and options."""
-    return url.set(drivername=url.get_backend_name(), query={}).render_as_string()
+    shown = url.set(drivername=url.get_backend_name(), query={})
+    if found := hosts.several(url):
+        # SQLAlchemy renders one host.
+        before = shown.set(host=None, port=None, database="").render_as_string()
+        return f"{before.removesuffix('/')}{','.join(found)}/{url.database or ''}"
+    return shown.render_as_string()
 
 
 def upgrade(tx: sa.Connection, folder: Path = _FOLDER) -> list[str]:

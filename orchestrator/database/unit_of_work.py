@@ -168,7 +168,8 @@ def _is_outage(error: DBAPIError) -> bool:
 def as_unavailable(error: BaseException) -> BaseException:
     """Return an outage (full disk, lost connection) as `Unavailable`, any other error unchanged."""
     if isinstance(error, DBAPIError) and _is_outage(error):
-        return Unavailable(f"the database is not available: {error.orig}")
+        words = " ".join(str(error.orig).split())
+        return Unavailable(f"the database is not available: {words}")
     if isinstance(error, sa.exc.TimeoutError):
         return Unavailable("the database is not available: every connection is in use")
     return error

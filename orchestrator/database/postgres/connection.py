@@ -15,6 +15,7 @@ Imported only where the driver is installed.
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from typing import Any
 
@@ -25,6 +26,7 @@ from psycopg.errors import ConnectionTimeout, QueryCanceled
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from orchestrator.database.postgres import hosts
 from orchestrator.foundation.clock import SystemClock
 
 #: Seconds.
@@ -33,6 +35,7 @@ TRANSACTION_TIMEOUT = 10.0
 _REFUSAL = "unsupported startup parameter"
 
 _clock = SystemClock()
+_FIRST = operator.itemgetter(0)
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -67,6 +70,9 @@ class Connection(psycopg.Connection[TupleRow]):
 class ConnectionFactory:
     """Makes connections (a circuit breaker): after a timeout one at a time tries, others fail.
 
+    Of several hosts, the one that took the newest connection is tried first, and one that does not
+    answer last: a server that is gone costs its timeout once, not at every connection.
+
     `limited`: their transactions are limited in time.
     """
 
@@ -74,6 +80,8 @@ class ConnectionFactory:
         self._limited = limited
         self._silent = False
         self._trying = threading.Lock()
+        #: The hosts, in the order of the next connection.
+        self._hosts: list[dict[str, str]] = []
         #: True once a pooler has refused our settings of a session.
         self._refused = False
 
@@ -93,7 +101,7 @@ class ConnectionFactory:
     def _connect(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
         silent = False
         try:
-            connection = self._opened(args, named)
+            connection = self._first(args, named)
         except ConnectionTimeout:
             silent = True
             raise
@@ -108,6 +116,26 @@ class ConnectionFactory:
         if connection.pooled:
             connection.prepare_threshold = None
         return connection
+
+    def _first(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
+        """Connect to the first host that takes the connection."""
+        order, errors = self._hosts or hosts.split(named), list[psycopg.OperationalError]()
+        for host in order:
+            try:
+                connection = self._opened(args, named | host)
+            except psycopg.OperationalError as error:
+                errors.append(error)
+            else:
+                self._hosts = [host, *(other for other in order if other != host)]
+                return connection
+        silent = [isinstance(error, ConnectionTimeout) for error in errors]
+        self._hosts = [host for _, host in sorted(zip(silent, order, strict=True), key=_FIRST)]
+        if len(errors) == 1:
+            raise errors[0]
+        words = "; ".join(
+            f"{host['host']}: {error}" for host, error in zip(order, errors, strict=True)
+        )
+        raise (ConnectionTimeout if any(silent) else psycopg.OperationalError)(words)
 
     def _opened(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
         bare = {name: value for name, value in named.items() if name != "options"}

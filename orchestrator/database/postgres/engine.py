@@ -1,7 +1,7 @@
 """PostgreSQL, shared by replicas: a few writing connections, and retries of lost transactions.
 
-READ COMMITTED and SKIP LOCKED. A unit of work may be run again as a whole, so a deadlock, a restart
-or a lost connection only costs time.
+READ COMMITTED and SKIP LOCKED. A unit of work may be run again as a whole, so a deadlock, a
+restart, a failover or a lost connection only costs time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.postgres import hosts
 from orchestrator.database.unit_of_work import (
     BACKLOG,
     Tx,
@@ -46,12 +47,15 @@ _KEEPALIVES = {
 #: The server itself ends what waits for a lock, before this side hangs up: after a hang-up it would
 #: go on waiting.
 _STATEMENT_TIMEOUT = {"statement_timeout": "8s"}
-#: Connecting takes at most five seconds. This side too detects peers that are gone: on idle
-#: connections by keepalives, on others by `tcp_user_timeout` (milliseconds).
+#: Connecting takes at most five seconds. This side too detects peers that are gone: what is sent
+#: has to be acknowledged within `tcp_user_timeout` (milliseconds), and an idle connection probes.
+#: Both end it while the transaction may still be run again on another server.
 _CONNECT_ARGS = {
-    "application_name": "orchestrator", "connect_timeout": 5, "tcp_user_timeout": 10_000,
-    "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3,
+    "application_name": "orchestrator", "connect_timeout": 5, "tcp_user_timeout": 5_000,
+    "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
 }  # fmt: skip
+#: Of each of several hosts: one that is gone must not keep the others waiting.
+_HOST_TIMEOUT = {"connect_timeout": 3}
 _SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
@@ -63,12 +67,15 @@ def is_postgres(url: str) -> bool:
 def url_of(url: str) -> sa.URL:
     """Return a PostgreSQL URL of any scheme as SQLAlchemy takes it. Raises `ConfigError`."""
     try:
-        return sa.make_url("postgresql+psycopg:" + url.partition(":")[2])
+        parsed = sa.make_url(hosts.in_query("postgresql+psycopg:" + url.partition(":")[2]))
+        hosts.several(parsed)
     except (sa.exc.ArgumentError, ValueError) as error:
         # Without the URL: it holds a password.
         raise ConfigError(
-            "database_url is no URL; write postgresql://user:password@host/database"
+            "database_url is no URL; write postgresql://user:password@host/database, or with "
+            "several hosts postgresql://user:password@host1:5432,host2:5432/database"
         ) from error
+    return parsed
 
 
 def engine_of(
@@ -85,7 +92,9 @@ def engine_of(
     own = parsed.normalized_query.get("options", ())
     # Options of the URL come last and take precedence; so do its other parameters.
     options = [*(f"-c {name}={value}" for name, value in session.items()), *own]
-    named = {name: value for name, value in _CONNECT_ARGS.items() if name not in parsed.query}
+    args = _CONNECT_ARGS | (_HOST_TIMEOUT if hosts.several(parsed) else {})
+    named = {name: value for name, value in args.items() if name not in parsed.query}
+    named |= hosts.session_attributes(parsed, read_only=read_only)
     try:
         engine = sa.create_engine(
             parsed.difference_update_query(["options"]),
@@ -96,12 +105,14 @@ def engine_of(
             use_native_hstore=False,
             connect_args=named | {"options": " ".join(options)},
         )
+        from orchestrator.database.postgres import failover
         from orchestrator.database.postgres.connection import ConnectionFactory
     except ModuleNotFoundError as error:
         raise ConfigError(
             "database_url: PostgreSQL needs its driver; install with the extra `postgres`"
         ) from error
     sa.event.listen(engine, "do_connect", ConnectionFactory(limited=timeouts))
+    sa.event.listen(engine, "handle_error", failover.leave_reader if read_only else failover.leave)
     _limit_transactions(engine, limits | ({"transaction_read_only": "on"} if read_only else {}))
     if own:
         sa.event.listen(engine, "connect", _refuse_pooler)
@@ -171,6 +182,8 @@ class Writers:
         ]
         #: Transactions under way of each batch.
         self._busy: Counter[Callable[..., Any]] = Counter()
+        #: True once a group has waited in vain for a server: until one answers, no other waits.
+        self._down = False
         #: Transactions committed so far.
         self.commits = 0
 
@@ -250,11 +263,14 @@ class Writers:
                         tx.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     results = execute(tx, group)
             except BaseException as error:
-                if wait is None or not transient(error):
+                lost = getattr(error, "connection_invalidated", False)
+                if wait is None or not transient(error) or (lost and self._down):
+                    self._down = lost
                     return [UnitResult(unit, error=as_unavailable(error)) for unit in group]
                 # Ends early on close: the remaining retries then follow at once.
                 self._stopping.wait(wait)
             else:
+                self._down = False
                 self.commits += 1
                 return results
         raise AssertionError("the last retry returns")

@@ -108,10 +108,10 @@ class Settings(BaseSettings):
     @property
     def database_file(self) -> Path | None:
         """The file of a SQLite database; None for any other, or one in memory."""
-        parts = urlsplit(self.database_url)
-        name = unquote(parts.path[1:])
-        is_file = parts.scheme.startswith("sqlite") and name not in ("", ":memory:")
-        return Path(name) if is_file else None
+        if not self.database_url.startswith("sqlite"):
+            return None
+        name = unquote(urlsplit(self.database_url).path[1:])
+        return None if name in ("", ":memory:") else Path(name)
 
     @property
     def base_url(self) -> str:
