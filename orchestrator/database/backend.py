@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.postgres.durability import Risk, risks
 from orchestrator.database.postgres.notify import NotifyChannel
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.sqlite.files import OpenFiles
@@ -59,12 +60,13 @@ def database_of(url: str, executor: Callable[[int, str], Executor]) -> Database:
 class Inspection(NamedTuple):
     """A database that can be used: its name for display, and its revision; None if it is empty.
 
-    `pooled`: it is reached through a connection pooler.
+    `pooled`: it is reached through a connection pooler. `risks`: why its server may lose data.
     """
 
     name: str
     revision: str | None
     pooled: bool = False
+    risks: Sequence[Risk] = ()
 
 
 def inspect(url: str, *, exclusive: bool = False) -> Inspection:
@@ -74,8 +76,10 @@ def inspect(url: str, *, exclusive: bool = False) -> Inspection:
     """
     if postgres.is_postgres(url):
         with postgres.read_only(url) as tx:
-            revision, pooled = schema.check(tx, allow_empty=True), postgres.is_pooled(tx)
-        return Inspection(schema.named(postgres.url_of(url)), revision, pooled)
+            revision, parsed = schema.check(tx, allow_empty=True), postgres.url_of(url)
+            return Inspection(
+                schema.named(parsed), revision, postgres.is_pooled(tx), risks(tx, parsed)
+            )
     file = sqlite.checked_path(url)
     if not file.exists():
         return Inspection(str(file), None)

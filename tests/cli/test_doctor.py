@@ -92,6 +92,8 @@ async def test_a_healthy_service_has_no_problems_and_no_secret_is_printed(
         settled(monkeypatch, it.runtime.settings, described(it))
         found = findings_of(ran := await examined("--json"))
         assert found.pop("secret keys")["status"] == "warning", "the keys of tests are not random"
+        if (durability := found.pop("durability", None)) is not None:
+            assert durability["found"].startswith("fsync is off"), "as on the server of tests"
         assert not [row for row in found.values() if row["status"] != "ok"]
         wanted = {"configuration", "database", "roles", "server", "server clock", "version"}
         assert found.keys() >= wanted | {

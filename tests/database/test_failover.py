@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from psycopg.errors import ConnectionTimeout
 
-from orchestrator.database import schema
-from orchestrator.database.postgres import connection
+from orchestrator.database import backend, schema
+from orchestrator.database.postgres import connection, durability
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres.connection import Connection, ConnectionFactory
 from orchestrator.database.store import Store, Tx
@@ -221,6 +221,42 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(
     finally:
         monkeypatch.undo()
         store.close()
+
+
+def found_at(url: str) -> list[str]:
+    """Return the risks that are found at a server, without its schema being checked."""
+    engine = postgres.engine_of(url, 1, read_only=True)
+    with engine.connect() as tx:
+        found = durability.risks(tx, postgres.url_of(url))
+    engine.dispose()
+    return [f"{risk.found}{' (fatal)' if risk.fatal else ''}" for risk in found]
+
+
+def test_settings_that_lose_commits_are_found(address: str) -> None:
+    assert [*backend.inspect(address).risks] == [durability.Risk(*FSYNC)]
+    assert found_at(address + "&options=-csynchronous_commit%3Doff") == [
+        FSYNC[0],
+        "synchronous_commit is off: a crash loses the newest commits",
+    ]
+
+
+#: The server of tests has it off.
+FSYNC = ("fsync is off: a crash of its machine destroys data", "turn it on")
+
+
+@pytest.mark.proof
+def test_a_failover_that_would_lose_commits_is_found_beforehand() -> None:
+    with clusters.pair(synchronous=False) as (first, second):
+        of_all = clusters.url_of_all(first, second)
+        lossy = "replication to 1 standby is asynchronous: a failover loses commits"
+        one = "database_url names one host, and its server has 1 standby"
+        assert found_at(first.url) == [FSYNC[0], lossy, one]
+        assert found_at(first.url + "?target_session_attrs=read-write") == [FSYNC[0], lossy]
+        assert found_at(of_all) == [FSYNC[0], lossy]
+        assert found_at(second.url) == ["this server is a standby: nothing can be written (fatal)"]
+        clusters.make_synchronous(first)
+        assert found_at(of_all) == [FSYNC[0]]
+        assert found_at(of_all + "?options=-csynchronous_commit%3Dlocal") == [FSYNC[0], lossy]
 
 
 @pytest.mark.proof

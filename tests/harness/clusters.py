@@ -128,13 +128,21 @@ def pair(*, synchronous: bool = True) -> Iterator[tuple[Cluster, Cluster]]:
         primary.create()
         standby.follow(primary, "b")
         if synchronous:
-            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'b'")
-            primary.execute("SELECT pg_reload_conf()")
+            make_synchronous(primary)
         yield primary, standby
     finally:
         for member in members:
             member.stop()
             shutil.rmtree(member.place)
+
+
+def make_synchronous(primary: Cluster) -> None:
+    """Make each commit of a primary wait until the standby `b` has it."""
+    primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'b'")
+    primary.execute("SELECT pg_reload_conf()")
+    # The server reads its file a little later.
+    while primary.execute("SHOW synchronous_standby_names") != [("b",)]:
+        pass
 
 
 def url_of_all(*members: Cluster) -> str:

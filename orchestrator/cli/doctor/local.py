@@ -86,7 +86,7 @@ def _database(settings: Settings, lost: str) -> Iterator[Finding]:
         return
     try:
         # Reads only, without the file's lock, which a running server holds.
-        name, revision, pooled = backend.inspect(settings.database_url)
+        name, revision, pooled, risks = backend.inspect(settings.database_url)
     except ConfigError as error:
         fix = "`orchestrator migrate` brings a schema up to date; otherwise change database_url"
         yield problem("database", str(error), fix)
@@ -102,6 +102,10 @@ def _database(settings: Settings, lost: str) -> Iterator[Finding]:
     )
     through = ", through a connection pooler" if pooled else ""
     yield ok("database", f"{name} answers{through}; {has}")
+    for risk in risks:
+        yield (problem if risk.fatal else warning)("durability", risk.found, risk.fix)
+    if file is None and not risks:
+        yield ok("durability", "what is acknowledged survives a crash of the database server")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
