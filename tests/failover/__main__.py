@@ -1,0 +1,113 @@
+"""`python -m tests.failover`: the table. The exit code is 1 if something was lost or doubled."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.failover import daemons, patroni
+from tests.failover.kills import Kind
+from tests.failover.routes import ROUTES
+from tests.failover.run import Result, run
+
+_HEAD = ("route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other")
+_WIDTHS = (14, 13, 6, 7, 7, 6, 5, 8, 6)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    route: str
+    synchronous: bool
+    kills: Sequence[Kind]
+
+    @property
+    def name(self) -> str:
+        """Its name for `--only`."""
+        return f"{self.route}, {self.replication}"
+
+    @property
+    def replication(self) -> str:
+        """How its standbys replicate."""
+        return "synchronous" if self.synchronous else "asynchronous"
+
+
+def plans(kills: int) -> Iterator[Plan]:
+    """Yield the runs. The first kill of each takes a whole machine, then each second one."""
+    alternately: tuple[Kind, Kind] = ("machine", "server")
+    kinds = [alternately[number % 2] for number in range(kills)]
+    for route in ROUTES:
+        yield Plan(route, True, kinds)
+    yield Plan("several hosts", False, kinds)
+
+
+async def table(chosen: Sequence[Plan], seed: int) -> bool:
+    """Run and print the table. Return True if synchronous replication lost and doubled nothing."""
+    held, numbers = True, itertools.count()
+    print(_line(_HEAD), "seconds until the first acknowledgement", flush=True)
+    for synchronous in (True, False):
+        of_one = [plan for plan in chosen if plan.synchronous is synchronous]
+        if not of_one:
+            continue
+        with patroni.running(synchronous=synchronous) as (cluster, place):
+            for plan in of_one:
+                held &= await _run(plan, cluster, place, f"jobs_{next(numbers)}", seed)
+    return held
+
+
+async def _run(plan: Plan, cluster: patroni.Cluster, place: Path, database: str, seed: int) -> bool:
+    result = await run(cluster, place, plan.route, database, plan.kills, seed)
+    print(_line(_cells(plan, result)), _recovered(result), f"({result.seconds:.0f} s)", flush=True)
+    if plan.synchronous:
+        for finding in result.wrong[:20]:
+            print(f"  ! {finding.kind}: {finding.words}", file=sys.stderr, flush=True)
+    return not (plan.synchronous and result.wrong)
+
+
+def _cells(plan: Plan, result: Result) -> Sequence[object]:
+    return (
+        plan.route, plan.replication, len(result.recovered), result.orders, result.pushes,
+        result.refused, result.count("lost"), result.count("duplicated"),
+        result.count("stuck", "wrong"),
+    )  # fmt: skip
+
+
+def _recovered(result: Result) -> str:
+    return ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in result.recovered)
+
+
+def _line(cells: Sequence[object]) -> str:
+    return " ".join(str(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="tests.failover",
+        description="PostgreSQL under Patroni, its primary killed under load.",
+        epilog="example: python -m tests.failover --kills 2 --only 'HAProxy'",
+    )
+    parser.add_argument("--kills", type=int, default=5, help="kills of each run")
+    parser.add_argument("--only", default="", metavar="NAME", help="runs with this in their name")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    every = [*plans(options.kills)]
+    chosen = [plan for plan in every if options.only.lower() in plan.name.lower()]
+    if not chosen:
+        parser.error(f"no run has {options.only!r} in its name: {[plan.name for plan in every]}")
+    try:
+        daemons.install()
+        daemons.located("patroni")
+    except daemons.Missing as missing:
+        sys.exit(f"error: {missing}")
+    sys.exit(0 if asyncio.run(table(chosen, options.seed)) else 1)
+
+
+if __name__ == "__main__":
+    main()
