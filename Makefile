@@ -7,9 +7,10 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	&& echo $$name && break; done)
 RUNNABLE := .venv/.runs
 READY := .venv/.ready
+PATRONI := .venv/.patroni
 SOURCES := orchestrator tests docs
 
-.PHONY: demo test proofs simulate chaos attack hostile coverage check format build clean
+.PHONY: demo test proofs simulate chaos failover attack hostile coverage check format build clean
 
 demo: $(RUNNABLE)
 	@.venv/bin/python -m orchestrator demo $(ARGS)
@@ -33,6 +34,12 @@ simulate: $(READY)
 # The exit code is 1 if an invariant does not hold.
 chaos: $(READY)
 	@.venv/bin/python -m tests.chaos --runs $(or $(RUNS),1) --fault "$(FAULT)" $(ARGS)
+
+# PostgreSQL under Patroni, etcd and HAProxy: the primary is killed under load, KILLS times in each
+# run; ONLY=name selects. As root on Debian it installs what is missing. The exit code is 1 if
+# something acknowledged is lost, or anything doubled.
+failover: $(PATRONI)
+	@.venv/bin/python -m tests.failover --kills $(or $(KILLS),5) --only "$(ONLY)" $(ARGS)
 
 # A real service on loopback under hostile clients, vendors and subscribers; ONLY=name selects.
 # The exit code is 1 if an attack is not held.
@@ -86,4 +93,8 @@ $(RUNNABLE): pyproject.toml uv.lock Makefile
 $(READY): $(RUNNABLE)
 	@echo "setting up .venv: fetching what tests need (PostgreSQL, Node and Go are large)" >&2
 	@$(SYNC) >&2
+	@touch $@
+
+$(PATRONI): $(READY)
+	@$(SYNC) --group failover >&2
 	@touch $@

@@ -260,6 +260,27 @@ def test_a_failover_that_would_lose_commits_is_found_beforehand() -> None:
 
 
 @pytest.mark.proof
+async def test_a_commit_that_no_standby_has_is_not_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A statement timeout would end the wait for the standby, and report success: it may not."""
+    with clusters.pair() as (first, second):
+        store = Store(first.url + "?options=-c%20statement_timeout%3D200")
+        await store.astart()
+        try:
+            assert await store.write(put_once, "a") == "a"
+            monkeypatch.setattr(connection, "TRANSACTION_TIMEOUT", 1.0)
+            await asyncio.to_thread(second.stop)
+            with pytest.raises(Unavailable, match="no answer within 1 second"):
+                await store.write(put_once, "b")
+            assert await store.read(names) == {"a"}
+            await asyncio.to_thread(second.start)
+            assert await eventually(partial(store.write, put_once, "b"), "a standby is back")
+        finally:
+            await store.aclose()
+
+
+@pytest.mark.proof
 async def test_after_a_promotion_the_service_goes_on_at_the_new_primary() -> None:
     """Two real servers, one killed: the other has all that was acknowledged, and wakes."""
     with clusters.pair() as (first, second):

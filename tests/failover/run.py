@@ -102,7 +102,7 @@ async def _serve(
             for replica in replicas:
                 await replica.start()
                 await replica.ready(http)
-            await listen(sim, http, sim.urls["hook"] + "/hook", sim.urls["hook"] + "/slack")
+            await listen(sim, http, sim.urls["hook"], sim.urls["slack"])
             await _load(cluster, callers, kills, result)
             await settled(http, _SETTLE)
         except AssertionError as error:
