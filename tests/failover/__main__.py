@@ -15,8 +15,10 @@ from tests.failover.kills import Kind
 from tests.failover.routes import ROUTES
 from tests.failover.run import Result, run
 
-_HEAD = ("route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other")
-_WIDTHS = (14, 13, 6, 7, 7, 6, 5, 8, 6)
+_HEAD = (
+    "route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other", "seconds",
+)  # fmt: skip
+_WIDTHS = (14, 13, 6, 7, 7, 6, 5, 8, 6, 7)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def plans(kills: int) -> Iterator[Plan]:
 async def table(chosen: Sequence[Plan], seed: int) -> bool:
     """Run and print the table. Return True if synchronous replication lost and doubled nothing."""
     held, numbers = True, itertools.count()
-    print(_line(_HEAD), "seconds until the first acknowledgement", flush=True)
+    print(_line(_HEAD), flush=True)
     for synchronous in (True, False):
         of_one = [plan for plan in chosen if plan.synchronous is synchronous]
         if not of_one:
@@ -63,7 +65,7 @@ async def table(chosen: Sequence[Plan], seed: int) -> bool:
 
 async def _run(plan: Plan, cluster: patroni.Cluster, place: Path, database: str, seed: int) -> bool:
     result = await run(cluster, place, plan.route, database, plan.kills, seed)
-    print(_line(_cells(plan, result)), _recovered(result), f"({result.seconds:.0f} s)", flush=True)
+    print(_line(_cells(plan, result)), *_lines(result), sep="\n", flush=True)
     if plan.synchronous:
         for finding in result.wrong[:20]:
             print(f"  ! {finding.kind}: {finding.words}", file=sys.stderr, flush=True)
@@ -72,14 +74,24 @@ async def _run(plan: Plan, cluster: patroni.Cluster, place: Path, database: str,
 
 def _cells(plan: Plan, result: Result) -> Sequence[object]:
     return (
-        plan.route, plan.replication, len(result.recovered), result.orders, result.pushes,
+        plan.route, plan.replication, len(result.kills), result.orders, result.pushes,
         result.refused, result.count("lost"), result.count("duplicated"),
-        result.count("stuck", "wrong"),
+        result.count("stuck", "wrong"), f"{result.seconds:.0f}",
     )  # fmt: skip
 
 
-def _recovered(result: Result) -> str:
-    return ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in result.recovered)
+def _lines(result: Result) -> Iterator[str]:
+    """Yield a line for each kill, and what was acknowledged and lost."""
+    for kill in result.kills:
+        yield (
+            f"  {kill.kind} killed: 503 from {kill.refused:.1f} s, a new primary after "
+            f"{kill.promoted:.1f} s, orders accepted from {kill.acknowledged:.1f} s, all servers "
+            f"back after {kill.complete:.1f} s"
+        )
+    if orders := result.gone("acknowledged and gone"):
+        yield f"  acknowledged and lost: {orders} of {result.orders} orders"
+    if pushes := result.gone("a push was acknowledged"):
+        yield f"  acknowledged and lost: {pushes} of {result.pushes} pushes"
 
 
 def _line(cells: Sequence[object]) -> str:

@@ -31,8 +31,8 @@ class Callers:
     owned: list[str] = field(default_factory=list)
     #: Of each acknowledged order, when it was sent and answered (monotonic seconds).
     times: list[tuple[float, float]] = field(default_factory=list)
-    #: Answers 503, which all have Retry-After.
-    refused: int = 0
+    #: When orders were refused: with a 503 that has Retry-After (monotonic seconds).
+    refusals: list[float] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     async def run(self, more: Callable[[], bool]) -> None:
@@ -61,7 +61,7 @@ class Callers:
                 return True
             assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
             assert "retry-after" in answer.headers
-            self.refused += 1
+            self.refusals.append(time.monotonic())
         return False
 
     def first_after(self, instant: float) -> float:

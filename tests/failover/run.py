@@ -17,7 +17,7 @@ import httpx
 from tests.chaos.load import listen, settled
 from tests.chaos.proxy import Proxy
 from tests.failover.callers import ACCOUNTS, Callers
-from tests.failover.kills import Kind, strike
+from tests.failover.kills import Kind, Recovery, strike
 from tests.failover.patroni import Cluster
 from tests.failover.routes import ROUTES
 from tests.harness.api_caller import KEY
@@ -38,8 +38,7 @@ _SETTLE = 120.0
 class Result:
     """What came of a run."""
 
-    #: Seconds until the first acknowledgement after each kill, with its kind.
-    recovered: list[tuple[Kind, float]] = field(default_factory=list)
+    kills: list[Recovery] = field(default_factory=list)
     #: Orders and pushes that were acknowledged.
     orders: int = 0
     pushes: int = 0
@@ -50,6 +49,10 @@ class Result:
     def count(self, *kinds: str) -> int:
         """Return the number of findings of some kinds."""
         return sum(finding.kind in kinds for finding in self.wrong)
+
+    def gone(self, words: str) -> int:
+        """Return the number of findings that begin with these words."""
+        return sum(finding.words.startswith(words) for finding in self.wrong)
 
 
 async def run(
@@ -66,7 +69,7 @@ async def run(
             report = await sim.report()
     primary = await asyncio.to_thread(cluster.primary)
     books = ServiceDatabase(f"postgresql://postgres@127.0.0.1:{primary.port}/{database}")
-    result.orders, result.refused = len(callers.owned), callers.refused
+    result.orders, result.refused = len(callers.owned), len(callers.refusals)
     result.pushes = sum(push["status"] == httpx.codes.OK for push in report["pushes"])
     result.wrong += findings(books, Observed(callers.owned, report, _MAX_IN_FLIGHT))
     result.seconds = time.monotonic() - started
@@ -121,6 +124,6 @@ async def _load(cluster: Cluster, callers: Callers, kills: Sequence[Kind], resul
         tasks.create_task(callers.run(lambda: striking))
         try:
             for kind in kills:
-                result.recovered.append((kind, await strike(cluster, callers, kind)))
+                result.kills.append(await strike(cluster, callers, kind))
         finally:
             striking = False
