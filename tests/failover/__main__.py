@@ -16,7 +16,8 @@ from tests.failover.routes import ROUTES
 from tests.failover.run import Result, run
 
 _HEAD = (
-    "route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other", "seconds",
+    "route", "replication", "kills", "orders", "pushes", "503", "lost", "doubled", "other",
+    "seconds",
 )  # fmt: skip
 _WIDTHS = (14, 13, 6, 7, 7, 6, 5, 8, 6, 7)
 
