@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from orchestrator import schemas
@@ -19,6 +20,7 @@ from orchestrator.events import destinations
 from orchestrator.events.destinations import Message
 from orchestrator.foundation.settings import load
 from orchestrator.simulator.accounts import webhook_secret
+from tests.failover.patroni import shared_settings
 from tests.harness.documents import PAGES, ROOT, Block, Page, anchor, blocks, chosen
 
 #: How blocks of each language are run or checked, and by which test.
@@ -48,6 +50,7 @@ KNOWN = {
         "in a page": "third_party/test_event_stream.py",
     },
     "go": {"as a receiver": "docs/test_receivers.py"},
+    "yaml": {"as Patroni": "docs/test_blocks.py"},
     "toml": {"settings": "docs/test_blocks.py", "an account": "docs/test_vendors.py"},
     "json": {
         "Event": "docs/test_blocks.py",
@@ -116,6 +119,14 @@ def test_every_toml_block_is_a_valid_configuration(
         monkeypatch.delenv(name)
     (tmp_path / "orchestrator.toml").write_text(block.code)
     load(tmp_path / "orchestrator.toml")
+
+
+@each("yaml", "as Patroni")
+def test_the_patroni_block_is_what_the_failover_suite_runs(block: Block) -> None:
+    given = yaml.safe_load(block.code)["bootstrap"]["dcs"]
+    runs = shared_settings(synchronous=True)
+    for name, value in given.items():
+        assert runs[name] == value or value.items() <= runs[name].items()
 
 
 @each("sh", "an environment")

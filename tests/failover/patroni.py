@@ -29,6 +29,23 @@ TTL, LOOP, RETRY = 20, 1, 3
 _START_TIMEOUT = 90.0
 
 
+def shared_settings(*, synchronous: bool) -> Json:
+    """Return the settings that Patroni keeps in its store."""
+    return {
+        "ttl": TTL,
+        "loop_wait": LOOP,
+        "retry_timeout": RETRY,
+        # A server that has crashed is not waited for.
+        "primary_start_timeout": 0,
+        "synchronous_mode": synchronous,
+        "synchronous_mode_strict": synchronous,
+        "postgresql": {
+            "use_pg_rewind": True,
+            "parameters": {"max_connections": 100, "shared_buffers": "16MB"},
+        },
+    }
+
+
 @dataclass
 class Node:
     """A server, and the Patroni that starts, stops and promotes it."""
@@ -60,7 +77,10 @@ class Node:
             "name": self.name,
             "restapi": {"listen": api, "connect_address": api},
             "etcd3": {"host": f"127.0.0.1:{self.etcd}"},
-            "bootstrap": {"dcs": self._shared_settings(), "initdb": [{"encoding": "UTF8"}]},
+            "bootstrap": {
+                "dcs": shared_settings(synchronous=self.synchronous),
+                "initdb": [{"encoding": "UTF8"}],
+            },
             "postgresql": {
                 "listen": address,
                 "connect_address": address,
@@ -75,21 +95,6 @@ class Node:
                 "parameters": {"unix_socket_directories": ""},
             },
         }  # fmt: skip
-
-    def _shared_settings(self) -> Json:
-        return {
-            "ttl": TTL,
-            "loop_wait": LOOP,
-            "retry_timeout": RETRY,
-            # A server that has crashed is not waited for.
-            "primary_start_timeout": 0,
-            "synchronous_mode": self.synchronous,
-            "synchronous_mode_strict": self.synchronous,
-            "postgresql": {
-                "use_pg_rewind": True,
-                "parameters": {"max_connections": 100, "shared_buffers": "16MB"},
-            },
-        }
 
     def pids(self, kind: str = "") -> list[int]:
         """Return the processes of the server whose title contains `kind`, the first one first."""
