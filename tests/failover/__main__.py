@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 def _line(cells: Sequence[object]) -> str:
-    return " ".join(str(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    padded = [str(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)]
+    return " ".join(padded).rstrip()
 
 
 def main() -> None:
@@ -114,6 +116,9 @@ def main() -> None:
     chosen = [plan for plan in every if options.only.lower() in plan.name.lower()]
     if not chosen:
         parser.error(f"no run has {options.only!r} in its name: {[plan.name for plan in every]}")
+    # Whatever ends this process, it ends those that it started. A shell may have both ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         daemons.install()
         daemons.located("patroni")

@@ -163,16 +163,24 @@ class Cluster:
         self.wait_complete()
 
     def roles(self) -> dict[str, str]:
-        """Return the role of each running server: `leader`, `sync_standby` or `replica`."""
+        """Return the role of each server that works: `leader`, `sync_standby` or `replica`.
+
+        A standby does if it streams on the timeline of the primary: one that comes back runs before
+        `pg_rewind` stops it again.
+        """
+        members: list[Json] = []
         for node in self.nodes:
             with contextlib.suppress(httpx.HTTPError):
                 answer = httpx.get(f"http://127.0.0.1:{node.api}/cluster", timeout=2)
-                return {
-                    member["name"]: member["role"]
-                    for member in answer.json()["members"]
-                    if member["state"] in ("running", "streaming")
-                }
-        return {}
+                members = answer.json()["members"]
+                break
+        leader = next((one for one in members if one["role"] == "leader"), {})
+        return {
+            one["name"]: one["role"]
+            for one in members
+            if one["state"] == ("running" if one is leader else "streaming")
+            and one.get("timeline") == leader.get("timeline")
+        }
 
     def wait_complete(self) -> None:
         """Wait until there are a primary and its standbys, one of them synchronous if any is."""
