@@ -126,7 +126,7 @@ def test_the_host_that_answered_is_tried_first_and_a_silent_one_last(
         return "".join(tried)
 
     # Neither takes it: the breaker of a silent server applies, and the next try begins elsewhere.
-    with pytest.raises(ConnectionTimeout, match="a: a failed; b: b failed"):
+    with pytest.raises(ConnectionTimeout, match="a:1: a failed; b:2: b failed"):
         connects()
     with pytest.raises(ConnectionTimeout):
         connects()

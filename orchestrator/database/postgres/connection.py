@@ -15,7 +15,6 @@ Imported only where the driver is installed.
 from __future__ import annotations
 
 import math
-import operator
 import threading
 from typing import Any
 
@@ -35,7 +34,6 @@ TRANSACTION_TIMEOUT = 10.0
 _REFUSAL = "unsupported startup parameter"
 
 _clock = SystemClock()
-_FIRST = operator.itemgetter(0)
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -119,23 +117,22 @@ class ConnectionFactory:
 
     def _first(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
         """Connect to the first host that takes the connection."""
-        order, errors = self._hosts or hosts.split(named), list[psycopg.OperationalError]()
+        order = self._hosts or hosts.split(named)
+        answered, silent = list[dict[str, str]](), list[dict[str, str]]()
+        reasons: list[str] = []
         for host in order:
             try:
                 connection = self._opened(args, named | host)
             except psycopg.OperationalError as error:
-                errors.append(error)
+                if len(order) == 1:
+                    raise
+                (silent if isinstance(error, ConnectionTimeout) else answered).append(host)
+                reasons.append(f"{host['host']}:{host['port']}: {error}")
             else:
                 self._hosts = [host, *(other for other in order if other != host)]
                 return connection
-        silent = [isinstance(error, ConnectionTimeout) for error in errors]
-        self._hosts = [host for _, host in sorted(zip(silent, order, strict=True), key=_FIRST)]
-        if len(errors) == 1:
-            raise errors[0]
-        words = "; ".join(
-            f"{host['host']}: {error}" for host, error in zip(order, errors, strict=True)
-        )
-        raise (ConnectionTimeout if any(silent) else psycopg.OperationalError)(words)
+        self._hosts = [*answered, *silent]
+        raise (ConnectionTimeout if silent else psycopg.OperationalError)("; ".join(reasons))
 
     def _opened(self, args: tuple[Any, ...], named: dict[str, Any]) -> Connection:
         bare = {name: value for name, value in named.items() if name != "options"}
