@@ -111,7 +111,7 @@ async def _serve(
         except AssertionError as error:
             result.wrong.append(Finding("stuck", str(error)))
         finally:
-            codes = await asyncio.gather(*(replica.stop() for replica in replicas))
+            codes = await asyncio.gather(*(it.stop() for it in replicas if it.child is not None))
         if {*codes} - {0, -signal.SIGTERM}:
             result.wrong.append(Finding("wrong", f"after SIGTERM, processes exited with {codes}"))
     return callers
