@@ -32,6 +32,10 @@ _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = int.from_bytes(b"orchestr", "big")
 #: Alembic keeps its state in module globals: one thread of a process at a time.
 _ALEMBIC = threading.Lock()
+_VERSIONS_EXIST = sa.text(
+    f"SELECT EXISTS (SELECT FROM pg_class WHERE relname = '{VERSION_TABLE}' "
+    "AND pg_table_is_visible(oid))"
+)
 _MIGRATE = "run `orchestrator migrate` on it"
 _ELSEWHERE = "name a database of orchestrator's own in database_url"
 
@@ -55,8 +59,9 @@ def current(tx: sa.Connection) -> str | None:
 
 def _has_versions(tx: sa.Connection) -> bool:
     if tx.dialect.name == "postgresql":
-        # One look into the server's cache, where the inspector joins catalogs.
-        return tx.scalar(sa.select(sa.func.to_regclass(VERSION_TABLE).is_not(None))) is True
+        # One catalog, where the inspector joins several. Not `to_regclass`: the session may have
+        # cached that there is none, before it waited for the lock of another's migration.
+        return tx.scalar(_VERSIONS_EXIST) is True
     return sa.inspect(tx).has_table(VERSION_TABLE)
 
 

@@ -354,6 +354,8 @@ def declared(tmp_path: Path) -> Iterator[sa.Engine]:
 def test_replicas_that_start_at_once_migrate_once(shared: sa.Engine) -> None:
     def second() -> list[str]:
         with shared.begin() as tx:
+            # The session now knows that there are no tables, as in `prepare`.
+            assert schema.check(tx, allow_empty=True) is None
             return schema.upgrade(tx)
 
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
