@@ -33,9 +33,8 @@ _LOCK = int.from_bytes(b"orchestr", "big")
 #: Alembic keeps its state in module globals: one thread of a process at a time.
 _ALEMBIC = threading.Lock()
 _VERSIONS_EXIST = sa.text(
-    f"SELECT EXISTS (SELECT FROM pg_class WHERE relname = '{VERSION_TABLE}' "
-    "AND pg_table_is_visible(oid))"
-)
+    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = :name AND pg_table_is_visible(oid))"
+).bindparams(name=VERSION_TABLE)
 _MIGRATE = "run `orchestrator migrate` on it"
 _ELSEWHERE = "name a database of orchestrator's own in database_url"
 

@@ -95,6 +95,11 @@ def test_the_url_itself_decides_which_server_it_wants() -> None:
     assert parameters(f"{several}?target_session_attrs=any")["target_session_attrs"] == "any"
     reading = parameters(f"{one}?target_session_attrs=read-write", read_only=True)
     assert reading["target_session_attrs"] == "primary"
+    # A machine that is gone is noticed within seconds, on busy and on idle connections.
+    assert reading["tcp_user_timeout"] <= 5000
+    probes = reading["keepalives_interval"] * reading["keepalives_count"]
+    assert reading["keepalives_idle"] + probes <= 11
+    assert parameters(f"{one}?tcp_user_timeout=9000")["tcp_user_timeout"] == "9000"
 
 
 @pytest.mark.parametrize("hosts", ["a,", ",a", "a:x,b", "[::1,b", "a,b:1:2"])
