@@ -110,19 +110,13 @@ class Node:
 
     def kill(self) -> None:
         """Kill Patroni and the server, as a machine that loses power."""
-        assert self._patroni is not None
-        self._patroni.kill()
+        if self._patroni is not None:
+            self._patroni.kill()
         self.kill_server()
 
     def stop_sending(self) -> None:
         """Stop the processes that send WAL: the standbys fall behind."""
         _send(self.pids("walsender"), signal.SIGSTOP)
-
-    def end(self) -> None:
-        """End both."""
-        if self._patroni is not None:
-            self._patroni.end()
-        self.kill_server()
 
 
 def _title(pid: int) -> str:
@@ -204,10 +198,10 @@ class Cluster:
             connection.execute(f"CREATE DATABASE {name}".encode())
 
     def end(self) -> None:
-        """End all servers."""
+        """End all servers at once: their files are deleted."""
         for node in self.nodes:
-            node.end()
-        self._etcd.end()
+            node.kill()
+        self._etcd.kill()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -73,7 +74,9 @@ async def run(
     result.pushes = sum(push["status"] == httpx.codes.OK for push in report["pushes"])
     result.wrong += findings(books, Observed(callers.owned, report, _MAX_IN_FLIGHT))
     result.seconds = time.monotonic() - started
-    if not result.wrong:
+    if result.wrong and cluster.synchronous:
+        print(f"the logs of the service are in {folder}", file=sys.stderr, flush=True)
+    else:
         shutil.rmtree(folder)
     return result
 
