@@ -9,13 +9,15 @@ from typing import NamedTuple, Protocol
 import sqlalchemy as sa
 
 from orchestrator.database import schema
+from orchestrator.database.membership import ALONE, Membership
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres.durability import Risk, risks
+from orchestrator.database.postgres import session
 from orchestrator.database.postgres.notify import NotifyChannel
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.sqlite.files import OpenFiles
 from orchestrator.database.sqlite.writer import Writer
-from orchestrator.database.unit_of_work import Unit
+from orchestrator.database.unit_of_work import Tx, Unit
 
 #: Read-only connections.
 READERS = 4
@@ -28,6 +30,8 @@ class Database(Protocol):
     reading: sa.Engine
     #: True if other processes may use it too.
     shared: bool
+    #: The number by which this process claims work.
+    membership: Membership
 
     @property
     def commits(self) -> int:
@@ -43,7 +47,16 @@ class Database(Protocol):
         """Keep the files of the database short."""
 
     def listen(self, notify: Callable[[str], object]) -> None:
-        """Call `notify`, on any thread, with each stage that another process woke."""
+        """Call `notify`, on any thread, with each stage that another process woke.
+
+        Return when this process has a number, or is fenced until it has one.
+        """
+
+    def has_lost(self, tx: Tx) -> bool:
+        """Return whether a process that claims work may have ended."""
+
+    def expel(self, tx: Tx) -> list[int]:
+        """Unit of work: return the numbers of processes that have ended, once."""
 
     def refuse(self) -> None:
         """Refuse new units, on the loop, before `close` on another thread."""
@@ -97,6 +110,7 @@ class Sqlite:
     shared = False
 
     def __init__(self, url: str, executor: Callable[[int, str], Executor]) -> None:
+        self.membership = Membership(ALONE)
         self._lock = sqlite.Lock(url)
         self._files = OpenFiles(sqlite.path_of(url))
         # Before a reader is opened too: with the log of this file, SQLite would damage another.
@@ -124,6 +138,14 @@ class Sqlite:
     def listen(self, notify: Callable[[str], object]) -> None:
         """Do nothing: there is no other process."""
 
+    def has_lost(self, tx: Tx) -> bool:
+        """Return False: there is no other process."""
+        return False
+
+    def expel(self, tx: Tx) -> list[int]:
+        """Return nothing: there is no other process."""
+        return []
+
     def close(self) -> None:
         self.reading.dispose()
         if self._lock.held:
@@ -141,10 +163,13 @@ class Postgres:
         self._engine = postgres.engine_of(url, postgres.WRITERS + 1)
         self.reading = postgres.engine_of(url, READERS, read_only=True)
         self._writers = postgres.Writers(self._engine)
-        self._wakes = NotifyChannel(self._engine)
+        self.membership = Membership()
+        self._wakes = NotifyChannel(self._engine, self.membership)
         self.put = self._writers.put
         self.refuse = self._writers.refuse
         self.listen = self._wakes.listen
+        self.has_lost = session.has_lost
+        self.expel = session.expel
 
     @property
     def commits(self) -> int:

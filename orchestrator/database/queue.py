@@ -1,14 +1,15 @@
 """The queue in the tables: due rows are claimed, fair between lanes and fenced by a lease.
 
-A claim moves `due_at` forward by the lease and increments `lease`, the fencing token. After a crash
-the work becomes due again by time alone: there is no "running" state, no heartbeat and no rescuer.
-Finishing is fenced: it changes nothing once the lease has moved on. The cost of a claim does not
-grow with the rows that are not due.
+A claim moves `due_at` forward by the lease, increments `lease`, the fencing token, and names the
+process. When that process is known to have ended, its claims are taken back (`take_back`); else the
+work becomes due again by time alone: there is no "running" state. Finishing is fenced: it changes
+nothing once the lease has moved on. The cost of a claim does not grow with the rows that are not
+due.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypedDict, TypeVar
@@ -16,12 +17,16 @@ from typing import Any, TypedDict, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from orchestrator.database.bulk import RowLock
+from orchestrator.database.membership import UNBOUND
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, job
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.foundation.clock import after
-from orchestrator.foundation.states import AT_VENDOR, JobState
+from orchestrator.foundation.states import AT_VENDOR, IN_FLIGHT, JobState
 
+#: Seconds that no claim exceeds: the longest `answer_timeout`, a stage's margin and a clock's.
+LONGEST_LEASE = 720.0
 #: Rows of one lane in a claim while other lanes wait (round-robin with a quantum).
 QUANTUM = 16
 
@@ -29,14 +34,17 @@ QUANTUM = 16
 class QueuedDelivery(TypedDict):
     """A claimed delivery: its ids, its lease and its previous tries.
 
-    `forced_at` is set if it does not wait for a subscriber that rests.
+    `forced_at` is set if it does not wait for a subscriber that rests. `due_at` is the end of the
+    claim, `claimed_by` the number of the process.
     """
 
     id: str
     event_id: str
     subscriber_id: str
     forced_at: datetime | None
+    due_at: datetime
     lease: int
+    claimed_by: int
     tries: int
 
 
@@ -72,16 +80,22 @@ def _lanes(column: sa.Column[str], stated: bool) -> sa.Select[tuple[str]]:
 
 
 def take_jobs(
-    tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, lease: float, room: int
+    tx: Tx,
+    state: JobState,
+    quanta: Mapping[str, int],
+    now: datetime,
+    lease: float,
+    room: int,
+    by: int = UNBOUND,
 ) -> list[JobRow]:
-    """Claim the oldest due jobs in `state` for `lease` seconds.
+    """Claim the oldest due jobs in `state` for `lease` seconds, for the process `by`.
 
     At most `quanta` of each account, and `room` in all. Jobs at the vendor are claimed for a status
     query, so `queried_at` is set.
     """
     ids = _oldest(tx, _DUE_JOBS, {"now": now, "state": state}, quanta, room)
     take = _TAKE_QUERIES if state in AT_VENDOR else _TAKE_JOBS
-    return _claim(tx, JobRow, take, ids, now, lease)
+    return _claim(tx, JobRow, take, ids, now, lease, by)
 
 
 def take_deliveries(
@@ -90,16 +104,58 @@ def take_deliveries(
     now: datetime,
     lease: float,
     room: int,
+    by: int = UNBOUND,
     *,
     forced: bool = False,
 ) -> list[QueuedDelivery]:
-    """Claim the oldest due deliveries for `lease` seconds, or of those the forced ones.
+    """Claim the oldest due deliveries for `lease` seconds for the process `by`.
+
+    `forced`: those alone that an operator asked for.
 
     At most `quanta` of each subscriber, and `room` in all.
     """
     due = _FORCED_DELIVERIES if forced else _DUE_DELIVERIES
     ids = _oldest(tx, due, {"now": now}, quanta, room)
-    return _claim(tx, QueuedDelivery, _TAKE_DELIVERIES, ids, now, lease)
+    return _claim(tx, QueuedDelivery, _TAKE_DELIVERIES, ids, now, lease, by)
+
+
+def take_back(tx: Tx, lost: Sequence[int], now: datetime) -> int:
+    """Make due what processes had claimed that have ended; return how many rows.
+
+    Their leases move on: a process that lives after all records facts, and finishes nothing. The
+    request of a submission may still be on its way, so the first lookup that does not find it
+    proves nothing: `misses` begins at -1.
+    """
+    until, taken = after(now, LONGEST_LEASE), 0
+    jobs = [
+        found
+        for state in _LIVE
+        for lane in lanes(tx, job.c.account, until, state)
+        for found in _held(tx, _HELD_JOBS, lost, now, until, lane=lane, state=state)
+    ]
+    deliveries = [
+        found
+        for lane in lanes(tx, delivery.c.subscriber_id, until)
+        for found in _held(tx, _HELD_DELIVERIES, lost, now, until, lane=lane)
+    ]
+    for lock, release, ids in (
+        (_LOCK_JOBS, _TAKE_BACK_JOBS, jobs), (_LOCK_DELIVERIES, _TAKE_BACK_DELIVERIES, deliveries),
+    ):  # fmt: skip
+        lock(tx, ids)
+        if ids:
+            taken += tx.execute(release, {"ids": ids, "lost": lost, "now": now}).rowcount
+    return taken
+
+
+def _held(
+    tx: Tx,
+    held: sa.Select[tuple[str]],
+    lost: Sequence[int],
+    now: datetime,
+    until: datetime,
+    **lane: object,
+) -> list[str]:
+    return list(tx.scalars(held, {"lost": lost, "now": now, "until": until, **lane}))
 
 
 def _oldest(
@@ -124,10 +180,12 @@ def _claim(
     ids: list[str],
     now: datetime,
     lease: float,
+    by: int,
 ) -> list[RowT]:
     if not ids:
         return []
-    rows = fetch(tx, kind, take, {"ids": ids, "now": now, "until": after(now, lease)})
+    until = after(now, lease)
+    rows = fetch(tx, kind, take, {"ids": ids, "now": now, "until": until, "by": by})
     place = {found: n for n, found in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["id"]])
 
@@ -151,10 +209,31 @@ def _take(
         table.c.id.in_(sa.bindparam("ids", expanding=True)), table.c.due_at <= sa.bindparam("now")
     )
     until = sa.bindparam("until", type_=table.c.due_at.type)
-    claim = sa.update(table).where(mine).values(due_at=until, lease=table.c.lease + 1)
+    by = sa.bindparam("by", type_=sa.Integer)
+    claim = sa.update(table).where(mine)
+    claim = claim.values(due_at=until, lease=table.c.lease + 1, claimed_by=by)
     if stamp is not None:
         claim = claim.values({stamp: sa.bindparam("now", type_=stamp.type)})
     return claim.returning(*columns)
+
+
+def _held_by(
+    table: sa.Table, lane: sa.Column[str], *also: sa.ColumnElement[bool]
+) -> sa.Select[tuple[str]]:
+    """Return the ids of a lane's claimed rows: they are due within the longest lease."""
+    due = table.c.due_at
+    claimed = due > sa.bindparam("now"), due <= sa.bindparam("until"), _of_lost(table)
+    return sa.select(table.c.id).where(lane == sa.bindparam("lane"), *also, *claimed)
+
+
+def _of_lost(table: sa.Table) -> sa.ColumnElement[bool]:
+    return table.c.claimed_by.in_(sa.bindparam("lost", expanding=True))
+
+
+def _take_back(table: sa.Table) -> sa.Update:
+    mine = table.c.id.in_(sa.bindparam("ids", expanding=True)), _of_lost(table)
+    now = sa.bindparam("now", type_=table.c.due_at.type)
+    return sa.update(table).where(*mine).values(due_at=now, lease=table.c.lease + 1)
 
 
 _DUE_JOBS = _due(job, job.c.account, job.c.state == sa.bindparam("state"))
@@ -163,3 +242,10 @@ _FORCED_DELIVERIES = _due(delivery, delivery.c.subscriber_id, delivery.c.forced_
 _TAKE_JOBS = _take(job, *job.c)
 _TAKE_QUERIES = _take(job, *job.c, stamp=job.c.queried_at)
 _TAKE_DELIVERIES = _take(delivery, *(delivery.c[name] for name in QueuedDelivery.__annotations__))
+_LIVE = (JobState.QUEUED, *IN_FLIGHT)
+_HELD_JOBS = _held_by(job, job.c.account, job.c.state == sa.bindparam("state"))
+_HELD_DELIVERIES = _held_by(delivery, delivery.c.subscriber_id)
+_LOCK_JOBS, _LOCK_DELIVERIES = RowLock(job.c.id), RowLock(delivery.c.id)
+_FIRST_MISS = sa.and_(job.c.state == JobState.SUBMITTING, job.c.misses == 0)
+_TAKE_BACK_JOBS = _take_back(job).values(misses=sa.case((_FIRST_MISS, -1), else_=job.c.misses))
+_TAKE_BACK_DELIVERIES = _take_back(delivery)

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from orchestrator.database.backend import READERS, database_of
+from orchestrator.database.membership import Membership
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres import notify
 from orchestrator.database.unit_of_work import Tx, Unit, as_unavailable, transient
@@ -87,6 +88,22 @@ class Store:
         """True if other processes may work on the same database."""
         return self._database.shared
 
+    @property
+    def membership(self) -> Membership:
+        """The number by which this process claims work."""
+        return self._database.membership
+
+    def has_lost(self, tx: Tx) -> bool:
+        """Return whether another process that claims work may have ended."""
+        return self._database.has_lost(tx)
+
+    def expel(self, tx: Tx) -> list[int]:
+        """Unit of work: return the numbers of processes that have ended, once.
+
+        The caller takes back their claims in the same transaction.
+        """
+        return self._database.expel(tx)
+
     async def write(self, run: Callable[..., T], *args: Any) -> T:
         """Run `run(tx, *args)` in a transaction and return its value once it is durable.
 
@@ -126,10 +143,15 @@ class Store:
         """Return a function of one item; concurrent items share a call of `run`."""
         return Batch(self, run)
 
-    def listen(self, notify: Callable[[str], None]) -> None:
-        """Call `notify` on this loop with each stage that another process woke."""
+    async def listen(self, notify: Callable[[str], None]) -> None:
+        """Call `notify` on this loop with each stage that another process woke.
+
+        Return when this process has a number to claim with, or is fenced until it has one.
+        """
         loop = asyncio.get_running_loop()
-        self._database.listen(lambda stage: loop.call_soon_threadsafe(notify, stage))
+        await asyncio.to_thread(
+            self._database.listen, lambda stage: loop.call_soon_threadsafe(notify, stage)
+        )
 
     def wake(self, stage: str) -> None:
         """Wake a stage in the other processes. Best effort: their tick finds the work anyway."""

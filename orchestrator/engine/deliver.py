@@ -21,6 +21,7 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import delivery
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.http_client import HttpClient
+from orchestrator.engine.claims import permit
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
@@ -29,7 +30,7 @@ from orchestrator.events.destinations import Destination, Message, ResponseClass
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.addresses import masked
 from orchestrator.foundation.clock import Clock, Rng, epoch_ms
-from orchestrator.foundation.errors import Blocked, ConfigError, Exchange
+from orchestrator.foundation.errors import Blocked, ConfigError, Exchange, TooLate
 from orchestrator.foundation.ids import Ids, made_at
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
@@ -70,7 +71,10 @@ class Deliverer:
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
         """Claim the oldest due deliveries of every lane that has a free slot."""
-        claims = await self.store.claim(self.scheduler.take, room, LEASE)
+        by = self.store.membership.number
+        if by is None:
+            return Claimed()
+        claims = await self.store.claim(self.scheduler.take, room, LEASE, by)
         self.scheduler.begin(claims)
         return claims
 
@@ -78,6 +82,9 @@ class Deliverer:
         """Make deliveries that were not attempted due again."""
         for claim in claims:
             self.scheduler.end(claim)
+        await self._release(claims)
+
+    async def _release(self, claims: Sequence[ClaimedDelivery]) -> None:
         held = [(claim.row["id"], claim.row["lease"]) for claim in claims]
         await self.store.claim(release, held, self.clock.now())
 
@@ -87,12 +94,16 @@ class Deliverer:
         The slot is held until the commit: what a lane has in progress is all that its subscriber
         may receive again after a kill.
         """
+        disabled = False
         try:
             done = await self._attempt(claim)
             await self._completer.wait(self.scheduler.in_progress)
             disabled = await record_with_retry(self._save, done, self.clock, self.rng)
             self._count(done, disabled=disabled)
             _log(done, disabled=disabled)
+        except TooLate:
+            # Nothing was sent: this is no attempt.
+            await self._release([claim])
         finally:
             self.scheduler.end(claim)
             self.notifier.make_room("deliver")
@@ -100,6 +111,7 @@ class Deliverer:
             self.notifier.wake("deliver")
 
     async def _attempt(self, claim: ClaimedDelivery) -> Attempted:
+        """Return the attempt. Raises `TooLate` if the claim ended before the request left."""
         started, now = self.clock.monotonic(), self.clock.now()
         to = claim.event["callback_key"] if claim.subscriber["callback_origin"] else None
         done = Attempted(
@@ -107,9 +119,14 @@ class Deliverer:
         )
         try:
             request = await self._request(claim, now)
+            request.extensions["may_leave"] = permit(
+                claim.row, self.store.membership, self.clock, DEADLINE
+            )
             response = await self.http_client.send(
                 request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
             )
+        except TooLate:
+            raise
         except Exchange as error:
             result = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER
             return replace(done, ms=self._ms(started), result=result, error=error.kind)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from orchestrator.database import queue
 from orchestrator.database.bulk import bulk_update
+from orchestrator.database.membership import UNBOUND
 from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import callback_address, delivery, event, job, subscriber
@@ -106,41 +107,42 @@ class DeliveryScheduler:
         if not self._in_progress[lane]:
             del self._in_progress[lane]
 
-    def take(self, tx: Tx, room: int, lease: float) -> Claimed[ClaimedDelivery]:
+    def take(self, tx: Tx, room: int, lease: float, by: int = UNBOUND) -> Claimed[ClaimedDelivery]:
         """Claim up to `room` deliveries for `lease` seconds, from lanes not yet served this round.
 
-        `full`: a lane may have more due than it has free slots.
+        They are claimed for the process `by`. `full`: a lane may have more due than it has free
+        slots.
         """
         now = self._clock.now()
-        if claims := self._serve_round(tx, room, now, lease):
+        if claims := self._serve_round(tx, room, now, lease, by):
             # The lanes that were served before in this round may have more.
             claims.more = True
             return claims
         self._round = queue.lanes(tx, delivery.c.subscriber_id, now)
         self._rng.shuffle(self._round)
-        return self._serve_round(tx, room, now, lease)
+        return self._serve_round(tx, room, now, lease, by)
 
     def _serve_round(
-        self, tx: Tx, room: int, now: datetime, lease: float
+        self, tx: Tx, room: int, now: datetime, lease: float, by: int
     ) -> Claimed[ClaimedDelivery]:
         """Claim from the next lanes of the round that have something to give."""
         claims: Claimed[ClaimedDelivery] = Claimed()
         more = full = False
         while self._round and not claims:
             names, self._round = self._round[:_LANES_AT_ONCE], self._round[_LANES_AT_ONCE:]
-            claims = self._serve(tx, names, room, now, lease)
+            claims = self._serve(tx, names, room, now, lease, by)
             more, full = more or claims.more, full or claims.full
         claims.more, claims.full = more or bool(self._round), full
         return claims
 
     def _serve(
-        self, tx: Tx, names: list[str], room: int, now: datetime, lease: float
+        self, tx: Tx, names: list[str], room: int, now: datetime, lease: float, by: int
     ) -> Claimed[ClaimedDelivery]:
         """Claim from these lanes. Those that it does not get to come first in the next look."""
         lanes = self._lanes(tx, names, now)
         # A lane that is alone may use all its slots at once; among others, a share of them.
         share = max(queue.QUANTUM, room // len(names))
-        rows = self._take(tx, lanes, share, room, now, lease)
+        rows = self._take(tx, lanes, share, room, now, lease, by)
         for row in rows:
             lanes[row["subscriber_id"]].given += 1
         cut = len(rows) == room
@@ -153,16 +155,23 @@ class DeliveryScheduler:
         return Claimed(claims, more=more or postponed, full=full)
 
     def _take(
-        self, tx: Tx, lanes: Mapping[str, Lane], share: int, room: int, now: datetime, lease: float
+        self,
+        tx: Tx,
+        lanes: Mapping[str, Lane],
+        share: int,
+        room: int,
+        now: datetime,
+        lease: float,
+        by: int,
     ) -> list[QueuedDelivery]:
         """Claim up to `room` deliveries; of lanes that rest only what an operator has forced."""
         forced = {name: lane.free for name, lane in lanes.items() if lane.resting and lane.free > 0}
-        rows = queue.take_deliveries(tx, forced, now, lease, room, forced=True) if forced else []
+        rows = queue.take_deliveries(tx, forced, now, lease, room, by, forced=True)
         for lane in lanes.values():
             if not lane.resting:
                 lane.quantum = self._within_rate(lane.subscriber, min(lane.free, share), now)
         quanta = {name: lane.quantum for name, lane in lanes.items() if lane.quantum > 0}
-        return rows + queue.take_deliveries(tx, quanta, now, lease, room - len(rows))
+        return rows + queue.take_deliveries(tx, quanta, now, lease, room - len(rows), by)
 
     def _lanes(self, tx: Tx, names: list[str], now: datetime) -> dict[str, Lane]:
         """Return the lanes of subscribers that exist, in the order of `names`."""

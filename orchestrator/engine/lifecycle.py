@@ -16,6 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from orchestrator.engine import deliver, poll, replay, submit
 from orchestrator.engine.encryption import AddressEncryption
 from orchestrator.engine.expiry import Expiry
+from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
 from orchestrator.engine.ticker import BEAT, Ticker, run_tick
@@ -49,12 +50,13 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
     try:
         await discipline(runtime)
         await store.write(ensure_accounts, sorted(runtime.vendors))
+        await store.listen(runtime.notifier.wake_here)
         if runtime.settings.role != "api":
+            await runtime.assemble(Recovery).start()
             workers.update(make_workers(runtime))
         for worker in workers.values():
             worker.start()
             worker.wake()
-        store.listen(runtime.notifier.wake_here)
         ticks = schedule(runtime)
         ticks.start()
         encryption = asyncio.create_task(_encrypt(runtime))
@@ -83,6 +85,7 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
     ticker.every(30, "checkpoint", _checkpoint, runtime)
     ticker.every(30, "discipline", discipline, runtime)
     if workers:
+        ticker.every(1, "recover", runtime.assemble(Recovery).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)
         ticker.every(60, "retain", runtime.assemble(Retention).run)
     return ticker.scheduler

@@ -21,11 +21,12 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state, job
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.http_client import HttpClient
+from orchestrator.engine.claims import permit
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock, Rng, after, backoff, jittered
-from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.errors import Exchange, Refused, TooLate, Unsupported
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.capacity import lock_accounts
@@ -100,9 +101,10 @@ class Poller:
 
     async def take(self, room: int) -> Claimed[StatusQuery]:
         """Claim jobs whose silence has become suspicious, and group them into status queries."""
-        return await self.store.claim(self._claim, room)
+        by = self.store.membership.number
+        return Claimed() if by is None else await self.store.claim(self._claim, room, by)
 
-    def _claim(self, tx: Tx, room: int) -> Claimed[StatusQuery]:
+    def _claim(self, tx: Tx, room: int, by: int) -> Claimed[StatusQuery]:
         now, queries = self.clock.now(), list[StatusQuery]()
         for state in (JobState.SUBMITTED, JobState.PROCESSING):
             lanes = queue.lanes(tx, job.c.account, now, state)
@@ -111,7 +113,8 @@ class Poller:
             for name in accounts:
                 vendor = self.vendors[name]
                 quantum = min(room - len(queries), queue.QUANTUM) * vendor.batch
-                rows = queue.take_jobs(tx, state, {name: quantum}, now, lease_of(vendor), quantum)
+                lease = lease_of(vendor)
+                rows = queue.take_jobs(tx, state, {name: quantum}, now, lease, quantum, by)
                 queries += _queries(vendor, rows)
         return Claimed(queries, more=len(queries) >= min(room, queue.QUANTUM))
 
@@ -126,6 +129,10 @@ class Poller:
         vendor = query.vendor
         try:
             request = self._request(query)
+            # All rows of a query have one claim.
+            request.extensions["may_leave"] = permit(
+                query.rows[0], self.store.membership, self.clock, vendor.account.answer_timeout
+            )
             with self.metrics.exchange(self.clock, vendor.name, "inquiry"):
                 response = await self.http_client.send(
                     request, deadline=vendor.account.answer_timeout, body="answer"
@@ -133,6 +140,9 @@ class Poller:
                 account, size = vendor.account.name, len(response.content)
                 reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)
             result = self._answered(query, reports)
+        except TooLate:
+            await self.give_back([query])
+            return
         except Exchange as error:
             result = self._unanswered(query, error)
         except Unsupported as error:

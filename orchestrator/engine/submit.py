@@ -1,14 +1,15 @@
 """Submit: a queued job becomes a task at its vendor, once.
 
 The intent is committed before the request leaves, so a push never meets an unknown job, and a crash
-leaves a row that says "perhaps sent". A lease that ran out in `submitting` is a lost answer.
+leaves a row that says "perhaps sent". A claim in `submitting` that ran out, or was taken back, is a
+lost answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine import submit_outcome
+from orchestrator.engine.claims import permit
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.submit_outcome import SubmitOutcome
 from orchestrator.engine.worker import Claimed, record_with_retry
@@ -88,7 +90,10 @@ class Submitter:
 
     async def take(self, room: int) -> Claimed[ClaimedJob]:
         """Claim lost submissions, then queued jobs within the slots and rates of their accounts."""
-        claimed, wait = await self.store.write(self._claim, room)
+        by = self.store.membership.number
+        if by is None:
+            return Claimed()
+        claimed, wait = await self.store.write(self._claim, room, by)
         if self._timer is not None:
             self._timer.cancel()
         if wait is not None:
@@ -97,25 +102,25 @@ class Submitter:
             self._timer = loop.call_later(max(wait, _MIN_WAIT), self.notifier.wake, "submit")
         return claimed
 
-    def _claim(self, tx: Tx, room: int) -> tuple[Claimed[ClaimedJob], float | None]:
+    def _claim(self, tx: Tx, room: int, by: int) -> tuple[Claimed[ClaimedJob], float | None]:
         """Return claims, and the seconds until a rate-limited account may submit one more job."""
         now = self.clock.now()
         quanta = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
-        lost = self._take(tx, JobState.SUBMITTING, quanta, now, room)
+        lost = self._take(tx, JobState.SUBMITTING, quanta, now, room, by)
         limits = {
             name: self.vendors[name].account.max_in_flight
             for name in self._lanes(tx, JobState.QUEUED)
             if len(lost) < room
         }
         free = capacity.free_slots(tx, limits, now) if limits else {}
-        begun, wait = self._begin(tx, free, room - len(lost), now)
+        begun, wait = self._begin(tx, free, room - len(lost), now, by)
         claims = [ClaimedJob(row, fresh=False) for row in lost]
         claims += [ClaimedJob(row, fresh=True) for row in begun]
         full = any(free.get(name, 0) <= queue.QUANTUM for name in limits)
         return Claimed(claims, more=len(claims) >= min(room, queue.QUANTUM), full=full), wait
 
     def _begin(
-        self, tx: Tx, free: Mapping[str, int], room: int, now: datetime
+        self, tx: Tx, free: Mapping[str, int], room: int, now: datetime, by: int
     ) -> tuple[list[JobRow], float | None]:
         """Begin queued jobs, as many of each account as its slots and its token bucket allow."""
         limits = {name: self.vendors[name].account.rate_limit for name in free}
@@ -124,7 +129,7 @@ class Submitter:
         quanta = {name: min(slots, queue.QUANTUM) for name, slots in free.items()}
         for name, bucket in buckets.items():
             quanta[name] = min(quanta[name], int(bucket.tokens))
-        queued = self._take(tx, JobState.QUEUED, quanta, now, room)
+        queued = self._take(tx, JobState.QUEUED, quanta, now, room, by)
         begun = self.ledger.begin(tx, queued)
         spent = Counter(row["account"] for row in begun)
         left = {name: bucket.less(spent[name]) for name, bucket in buckets.items()}
@@ -132,7 +137,7 @@ class Submitter:
         return begun, min((bucket.wait for bucket in left.values() if bucket.wait), default=None)
 
     def _take(
-        self, tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, room: int
+        self, tx: Tx, state: JobState, quanta: Mapping[str, int], now: datetime, room: int, by: int
     ) -> list[JobRow]:
         """Claim due jobs, each for the lease of its account."""
         by_lease: dict[float, dict[str, int]] = {}
@@ -140,7 +145,7 @@ class Submitter:
             by_lease.setdefault(lease_of(self.vendors[name]), {})[name] = quantum
         taken: list[JobRow] = []
         for lease, lanes in by_lease.items():
-            taken += queue.take_jobs(tx, state, lanes, now, lease, room - len(taken))
+            taken += queue.take_jobs(tx, state, lanes, now, lease, room - len(taken), by)
         return taken
 
     def _lanes(self, tx: Tx, state: JobState) -> list[str]:
@@ -180,17 +185,13 @@ class Submitter:
             return await self._send(row, vendor, images)
 
     async def _send(self, row: JobRow, vendor: Vendor, images: LargeImages) -> SubmitOutcome:
-        # The exchange has to end before the lease does: a lease fences rows, not the vendor, which
-        # would accept the job twice.
-        assert row["due_at"] is not None
         timeout = vendor.account.answer_timeout
-        latest = after(row["due_at"], -timeout)
         try:
             size = len(encode(row["input"])) + sum(map(len, images.values()))
             # Not the party of its requests: the lease runs meanwhile.
             party = f"submit:{row['api_key']}"
             request = await off_loop.callers.run(party, size, self._request, row, vendor, images)
-            request.extensions["may_leave"] = lambda: self.clock.now() <= latest
+            request.extensions["may_leave"] = self._permit(row, vendor)
             with self.metrics.exchange(self.clock, vendor.name, "submit"):
                 response = await self.submission_client.send(
                     request, deadline=timeout, body="answer"
@@ -203,6 +204,9 @@ class Submitter:
             # The job was checked when it was created; the configuration has changed since.
             return submit_outcome.failed(row, Refused(error.why, code="input_unsupported"))
         return submit_outcome.accepted(row, receipt)
+
+    def _permit(self, row: JobRow, vendor: Vendor) -> Callable[[], bool]:
+        return permit(row, self.store.membership, self.clock, vendor.account.answer_timeout)
 
     def _request(self, row: JobRow, vendor: Vendor, images: LargeImages) -> httpx.Request:
         """Return the request of a job. Raises `Unsupported`, and `Refused` if an image is gone."""
@@ -224,6 +228,7 @@ class Submitter:
             return submit_outcome.cannot_query(row, vendor, self.clock.now(), lease_of(vendor))
         try:
             request = vendor.lookup_request(self.orders.without_input(row, vendor))
+            request.extensions["may_leave"] = self._permit(row, vendor)
             with self.metrics.exchange(self.clock, vendor.name, "lookup"):
                 response = await self.http_client.send(
                     request, deadline=vendor.account.answer_timeout, body="answer"

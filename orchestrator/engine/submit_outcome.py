@@ -141,9 +141,10 @@ def cannot_query(row: JobRow, vendor: Vendor, now: datetime, lease: float) -> Su
     resend = SubmitOutcome(row, {"outcome": "resend"}, queue=_reschedule(row, now, misses=0))
     if vendor.lookup is Lookup.BY_KEY:
         return resend
-    if not row["misses"]:
+    if row["misses"] <= 0:
         # The process died while it was submitting. Give a push time to arrive.
-        due = after(now, max(vendor.account.poll.lost_after - lease, 1.0))
+        passed = lease if row["misses"] == 0 else 0.0
+        due = after(now, max(vendor.account.poll.lost_after - passed, 1.0))
         later = _reschedule(row, due, misses=1)
         return SubmitOutcome(row, {"outcome": "waiting_for_push"}, later=later)
     if vendor.account.at_least_once:
@@ -161,8 +162,8 @@ def after_lookup(
     """The vendor answered a lookup by our external id.
 
     Found: adopt the task. Not found by `MAX_LOOKUPS` spaced lookups: it never arrived, so send
-    again. Tasks of another id, or several without one, are those of others: the vendor did not look
-    for ours.
+    again. After a claim was taken back it takes one more: the request may just have left. Tasks of
+    another id, or several without one, are those of others: the vendor did not look for ours.
     """
     ours = [one for one in reports if one.external_task_id == row["external_task_id"]]
     if not ours and len(reports) == 1 and reports[0].external_task_id is None:

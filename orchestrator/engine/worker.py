@@ -93,7 +93,7 @@ class Worker(Generic[WorkT]):
     async def stop(self, grace: float) -> None:
         """Claim nothing more, let work in progress end within `grace` seconds, cancel the rest.
 
-        A cancelled item keeps its claim until the lease runs out: its request may have been sent.
+        A cancelled item keeps its claim until that is taken back: its request may have been sent.
         """
         self._stopping.set()
         self._due.set()

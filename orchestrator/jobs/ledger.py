@@ -130,6 +130,8 @@ class Ledger:
             "attempt": job.c.attempt + 1,
             "misses": 0,
             "version": job.c.version + 1,
+            # The claim goes on.
+            "claimed_by": job.c.claimed_by,
         }
         queued = sa.update(job).where(live, job.c.state == JobState.QUEUED)
         rows = fetch(tx, JobRow, queued.values(**values).returning(job))
@@ -196,6 +198,8 @@ class Ledger:
         if not news:
             return ApplyResult(transition.outcome, row)
         row.update(changes)  # type: ignore[typeddict-item]
+        if "due_at" in news:
+            row["claimed_by"] = None
         # Our own schedule is no change that a waiting caller should be woken for.
         row["version"] += not news <= _INVISIBLE
         batch.changed.add(row["id"])
@@ -289,8 +293,8 @@ class Ledger:
 #: vendor's id is written apart: to write one that stays the same costs SQLite an index update.
 MUTABLE = (
     "state", "vendor_status", "progress", "output", "error", "billing", "asks", "misses", "due_at",
-    "version", "sequence", "vendor_updated_at", "outputless_since", "submitted_at", "finished_at",
-    "resolved_by",
+    "claimed_by", "version", "sequence", "vendor_updated_at", "outputless_since", "submitted_at",
+    "finished_at", "resolved_by",
 )  # fmt: skip
 
 #: The event type of a move to a state.

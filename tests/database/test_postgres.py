@@ -250,7 +250,7 @@ async def test_a_wake_up_reaches_the_other_replica_and_a_lost_listener_reconnect
 ) -> None:
     async with replicas(tmp_path, address, 2) as (first, second):
         stages: asyncio.Queue[str] = asyncio.Queue()
-        second.runtime.store.listen(stages.put_nowait)
+        await second.runtime.store.listen(stages.put_nowait)
         while stages.empty():
             # A wake-up before the listener is connected is lost, as any may be.
             first.runtime.store.wake("deliver")

@@ -123,7 +123,7 @@ async def test_a_store_closes_although_its_database_is_silent(
     monkeypatch.setattr(connection, "TRANSACTION_TIMEOUT", 0.5)
     store = Store(address)
     store.start()
-    store.listen(lambda stage: None)
+    await store.listen(lambda stage: None)
     await asyncio.gather(store.read(pid), *(store.write(pid) for _ in range(8)))
     with silent(*backends(address)):
         last = asyncio.ensure_future(store.write(pid))
@@ -179,7 +179,7 @@ async def test_a_listener_detects_a_dead_connection(
 ) -> None:
     monkeypatch.setattr(notify, "_PROBE", 2)
     stages: asyncio.Queue[str] = asyncio.Queue()
-    store.listen(stages.put_nowait)
+    await store.listen(stages.put_nowait)
 
     async def woken() -> None:
         while stages.empty():

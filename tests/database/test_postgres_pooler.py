@@ -111,7 +111,7 @@ async def test_wake_ups_of_other_processes_are_left_to_their_ticks(
     store = Store(address)
     store.start()
     try:
-        store.listen(lambda _: None)
+        await store.listen(lambda _: None)
         store.wake("deliver")
         assert await store.write(put, "a") == "a"
     finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlmodel import SQLModel
 
 # These modules declare the tables.
-from orchestrator.database.tables import api_keys, events, jobs  # noqa: F401
+from orchestrator.database.tables import api_keys, events, jobs, processes  # noqa: F401
 
 metadata = SQLModel.metadata
 job = metadata.tables["job"]
@@ -24,4 +24,5 @@ attempt = metadata.tables["attempt"]
 replay = metadata.tables["replay"]
 trace = metadata.tables["trace"]
 account_state = metadata.tables["account_state"]
+process = metadata.tables["process"]
 api_key = metadata.tables["api_key"]

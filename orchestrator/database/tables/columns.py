@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlmodel import Field
 
 from orchestrator.foundation.clock import EPOCH, epoch_ms
 from orchestrator.foundation.json_codec import Raw, encode
@@ -54,6 +55,14 @@ class RawJson(Json):
 
 #: A counter that only grows. SQLite's integers have 64 bits under any type.
 Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def claimed_by() -> Any:
+    """Return the column of the process that has claimed a row; NULL if none has.
+
+    Every UPDATE clears it that does not set it: whatever changes when a row is due ends its claim.
+    """
+    return Field(default=None, sa_column_kwargs={"onupdate": sa.null()})
 
 
 def _milliseconds(value: datetime | None) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.database.tables.columns import Count, Instant, Json
+from orchestrator.database.tables.columns import Count, Instant, Json, claimed_by
 from orchestrator.database.tables.indexes import dead, pending, rare
 from orchestrator.foundation.states import DeliveryState, ReplayState, SubscriberState
 
@@ -98,6 +98,7 @@ class Delivery(SQLModel, table=True):
     #: When an operator asked for an attempt that does not wait for a resting subscriber.
     forced_at: datetime | None = Field(default=None, sa_type=Instant)
     lease: int = 0
+    claimed_by: int | None = claimed_by()
     #: Attempts made.
     tries: int = 0
     last_status: int | None = None

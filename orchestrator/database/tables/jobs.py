@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from orchestrator.database.tables.columns import Count, Instant, Json, RawJson
+from orchestrator.database.tables.columns import Count, Instant, Json, RawJson, claimed_by
 from orchestrator.database.tables.indexes import pending, rare
 from orchestrator.foundation.states import JobState
 
@@ -52,13 +52,14 @@ class Job(SQLModel, table=True):
     tries: int = 0
     #: Status queries since the last report.
     asks: int = 0
-    #: Consecutive responses that knew no such task.
+    #: Consecutive responses that knew no such task; -1: the first one to come proves nothing.
     misses: int = 0
     #: When the last status query was claimed.
     queried_at: datetime | None = Field(default=None, sa_type=Instant)
     #: The fencing token of the last claim.
     lease: int = 0
     due_at: datetime | None = Field(default=None, sa_type=Instant)
+    claimed_by: int | None = claimed_by()
     #: Incremented with every visible change.
     version: int = 1
     #: The sequence of the last event.

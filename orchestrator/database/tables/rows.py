@@ -53,6 +53,7 @@ class JobRow(TypedDict):
     queried_at: datetime | None
     lease: int
     due_at: datetime | None
+    claimed_by: int | None
     version: int
     sequence: int
     vendor_updated_at: datetime | None
@@ -118,6 +119,14 @@ class AccountStateRow(TypedDict):
     last_push_at: datetime | None
 
 
+class ProcessRow(TypedDict):
+    """A row of `process`."""
+
+    id: int
+    started_at: datetime
+    lost_at: datetime | None
+
+
 class EventRow(TypedDict):
     """A row of `event`."""
 
@@ -177,6 +186,7 @@ class DeliveryRow(TypedDict):
     due_at: datetime | None
     forced_at: datetime | None
     lease: int
+    claimed_by: int | None
     tries: int
     last_status: int | None
     last_error: str | None
