@@ -20,6 +20,7 @@ from orchestrator.database.tables import attempt, callback_address, delivery, ev
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
+from orchestrator.engine.deliver_schedule import ClaimedDelivery
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
@@ -613,10 +614,16 @@ async def test_a_success_recorded_after_its_lease_still_counts(h: Harness) -> No
     await due_delivery(h)
     zombies, stage = h.runtime.assemble(Deliverer), h.runtime.assemble(Deliverer)
     (zombie,) = await zombies.take(10)
-    h.clock.advance(LEASE)
-    (claim,) = await stage.take(10)
-    h.network.answer = lambda _: OK
+    claims: list[ClaimedDelivery] = []
+
+    async def late(_: httpx.Request) -> httpx.Response:
+        h.clock.advance(LEASE)
+        claims.extend(await stage.take(10))
+        return OK
+
+    h.network.answer = late
     await zombies.work(zombie)
+    (claim,) = claims
     h.network.answer = lambda _: httpx.Response(500)
     await stage.work(claim)
     assert (await only_delivery(h))["state"] == D.DELIVERED

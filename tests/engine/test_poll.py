@@ -391,9 +391,13 @@ async def test_an_answer_received_after_the_lease_still_counts(h: Harness) -> No
     (row,) = await jobs_to_poll(h)
     stage = h.runtime.assemble(Poller)
     (zombie,) = await stage.take(10)
-    h.clock.advance(LEASE)
-    await stage.take(10)
-    h.network.answer = lambda _: kling_response(legacy_task(row["vendor_task_id"], "succeed"))
+
+    async def late(_: httpx.Request) -> httpx.Response:
+        h.clock.advance(LEASE)
+        await stage.take(10)
+        return kling_response(legacy_task(row["vendor_task_id"], "succeed"))
+
+    h.network.answer = late
     await stage.work(zombie)
     assert (await h.job(row["id"]))["state"] == S.SUCCEEDED
 

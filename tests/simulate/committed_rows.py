@@ -31,6 +31,7 @@ class JobRow(NamedTuple):
     output: str | None
     error: str | None
     callback_lane: str | None
+    claimed_by: int | None
 
 
 class DeliveryRow(NamedTuple):
@@ -41,6 +42,7 @@ class DeliveryRow(NamedTuple):
     due_at: int | None
     lease: int
     tries: int
+    claimed_by: int | None
 
 
 class EventRow(NamedTuple):

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import job, push
-from orchestrator.engine import submit, submit_outcome
+from orchestrator.engine import claims, deliver, poll, submit, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, QueuedEvent
 from orchestrator.engine.poll import Poller, QueryResult, StatusQuery
 from orchestrator.engine.receive import ReceivedPush, Receiver
+from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import record_with_retry
 from orchestrator.events import outbox
 from orchestrator.events.destinations import ResponseClass
@@ -76,7 +77,20 @@ def in_year_9999(at: datetime, _seconds: float) -> datetime:
 
 @contextlib.contextmanager
 def short_lease() -> Iterator[None]:
-    with patched(submit, "LEASE_MARGIN", -57.0), patched(submit, "after", in_year_9999):
+    with patched(submit, "LEASE_MARGIN", -57.0), patched(claims, "after", in_year_9999):
+        yield
+
+
+async def start_without_recovery(self: Recovery) -> None:
+    return
+
+
+@contextlib.contextmanager
+def send_always() -> Iterator[None]:
+    """Send whatever has become of the claim, as after a freeze."""
+    with contextlib.ExitStack() as patches:
+        for stage in (submit, poll, deliver):
+            patches.enter_context(patched(stage, "permit", lambda *_: lambda: True))
         yield
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Accounts with a lookup after a lost answer, and the account that may render twice without one.
 QUERYABLE, MAY_DUPLICATE = ("kling", "new", "keyed"), ("dream",)
+#: Seconds after the end of a process, with another one up, within which its work goes on: marked,
+#: handed over, and again for commits that fail.
+RECOVERED_WITHIN = 12.0
 _OUTCOME_COLUMNS = ("state", "output", "error", "finished_at", "resolved_by")
 
 
@@ -70,6 +73,59 @@ class Checker:
                 f"11: a request to {request.url.host} inside a transaction"
             )
 
+    def request_left(self, replica: str, request: httpx.Request) -> None:
+        """Check that a request leaves from the process whose claim is the last (6)."""
+        for row in self._subjects(request):
+            if (holder := self._claimed_by.get(row)) != replica:
+                self._world.report_violation(
+                    f"6: {replica} sends a request for {row}, which {holder} has claimed"
+                )
+
+    def _subjects(self, request: httpx.Request) -> list[str]:
+        """Return the ids of the jobs or of the delivery that a request is about."""
+        name = request.headers.get("webhook-id")
+        if name is not None:
+            to = self._world.lane_of(request.url.host)
+            found = self.committed.deliveries.values()
+            return [row.id for row in found if (row.event_id, row.subscriber_id) == (name, to)]
+        asked = self._world.gateways[request.url.host.partition(".")[0]].dialect.read(request)
+        externals = {*asked.externals, *([str(asked.order["external"])] if asked.order else [])}
+        return [
+            row.id
+            for row in self.committed.jobs.values()
+            if row.external_task_id in externals or row.vendor_task_id in asked.tasks
+        ]
+
+    def replica_started(self) -> None:
+        """Check that a process on SQLite takes back all claims before it works (17)."""
+        if self._world.locks is None:
+            for row in self._claimed():
+                self._world.report_violation(f"17: {row.id} waits for its lease after a restart")
+
+    def work_goes_on(self) -> None:
+        """Check that claims of processes that have ended are taken back in time (17)."""
+        locks, replicas = self._world.locks, self._world.replicas
+        patience = max(replica.ready_for for replica in replicas)
+        if locks is None or patience < RECOVERED_WITHIN:
+            return
+        for row in self._claimed():
+            if (free := locks.free_for(row.claimed_by or 0)) > RECOVERED_WITHIN:
+                self._world.report_violation(
+                    f"17: {row.id} waits for its lease, {free:.1f} s after process"
+                    f" {row.claimed_by} has ended"
+                )
+
+    def _claimed(self) -> list[JobRow | DeliveryRow]:
+        """Return the rows whose claim lasts."""
+        now = self._world.loop.time() + self._world.plan.skew
+        rows: list[JobRow | DeliveryRow] = [*self.committed.jobs.values()]
+        rows += self.committed.deliveries.values()
+        return [
+            row
+            for row in rows
+            if row.claimed_by is not None and row.due_at and virtual_time(row.due_at) > now
+        ]
+
     def job_of(self, external: str) -> JobRow | None:
         """Return the job with an external id."""
         return next(
@@ -107,6 +163,8 @@ class Checker:
 
     def _job(self, row: JobRow, by: str) -> Iterator[str]:
         state, types = JobState(row.state), self._event_types[row.id]
+        if row.claimed_by is not None and row.due_at is None:
+            yield f"it is {state}, and claimed by process {row.claimed_by}"
         if (row.due_at is None) is not (state in FINAL):
             yield f"7: {state}, and due_at is {row.due_at}"
         if len(types) != row.sequence:
@@ -132,7 +190,8 @@ class Checker:
             )
         if row.version < before.version or row.lease < before.lease or row.attempt < before.attempt:
             yield "its version, lease or attempt decreased"
-        if new is JobState.SUBMITTING and row.lease > before.lease and row.due_at is not None:
+        claimed = row.claimed_by is not None and row.lease > before.lease
+        if new is JobState.SUBMITTING and claimed and row.due_at is not None:
             left = virtual_time(row.due_at) - self._world.loop.time()
             if left < 1 - self._world.plan.skew:
                 yield f"it was claimed for {left} s"
@@ -245,6 +304,8 @@ class Checker:
             self._world.trace.add(by, "delivery", *row)
             if before is None or row.lease > before.lease:
                 self._claimed_by[row.id] = by
+            if row.claimed_by is not None and row.due_at is None:
+                yield f"{row.id} is {row.state}, and claimed by process {row.claimed_by}"
             if (row.state == "pending") is (row.due_at is None):
                 yield f"8: {row.id} is {row.state}, and due_at is {row.due_at}"
             if before is not None:

@@ -35,8 +35,9 @@ class Trickle(httpx.AsyncByteStream):
 class Network(httpx.AsyncBaseTransport):
     """The HTTP transport of a replica."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, replica: str) -> None:
         self._world = world
+        self._replica = replica
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response or raise httpx errors.
@@ -53,6 +54,7 @@ class Network(httpx.AsyncBaseTransport):
             world.trace.add("refused", request.url.host)
             raise httpx.ConnectError("connection refused")
         request.extensions["sent"] = True
+        world.checker.request_left(self._replica, request)
         answer: asyncio.Future[httpx.Response] = world.loop.create_future()
         # Runs outside the process, so the request arrives even if its sender crashes.
         world.spawn(self._exchange(request, answer))

@@ -92,6 +92,8 @@ class Plan:
     odd_shapes: float
     #: Probability that a vendor forgets a render for a while. In half of the runs none does.
     forgetful: float
+    #: Probability that a commit is followed by the loss of a session. In half of the runs none is.
+    lost_sessions: float
 
 
 def plan_of(seed: int) -> Plan:
@@ -118,4 +120,5 @@ def plan_of(seed: int) -> Plan:
         # Drawn apart: they leave the other draws of a seed as they are.
         odd_shapes=max(0.0, random.Random(f"shapes {seed}").uniform(-1, 1)),
         forgetful=max(0.0, random.Random(f"forgetful {seed}").uniform(-1, 1)),
+        lost_sessions=max(0.0, random.Random(f"sessions {seed}").uniform(-0.2, 0.2)),
     )

@@ -11,10 +11,14 @@ from typing import Any
 
 from orchestrator.api import job_submission
 from orchestrator.database import queue
-from orchestrator.engine import deliver_results, receive, submit, submit_outcome
+from orchestrator.database.membership import Membership
+from orchestrator.database.postgres import session
+from orchestrator.database.tables import job
+from orchestrator.engine import claims, deliver_results, receive, submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
+from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.worker import Claimed
 from orchestrator.events import outbox
 from orchestrator.jobs import capacity, transition
@@ -36,7 +40,13 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
     ),
     "a claim does not move due_at": _patch(queue, "after", lambda now, _: now),
     "the lease is shorter than the deadline": faulty_code.short_lease,
-    "a claim that has run out still submits": _patch(submit, "after", faulty_code.in_year_9999),
+    "a claim that has run out still submits": _patch(claims, "after", faulty_code.in_year_9999),
+    "a request leaves late after a freeze": faulty_code.send_always,
+    "a fenced process still sends": _patch(Membership, "holds", lambda *_: True),
+    "claims are handed over without a grace": _patch(session, "GRACE", 0.0),
+    "a start takes nothing back": _patch(Recovery, "start", faulty_code.start_without_recovery),
+    "nobody takes claims back": _patch(Recovery, "run", faulty_code.start_without_recovery),
+    "a lookup right after a crash counts": _patch(queue, "_TAKE_BACK_JOBS", queue._take_back(job)),
     "the account's limit is not looked at": _patch(
         capacity, "free_slots", faulty_code.ignore_account_limit
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.app import application, build
 from orchestrator.engine.lifecycle import make_workers
+from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
 from orchestrator.jobs.capacity import ensure_accounts
@@ -18,6 +19,7 @@ from tests.simulate.asgi import Response, send_request
 from tests.simulate.clock import SkewedClock
 from tests.simulate.loop import Process
 from tests.simulate.network import Network
+from tests.simulate.sessions import SimulatedMembership
 from tests.simulate.ticks import tick
 from tests.simulate.writers import CommitFate, SimulatedStore
 
@@ -42,6 +44,8 @@ class Replica:
         self.runtime: Runtime | None = None
         self._app: Any = None
         self._draining = False
+        self.membership: SimulatedMembership | None = None
+        self._ready_since = 0.0
 
     # -- lifecycle
 
@@ -57,18 +61,27 @@ class Replica:
     async def _run(self, process: Process) -> None:
         world = self._world
         rng = random.Random(f"{world.plan.seed} {self.name} {self._starts}")
-        store = SimulatedStore(self, rng, sqlite=world.plan.sqlite)
+        membership = SimulatedMembership(world.loop.time, world.locks, rng)
+        store = SimulatedStore(self, rng, membership, world.locks)
+        self.membership = membership
         runtime = build(
-            world.settings, clock=self._clock, rng=rng, transport=Network(world), store=store
+            world.settings,
+            clock=self._clock,
+            rng=rng,
+            transport=Network(world, self.name),
+            store=store,
         )
         # No built-in dialect resends by idempotency key, but the engine supports it.
         runtime.vendors["keyed"].lookup = Lookup.BY_KEY
         while True:
             try:
                 await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
+                await runtime.assemble(Recovery).start()
                 break
             except Unavailable:
                 await asyncio.sleep(1)
+        self._ready_since = world.loop.time()
+        world.checker.replica_started()
         workers = make_workers(runtime)
         runtime.notifier.workers.update(
             {stage: workers[stage] for stage in ("submit", "poll", "deliver")}
@@ -88,6 +101,18 @@ class Replica:
         if self.process is not None and not self.process.dead:
             self._world.trace.add(self.name, "freezes", round(seconds, 3))
             self.process.frozen_until = self._world.loop.time() + seconds
+            self._ready_since = max(self._ready_since, self.process.frozen_until)
+            if self.membership is not None:
+                self.membership.freeze(seconds)
+
+    def lose_session(self) -> None:
+        """End the session of the process at the server."""
+        process, loop = self.process, self._world.loop
+        if process is not None and self.membership is not None and not process.dead:
+            self._world.trace.add(self.name, "loses its session")
+            self.membership.lose(
+                lambda delay, run: loop.call_later(delay, run, context=process.context())
+            )
 
     def drain(self) -> None:
         """Stop the workers and exit."""
@@ -114,6 +139,11 @@ class Replica:
         """True while the process runs and has started."""
         return self.process is not None and not self.process.dead and self.runtime is not None
 
+    @property
+    def ready_for(self) -> float:
+        """For how many seconds it has been up, and not frozen."""
+        return self._world.loop.time() - self._ready_since if self.is_up else 0.0
+
     def fate(self) -> CommitFate:
         """Draw the fate of the next commit."""
         return self._world.commit_fate()
@@ -125,6 +155,8 @@ class Replica:
             return
         process.dead = True
         self._world.trace.add(self.name, "dies")
+        if self.membership is not None:
+            self.membership.die()
         self._dead_objects += [self.runtime, self._app, self._wake]
         self.runtime, self._app, self._wake = None, None, None
         for answer in self._open:

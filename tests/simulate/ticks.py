@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.expiry import Expiry
+from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.retention import Retention
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.errors import Unavailable
@@ -22,20 +23,24 @@ TICK, _RETENTION_INTERVAL, _MAX_WAIT = 1.0, 600.0, 1e7
 async def tick(world: World, runtime: Runtime, wake: asyncio.Event) -> None:
     """Tick every second while work is due."""
     margin = TICK + world.plan.skew
+    recover = runtime.assemble(Recovery).run
     expire, retain = runtime.assemble(Expiry).run, runtime.assemble(Retention).run
-    retained_at, expiring, retiring = 0.0, _nothing(), _nothing()
+    retained_at, expiring, retiring, recovering = 0.0, _nothing(), _nothing(), _nothing()
     while True:
         now = world.loop.time()
         for stage in world.checker.next_due.stages(now + margin):
             runtime.notifier.wake(stage)
         if world.checker.next_due.deadline <= now + margin and expiring.done():
             expiring = asyncio.ensure_future(_ignore_unavailable(expire))
+        if recovering.done():
+            recovering = asyncio.ensure_future(_ignore_unavailable(recover))
         if now - retained_at > _RETENTION_INTERVAL and retiring.done():
             retained_at, retiring = now, asyncio.ensure_future(_ignore_unavailable(retain))
         await asyncio.sleep(TICK)
         wake.clear()
+        world.checker.work_goes_on()
         rest = world.checker.next_due.first - world.loop.time() - margin
-        if rest > 0:
+        if rest > 0 and not world.has_lost_processes:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(rest, _MAX_WAIT)):
                     await wake.wait()

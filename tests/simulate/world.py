@@ -27,6 +27,7 @@ from tests.simulate.loop import Process, VirtualLoop
 from tests.simulate.network import Peer
 from tests.simulate.plan import Plan
 from tests.simulate.replica import Replica
+from tests.simulate.sessions import Locks
 from tests.simulate.trace import Trace
 from tests.simulate.vendors import SECRET, SIGNED, Gateway
 from tests.simulate.writers import CommitFate
@@ -91,8 +92,11 @@ class World:
         self._steps = random.Random(f"steps {plan.seed}")
         self._shapes = random.Random(f"odd shapes {plan.seed}")
         self._memory = random.Random(f"memory {plan.seed}")
+        self._sessions = random.Random(f"sessions {plan.seed}")
         self.loop = VirtualLoop(random.Random(f"order {plan.seed}"), self._step)
         self.trace = Trace(self.loop.time)
+        #: The locks of processes at a shared server; None on SQLite.
+        self.locks = None if plan.sqlite else Locks(self.loop.time)
         self.counts: Counter[str] = Counter()
         self.calm = False
         #: The context of vendors and clients: no crash of a replica affects them.
@@ -196,11 +200,20 @@ class World:
         self.counts["commits"] += 1
         due = self.checker.next_due.first
         self.checker.commit(replica)
+        if not self.calm and self._sessions.random() < self.plan.lost_sessions:
+            self.counts["lost_session"] += 1
+            self._sessions.choice(self.replicas).lose_session()
         if self.occurs("freeze_after_commit"):
             replica.freeze(self.rng.uniform(1, 200))
         if self.checker.next_due.first < due:
             for replica in self.replicas:
                 replica.wake_ticker()
+
+    @property
+    def has_lost_processes(self) -> bool:
+        """True if the session of a process with a number has ended."""
+        with engine().connect() as tx:
+            return self.locks is not None and self.locks.has_lost(tx)
 
     def wake_others(self, replica: Replica, stage: str) -> None:
         """Wake a stage of the other replicas. Half of the notifications are lost."""
@@ -221,6 +234,12 @@ class World:
         if not task.cancelled() and (error := task.exception()) is not None:
             trouble = "".join(traceback.format_exception(error))
             self.report_violation(f"a task failed: {trouble}")
+
+    def lane_of(self, host: str) -> str | None:
+        """Return the id of the subscriber at a host name, or of the lane of the host."""
+        known = next((each.id for each in self.subscribers if each.host == host), None)
+        lanes = self.checker.committed.subscribers.values()
+        return known or next((each.id for each in lanes if each.callback_origin), None)
 
     def peer(self, host: str) -> Peer:
         """Return the server at a host name."""

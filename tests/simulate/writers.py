@@ -15,8 +15,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from orchestrator.database.membership import Membership
 from orchestrator.database.sqlite.writer import Writer
-from orchestrator.database.store import Store
+from orchestrator.database.store import Store, Tx
 from orchestrator.database.unit_of_work import (
     Unit,
     UnitResult,
@@ -26,6 +27,7 @@ from orchestrator.database.unit_of_work import (
 )
 from orchestrator.foundation.errors import Unavailable
 from tests.simulate.database import engine
+from tests.simulate.sessions import Locks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,7 +125,8 @@ class SqliteWriter:
 
     shared = False
 
-    def __init__(self, host: Host, rng: random.Random) -> None:
+    def __init__(self, host: Host, rng: random.Random, membership: Membership) -> None:
+        self.membership = membership
         self.reading = engine()
         self._writer = Writer(self.reading, CommitExecutor(host, rng))
 
@@ -145,6 +148,14 @@ class SqliteWriter:
     def listen(self, on_notify: Callable[[str], object]) -> None:
         """Do nothing: SQLite has one process."""
 
+    def has_lost(self, tx: Tx) -> bool:
+        """Return False: SQLite has one process."""
+        return False
+
+    def expel(self, tx: Tx) -> list[int]:
+        """Return nothing: SQLite has one process."""
+        return []
+
     def refuse(self) -> None:
         """Do nothing: a process ends at once."""
 
@@ -157,7 +168,11 @@ class PostgresWriters:
 
     shared = True
 
-    def __init__(self, host: Host, rng: random.Random) -> None:
+    def __init__(
+        self, host: Host, rng: random.Random, membership: Membership, locks: Locks
+    ) -> None:
+        self.membership = membership
+        self.has_lost, self.expel = locks.has_lost, locks.expel
         self.reading = engine()
         self.commits = 0
         self._host = host
@@ -235,8 +250,14 @@ def _connection_lost(group: list[Unit]) -> list[UnitResult]:
 class SimulatedStore(Store):
     """The product's store on the shared database."""
 
-    def __init__(self, host: Host, rng: random.Random, *, sqlite: bool) -> None:
-        self._database = SqliteWriter(host, rng) if sqlite else PostgresWriters(host, rng)
+    def __init__(
+        self, host: Host, rng: random.Random, membership: Membership, locks: Locks | None
+    ) -> None:
+        self._database = (
+            PostgresWriters(host, rng, membership, locks)
+            if locks
+            else SqliteWriter(host, rng, membership)
+        )
         self._readers = InlineExecutor()
         self._woken = set()
         self._shared_reads = {}
