@@ -195,9 +195,9 @@ class Checker:
             left = virtual_time(row.due_at) - self._world.loop.time()
             if left < 1 - self._world.plan.skew:
                 yield f"it was claimed for {left} s"
-        if (back or row.misses > before.misses or row.tries > before.tries) and self._claimed_by[
-            row.id
-        ] != by:
+        if (
+            back or row.misses > max(before.misses, 0) or row.tries > before.tries
+        ) and self._claimed_by[row.id] != by:
             yield f"6: {by} recorded the claim of {self._claimed_by[row.id]}"
         if new is not old and new in FINAL:
             yield from self._end(row, new)

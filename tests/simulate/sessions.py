@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -70,12 +70,14 @@ class Locks:
         return list(tx.scalars(sa.delete(process).where(gone, over).returning(process.c.id)))
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Virtual times."""
 
     begin: float
     end: float
+
+
+_NEVER = Span(0.0, 0.0)
 
 
 class SimulatedMembership(Membership):
@@ -87,29 +89,30 @@ class SimulatedMembership(Membership):
         self._locks = locks
         self._rng = rng
         self._number = locks.enter(None) if locks else ALONE
-        #: When the process is fenced.
-        self._fenced = Span(0.0, 0.0)
+        #: When the process is fenced: its session has ended, or it stands still.
+        self._lost, self._frozen = _NEVER, _NEVER
 
     @property
     def number(self) -> int | None:
         """The number to claim with now; None while the process is fenced."""
-        return None if self._fenced.begin <= self._time() < self._fenced.end else self._number
+        now = self._time()
+        fenced = any(span.begin <= now < span.end for span in (self._lost, self._frozen))
+        return None if fenced else self._number
 
     def freeze(self, seconds: float) -> None:
         """Note that the process stands still from now on: it asks again when it goes on."""
         if self._locks:
             now = self._time()
-            self._fenced = Span(now + postgres.FENCE, now + seconds + self._rng.uniform(0, 0.5))
+            self._frozen = Span(now + postgres.FENCE, now + seconds + self._rng.uniform(0, 0.5))
 
     def lose(self, later: Callable[[float, Callable[[], None]], object]) -> None:
         """End the session. The process notices within the fence, and connects again."""
-        if self._locks is None:
+        if self._locks is None or self._lost is not _NEVER:
             return
         self._locks.end(self._number)
-        begin = self._time() + self._rng.uniform(0, postgres.FENCE)
-        end = begin + self._rng.choice(_RECONNECTS)
-        self._fenced = Span(begin, float("inf"))
-        later(end - self._time(), self._enter)
+        notices = self._rng.uniform(0, postgres.FENCE)
+        self._lost = Span(self._time() + notices, float("inf"))
+        later(notices + self._rng.choice(_RECONNECTS), self._enter)
 
     def die(self) -> None:
         """End the session with the process."""
@@ -118,4 +121,4 @@ class SimulatedMembership(Membership):
 
     def _enter(self) -> None:
         assert self._locks is not None
-        self._number, self._fenced = self._locks.enter(self._number), Span(0.0, 0.0)
+        self._number, self._lost = self._locks.enter(self._number), _NEVER
