@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database import backend, queue, schema
+from orchestrator.database.membership import UNBOUND
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.store import Batch, Store, Tx
 from orchestrator.database.tables import account_state
@@ -112,6 +113,8 @@ async def test_wake_ups_of_other_processes_are_left_to_their_ticks(
     store.start()
     try:
         await store.listen(lambda _: None)
+        # Its claims come back by their leases alone.
+        assert store.membership.number == UNBOUND
         store.wake("deliver")
         assert await store.write(put, "a") == "a"
     finally:

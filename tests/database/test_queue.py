@@ -176,6 +176,19 @@ async def test_no_claim_reads_more_than_its_index(busy: Harness) -> None:
     assert not [line for line in seen if "TEMP B-TREE" in line]
 
 
+async def test_claims_are_taken_back_along_the_index_of_due_rows(busy: Harness) -> None:
+    """Not by a scan: the rows of a claim are due within the longest lease."""
+    found = await plans(busy, queue.take_back, [1, 2], START)
+    if busy.runtime.store.shared:
+        assert not [line for line in found if "Seq Scan" in line or "Sort" in line]
+        assert [line for line in found if re.search(r"ix_(job|delivery)_due\b", line)]
+        return
+    assert not [line for line in found if line.startswith("SCAN") and "COVERING" not in line]
+    held = [line for line in found if "due_at>? AND due_at<?" in line]
+    assert len(held) == 4
+    assert all(re.search(r"ix_(job|delivery)_due\b", line) for line in held)
+
+
 async def test_finding_lanes_costs_steps_for_lanes_not_for_rows(busy: Harness) -> None:
     """Counted in steps of SQLite, or in pages read by PostgreSQL: the same on a slow machine."""
 

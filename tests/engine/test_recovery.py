@@ -68,7 +68,7 @@ def claim_as(h: Harness, number: int | None) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_what_another_process_had_claimed_is_due_at_once(
-    h: Harness, stage: Callable[..., Any]
+    h: Harness, stage: type[Any]
 ) -> None:
     await work_for_all(h)
     claim_as(h, ALONE)
@@ -84,7 +84,7 @@ async def test_what_another_process_had_claimed_is_due_at_once(
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("how", ["fenced", "another number", "late"])
 async def test_nothing_is_sent_under_a_claim_that_is_no_longer_ours(
-    h: Harness, stage: Callable[..., Any], how: str
+    h: Harness, stage: type[Any], how: str
 ) -> None:
     await work_for_all(h)
     claim_as(h, 3)
@@ -115,7 +115,7 @@ async def test_a_lookup_is_not_sent_under_a_claim_that_is_no_longer_ours(h: Harn
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_fenced_process_claims_nothing(h: Harness, stage: Callable[..., Any]) -> None:
+async def test_a_fenced_process_claims_nothing(h: Harness, stage: type[Any]) -> None:
     await work_for_all(h)
     claim_as(h, None)
     assert list(await h.runtime.assemble(stage).take(9)) == []

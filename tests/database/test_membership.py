@@ -1,0 +1,161 @@
+"""The number of a process: held by a session, fenced in time, handed over once after a grace."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.database.membership import ALONE, UNBOUND, Membership
+from orchestrator.database.postgres.session import FENCE, GRACE
+from orchestrator.database.store import Store
+from orchestrator.database.tables import process
+from orchestrator.foundation.clock import after
+from tests.harness import databases
+from tests.harness.api_caller import eventually
+from tests.harness.runtime import ManualClock
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    made = databases.url("postgresql", tmp_path)
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture
+async def two(address: str) -> AsyncIterator[tuple[Store, Store]]:
+    """Two processes on one database."""
+    stores = Store(address), Store(address)
+    for store in stores:
+        await store.astart()
+        await store.listen(lambda _: None)
+    yield stores
+    for store in stores:
+        await store.aclose()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async def held() -> bool:
+        return holds()
+
+    await eventually(held, "the number of the process changes")
+
+
+def session_of(number: int | None) -> int:
+    """Return the process of the server in whose session the lock of a number is held."""
+    with psycopg.connect(databases.server()) as server:
+        query = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+        found = server.execute(query, [number]).fetchone()
+        assert found is not None
+        return int(found[0])
+
+
+async def age(store: Store, seconds: float) -> None:
+    """Let the locks that were found free have been free for longer."""
+    earlier = sa.type_coerce(process.c.lost_at, sa.BigInteger) - int(seconds * 1000)
+    await store.write(lambda tx: tx.execute(sa.update(process).values(lost_at=earlier)) and None)
+
+
+def test_a_process_may_act_for_as_long_as_it_has_confirmed_its_number() -> None:
+    clock = ManualClock()
+    membership = Membership(clock=clock)
+    assert (membership.number, membership.holds(UNBOUND)) == (UNBOUND, True)
+    membership.confirm(7, after(clock.now(), FENCE))
+    assert (membership.number, membership.holds(7), membership.holds(6)) == (7, True, False)
+    # It stood still, and has not asked since.
+    clock.advance(FENCE)
+    assert (membership.number, membership.holds(7), membership.holds(None)) == (None, False, False)
+    membership.confirm(7, after(clock.now(), FENCE))
+    assert membership.holds(7)
+    membership.fence()
+    assert membership.number is None
+
+
+def test_a_process_is_fenced_before_its_claims_are_handed_over() -> None:
+    assert timedelta(seconds=FENCE) < timedelta(seconds=GRACE)
+
+
+async def test_on_sqlite_there_is_one_process(tmp_path: Path) -> None:
+    store = Store(databases.url("sqlite", tmp_path))
+    await store.astart()
+    await store.listen(lambda _: None)
+    assert store.membership.number == ALONE
+    assert not await store.read(store.has_lost)
+    await store.aclose()
+
+
+async def test_every_process_has_a_number_of_its_own(two: tuple[Store, Store]) -> None:
+    one, other = two
+    numbers = {store.membership.number for store in two}
+    assert len(numbers) == 2
+    assert not numbers & {None, UNBOUND}
+    assert not await one.read(other.has_lost)
+    assert await one.write(one.expel) == []
+
+
+async def test_a_process_that_ended_is_handed_over_once_after_the_grace(
+    two: tuple[Store, Store],
+) -> None:
+    one, other = two
+    number = one.membership.number
+    await one.aclose()
+    assert one.membership.number is None
+    assert await other.read(other.has_lost)
+    assert await other.write(other.expel) == []
+    await age(other, GRACE - 0.5)
+    assert await other.write(other.expel) == []
+    await age(other, 0.5)
+    assert await other.write(other.expel) == [number]
+    assert await other.write(other.expel) == []
+    assert not await other.read(other.has_lost)
+
+
+async def test_a_process_that_loses_its_session_keeps_its_number_within_the_grace(
+    two: tuple[Store, Store],
+) -> None:
+    one, other = two
+    number = one.membership.number
+    os.kill(session_of(number), signal.SIGTERM)
+    await until(lambda: one.membership.number is None)
+    await other.write(other.expel)
+    await until(lambda: one.membership.number is not None)
+    assert one.membership.number == number
+    await age(other, 60)
+    assert await other.write(other.expel) == []
+
+
+async def test_a_process_whose_claims_were_handed_over_gets_another_number(
+    two: tuple[Store, Store],
+) -> None:
+    one, other = two
+    number = one.membership.number
+    gone = sa.delete(process).where(process.c.id == number)
+    await other.write(lambda tx: tx.execute(gone) and None)
+    os.kill(session_of(number), signal.SIGTERM)
+    await until(lambda: one.membership.number not in (number, None))
+    assert not await other.read(other.has_lost)
+
+
+async def test_a_process_whose_session_is_silent_is_fenced_and_not_handed_over(
+    two: tuple[Store, Store],
+) -> None:
+    """As in a partition: the server still sees its session."""
+    one, other = two
+    number = one.membership.number
+    pid = session_of(number)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: one.membership.number is None)
+        assert not await other.read(other.has_lost)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: one.membership.number == number)
