@@ -37,7 +37,10 @@ class Membership:
 
     @property
     def number(self) -> int | None:
-        """The number to claim with now; None while the process is fenced."""
+        """The number to claim with now; None while the process is fenced.
+
+        Read it in the unit of work that claims: units wait, and are run again.
+        """
         held = self._confirmed
         return held.number if held is not None and self._clock.now() < held.until else None
 

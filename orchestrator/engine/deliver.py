@@ -71,12 +71,13 @@ class Deliverer:
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
         """Claim the oldest due deliveries of every lane that has a free slot."""
-        by = self.store.membership.number
-        if by is None:
-            return Claimed()
-        claims = await self.store.claim(self.scheduler.take, room, LEASE, by)
+        claims = await self.store.claim(self._claim, room)
         self.scheduler.begin(claims)
         return claims
+
+    def _claim(self, tx: Tx, room: int) -> Claimed[ClaimedDelivery]:
+        by = self.store.membership.number
+        return Claimed() if by is None else self.scheduler.take(tx, room, LEASE, by)
 
     async def give_back(self, claims: Sequence[ClaimedDelivery]) -> None:
         """Make deliveries that were not attempted due again."""

@@ -101,11 +101,13 @@ class Poller:
 
     async def take(self, room: int) -> Claimed[StatusQuery]:
         """Claim jobs whose silence has become suspicious, and group them into status queries."""
-        by = self.store.membership.number
-        return Claimed() if by is None else await self.store.claim(self._claim, room, by)
+        return await self.store.claim(self._claim, room)
 
-    def _claim(self, tx: Tx, room: int, by: int) -> Claimed[StatusQuery]:
+    def _claim(self, tx: Tx, room: int) -> Claimed[StatusQuery]:
         now, queries = self.clock.now(), list[StatusQuery]()
+        by = self.store.membership.number
+        if by is None:
+            return Claimed()
         for state in (JobState.SUBMITTED, JobState.PROCESSING):
             lanes = queue.lanes(tx, job.c.account, now, state)
             accounts = [name for name in lanes if name in self.vendors]

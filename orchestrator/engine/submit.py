@@ -90,10 +90,7 @@ class Submitter:
 
     async def take(self, room: int) -> Claimed[ClaimedJob]:
         """Claim lost submissions, then queued jobs within the slots and rates of their accounts."""
-        by = self.store.membership.number
-        if by is None:
-            return Claimed()
-        claimed, wait = await self.store.write(self._claim, room, by)
+        claimed, wait = await self.store.write(self._claim, room)
         if self._timer is not None:
             self._timer.cancel()
         if wait is not None:
@@ -102,9 +99,11 @@ class Submitter:
             self._timer = loop.call_later(max(wait, _MIN_WAIT), self.notifier.wake, "submit")
         return claimed
 
-    def _claim(self, tx: Tx, room: int, by: int) -> tuple[Claimed[ClaimedJob], float | None]:
+    def _claim(self, tx: Tx, room: int) -> tuple[Claimed[ClaimedJob], float | None]:
         """Return claims, and the seconds until a rate-limited account may submit one more job."""
-        now = self.clock.now()
+        now, by = self.clock.now(), self.store.membership.number
+        if by is None:
+            return Claimed(), None
         quanta = dict.fromkeys(self._lanes(tx, JobState.SUBMITTING), queue.QUANTUM)
         lost = self._take(tx, JobState.SUBMITTING, quanta, now, room, by)
         limits = {

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from orchestrator.api import job_submission
 from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database import schema
+from orchestrator.egress.transport import GuardedTransport
 from orchestrator.engine import submit_outcome
 from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.poll import Poller
@@ -43,6 +44,7 @@ POINTS = {
     "accept: committed, 202 not seen": Point(JobSubmission, "_answer", "before"),
     "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
     "submit: claimed, not sent": Point(Submitter, "_submit", "before"),
+    "egress: connected, not sent": Point(GuardedTransport, "_connect", "after"),
     "submit: sent, answer lost": Point(submit_outcome, "accepted", "before"),
     "submit: before the answer's commit": Point(Submitter, "_record", "after"),
     "push: before commit": Point(Receiver, "_record", "after"),

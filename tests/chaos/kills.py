@@ -28,4 +28,8 @@ def every(
 
 
 RANDOM = Fault("kill -9 at random", every(0.5, 2.5, signal.SIGKILL))
-FAULTS = (RANDOM, Fault("rolling restart (SIGTERM)", every(0.8, 1.6, signal.SIGTERM)))
+#: The claims of a killed process cannot run out in the time of a run: they have to be taken back.
+LONG_LEASES = Fault(
+    "kill -9 at random, with its own leases", every(1.5, 4.0, signal.SIGKILL), leases="own"
+)
+FAULTS = (RANDOM, LONG_LEASES, Fault("rolling restart (SIGTERM)", every(0.8, 1.6, signal.SIGTERM)))

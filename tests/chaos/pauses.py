@@ -97,6 +97,7 @@ def _zombie(name: str, point: str, passage: int = 2) -> Fault:
 FAULTS = (
     Fault("zombie: at random", _pause_at_random),
     _zombie("claimed, not sent", "submit: claimed, not sent", 4),
+    _zombie("connected, not sent", "egress: connected, not sent", 4),
     _zombie("sent, not recorded", "submit: sent, answer lost", 4),
     Fault(
         "zombie: holds the account's row",

@@ -16,7 +16,6 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.app import build
-from orchestrator.database.membership import ALONE
 from orchestrator.database.postgres.engine import engine_of, is_postgres
 from orchestrator.database.sqlite.engine import engines
 from orchestrator.database.store import Store
@@ -150,7 +149,7 @@ def connection_of(h: Harness) -> sa.Engine:
 def work(h: Harness, engine: sa.Engine, stage: Submitter, seen: list[int]) -> bool:
     """Claim, count, and end a job. False when all jobs have ended."""
     with engine.begin() as tx:
-        stage._claim(tx, 64, ALONE)
+        stage._claim(tx, 64)
     busy = sa.select(job.c.id).where(job.c.state.in_(IN_FLIGHT)).order_by(job.c.id)
     with engine.begin() as tx:
         found = list(tx.scalars(busy))

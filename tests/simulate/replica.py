@@ -110,6 +110,7 @@ class Replica:
         process, loop = self.process, self._world.loop
         if process is not None and self.membership is not None and not process.dead:
             self._world.trace.add(self.name, "loses its session")
+            self._world.wake_tickers()
             self.membership.lose(
                 lambda delay, run: loop.call_later(delay, run, context=process.context())
             )
@@ -157,6 +158,7 @@ class Replica:
         self._world.trace.add(self.name, "dies")
         if self.membership is not None:
             self.membership.die()
+            self._world.wake_tickers()
         self._dead_objects += [self.runtime, self._app, self._wake]
         self.runtime, self._app, self._wake = None, None, None
         for answer in self._open:

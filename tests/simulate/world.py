@@ -206,14 +206,18 @@ class World:
         if self.occurs("freeze_after_commit"):
             replica.freeze(self.rng.uniform(1, 200))
         if self.checker.next_due.first < due:
-            for replica in self.replicas:
-                replica.wake_ticker()
+            self.wake_tickers()
 
     @property
     def has_lost_processes(self) -> bool:
         """True if the session of a process with a number has ended."""
         with engine().connect() as tx:
             return self.locks is not None and self.locks.has_lost(tx)
+
+    def wake_tickers(self) -> None:
+        """Run the next tick of every replica early."""
+        for replica in self.replicas:
+            replica.wake_ticker()
 
     def wake_others(self, replica: Replica, stage: str) -> None:
         """Wake a stage of the other replicas. Half of the notifications are lost."""
