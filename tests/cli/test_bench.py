@@ -42,6 +42,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "claims": ("--jobs", "2000"),
     "growth": ("--jobs", "1001", "--subscribers", "1", "--accounts", "1", "--waiting", "0"),
     "poll": ("--jobs", "200"),
+    "recovery": ("--jobs", "60"),
     "reads": ("--jobs", "1500"),
 }
 QUANTILES = {"p50_ms", "p95_ms", "p99_ms"}
@@ -74,6 +75,7 @@ FIGURES: dict[str, set[str]] = {
         for size in ("few", "many", "hot")
     },
     "reads": {f"{name}_{p}_ms" for name in reads.paths(9, "", "", EPOCH) for p in ("p50", "p99")},
+    "recovery": {"all_final_s", "went_on_s", "claims_at_a_kill"},
     "growth": {f"{name}_at_{size}" for name in GROWN for size in ("smallest", "1001_jobs")},
 }
 LIMITS = {
@@ -89,6 +91,7 @@ LIMITS = {
     "poll": {"bare aiohttp", "one by one", "an empty database"},
     "claims": {"few rows due tomorrow"},
     "reads": {"1,000 jobs"},
+    "recovery": {"without a kill"},
     "growth": {"the smallest"},
 }
 

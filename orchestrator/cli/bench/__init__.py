@@ -53,6 +53,8 @@ BENCHES: Mapping[str, Bench] = {
         "The cost of a claim next to rows that are not due, and next to a hot lane."),
     "reads": Bench("reads.bench", ("jobs",), "--jobs 1000000 --seconds 30",
         "Lists, jobs and timelines; limit: the same with a thousand jobs."),
+    "recovery": Bench("recovery.bench", ("jobs",), "--rounds 3",
+        "Seconds until work goes on after kill -9, and until all jobs are final."),
     "growth": Bench("growth.bench", SIZES, "--jobs 1000000 --history 10000000",
         "Start, memory, pushes, deliveries and whole jobs as the database grows."),
 }  # fmt: skip

@@ -54,6 +54,17 @@ class ScratchDatabase:
             yield tx
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Engine]:
+        """Yield an engine that cannot write; services may run, and end, meanwhile."""
+        server = postgres.is_postgres(self.url)
+        reader = postgres.engine_of(self.url, 1, read_only=True) if server else None
+        engine = reader or sqlite.engines(self.url)[1]
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    @contextlib.contextmanager
     def _engine(self, pragma: str | None) -> Iterator[sa.Engine]:
         """Yield an engine of one connection; `pragma` is for SQLite."""
         server = postgres.is_postgres(self.url)

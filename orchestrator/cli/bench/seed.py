@@ -224,6 +224,13 @@ def submitted_jobs(
     return [id_of("job", era, number) for number in range(count)]
 
 
+def queued_jobs(engine: sa.Engine, count: int, accounts: int = 1) -> None:
+    """Insert jobs that are due to be submitted. Job n belongs to account n modulo `accounts`."""
+    new = {"state": states.JobState.QUEUED, "attempt": 0, "submitted_at": None}
+    for chunk in chunks(engine, LOAD, count):
+        chunk.jobs(accounts, due_at=chunk.now, vendor_task_id=None, **new)
+
+
 def owed_deliveries(engine: sa.Engine, count: int, to: str) -> None:
     """Insert finished jobs, and a delivery of each to a subscriber, not due before `make_due`."""
     for chunk in chunks(engine, OWED, count):

@@ -138,25 +138,35 @@ def accounts_of(count: int, **changes: Any) -> JsonObject:
     return {f"bench-{number}": account.copy() for number in range(count)}
 
 
-@contextlib.contextmanager
-def service(database: ScratchDatabase, accounts: JsonObject) -> Iterator[Child]:
-    """Run the service on a database until the end of the block, then shut it down gracefully."""
-    config, counts = database.folder / "orchestrator.toml", database.folder / "counts"
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with listen() as free:
-        port = port_of(free)
+        return port_of(free)
+
+
+def configure(database: ScratchDatabase, accounts: JsonObject, **more: Any) -> Path:
+    """Write the configuration of services on a database; return its path."""
+    config = database.folder / "orchestrator.toml"
     settings = {
         "database_url": database.url,
-        "port": port,
         "secret_keys": [SECRET],
         "api_keys": [API_KEY],
         "api_rate_limit": 0,
         "allow_private": ["127.0.0.0/8"],
         "log_format": "json",
         "accounts": accounts,
+        **more,
     }
     config.touch(mode=0o600)
     config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in settings.items()))
-    words = (str(counts), "--config", str(config), "serve")
+    return config
+
+
+@contextlib.contextmanager
+def serve(config: Path, port: int) -> Iterator[Child]:
+    """Run a service until the end of the block, then shut it down gracefully."""
+    counts = config.with_name(f"counts-{port}")
+    words = (str(counts), "--config", str(config), "serve", "--port", str(port))
     began = time.perf_counter()
     with (
         contextlib.closing(StatementCounter(counts)) as counter,
@@ -165,6 +175,13 @@ def service(database: ScratchDatabase, accounts: JsonObject) -> Iterator[Child]:
         process.wait_ready(port)
         ready_after = time.perf_counter() - began
         yield replace(process, port=port, counter=counter, ready_after=ready_after)
+
+
+@contextlib.contextmanager
+def service(database: ScratchDatabase, accounts: JsonObject) -> Iterator[Child]:
+    """Run the service on a database until the end of the block, then shut it down gracefully."""
+    with serve(configure(database, accounts), free_port()) as process:
+        yield process
 
 
 @contextlib.contextmanager
