@@ -125,9 +125,9 @@ def _run(plan: Plan, killed: bool) -> Sample:
         lost, values = 0, dict[str, float](went_on=0.0, claims=0.0)
         services = _shared(database, vendor) if is_postgres(plan.database) else None
         if services is None:
-            values |= stack.enter_context(_restarted(database, vendor, watch, killed))
+            values |= stack.enter_context(_restarted(database, vendor, watch, jobs, killed))
         else:
-            values |= stack.enter_context(_replicas(services, watch, killed))
+            values |= stack.enter_context(_replicas(services, watch, jobs, killed))
         lost = jobs - _until_final(watch, jobs)
         values["final"] = time.monotonic() - began
         report = json.loads(uvloop.run(get(vendor.port, "/_control/report")))
@@ -142,7 +142,7 @@ def _account(vendor: Child) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _restarted(
-    database: ScratchDatabase, vendor: Child, watch: _Watch, killed: bool
+    database: ScratchDatabase, vendor: Child, watch: _Watch, jobs: int, killed: bool
 ) -> Iterator[dict[str, float]]:
     """Run one service. Kill it twice, and start it again at once; time counts from readiness."""
     config, port = configure(database, dict(_account(vendor))), free_port()
@@ -154,7 +154,7 @@ def _restarted(
             if not left:
                 yield values
                 return
-            claims = _kill_at_work(process, watch)
+            claims = _kill_at_work(process, watch, (KILLS - left + 1) * jobs // (KILLS + 2))
             values["claims"] += len(claims)
 
 
@@ -167,7 +167,7 @@ def _shared(database: ScratchDatabase, vendor: Child) -> tuple[Path, list[int]]:
 
 @contextlib.contextmanager
 def _replicas(
-    services: tuple[Path, list[int]], watch: _Watch, killed: bool
+    services: tuple[Path, list[int]], watch: _Watch, jobs: int, killed: bool
 ) -> Iterator[dict[str, float]]:
     """Run replicas and kill the first one; time counts from the kill."""
     config, ports = services
@@ -175,15 +175,15 @@ def _replicas(
     with contextlib.ExitStack() as stack:
         first, *_ = [stack.enter_context(serve(config, port)) for port in ports]
         if killed:
-            claims = _kill_at_work(first, watch)
+            claims = _kill_at_work(first, watch, jobs // 3)
             values = {"went_on": _until_gone_on(watch, claims), "claims": float(len(claims))}
         yield values
 
 
-def _kill_at_work(process: Child, watch: _Watch) -> list[_Claim]:
-    """Kill a service while it has claims, of submissions among others; return them."""
+def _kill_at_work(process: Child, watch: _Watch, final: int) -> list[_Claim]:
+    """Kill a service when so many jobs are final, and it submits others; return its claims."""
     deadline = time.monotonic() + _PATIENCE
-    while not any(claim.state == "submitting" for claim in watch.claims()):
+    while watch.final() < final or not any(one.state == "submitting" for one in watch.claims()):
         if time.monotonic() > deadline:
             raise MeasurementFailed("the service submits nothing")
     process.process.kill()
