@@ -102,6 +102,21 @@ async def test_every_process_has_a_number_of_its_own(two: tuple[Store, Store]) -
     assert await one.write(one.expel) == []
 
 
+async def test_processes_in_two_schemas_of_a_database_do_not_meet(
+    address: str, two: tuple[Store, Store]
+) -> None:
+    with psycopg.connect(address, autocommit=True) as server:
+        server.execute("CREATE SCHEMA other")
+    third = Store(address + "&options=-csearch_path%3Dother")
+    await third.astart()
+    await third.listen(lambda _: None)
+    assert third.membership.number == 1
+    await third.aclose()
+    with psycopg.connect(address, autocommit=True) as server:
+        server.execute("DROP SCHEMA other CASCADE")
+    assert not await two[0].read(two[0].has_lost)
+
+
 async def test_a_process_that_ended_is_handed_over_once_after_the_grace(
     two: tuple[Store, Store],
 ) -> None:

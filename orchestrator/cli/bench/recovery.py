@@ -127,7 +127,7 @@ def _run(plan: Plan, killed: bool) -> Sample:
         if services is None:
             values |= stack.enter_context(_restarted(database, vendor, watch, jobs, killed))
         else:
-            values |= stack.enter_context(_replicas(services, watch, jobs, killed))
+            values |= stack.enter_context(_replicas(services, watch, killed))
         lost = jobs - _until_final(watch, jobs)
         values["final"] = time.monotonic() - began
         report = json.loads(uvloop.run(get(vendor.port, "/_control/report")))
@@ -167,7 +167,7 @@ def _shared(database: ScratchDatabase, vendor: Child) -> tuple[Path, list[int]]:
 
 @contextlib.contextmanager
 def _replicas(
-    services: tuple[Path, list[int]], watch: _Watch, jobs: int, killed: bool
+    services: tuple[Path, list[int]], watch: _Watch, killed: bool
 ) -> Iterator[dict[str, float]]:
     """Run replicas and kill the first one; time counts from the kill."""
     config, ports = services
@@ -175,7 +175,8 @@ def _replicas(
     with contextlib.ExitStack() as stack:
         first, *_ = [stack.enter_context(serve(config, port)) for port in ports]
         if killed:
-            claims = _kill_at_work(first, watch, jobs // 3)
+            # At the start: each of them submits a share.
+            claims = _kill_at_work(first, watch, 0)
             values = {"went_on": _until_gone_on(watch, claims), "claims": float(len(claims))}
         yield values
 

@@ -29,8 +29,9 @@ _KEEPALIVES = (
     "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;"
     " SET tcp_user_timeout = 5000"
 )
-#: The first key of the locks; the second is the number of a process.
-_CLASS = int.from_bytes(b"proc", "big")
+#: The first key of the locks, which a database has for all its schemas: the table. The second is
+#: the number of a process.
+_CLASS = sa.literal_column("'process'::regclass::oid::int")
 _LOCKS = sa.table(
     "pg_locks", *map(sa.column, ("locktype", "database", "classid", "objid", "objsubid", "pid"))
 )
@@ -38,7 +39,7 @@ _OURS = sa.and_(
     _LOCKS.c.locktype == "advisory",
     _LOCKS.c.database
     == sa.text("(SELECT oid FROM pg_database WHERE datname = current_database())"),
-    _LOCKS.c.classid == sa.literal_column(str(_CLASS)),
+    _LOCKS.c.classid == sa.literal_column("'process'::regclass::oid"),
     # Of two keys.
     _LOCKS.c.objsubid == sa.literal_column("2"),
 )
