@@ -20,7 +20,7 @@ from orchestrator.database.tables import attempt, callback_address, delivery, ev
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
 from orchestrator.engine.deliver_results import Attempted
-from orchestrator.engine.deliver_schedule import ClaimedDelivery
+from orchestrator.engine.deliver_scheduler import ClaimedDelivery
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane

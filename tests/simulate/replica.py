@@ -104,6 +104,8 @@ class Replica:
             self._ready_since = max(self._ready_since, self.process.frozen_until)
             if self.membership is not None:
                 self.membership.freeze(seconds)
+                if self._world.session_ends_in_freeze():
+                    self._world.later(seconds * 0.3, self.lose_session)
 
     def lose_session(self) -> None:
         """End the session of the process at the server."""

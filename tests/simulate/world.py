@@ -7,7 +7,7 @@ import contextvars
 import random
 import traceback
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from orchestrator.events import subscribers
@@ -207,6 +207,14 @@ class World:
             replica.freeze(self.rng.uniform(1, 200))
         if self.checker.next_due.first < due:
             self.wake_tickers()
+
+    def session_ends_in_freeze(self) -> bool:
+        """Draw whether the session of a process ends while it stands still."""
+        return self._sessions.random() < 2 * self.plan.lost_sessions
+
+    def later(self, seconds: float, run: Callable[[], None]) -> None:
+        """Run a function later, whatever becomes of the replicas."""
+        self.loop.call_later(seconds, run, context=self._outside.copy())
 
     @property
     def has_lost_processes(self) -> bool:

@@ -31,7 +31,7 @@ _KEEPALIVES = (
 )
 #: The first key of the locks, which a database has for all its schemas: the table. The second is
 #: the number of a process.
-_CLASS = sa.literal_column("'process'::regclass::oid::int")
+_CLASS: sa.ColumnElement[int] = sa.literal_column("'process'::regclass::oid::int")
 _LOCKS = sa.table(
     "pg_locks", *map(sa.column, ("locktype", "database", "classid", "objid", "objsubid", "pid"))
 )
