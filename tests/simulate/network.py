@@ -58,6 +58,8 @@ class Network(httpx.AsyncBaseTransport):
         answer: asyncio.Future[httpx.Response] = world.loop.create_future()
         # Runs outside the process, so the request arrives even if its sender crashes.
         world.spawn(self._exchange(request, answer))
+        if request.method == "POST" and "webhook-id" not in request.headers:
+            world.submission_left(self._replica)
         return await answer
 
     async def _exchange(

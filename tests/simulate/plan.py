@@ -94,6 +94,8 @@ class Plan:
     forgetful: float
     #: Probability that a commit is followed by the loss of a session. In half of the runs none is.
     lost_sessions: float
+    #: Probability that a process dies when a submission has left. In half of the runs none does.
+    deadly_submissions: float
 
 
 def plan_of(seed: int) -> Plan:
@@ -120,5 +122,6 @@ def plan_of(seed: int) -> Plan:
         # Drawn apart: they leave the other draws of a seed as they are.
         odd_shapes=max(0.0, random.Random(f"shapes {seed}").uniform(-1, 1)),
         forgetful=max(0.0, random.Random(f"forgetful {seed}").uniform(-1, 1)),
+        deadly_submissions=max(0.0, random.Random(f"deadly {seed}").uniform(-0.4, 0.4)),
         lost_sessions=max(0.0, random.Random(f"sessions {seed}").uniform(-0.2, 0.2)),
     )

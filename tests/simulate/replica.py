@@ -99,13 +99,16 @@ class Replica:
     def freeze(self, seconds: float) -> None:
         """Stop the process for some seconds, as SIGSTOP does."""
         if self.process is not None and not self.process.dead:
+            ends = self._world.session_ends_in_freeze()
+            # Longer than the grace, shorter than the leases.
+            seconds = 5.0 + seconds / 10 if ends else seconds
             self._world.trace.add(self.name, "freezes", round(seconds, 3))
             self.process.frozen_until = self._world.loop.time() + seconds
             self._ready_since = max(self._ready_since, self.process.frozen_until)
             if self.membership is not None:
                 self.membership.freeze(seconds)
-                if self._world.session_ends_in_freeze():
-                    self._world.later(seconds * 0.3, self.lose_session)
+                if ends:
+                    self._world.later(0.1, self.lose_session)
 
     def lose_session(self) -> None:
         """End the session of the process at the server."""

@@ -209,8 +209,15 @@ class World:
             self.wake_tickers()
 
     def session_ends_in_freeze(self) -> bool:
-        """Draw whether the session of a process ends while it stands still."""
-        return self._sessions.random() < 2 * self.plan.lost_sessions
+        """Draw whether the session of a process ends while it stands still, for a short time."""
+        return self.plan.lost_sessions > 0 and self._sessions.random() < 0.5
+
+    def submission_left(self, name: str) -> None:
+        """Draw whether the process dies that has just sent a submission."""
+        if not self.calm and self._sessions.random() < self.plan.deadly_submissions:
+            self.counts["deadly_submission"] += 1
+            replica = next(each for each in self.replicas if each.name == name)
+            self.later(0.0, replica.die)
 
     def later(self, seconds: float, run: Callable[[], None]) -> None:
         """Run a function later, whatever becomes of the replicas."""
