@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from orchestrator.database import schema
 from orchestrator.database.membership import ALONE, Membership
 from orchestrator.database.postgres import engine as postgres
-from orchestrator.database.postgres.durability import Risk, risks
 from orchestrator.database.postgres import session
+from orchestrator.database.postgres.durability import Risk, risks
 from orchestrator.database.postgres.notify import NotifyChannel
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.sqlite.files import OpenFiles

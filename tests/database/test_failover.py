@@ -293,7 +293,7 @@ async def test_after_a_promotion_the_service_goes_on_at_the_new_primary() -> Non
         store = Store(clusters.url_of_all(second, first))
         await store.astart()
         stages: asyncio.Queue[str] = asyncio.Queue()
-        store.listen(stages.put_nowait)
+        await store.listen(stages.put_nowait)
         done: list[str] = []
 
         async def write(number: int) -> bool:
