@@ -25,7 +25,7 @@ FIRST_SEEDS = {
     "the lease is shorter than the deadline": 47,
     "a claim that has run out still submits": 27,
     "a request leaves late after a freeze": 6,
-    "a fenced process still sends": 1,
+    "a fenced process still sends": 155,
     "claims are handed over without a grace": 5,
     "a start takes nothing back": 1,
     "nobody takes claims back": 3,
