@@ -11,12 +11,13 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.digest import TableDigest
+from orchestrator.database.membership import ALONE
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres import move
 from orchestrator.database.sqlite import engine as sqlite
 from orchestrator.database.sqlite.snapshot import snapshot
-from orchestrator.database.tables import account_state, event, job, metadata, trace
-from orchestrator.foundation.clock import EPOCH, after
+from orchestrator.database.tables import account_state, delivery, event, job, metadata, trace
+from orchestrator.foundation.clock import EPOCH, SystemClock, after
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.json_codec import Raw, encode
 from tests.harness import databases
@@ -111,6 +112,22 @@ def test_every_value_of_every_table_is_moved_exactly_in_batches_bounded_by_bytes
     assert source.read_bytes() == before
     with target.connect() as tx:
         schema.check(tx)
+
+
+def test_what_the_source_had_claimed_is_due_after_the_move(source: Path, target: sa.Engine) -> None:
+    now = SystemClock().now()
+    claim = {"claimed_by": ALONE, "due_at": after(now, 60), "lease": 1}
+    writing = sqlite.engines(f"sqlite:///{source}")[0]
+    with writing.begin() as tx:
+        tx.execute(sa.update(job).values(claim | {"state": "submitting"}))
+        tx.execute(sa.update(delivery).values(claim))
+    writing.dispose()
+    moved(source, target)
+    with target.connect() as tx:
+        for table in (job, delivery):
+            found = tx.execute(sa.select(table.c.claimed_by, table.c.due_at)).all()
+            assert len(found) == ROWS
+            assert all(by is None and due < after(now, 60) for by, due in found)
 
 
 def test_events_keep_their_order_and_new_rows_come_after_all(

@@ -24,10 +24,12 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from orchestrator.database import schema
+from orchestrator.database import queue, schema
 from orchestrator.database.digest import StoredRow, TableDigest, digest_of
+from orchestrator.database.membership import ALONE
 from orchestrator.database.sqlite.snapshot import driver_of
 from orchestrator.database.tables import metadata
+from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 
 #: A batch ends at so many rows, or bytes of text and blobs. One row may exceed them.
@@ -179,7 +181,7 @@ def _compare(tx: sa.Connection, table: sa.Table, ours: TableDigest) -> None:
 
 
 def _finish(tx: sa.Connection) -> None:
-    """Set the sequences behind the highest values, and end the move."""
+    """Set the sequences behind the highest values, make claimed work due, and end the move."""
     for table in TABLES:
         for column in table.columns:
             named = sa.func.pg_get_serial_sequence(table.name, column.name)
@@ -189,6 +191,8 @@ def _finish(tx: sa.Connection) -> None:
                 tx.execute(sa.select(sa.func.setval(sequence, highest)))
         # Without it, the planner knows nothing of the rows until autovacuum comes.
         tx.exec_driver_sql(f'ANALYZE "{table.name}"')
+    # The only process of the source has ended, and its number will be that of another one.
+    queue.take_back(tx, [ALONE], SystemClock().now())
     tx.exec_driver_sql("DROP TABLE unfinished_move")
     schema.stamp(tx, schema.head())
 
