@@ -8,8 +8,9 @@ exhausted accounts (do not).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from orchestrator.foundation.errors import CutOff, Refused
@@ -51,8 +52,8 @@ BY_WORD: Mapping[str, ErrorClass] = {
     **dict.fromkeys(
         (
             "insufficient_user_quota", "insufficient_quota", "insufficient_balance",
-            "insufficient_credits", "insufficient_funds", "insufficientbalance", "payment_required",
-            "quota_not_enough", "quota_exhausted", "balance_not_enough", "accountoverdueerror",
+            "insufficient_credits", "insufficient_funds", "payment_required", "quota_not_enough",
+            "quota_exhausted", "balance_not_enough", "account_overdue_error",
             "pre_consume_token_quota_failed", "billing_hard_limit_reached", "billing_not_active",
             "arrearage",
         ),
@@ -84,27 +85,32 @@ _NO_CHANNEL = frozenset(
 )  # fmt: skip
 #: Words of a message, where the code is none of these.
 _EXHAUSTED_WORDS = re.compile(
-    r"insufficient[\w ]{0,24}(?:balance|quota|credit|fund)"
+    r"insufficient[\w ]{0,24}(?:balance|quota|credit|fund|points)"
     r"|(?:balance|quota|credits?|funds?) (?:is |are |has |have )?(?:been )?"
     r"(?:insufficient|not enough|too low|exhausted|used up|depleted)"
-    r"|(?:not|n't)(?: have)? enough (?:balance|quota|credits?|funds?)"
-    r"|(?:out of|no (?:more|remaining)) credits?|exceeded your current quota|in arrears"
-    r"|payment required|\btop up\b"
-    r"|(?:余额|额度|配额|点数|积分|资源包|套餐)已?(?:不足|不够|用[尽完]|耗尽)|欠费|请充值"
+    r"|(?:not|n't)(?: have)? enough (?:balance|quota|credits?|funds?|points)"
+    r"|(?:out of|no (?:more|remaining)) credits?|no credits? (?:left|remaining)|in arrears"
+    r"|exceeded (?:your )?current quota|balance is (?:negative|zero|0\b)|account ?overdue"
+    r"|payment required|\b(?:top up|please recharge)\b"
+    r"|(?:余额|额度|配额|点数|积分|次数|资源包|套餐)已?(?:不足|不够|用[尽完]|耗尽|为 ?0)"
+    r"|欠费|请充值|预扣费额度失败|pre-consumed quota failed"
 )
 _RATE_WORDS = re.compile(
     r"(?<!frame )\brate.?limit|too many requests|requests per (?:minute|second)|过于频繁|限流"
 )
-_NO_CHANNEL_WORDS = re.compile(r"no available channel|无可用渠道")
+_NO_CHANNEL_WORDS = re.compile(
+    r"no (?:available|healthy) (?:channel|upstream|provider|account|deployment)"
+    r"|无可用渠道|可用渠道不存在"
+)
 #: Words of a message about the external id of an earlier request of ours.
 _DUPLICATE_WORDS = re.compile(
     r"duplicat|already (?:exist|been|used|in use|submitted|taken)|exists|must be unique|not unique"
-    r"|重复|已存在|已被使用"
+    r"|id (?:has been (?:used|submitted|taken)|(?:is )?repeated)|重复|已存在|已提交|已被[使占]用"
 )
 _TASK_WORDS = re.compile(r"task|job|video|generation|任务")
 _ABSENT_WORDS = re.compile(
     r"not.?(?:found|exist)|n't exist|no such|unknown (?:task|job|video|id)|cannot find"
-    r"|不存在|未找到"
+    r"|不存在|未找到|找不到"
 )
 #: Words about an address, which may itself hold such a word: `Cannot GET /v1/videos/1`.
 _ADDRESS_WORDS = re.compile(
@@ -112,6 +118,8 @@ _ADDRESS_WORDS = re.compile(
     r"|invalid_url|\bstatic resource\b|\bv[0-9]\w*/|(?:^|[\s'\"(])/\w"
 )
 
+#: The words of a code.
+_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")
 _SUCCESS_WORDS = frozenset(
     ("success", "succeed", "succeeded", "successful", "ok", "accepted", "created", "成功")
 )
@@ -126,21 +134,41 @@ _INTERNAL = range(5000, 6000)
 _ABOUT_ACCOUNTS = frozenset(
     (401, 403, 429, *(code for code, meaning in OFFICIAL.items() if meaning != _REFUSED))
 )
-_CODES = ("code", "error_code", "errorCode", "err_code", "errcode", "fail_code", "failCode")
+_CODES = (
+    "code", "error_code", "errorCode", "err_code", "errcode", "errno", "fail_code", "failCode",
+    "failure_code", "failureCode", "status_code", "statusCode",
+)  # fmt: skip
 _MESSAGES = (
     "task_status_msg", "fail_reason", "failure_reason", "failReason", "fail_msg", "failMsg",
     "message", "msg", "error_message", "errorMessage", "error_msg", "errmsg", "err_msg",
-    "error_description", "detail", "description", "reason", "error",
+    "error_description", "raw_message", "status_msg", "detail", "description", "reason", "failure",
+    "error", "errors",
 )  # fmt: skip
+
+
+#: Objects that may hold the words of an error, and how many lie within each other.
+_INNER = ("data", "output", "result")
+_DEPTH = 3
 
 
 def error_fields(body: Any) -> tuple[str | int | None, str | None]:
     """Return the code and the message of a parsed body, in any of the gateways' envelopes."""
+    if isinstance(body, str):
+        return None, text(body)
     places = list(_places(body))
     codes = (read_code(place[key]) for place in places for key in _CODES if key in place)
-    messages = (_message(place[key]) for place in places for key in _MESSAGES if key in place)
+    inner = (one for one in _messages(_inner(body)) if not is_success(one))
     code = next((one for one in codes if one not in (None, "")), None)
-    return code, next(filter(None, messages), None)
+    if code is None and isinstance(body, Mapping):
+        # The HTTP status of an error, within the body of another.
+        status = read_code(body.get("status"))
+        code = status if isinstance(status, int) and 400 <= status < 600 else None
+    return code, next(chain(_messages(places), inner), None)
+
+
+def _messages(places: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    found = (_message(place[key]) for place in places for key in _MESSAGES if key in place)
+    return filter(None, found)
 
 
 def _places(body: Any) -> Iterator[Mapping[str, Any]]:
@@ -153,16 +181,36 @@ def _places(body: Any) -> Iterator[Mapping[str, Any]]:
             data.get("error") if isinstance(data, Mapping) else None,
             # FastAPI's, of an application that raises an object.
             body.get("detail"),
+            # MiniMax's, beside an empty id.
+            body.get("base_resp"),
         ):
             if isinstance(place, Mapping):
                 yield place
         yield body
 
 
+def _inner(body: Any) -> list[Mapping[str, Any]]:
+    """Return the objects within a body, the innermost first: gateways pass on what they got."""
+    found: list[Mapping[str, Any]] = []
+    for _ in range(_DEPTH):
+        inner = (body[key] for key in _INNER if key in body) if isinstance(body, Mapping) else ()
+        body = next((one for one in inner if isinstance(one, Mapping)), None)
+        if body is None:
+            break
+        found.insert(0, body)
+    return found
+
+
 def _message(value: Any) -> str | None:
-    """Return an error text. FastAPI's is a text or a list of objects."""
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        value = value[0].get("msg")
+    """Return an error text: the first of a list, of objects with `msg`, or of the texts of fields.
+
+    FastAPI has the objects, NestJS the list, Laravel the fields.
+    """
+    if isinstance(value, Mapping):
+        fields = (one for key, one in value.items() if key not in _CODES)
+        value = next((one for one in fields if one and isinstance(one, list | str)), None)
+    if isinstance(value, list) and value:
+        value = value[0].get("msg") if isinstance(value[0], Mapping) else value[0]
     return text(value)
 
 
@@ -178,7 +226,7 @@ def is_unknown_task(status: int, body: Any) -> bool:
         return False
     words = f"{code} {message or ''}".lower()
     is_about_a_task = _TASK_WORDS.search(words) and not _ADDRESS_WORDS.search(words)
-    return bool(is_about_a_task) and (status == 404 or bool(_ABSENT_WORDS.search(words)))
+    return bool(is_about_a_task) and (status in (404, 410) or bool(_ABSENT_WORDS.search(words)))
 
 
 def _may_mean_absent(code: int) -> bool:
@@ -193,14 +241,15 @@ def classify(
     `body` is parsed, None if it was not JSON; `wait` is Retry-After in seconds.
     """
     code, message = error_fields(body)
-    if 200 <= status < 300 and not _is_error(body, code, message):
+    if 200 <= status < 300 and not _is_error(body, code):
         return None
     detail = (
         f"{vendor} answered {status}"
         + (f", code {code}" if code else "")
         + (f": {message}" if message else "")
     )
-    error_class = _error_class(status, code, body, (message or "").lower())
+    words = _words(code, message)
+    error_class = _error_class(status, code, body, words)
     if error_class is None:
         return CutOff(detail, kind="server_error" if status >= 500 else "bad_response")
     return Refused(
@@ -211,20 +260,29 @@ def classify(
         retryable=error_class.retryable,
         rate_limited=error_class.rate_limited,
         retry_after=wait,
-        duplicate=_is_duplicate(status, (message or "").lower()),
+        duplicate=status == 409 or (error_class == _REFUSED and _is_duplicate(words)),
     )
 
 
-def _is_error(body: Any, code: str | int | None, message: str | None) -> bool:
+def _words(code: str | int | None, message: str | None) -> str:
+    """Return the words of a code and of a message in lower case: `NoCredits` is `no credits`."""
+    parts = _PARTS.findall(code) if isinstance(code, str) else []
+    return " ".join((*parts, message or "")).lower()
+
+
+def _is_error(body: Any, code: str | int | None) -> bool:
     """Return whether the body of a 2xx says no: an error, or a code of one beside its words."""
     if not isinstance(body, Mapping):
         return False
     if states_error(body):
         return True
-    if isinstance(status := body.get("status"), str) and status.strip().lower() in _FAILURE_WORDS:
+    words = (body.get(key) for key in ("status", "result"))
+    if any(isinstance(word, str) and word.strip().lower() in _FAILURE_WORDS for word in words):
         return True
-    if isinstance(code, int) and (code in OFFICIAL or code in _INTERNAL):
+    if is_error_code(code):
         return True
+    # Not the words of what is inside: they may be those of a task.
+    message = next(_messages(_places(body)), None)
     return not (is_success(code) or is_success(message) or message is None)
 
 
@@ -235,7 +293,15 @@ def states_error(body: Mapping[str, Any]) -> bool:
         # PiAPI's form with code 0 and empty texts is that of no error.
         error = any(error.values())
     flags = (body.get("success"), body.get("ok"))
-    return bool(error or body.get("errors")) or False in flags
+    is_false = False in flags or "false" in flags or body.get("status") is False
+    return bool(error or body.get("errors")) or is_false
+
+
+def is_error_code(code: str | int | None) -> bool:
+    """Return whether a code is one of an error, whatever stands beside it."""
+    if not isinstance(code, int):
+        return False
+    return code < 0 or 400 <= code < 600 or code in OFFICIAL or code in _INTERNAL
 
 
 def is_success(value: str | int | None) -> bool:
@@ -246,14 +312,12 @@ def is_success(value: str | int | None) -> bool:
     return value is None or value == 0 or 200 <= value < 300
 
 
-def _is_duplicate(status: int, message: str) -> bool:
+def _is_duplicate(words: str) -> bool:
     """Return whether an earlier copy of a request may have been accepted."""
-    return status == 409 or bool(
-        _DUPLICATE_WORDS.search(message) and not _ABSENT_WORDS.search(message)
-    )
+    return bool(_DUPLICATE_WORDS.search(words) and not _ABSENT_WORDS.search(words))
 
 
-def _error_class(status: int, code: str | int | None, body: Any, message: str) -> ErrorClass | None:
+def _error_class(status: int, code: str | int | None, body: Any, words: str) -> ErrorClass | None:
     """Return the class of an error, or None if the vendor may have acted on the request."""
     if isinstance(code, int):
         if code in OFFICIAL or code in _INTERNAL:
@@ -261,7 +325,7 @@ def _error_class(status: int, code: str | int | None, body: Any, message: str) -
         # The status of the error itself, within that of a proxy.
         if 400 <= code < (500 if status >= 500 else 600) and not 400 <= status < 500:
             status = code
-    if found := _by_words(status, code, body, message):
+    if found := _by_words(status, code, body, words):
         return found
     # 408: the vendor stopped reading, but may have read enough.
     if status in BY_STATUS or (200 <= status < 500 and status != 408):
@@ -269,17 +333,18 @@ def _error_class(status: int, code: str | int | None, body: Any, message: str) -
     return None
 
 
-def _by_words(status: int, code: str | int | None, body: Any, message: str) -> ErrorClass | None:
+def _by_words(status: int, code: str | int | None, body: Any, words: str) -> ErrorClass | None:
     """Return the class of an error by the words of its code, of its type and of its message."""
     error = body.get("error") if isinstance(body, Mapping) else None
-    kind = text(error.get("type")) if isinstance(error, Mapping) else None
-    for word in (one.lower() for one in (code, kind) if isinstance(one, str)):
+    kind = text(error.get("type"), 64) if isinstance(error, Mapping) else None
+    codes = [one for one in (code, kind) if isinstance(one, str)]
+    for word in (*map(str.lower, codes), *("_".join(_words(one, None).split()) for one in codes)):
         if word in _NO_CHANNEL:
             return _LATER if status >= 500 else _REFUSED
         if word in BY_WORD:
             return BY_WORD[word]
-    if _RATE_WORDS.search(message) and status < 500:
+    if _RATE_WORDS.search(words) and status < 500:
         return _RATE_LIMITED
-    if _EXHAUSTED_WORDS.search(message):
+    if _EXHAUSTED_WORDS.search(_words(kind, words)):
         return _EXHAUSTED
-    return _LATER if status >= 500 and _NO_CHANNEL_WORDS.search(message) else None
+    return _LATER if status >= 500 and _NO_CHANNEL_WORDS.search(words) else None
