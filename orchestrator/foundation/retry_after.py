@@ -33,7 +33,7 @@ _EPOCH_MILLISECONDS = range(10**12, 10**14)
 #: limit has left until then.
 _RESETS = (
     "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens", "x-ratelimit-reset",
-    "x-rate-limit-reset", "ratelimit-reset",
+    "x-rate-limit-reset", "ratelimit-reset", "x-ratelimit-reset-after",
 )  # fmt: skip
 
 

@@ -112,6 +112,7 @@ def test_a_redirect_to_nowhere_is_a_refusal_by_its_status() -> None:
         (429, {"retry-after-ms": "7500", "x-ratelimit-reset": "9"}, 7.5),
         (429, {"x-ratelimit-reset": str(int((NOW + timedelta(seconds=8)).timestamp()))}, 8),
         (429, {"x-ratelimit-reset-requests": "6m0s"}, 360),
+        (429, {"x-ratelimit-reset-after": "7.2"}, 7.2),
         (429, {"x-ratelimit-reset": "9", "x-ratelimit-remaining": "5"}, None),
         (403, {"x-ratelimit-reset": "9"}, None),
     ],
