@@ -47,6 +47,16 @@ def read(body: bytes, charset: str = "") -> Any:
     return value
 
 
+def opened(value: Any) -> Any:
+    """Return the object or list that a text of JSON holds, and any other value unchanged."""
+    if not isinstance(value, str) or not value.lstrip().startswith(_BRACKETS):
+        return value
+    try:
+        return _decode(value.lstrip())
+    except (json.JSONDecodeError, RecursionError):
+        return value
+
+
 def as_utf8(body: bytes) -> bytes:
     """Return JSON in UTF-16 or UTF-32 as UTF-8, and any without its byte order mark."""
     encoding = json.detect_encoding(body)

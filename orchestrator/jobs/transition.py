@@ -188,6 +188,7 @@ def _without_output(
     since, task, poll = row["outputless_since"], row["vendor_task_id"], poll_settings(vendor)
     file = vendor.content(task) if vendor and task else None
     if since is not None and file and now >= after(since, poll.interval):
+        file = file._replace(expires_at=event.report.expires_at)
         found = event._replace(report=replace(event.report, videos=(file,)))
         return _move(row, found, vendor, now, JobState.SUCCEEDED, facts)
     if since is not None and now >= after(since, poll.output_grace):

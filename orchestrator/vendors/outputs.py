@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+from orchestrator.foundation.lenient_json import opened
 from orchestrator.foundation.untrusted import instant, name, seconds, text, url
 from orchestrator.vendors.report import Output
 
@@ -22,31 +23,40 @@ _CAP = 32
 #: Objects of a task that hold its result, and how deep one may lie within another.
 _HOLDERS = (
     "task_result", "output", "result", "data", "response", "content", "metadata", "video", "file",
-    "assets",
+    "assets", "outputs", "results", "videos", "video_info", "videoInfo", "result_json",
+    "resultJson",
 )  # fmt: skip
 _DEPTH = 4
 #: Lists of files, by what is in them. `outputs` and the like hold any kind.
 _LISTS = {
-    "videos": "video", "video_urls": "video", "images": "image", "audios": "audio",
-    "outputs": "", "results": "", "works": "", "files": "", "creations": "",
-    "result_urls": "", "resultUrls": "", "unsigned_urls": "", "urls": "",
-    "output": "", "result": "", "data": "",
+    "videos": "video", "video_urls": "video", "video": "video", "images": "image",
+    "audios": "audio",
+    "outputs": "", "results": "", "works": "", "files": "", "creations": "", "generated": "",
+    "generations": "", "urls": "", "output": "", "result": "", "data": "", "task_result": "",
 }  # fmt: skip
+_RANKS = {key: rank for rank, key in enumerate(_LISTS)}
+#: Any other key of a list of addresses.
+_ANY_LIST = ("_urls", "Urls")
 #: Addresses of one file, the most telling first; then any other key that ends in `_url`.
 _ADDRESSES = (
     "video_url", "url", "result_url", "videoUrl", "resultUrl", "output_url", "download_url",
-    "resource_without_watermark", "resource", "file_url", "output", "result", "video",
+    "resource_without_watermark", "resource", "url_without_watermark", "file_url", "output",
+    "result", "video", "data", "uri", "video_uri", "download_link", "url_mp3", "url_wav",
 )  # fmt: skip
 _ANY_ADDRESS = re.compile(r"(?:_url|Url)$")
 #: Addresses that are no result: what was sent, what shows a still, where to ask.
 _NO_RESULT = re.compile(
-    r"image|img|cover|thumb|poster|frame|preview|audio|mask|input|origin|source|reference|watermark"
+    r"image|img|cover|thumb|poster|frame|preview|audio|mask|input|origin|(?<!re)source|reference"
+    r"|(?<!without)(?<!without_)(?<!no_)watermark"
     r"|callback|hook|notify|poll|response|status|query|cancel|stream|logs?_|share|page|docs"
     r"|self|support|help|web_|detail|dashboard|console|task_|tail|avatar|logo|icon|gif|webp|upload",
     re.IGNORECASE,
 )
-_WATERMARKED = ("watermark_url", "watermarkUrl", "watermark_video_url", "url_with_watermark")
-_EXPIRES = ("expires_at", "expire_at", "expired_at", "expiresAt", "expire_time", "expiration")
+_WATERMARKED = (
+    "watermark_url", "watermarkUrl", "watermark_video_url", "url_with_watermark", "watermarked_url",
+)  # fmt: skip
+#: When the files of an object stop working.
+EXPIRES = ("expires_at", "expire_at", "expired_at", "expiresAt", "expire_time", "expiration")
 _ENDINGS = {
     "image": re.compile(r"\.(?:png|jpe?g|webp|gif|bmp)$", re.IGNORECASE),
     "audio": re.compile(r"\.(?:mp3|wav|m4a|aac|flac|ogg|opus)$", re.IGNORECASE),
@@ -70,7 +80,7 @@ def files_of(item: Item, base_url: str) -> Files:
         for kind, entry in _entries(holder):
             # What stands in the task object itself, beside the prompt, repeats the request.
             is_input = kind == "image" and holder is item
-            file = None if is_input else _file(entry, holder, base_url)
+            file = None if is_input else _file(entry, holder, item, base_url)
             sort = file and (kind or _kind(entry, file))
             if file and sort:
                 found[sort].setdefault(file.url, file)
@@ -94,7 +104,7 @@ def _holders(item: Item) -> list[Item]:
     """Return the task object, and the objects in it that may hold its result, level by level."""
     found, level = [item], [item]
     for _ in range(_DEPTH - 1):
-        inner = [one[key] for one in level for key in _HOLDERS if key in one]
+        inner = [opened(one[key]) for one in level for key in _HOLDERS if key in one]
         level = [one for one in inner if isinstance(one, dict)]
         if not level:
             break
@@ -104,10 +114,13 @@ def _holders(item: Item) -> list[Item]:
 
 def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
     """Yield the entries of the lists of files in an object, and their kind; "" where it is open."""
-    if _LISTS.keys().isdisjoint(holder):
-        return
-    for key, kind in _LISTS.items():
-        if key in holder and isinstance(entries := holder[key], list):
+    keys = [key for key in holder if key in _LISTS or key.endswith(_ANY_LIST)]
+    for key in (
+        sorted(keys, key=lambda key: _RANKS.get(key, len(_RANKS))) if len(keys) > 1 else keys
+    ):
+        is_result = key in _LISTS or not _NO_RESULT.search(key)
+        if is_result and isinstance(entries := opened(holder[key]), list):
+            kind = _LISTS.get(key, "")
             yield from ((kind, one) for one in entries[:_CAP] if isinstance(one, str | dict))
 
 
@@ -126,11 +139,11 @@ def _kind(entry: Any, file: Output) -> str:
     return next((kind for kind, ending in _ENDINGS.items() if ending.search(path)), "video")
 
 
-def _file(entry: Any, holder: Item, base_url: str) -> Output | None:
+def _file(entry: Any, holder: Item, item: Item, base_url: str) -> Output | None:
     """Return the file that an entry of a list is: an address, or an object with one."""
     if isinstance(entry, str):
         address = absolute(entry, base_url)
-        return _output(address, base_url, holder) if address else None
+        return _output(address, base_url, holder, item) if address else None
     inner = entry.get("video")
     work = inner if isinstance(inner, dict) else entry
     address = _address(work, base_url)
@@ -140,7 +153,7 @@ def _file(entry: Any, holder: Item, base_url: str) -> Output | None:
     if length is not None and "resource" in work:
         # The only kind of entry that counts milliseconds.
         length /= 1000
-    return _output(address, base_url, work, holder, id=name(work.get("id")), duration=length)
+    return _output(address, base_url, work, holder, item, id=name(work.get("id")), duration=length)
 
 
 def _single(holder: Item, item: Item, base_url: str) -> Output | None:
@@ -160,11 +173,18 @@ def _single(holder: Item, item: Item, base_url: str) -> Output | None:
 def _address(holder: Item, base_url: str) -> str | None:
     """Return the address of a clip in an object; of a watermarked one if it has no other."""
     for key in _ADDRESSES:
-        if key in holder and (found := absolute(holder[key], base_url)):
+        if key in holder and (found := absolute(_only(holder[key]), base_url)):
             return found
     others = [key for key in holder if _ANY_ADDRESS.search(key) and not _NO_RESULT.search(key)]
     addresses = (absolute(holder.get(key), base_url) for key in (*others, *_WATERMARKED))
     return next(filter(None, addresses), None)
+
+
+def _only(value: Any) -> Any:
+    """Return the address in a list of one, or in an object that holds nothing else."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value.get("url") if isinstance(value, dict) and len(value) == 1 else value
 
 
 def _output(
@@ -178,7 +198,7 @@ def _output(
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
     watermarks = [absolute(nearest[key], base_url) for key in marked if key in nearest]
-    ends = [instant(holder[key]) for holder in holders for key in _EXPIRES if key in holder]
+    ends = [instant(holder[key]) for holder in holders for key in EXPIRES if key in holder]
     return Output(
         address,
         id,
@@ -194,18 +214,26 @@ _PLAIN = re.compile(r"https?://[a-z0-9.-]*[a-z0-9](?::[0-9]{1,5})?[/?#]", re.IGN
 
 
 def absolute(value: Any, base_url: str) -> str | None:
-    """Return an http(s) URL without blanks around it. A path becomes one of the base URL's host."""
+    """Return an http(s) URL without blanks around it. A path becomes one below the base URL."""
     if not isinstance(value, str):
         return None
     address = value.strip()
     try:
         if address.startswith("/") and address != "/":
-            address = urljoin(base_url, address)
+            address = _joined(base_url, address)
         found = url(address)
         # To split an address costs more than all else that is read of a file.
         return found if found and (_PLAIN.match(found) or urlsplit(found).hostname) else None
     except ValueError:
         return None
+
+
+def _joined(base_url: str, path: str) -> str:
+    """Return the URL of a path, which a gateway behind a prefix states with or without it."""
+    prefix = urlsplit(base_url).path.rstrip("/")
+    if path.startswith(("//", f"{prefix}/")):
+        return urljoin(base_url, path)
+    return base_url.rstrip("/") + path
 
 
 def _is_within(address: str, base_url: str) -> bool:
@@ -219,7 +247,7 @@ def _origin(address: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.lower()
 
 
-_KS_TIME = re.compile(r"[?&]ksTime=([0-9a-f]{8})(?:&|$)")
+_KS_TIME = re.compile(r"[?&]ksTime=([0-9a-fA-F]{8})(?:&|$)")
 #: The earliest end of a URL that is one: smaller numbers are seconds that it lasts.
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -229,11 +257,11 @@ def expiry(address: str) -> datetime | None:
 
     `ksTime` of Kling's CDN is hexadecimal Unix seconds. Presigned URLs have `X-Amz-Date` and
     `X-Amz-Expires` (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html),
-    other clouds their own prefix, or `Expires` in Unix seconds.
+    other clouds their own prefix, or `Expires` in Unix seconds. Azure's `se` is an ISO 8601 text.
     """
     if found := _KS_TIME.search(address):
         return datetime.fromtimestamp(int(found[1], 16), UTC)
-    if "xpires" not in address:
+    if "xpires" not in address and "&sig=" not in address:
         return None
     query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(address).query).items()}
     for prefix in ("x-amz", "x-goog", "x-tos", "x-oss"):
@@ -242,5 +270,5 @@ def expiry(address: str) -> datetime | None:
             return signed + timedelta(seconds=float(query[f"{prefix}-expires"]))
         except (KeyError, ValueError, OverflowError):
             continue
-    end = instant(query.get("expires"))
+    end = instant(query.get("expires") or query.get("x-expires") or query.get("se"))
     return end if end and end > _EARLIEST else None

@@ -13,22 +13,30 @@ from typing import Any, TypeVar
 
 from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import encode, walk
+from orchestrator.foundation.lenient_json import opened
 from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import instant, name, percent, text
-from orchestrator.vendors.error_codes import error_fields, is_success, states_error
-from orchestrator.vendors.outputs import Files, absolute, expiry, files_of
+from orchestrator.vendors.error_codes import error_fields, is_error_code, is_success, states_error
+from orchestrator.vendors.outputs import EXPIRES, Files, absolute, expiry, files_of
 from orchestrator.vendors.report import Output, Report, Words
 
 Item = Mapping[str, Any]
 T = TypeVar("T")
 
 #: Where an envelope keeps what it is about, and how many lie within each other.
-_CONTENTS = ("data", "result", "output", "response", "task", "job", "tasks")
+_CONTENTS = (
+    "data", "result", "output", "response", "task", "job", "tasks", "jobs", "payload", "items",
+    "list",
+)  # fmt: skip
+#: What an envelope may say about its task beside it: DashScope's `usage`, novita's `videos`.
+_BESIDE = ("billing", "usage", "videos", "images", "audios")
 _ENVELOPES = 3
 _NESTED = (dict, list)
 #: What shows that an object with an id of its own is an envelope all the same.
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
-_IDS = ("task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id")
+_IDS = (
+    "task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id", "taskID", "task_ids",
+)  # fmt: skip
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
 #: What gateways write for "no task"; also the zero of a number or of a UUID.
 _NO_IDS = frozenset(("-1", "null", "none", "nil", "undefined"))
@@ -36,11 +44,20 @@ _NO_IDS = frozenset(("-1", "null", "none", "nil", "undefined"))
 _BARE_ID = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_.:-]{1,128}")
 #: What only tasks have.
 _TASK_SIGNS = frozenset(("task_status", "taskStatus", "task_result", "progress"))
-_STATUSES = ("task_status", "status", "state", "task_state", "taskStatus")
+_STATUSES = (
+    "task_status", "status", "state", "task_state", "taskStatus", "job_status", "jobStatus",
+)  # fmt: skip
+#: What a word repeats of its key: `TASK_STATUS_SUCCEED`, `video_generation_failed`.
+_KEY_OF_WORD = re.compile(r"(?:(?:task|job|video|generation|status|state)_)+")
 _PROGRESS = ("progress", "progress_percent", "percent", "percentage")
 _UPDATED = ("updated_at", "update_time", "updatedAt", "updateTime")
 #: Charges that have no `billing`: Kling's legacy standard, OpenRouter, new-api.
-_CHARGES = ("final_unit_deduction", "final_balance_deduction", "usage", "quota", "cost", "credits")
+_CHARGES = (
+    "final_unit_deduction", "final_balance_deduction", "usage", "quota", "cost", "credits",
+    "credits_used",
+)  # fmt: skip
+#: Objects of a task that may hold its charge.
+_CHARGED = ("meta", "metadata", "output", "result")
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 #: Bytes of a charge, and levels of objects and lists.
 _BILLING_CAP, _BILLING_DEPTH = 4096, 16
@@ -56,7 +73,10 @@ class Reader:
 
     def reports(self, body: Any) -> list[Report]:
         """Return the reports in a parsed body. Raises `Unreadable` if an item is no task."""
-        return [self._readable(item) for item in task_objects(body)[:_ITEM_CAP]]
+        items = task_objects(body)[:_ITEM_CAP]
+        # An empty entry of a batch keeps no other from its report.
+        entries = [item for item in items if item is not None] or items
+        return [self._readable(item, is_alone=len(items) == 1) for item in entries]
 
     def accepted(self, body: Any) -> tuple[str, Report | None] | None:
         """Return the id of the task that the answer to a submission holds, and what it reports."""
@@ -69,14 +89,20 @@ class Reader:
         if found := task_id(item):
             return found, self.report(item) if status_word(item) else None
         code, _ = error_fields(item)
-        if states_error(item) or (isinstance(code, int) and 400 <= code < 600):
+        if states_error(item) or is_error_code(code):
             return None
         bare = _first(_id, item, _CONTENTS)
         return (bare, None) if bare and _BARE_ID.fullmatch(bare) else None
 
-    def _readable(self, item: Any) -> Report:
-        """Return the report of a task object. `status` alone may be that of an error."""
-        if isinstance(item, dict) and (found := self.report(item)).word:
+    def _readable(self, item: Any, *, is_alone: bool) -> Report:
+        """Return the report of a task object. `status` alone may be that of an error.
+
+        Beside others, an id is enough: the vendor has the task.
+        """
+        found = self.report(item) if isinstance(item, dict) else None
+        if found and not found.word and found.vendor_task_id and not is_alone:
+            return found
+        if found and found.word:
             has_id = found.vendor_task_id or found.external_task_id
             if has_id or not _TASK_SIGNS.isdisjoint(item):
                 return found
@@ -103,6 +129,7 @@ class Reader:
             message=message,
             vendor_code=None if is_success(code) else code,
             updated_at=_first(instant, item, _UPDATED),
+            expires_at=_first(instant, item, EXPIRES),
         )
 
     def _files(self, item: Item, state: JobState | None) -> Files:
@@ -126,6 +153,8 @@ def task_objects(body: Any) -> list[Any]:
         inner = _content(body) if isinstance(body, dict) else None
         if inner is None:
             break
+        if isinstance(inner, dict):
+            inner = {**{key: body[key] for key in _BESIDE if key in body}, **inner}
         body = inner
     if isinstance(body, list):
         return body
@@ -137,7 +166,9 @@ def task_objects(body: Any) -> list[Any]:
 def _content(envelope: Item) -> Item | list[Any] | None:
     """Return what an envelope is about; None if the object is no envelope."""
     for key in _CONTENTS:
-        inner = envelope.get(key)
+        if key not in envelope:
+            continue
+        inner = opened(envelope[key])
         if isinstance(inner, _NESTED) and _is_inside(envelope, inner):
             return inner
     return None
@@ -145,18 +176,26 @@ def _content(envelope: Item) -> Item | list[Any] | None:
 
 def _is_inside(outer: Item, inner: Item | list[Any]) -> bool:
     """Return whether a task is in `inner`, and not `outer` itself."""
-    outer_id = task_id(outer)
-    if isinstance(inner, list):
-        holds_tasks = all(isinstance(one, dict) and _is_task(one) for one in inner)
-        return outer_id is None and holds_tasks
-    if outer_id is None:
-        return _is_task(inner) or not status_word(outer)
-    is_envelope = not _ENVELOPE_SIGNS.isdisjoint(outer) and "task_id" not in outer
-    return is_envelope and task_id(inner) is not None and bool(status_word(inner))
+    is_list, has_status = isinstance(inner, list), bool(status_word(outer))
+    entries = [one for one in inner if one is not None] if isinstance(inner, list) else [inner]
+    if not all(isinstance(one, dict) for one in entries):
+        return False
+    if task_id(outer) is None:
+        if not is_list and not has_status:
+            return True
+        return all(_is_task(one) and not (has_status and _is_file(one)) for one in entries)
+    may_wrap = not has_status or not (is_list or _ENVELOPE_SIGNS.isdisjoint(outer))
+    if not may_wrap or "task_id" in outer:
+        return False
+    return bool(entries) and all(task_id(one) and status_word(one) for one in entries)
 
 
 def _is_task(item: Item) -> bool:
     return task_id(item) is not None or bool(status_word(item))
+
+
+def _is_file(item: Item) -> bool:
+    return not status_word(item) and files_of(item, "") != Files()
 
 
 def task_id(item: Item) -> str | None:
@@ -165,6 +204,8 @@ def task_id(item: Item) -> str | None:
 
 
 def _id(value: Any) -> str | None:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     found = name(value)
     return found if found and found.strip("0-") and found.lower() not in _NO_IDS else None
 
@@ -198,16 +239,22 @@ def _word(value: Any) -> str | None:
 
 def _normal(word: str) -> str:
     """Return a status word as the tables have it: `In Progress` is `in_progress`."""
-    return "_".join(word.lower().replace("-", " ").split())
+    normal = "_".join(word.lower().replace("-", " ").split())
+    repeated = _KEY_OF_WORD.match(normal)
+    return normal[repeated.end() :] if repeated else normal
 
 
 def billing(item: Item) -> Any:
     """Return what a task object says about its price, unchanged; None if it says nothing."""
-    charged = item.get("billing")
-    if charged in _EMPTY:
-        present = [key for key in _CHARGES if key in item]
-        charged = {key: item[key] for key in present if item[key] not in _EMPTY}
-    return charged if charged and _is_small(charged) else None
+    inner = (item[key] for key in _CHARGED if key in item)
+    for place in (item, *(one for one in inner if isinstance(one, dict))):
+        charged = place.get("billing")
+        if charged in _EMPTY:
+            present = [key for key in _CHARGES if key in place]
+            charged = {key: place[key] for key in present if place[key] not in _EMPTY}
+        if charged:
+            return charged if _is_small(charged) else None
+    return None
 
 
 def _is_small(value: Any) -> bool:

@@ -31,14 +31,14 @@ WORDS: Words = {
     **dict.fromkeys(
         (
             "succeed", "succeeded", "success", "successful", "completed", "complete", "done",
-            "finished", "finish",
+            "finished", "finish", "成功", "已完成",
         ),
         JobState.SUCCEEDED,
     ),
     **dict.fromkeys(
         (
             "failed", "fail", "failure", "error", "errored", "cancelled", "canceled", "expired",
-            "timeout", "timed_out", "time_out", "rejected", "aborted", "terminated",
+            "timeout", "timed_out", "time_out", "rejected", "aborted", "terminated", "失败",
         ),
         JobState.FAILED,
     ),
@@ -81,6 +81,8 @@ class Report:
     message: str | None = None
     vendor_code: str | int | None = None
     updated_at: datetime | None = None
+    #: When the files of the result stop working, where the answer names none.
+    expires_at: datetime | None = None
 
     @property
     def has_output(self) -> bool:

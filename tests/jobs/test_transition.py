@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from itertools import product
 from typing import Any, cast
@@ -219,6 +220,10 @@ def test_a_success_whose_clip_the_vendor_serves_with_the_key_needs_no_url() -> N
     assert ended.moved is S.SUCCEEDED
     (video,) = (ended.changes["output"] or {})["videos"]
     assert video["url"] == f"{serving.base_url}/v1/videos/t%2F1/content"
+    assert video["expires_at"] is None
+    stated = replace(empty.report, expires_at=after(START, 3600))
+    dated = decided(waiting, empty._replace(report=stated), by=serving, at=after(START, 15))
+    assert (dated.changes["output"] or {})["videos"][0]["expires_at"] is not None
 
 
 def test_an_output_that_arrives_within_the_grace_is_a_success() -> None:

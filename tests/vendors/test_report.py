@@ -131,11 +131,51 @@ TASK = {"id": "1", "status": "completed", "video_url": "https://x.example/v.mp4"
         {"result": TASK},
         {"output": TASK, "request_id": "9"},
         {"tasks": [TASK]},
+        {"code": 0, "data": {"total": 1, "items": [TASK]}},
+        {"code": 0, "data": json.dumps(TASK)},
+        {"event": "completed", "payload": TASK},
+        {"id": "9", "code": 0, "data": [TASK]},
+        {"id": "9", "object": "event", "type": "video.completed", "data": TASK},
         {**TASK, "code": 0, "data": None},
     ],
 )
 def test_a_task_is_found_in_any_envelope(body: Any) -> None:
     assert read_one(body) == read_one(TASK)
+
+
+def test_an_odd_entry_of_a_batch_hides_no_other() -> None:
+    odd = {"id": "2", "status": ""}
+    assert [report.state for report in read({"data": [None, odd, TASK]})] == [
+        None,
+        JobState.SUCCEEDED,
+    ]
+    for body in ([None], [None, None], [odd], [{}, TASK]):
+        with pytest.raises(Unreadable):
+            read({"data": body})
+
+
+@pytest.mark.parametrize("place", ["output", "data"])
+@pytest.mark.parametrize("wrap", [lambda file: file, lambda file: [file]])
+def test_a_file_with_an_id_is_no_task(place: str, wrap: Any) -> None:
+    report = read_one({"status": "completed", place: wrap({"id": "f1", "url": ADDRESS})})
+    assert (report.state, report.vendor_task_id) == (JobState.SUCCEEDED, None)
+    assert [video.url for video in report.videos] == [ADDRESS]
+
+
+def test_what_stands_beside_a_task_is_read() -> None:
+    task = {"task_id": "1", "task_status": "SUCCEEDED"}
+    report = read_one(
+        {"output": task, "usage": {"duration": 5}, "videos": [{"video_url": ADDRESS}]}
+    )
+    assert report.billing == {"usage": {"duration": 5}}
+    assert [video.url for video in report.videos] == [ADDRESS]
+
+
+def test_the_words_of_a_failure_are_found_within_what_a_gateway_passes_on() -> None:
+    inner = {"code": 0, "message": "ok", "data": {"task_status_msg": "risk control"}}
+    record = {"task_id": "1", "status": "FAILURE", "fail_reason": "", "data": inner}
+    assert read_one(record).message == "risk control"
+    assert read_one({**record, "data": {"message": "success"}}).message is None
 
 
 def test_envelopes_are_opened_only_so_deep() -> None:
@@ -155,7 +195,14 @@ def test_the_zero_of_an_id_is_no_id(zero: Any) -> None:
     assert reader.accepted({"code": 0, "task_id": zero, "id": "T1"}) == ("T1", None)
 
 
-@pytest.mark.parametrize("no", [{"code": 500}, {"success": False}, {"error": "no"}])
+@pytest.mark.parametrize("ids", [["T1"], {"task_ids": ["T1"]}, {"taskID": "T1"}, '{"id": "T1"}'])
+def test_the_only_id_of_an_acceptance_counts_in_any_place(ids: Any) -> None:
+    assert Reader(WORDS).accepted({"code": 0, "data": ids}) == ("T1", None)
+
+
+@pytest.mark.parametrize(
+    "no", [{"code": 500}, {"code": -1}, {"code": 1201}, {"success": False}, {"error": "no"}]
+)
 def test_a_word_beside_an_error_is_no_id(no: Any) -> None:
     assert Reader(WORDS).accepted({"msg": "no", "data": "E1001", **no}) is None
     assert Reader(WORDS).accepted({"msg": "ok", "code": 0, "data": "E1001"}) == ("E1001", None)
@@ -190,6 +237,20 @@ ADDRESS = "https://cdn.example/a.mp4"
         {"outputs": [{"type": "image/png", "url": "https://cdn.example/c"}, ADDRESS]},
         {"results": [{"url": ADDRESS}]},
         {"assets": {"video": ADDRESS, "image": "https://cdn.example/a.png"}},
+        {"resultJson": json.dumps({"resultUrls": [ADDRESS]})},
+        {"output": json.dumps([ADDRESS])},
+        {"videoInfo": {"videoUrl": ADDRESS, "imageUrl": "https://cdn.example/a.png"}},
+        {"output_urls": [ADDRESS], "originUrls": ["https://cdn.example/o.mp4"]},
+        {"video_url": [ADDRESS]},
+        {"video_url": {"url": ADDRESS}},
+        {"outputs": {"video_url": ADDRESS}},
+        {"task_result": [{"url": ADDRESS}]},
+        {"task_result": {"videos": {"url": ADDRESS}}},
+        {"generated": [ADDRESS]},
+        {"data": ADDRESS},
+        {"video": {"uri": ADDRESS}},
+        {"resource_url": ADDRESS},
+        {"video_url_without_watermark": "x", "url_without_watermark": ADDRESS},
     ],
 )
 def test_the_address_of_a_clip_is_found_wherever_it_stands(holder: Any) -> None:
@@ -204,6 +265,7 @@ def test_the_address_of_a_clip_is_found_wherever_it_stands(holder: Any) -> None:
         {"metadata": {"url": "javascript:alert(1)"}},
         {"input": {"video_url": ADDRESS}},
         {"thumbnail_url": ADDRESS},
+        {"source_urls": [ADDRESS]},
         {"callback_url": ADDRESS},
         {"polling_url": "/v1/videos/1"},
         {"support_url": ADDRESS},
@@ -221,9 +283,10 @@ def test_what_is_no_result_is_no_output(holder: Any) -> None:
 
 
 def test_a_relative_address_is_one_of_the_vendor_and_needs_the_key() -> None:
-    report = read_one({"id": "1", "status": "completed", "url": "/v1/videos/1/content"})
-    (video,) = report.videos
-    assert (video.url, video.needs_key) == ("https://gateway.example/v1/videos/1/content", True)
+    for path in ("/v1/videos/1/content", "/api/v1/videos/1/content"):
+        (video,) = read_one({"id": "1", "status": "completed", "url": path}).videos
+        address = "https://gateway.example/api/v1/videos/1/content"
+        assert (video.url, video.needs_key) == (address, True)
     other = read_one({"id": "1", "status": "completed", "url": "//cdn.example/a.mp4"})
     assert [(video.url, video.needs_key) for video in other.videos] == [(ADDRESS, False)]
 
@@ -234,6 +297,11 @@ def test_watermarked_copies_and_sound_are_read() -> None:
     report = read_one({"id": "1", "status": "completed", "output": output})
     assert (report.videos[0].watermark_url, report.videos[0].duration) == (f"{ADDRESS}?wm", 5.0)
     assert [audio.url for audio in report.audios] == ["https://cdn.example/a.mp3"]
+    work = {"url": ADDRESS, "watermarked_url": f"{ADDRESS}?wm"}
+    sound = {"audio_id": "1", "url_mp3": "https://cdn.example/a.mp3"}
+    other = read_one({"id": "1", "state": "success", "creations": [work], "audios": [sound]})
+    assert other.videos[0].watermark_url == f"{ADDRESS}?wm"
+    assert other.audios[0].url == "https://cdn.example/a.mp3"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +315,14 @@ def test_watermarked_copies_and_sound_are_read() -> None:
         ({"url": f"{ADDRESS}?Expires=1785657454"}, "2026-08-02T07:57:34"),
         ({"url": f"{ADDRESS}?Expires=3600"}, None),
         ({"url": f"{ADDRESS}?X-Amz-Date=99991231T235959Z&X-Amz-Expires=9e9"}, None),
+        ({"url": f"{ADDRESS}?ksTime=6A6EF86E"}, "2026-08-02T07:57:34"),
+        ({"url": f"{ADDRESS}?x-expires=1785657454"}, "2026-08-02T07:57:34"),
+        ({"url": f"{ADDRESS}?se=2026-08-02T07%3A57%3A34Z&sig=a"}, "2026-08-02T07:57:34"),
         ({"url": ADDRESS, "expires_at": 1785657454}, "2026-08-02T07:57:34"),
+        (
+            {"output": {"videos": [{"url": ADDRESS}]}, "expires_at": 1785657454},
+            "2026-08-02T07:57:34",
+        ),
         (
             {"outputs": [{"url": ADDRESS, "expire_at": "2026-08-02T07:57:34Z"}]},
             "2026-08-02T07:57:34",
@@ -266,6 +341,7 @@ def test_the_end_of_an_address_is_read_in_any_shape(item: Any, expires_at: str |
         ({"billing": [{"amount": "1.5"}]}, [{"amount": "1.5"}]),
         ({"final_unit_deduction": "0.4"}, {"final_unit_deduction": "0.4"}),
         ({"usage": {"cost": 0.2}, "billing": []}, {"usage": {"cost": 0.2}}),
+        ({"meta": {"usage": {"consume": 260}}}, {"usage": {"consume": 260}}),
         ({"billing": "x" * 5000}, None),
         ({"billing": json.loads("[" * 900 + "1" + "]" * 900)}, None),
         ({"usage": None}, None),
@@ -293,8 +369,13 @@ def test_a_wide_and_deep_charge_costs_no_memory() -> None:
         ("FAIL", JobState.FAILED),
         ("In Progress", JobState.PROCESSING),
         ("in-progress", JobState.PROCESSING),
+        ("TASK_STATUS_SUCCEED", JobState.SUCCEEDED),
+        ("video_generation_failed", JobState.FAILED),
+        ("已完成", JobState.SUCCEEDED),
         ("unknown", None),
         ("UNKNOWN", None),
+        ("status", None),
+        ("task_unknown", None),
     ],
 )
 def test_status_words_are_known_in_any_case_and_with_blanks(
