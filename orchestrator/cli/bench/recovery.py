@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -22,6 +21,7 @@ from orchestrator.cli.bench import seed, verification
 from orchestrator.cli.bench.measurement import (
     Figure,
     Integrity,
+    JsonObject,
     MeasurementFailed,
     Plan,
     Result,
@@ -37,8 +37,10 @@ from orchestrator.database.tables import delivery, job
 from orchestrator.foundation.states import FINAL
 from orchestrator.simulator.accounts import account_settings
 
-#: Jobs, how many of them are in flight at a time, and the mean seconds of a render.
-JOBS, IN_FLIGHT, RENDER_SECONDS = 300, 50, 1.0
+#: Jobs, and the mean seconds of a render.
+JOBS, RENDER_SECONDS = 300, 1.0
+#: One job of so many is in flight at a time: at the second kill others are still to be submitted.
+_SHARE = 6
 FAULTS = {"drop_push": 0.3}
 #: As in the configuration that the simulator prints.
 POLL = {"first_after": 5, "interval": 2}
@@ -46,8 +48,8 @@ REPLICAS, KILLS = 3, 2
 #: The number of the first process on a new database, and of every process on SQLite.
 _FIRST = ALONE
 UNDISTURBED = "without a kill"
-#: Seconds between two looks at the database, and for all that a run may take.
-_LOOK, _PATIENCE = 0.02, 300.0
+#: Seconds between two looks at the database, while a kill is near, and for all of a run.
+_LOOK, _GLANCE, _PATIENCE = 0.02, 0.001, 300.0
 
 
 class _Claim(NamedTuple):
@@ -108,8 +110,12 @@ def bench(plan: Plan) -> Result:
         Figure.of("went_on_s", partial(Sample.value, name="went_on"), ours),
         Figure.of("claims_at_a_kill", partial(Sample.value, name="claims"), ours),
     ]
-    more = {"in_flight": IN_FLIGHT, "render_s": RENDER_SECONDS, **FAULTS, **POLL}
+    more = {"in_flight": _in_flight(plan), "render_s": RENDER_SECONDS, **FAULTS, **POLL}
     return Result("recovery", ours, figures, more, unmeasured=rounds[UNDISTURBED])
+
+
+def _in_flight(plan: Plan) -> int:
+    return max(1, (plan.jobs or JOBS) // _SHARE)
 
 
 def _run(plan: Plan, killed: bool) -> Sample:
@@ -123,11 +129,11 @@ def _run(plan: Plan, killed: bool) -> Sample:
         watch = _Watch(stack.enter_context(database.reading()))
         began = time.monotonic()
         lost, values = 0, dict[str, float](went_on=0.0, claims=0.0)
-        services = _shared(database, vendor) if is_postgres(plan.database) else None
-        if services is None:
-            values |= stack.enter_context(_restarted(database, vendor, watch, jobs, killed))
+        accounts = _accounts(vendor, _in_flight(plan))
+        if is_postgres(plan.database):
+            values |= stack.enter_context(_replicas(database, accounts, watch, killed))
         else:
-            values |= stack.enter_context(_replicas(services, watch, killed))
+            values |= stack.enter_context(_restarted(database, accounts, watch, jobs, killed))
         lost = jobs - _until_final(watch, jobs)
         values["final"] = time.monotonic() - began
         report = json.loads(uvloop.run(get(vendor.port, "/_control/report")))
@@ -135,17 +141,17 @@ def _run(plan: Plan, killed: bool) -> Sample:
         return Sample(jobs, integrity=integrity + verification.check_jobs(database), values=values)
 
 
-def _account(vendor: Child) -> Mapping[str, Any]:
+def _accounts(vendor: Child, in_flight: int) -> JsonObject:
     account = account_settings(f"http://127.0.0.1:{vendor.port}", "kling")
-    return {"bench-0": {**account, "max_in_flight": IN_FLIGHT, "poll": POLL}}
+    return {"bench-0": {**account, "max_in_flight": in_flight, "poll": POLL}}
 
 
 @contextlib.contextmanager
 def _restarted(
-    database: ScratchDatabase, vendor: Child, watch: _Watch, jobs: int, killed: bool
+    database: ScratchDatabase, accounts: JsonObject, watch: _Watch, jobs: int, killed: bool
 ) -> Iterator[dict[str, float]]:
     """Run one service. Kill it twice, and start it again at once; time counts from readiness."""
-    config, port = configure(database, dict(_account(vendor))), free_port()
+    config, port = configure(database, accounts), free_port()
     claims: list[_Claim] = []
     values = {"went_on": 0.0, "claims": 0.0}
     for left in reversed(range(KILLS + 1 if killed else 1)):
@@ -158,19 +164,13 @@ def _restarted(
             values["claims"] += len(claims)
 
 
-def _shared(database: ScratchDatabase, vendor: Child) -> tuple[Path, list[int]]:
-    """Return the configuration of replicas, and their ports. Pushes go to the last one."""
-    ports = [free_port() for _ in range(REPLICAS)]
-    url = f"http://127.0.0.1:{ports[-1]}"
-    return configure(database, dict(_account(vendor)), public_url=url), ports
-
-
 @contextlib.contextmanager
 def _replicas(
-    services: tuple[Path, list[int]], watch: _Watch, killed: bool
+    database: ScratchDatabase, accounts: JsonObject, watch: _Watch, killed: bool
 ) -> Iterator[dict[str, float]]:
-    """Run replicas and kill the first one; time counts from the kill."""
-    config, ports = services
+    """Run replicas and kill the first one; time counts from the kill. Pushes go to the last one."""
+    ports = [free_port() for _ in range(REPLICAS)]
+    config = configure(database, accounts, public_url=f"http://127.0.0.1:{ports[-1]}")
     values = {"went_on": 0.0, "claims": 0.0}
     with contextlib.ExitStack() as stack:
         first, *_ = [stack.enter_context(serve(config, port)) for port in ports]
@@ -187,6 +187,7 @@ def _kill_at_work(process: Child, watch: _Watch, final: int) -> list[_Claim]:
     while watch.final() < final or not any(one.state == "submitting" for one in watch.claims()):
         if time.monotonic() > deadline:
             raise MeasurementFailed("the service submits nothing")
+        time.sleep(_GLANCE)
     process.process.kill()
     process.process.wait()
     return watch.claims()
