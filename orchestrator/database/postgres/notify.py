@@ -66,11 +66,11 @@ class NotifyChannel:
             self._thread.join()
 
     def _listen(self, notify: Callable[[str], object]) -> None:
-        # The second is the driver's, of a connection that ends while it listens.
-        lost = (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError)
+        fenced = False
         while not self._closing.is_set():
             try:
-                with contextlib.suppress(*lost), _listening(self._engine, self._session) as stages:
+                with _listening(self._engine, self._session) as stages:
+                    fenced = False
                     self._entered.set()
                     while not self._closing.is_set():
                         for stage in stages():
@@ -80,7 +80,16 @@ class NotifyChannel:
                 self._membership.confirm(UNBOUND)
                 self._entered.set()
                 return
+            except Exception as error:
+                # Whatever it is: without this thread the process would be fenced for ever.
+                if not fenced:
+                    log.warning("fenced until the database answers", error=_words(error))
+                fenced = True
             self._closing.wait(_RETRY)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())
 
 
 def wake(tx: Tx, stage: str) -> None:
@@ -99,7 +108,7 @@ def _listening(engine: sa.Engine, session: Session) -> Iterator[Callable[[], lis
             raise _Pooled
         connection.execution_options(isolation_level="AUTOCOMMIT")
         if not session.enter(connection):
-            raise ConnectionError
+            raise ConnectionError("the server still sees the session before this one")
         connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
         driver, calls = connection.connection.driver_connection, itertools.count(1)
         assert driver is not None
