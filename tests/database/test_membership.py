@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +16,13 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.membership import ALONE, UNBOUND, Membership
-from orchestrator.database.postgres.session import FENCE, GRACE
+from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.postgres.session import FENCE, GRACE, Session, expel, has_lost
+from orchestrator.database.postgres.sessions import check_unused
 from orchestrator.database.store import Store
 from orchestrator.database.tables import process
-from orchestrator.foundation.clock import after
+from orchestrator.foundation.clock import EPOCH, after
+from orchestrator.foundation.errors import ConfigError
 from tests.harness import databases
 from tests.harness.api_caller import eventually
 from tests.harness.runtime import ManualClock
@@ -174,3 +180,112 @@ async def test_a_process_whose_session_is_silent_is_fenced_and_not_handed_over(
     finally:
         os.kill(pid, signal.SIGCONT)
     await until(lambda: one.membership.number == number)
+
+
+def in_autocommit(engine: sa.Engine) -> sa.Connection:
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+def entered(engine: sa.Engine) -> tuple[Session, int]:
+    """Return a session that has entered, and lost its connection since."""
+    session, connection = Session(membership := Membership()), in_autocommit(engine)
+    assert session.enter(connection)
+    number = membership.number
+    assert number is not None
+    os.kill(session_of(number), signal.SIGTERM)
+    with contextlib.suppress(sa.exc.DBAPIError):
+        connection.exec_driver_sql("SELECT 1")
+    connection.close()
+    return session, number
+
+
+@pytest.fixture
+def engine(address: str) -> Iterator[sa.Engine]:
+    made = postgres.engine_of(address, 4)
+    yield made
+    made.dispose()
+
+
+def test_of_two_processes_with_one_number_each_keeps_its_own_session(engine: sa.Engine) -> None:
+    """As after a failover to an asynchronous standby, which lacks the newest row."""
+    one, number = entered(engine)
+    other, membership = Session(theirs := Membership()), one._membership
+    with engine.begin() as tx:
+        tx.execute(sa.delete(process).where(process.c.id == number))
+        sequence = sa.func.pg_get_serial_sequence("process", "id")
+        tx.execute(sa.select(sa.func.setval(sequence, number, False)))
+    with in_autocommit(engine) as a, in_autocommit(engine) as b:
+        assert other.enter(a)
+        assert theirs.number == number
+        assert one.enter(b)
+        assert membership.number not in (number, None)
+        other.confirm(a)
+
+
+def test_a_process_that_entered_again_while_it_was_marked_has_its_grace_the_next_time(
+    engine: sa.Engine,
+) -> None:
+    """The UPDATE that marks waits for the row of another process, whose lock is free too."""
+    with engine.begin() as tx:
+        gone = tx.execute(sa.insert(process).values(started_at=EPOCH).returning(process.c.id))
+        ended = gone.scalar_one()
+    one, _ = entered(engine)
+    expelled: list[list[int]] = []
+
+    def expel_all() -> None:
+        with engine.begin() as tx:
+            expelled.append(expel(tx))
+
+    marking = threading.Thread(target=expel_all)
+    with in_autocommit(engine) as connection:
+        with engine.begin() as tx:
+            tx.execute(sa.select(process).where(process.c.id == ended).with_for_update())
+            marking.start()
+            wait_until_one_waits(connection)
+            assert one.enter(connection)
+        marking.join()
+        expel_all()
+        lost = sa.select(process.c.id).where(process.c.lost_at.is_not(None))
+        with engine.begin() as tx:
+            assert has_lost(tx)
+            assert list(tx.scalars(lost)) == [ended]
+    assert expelled == [[], []]
+    with engine.begin() as tx:
+        tx.execute(sa.delete(process))
+
+
+def wait_until_one_waits(connection: sa.Connection) -> None:
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while not connection.exec_driver_sql(query).scalar():
+        pass
+
+
+async def test_a_listener_outlives_any_error(address: str) -> None:
+    store, named = Store(address), list[str]()
+
+    def notify(stage: str) -> None:
+        named.append(stage)
+        if len(named) == 1:
+            raise ValueError(stage)
+
+    await store.astart()
+    await asyncio.to_thread(store._database.listen, notify)
+    store.wake("submit")
+    await until(lambda: store.membership.number is None)
+    await until(lambda: store.membership.number is not None)
+    await store.aclose()
+
+
+def test_a_process_is_seen_whatever_the_name_of_its_application(
+    address: str, engine: sa.Engine
+) -> None:
+    store = Store(f"{address}&application_name=mine")
+    store.start()
+    try:
+        store._database.listen(lambda _: None)
+        with engine.connect() as tx, pytest.raises(ConfigError, match="in use by orchestrator"):
+            check_unused(tx)
+    finally:
+        store.close()
+    with engine.connect() as tx:
+        check_unused(tx)

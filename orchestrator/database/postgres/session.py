@@ -13,6 +13,9 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import NamedTuple
+
 import sqlalchemy as sa
 
 from orchestrator.database.membership import Membership
@@ -43,25 +46,45 @@ _OURS = sa.and_(
     # Of two keys.
     _LOCKS.c.objsubid == sa.literal_column("2"),
 )
-_FREE = ~sa.exists().where(_OURS, _LOCKS.c.objid == process.c.id)
+_HELD = sa.exists().where(_OURS, _LOCKS.c.objid == process.c.id)
+_FREE = ~_HELD
+_MARKED = process.c.lost_at.is_not(None)
 _NOW = sa.text("(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 # One statement: no other process sees the row before its lock is held.
-_ENTERED = sa.insert(process).values(started_at=_NOW).returning(process.c.id).cte("entered")
-_ENTER = sa.select(_ENTERED.c.id, sa.func.pg_advisory_lock(_CLASS, _ENTERED.c.id))
+_ENTERED = sa.insert(process).values(started_at=_NOW).returning(*process.c).cte("entered")
+_ENTER = sa.select(*_ENTERED.c, sa.func.pg_advisory_lock(_CLASS, _ENTERED.c.id))
 _NUMBER = sa.bindparam("number", type_=sa.Integer)
 _TAKE_LOCK = sa.select(sa.func.pg_try_advisory_lock(_CLASS, _NUMBER))
 _FREE_LOCK = sa.select(sa.func.pg_advisory_unlock(_CLASS, _NUMBER))
-_MINE = sa.update(process).where(process.c.id == _NUMBER)
-_STAY = _MINE.values(lost_at=None).returning(process.c.id)
+# A server that lost our row, as an asynchronous standby may, gives our number to another process.
+_MINE = sa.and_(
+    process.c.id == _NUMBER,
+    process.c.started_at == sa.bindparam("since", type_=process.c.started_at.type),
+)
+_IS_MINE = sa.select(sa.exists().where(_MINE))
+_STAY = sa.update(process).where(_MINE).values(lost_at=None).returning(process.c.id)
 _END_OTHER = sa.select(sa.func.pg_terminate_backend(_LOCKS.c.pid)).where(
     _OURS, _LOCKS.c.objid == _NUMBER
 )
-_HAS_LOST = sa.select(sa.exists().where(_FREE).select_from(process))
-_MARK = sa.update(process).where(process.c.lost_at.is_(None), _FREE).values(lost_at=_NOW)
+_HAS_LOST = sa.select(sa.exists().where(sa.or_(_FREE, _MARKED)).select_from(process))
+# An UPDATE that waited for another row may mark a process that has entered again meanwhile. Unless
+# that is undone, such a process has no grace when it loses its session the next time.
+_MARK = (
+    sa.update(process)
+    .where(sa.or_(sa.and_(~_MARKED, _FREE), sa.and_(_MARKED, _HELD)))
+    .values(lost_at=sa.case((~_MARKED, _NOW), else_=sa.null()))
+)
 _OVER = process.c.lost_at <= sa.text(
     f"(extract(epoch FROM clock_timestamp()) * 1000)::bigint - {GRACE * 1000:.0f}"
 )
 _EXPEL = sa.delete(process).where(_OVER, _FREE).returning(process.c.id)
+
+
+class _Row(NamedTuple):
+    """The number of a process, and what tells its row from another's of the same number."""
+
+    number: int
+    since: datetime
 
 
 class Session:
@@ -72,7 +95,8 @@ class Session:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
-        self._number: int | None = None
+        #: Our row.
+        self._row: _Row | None = None
 
     def enter(self, connection: sa.Connection) -> bool:
         """Take the lock of our number; of a new one, if our claims have been handed over.
@@ -81,24 +105,29 @@ class Session:
         """
         connection.exec_driver_sql(_KEEPALIVES)
         asked = self._membership.now()
-        if (number := self._number) is not None:
-            if not connection.scalar(_TAKE_LOCK, {"number": number}):
-                connection.execute(_END_OTHER, {"number": number})
+        if (row := self._row) is not None:
+            mine = row._asdict()
+            if connection.scalar(_TAKE_LOCK, mine):
+                if connection.scalar(_STAY, mine) is None:
+                    connection.execute(_FREE_LOCK, mine)
+                    row = None
+            elif connection.scalar(_IS_MINE, mine):
+                connection.execute(_END_OTHER, mine)
                 return False
-            if connection.scalar(_STAY, {"number": number}) is None:
-                connection.execute(_FREE_LOCK, {"number": number})
-                number = None
-        if number is None:
-            number = self._number = connection.execute(_ENTER).scalar_one()
-        self._membership.confirm(number, after(asked, FENCE))
+            else:
+                row = None
+        if row is None:
+            entered = connection.execute(_ENTER).one()
+            row = self._row = _Row(entered.id, entered.started_at)
+        self._membership.confirm(row.number, after(asked, FENCE))
         return True
 
     def confirm(self, connection: sa.Connection) -> None:
         """Ask whether the session lives. Raises the errors of the driver."""
         asked = self._membership.now()
         connection.exec_driver_sql("SELECT 1")
-        assert self._number is not None
-        self._membership.confirm(self._number, after(asked, FENCE))
+        assert self._row is not None
+        self._membership.confirm(self._row.number, after(asked, FENCE))
 
     def fence(self) -> None:
         """Note that the connection is gone."""
@@ -106,7 +135,7 @@ class Session:
 
 
 def has_lost(tx: Tx) -> bool:
-    """Return whether the lock of a process is free."""
+    """Return whether the lock of a process is free, or was when its row was marked."""
     return bool(tx.scalar(_HAS_LOST))
 
 
