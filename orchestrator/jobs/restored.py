@@ -49,6 +49,10 @@ def resume(tx: Tx, now: datetime) -> Resumed:
     late = sa.and_(in_flight, job.c.deadline_at < until)
     tx.execute(sa.update(job).where(late).values(deadline_at=until))
     tx.execute(sa.update(job).where(in_flight).values(**claim))
-    sending = {"state": JobState.SUBMITTING, "attempt": job.c.attempt + 1, "misses": 0}
+    sending = {"state": JobState.SUBMITTING, "attempt": job.c.attempt + 1}
     looked_up = tx.execute(sa.update(job).where(queued).values(**claim, **sending)).rowcount
+    # What a vendor answered before the backup proves nothing about a request that left after it.
+    # That may have just left, as when a claim is taken back.
+    in_doubt = sa.update(job).where(job.c.state == JobState.SUBMITTING)
+    tx.execute(in_doubt.values(misses=-1))
     return Resumed(looked_up, queried)

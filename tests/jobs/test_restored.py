@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from orchestrator.database.tables import trace
@@ -53,21 +54,22 @@ async def test_a_queued_job_that_the_vendor_has_is_adopted_and_not_sent(h: Harne
     assert [request.method for request in h.network.requests] == ["GET"]
 
 
-async def test_a_queued_job_that_the_vendor_lacks_is_looked_up_twice_then_sent_once(
+async def test_a_queued_job_that_the_vendor_lacks_is_sent_once_after_two_answers_that_count(
     h: Harness,
 ) -> None:
     opened = await h.open("kling")
     await resumed(h)
     submitter = h.runtime.assemble(Submitter)
     h.network.answer = lambda _: task_not_found()
-    assert await drive(submitter) == 1
-    assert await drive(submitter) == 0, "the lookups are spaced"
-    h.clock.advance(seconds_until_due(h, await h.job(opened["id"])))
+    for _ in range(2):
+        assert await drive(submitter) == 1
+        assert await drive(submitter) == 0, "the lookups are spaced"
+        h.clock.advance(seconds_until_due(h, await h.job(opened["id"])))
     assert await drive(submitter) == 1
     h.network.answer = lambda _: kling_response(legacy_task("t-2", "submitted"))
     assert await drive(submitter) == 1
     assert (await h.job(opened["id"]))["vendor_task_id"] == "t-2"
-    assert [request.method for request in h.network.requests] == ["GET", "GET", "POST"]
+    assert [request.method for request in h.network.requests] == ["GET"] * 3 + ["POST"]
 
 
 async def test_without_a_lookup_nothing_is_sent_and_the_job_waits_for_its_push(h: Harness) -> None:
@@ -106,3 +108,25 @@ async def test_the_history_of_a_job_has_the_restore(h: Harness) -> None:
     await resumed(h)
     (entry,) = await h.rows(trace, trace.c.job_id == opened["id"])
     assert (entry["kind"], entry["detail"]["action"]) == ("operator", "restore")
+
+
+@pytest.mark.parametrize("account", ["kling", "dreamto"])
+async def test_answers_from_before_the_restore_prove_nothing(h: Harness, account: str) -> None:
+    """The backup has a submission in doubt; since then it may have been sent again."""
+    opened = await h.open(account)
+    submitter = h.runtime.assemble(Submitter)
+    h.network.answer = lambda _: httpx.Response(504)
+    await drive(submitter)
+    h.network.answer = lambda _: task_not_found()
+    if account == "kling":
+        h.clock.advance(seconds_until_due(h, await h.job(opened["id"])))
+        await drive(submitter)
+    row = await h.job(opened["id"])
+    assert (row["state"], row["misses"]) == (S.SUBMITTING, 1)
+    await resumed(h)
+    h.network.requests.clear()
+    assert await drive(submitter) == 1
+    row = await h.job(opened["id"])
+    assert row["state"] == S.SUBMITTING, "its first answer does not count"
+    assert row["misses"] == (0 if account == "kling" else 1)
+    assert seconds_until_due(h, row) >= (10 if account == "kling" else 600)
