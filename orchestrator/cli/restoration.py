@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.postgres.sessions import check_unused
 from orchestrator.database.sqlite import backup
 from orchestrator.database.sqlite.engine import Lock, as_config_error, checked_path, engines
+from orchestrator.database.sqlite.files import logs_of
 from orchestrator.database.sqlite.snapshot import driver_of
 from orchestrator.engine.encryption import check_keys
 from orchestrator.foundation.settings import Settings, key_file
@@ -44,8 +44,10 @@ def from_file(
     if not file.is_file() or (database.exists() and file.samefile(database)):
         raise Failure(f"{file} is no backup", hint="name a file that `orchestrator backup` wrote")
     keys = _keys(settings, file, database)
-    aside = database.with_name(f"{database.name}.before-{now:%Y%m%dT%H%M%S}")
-    with Lock(settings.database_url), backup.draft_of(database) as draft:
+    # A symbolic link goes on leading to the database.
+    real = database.resolve()
+    aside = real.with_name(f"{real.name}.before-{now:%Y%m%dT%H%M%S}")
+    with Lock(settings.database_url), backup.draft_of(real) as draft:
         backup.copy_to(file, draft)
         resumed = _prepared(draft, keys.keys, None if nothing_sent else now)
         backup.checked_revision(draft)
@@ -103,8 +105,8 @@ def _prepared(draft: Path, keys: Keys, now: datetime | None) -> Resumed | None:
 def _put(draft: Path, database: Path, keys: Path | None, aside: Path) -> bool:
     """Put a copy, and keys, in the place of a database; return whether one was kept aside."""
     own = key_file.path_for(database)
-    # What belongs to a database has its name and a hyphen: the log, and the index of the log.
-    replaced = [database, *database.parent.glob(f"{glob.escape(database.name)}-*")]
+    real = database.resolve()
+    replaced = [real, *logs_of(database)]
     try:
         with backup.draft_of(own) as draft_of_keys:
             for each in (draft, draft_of_keys):
@@ -115,7 +117,7 @@ def _put(draft: Path, database: Path, keys: Path | None, aside: Path) -> bool:
             kept = backup.put_aside(replaced, aside)
             if keys is not None:
                 backup.put(draft_of_keys, own)
-            backup.put(draft, database)
+            backup.put(draft, real)
     except OSError as error:
         hint = f"the old files are in {aside}" if aside.exists() else "nothing was changed"
         raise Failure(f"{database}: {error.strerror}", hint=hint) from error

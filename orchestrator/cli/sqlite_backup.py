@@ -10,6 +10,7 @@ from orchestrator.database import schema
 from orchestrator.database.postgres import engine as postgres
 from orchestrator.database.sqlite import backup
 from orchestrator.database.sqlite.engine import path_of
+from orchestrator.database.sqlite.files import lock_of, logs_of
 from orchestrator.foundation.settings import Settings, key_file
 
 
@@ -20,6 +21,12 @@ def back_up(terminal: Terminal, settings: Settings, file: Path, *, force: bool) 
     )
     source, keys = key_file.path_for(database), key_file.path_for(file)
     own_keys = not settings.secret_keys and source.exists()
+    of_database = {path.resolve() for path in (database, source, lock_of(database))}
+    for path in (file, keys):
+        if path.resolve() in of_database.union(logs_of(database)):
+            raise Failure(
+                f"{path} belongs to the database", hint="name another file", code=Exit.CONFLICT
+            )
     taken = [path for path in (file, *([keys] if own_keys else [])) if path.exists()]
     if taken and not force:
         raise Failure(

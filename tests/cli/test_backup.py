@@ -85,17 +85,17 @@ def test_a_restore_keeps_what_was_there_aside() -> None:
     made()
     run("backup", str(BACKUP))
     made("two")
-    # Whatever else belongs to the replaced database: it must not be taken for the backup's.
-    Path("orchestrator.db-wal-index").write_text("of the old one")
+    # What else belongs to the replaced database: it must not be taken for the backup's.
+    Path("orchestrator.db-journal").write_text("of the old one")
     ran = run("restore", str(BACKUP), "--json")
     assert ran.code == 0, ran.err
     assert list(Path().glob("orchestrator.db-*")) == []
     assert names(DATABASE) == ["one"]
     aside = Path(json.loads(ran.out)["before"])
+    assert (aside / "orchestrator.db-journal").exists()
     assert names(aside / "orchestrator.db") == ["one", "two"]
     assert [mode(aside), mode(DATABASE)] == [0o700, 0o600]
     assert (aside / "orchestrator.db.keys").exists()
-    assert (aside / "orchestrator.db-wal-index").exists()
     assert names(BACKUP) == ["one"]
     assert run("migrate", "--check").code == 0
 
@@ -275,3 +275,47 @@ async def test_a_job_that_was_rendered_after_the_backup_is_not_rendered_again(
             ended = await it.api.ended(job["id"])
             assert (ended["status"], ended["resolved_by"]) == ("succeeded", "lookup")
             assert len(it.world.renders) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["orchestrator.db", "orchestrator.db.keys", "orchestrator.db-wal", "orchestrator"]
+)
+def test_a_backup_never_replaces_a_file_of_the_database(name: str) -> None:
+    made()
+    words = ["backup", name, "--force"]
+    if name == "orchestrator":
+        # Its keys would be the database.
+        DATABASE.rename("orchestrator.keys")
+        Path("orchestrator.db.keys").rename("orchestrator.keys.keys")
+        words += ["--database-url", "sqlite:///orchestrator.keys"]
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    refused(run(*words), "belongs to the database", 5)
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_a_restore_leaves_files_alone_that_only_begin_like_the_database() -> None:
+    made()
+    backup, folder = Path("orchestrator.db-monday"), Path("orchestrator.db-files")
+    run("backup", str(backup))
+    folder.mkdir()
+    ran = run("restore", str(backup))
+    assert ran.code == 0, ran.err
+    assert names(backup) == ["one"]
+    assert folder.is_dir()
+
+
+def test_a_restore_replaces_the_file_that_a_link_leads_to() -> None:
+    made()
+    run("backup", str(BACKUP))
+    made("two")
+    volume = Path("volume")
+    volume.mkdir()
+    DATABASE.rename(volume / "real.db")
+    DATABASE.symlink_to(volume / "real.db")
+    (volume / "real.db-journal").write_text("of the old one")
+    ran = run("restore", str(BACKUP), "--json")
+    assert ran.code == 0, ran.err
+    assert DATABASE.is_symlink()
+    assert names(volume / "real.db") == ["one"]
+    aside = Path(json.loads(ran.out)["before"])
+    assert names(aside / "real.db") == ["one", "two"]

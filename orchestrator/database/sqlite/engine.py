@@ -16,6 +16,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.pool import PoolProxiedConnection
 
+from orchestrator.database.sqlite.files import lock_of
 from orchestrator.foundation.errors import ConfigError
 
 _WRITER = (
@@ -84,7 +85,7 @@ class Lock:
 
     def take(self) -> None:
         """Take the lock. Raises `ConfigError` if another process has it, or it cannot be made."""
-        path = self._path.with_name(self._path.name + ".lock")
+        path = lock_of(self._path)
         try:
             self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,13 +35,26 @@ class _Identity(NamedTuple):
         return cls(found.st_dev, found.st_ino, bool(found.st_mode & 0o222), empty)
 
 
+def logs_of(database: Path) -> list[Path]:
+    """Return the paths that SQLite uses beside a database: its logs, and the index of one.
+
+    They have the name of the file that a symbolic link leads to.
+    """
+    real = os.path.realpath(database)
+    return [Path(f"{real}-{kind}") for kind in ("wal", "shm", "journal")]
+
+
+def lock_of(database: Path) -> Path:
+    """Return the path of the lock of the process."""
+    return database.with_name(database.name + ".lock")
+
+
 class OpenFiles:
     """The database, its write-ahead log, the index of the log, and the lock of the process."""
 
     def __init__(self, path: Path) -> None:
-        # SQLite names its log after the file that a symbolic link leads to.
-        real = os.path.realpath(path)
-        self._paths = (str(path), f"{real}-wal", f"{real}-shm", f"{path}.lock")
+        wal, index, _ = map(str, logs_of(path))
+        self._paths = (str(path), wal, index, str(lock_of(path)))
         self._known: dict[str, _Identity] = {}
 
     def remember(self) -> None:
