@@ -289,3 +289,20 @@ def test_a_process_is_seen_whatever_the_name_of_its_application(
         store.close()
     with engine.connect() as tx:
         check_unused(tx)
+
+
+async def test_a_process_leaves_a_server_that_has_become_read_only(
+    address: str, two: tuple[Store, Store]
+) -> None:
+    """Its session lives on there, and proves nothing about the server that is written to."""
+    one, _ = two
+    number = one.membership.number
+    with psycopg.connect(databases.server(), autocommit=True) as server:
+        server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        server.execute("SELECT pg_reload_conf()")
+        try:
+            await until(lambda: one.membership.number is None)
+        finally:
+            server.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            server.execute("SELECT pg_reload_conf()")
+    await until(lambda: one.membership.number == number)

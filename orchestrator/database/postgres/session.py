@@ -123,9 +123,13 @@ class Session:
         return True
 
     def confirm(self, connection: sa.Connection) -> None:
-        """Ask whether the session lives. Raises the errors of the driver."""
+        """Ask whether the session lives, where others write.
+
+        Raises the errors of the driver, and `ConnectionError` if the server has become read-only.
+        """
         asked = self._membership.now()
-        connection.exec_driver_sql("SELECT 1")
+        if connection.exec_driver_sql("SHOW transaction_read_only").scalar() != "off":
+            raise ConnectionError("the server has become read-only")
         assert self._row is not None
         self._membership.confirm(self._row.number, after(asked, FENCE))
 
