@@ -30,7 +30,7 @@ def run(terminal: Terminal, settings: Settings, source: str) -> None:
     if not postgres.is_postgres(settings.database_url):
         raise Failure(
             "--from moves to PostgreSQL, and database_url is none",
-            hint="pass --database-url postgresql://user:password@host/database",
+            hint="set ORCHESTRATOR_DATABASE_URL to postgresql://user:password@host/database",
         )
     file = path_of(source)
     if not file.is_file():

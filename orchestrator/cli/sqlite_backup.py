@@ -21,12 +21,7 @@ def back_up(terminal: Terminal, settings: Settings, file: Path, *, force: bool) 
     )
     source, keys = key_file.path_for(database), key_file.path_for(file)
     own_keys = not settings.secret_keys and source.exists()
-    of_database = {path.resolve() for path in (database, source, lock_of(database))}
-    for path in (file, keys):
-        if path.resolve() in of_database.union(logs_of(database)):
-            raise Failure(
-                f"{path} belongs to the database", hint="name another file", code=Exit.CONFLICT
-            )
+    _check_free(database, file, keys)
     taken = [path for path in (file, *([keys] if own_keys else [])) if path.exists()]
     if taken and not force:
         raise Failure(
@@ -53,6 +48,18 @@ def back_up(terminal: Terminal, settings: Settings, file: Path, *, force: bool) 
     if not own_keys:
         origin = settings.origins().get("secret_keys", "nowhere")
         terminal.notice(f"secret_keys come from {origin}: keep them too, apart from the backup")
+
+
+def _check_free(database: Path, file: Path, keys: Path) -> None:
+    """Raise `Failure` if a backup would replace a file of a database, whatever `--force` says."""
+    owned = {path.resolve() for path in (database, key_file.path_for(database), lock_of(database))}
+    owned.update(logs_of(database))
+    words = [f"{path} belongs to the database" for path in (file, keys) if path.resolve() in owned]
+    # A log that is left would be taken for the backup's.
+    logs = [path for path in logs_of(file) if path.exists()]
+    words += [f"{file} is in use as a database: there is {path}" for path in logs]
+    if words:
+        raise Failure(words[0], hint="name another file", code=Exit.CONFLICT)
 
 
 def sqlite_file(settings: Settings, instead: str, also: str) -> Path:

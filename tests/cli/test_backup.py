@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -319,3 +320,16 @@ def test_a_restore_replaces_the_file_that_a_link_leads_to() -> None:
     assert names(volume / "real.db") == ["one"]
     aside = Path(json.loads(ran.out)["before"])
     assert names(aside / "real.db") == ["one", "two"]
+
+
+def test_a_backup_replaces_no_file_that_is_in_use_as_a_database() -> None:
+    """With the log of the replaced one, it would be damaged when it is opened."""
+    made()
+    run("backup", str(BACKUP))
+    with contextlib.closing(sqlite3.connect(BACKUP)) as using:
+        using.execute("PRAGMA journal_mode=WAL")
+        using.execute("UPDATE api_key SET name = 'of the log'")
+        using.commit()
+        ran = run("backup", str(BACKUP), "--force")
+        assert names(BACKUP) == ["of the log"]
+        refused(ran, "in use as a database", 5)
