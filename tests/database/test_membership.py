@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.membership import ALONE, UNBOUND, Membership
 from orchestrator.database.postgres import engine as postgres
+from orchestrator.database.postgres import notify
 from orchestrator.database.postgres.session import FENCE, GRACE, Session, expel, has_lost
 from orchestrator.database.postgres.sessions import check_unused
 from orchestrator.database.store import Store
@@ -263,13 +264,13 @@ def wait_until_one_waits(connection: sa.Connection) -> None:
 async def test_a_listener_outlives_any_error(address: str) -> None:
     store, named = Store(address), list[str]()
 
-    def notify(stage: str) -> None:
+    def failing(stage: str) -> None:
         named.append(stage)
         if len(named) == 1:
             raise ValueError(stage)
 
     await store.astart()
-    await asyncio.to_thread(store._database.listen, notify)
+    await asyncio.to_thread(store._database.listen, failing)
     store.wake("submit")
     await until(lambda: store.membership.number is None)
     await until(lambda: store.membership.number is not None)
@@ -287,8 +288,6 @@ def test_a_process_is_seen_whatever_the_name_of_its_application(
             check_unused(tx)
     finally:
         store.close()
-    with engine.connect() as tx:
-        check_unused(tx)
 
 
 async def test_a_process_leaves_a_server_that_has_become_read_only(
@@ -306,3 +305,17 @@ async def test_a_process_leaves_a_server_that_has_become_read_only(
             server.execute("ALTER SYSTEM RESET default_transaction_read_only")
             server.execute("SELECT pg_reload_conf()")
     await until(lambda: one.membership.number == number)
+
+
+def test_a_session_that_could_not_begin_holds_no_lock(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back in the pool, its connection would show a fenced process as living."""
+    monkeypatch.setattr(notify, "_CHANNEL", "no channel")
+    session = Session(membership := Membership())
+    with pytest.raises(sa.exc.ProgrammingError, match="LISTEN"), notify._listening(engine, session):
+        pass
+    assert membership.number is None
+    with engine.begin() as tx:
+        assert has_lost(tx)
+        tx.execute(sa.delete(process))

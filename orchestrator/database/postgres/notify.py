@@ -107,20 +107,20 @@ def _listening(engine: sa.Engine, session: Session) -> Iterator[Callable[[], lis
         if is_pooled(connection):
             raise _Pooled
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        if not session.enter(connection):
-            raise ConnectionError("the server still sees the session before this one")
-        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-        driver, calls = connection.connection.driver_connection, itertools.count(1)
-        assert driver is not None
-
-        def stages() -> list[str]:
-            if next(calls) % _PROBE == 0:
-                session.confirm(connection)
-            return [notice.payload for notice in driver.notifies(timeout=_INTERVAL)]
-
         try:
+            if not session.enter(connection):
+                raise ConnectionError("the server still sees the session before this one")
+            connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+            driver, calls = connection.connection.driver_connection, itertools.count(1)
+            assert driver is not None
+
+            def stages() -> list[str]:
+                if next(calls) % _PROBE == 0:
+                    session.confirm(connection)
+                return [notice.payload for notice in driver.notifies(timeout=_INTERVAL)]
+
             yield stages
         finally:
             session.fence()
-            # Not back into the pool: it would go on receiving notifications.
+            # Not back into the pool: it may hold our lock, and would go on receiving notifications.
             connection.invalidate()
