@@ -7,7 +7,7 @@ the vendor's answer can be known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -63,7 +63,7 @@ def accepted(row: JobRow, receipt: Receipt) -> SubmitOutcome:
     report = receipt.report
     if report is None or report.state is None:
         report = Report(JobState.SUBMITTED, report.word if report else "")
-    report = replace(report, vendor_task_id=receipt.vendor_task_id)
+    report = report._replace(vendor_task_id=receipt.vendor_task_id)
     note = {"outcome": "accepted", "vendor_task_id": receipt.vendor_task_id}
     return SubmitOutcome(row, note, report=ReportEvent(row["id"], report, Source.SUBMIT))
 
@@ -170,7 +170,7 @@ def after_lookup(
         ours = [reports[0]]
     if ours:
         task = ours[0]
-        found = replace(task, state=task.state or JobState.SUBMITTED)
+        found = task._replace(state=task.state or JobState.SUBMITTED)
         note = {"outcome": "found", "vendor_task_id": found.vendor_task_id}
         return SubmitOutcome(row, note, report=ReportEvent(row["id"], found, Source.LOOKUP))
     if reports:

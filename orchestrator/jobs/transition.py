@@ -7,7 +7,7 @@ job's state alone decides whether it moves the job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
@@ -189,7 +189,7 @@ def _without_output(
     file = vendor.content(task) if vendor and task else None
     if since is not None and file and now >= after(since, poll.interval):
         file = file._replace(expires_at=event.report.expires_at)
-        found = event._replace(report=replace(event.report, videos=(file,)))
+        found = event._replace(report=event.report._replace(videos=(file,)))
         return _move(row, found, vendor, now, JobState.SUCCEEDED, facts)
     if since is not None and now >= after(since, poll.output_grace):
         verdict = ReportEvent(event.job_id, event.report, event.source, code="output_missing")

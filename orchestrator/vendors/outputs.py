@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from orchestrator.foundation.lenient_json import opened
@@ -34,6 +33,7 @@ _LISTS = {
     "outputs": "", "results": "", "works": "", "files": "", "creations": "", "generated": "",
     "generations": "", "urls": "", "output": "", "result": "", "data": "", "task_result": "",
 }  # fmt: skip
+_ENTRY = (str, dict)
 _RANKS = {key: rank for rank, key in enumerate(_LISTS)}
 #: Any other key of a list of addresses.
 _ANY_LIST = ("_urls", "Urls")
@@ -57,14 +57,14 @@ _WATERMARKED = (
 )  # fmt: skip
 #: When the files of an object stop working.
 EXPIRES = ("expires_at", "expire_at", "expired_at", "expiresAt", "expire_time", "expiration")
+_EXPIRY_KEYS = frozenset(EXPIRES)
 _ENDINGS = {
     "image": re.compile(r"\.(?:png|jpe?g|webp|gif|bmp)$", re.IGNORECASE),
     "audio": re.compile(r"\.(?:mp3|wav|m4a|aac|flac|ogg|opus)$", re.IGNORECASE),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """The files of a result by kind."""
 
     videos: tuple[Output, ...] = ()
@@ -115,13 +115,15 @@ def _holders(item: Item) -> list[Item]:
 def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
     """Yield the entries of the lists of files in an object, and their kind; "" where it is open."""
     keys = [key for key in holder if key in _LISTS or key.endswith(_ANY_LIST)]
-    for key in (
-        sorted(keys, key=lambda key: _RANKS.get(key, len(_RANKS))) if len(keys) > 1 else keys
-    ):
+    if len(keys) > 1:
+        keys.sort(key=lambda key: _RANKS.get(key, len(_RANKS)))
+    for key in keys:
         is_result = key in _LISTS or not _NO_RESULT.search(key)
         if is_result and isinstance(entries := opened(holder[key]), list):
             kind = _LISTS.get(key, "")
-            yield from ((kind, one) for one in entries[:_CAP] if isinstance(one, str | dict))
+            for one in entries[:_CAP]:
+                if isinstance(one, _ENTRY):
+                    yield kind, one
 
 
 def _kind(entry: Any, file: Output) -> str:
@@ -198,7 +200,8 @@ def _output(
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
     watermarks = [absolute(nearest[key], base_url) for key in marked if key in nearest]
-    ends = [instant(holder[key]) for holder in holders for key in EXPIRES if key in holder]
+    dated = [holder for holder in holders if not _EXPIRY_KEYS.isdisjoint(holder)]
+    ends = [instant(holder[key]) for holder in dated for key in EXPIRES if key in holder]
     return Output(
         address,
         id,

@@ -259,6 +259,8 @@ def billing(item: Item) -> Any:
 
 def _is_small(value: Any) -> bool:
     """True for JSON that is short and flat: writers and readers of JSON recurse."""
+    if isinstance(value, dict) and not any(isinstance(one, _NESTED) for one in value.values()):
+        return len(encode(value)) <= _BILLING_CAP
     # So many values are longer than the cap already.
     for count, (depth, *_) in enumerate(walk(value)):
         if depth > _BILLING_DEPTH or count >= _BILLING_CAP:

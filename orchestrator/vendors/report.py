@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -61,8 +60,7 @@ class Output(NamedTuple):
     is_stated: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One job as a vendor describes it. `word` is its status word.
 
     `state` is None for an unknown word: the job stays live.

@@ -237,19 +237,19 @@ async def test_overdue_finds_live_jobs_only(h: Harness) -> None:
 
 # -- any sequence of reports
 
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "state": st.sampled_from(
+        (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
+    ),
+    "word": st.sampled_from(("", "raw")),
+    "vendor_task_id": st.sampled_from((None, "t-1", "t-2")),
+    "progress": st.one_of(st.none(), st.integers(0, 100)),
+    "videos": st.sampled_from(((), (Output(VIDEO),))),
+    "updated_at": st.sampled_from((None, START, after(START, 60))),
+}
 REPORTS = st.tuples(
     st.integers(0, 1),
-    st.builds(
-        Report,
-        state=st.sampled_from(
-            (None, S.SUBMITTED, S.PROCESSING, S.SUCCEEDED, S.FAILED, S.CANCELED, S.EXPIRED)
-        ),
-        word=st.sampled_from(("", "raw")),
-        vendor_task_id=st.sampled_from((None, "t-1", "t-2")),
-        progress=st.one_of(st.none(), st.integers(0, 100)),
-        videos=st.sampled_from(((), (Output(VIDEO),))),
-        updated_at=st.sampled_from((None, START, after(START, 60))),
-    ),
+    st.fixed_dictionaries(FIELDS).map(lambda given: Report(**given)),
     st.sampled_from(Source),
     st.sampled_from((None, 0, 1, 2)),
     st.sampled_from((None, 0, 1)),

@@ -128,7 +128,7 @@ _answered = Poller._answered
 def match_by_position(self: Poller, query: StatusQuery, reports: Sequence[Report]) -> QueryResult:
     pairs = zip(query.rows, reports, strict=False)
     placed = [
-        replace(report, vendor_task_id=row["vendor_task_id"], external_task_id=None)
+        report._replace(vendor_task_id=row["vendor_task_id"], external_task_id=None)
         for row, report in pairs
     ]
     return _answered(self, query, placed)
