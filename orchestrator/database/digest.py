@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: A row as it is stored: texts, integers, floats, booleans, bytes and None, in order of columns.
+#: The stored values of a row, in the order of columns: texts, numbers, booleans, bytes and None.
 StoredRow = tuple[object, ...]
 
 

@@ -274,6 +274,7 @@ async def test_a_listener_outlives_any_error(address: str) -> None:
     store.wake("submit")
     await until(lambda: store.membership.number is None)
     await until(lambda: store.membership.number is not None)
+    assert named == ["submit"]
     await store.aclose()
 
 

@@ -101,7 +101,7 @@ class Session:
     def enter(self, connection: sa.Connection) -> bool:
         """Take the lock of our number; of a new one, if our claims have been handed over.
 
-        Return False while the server still sees our last session: it has been told to end it.
+        Return False while the server still sees our last session, which this ends.
         """
         connection.exec_driver_sql(_KEEPALIVES)
         asked = self._membership.now()
