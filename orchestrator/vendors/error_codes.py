@@ -102,6 +102,10 @@ _NO_CHANNEL_WORDS = re.compile(
     r"no (?:available|healthy) (?:channel|upstream|provider|account|deployment)"
     r"|无可用渠道|可用渠道不存在"
 )
+#: Statuses of a server that did not hear the one behind it (520 to 527: Cloudflare), and words of
+#: one that stopped waiting.
+_NOT_HEARD = frozenset((408, 502, 504, *range(520, 528)))
+_LATE_WORDS = re.compile(r"tim(?:e|ed)[ -]?out|deadline|超时")
 #: Words of a message about the external id of an earlier request of ours.
 _DUPLICATE_WORDS = re.compile(
     r"duplicat|already (?:exist|been|used|in use|submitted|taken)|exists|must be unique|not unique"
@@ -292,9 +296,15 @@ def states_error(body: Mapping[str, Any]) -> bool:
     if isinstance(error, Mapping):
         # PiAPI's form with code 0 and empty texts is that of no error.
         error = any(error.values())
+    return bool(error or body.get("errors")) or says_no(body)
+
+
+def says_no(body: Any) -> bool:
+    """Return whether a body has a flag that says that the request was not carried out."""
+    if not isinstance(body, Mapping):
+        return False
     flags = (body.get("success"), body.get("ok"))
-    is_false = False in flags or "false" in flags or body.get("status") is False
-    return bool(error or body.get("errors")) or is_false
+    return False in flags or "false" in flags or body.get("status") is False
 
 
 def is_error_code(code: str | int | None) -> bool:
@@ -330,6 +340,10 @@ def _error_class(status: int, code: str | int | None, body: Any, words: str) -> 
     # 408: the vendor stopped reading, but may have read enough.
     if status in BY_STATUS or (200 <= status < 500 and status != 408):
         return BY_STATUS.get(status, _REFUSED)
+    # A gateway that says "no" itself, unless it speaks of one behind it that it did not hear.
+    is_own = status not in _NOT_HEARD and code is None and not _LATE_WORDS.search(words)
+    if is_own and says_no(body):
+        return _LATER if status == 503 else _REFUSED
     return None
 
 

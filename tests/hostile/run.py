@@ -28,6 +28,9 @@ from tests.hostile.operations import Known, draw
 from tests.hostile.peers import hostile
 
 _CLIENTS = 16
+#: Documents of a kind that are sent at once, and seconds to wait for their answers.
+_DENSE_AT_ONCE = 8
+_PATIENCE = 120
 #: Growth of memory between the end of a quarter and of the next but one.
 _GROWTH = 1.05
 _QUARTERS = 4
@@ -116,7 +119,7 @@ async def run(inputs: int, seed: int) -> Result:
     result, started = Result(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
-        async with origin() as peer, httpx.AsyncClient(trust_env=False) as http:
+        async with origin() as peer, _client() as http:
             known = Known(KEY, peer.url, [name for name, _ in SIMULATED])
             peer.answer = hostile(random.Random(seed), known, result.answers)
             # Requests are not kept: memory of this process is not to grow either.
@@ -136,6 +139,11 @@ async def run(inputs: int, seed: int) -> Result:
     return result
 
 
+def _client() -> httpx.AsyncClient:
+    # Many documents at once may take a busy machine longer than the default of 5 s.
+    return httpx.AsyncClient(trust_env=False, timeout=_PATIENCE)
+
+
 async def _dense(http: httpx.AsyncClient, port: int) -> None:
     """Send the documents that take the most memory, before memory is compared.
 
@@ -144,7 +152,9 @@ async def _dense(http: httpx.AsyncClient, port: int) -> None:
     url, headers = f"http://127.0.0.1:{port}/v1/jobs", {"authorization": f"Bearer {KEY}"}
     for kind in DENSE:
         body = dense_job(kind).replace(b'"main"', b'"kling"', 1)
-        await asyncio.gather(*(http.post(url, content=body, headers=headers) for _ in range(4)))
+        await asyncio.gather(
+            *(http.post(url, content=body, headers=headers) for _ in range(_DENSE_AT_ONCE))
+        )
 
 
 async def _quarters(replica: Replica, known: Known, result: Result, inputs: int, seed: int) -> None:

@@ -129,6 +129,8 @@ REFUSALS = [
     (400, {"code": 400, "msg": "the prompt is blocked"}),
     (422, {"errors": [{"message": "the prompt is blocked"}]}),
     (500, {"code": "prompt_blocked", "message": "the prompt is blocked"}),
+    (500, {"success": False, "message": "the prompt is blocked"}),
+    (503, {"success": False, "message": "the prompt is blocked"}),
 ]
 DOUBTS = [
     (200, {}),
@@ -136,7 +138,8 @@ DOUBTS = [
     (200, {"code": "success", "data": "queued"}),
     (200, {"code": 5000, "message": "internal"}),
     (200, {"task_id": 1.5}),
-    (500, {"success": False, "message": "internal error"}),
+    (500, {"success": False, "message": "the request timed out"}),
+    (502, {"success": False, "message": "bad gateway"}),
     (502, None),
     (502, {"code": 502, "message": "bad gateway"}),
     (503, {"message": "busy"}),
