@@ -29,25 +29,12 @@ class Limit(NamedTuple):
 class _Level:
     """What each party holds, and the most that one may hold."""
 
-    __slots__ = ("_held", "_most_bytes", "_most_slots")
+    __slots__ = ("held", "most_bytes", "most_slots")
 
     def __init__(self, limit: Limit) -> None:
-        self._most_slots, self._most_bytes = limit
+        self.most_slots, self.most_bytes = limit
         #: Slots and bytes by party. Parties come and go: those that hold nothing are forgotten.
-        self._held: dict[str, tuple[int, int]] = {}
-
-    def has_room(self, party: str, slots: int, size: int) -> bool:
-        """True if a party may hold so many slots and bytes more."""
-        held_slots, held_bytes = self._held.get(party, _NOTHING)
-        return held_slots + slots <= self._most_slots and held_bytes + size <= self._most_bytes
-
-    def take(self, party: str, slots: int, size: int) -> None:
-        """Count slots and bytes; negative ones are given back."""
-        held_slots, held_bytes = self._held.get(party, _NOTHING)
-        if held_slots + slots:
-            self._held[party] = held_slots + slots, held_bytes + size
-        else:
-            self._held.pop(party, None)
+        self.held: dict[str, tuple[int, int]] = {}
 
 
 class Admission:
@@ -63,7 +50,8 @@ class Admission:
     def is_full(self, *parties: str) -> bool:
         """True if no slot is free for these parties."""
         levels = zip(self._levels, ("", *parties), strict=True)
-        return not all(level.has_room(party, 1, 0) for level, party in levels)
+        held = [level.held.get(party, _NOTHING)[0] < level.most_slots for level, party in levels]
+        return not all(held)
 
     def admit(self, *parties: str, size: int = 0) -> Slot:
         """Return a slot for a request with a body of `size` bytes; 0 if the size is unknown.
@@ -93,7 +81,8 @@ class Slot:
     def take(self, slots: int, size: int) -> None:
         """Take slots and bytes at every level, or none: raises `Unavailable`."""
         for level, party in self._levels:
-            if not level.has_room(party, slots, size):
+            held_slots, held_bytes = level.held.get(party, _NOTHING)
+            if held_slots + slots > level.most_slots or held_bytes + size > level.most_bytes:
                 raise self._admission.refusal()
         self._count(slots, size)
 
@@ -111,7 +100,11 @@ class Slot:
     def _count(self, slots: int, size: int) -> None:
         self._held += size
         for level, party in self._levels:
-            level.take(party, slots, size)
+            held_slots, held_bytes = level.held.get(party, _NOTHING)
+            if held_slots + slots:
+                level.held[party] = held_slots + slots, held_bytes + size
+            else:
+                level.held.pop(party, None)
 
 
 class SharedAdmission:

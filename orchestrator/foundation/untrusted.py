@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.foundation.clock import from_epoch
+
+T = TypeVar("T")
 
 _TEXT_CAP = 2000
 _ID_CAP = 1024
 #: Bits of an id that is a number: `str` refuses numbers of more than 4,300 digits.
 _ID_BITS = 1024
 _URL_CAP = 8192
+_SCHEMES = ("http://", "https://")
+#: Characters of a number.
+_NUMBER_CAP = 32
+_NUMERIC = (int, float, str)
+
+
+def first(
+    read: Callable[[Any], T | None], item: Mapping[str, Any], keys: Iterable[str]
+) -> T | None:
+    """Return the first readable value at one of these keys."""
+    for key in keys:
+        if key in item and (value := read(item[key])) is not None:
+            return value
+    return None
 
 
 def url(value: Any) -> str | None:
     """Return an http(s) URL of at most 8,192 bytes, without blanks around it."""
     found = text(value.strip(), cap=_URL_CAP + 1) if isinstance(value, str) else None
-    is_url = found and found[:8].lower().startswith(("http://", "https://"))
-    return found if is_url and len((found or "").encode()) <= _URL_CAP else None
+    if not found or not found[:8].lower().startswith(_SCHEMES):
+        return None
+    size = len(found) if found.isascii() else len(found.encode())
+    return found if size <= _URL_CAP else None
 
 
 def text(value: Any, cap: int = _TEXT_CAP) -> str | None:
@@ -76,7 +95,9 @@ def code(value: Any) -> str | int | None:
 
 def number(value: Any) -> float | None:
     """Return a finite number, also from its decimal string."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 32:
+    if not isinstance(value, _NUMERIC) or isinstance(value, bool):
+        return None
+    if isinstance(value, str) and len(value) > _NUMBER_CAP:
         return None
     try:
         found = float(value)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from orchestrator.foundation.lenient_json import opened
-from orchestrator.foundation.untrusted import instant, name, seconds, text, url
+from orchestrator.foundation.untrusted import first, instant, name, seconds, text, url
 from orchestrator.vendors.report import Output
 
 Item = Mapping[str, Any]
@@ -25,6 +25,7 @@ _HOLDERS = (
     "assets", "outputs", "results", "videos", "video_info", "videoInfo", "result_json",
     "resultJson",
 )  # fmt: skip
+_HOLDER_KEYS = frozenset(_HOLDERS)
 _DEPTH = 4
 #: Lists of files, by what is in them. `outputs` and the like hold any kind.
 _LISTS = {
@@ -104,7 +105,10 @@ def _holders(item: Item) -> list[Item]:
     """Return the task object, and the objects in it that may hold its result, level by level."""
     found, level = [item], [item]
     for _ in range(_DEPTH - 1):
-        inner = [opened(one[key]) for one in level for key in _HOLDERS if key in one]
+        inner = []
+        for one in level:
+            if not _HOLDER_KEYS.isdisjoint(one):
+                inner += [opened(one[key]) for key in _HOLDERS if key in one]
         level = [one for one in inner if isinstance(one, dict)]
         if not level:
             break
@@ -184,6 +188,8 @@ def _address(holder: Item, base_url: str) -> str | None:
 
 def _only(value: Any) -> Any:
     """Return the address in a list of one, or in an object that holds nothing else."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value.get("url") if isinstance(value, dict) and len(value) == 1 else value
@@ -199,17 +205,13 @@ def _output(
     """Return a file with what the objects around its address say about it, the nearest first."""
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
-    watermarks = [absolute(nearest[key], base_url) for key in marked if key in nearest]
-    dated = [holder for holder in holders if not _EXPIRY_KEYS.isdisjoint(holder)]
-    ends = [instant(holder[key]) for holder in dated for key in EXPIRES if key in holder]
-    return Output(
-        address,
-        id,
-        duration,
-        next(filter(None, ends), None) or expiry(address),
-        watermark_url=next(filter(None, watermarks), None),
-        needs_key=_is_within(address, base_url),
-    )
+    watermark = first(lambda value: absolute(value, base_url), nearest, marked)
+    end = None
+    for holder in holders:
+        if end is None and not _EXPIRY_KEYS.isdisjoint(holder):
+            end = first(instant, holder, EXPIRES)
+    needs_key = _is_within(address, base_url)
+    return Output(address, id, duration, end or expiry(address), watermark, needs_key)
 
 
 #: The start of an address that surely has a host.

@@ -7,21 +7,20 @@ hostile: values of a wrong type are left out, texts are capped, and nothing recu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.json_codec import encode, walk
 from orchestrator.foundation.lenient_json import opened
 from orchestrator.foundation.states import JobState
-from orchestrator.foundation.untrusted import instant, name, percent, text
+from orchestrator.foundation.untrusted import first, instant, name, percent, text
 from orchestrator.vendors.error_codes import error_fields, is_error_code, is_success, states_error
 from orchestrator.vendors.outputs import EXPIRES, Files, absolute, expiry, files_of
 from orchestrator.vendors.report import Output, Report, Words
 
 Item = Mapping[str, Any]
-T = TypeVar("T")
 
 #: Where an envelope keeps what it is about, and how many lie within each other.
 _CONTENTS = (
@@ -91,7 +90,7 @@ class Reader:
         code, _ = error_fields(item)
         if states_error(item) or is_error_code(code):
             return None
-        bare = _first(_id, item, _CONTENTS)
+        bare = first(_id, item, _CONTENTS)
         return (bare, None) if bare and _BARE_ID.fullmatch(bare) else None
 
     def _readable(self, item: Any, *, is_alone: bool) -> Report:
@@ -121,15 +120,15 @@ class Reader:
             word=word,
             vendor_task_id=task_id(item),
             external_task_id=external_id(item),
-            progress=_first(percent, item, _PROGRESS),
+            progress=first(percent, item, _PROGRESS),
             videos=files.videos,
             images=files.images,
             audios=files.audios,
             billing=billing(item),
             message=message,
             vendor_code=None if is_success(code) else code,
-            updated_at=_first(instant, item, _UPDATED),
-            expires_at=_first(instant, item, EXPIRES),
+            updated_at=first(instant, item, _UPDATED),
+            expires_at=first(instant, item, EXPIRES),
         )
 
     def _files(self, item: Item, state: JobState | None) -> Files:
@@ -200,7 +199,7 @@ def _is_file(item: Item) -> bool:
 
 def task_id(item: Item) -> str | None:
     """Return the vendor's id of a task object."""
-    return _first(_id, item, _IDS)
+    return first(_id, item, _IDS)
 
 
 def _id(value: Any) -> str | None:
@@ -210,27 +209,19 @@ def _id(value: Any) -> str | None:
     return found if found and found.strip("0-") and found.lower() not in _NO_IDS else None
 
 
-def _first(read: Callable[[Any], T | None], item: Item, keys: Iterable[str]) -> T | None:
-    """Return the first of these keys that holds a readable value."""
-    for key in keys:
-        if key in item and (value := read(item[key])) is not None:
-            return value
-    return None
-
-
 def external_id(item: Item) -> str | None:
     """Return our id in a task object: Kling's legacy standard keeps it in `task_info`."""
     info = item.get("task_info")
     places = [info, item] if isinstance(info, dict) else [item]
     for place in places:
-        if found := _first(name, place, _EXTERNAL_IDS):
+        if found := first(name, place, _EXTERNAL_IDS):
             return found
     return None
 
 
 def status_word(item: Item) -> str:
     """Return the status word of a task object as the vendor wrote it, without blanks around it."""
-    return _first(_word, item, _STATUSES) or ""
+    return first(_word, item, _STATUSES) or ""
 
 
 def _word(value: Any) -> str | None:

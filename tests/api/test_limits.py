@@ -50,7 +50,7 @@ def test_one_party_cannot_take_the_places_or_bytes_of_the_others() -> None:
             pass
     with limits.admit("greedy", size=600):
         pass
-    assert not any(level._held for level in limits._levels)
+    assert not any(level.held for level in limits._levels)
 
 
 async def test_a_key_that_sends_nothing_of_its_bodies_delays_no_other_key(api: Caller) -> None:
@@ -77,7 +77,7 @@ async def test_a_key_that_sends_nothing_of_its_bodies_delays_no_other_key(api: C
 
 def _ids(api: Caller) -> list[str]:
     """Return the party that holds most."""
-    shares = api.runtime.bodies._levels[1]._held
+    shares = api.runtime.bodies._levels[1].held
     return [max(shares, key=shares.__getitem__, default="")]
 
 
