@@ -34,7 +34,7 @@ def parse(body: bytes, encoding: str = "") -> Any:
     try:
         if encoding:
             return _STRICT.decode(body.decode(encoding))
-        return _STRICT.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+        return _STRICT.decode(body.decode(encoding_of(body), "surrogatepass"))
     except RecursionError as error:
         raise NotJson("the body is nested too deeply") from error
     except UnicodeDecodeError as error:
@@ -44,6 +44,12 @@ def parse(body: bytes, encoding: str = "") -> Any:
     except ValueError as error:
         why = "the body holds a number that JSON does not have, or that is too long"
         raise NotJson(why) from error
+
+
+def encoding_of(body: bytes) -> str:
+    """Return the encoding of a JSON document in UTF-8, UTF-16 or UTF-32."""
+    is_plain = body[:1] in (b"{", b"[") and body[1:2] != b"\0"
+    return "utf-8" if is_plain else json.detect_encoding(body)
 
 
 def _refuse_constant(word: str) -> NoReturn:

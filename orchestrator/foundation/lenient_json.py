@@ -13,7 +13,7 @@ import re
 from typing import Any, Final
 
 from orchestrator.foundation.errors import NotJson
-from orchestrator.foundation.json_codec import parse
+from orchestrator.foundation.json_codec import encoding_of, parse
 
 #: Digits of an integer that is read exactly. Python refuses thousands, and no id has so many.
 _DIGITS: Final = 64
@@ -59,7 +59,7 @@ def opened(value: Any) -> Any:
 
 def as_utf8(body: bytes) -> bytes:
     """Return JSON in UTF-16 or UTF-32 as UTF-8, and any without its byte order mark."""
-    encoding = json.detect_encoding(body)
+    encoding = encoding_of(body)
     if encoding == "utf-8":
         return body
     return body.decode(encoding, "replace").encode("utf-8", "replace")
@@ -67,7 +67,7 @@ def as_utf8(body: bytes) -> bytes:
 
 def _text(body: bytes, charset: str) -> str:
     try:
-        return body.decode(json.detect_encoding(body), "surrogatepass")
+        return body.decode(encoding_of(body), "surrogatepass")
     except UnicodeDecodeError:
         return body.decode(_CHARSETS.get(charset.lower(), "utf-8"), "replace")
 
