@@ -31,6 +31,9 @@ _ODDITIES: Final = re.compile(
     r"|[+-]?\b(?:nan|inf|infinity|none|undefined|true|false)\b",
     re.DOTALL | re.IGNORECASE,
 )
+#: Where a word begins within a key, and the levels of a document whose keys are respelled.
+_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_LEVELS: Final = 8
 _BRACKETS: Final = ("{", "[")
 _CONSTANTS: Final = {"true": "true", "false": "false"}
 
@@ -55,6 +58,27 @@ def opened(value: Any) -> Any:
         return _decode(value.lstrip())
     except (json.JSONDecodeError, RecursionError):
         return value
+
+
+def respelled(value: Any) -> Any:
+    """Return an object whose keys are PascalCase with keys in snake_case: `TaskId` as `task_id`.
+
+    Its only key `Response` is left out, as in the answers of Tencent Cloud:
+    https://cloud.tencent.com/document/api/266/34126
+    """
+    if not isinstance(value, dict) or not next(iter(value), "")[:1].isupper():
+        return value
+    found = _snake(value, _LEVELS)
+    inner = found.get("response")
+    return inner if len(found) == 1 and isinstance(inner, dict) else found
+
+
+def _snake(value: Any, levels: int) -> Any:
+    if isinstance(value, list) and levels:
+        return [_snake(one, levels - 1) for one in value]
+    if not isinstance(value, dict) or not levels:
+        return value
+    return {_WORD.sub("_", key).lower(): _snake(one, levels - 1) for key, one in value.items()}
 
 
 def as_utf8(body: bytes) -> bytes:

@@ -32,9 +32,12 @@ ENVELOPES: Final[tuple[Callable[[JSON], JSON], ...]] = (
     lambda data: data if isinstance(data, list) else {"code": 0, "data": [data]},
     lambda data: data if isinstance(data, list) else [data],
     lambda data: data if isinstance(data, list) or "data" in _keys(data) else _beside_null(data),
+    lambda data: {"code": 0, "message": "ok", "data": json.dumps(data)},
+    lambda data: {"code": 0, "result": data},
+    lambda data: {"Response": _pascal(data)},
 )
-SUCCESS: Final = (" SUCCEEDED ", "Succeed", "SUCCESS", "completed\n", "Complete")
-FAILURE: Final = ("fail", "FAIL", " Failed", "FAILURE", "error")
+SUCCESS: Final = (" SUCCEEDED ", "Succeed", "SUCCESS", "completed\n", "TASK_STATUS_SUCCEED")
+FAILURE: Final = ("fail", "FAIL", " Failed", "FAILURE", "task_failed")
 #: Other spellings of final status words, by the word in lower case.
 SPELLINGS: Final = {
     **dict.fromkeys(("succeed", "succeeded", "success", "completed"), SUCCESS),
@@ -115,6 +118,15 @@ def _is_task(data: JSON) -> bool:
 
 def _beside_null(data: JSON) -> JSON:
     return {**data, "code": 0, "data": None} if isinstance(data, dict) else data
+
+
+def _pascal(data: JSON) -> JSON:
+    """Return a document with keys in PascalCase: `task_id` as `TaskId`."""
+    if isinstance(data, list):
+        return [_pascal(one) for one in data]
+    if not isinstance(data, dict):
+        return data
+    return {key.title().replace("_", ""): _pascal(value) for key, value in data.items()}
 
 
 # -- changes of one task

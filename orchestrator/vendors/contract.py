@@ -354,7 +354,8 @@ def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
 
 def json_value(body: bytes, credentials: Sequence[bytes], charset: str = "") -> Any:
     """Return the value of JSON or almost-JSON, credentials masked. Raises `NotJson`."""
-    return lenient_json.read(without_credentials(lenient_json.as_utf8(body), credentials), charset)
+    masked = without_credentials(lenient_json.as_utf8(body), credentials)
+    return lenient_json.respelled(lenient_json.read(masked, charset))
 
 
 def _words(response: httpx.Response, credentials: Sequence[bytes]) -> dict[str, str] | None:

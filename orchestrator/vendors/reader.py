@@ -35,6 +35,7 @@ _NESTED = (dict, list)
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = (
     "task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id", "taskID", "task_ids",
+    "videoId", "generationId", "prediction_id", "uuid",
 )  # fmt: skip
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
 #: What gateways write for "no task"; also the zero of a number or of a UUID.
@@ -48,7 +49,7 @@ _STATUSES = (
 )  # fmt: skip
 #: What a word repeats of its key: `TASK_STATUS_SUCCEED`, `video_generation_failed`.
 _KEY_OF_WORD = re.compile(r"(?:(?:task|job|video|generation|status|state)_)+")
-_PROGRESS = ("progress", "progress_percent", "percent", "percentage")
+_PROGRESS = ("progress", "progress_percent", "percent", "percentage", "task_progress")
 _UPDATED = ("updated_at", "update_time", "updatedAt", "updateTime")
 #: Charges that have no `billing`: Kling's legacy standard, OpenRouter, new-api.
 _CHARGES = (
@@ -198,8 +199,13 @@ def _is_file(item: Item) -> bool:
 
 
 def task_id(item: Item) -> str | None:
-    """Return the vendor's id of a task object."""
-    return first(_id, item, _IDS)
+    """Return the vendor's id of a task object.
+
+    `request_id` is one beside the address of its status, as in the queue of fal;
+    elsewhere it names the HTTP request.
+    """
+    found = first(_id, item, _IDS)
+    return found or (_id(item.get("request_id")) if "status_url" in item else None)
 
 
 def _id(value: Any) -> str | None:

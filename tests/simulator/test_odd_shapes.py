@@ -33,8 +33,10 @@ BODIES: dict[str, JSON] = {
 ENVELOPE = ("OK", "success", "ok", "", 0, 200, True, None)
 #: The meaning of a status word in lower case, and of a progress.
 SAME = {
-    **dict.fromkeys(("succeed", "succeeded", "success", "completed", "complete"), "succeeded"),
-    **dict.fromkeys(("fail", "failed", "failure", "error"), "failed"),
+    **dict.fromkeys(
+        ("succeed", "succeeded", "success", "completed", "task_status_succeed"), "succeeded"
+    ),
+    **dict.fromkeys(("fail", "failed", "failure", "task_failed"), "failed"),
     **dict.fromkeys(("30", "30.0", "0.3", "30%"), "30"),
 }
 
@@ -43,6 +45,8 @@ def leaves(body: JSON) -> Iterator[str]:
     if isinstance(body, dict | list):
         for item in body.values() if isinstance(body, dict) else body:
             yield from leaves(item)
+    elif isinstance(body, str) and body.startswith(("{", "[")):
+        yield from leaves(json.loads(body))
     elif body not in ENVELOPE:
         text = str(body).strip().lower()
         yield SAME.get(text, f"{ORIGIN}{text}" if text.startswith("/files/") else text)

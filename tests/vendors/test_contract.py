@@ -120,6 +120,9 @@ ACCEPTANCES = [
     {"status": "success", "msg": "ok", "result": {"task_id": "T1"}},
     {"id": "T1", "status": "weird"},
     [{"task_id": "T1", "task_status": "submitted"}],
+    {"Response": {"TaskId": "T1", "RequestId": "r"}},
+    {"request_id": "T1", "status": "IN_QUEUE", "status_url": "https://v.example/r/T1/status"},
+    {"uuid": "T1", "status": "pending"},
 ]
 REFUSALS = [
     (200, {"success": False, "msg": "the prompt is blocked"}),
@@ -129,6 +132,7 @@ REFUSALS = [
     (400, {"code": 400, "msg": "the prompt is blocked"}),
     (422, {"errors": [{"message": "the prompt is blocked"}]}),
     (500, {"code": "prompt_blocked", "message": "the prompt is blocked"}),
+    (200, {"Response": {"Error": {"Code": "BadInput", "Message": "the prompt is blocked"}}}),
     (500, {"success": False, "message": "the prompt is blocked"}),
     (503, {"success": False, "message": "the prompt is blocked"}),
 ]
@@ -138,6 +142,7 @@ DOUBTS = [
     (200, {"code": "success", "data": "queued"}),
     (200, {"code": 5000, "message": "internal"}),
     (200, {"task_id": 1.5}),
+    (200, {"request_id": "r"}),
     (500, {"success": False, "message": "the request timed out"}),
     (502, {"success": False, "message": "bad gateway"}),
     (502, None),
