@@ -128,7 +128,7 @@ class Poller:
 
     async def work(self, query: StatusQuery) -> None:
         """Send a query and record its result."""
-        vendor = query.vendor
+        vendor, asked_at = query.vendor, self.clock.now()
         try:
             request = self._request(query)
             # All rows of a query have one claim.
@@ -141,7 +141,7 @@ class Poller:
                 )
                 account, size = vendor.account.name, len(response.content)
                 reports = await off_loop.vendors.run(account, size, vendor.read_answer, response)
-            result = self._answered(query, reports)
+            result = self._answered(query, reports, asked_at)
         except TooLate:
             await self.give_back([query])
             return
@@ -161,7 +161,9 @@ class Poller:
             return query.vendor.lookup_request(orders[0])
         return query.vendor.inquiry(orders)
 
-    def _answered(self, query: StatusQuery, reports: Sequence[Report]) -> QueryResult:
+    def _answered(
+        self, query: StatusQuery, reports: Sequence[Report], asked_at: datetime
+    ) -> QueryResult:
         """Match reports to jobs by id, never by position. A job without a report is not found."""
         by_task = {report.vendor_task_id: report for report in reports if report.vendor_task_id}
         by_external = {one.external_task_id: one for one in reports if one.external_task_id}
@@ -176,20 +178,23 @@ class Poller:
             if report is not None:
                 result.reports.append(ReportEvent(row["id"], report, Source.POLL))
             else:
-                self._not_found(row, query.vendor, result)
+                self._not_found(row, query.vendor, result, asked_at)
         return result
 
-    def _not_found(self, row: JobRow, vendor: Vendor, result: QueryResult) -> None:
+    def _not_found(
+        self, row: JobRow, vendor: Vendor, result: QueryResult, asked_at: datetime
+    ) -> None:
         """The vendor does not know a task: not yet, or no longer.
 
         Within `visibility_lag` that proves nothing. The second time beyond it the job is stuck, and
-        with `MISSES` times before, it is lost once `lost_after` is over.
+        with `MISSES` times before, it is lost once `lost_after` is over. What counts is when the
+        vendor was asked: a process that was frozen since then has an old answer.
         """
-        poll, now = vendor.account.poll, self.clock.now()
+        poll = vendor.account.poll
         since, misses = row["submitted_at"] or row["created_at"], row["misses"] + 1
-        if now < after(since, poll.visibility_lag):
+        if asked_at < after(since, poll.visibility_lag):
             result.later.append(self._later(row, vendor, {}))
-        elif misses > MISSES and now >= after(since, poll.lost_after):
+        elif misses > MISSES and asked_at >= after(since, poll.lost_after):
             gone = Report(JobState.FAILED, message="the vendor knows no such task")
             result.reports.append(ReportEvent(row["id"], gone, Source.POLL))
         else:

@@ -239,6 +239,21 @@ async def test_a_job_fails_only_after_two_not_found_answers_even_if_long_overdue
     assert (await h.job(row["id"]))["misses"] == 0, "any report of the vendor restarts the count"
 
 
+async def test_an_answer_that_was_given_before_lost_after_does_not_end_a_job(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    for _ in range(2):
+        await poll(h, task_not_found())
+        h.clock.advance(seconds_until_due(h, await h.job(row["id"])))
+
+    def late(_: httpx.Request) -> httpx.Response:
+        h.clock.advance(600)
+        return task_not_found()
+
+    await poll(h, late)
+    now = await h.job(row["id"])
+    assert (now["state"], now["misses"]) == (S.SUBMITTED, 3)
+
+
 async def test_a_job_that_its_vendor_has_forgotten_is_noticed_once(h: Harness) -> None:
     (row,) = await jobs_to_poll(h)
     for answer, types, misses in (

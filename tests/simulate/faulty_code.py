@@ -125,13 +125,15 @@ def always_has_output(self: Report) -> bool:
 _answered = Poller._answered
 
 
-def match_by_position(self: Poller, query: StatusQuery, reports: Sequence[Report]) -> QueryResult:
+def match_by_position(
+    self: Poller, query: StatusQuery, reports: Sequence[Report], asked_at: datetime
+) -> QueryResult:
     pairs = zip(query.rows, reports, strict=False)
     placed = [
         report._replace(vendor_task_id=row["vendor_task_id"], external_task_id=None)
         for row, report in pairs
     ]
-    return _answered(self, query, placed)
+    return _answered(self, query, placed, asked_at)
 
 
 # -- events and deliveries
