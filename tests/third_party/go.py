@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.third_party.build_cache import cached
+from tests.harness.build_cache import cached
 
 GO = str(Path(sys.prefix) / "bin" / "go")
 #: Optimize build time, not run time. The same flags everywhere, or the cache is of no use.
@@ -37,7 +37,8 @@ def verifier() -> str:
 
     The Go module proxy is used only for the first build of these files.
     """
-    return str(cached("go", ("go.mod", "go.sum", "verify.go"), _build) / "verify")
+    sources = [Path(__file__).parent / name for name in ("go.mod", "go.sum", "verify.go")]
+    return str(cached("go", sources, _build) / "verify")
 
 
 def _build(folder: Path) -> None:

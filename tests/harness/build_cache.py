@@ -6,19 +6,18 @@ import fcntl
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
 _CACHE = Path(sys.prefix) / ".third_party"
 
 
-def cached(name: str, files: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
-    """Return a folder filled by `fill` from copies of `files`, cached by their contents.
+def cached(name: str, sources: Sequence[Path], fill: Callable[[Path], None]) -> Path:
+    """Return a folder that `fill` fills from copies of `sources`, cached by their contents.
 
     A file lock admits one process at a time, and the folder appears only when complete.
     """
-    contents = b"".join((HERE / name).read_bytes() for name in files)
+    contents = b"".join(source.read_bytes() for source in sources)
     folder = _CACHE / f"{name}-{hashlib.sha256(contents).hexdigest()[:16]}"
     _CACHE.mkdir(exist_ok=True)
     with (_CACHE / f"{name}.lock").open("w") as lock:
@@ -27,8 +26,8 @@ def cached(name: str, files: tuple[str, ...], fill: Callable[[Path], None]) -> P
             partial = _CACHE / f"{name}-half"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            for name in files:
-                shutil.copy(HERE / name, partial)
+            for source in sources:
+                shutil.copy(source, partial)
             fill(partial)
             partial.rename(folder)
     return folder
