@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import certifi
 import pytest
+import pytest_asyncio
 from hypothesis import settings
 
-from tests.harness import databases, once
+from tests.harness import browser, databases, once
 from tests.harness.runtime import Harness, open_harness
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 # The same examples on every run, without a deadline: the machine may be busy.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=False)
@@ -103,3 +110,12 @@ async def h(tmp_path: Path, database: str) -> AsyncIterator[Harness]:
     """A runtime with one `agentsflare` account `main`, without workers."""
     async with open_harness(tmp_path, database_url=database) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """Chromium, for tests that are marked `asyncio(loop_scope="session")`."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("the npm registry has a Chromium for Linux on x86-64 alone")
+    async with browser.started() as running:
+        yield running
