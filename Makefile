@@ -21,7 +21,8 @@ test: $(READY)
 	@.venv/bin/python -m compileall -q orchestrator tests
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m "not proof" $(ARGS)
 
-# The slow tests: the simulator finds planted faults, every bench runs, schemathesis finds nothing.
+# The slow tests: the simulator finds planted faults, every bench runs, schemathesis finds nothing,
+# pages work in Chromium, which is fetched once.
 proofs: $(READY)
 	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -m proof $(ARGS)
 
