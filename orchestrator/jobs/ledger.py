@@ -262,16 +262,20 @@ class Ledger:
         return [ApplyResult(ReportOutcome.STUCK, row) for row in rows]
 
     def poll_now(self, tx: Tx, job_ids: Sequence[str], now: datetime) -> None:
-        """Make jobs due for a status query. A job that is being submitted keeps its claim."""
+        """Make jobs due for a status query, unless they are claimed for one.
+
+        Another process would claim them too, and two would send the query.
+        """
         askable = sa.and_(job.c.id.in_(job_ids), job.c.state.in_(AT_VENDOR), job.c.due_at > now)
-        tx.execute(sa.update(job).where(askable).values(due_at=now))
+        tx.execute(sa.update(job).where(askable, job.c.claimed_by.is_(None)).values(due_at=now))
 
     def poll_soon(self, tx: Tx, job_ids: Iterable[str], now: datetime) -> None:
         """Make jobs due for a status query, at most one an interval: their pushes say nothing.
 
-        The caller has locked the jobs.
+        A job that is claimed for one keeps its claim. The caller has locked the jobs.
         """
-        wanted = sa.and_(job.c.id.in_(sorted(set(job_ids))), job.c.state.in_(AT_VENDOR))
+        ids, is_free = sorted(set(job_ids)), job.c.claimed_by.is_(None)
+        wanted = sa.and_(job.c.id.in_(ids), job.c.state.in_(AT_VENDOR), is_free)
         for row in fetch(tx, _Queried, _QUERIED.where(wanted)):
             vendor = self._vendors.get(row["account"])
             due = next_query(row, vendor.account.poll if vendor else Poll(), now)

@@ -254,6 +254,21 @@ async def test_an_answer_that_was_given_before_lost_after_does_not_end_a_job(h: 
     assert (now["state"], now["misses"]) == (S.SUBMITTED, 3)
 
 
+async def test_a_job_that_is_being_queried_is_not_claimed_for_another_query(h: Harness) -> None:
+    (row,) = await jobs_to_poll(h)
+    stage, now = h.runtime.assemble(Poller), h.clock.now
+    (query,) = await stage.take(1)
+    claimed = await h.job(row["id"])
+    for make_due in (h.runtime.ledger.poll_now, h.runtime.ledger.poll_soon):
+        await h.runtime.store.write(make_due, [row["id"]], now())
+        assert len(await stage.take(1)) == 0
+    assert await h.job(row["id"]) == claimed
+    h.network.answer = lambda _: task_not_found()
+    await stage.work(query)
+    await h.runtime.store.write(h.runtime.ledger.poll_now, [row["id"]], now())
+    assert len(await stage.take(1)) == 1
+
+
 async def test_a_job_that_its_vendor_has_forgotten_is_noticed_once(h: Harness) -> None:
     (row,) = await jobs_to_poll(h)
     for answer, types, misses in (
