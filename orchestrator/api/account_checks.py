@@ -14,6 +14,7 @@ from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.operation import operation
 from orchestrator.api.requests import Empty
 from orchestrator.egress.http_client import HttpClient
+from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.foundation.clock import Clock
 from orchestrator.vendors import account_check
 from orchestrator.vendors.account_check import CheckResult
@@ -39,6 +40,8 @@ class AccountChecks:
     async def check(self, context: RequestContext, body: Empty) -> Response:
         """Ask the vendor about a task that cannot exist: it costs nothing, and shows whether the
         vendor is reachable and accepts our credentials. The result is cached for five seconds.
+        If the account is held and its credentials are accepted, its jobs are submitted again; where
+        that does not show whether the vendor takes jobs, one job is submitted first.
         """
         vendor = or_not_found(self.vendors.get(context.request.path_params["name"]), "account")
         name = vendor.account.name
@@ -47,4 +50,5 @@ class AccountChecks:
             if result is None or self.clock.monotonic() >= until:
                 result = await account_check.check_account(vendor, self.http_client, self.clock)
                 self._results[name] = result, self.clock.monotonic() + _CACHED
+                await context.runtime.assemble(AccountHolds).note(result, asked=True)
         return reply(result.shown())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import AccountStateRow, fetch
 from orchestrator.jobs import capacity
+from orchestrator.jobs.holds import hold_json
 from orchestrator.schemas.base import Json, rfc3339_or_none
 from orchestrator.vendors.contract import Vendor
 
@@ -36,7 +38,7 @@ async def ls(context: RequestContext, query: AccountQuery) -> Response:
     vendors = context.runtime.vendors
     names = sorted(name for name in vendors if query.after is None or name > query.after)
     page = [vendors[name] for name in names[: query.limit + 1]]
-    shown = await context.runtime.store.read(_read, page)
+    shown = await context.runtime.store.read(_read, page, context.runtime.clock.now())
     return page_of(context, shown, query, dict, cursor="name")
 
 
@@ -45,7 +47,8 @@ async def show(context: RequestContext) -> Response:
     """The state of the vendor account: jobs in flight, pushes received, polls needed."""
     vendors = context.runtime.vendors
     vendor = or_not_found(vendors.get(context.request.path_params["name"]), "account")
-    return reply((await context.runtime.store.read(_read, [vendor]))[0])
+    now = context.runtime.clock.now()
+    return reply((await context.runtime.store.read(_read, [vendor], now))[0])
 
 
 @operation("Get the signing key", responses={200: schemas.SigningKey})
@@ -54,13 +57,15 @@ async def signing_key(context: RequestContext) -> Response:
     return reply({"object": "signing_key", "secret": context.runtime.keys.callback_secrets[0]})
 
 
-def _read(tx: Tx, vendors: Sequence[Vendor]) -> list[Json]:
+def _read(tx: Tx, vendors: Sequence[Vendor], now: datetime) -> list[Json]:
     states = {row["account"]: row for row in fetch(tx, AccountStateRow, sa.select(account_state))}
-    return [_shown(tx, vendor, states.get(vendor.account.name)) for vendor in vendors]
+    return [_shown(tx, vendor, states.get(vendor.account.name), now) for vendor in vendors]
 
 
-def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None) -> Json:
-    account = vendor.account
+def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -> Json:
+    account, paused_until = vendor.account, row["paused_until"] if row else None
+    if paused_until is not None and paused_until <= now:
+        paused_until = None
     return {
         "object": "account",
         "name": account.name,
@@ -82,5 +87,6 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None) -> Json:
         },
         "polls": row["polls"] if row else 0,
         "last_push_at": rfc3339_or_none(row["last_push_at"]) if row else None,
-        "paused_until": rfc3339_or_none(row["paused_until"]) if row else None,
+        "paused_until": rfc3339_or_none(paused_until),
+        "held": hold_json(row) if row and row["held_since"] else None,
     }

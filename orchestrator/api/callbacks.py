@@ -102,24 +102,26 @@ class CallbackEndpoint:
             _check_size(size)
             with self.admission.admit(account, callback.job_id, size=size) as slot:
                 body = await _body(slot, receive, self._timeouts)
-                await self.receiver.push(vendor, callback, headers, body)
+                await self.receiver.push(vendor, callback, headers, body, _peer(scope))
                 return _OK
         except ConnectionResetError:
             raise
         except Exception as error:
-            return self._failed(account, error)
+            return self._failed(account, scope, error)
 
     def _pong(self, token: str) -> Reply:
         """Prove that this endpoint has the operator's keys. Raises `BadToken` for a forged ping."""
         pong = callback_probe.pong(self.keys, token, self.clock.now())
         return _reply(200, json.dumps({"ok": True, "pong": pong}).encode(), _JSON)
 
-    def _failed(self, account: str, error: Exception) -> Reply:
+    def _failed(self, account: str, scope: Scope, error: Exception) -> Reply:
         """Return the response to a push that was not stored."""
         if isinstance(error, BadToken):
             vendor = self.vendors.get(account)
             self.metrics.pushes(vendor.name if vendor else "unknown", "unknown_task").inc()
-            log.info("callback refused", why=str(error))
+            # The name of an unknown account is what its sender wrote.
+            known = account if vendor else None
+            log.info("callback refused", account=known, peer=_peer(scope), why=str(error))
             return _problem(HTTPStatus.NOT_FOUND, "there is no such callback")
         for kind, status in _STATUSES.items():
             if isinstance(error, kind):
@@ -144,6 +146,12 @@ def _account_and_token(path: str) -> tuple[str, str]:
     """
     _, account, token = ("/".join(filter(None, path.split("/"))) + "//").split("/", 2)
     return account, token.rstrip("/")
+
+
+def _peer(scope: Scope) -> str | None:
+    """Return the address at the other end of the connection: a proxy's, if there is one."""
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -22,10 +22,11 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs import timeline
+from orchestrator.jobs import holds, timeline
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
 from orchestrator.jobs.transition import ReportEvent
-from orchestrator.schemas.jobs import JobColumns, JobHead, is_final, job_json
+from orchestrator.schemas.base import Json
+from orchestrator.schemas.jobs import JobColumns, JobHead, is_final
 from orchestrator.vendors.report import Report
 
 #: Seconds that `/refresh` waits for the vendor's response.
@@ -66,12 +67,14 @@ class TimelineQuery(PageRequest):
 async def ls(context: RequestContext, query: JobQuery) -> Response:
     """Newest first. A page may hold fewer than `limit`, or none, while `has_more` is true."""
     runtime = context.runtime
-    page = await runtime.store.read(_select, query, runtime.settings.page_bytes)
-    base = runtime.base
-    return list_response(context, [job_json(row, base) for row in page.rows], page.next)
+    page, held = await runtime.store.read(_select, query, runtime.settings.page_bytes)
+    shown = [holds.shown(row, runtime.base, held) for row in page.rows]
+    return list_response(context, shown, page.next)
 
 
-def _select(tx: Tx, query: JobQuery, max_bytes: int) -> listing.ListPage[JobColumns]:
+def _select(
+    tx: Tx, query: JobQuery, max_bytes: int
+) -> tuple[listing.ListPage[JobColumns], dict[str, Json]]:
     wanted = filters(
         state=query.status,
         account=query.account,
@@ -79,7 +82,9 @@ def _select(tx: Tx, query: JobQuery, max_bytes: int) -> listing.ListPage[JobColu
         external_task_id=query.external_task_id,
         resolved_by=query.resolved_by,
     )
-    return _LIST(tx, wanted, query.after, query.limit, query.created_after, max_bytes=max_bytes)
+    after, limit, since = query.after, query.limit, query.created_after
+    page = _LIST(tx, wanted, after, limit, since, max_bytes=max_bytes)
+    return page, holds.of_jobs(tx, page.rows)
 
 
 @operation(

@@ -20,6 +20,7 @@ from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.json_codec import encode
+from orchestrator.jobs import holds
 from orchestrator.schemas.jobs import JobColumns, JobHead, is_final, job_json
 
 #: Seconds: many proxies give up on a response after 60.
@@ -51,7 +52,7 @@ def find_head(tx: Tx, job_id: str) -> JobHead | None:
 def _find_document(tx: Tx, job_id: str, base: str) -> JobDocument | None:
     for row in fetch(tx, JobColumns, _SHOWN.where(job.c.id == job_id)):
         head: JobHead = {"state": row["state"], "version": row["version"]}
-        return JobDocument(encode(job_json(row, base)), head)
+        return JobDocument(encode(holds.shown(row, base, holds.of_jobs(tx, [row]))), head)
     return None
 
 

@@ -22,7 +22,14 @@ from orchestrator.database.tables import delivery
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.claims import permit
-from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
+from orchestrator.engine.deliver_results import (
+    FLUSH,
+    Attempted,
+    BatchCompleter,
+    LaneChange,
+    flush,
+    record,
+)
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
@@ -95,21 +102,28 @@ class Deliverer:
         The slot is held until the commit: what a lane has in progress is all that its subscriber
         may receive again after a kill.
         """
-        disabled = False
+        change: LaneChange | None = None
         try:
             done = await self._attempt(claim)
             await self._completer.wait(self.scheduler.in_progress)
-            disabled = await record_with_retry(self._save, done, self.clock, self.rng)
-            self._count(done, disabled=disabled)
-            _log(done, disabled=disabled)
+            change = await record_with_retry(self._save, done, self.clock, self.rng)
+            self._count(done, change)
+            _log(done, change)
         except TooLate:
             # Nothing was sent: this is no attempt.
             await self._release([claim])
         finally:
             self.scheduler.end(claim)
             self.notifier.make_room("deliver")
-        if disabled:
+        if change is LaneChange.RECOVERED:
+            await self._flush(claim.subscriber["id"])
+        if change is not None:
             self.notifier.wake("deliver")
+
+    async def _flush(self, subscriber_id: str) -> None:
+        """Make the retries of a subscriber due. If this is cut short, their schedule goes on."""
+        while await self.store.claim(flush, subscriber_id, self.clock.now()) == FLUSH:
+            continue
 
     async def _attempt(self, claim: ClaimedDelivery) -> Attempted:
         """Return the attempt. Raises `TooLate` if the claim ended before the request left."""
@@ -175,29 +189,29 @@ class Deliverer:
         valid = [key for key in to["secrets"] if key["until"] is None or key["until"] > ms]
         return [_revealed(self.keys.decrypt, key["key"]) for key in valid]
 
-    def _record(self, tx: Tx, attempts: list[Attempted]) -> list[bool]:
+    def _record(self, tx: Tx, attempts: list[Attempted]) -> list[LaneChange | None]:
         return record(tx, self.ids, self.rng, attempts, self.clock.now())
 
-    def _count(self, done: Attempted, *, disabled: bool) -> None:
+    def _count(self, done: Attempted, change: LaneChange | None) -> None:
         lag = None
         if done.result is ResponseClass.DELIVERED:
             # A delivery is created with its event, so its id tells the age of both.
             lag = (done.at - made_at(done.row["id"])).total_seconds() + done.ms / 1000
         self.metrics.attempted(done.subscriber["kind"], done.result, done.ms / 1000, lag)
-        if disabled:
+        if change is LaneChange.DISABLED:
             reason = "gone" if done.result is ResponseClass.GONE else "failing"
             self.metrics.disabled(reason).inc()
 
 
-def _log(done: Attempted, *, disabled: bool) -> None:
-    """Log a failed attempt. A successful one is on the delivery."""
+def _log(done: Attempted, change: LaneChange | None) -> None:
+    """Log a failed attempt, and what changed. A successful one is on the delivery."""
     subscriber = done.subscriber["id"]
     if done.result is not ResponseClass.DELIVERED:
         detail = {"tries": done.row["tries"] + 1, "why": done.error}
         where = {"subscriber": subscriber, "to": done.subscriber["shown"]}
         log.warning("not delivered", delivery=done.row["id"], **where, **detail)
-    if disabled:
-        log.warning("subscriber disabled", subscriber=subscriber)
+    if change is not None:
+        log.warning(f"subscriber {change}", subscriber=subscriber, to=done.subscriber["shown"])
 
 
 def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:

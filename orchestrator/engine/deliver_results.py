@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypedDict, cast
 
 import sqlalchemy as sa
@@ -22,15 +23,28 @@ from orchestrator.database.tables import attempt, delivery, subscriber
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.deliver_addresses import AddressFailure, record_addresses
 from orchestrator.events.destinations import ResponseClass
-from orchestrator.events.subscribers import disable
+from orchestrator.events.subscribers import announce, disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.foundation.ids import Ids
-from orchestrator.foundation.states import DeliveryState, SubscriberState
+from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 
 #: Seconds that a result waits for others, at most.
 MAX_WAIT = 0.002
 #: A subscriber is disabled when no attempt has succeeded for this long, never for one bad event.
 DISABLE_AFTER = timedelta(days=5)
+#: A subscriber is failing after so many failures in a row, or when none has succeeded for this
+#: long: others are told long before it is disabled, and not of every restart.
+FAILURES, FAILING_AFTER = 10, timedelta(minutes=5)
+#: Retries that one transaction makes due when a subscriber has recovered.
+FLUSH = 500
+
+
+class LaneChange(StrEnum):
+    """What attempts changed about their subscriber, with an event to the others."""
+
+    DISABLED = "disabled"
+    FAILING = "failing"
+    RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +104,14 @@ class _Health(TypedDict):
     id: str
     state: str
     failing_since: datetime | None
+    failures: int | None
     callback_origin: str | None
 
 
-def record(tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime) -> list[bool]:
-    """Unit of work: record attempts. Return for each whether it disabled its subscriber.
+def record(
+    tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime
+) -> list[LaneChange | None]:
+    """Unit of work: record attempts. Return for each what changed about its subscriber.
 
     Rows are locked in the order of all units of work: deliveries by id, addresses by key,
     subscribers by id.
@@ -116,14 +133,14 @@ def record(tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datet
         if done.address and done.subscriber["id"] in current
     ]
     record_addresses(tx, {done.address for done in delivered if done.address}, failures, now)
-    disabled = _record_health(tx, ids, current, attempts, now)
-    return [done.subscriber["id"] in disabled for done in attempts]
+    changes = _record_health(tx, ids, current, attempts, now)
+    return [changes.get(done.subscriber["id"]) for done in attempts]
 
 
 def _record_health(
     tx: Tx, ids: Ids, current: Mapping[str, _Health], attempts: Sequence[Attempted], now: datetime
-) -> set[str]:
-    """Record what attempts show about their subscribers. Return those that they disabled.
+) -> dict[str, LaneChange]:
+    """Record what attempts show about their subscribers. Return what changed about them.
 
     The lane of a host has no health: its addresses have.
     """
@@ -132,19 +149,19 @@ def _record_health(
         by_lane[done.subscriber["id"]].append(done)
     changed = {lane for lane, row in current.items() if _changes(row, by_lane[lane])}
     _LOCK_SUBSCRIBERS(tx, changed)
-    disabled = set()
+    changes: dict[str, LaneChange] = {}
     for lane in sorted(changed):
         _rest(tx, lane, by_lane[lane], now)
-        if reason := _update_health(tx, current[lane], by_lane[lane], now):
-            disable(tx, ids, lane, reason, now)
-            disabled.add(lane)
-    return disabled
+        if change := _update_health(tx, ids, current[lane], by_lane[lane], now):
+            changes[lane] = change
+    return changes
 
 
 def _changes(row: _Health, attempts: Sequence[Attempted]) -> bool:
     """True unless attempts are successes of a healthy subscriber, or at addresses of a host."""
     failed = any(done.result is not ResponseClass.DELIVERED for done in attempts)
-    return row["callback_origin"] is None and (failed or row["failing_since"] is not None)
+    is_suspect = row["failing_since"] is not None or row["failures"] is not None
+    return row["callback_origin"] is None and (failed or is_suspect)
 
 
 def _attempt_values(done: Attempted) -> dict[str, Any]:
@@ -199,24 +216,83 @@ def _rest(tx: Tx, lane: str, attempts: Sequence[Attempted], now: datetime) -> No
 
 
 def _update_health(
-    tx: Tx, row: _Health, attempts: Sequence[Attempted], now: datetime
-) -> str | None:
-    """Record since when a subscriber has been failing. Return the reason to disable it, if any."""
-    since, mine = row["failing_since"], sa.update(subscriber).where(subscriber.c.id == row["id"])
+    tx: Tx, ids: Ids, row: _Health, attempts: Sequence[Attempted], now: datetime
+) -> LaneChange | None:
+    """Record since when a subscriber has been failing; announce it, or disable the subscriber."""
     if any(done.result is ResponseClass.DELIVERED for done in attempts):
-        if since is not None:
-            tx.execute(mine.values(failing_since=None))
-        return None
-    if since is None:
-        tx.execute(mine.values(failing_since=now))
-    if row["state"] != SubscriberState.ACTIVE:
-        return None
+        return _end_failures(tx, ids, row, now)
+    if row["state"] == SubscriberState.ACTIVE and (why := _fatal(row, attempts, now)):
+        _count_failures(tx, row, len(attempts), now)
+        disable(tx, ids, row["id"], why, now)
+        return LaneChange.DISABLED
+    if _count_failures(tx, row, len(attempts), now):
+        announce(tx, ids, row["id"], EventType.SUBSCRIBER_FAILING, now)
+        return LaneChange.FAILING
+    return None
+
+
+def _fatal(row: _Health, attempts: Sequence[Attempted], now: datetime) -> str | None:
+    """Return the reason to disable a subscriber, if any."""
     gone = next((done for done in attempts if done.result is ResponseClass.GONE), None)
     if gone is not None:
         return f"the address answered {gone.status}: {gone.response or 'gone'}"[:200]
+    since = row["failing_since"]
     if since is not None and now - since >= DISABLE_AFTER:
         return f"every attempt since {since:%Y-%m-%d} has failed"
     return None
+
+
+def _count_failures(tx: Tx, row: _Health, count: int, now: datetime) -> bool:
+    """Count failures in a row until they are announced; return whether they are to be, once."""
+    since, before = row["failing_since"], row["failures"] or 0
+    if since is not None and before >= FAILURES:
+        return False
+    is_long = since is not None and now - since >= FAILING_AFTER
+    failures = FAILURES if is_long else min(before + count, FAILURES)
+    # Of two processes that count at the same time, one is the first to reach the limit.
+    is_first = sa.or_(subscriber.c.failures.is_(None), subscriber.c.failures < FAILURES)
+    mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
+    counted = tx.execute(mine.where(is_first).values(failures=failures)).rowcount
+    if since is None:
+        tx.execute(mine.values(failing_since=now))
+    return counted > 0 and failures == FAILURES
+
+
+def _end_failures(tx: Tx, ids: Ids, row: _Health, now: datetime) -> LaneChange | None:
+    """A subscriber accepted a delivery. Return whether it was failing, once."""
+    mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
+    known = subscriber.c.failures.is_not(None)
+    was_failing = (row["failures"] or 0) >= FAILURES
+    counted = tx.execute(mine.where(known).values(failing_since=None, failures=None)).rowcount
+    if not counted and row["failing_since"] is not None:
+        tx.execute(mine.values(failing_since=None))
+    if not (counted and was_failing):
+        return None
+    announce(tx, ids, row["id"], EventType.SUBSCRIBER_RECOVERED, now)
+    return LaneChange.RECOVERED
+
+
+def flush(tx: Tx, subscriber_id: str, now: datetime) -> int:
+    """Make up to `FLUSH` retries of a subscriber due now; return how many.
+
+    Those that are claimed keep their claim.
+    """
+    waiting = (
+        sa.select(delivery.c.id)
+        .where(
+            delivery.c.subscriber_id == subscriber_id,
+            delivery.c.due_at > now,
+            delivery.c.claimed_by.is_(None),
+            delivery.c.tries > 0,
+        )
+        .order_by(delivery.c.due_at)
+        .limit(FLUSH)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(tx.scalars(waiting))
+    if ids:
+        tx.execute(sa.update(delivery).where(delivery.c.id.in_(ids)).values(due_at=now))
+    return len(ids)
 
 
 _LOCK_DELIVERIES, _LOCK_SUBSCRIBERS = RowLock(delivery.c.id), RowLock(subscriber.c.id)

@@ -14,6 +14,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from orchestrator.engine import deliver, poll, replay, submit
+from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.engine.encryption import AddressEncryption
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.recovery import Recovery
@@ -53,6 +54,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
         await store.listen(runtime.notifier.wake_here)
         if runtime.settings.role != "api":
             await runtime.assemble(Recovery).start()
+            await runtime.assemble(AccountHolds).start()
             workers.update(make_workers(runtime))
         for worker in workers.values():
             worker.start()
@@ -86,6 +88,7 @@ def schedule(runtime: Runtime) -> AsyncIOScheduler:
     ticker.every(30, "discipline", discipline, runtime)
     if workers:
         ticker.every(1, "recover", runtime.assemble(Recovery).run)
+        ticker.every(2, "holds", runtime.assemble(AccountHolds).run)
         ticker.every(1, "expire", runtime.assemble(Expiry).run)
         ticker.every(60, "retain", runtime.assemble(Retention).run)
     return ticker.scheduler

@@ -95,11 +95,16 @@ class Receiver:
         return vendor, callback
 
     async def push(
-        self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes
+        self,
+        vendor: Vendor,
+        callback: Callback,
+        headers: Mapping[str, str],
+        body: bytes,
+        peer: str | None = None,
     ) -> None:
         """Process a push with a valid token. It is durable when this returns.
 
-        Raises `BadSignature`, `NotJson` and `Unavailable`.
+        `peer` is the address of its sender. Raises `BadSignature`, `NotJson` and `Unavailable`.
         """
         row = self._row(vendor, callback, headers, body)
         try:
@@ -110,12 +115,14 @@ class Receiver:
             report = _report_of(callback, reports)
         except BadSignature as error:
             self.metrics.pushes(vendor.name, "bad_signature").inc()
+            _log_rejected(row, error, peer)
             with contextlib.suppress(Unavailable):
                 # Evidence alone: a failure to store it changes nothing for the sender.
                 await self._reject(row, error, fault=error.fault)
             raise
         except NotJson as error:
             self.metrics.pushes(vendor.name, "malformed").inc()
+            _log_rejected(row, error, peer)
             # Its sender has the token, so something happened to the job.
             await self._reject(row, error, poll=True)
             self.notifier.wake("poll")
@@ -165,7 +172,6 @@ class Receiver:
         fault: SignatureFault | None = None,
     ) -> None:
         """Store a rejected push as evidence. Raises `Unavailable`."""
-        log.warning("push rejected", account=row["account"], job=row["job_id"], why=str(error))
         # The same body may be rejected for several reasons; each is evidence.
         reason = hashlib.sha256(str(error).encode()).hexdigest()[:8]
         row["outcome"] = f"rejected: {error}"
@@ -200,6 +206,11 @@ class Receiver:
         if silent:
             self.ledger.poll_soon(tx, silent, now)
         return results
+
+
+def _log_rejected(row: PushRow, error: Exception, peer: str | None) -> None:
+    ids = {"account": row["account"], "job": row["job_id"]}
+    log.warning("push rejected", **ids, peer=peer, why=str(error))
 
 
 def _verify(vendor: Vendor, headers: Mapping[str, str], body: bytes) -> bool:

@@ -30,10 +30,11 @@ from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock, Rng, after, jittered
 from orchestrator.foundation.errors import Exchange, Refused, Unsupported
+from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState
-from orchestrator.jobs import capacity
+from orchestrator.jobs import capacity, holds
 from orchestrator.jobs import images as images_of_jobs
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Reschedule
 from orchestrator.jobs.orders import OrderBuilder
@@ -57,10 +58,14 @@ _MIN_WAIT = 0.01
 
 
 class ClaimedJob(NamedTuple):
-    """A claimed job: `fresh` from the queue, or else a submission whose answer was lost."""
+    """A claimed job: `fresh` from the queue, or else a submission whose answer was lost.
+
+    `probe`: its account is held, and it is submitted to see whether the vendor still refuses it.
+    """
 
     row: JobRow
     fresh: bool
+    probe: bool = False
 
 
 def lease_of(vendor: Vendor) -> float:
@@ -76,6 +81,7 @@ class Submitter:
     ledger: Ledger
     vendors: Mapping[str, Vendor]
     orders: OrderBuilder
+    ids: Ids
     submission_client: HttpClient
     http_client: HttpClient
     clock: Clock
@@ -111,10 +117,12 @@ class Submitter:
             for name in self._lanes(tx, JobState.QUEUED)
             if len(lost) < room
         }
-        free = capacity.free_slots(tx, limits, now) if limits else {}
+        free = capacity.free_slots(tx, limits, now) if limits else capacity.FreeSlots()
         begun, wait = self._begin(tx, free, room - len(lost), now, by)
         claims = [ClaimedJob(row, fresh=False) for row in lost]
-        claims += [ClaimedJob(row, fresh=True) for row in begun]
+        claims += [ClaimedJob(row, True, probe=row["account"] in free.probing) for row in begun]
+        for name in free.probing & {row["account"] for row in begun}:
+            holds.begin_probe(tx, name, after(now, lease_of(self.vendors[name])))
         full = any(free.get(name, 0) <= queue.QUANTUM for name in limits)
         return Claimed(claims, more=len(claims) >= min(room, queue.QUANTUM), full=full), wait
 
@@ -163,7 +171,8 @@ class Submitter:
     async def work(self, claim: ClaimedJob) -> None:
         """Submit a fresh job, or look up a lost submission, and record the outcome."""
         row, vendor = claim.row, self.vendors[claim.row["account"]]
-        outcome = await (self._submit(row, vendor) if claim.fresh else self._look_up(row, vendor))
+        work = self._submit(claim, vendor) if claim.fresh else self._look_up(row, vendor)
+        outcome = (await work).of_probe(claim.probe)
         if outcome.note["outcome"] not in ("accepted", "found", submit_outcome.POSTPONED):
             ids = {"job": row["id"], "account": row["account"], "attempt": row["attempt"]}
             log.warning("not submitted", **ids, **outcome.note)
@@ -171,20 +180,25 @@ class Submitter:
         self.notifier.announce([result] if result else [])
         if outcome.queue is not None:
             self.notifier.wake("submit")
+        if claim.probe or outcome.refusal is not None or outcome.pause is not None:
+            # Events about the account, and jobs that it held.
+            self.notifier.wake("deliver")
+            self.notifier.wake("submit")
 
-    async def _submit(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
+    async def _submit(self, claim: ClaimedJob, vendor: Vendor) -> SubmitOutcome:
+        row = claim.row
         if not large_images.are_in(encode(row["input"])):
-            return await self._send(row, vendor, {})
+            return await self._send(claim, vendor, {})
         if self._large.locked():
             # Queued again: it would take a place from all other submissions while it waits.
             due = after(self.clock.now(), jittered(_LARGE_WAIT, self.rng))
             return submit_outcome.postponed(row, due)
         async with self._large:
             images = await self.store.read(images_of_jobs.of_job, row["id"])
-            return await self._send(row, vendor, images)
+            return await self._send(claim, vendor, images)
 
-    async def _send(self, row: JobRow, vendor: Vendor, images: LargeImages) -> SubmitOutcome:
-        timeout = vendor.account.answer_timeout
+    async def _send(self, claim: ClaimedJob, vendor: Vendor, images: LargeImages) -> SubmitOutcome:
+        row, timeout = claim.row, vendor.account.answer_timeout
         try:
             size = len(encode(row["input"])) + sum(map(len, images.values()))
             # Not the party of its requests: the lease runs meanwhile.
@@ -198,7 +212,8 @@ class Submitter:
                 size = len(response.content)
                 receipt = await off_loop.vendors.run(row["account"], size, vendor.receipt, response)
         except Exchange as error:
-            return submit_outcome.interrupted(row, vendor, error, self.clock.now(), self.rng)
+            now, probe = self.clock.now(), claim.probe
+            return submit_outcome.interrupted(row, vendor, error, now, self.rng, probe=probe)
         except Unsupported as error:
             # The job was checked when it was created; the configuration has changed since.
             return submit_outcome.failed(row, Refused(error.why, code="input_unsupported"))
@@ -241,4 +256,5 @@ class Submitter:
         return submit_outcome.after_lookup(row, vendor, reports, self.clock.now())
 
     def _record(self, tx: Tx, outcomes: list[SubmitOutcome]) -> list[ApplyResult | None]:
-        return submit_outcome.record(tx, self.ledger, self.rng, outcomes, self.clock.now())
+        now = self.clock.now()
+        return submit_outcome.record(tx, self.ledger, self.ids, self.rng, outcomes, now)

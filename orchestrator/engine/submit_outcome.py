@@ -6,8 +6,8 @@ the vendor's answer can be known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,11 @@ from orchestrator.foundation.clock import (
     retry_delay,
 )
 from orchestrator.foundation.errors import Blocked, Exchange, NotSent, Refused, TooLate
-from orchestrator.foundation.states import JobState, Source
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import HoldReason, JobState, Source
+from orchestrator.jobs import holds
 from orchestrator.jobs.capacity import lock_accounts
+from orchestrator.jobs.holds import Refusal
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Lookup, Receipt, Vendor
@@ -34,6 +37,10 @@ from orchestrator.vendors.report import Report
 
 #: The outcome of a job that waits for room in this process.
 POSTPONED = "postponed"
+#: The outcome of a job whose account is held.
+HELD = "held"
+#: Kling's code for a resource that the account has no right to: of other models it may have.
+_OF_ONE_JOB = frozenset({1103})
 #: Lookups without a result, spaced beyond the vendor's visibility lag, after which a lost
 #: submission counts as not received.
 MAX_LOOKUPS = 2
@@ -47,7 +54,7 @@ class SubmitOutcome:
 
     Exactly one of these is set: `report` (the job moves), `queue` (back to the queue) or `later`
     (still in doubt). `pause` asks to pause the account for that many seconds, or by our own backoff
-    if 0.
+    if 0. `refusal` asks to hold the account. `probe`: the account was held when the job was claimed.
     """
 
     row: JobRow
@@ -56,6 +63,12 @@ class SubmitOutcome:
     queue: Reschedule | None = None
     later: Reschedule | None = None
     pause: float | None = None
+    refusal: Refusal | None = None
+    probe: bool = False
+
+    def of_probe(self, probe: bool) -> SubmitOutcome:
+        """Return the outcome of a claim that was a probe, or was none."""
+        return replace(self, probe=True) if probe else self
 
 
 def accepted(row: JobRow, receipt: Receipt) -> SubmitOutcome:
@@ -74,9 +87,9 @@ def postponed(row: JobRow, due: datetime) -> SubmitOutcome:
 
 
 def interrupted(
-    row: JobRow, vendor: Vendor, error: Exchange, now: datetime, rng: Rng
+    row: JobRow, vendor: Vendor, error: Exchange, now: datetime, rng: Rng, *, probe: bool = False
 ) -> SubmitOutcome:
-    """The exchange ended without an acceptance."""
+    """The exchange ended without an acceptance. `probe`: the account was held."""
     match error:
         case TooLate():
             return SubmitOutcome(row, {"outcome": error.kind}, queue=_reschedule(row, now))
@@ -92,6 +105,8 @@ def interrupted(
             # A limit of the whole account: the job keeps its place, and the try does not count.
             pause = error.retry_after or 0.0
             return SubmitOutcome(row, _note(error), queue=_reschedule(row, now), pause=pause)
+        case Refused() if reason := _about_account(row, error, probe):
+            return _hold(row, Refusal(reason, str(error), probe), error, now, rng)
         case Refused(retryable=True):
             return _retry(row, error, error.kind, now, rng)
         case Refused():
@@ -109,11 +124,37 @@ def failed(row: JobRow, error: Refused, source: Source = Source.SUBMIT) -> Submi
     return SubmitOutcome(row, _note(error), report=event)
 
 
+def _about_account(row: JobRow, error: Refused, probe: bool) -> HoldReason | None:
+    """Return why an error concerns all jobs of the account; None if it may concern this one alone.
+
+    A credential that the vendor calls too new or expired is signed anew a few times before.
+    """
+    if error.code == "account_exhausted" and error.vendor_code not in _OF_ONE_JOB:
+        return HoldReason.EXHAUSTED
+    is_last = probe or not error.retryable or row["tries"] + 1 >= AUTH_TRIES
+    return HoldReason.UNAUTHORIZED if error.code == "vendor_auth" and is_last else None
+
+
+def _hold(row: JobRow, refusal: Refusal, error: Refused, now: datetime, rng: Rng) -> SubmitOutcome:
+    """Queue the job again: its account is held.
+
+    Each hold that it begins counts as a try, so that a job that alone costs more than is left does
+    not hold the others for ever. A probe counts as none.
+    """
+    tries = row["tries"] + (not refusal.probe)
+    wait = 0.0 if refusal.probe else retry_delay(SUBMIT_SCHEDULE, tries, rng)
+    if wait is None:
+        return replace(failed(row, error), refusal=refusal)
+    note = _note(error) | {"outcome": HELD}
+    queue = _reschedule(row, after(now, wait), tries=tries)
+    return SubmitOutcome(row, note, queue=queue, refusal=refusal)
+
+
 def _retry(row: JobRow, error: Refused, outcome: str, now: datetime, rng: Rng) -> SubmitOutcome:
     """Queue the job again, with a longer delay each time. Fail it at the end of the schedule."""
     tries = row["tries"] + 1
     wait = retry_delay(SUBMIT_SCHEDULE, tries, rng)
-    if wait is None or (error.code == "vendor_auth" and tries >= AUTH_TRIES):
+    if wait is None:
         return failed(row, error)
     due = after(now, max(wait, error.retry_after or 0))
     note = _note(error) | {"outcome": outcome}
@@ -205,9 +246,9 @@ def _note(error: Exchange) -> dict[str, Any]:
 
 
 def record(
-    tx: Tx, ledger: Ledger, rng: Rng, outcomes: Sequence[SubmitOutcome], now: datetime
+    tx: Tx, ledger: Ledger, ids: Ids, rng: Rng, outcomes: Sequence[SubmitOutcome], now: datetime
 ) -> list[ApplyResult | None]:
-    """Unit of work: record outcomes, and pause or resume their accounts."""
+    """Unit of work: record outcomes, and pause, hold or resume their accounts."""
     notes = [
         Note(one.row["id"], "submit", {"attempt": one.row["attempt"], **one.note})
         for one in outcomes
@@ -217,31 +258,59 @@ def record(
     ledger.requeue(tx, [one.queue for one in outcomes if one.queue])
     ledger.postpone(tx, [one.later for one in outcomes if one.later])
     results = iter(ledger.apply(tx, [one.report for one in outcomes if one.report]))
-    paused = {one.row["account"]: one.pause for one in outcomes if one.pause is not None}
-    accepting = {one.row["account"] for one in outcomes if one.note.get("outcome") == "accepted"}
-    resumed = _rate_limited(tx, accepting)
-    lock_accounts(tx, {*paused, *resumed})
-    for account, seconds in paused.items():
-        _pause_account(tx, account, seconds, rng, now)
-    if resumed:
-        mine = account_state.c.account.in_(resumed)
-        tx.execute(sa.update(account_state).where(mine).values(crowded=0))
+    _record_accounts(tx, ids, rng, outcomes, now)
     return [next(results) if one.report else None for one in outcomes]
 
 
-def _rate_limited(tx: Tx, accounts: set[str]) -> list[str]:
-    """Return those of the accounts whose vendor refused submissions lately."""
-    limited = sa.and_(account_state.c.account.in_(accounts), account_state.c.crowded > 0)
-    return list(tx.scalars(sa.select(account_state.c.account).where(limited))) if accounts else []
+def _record_accounts(
+    tx: Tx, ids: Ids, rng: Rng, outcomes: Sequence[SubmitOutcome], now: datetime
+) -> None:
+    """Record what outcomes show about their accounts: most show nothing new."""
+    accepting = {one.row["account"]: False for one in outcomes if _is_accepted(one)}
+    accepting |= {one.row["account"]: True for one in outcomes if one.probe and _is_accepted(one)}
+    resumed = _refused_lately(tx, accepting)
+    paused = {one.row["account"]: one for one in outcomes if one.pause is not None}
+    troubled = [one for one in outcomes if one.refusal or one.probe]
+    lock_accounts(tx, {*resumed, *paused, *(one.row["account"] for one in troubled)})
+    for one in paused.values():
+        _pause_account(tx, ids, one, rng, now)
+    for one in troubled:
+        if one.refusal is not None:
+            holds.refused(tx, ids, rng, one.row["account"], one.refusal, now)
+        elif not _is_accepted(one):
+            holds.probed(tx, rng, one.row["account"], now)
+    if resumed:
+        mine = account_state.c.account.in_(resumed)
+        tx.execute(sa.update(account_state).where(mine).values(crowded=0))
+    for account in sorted(account for account, looks in resumed.items() if looks):
+        holds.accepted(tx, ids, account, now, probe=accepting[account])
 
 
-def _pause_account(tx: Tx, account: str, seconds: float, rng: Rng, now: datetime) -> None:
-    """Pause submissions of an account: exponential backoff from 1 s to 60 s, at least `seconds`.
+def _is_accepted(one: SubmitOutcome) -> bool:
+    return one.note.get("outcome") == "accepted"
+
+
+def _refused_lately(tx: Tx, accounts: Collection[str]) -> dict[str, int | None]:
+    """Return those of the accounts whose vendor refused jobs lately, and the looks at a hold."""
+    if not accounts:
+        return {}
+    table = account_state.c
+    lately = sa.and_(table.account.in_(accounts), sa.or_(table.crowded > 0, table.looks > 0))
+    rows = tx.execute(sa.select(table.account, table.looks).where(lately))
+    return {account: looks for account, looks in rows}
+
+
+def _pause_account(tx: Tx, ids: Ids, one: SubmitOutcome, rng: Rng, now: datetime) -> None:
+    """Pause submissions of an account: exponential backoff from 1 s to 60 s, at least `pause`.
 
     Kling's page on concurrency rules asks for it.
     """
-    mine = account_state.c.account == account
-    refusals = tx.scalar(sa.select(account_state.c.crowded).where(mine)) or 0
-    wait = max(seconds, backoff(1.0, refusals, factor=2.0, most=60.0))
-    values = {"paused_until": after(now, jittered(wait, rng)), "crowded": refusals + 1}
-    tx.execute(sa.update(account_state).where(mine).values(**values))
+    table, account = account_state.c, one.row["account"]
+    known = sa.select(table.crowded, table.paused_since).where(table.account == account)
+    refusals, since = tx.execute(known).one()
+    wait = max(one.pause or 0.0, backoff(1.0, refusals, factor=2.0, most=60.0))
+    until = after(now, jittered(wait, rng))
+    values = {"paused_until": until, "crowded": refusals + 1, "paused_since": since or now}
+    tx.execute(sa.update(account_state).where(table.account == account).values(**values))
+    if since is None:
+        holds.paused(tx, ids, account, until, str(one.note.get("reason", "")), now)

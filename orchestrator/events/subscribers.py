@@ -85,6 +85,7 @@ def new(
         "reason": None,
         "resting_until": None,
         "failing_since": None,
+        "failures": None,
         "created_at": now,
     }
     return row, secret
@@ -273,8 +274,14 @@ def disable(tx: Tx, ids: Ids, subscriber_id: str, reason: str, now: datetime) ->
     row = hold(tx, subscriber_id, SubscriberState.DISABLED, reason)
     if row is None or before is None or before["state"] == SubscriberState.DISABLED:
         return
-    kind, data = EventType.SUBSCRIBER_DISABLED, subscriber_json(row)
-    publish(tx, ids, [NewEvent(kind, Source.CLOCK, data, but=subscriber_id)], now)
+    announce(tx, ids, subscriber_id, EventType.SUBSCRIBER_DISABLED, now)
+
+
+def announce(tx: Tx, ids: Ids, subscriber_id: str, kind: EventType, now: datetime) -> None:
+    """Publish an event about a subscriber to the others. None if it does not exist."""
+    if (row := get(tx, subscriber_id)) is not None:
+        event_of_it = NewEvent(kind, Source.CLOCK, subscriber_json(row), but=subscriber_id)
+        publish(tx, ids, [event_of_it], now)
 
 
 def send_test(tx: Tx, ids: Ids, subscriber_id: str, event_id: str, now: datetime) -> bool:

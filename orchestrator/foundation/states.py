@@ -77,6 +77,15 @@ class DeliveryState(StrEnum):
 DELETED = "subscriber_deleted"
 
 
+class HoldReason(StrEnum):
+    """Why no job of an account is submitted."""
+
+    #: The vendor refuses the credentials.
+    UNAUTHORIZED = "unauthorized"
+    #: The balance, or the quota, is used up.
+    EXHAUSTED = "exhausted"
+
+
 class SubscriberState(StrEnum):
     """Whether events flow to a subscriber."""
 
@@ -120,9 +129,15 @@ class EventType(StrEnum):
     JOB_EXPIRED = "job.expired"
     #: No move: the vendor does not know the task that it accepted.
     JOB_STUCK = "job.stuck"
+    SUBSCRIBER_FAILING = "subscriber.failing"
+    SUBSCRIBER_RECOVERED = "subscriber.recovered"
     SUBSCRIBER_DISABLED = "subscriber.disabled"
     ACCOUNT_PUSH_DEGRADED = "account.push_degraded"
     ACCOUNT_PUSH_RECOVERED = "account.push_recovered"
+    ACCOUNT_PAUSED = "account.paused"
+    ACCOUNT_UNAUTHORIZED = "account.unauthorized"
+    ACCOUNT_EXHAUSTED = "account.exhausted"
+    ACCOUNT_RECOVERED = "account.recovered"
     #: Sent only by `POST /v1/subscribers/{id}/test`, to that subscriber.
     TEST = "subscriber.test"
 

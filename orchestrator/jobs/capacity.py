@@ -18,26 +18,41 @@ from orchestrator.foundation.states import IN_FLIGHT
 from orchestrator.foundation.token_bucket import TokenBucket
 
 
-def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> dict[str, int]:
+class FreeSlots(dict[str, int]):
+    """How many more jobs each account may have in flight.
+
+    `probing`: the held accounts of which one job is submitted, to see whether they still are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probing: set[str] = set()
+
+
+def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
     """Return how many more jobs each account may have in flight.
 
-    Leaves out paused and full accounts.
+    Leaves out paused, held and full accounts.
 
     Locks the accounts' rows first: a limit enforced by counting alone overshoots when two processes
     count at the same time.
     """
+    table = account_state.c
     rows = tx.execute(
-        sa.select(account_state.c.account, account_state.c.paused_until)
+        sa.select(table.account, table.paused_until, table.held_since, table.look_at, table.probing)
         .where(account_state.c.account.in_(limits))
         .order_by(account_state.c.account)
         .with_for_update()
     )
-    free: dict[str, int] = {}
-    for account, paused_until in rows:
-        if paused_until is None or paused_until <= now:
-            slots = limits[account] - in_flight(tx, account)
-            if slots > 0:
-                free[account] = slots
+    free = FreeSlots()
+    for account, paused_until, held_since, look_at, probing in rows:
+        is_held = held_since is not None
+        if (paused_until and paused_until > now) or (is_held and not (probing and look_at <= now)):
+            continue
+        slots = limits[account] - in_flight(tx, account)
+        if slots > 0:
+            free[account] = 1 if is_held else slots
+            free.probing.update([account] if is_held else [])
     return free
 
 

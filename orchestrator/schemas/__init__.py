@@ -11,6 +11,7 @@ from orchestrator.schemas.accounts import (
     Account,
     AccountCheck,
     ApiKey,
+    Hold,
     NewApiKey,
     RefusedPushes,
     SigningKey,
@@ -26,7 +27,13 @@ from orchestrator.schemas.deliveries import (
     ReplayFilter,
     TriedDelivery,
 )
-from orchestrator.schemas.events import AccountFact, Event, LoggedEvent, StreamTicket
+from orchestrator.schemas.events import (
+    AccountFact,
+    AccountTrouble,
+    Event,
+    LoggedEvent,
+    StreamTicket,
+)
 from orchestrator.schemas.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
 from orchestrator.schemas.service import (
     Alive,
@@ -51,6 +58,7 @@ __all__ = [
     "Account",
     "AccountCheck",
     "AccountFact",
+    "AccountTrouble",
     "Alive",
     "ApiKey",
     "Attempt",
@@ -62,6 +70,7 @@ __all__ = [
     "Event",
     "EventReplay",
     "Fault",
+    "Hold",
     "Job",
     "JobError",
     "JobLinks",

@@ -21,6 +21,25 @@ class RefusedPushes(Shape):
     last_at: AwareDatetime | None
 
 
+class Hold(Shape):
+    """Why no job of an account is submitted: its queued jobs wait, and no job fails for it."""
+
+    reason: Annotated[
+        Literal["unauthorized", "exhausted"],
+        OpenEnum,
+        Field(description="The vendor refuses the credentials, or the balance is used up."),
+    ]
+    since: AwareDatetime
+    message: Annotated[str, Field(description="The vendor's answer.")]
+    next_check_at: Annotated[
+        AwareDatetime | None,
+        Field(
+            description="When it is seen whether the vendor accepts the account again: by a check, "
+            "or by one job where a check does not show it."
+        ),
+    ]
+
+
 class Account(Shape):
     """A configured vendor account and its statistics; never its credentials."""
 
@@ -47,7 +66,11 @@ class Account(Shape):
     pushes_refused: RefusedPushes | None = None
     polls: int
     last_push_at: AwareDatetime | None
-    paused_until: AwareDatetime | None
+    paused_until: Annotated[
+        AwareDatetime | None,
+        Field(description="The vendor limits submissions; null if it is over."),
+    ]
+    held: Annotated[Hold | None, Field(description="Null: its jobs are submitted.")] = None
 
 
 class AccountCheck(Shape):

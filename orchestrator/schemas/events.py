@@ -66,6 +66,23 @@ class AccountFact(Shape):
     completions_without_push: int
 
 
+class AccountTrouble(Shape):
+    """The data of an event about an account that is paused, held, or has recovered."""
+
+    object: Literal["account"]
+    name: str
+    reason: Annotated[
+        Literal["paused", "unauthorized", "exhausted"],
+        OpenEnum,
+        Field(description="What began, or what is over."),
+    ]
+    since: Annotated[AwareDatetime, Field(description="When it began.")]
+    message: Annotated[str, Field(description="The vendor's answer, or what ended it.")]
+    paused_until: Annotated[
+        AwareDatetime | None, Field(description="The end of the first pause: more may follow.")
+    ]
+
+
 def event_body(
     kind: str, at: datetime, event_id: str, sequence: int, data: Json, *, late: bool = False
 ) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from orchestrator.foundation.json_codec import Raw, encode
 from orchestrator.foundation.states import FINAL, Capability, JobState, Source
+from orchestrator.schemas.accounts import Hold
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import BASE, CREATED, IDS, NEXT_DAY
 
@@ -162,6 +163,9 @@ class Job(Shape):
         AwareDatetime | None,
         Field(description="When the vendor is queried, if no push arrives before."),
     ]
+    held: Annotated[
+        Hold | None, Field(description="Why it stays queued, if its account is held.")
+    ] = None
     links: JobLinks
 
     @property
@@ -198,8 +202,8 @@ class TimelineEntry(Shape):
 
 
 # Written by hand: pydantic would cost several times as much on every completion.
-def job_json(row: JobColumns, base: str) -> Json:
-    """Return a job as JSON; `base` is the service's public URL."""
+def job_json(row: JobColumns, base: str, held: Json | None = None) -> Json:
+    """Return a job as JSON; `base` is the service's public URL, `held` its account's hold."""
     link = f"{base}/v1/jobs/{row['id']}"
     polled = row["state"] in (JobState.SUBMITTED, JobState.PROCESSING)
     return {
@@ -227,6 +231,7 @@ def job_json(row: JobColumns, base: str) -> Json:
         "finished_at": rfc3339_or_none(row["finished_at"]),
         "deadline_at": rfc3339_or_none(row["deadline_at"]),
         "next_poll_at": rfc3339_or_none(row["due_at"]) if polled else None,
+        "held": held,
         "links": {
             "self": link,
             "timeline": f"{link}/timeline",

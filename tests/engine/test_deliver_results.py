@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,15 @@ from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.database.tables.rows import DeliveryRow, SubscriberRow
 from orchestrator.engine import deliver_results
-from orchestrator.engine.deliver_results import DISABLE_AFTER, Attempted, BatchCompleter, record
+from orchestrator.engine.deliver_results import (
+    DISABLE_AFTER,
+    FAILING_AFTER,
+    FAILURES,
+    Attempted,
+    BatchCompleter,
+    LaneChange,
+    record,
+)
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import ResponseClass
@@ -39,7 +48,7 @@ async def due_deliveries(h: Harness, to: dict[str, Any], count: int = 1) -> list
 
 async def recorded(
     h: Harness, attempts: Sequence[Attempted], at: datetime | None = None
-) -> list[bool]:
+) -> list[LaneChange | None]:
     return await h.runtime.store.write(
         record, h.runtime.ids, random.Random(1), attempts, at or h.clock.now()
     )
@@ -163,7 +172,7 @@ async def test_deliveries_to_a_subscriber_deleted_during_the_attempt_are_never_d
         (await delivery_row(h, other))["state"],
         (await delivery_row(h, other))["last_error"],
     ) == (D.DEAD, "subscriber_deleted")
-    assert await recorded(h, [attempted(row, to, result)]) == [False]
+    assert await recorded(h, [attempted(row, to, result)]) == [None]
     assert ((await delivery_row(h, row))["state"], (await delivery_row(h, row))["due_at"]) == (
         state,
         None,
@@ -250,11 +259,11 @@ async def test_five_days_of_failures_alone_disable_the_subscriber_and_are_announ
         at = start + timedelta(hours=hours)
         assert await recorded(
             h, [attempted(row | {"lease": 0}, to, ResponseClass.LATER, status=500)], at
-        ) == [False]
+        ) != [LaneChange.DISABLED]
     assert (await subscriber_row(h, to))["failing_since"] == start
     assert await recorded(
         h, [attempted(row, to, ResponseClass.LATER, status=500)], start + DISABLE_AFTER
-    ) == [True]
+    ) == [LaneChange.DISABLED]
     disabled = await subscriber_row(h, to)
     assert (disabled["state"], disabled["reason"]) == (
         SubscriberState.DISABLED,
@@ -266,6 +275,59 @@ async def test_five_days_of_failures_alone_disable_the_subscriber_and_are_announ
         await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None))
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("batches", "step"),
+    [
+        ([1] * FAILURES, timedelta(seconds=1)),
+        ([4, 4, 4], timedelta(seconds=1)),
+        ([1, 1], FAILING_AFTER),
+    ],
+    ids=["in a row", "in batches", "for minutes"],
+)
+async def test_a_failing_subscriber_is_announced_to_the_others_once_and_so_is_its_recovery(
+    h: Harness, batches: list[int], step: timedelta
+) -> None:
+    to, other = await subscribe(h, "job.*"), await subscribe(h, "subscriber.*")
+    start, changes = h.clock.now(), list[LaneChange | None]()
+    rows = await due_deliveries(h, to, sum(batches) + 3)
+    for number, size in enumerate([*batches, 1, 1]):
+        failed = [attempted(rows.pop(), to, ResponseClass.LATER) for _ in range(size)]
+        changes += (await recorded(h, failed, start + number * step))[:1]
+    announced = [None] * (len(batches) - 1) + [LaneChange.FAILING, None, None]
+    assert changes == announced
+    accepted = attempted(rows.pop(), to, ResponseClass.DELIVERED)
+    assert await recorded(h, [accepted]) == [LaneChange.RECOVERED]
+    kinds = ["subscriber.failing", "subscriber.recovered"]
+    found = [row for row in await h.rows(event) if row["type"] in kinds]
+    assert [row["type"] for row in found] == kinds
+    bodies = [json.loads(row["body"])["data"] for row in found]
+    assert [bool(body["failing_since"]) for body in bodies] == [True, False]
+    owed = await h.rows(delivery, delivery.c.event_id.in_([row["id"] for row in found]))
+    assert {row["subscriber_id"] for row in owed} == {other["id"]}
+    fresh = await subscriber_row(h, to)
+    assert (fresh["failing_since"], fresh["failures"]) == (None, None)
+
+
+async def test_single_failures_between_successes_are_never_announced(h: Harness) -> None:
+    to = await subscribe(h, "job.*")
+    rows = await due_deliveries(h, to, 2 * FAILURES)
+    for row in rows:
+        for result in (ResponseClass.LATER, ResponseClass.DELIVERED):
+            assert await recorded(h, [attempted(row, to, result)]) == [None]
+
+
+async def test_a_recovery_after_a_resumption_ends_the_announced_failure(h: Harness) -> None:
+    to = await subscribe(h, "job.*")
+    rows = await due_deliveries(h, to, FAILURES + 1)
+    failed = [attempted(row, to, ResponseClass.LATER) for row in rows[1:]]
+    assert set(await recorded(h, failed)) == {LaneChange.FAILING}
+    await h.runtime.store.write(subscribers.hold, to["id"], SubscriberState.PAUSED, None)
+    await h.runtime.store.write(subscribers.resume, to["id"], h.clock.now())
+    assert await recorded(h, [attempted(rows[0], to, ResponseClass.DELIVERED)]) == [
+        LaneChange.RECOVERED
+    ]
 
 
 async def test_a_success_between_failures_restarts_the_five_days(h: Harness) -> None:
@@ -309,8 +371,8 @@ async def test_enabling_again_clears_reason_failures_and_rest(h: Harness) -> Non
 async def test_a_disabled_subscriber_is_announced_once(h: Harness) -> None:
     to = await subscribe(h)
     rows = await due_deliveries(h, to, 2)
-    assert await recorded(h, [attempted(rows[0], to, ResponseClass.GONE, status=410)]) == [True]
-    assert await recorded(h, [attempted(rows[1], to, ResponseClass.GONE, status=410)]) == [False]
+    assert await recorded(h, [attempted(rows[0], to, ResponseClass.GONE, status=410)]) == [LaneChange.DISABLED]
+    assert await recorded(h, [attempted(rows[1], to, ResponseClass.GONE, status=410)]) == [None]
     assert len(await h.rows(event, event.c.type == "subscriber.disabled")) == 1
 
 

@@ -82,7 +82,7 @@ async def test_a_submission_claimed_and_not_sent_is_looked_up_twice_and_sent_aga
 
 async def send(runtime: Runtime) -> None:
     """Submit the due job without recording the answer, as a process that dies then."""
-    ((row, _),) = await runtime.assemble(Submitter).take(1)
+    ((row, *_),) = await runtime.assemble(Submitter).take(1)
     vendor = runtime.vendors[row["account"]]
     answer = await runtime.submission_client.send(
         vendor.submit_request(runtime.orders(row, vendor)), deadline=vendor.account.answer_timeout

@@ -26,6 +26,7 @@ from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
+from orchestrator.jobs.capacity import FreeSlots
 from orchestrator.jobs.ledger import Ledger, Reschedule
 from orchestrator.vendors.report import Report
 
@@ -53,8 +54,10 @@ def requeue_without_lease_check(self: Ledger, tx: Tx, postponed: Sequence[Resche
         )
 
 
-def ignore_account_limit(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> dict[str, int]:
-    return dict(limits)
+def ignore_account_limit(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
+    free = FreeSlots()
+    free.update(limits)
+    return free
 
 
 def claim_without_write(

@@ -50,6 +50,11 @@ _ERROR = {
     "vendor_message": "risk control",
 }
 _ACCOUNT_FACT = {"object": "account", "name": "main", "completions_without_push": 3}
+_TROUBLE = {
+    "object": "account", "name": "main", "reason": "paused", "since": _CREATED,
+    "message": "kling answered 429, code 1303: parallel task over resource pack limit",
+    "paused_until": None,
+}  # fmt: skip
 #: The data of an event of each type.
 DATA: dict[str, Json] = {
     "job.submitted": {**JOB_EXAMPLE, "status": "submitted", "vendor_status": None, "version": 2},
@@ -66,6 +71,18 @@ DATA: dict[str, Json] = {
     "job.stuck": JOB_EXAMPLE,
     "subscriber.disabled": {
         **SUBSCRIBER_EXAMPLE, "status": "disabled", "disabled_reason": "failing"
+    },
+    "subscriber.failing": {**SUBSCRIBER_EXAMPLE, "failing_since": _CREATED},
+    "subscriber.recovered": SUBSCRIBER_EXAMPLE,
+    "account.paused": {**_TROUBLE, "paused_until": _FINISHED},
+    "account.unauthorized": {
+        **_TROUBLE, "reason": "unauthorized", "message": "kling answered 401, code 1002: no"
+    },
+    "account.exhausted": {
+        **_TROUBLE, "reason": "exhausted", "message": "kling answered 429, code 1102: balance"
+    },
+    "account.recovered": {
+        **_TROUBLE, "reason": "unauthorized", "message": "kling accepted the credentials"
     },
     "account.push_degraded": _ACCOUNT_FACT,
     "account.push_recovered": {**_ACCOUNT_FACT, "completions_without_push": 0},
@@ -131,6 +148,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
         "pushes_refused": {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None},
         "pushes_degraded": False, "polls": 88, "last_push_at": _FINISHED, "paused_until": None,
+        "held": None,
     },
     schemas.AccountCheck: {
         "object": "account_check", "account": "main", "reachable": True, "authorized": True,

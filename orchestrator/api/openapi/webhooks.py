@@ -19,7 +19,12 @@ from orchestrator.schemas.example_values import IDS
 _DATA: dict[str, type[BaseModel]] = {
     "job": schemas.Job,
     "subscriber": schemas.Subscriber,
-    "account": schemas.AccountFact,
+    "account": schemas.AccountTrouble,
+}
+#: The data of the types that differ.
+_OTHER_DATA: dict[str, type[BaseModel]] = {
+    EventType.ACCOUNT_PUSH_DEGRADED: schemas.AccountFact,
+    EventType.ACCOUNT_PUSH_RECOVERED: schemas.AccountFact,
 }
 _DESCRIPTIONS = {
     EventType.JOB_SUBMITTED: "The vendor has the job.",
@@ -31,10 +36,22 @@ _DESCRIPTIONS = {
     EventType.JOB_EXPIRED: "The job's deadline passed. The vendor's result may still follow.",
     EventType.JOB_STUCK: "The vendor answers that it does not know the task which it accepted. The "
     "job stays live.",
+    EventType.SUBSCRIBER_FAILING: "Deliveries to another subscriber fail, ten in a row or for five "
+    "minutes. They are retried.",
+    EventType.SUBSCRIBER_RECOVERED: "Another subscriber that was failing accepts deliveries again: "
+    "its retries are due at once.",
     EventType.SUBSCRIBER_DISABLED: "Another subscriber was disabled; `disabled_reason` says why.",
     EventType.ACCOUNT_PUSH_DEGRADED: "Jobs of an account complete without a push: its pushes have "
     "stopped.",
     EventType.ACCOUNT_PUSH_RECOVERED: "An account's pushes are back.",
+    EventType.ACCOUNT_PAUSED: "The vendor limits submissions of an account. Its jobs wait; further "
+    "pauses have no event until the account has recovered.",
+    EventType.ACCOUNT_UNAUTHORIZED: "The vendor refuses the credentials of an account. Its jobs "
+    "stay queued until a check shows that they are accepted.",
+    EventType.ACCOUNT_EXHAUSTED: "The balance or the quota of an account is used up. Its jobs stay "
+    "queued until the vendor accepts one of them.",
+    EventType.ACCOUNT_RECOVERED: "The vendor accepts jobs of an account again; `reason` says what "
+    "is over.",
     EventType.TEST: "What `POST /v1/subscribers/{id}/test` sends, to that subscriber alone.",
 }
 _TEXT = {"type": "string"}
@@ -69,7 +86,11 @@ _PUSH_REFUSALS = {
 
 def models() -> tuple[type[BaseModel], ...]:
     """Return the models that are used here."""
-    return (schemas.Event, schemas.Taken, schemas.PushRefusal, *_DATA.values())
+    return (schemas.Event, schemas.Taken, schemas.PushRefusal, *_every_data())
+
+
+def _every_data() -> list[type[BaseModel]]:
+    return list(dict.fromkeys([*_DATA.values(), *_OTHER_DATA.values()]))
 
 
 def schema_name(kind: EventType) -> str:
@@ -79,20 +100,21 @@ def schema_name(kind: EventType) -> str:
 
 def event_schemas(components: Components) -> Json:
     """Return a schema for each type of event. Narrows `data` of the general ones on the way."""
-    data = [components.written(model) for model in _DATA.values()]
+    data = [components.written(model) for model in _every_data()]
     for model in (schemas.Event, schemas.LoggedEvent):
         components.schemas[model.__name__]["properties"]["data"] = {"anyOf": data}
     return {
         schema_name(kind): {
             "description": _DESCRIPTIONS[kind],
             "allOf": [components.written(schemas.Event)],
-            "properties": {
-                "type": {"const": kind.value},
-                "data": components.written(_DATA[kind.partition(".")[0]]),
-            },
+            "properties": {"type": {"const": kind.value}, "data": components.written(_data(kind))},
         }
         for kind in EventType
     }
+
+
+def _data(kind: EventType) -> type[BaseModel]:
+    return _OTHER_DATA.get(kind) or _DATA[kind.partition(".")[0]]
 
 
 def webhooks() -> Json:

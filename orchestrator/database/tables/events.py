@@ -62,6 +62,8 @@ class Subscriber(SQLModel, table=True):
     resting_until: datetime | None = Field(default=None, sa_type=Instant)
     #: Since when every attempt has failed.
     failing_since: datetime | None = Field(default=None, sa_type=Instant)
+    #: Failures in a row, counted until `subscriber.failing` is published; NULL: none.
+    failures: int | None = None
     created_at: datetime = Field(sa_type=Instant)
 
     __table_args__ = (Index("ix_subscriber_types", "callback_origin", "types"),)

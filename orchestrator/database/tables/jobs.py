@@ -140,6 +140,17 @@ class AccountState(SQLModel, table=True):
     paused_until: datetime | None = Field(default=None, sa_type=Instant)
     #: Consecutive "too many requests" responses.
     crowded: int = 0
+    #: When the pauses began that are announced as one; NULL: none.
+    paused_since: datetime | None = Field(default=None, sa_type=Instant)
+    #: Why no job is submitted, since when, and in the vendor's words; NULL: not held.
+    held_reason: str | None = None
+    held_since: datetime | None = Field(default=None, sa_type=Instant)
+    held_message: str | None = None
+    #: When a hold is looked at next, and how often it was since the vendor accepted a job.
+    look_at: datetime | None = Field(default=None, sa_type=Instant)
+    looks: int | None = None
+    #: True if the next look submits a job, since a check cannot tell; else it is a check.
+    probing: bool | None = None
     #: The token bucket of `rate_limit` at `tokens_at`; NULL: full.
     tokens: float | None = None
     tokens_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -105,6 +105,13 @@ class AccountStateRow(TypedDict):
     account: str
     paused_until: datetime | None
     crowded: int
+    paused_since: datetime | None
+    held_reason: str | None
+    held_since: datetime | None
+    held_message: str | None
+    look_at: datetime | None
+    looks: int | None
+    probing: bool | None
     tokens: float | None
     tokens_at: datetime | None
     pushes: int
@@ -161,6 +168,7 @@ class SubscriberRow(TypedDict):
     reason: str | None
     resting_until: datetime | None
     failing_since: datetime | None
+    failures: int | None
     created_at: datetime
 
 

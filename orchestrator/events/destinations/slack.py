@@ -36,7 +36,13 @@ _TITLES = {
     "job.canceled": "🚫 Video canceled",
     "job.expired": "⌛ Video expired",
     "job.stuck": "⚠️ The vendor does not know the task",
+    "subscriber.failing": "⚠️ Deliveries to {url} fail; they are retried",
+    "subscriber.recovered": "✅ Deliveries to {url} arrive again",
     "subscriber.disabled": "⚠️ Subscriber switched off",
+    "account.paused": "⏸️ The vendor limits submissions of account {name}; its jobs wait",
+    "account.unauthorized": "⛔ The vendor refuses the key of account {name}; its jobs wait",
+    "account.exhausted": "⛔ The balance of account {name} is used up; its jobs wait",
+    "account.recovered": "✅ The vendor accepts jobs of account {name} again",
     "account.push_degraded": "⚠️ Pushes have stopped",
     "account.push_recovered": "✅ Pushes are back",
     "subscriber.test": "👋 Test event",
@@ -69,7 +75,8 @@ class Slack(Destination):
 def _message(message: Message) -> Json:
     data = message.data.get("data")
     about = data if isinstance(data, Mapping) else {}
-    title = _TITLES.get(message.type) or _safe(message.type, _FIELD_CAP)
+    names = {key: _safe(about.get(key), _FIELD_CAP) for key in ("name", "url")}
+    title = _TITLES.get(message.type, "").format(**names) or _safe(message.type, _FIELD_CAP)
     blocks = _job(title, about) if message.type.startswith("job.") else _notice(title, about)
     summary = " — ".join(filter(None, (title, _safe(_summary(about), _TEXT_CAP))))
     return {"text": summary, "unfurl_links": False, "unfurl_media": False, "blocks": blocks}
@@ -79,7 +86,8 @@ def _summary(about: Mapping[str, Any]) -> str:
     """Return a few words that distinguish this event from others."""
     given = about.get("input")
     prompt = given.get("prompt") if isinstance(given, Mapping) else None
-    return one_line(prompt or about.get("disabled_reason") or about.get("name") or about.get("id"))
+    words = about.get("disabled_reason") or about.get("message")
+    return one_line(prompt or words or about.get("name") or about.get("id"))
 
 
 def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
@@ -88,6 +96,7 @@ def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
         "Kind": "kind",
         "Address": "url",
         "Reason": "disabled_reason",
+        "Answer": "message",
         "Id": "id",
     }
     fields = [(label, about.get(key)) for label, key in keys.items()]

@@ -1,0 +1,263 @@
+"""Holds: an account that its vendor refuses submits nothing, and its jobs stay queued.
+
+A hold begins when the vendor refuses a submission for its credentials or its balance. It ends when
+a check shows that the credentials are accepted, or when the vendor accepts a job: where a check
+cannot tell, one job at a time is submitted to find out (a probe). Looks are spaced by a backoff
+that starts again only with an acceptance, so a check that proves nothing costs little.
+
+Also pauses: an account that its vendor rate-limits again and again has one event, not one a pause.
+Every function that takes `tx` is a unit of work; those that change an account have locked its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple, TypedDict
+
+import sqlalchemy as sa
+import structlog
+
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state
+from orchestrator.database.tables.rows import fetch
+from orchestrator.events.outbox import NewEvent, publish
+from orchestrator.foundation.clock import Rng, after, backoff, jittered
+from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import EventType, HoldReason, JobState, Source
+from orchestrator.schemas.base import Json, rfc3339_or_none
+from orchestrator.schemas.jobs import JobColumns, job_json
+
+log = structlog.get_logger()
+
+#: Seconds until the first look at a hold, and between later ones at most.
+FIRST_LOOK, LAST_LOOK = 15.0, 600.0
+#: Seconds after the end of a pause without another one after which the account has recovered.
+CALM = 60.0
+#: Characters of the vendor's words that are kept.
+_WORDS = 300
+PAUSED = "paused"
+_BEGUN = {
+    HoldReason.UNAUTHORIZED: EventType.ACCOUNT_UNAUTHORIZED,
+    HoldReason.EXHAUSTED: EventType.ACCOUNT_EXHAUSTED,
+}
+
+
+class HoldColumns(TypedDict):
+    """The columns of `account_state` about its hold."""
+
+    account: str
+    held_reason: str | None
+    held_since: datetime | None
+    held_message: str | None
+    look_at: datetime | None
+    looks: int | None
+    probing: bool | None
+
+
+class Refusal(NamedTuple):
+    """Why a vendor refuses an account, in its own words. `probe`: it was asked on purpose."""
+
+    reason: HoldReason
+    message: str
+    probe: bool
+
+
+class Look(NamedTuple):
+    """The result of an account check: `authorized` is None where it does not show."""
+
+    reachable: bool
+    authorized: bool | None
+    message: str
+
+
+def refused(tx: Tx, ids: Ids, rng: Rng, account: str, refusal: Refusal, now: datetime) -> None:
+    """Begin a hold, or go on with it.
+
+    Refusals of what was sent before the hold began change nothing.
+    """
+    row = _get(tx, account)
+    begins = row["held_since"] is None
+    if not (begins or refusal.probe):
+        return
+    looks = row["looks"] or 0
+    values = _later(row, rng, now) | {
+        "held_reason": refusal.reason,
+        "held_message": refusal.message[:_WORDS],
+        # A check shows no balance. Nor does it show why the vendor refuses what a check allowed.
+        "probing": row["probing"] or refusal.reason is HoldReason.EXHAUSTED or looks > 0,
+    }
+    if begins:
+        values["held_since"] = now
+    _set(tx, account, values)
+    if begins or row["held_reason"] != refusal.reason:
+        log.warning("jobs are held", account=account, reason=refusal.reason, why=refusal.message)
+        since = row["held_since"] or now
+        fact = account_fact(account, refusal.reason, since, refusal.message[:_WORDS])
+        publish(tx, ids, [NewEvent(_BEGUN[refusal.reason], Source.SUBMIT, fact)], now)
+
+
+def accepted(tx: Tx, ids: Ids, account: str, now: datetime, *, probe: bool) -> None:
+    """The vendor has accepted a job. Only that of a probe was sent after the hold began."""
+    row = _get(tx, account)
+    if row["held_since"] is None:
+        _set(tx, account, {"looks": None})
+    elif probe:
+        _end(tx, ids, row, "the vendor accepts jobs again", now, {"looks": None})
+
+
+def probed(tx: Tx, rng: Rng, account: str, now: datetime) -> None:
+    """A probe ended without an answer about the account: another job is submitted soon."""
+    _set(tx, account, {"look_at": after(now, jittered(FIRST_LOOK, rng))}, held=True)
+
+
+def begin_probe(tx: Tx, account: str, until: datetime) -> None:
+    """No further job is submitted before the probe has ended, or its claim."""
+    _set(tx, account, {"look_at": until}, held=True)
+
+
+def checked(
+    tx: Tx, ids: Ids, rng: Rng, account: str, look: Look, now: datetime, *, asked: bool
+) -> None:
+    """Note an account check. `asked`: an operator made it, so a failure changes no schedule."""
+    row = _get(tx, account)
+    if row["held_since"] is None:
+        return
+    if look.authorized and not row["probing"]:
+        _end(tx, ids, row, look.message, now, {})
+    elif look.authorized or (look.reachable and look.authorized is None):
+        # The next job shows it.
+        _set(tx, account, {"look_at": now, "probing": True})
+    elif not asked:
+        _set(tx, account, _later(row, rng, now))
+
+
+def take_checks(tx: Tx, accounts: Collection[str], now: datetime, seconds: float) -> list[str]:
+    """Return which of the accounts are due for a check; none of them is due for so many seconds."""
+    due = sa.and_(account_state.c.account.in_(accounts), _is_due_for_check(now))
+    take = sa.update(account_state).where(due).values(look_at=after(now, seconds))
+    return sorted(tx.scalars(take.returning(account_state.c.account)))
+
+
+def look_at_start(tx: Tx, accounts: Collection[str], now: datetime) -> None:
+    """Make holds due for a look: a process that starts may have other credentials."""
+    held = sa.and_(account_state.c.account.in_(accounts), account_state.c.held_since.is_not(None))
+    probing = account_state.c.held_reason == HoldReason.EXHAUSTED
+    tx.execute(sa.update(account_state).where(held).values(look_at=now, probing=probing))
+
+
+def of_jobs(tx: Tx, jobs: Iterable[JobColumns]) -> dict[str, Json]:
+    """Return the holds that keep jobs queued, as JSON by account.
+
+    Reads nothing unless one of the jobs is queued.
+    """
+    accounts = {row["account"] for row in jobs if row["state"] == JobState.QUEUED}
+    if not accounts:
+        return {}
+    held = account_state.c.held_since.is_not(None)
+    rows = fetch(tx, HoldColumns, _HOLD.where(account_state.c.account.in_(accounts), held))
+    return {row["account"]: hold_json(row) for row in rows}
+
+
+def shown(row: JobColumns, base: str, held: Mapping[str, Json]) -> Json:
+    """Return a job as JSON, with the hold that keeps it queued."""
+    is_queued = row["state"] == JobState.QUEUED
+    return job_json(row, base, held.get(row["account"]) if is_queued else None)
+
+
+def hold_json(row: HoldColumns) -> Json:
+    """Return a hold as JSON, as a job and an account show it."""
+    return {
+        "reason": row["held_reason"],
+        "since": rfc3339_or_none(row["held_since"]),
+        "message": row["held_message"],
+        "next_check_at": rfc3339_or_none(row["look_at"]),
+    }
+
+
+def account_fact(
+    account: str, reason: str, since: datetime, message: str, until: datetime | None = None
+) -> Json:
+    """Return the data of an event about an account that is paused, held or recovered."""
+    return {
+        "object": "account",
+        "name": account,
+        "reason": reason,
+        "since": rfc3339_or_none(since),
+        "message": message,
+        "paused_until": rfc3339_or_none(until),
+    }
+
+
+# -- pauses
+
+
+def paused(tx: Tx, ids: Ids, account: str, until: datetime, message: str, now: datetime) -> None:
+    """Publish the first pause of an account in a row."""
+    log.warning("submissions are paused", account=account, until=until.isoformat())
+    fact = account_fact(account, PAUSED, now, message[:_WORDS], until)
+    publish(tx, ids, [NewEvent(EventType.ACCOUNT_PAUSED, Source.SUBMIT, fact)], now)
+
+
+def end_pauses(tx: Tx, ids: Ids, now: datetime) -> list[str]:
+    """End the pauses that are over, and publish that; return their accounts."""
+    columns = (account_state.c.account, account_state.c.paused_since)
+    over = sa.select(*columns).where(_is_calm(now)).order_by(account_state.c.account)
+    ended = [(account, since) for account, since in tx.execute(over.with_for_update())]
+    ends = {"paused_since": None, "paused_until": None, "crowded": 0}
+    for account, _ in ended:
+        _set(tx, account, ends)
+        log.info("submissions are no longer paused", account=account)
+    message = "the vendor has not limited submissions for a while"
+    events = [account_fact(account, PAUSED, since, message) for account, since in ended]
+    kind = EventType.ACCOUNT_RECOVERED
+    publish(tx, ids, [NewEvent(kind, Source.CLOCK, fact) for fact in events], now)
+    return [account for account, _ in ended]
+
+
+def is_due(tx: Tx, accounts: Collection[str], now: datetime) -> bool:
+    """Return whether a hold of the accounts is due for a check, or a pause is over."""
+    mine = sa.and_(account_state.c.account.in_(accounts), _is_due_for_check(now))
+    found = sa.select(account_state.c.account).where(sa.or_(mine, _is_calm(now))).limit(1)
+    return tx.scalar(found) is not None
+
+
+def _is_calm(now: datetime) -> sa.ColumnElement[bool]:
+    calm = account_state.c.paused_until <= after(now, -CALM)
+    return sa.and_(account_state.c.paused_since.is_not(None), calm)
+
+
+def _is_due_for_check(now: datetime) -> sa.ColumnElement[bool]:
+    held = sa.and_(account_state.c.held_since.is_not(None), account_state.c.look_at <= now)
+    return sa.and_(held, account_state.c.probing.is_not(True))
+
+
+def _get(tx: Tx, account: str) -> HoldColumns:
+    mine = _HOLD.where(account_state.c.account == account).with_for_update()
+    return fetch(tx, HoldColumns, mine)[0]
+
+
+def _set(tx: Tx, account: str, values: Mapping[str, object], *, held: bool = False) -> None:
+    mine = [account_state.c.account == account]
+    mine += [account_state.c.held_since.is_not(None)] if held else []
+    tx.execute(sa.update(account_state).where(*mine).values(**values))
+
+
+def _later(row: HoldColumns, rng: Rng, now: datetime) -> dict[str, object]:
+    looks = row["looks"] or 0
+    wait = jittered(backoff(FIRST_LOOK, looks, factor=2.0, most=LAST_LOOK), rng)
+    return {"look_at": after(now, wait), "looks": looks + 1}
+
+
+def _end(
+    tx: Tx, ids: Ids, row: HoldColumns, message: str, now: datetime, values: Mapping[str, object]
+) -> None:
+    cleared = dict.fromkeys(("held_reason", "held_since", "held_message", "look_at", "probing"))
+    _set(tx, row["account"], cleared | dict(values))
+    log.warning("jobs are no longer held", account=row["account"], why=message)
+    since = row["held_since"] or now
+    fact = account_fact(row["account"], str(row["held_reason"]), since, message)
+    publish(tx, ids, [NewEvent(EventType.ACCOUNT_RECOVERED, Source.SUBMIT, fact)], now)
+
+
+_HOLD = sa.select(*(account_state.c[name] for name in HoldColumns.__annotations__))
