@@ -211,7 +211,14 @@ def _log(done: Attempted, change: LaneChange | None) -> None:
         where = {"subscriber": subscriber, "to": done.subscriber["shown"]}
         log.warning("not delivered", delivery=done.row["id"], **where, **detail)
     if change is not None:
-        log.warning(f"subscriber {change}", subscriber=subscriber, to=done.subscriber["shown"])
+        log.warning(_CHANGES[change], subscriber=subscriber, to=done.subscriber["shown"])
+
+
+_CHANGES = {
+    LaneChange.DISABLED: "subscriber disabled",
+    LaneChange.FAILING: "subscriber failing",
+    LaneChange.RECOVERED: "subscriber recovered",
+}
 
 
 def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:

@@ -54,7 +54,7 @@ class SubmitOutcome:
 
     Exactly one of these is set: `report` (the job moves), `queue` (back to the queue) or `later`
     (still in doubt). `pause` asks to pause the account for that many seconds, or by our own backoff
-    if 0. `refusal` asks to hold the account. `probe`: the account was held when the job was claimed.
+    if 0. `refusal` asks to hold the account. `probe`: it was held when the job was claimed.
     """
 
     row: JobRow
@@ -297,7 +297,7 @@ def _refused_lately(tx: Tx, accounts: Collection[str]) -> dict[str, int | None]:
     table = account_state.c
     lately = sa.and_(table.account.in_(accounts), sa.or_(table.crowded > 0, table.looks > 0))
     rows = tx.execute(sa.select(table.account, table.looks).where(lately))
-    return {account: looks for account, looks in rows}
+    return {row.account: row.looks for row in rows}
 
 
 def _pause_account(tx: Tx, ids: Ids, one: SubmitOutcome, rng: Rng, now: datetime) -> None:

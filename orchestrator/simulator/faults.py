@@ -48,6 +48,9 @@ class Faults:
     ] = 0
     empty_answer: Annotated[float, Fault("an accepted submission gets an empty object", SUBMIT)] = 0
     refuse_rate: Annotated[float, Fault("a submission is refused with a 429", SUBMIT, QUERY)] = 0
+    wrong_key: Annotated[
+        float, Fault("a request is refused as if its key were wrong", SUBMIT + QUERY)
+    ] = 0
     server_error: Annotated[
         float, Fault("a submission or query fails with a 500", SUBMIT + QUERY)
     ] = 0

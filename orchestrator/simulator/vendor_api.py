@@ -106,6 +106,8 @@ class VendorApi:
 
     def _refuse_valid(self, endpoint: SubmitEndpoint, body: JsonObject) -> None:
         """Raise `Refusal` for a valid body: a failure, a repeated external id, or a full queue."""
+        if self.renderer.strikes("submit", "wrong_key"):
+            raise Refusal(ErrorKind.WRONG_KEY)
         if self.renderer.strikes("submit", "server_error"):
             raise Refusal(ErrorKind.BROKEN)
         external = endpoint.callback_in(body).get("external_task_id")
@@ -120,6 +122,8 @@ class VendorApi:
         if not args.keys() <= endpoint.args or len(args) != len(request.query_params.multi_items()):
             raise invalid("query: unknown or repeated parameter")
         strikes = partial(self.renderer.strikes, "query")
+        if strikes("wrong_key"):
+            raise Refusal(ErrorKind.WRONG_KEY)
         if strikes("refuse_rate"):
             raise Refusal(ErrorKind.FULL)
         if strikes("server_error"):

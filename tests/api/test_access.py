@@ -12,10 +12,12 @@ import sqlalchemy as sa
 import structlog
 
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.database.tables import api_key
-from orchestrator.foundation.clock import DisciplinedClock
+from orchestrator.database.tables import account_state, api_key
+from orchestrator.foundation.clock import DisciplinedClock, after, rfc3339
 from orchestrator.foundation.masking import OPERATOR_PREFIX
-from orchestrator.foundation.states import JobState
+from orchestrator.foundation.states import HoldReason, JobState
+from orchestrator.jobs import holds
+from orchestrator.jobs.holds import Refusal
 from tests.api.test_support import BODY, TWO, calling
 from tests.harness import databases
 
@@ -169,6 +171,31 @@ async def test_every_problem_has_a_page(tmp_path: Path) -> None:
         page = await api.http.get(problem["type"].removeprefix(api.runtime.base))
         assert page.status_code == 200
         assert (await api.http.get("/errors/none")).status_code == 404
+
+
+async def test_a_held_account_and_its_queued_jobs_show_why(tmp_path: Path) -> None:
+    async with calling(tmp_path, accounts=TWO) as api:
+        now = api.clock.now()
+        queued, other = await api.open(), await api.open("dream")
+        running = await api.open(state=JobState.PROCESSING)
+        refusal = Refusal(HoldReason.EXHAUSTED, "the vendor answered 402", probe=False)
+        ids, rng = api.runtime.ids, api.runtime.rng
+        await api.runtime.store.write(holds.refused, ids, rng, "main", refusal, now)
+        held = (await api.get("/v1/accounts/main"))["held"]
+        assert (held["reason"], held["message"]) == ("exhausted", "the vendor answered 402")
+        assert held["next_check_at"] > held["since"] == rfc3339(now)
+        assert (await api.get("/v1/accounts/dream"))["held"] is None
+        shown = {job["id"]: job["held"] for job in (await api.get("/v1/jobs"))["data"]}
+        assert shown == {queued["id"]: held, other["id"]: None, running["id"]: None}
+        assert (await api.get(f"/v1/jobs/{queued['id']}"))["held"] == held
+
+
+async def test_a_pause_that_is_over_is_not_shown(tmp_path: Path) -> None:
+    async with calling(tmp_path, accounts=TWO) as api:
+        for seconds, is_shown in ((60, True), (-60, False)):
+            until = after(api.clock.now(), seconds)
+            await api.run(account_state.update().values(paused_until=until))
+            assert bool((await api.get("/v1/accounts/main"))["paused_until"]) is is_shown
 
 
 async def test_accounts_show_their_state_and_never_their_credentials(tmp_path: Path) -> None:

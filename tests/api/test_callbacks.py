@@ -343,6 +343,19 @@ async def test_no_token_is_logged(rig: Rig) -> None:
     assert not [path for path in paths if path.rpartition("/")[2] in repr(logged)]
 
 
+async def test_a_refused_callback_is_logged_with_its_account_and_the_address_of_its_sender(
+    rig: Rig,
+) -> None:
+    with structlog.testing.capture_logs() as logged:
+        await rig.post(rig.path(of="other"))
+        await rig.post(rig.path("required"))
+    logged = [line for line in logged if line["event"] in ("callback refused", "push rejected")]
+    assert [(line["event"], line["account"], line["peer"]) for line in logged] == [
+        ("callback refused", "main", "127.0.0.1"),
+        ("push rejected", "required", "127.0.0.1"),
+    ]
+
+
 # -- slow and broken senders
 
 

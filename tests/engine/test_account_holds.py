@@ -49,6 +49,8 @@ class Vendor:
         self.submission: httpx.Response | None = None
         self.query = task_not_found()
         self.asked: list[str] = []
+        #: The external id of a job that costs more than is left.
+        self.exhausted_by = ""
         h.network.answer = self._answer
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -56,6 +58,8 @@ class Vendor:
         if request.method == "GET":
             return self.query
         accepted = kling_response(legacy_task(f"t-{len(self.asked)}", "submitted"))
+        if self.exhausted_by and self.exhausted_by.encode() in request.content:
+            return EXHAUSTED
         return self.submission or accepted
 
 
@@ -251,22 +255,19 @@ async def test_a_probe_that_was_lost_is_followed_by_another(h: Harness) -> None:
 async def test_a_job_that_alone_costs_too_much_fails_in_the_end_and_the_others_go_on(
     h: Harness,
 ) -> None:
-    dear = (await h.open("kling"))["id"]
+    dear = await h.open("kling")
     vendor = Vendor(h)
+    vendor.exhausted_by = dear["id"]
+    opened = []
     for _ in range(2 * len(SUBMIT_SCHEDULE)):
-        await h.open("kling")
-        vendor.submission = EXHAUSTED
-        await submit(h)
-        vendor.submission = None
-        for _ in range(4):
+        opened.append((await h.open("kling"))["id"])
+        for _ in range(3):
             h.clock.advance(1.2 * LAST_LOOK)
-            await h.run(job.update().where(job.c.id == dear).values(due_at=h.clock.now()))
-            cheap = job.c.id != dear, job.c.state == JobState.QUEUED
-            await h.run(job.update().where(*cheap).values(due_at=h.clock.now() - 2 * (h.clock.now() - h.clock.now())))
-            if (await h.job(dear))["state"] != JobState.QUEUED:
-                break
-    row = await h.job(dear)
+            await submit(h)
+            await h.run(job.update().where(job.c.state == JobState.SUBMITTED).values(due_at=None))
+    row = await h.job(dear["id"])
     assert (row["state"], job_error(row)["code"]) == (JobState.FAILED, "account_exhausted")
+    assert {(await h.job(one))["state"] for one in opened} == {JobState.SUBMITTED}
 
 
 # -- pauses

@@ -18,8 +18,10 @@ from standardwebhooks.webhooks import Webhook
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import DeliveryRow
+from orchestrator.engine import deliver as deliver_stage
+from orchestrator.engine import deliver_results
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
-from orchestrator.engine.deliver_results import Attempted
+from orchestrator.engine.deliver_results import FAILURES, Attempted, LaneChange
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
@@ -504,7 +506,7 @@ async def test_an_attempt_holds_its_slot_until_it_is_recorded(h: Harness) -> Non
     in_progress: list[int] = []
 
     class RecordsProgress(Deliverer):
-        def _record(self, tx: Tx, attempts: list[Attempted]) -> list[bool]:
+        def _record(self, tx: Tx, attempts: list[Attempted]) -> list[LaneChange | None]:
             in_progress.append(self.scheduler.in_progress)
             return super()._record(tx, attempts)
 
@@ -515,6 +517,51 @@ async def test_an_attempt_holds_its_slot_until_it_is_recorded(h: Harness) -> Non
     h.network.answer = lambda _: httpx.Response(500)
     await stage.work(bad)
     assert (in_progress, stage.scheduler.in_progress) == ([2, 1], 0)
+
+
+async def test_the_retries_of_a_subscriber_that_recovers_are_due_at_once_within_its_slots(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_results, "FLUSH", 3)
+    monkeypatch.setattr(deliver_stage, "FLUSH", 3)
+    count, slots = FAILURES + 2, 4
+    await subscribe(h, "job.*", max_in_flight=slots)
+    await subscribe(h, "none.*", url="https://other.example.com/")
+    for n in range(count):
+        await at_vendor(h, task=f"t-{n}")
+    stage = h.runtime.assemble(Deliverer)
+    h.network.answer = lambda _: httpx.Response(500)
+    while await drive(stage):
+        continue
+    h.clock.advance(100)
+    h.network.answer = lambda _: httpx.Response(500)
+    while await drive(stage):
+        continue
+    tries = {row["id"]: row["tries"] for row in await h.rows(delivery)}
+    assert set(tries.values()) == {2}
+    h.network.answer = lambda _: OK
+    await at_vendor(h, task="t-last")
+    (first,) = await stage.take(100)
+    await stage.work(first)
+    claims = await stage.take(100)
+    assert len(claims) == slots, "its concurrency bounds them"
+    for claim in claims:
+        await stage.work(claim)
+    while await drive(stage):
+        continue
+    assert {row["state"] for row in await h.rows(delivery)} == {D.DELIVERED}
+    kinds = await event_types(h)
+    assert kinds.count("subscriber.failing") == kinds.count("subscriber.recovered") == 1
+
+
+async def test_a_claimed_retry_keeps_its_claim_when_its_subscriber_recovers(h: Harness) -> None:
+    to = await due_delivery(h)
+    await deliver(h, httpx.Response(500))
+    h.clock.advance(10)
+    (claim,) = await h.runtime.assemble(Deliverer).take(10)
+    now = h.clock.now()
+    assert await h.runtime.store.write(deliver_results.flush, to["id"], now) == 0
+    assert (await only_delivery(h))["due_at"] == claim.row["due_at"]
 
 
 async def test_a_freed_slot_is_used_without_a_tick(h: Harness) -> None:

@@ -127,7 +127,7 @@ async def test_results_of_one_batch_are_recorded_each_to_its_delivery(h: Harness
         await recorded(
             h, [attempted(row, to, result) for row, result in zip(rows, results, strict=True)]
         )
-        == [False] * 4
+        == [None] * 4
     )
     states = [(await delivery_row(h, row))["state"] for row in rows]
     assert states == [D.DELIVERED, D.PENDING, D.PENDING, D.DEAD]
@@ -269,8 +269,8 @@ async def test_five_days_of_failures_alone_disable_the_subscriber_and_are_announ
         SubscriberState.DISABLED,
         "every attempt since 2026-11-20 has failed",
     )
-    assert (await event_types(h))[-1] == "subscriber.disabled"
-    assert len(await h.rows(delivery, delivery.c.subscriber_id == other["id"])) == 1
+    assert (await event_types(h))[-2:] == ["subscriber.failing", "subscriber.disabled"]
+    assert len(await h.rows(delivery, delivery.c.subscriber_id == other["id"])) == 2
     assert (
         await h.rows(delivery, delivery.c.subscriber_id == to["id"], delivery.c.due_at.is_not(None))
         == []
@@ -371,7 +371,9 @@ async def test_enabling_again_clears_reason_failures_and_rest(h: Harness) -> Non
 async def test_a_disabled_subscriber_is_announced_once(h: Harness) -> None:
     to = await subscribe(h)
     rows = await due_deliveries(h, to, 2)
-    assert await recorded(h, [attempted(rows[0], to, ResponseClass.GONE, status=410)]) == [LaneChange.DISABLED]
+    assert await recorded(h, [attempted(rows[0], to, ResponseClass.GONE, status=410)]) == [
+        LaneChange.DISABLED
+    ]
     assert await recorded(h, [attempted(rows[1], to, ResponseClass.GONE, status=410)]) == [None]
     assert len(await h.rows(event, event.c.type == "subscriber.disabled")) == 1
 

@@ -92,6 +92,38 @@ async def test_many_refusals_end_with_all_jobs_done_and_no_limit_exceeded(tmp_pa
         await until(lambda: len(it.subscriber.completions()) == len(made))
 
 
+async def test_a_vendor_that_refuses_the_key_for_a_while_fails_no_job(tmp_path: Path) -> None:
+    async with live(tmp_path, ["kling"], faults=Faults(wrong_key=1.0)) as it:
+        made = await asyncio.gather(*(it.api.submit(order("kling")) for _ in range(12)))
+
+        async def is_held() -> bool:
+            return bool((await it.api.get("/v1/accounts/kling"))["held"])
+
+        await eventually(is_held, "the account is held")
+        assert (await it.api.call("POST", "/v1/accounts/kling/check")).json()["authorized"] is False
+        jobs = (await it.api.get("/v1/jobs"))["data"]
+        assert {(job["status"], job["held"]["reason"]) for job in jobs if job["held"]} == {
+            ("queued", "unauthorized")
+        }
+        assert "failed" not in {job["status"] for job in jobs}
+        it.world.faults = Faults()
+
+        async def is_released() -> bool:
+            await it.api.call("POST", "/v1/accounts/kling/check")
+            return not await is_held()
+
+        await eventually(is_released, "a check that succeeds releases the jobs")
+        ended = [await it.api.ended(job["id"], 40) for job in made]
+        assert {job["status"] for job in ended} == {"succeeded"}
+        assert {job["held"] for job in ended} == {None}
+        await until(
+            lambda: (
+                [one.type for one in it.subscriber.received if one.type.startswith("account.")]
+                == ["account.unauthorized", "account.recovered"]
+            )
+        )
+
+
 async def test_an_account_never_has_more_in_flight_than_its_limit(tmp_path: Path) -> None:
     accounts = {"kling": {"max_in_flight": 4}, "dreamto": {"max_in_flight": 1}}
     orders = ["kling"] * 12 + ["dreamto"] * 4

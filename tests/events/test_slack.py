@@ -64,6 +64,30 @@ def test_a_failure_shows_its_error() -> None:
     assert "*vendor_failed*: &lt;!here&gt; no" in json.dumps(slack("job.failed", FAILED))
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "text"),
+    [
+        (
+            "account.unauthorized",
+            {"name": "main", "reason": "unauthorized", "message": "kling answered 401"},
+            "⛔ The vendor refuses the key of account main; its jobs wait — kling answered 401",
+        ),
+        (
+            "account.recovered",
+            {"name": "a{b}<", "reason": "paused", "message": "all is well"},
+            "✅ The vendor accepts jobs of account a{b}&lt; again — all is well",
+        ),
+        (
+            "subscriber.failing",
+            {"id": "sub_1", "url": "https://app.example/hook", "disabled_reason": None},
+            "⚠️ Deliveries to https://app.example/hook fail; they are retried — sub_1",
+        ),
+    ],
+)
+def test_a_notice_reads_as_a_sentence(kind: str, data: dict[str, Any], text: str) -> None:
+    assert slack(kind, data)["text"] == text
+
+
 def test_a_url_that_slack_refuses_gets_no_button() -> None:
     video = {"url": "https://cdn/" + "v" * 3000, "duration": None, "expires_at": None}
     job = JOB | {"output": {"videos": [video], "images": [{"url": "javascript:alert(1)"}]}}

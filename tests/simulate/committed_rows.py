@@ -62,6 +62,12 @@ class SubscriberRow(NamedTuple):
     callback_origin: str | None
 
 
+class Hold(NamedTuple):
+    account: str
+    look_at: int
+    probing: bool | None
+
+
 class CommittedRows:
     """The committed rows, and what the last commit changed."""
 
@@ -73,6 +79,11 @@ class CommittedRows:
         self.deliveries: dict[str, DeliveryRow] = {}
         self.subscribers: dict[str, SubscriberRow] = {}
         self.paused: Mapping[str, int] = {}
+        #: The pauses that have been announced: their ends.
+        self.calm: Mapping[str, int] = {}
+        #: Held accounts, and those that were held before the last commit.
+        self.holds: Mapping[str, Hold] = {}
+        self.held_before: Mapping[str, Hold] = {}
         #: Rows changed by the last commit, as (before, after).
         self.changed_jobs: list[tuple[JobRow | None, JobRow]] = []
         self.changed_deliveries: list[tuple[DeliveryRow | None, DeliveryRow]] = []
@@ -98,6 +109,10 @@ class CommittedRows:
         self.paused = dict(
             run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL")
         )
+        self.calm = dict(
+            run("SELECT account, paused_until FROM account_state WHERE paused_since IS NOT NULL")
+        )
+        self.held_before, self.holds = self.holds, {row[0]: Hold._make(row) for row in run(_HOLDS)}
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]
         if self.new_events:
             self._events = self.new_events[-1].rowid
@@ -146,3 +161,4 @@ _JOBS = _select(JobRow, "job")
 _DELIVERIES = _select(DeliveryRow, "delivery")
 _SUBSCRIBERS = _select(SubscriberRow, "subscriber")
 _EVENTS = _select(EventRow, "event") + " WHERE rowid > ? ORDER BY rowid"
+_HOLDS = _select(Hold, "account_state") + " WHERE held_since IS NOT NULL"

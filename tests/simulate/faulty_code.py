@@ -26,7 +26,7 @@ from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.signing.secret_keys import Callback, Keys
 from orchestrator.foundation.states import RANK, JobState, SubscriberState
 from orchestrator.jobs import ledger, transition
-from orchestrator.jobs.capacity import FreeSlots
+from orchestrator.jobs.capacity import FreeSlots, in_flight
 from orchestrator.jobs.ledger import Ledger, Reschedule
 from orchestrator.vendors.report import Report
 
@@ -57,6 +57,13 @@ def requeue_without_lease_check(self: Ledger, tx: Tx, postponed: Sequence[Resche
 def ignore_account_limit(_tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
     free = FreeSlots()
     free.update(limits)
+    return free
+
+
+def ignore_holds(tx: Tx, limits: Mapping[str, int], _now: datetime) -> FreeSlots:
+    free = FreeSlots()
+    left = {name: limit - in_flight(tx, name) for name, limit in limits.items()}
+    free.update({name: slots for name, slots in left.items() if slots > 0})
     return free
 
 

@@ -160,6 +160,17 @@ class Checker:
             row.account for old, row in self.committed.changed_jobs if old and _begins(old, row)
         }:
             yield from self._over_limit(begun)
+            yield from self._despite_hold()
+
+    def _despite_hold(self) -> Iterator[str]:
+        """Check that of a held account one job at a time is submitted, when a look is due (21)."""
+        begun = Counter(
+            row.account for old, row in self.committed.changed_jobs if old and _begins(old, row)
+        )
+        for account, before in self.committed.held_before.items():
+            after = self.committed.holds.get(account)
+            if after is not None and begun[account] > (after.look_at != before.look_at):
+                yield f"21: {begun[account]} jobs of {account} begin, which is held"
 
     def _job(self, row: JobRow, by: str) -> Iterator[str]:
         state, types = JobState(row.state), self._event_types[row.id]
@@ -213,6 +224,8 @@ class Checker:
             shown = {video["url"] for video in json.loads(row.output or "{}").get("videos", ())}
             if len(shown) != 1 or not shown <= {render.url for render in renders}:
                 yield f"it succeeded with the videos {shown}"
+        if code in ("vendor_auth", "account_exhausted"):
+            yield f"it failed with {code}, and its account was refused for a while only"
         if code == "vendor_failed" and FAILED not in reported:
             yield "it failed without a failure report of its vendor"
         if code == "output_missing" and SUCCEEDED not in reported:

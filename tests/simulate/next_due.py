@@ -10,30 +10,34 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.foundation.states import IN_FLIGHT
+from orchestrator.jobs.holds import CALM
 from tests.simulate.clock import START
 from tests.simulate.committed_rows import CommittedRows, JobRow
 
 _START_MS = int(START.timestamp() * 1000)
 
 
-def virtual_time(ms: int) -> float:
+def virtual_time(ms: float) -> float:
     """Return the virtual time of a stored timestamp in milliseconds."""
     return (ms - _START_MS) / 1000
 
 
 @dataclass(slots=True)
 class NextDue:
-    """Virtual times of the next work of each stage, and of the next deadline of a job."""
+    """Virtual times of the next work of each stage, of the next deadline, and of the next look at
+    an account that is held or paused.
+    """
 
     submit: float = math.inf
     poll: float = math.inf
     deliver: float = math.inf
     deadline: float = math.inf
+    look: float = math.inf
 
     @property
     def first(self) -> float:
         """The earliest of these times."""
-        return min(self.submit, self.poll, self.deliver, self.deadline)
+        return min(self.submit, self.poll, self.deliver, self.deadline, self.look)
 
     def stages(self, until: float) -> list[str]:
         """Return the stages with work due by `until`."""
@@ -62,9 +66,20 @@ def next_due(committed: CommittedRows, slots: int) -> NextDue:
             next_due.deliver = min(
                 next_due.deliver, virtual_time(max(delivery.due_at, resting_until))
             )
+    for hold in committed.holds.values():
+        if not hold.probing:
+            next_due.look = min(next_due.look, virtual_time(hold.look_at))
+    for until in committed.calm.values():
+        next_due.look = min(next_due.look, virtual_time(until) + CALM)
     return next_due
 
 
-def _ready(committed: CommittedRows, row: JobRow) -> int:
-    paused = committed.paused.get(row.account, 0) if row.state == "queued" else 0
-    return max(row.due_at or 0, paused)
+def _ready(committed: CommittedRows, row: JobRow) -> float:
+    """Return when a job may be submitted, in milliseconds: never while a check is awaited."""
+    if row.state != "queued":
+        return row.due_at or 0
+    ready = max(row.due_at or 0, committed.paused.get(row.account, 0))
+    hold = committed.holds.get(row.account)
+    if hold is None:
+        return ready
+    return max(ready, hold.look_at) if hold.probing else math.inf

@@ -96,6 +96,9 @@ class Plan:
     lost_sessions: float
     #: Probability that a process dies when a submission has left. In half of the runs none does.
     deadly_submissions: float
+    #: The account that its vendor refuses for a while, from when until when, and whether for its
+    #: balance. In half of the runs none.
+    refused: tuple[str, float, float, bool] | None
 
 
 def plan_of(seed: int) -> Plan:
@@ -104,12 +107,13 @@ def plan_of(seed: int) -> Plan:
     share = rng.choice((0.0, 0.2, 0.5, 0.5, 0.8))
     faults = {name: rng.uniform(*span) for name, span in FAULTS.items() if rng.random() < share}
     replicas = rng.choice((1, 1, 2, 3))
+    refusals = random.Random(f"refused {seed}")
     return Plan(
         seed=seed,
         replicas=replicas,
         jobs=rng.randint(2, 12),
         subscribers=rng.randint(1, 3),
-        accounts=tuple(sorted(rng.sample(ACCOUNTS, rng.randint(1, len(ACCOUNTS))))),
+        accounts=(accounts := tuple(sorted(rng.sample(ACCOUNTS, rng.randint(1, len(ACCOUNTS)))))),
         slots=rng.randint(1, 4),
         calm_at=(calm_at := rng.choice((120.0, 400.0, 900.0))),
         submit_until=calm_at * rng.choice((0.05, 0.3, 0.7)),
@@ -124,4 +128,12 @@ def plan_of(seed: int) -> Plan:
         forgetful=max(0.0, random.Random(f"forgetful {seed}").uniform(-1, 1)),
         deadly_submissions=max(0.0, random.Random(f"deadly {seed}").uniform(-0.4, 0.4)),
         lost_sessions=max(0.0, random.Random(f"sessions {seed}").uniform(-0.2, 0.2)),
+        refused=_refused(refusals, accounts, calm_at) if refusals.random() < 0.5 else None,
     )
+
+
+def _refused(
+    rng: random.Random, accounts: tuple[str, ...], calm_at: float
+) -> tuple[str, float, float, bool]:
+    begin = rng.uniform(0, 0.1 * calm_at)
+    return rng.choice(accounts), begin, begin + rng.uniform(10, 200), rng.random() < 0.5

@@ -50,6 +50,7 @@ PLANTED_FAULTS: Mapping[str, Plant] = {
     "the account's limit is not looked at": _patch(
         capacity, "free_slots", faulty_code.ignore_account_limit
     ),
+    "a held account is submitted to": _patch(capacity, "free_slots", faulty_code.ignore_holds),
     "the intent is not committed before the request": _patch(
         Ledger, "begin", faulty_code.claim_without_write
     ),

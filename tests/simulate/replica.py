@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.app import application, build
+from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.engine.lifecycle import make_workers
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.runtime import Runtime
@@ -77,6 +78,7 @@ class Replica:
             try:
                 await runtime.store.write(ensure_accounts, sorted(runtime.vendors))
                 await runtime.assemble(Recovery).start()
+                await runtime.assemble(AccountHolds).start()
                 break
             except Unavailable:
                 await asyncio.sleep(1)

@@ -31,6 +31,7 @@ FIRST_SEEDS = {
     "nobody takes claims back": 3,
     "a lookup right after a crash counts": 40,
     "the account's limit is not looked at": 1,
+    "a held account is submitted to": 15,
     "the intent is not committed before the request": 1,
     "a lost answer is sent again at once": 4,
     "one not-found is enough to send again": 109,

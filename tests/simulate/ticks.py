@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.account_holds import AccountHolds
 from orchestrator.engine.expiry import Expiry
 from orchestrator.engine.recovery import Recovery
 from orchestrator.engine.retention import Retention
@@ -25,13 +26,17 @@ async def tick(world: World, runtime: Runtime, wake: asyncio.Event) -> None:
     margin = TICK + world.plan.skew
     recover = runtime.assemble(Recovery).run
     expire, retain = runtime.assemble(Expiry).run, runtime.assemble(Retention).run
+    look = runtime.assemble(AccountHolds).run
     retained_at, expiring, retiring, recovering = 0.0, _nothing(), _nothing(), _nothing()
+    looking = _nothing()
     while True:
         now = world.loop.time()
         for stage in world.checker.next_due.stages(now + margin):
             runtime.notifier.wake(stage)
         if world.checker.next_due.deadline <= now + margin and expiring.done():
             expiring = asyncio.ensure_future(_ignore_unavailable(expire))
+        if world.checker.next_due.look <= now + margin and looking.done():
+            looking = asyncio.ensure_future(_ignore_unavailable(look))
         if recovering.done():
             recovering = asyncio.ensure_future(_ignore_unavailable(recover))
         if now - retained_at > _RETENTION_INTERVAL and retiring.done():

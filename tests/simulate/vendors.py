@@ -59,6 +59,8 @@ class Gateway:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         world, asked = self._world, self.dialect.read(request)
+        if refusal := world.refusal(self.account, is_order=asked.order is not None):
+            return refusal
         if world.occurs("rate_limited"):
             return httpx.Response(
                 429, json={"code": 1303, "message": "too many"}, headers={"retry-after": "2"}

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import httpx
+
 from orchestrator.events import subscribers
 from orchestrator.events.destinations import load
 from orchestrator.foundation.clock import after
@@ -22,6 +24,7 @@ from tests.simulate.clients import Caller, Subscriber
 from tests.simulate.clock import START, SkewedClock
 from tests.simulate.committed_rows import CommittedRows
 from tests.simulate.database import empty_engine, engine
+from tests.simulate.dialects import error_response
 from tests.simulate.invariants import Checker
 from tests.simulate.loop import Process, VirtualLoop
 from tests.simulate.network import Peer
@@ -163,6 +166,21 @@ class World:
             return 0.0, 0.0
         self.counts["forgotten_render"] += 1
         return begin, end
+
+    def refusal(self, account: str, *, is_order: bool) -> httpx.Response | None:
+        """Return the answer of a vendor that refuses the account now, if it does.
+
+        One without a balance answers queries.
+        """
+        if self.plan.refused is None or self.calm:
+            return None
+        name, begin, end, is_exhausted = self.plan.refused
+        if account != name or not begin <= self.loop.time() < end or (is_exhausted > is_order):
+            return None
+        self.counts["refused_account"] += 1
+        if is_exhausted:
+            return error_response(429, 1102, "resource pack depleted")
+        return error_response(401, 1002, "authorization is invalid")
 
     def commit_fate(self) -> CommitFate:
         """Draw the fate of a commit."""
