@@ -196,6 +196,14 @@ def vendor_words(check: AccountCheck) -> str:
     return ": ".join(str(word) for word in words if word is not None)
 
 
+def held(account: Account) -> str | None:
+    """Return why the jobs of an account wait, and what ends it; None if they do not."""
+    if (hold := account.held) is None:
+        return None
+    looks = f"; looked at again {moment(hold.next_check_at)}" if hold.next_check_at else ""
+    return f"{hold.reason} since {moment(hold.since)}: {hold.message}{looks}"
+
+
 def shown(account: Account) -> Record:
     """Return the fields of an account to display, in order."""
     degraded = " (going missing: jobs are polled instead)" if account.pushes_degraded else ""
@@ -210,5 +218,6 @@ def shown(account: Account) -> Record:
         "last push": moment(account.last_push_at),
         "polls": account.polls,
         "paused until": moment(account.paused_until) if account.paused_until else None,
+        "held": held(account),
         "after a lost answer": _LOOKUPS.get(account.lookup),
     }

@@ -44,6 +44,8 @@ def _step(job: Job, account: Account | None, now: datetime) -> str:
 def _queued(account: Account | None, now: datetime) -> str:
     if account is None:
         return "to be submitted"
+    if account.held:
+        return f"its account is held ({account.held.reason}): {account.held.message}"
     if account.paused_until and account.paused_until > now:
         until = moment(account.paused_until)
         return f"until {until}: the vendor of {account.name} limits submissions"

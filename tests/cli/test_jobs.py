@@ -256,6 +256,10 @@ def test_pushes_that_were_refused_are_no_missing_pushes() -> None:
 
 
 LATER = "2999-01-01T00:00:00.000Z"
+HELD = {
+    "reason": "unauthorized", "since": "2026-11-20T10:00:00.000Z",
+    "message": "kling answered 401", "next_check_at": LATER,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,7 @@ LATER = "2999-01-01T00:00:00.000Z"
     [
         ("queued", {}, {"in_flight": 5, "max_in_flight": 5}, "one of the 5 slots of main"),
         ("queued", {}, {"paused_until": LATER}, "until 2999-01-01 00:00:00: the vendor of main"),
+        ("queued", {}, {"held": HELD}, "its account is held (unauthorized): kling answered 401"),
         ("queued", {}, {"in_flight": 0}, "to be submitted"),
         ("submitting", {}, {}, "answer to its submission"),
         ("submitted", {"next_poll_at": LATER}, {}, "cannot be queried"),
