@@ -78,7 +78,7 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -
         "rate_limit": account.rate_limit,
         "pushes": row["pushes"] if row else 0,
         "pushes_missed": row["pushes_missed"] if row else 0,
-        "pushes_degraded": row["degraded"] if row else False,
+        "pushes_degraded": vendor.pushes and row["degraded"] if row else False,
         "pushes_refused": {
             "unsigned": row["unsigned"] if row else 0,
             "stale": row["stale"] if row else 0,

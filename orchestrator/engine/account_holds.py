@@ -49,9 +49,7 @@ class AccountHolds:
         await asyncio.gather(*(self._check(self.vendors[name]) for name in due))
 
     def _take(self, tx: Tx, names: list[str]) -> tuple[list[str], bool]:
-        now = self.clock.now()
-        due = holds.take_checks(tx, names, now, DEADLINE + _MARGIN)
-        return due, bool(holds.end_pauses(tx, self.ids, now))
+        return holds.take_due(tx, self.ids, names, self.clock.now(), DEADLINE + _MARGIN)
 
     async def _check(self, vendor: Vendor) -> None:
         await self.note(await check_account(vendor, self.http_client, self.clock), asked=False)

@@ -22,14 +22,8 @@ from orchestrator.database.tables import delivery
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.claims import permit
-from orchestrator.engine.deliver_results import (
-    FLUSH,
-    Attempted,
-    BatchCompleter,
-    LaneChange,
-    flush,
-    record,
-)
+from orchestrator.engine.deliver_health import FLUSH, LaneChange, flush
+from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry

@@ -1,4 +1,4 @@
-"""The results of attempts: delivered, retried, dead or held; a subscriber rests or is disabled.
+"""The results of attempts: a delivery is delivered, retried, dead or held.
 
 A success is a fact and is never fenced. A failure is bookkeeping and is fenced by the lease: a
 claim that has been taken over decides nothing.
@@ -10,9 +10,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, TypedDict, cast
+from datetime import datetime
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -22,29 +21,14 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, delivery, subscriber
 from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.deliver_addresses import AddressFailure, record_addresses
+from orchestrator.engine.deliver_health import Health, LaneChange, rest_lane, update_health
 from orchestrator.events.destinations import ResponseClass
-from orchestrator.events.subscribers import announce, disable
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
 from orchestrator.foundation.ids import Ids
-from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
+from orchestrator.foundation.states import DeliveryState, SubscriberState
 
 #: Seconds that a result waits for others, at most.
 MAX_WAIT = 0.002
-#: A subscriber is disabled when no attempt has succeeded for this long, never for one bad event.
-DISABLE_AFTER = timedelta(days=5)
-#: A subscriber is failing after so many failures in a row, or when none has succeeded for this
-#: long: others are told long before it is disabled, and not of every restart.
-FAILURES, FAILING_AFTER = 10, timedelta(minutes=5)
-#: Retries that one transaction makes due when a subscriber has recovered.
-FLUSH = 500
-
-
-class LaneChange(StrEnum):
-    """What attempts changed about their subscriber, with an event to the others."""
-
-    DISABLED = "disabled"
-    FAILING = "failing"
-    RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +82,6 @@ class BatchCompleter:
         flushed.set()
 
 
-class _Health(TypedDict):
-    """The current health of a subscriber."""
-
-    id: str
-    state: str
-    failing_since: datetime | None
-    failures: int | None
-    callback_origin: str | None
-
-
 def record(
     tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime
 ) -> list[LaneChange | None]:
@@ -119,7 +93,7 @@ def record(
     _LOCK_DELIVERIES(tx, {done.row["id"] for done in attempts})
     # As they are now: a subscriber may have been paused during the attempt.
     lanes = _CURRENT(tx, sorted({done.subscriber["id"] for done in attempts}))
-    current = {row[0]: cast(_Health, dict(zip(_HEALTH, row, strict=True))) for row in lanes}
+    current = {row[0]: cast(Health, dict(zip(_HEALTH, row, strict=True))) for row in lanes}
     delivered = [done for done in attempts if done.result is ResponseClass.DELIVERED]
     failed = [done for done in attempts if done.result is not ResponseClass.DELIVERED]
     _DELIVERED(tx, [_values(done, DeliveryState.DELIVERED, None, now) for done in delivered])
@@ -138,7 +112,7 @@ def record(
 
 
 def _record_health(
-    tx: Tx, ids: Ids, current: Mapping[str, _Health], attempts: Sequence[Attempted], now: datetime
+    tx: Tx, ids: Ids, current: Mapping[str, Health], attempts: Sequence[Attempted], now: datetime
 ) -> dict[str, LaneChange]:
     """Record what attempts show about their subscribers. Return what changed about them.
 
@@ -151,13 +125,13 @@ def _record_health(
     _LOCK_SUBSCRIBERS(tx, changed)
     changes: dict[str, LaneChange] = {}
     for lane in sorted(changed):
-        _rest(tx, lane, by_lane[lane], now)
-        if change := _update_health(tx, ids, current[lane], by_lane[lane], now):
+        rest_lane(tx, lane, by_lane[lane], now)
+        if change := update_health(tx, ids, current[lane], by_lane[lane], now):
             changes[lane] = change
     return changes
 
 
-def _changes(row: _Health, attempts: Sequence[Attempted]) -> bool:
+def _changes(row: Health, attempts: Sequence[Attempted]) -> bool:
     """True unless attempts are successes of a healthy subscriber, or at addresses of a host."""
     failed = any(done.result is not ResponseClass.DELIVERED for done in attempts)
     is_suspect = row["failing_since"] is not None or row["failures"] is not None
@@ -177,7 +151,7 @@ def _attempt_values(done: Attempted) -> dict[str, Any]:
 
 
 def _failed_values(
-    done: Attempted, subscriber_now: _Health | None, rng: Rng, now: datetime
+    done: Attempted, subscriber_now: Health | None, rng: Rng, now: datetime
 ) -> dict[str, Any]:
     """Return the new values of a delivery whose attempt failed: retried, held or dead."""
     schedules = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}
@@ -205,98 +179,8 @@ def _values(
     }
 
 
-def _rest(tx: Tx, lane: str, attempts: Sequence[Attempted], now: datetime) -> None:
-    """Pause the lane for as long as a failed attempt's `Retry-After` asks."""
-    rests = [done.rest for done in attempts if done.result is not ResponseClass.DELIVERED]
-    if seconds := max((rest for rest in rests if rest), default=None):
-        until, current = after(now, seconds), subscriber.c.resting_until
-        shorter = sa.or_(current.is_(None), current < until)
-        mine = sa.update(subscriber).where(subscriber.c.id == lane, shorter)
-        tx.execute(mine.values(resting_until=until))
-
-
-def _update_health(
-    tx: Tx, ids: Ids, row: _Health, attempts: Sequence[Attempted], now: datetime
-) -> LaneChange | None:
-    """Record since when a subscriber has been failing; announce it, or disable the subscriber."""
-    if any(done.result is ResponseClass.DELIVERED for done in attempts):
-        return _end_failures(tx, ids, row, now)
-    if row["state"] == SubscriberState.ACTIVE and (why := _fatal(row, attempts, now)):
-        _count_failures(tx, row, len(attempts), now)
-        disable(tx, ids, row["id"], why, now)
-        return LaneChange.DISABLED
-    if _count_failures(tx, row, len(attempts), now):
-        announce(tx, ids, row["id"], EventType.SUBSCRIBER_FAILING, now)
-        return LaneChange.FAILING
-    return None
-
-
-def _fatal(row: _Health, attempts: Sequence[Attempted], now: datetime) -> str | None:
-    """Return the reason to disable a subscriber, if any."""
-    gone = next((done for done in attempts if done.result is ResponseClass.GONE), None)
-    if gone is not None:
-        return f"the address answered {gone.status}: {gone.response or 'gone'}"[:200]
-    since = row["failing_since"]
-    if since is not None and now - since >= DISABLE_AFTER:
-        return f"every attempt since {since:%Y-%m-%d} has failed"
-    return None
-
-
-def _count_failures(tx: Tx, row: _Health, count: int, now: datetime) -> bool:
-    """Count failures in a row until they are announced; return whether they are to be, once."""
-    since, before = row["failing_since"], row["failures"] or 0
-    if since is not None and before >= FAILURES:
-        return False
-    is_long = since is not None and now - since >= FAILING_AFTER
-    failures = FAILURES if is_long else min(before + count, FAILURES)
-    # Of two processes that count at the same time, one is the first to reach the limit.
-    is_first = sa.or_(subscriber.c.failures.is_(None), subscriber.c.failures < FAILURES)
-    mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
-    counted = tx.execute(mine.where(is_first).values(failures=failures)).rowcount
-    if since is None:
-        tx.execute(mine.values(failing_since=now))
-    return counted > 0 and failures == FAILURES
-
-
-def _end_failures(tx: Tx, ids: Ids, row: _Health, now: datetime) -> LaneChange | None:
-    """A subscriber accepted a delivery. Return whether it was failing, once."""
-    mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
-    known = subscriber.c.failures.is_not(None)
-    was_failing = (row["failures"] or 0) >= FAILURES
-    counted = tx.execute(mine.where(known).values(failing_since=None, failures=None)).rowcount
-    if not counted and row["failing_since"] is not None:
-        tx.execute(mine.values(failing_since=None))
-    if not (counted and was_failing):
-        return None
-    announce(tx, ids, row["id"], EventType.SUBSCRIBER_RECOVERED, now)
-    return LaneChange.RECOVERED
-
-
-def flush(tx: Tx, subscriber_id: str, now: datetime) -> int:
-    """Make up to `FLUSH` retries of a subscriber due now; return how many.
-
-    Those that are claimed keep their claim.
-    """
-    waiting = (
-        sa.select(delivery.c.id)
-        .where(
-            delivery.c.subscriber_id == subscriber_id,
-            delivery.c.due_at > now,
-            delivery.c.claimed_by.is_(None),
-            delivery.c.tries > 0,
-        )
-        .order_by(delivery.c.due_at)
-        .limit(FLUSH)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(tx.scalars(waiting))
-    if ids:
-        tx.execute(sa.update(delivery).where(delivery.c.id.in_(ids)).values(due_at=now))
-    return len(ids)
-
-
 _LOCK_DELIVERIES, _LOCK_SUBSCRIBERS = RowLock(delivery.c.id), RowLock(subscriber.c.id)
-_HEALTH = tuple(_Health.__annotations__)
+_HEALTH = tuple(Health.__annotations__)
 _CURRENT = BulkSelect(
     sa.select(*(subscriber.c[name] for name in _HEALTH)).where(one_of(subscriber.c.id))
 )

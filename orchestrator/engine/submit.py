@@ -22,7 +22,7 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.egress.http_client import HttpClient
-from orchestrator.engine import submit_outcome
+from orchestrator.engine import submit_outcome, submit_record
 from orchestrator.engine.claims import permit
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.submit_outcome import SubmitOutcome
@@ -257,4 +257,4 @@ class Submitter:
 
     def _record(self, tx: Tx, outcomes: list[SubmitOutcome]) -> list[ApplyResult | None]:
         now = self.clock.now()
-        return submit_outcome.record(tx, self.ledger, self.ids, self.rng, outcomes, now)
+        return submit_record.record(tx, self.ledger, self.ids, self.rng, outcomes, now)

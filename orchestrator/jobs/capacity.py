@@ -47,7 +47,8 @@ def free_slots(tx: Tx, limits: Mapping[str, int], now: datetime) -> FreeSlots:
     free = FreeSlots()
     for account, paused_until, held_since, look_at, probing in rows:
         is_held = held_since is not None
-        if (paused_until and paused_until > now) or (is_held and not (probing and look_at <= now)):
+        is_shut = is_held and not (probing and (look_at or now) <= now)
+        if is_shut or (paused_until is not None and paused_until > now):
             continue
         slots = limits[account] - in_flight(tx, account)
         if slots > 0:

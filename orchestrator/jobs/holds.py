@@ -20,7 +20,7 @@ import structlog
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
-from orchestrator.database.tables.rows import fetch
+from orchestrator.database.tables.rows import AccountStateRow, fetch
 from orchestrator.events.outbox import NewEvent, publish
 from orchestrator.foundation.clock import Rng, after, backoff, jittered
 from orchestrator.foundation.ids import Ids
@@ -31,12 +31,14 @@ from orchestrator.schemas.jobs import JobColumns, job_json
 log = structlog.get_logger()
 
 #: Seconds until the first look at a hold, and between later ones at most.
-FIRST_LOOK, LAST_LOOK = 15.0, 600.0
+FIRST_LOOK, LAST_LOOK = 5.0, 600.0
 #: Seconds after the end of a pause without another one after which the account has recovered.
 CALM = 60.0
 #: Characters of the vendor's words that are kept.
 _WORDS = 300
 PAUSED = "paused"
+_CALM_NOW = "the vendor has not limited submissions for a while"
+_TABLE = account_state.c
 _BEGUN = {
     HoldReason.UNAUTHORIZED: EventType.ACCOUNT_UNAUTHORIZED,
     HoldReason.EXHAUSTED: EventType.ACCOUNT_EXHAUSTED,
@@ -103,7 +105,8 @@ def accepted(tx: Tx, ids: Ids, account: str, now: datetime, *, probe: bool) -> N
     if row["held_since"] is None:
         _set(tx, account, {"looks": None})
     elif probe:
-        _end(tx, ids, row, "the vendor accepts jobs again", now, {"looks": None})
+        _end(tx, ids, row, "the vendor accepts jobs again", now, Source.SUBMIT)
+        _set(tx, account, {"looks": None})
 
 
 def probed(tx: Tx, rng: Rng, account: str, now: datetime) -> None:
@@ -124,7 +127,7 @@ def checked(
     if row["held_since"] is None:
         return
     if look.authorized and not row["probing"]:
-        _end(tx, ids, row, look.message, now, {})
+        _end(tx, ids, row, look.message, now, Source.OPERATOR if asked else Source.CLOCK)
     elif look.authorized or (look.reachable and look.authorized is None):
         # The next job shows it.
         _set(tx, account, {"look_at": now, "probing": True})
@@ -132,18 +135,46 @@ def checked(
         _set(tx, account, _later(row, rng, now))
 
 
-def take_checks(tx: Tx, accounts: Collection[str], now: datetime, seconds: float) -> list[str]:
-    """Return which of the accounts are due for a check; none of them is due for so many seconds."""
-    due = sa.and_(account_state.c.account.in_(accounts), _is_due_for_check(now))
-    take = sa.update(account_state).where(due).values(look_at=after(now, seconds))
-    return sorted(tx.scalars(take.returning(account_state.c.account)))
-
-
 def look_at_start(tx: Tx, accounts: Collection[str], now: datetime) -> None:
     """Make holds due for a look: a process that starts may have other credentials."""
-    held = sa.and_(account_state.c.account.in_(accounts), account_state.c.held_since.is_not(None))
-    probing = account_state.c.held_reason == HoldReason.EXHAUSTED
-    tx.execute(sa.update(account_state).where(held).values(look_at=now, probing=probing))
+    mine = sa.and_(_TABLE.account.in_(accounts), _TABLE.held_since.is_not(None))
+    for row in _locked(tx, mine):
+        probing = row["held_reason"] == HoldReason.EXHAUSTED
+        _set(tx, row["account"], {"look_at": now, "probing": probing})
+
+
+def take_due(
+    tx: Tx, ids: Ids, accounts: Collection[str], now: datetime, seconds: float
+) -> tuple[list[str], bool]:
+    """Return which accounts are due for a check, and whether the pauses of others have ended.
+
+    The former are not due again for so many seconds. The latter are announced.
+    """
+    checks, over = list[str](), list[Json]()
+    for row in _locked(tx, _is_due(accounts, now)):
+        account, look_at, until = row["account"], row["look_at"], row["paused_until"]
+        if account in accounts and look_at and look_at <= now and not row["probing"]:
+            _set(tx, account, {"look_at": after(now, seconds)})
+            checks.append(account)
+        if row["paused_since"] and until and until <= after(now, -CALM):
+            _set(tx, account, {"paused_since": None, "paused_until": None, "crowded": 0})
+            log.info("submissions are no longer paused", account=account)
+            over.append(account_fact(account, PAUSED, row["paused_since"], _CALM_NOW))
+    kind = EventType.ACCOUNT_RECOVERED
+    publish(tx, ids, [NewEvent(kind, Source.CLOCK, fact) for fact in over], now)
+    return checks, bool(over)
+
+
+def is_due(tx: Tx, accounts: Collection[str], now: datetime) -> bool:
+    """Return whether a hold of the accounts is due for a check, or a pause is over."""
+    return tx.scalar(sa.select(_TABLE.account).where(_is_due(accounts, now)).limit(1)) is not None
+
+
+def _is_due(accounts: Collection[str], now: datetime) -> sa.ColumnElement[bool]:
+    held = sa.and_(_TABLE.held_since.is_not(None), _TABLE.look_at <= now)
+    check = sa.and_(_TABLE.account.in_(accounts), held, _TABLE.probing.is_not(True))
+    calm = _TABLE.paused_until <= after(now, -CALM)
+    return sa.or_(check, sa.and_(_TABLE.paused_since.is_not(None), calm))
 
 
 def of_jobs(tx: Tx, jobs: Iterable[JobColumns]) -> dict[str, Json]:
@@ -154,8 +185,8 @@ def of_jobs(tx: Tx, jobs: Iterable[JobColumns]) -> dict[str, Json]:
     accounts = {row["account"] for row in jobs if row["state"] == JobState.QUEUED}
     if not accounts:
         return {}
-    held = account_state.c.held_since.is_not(None)
-    rows = fetch(tx, HoldColumns, _HOLD.where(account_state.c.account.in_(accounts), held))
+    held = _TABLE.held_since.is_not(None)
+    rows = fetch(tx, HoldColumns, _HOLD.where(_TABLE.account.in_(accounts), held))
     return {row["account"]: hold_json(row) for row in rows}
 
 
@@ -199,47 +230,20 @@ def paused(tx: Tx, ids: Ids, account: str, until: datetime, message: str, now: d
     publish(tx, ids, [NewEvent(EventType.ACCOUNT_PAUSED, Source.SUBMIT, fact)], now)
 
 
-def end_pauses(tx: Tx, ids: Ids, now: datetime) -> list[str]:
-    """End the pauses that are over, and publish that; return their accounts."""
-    columns = (account_state.c.account, account_state.c.paused_since)
-    over = sa.select(*columns).where(_is_calm(now)).order_by(account_state.c.account)
-    ended = [(account, since) for account, since in tx.execute(over.with_for_update())]
-    ends = {"paused_since": None, "paused_until": None, "crowded": 0}
-    for account, _ in ended:
-        _set(tx, account, ends)
-        log.info("submissions are no longer paused", account=account)
-    message = "the vendor has not limited submissions for a while"
-    events = [account_fact(account, PAUSED, since, message) for account, since in ended]
-    kind = EventType.ACCOUNT_RECOVERED
-    publish(tx, ids, [NewEvent(kind, Source.CLOCK, fact) for fact in events], now)
-    return [account for account, _ in ended]
-
-
-def is_due(tx: Tx, accounts: Collection[str], now: datetime) -> bool:
-    """Return whether a hold of the accounts is due for a check, or a pause is over."""
-    mine = sa.and_(account_state.c.account.in_(accounts), _is_due_for_check(now))
-    found = sa.select(account_state.c.account).where(sa.or_(mine, _is_calm(now))).limit(1)
-    return tx.scalar(found) is not None
-
-
-def _is_calm(now: datetime) -> sa.ColumnElement[bool]:
-    calm = account_state.c.paused_until <= after(now, -CALM)
-    return sa.and_(account_state.c.paused_since.is_not(None), calm)
-
-
-def _is_due_for_check(now: datetime) -> sa.ColumnElement[bool]:
-    held = sa.and_(account_state.c.held_since.is_not(None), account_state.c.look_at <= now)
-    return sa.and_(held, account_state.c.probing.is_not(True))
+def _locked(tx: Tx, which: sa.ColumnElement[bool]) -> list[AccountStateRow]:
+    """Lock accounts in the order of their names."""
+    found = sa.select(account_state).where(which).order_by(_TABLE.account).with_for_update()
+    return fetch(tx, AccountStateRow, found)
 
 
 def _get(tx: Tx, account: str) -> HoldColumns:
-    mine = _HOLD.where(account_state.c.account == account).with_for_update()
+    mine = _HOLD.where(_TABLE.account == account).with_for_update()
     return fetch(tx, HoldColumns, mine)[0]
 
 
 def _set(tx: Tx, account: str, values: Mapping[str, object], *, held: bool = False) -> None:
-    mine = [account_state.c.account == account]
-    mine += [account_state.c.held_since.is_not(None)] if held else []
+    mine = [_TABLE.account == account]
+    mine += [_TABLE.held_since.is_not(None)] if held else []
     tx.execute(sa.update(account_state).where(*mine).values(**values))
 
 
@@ -249,15 +253,13 @@ def _later(row: HoldColumns, rng: Rng, now: datetime) -> dict[str, object]:
     return {"look_at": after(now, wait), "looks": looks + 1}
 
 
-def _end(
-    tx: Tx, ids: Ids, row: HoldColumns, message: str, now: datetime, values: Mapping[str, object]
-) -> None:
-    cleared = dict.fromkeys(("held_reason", "held_since", "held_message", "look_at", "probing"))
-    _set(tx, row["account"], cleared | dict(values))
+def _end(tx: Tx, ids: Ids, row: HoldColumns, message: str, now: datetime, source: Source) -> None:
+    cleared = ("held_reason", "held_since", "held_message", "look_at", "probing")
+    _set(tx, row["account"], dict.fromkeys(cleared))
     log.warning("jobs are no longer held", account=row["account"], why=message)
     since = row["held_since"] or now
     fact = account_fact(row["account"], str(row["held_reason"]), since, message)
-    publish(tx, ids, [NewEvent(EventType.ACCOUNT_RECOVERED, Source.SUBMIT, fact)], now)
+    publish(tx, ids, [NewEvent(EventType.ACCOUNT_RECOVERED, source, fact)], now)
 
 
-_HOLD = sa.select(*(account_state.c[name] for name in HoldColumns.__annotations__))
+_HOLD = sa.select(*(_TABLE[name] for name in HoldColumns.__annotations__))

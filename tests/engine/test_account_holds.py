@@ -132,7 +132,7 @@ async def test_a_check_that_succeeds_releases_an_unauthorized_account(h: Harness
         await tick(h)
         assert vendor.asked[asked:] == ["GET"], "a check is due, and one alone"
         assert await submit(h) == 0
-    assert all(low <= wait <= low * 1.2 for low, wait in zip((15, 30, 60), waits, strict=False))
+    assert all(low <= wait <= low * 1.2 for low, wait in zip((5, 10, 20), waits, strict=False))
     assert waits[-1] <= 1.2 * LAST_LOOK
     vendor.query, vendor.submission = task_not_found(), None
     h.clock.advance(1.2 * LAST_LOOK)

@@ -19,9 +19,10 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine import deliver as deliver_stage
-from orchestrator.engine import deliver_results
+from orchestrator.engine import deliver_health
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
-from orchestrator.engine.deliver_results import FAILURES, Attempted, LaneChange
+from orchestrator.engine.deliver_health import FAILURES, LaneChange
+from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
@@ -522,7 +523,7 @@ async def test_an_attempt_holds_its_slot_until_it_is_recorded(h: Harness) -> Non
 async def test_the_retries_of_a_subscriber_that_recovers_are_due_at_once_within_its_slots(
     h: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_results, "FLUSH", 3)
+    monkeypatch.setattr(deliver_health, "FLUSH", 3)
     monkeypatch.setattr(deliver_stage, "FLUSH", 3)
     count, slots = FAILURES + 2, 4
     await subscribe(h, "job.*", max_in_flight=slots)
@@ -560,7 +561,7 @@ async def test_a_claimed_retry_keeps_its_claim_when_its_subscriber_recovers(h: H
     h.clock.advance(10)
     (claim,) = await h.runtime.assemble(Deliverer).take(10)
     now = h.clock.now()
-    assert await h.runtime.store.write(deliver_results.flush, to["id"], now) == 0
+    assert await h.runtime.store.write(deliver_health.flush, to["id"], now) == 0
     assert (await only_delivery(h))["due_at"] == claim.row["due_at"]
 
 

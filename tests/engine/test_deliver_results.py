@@ -17,15 +17,8 @@ from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.database.tables.rows import DeliveryRow, SubscriberRow
 from orchestrator.engine import deliver_results
-from orchestrator.engine.deliver_results import (
-    DISABLE_AFTER,
-    FAILING_AFTER,
-    FAILURES,
-    Attempted,
-    BatchCompleter,
-    LaneChange,
-    record,
-)
+from orchestrator.engine.deliver_health import DISABLE_AFTER, FAILING_AFTER, FAILURES, LaneChange
+from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import ResponseClass
