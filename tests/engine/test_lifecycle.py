@@ -55,12 +55,12 @@ async def test_a_tick_with_a_bug_raises_it(h: Harness) -> None:
         (
             "all",
             {"submit", "poll", "deliver", "replay"},
-            {"wake", "beat", "checkpoint", "discipline", "recover", "expire", "retain"},
+            {"wake", "beat", "checkpoint", "discipline", "recover", "holds", "expire", "retain"},
         ),
         (
             "worker",
             {"submit", "poll", "deliver", "replay"},
-            {"wake", "beat", "checkpoint", "discipline", "recover", "expire", "retain"},
+            {"wake", "beat", "checkpoint", "discipline", "recover", "holds", "expire", "retain"},
         ),
         ("api", set(), {"beat", "checkpoint", "discipline"}),
     ],
