@@ -37,7 +37,7 @@ _MODULES = {
     "backup": ("backup",),
     "restore": ("restore",),
     "version": (),
-    "jobs": ("jobs", "watch"),
+    "jobs": ("jobs", "job_retries", "watch"),
     "events": ("events",),
     "subscribers": ("subscribers",),
     "deliveries": ("deliveries",),

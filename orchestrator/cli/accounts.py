@@ -33,8 +33,7 @@ TABLE = Table(
     "last_push_at",
     "paused_until",
     "capabilities",
-    narrow=("name", "in flight", "pushes", "missed", "polls", "last push"),
-    wide=130,
+    first=("name", "in flight", "pushes", "missed", "polls", "last push"),
 )
 CHECKS = Table(
     AccountCheck,
@@ -71,7 +70,7 @@ def ls(session: Session) -> None:
     """List accounts: jobs in flight, pushes received and missed, polls."""
     with session.client() as client:
         page = every(client)
-    session.terminal.listing(page, TABLE.columns)
+    session.terminal.listing(page, TABLE)
 
 
 @command(app, "show", "orchestrator accounts show main")
@@ -90,7 +89,7 @@ def check(session: Session, names: Names = None) -> None:
     if session.terminal.quiet and not session.terminal.json:
         session.terminal.say(*failed)
     else:
-        session.terminal.listing(page_of(checks), CHECKS.columns, whole="credentials")
+        session.terminal.listing(page_of(checks), CHECKS, whole="credentials")
         _note_refusals(session, {check.account for check in checks})
     if failed:
         raise Failure(

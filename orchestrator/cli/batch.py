@@ -89,6 +89,7 @@ def each(
     """Do one thing to each id and print the results; a refusal does not stop the others.
 
     Raises `Failure`: the only id's own (`single`), or after the last one if some were refused.
+    Ctrl-C does stop the others.
     """
     if single:
         only = do(ids[0])
@@ -101,8 +102,12 @@ def each(
         except Failure as failure:
             refused.append(failure)
             terminal.notice(f"{resource_id}: {failure.message}", "red", failure.more)
+            if failure.code is Exit.INTERRUPTED:
+                break
     if terminal.json or done or not refused:
-        terminal.listing(page_of(done), table.columns, empty=f"no {things} were named")
+        terminal.listing(page_of(done), table, empty=f"no {things} were named")
+    if refused and refused[-1].code is Exit.INTERRUPTED:
+        raise refused[-1]
     if refused:
         raise Failure(f"{len(refused)} of {len(ids)} {things} were refused", code=refused[0].code)
 

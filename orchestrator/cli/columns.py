@@ -1,15 +1,13 @@
-"""Tables: columns named by the fields of a model, and fewer of them on a narrow terminal."""
+"""Tables: columns named by the fields of a model."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
-from rich.console import Console
 
 from orchestrator.cli.terminal import Columns, moment
 
@@ -19,20 +17,17 @@ Column = str | tuple[str, str | Callable[[RowT], object]]
 
 
 class Table(Generic[RowT]):
-    """The columns of a list of `model`. A terminal narrower than `wide` shows only `narrow`."""
+    """The columns of a list of `model`. A narrow terminal shows the headings `first` in any case.
+
+    Without `first` it shows every column.
+    """
 
     def __init__(
-        self, model: type[RowT], *columns: Column[RowT], narrow: Sequence[str] = (), wide: int = 0
+        self, model: type[RowT], *columns: Column[RowT], first: Sequence[str] = ()
     ) -> None:
-        self._columns = dict(_column(model, column) for column in columns)
-        self._narrow = {heading: self._columns[heading] for heading in narrow}
-        self._wide = wide
-
-    @property
-    def columns(self) -> Columns[RowT]:
-        """The columns for the present terminal, or for a pipe."""
-        narrow = sys.stdout.isatty() and Console().width < self._wide
-        return self._narrow if narrow else self._columns
+        self.columns: Columns[RowT] = dict(_column(model, column) for column in columns)
+        self.first = first
+        assert {*first} <= {*self.columns}, "a heading that is no column"
 
 
 def _column(model: type[RowT], column: Column[RowT]) -> tuple[str, Callable[[RowT], object]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.command import Session, command
 from orchestrator.cli.failure import Exit, Failure
@@ -22,8 +20,6 @@ from orchestrator.foundation.settings import NO_KEYS, Settings, key_file, load
 
 app = typer.Typer(no_args_is_help=True, help="Settings: show, check, begin.")
 
-#: A terminal with fewer columns shows no origins.
-_WIDE = 110
 
 _FIRST = """\
 # Precedence: flags > ORCHESTRATOR_* environment (__ nests) > secrets directory > this file >
@@ -63,14 +59,9 @@ def show(session: Session) -> None:
             {key: {"value": values[key], "origin": origins[key]} for key in origins}
         )
         return
-    narrow = sys.stdout.isatty() and Console().width < _WIDE
-    heads = ["setting", "value"] if narrow else ["setting", "value", "from"]
-    rows = [[key, _words(values[key]), origin][: len(heads)] for key, origin in origins.items()]
-    session.terminal.table(heads, rows, whole="value")
-    if narrow:
-        session.terminal.notice(
-            f"a terminal {_WIDE} wide, a pipe and --json also show where each was set"
-        )
+    rows = [[key, _words(values[key]), origin] for key, origin in origins.items()]
+    heads = ["setting", "value", "from"]
+    session.terminal.table(heads, rows, first=heads[:2], whole="value")
 
 
 @command(app, "check", "orchestrator config check --config orchestrator.toml")

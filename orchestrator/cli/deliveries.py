@@ -34,8 +34,7 @@ TABLE = Table(
     "job",
     "subscriber",
     # Ids take 30 columns each: with three of them the rest does not fit in a narrow line.
-    narrow=("id", "status", "answer", "host", "event"),
-    wide=170,
+    first=("id", "status", "answer", "host", "event"),
 )
 ATTEMPTS = Table(
     Attempt,
@@ -98,7 +97,7 @@ def ls(
         page = client.full_page(
             DELIVERY.page, DELIVERY.path, **filters, limit=limit, after=after, oldest=oldest
         )
-    session.terminal.listing(page, TABLE.columns)
+    session.terminal.listing(page, TABLE)
 
 
 @command(app, "show", "orchestrator deliveries show dlv_01m7x")
@@ -109,7 +108,7 @@ def show(session: Session, delivery: DeliveryId) -> None:
         tried = client.get(TriedDelivery, f"{DELIVERY.path}/{found.id}")
     session.terminal.record(tried, shown(tried))
     if tried.attempts and not session.terminal.json and not session.terminal.quiet:
-        session.terminal.listing(page_of(tried.attempts), ATTEMPTS.columns)
+        session.terminal.listing(page_of(tried.attempts), ATTEMPTS)
 
 
 @command(

@@ -25,8 +25,7 @@ TABLE = Table(
     "type",
     ("job", "job_id"),
     ("by", "source"),
-    narrow=("id", "at", "type", "by"),
-    wide=110,
+    first=("id", "at", "type", "by"),
 )
 EventId = Annotated[
     str,
@@ -54,7 +53,7 @@ def ls(
         page = client.full_page(
             EVENT.page, EVENT.path, type=type, job=job_id, limit=limit, after=after, oldest=oldest
         )
-    session.terminal.listing(page, TABLE.columns)
+    session.terminal.listing(page, TABLE)
 
 
 @command(app, "show", "orchestrator events show evt_01m7x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,7 +28,10 @@ _REASONS = {"not_found": "the vendor does not know the task"}
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Counts of one job. `trouble` is why the last request to the vendor failed, or empty."""
+    """Counts of one job. `trouble` is why the last request to the vendor failed, or empty.
+
+    `events` are the ids of the events that subscribers were owed, oldest first.
+    """
 
     pushes: int
     refused: int
@@ -36,6 +39,7 @@ class History:
     last_push: datetime | None
     deliveries: Mapping[str, int]
     trouble: str
+    events: Sequence[str]
 
     @property
     def reports(self) -> str:
@@ -83,6 +87,7 @@ def summary(entries: list[TimelineEntry]) -> History:
         pushes[-1].at if pushes else None,
         Counter(deliveries.values()),
         _trouble(entries),
+        [*dict.fromkeys(_extra(entry, "event") for entry in entries if entry.kind == "delivery")],
     )
 
 
@@ -106,7 +111,7 @@ def _trouble(entries: list[TimelineEntry]) -> str:
 
 
 def known(client: Client, job: Job) -> History | None:
-    """Return the history of a job; None if the server does not answer: the job is final anyway."""
+    """Return the history of a job; None if the server does not answer: the job is known anyway."""
     try:
         return history(client, job)
     except Failure:

@@ -6,17 +6,16 @@ from datetime import datetime
 
 from orchestrator.cli.client import Client
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.job_history import known
+from orchestrator.cli.job_history import History
 from orchestrator.cli.terminal import Record, moment
 from orchestrator.client.requests import path
 from orchestrator.schemas import Account, Job
 
 
-def waiting(client: Client, job: Job, now: datetime) -> Record:
+def waiting(client: Client, job: Job, past: History | None, now: datetime) -> Record:
     """Return what a job waits for and what went wrong last, to be displayed; nothing if final."""
     if job.is_final:
         return {}
-    past = known(client, job)
     return {
         "waits": [
             _step(job, _account(client, job) if job.status == "queued" else None, now),

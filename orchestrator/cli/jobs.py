@@ -1,26 +1,27 @@
-"""`orchestrator jobs`: list and show jobs, cancel, refresh and retry them."""
+"""`orchestrator jobs`: list and show jobs, cancel and refresh them."""
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.batch import Yes, can_ask, confirm, each, is_single, several
+from orchestrator.cli.batch import Yes, confirm, each, is_single, several
 from orchestrator.cli.client import Client
 from orchestrator.cli.columns import Table
 from orchestrator.cli.command import Session, command
-from orchestrator.cli.completers import ACCOUNTS, JOBS, among
+from orchestrator.cli.completers import JOBS
+from orchestrator.cli.job_deliveries import owed
+from orchestrator.cli.job_filters import ExternalId, OfAccount, ResolvedBy, Since, Status, query
+from orchestrator.cli.job_history import known
+from orchestrator.cli.job_record import reason, shown
 from orchestrator.cli.job_waiting import waiting
 from orchestrator.cli.lookup import JOB, find
-from orchestrator.cli.options import After, Limit, ago
-from orchestrator.cli.terminal import Record, moment
-from orchestrator.foundation.clock import rfc3339
-from orchestrator.foundation.states import JobState
-from orchestrator.schemas import Job, OutputFile, Page, TimelineEntry
+from orchestrator.cli.options import After, Limit
+from orchestrator.cli.terminal import Record
+from orchestrator.schemas import Job, Page, TimelineEntry
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs and steer them.")
 
@@ -33,8 +34,19 @@ TABLE = Table(
     "capability",
     "created_at",
     "resolved_by",
-    narrow=("id", "status", "account", "created"),
-    wide=120,
+    first=("id", "status", "account", "created"),
+)
+FAILED = Table(
+    Job,
+    "id",
+    "status",
+    "account",
+    "created_at",
+    "model",
+    "capability",
+    "resolved_by",
+    ("reason", lambda job: reason(job.error)),
+    first=("id", "status", "reason"),
 )
 TIMELINE = Table(TimelineEntry, "at", "kind", ("what", lambda entry: _details(entry)))
 JobId = Annotated[
@@ -60,37 +72,29 @@ def _details(entry: TimelineEntry) -> str:
 @command(app, "ls", "orchestrator jobs ls --status failed --since 2h")
 def ls(
     session: Session,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            help="queued, processing, succeeded, failed, ...", autocompletion=among(JobState)
-        ),
-    ] = None,
-    account: Annotated[str | None, typer.Option(autocompletion=ACCOUNTS)] = None,
+    status: Status = None,
+    account: OfAccount = None,
     model: str | None = None,
-    external_id: Annotated[str | None, typer.Option(help="Your own id of the job.")] = None,
-    resolved_by: Annotated[
-        str | None, typer.Option(help="push, poll, submit, lookup, clock or operator.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Created in the last 90s, 15m, 2h, 30d.")
-    ] = None,
+    external_id: ExternalId = None,
+    resolved_by: ResolvedBy = None,
+    since: Since = None,
     limit: Limit = 50,
     after: After = None,
 ) -> None:
-    """List jobs, newest first."""
-    created = rfc3339(ago("--since", since, session.now())) if since else None
-    filters: Record = {
-        "status": status,
-        "account": account,
-        "model": model,
-        "external_task_id": external_id,
-        "resolved_by": resolved_by,
-        "created_after": created,
-    }
+    """List jobs, newest first; those that failed with the reason."""
+    filters = query(
+        session.now(),
+        status=status,
+        account=account,
+        model=model,
+        external_id=external_id,
+        resolved_by=resolved_by,
+        since=since,
+    )
     with session.client() as client:
         page = client.full_page(JOB.page, JOB.path, **filters, limit=limit, after=after)
-    session.terminal.listing(page, TABLE.columns)
+    table = FAILED if any(job.error for job in page.data) else TABLE
+    session.terminal.listing(page, table, whole="reason")
 
 
 @command(app, "show", "orchestrator jobs show job_01m7x --timeline")
@@ -101,24 +105,27 @@ def show(
         bool, typer.Option("--timeline", help="Everything that happened, oldest first.")
     ] = False,
 ) -> None:
-    """Show one job and what it waits for, or its timeline."""
+    """Show one job, its deliveries and what it waits for, or its timeline."""
     with session.client() as client:
         found = find(client, JOB, job)
         if timeline:
             entries = client.get(Page[TimelineEntry], f"{JOB.path}/{found.id}/timeline", limit=200)
-            session.terminal.listing(entries, TIMELINE.columns, whole="what")
+            session.terminal.listing(entries, TIMELINE, whole="what")
             return
-        is_bare = session.terminal.json or session.terminal.quiet
-        waits = {} if is_bare else waiting(client, found, session.now())
-    session.terminal.record(found, shown(found) | waits)
+        more: Record = {}
+        if not (session.terminal.json or session.terminal.quiet):
+            past = known(client, found)
+            more = waiting(client, found, past, session.now())
+            more["deliveries"] = owed(client, past.events) if past else None
+    session.terminal.record(found, shown(found) | more)
 
 
 def _steer(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
     """Send one verb to every job. Raises `Failure` for those that refuse it."""
     with session.client() as client:
-        found = _found(client, ids)
+        found = named(client, ids)
         if ask and len(found) > 1:
-            confirm(session.terminal, f"{verb} these {len(found)} jobs?", _preview(found))
+            confirm(session.terminal, f"{verb} these {len(found)} jobs?", preview(found))
         each(
             session.terminal,
             "jobs",
@@ -130,20 +137,14 @@ def _steer(session: Session, verb: str, ids: list[str], *, ask: bool) -> None:
         )
 
 
-def _found(client: Client, ids: list[str]) -> dict[str, Job]:
+def named(client: Client, ids: list[str]) -> dict[str, Job]:
+    """Return jobs by ids, or by the beginnings of them. Raises `Failure` for an unknown one."""
     return {job.id: job for job in (find(client, JOB, word) for word in several(ids))}
 
 
-def _preview(found: Mapping[str, Job]) -> list[str]:
-    return [f"{job_id} {job.status}" for job_id, job in found.items()]
-
-
-def _retry(client: Client, job_id: str, body: Record) -> Job:
-    path = f"{JOB.path}/{job_id}/retry"
-    if body.get("dry_run"):
-        return client.post(Job, path, body)
-    again = "look whether `orchestrator jobs ls` shows a new job before it is tried again"
-    return client.order(path, secrets.token_urlsafe(24), again, body)
+def preview(found: Mapping[str, Job]) -> list[str]:
+    """Return a line for each job."""
+    return [f"{job_id} {job.status} {reason(job.error)}".rstrip() for job_id, job in found.items()]
 
 
 @command(
@@ -158,86 +159,3 @@ def cancel(session: Session, jobs: JobIds, yes: Yes = False) -> None:
 def refresh(session: Session, jobs: JobIds) -> None:
     """Ask the vendor about jobs now."""
     _steer(session, "refresh", jobs, ask=False)
-
-
-@command(
-    app, "retry", "orchestrator jobs ls --status failed --since 1h -q | orchestrator jobs retry -"
-)
-def retry(
-    session: Session,
-    jobs: JobIds,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Even if the same work is live or has succeeded elsewhere."),
-    ] = False,
-    error: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this code.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Create nothing.")] = False,
-    yes: Yes = False,
-) -> None:
-    """Make new jobs from final ones: each is a render to pay for.
-
-    A job is refused if the same work is live or has succeeded as another job. Asks first on a
-    terminal if there are several.
-    """
-    body: Record = {
-        name: True for name, wanted in (("again", again), ("dry_run", dry_run)) if wanted
-    }
-    with session.client() as client:
-        found = _found(client, jobs)
-        if error is not None:
-            found = _failed_with(session, found, error)
-        if len(found) > 1 and not (yes or dry_run) and can_ask():
-            confirm(session.terminal, f"retry these {len(found)} jobs?", _preview(found))
-        each(
-            session.terminal,
-            "jobs",
-            list(found),
-            lambda job_id: _retry(client, job_id, body),
-            shown,
-            TABLE,
-            single=is_single(jobs) and bool(found),
-        )
-
-
-def _failed_with(session: Session, found: dict[str, Job], code: str) -> dict[str, Job]:
-    """Return the jobs that failed with a code, and say how many are left out."""
-    matching = {
-        job_id: job for job_id, job in found.items() if job.error and job.error.code == code
-    }
-    if left := len(found) - len(matching):
-        session.terminal.notice(f"left out, without the error {code}: {left} jobs")
-    return matching
-
-
-def shown(job: Job) -> Record:
-    """Return the fields of a job to display, in order."""
-    error = job.error
-    ours = (error.code, error.message) if error else ()
-    vendors = (error.vendor_code, error.vendor_message) if error else ()
-    return {
-        "id": job.id,
-        "status": job.status,
-        "account": f"{job.account} ({job.vendor})",
-        "model": job.model,
-        "capability": job.capability,
-        "external id": job.external_task_id,
-        "vendor id": job.vendor_task_id,
-        "vendor status": job.vendor_status,
-        "resolved by": job.resolved_by,
-        "retry of": job.retry_of,
-        "created": moment(job.created_at),
-        "finished": moment(job.finished_at),
-        "next poll": moment(job.next_poll_at) if job.next_poll_at else None,
-        "error": ": ".join(map(str, filter(None, ours))),
-        "vendor error": ": ".join(map(str, filter(None, vendors))),
-        "output": job.urls,
-        "watermarked": [file.watermark_url for file in outputs(job) if file.watermark_url],
-        "billing": None if job.billing is None else json.dumps(job.billing, ensure_ascii=False),
-    }
-
-
-def outputs(job: Job) -> list[OutputFile]:
-    """Return a succeeded job's files, videos first."""
-    return job.output.files if job.output else []

@@ -31,8 +31,7 @@ TABLE = Table(
     ("a minute", lambda key: key.rate_limit or "-"),
     ("key", lambda key: f"{key.prefix}..."),
     "created_at",
-    narrow=("id", "name", "scope", "state", "last used"),
-    wide=150,
+    first=("id", "name", "scope", "state", "last used"),
 )
 
 
@@ -93,7 +92,7 @@ def ls(session: Session, limit: Limit = 50, after: After = None) -> None:
         from orchestrator.cli import local_keys
 
         page = local_keys.page(url, limit=limit, after=after)
-    session.terminal.listing(page, TABLE.columns)
+    session.terminal.listing(page, TABLE)
 
 
 @command(app, "revoke", "orchestrator keys revoke key_01m7x --yes")

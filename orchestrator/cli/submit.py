@@ -18,7 +18,7 @@ from orchestrator.cli.command import Session, command
 from orchestrator.cli.completers import ACCOUNTS, models
 from orchestrator.cli.download import writable
 from orchestrator.cli.failure import Failure
-from orchestrator.cli.jobs import shown
+from orchestrator.cli.job_record import shown
 from orchestrator.cli.options import pair, seconds
 from orchestrator.cli.terminal import Record
 from orchestrator.cli.wait import wait as wait_for

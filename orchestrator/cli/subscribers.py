@@ -38,8 +38,7 @@ TABLE = Table(
     "url",
     ("types", lambda sub: _types(sub, ",")),
     "description",
-    narrow=("id", "status", "url", "types"),
-    wide=120,
+    first=("id", "status", "url", "types"),
 )
 SubscriberId = Annotated[
     str,
@@ -115,7 +114,7 @@ def ls(
     chosen = {"callbacks": callbacks or None, "failing": failing or None}
     with session.client() as client:
         page = client.get(SUBSCRIBER.page, SUBSCRIBER.path, **chosen, limit=limit, after=after)
-    session.terminal.listing(page, TABLE.columns)
+    session.terminal.listing(page, TABLE)
 
 
 @command(app, "show", "orchestrator subscribers show sub_01m7x")

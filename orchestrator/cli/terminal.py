@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.foundation import ids
+from orchestrator.cli.table_layout import hung, laid_out, unlimited
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from orchestrator.cli.columns import Table
     from orchestrator.schemas import Page
 
 RowT = TypeVar("RowT")
+ModelT = TypeVar("ModelT", bound="BaseModel")
 Record = dict[str, Any]
 Columns = Mapping[str, Callable[[RowT], object]]
 
-#: Cells of this width are not shortened any further.
-_NARROWEST = 8
 #: Begins a line that is the continuation of a text from outside.
 _CONTINUED = "| "
-#: Less room than this holds no words.
-_LEAST = 24
-_IDS = re.compile(rf"\b{ids.pattern('[a-z]{3}')}\b")
 #: Values of fields that are not shown.
 _EMPTY: tuple[object, ...] = (None, "", [], {})
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def clean(words: object, indent: int = 2) -> str:
@@ -81,31 +74,6 @@ def moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
 
 
-def fitted(widths: Sequence[int], fixed: Collection[int], room: int) -> list[int]:
-    """Return column widths, two apart, that fit in `room`: the widest shrink, `fixed` never."""
-    fitting = list(widths)
-    while sum(fitting) + 2 * (len(fitting) - 1) > room:
-        able = [n for n, width in enumerate(fitting) if n not in fixed and width > _NARROWEST]
-        if not able:
-            break
-        fitting[max(able, key=fitting.__getitem__)] -= 1
-    return fitting
-
-
-def hung(line: str, indent: int, room: int) -> str:
-    """Return a line of a table with the words of its last column wrapped to `room`."""
-    if cell_len(line) <= room or room - indent < _LEAST:
-        return line
-    return textwrap.fill(
-        line, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
-
-
-def _unshortened(cells: Sequence[str]) -> bool:
-    """True for a column of ids or times: half of either is useless."""
-    return any(_IDS.search(cell) or _MOMENT.fullmatch(cell) for cell in cells)
-
-
 def span(seconds: float) -> str:
     """Return `1m 08s`."""
     minutes, rest = divmod(int(seconds), 60)
@@ -142,8 +110,8 @@ class Terminal:
 
     def listing(
         self,
-        page: Page[RowT],
-        columns: Columns[RowT],
+        page: Page[ModelT],
+        table: Table[ModelT],
         *,
         whole: str = "",
         empty: str = "there are none",
@@ -156,8 +124,9 @@ class Terminal:
             for name in names:
                 self.say(one_line(name))
         else:
+            columns = table.columns
             rows = [[one_line(cell(row)) for cell in columns.values()] for row in page.data]
-            self.table(list(columns), rows, whole=whole)
+            self.table(list(columns), rows, first=table.first, whole=whole)
             if page.has_more:
                 self.notice(f"more: --after {page.next_cursor}")
             elif not page.data:
@@ -184,36 +153,42 @@ class Terminal:
                     heading = ""
 
     def table(
-        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: str = ""
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        first: Sequence[str] = (),
+        whole: str = "",
     ) -> None:
         """Print a table.
 
-        To fit a terminal's width, long words are shortened, but not ids, times, and the column
-        `whole`.
+        A terminal shows the columns that fit, the headings `first` in any case, and a notice names
+        the others. Long words are shortened, but not ids, times, and the column `whole`, which
+        wraps if it is the last.
         """
         columns = [
             [head.upper(), *map(one_line, cells)] for head, *cells in zip(heads, *rows, strict=True)
         ]
-        widths = [max(map(cell_len, column)) for column in columns]
-        watched, room = sys.stdout.isatty(), Console().width
+        watched, room, wraps = sys.stdout.isatty(), Console().width, heads[-1] == whole
+        layout = unlimited(columns)
         if watched:
-            fixed = {
-                n
-                for n, head in enumerate(heads)
-                if n == 0 or head == whole or _unshortened(columns[n])
-            }
-            widths = fitted(widths, fixed, room)
+            numbers = [heads.index(head) for head in first]
+            kept = [number for number, head in enumerate(heads) if head == whole]
+            layout = laid_out(columns, room, first=numbers, whole=kept, wraps=wraps)
         for number, line in enumerate(zip(*columns, strict=True)):
-            texts = [Text(cell) for cell in line]
-            for text, width in zip(texts, widths, strict=True):
+            texts = [Text(line[column]) for column in layout.shown]
+            for text, width in zip(texts, layout.widths, strict=True):
                 text.truncate(width, overflow="ellipsis", pad=True)
             words = "  ".join(text.plain for text in texts).rstrip()
-            if watched and heads[-1] == whole:
-                words = hung(words, sum(widths[:-1]) + 2 * (len(widths) - 1), room)
+            if watched and wraps:
+                words = hung(words, sum(layout.widths[:-1]) + 2 * (len(texts) - 1), room)
             if watched and not number:
                 _Stdout(soft_wrap=True).print(Text(words, style="bold"))
             else:
                 self.say(words)
+        if hidden := [head for number, head in enumerate(heads) if number not in layout.shown]:
+            what = f"{counted(len(hidden), 'column')} hidden: {', '.join(hidden)}"
+            self.notice(f"{what}; a wider terminal, a pipe or --json shows them")
 
     def document(self, document: BaseModel | Record) -> None:
         """Print a JSON document: a model as it was read."""

@@ -10,7 +10,7 @@ from orchestrator.cli.command import Session
 from orchestrator.cli.download import download, sources
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_history import history, known, resolution
-from orchestrator.cli.jobs import outputs
+from orchestrator.cli.job_record import outputs
 from orchestrator.cli.progress import View, view
 from orchestrator.cli.terminal import moment, span
 from orchestrator.schemas import Job, JobError, OutputFile

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.client import Client
+from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.job_history import resolution, summary
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.ids import earliest
@@ -55,10 +57,96 @@ def test_retries_are_chosen_by_error_and_say_what_they_may_do(fake: Fake) -> Non
     options = ("--error", "vendor_failed", "--again", "--dry-run")
     ran = run("--server", fake.url, "jobs", "retry", "-", *options, "-q", stdin=f"{JOB}\n{OTHER}\n")
     assert (ran.code, ran.out.split()) == (0, [JOB])
-    assert "left out, without the error vendor_failed: 1 jobs" in ran.err
+    assert "left out, without the error vendor_failed: 1 job" in ran.err
     assert [call for call, _, _ in fake.asked if call.startswith("POST")] == [
         f"POST /v1/jobs/{JOB}/retry"
     ]
+
+
+ERROR = {"code": "vendor_failed", "vendor_code": None, "vendor_message": None}
+BULK = ("jobs", "retry", "--error", "vendor_failed", "--since", "1h")
+THIRD = JOB[:-1] + "1"
+
+
+def failing(fake: Fake) -> None:
+    """Script three jobs: one to retry, one retried already, one with another error."""
+    jobs = [job("failed", id=job_id, error=ERROR) for job_id in (JOB, OTHER)]
+    other = job("failed", id=THIRD, error=ERROR | {"code": "vendor_auth"})
+    fake.script("GET /v1/jobs", (200, page(*jobs, more=True)), (200, page(other)))
+    retried = {"code": "already_retried", "title": "Conflict", "detail": "is live"}
+    fake.script(f"POST /v1/jobs/{OTHER}/retry", (409, retried))
+    fake.script(
+        f"POST /v1/jobs/{JOB}/retry", (200, jobs[0]), (202, job("queued", id=THIRD, error=None))
+    )
+
+
+def retries(fake: Fake) -> list[Any]:
+    return [body for call, _, body in fake.asked if call == f"POST /v1/jobs/{JOB}/retry"]
+
+
+def test_a_bulk_retry_takes_filters_and_passes_over_what_was_retried(fake: Fake) -> None:
+    failing(fake)
+    ran = run("--server", fake.url, *BULK, "--yes", "-q")
+    assert (ran.code, ran.out) == (0, f"{THIRD}\n")
+    assert "status=failed" in fake.asked[0][0]
+    assert "created_after=" in fake.asked[0][0]
+    assert "their work is live or has succeeded: 1 job; --again" in ran.err
+    assert "without the error vendor_failed: 1 job" in ran.err
+    assert retries(fake) == [{"dry_run": True}, {}]
+
+
+def test_a_dry_run_of_a_bulk_retry_names_the_cost_and_creates_nothing(fake: Fake) -> None:
+    failing(fake)
+    ran = run("--server", fake.url, *BULK, "--dry-run")
+    assert ran.code == 0
+    assert JOB in ran.out
+    assert "1 new render, each of which the vendor charges for (main: 1); a dry run" in ran.err
+    assert retries(fake) == [{"dry_run": True}]
+
+
+def test_a_bulk_retry_does_nothing_without_a_terminal_to_confirm_on(fake: Fake) -> None:
+    failing(fake)
+    ran = run("--server", fake.url, *BULK)
+    assert ran.code == 2
+    assert "--yes" in ran.err
+    assert retries(fake) == [{"dry_run": True}]
+
+
+@pytest.mark.parametrize("words", [(), (JOB, "--account", "main"), ("--again", "--yes")])
+def test_a_retry_takes_ids_or_filters(words: tuple[str, ...]) -> None:
+    assert run("--server", "http://127.0.0.1:1", "jobs", "retry", *words).code == 2
+
+
+def test_ctrl_c_ends_a_batch_of_retries(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    known(fake, job("failed"), job("failed", id=OTHER))
+    sent: list[str] = []
+
+    def stopped(_: Client, path: str, *__: object) -> Job:
+        sent.append(path)
+        raise Failure("stopped; it may have been received", code=Exit.INTERRUPTED)
+
+    monkeypatch.setattr(Client, "order", stopped)
+    assert run("--server", fake.url, "jobs", "retry", JOB, OTHER).code == 130
+    assert sent == [f"/v1/jobs/{JOB}/retry"]
+
+
+def test_a_job_is_shown_with_input_metadata_and_deliveries(fake: Fake) -> None:
+    large = {"prompt": "a cat", "image": "A" * 5000}
+    known(fake, job("failed", error=ERROR, input=large, metadata={"order": "991"}))
+    owed = {"delivery": DELIVERY, "event": EVENT, "subscriber": SUBSCRIBER, "status": "pending"}
+    fake.script(f"GET /v1/jobs/{JOB}/timeline", (200, page(entry("delivery", **owed))))
+    waits = {"reason": "scheduled", "until": "2026-11-20T11:00:00.000Z"}
+    described = delivery("pending", last_status=503, waiting=waits, event_type="job.failed")
+    fake.script("GET /v1/deliveries", (200, page(described)))
+    shown = run("--server", fake.url, "jobs", "show", JOB).out
+    assert "prompt=a cat\n" in shown
+    assert "... (5,000 characters; --json shows all)" in shown
+    assert "metadata       order=991" in shown
+    assert "deadline       2026-11-21 10:00:00" in shown
+    line = (
+        f"{DELIVERY} pending, job.failed to my.app: 503 after 1 try, next try 2026-11-20 11:00:00"
+    )
+    assert line in shown
 
 
 @pytest.mark.parametrize("verb", ["cancel", "refresh", "retry"])

@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from orchestrator.cli import app
-from orchestrator.cli.terminal import Terminal, clean, fitted
+from orchestrator.cli.table_layout import fitted
+from orchestrator.cli.terminal import Terminal, clean
 from tests.harness.command_line import DELIVERY, JOB, Fake, delivery, job, on_terminal, page, run
 
 AT = "2026-11-20 10:00:00"

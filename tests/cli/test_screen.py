@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.terminal import Terminal, hung
+from orchestrator.cli.table_layout import hung, laid_out
+from orchestrator.cli.terminal import Terminal
 from orchestrator.cli.watch import Board
 from orchestrator.schemas import Job
 from tests.harness.command_line import EVENT, JOB, Fake, event, job, on_terminal, page, run
@@ -44,10 +45,51 @@ def test_a_list_of_events_fits(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_settings_on_a_narrow_terminal_have_no_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", f"postgresql://{'h' * 36}/db")
     head, *rows = drawn(monkeypatch, "config", "show")
     assert head.split() == ["SETTING", "VALUE"]
     assert max(map(len, rows)) <= 80
     assert run("config", "show").out.split()[:3] == ["SETTING", "VALUE", "FROM"]
+
+
+@pytest.mark.parametrize(
+    ("room", "shown", "widths"),
+    [
+        (100, [0, 1, 2, 3], [30, 8, 10, 20]),
+        (74, [0, 1, 2, 3], [30, 8, 10, 20]),
+        # The third fits where the fourth does not.
+        (73, [0, 1, 2], [30, 8, 10]),
+        (45, [0, 1], [30, 8]),
+        (20, [0, 1], [30, 8]),
+    ],
+)
+def test_a_terminal_shows_the_columns_that_fit(
+    room: int, shown: list[int], widths: list[int]
+) -> None:
+    columns = [[JOB[:30]], ["c" * 8], ["d" * 10], ["e" * 20]]
+    layout = laid_out(columns, room, first=[0, 1])
+    assert (layout.shown, layout.widths) == (shown, widths)
+
+
+def test_hidden_columns_are_counted_and_named(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.script("GET /v1/jobs", (200, page(job("processing", account=ACCOUNT))))
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, screen = on_terminal(monkeypatch, "--server", fake.url, "jobs", "ls")
+    note = screen.splitlines()[-1]
+    assert note.startswith("3 columns hidden: model, capability, resolved by; a wider terminal")
+    assert "hidden" not in run("--server", fake.url, "jobs", "ls").err
+
+
+def test_failed_jobs_are_listed_with_the_reason_in_the_vendor_s_words(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = {"code": "vendor_failed", "vendor_code": 1301, "vendor_message": "a face in the image"}
+    fake.script("GET /v1/jobs", (200, page(job("failed", error=error))))
+    head, *rows = drawn(monkeypatch, "--server", fake.url, "jobs", "ls", "--status", "failed")
+    assert head.split()[-1] == "REASON"
+    assert rows[0].endswith("vendor_failed: 1301: a face in")
+    assert rows[1].endswith(" the image")
+    assert max(map(len, rows)) <= 80
 
 
 @pytest.mark.parametrize(
