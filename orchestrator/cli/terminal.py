@@ -185,7 +185,8 @@ class Terminal:
             if watched and not number:
                 _Stdout(soft_wrap=True).print(Text(words, style="bold"))
             else:
-                self.say(words)
+                # The cells have no line breaks: these are ours.
+                self.say(*words.split("\n"))
         if hidden := [head for number, head in enumerate(heads) if number not in layout.shown]:
             what = f"{counted(len(hidden), 'column')} hidden: {', '.join(hidden)}"
             self.notice(f"{what}; a wider terminal, a pipe or --json shows them")
