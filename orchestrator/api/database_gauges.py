@@ -1,4 +1,4 @@
-"""Prometheus gauges counted in the database: along indexes, and not on every scrape."""
+"""Prometheus gauges of the database's counts, which are not made on every scrape."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-import sqlalchemy as sa
 import structlog
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.database.store import Store, Tx
-from orchestrator.database.tables import delivery, job, subscriber
+from orchestrator.api.database_counts import Counts, LaneCounts, count
+from orchestrator.database.store import Store
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.foundation.states import DeliveryState
+from orchestrator.foundation.settings import Settings
 from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
@@ -28,33 +26,81 @@ log = structlog.get_logger()
 _CACHED, _CACHED_TIMES = 5.0, 20.0
 #: Seconds that a scrape waits for new counts.
 _MAX_WAIT = 1.0
+#: Subscribers with a label of their own; the others are `other`. Callers name hosts.
+_SUBSCRIBERS = 50
+_OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted(Collector):
-    """The counts of one instant: jobs by (vendor, state), deliveries by kind.
+    """The gauges of some counts. `vendors` names the vendor of each account."""
 
-    `oldest` is the age of the longest overdue delivery, in seconds.
-    """
-
-    jobs: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    pending: Mapping[str, int] = field(default_factory=dict)
-    dead: Mapping[str, int] = field(default_factory=dict)
-    oldest: float = 0.0
+    counts: Counts = field(default_factory=Counts)
+    vendors: Mapping[str, str] = field(default_factory=dict)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauges."""
-        live = _gauge("jobs_in_flight", "Jobs that have not ended.", "vendor", "status")
-        for labels, count in sorted(self.jobs.items()):
-            live.add_metric(labels, count)
-        yield live
+        """Yield the metrics."""
+        yield from self._of_jobs()
+        yield from self._of_accounts()
+        yield from self._of_kinds()
+        yield from self._of_subscribers()
+        sizes = {"database_size_bytes": self.counts.size, "disk_free_bytes": self.counts.disk_free}
+        for name, size in sizes.items():
+            yield _gauge(name, _SIZES[name], [] if size is None else [((), size)])
+
+    def _of_jobs(self) -> Iterator[Metric]:
+        by_vendor, by_account, oldest = Counter[Labels](), Counter[Labels](), dict[Labels, float]()
+        for live in self.counts.jobs:
+            account = (live.account, live.state)
+            by_vendor[self.vendors.get(live.account, "unknown"), live.state] += live.count
+            by_account[account] += live.count
+            oldest[account] = live.oldest
+        labels = ("account", "status")
+        text = "Jobs that have not ended."
+        yield _gauge("jobs_in_flight", text, by_vendor.items(), "vendor", "status")
+        yield _gauge("account_jobs", f"{text[:-1]}, by account.", by_account.items(), *labels)
+        age = "Since the oldest job of an account that has not ended was created."
+        yield _gauge("account_oldest_job_age_seconds", age, oldest.items(), *labels)
+
+    def _of_accounts(self) -> Iterator[Metric]:
+        known = [account for account in self.counts.accounts if account.name in self.vendors]
+        text = "1 while the vendor limits submissions."
+        paused = {(account.name,): account.paused for account in known}
+        yield _gauge("account_paused", text, paused.items(), "account")
+        text = "1 while pushes go missing."
+        degraded = {(account.name,): account.degraded for account in known}
+        yield _gauge("account_push_degraded", text, degraded.items(), "account")
+        refused = CounterMetricFamily(
+            "orchestrator_pushes_refused",
+            "Pushes refused for their signature.",
+            labels=("account", "reason"),
+        )
+        for account in known:
+            for reason, number in account.refused.items():
+                refused.add_metric((account.name, reason), number)
+        yield refused
+
+    def _of_kinds(self) -> Iterator[Metric]:
+        pending, dead, oldest = Counter[Labels](), Counter[Labels](), 0.0
+        for lane in self.counts.lanes:
+            # Callback URLs get webhooks.
+            kind = ("webhook" if lane.kind == "callback" else lane.kind,)
+            if lane.pending:
+                pending[kind] += lane.pending
+            if lane.dead:
+                dead[kind] += lane.dead
+            oldest = max(oldest, lane.overdue)
         owed = "Deliveries that are owed, and due or waiting for their time."
-        yield _by_kind("deliveries_pending", owed, self.pending)
-        yield _by_kind("dead_letters", "Deliveries that were given up.", self.dead)
+        yield _gauge("deliveries_pending", owed, pending.items(), "kind")
+        yield _gauge("dead_letters", "Deliveries that were given up.", dead.items(), "kind")
         age = "For how long the longest overdue delivery has been due."
-        oldest = _gauge("outbox_oldest_age_seconds", age)
-        oldest.add_metric([], self.oldest)
-        yield oldest
+        yield _gauge("outbox_oldest_age_seconds", age, [((), oldest)])
+
+    def _of_subscribers(self) -> Iterator[Metric]:
+        labels, lanes = ("subscriber", "kind"), _few(self.counts.lanes)
+        for name, (text, value) in _BY_SUBSCRIBER.items():
+            values = {(lane.id, lane.kind): getattr(lane, value) for lane in lanes}
+            yield _gauge(f"subscriber_{name}", text, values.items(), *labels)
 
 
 class NoCounts(Collector):
@@ -65,15 +111,49 @@ class NoCounts(Collector):
         return iter(())
 
 
-def _by_kind(name: str, description: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
-    gauge = _gauge(name, description, "kind")
-    for kind, count in sorted(counts.items()):
-        gauge.add_metric([kind], count)
+Labels = tuple[str, ...]
+_SIZES = {
+    "database_size_bytes": "The size of the database, of SQLite with its log.",
+    "disk_free_bytes": "Free bytes on the disk of a SQLite database.",
+}
+_BY_SUBSCRIBER = {
+    "deliveries_pending": ("Deliveries that are owed to a subscriber.", "pending"),
+    "deliveries_later": ("Those that wait for their next attempt, or are in one.", "later"),
+    "oldest_due_seconds": ("For how long the longest overdue one has been due.", "overdue"),
+    "failing_seconds": ("For how long every attempt has failed.", "failing"),
+    "dead_letters": ("Deliveries to a subscriber that were given up.", "dead"),
+}
+
+
+def _few(lanes: Iterable[LaneCounts]) -> list[LaneCounts]:
+    """Return the subscribers with a label of their own, and the sum of the others.
+
+    The ones that fail, and then those with the most pending deliveries, come first.
+    """
+    ranked = sorted(lanes, key=lambda lane: (-lane.failing, -lane.pending, -lane.dead, lane.id))
+    few, rest = ranked[:_SUBSCRIBERS], ranked[_SUBSCRIBERS:]
+    if not rest:
+        return few
+    others = LaneCounts(_OTHER, _OTHER)
+    for lane in rest:
+        others = replace(
+            others,
+            pending=others.pending + lane.pending,
+            later=others.later + lane.later,
+            dead=others.dead + lane.dead,
+            overdue=max(others.overdue, lane.overdue),
+            failing=max(others.failing, lane.failing),
+        )
+    return [*few, others]
+
+
+def _gauge(
+    name: str, text: str, values: Iterable[tuple[Labels, float]], *labels: str
+) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"orchestrator_{name}", text, labels=labels)
+    for key, value in sorted(values):
+        gauge.add_metric(key, value)
     return gauge
-
-
-def _gauge(name: str, description: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"orchestrator_{name}", description, labels=labels)
 
 
 @dataclass(kw_only=True)
@@ -83,11 +163,13 @@ class Gauges:
     store: Store
     clock: Clock
     vendors: Mapping[str, Vendor]
+    settings: Settings
 
     def __post_init__(self) -> None:
         self._last: Collector = NoCounts()
         self._until = -math.inf
         self._counting: asyncio.Task[None] | None = None
+        self._names = {account: vendor.name for account, vendor in self.vendors.items()}
 
     async def now(self) -> Collector:
         """Return the last counts, new ones if those are stale and counting is quick enough."""
@@ -102,7 +184,8 @@ class Gauges:
     async def _count(self) -> None:
         began = self.clock.monotonic()
         try:
-            self._last = await self.store.read(_counted, self.vendors, self.clock.now())
+            counts = await self.store.read(count, self.clock.now(), self.settings.database_file)
+            self._last = Counted(counts, self._names)
         except Unavailable as error:
             log.warning("the database could not be counted", error=str(error))
             self._last = NoCounts()
@@ -110,37 +193,3 @@ class Gauges:
             ended = self.clock.monotonic()
             self._until = ended + max(_CACHED, _CACHED_TIMES * (ended - began))
             self._counting = None
-
-
-def _counted(tx: Tx, vendors: Mapping[str, Vendor], now: datetime) -> Counted:
-    live = Counter[tuple[str, str]]()
-    for account, state, count in tx.execute(_LIVE):
-        vendor = vendors.get(account)
-        live[vendor.name if vendor else "unknown", state] += count
-    kinds = {row.id: row.kind for row in tx.execute(_KINDS)}
-    pending, dead, oldest = Counter[str](), Counter[str](), 0.0
-    for lane, count, due in tx.execute(_PENDING):
-        pending[kinds.get(lane, "unknown")] += count
-        oldest = max(oldest, (now - due).total_seconds())
-    for lane, count in tx.execute(_DEAD):
-        dead[kinds.get(lane, "unknown")] += count
-    return Counted(live, pending, dead, oldest)
-
-
-# Each reads one partial index from end to end, and no row.
-_LIVE = (
-    sa.select(job.c.account, job.c.state, sa.func.count())
-    .where(job.c.due_at.is_not(None))
-    .group_by(job.c.account, job.c.state)
-)
-_PENDING = (
-    sa.select(delivery.c.subscriber_id, sa.func.count(), sa.func.min(delivery.c.due_at))
-    .where(delivery.c.due_at.is_not(None))
-    .group_by(delivery.c.subscriber_id)
-)
-_DEAD = (
-    sa.select(delivery.c.subscriber_id, sa.func.count())
-    .where(delivery.c.state == sa.literal_column(f"'{DeliveryState.DEAD}'"))
-    .group_by(delivery.c.subscriber_id)
-)
-_KINDS = sa.select(subscriber.c.id, subscriber.c.kind)

@@ -40,7 +40,7 @@ class Exposition:
     async def show(self, context: RequestContext) -> Response:
         """In Prometheus's text format. While the database is unavailable, its gauges are absent."""
         counts = await self.gauges.now()
-        self.metrics.scheduler_lag.set(self.pulse.lag)
+        self.metrics.ticked(self.pulse.lag)
         # No key is needed: so one at a time, and on another thread than the event loop's.
         async with self._lock:
             body = await asyncio.to_thread(self.metrics.exposition, counts)

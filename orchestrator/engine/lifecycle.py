@@ -128,6 +128,6 @@ async def discipline(runtime: Runtime) -> None:
 
 
 async def _beat(runtime: Runtime) -> None:
-    """Publish the lag of ticks: a blocked event loop is seen here first."""
+    """Publish the lag of ticks, where a blocked event loop is seen first, and what we use."""
     runtime.pulse.beat()
-    runtime.metrics.scheduler_lag.set(runtime.pulse.lag)
+    runtime.metrics.ticked(runtime.pulse.lag)

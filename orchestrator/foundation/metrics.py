@@ -1,7 +1,8 @@
 """Prometheus metrics of this process: counters and histograms, made once for each application.
 
-Label values come from small sets: vendors, kinds, states. Never an id or a URL. Callers name
-models, so only the first `_MODELS` of them get a label of their own.
+Label values come from small sets: vendors, kinds, states. Never an id or a URL, but for a bounded
+number of subscribers (`api/database_gauges`). Callers name models, so only the first `_MODELS` of
+them get a label of their own.
 
 Processes that share a port give the same answer: where `PROMETHEUS_MULTIPROC_DIR` names a folder
 when this module is first imported, the client library keeps the values of each process in a file
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -25,6 +26,7 @@ from prometheus_client.registry import Collector
 from orchestrator import __version__
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import CutOff, Exchange, NotSent, Refused
+from orchestrator.foundation.process_usage import cpu_seconds, resident_bytes
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 
@@ -106,9 +108,16 @@ class Metrics:
             "delivery_lag_seconds", "From an event to its delivery.", _LAGS, "kind"
         )
         self.disabled = counter("subscriber_disabled", "Subscribers disabled.", "reason")
-        self.scheduler_lag = gauge("scheduler_lag_seconds", "Lateness of the last tick.", "livemax")
+        self._lag = gauge("scheduler_lag_seconds", "Lateness of the last tick.", "livemax")
         self.log_lines_dropped = Counter(
             _PREFIX + "log_lines_dropped", "Log lines not written.", registry=self._own
+        )
+        self._cpu = Counter(
+            _PREFIX + "process_cpu_seconds", "CPU time of the process.", registry=self._own
+        )
+        self._cpu_counted = 0.0
+        self._memory = gauge(
+            "process_resident_memory_bytes", "Resident memory of the process.", "livesum"
         )
         self.sse_clients = gauge("sse_clients", "Open event streams.", "livesum")
         gauge("build_info", "The version.", "max", "version").labels(__version__).set(1)
@@ -169,6 +178,15 @@ class Metrics:
             self._exchanges(vendor, operation, outcome).inc()
             self._exchange_seconds(vendor, operation).observe(clock.monotonic() - began)
 
+    def ticked(self, lag: float) -> None:
+        """Note by how many seconds the last tick came late, and what the process uses."""
+        self._lag.set(lag)
+        cpu, memory = cpu_seconds(), resident_bytes()
+        self._cpu.inc(max(cpu - self._cpu_counted, 0.0))
+        self._cpu_counted = cpu
+        if memory is not None:
+            self._memory.set(memory)
+
     def attempted(self, kind: str, result: str, seconds: float, lag: float | None) -> None:
         """Count a delivery attempt. `lag`: seconds since its event, if it was delivered."""
         self._deliveries(kind, result).inc()
@@ -179,12 +197,7 @@ class Metrics:
     @property
     def names(self) -> frozenset[str]:
         """The names of all samples."""
-        return frozenset(
-            name
-            for metric in self._own.collect()
-            for name in _sample_names(metric)
-            if not name.endswith("_created")
-        )
+        return sample_names(self._own.collect())
 
     def exposition(self, more: Collector) -> bytes:
         """Return all metrics, and those of `more`, in Prometheus text format. Thread-safe."""
@@ -194,9 +207,12 @@ class Metrics:
         return generate_latest(registry)
 
 
-def _sample_names(metric: Metric) -> list[str]:
+def sample_names(metrics: Iterable[Metric]) -> frozenset[str]:
+    """Return the names of the samples of metrics."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-    return [metric.name + suffix for suffix in suffixes.get(metric.type, ("",))]
+    return frozenset(
+        metric.name + suffix for metric in metrics for suffix in suffixes.get(metric.type, ("",))
+    )
 
 
 class _WithoutCreated(Collector):

@@ -17,12 +17,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
+from orchestrator.api.database_counts import Counts, LaneCounts
 from orchestrator.api.database_gauges import Counted, Gauges
-from orchestrator.database.store import Store
-from orchestrator.database.tables import delivery, subscriber
+from orchestrator.database.store import Store, Tx
+from orchestrator.database.tables import account_state, callback_address, delivery, subscriber
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
-from orchestrator.foundation.metrics import EndedJob, Metrics
+from orchestrator.foundation.metrics import EndedJob, Metrics, sample_names
 from orchestrator.simulator.faults import Faults
 from tests.harness.api_caller import until
 from tests.harness.live import IMPATIENT, live, order
@@ -105,10 +106,15 @@ async def test_every_step_of_a_job_is_counted(tmp_path: Path) -> None:
     assert total(found, "http_request_duration_seconds_count", route="/v1/jobs", method="POST") == 1
     assert total(found, "build_info", version=orchestrator.__version__) == 1
     assert total(found, "jobs_in_flight") == total(found, "dead_letters") == 0
-    labels = {value for values in found.values() for labels in values for _, value in labels}
-    assert not [label for label in labels if re.search(r"(job|evt|sub|dlv|psh)_0|://", label)], (
+    labels = {label for values in found.values() for labels in values for label in labels}
+    texts = [value for name, value in labels if name != "subscriber"]
+    assert not [text for text in texts if re.search(r"(job|evt|sub|dlv|psh)_0|://", text)], (
         "no ids, no URLs"
     )
+    assert total(found, "process_cpu_seconds_total") > 0
+    assert total(found, "process_resident_memory_bytes") > 10_000_000
+    assert total(found, "database_size_bytes") > 10_000
+    assert total(found, "disk_free_bytes") > 0
     assert "_created" not in answer.text
 
 
@@ -184,6 +190,79 @@ async def test_gauges_of_the_database_are_by_kind(h: Harness) -> None:
     assert total(found, "outbox_oldest_age_seconds") == 3
 
 
+async def test_gauges_of_the_database_are_by_account_and_status(h: Harness) -> None:
+    old = await h.open(state="queued", account="main")
+    h.clock.advance(10)
+    await h.open(state="queued", account="main")
+    await h.open(state="submitted", account="main")
+    changed = {
+        "paused_until": after(START, 60), "degraded": True, "unsigned": 1, "stale": 2,
+        "mismatched": 12,
+    }  # fmt: skip
+    mine = account_state.c.account == "main"
+    await h.runtime.store.write(
+        lambda tx: tx.execute(sa.update(account_state).where(mine).values(changed)) and None
+    )
+    aged = (h.clock.now() - made_at(old["id"])).total_seconds() + 40
+    h.clock.advance(40)
+    found = read(h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode())
+    assert total(found, "account_jobs", account="main", status="queued") == 2
+    assert total(found, "account_oldest_job_age_seconds", account="main", status="queued") == aged
+    assert total(found, "account_oldest_job_age_seconds", account="main", status="submitted") == 40
+    assert total(found, "account_paused", account="main") == 1
+    assert total(found, "account_push_degraded", account="main") == 1
+    assert total(found, "pushes_refused_total", account="main", reason="mismatched") == 12
+    assert total(found, "pushes_refused_total") == 15
+    assert total(found, "database_size_bytes") > 10_000
+    h.clock.advance(21)
+    later = read(h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode())
+    assert total(later, "account_paused") == 0
+
+
+async def test_gauges_of_the_database_are_by_subscriber(h: Harness) -> None:
+    now = h.clock.now()
+    hook, host = subscriber_row(h, "sub_1", "webhook"), subscriber_row(h, "sub_2", "webhook")
+    rows = [
+        hook | {"failing_since": after(now, -30), "callback_origin": None},
+        host | {"failing_since": None, "callback_origin": "https://x.example"},
+    ]
+    url = {"lane": "sub_2", "failures": 3, "last_error": "", "updated_at": now}
+    urls = [url | {"key": str(age), "failing_since": after(now, -age)} for age in (5, 90)]
+    owed = [
+        {"id": f"dlv_{n}", "event_id": f"evt_{n}", "subscriber_id": "sub_1", "state": state,
+         "lease": 0, "tries": 0, "due_at": due and after(now, due), "created_at": now}
+        for n, (state, due) in enumerate([("pending", -7), ("pending", 9), ("dead", None)])
+    ]  # fmt: skip
+
+    def insert(tx: Tx) -> None:
+        tx.execute(sa.insert(subscriber), rows)
+        tx.execute(sa.insert(callback_address), urls)
+        tx.execute(sa.insert(delivery), owed)
+
+    await h.runtime.store.write(insert)
+    found = read(h.runtime.metrics.exposition(await h.runtime.assemble(Gauges).now()).decode())
+    shown = {
+        name: total(found, f"subscriber_{name}", subscriber="sub_1", kind="webhook")
+        for name in (
+            "deliveries_pending", "deliveries_later", "oldest_due_seconds", "failing_seconds",
+            "dead_letters",
+        )
+    }  # fmt: skip
+    assert [*shown.values()] == [2, 1, 7, 30, 1]
+    assert total(found, "subscriber_failing_seconds", kind="callback") == 90
+
+
+def test_any_number_of_subscribers_makes_few_series() -> None:
+    lanes = [LaneCounts(f"sub_{n}", "webhook", pending=1, failing=n) for n in range(200)]
+    found = read(Metrics().exposition(Counted(Counts(lanes=lanes))).decode())
+    pending = found["orchestrator_subscriber_deliveries_pending"]
+    assert len(pending) == 51
+    assert sum(pending.values()) == 200
+    assert total(found, "subscriber_failing_seconds", subscriber="sub_199") == 199
+    assert total(found, "subscriber_deliveries_pending", subscriber="other") == 150
+    assert total(found, "subscriber_failing_seconds", subscriber="other") == 149
+
+
 def subscriber_row(h: Harness, name: str, kind: str) -> dict[str, Any]:
     sealed = h.runtime.keys.encrypt("https://x.example")
     return {
@@ -216,7 +295,9 @@ async def test_gauges_of_the_database_are_cached_for_a_while(h: Harness) -> None
 async def test_an_unavailable_database_leaves_its_gauges_out(h: Harness, tmp_path: Path) -> None:
     away = Store(f"sqlite:///{tmp_path}/nowhere/x.db")
     page = h.runtime.metrics.exposition(
-        await Gauges(store=away, clock=h.clock, vendors=h.runtime.vendors).now()
+        await Gauges(
+            store=away, clock=h.clock, vendors=h.runtime.vendors, settings=h.runtime.settings
+        ).now()
     ).decode()
     away.close()
     assert "orchestrator_dead_letters" not in page
@@ -273,7 +354,7 @@ def test_a_clock_that_was_set_back_never_lowers_a_sum() -> None:
 
 
 def names() -> set[str]:
-    return {*Metrics().names, *(metric.name for metric in Counted().collect())}
+    return {*Metrics().names, *sample_names(Counted().collect())}
 
 
 @pytest.mark.parametrize("file", ["grafana/orchestrator.json", "prometheus/alerts.yml"])
