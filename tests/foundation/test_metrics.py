@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
@@ -23,7 +24,7 @@ from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import account_state, callback_address, delivery, subscriber
 from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import made_at
-from orchestrator.foundation.metrics import EndedJob, Metrics, sample_names
+from orchestrator.foundation.metrics import EndedJob, Labeled, Metrics, sample_names
 from orchestrator.simulator.faults import Faults
 from tests.harness.api_caller import until
 from tests.harness.live import IMPATIENT, live, order
@@ -360,8 +361,53 @@ def names() -> set[str]:
 @pytest.mark.parametrize("file", ["grafana/orchestrator.json", "prometheus/alerts.yml"])
 def test_dashboard_and_alerts_use_existing_metrics(file: str) -> None:
     used = set(re.findall(r"orchestrator_[a-z_]+", (DEPLOY / file).read_text()))
-    assert len(used) > 5
+    assert len(used) > 10
     assert used <= names()
+
+
+def expressions() -> list[tuple[str, str]]:
+    """Return each expression of dashboard and alerts, with the texts that name its labels."""
+    board = json.loads((DEPLOY / "grafana/orchestrator.json").read_text())
+    targets = [target for panel in board["panels"] for target in panel.get("targets", [])]
+    (group,) = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
+    return [
+        *((target["expr"], target["legendFormat"]) for target in targets),
+        *((rule["expr"], " ".join(rule["annotations"].values())) for rule in group["rules"]),
+    ]
+
+
+def labels_of() -> dict[str, set[str]]:
+    """Return the labels of each sample."""
+    has = defaultdict(set, {"up": {"job", "instance"}, "orchestrator_build_info": {"version"}})
+    own = [
+        metric._metric if isinstance(metric, Labeled) else metric
+        for metric in vars(Metrics()).values()
+        if isinstance(metric, (Labeled, MetricWrapperBase))
+    ]
+    families = [(metric.collect(), metric._labelnames) for metric in own]
+    counted = [([metric], vars(metric)["_labelnames"]) for metric in Counted().collect()]
+    for metrics, labels in (*families, *counted):
+        for name in sample_names(metrics):
+            has[name] |= {"le", "instance", *labels}
+    return has
+
+
+def test_dashboard_and_alerts_use_labels_that_their_metrics_have() -> None:
+    has = labels_of()
+    for expr, words in expressions():
+        groups = re.findall(r"\b(?:by|on) \(([^)]*)\)", expr)
+        used = {name for group in groups for name in group.replace(" ", "").split(",")}
+        used |= set(re.findall(r"[{,](\w+)(?:=|!=|=~)", expr))
+        used |= set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", words))
+        metrics = re.findall(r"\borchestrator_[a-z_]+|\bup\b", expr)
+        assert metrics, expr
+        assert used <= set().union(*(has[name] for name in metrics)), expr
+
+
+def test_the_operations_page_lists_every_metric() -> None:
+    page = (DEPLOY.parent / "docs/operations.md").read_text()
+    listed = set(re.findall(r"^\| `(orchestrator_\w+)` \|", page, re.MULTILINE))
+    assert listed == {re.sub("_(bucket|sum|count)$", "", name) for name in names()}
 
 
 def test_the_dashboard_can_be_imported() -> None:
