@@ -18,6 +18,8 @@ from orchestrator.database.tables import trace
 from orchestrator.engine.ticker import Pulse
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.settings import Settings
+from orchestrator.schemas.base import Json, rfc3339_or_none
 
 log = structlog.get_logger()
 
@@ -52,6 +54,7 @@ class ReadinessProbe:
     store: Store
     clock: Clock
     pulse: Pulse
+    settings: Settings
 
     def __post_init__(self) -> None:
         self._until = -math.inf
@@ -76,10 +79,12 @@ class ReadinessProbe:
             log.warning("not ready", error="ticks have stopped")
             failures["ticks"] = "due work waits; restart the service"
         checks = [_check(name, failures.get(name)) for name in ("database", "ticks")]
+        status = "unavailable" if failures else "ok"
+        read_at = rfc3339_or_none(self.settings.read_at)
+        body: Json = {"status": status, "checks": checks, "settings_read_at": read_at}
         if not failures:
-            return reply({"status": "ok", "checks": checks})
-        headers = {"retry-after": str(retry_after)}
-        return reply({"status": "unavailable", "checks": checks}, 503, headers)
+            return reply(body)
+        return reply(body, 503, {"retry-after": str(retry_after)})
 
     async def _use_database(self) -> None:
         """Read and write. Raises `Unavailable`."""

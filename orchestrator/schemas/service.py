@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import JsonValue, RootModel
+from pydantic import AwareDatetime, Field, JsonValue, RootModel
 
 from orchestrator.schemas.base import Shape
 
@@ -52,3 +52,7 @@ class Readiness(Shape):
 
     status: Literal["ok", "unavailable"]
     checks: list[Check]
+    settings_read_at: Annotated[
+        AwareDatetime | None,
+        Field(description="Changes of the settings after this wait for a restart."),
+    ] = None

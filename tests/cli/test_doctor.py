@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +22,7 @@ from orchestrator.app import callback_endpoint
 from orchestrator.cli.doctor import findings, local, public_url
 from orchestrator.cli.doctor.findings import Finding, Status, gathered, ok
 from orchestrator.events.outbox import NewEvent, publish
-from orchestrator.foundation.clock import SystemClock, after
+from orchestrator.foundation.clock import SystemClock, after, rfc3339
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Callback
@@ -31,7 +32,7 @@ from orchestrator.schemas import AccountCheck
 from orchestrator.simulator.server import LocalServer
 from tests.harness import runtime
 from tests.harness.api_caller import KEY, Json, eventually
-from tests.harness.command_line import Ran, account_check, run
+from tests.harness.command_line import Fake, Ran, account, account_check, job, page, run
 from tests.harness.live import Live, live
 
 SECRET = "s3cret-" + "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -197,6 +198,82 @@ async def test_failing_callbacks_refused_pushes_and_forgotten_jobs_are_found(
         assert "jobs show" in forgotten["fix"]
         shown = await asyncio.to_thread(run, "subscribers", "show", host["id"])
         assert "connection_refused" in shown.out
+
+
+LATER = "2999-01-01T00:00:00.000Z"
+
+
+def aged(seconds: float) -> str:
+    return rfc3339(after(SystemClock().now(), -seconds))
+
+
+@pytest.mark.parametrize(
+    ("account_has", "age", "status", "words"),
+    [
+        ({}, None, None, []),
+        ({}, 30, None, []),
+        ({"paused_until": LATER}, None, "warning", ["2999-01-01", "no job is queued"]),
+        ({"paused_until": LATER}, 90, "warning", ["limits submissions; 2 queued jobs, the oldest"]),
+        ({"in_flight": 10}, 300, None, []),
+        ({"in_flight": 10}, 900, "warning", ["for 15m 0", "all 10 slots are in use"]),
+        ({"in_flight": 4}, 90, "problem", ["for 1m 30s, although 6 slots are free"]),
+        ({"rate_limit": 0.1}, 900, "warning", ["0.1 submissions a second"]),
+    ],
+)
+def test_paused_accounts_and_jobs_queued_for_long_are_found(
+    fake: Fake, account_has: Json, age: float | None, status: str | None, words: list[str]
+) -> None:
+    fake.script("GET /readyz", (200, {"status": "ok", "checks": []}))
+    fake.script("GET /v1/accounts", (200, page(account("main", **account_has))))
+    fake.script("POST /v1/accounts/main/check", (200, account_check("main")))
+    fake.script("GET /v1/subscribers", (200, page()))
+    fake.script("GET /v1/events", (200, page()))
+    rows = [] if age is None else [job("queued", created_at=aged(each)) for each in (1, age)]
+    fake.script("GET /v1/jobs", (200, page(*rows)))
+    found = findings_of(run("doctor", "--json", "--server", fake.url, "--api-key", KEY))
+    queue = found.get("queue of main", {"status": None, "found": ""})
+    assert (queue["status"], [word for word in words if word not in queue["found"]]) == (status, [])
+
+
+async def test_a_file_of_settings_that_is_newer_than_the_server_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = tmp_path / "orchestrator.toml"
+    toml.write_text("retention_days = 30\n")
+    async with live(tmp_path, ["kling"]) as it:
+        settled(monkeypatch, it.runtime.settings, described(it))
+        it.runtime.settings._read_at = SystemClock().now()
+        before = findings_of(await examined("--json", "--config", str(toml)))
+        later = time.time() + 60
+        os.utime(toml, (later, later))
+        found = findings_of(await examined("--json", "--config", str(toml)))
+    assert before["configuration"]["status"] == "ok"
+    assert found["configuration"]["status"] == "warning"
+    assert f"{toml} changed after the running server had read it" in found["configuration"]["found"]
+    assert "restart" in found["configuration"]["fix"]
+
+
+async def test_the_public_url_is_that_of_the_running_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(tmp_path, ["kling"]) as it:
+        settled(monkeypatch, it.runtime.settings, described(it))
+        monkeypatch.setenv("ORCHESTRATOR_PUBLIC_URL", "https://elsewhere.invalid")
+        found = findings_of(await examined("--json"))
+        for name in ("PUBLIC_URL", "PORT", "DATABASE_URL", "SECRET_KEYS", "API_KEYS", "ACCOUNTS"):
+            monkeypatch.delenv(f"ORCHESTRATOR_{name}")
+        monkeypatch.delenv("ORCHESTRATOR_ALLOW_PRIVATE")
+        server = ("--server", it.url, "--api-key", KEY)
+        outside = findings_of(await examined("--json", *server))
+    assert found["public URL"]["status"] == "warning"
+    assert (
+        f"gives vendors {it.url}; the settings here say https://elsewhere.invalid"
+        in (found["public URL"]["found"])
+    )
+    assert found["callbacks"]["status"] == "ok"
+    assert outside["callbacks"]["status"] == "ok"
+    assert f"{it.url} leads to an orchestrator" in outside["callbacks"]["found"]
+    assert f"not set ({it.url})" in outside["public URL"]["found"]
 
 
 def test_without_a_server_it_hints_how_to_start_one_and_checks_vendors_itself(

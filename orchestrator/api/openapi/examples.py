@@ -166,7 +166,11 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "openapi": "3.1.0", "info": {"title": "orchestrator", "version": "1"}, "paths": {}
     },
     schemas.Alive: {"status": "ok"},
-    schemas.Readiness: {"status": "ok", "checks": [{"name": "database", "status": "ok"}]},
+    schemas.Readiness: {
+        "status": "ok",
+        "checks": [{"name": "database", "status": "ok"}],
+        "settings_read_at": rfc3339(CREATED),
+    },
     schemas.Taken: {"ok": True},
     requests.Submission: {
         "account": "main", "model": "kling-v3", "capability": "image2video", "input": EXAMPLE_INPUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from orchestrator.cli.access import secret_keys
 from orchestrator.cli.account_check import checks as account_checks
 from orchestrator.cli.accounts import is_failed, vendor_words, verdict
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
+from orchestrator.cli.terminal import moment
 from orchestrator.database import backend
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.foundation.authorities import client_context
@@ -76,6 +78,14 @@ def _configuration(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield ok("configuration", f"valid, from {', '.join(origins)}; accounts: {names}")
     if (file := settings.toml_with_secrets) and (found := exposed(file)):
         yield warning("configuration", found.problem, found.fix)
+
+
+def changes(settings: Settings, read_at: datetime) -> Iterator[Finding]:
+    """Warn of files that have changed since the running server read its settings."""
+    if files := settings.changed_since(read_at):
+        names = ", ".join(map(str, files))
+        words = f"{names} changed after the running server had read it, at {moment(read_at)}"
+        yield warning("configuration", words, "restart the server: it works with the old settings")
 
 
 def _database(settings: Settings, lost: str) -> Iterator[Finding]:

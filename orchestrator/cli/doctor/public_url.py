@@ -33,12 +33,36 @@ _FIREWALL = "vendors must get through to /callbacks/ without a login: let it thr
 _BUFFERED = "switch buffering off for /v1/events/stream (nginx: proxy_buffering off)"
 
 
-def checks(settings: Settings, clock: Clock, *, running: bool) -> list[Check]:
-    """Return the checks of the public URL."""
-    written: Check = ("public URL", partial(_written, settings))
-    if not running and is_loopback(settings.public_url):
-        return [written]
-    return [written, ("callbacks", partial(_callbacks, settings, clock, running))]
+def checks(
+    settings: Settings | None, clock: Clock, *, running: bool, served: str | None = None
+) -> list[Check]:
+    """Return the checks of the public URL: `served`, which the running server gives to vendors.
+
+    Without such a server it is that of this machine's settings.
+    """
+    if settings is None and served is None:
+        return []
+    found: list[Check] = []
+    here = settings or Settings()
+    if served is not None and served != here.base_url:
+        if settings is not None and not _is_default(settings):
+            found.append(("public URL", partial(_differs, here.base_url, served)))
+        here = here.model_copy(update={"public_url": served})
+    found.append(("public URL", partial(_written, here)))
+    if running or not is_loopback(here.public_url):
+        found.append(("callbacks", partial(_callbacks, here, clock, running)))
+    return found
+
+
+def _is_default(settings: Settings) -> bool:
+    """True if `public_url` is not set: `serve` derives it from its port."""
+    return settings.origins().get("public_url") == "default"
+
+
+def _differs(here: str, served: str) -> Iterator[Finding]:
+    words = f"the running server gives vendors {served}; the settings here say {here}"
+    fix = "if the settings here are the server's, restart it; otherwise run doctor with its own"
+    yield warning("public URL", words, fix)
 
 
 def _written(settings: Settings) -> Iterator[Finding]:
@@ -58,7 +82,7 @@ def _written(settings: Settings) -> Iterator[Finding]:
     hidden = [address for address in found if _is_hidden(address)]
     if hidden:
         words = f"{url} leads to {', '.join(hidden)}, where no vendor can reach us"
-        if settings.origins().get("public_url") == "default":
+        if is_loopback(url) and _is_default(settings):
             words = f"not set ({url})"
         fix = "set public_url (PUBLIC_URL) to where vendors reach this server"
         finding = problem if _is_pushed(settings) else warning
@@ -102,11 +126,8 @@ def _is_hidden(address: str) -> bool:
 def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Finding]:
     """Post a ping through the public URL. If we answer it, open a stream there with a pass."""
     readable = secret_keys(settings)
-    if not readable:
-        words = "not tried: no secret keys can be read here"
-        yield warning("callbacks", words, "run it as the server's user")
-        return
-    keys, base = Keys(readable), settings.base_url
+    # With a key of its own the ping is forged: it shows that some orchestrator answers.
+    keys, base = Keys(readable or [secrets.token_urlsafe(48)]), settings.base_url
     nonce = secrets.token_urlsafe(12)
     url = f"{base}/callbacks/{callback_probe.PING}/{callback_probe.ping(keys, nonce, clock.now())}"
     try:
@@ -117,6 +138,9 @@ def _callbacks(settings: Settings, clock: Clock, running: bool) -> Iterator[Find
     if callback_probe.is_answered(keys, nonce, str(answer.document.get("pong")), clock.now()):
         yield ok("callbacks", f"{base} leads to this service, in {answer.took * 1000:.0f} ms")
         yield from _stream(base, OPERATOR_PREFIX + keys.mint_pass(clock.now()))
+    elif not readable and _is_ours(answer):
+        words = f"{base} leads to an orchestrator, in {answer.took * 1000:.0f} ms"
+        yield ok("callbacks", f"{words}; its secret keys, here unknown, would tell which")
     else:
         yield _misled(base, answer)
 
@@ -132,6 +156,11 @@ def _unreached(base: str, error: Exception, running: bool) -> Finding:
     return problem("callbacks", words, fix)
 
 
+def _is_ours(answer: Response) -> bool:
+    """True for the response of an orchestrator to a ping that is not of its keys."""
+    return answer.status == httpx.codes.NOT_FOUND and _OURS in answer.text
+
+
 def _misled(base: str, answer: Response) -> Finding:
     """Return what answered instead of us."""
     status = answer.status
@@ -139,7 +168,7 @@ def _misled(base: str, answer: Response) -> Finding:
         where = answer.headers.get("location", "")[:200].partition("/callbacks/")[0]
         fix = "vendors do not follow redirects: set public_url to where it leads"
         return problem("callbacks", f"{base} redirects ({status}) to {where}", fix)
-    if status == httpx.codes.NOT_FOUND and _OURS in answer.text:
+    if _is_ours(answer):
         words = f"{base} leads to an orchestrator with other secret_keys"
         fix = "give all replicas the same ones; is it another deployment?"
         return problem("callbacks", words, fix)

@@ -28,13 +28,16 @@ def examine(session: Session, *, send_test: bool = False) -> list[Finding]:
     if settings is not None:
         lost = readiness.lost if named is None else ""
         checks += local.checks(settings, session.clock, lost=lost)
+        if named is None and (read_at := readiness.settings_read_at):
+            checks.append(("configuration", partial(local.changes, settings, read_at)))
     checks.append(("server", lambda: readiness.findings))
     if readiness.running:
         checks += service.checks(session, server, send_test=send_test)
     elif settings is not None and settings.accounts:
         checks.append(("accounts", partial(local.accounts, settings)))
-    if settings is not None:
-        checks += public_url.checks(settings, session.clock, running=readiness.running)
+    checks += public_url.checks(
+        settings, session.clock, running=readiness.running, served=readiness.public_url
+    )
     return faults + gathered(checks, max(_LEAST, ends - session.clock.monotonic()))
 
 

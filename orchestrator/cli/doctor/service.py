@@ -1,22 +1,22 @@
-"""Checks of a running server: readiness, clock, version, accounts, subscribers, stuck jobs."""
+"""Checks of a running server: readiness, clock, version, subscribers, stuck jobs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import httpx
 
 from orchestrator import __version__
-from orchestrator.cli.accounts import every, refusal, server_checks
+from orchestrator.cli.accounts import every
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor.exchange import Response, exchange
 from orchestrator.cli.doctor.findings import Check, Finding, ok, problem, warning
-from orchestrator.cli.doctor.local import account, clock_of
+from orchestrator.cli.doctor.server_accounts import accounts, queues
 from orchestrator.cli.failure import Exit, Failure
 from orchestrator.cli.lookup import DELIVERY, EVENT, SUBSCRIBER
 from orchestrator.cli.subscriber_test import first_attempt, outcome
@@ -41,12 +41,15 @@ _TEST_DEADLINE = 18.0
 class Readiness:
     """Whether a server answers, and the findings about it.
 
-    `lost` says how it lost the files of its database; empty if it did not.
+    `lost` says how it lost the files of its database; empty if it did not. `settings_read_at` is
+    when it read its settings, and `public_url` the one that it gives to vendors; None: unknown.
     """
 
     running: bool
     findings: list[Finding]
     lost: str = ""
+    settings_read_at: datetime | None = None
+    public_url: str | None = None
 
 
 def readiness(server: str) -> Readiness:
@@ -62,7 +65,29 @@ def readiness(server: str) -> Readiness:
         fix = "start it: orchestrator serve; --server names another"
         return Readiness(False, [problem("server", words, fix)])
     ahead = skew(answer.headers, at, answer.took)
-    return Readiness(True, [_readiness(server, answer), *_clock(ahead)], _lost(answer))
+    found = [_readiness(server, answer), *_clock(ahead)]
+    return Readiness(True, found, _lost(answer), _read_at(answer), _public_url(server))
+
+
+def _read_at(answer: Response) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(answer.document.get("settings_read_at")))
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
+
+
+def _public_url(server: str) -> str | None:
+    """Return the URL in the server's own description of its API."""
+    try:
+        document = exchange("GET", f"{server}/openapi.json", _DEADLINE).document
+    except (httpx.TransportError, httpx.InvalidURL, ConfigError):
+        return None
+    match document.get("servers"):
+        case [{"url": str(url)}, *_] if url.startswith(("http://", "https://")):
+            return url
+        case _:
+            return None
 
 
 def _lost(answer: Response) -> str:
@@ -115,7 +140,8 @@ def checks(session: Session, server: str, *, send_test: bool) -> list[Check]:
         return [version, ("key", lambda: [problem("key", f"our key {code}: {refused}", hint)])]
     return [
         version,
-        ("accounts", partial(_accounts, session)),
+        ("accounts", partial(accounts, session)),
+        ("queues", partial(queues, session)),
         ("subscribers", partial(_subscribers, session, send_test)),
         ("callback receivers", partial(_callbacks, session)),
         ("stuck jobs", partial(_stuck, session)),
@@ -131,35 +157,6 @@ def _version(server: str) -> Iterator[Finding]:
         yield ok("version", f"{found}, there and here")
     else:
         yield warning("version", f"{found[:40]} there, {__version__} here", "upgrade the older one")
-
-
-def _accounts(session: Session) -> Iterator[Finding]:
-    with session.client() as client:
-        known = every(client).data
-        try:
-            found = server_checks(client, [row.name for row in known]) if known else []
-        except Failure as failure:
-            if failure.code is not Exit.AUTH:
-                raise
-            fix = "give one with the scope write"
-            yield warning("accounts", "not checked: this key may only read", fix)
-            found = []
-    if not known:
-        words = "the server has none, so it accepts no job"
-        yield warning("accounts", words, "add [accounts.main] to its settings")
-    for check in found:
-        yield account(check)
-        yield from clock_of(check)
-    for row in known:
-        if found_refusal := refusal(row):
-            yield problem(f"pushes of {row.name}", *found_refusal)
-        elif row.pushes_degraded:
-            words = (
-                f"going missing: {row.pushes_missed} missed, {row.pushes} came,"
-                f" the last {moment(row.last_push_at)}"
-            )
-            fix = "jobs are resolved by polling meanwhile; is public_url right?"
-            yield warning(f"pushes of {row.name}", words, fix)
 
 
 def _subscribers(session: Session, send_test: bool) -> Iterator[Finding]:

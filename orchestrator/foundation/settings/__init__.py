@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
@@ -86,8 +88,9 @@ class Settings(BaseSettings):
     http: Http = Http()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
-    #: The TOML file that was read.
+    #: The TOML file that was read, and when.
     _file: Path | None = PrivateAttr(None)
+    _read_at: datetime | None = PrivateAttr(None)
 
     @classmethod
     def settings_customise_sources(
@@ -142,6 +145,17 @@ class Settings(BaseSettings):
         found = any(self._origins.get(name) == str(self._file) for name in names)
         return self._file if found else None
 
+    @property
+    def read_at(self) -> datetime | None:
+        """When they were read from their sources; None for settings that a program has made."""
+        return self._read_at
+
+    def changed_since(self, at: datetime) -> list[Path]:
+        """Return the files with settings that have changed since an instant."""
+        files = {Path(origin) for origin in self._origins.values() if "/" in origin}
+        files |= {self._file} if self._file else set()
+        return sorted(file for file in files if _modified(file) > at.timestamp())
+
     def origins(self) -> dict[str, str]:
         """Return the origin of each dotted key: a flag, a variable, a file, or `default`."""
         return {key: self._origins.get(key, "default") for key in _dotted(self.model_dump())}
@@ -149,7 +163,7 @@ class Settings(BaseSettings):
 
 def load(config: Path | None = None, **flags: object) -> Settings:
     """Return the settings of this process. Raises `ConfigError` with a line for each fault."""
-    environ = os.environ
+    environ, began = os.environ, SystemClock().now()
     directory = environ.get("ORCHESTRATOR_SECRETS_DIR")
     variable = environ.get("ORCHESTRATOR_CONFIG")
     named = config or (Path(variable) if variable else None)
@@ -177,7 +191,7 @@ def load(config: Path | None = None, **flags: object) -> Settings:
         settings = Settings.model_validate(merged.tree)
     except ValidationError as error:
         raise ConfigError("\n".join(fault_lines(Settings, error, merged.origins))) from None
-    settings._file = file
+    settings._file, settings._read_at = file, began
     settings._origins.update({".".join(path): origin for path, origin in merged.origins.items()})
     return settings
 
@@ -197,6 +211,14 @@ def ensure_secret_keys(settings: Settings) -> Settings:
     settings = settings.model_copy(update={"secret_keys": [SecretStr(key) for key in keys]})
     settings._origins["secret_keys"] = str(path)
     return settings
+
+
+def _modified(file: Path) -> float:
+    """Return when a file changed, in seconds since 1970; 0 for a flag, or a file that is gone."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _masked(value: object) -> object:
