@@ -22,7 +22,7 @@ from orchestrator.foundation.states import DeliveryState
 
 #: Jobs of one account and state whose ages are compared, the next due first. An account seldom has
 #: more in flight; of a longer queue, these have waited longest.
-_COMPARED = 5000
+_COMPARED = 1000
 
 
 @dataclass(frozen=True, slots=True)
