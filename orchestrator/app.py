@@ -41,6 +41,7 @@ from orchestrator.foundation.settings import NO_KEYS, Settings, ensure_secret_ke
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.orders import OrderBuilder
+from orchestrator.jobs.share_links import ShareLinks
 from orchestrator.vendors.registry import bind_vendor
 
 #: Callers that are kept waiting at the same time. Each costs about 50 kB.
@@ -90,6 +91,7 @@ def build(
         vendors=vendors,
         destinations=destinations.load(),
         orders=OrderBuilder(keys, settings.base_url),
+        share_links=ShareLinks(keys, settings.base_url, settings.dashboard),
         metrics=metrics,
         feed=feed,
         notifier=Notifier(store, feed, vendors, metrics, clock),

@@ -54,6 +54,9 @@ CODES: Mapping[str, Code] = {
     "conflict": Code(409, "It exists, but not in a state that allows this."),
     "already_retried": Code(409, "The job in `job_id` is the same work, and is live or has "
                                  "succeeded. To pay for another render, send `again`."),
+    "sharing_disabled": Code(409, "This server makes no links to jobs. The settings "
+                                  "`dashboard.enabled` and `dashboard.share_days` turn them on.",
+                             "No share links"),
     "limit_reached": Code(409, "Change or delete what exists, or have the limit raised in the "
                                "settings."),
     "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its "

@@ -25,6 +25,7 @@ from orchestrator.api.fields import (
     Word,
 )
 from orchestrator.foundation.errors import Problem
+from orchestrator.foundation.settings.dashboard import MAX_SHARE_DAYS
 from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
 from orchestrator.schemas.base import Json
 from orchestrator.vendors.order import Input, MayBeBlank, absent_if_blank
@@ -108,6 +109,15 @@ class Retry(Body):
         bool, Field(description="Even if the same work is live or has succeeded as another job.")
     ] = False
     dry_run: Annotated[bool, Field(description="Create nothing.")] = False
+
+
+class Share(Body):
+    """`POST /v1/jobs/{id}/share`."""
+
+    days: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_SHARE_DAYS, description="How long it holds; null: as the settings say."),
+    ] = None
 
 
 class Upload(Body):

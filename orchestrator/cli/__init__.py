@@ -37,7 +37,7 @@ _MODULES = {
     "backup": ("backup",),
     "restore": ("restore",),
     "version": (),
-    "jobs": ("jobs", "job_retries", "watch"),
+    "jobs": ("jobs", "job_retries", "job_sharing", "watch"),
     "events": ("events",),
     "subscribers": ("subscribers",),
     "deliveries": ("deliveries",),

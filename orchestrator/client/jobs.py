@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import IO
 
 from orchestrator.client.pages import AsyncPages, dual_list
-from orchestrator.client.requests import Request, get, idempotency_header, path, post
+from orchestrator.client.requests import Request, get, idempotency_header, json_fields, path, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
-from orchestrator.schemas import Job, Page, TimelineEntry
+from orchestrator.schemas import Job, Page, ShareLink, TimelineEntry
 
 
 class Jobs(Resource[ModeT]):
@@ -102,3 +102,16 @@ class Jobs(Resource[ModeT]):
         headers = idempotency_header(idempotency_key)
         body = {"again": True} if again else None
         return await self._call(Job, post("jobs", job_id, "retry", json=body, headers=headers))
+
+    @dual
+    async def share(self, job_id: str, *, days: int | None = None) -> ShareLink:
+        """Return a link that shows a job, read only, to readers without a key.
+
+        It is valid for `days`, by default for as long as the server's settings say. Raises
+        `Conflict` if they turn links off.
+
+        >>> client.jobs.share("job_01...", days=3).url
+        'https://hooks.example.com/dashboard/shared/WyJqb2JfMDEuLi4iXQ...'
+        """
+        body = json_fields(days=days)
+        return await self._call(ShareLink, post("jobs", job_id, "share", json=body))

@@ -37,6 +37,7 @@ from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.retry_after import retry_after
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.untrusted import text
+from orchestrator.jobs.share_links import ShareLinks
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Deliverer:
     rng: Rng
     metrics: Metrics
     notifier: Notifier
+    share_links: ShareLinks
 
     def __post_init__(self) -> None:
         self.scheduler = DeliveryScheduler(self.clock, self.rng)
@@ -162,11 +164,21 @@ class Deliverer:
         address = self._address(claim)
         headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
         at = self.clock.stamp()
-        message = Message(event["id"], event["type"], event["body"], at, headers, to["options"])
-        build, secrets = self.destinations[to["kind"]].request, self._secrets(to, now)
+        destination, secrets = self.destinations[to["kind"]], self._secrets(to, now)
+        page = self._job_page(event["job_id"], now) if destination.links_jobs else None
+        message = Message(
+            event["id"], event["type"], event["body"], at, headers, to["options"], page
+        )
         size = len(event["body"])
         # Some kinds parse the event.
-        return await off_loop.receivers.run(to["id"], size, build, address, message, secrets)
+        return await off_loop.receivers.run(
+            to["id"], size, destination.request, address, message, secrets
+        )
+
+    def _job_page(self, job_id: str | None, now: datetime) -> str | None:
+        if job_id is None or not self.share_links.enabled:
+            return None
+        return self.share_links.link_to(job_id, now).url
 
     def _address(self, claim: ClaimedDelivery) -> str:
         """Return the address to send to. Raises `ConfigError` if no key can decrypt it."""

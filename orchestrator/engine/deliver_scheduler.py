@@ -36,6 +36,7 @@ class QueuedEvent(TypedDict):
     """An event with what is needed to send it: `callback_url` encrypted, its key and its rest."""
 
     id: str
+    job_id: str | None
     type: str
     body: bytes
     callback_url: str | None
@@ -257,6 +258,7 @@ _SUBSCRIBERS = sa.select(subscriber).where(subscriber.c.id.in_(_LANES))
 _EVENTS = (
     sa.select(
         event.c.id,
+        event.c.job_id,
         event.c.type,
         event.c.body,
         job.c.callback_url,

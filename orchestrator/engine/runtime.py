@@ -25,6 +25,7 @@ from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.orders import OrderBuilder
+from orchestrator.jobs.share_links import ShareLinks
 from orchestrator.vendors.contract import Vendor
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Runtime:
     vendors: Mapping[str, Vendor]
     destinations: Mapping[str, Destination]
     orders: OrderBuilder
+    share_links: ShareLinks
     metrics: Metrics
     feed: EventFeed
     notifier: Notifier

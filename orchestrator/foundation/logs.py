@@ -26,9 +26,10 @@ _SECRET_NAME = re.compile(
     r"|signatures?|sig)$|_keys?$|_secret"
 )
 _PREFIXES = "|".join(map(re.escape, (WEBHOOK_PREFIX, OPERATOR_PREFIX, API_KEY_PREFIX)))
-#: Secrets in any text: callback tokens and credentials.
+#: Secrets in any text: tokens in URLs, and credentials.
 _SECRET_TEXT = (
     (re.compile(r"(/callbacks/+[^/\s\"']+/+)[^\s\"'?#]+"), rf"\1{MASK}"),
+    (re.compile(r"(/dashboard/+shared/+)[^\s\"'?#]+"), rf"\1{MASK}"),
     (re.compile(r"([?&]ticket=)[^\s\"'&#]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(rf"\b({_PREFIXES})[\w.+/=-]{{8,}}"), rf"\1{MASK}"),

@@ -34,7 +34,15 @@ from orchestrator.schemas.events import (
     LoggedEvent,
     StreamTicket,
 )
-from orchestrator.schemas.jobs import Job, JobError, JobLinks, Output, OutputFile, TimelineEntry
+from orchestrator.schemas.jobs import (
+    Job,
+    JobError,
+    JobLinks,
+    Output,
+    OutputFile,
+    ShareLink,
+    TimelineEntry,
+)
 from orchestrator.schemas.service import (
     Alive,
     Check,
@@ -90,6 +98,7 @@ __all__ = [
     "ReplayFilter",
     "RotatedSubscriber",
     "Shape",
+    "ShareLink",
     "SigningKey",
     "StreamTicket",
     "Subscriber",

@@ -182,6 +182,15 @@ class Job(Shape):
         return [file.location for file in self.output.files] if self.output else []
 
 
+class ShareLink(Shape):
+    """An expiring link to a page that shows one job, read only, without a key."""
+
+    object: Literal["share_link"]
+    job: str
+    url: str
+    expires_at: AwareDatetime
+
+
 class TimelineEntry(Shape):
     """One step in the history of a job. Further fields depend on `kind`.
 

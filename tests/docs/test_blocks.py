@@ -57,6 +57,7 @@ KNOWN = {
         "Job": "docs/test_blocks.py",
         "a submission": "docs/test_blocks.py",
         "Problem": "docs/test_blocks.py",
+        "ShareLink": "docs/test_blocks.py",
         "a CloudEvent": "docs/test_blocks.py",
         "a sample": "docs/test_plugins.py",
     },
@@ -67,6 +68,7 @@ JSON_SHAPES: dict[str, type[BaseModel]] = {
     "Event": schemas.Event,
     "Job": schemas.Job,
     "Problem": schemas.Problem,
+    "ShareLink": schemas.ShareLink,
     "a submission": Submission,
 }
 EACH_PAGE = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

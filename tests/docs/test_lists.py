@@ -24,6 +24,7 @@ from orchestrator.foundation.clock import STANDARD_SCHEDULE
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings import Settings, load
 from orchestrator.foundation.settings.accounts import Account, Poll
+from orchestrator.foundation.settings.dashboard import Dashboard
 from orchestrator.foundation.settings.http import Http
 from orchestrator.foundation.states import EventType, JobState
 from orchestrator.vendors.order import Input
@@ -45,6 +46,8 @@ def default(value: Any) -> str:
     """Return a default in the page's form: JSON, or none."""
     if isinstance(value, BaseModel) or value in (None, "", [], {}):
         return "none"
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
     if isinstance(value, int):
         return f"`{value:d}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value:g}`"
@@ -67,6 +70,7 @@ def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
     expected = (
         defaults(Settings)
         | defaults(Http, "http.")
+        | defaults(Dashboard, "dashboard.")
         | defaults(Account, "accounts.X.")
         | defaults(Poll, "accounts.X.poll.")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,8 @@ async def test_slack_gets_events_in_its_own_format(tmp_path: Path) -> None:
         job = await it.api.submit(order("kling"))
         (message,) = await until(lambda: it.subscriber.slack, "Slack gets a message")
         assert job["id"] in str(message)
+        (token,) = set(re.findall(r"/dashboard/shared/([^'\"]+)", str(message)))
+        assert it.runtime.keys.open_share(token, it.runtime.clock.now()) == job["id"]
         assert "secret" not in made
         assert it.subscriber.slack_url not in str(made)
 

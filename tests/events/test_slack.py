@@ -17,11 +17,15 @@ from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.states import EventType
 from tests.events.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, SUBSCRIBER, message
 
+PAGE = "https://orchestrator.example.com/dashboard/shared/a.b"
 
-def slack(kind: str = "job.succeeded", data: Mapping[str, Any] = JOB) -> dict[str, Any]:
+
+def slack(
+    kind: str = "job.succeeded", data: Mapping[str, Any] = JOB, page: str | None = PAGE
+) -> dict[str, Any]:
     """Return a message as sent, after Slack's own models have accepted it."""
     sent: dict[str, Any] = json.loads(
-        KINDS["slack"].request(ADDRESS, message(kind, data), []).content
+        KINDS["slack"].request(ADDRESS, message(kind, data, job_page=page), []).content
     )
     blocks = Block.parse_all(sent["blocks"])
     assert [block.to_dict() for block in blocks] == sent["blocks"]
@@ -51,13 +55,19 @@ def test_a_ready_video_has_buttons_for_the_video_and_the_timeline() -> None:
     (actions,) = [block for block in sent["blocks"] if block["type"] == "actions"]
     assert [(button["text"]["text"], button["url"]) for button in actions["elements"]] == [
         ("Watch video", "https://cdn/v.mp4"),
-        ("Timeline", "https://orchestrator.example.com/v1/jobs/job_1/timeline"),
+        ("Timeline", PAGE),
     ]
     assert "a cat surfing" in sent["text"]
     whole = json.dumps(sent, ensure_ascii=False)
     details = ("kling-v3", "cloudsway", "5.041 s · 1080p", "2 min 14 s (push)", "https://cdn/v.jpg")
     assert all(text in whole for text in details)
     assert "<!date^1795219200^{date_short_pretty} {time}|2026-11-21 00:00 UTC>" in whole
+
+
+def test_no_button_leads_to_a_page_that_needs_a_key() -> None:
+    text = json.dumps(slack(page=None))
+    assert "Timeline" not in text
+    assert JOB["links"]["timeline"] not in text
 
 
 def test_a_failure_shows_its_error() -> None:

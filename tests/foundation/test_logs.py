@@ -77,6 +77,7 @@ def test_a_secret_is_masked_by_its_name(name: str, capsys: pytest.CaptureFixture
             f"https://h.example/callbacks/main/{TOKEN}?a=1",
             "https://h.example/callbacks/main/***?a=1",
         ),
+        (f"GET /dashboard/shared/{TOKEN} 200", "GET /dashboard/shared/*** 200"),
         ("sent Authorization: Bearer abcdefgh12345", "sent Authorization: Bearer ***"),
         ("key orc_" + "a" * 32, "key orc_***"),
         ("key orc_pass.abcdefgh.ijk", "key orc_pass.***"),

@@ -188,7 +188,20 @@ def test_a_token_is_valid_for_one_account_until_it_expires() -> None:
         keys.unseal("main", token, LATER + timedelta(seconds=1))
 
 
-@pytest.mark.parametrize("purpose", ["callback:main", "operator"])
+def test_a_share_link_opens_one_job_until_it_expires_with_any_key_that_signed_it() -> None:
+    token = Keys(["key-1"]).mint_share("job_01", LATER)
+    rotated = Keys(["key-2", "key-1"])
+    assert rotated.open_share(token, NOW) == "job_01"
+    for now in (LATER, LATER + timedelta(days=1)):
+        with pytest.raises(BadToken, match="expired"):
+            rotated.open_share(token, now)
+    others = ("", "x", token[:-1], token + "A", "\ud800", rotated.mint("main", OURS, LATER))
+    for wrong in (*others, rotated.mint_pass(NOW), Keys(["key-3"]).mint_share("job_01", LATER)):
+        with pytest.raises(BadToken, match="not the token of a share link"):
+            rotated.open_share(wrong, NOW)
+
+
+@pytest.mark.parametrize("purpose", ["callback:main", "operator", "share"])
 def test_a_token_has_the_format_of_itsdangerous(purpose: str) -> None:
     """Vendors hold tokens for as long as a render takes, so the format must not change."""
     how = {"key_derivation": "hmac", "digest_method": hashlib.sha256}

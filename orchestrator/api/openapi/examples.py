@@ -119,6 +119,10 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     schemas.TimelineEntry: {
         "id": "001795168872480-21", "at": _FINISHED, "kind": "move", "to": "succeeded", "by": "push"
     },
+    schemas.ShareLink: {
+        "object": "share_link", "job": IDS["job"],
+        "url": f"{BASE}/dashboard/shared/WyJqb2JfMDEuLi4iXQ.c2lnbmF0dXJl", "expires_at": _NEXT_DAY,
+    },
     schemas.LoggedEvent: _LOGGED,
     schemas.StreamTicket: {
         "object": "stream_ticket", "ticket": "WyJrZXlfMDEuLi4iXQ.c2lnbmF0dXJl",
@@ -178,6 +182,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "deadline": 3600,
     },
     requests.Retry: {"again": False},
+    requests.Share: {"days": 7},
     requests.Upload: {"file": "...", "kind": "video", "purpose": "reference", "account": "main"},
     requests.NewSubscriber: {"url": HOOK, "types": ["job.*"], "description": "the shop"},
     requests.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},

@@ -28,7 +28,11 @@ __all__ = ["Destination", "Message", "ResponseClass", "classify", "load", "post"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event to deliver: `body` is its exact bytes, `at` the time of this attempt."""
+    """One event to deliver: `body` is its exact bytes, `at` the time of this attempt.
+
+    `job_page` is an expiring link to the page of its job, which needs no key: for kinds that show
+    one (`links_jobs`), if the settings allow it.
+    """
 
     event_id: str
     type: str
@@ -36,6 +40,7 @@ class Message:
     at: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    job_page: str | None = None
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -97,6 +102,8 @@ class Destination(ABC):
     secret_address: ClassVar[bool] = False
     #: True if deliveries are signed, so that a subscriber of this kind has a secret.
     signed: ClassVar[bool] = True
+    #: True if messages about a job show a link to its page.
+    links_jobs: ClassVar[bool] = False
     #: Subscriber options and the words each may be, the default first.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 

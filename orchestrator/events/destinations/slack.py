@@ -57,6 +57,7 @@ class Slack(Destination):
     kind = "slack"
     secret_address: ClassVar[bool] = True
     signed: ClassVar[bool] = False
+    links_jobs: ClassVar[bool] = True
 
     def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
         """Return the POST of a message about the event; Slack verifies no signatures."""
@@ -77,7 +78,8 @@ def _message(message: Message) -> Json:
     about = data if isinstance(data, Mapping) else {}
     names = {key: _safe(about.get(key), _FIELD_CAP) for key in ("name", "url")}
     title = _TITLES.get(message.type, "").format(**names) or _safe(message.type, _FIELD_CAP)
-    blocks = _job(title, about) if message.type.startswith("job.") else _notice(title, about)
+    is_job = message.type.startswith("job.")
+    blocks = _job(title, about, message.job_page) if is_job else _notice(title, about)
     summary = " — ".join(filter(None, (title, _safe(_summary(about), _TEXT_CAP))))
     return {"text": summary, "unfurl_links": False, "unfurl_media": False, "blocks": blocks}
 
@@ -103,7 +105,7 @@ def _notice(title: str, about: Mapping[str, Any]) -> list[Json]:
     return [_section(f"*{title}*"), *_fields(fields)]
 
 
-def _job(title: str, job: Mapping[str, Any]) -> list[Json]:
+def _job(title: str, job: Mapping[str, Any], page: str | None) -> list[Json]:
     video, image = _first(job, "videos"), _first(job, "images")
     quoted = _safe(_summary(job), _TEXT_CAP)
     head = _section(f"*{title}*\n>{quoted}" if quoted else f"*{title}*")
@@ -112,9 +114,8 @@ def _job(title: str, job: Mapping[str, Any]) -> list[Json]:
         head["accessory"] = {"type": "image", "image_url": picture, "alt_text": alt}
     fields = [("Model", job.get("model")), ("Vendor", job.get("vendor"))]
     fields += [("Length", _length(job, video)), ("Took", _took(job))]
-    links = job.get("links") or {}
     buttons = [_button("open_video", "Watch video", video.get("url"), style="primary")]
-    buttons += [_button("open_timeline", "Timeline", links.get("timeline"))]
+    buttons += [_button("open_timeline", "Timeline", page)]
     actions = [button for button in buttons if button]
     return [
         head,

@@ -22,6 +22,7 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.foundation.settings import key_file, sources
 from orchestrator.foundation.settings.accounts import Account
+from orchestrator.foundation.settings.dashboard import Dashboard
 from orchestrator.foundation.settings.error_messages import (
     KeyPath,
     annotation_at,
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
 
     #: Limits of the HTTP server.
     http: Http = Http()
+    dashboard: Dashboard = Dashboard()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     #: The TOML file that was read, and when.

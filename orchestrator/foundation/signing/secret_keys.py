@@ -1,5 +1,5 @@
-"""Everything derived from `secret_keys`: callback tokens, stream tickets, operator passes,
-encryption at rest, hashes.
+"""Everything derived from `secret_keys`: callback tokens, stream tickets, share links, operator
+passes, encryption at rest, hashes.
 
 A callback token is an itsdangerous signature over an attempt of a job of an account, with expiry.
 """
@@ -159,6 +159,24 @@ class Keys:
         if until <= now:
             raise BadToken("the stream ticket has expired")
         return Ticket(caller, chosen, number), until
+
+    def mint_share(self, job_id: str, expires: datetime) -> str:
+        """Return the token of a link to one job."""
+        return self._signer("share").seal([job_id, epoch_ms(expires)])
+
+    def open_share(self, token: str, now: datetime) -> str:
+        """Return the id of the job that the token of a link shows.
+
+        Raises `BadToken` if it is not ours, or has expired.
+        """
+        try:
+            job_id, expires = self._signer("share").unseal(token)
+            late = from_epoch(expires) <= now
+        except _INVALID as error:
+            raise BadToken("not the token of a share link") from error
+        if late:
+            raise BadToken("the share link has expired")
+        return str(job_id)
 
     def mint_pass(self, now: datetime) -> str:
         """Return an operator pass: proof, for a minute, that its bearer has the secret keys."""
