@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import long_poll
+from orchestrator.api import job_filters, long_poll
 from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.fields import Time
+from orchestrator.api.job_filters import Entry, ErrorCode, Filter, States
 from orchestrator.api.operation import operation, returns
-from orchestrator.api.pagination import PageRequest, filters, list_response, page_of, split_commas
+from orchestrator.api.pagination import PageRequest, list_response, page_of
 from orchestrator.api.requests import Empty
 from orchestrator.database import listing
 from orchestrator.database.store import Tx
@@ -33,11 +34,6 @@ from orchestrator.vendors.report import Report
 _REFRESH_WAIT = 10.0
 _LIST = listing.jobs.showing(JobColumns)
 
-Filter = Annotated[str, Field(min_length=1, max_length=255)]
-States = Annotated[
-    tuple[JobState, ...], BeforeValidator(split_commas), Field(description="One or more.")
-]
-
 
 class JobQuery(PageRequest):
     """`GET /v1/jobs`."""
@@ -48,7 +44,10 @@ class JobQuery(PageRequest):
     account: Filter | None = None
     model: Filter | None = None
     external_task_id: Filter | None = None
+    vendor_task_id: Filter | None = None
     resolved_by: Source | None = None
+    error: ErrorCode | None = None
+    metadata: Entry | None = None
     created_after: Annotated[Time, Field(description="Exclusive.")] | None = None
 
 
@@ -75,13 +74,7 @@ async def ls(context: RequestContext, query: JobQuery) -> Response:
 def _select(
     tx: Tx, query: JobQuery, max_bytes: int
 ) -> tuple[listing.ListPage[JobColumns], dict[str, Json]]:
-    wanted = filters(
-        state=query.status,
-        account=query.account,
-        model=query.model,
-        external_task_id=query.external_task_id,
-        resolved_by=query.resolved_by,
-    )
+    wanted = job_filters.wanted(**query.model_dump(exclude={"limit", "after", "created_after"}))
     after, limit, since = query.after, query.limit, query.created_after
     page = _LIST(tx, wanted, after, limit, since, max_bytes=max_bytes)
     return page, holds.of_jobs(tx, page.rows)

@@ -32,11 +32,16 @@ class Jobs(Resource[ModeT]):
         account: str | None = None,
         model: str | None = None,
         external_task_id: str | None = None,
+        vendor_task_id: str | None = None,
         resolved_by: str | None = None,
+        error: str | None = None,
+        metadata: str | None = None,
         created_after: datetime | str | None = None,
         page_size: int = 100,
     ) -> AsyncPages[Job]:
         """Return all matching jobs, newest first. `page_size` is the jobs per request, up to 200.
+
+        `error` is the code of a failed job, `metadata` an entry as `name=text`.
 
         >>> for job in client.jobs.list(status=["failed", "expired"], account="main"):
         ...     print(job.id, job.error)
@@ -47,7 +52,10 @@ class Jobs(Resource[ModeT]):
             account=account,
             model=model,
             external_task_id=external_task_id,
+            vendor_task_id=vendor_task_id,
             resolved_by=resolved_by,
+            error=error,
+            metadata=metadata,
             created_after=created_after,
             limit=page_size,
         )

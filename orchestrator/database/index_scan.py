@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
+from orchestrator.database import json_filters
 from orchestrator.database.tables.indexes import COMMON, being, uncommon
 
 
@@ -65,10 +66,7 @@ def statements(
     instead of in the row.
     """
     conditions = [
-        _in_index(table, name)
-        if name in indexed
-        else table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
-        for name in rest
+        _in_index(table, name) if name in indexed else _in_row(table, name) for name in rest
     ]
     if since:
         conditions.append(table.c.created_at > sa.bindparam("since", type_=table.c.created_at.type))
@@ -77,6 +75,14 @@ def statements(
     scanned = _merged(table, path, values, [], "span")
     edge = scanned.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
     return ScanStatements(found, edge, bool(conditions))
+
+
+def _in_row(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
+    """Return whether a row has one of the wanted values in a column, or in a JSON document."""
+    found = json_filters.holds(table, name)
+    if found is not None:
+        return found
+    return table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
 
 
 def _opaque(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

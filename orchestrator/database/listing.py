@@ -24,7 +24,7 @@ from orchestrator.foundation.clock import EPOCH
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import DeliveryState
 
-#: The wanted values of each filtered column.
+#: The wanted values of each filtered column; for a filter of `json_filters` one text.
 ListFilter = Mapping[str, Sequence[str]]
 
 #: Rows that a page scans at most; `_UNINDEXED` times as many where no filter has an index, since
@@ -250,6 +250,7 @@ jobs = Listing(
     sa.select(job),
     (
         IndexPath("external_task_id", few=True),
+        IndexPath("vendor_task_id", few=True),
         IndexPath("state"),
         IndexPath("resolved_by"),
         IndexPath("model"),

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from orchestrator.database.tables import job as table
 from orchestrator.engine.poll import Poller
 from orchestrator.foundation.states import JobState
 from orchestrator.jobs.ledger import Note
@@ -63,6 +65,34 @@ async def test_lists_are_filtered(tmp_path: Path) -> None:
         )
         assert await ids("created_after=2026-11-20T11:00:00%2B02:00") == [late["id"], early["id"]]
         assert await ids("account=other") == []
+
+
+async def test_jobs_are_found_by_the_vendors_id_an_error_and_metadata(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        order = {"order": "991", "Note": 'a "b": c, \\ d=e', "deep": {"shop": "x"}}
+        named = await failed(api, metadata=order)
+        await api.run(sa.update(table).where(table.c.id == named).values(vendor_task_id="t-1"))
+        other = await failed(api, metadata={"order": "9911", "note": "a"})
+        good = (await submitted(api, metadata={"order": "991"}))["id"]
+
+        async def ids(**query: str) -> list[str]:
+            page = (await api.call("GET", "/v1/jobs", 200, params=query)).json()
+            assert not page["has_more"]
+            return [job["id"] for job in page["data"]]
+
+        assert await ids(vendor_task_id="t-1") == [named]
+        assert await ids(vendor_task_id="t") == []
+        assert await ids(error="vendor_failed") == [other, named]
+        assert await ids(error="vendor_failed", status="succeeded") == []
+        assert await ids(error="vendor") == await ids(error="vendor_refused") == []
+        assert await ids(metadata="order=991") == [good, named]
+        assert await ids(metadata="order=991", error="vendor_failed") == [named]
+        assert await ids(metadata='Note=a "b": c, \\ d=e') == [named]
+        assert await ids(metadata="shop=x") == [named]
+        for missing in ("note=A", "b=", "order=99", "order=", "order=%", "_rder=991"):
+            assert await ids(metadata=missing) == [], missing
+        for wrong in ("error=Vendor", "metadata=order", "metadata==x", "vendor_task_id="):
+            await api.get(f"/v1/jobs?{wrong}", 422)
 
 
 async def test_the_timeline_is_complete_and_oldest_first(tmp_path: Path) -> None:

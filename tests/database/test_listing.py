@@ -130,6 +130,8 @@ FILTERS: list[tuple[Any, sa.Table, ListFilter]] = [
     (listing.jobs, job, {"resolved_by": [Source.OPERATOR]}),
     (listing.jobs, job, {"resolved_by": [Source.PUSH]}),
     (listing.jobs, job, {"external_task_id": ["ext-33"]}),
+    (listing.jobs, job, {"vendor_task_id": ["v33"]}),
+    (listing.jobs, job, {"vendor_task_id": ["v33"], "account": ["main"]}),
     (listing.jobs, job, {"state": [JobState.FAILED], "model": ["new"]}),
     (listing.jobs, job, {"state": [JobState.QUEUED], "model": ["new"], "account": ["past"]}),
     (
@@ -290,6 +292,8 @@ INDEXES: list[tuple[Any, ListFilter, str]] = [
     (listing.jobs, {"account": ["past"]}, "ix_job_account"),
     (listing.jobs, {"model": ["usual"]}, "ix_job_model"),
     (listing.jobs, {"resolved_by": [Source.OPERATOR]}, "ix_job_resolved"),
+    (listing.jobs, {"vendor_task_id": ["v33"]}, "ix_job_vendor_task"),
+    (listing.jobs, {"state": [JobState.FAILED], "error_code": ["x"]}, "ix_job_state"),
     (listing.jobs, {"state": [JobState.FAILED], "model": ["new"]}, "ix_job_state"),
     (listing.jobs, {"state": [JobState.SUCCEEDED], "account": ["past"]}, "ix_job_account"),
     (listing.events, {"type": [EventType.JOB_FAILED]}, "ix_event_type"),
