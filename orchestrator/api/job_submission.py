@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
 
 from starlette.responses import Response
@@ -14,30 +13,25 @@ from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Retry, Submission, with_sent_pointers
-from orchestrator.api.submission_checks import check_order, check_size, check_url, vendor_of
+from orchestrator.api.submission_checks import check_size, check_url, vendor_of
 from orchestrator.api.unknown_models import UnknownModels
-from orchestrator.database.store import Tx
-from orchestrator.database.tables.rows import JobRow
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.callback_lanes import callback_lane
-from orchestrator.foundation import addresses, off_loop
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.admission import Slot
 from orchestrator.foundation.clock import after
-from orchestrator.foundation.errors import ConfigError, Conflict, Problem
+from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.json_codec import Raw, encode
-from orchestrator.jobs.creation import Accepted, create_jobs
-from orchestrator.jobs.ledger import Note
-from orchestrator.jobs.retries import create_retry, number_of
+from orchestrator.jobs.creation import Accepted
+from orchestrator.jobs.intake import JobIntake, check_order
+from orchestrator.jobs.retries import number_of
 from orchestrator.schemas.base import Json
 from orchestrator.schemas.jobs import is_final
-from orchestrator.vendors.contract import Vendor
 
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
     200: returns(schemas.Job, *_HEADERS, description="It ended within `Prefer: wait`"),
 }
-_REPEATED = ("model", "capability", "input", "callback_events", "metadata")
 
 
 class JobSubmission:
@@ -45,7 +39,8 @@ class JobSubmission:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._create = runtime.store.batched(self._create_jobs)
+        self._intake = runtime.assemble(JobIntake)
+        self._create = runtime.store.batched(self._intake.create)
         self._unknown_models = UnknownModels()
 
     @operation(
@@ -101,7 +96,7 @@ class JobSubmission:
         capability = submission.capability or vendor.infer_capability(given)
         check_url(self._runtime.address_policy, "/callback_url", url)
         check_size(given, submission.metadata)
-        draft = self._draft(context, vendor) | {
+        draft = self._intake.draft(vendor, context.caller.id) | {
             "model": submission.model,
             "capability": capability,
             "input": given,
@@ -131,7 +126,7 @@ class JobSubmission:
         # The input of the old job may be as large as a body.
         with self._runtime.bodies.admit(context.caller.id, size=request_body.BODY_CAP):
             body = await context.body(Retry, optional=True)
-            draft = await self._repetition_of(context, body) | {"again": body.again}
+            draft = await self._repetition_of(context, body)
             if body.dry_run:
                 runtime, old_id = self._runtime, draft["retry_of"]
                 await runtime.store.read(partial(number_of, again=body.again), old_id)
@@ -147,55 +142,20 @@ class JobSubmission:
         """
         key = idempotency_key(context)
         found = await self._runtime.store.read(long_poll.find_job, context.id("job"))
-        old = or_not_found(found, "job")
-        old_id = old["id"]
-        if not is_final(old):
-            raise Conflict(
-                f"{old_id} is {old['state']}; only a final job can be retried", job_id=old_id
-            )
-        vendor = self._runtime.vendors.get(old["account"])
-        if vendor is None:
-            raise Conflict(f"the account {old['account']} is no longer configured", job_id=old_id)
-        # A key is valid for its path alone. No sent key equals this one: it is not printable.
-        draft = self._draft(context, vendor)
+        old, by = or_not_found(found, "job"), context.caller.id
+        draft = self._intake.repetition(old, by, again=body.again)
         if key is not None:
+            # A key is valid for its path alone. No sent key equals this one: it is not printable.
             again = {"again": True} if body.again else {}
-            draft |= self._idempotent(f"{key}\n{old_id}", {"retry_of": old_id} | again)
-        draft |= {name: value for name, value in old.items() if name in _REPEATED}
-        draft["callback_url"] = self._callback_url_of(old)
-        seconds = (old["deadline_at"] - old["created_at"]).total_seconds()
-        draft |= {"external_task_id": draft["id"], "retry_of": old_id}
-        draft["deadline_at"] = after(draft["created_at"], seconds)
-        caller, size = context.caller.id, request_body.BODY_CAP
-        await off_loop.callers.run(caller, size, check_order, vendor, draft)
+            draft |= self._idempotent(f"{key}\n{old['id']}", {"retry_of": old["id"]} | again)
+        vendor, size = self._runtime.vendors[old["account"]], request_body.BODY_CAP
+        await off_loop.callers.run(by, size, check_order, vendor, draft)
         return draft
-
-    def _callback_url_of(self, row: JobRow) -> str | None:
-        """Return the callback URL of a job. Raises `Conflict` if no key can decrypt it."""
-        try:
-            stored = row["callback_url"]
-            return None if stored is None else self._runtime.keys.open_address(stored)
-        except ConfigError as error:
-            raise Conflict(f"its callback_url cannot be read: {error}", job_id=row["id"]) from None
 
     def _idempotent(self, key: str, *forms: object) -> Json:
         """Return the columns of an Idempotency-Key, and the digests that a repetition may have."""
         prints = fingerprints(self._runtime.keys, *forms)
         return {"idempotency_key": key, "fingerprint": prints[0], "fingerprints": prints}
-
-    def _draft(self, context: RequestContext, vendor: Vendor) -> Json:
-        now = self._runtime.clock.now()
-        return {
-            "id": self._runtime.ids("job"),
-            "account": vendor.account.name,
-            "vendor": vendor.name,
-            "api_key": context.caller.id,
-            "idempotency_key": None,
-            "fingerprint": None,
-            "fingerprints": (),
-            "created_at": now,
-            "due_at": now,
-        }
 
     async def _answer(self, context: RequestContext, accepted: Accepted | Problem) -> Response:
         if isinstance(accepted, Problem):
@@ -220,41 +180,3 @@ class JobSubmission:
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"
         return response
-
-    def _create_jobs(self, tx: Tx, drafts: list[Json]) -> list[Accepted | Problem]:
-        """Unit of work: create jobs, and the delivery lanes of their callback URLs."""
-        runtime = self._runtime
-        now = runtime.clock.now()
-        # Copies: a unit of work may run again.
-        lanes = self._callback_lanes(tx, drafts, now)
-        full = [draft | self._callback(draft, lanes) for draft in drafts]
-        fresh = iter(create_jobs(tx, [draft for draft in full if "retry_of" not in draft]))
-        results = [
-            create_retry(tx, draft, again=draft["again"]) if "retry_of" in draft else next(fresh)
-            for draft in full
-        ]
-        created = [
-            result.job for result in results if isinstance(result, Accepted) and not result.replayed
-        ]
-        notes = [
-            Note(old_id, "operator", {"action": "retry", "by": row["api_key"], "job": row["id"]})
-            for row in created
-            if (old_id := row["retry_of"])
-        ]
-        runtime.ledger.note(tx, notes, now)
-        return results
-
-    def _callback_lanes(self, tx: Tx, drafts: list[Json], now: datetime) -> dict[str, str]:
-        """Return the lanes of callback URLs by origin. The order of inserts avoids deadlocks."""
-        ids, keys = self._runtime.ids, self._runtime.keys
-        urls = [draft["callback_url"] for draft in drafts]
-        origins = sorted({addresses.origin(url) for url in urls if url is not None})
-        return {origin: callback_lane(tx, ids, keys, origin, now) for origin in origins}
-
-    def _callback(self, draft: Json, lanes: Mapping[str, str]) -> Json:
-        """Return the columns of a job's callback URL: encrypted, and its lane."""
-        url = draft["callback_url"]
-        if url is None:
-            return {}
-        sealed, lane = self._runtime.keys.seal_address(url), lanes[addresses.origin(url)]
-        return {"callback_url": sealed.encrypted, "callback_key": sealed.key, "callback_lane": lane}

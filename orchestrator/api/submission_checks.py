@@ -7,13 +7,10 @@ from urllib.parse import urlsplit
 
 from orchestrator.api import problems, request_body
 from orchestrator.egress.address_policy import AddressPolicy
-from orchestrator.foundation import json_codec
 from orchestrator.foundation.errors import Blocked
-from orchestrator.foundation.json_codec import Raw, encode
-from orchestrator.foundation.states import Capability
+from orchestrator.foundation.json_codec import encode
 from orchestrator.schemas.base import Json
 from orchestrator.vendors.contract import Vendor
-from orchestrator.vendors.order import Order
 
 
 def check_size(given: Json, metadata: Json) -> None:
@@ -37,19 +34,6 @@ def vendor_of(vendors: Mapping[str, Vendor], account: str | None) -> Vendor:
         message = "No such account; GET /v1/accounts lists them"
         raise problems.invalid_field("/account", "unknown_account", message)
     return vendors[account]
-
-
-def check_order(vendor: Vendor, draft: Json) -> None:
-    """Raise a 422 `Problem` for what the vendor cannot carry."""
-    given = draft["input"]
-    order = Order(
-        draft["id"],
-        draft["model"],
-        Capability(draft["capability"]),
-        json_codec.parse(encode(given)) if isinstance(given, Raw) else given,
-        draft["external_task_id"],
-    )
-    vendor.check(order)
 
 
 def check_url(policy: AddressPolicy, pointer: str, url: str | None) -> None:

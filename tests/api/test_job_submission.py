@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import structlog
 
-from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database.tables import subscriber
 from orchestrator.foundation.ids import is_id
+from orchestrator.jobs.intake import JobIntake
 from tests.api.test_support import BODY, calling, submitted
 from tests.harness.runtime import Harness
 from tests.vendors.test_large_images import reference
@@ -198,9 +198,7 @@ async def test_new_hosts_of_callback_urls_are_inserted_in_one_order(h: Harness) 
     """Two batches that insert the same hosts in two orders would deadlock on PostgreSQL."""
     urls = ["https://c.example/1", None, "https://a.example/1", "https://c.example/2"]
     lanes = await h.runtime.store.write(
-        JobSubmission(h.runtime)._callback_lanes,
-        [{"callback_url": url} for url in urls],
-        h.clock.now(),
+        h.runtime.assemble(JobIntake).callback_lanes, urls, h.clock.now()
     )
     assert list(lanes) == ["https://a.example", "https://c.example"]
     rows = await h.rows(subscriber)

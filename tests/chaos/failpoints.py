@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
-from orchestrator.api import job_submission
 from orchestrator.api.job_submission import JobSubmission
 from orchestrator.database import schema
 from orchestrator.egress.transport import GuardedTransport
@@ -20,6 +19,7 @@ from orchestrator.engine.deliver import Deliverer
 from orchestrator.engine.poll import Poller
 from orchestrator.engine.receive import Receiver
 from orchestrator.engine.submit import Submitter
+from orchestrator.jobs import intake
 from orchestrator.jobs.ledger import Ledger
 
 Call = Callable[..., Any]
@@ -40,7 +40,7 @@ class Point:
 
 POINTS = {
     "starting": Point(schema, "prepare", "after"),
-    "accept: before commit": Point(job_submission, "create_jobs", "after"),
+    "accept: before commit": Point(intake, "create_jobs", "after"),
     "accept: committed, 202 not seen": Point(JobSubmission, "_answer", "before"),
     "submit: before the claim's commit": Point(Ledger, "begin", "after some"),
     "submit: claimed, not sent": Point(Submitter, "_submit", "before"),
