@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import sqlalchemy as sa
 from pydantic import Field
 from starlette.responses import Response
 
 from orchestrator import schemas
-from orchestrator.api import job_filters, long_poll
+from orchestrator.api import long_poll
 from orchestrator.api.endpoint import RequestContext, or_not_found
 from orchestrator.api.fields import Time
 from orchestrator.api.job_filters import Entry, ErrorCode, Filter, States
@@ -23,7 +23,8 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import trace
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs import holds, timeline
+from orchestrator.jobs import holds, job_filter, timeline
+from orchestrator.jobs.job_filter import JobFilter
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.schemas.base import Json
@@ -74,7 +75,8 @@ async def ls(context: RequestContext, query: JobQuery) -> Response:
 def _select(
     tx: Tx, query: JobQuery, max_bytes: int
 ) -> tuple[listing.ListPage[JobColumns], dict[str, Json]]:
-    wanted = job_filters.wanted(**query.model_dump(exclude={"limit", "after", "created_after"}))
+    given = cast(JobFilter, query.model_dump(exclude={"limit", "after", "created_after"}))
+    wanted = job_filter.wanted(given)
     after, limit, since = query.after, query.limit, query.created_after
     page = _LIST(tx, wanted, after, limit, since, max_bytes=max_bytes)
     return page, holds.of_jobs(tx, page.rows)

@@ -1,4 +1,4 @@
-"""Replays: deliveries made due again in bulk, or one event sent again."""
+"""Replays: deliveries made due again or jobs retried, in bulk; or one event sent again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.events import find_event
 from orchestrator.api.operation import operation, returns
 from orchestrator.api.pagination import PageRequest, page_of
-from orchestrator.api.requests import Empty, EventReplay, NewReplay, Replay
+from orchestrator.api.replay_requests import EventReplay, NewReplay, Replay
+from orchestrator.api.requests import Empty
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, subscriber
@@ -23,10 +24,14 @@ from orchestrator.engine import replay
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import subscribers
 from orchestrator.events.outbox import matches
+from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState, EventType, ReplayState, SubscriberState
-from orchestrator.schemas.deliveries import replay_count_json, replay_json
+from orchestrator.jobs.intake import JobIntake
+from orchestrator.schemas.base import Json
+from orchestrator.schemas.deliveries import host_of
+from orchestrator.schemas.replays import replay_count_json, replay_json
 
 _STARTED = returns(
     schemas.Replay, "Location", description="Started; `status` shows whether it is done already"
@@ -45,11 +50,12 @@ class ReplayQuery(PageRequest):
 @operation("Begin a replay", responses={202: _STARTED, 200: _COUNTED})
 async def create(context: RequestContext, body: NewReplay) -> Response:
     """Make deliveries in one state (by default dead) due again: of one subscriber or all, of one
-    event or all.
+    event or all. Or retry `jobs`: each is a new render to pay for, and of a chain of retries only
+    the newest is retried.
 
-    It selects what exists when it is requested, each delivery once. A small replay is done when it
-    is answered; a large one continues in the background and survives a restart. With `dry_run` it
-    is only counted.
+    It selects what exists when it is requested, each once. A small replay is done when it is
+    answered; a large one continues in the background and survives a restart. With `dry_run` it is
+    only counted, with a sample.
     """
     runtime = context.runtime
     if body.subscriber is not None:
@@ -86,16 +92,42 @@ async def _begin(
         now=runtime.clock.now(),
         subscriber_id=subscriber_id,
         event_id=event_id,
-        **body.model_dump(exclude={"subscriber", "event", "dry_run"}),
+        jobs=body.jobs.stored() if isinstance(body, NewReplay) and body.jobs else None,
+        **body.model_dump(exclude={"subscriber", "event", "jobs", "dry_run"}),
     )
     counted = await runtime.store.read(replay.counted, draft)
     if body.dry_run:
-        return reply(replay_count_json(counted))
-    row = await runtime.store.write(replay.begin, runtime.ids, counted)
-    runtime.notifier.wake("deliver")
+        return reply(await runtime.store.read(_preview, counted))
+    step = await runtime.store.write(replay.begin, runtime.assemble(JobIntake), counted)
+    row = step.row
+    replay.announce(step, runtime.notifier, runtime.metrics)
     if row["state"] == ReplayState.RUNNING:
         runtime.notifier.wake("replay")
     return reply(replay_json(row), 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
+
+
+def _preview(tx: Tx, row: ReplayRow) -> Json:
+    """Return what a replay would be about. A subscriber is shown with its host."""
+    preview = replay.preview(tx, row)
+    owners = [share.owner for share in preview.shares]
+    known = sa.select(subscriber.c.id, subscriber.c.shown).where(subscriber.c.id.in_(owners))
+    hosts = {found.id: host_of(found.shown) for found in tx.execute(known)}
+    return replay_count_json(row) | {
+        "renders": 0 if row["jobs"] is None else row["counted"],
+        "subscribers": [
+            {"subscriber": share.owner, "host": hosts.get(share.owner), "count": share.rows}
+            for share in preview.shares
+            if row["jobs"] is None
+        ],
+        "accounts": [
+            {"account": share.owner, "count": share.rows}
+            for share in preview.shares
+            if row["jobs"] is not None
+        ],
+        "sample": [
+            {**one._asdict(), "created_at": rfc3339(one.created_at)} for one in preview.sample
+        ],
+    }
 
 
 @operation("List replays", responses={200: returns(schemas.Page[schemas.Replay], "Link")})
@@ -122,7 +154,7 @@ async def show(context: RequestContext) -> Response:
 
 @operation("Cancel a replay", responses={200: schemas.Replay}, problems=("conflict",))
 async def cancel(context: RequestContext, body: Empty) -> Response:
-    """Make no further deliveries due. Those already due are delivered."""
+    """Make nothing more due. Deliveries already due are sent, and jobs already retried go on."""
     runtime = context.runtime
     result = await runtime.store.write(replay.cancel, context.id("rpl"), runtime.clock.now())
     row, ended = or_not_found(result, "replay")

@@ -19,14 +19,13 @@ from orchestrator.api.fields import (
     Name,
     Options,
     Rate,
-    ReplayRate,
     Time,
     Url,
     Word,
 )
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.settings.dashboard import MAX_SHARE_DAYS
-from orchestrator.foundation.states import FINAL_EVENTS, Capability, DeliveryState
+from orchestrator.foundation.states import FINAL_EVENTS, Capability
 from orchestrator.schemas.base import Json
 from orchestrator.vendors.order import Input, MayBeBlank, absent_if_blank
 
@@ -172,56 +171,6 @@ class Rotation(Body):
     """
 
     grace_seconds: Annotated[float, Field(ge=0, le=7 * _DAY)] = _DAY
-
-
-class Replay(Body):
-    """`POST /v1/subscribers/{id}/replay`: deliveries created in [since, until), in one state.
-
-    `missed` selects events of that time instead that match its types and have no delivery to it.
-    """
-
-    since: Time | None = None
-    until: Time | None = None
-    status: Annotated[DeliveryState, Field(strict=False)] = DeliveryState.DEAD
-    types: Globs | None = None
-    missed: Annotated[
-        bool, Field(description="Select events that it was never owed, instead of deliveries.")
-    ] = False
-    rate: Annotated[
-        ReplayRate | None, Field(description="Deliveries made due a second; null: no limit.")
-    ] = None
-    dry_run: Annotated[bool, Field(description="Only count.")] = False
-
-    @model_validator(mode="after")
-    def _check_selection(self) -> Replay:
-        if self.missed and "status" in self.model_fields_set:
-            raise problems.invalid_field(
-                "/status", "conflict", "Missed events have no delivery, so none in a state"
-            )
-        if self.since is not None and self.until is not None and self.until < self.since:
-            raise problems.invalid_field("/until", "conflict", "This is before `since`")
-        return self
-
-
-class NewReplay(Replay):
-    """`POST /v1/replays`: of one subscriber or all, of one event or all."""
-
-    subscriber: Name | None = None
-    event: Name | None = None
-
-    @model_validator(mode="after")
-    def _check_subscriber(self) -> NewReplay:
-        if self.missed and self.subscriber is None:
-            raise problems.invalid_field(
-                "/subscriber", "missing", "Name the subscriber that missed them"
-            )
-        return self
-
-
-class EventReplay(Body):
-    """`POST /v1/events/{id}/replay`: to one subscriber, or to all."""
-
-    subscriber: Name | None = None
 
 
 class NewTicket(Body):

@@ -1,4 +1,4 @@
-"""`client.replays`: deliveries made due again, in bulk."""
+"""`client.replays`: deliveries made due again, and jobs retried, in bulk."""
 
 from __future__ import annotations
 
@@ -27,6 +27,28 @@ class ReplayFilter(SubscriberReplayFilter, total=False):
 
     subscriber: str | None
     event: str | None
+
+
+class RetryFilter(TypedDict, total=False):
+    """Which jobs are retried, as in `Jobs.list`; see `Replays.retry_jobs`."""
+
+    status: str | Sequence[str] | None
+    account: str | None
+    model: str | None
+    external_task_id: str | None
+    vendor_task_id: str | None
+    resolved_by: str | None
+    error: str | None
+    metadata: str | None
+    created_after: datetime | str | None
+    again: bool
+
+
+def _retry_body(options: RetryFilter) -> dict[str, object]:
+    """Return the body of a replay of jobs. Raises `TypeError` for an undeclared option."""
+    status, again = split_list(options.get("status")), options.get("again") or None
+    chosen = declared(options, RetryFilter) | {"status": status, "again": again}
+    return {"jobs": json_fields(**chosen)}
 
 
 def replay_body(
@@ -65,6 +87,28 @@ class Replays(Resource[ModeT]):
         return await self._call(ReplayCount, post("replays", json=body))
 
     @dual
+    async def retry_jobs(
+        self, *, rate: float | None = None, **which: Unpack[RetryFilter]
+    ) -> Replay:
+        """Retry all jobs that match, by default failed ones: each is a render to pay for.
+
+        `status` may be failed, expired and canceled. Of a chain of retries only the newest is
+        retried, and, unless `again`, only if none of them is live or has succeeded. `rate` is in
+        jobs per second, by default 10.
+
+        >>> client.replays.retry_jobs(account="main", error="vendor_unavailable").count
+        12
+        """
+        body = _retry_body(which) | json_fields(rate=rate)
+        return await self._call(Replay, post("replays", json=body))
+
+    @dual
+    async def count_retries(self, **which: Unpack[RetryFilter]) -> ReplayCount:
+        """Return how many jobs `retry_jobs` would retry, with a sample; nothing is changed."""
+        body = {**_retry_body(which), "dry_run": True}
+        return await self._call(ReplayCount, post("replays", json=body))
+
+    @dual
     async def get(self, replay_id: str) -> Replay:
         """Return a replay and its progress."""
         return await self._call(Replay, get("replays", replay_id))
@@ -77,5 +121,5 @@ class Replays(Resource[ModeT]):
 
     @dual
     async def cancel(self, replay_id: str) -> Replay:
-        """Stop a replay. Deliveries already made due are sent. Raises `Conflict` if it is over."""
+        """Stop a replay; what is due or retried goes on. Raises `Conflict` if it is over."""
         return await self._call(Replay, post("replays", replay_id, "cancel"))

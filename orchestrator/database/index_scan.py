@@ -70,7 +70,7 @@ def statements(
     ]
     if since:
         conditions.append(table.c.created_at > sa.bindparam("since", type_=table.c.created_at.type))
-    matching = [_opaque(condition) for condition in conditions]
+    matching = [opaque(condition) for condition in conditions]
     found = _merged(table, path, values, matching, "most")
     scanned = _merged(table, path, values, [], "span")
     edge = scanned.limit(1).offset(sa.bindparam("span", type_=sa.Integer) - 1)
@@ -85,7 +85,7 @@ def _in_row(table: sa.Table, name: str) -> sa.ColumnElement[bool]:
     return table.c[name].in_(sa.bindparam(f"rest_{name}", expanding=True))
 
 
-def _opaque(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def opaque(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Return a condition in a form that matches no index and that PostgreSQL expects to be true.
 
     Otherwise PostgreSQL would take an index of the condition, or read and sort all of the path: it

@@ -1,18 +1,18 @@
-"""Replay: makes deliveries due again, or delivers missed events, in bulk and each once.
+"""Replay: makes deliveries due again, delivers missed events or retries jobs; in bulk, each once.
 
 A replay is a row that is worked off in slices. A slice is one transaction: it locks the row, makes
-some deliveries due, and moves the cursor. So after a crash any process continues where the last one
-stopped; no lease is needed, since nothing of a slice outlives its transaction. A replay that fits
-in one slice is done when it is made.
+some deliveries due or creates some jobs, and moves the cursor. So after a crash any process
+continues where the last one stopped; no lease is needed, since nothing of a slice outlives its
+transaction. A replay that fits in one slice is done when it is made.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 import structlog
@@ -20,13 +20,20 @@ import structlog
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import replay
-from orchestrator.database.tables.rows import ReplayRow, fetch
+from orchestrator.database.tables.rows import JobRow, ReplayRow, fetch
 from orchestrator.engine.notifier import Notifier
-from orchestrator.engine.replay_selection import Candidate, selection_of
+from orchestrator.engine.replay_contract import Candidate, Sampled, Selection, Share
+from orchestrator.engine.replay_retries import RATE, Retries, RetryFilter
+from orchestrator.engine.replay_selection import Backfill, Redelivery
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, after
 from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.metrics import Metrics
+from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import DeliveryState, ReplayState
+from orchestrator.jobs.intake import JobIntake
+from orchestrator.jobs.ledger import Ledger
+from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
 
@@ -34,10 +41,26 @@ log = structlog.get_logger()
 LIMIT = 1
 #: Rows that a slice looks at. It makes most of them due.
 SLICE = 500
+#: Rows that a preview shows, chunks and rows that it looks at for them, and owners that it names.
+SAMPLE, _SAMPLE_CHUNKS, _SAMPLE_ROWS, SHARES = 10, 5, 200, 100
 #: Seconds of rest after a slice, at most: as long as the slice took, so that others can write.
 _MAX_REST = 1.0
 #: Seconds until the next slice of a replay with a rate: at least, and from when the tick suffices.
 _MIN_WAIT, _TICK = 0.01, 1.0
+
+
+class Step(NamedTuple):
+    """A replay after a slice, and the jobs that the slice created."""
+
+    row: ReplayRow
+    jobs: Sequence[JobRow] = ()
+
+
+class Preview(NamedTuple):
+    """To whom most of a replay belongs, and its first rows."""
+
+    shares: Sequence[Share]
+    sample: Sequence[Sampled]
 
 
 def new(
@@ -52,9 +75,10 @@ def new(
     since: datetime | None = None,
     until: datetime | None = None,
     missed: bool = False,
+    jobs: RetryFilter | None = None,
     rate: float | None = None,
 ) -> ReplayRow:
-    """Return a row for `counted`. `missed` needs a subscriber; `rate` is in deliveries a second."""
+    """Return a row for `counted`. `missed` needs a subscriber; `rate` is in rows a second."""
     return {
         "id": ids("rpl"),
         "api_key": api_key,
@@ -65,12 +89,14 @@ def new(
         "since": since,
         "until": until,
         "missed": missed,
-        "rate": rate,
+        "jobs": None if jobs is None else dict(jobs),
+        "rate": RATE if jobs is not None and rate is None else rate,
         "state": ReplayState.RUNNING,
         "cursor": "",
         "newest": "",
         "counted": 0,
         "replayed": 0,
+        "failed": 0,
         "due_at": now,
         "created_at": now,
         "finished_at": None,
@@ -84,21 +110,33 @@ def counted(tx: Tx, row: ReplayRow) -> ReplayRow:
     return {**bounded, "counted": selection_of(bounded).count(tx)}
 
 
-def begin(tx: Tx, ids: Ids, row: ReplayRow) -> ReplayRow:
-    """Store a replay, do its first slice, and return it. Running this again changes nothing."""
+def preview(tx: Tx, row: ReplayRow) -> Preview:
+    """Return what a counted row would be about: to whom most of it belongs, and its first rows."""
+    selection, ids = selection_of(row), list[str]()
+    for _ in range(_SAMPLE_CHUNKS):
+        chunk = selection.next_chunk(tx, _SAMPLE_ROWS)
+        ids += [one.id for one in chunk.rows if one.fits]
+        if chunk.next is None or len(ids) >= SAMPLE:
+            break
+        selection = selection_of({**row, "cursor": chunk.next})
+    return Preview(selection.shares(tx, SHARES), selection.sampled(tx, ids[:SAMPLE]))
+
+
+def begin(tx: Tx, intake: JobIntake, row: ReplayRow) -> Step:
+    """Store a replay and do its first slice. Running this again changes nothing."""
     created = insert(tx.dialect.name, replay).on_conflict_do_nothing(index_elements=["id"])
     if tx.execute(created.returning(replay.c.id), [row]).first():
-        return _slice(tx, ids, row, row["created_at"])
+        return _slice(tx, intake, row, row["created_at"])
     (found,) = fetch(tx, ReplayRow, sa.select(replay).where(replay.c.id == row["id"]))
-    return found
+    return Step(found)
 
 
-def advance(tx: Tx, ids: Ids, replay_id: str, now: datetime) -> ReplayRow | None:
-    """Do the next slice of a replay and return it, or None if nothing of it is due."""
+def advance(tx: Tx, intake: JobIntake, replay_id: str, now: datetime) -> Step | None:
+    """Do the next slice of a replay, or return None if nothing of it is due."""
     # Locked: a second replica finds the cursor where the first left it.
     due = sa.select(replay).where(replay.c.id == replay_id, replay.c.due_at <= now)
     rows = fetch(tx, ReplayRow, due.with_for_update())
-    return _slice(tx, ids, rows[0], now) if rows else None
+    return _slice(tx, intake, rows[0], now) if rows else None
 
 
 def cancel(tx: Tx, replay_id: str, now: datetime) -> tuple[ReplayRow, bool] | None:
@@ -123,24 +161,34 @@ def next_due(tx: Tx) -> tuple[str, datetime] | None:
     return None if row is None else (row.id, row.due_at)
 
 
-def _slice(tx: Tx, ids: Ids, row: ReplayRow, now: datetime) -> ReplayRow:
-    """Make the next deliveries due and move the cursor."""
+def selection_of(row: ReplayRow) -> Selection:
+    """Return what a replay is about."""
+    if row["jobs"] is not None:
+        return Retries(row)
+    return Backfill(row) if row["missed"] else Redelivery(row)
+
+
+def _slice(tx: Tx, intake: JobIntake, row: ReplayRow, now: datetime) -> Step:
+    """Make the next rows due and move the cursor."""
     rate, selection = row["rate"], selection_of(row)
-    share = SLICE if rate is None else max(1, min(SLICE, int(rate)))
-    # One more than the slice looks at: it tells whether the slice is the last.
-    chunk = selection.next_chunk(tx, SLICE + 1)
-    passed = _within(share, chunk[:SLICE])
-    done = selection.make_due(tx, ids, [one for one in passed if one.fits], now)
+    size = min(SLICE, selection.most)
+    share = size if rate is None else max(1, min(size, int(rate)))
+    chunk = selection.next_chunk(tx, size)
+    passed = _within(share, chunk.rows)
+    made = selection.make_due(tx, intake, [one for one in passed if one.fits], now)
+    following = chunk.next if len(passed) == len(chunk.rows) else passed[-1].id
     values: dict[str, Any] = {
-        "replayed": row["replayed"] + done,
-        "cursor": passed[-1].id if passed else row["cursor"],
+        "replayed": row["replayed"] + made.done,
+        "failed": row["failed"] + made.failed,
+        "cursor": following or (passed[-1].id if passed else row["cursor"]),
     }
-    if len(passed) == len(chunk):
+    if following is None:
         values |= {"state": ReplayState.DONE, "due_at": None, "finished_at": now}
     else:
-        values["due_at"] = now if rate is None else after(now, done / rate)
+        wait = 0 if rate is None else (made.done + made.failed) / rate
+        values["due_at"] = after(now, wait)
     tx.execute(sa.update(replay).where(replay.c.id == row["id"]).values(**values))
-    return cast(ReplayRow, {**row, **values})
+    return Step(cast(ReplayRow, {**row, **values}), made.jobs)
 
 
 def _within(share: int, chunk: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -149,16 +197,30 @@ def _within(share: int, chunk: Sequence[Candidate]) -> Sequence[Candidate]:
     return chunk if len(fitting) <= share else chunk[: fitting[share - 1] + 1]
 
 
+def announce(step: Step, notifier: Notifier, metrics: Metrics) -> None:
+    """Wake the stage that has work now, and count new jobs."""
+    notifier.wake("submit" if step.row["jobs"] is not None else "deliver")
+    for created in step.jobs:
+        metrics.submitted(created["vendor"], created["model"])
+
+
 @dataclass(kw_only=True)
 class Replayer:
     """The stage that works off replays, one slice at a time."""
 
     store: Store
     ids: Ids
+    keys: Keys
     clock: Clock
+    vendors: Mapping[str, Vendor]
+    ledger: Ledger
+    metrics: Metrics
     notifier: Notifier
 
     def __post_init__(self) -> None:
+        self._intake = JobIntake(
+            ids=self.ids, keys=self.keys, clock=self.clock, vendors=self.vendors, ledger=self.ledger
+        )
         self._timer: asyncio.TimerHandle | None = None
 
     async def take(self, room: int) -> Claimed[str]:
@@ -182,16 +244,17 @@ class Replayer:
         """Do one slice, then rest for as long as it took, so that others can write."""
         started = self.clock.monotonic()
         try:
-            row = await self.store.write(advance, self.ids, replay_id, self.clock.now())
+            step = await self.store.write(advance, self._intake, replay_id, self.clock.now())
         except Exception:
             # It is still due. Without a rest it would be tried again at once, in a tight loop.
             await self.clock.sleep(_MAX_REST)
             raise
-        if row is None:
+        if step is None:
             return
-        self.notifier.wake("deliver")
-        if row["state"] == ReplayState.DONE:
-            log.info("a replay is done", replay=replay_id, replayed=row["replayed"])
+        announce(step, self.notifier, self.metrics)
+        if step.row["state"] == ReplayState.DONE:
+            counts = {name: step.row[name] for name in ("replayed", "failed")}
+            log.info("a replay is done", replay=replay_id, **counts)
         await self.clock.sleep(min(_MAX_REST, self.clock.monotonic() - started))
 
     async def give_back(self, replay_ids: Sequence[str]) -> None:

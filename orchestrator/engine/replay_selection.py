@@ -1,88 +1,23 @@
 """What a replay is about: deliveries to make due again, or missed events to deliver at last.
 
-Both are counted when the replay is made, and then read in chunks in the order of ids (keyset
-pagination). The selection is what it was at that time: nothing newer than `newest`, and of ended
-deliveries only those that had ended by then. Every statement but the count reads a bounded number
-of rows: an index leads from id to id, and the other conditions are checked row by row.
+`replay_retries` has the jobs to retry.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.bulk import insert
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
-from orchestrator.database.tables.rows import ReplayRow
+from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled, Selection, Share
 from orchestrator.events.outbox import matches
-from orchestrator.foundation.clock import EPOCH, after
-from orchestrator.foundation.ids import Ids, earliest
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
-
-#: Seconds by which the time in an id may differ from its row's `created_at`: clocks are adjusted.
-_DRIFT = 3600.0
-
-
-class Candidate(NamedTuple):
-    """A delivery or an event.
-
-    `fits`: the replay is about it. `active`: its subscriber is active.
-    """
-
-    id: str
-    fits: bool
-    active: bool
-
-
-class Selection(ABC):
-    """The rows that a replay is about."""
-
-    prefix: str
-    id: sa.ColumnElement[str]
-
-    def __init__(self, row: ReplayRow) -> None:
-        self.row = row
-
-    def bounds(self, tx: Tx) -> tuple[str, str]:
-        """Return the id after which a new replay begins, and the last id that it may reach."""
-        since, until = self.row["since"], self.row["until"]
-        newest = tx.scalar(sa.select(sa.func.max(self.id))) or ""
-        if until is not None:
-            newest = min(newest, _first_id(self.prefix, until, _DRIFT))
-        return "" if since is None else _first_id(self.prefix, since, -_DRIFT), newest
-
-    @abstractmethod
-    def count(self, tx: Tx) -> int:
-        """Return how many rows the replay is about."""
-
-    @abstractmethod
-    def next_chunk(self, tx: Tx, most: int) -> list[Candidate]:
-        """Return up to `most` candidates after the cursor; none at the end."""
-
-    @abstractmethod
-    def make_due(self, tx: Tx, ids: Ids, chosen: Sequence[Candidate], now: datetime) -> int:
-        """Make the chosen rows due and return how many.
-
-        Those of an inactive subscriber are held.
-        """
-
-    def _range(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions on ids: after the cursor, up to the newest."""
-        return [self.id > self.row["cursor"], self.id <= self.row["newest"]]
-
-    def _created_in(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        since, until, at = self.row["since"], self.row["until"], table.c.created_at
-        lower = [] if since is None else [at >= since]
-        return lower if until is None else [*lower, at < until]
-
-    def _types(self) -> list[EventType]:
-        globs = self.row["types"]
-        return [kind for kind in EventType if globs is None or matches(tuple(globs), kind)]
+from orchestrator.jobs.intake import JobIntake
 
 
 class Redelivery(Selection):
@@ -96,15 +31,24 @@ class Redelivery(Selection):
         found = self._select(sa.func.count()).where(*self._span(), *self._fits())
         return tx.scalar(found) or 0
 
-    def next_chunk(self, tx: Tx, most: int) -> list[Candidate]:
+    def shares(self, tx: Tx, most: int) -> list[Share]:
+        """Return the subscribers with the most deliveries."""
+        to, total = delivery.c.subscriber_id, sa.func.count()
+        found = self._select(to, total).where(*self._span(), *self._fits()).group_by(to)
+        found = found.order_by(total.desc(), to).limit(most)
+        return [Share(*row) for row in tx.execute(found)]
+
+    def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return up to `most` deliveries after the cursor."""
         active = sa.func.coalesce(subscriber.c.state == SubscriberState.ACTIVE, sa.false())
         fits = sa.and_(subscriber.c.id.is_not(None), *self._fits())
         found = self._select(self.id, fits.label("fits"), active.label("active"), outer=True)
-        found = found.where(*self._span()).order_by(self.id).limit(most)
-        return [Candidate(*row) for row in tx.execute(found)]
+        found = found.where(*self._span()).order_by(self.id).limit(most + 1)
+        return _chunk([Candidate(*row) for row in tx.execute(found)], most)
 
-    def make_due(self, tx: Tx, ids: Ids, chosen: Sequence[Candidate], now: datetime) -> int:
+    def make_due(
+        self, tx: Tx, intake: JobIntake, chosen: Sequence[Candidate], now: datetime
+    ) -> Made:
         """Make deliveries due again."""
         done = 0
         for active in (True, False):
@@ -113,7 +57,18 @@ class Redelivery(Selection):
             values = _due_values(active, now) | {"done_at": None}
             if some:
                 done += tx.execute(sa.update(delivery).where(mine).values(**values)).rowcount
-        return done
+        return Made(done)
+
+    def sampled(self, tx: Tx, ids: Sequence[str]) -> list[Sampled]:
+        """Return what a preview shows of deliveries."""
+        about = sa.select(delivery, event.c.type, event.c.job_id)
+        about = about.join(event, event.c.id == delivery.c.event_id)
+        found = tx.execute(about.where(self.id.in_(ids)).order_by(self.id))
+        return [
+            Sampled("delivery", row.id, row.state, row.created_at, subscriber=row.subscriber_id,
+                    type=row.type, job=row.job_id, error=row.last_error)
+            for row in found
+        ]  # fmt: skip
 
     def _select(self, *columns: sa.ColumnElement[Any], outer: bool = False) -> sa.Select[Any]:
         """Select from deliveries with their subscribers, and their events if types matter."""
@@ -164,16 +119,23 @@ class Backfill(Selection):
         found = sa.select(sa.func.count()).select_from(event)
         return tx.scalar(found.where(*self._span(), *self._wanted(tx), missed)) or 0
 
-    def next_chunk(self, tx: Tx, most: int) -> list[Candidate]:
+    def shares(self, tx: Tx, most: int) -> list[Share]:
+        """Return the one subscriber."""
+        return [Share(str(self.row["subscriber_id"]), self.row["counted"])]
+
+    def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return up to `most` events after the cursor."""
         # Not EXISTS: PostgreSQL would gather all that the subscriber was ever owed, for each chunk.
         missed = self._owed().limit(1).scalar_subquery().is_(None)
         fits = sa.and_(*self._wanted(tx), missed).label("fits")
         active = sa.literal(self._subscriber(tx)[1]).label("active")
         found = sa.select(self.id, fits, active).where(*self._span())
-        return [Candidate(*row) for row in tx.execute(found.order_by(self.id).limit(most))]
+        rows = tx.execute(found.order_by(self.id).limit(most + 1))
+        return _chunk([Candidate(*row) for row in rows], most)
 
-    def make_due(self, tx: Tx, ids: Ids, chosen: Sequence[Candidate], now: datetime) -> int:
+    def make_due(
+        self, tx: Tx, intake: JobIntake, chosen: Sequence[Candidate], now: datetime
+    ) -> Made:
         """Create deliveries. An event that is owed by now keeps the delivery that it has."""
         common = {"subscriber_id": self.row["subscriber_id"], "lease": 0, "tries": 0}
         rows = [
@@ -184,12 +146,22 @@ class Backfill(Selection):
                 **common,
                 **_due_values(one.active, now),
             }
-            for new, one in zip(ids.many("dlv", len(chosen)), chosen, strict=True)
+            for new, one in zip(intake.ids.many("dlv", len(chosen)), chosen, strict=True)
         ]
         if not rows:
-            return 0
+            return Made(0)
         missing = insert(tx.dialect.name, delivery).on_conflict_do_nothing()
-        return len(tx.scalars(missing.returning(delivery.c.id), rows).all())
+        return Made(len(tx.scalars(missing.returning(delivery.c.id), rows).all()))
+
+    def sampled(self, tx: Tx, ids: Sequence[str]) -> list[Sampled]:
+        """Return what a preview shows of events."""
+        shown = sa.select(self.id, event.c.created_at, event.c.type, event.c.job_id)
+        to = self.row["subscriber_id"]
+        return [
+            Sampled("event", row.id, None, row.created_at, subscriber=to, type=row.type,
+                    job=row.job_id)
+            for row in tx.execute(shown.where(self.id.in_(ids)).order_by(self.id))
+        ]  # fmt: skip
 
     def _span(self) -> list[sa.ColumnElement[bool]]:
         """Return the conditions that an index serves."""
@@ -219,21 +191,12 @@ class Backfill(Selection):
         return (tuple(row.types), row.state == SubscriberState.ACTIVE) if row else ((), False)
 
 
-def selection_of(row: ReplayRow) -> Selection:
-    """Return what a replay is about."""
-    return Backfill(row) if row["missed"] else Redelivery(row)
+def _chunk(rows: list[Candidate], most: int) -> Chunk:
+    """Return the first `most` rows; one more shows that they are not the last."""
+    return Chunk(rows[:most], rows[most - 1].id if len(rows) > most else None)
 
 
 def _due_values(active: bool, now: datetime) -> dict[str, Any]:
     if active:
         return {"state": DeliveryState.PENDING, "due_at": now}
     return {"state": DeliveryState.HELD, "due_at": None}
-
-
-def _first_id(prefix: str, at: datetime, seconds: float) -> str:
-    """Return the first id of an instant that many seconds later, not before 1970."""
-    try:
-        return earliest(prefix, max(EPOCH, after(at, seconds)))
-    except OverflowError:
-        # At the end of the calendar.
-        return earliest(prefix, max(EPOCH, at))

@@ -17,16 +17,7 @@ from orchestrator.schemas.accounts import (
     SigningKey,
 )
 from orchestrator.schemas.base import Fault, Page, Problem, Shape, document
-from orchestrator.schemas.deliveries import (
-    Attempt,
-    Delivery,
-    DeliveryWait,
-    EventReplay,
-    Replay,
-    ReplayCount,
-    ReplayFilter,
-    TriedDelivery,
-)
+from orchestrator.schemas.deliveries import Attempt, Delivery, DeliveryWait, TriedDelivery
 from orchestrator.schemas.events import (
     AccountFact,
     AccountTrouble,
@@ -42,6 +33,16 @@ from orchestrator.schemas.jobs import (
     OutputFile,
     ShareLink,
     TimelineEntry,
+)
+from orchestrator.schemas.replays import (
+    AccountShare,
+    EventReplay,
+    Replay,
+    ReplayCount,
+    ReplayFilter,
+    ReplaySample,
+    RetryFilter,
+    SubscriberShare,
 )
 from orchestrator.schemas.service import (
     Alive,
@@ -66,6 +67,7 @@ __all__ = [
     "Account",
     "AccountCheck",
     "AccountFact",
+    "AccountShare",
     "AccountTrouble",
     "Alive",
     "ApiKey",
@@ -96,12 +98,15 @@ __all__ = [
     "Replay",
     "ReplayCount",
     "ReplayFilter",
+    "ReplaySample",
+    "RetryFilter",
     "RotatedSubscriber",
     "Shape",
     "ShareLink",
     "SigningKey",
     "StreamTicket",
     "Subscriber",
+    "SubscriberShare",
     "Taken",
     "TestEvent",
     "TestLinks",

@@ -1,4 +1,4 @@
-"""Deliveries, their attempts, and replays: columns, models, writers and examples."""
+"""Deliveries and their attempts: columns, models, writers and examples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Literal, TypedDict
 
 from pydantic import AwareDatetime, Field
 
-from orchestrator.foundation.states import DeliveryState, EventType, ReplayState
+from orchestrator.foundation.states import DeliveryState, EventType
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
-from orchestrator.schemas.example_values import CREATED, FINISHED, HOOK, IDS, NEXT_DAY
+from orchestrator.schemas.example_values import FINISHED, HOOK, IDS
 
 
 class AttemptColumns(TypedDict):
@@ -47,30 +47,6 @@ class DeliveryColumns(TypedDict):
     subscriber_state: str | None
     shown: str | None
     resting_until: datetime | None
-
-
-class ReplaySelection(TypedDict):
-    """The columns of `replay` that say what it selects."""
-
-    subscriber_id: str | None
-    event_id: str | None
-    status: str
-    types: list[str] | None
-    since: datetime | None
-    until: datetime | None
-    missed: bool
-    counted: int
-
-
-class ReplayColumns(ReplaySelection):
-    """The columns of `replay` that `replay_json` reads. A whole row has them too."""
-
-    id: str
-    rate: float | None
-    state: str
-    replayed: int
-    created_at: datetime
-    finished_at: datetime | None
 
 
 class Attempt(Shape):
@@ -126,58 +102,6 @@ class TriedDelivery(Delivery):
     attempts: list[Attempt]
 
 
-class ReplayFilter(Shape):
-    """What a replay selects: deliveries in one state, or (`missed`) events without a delivery."""
-
-    status: Annotated[
-        Annotated[DeliveryState, OpenEnum] | None,
-        Field(description="Null where missed events are selected."),
-    ]
-    types: Annotated[list[str] | None, Field(description="Event types; `*` matches. Null: all.")]
-    missed: bool
-    since: AwareDatetime | None
-    until: Annotated[AwareDatetime | None, Field(description="Exclusive.")]
-
-
-class ReplayCount(Shape):
-    """What a replay would select; nothing was changed."""
-
-    object: Literal["replay"]
-    dry_run: Literal[True]
-    subscriber: str | None
-    event: str | None
-    filter: ReplayFilter
-    count: int
-
-
-class Replay(Shape):
-    """Deliveries made due again, each once: `count` were selected, `replayed` are due so far."""
-
-    id: str
-    object: Literal["replay"]
-    status: Annotated[ReplayState, OpenEnum]
-    subscriber: Annotated[str | None, Field(description="Null: all of them.")]
-    event: Annotated[str | None, Field(description="Null: all of them.")]
-    filter: ReplayFilter
-    rate: Annotated[float | None, Field(description="Deliveries made due a second.")]
-    count: int
-    replayed: int
-    created_at: AwareDatetime
-    finished_at: AwareDatetime | None
-
-
-class EventReplay(Shape):
-    """One event, sent again: `count` deliveries were made due."""
-
-    object: Literal["replay"]
-    event: str
-    subscriber: Annotated[
-        str | None,
-        Field(description="Null: every subscriber that was owed the event or has joined since."),
-    ]
-    count: int
-
-
 def delivery_json(
     row: DeliveryColumns, now: datetime, attempts: Iterable[AttemptColumns] | None = None
 ) -> Json:
@@ -191,7 +115,7 @@ def delivery_json(
         "event_type": row["type"],
         "job": row["job_id"],
         "subscriber": row["subscriber_id"],
-        "host": row["shown"] and row["shown"].partition("://")[2].partition("/")[0],
+        "host": host_of(row["shown"]),
         "status": row["state"],
         "tries": row["tries"],
         "last_status": row["last_status"],
@@ -204,6 +128,11 @@ def delivery_json(
     if attempts is None:
         return shown
     return shown | {"attempts": [attempt_json(attempt) for attempt in attempts]}
+
+
+def host_of(shown: str | None) -> str | None:
+    """Return the host, with its port, of an address as it is shown."""
+    return shown and shown.partition("://")[2].partition("/")[0]
 
 
 def _waiting(row: DeliveryColumns, now: datetime) -> Json | None:
@@ -231,40 +160,6 @@ def attempt_json(row: AttemptColumns) -> Json:
     }
 
 
-def replay_json(row: ReplayColumns) -> Json:
-    """Return a replay as JSON."""
-    return {
-        "id": row["id"],
-        "object": "replay",
-        "status": row["state"],
-        **_selection(row),
-        "rate": row["rate"],
-        "count": row["counted"],
-        "replayed": row["replayed"],
-        "created_at": rfc3339_or_none(row["created_at"]),
-        "finished_at": rfc3339_or_none(row["finished_at"]),
-    }
-
-
-def replay_count_json(row: ReplaySelection) -> Json:
-    """Return what a replay would select as JSON."""
-    return {"object": "replay", "dry_run": True, **_selection(row), "count": row["counted"]}
-
-
-def _selection(row: ReplaySelection) -> Json:
-    return {
-        "subscriber": row["subscriber_id"],
-        "event": row["event_id"],
-        "filter": {
-            "status": None if row["missed"] else row["status"],
-            "types": row["types"],
-            "missed": row["missed"],
-            "since": rfc3339_or_none(row["since"]),
-            "until": rfc3339_or_none(row["until"]),
-        },
-    }
-
-
 _DELIVERY: DeliveryColumns = {
     "id": IDS["dlv"], "event_id": IDS["evt"], "type": "job.succeeded", "job_id": IDS["job"],
     "subscriber_id": IDS["sub"], "state": "delivered", "tries": 1, "last_status": 204,
@@ -275,12 +170,5 @@ _DELIVERY: DeliveryColumns = {
 _ATTEMPT: AttemptColumns = {
     "n": 1, "at": FINISHED, "status": 204, "ms": 41, "error": None, "response": ""
 }  # fmt: skip
-_REPLAY: ReplayColumns = {
-    "id": IDS["rpl"], "subscriber_id": IDS["sub"], "event_id": None, "status": "dead",
-    "types": None, "since": CREATED, "until": None, "missed": False, "rate": 20, "state": "running",
-    "counted": 120, "replayed": 40, "created_at": NEXT_DAY, "finished_at": None,
-}  # fmt: skip
 DELIVERY_EXAMPLE = delivery_json(_DELIVERY, FINISHED)
 TRIED_EXAMPLE = delivery_json(_DELIVERY, FINISHED, [_ATTEMPT])
-REPLAY_EXAMPLE = replay_json(_REPLAY)
-REPLAY_COUNT_EXAMPLE = replay_count_json(_REPLAY)

@@ -24,8 +24,8 @@ from orchestrator.engine.retention import Retention
 from orchestrator.engine.worker import Worker
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.jobs.intake import JobIntake
 from tests.api.test_support import calling, in_doubt, subscribed
 from tests.engine.test_account_limits import replicas
 from tests.harness.api_caller import Json, eventually
@@ -200,7 +200,7 @@ async def test_replicas_that_work_on_a_replay_concurrently_make_each_delivery_du
         ids = await add_deliveries(first, await add_subscriber(first), 205)
         row = replay.new(first.runtime.ids, api_key="key", now=first.clock.now())
         counted = await first.runtime.store.read(replay.counted, row)
-        await first.runtime.store.write(replay.begin, first.runtime.ids, counted)
+        await first.runtime.store.write(replay.begin, first.runtime.assemble(JobIntake), counted)
         await work_off(*group)
         (ended,) = await first.rows(table)
         assert (ended["state"], ended["counted"], ended["replayed"], ended["due_at"]) == (
@@ -475,12 +475,13 @@ async def test_a_slice_reads_its_rows_by_an_index_in_the_order_of_ids(tmp_path: 
         await add_deliveries(api, to, 300, state="delivered")
         await add_deliveries(api, to, 3, state="dead")
         await api.run(sa.text("ANALYZE"))
+        intake = api.runtime.assemble(JobIntake)
         states = (DeliveryState.DEAD, DeliveryState.PENDING, DeliveryState.DELIVERED)
         for whose, state in itertools.product((to, None), states):
             row = replay.new(
                 api.runtime.ids, api_key="k", now=api.clock.now(), subscriber_id=whose, status=state
             )
-            counting, slicing = await api.runtime.store.write(query_plans, api.runtime.ids, row)
+            counting, slicing = await api.runtime.store.write(query_plans, intake, row)
             scanned = "(?i)scan delivery|seq scan on delivery|temp b-tree|sort"
             assert not re.search(scanned, slicing), (whose, state, slicing)
             if state is DeliveryState.DEAD:
@@ -499,11 +500,14 @@ async def test_a_slice_of_missed_events_does_not_read_all_deliveries_of_the_subs
         row = replay.new(
             api.runtime.ids, api_key="key", now=api.clock.now(), subscriber_id=to, missed=True
         )
-        plan = (await api.runtime.store.write(query_plans, api.runtime.ids, row, "AS fits"))[0]
+        intake = api.runtime.assemble(JobIntake)
+        plan = (await api.runtime.store.write(query_plans, intake, row, "AS fits"))[0]
         assert re.search("event_id ?=", plan), plan
 
 
-def query_plans(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state") -> Sequence[str]:
+def query_plans(
+    tx: Tx, intake: JobIntake, row: ReplayRow, having: str = "delivery.state"
+) -> Sequence[str]:
     """Begin a replay; return the plans of its SELECTs that contain `having`."""
     plans: list[str] = []
     how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
@@ -517,6 +521,6 @@ def query_plans(tx: Tx, ids: Ids, row: ReplayRow, having: str = "delivery.state"
         # Otherwise a table this small is scanned.
         tx.execute(sa.text("SET LOCAL enable_seqscan = off"))
     sa.event.listen(tx, "before_cursor_execute", explain)
-    replay.begin(tx, ids, replay.counted(tx, row))
+    replay.begin(tx, intake, replay.counted(tx, row))
     sa.event.remove(tx, "before_cursor_execute", explain)
     return plans

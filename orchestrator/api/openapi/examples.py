@@ -8,21 +8,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import schemas
-from orchestrator.api import requests
+from orchestrator.api import replay_requests, requests
 from orchestrator.api.problems import CODES
 from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.json_codec import encode
 from orchestrator.schemas.accounts import API_KEY_EXAMPLE
 from orchestrator.schemas.base import Json
-from orchestrator.schemas.deliveries import (
-    DELIVERY_EXAMPLE,
-    REPLAY_COUNT_EXAMPLE,
-    REPLAY_EXAMPLE,
-    TRIED_EXAMPLE,
-)
+from orchestrator.schemas.deliveries import DELIVERY_EXAMPLE, TRIED_EXAMPLE
 from orchestrator.schemas.events import event_body, event_json
 from orchestrator.schemas.example_values import BASE, CREATED, FINISHED, HOOK, IDS, NEXT_DAY
 from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
+from orchestrator.schemas.replays import REPLAY_COUNT_EXAMPLE, REPLAY_EXAMPLE
 from orchestrator.schemas.subscribers import SUBSCRIBER_EXAMPLE
 
 _CREATED, _FINISHED, _NEXT_DAY = rfc3339(CREATED), rfc3339(FINISHED), rfc3339(NEXT_DAY)
@@ -187,11 +183,11 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     requests.NewSubscriber: {"url": HOOK, "types": ["job.*"], "description": "the shop"},
     requests.SubscriberChange: {"types": ["job.succeeded", "job.failed"], "rate_limit": 20},
     requests.Rotation: {"grace_seconds": 3600},
-    requests.Replay: {"since": _CREATED, "status": "dead"},
-    requests.NewReplay: {
+    replay_requests.Replay: {"since": _CREATED, "status": "dead"},
+    replay_requests.NewReplay: {
         "since": _CREATED, "subscriber": IDS["sub"], "rate": 20, "dry_run": True
     },
-    requests.EventReplay: {"subscriber": IDS["sub"]},
+    replay_requests.EventReplay: {"subscriber": IDS["sub"]},
     requests.NewTicket: {"types": ["job.*"], "seconds": 60},
     requests.NewKey: {"name": "the shop", "scope": "write"},
     requests.Empty: {},

@@ -132,7 +132,7 @@ class Attempt(SQLModel, table=True):
 
 
 class Replay(SQLModel, table=True):
-    """A replay: deliveries to make due again, or missed events to deliver, and its progress."""
+    """A replay and its progress: deliveries to make due again, missed events, or jobs to retry."""
 
     id: str = Field(primary_key=True)
     api_key: str
@@ -145,15 +145,18 @@ class Replay(SQLModel, table=True):
     since: datetime | None = Field(default=None, sa_type=Instant)
     until: datetime | None = Field(default=None, sa_type=Instant)
     missed: bool = False
-    #: Deliveries made due per second; None: unlimited.
+    #: A filter of jobs, which are retried instead: `engine.replay_retries.RetryFilter`.
+    jobs: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: Deliveries made due, or jobs retried, per second; None: unlimited.
     rate: float | None = None
     state: str = ReplayState.RUNNING
-    #: Ids of deliveries, or of missed events: the progress, and the end.
+    #: Ids of deliveries, missed events or jobs: the progress, and the end.
     cursor: str
     newest: str
-    #: The number of deliveries when it was created, and how many of them were made due.
+    #: The number when it was created; how many were made due or retried; how many could not be.
     counted: int = Field(sa_type=Count)
     replayed: int = Field(default=0, sa_type=Count)
+    failed: int = Field(default=0, sa_type=Count, sa_column_kwargs={"server_default": "0"})
     due_at: datetime | None = Field(default=None, sa_type=Instant)
     created_at: datetime = Field(sa_type=Instant)
     finished_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -226,12 +226,14 @@ class ReplayRow(TypedDict):
     since: datetime | None
     until: datetime | None
     missed: bool
+    jobs: dict[str, Any] | None
     rate: float | None
     state: str
     cursor: str
     newest: str
     counted: int
     replayed: int
+    failed: int
     due_at: datetime | None
     created_at: datetime
     finished_at: datetime | None
