@@ -21,6 +21,7 @@ from orchestrator.api import (
     metrics,
     outputs,
     replays,
+    stats,
     stream,
     subscribers,
 )
@@ -108,6 +109,8 @@ def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
         "/v1/accounts": {"GET": accounts.ls},
         "/v1/accounts/{name}": {"GET": accounts.show},
         "/v1/accounts/{name}/check": {"POST": checks.check},
+        "/v1/accounts/{name}/history": {"GET": stats.of_account},
+        "/v1/stats": {"GET": runtime.assemble(stats.Statistics).show},
     }
 
 

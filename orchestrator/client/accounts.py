@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import get, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
-from orchestrator.schemas import Account, AccountCheck, Page
+from orchestrator.schemas import Account, AccountCheck, AccountHistory, Page
 
 
 class Accounts(Resource[ModeT]):
@@ -24,6 +24,15 @@ class Accounts(Resource[ModeT]):
         {'main': 3}
         """
         return AsyncPages(self._connection, Page[Account], get("accounts", limit=page_size))
+
+    @dual
+    async def history(self, name: str, *, hours: int = 24) -> AccountHistory:
+        """Return the jobs of an account over time, and how long the newest ones took.
+
+        >>> client.accounts.history("main").latency.p95
+        131.0
+        """
+        return await self._call(AccountHistory, get("accounts", name, "history", hours=hours))
 
     @dual
     async def check(self, name: str) -> AccountCheck:

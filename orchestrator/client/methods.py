@@ -20,7 +20,7 @@ from orchestrator.client.requests import JobOptions, Request
 from orchestrator.client.responses import Answer
 from orchestrator.client.subscribers import Subscribers
 from orchestrator.client.sync_async import ModeT, Resource, dual
-from orchestrator.schemas import Job, SigningKey
+from orchestrator.schemas import Job, SigningKey, Stats
 
 
 class JsonObject(RootModel[dict[str, JsonValue]]):
@@ -133,6 +133,15 @@ class Methods(Resource[ModeT]):
     async def signing_key(self) -> str:
         """Return the secret for `Webhook` that verifies deliveries to a job's `callback_url`."""
         return (await self._call(SigningKey, requests.get("signing-key"))).secret
+
+    @dual
+    async def stats(self, *, hours: int = 24) -> Stats:
+        """Return counts of the whole service, ages of what waits, and its history.
+
+        >>> client.stats().ages.queued
+        0.4
+        """
+        return await self._call(Stats, requests.get("stats", hours=hours))
 
     @dual
     async def call(

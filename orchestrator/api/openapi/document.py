@@ -37,6 +37,7 @@ _TAGS = {
     "replays": "Deliveries made due again.",
     "deliveries": "Events owed to subscribers, and their attempts.",
     "accounts": "Configured vendor accounts and their state.",
+    "stats": "Counts of the whole service, and its history.",
     "signing-key": "What verifies deliveries to a job's own `callback_url`.",
     "keys": "The callers' keys. For admins.",
     "service": "The service itself. No key.",

@@ -19,6 +19,7 @@ from orchestrator.schemas.events import event_body, event_json
 from orchestrator.schemas.example_values import BASE, CREATED, FINISHED, HOOK, IDS, NEXT_DAY
 from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
 from orchestrator.schemas.replays import REPLAY_COUNT_EXAMPLE, REPLAY_EXAMPLE
+from orchestrator.schemas.stats import ACCOUNT_HISTORY_EXAMPLE, STATS_EXAMPLE
 from orchestrator.schemas.subscribers import SUBSCRIBER_EXAMPLE
 
 _CREATED, _FINISHED, _NEXT_DAY = rfc3339(CREATED), rfc3339(FINISHED), rfc3339(NEXT_DAY)
@@ -156,6 +157,8 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "vendor_message": "task not found", "latency_ms": 184, "clock_skew_seconds": 0.0,
         "checked_at": _FINISHED,
     },
+    schemas.AccountHistory: ACCOUNT_HISTORY_EXAMPLE,
+    schemas.Stats: STATS_EXAMPLE,
     schemas.ApiKey: API_KEY_EXAMPLE,
     schemas.NewApiKey: {
         **API_KEY_EXAMPLE, "last_used_at": None, "key": "orc_Rk3vTq" + "x" * 37

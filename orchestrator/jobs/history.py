@@ -1,0 +1,223 @@
+"""The history of jobs for charts: counts over time, and the latency of the newest jobs.
+
+A chart of a day may be about a million jobs. So each of its buckets reads the first jobs that were
+created in it, along the index of ids, and no more than `ROWS` are read in all. A bucket with more
+jobs is estimated from the share of its time that they cover.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import job, trace
+from orchestrator.foundation.clock import EPOCH, epoch_ms
+from orchestrator.foundation.ids import earliest, made_at
+from orchestrator.foundation.states import FINAL, JobState, Source
+
+#: Jobs that a chart reads, and of these the jobs whose status queries it counts.
+ROWS, _QUERIED = 2000, 100
+#: Status queries of one job that are counted.
+_MOST_QUERIES = 40
+#: Jobs that a distribution of latency reads.
+LATENCY_ROWS = 1000
+#: Seconds of a bucket: the shortest with which a chart has so many, and one that goes on.
+_STEPS, _MOST_BUCKETS = (60, 300, 900, 1800, 3600, 7200, 14_400), 48
+#: Upper bounds of the counts of latencies, in seconds: four a decade, from one second to a day.
+BOUNDS = tuple(round(10 ** (n / 4), 3) for n in range(21))
+
+
+class _Job(NamedTuple):
+    id: str
+    account: str
+    state: str
+    resolved_by: str | None
+
+
+class _Times(NamedTuple):
+    state: str
+    created_at: datetime
+    submitted_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time of a chart, in buckets of `step` seconds. All but the last one are complete."""
+
+    starts: Sequence[datetime]
+    step: int
+    until: datetime
+
+    @staticmethod
+    def of(now: datetime, hours: int) -> Span:
+        """Return the buckets of the last hours; the first begins before them, or with them."""
+        seconds = hours * 3600
+        step = next(step for step in _STEPS if seconds <= step * _MOST_BUCKETS)
+        last = epoch_ms(now) // 1000 // step * step
+        count = -(-seconds // step) + 1
+        firsts = (last - step * (count - 1 - n) for n in range(count))
+        return Span([EPOCH + timedelta(seconds=first) for first in firsts], step, now)
+
+    def end_of(self, start: datetime) -> datetime:
+        """Return the end of a bucket, or now within the last one."""
+        return min(start + timedelta(seconds=self.step), self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Counts of the jobs that were created in a bucket, as they are now."""
+
+    start: datetime
+    submitted: int
+    states: Counter[str]
+    by: Counter[str]
+    missed: int
+    polls: int
+    estimated: bool
+
+
+class Latency(NamedTuple):
+    """Seconds from submission to success, of the newest jobs: sorted; and what they cover."""
+
+    seconds: Sequence[float]
+    since: datetime | None
+    until: datetime | None
+
+    def quantile(self, share: float) -> float | None:
+        """Return a quantile (nearest rank); None without jobs."""
+        if not self.seconds:
+            return None
+        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
+
+def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -> list[Bucket]:
+    """Return the buckets of a span, of one account or of all.
+
+    `pushing` are the accounts whose vendors push: a completion of theirs that a status query found
+    is a missed push.
+    """
+    per_bucket = ROWS // len(span.starts)
+    bounds = [*span.starts, span.starts[-1] + timedelta(seconds=span.step)]
+    values: dict[str, Any] = {f"at_{n}": earliest("job", at) for n, at in enumerate(bounds)}
+    values |= {"account": account, "most": per_bucket}
+    statement = _in_buckets(len(span.starts), account is not None)
+    found = [_Job(*row) for row in tx.execute(statement, values).all()]
+    by_start: dict[datetime, list[_Job]] = {start: [] for start in span.starts}
+    first = epoch_ms(span.starts[0])
+    for row in sorted(found):
+        place = (epoch_ms(made_at(row.id)) - first) // (span.step * 1000)
+        by_start[span.starts[place]].append(row)
+    queries = _queries(tx, by_start.values())
+    return [
+        _bucket(start, span.end_of(start), rows, per_bucket, pushing, queries)
+        for start, rows in by_start.items()
+    ]
+
+
+def _bucket(
+    start: datetime,
+    end: datetime,
+    rows: Sequence[_Job],
+    most: int,
+    pushing: Collection[str],
+    queries: dict[str, int],
+) -> Bucket:
+    cut = len(rows) >= most
+    covered = (made_at(rows[-1].id) - start).total_seconds() if cut else 0.0
+    factor = max(1.0, (end - start).total_seconds() / max(covered, 0.001)) if cut else 1.0
+    known = [row for row in rows if row.id in queries]
+
+    def scaled(count: float) -> int:
+        return round(count * factor)
+
+    def counted(value_of: Callable[[_Job], str | None]) -> Counter[str]:
+        counts = Counter(value for row in rows if (value := value_of(row)) is not None)
+        return Counter({value: scaled(count) for value, count in counts.items()})
+
+    missed = sum(
+        row.resolved_by == Source.POLL and row.state in FINAL and row.account in pushing
+        for row in rows
+    )
+    asked = sum(queries[row.id] for row in known) * len(rows) / max(1, len(known))
+    return Bucket(
+        start,
+        scaled(len(rows)),
+        counted(lambda row: row.state),
+        counted(lambda row: row.resolved_by),
+        scaled(missed),
+        scaled(asked),
+        cut,
+    )
+
+
+def latency(tx: Tx, account: str | None) -> Latency:
+    """Return the latency of the newest jobs that succeeded, of one account or of all."""
+    values = {"account": account, "most": LATENCY_ROWS, "at_0": "", "at_1": "job_8"}
+    rows = [_Times(*row) for row in tx.execute(_newest(account is not None), values).all()]
+    took = [
+        ((row.finished_at - (row.submitted_at or row.created_at)).total_seconds(), row.created_at)
+        for row in rows
+        if row.state == JobState.SUCCEEDED and row.finished_at is not None
+    ]
+    times = [created for _, created in took]
+    seconds = sorted(one for one, _ in took)
+    return Latency(seconds, min(times, default=None), max(times, default=None))
+
+
+def _queries(tx: Tx, groups: Collection[Sequence[_Job]]) -> dict[str, int]:
+    """Return the number of status queries of some jobs of each bucket."""
+    each = max(1, _QUERIED // len(groups))
+    ids = [row.id for rows in groups for row in rows[:each]]
+    return dict(tx.execute(_ASKED, {"ids": ids}).all())
+
+
+@lru_cache(maxsize=256)
+def _in_buckets(count: int, of_account: bool) -> Any:
+    parts = [_range(of_account, f"at_{n}", f"at_{n + 1}", _Job) for n in range(count)]
+    return sa.union_all(*(sa.select(part.subquery()) for part in parts))
+
+
+@lru_cache(maxsize=2)
+def _newest(of_account: bool) -> sa.Select[Any]:
+    return _range(of_account, "at_0", "at_1", _Times, newest=True)
+
+
+def _range(
+    of_account: bool, since: str, until: str, shown: type[_Job | _Times], newest: bool = False
+) -> sa.Select[Any]:
+    """Select the first or the last jobs between two ids, along one index.
+
+    By pairs, where one column would do: on PostgreSQL no other index has this order.
+    """
+    low, high = sa.bindparam(since, type_=sa.String), sa.bindparam(until, type_=sa.String)
+    found = sa.select(*(job.c[name] for name in shown._fields)).limit(
+        sa.bindparam("most", type_=sa.Integer)
+    )
+    if not of_account:
+        found = found.where(job.c.id >= low, job.c.id < high)
+        return found.order_by(job.c.id.desc() if newest else job.c.id)
+    account = sa.bindparam("account", type_=sa.String)
+    pair = sa.tuple_(job.c.account, job.c.id)
+    found = found.where(pair >= sa.tuple_(account, low), pair < sa.tuple_(account, high))
+    columns = (job.c.account, job.c.id)
+    return found.order_by(*((one.desc() for one in columns) if newest else columns))
+
+
+_TRACES = (
+    sa.select(sa.literal(1).label("one"))
+    .where(trace.c.job_id == job.c.id, trace.c.kind == "poll")
+    .limit(_MOST_QUERIES)
+    .correlate(job)
+    .subquery()
+)
+_ASKED = sa.select(
+    job.c.id, sa.select(sa.func.count()).select_from(_TRACES).scalar_subquery().label("asked")
+).where(job.c.id.in_(sa.bindparam("ids", expanding=True)))

@@ -1,0 +1,59 @@
+"""The history of jobs: its buckets, and what it reads."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import delivery, job
+from orchestrator.foundation.clock import EPOCH
+from orchestrator.jobs import history
+from orchestrator.jobs.history import Span
+from orchestrator.jobs.totals import totals
+from tests.database.test_listing import fill
+from tests.harness.runtime import Harness
+
+
+def test_a_span_of_any_length_has_at_most_49_buckets() -> None:
+    for hours in (1, 3, 24, 25, 100, 168):
+        span = Span.of(EPOCH + timedelta(days=20_000, seconds=1234), hours)
+        assert len(span.starts) <= 49
+        assert (span.until - span.starts[0]).total_seconds() >= hours * 3600
+        assert span.starts[-1] <= span.until <= span.starts[-1] + timedelta(seconds=span.step)
+
+
+async def test_statistics_read_indexes_and_few_rows(h: Harness) -> None:
+    for table in (job, delivery):
+        await h.runtime.store.write(fill, table, 3000)
+    if h.runtime.store.shared:
+        await h.run(sa.text("ANALYZE"))
+    plans: list[str] = []
+
+    def explained(tx: Tx) -> None:
+        def explain(_c: Any, cursor: Any, text: str, parameters: Any, *_: Any) -> None:
+            how = "EXPLAIN QUERY PLAN " if tx.dialect.name == "sqlite" else "EXPLAIN "
+            cursor.execute(how + text, parameters)
+            if "WHERE" in text:
+                plans.append("\n".join(str(line[-1]) for line in cursor.fetchall()))
+
+        sa.event.listen(tx, "before_cursor_execute", explain)
+        now = h.clock.now()
+        try:
+            for account in ("main", None):
+                history.buckets(tx, account, Span.of(now, 24), set())
+                history.latency(tx, account)
+            totals(tx, now)
+        finally:
+            sa.event.remove(tx, "before_cursor_execute", explain)
+
+    await h.runtime.store.read(explained)
+    for plan in plans:
+        rows = re.findall(r"(?m)Seq Scan on (?:job|delivery)\b|SCAN (?:job|delivery)$", plan)
+        assert not rows, plan
+    assert sum("ix_job_account" in plan for plan in plans) >= 2
+    assert any("ix_job_state" in plan for plan in plans)
+    assert any("ix_delivery_state" in plan for plan in plans)
