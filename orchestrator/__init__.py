@@ -12,6 +12,7 @@ Folders, lowest layer first. A folder imports only from folders above it in this
     jobs         the ledger, the only writer of job state, and the state machine it applies
     engine       the stages: receive, submit, poll, deliver, replay, retention
     api          one file a resource, authentication, OpenAPI document, callback endpoint
+    dashboard    pages for people, made of what the API answers in process
     app          settings in, ASGI application out
     embed, cli   the service inside another application; the command line
     client       the Python client; needs `foundation` and `schemas` alone

@@ -13,12 +13,18 @@ require("server")
 
 import httpx
 from starlette.applications import Starlette
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from orchestrator.api import routes, routes_of_worker
+from orchestrator import __version__, dashboard
+from orchestrator.api import measured, routes, routes_of_worker
+from orchestrator.api.auth.authenticator import Authenticator
 from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
+from orchestrator.dashboard.endpoint import Dashboard
+from orchestrator.dashboard.rendering import Renderer
+from orchestrator.dashboard.session import Sessions
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
@@ -146,7 +152,7 @@ def application(runtime: Runtime) -> Starlette:
 
     worker = runtime.settings.role == "worker"
     app = Starlette(
-        routes=routes_of_worker(runtime) if worker else routes(runtime), lifespan=lifespan
+        routes=routes_of_worker(runtime) if worker else _all_routes(runtime), lifespan=lifespan
     )
     # Servers call this on SIGTERM: they wait for open responses, streams included, before they
     # end the lifespan.
@@ -160,6 +166,20 @@ def application(runtime: Runtime) -> Starlette:
         stack if worker else callback_endpoint(stack, runtime)
     )
     return app
+
+
+def _all_routes(runtime: Runtime) -> list[Route]:
+    """Return the routes of the API, and before them those of the dashboard, which calls it."""
+    authenticator = runtime.assemble(Authenticator)
+    of_api = routes(runtime, authenticator)
+    base = runtime.base
+    pages = Dashboard(
+        api=Router(of_api),
+        sessions=Sessions(runtime.keys, runtime.clock, authenticator, base.startswith("https:")),
+        renderer=Renderer(runtime.clock, __version__),
+        origins=frozenset({"/".join(base.split("/", 3)[:3])}),
+    )
+    return [*(measured(runtime, route) for route in dashboard.routes(pages)), *of_api]
 
 
 def callback_endpoint(

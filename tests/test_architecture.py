@@ -29,7 +29,7 @@ LAYERS = (
     ("vendors", "events"),
     ("jobs",),
     ("engine",),
-    ("api",),
+    ("api", "dashboard"),
     ("app",),
     ("embed", "cli"),
 )

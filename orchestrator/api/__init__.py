@@ -34,14 +34,15 @@ from orchestrator.api.openapi.document import Document
 from orchestrator.engine.runtime import Runtime
 
 
-def routes(runtime: Runtime) -> list[Route]:
+def routes(runtime: Runtime, authenticator: Authenticator | None = None) -> list[Route]:
     """Return the routes of the API, with request metrics."""
-    return [_measured(runtime, route) for route in endpoints(runtime)]
+    return [measured(runtime, route) for route in endpoints(runtime, authenticator)]
 
 
-def endpoints(runtime: Runtime) -> list[Route]:
+def endpoints(runtime: Runtime, authenticator: Authenticator | None = None) -> list[Route]:
     """Return a route to an `Endpoint` for each path. The last routes match any path (404)."""
-    authenticator, document = runtime.assemble(Authenticator), Document(runtime.base)
+    authenticator = authenticator or runtime.assemble(Authenticator)
+    document = Document(runtime.base)
 
     def at(path: str, scope: Scope | None = None, **handlers: Handler) -> Route:
         reads, changes = scope or Scope.READ, scope or Scope.WRITE
@@ -126,7 +127,7 @@ def routes_of_worker(runtime: Runtime) -> list[Route]:
         "/{rest:path}": dict.fromkeys(methods, health.not_served),
     }
     return [
-        _measured(runtime, Route(path, Endpoint(runtime, authenticator, by_method, reads=None)))
+        measured(runtime, Route(path, Endpoint(runtime, authenticator, by_method, reads=None)))
         for path, by_method in handlers.items()
     ]
 
@@ -140,6 +141,7 @@ def _probes(runtime: Runtime) -> dict[str, Handler]:
     }
 
 
-def _measured(runtime: Runtime, route: Route) -> Route:
+def measured(runtime: Runtime, route: Route) -> Route:
+    """Return a route with request metrics."""
     app = metrics.Measured(route.app, route.path, runtime.clock, runtime.metrics)
     return Route(route.path, app)

@@ -20,6 +20,7 @@ from orchestrator.api.problems import Refusal
 from orchestrator.database.store import Store
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.in_process import CALLER
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys, Ticket
@@ -71,8 +72,8 @@ class Authenticator:
         bootstrap = self.settings.api_keys
         self._bootstrap = [api_keys.digest(key.get_secret_value()) for key in bootstrap]
         self._cache: dict[str, _CachedKey] = {}
-        #: Of keys with open streams by ticket, by their ids.
-        self._valid_until: dict[str, float] = {}
+        #: Keys that are known by their ids: of streams by ticket, and of browsers.
+        self._by_id: dict[str, _CachedKey] = {}
         self._limiter = RateLimiter(self.clock)
         self.tickets = StreamTickets(keys=self.keys, clock=self.clock, rng=self.rng)
         self._forgot = asyncio.Event()
@@ -82,11 +83,40 @@ class Authenticator:
 
         Raises a `Problem` 401, the same for every reason, or 429; and `Unavailable`.
         """
-        caller = await self._find(_bearer(request))
+        acting = request.scope.get(CALLER)
+        secret = _bearer(request)
+        caller = await (self._find(secret) if acting is None else self.caller(acting))
         if caller is None:
             detail = "send a valid key as `Authorization: Bearer orc_...`"
             raise Refusal("unauthorized", detail)
         self._count(request, caller)
+        return caller
+
+    async def identify(self, secret: str) -> Caller | None:
+        """Return the caller with this key, or None. Raises `Unavailable`."""
+        return None if secret.startswith(OPERATOR_PREFIX) else await self._find(secret)
+
+    async def caller(self, key_id: str) -> Caller | None:
+        """Return the caller with the key of this id; None if it is not valid.
+
+        Raises `Unavailable`.
+        """
+        if key_id in map(_bootstrap_id, self._bootstrap):
+            return Caller(key_id, Scope.ADMIN)
+        known = self._by_id.get(key_id)
+        if known is not None and known.until > self.clock.monotonic():
+            is_over = known.expires_at is not None and known.expires_at <= self.clock.now()
+            return None if is_over else known.caller
+        forgot = self._forgot
+        row = await self.store.read(api_keys.get, key_id)
+        if row is None or not api_keys.is_valid(row, self.clock.now()):
+            return None
+        caller = Caller(row["id"], Scope(row["scope"]), row["rate_limit"])
+        if forgot is self._forgot:
+            if len(self._by_id) >= _CACHE_SIZE:
+                self._by_id.clear()
+            until = self.clock.monotonic() + _CACHED
+            self._by_id[key_id] = _CachedKey(caller, until, row["expires_at"])
         return caller
 
     async def redeem(self, request: Request, text: str) -> Caller:
@@ -134,10 +164,13 @@ class Authenticator:
     async def _is_valid(self, request: Request) -> bool:
         """Return whether the key of a request that was admitted is valid still."""
         secret, ticket = _bearer(request), ticket_of(request)
+        acting = request.scope.get(CALLER)
         # An operator pass is valid for a minute, and for requests begun in it.
         if secret.startswith(OPERATOR_PREFIX) and ticket is None:
             return True
         try:
+            if acting is not None:
+                return await self.caller(acting) is not None
             if ticket is not None:
                 return await self._is_caller(ticket.caller)
             return await self._find(secret) is not None
@@ -147,21 +180,12 @@ class Authenticator:
 
     async def _is_caller(self, caller: str) -> bool:
         """Return whether an id is that of a valid key."""
-        if caller == _OPERATOR or caller in map(_bootstrap_id, self._bootstrap):
-            return True
-        if self._valid_until.get(caller, 0.0) > self.clock.monotonic():
-            return True
-        forgot = self._forgot
-        row = await self.store.read(api_keys.get, caller)
-        valid = row is not None and api_keys.is_valid(row, self.clock.now())
-        if valid and forgot is self._forgot:
-            self._valid_until[caller] = self.clock.monotonic() + _CACHED
-        return valid
+        return caller == _OPERATOR or await self.caller(caller) is not None
 
     def forget_keys(self) -> None:
         """Empty the cache: a key was revoked."""
         self._cache.clear()
-        self._valid_until.clear()
+        self._by_id.clear()
         self._forgot.set()
         self._forgot = asyncio.Event()
 

@@ -35,6 +35,13 @@ class Callback(NamedTuple):
     attempt: int
 
 
+class Session(NamedTuple):
+    """A browser that has signed in: the id of its API key, and a random text of its own."""
+
+    caller: str
+    nonce: str
+
+
 class SealedAddress(NamedTuple):
     """A stored web address: encrypted, with a keyed hash for look-ups."""
 
@@ -177,6 +184,33 @@ class Keys:
         if late:
             raise BadToken("the share link has expired")
         return str(job_id)
+
+    def mint_session(self, session: Session, expires: datetime) -> str:
+        """Return the session of a browser as text for a cookie."""
+        return self._signer("dashboard session").seal([*session, epoch_ms(expires)])
+
+    def read_session(self, text: str, now: datetime) -> Session:
+        """Return a session. Raises `BadToken` if it is not ours, or has expired."""
+        try:
+            caller, nonce, expires = self._signer("dashboard session").unseal(text)
+            until = from_epoch(expires)
+        except _INVALID as error:
+            raise BadToken("not a session") from error
+        if until <= now:
+            raise BadToken("the session has expired")
+        return Session(str(caller), str(nonce))
+
+    def mint_form(self, session: Session) -> str:
+        """Return the token of the forms of a session, which other sites cannot know."""
+        return self._signer("dashboard form").seal(session.nonce)
+
+    def accepts_form(self, token: str, session: Session) -> bool:
+        """True if `token` is that of the session's forms."""
+        try:
+            nonce = str(self._signer("dashboard form").unseal(token))
+        except _INVALID:
+            return False
+        return hmac.compare_digest(nonce, session.nonce)
 
     def mint_pass(self, now: datetime) -> str:
         """Return an operator pass: proof, for a minute, that its bearer has the secret keys."""

@@ -1,0 +1,39 @@
+"""The dashboard: pages for people, made of what the API answers.
+
+Each path has one line here; its handlers are in the module of its page. There is no SQL and no
+rule of its own: a page calls the API in process, with the rights of the reader's key.
+"""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
+from orchestrator.dashboard.pages import jobs, overview, sign_in, static
+
+#: Below the public URL.
+PREFIX = "/dashboard"
+
+
+def routes(dashboard: Dashboard) -> list[Route]:
+    """Return a route for each page. The last one matches any path below the prefix (404)."""
+
+    def at(path: str, **handlers: Handler) -> Route:
+        return Route(PREFIX + path, Endpoint(dashboard, handlers, {}))
+
+    def public(path: str, **handlers: Public) -> Route:
+        return Route(PREFIX + path, Endpoint(dashboard, {}, handlers))
+
+    entry = sign_in.SignIn(dashboard.sessions, dashboard.renderer)
+    return [
+        public("/static/{digest}/{name}", GET=static.show),
+        public("/sign-in", GET=entry.show, POST=entry.enter),
+        public("/sign-out", POST=entry.leave),
+        public("/preferences", POST=entry.prefer),
+        at("", GET=overview.show),
+        at("/stream", GET=static.stream),
+        at("/jobs", GET=jobs.ls),
+        at("/jobs/{id}", GET=jobs.show),
+        at("/jobs/{id}/{action}", POST=jobs.act),
+        at("/{rest:path}"),
+    ]

@@ -1,0 +1,137 @@
+"""Endpoints of pages: the reader is known, a write is from a page of ours, and errors are pages.
+
+What a reader may do is judged by the API, which a page calls with the rights of the reader's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import quote
+
+import structlog
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator.dashboard.api_calls import Api, ApiProblem
+from orchestrator.dashboard.page import Page
+from orchestrator.dashboard.rendering import Renderer
+from orchestrator.dashboard.session import FORM_FIELD, Sessions, is_same_site
+from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.logs import traceback_of
+
+log = structlog.get_logger()
+
+Handler = Callable[[Page], Awaitable[Response]]
+Public = Callable[[Request, FormData], Awaitable[Response]]
+#: Bytes of a form, and its fields.
+FORM_BYTES, _FORM_FIELDS = 256 << 10, 200
+_MISSING = {"title": "Not found", "detail": "there is no such page", "status": 404}
+_FOREIGN = {
+    "title": "Not from this page",
+    "detail": "the form is from another site, or its page is from before you signed in; "
+    "reload the page and send it again",
+    "status": 403,
+}
+_METHOD = {"title": "Method not allowed", "detail": "not with this method", "status": 405}
+_FAULT = {"title": "Internal error", "detail": "a fault of ours; the log has it", "status": 500}
+_LATER = {"title": "Temporarily unavailable", "detail": "try again in a moment", "status": 503}
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """What all pages share."""
+
+    api: ASGIApp
+    sessions: Sessions
+    renderer: Renderer
+    #: Origins of our own pages.
+    origins: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An ASGI application for one path: handlers by method; `public` ones need no session."""
+
+    dashboard: Dashboard
+    handlers: Mapping[str, Handler]
+    public: Mapping[str, Public]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        except Unavailable as error:
+            log.warning("a page could not be served", error=str(error))
+            response = self._plain(request, _LATER)
+            response.headers["retry-after"] = str(error.retry_after)
+        except Exception as error:
+            log.error("a page failed", path=request.url.path, exception=traceback_of(error))
+            response = self._plain(request, _FAULT)
+        if request.method == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in self.handlers and method not in self.public:
+            return self._plain(request, _METHOD if self.handlers or self.public else _MISSING)
+        form = await _form(request) if method == "POST" else FormData()
+        if form is None or (method == "POST" and not self._is_ours(request)):
+            return self._plain(request, _FOREIGN)
+        if method in self.public:
+            return await self.public[method](request, form)
+        found = await self.dashboard.sessions.find(request)
+        if found is None:
+            return self._sign_in(request)
+        session, identity = found
+        keys = self.dashboard.sessions.keys
+        token = form.get(FORM_FIELD, "")
+        if method == "POST" and not keys.accepts_form(str(token), session):
+            return self._plain(request, _FOREIGN)
+        api = Api(self.dashboard.api, identity.id, request.scope)
+        renderer = self.dashboard.renderer
+        page = Page(request, session, identity, api, renderer, keys.mint_form(session), form)
+        try:
+            return await self.handlers[method](page)
+        except ApiProblem as error:
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                return self._sign_in(request)
+            return page.problem(error)
+
+    def _is_ours(self, request: Request) -> bool:
+        return is_same_site(request, set(self.dashboard.origins))
+
+    def _sign_in(self, request: Request) -> Response:
+        """Lead to the form, and from there back to this page."""
+        renderer, back = self.dashboard.renderer, ""
+        if request.method == "GET":
+            path = request.url.path.partition("/dashboard")[2]
+            back = quote(f"{path}?{request.url.query}" if request.url.query else path, safe="")
+        where = renderer.address(request, "/sign-in") + (f"?next={back}" if back else "")
+        return RedirectResponse(where, HTTPStatus.SEE_OTHER)
+
+    def _plain(self, request: Request, problem: Mapping[str, object]) -> Response:
+        """Return a problem on a page without a reader."""
+        status = int(str(problem["status"]))
+        return self.dashboard.renderer.respond(
+            request, "problem.html", status, {"problem": problem, "reader": None}
+        )
+
+
+async def _form(request: Request) -> FormData | None:
+    """Return a form, or None if it is too large or malformed. Files are not taken."""
+    size = request.headers.get("content-length", "")
+    if not size.isdecimal() or len(size) > 9 or int(size) > FORM_BYTES:
+        return None
+    try:
+        return await request.form(max_files=0, max_fields=_FORM_FIELDS, max_part_size=FORM_BYTES)
+    except HTTPException:
+        return None

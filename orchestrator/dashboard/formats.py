@@ -1,0 +1,95 @@
+"""How values of the API are shown: spans of time, sizes, shares, and JSON to read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+#: Seconds of a unit, and its name.
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time with the two largest units that matter: `2 min 5 s`, `340 ms`."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left, parts = round(seconds), list[str]()
+    for size, unit in _UNITS:
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size} {unit}")
+            left %= size
+        elif parts:
+            break
+    return " ".join(parts)
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a length of time given in milliseconds."""
+    return "" if value is None else span(value / 1000)
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in percent; empty of nothing."""
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def count(value: int | None) -> str:
+    """Return a number with its thousands set apart."""
+    return "" if value is None else f"{value:,}"
+
+
+def size(value: int | None) -> str:
+    """Return a number of bytes: `1.4 MB`."""
+    if value is None:
+        return ""
+    amount, unit = float(value), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def readable(value: Any) -> str:
+    """Return a JSON value as text to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def clock_time(instant: str) -> str:
+    """Return an instant of the API for reading without a script: `2026-11-20 10:00:00 UTC`."""
+    return f"{instant[:10]} {instant[11:19]} UTC"
+
+
+#: How a status is shown: its tone, and an icon besides the word and the colour.
+_TONES = {
+    "good": ("succeeded", "delivered", "active", "completed"),
+    "bad": ("failed", "expired", "dead", "disabled"),
+    "warn": ("held", "paused", "canceled"),
+    "live": ("queued", "submitting", "submitted", "processing", "pending", "running"),
+}
+_TONE = {word: tone for tone, words in _TONES.items() for word in words}
+_ICONS = {"good": "\u2713", "bad": "\u2715", "warn": "\u25b2", "live": "\u25cf"}
+
+
+def tone_of(status: str) -> str:
+    """Return the tone of a status: `good`, `bad`, `warn` or `live`; empty for an unknown one."""
+    return _TONE.get(status, "")
+
+
+def icon_of(status: str) -> str:
+    """Return the icon of a status."""
+    return _ICONS.get(tone_of(status), "\u25cb")
+
+
+FILTERS = {
+    "span": span,
+    "ms": milliseconds,
+    "count": count,
+    "bytes": size,
+    "readable": readable,
+    "clock": clock_time,
+}

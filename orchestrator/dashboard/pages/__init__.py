@@ -1,0 +1,1 @@
+"""The pages, one module each: what a page needs of the API, and what its buttons do."""

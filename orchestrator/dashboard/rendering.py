@@ -1,0 +1,119 @@
+"""Pages from templates: escaped, in the reader's language, with links that no proxy breaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.dashboard import formats
+from orchestrator.dashboard.translations import Catalogue, catalogue, language_of
+from orchestrator.foundation.clock import Clock
+
+FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
+#: Pictures and clips come from vendors; everything else is ours. Nothing inline, nothing evaluated.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http: data:; "
+    "media-src 'self' https: http:; connect-src 'self'; worker-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "cache-control": "no-store",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+}
+THEMES = ("light", "dark")
+
+
+class Renderer:
+    """Makes pages. `now` and the language come with each request."""
+
+    def __init__(self, clock: Clock, version: str) -> None:
+        self._clock = clock
+        self._environment = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals.update(
+            version=version, asset=asset, tone_of=formats.tone_of, icon_of=formats.icon_of
+        )
+        self._environment.filters.update(formats.FILTERS)
+
+    def respond(
+        self, request: Request, template: str, status: int, values: Mapping[str, Any]
+    ) -> Response:
+        """Return a page, also of a problem."""
+        language = language_of(request)
+        texts = catalogue(language)
+        shared: dict[str, Any] = {
+            "_": texts.text,
+            "has_text": texts.has,
+            "language": language,
+            "theme": theme_of(request),
+            "now": self._clock.now(),
+            "ago": _Ago(texts, self._clock.now()),
+            "url": lambda path="", **query: self.address(request, path, query),
+            "here": request.url.path.partition("/dashboard")[2],
+            "query": dict(request.query_params),
+            "more": lambda **changed: self.address(
+                request,
+                request.url.path.partition("/dashboard")[2],
+                {**request.query_params, **changed},
+            ),
+            "may": lambda _: False,
+            "form_token": "",
+        }
+        html = self._environment.get_template(template).render({**shared, **values})
+        return Response(html, status, _HEADERS, media_type="text/html")
+
+    def address(self, request: Request, path: str, query: Mapping[str, Any] | None = None) -> str:
+        """Return the address of a page of the dashboard, relative to that of the request.
+
+        Relative ones hold behind every prefix of a proxy, known to us or not.
+        """
+        depth = request.url.path.strip("/").count("/")
+        chosen = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+        question = f"?{urlencode(chosen)}" if chosen else ""
+        return f"{'../' * depth}dashboard{path}{question}"
+
+
+class _Ago:
+    """How long ago an instant of the API was, in the reader's words: `3 min`."""
+
+    def __init__(self, texts: Catalogue, now: datetime) -> None:
+        self._texts = texts
+        self._now = now
+
+    def __call__(self, instant: str | None) -> str:
+        if not instant:
+            return ""
+        seconds = (self._now - datetime.fromisoformat(instant)).total_seconds()
+        key = "time.ago" if seconds >= 0 else "time.ahead"
+        return self._texts.text(key, span=formats.span(abs(seconds)))
+
+
+def theme_of(request: Request) -> str:
+    """Return the theme that the reader chose; empty: that of the system."""
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else ""
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the path of a static file, with a part that changes with its content."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]
+    return f"/static/{digest}/{name}"

@@ -1,0 +1,120 @@
+"""Who looks at a page: signing in with an API key, the session's cookie, and whose forms count.
+
+The cookie is signed, names the key by its id, and is worth nothing once the key is revoked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.foundation.clock import Clock
+from orchestrator.foundation.errors import BadToken
+from orchestrator.foundation.signing.secret_keys import Keys, Session
+
+COOKIE = "orchestrator_session"
+#: The field of a form that holds the token.
+FORM_FIELD = "form_token"
+LIFE = timedelta(hours=12)
+#: Attempts to sign in that an address has at once, and seconds after which one of them returns.
+_ATTEMPTS, _RETURNS = 10, 6.0
+#: Addresses that are remembered.
+_MAX_ADDRESSES = 4096
+
+
+class Identity(Protocol):
+    """An API key that is valid now."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def scope(self) -> str: ...
+
+
+class Identities(Protocol):
+    """The API keys. Both raise `Unavailable`."""
+
+    async def identify(self, secret: str, /) -> Identity | None:
+        """Return the key with this text, or None."""
+        ...
+
+    async def caller(self, key_id: str, /) -> Identity | None:
+        """Return the key with this id; None if it is not valid any longer."""
+        ...
+
+
+@dataclass
+class Sessions:
+    """Opens, reads and ends the sessions of browsers."""
+
+    keys: Keys
+    clock: Clock
+    identities: Identities
+    is_secure: bool
+    _attempts: dict[str, float] = field(default_factory=dict)
+
+    async def find(self, request: Request) -> tuple[Session, Identity] | None:
+        """Return the session of a request and its key; None without a valid one."""
+        text = request.cookies.get(COOKIE, "")
+        try:
+            session = self.keys.read_session(text, self.clock.now())
+        except BadToken:
+            return None
+        identity = await self.identities.caller(session.caller)
+        return None if identity is None else (session, identity)
+
+    async def open(self, secret: str, response: Response) -> bool:
+        """Put the session of a key into a response. False if the key is not valid."""
+        identity = await self.identities.identify(secret)
+        if identity is None:
+            return False
+        session = Session(identity.id, secrets.token_urlsafe(16))
+        text = self.keys.mint_session(session, self.clock.now() + LIFE)
+        self._set(response, text, int(LIFE.total_seconds()))
+        return True
+
+    def end(self, response: Response) -> None:
+        """Take the session out of the browser that gets this response."""
+        self._set(response, "", 0)
+
+    def _set(self, response: Response, text: str, seconds: int) -> None:
+        # Without a path it belongs to that of the form, behind any prefix of a proxy.
+        secure = self.is_secure
+        response.set_cookie(
+            COOKIE, text, seconds, path=None, httponly=True, samesite="strict", secure=secure
+        )
+
+    def admit(self, address: str) -> float:
+        """Count an attempt to sign in; return the seconds to wait, 0.0 if it is allowed.
+
+        The algorithm is that of the rate limit of API keys (GCRA): when an address has all its
+        attempts again.
+        """
+        now = self.clock.monotonic()
+        full = max(self._attempts.get(address, now), now)
+        wait = full - now - (_ATTEMPTS - 1) * _RETURNS
+        if wait > 0:
+            return wait
+        if len(self._attempts) >= _MAX_ADDRESSES:
+            self._attempts = {one: at for one, at in self._attempts.items() if at > now}
+        self._attempts[address] = full + _RETURNS
+        return 0.0
+
+
+def is_same_site(request: Request, origins: set[str]) -> bool:
+    """Return whether a write comes from a page of ours.
+
+    Browsers send `Sec-Fetch-Site`, older ones `Origin` alone; a request with neither is refused
+    unless its token fits, as other sites cannot read that.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or origin in origins | {f"{request.url.scheme}://{request.url.netloc}"}

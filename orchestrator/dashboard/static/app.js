@@ -1,0 +1,59 @@
+// Times in the reader's zone, confirmations, and live regions. Every page works without it.
+"use strict";
+
+(() => {
+  const zone = new Intl.DateTimeFormat(document.documentElement.lang, {
+    dateStyle: "medium",
+    timeStyle: "medium",
+  });
+
+  const localise = (root) => {
+    for (const time of root.querySelectorAll("time:not(.age):not([data-done])")) {
+      time.textContent = zone.format(new Date(time.dateTime));
+      time.dataset.done = "";
+    }
+  };
+
+  document.addEventListener("submit", (event) => {
+    const words = event.submitter?.dataset.confirm;
+    if (words && !window.confirm(words)) event.preventDefault();
+  });
+
+  // One stream for all tabs of the browser: a shared worker has it. A hidden tab refreshes nothing.
+  const DELAY = 500;
+  let timer = 0;
+  let isStale = false;
+
+  const refresh = () => {
+    timer = 0;
+    if (document.hidden) {
+      isStale = true;
+      return;
+    }
+    isStale = false;
+    document.body.dispatchEvent(new CustomEvent("live"));
+  };
+
+  const changed = (job) => {
+    const own = document.querySelector("[data-job]")?.dataset.job;
+    if (own && job && job !== own) return;
+    if (!timer) timer = setTimeout(refresh, DELAY + Math.random() * DELAY);
+  };
+
+  const listen = () => {
+    const { live, stream } = document.body.dataset;
+    if (!live || !window.SharedWorker || !document.querySelector("[hx-trigger^='live']")) return;
+    const address = new URL(live, location.href);
+    address.searchParams.set("stream", new URL(stream, location.href).href);
+    const worker = new SharedWorker(address, { name: "orchestrator" });
+    worker.port.onmessage = ({ data }) => changed(data);
+    addEventListener("pagehide", () => worker.port.postMessage("bye"));
+  };
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && isStale) refresh();
+  });
+  document.body.addEventListener("htmx:after:swap", () => localise(document));
+  localise(document);
+  listen();
+})();
