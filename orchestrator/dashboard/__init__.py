@@ -31,6 +31,7 @@ def routes(dashboard: Dashboard) -> list[Route]:
         public("/sign-out", POST=entry.leave),
         public("/preferences", POST=entry.prefer),
         at("", GET=overview.show),
+        at("/", GET=overview.home),
         at("/stream", GET=static.stream),
         at("/jobs", GET=jobs.ls),
         at("/jobs/{id}", GET=jobs.show),

@@ -15,3 +15,8 @@ async def show(page: Page) -> Response:
     return page.render(
         "overview.html", accounts=accounts["data"], failed=failed["data"], dead=dead["data"]
     )
+
+
+async def home(page: Page) -> Response:
+    """Lead to the overview: below an address with a slash at its end its links would not hold."""
+    return page.go("")
