@@ -85,7 +85,7 @@ class Renderer:
 
         Relative ones hold behind every prefix of a proxy, known to us or not.
         """
-        depth = request.url.path.strip("/").count("/")
+        depth = request.url.path.count("/") - 1
         chosen = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         question = f"?{urlencode(chosen)}" if chosen else ""
         return f"{'../' * depth}dashboard{path}{question}"
