@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.dashboard.page import Page
-from orchestrator.dashboard.rendering import STATIC, asset
+from orchestrator.dashboard.rendering import POLICY, STATIC, asset
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 #: No other file is read: a path names one of these or none.
@@ -26,6 +26,8 @@ async def show(request: Request, form: FormData) -> Response:
     is_current = asset(name).split("/")[2] == request.path_params["digest"]
     headers = {
         "cache-control": "public, max-age=31536000, immutable" if is_current else "no-cache",
+        # A shared worker takes its policy from here.
+        "content-security-policy": POLICY,
         "x-content-type-options": "nosniff",
     }
     return Response(path.read_bytes(), headers=headers, media_type=_TYPES[path.suffix])

@@ -1,0 +1,135 @@
+"""Pages in real Chromium: at every width, in both themes and languages, live, and by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from tests.harness.api_caller import KEY, until
+from tests.harness.browser import axe, browsing
+from tests.harness.live import Live, live, order
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.timeout(300),  # Once, Chromium is installed.
+    pytest.mark.asyncio(loop_scope="session"),
+]
+
+#: Width, dark, and language of a look at all pages.
+LOOKS = [(360, False, "zh-CN"), (360, True, "en-US"), (800, True, "zh-CN"), (1440, False, "en-US"),
+         (1440, True, "zh-CN"), (800, False, "en-US")]  # fmt: skip
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    async with live(tmp_path_factory.mktemp("pages"), ("kling", "dreamto")) as it:
+        for account in ("kling", "dreamto"):
+            job = await it.api.submit(order(account))
+            await it.delivered(job["id"])
+        yield it
+
+
+async def sign_in(page: Page) -> None:
+    await page.goto("/dashboard")
+    await page.locator("#key").fill(KEY)
+    await page.keyboard.press("Enter")
+    await page.locator("h1").wait_for()
+    await page.wait_for_url("**/dashboard")
+
+
+async def paths(service: Live) -> list[str]:
+    """Return the address of every page."""
+    job = (await service.api.get("/v1/jobs?limit=1"))["data"][0]["id"]
+    return ["", "/jobs", "/jobs?status=failed", f"/jobs/{job}"]
+
+
+@pytest.mark.parametrize(("width", "dark", "language"), LOOKS)
+async def test_pages_are_without_fault(
+    chromium: Browser, service: Live, width: int, dark: bool, language: str
+) -> None:
+    async with browsing(chromium, service.url, width=width, dark=dark, language=language) as tab:
+        await tab.page.goto("/dashboard/sign-in")
+        assert await axe(tab.page) == []
+        await sign_in(tab.page)
+        for path in await paths(service):
+            await tab.page.goto(f"/dashboard{path}")
+            assert await axe(tab.page) == [], path
+            wide = await tab.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wide, path
+        assert await tab.faults() == []
+
+
+async def test_rows_change_while_a_page_is_open(chromium: Browser, service: Live) -> None:
+    async with browsing(chromium, service.url) as tab:
+        await sign_in(tab.page)
+        await tab.page.goto("/dashboard/jobs")
+        await _streams(service, 1)
+        job = await service.api.submit(order("kling"))
+        row = tab.page.locator(f"[id='{job['id']}']")
+        await row.get_by_text("succeeded").wait_for(timeout=15_000)
+        assert await tab.faults() == []
+
+
+async def test_eight_tabs_share_one_stream(chromium: Browser, service: Live) -> None:
+    async with browsing(chromium, service.url) as tab:
+        await sign_in(tab.page)
+        pages = [await tab.page.context.new_page() for _ in range(8)]
+        for page in pages:
+            await page.goto("/dashboard/jobs")
+        await _streams(service, 1)
+        job = await service.api.submit(order("kling"))
+        for page in pages:
+            await page.bring_to_front()
+            await page.locator(f"[id='{job['id']}']").wait_for(timeout=15_000)
+        assert _held(service) == 1
+        assert await tab.faults() == []
+    await _streams(service, 0)
+
+
+async def test_a_page_reads_and_acts_without_scripts(chromium: Browser, service: Live) -> None:
+    async with browsing(chromium, service.url, java_script_enabled=False) as tab:
+        await tab.page.goto("/dashboard/jobs")
+        await tab.page.locator("#key").fill(KEY)
+        await tab.page.get_by_role("button", name="Sign in").click()
+        await tab.page.locator("tbody a").first.click()
+        await tab.page.get_by_role("button", name="Retry").first.click()
+        assert "/dashboard/jobs/job_" in tab.page.url
+        assert await tab.page.locator("h1").count() == 1
+
+
+async def test_the_keyboard_alone_works(chromium: Browser, service: Live) -> None:
+    async with browsing(chromium, service.url) as tab:
+        await sign_in(tab.page)
+        page = tab.page
+        await page.keyboard.press("Tab")
+        assert await _focused(page, "el => el.className") == "skip"
+        await page.keyboard.press("Enter")
+        await page.goto("/dashboard/jobs")
+        for _ in range(30):
+            await page.keyboard.press("Tab")
+            if "/jobs/job_" in (await _focused(page, "el => el.getAttribute('href')") or ""):
+                break
+        assert await _focused(page, "el => getComputedStyle(el).outlineStyle") != "none"
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/jobs/job_*")
+
+
+async def _focused(page: Page, of: str) -> Any:
+    return await page.evaluate(f"({of})(document.activeElement)")
+
+
+def _held(service: Live) -> int:
+    """Return how many streams and long polls are open."""
+    level = service.runtime.waiting_slots._levels[0]
+    return level.held.get("", (0, 0))[0]
+
+
+async def _streams(service: Live, count: int) -> None:
+    held: Callable[[], bool] = lambda: _held(service) == count  # noqa: E731
+    await until(held, f"{count} streams are open")
