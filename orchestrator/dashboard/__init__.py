@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
-from orchestrator.dashboard.pages import jobs, overview, sign_in, static
+from orchestrator.dashboard.pages import job, jobs, overview, sign_in, static
 
 #: Below the public URL.
 PREFIX = "/dashboard"
@@ -34,7 +34,10 @@ def routes(dashboard: Dashboard) -> list[Route]:
         at("/", GET=overview.home),
         at("/stream", GET=static.stream),
         at("/jobs", GET=jobs.ls),
-        at("/jobs/{id}", GET=jobs.show),
-        at("/jobs/{id}/{action}", POST=jobs.act),
+        at("/jobs/{id}", GET=job.show),
+        at("/jobs/{id}/outputs/{n}", GET=job.output),
+        at("/jobs/{id}/events/{event}/replay", POST=job.replay),
+        at("/jobs/{id}/share", POST=job.share),
+        at("/jobs/{id}/{action}", POST=job.act),
         at("/{rest:path}"),
     ]

@@ -54,9 +54,12 @@ class Api:
         """Delete what is at a path. Raises `ApiProblem`."""
         return await self._call("DELETE", path, (), b"")
 
-    async def forward(self, path: str, receive: Receive, send: Send) -> None:
+    async def forward(
+        self, path: str, receive: Receive, send: Send, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Answer the request for a page with the response of the API, streamed."""
-        await self.app(self._scope("GET", path, self.scope["query_string"], {}), receive, send)
+        query = self.scope["query_string"]
+        await self.app(self._scope("GET", path, query, headers or {}), receive, send)
 
     async def _call(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 #: Seconds of a unit, and its name.
@@ -25,6 +26,30 @@ def span(seconds: float | None) -> str:
         elif parts:
             break
     return " ".join(parts)
+
+
+def exact(seconds: float) -> str:
+    """Return a length of time to the millisecond: `340 ms`, `12.345 s`, `3 min 2.104 s`."""
+    total = round(seconds * 1000)
+    if total < 1000:
+        return f"{total} ms"
+    minutes, rest = divmod(total, 60_000)
+    if not minutes:
+        return f"{rest / 1000:.3f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest / 1000:.3f} s"
+
+
+def between(start: str | None, end: str | None) -> str:
+    """Return the length of time between two instants of the API; empty if one is missing."""
+    if not start or not end:
+        return ""
+    return span((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def is_past(instant: str | None, now: datetime) -> bool:
+    """True if an instant of the API is over."""
+    return bool(instant) and datetime.fromisoformat(str(instant)) <= now
 
 
 def milliseconds(value: float | None) -> str:
@@ -59,6 +84,13 @@ def readable(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def web(address: Any) -> str:
+    """Return a web address; empty for any other, such as `javascript:`, which no page follows."""
+    if isinstance(address, str) and address.lower().startswith(("https://", "http://")):
+        return address
+    return ""
+
+
 def clock_time(instant: str) -> str:
     """Return an instant of the API for reading without a script: `2026-11-20 10:00:00 UTC`."""
     return f"{instant[:10]} {instant[11:19]} UTC"
@@ -82,7 +114,12 @@ def tone_of(status: str) -> str:
 
 def icon_of(status: str) -> str:
     """Return the icon of a status."""
-    return _ICONS.get(tone_of(status), "\u25cb")
+    return icon_of_tone(tone_of(status))
+
+
+def icon_of_tone(tone: str) -> str:
+    """Return the icon of a tone; a ring for one without."""
+    return _ICONS.get(tone, "\u25cb")
 
 
 FILTERS = {
@@ -92,4 +129,8 @@ FILTERS = {
     "bytes": size,
     "readable": readable,
     "clock": clock_time,
+    "exact": exact,
+    "between": between,
+    "is_past": is_past,
+    "web": web,
 }

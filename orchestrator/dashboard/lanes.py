@@ -1,13 +1,17 @@
 """The way of a job as lanes on a time axis: what happened where, in milliseconds.
 
-Pure functions from the API's timeline to marks in the units of a drawing (SVG).
+Pure functions from the API's timeline to marks in the units of a drawing (SVG). A job takes
+milliseconds at its ends and minutes between them, so a gap is as wide as its logarithm; the labels
+are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
+from math import log2
 from typing import Any
 
 from orchestrator.dashboard import formats
@@ -20,24 +24,27 @@ LANES = {
     "push": ("push",),
     "poll": ("poll",),
     "move": ("move",),
+    "event": ("event",),
     "operator": ("operator",),
     "delivery": ("attempt",),
 }
 #: Width of the axis, height of a lane, and least width of a mark, in units of the drawing.
 WIDTH, HEIGHT, LEAST = 1000.0, 28.0, 6.0
-_TICKS = 5
+#: Least distance between two labels of the axis.
+_APART = 105.0
+#: Marks that are drawn later cover those at the same place.
+_ORDER = ("plain", "live", "good", "bad")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One entry: where it is drawn, what it was (`tone` of its outcome), and its words."""
+    """One entry: where it is drawn, and how it went (`tone`)."""
 
     x: float
     y: float
     width: float
     tone: str
-    title: str
-    entry: str
+    entry: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +55,54 @@ class Drawing:
     marks: tuple[Mark, ...]
     ticks: tuple[tuple[float, str], ...]
     height: float
-    seconds: float
 
 
 def drawn(job: Json, entries: Sequence[Json]) -> Drawing:
     """Return the drawing of a job's timeline. Lanes without an entry are left out."""
-    start = _at(job["created_at"])
-    offsets = [max(0.0, (_at(one["at"]) - start).total_seconds()) for one in entries]
-    ends = [offset + _length(one) for offset, one in zip(offsets, entries, strict=True)]
-    whole = max([0.001, *ends])
+    offsets = [offset(job, one) for one in entries]
+    ends = [begin + _length(one) for begin, one in zip(offsets, entries, strict=True)]
+    places = _places({0.0, *offsets, *ends})
     kinds = {one["kind"] for one in entries}
     lanes = tuple(name for name, of in LANES.items() if kinds.intersection(of))
     marks = [
         Mark(
-            x=round(offset / whole * WIDTH, 1),
+            x=min(places[begin], WIDTH - LEAST),
             y=lanes.index(lane) * HEIGHT,
-            width=round(max(_length(one) / whole * WIDTH, LEAST), 1),
+            width=max(round(places[end] - places[begin], 1), LEAST),
             tone=tone(one),
-            title=one["kind"],
-            entry=one["id"],
+            entry=one,
         )
-        for offset, one in zip(offsets, entries, strict=True)
+        for begin, end, one in zip(offsets, ends, entries, strict=True)
         if (lane := _lane(one["kind"])) is not None
     ]
-    ticks = tuple(
-        (WIDTH * number / _TICKS, formats.span(whole * number / _TICKS))
-        for number in range(_TICKS + 1)
-    )
-    return Drawing(lanes, tuple(marks), ticks, len(lanes) * HEIGHT, whole)
+    marks.sort(key=lambda mark: _ORDER.index(mark.tone))
+    return Drawing(lanes, tuple(marks), tuple(_ticks(places)), len(lanes) * HEIGHT)
+
+
+def offset(job: Json, entry: Json) -> float:
+    """Return the seconds from the creation of a job to an entry of its timeline."""
+    return max(0.0, (_at(entry["at"]) - _at(job["created_at"])).total_seconds())
+
+
+def _places(moments: Iterable[float]) -> dict[float, float]:
+    """Return where each moment is on the axis."""
+    ordered = sorted(moments)
+    places, total = {ordered[0]: 0.0}, 0.0
+    for before, moment in pairwise(ordered):
+        total += log2(1 + (moment - before) * 1000)
+        places[moment] = total
+    return {moment: round(at / (total or 1.0) * WIDTH, 1) for moment, at in places.items()}
+
+
+def _ticks(places: dict[float, float]) -> Iterator[tuple[float, str]]:
+    """Yield labels that do not cover each other; the last moment has one."""
+    *earlier, (end, right) = sorted(places.items())
+    last = -_APART
+    for moment, place in earlier:
+        if place - last >= _APART and right - place >= _APART:
+            last = place
+            yield place, formats.exact(moment)
+    yield right, formats.exact(end)
 
 
 def _lane(kind: str) -> str | None:
@@ -89,16 +116,16 @@ def _length(entry: Json) -> float:
 
 def tone(entry: Json) -> str:
     """Return how an entry went: `good`, `bad`, `live` or `plain`."""
-    kind = entry["kind"]
+    kind, outcome = entry["kind"], str(entry.get("outcome", ""))
     if kind == "push":
-        outcome = str(entry.get("outcome", ""))
-        return "bad" if outcome.startswith(("rejected", "unreadable")) else "good"
+        is_bad = outcome.startswith(("rejected", "unreadable")) or outcome == "contradicts"
+        return "bad" if is_bad else "plain" if outcome == "nothing_new" else "good"
     if kind == "attempt":
         return "good" if 200 <= (entry.get("status") or 0) < 300 else "bad"
     if kind == "move":
         return {"succeeded": "good", "failed": "bad", "expired": "bad"}.get(entry["to"], "live")
-    if kind == "submit":
-        return "bad" if entry.get("reason") else "good"
+    if kind in ("submit", "poll"):
+        return "bad" if entry.get("reason") or outcome == "not_found" else "good"
     return "plain"
 
 

@@ -49,7 +49,11 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.globals.update(
-            version=version, asset=asset, tone_of=formats.tone_of, icon_of=formats.icon_of
+            version=version,
+            asset=asset,
+            tone_of=formats.tone_of,
+            icon_of=formats.icon_of,
+            icon_of_tone=formats.icon_of_tone,
         )
         self._environment.filters.update(formats.FILTERS)
 
@@ -62,6 +66,7 @@ class Renderer:
         shared: dict[str, Any] = {
             "_": texts.text,
             "has_text": texts.has,
+            "say": lambda sentence: sentence.text(texts),
             "language": language,
             "theme": theme_of(request),
             "now": self._clock.now(),

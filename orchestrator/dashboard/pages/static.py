@@ -7,8 +7,8 @@ from http import HTTPStatus
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
+from orchestrator.dashboard.forwarding import Forwarded
 from orchestrator.dashboard.page import Page
 from orchestrator.dashboard.rendering import POLICY, STATIC, asset
 
@@ -35,15 +35,4 @@ async def show(request: Request, form: FormData) -> Response:
 
 async def stream(page: Page) -> Response:
     """Forward the API's stream of events with the rights of the reader."""
-    return _Stream(page)
-
-
-class _Stream(Response):
-    """A response that is the API's."""
-
-    def __init__(self, page: Page) -> None:
-        super().__init__()
-        self._page = page
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._page.api.forward("/v1/events/stream", receive, send)
+    return Forwarded(page, "/v1/events/stream")

@@ -19,6 +19,22 @@
     if (words && !window.confirm(words)) event.preventDefault();
   });
 
+  // Over plain HTTP there is no clipboard for scripts: the text is selected then, for a copy by hand.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "\u2713";
+      setTimeout(() => (button.textContent = "\u29c9"), 1500);
+    } catch {
+      const shown = button.previousElementSibling;
+      if (shown?.select) shown.select();
+      else if (shown) getSelection().selectAllChildren(shown);
+    }
+  });
+  document.documentElement.classList.add("scripted");
+
   // One stream for all tabs of the browser: a shared worker has it. A hidden tab refreshes nothing.
   const DELAY = 500;
   let timer = 0;
