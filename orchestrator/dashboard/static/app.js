@@ -25,8 +25,8 @@
     if (!button) return;
     try {
       await navigator.clipboard.writeText(button.dataset.copy);
-      button.textContent = "\u2713";
-      setTimeout(() => (button.textContent = "\u29c9"), 1500);
+      button.classList.add("done");
+      setTimeout(() => button.classList.remove("done"), 1500);
     } catch {
       const shown = button.previousElementSibling;
       if (shown?.select) shown.select();
