@@ -83,6 +83,7 @@ def _resources(runtime: Runtime) -> dict[str, dict[str, Handler]]:
     subscriber = {"GET": subscribers.show, "PATCH": subscribers.change}
     return {
         "/v1/jobs": {"GET": jobs.ls, "POST": submission.submit},
+        "/v1/jobs/preview": {"POST": submission.preview},
         "/v1/jobs/{id}": {"GET": jobs.show},
         "/v1/jobs/{id}/timeline": {"GET": jobs.history},
         "/v1/jobs/{id}/outputs/{n}": {"GET": outputs.Outputs(runtime).show},

@@ -19,6 +19,7 @@ from orchestrator.jobs import capacity
 from orchestrator.jobs.holds import hold_json
 from orchestrator.schemas.base import Json, rfc3339_or_none
 from orchestrator.vendors.contract import Vendor
+from orchestrator.vendors.field_mapping import RequestMapping
 
 
 class AccountQuery(PageRequest):
@@ -72,6 +73,7 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -
         "vendor": vendor.name,
         "capabilities": sorted(vendor.capabilities),
         "models": {capability: list(names) for capability, names in vendor.models.items()},
+        "inputs": {capability: _input(mapping) for capability, mapping in vendor.forms.items()},
         "lookup": vendor.lookup,
         "in_flight": capacity.in_flight(tx, account.name),
         "max_in_flight": account.max_in_flight,
@@ -89,4 +91,12 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -
         "last_push_at": rfc3339_or_none(row["last_push_at"]) if row else None,
         "paused_until": rfc3339_or_none(paused_until),
         "held": hold_json(row) if row and row["held_since"] else None,
+    }
+
+
+def _input(mapping: RequestMapping) -> Json:
+    return {
+        "fields": [*mapping.fields],
+        "required": [*mapping.required],
+        "exclusive": [[*group] for group in mapping.exclusive],
     }

@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from orchestrator import schemas
 from orchestrator.api import job_images, long_poll, request_body
-from orchestrator.api.endpoint import RequestContext, or_not_found
+from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.idempotency import fingerprints, idempotency_key
 from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.requests import Retry, Submission, with_sent_pointers
 from orchestrator.api.submission_checks import check_size, check_url, vendor_of
+from orchestrator.api.submission_preview import vendor_request
 from orchestrator.api.unknown_models import UnknownModels
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation import off_loop
@@ -62,6 +63,28 @@ class JobSubmission:
         with request_body.admit(bodies, context.caller.id, context.request, cap) as slot:
             accepted = await self._create(await self._draft_of(context, slot))
         return await self._answer(context, accepted)
+
+    @operation(
+        "Preview a submission",
+        responses={200: schemas.VendorRequest},
+        problems=("unsupported",),
+        body=Submission,
+    )
+    async def preview(self, context: RequestContext) -> Response:
+        """The same checks as a submission, and the request that the vendor would get.
+
+        Nothing is stored and nothing is sent. The request shows no credential, and no token of a
+        callback URL; images in Base64 are references.
+        """
+        runtime, caller = self._runtime, context.caller.id
+        cap = request_body.SUBMISSION_CAP
+        with request_body.admit(runtime.bodies, caller, context.request, cap) as slot:
+            draft = await self._draft_of(context, slot)
+            vendor, size = runtime.vendors[draft["account"]], len(encode(draft["input"]))
+            shown = await off_loop.callers.run(
+                caller, size, vendor_request, vendor, draft, runtime.base
+            )
+        return reply(shown)
 
     async def _draft_of(self, context: RequestContext, slot: Slot) -> Json:
         """Return the columns of the submitted job. Raises `Problem` and `Unavailable`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import IO
+from typing import IO, Any
 
 from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import Request, get, idempotency_header, json_fields, path, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
-from orchestrator.schemas import Job, Page, ShareLink, TimelineEntry
+from orchestrator.schemas import Job, Page, ShareLink, TimelineEntry, VendorRequest
 
 
 class Jobs(Resource[ModeT]):
@@ -110,6 +110,25 @@ class Jobs(Resource[ModeT]):
         headers = idempotency_header(idempotency_key)
         body = {"again": True} if again else None
         return await self._call(Job, post("jobs", job_id, "retry", json=body, headers=headers))
+
+    @dual
+    async def preview(
+        self,
+        *,
+        model: str,
+        input: Mapping[str, Any],
+        account: str | None = None,
+        capability: str | None = None,
+    ) -> VendorRequest:
+        """Return the request that the vendor would get for a job. Nothing is stored or sent.
+
+        Raises `Invalid` as `submit` does.
+
+        >>> client.jobs.preview(account="main", model="kling-v3", input={"prompt": "a cat"}).body
+        {'model_name': 'kling-v3', 'prompt': 'a cat', ...}
+        """
+        body = json_fields(account=account, model=model, capability=capability, input=input)
+        return await self._call(VendorRequest, post("jobs", "preview", json=body))
 
     @dual
     async def share(self, job_id: str, *, days: int | None = None) -> ShareLink:

@@ -123,12 +123,17 @@ class JobIntake:
 
 def check_order(vendor: Vendor, draft: Draft) -> None:
     """Raise a 422 `Problem` for what the vendor cannot carry."""
+    vendor.check(order_of(draft))
+
+
+def order_of(draft: Draft, callback_url: str | None = None) -> Order:
+    """Return the order of a job to come."""
     given = draft["input"]
-    order = Order(
+    return Order(
         draft["id"],
         draft["model"],
         Capability(draft["capability"]),
         json_codec.parse(encode(given)) if isinstance(given, Raw) else given,
         draft["external_task_id"],
+        callback_url,
     )
-    vendor.check(order)

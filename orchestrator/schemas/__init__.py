@@ -64,6 +64,7 @@ from orchestrator.schemas.stats import (
     Rates,
     Stats,
 )
+from orchestrator.schemas.submissions import AccountInput, VendorRequest
 from orchestrator.schemas.subscribers import (
     CallbackHealth,
     ChangedSubscriber,
@@ -77,6 +78,7 @@ from orchestrator.schemas.subscribers import (
 __all__ = [
     "Account",
     "AccountCheck",
+    "AccountInput",
     "AccountFact",
     "AccountHistory",
     "AccountShare",
@@ -133,5 +135,6 @@ __all__ = [
     "TimelineEntry",
     "TriedDelivery",
     "VendorAnswer",
+    "VendorRequest",
     "document",
 ]

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 from orchestrator.foundation.states import Capability
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, FINISHED, IDS
+from orchestrator.schemas.submissions import AccountInput
 
 
 class RefusedPushes(Shape):
@@ -52,6 +53,13 @@ class Account(Shape):
         Field(
             default_factory=dict,
             description="The models that the vendor's documents name, for each capability.",
+        ),
+    ]
+    inputs: Annotated[
+        dict[str, AccountInput],
+        Field(
+            default_factory=dict,
+            description="The fields of an `input` that the account takes, for each capability.",
         ),
     ]
     lookup: Annotated[

@@ -120,6 +120,16 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
         "object": "share_link", "job": IDS["job"],
         "url": f"{BASE}/dashboard/shared/WyJqb2JfMDEuLi4iXQ.c2lnbmF0dXJl", "expires_at": _NEXT_DAY,
     },
+    schemas.VendorRequest: {
+        "object": "vendor_request", "account": "main", "vendor": "kling", "model": "kling-v3",
+        "capability": "text2video", "is_known_model": True, "method": "POST",
+        "url": "https://api-singapore.klingai.com/v1/videos/text2video",
+        "headers": {"authorization": "***", "content-type": "application/json"},
+        "body": {
+            "model_name": "kling-v3", "prompt": "a cat",
+            "callback_url": f"{BASE}/callbacks/main/***", "external_task_id": IDS["job"],
+        },
+    },
     schemas.LoggedEvent: _LOGGED,
     schemas.StreamTicket: {
         "object": "stream_ticket", "ticket": "WyJrZXlfMDEuLi4iXQ.c2lnbmF0dXJl",
@@ -145,7 +155,14 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
     schemas.Account: {
         "object": "account", "name": "main", "vendor": "cloudsway",
         "capabilities": ["image2video", "text2video"], "lookup": "none",
-        "models": {"image2video": ["kling-v3"], "text2video": ["kling-v3"]}, "in_flight": 3,
+        "models": {"image2video": ["kling-v3"], "text2video": ["kling-v3"]},
+        "inputs": {
+            "text2video": {
+                "fields": ["prompt", "shots", "duration"], "required": ["prompt|shots"],
+                "exclusive": [["prompt", "shots"]],
+            }
+        },
+        "in_flight": 3,
         "max_in_flight": 10, "rate_limit": None, "pushes": 1204, "pushes_missed": 17,
         "pushes_refused": {"unsigned": 0, "stale": 0, "mismatched": 0, "last_at": None},
         "pushes_degraded": False, "polls": 88, "last_push_at": _FINISHED, "paused_until": None,
