@@ -178,6 +178,7 @@ def _all_routes(runtime: Runtime) -> list[Route]:
         sessions=Sessions(runtime.keys, runtime.clock, authenticator, base.startswith("https:")),
         renderer=Renderer(runtime.clock, __version__),
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
+        opens_links=runtime.share_links.enabled,
     )
     return [*(measured(runtime, route) for route in dashboard.routes(pages)), *of_api]
 

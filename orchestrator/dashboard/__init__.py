@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
-from orchestrator.dashboard.pages import job, jobs, overview, sign_in, static
+from orchestrator.dashboard.pages import job, jobs, overview, shared, sign_in, static, try_job
 
 #: Below the public URL.
 PREFIX = "/dashboard"
@@ -25,7 +25,9 @@ def routes(dashboard: Dashboard) -> list[Route]:
         return Route(PREFIX + path, Endpoint(dashboard, {}, handlers))
 
     entry = sign_in.SignIn(dashboard.sessions, dashboard.renderer)
+    links = shared.Shared(dashboard)
     return [
+        public("/shared/{token}", GET=links.show),
         public("/static/{digest}/{name}", GET=static.show),
         public("/sign-in", GET=entry.show, POST=entry.enter),
         public("/sign-out", POST=entry.leave),
@@ -39,5 +41,6 @@ def routes(dashboard: Dashboard) -> list[Route]:
         at("/jobs/{id}/events/{event}/replay", POST=job.replay),
         at("/jobs/{id}/share", POST=job.share),
         at("/jobs/{id}/{action}", POST=job.act),
+        at("/try", GET=try_job.show, POST=try_job.act),
         at("/{rest:path}"),
     ]

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.foundation.in_process import CALLER
+from orchestrator.foundation.json_codec import encode
 
 Json = dict[str, Any]
 Params = Mapping[str, str | int | None] | Sequence[tuple[str, str]]
@@ -124,4 +125,4 @@ class _Answer:
 
 def encoded(body: Json | None) -> bytes:
     """Return a document as JSON."""
-    return b"" if body is None else json.dumps(body).encode()
+    return b"" if body is None else encode(body)

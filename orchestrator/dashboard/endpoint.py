@@ -51,6 +51,8 @@ class Dashboard:
     renderer: Renderer
     #: Origins of our own pages.
     origins: frozenset[str]
+    #: True if share links open: the settings may turn them off, also those that are out.
+    opens_links: bool
 
 
 @dataclass(frozen=True)

@@ -9,3 +9,5 @@ from typing import Final
 
 #: The entry of a scope that holds the id of the API key whose rights the request has.
 CALLER: Final = "orchestrator.caller"
+#: The caller that reads the job of a share link for a reader without a key. It is no key's id.
+SHARED: Final = "shared"

