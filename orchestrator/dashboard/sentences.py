@@ -86,9 +86,9 @@ _SUBMISSIONS = frozenset(
 
 def _push(entry: Json) -> Sentence:
     outcome = str(entry.get("outcome"))
-    kind, _, why = outcome.partition(": ")
-    if kind.startswith(("rejected", "unreadable")):
-        return Sentence(f"way.push.{kind[:8].rstrip(';')}", {"why": why or outcome})
+    for kind in ("rejected", "unreadable"):
+        if outcome.startswith(kind):
+            return Sentence(f"way.push.{kind}", {"why": outcome.partition(": ")[2] or outcome})
     if outcome in _PUSHES:
         return Sentence(f"way.push.{outcome}")
     return Sentence("way.push.other", {"outcome": outcome})
@@ -130,7 +130,7 @@ def _attempt(entry: Json) -> Sentence:
         "span": formats.milliseconds(entry.get("ms")) or "0 ms",
         "why": entry.get("error"),
     }
-    if entry.get("error"):
+    if entry.get("status") is None:
         return Sentence("way.attempt.failed", values)
     return Sentence("way.attempt.answered", values)
 
@@ -138,7 +138,7 @@ def _attempt(entry: Json) -> Sentence:
 def _operator(entry: Json) -> Sentence:
     action = entry.get("action")
     if action in ("cancel", "retry"):
-        return Sentence(f"way.operator.{action}", {"by": entry.get("by")})
+        return Sentence(f"way.operator.{action}")
     return Sentence("way.operator.other", {"action": action})
 
 
