@@ -37,6 +37,11 @@ _FOREIGN = {
     "reload the page and send it again",
     "status": 403,
 }
+_FORM = {
+    "title": "Form not taken",
+    "detail": "the form is malformed, or larger than 256 KiB; send what is larger by the API",
+    "status": 413,
+}
 _METHOD = {"title": "Method not allowed", "detail": "not with this method", "status": 405}
 _FAULT = {"title": "Internal error", "detail": "a fault of ours; the log has it", "status": 500}
 _LATER = {"title": "Temporarily unavailable", "detail": "try again in a moment", "status": 503}
@@ -86,7 +91,9 @@ class Endpoint:
         if method not in self.handlers and method not in self.public:
             return self._plain(request, _METHOD if self.handlers or self.public else _MISSING)
         form = await _form(request) if method == "POST" else FormData()
-        if form is None or (method == "POST" and not self._is_ours(request)):
+        if form is None:
+            return self._plain(request, _FORM)
+        if method == "POST" and not self._is_ours(request):
             return self._plain(request, _FOREIGN)
         if method in self.public:
             return await self.public[method](request, form)

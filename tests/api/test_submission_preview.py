@@ -21,14 +21,16 @@ async def test_a_preview_is_the_request_without_credentials_and_tokens(tmp_path:
             given: dict[str, Any] = {"prompt": f"a cat and {KEY}", "duration": 5}
             body = BODY | {"account": account, "input": given, "callback_url": "https://me.example"}
             shown = await api.post("/v1/jobs/preview", 200, body)
-            assert shown["object"] == "vendor_request" and shown["method"] == "POST"
+            assert (shown["object"], shown["method"]) == ("vendor_request", "POST")
             assert shown["url"].endswith("/v1/videos/text2video")
             assert shown["headers"]["authorization"] == "***"
             sent = shown["body"]
-            assert sent["model_name"] == body["model"] and sent["external_task_id"]
+            assert sent["model_name"] == body["model"]
+            assert sent["external_task_id"]
             assert sent["callback_url"] == f"{api.runtime.base}/callbacks/{account}/***"
             assert all(secret not in str(shown) for secret in (KEY, "p4ss", "me.example"))
-        assert await api.rows("job") == [] and api.network.requests == []
+        assert await api.rows("job") == []
+        assert api.network.requests == []
 
 
 async def test_a_preview_refuses_what_a_submission_refuses(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -70,10 +71,10 @@ def test_details_are_all_other_fields_and_links_lead_to_pages() -> None:
     ]  # fmt: skip
 
 
-def entry(ms: int, kind: str = "push", **more: Any) -> dict[str, Any]:
+def entry(after: int, kind: str = "push", **more: Any) -> dict[str, Any]:
     """Return an entry some milliseconds after the creation."""
-    at = f"2026-11-20T10:{ms // 60_000:02d}:{ms % 60_000 / 1000:06.3f}Z"
-    return {"id": str(ms), "at": at, "kind": kind, "outcome": "moved", **more}
+    at = f"2026-11-20T10:{after // 60_000:02d}:{after % 60_000 / 1000:06.3f}Z"
+    return {"id": str(after), "at": at, "kind": kind, "outcome": "moved", **more}
 
 
 def test_lanes_show_milliseconds_beside_minutes() -> None:
@@ -91,7 +92,7 @@ def test_lanes_show_milliseconds_beside_minutes() -> None:
     assert labels[0] == "0 ms"
     assert labels[-1] == "3 min 0.903 s"
     spots = [x for x, _ in drawing.ticks]
-    assert all(after - before > 100 for before, after in zip(spots, spots[1:], strict=False))
+    assert all(after - before > 100 for before, after in pairwise(spots))
 
 
 def test_a_timeline_may_be_empty_or_of_one_instant() -> None:

@@ -19,7 +19,7 @@ _LIMIT = "50"
 async def ls(page: Page) -> Response:
     """List jobs, newest first. The id of a job in the search field leads to it."""
     wanted = page.query.get("q", "").strip()
-    if wanted.startswith("job_"):
+    if wanted.startswith("job_") and wanted.removeprefix("job_").isalnum():
         return page.go(f"/jobs/{wanted}")
     found = await _found(page, wanted)
     shown = [(job, files.outputs(job), files.pictures(job)) for job in found["data"]]
