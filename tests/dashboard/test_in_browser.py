@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
+CLIPS = "https://cdn.example.com/"
 #: Width, dark, and language of a look at all pages.
 LOOKS = [(360, False, "zh-CN"), (360, True, "en-US"), (800, True, "zh-CN"), (1440, False, "en-US"),
          (1440, True, "zh-CN"), (800, False, "en-US")]  # fmt: skip
@@ -46,7 +47,9 @@ async def sign_in(page: Page) -> None:
 async def paths(service: Live) -> list[str]:
     """Return the address of every page."""
     job = (await service.api.get("/v1/jobs?limit=1"))["data"][0]["id"]
-    return ["", "/jobs", "/jobs?status=failed", f"/jobs/{job}"]
+    link = await service.api.call("POST", f"/v1/jobs/{job}/share", {})
+    shared = link.json()["url"].partition("/dashboard")[2]
+    return ["", "/jobs", "/jobs?status=failed", f"/jobs/{job}", "/try", f"/try?job={job}", shared]
 
 
 @pytest.mark.parametrize(("width", "dark", "language"), LOOKS)
@@ -62,7 +65,8 @@ async def test_pages_are_without_fault(
             assert await axe(tab.page) == [], path
             wide = await tab.page.evaluate("document.documentElement.scrollWidth > innerWidth")
             assert not wide, path
-        assert await tab.faults() == []
+        # Clips are the vendor's, on a host that no test reaches.
+        assert [fault for fault in await tab.faults() if CLIPS not in fault.text] == []
 
 
 async def test_rows_change_while_a_page_is_open(chromium: Browser, service: Live) -> None:
