@@ -9,7 +9,18 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
-from orchestrator.dashboard.pages import job, jobs, overview, shared, sign_in, static, try_job
+from orchestrator.dashboard.pages import (
+    deliveries,
+    job,
+    jobs,
+    overview,
+    replays,
+    shared,
+    sign_in,
+    static,
+    subscribers,
+    try_job,
+)
 
 #: Below the public URL.
 PREFIX = "/dashboard"
@@ -42,5 +53,16 @@ def routes(dashboard: Dashboard) -> list[Route]:
         at("/jobs/{id}/share", POST=job.share),
         at("/jobs/{id}/{action}", POST=job.act),
         at("/try", GET=try_job.show, POST=try_job.act),
+        at("/deliveries", GET=deliveries.ls),
+        at("/deliveries/{id}", GET=deliveries.show),
+        at("/deliveries/{id}/resend", POST=deliveries.resend),
+        at("/subscribers", GET=subscribers.ls, POST=subscribers.create),
+        at("/subscribers/new", GET=subscribers.new),
+        at("/subscribers/{id}", GET=subscribers.show),
+        at("/subscribers/{id}/{action}", POST=subscribers.act),
+        at("/replays", GET=replays.ls, POST=replays.begin),
+        at("/replays/new", GET=replays.new),
+        at("/replays/{id}", GET=replays.show),
+        at("/replays/{id}/cancel", POST=replays.cancel),
         at("/{rest:path}"),
     ]

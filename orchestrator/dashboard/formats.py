@@ -98,7 +98,7 @@ def clock_time(instant: str) -> str:
 
 #: How a status is shown: its tone, and an icon besides the word and the colour.
 _TONES = {
-    "good": ("succeeded", "delivered", "active", "completed"),
+    "good": ("succeeded", "delivered", "active", "completed", "done"),
     "bad": ("failed", "expired", "dead", "disabled"),
     "warn": ("held", "paused", "canceled"),
     "live": ("queued", "submitting", "submitted", "processing", "pending", "running"),

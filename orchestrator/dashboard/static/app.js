@@ -56,6 +56,12 @@
     if (!timer) timer = setTimeout(refresh, DELAY + Math.random() * DELAY);
   };
 
+  // Attempts and the progress of a replay are no events: a page where one is awaited looks again.
+  const LOOK = 3000;
+  setInterval(() => {
+    if (!document.hidden && document.querySelector("[data-moving]")) refresh();
+  }, LOOK);
+
   const listen = () => {
     const { live, stream } = document.body.dataset;
     if (!live || !window.SharedWorker || !document.querySelector("[hx-trigger^='live']")) return;
