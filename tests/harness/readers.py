@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ import httpx
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.app import application
+from orchestrator.dashboard.session import COOKIE
 from tests.api.test_support import ADMIN, Caller, calling
 
-_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 HOST = "https://dashboard.example"
 
 
@@ -25,6 +24,14 @@ class Reader:
     """A browser of one reader: it keeps cookies, and follows redirects of forms."""
 
     http: httpx.AsyncClient
+    api: Caller
+
+    @property
+    def form_token(self) -> str:
+        """The token of the forms in the reader's pages, also in those that have none to show."""
+        runtime = self.api.runtime
+        session = runtime.keys.read_session(self.http.cookies[COOKIE], runtime.clock.now())
+        return runtime.keys.mint_form(session)
 
     async def sign_in(self, key: str) -> httpx.Response:
         """Sign in with a key."""
@@ -36,10 +43,9 @@ class Reader:
         assert response.status_code == status, (path, response.status_code, response.text[:2000])
         return html.unescape(response.text)
 
-    async def send(self, path: str, status: int = 200, **fields: Any) -> str:
+    async def send(self, path: str, status: int = 200, /, **fields: Any) -> str:
         """Send a form with the token of the reader's pages, and return the page it leads to."""
-        token = _TOKEN.search((await self.http.get("/dashboard/jobs")).text)
-        data = {"form_token": token[1] if token else "", **fields}
+        data = {"form_token": self.form_token, **fields}
         response = await self.http.post(f"/dashboard{path}", data=data, follow_redirects=True)
         assert response.status_code == status, (path, response.status_code, response.text[:2000])
         return html.unescape(response.text)
@@ -57,7 +63,7 @@ class Dashboard:
         """A reader who has signed in with a key of a scope; None: one who has not."""
         transport = httpx.ASGITransport(self.app)
         async with httpx.AsyncClient(transport=transport, base_url=HOST) as http:
-            reader = Reader(http)
+            reader = Reader(http, self.api)
             if scope is not None:
                 headers = await self.api.key(scope)
                 await reader.sign_in(headers["authorization"].removeprefix("Bearer "))

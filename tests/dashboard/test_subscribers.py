@@ -1,0 +1,200 @@
+"""The pages of subscribers: health, actions, and secrets that are shown once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.dashboard.fields import instant, number, pairs, words
+from orchestrator.dashboard.receiver_health import health_of
+from orchestrator.dashboard.translations import catalogue
+from orchestrator.database.tables import callback_address
+from tests.api.test_support import submitted, subscribed
+from tests.harness.readers import Dashboard, dashboard
+
+HOSTILE = "<script>alert(1)</script>"
+ACTIONS = [("test", "active"), ("pause", "paused"), ("resume", "active")]
+
+
+@pytest_asyncio.fixture
+async def pages(tmp_path: Path) -> AsyncIterator[Dashboard]:
+    async with dashboard(tmp_path) as found:
+        yield found
+
+
+async def test_hosts_of_callback_urls_have_a_list_of_their_own(pages: Dashboard) -> None:
+    made = await subscribed(pages.api, description=HOSTILE)
+    await submitted(pages.api, callback_url="https://their.app/done?key=hunter2")
+    now = pages.api.clock.now()
+    (host,) = (await pages.api.get("/v1/subscribers?callbacks=true"))["data"]
+    broken = {
+        "key": "k", "lane": host["id"], "failing_since": now, "failures": 3,
+        "last_error": "status_500", "updated_at": now,
+    }  # fmt: skip
+    await pages.api.run(sa.insert(callback_address).values(**broken))
+    async with pages.reader(Scope.READ) as reader:
+        for query, shown in (
+            ("", {made["id"], host["id"]}),
+            ("?callbacks=false", {made["id"]}),
+            ("?callbacks=true", {host["id"]}),
+            ("?failing=true", {host["id"]}),
+        ):
+            raw = (await reader.http.get(f"/dashboard/subscribers{query}")).text
+            found = {one for one in (made["id"], host["id"]) if f'<tr id="{one}"' in raw}
+            assert found == shown, query
+            assert HOSTILE not in raw
+            assert "hunter2" not in raw
+        text = await reader.see(f"/subscribers/{host['id']}")
+        assert catalogue("en").text("fault.broken") in text
+    async with pages.reader() as reader:
+        text = await reader.see(f"/subscribers/{host['id']}")
+        assert catalogue("en").text("subscriber.is_host") in text
+        assert 'method="post" action="../../dashboard/subscribers' not in text
+        await reader.send(f"/subscribers/{host['id']}/pause", 409)
+
+
+async def test_a_list_without_entries_says_what_to_do(pages: Dashboard) -> None:
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("/subscribers")
+        assert catalogue("en").text("empty.subscribers") in text
+        assert catalogue("en").text("empty.hosts") in text
+        await reader.see("/subscribers?failing=perhaps", 422)
+        await reader.see("/subscribers/sub_0", 404)
+
+
+@pytest.mark.parametrize(("action", "status"), ACTIONS)
+async def test_an_action_needs_a_key_that_may_write(
+    pages: Dashboard, action: str, status: str
+) -> None:
+    made = await subscribed(pages.api)
+    path = f"/subscribers/{made['id']}"
+    if action == "resume":
+        await pages.api.post(f"/v1{path}/pause", 200)
+    before = await pages.api.get(f"/v1{path}")
+    async with pages.reader(Scope.READ) as reader:
+        assert f"{path}/{action}" not in await reader.see(path)
+        await reader.send(f"{path}/{action}", 403)
+        assert await pages.api.get(f"/v1{path}") == before
+    async with pages.reader(Scope.WRITE) as reader:
+        assert f"{path}/{action}" in await reader.see(path)
+        text = await reader.send(f"{path}/{action}")
+        assert catalogue("en").text(f"notice.subscriber.{action}.done") in text
+        assert (await pages.api.get(f"/v1{path}"))["status"] == status
+        assert ("subscriber.test" in text) == (action == "test")
+        await reader.send(f"{path}/explode", 404)
+
+
+async def test_a_subscriber_is_deleted(pages: Dashboard) -> None:
+    made = await subscribed(pages.api)
+    async with pages.reader(Scope.WRITE) as reader:
+        text = await reader.send(f"/subscribers/{made['id']}/delete")
+        assert catalogue("en").text("notice.subscriber.delete.done") in text
+    await pages.api.get(f"/v1/subscribers/{made['id']}", 404)
+
+
+async def test_a_rotated_secret_is_shown_once(pages: Dashboard) -> None:
+    made = await subscribed(pages.api)
+    path = f"/subscribers/{made['id']}"
+    async with pages.reader(Scope.READ) as reader:
+        await reader.send(f"{path}/rotate", 403)
+    async with pages.reader(Scope.WRITE) as reader:
+        text = await reader.send(f"{path}/rotate", grace_seconds="3600")
+        assert "whsec_" in text
+        assert made["secret"] not in text
+        # The end of the overlap, an hour after the clock of the test began.
+        assert "2026-11-20 11:00:0" in text
+        assert "whsec_" not in (await reader.see(path)).replace("whsec_.", "")
+        await reader.send(f"{path}/rotate", 422, grace_seconds="-1")
+        await reader.send(f"{path}/rotate", 422, grace_seconds=HOSTILE)
+        slack = await subscribed(pages.api, kind="slack", url="https://hooks.slack.com/x")
+        assert "/rotate" not in await reader.see(f"/subscribers/{slack['id']}")
+        await reader.send(f"/subscribers/{slack['id']}/rotate", 409)
+
+
+async def test_a_form_creates_a_subscriber_and_shows_its_secret(pages: Dashboard) -> None:
+    form = {
+        "url": "https://my.app/hook", "kind": "webhook", "types": "job.*, subscriber.disabled",
+        "description": "the shop", "max_in_flight": "3", "rate_limit": "2.5",
+        "headers": "Authorization: Bearer hunter2\r\n\r\nx-a: b:c",
+        "options": "format = cloudevents",
+    }  # fmt: skip
+    async with pages.reader(Scope.READ) as reader:
+        await reader.see("/subscribers/new", 403)
+        await reader.send("/subscribers", 403, **form)
+    async with pages.reader(Scope.WRITE) as reader:
+        await reader.see("/subscribers/new")
+        text = await reader.send("/subscribers", **form)
+        (made,) = (await pages.api.get("/v1/subscribers"))["data"]
+        assert "whsec_" in text
+        assert f"dashboard/subscribers/{made['id']}" in text
+        assert "hunter2" not in text
+        assert (made["types"], made["max_in_flight"], made["rate_limit"], made["options"]) == (
+            ["job.*", "subscriber.disabled"], 3, 2.5, {"format": "cloudevents"}
+        )  # fmt: skip
+        (row,) = await pages.api.rows("subscriber")
+        headers = pages.api.runtime.keys.decrypt(row["headers"])
+        assert '"x-a": "b:c"' in headers
+        slack = {"url": "https://hooks.slack.com/services/x", "kind": "slack"}
+        text = await reader.send("/subscribers", **slack)
+        assert catalogue("en").text("notice.subscriber.create.done") in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "pointer"),
+    [
+        ({"url": "ftp://my.app"}, "/url"),
+        ({"kind": HOSTILE}, "/kind"),
+        ({"types": "jobs.*"}, "/types/0"),
+        ({"max_in_flight": "many"}, "/max_in_flight"),
+        ({"headers": "Host: elsewhere"}, "/headers"),
+        ({"options": "format=xml"}, "/options/format"),
+    ],
+)
+async def test_a_form_that_is_refused_keeps_what_was_typed(
+    pages: Dashboard, fault: dict[str, str], pointer: str
+) -> None:
+    typed = {"url": "https://my.app/hook", "description": f"{HOSTILE} mine", **fault}
+    async with pages.reader(Scope.WRITE) as reader:
+        text = await reader.send("/subscribers", 422, **typed)
+        assert pointer in text
+        assert f'value="{typed["description"]}"' in text
+        assert await pages.api.rows("subscriber") == []
+
+
+def delivered(seconds: float) -> dict[str, Any]:
+    """Return a delivery that took so many seconds."""
+    done = f"2026-11-20T10:00:0{seconds:.3f}Z"
+    created = "2026-11-20T10:00:00.000Z"
+    return {"status": "delivered", "created_at": created, "done_at": done, "waiting": None}
+
+
+def test_the_health_of_a_subscriber_is_read_from_its_newest_deliveries() -> None:
+    dead = {**delivered(9), "status": "dead"}
+    queued = {**delivered(0), "status": "pending", "done_at": None, "waiting": {"reason": "queued"}}
+    found = health_of([delivered(1), delivered(2), delivered(6), dead, queued])
+    assert (found.total, found.ended, found.rate) == (5, 4, "75.0%")
+    assert (found.usual, found.longest, found.is_moving) == (2.0, 6.0, True)
+    nothing = health_of([])
+    assert (nothing.total, nothing.rate, nothing.usual, nothing.is_moving) == (0, "", None, False)
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (number("12"), 12), (number("2.5"), 2.5), (number("many"), "many"),
+        (instant("2026-11-20T10:00"), "2026-11-20T10:00:00Z"),
+        (instant("2026-11-20T10:00:01"), "2026-11-20T10:00:01Z"),
+        (instant("2026-11-20T10:00:00+08:00"), "2026-11-20T10:00:00+08:00"),
+        (instant("yesterday"), "yesterday"),
+        (words(" job.*,account.* x"), ["job.*", "account.*", "x"]),
+        (pairs("a = 1\n\n b=c=d\nalone", "="), {"a": "1", "b": "c=d", "alone": ""}),
+    ],
+)  # fmt: skip
+def test_fields_of_forms_are_values_of_the_api(read: object, value: object) -> None:
+    assert read == value
