@@ -13,7 +13,7 @@ from orchestrator.api import problems
 from orchestrator.api.endpoint import RequestContext, ThingT, or_not_found, reply
 from orchestrator.api.fields import Flag
 from orchestrator.api.operation import operation, returns
-from orchestrator.api.pagination import PageRequest, page_of
+from orchestrator.api.pagination import PageRequest, Query, page_of
 from orchestrator.api.requests import Empty, NewSubscriber, Rotation, SubscriberChange
 from orchestrator.api.submission_checks import check_url
 from orchestrator.database.store import Tx
@@ -21,13 +21,16 @@ from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.engine.runtime import Runtime
 from orchestrator.events import callback_lanes, subscribers
+from orchestrator.events.backlog import backlogs
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.addresses import canonical
 from orchestrator.foundation.errors import ConfigError, Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.schemas.base import Json, rfc3339_or_none
-from orchestrator.schemas.subscribers import callback_json, subscriber_json
+from orchestrator.schemas.subscribers import backlog_json, callback_json, subscriber_json
+
+Backlog = Annotated[Flag, Field(description="Count what each is owed, as `backlog`.")]
 
 
 class SubscriberQuery(PageRequest):
@@ -39,6 +42,13 @@ class SubscriberQuery(PageRequest):
         Flag, Field(description="The hosts of jobs' callback URLs instead: of kind `callback`.")
     ] = False
     failing: Annotated[Flag, Field(description="Only those that fail now.")] = False
+    backlog: Backlog = False
+
+
+class OneQuery(Query):
+    """`GET /v1/subscribers/{id}`."""
+
+    backlog: Backlog = False
 
 
 @operation(
@@ -107,30 +117,34 @@ def _select(tx: Tx, query: SubscriberQuery) -> list[Json]:
         callbacks=query.callbacks,
         failing=query.failing,
     )
-    return _shown(tx, rows)
+    return _shown(tx, rows, query.backlog)
 
 
-def _shown(tx: Tx, rows: Sequence[SubscriberRow]) -> list[Json]:
+def _shown(tx: Tx, rows: Sequence[SubscriberRow], backlog: bool) -> list[Json]:
     hosts = [row["id"] for row in rows if row["callback_origin"] is not None]
     health = callback_lanes.callback_health(tx, hosts) if hosts else {}
-    return [
+    shown = [
         subscriber_json(row)
         if row["callback_origin"] is None
         else callback_json(row, health.get(row["id"]))
         for row in rows
     ]
+    if not backlog:
+        return shown
+    owed = backlogs(tx, [row["id"] for row in rows])
+    return [one | {"backlog": backlog_json(owed[one["id"]])} for one in shown]
 
 
 @operation("Get a subscriber", responses={200: schemas.Subscriber})
-async def show(context: RequestContext) -> Response:
+async def show(context: RequestContext, query: OneQuery) -> Response:
     """Its address is masked where it is secret; its headers are never shown."""
-    shown = await context.runtime.store.read(_find, context.id("sub"))
+    shown = await context.runtime.store.read(_find, context.id("sub"), query.backlog)
     return reply(or_not_found(shown, "subscriber"))
 
 
-def _find(tx: Tx, subscriber_id: str) -> Json | None:
+def _find(tx: Tx, subscriber_id: str, backlog: bool) -> Json | None:
     row = subscribers.find(tx, subscriber_id)
-    return None if row is None else _shown(tx, [row])[0]
+    return None if row is None else _shown(tx, [row], backlog)[0]
 
 
 async def _row(context: RequestContext) -> SubscriberRow:

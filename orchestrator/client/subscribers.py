@@ -63,19 +63,27 @@ class Subscribers(Resource[ModeT]):
         return await self._call(NewSubscriber, post("subscribers", json=body))
 
     @dual
-    async def get(self, subscriber_id: str) -> Subscriber:
-        """Return a subscriber."""
-        return await self._call(Subscriber, get("subscribers", subscriber_id))
+    async def get(self, subscriber_id: str, *, backlog: bool | None = None) -> Subscriber:
+        """Return a subscriber; with `backlog` it has the counts of what it is owed."""
+        request = get("subscribers", subscriber_id, backlog=backlog)
+        return await self._call(Subscriber, request)
 
     @dual_list
     def list(
-        self, *, callbacks: bool | None = None, failing: bool | None = None, page_size: int = 100
+        self,
+        *,
+        callbacks: bool | None = None,
+        failing: bool | None = None,
+        backlog: bool | None = None,
+        page_size: int = 100,
     ) -> AsyncPages[Subscriber]:
         """Return all subscribers, newest first; with `failing` those that fail now.
 
-        `callbacks` selects the hosts of jobs' callback URLs instead.
+        `callbacks` selects the hosts of jobs' callback URLs instead. With `backlog` each has the
+        counts of what it is owed.
         """
-        request = get("subscribers", callbacks=callbacks, failing=failing, limit=page_size)
+        chosen = {"callbacks": callbacks, "failing": failing, "backlog": backlog}
+        request = get("subscribers", **chosen, limit=page_size)
         return AsyncPages(self._connection, Page[Subscriber], request)
 
     @dual

@@ -66,6 +66,7 @@ from orchestrator.schemas.stats import (
 )
 from orchestrator.schemas.submissions import AccountInput, VendorRequest
 from orchestrator.schemas.subscribers import (
+    Backlog,
     CallbackHealth,
     ChangedSubscriber,
     NewSubscriber,
@@ -86,6 +87,7 @@ __all__ = [
     "Alive",
     "ApiKey",
     "Attempt",
+    "Backlog",
     "CallbackHealth",
     "ChangedSubscriber",
     "Check",

@@ -47,6 +47,24 @@ class CallbackColumns(TypedDict):
     last_error: str | None
 
 
+class Backlog(Shape):
+    """What a subscriber is owed. Up to a thousand of each are counted."""
+
+    pending: Annotated[int, Field(description="Due, or waiting for their time.")]
+    dead: int
+    next_due_at: Annotated[
+        AwareDatetime | None, Field(description="When the first pending one is or was due.")
+    ]
+
+
+class BacklogColumns(TypedDict):
+    """The counts that `backlog_json` reads."""
+
+    pending: int
+    dead: int
+    next_due_at: datetime | None
+
+
 class Subscriber(Shape):
     """A receiver of events.
 
@@ -70,6 +88,7 @@ class Subscriber(Shape):
     callbacks: Annotated[
         CallbackHealth | None, Field(description="Only of the kind `callback`.")
     ] = None
+    backlog: Annotated[Backlog | None, Field(description="Only on request.")] = None
     created_at: AwareDatetime
 
 
@@ -139,6 +158,11 @@ def callback_json(row: SubscriberColumns, health: CallbackColumns | None) -> Jso
     since = health["failing_since"] if health else None
     shown = {"kind": "callback", "failing_since": rfc3339_or_none(since), "callbacks": failing}
     return subscriber_json(row) | shown
+
+
+def backlog_json(counts: BacklogColumns) -> Json:
+    """Return what a subscriber is owed as JSON."""
+    return {**counts, "next_due_at": rfc3339_or_none(counts["next_due_at"])}
 
 
 _ROW: SubscriberColumns = {

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.database.store import Store
+from orchestrator.database.tables import delivery
 from orchestrator.events import subscribers
+from orchestrator.foundation.clock import rfc3339
 from orchestrator.foundation.states import FINAL_EVENTS
 from tests.api.test_support import HOOK, calling, finished_job, subscribed
 
@@ -184,3 +187,26 @@ async def test_a_subscriber_that_is_deleted_while_its_secret_is_rotated_is_not_f
         made = await subscribed(api)
         monkeypatch.setattr(Store, "write", after_others)
         await api.post(f"/v1/subscribers/{made['id']}/rotate-secret", 404)
+
+
+async def test_what_subscribers_are_owed_is_counted_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.events.backlog.MOST", 1)
+    async with calling(tmp_path) as api:
+        idle = await subscribed(api, types=["job.canceled"])
+        busy = await subscribed(api)
+        for _ in range(4):
+            await finished_job(api)
+        first, second, third, _ = sorted(await api.rows("delivery"), key=lambda row: row["id"])
+        for row, values in ((first, {"state": "dead", "due_at": None}),
+                            (second, {"state": "held", "due_at": None})):  # fmt: skip
+            await api.run(sa.update(delivery).where(delivery.c.id == row["id"]).values(**values))
+        listed = (await api.get("/v1/subscribers?backlog=true"))["data"]
+        none = {"pending": 0, "dead": 0, "next_due_at": None}
+        owed = {"pending": 1, "dead": 1, "next_due_at": rfc3339(third["due_at"])}
+        assert {one["id"]: one["backlog"] for one in listed} == {idle["id"]: none, busy["id"]: owed}
+        path = f"/v1/subscribers/{busy['id']}"
+        assert (await api.get(f"{path}?backlog=true"))["backlog"] == owed
+        assert "backlog" not in await api.get(path)
+        await api.get(f"{path}?backlog=perhaps", 422)
