@@ -59,6 +59,22 @@ async def test_hosts_of_callback_urls_have_a_list_of_their_own(pages: Dashboard)
         await reader.send(f"/subscribers/{host['id']}/pause", 409)
 
 
+async def test_a_backlog_is_counted_up_to_a_thousand(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await subscribed(pages.api)
+    await pages.api.post(f"/v1/subscribers/{made['id']}/test", 202)
+    counts = {"pending": 1000, "dead": 999, "next_due_at": None}
+    async with pages.reader(Scope.READ) as reader:
+        for path in ("/subscribers", f"/subscribers/{made['id']}"):
+            assert "1 pending" in await reader.see(path)
+        found = {made["id"]: counts}
+        monkeypatch.setattr("orchestrator.api.subscribers.backlogs", lambda tx, ids: found)
+        text = await reader.see("/subscribers?callbacks=false")
+        assert "1,000+ pending" in text
+        assert "999 dead" in text
+
+
 async def test_a_list_without_entries_says_what_to_do(pages: Dashboard) -> None:
     async with pages.reader(Scope.READ) as reader:
         text = await reader.see("/subscribers")

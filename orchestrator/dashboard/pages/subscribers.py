@@ -29,13 +29,16 @@ _NOT_ALLOWED = {"title": "Forbidden", "detail": "a new subscriber needs a key of
 async def ls(page: Page) -> Response:
     """List subscribers and the hosts of jobs' callback URLs, newest first, or one of the two."""
     chosen = _LISTS.get(page.query.get("callbacks", ""), ("false", "true"))
-    lists = {name: await page.list("/v1/subscribers", "failing", callbacks=name) for name in chosen}
+    lists = {
+        name: await page.list("/v1/subscribers", "failing", callbacks=name, backlog="true")
+        for name in chosen
+    }
     return page.render("subscribers.html", lists=lists)
 
 
 async def show(page: Page) -> Response:
     """Show one subscriber, and how its newest deliveries went."""
-    receiver = await page.api.get(f"/v1/subscribers/{page.id()}")
+    receiver = await page.api.get(f"/v1/subscribers/{page.id()}", {"backlog": "true"})
     wanted = {"subscriber": receiver["id"], "limit": _NEWEST}
     newest = await page.api.get("/v1/deliveries", wanted)
     return page.render(
