@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import delivery
+from orchestrator.foundation.states import JobState
 from tests.api.test_support import finished_job, subscribed
 from tests.harness.readers import Dashboard, dashboard
 
@@ -52,6 +53,7 @@ async def test_a_preview_counts_and_changes_nothing(pages: Dashboard) -> None:
             assert (EN.text("empty.replay") in text) == (count == 0), query
         text = await reader.see(f"/replays/new?event={newest['event']}")
         assert f"/deliveries/{newest['id']}" in text
+        assert "1 <a" in text.partition(EN.text("replay.by_subscriber"))[2]
         assert await states(pages) == ["dead"] * 3
         assert await pages.api.rows("replay") == []
 
@@ -59,7 +61,9 @@ async def test_a_preview_counts_and_changes_nothing(pages: Dashboard) -> None:
 async def test_a_replay_begins_with_the_selection_of_its_preview(pages: Dashboard) -> None:
     (newest, *_) = (await pages.api.get("/v1/deliveries"))["data"]
     async with pages.reader(Scope.WRITE) as reader:
-        text = await reader.send("/replays", event=newest["event"], status="dead", types="job.*")
+        text = await reader.send(
+            "/replays/new", event=newest["event"], status="dead", types="job.*"
+        )
         assert EN.text("notice.replay.begin.done") in text
         assert EN.text("replay.of", done="1", count="1") in text
         assert "job.*" in text
@@ -94,8 +98,33 @@ async def test_a_key_that_only_reads_begins_nothing(pages: Dashboard) -> None:
         assert "/replays/new" not in await reader.see("/replays")
         assert "/replays/new" not in await reader.see("/deliveries")
         await reader.see("/replays/new", 403)
-        await reader.send("/replays", 403, status="dead")
+        await reader.send("/replays/new", 403, status="dead")
         assert await states(pages) == ["dead"] * 3
+
+
+async def test_failed_jobs_are_retried_after_a_preview_of_what_that_costs(pages: Dashboard) -> None:
+    failed = [await finished_job(pages.api, JobState.FAILED) for _ in range(2)]
+    account = (await pages.api.get(f"/v1/jobs/{failed[0]}"))["account"]
+    async with pages.reader(Scope.READ) as reader:
+        assert "/replays/retry" not in await reader.see("/replays")
+        await reader.see("/replays/retry", 403)
+        await reader.send("/replays/retry", 403)
+    async with pages.reader(Scope.WRITE) as reader:
+        assert EN.text("empty.retry") in await reader.see("/replays/retry?error=vendor_auth")
+        text = await reader.see(f"/replays/retry?status=failed,expired&account={account}")
+        assert EN.text("retry.would", count="2", renders="2") in text
+        assert f"/accounts/{account}" in text
+        assert all(f"/jobs/{job}" in text for job in failed)
+        before = await pages.api.rows("job")
+        text = await reader.send("/replays/retry", account=account)
+        assert EN.text("replay.of", done="2", count="2") in text
+        assert EN.text("retry.explained") in text
+        after = await pages.api.rows("job")
+        assert {row["retry_of"] for row in after} - {None} == set(failed)
+        assert len(after) == len(before) + 2
+        assert EN.text("retry.what") in await reader.see("/replays")
+        await reader.see("/replays/retry?metadata=order", 422)
+        await reader.see(f"/replays/retry?created_after={HOSTILE}", 422)
 
 
 @pytest.mark.parametrize(
@@ -119,5 +148,5 @@ async def test_a_selection_that_is_refused_names_the_field(
         raw = (await reader.http.get(f"/dashboard/replays/new?{query}")).text
         assert HOSTILE not in raw
         fields = dict(part.split("=") for part in query.split("&"))
-        await reader.send("/replays", 422, **fields)
+        await reader.send("/replays/new", 422, **fields)
         assert await pages.api.rows("replay") == []

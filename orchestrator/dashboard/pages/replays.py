@@ -1,8 +1,13 @@
-"""Replays: the list, one with its progress, and a new one, which is counted before it begins."""
+"""Replays: the list, one with its progress, and a new one, which is counted before it begins.
+
+A new one sends deliveries again or retries jobs. Both have a form, whose fields are in the URL of
+its preview, so that it can be sent to somebody else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -10,12 +15,6 @@ from starlette.responses import Response
 from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.fields import instant, number, words
 from orchestrator.dashboard.page import Page
-
-#: The fields of the form. Those of a preview are in the URL, so it can be sent to somebody else.
-FIELDS = ("subscriber", "event", "status", "missed", "types", "since", "until", "rate")
-#: Those that `GET /v1/deliveries` takes too: with others, a sample of it would mislead.
-_LISTED = {"subscriber", "event", "status"}
-_SAMPLE = "10"
 
 
 async def ls(page: Page) -> Response:
@@ -28,37 +27,6 @@ async def show(page: Page) -> Response:
     return page.render("replay.html", replay=await page.api.get(f"/v1/replays/{page.id()}"))
 
 
-async def new(page: Page) -> Response:
-    """Show the form with what it would select now: a count, and a sample. Changes nothing."""
-    given = {name: page.query[name] for name in FIELDS if name in page.query}
-    try:
-        counted = await page.api.post("/v1/replays", {**selection(given), "dry_run": True})
-    except ApiProblem as error:
-        return _again(page, given, error)
-    sample = await _sample(page, given)
-    return page.render("replay_new.html", given=given, counted=counted, sample=sample, problem=None)
-
-
-async def _sample(page: Page, given: Mapping[str, str]) -> list[Json]:
-    """Return the newest deliveries of a selection; none where the list has no such filter."""
-    if not given.keys() <= _LISTED | {"rate"}:
-        return []
-    wanted = {"status": "dead", **given, "limit": _SAMPLE}
-    wanted.pop("rate", None)
-    found: list[Json] = (await page.api.get("/v1/deliveries", wanted))["data"]
-    return found
-
-
-async def begin(page: Page) -> Response:
-    """Begin a replay, and lead to its progress."""
-    given = {name: text for name in FIELDS if (text := page.text(name))}
-    try:
-        started = await page.api.post("/v1/replays", selection(given))
-    except ApiProblem as error:
-        return _again(page, given, error)
-    return page.go(f"/replays/{started['id']}", "replay.begin.done")
-
-
 async def cancel(page: Page) -> Response:
     """Stop a replay."""
     replay = page.id()
@@ -67,8 +35,42 @@ async def cancel(page: Page) -> Response:
     )
 
 
-def selection(given: Mapping[str, str]) -> Json:
-    """Return the body of a replay from the fields of its form."""
+@dataclass(frozen=True)
+class Form:
+    """A form for new replays: its fields, its page, and the request that they are."""
+
+    fields: tuple[str, ...]
+    template: str
+    body: Callable[[Mapping[str, str]], Json]
+
+    async def preview(self, page: Page) -> Response:
+        """Show the form with what it would select now: counts and a sample. Changes nothing."""
+        given = {name: page.query[name] for name in self.fields if name in page.query}
+        try:
+            counted = await page.api.post("/v1/replays", {**self.body(given), "dry_run": True})
+        except ApiProblem as error:
+            return self._again(page, given, error)
+        return page.render(self.template, given=given, counted=counted, problem=None)
+
+    async def begin(self, page: Page) -> Response:
+        """Begin a replay, and lead to its progress."""
+        given = {name: text for name in self.fields if (text := page.text(name))}
+        try:
+            started = await page.api.post("/v1/replays", self.body(given))
+        except ApiProblem as error:
+            return self._again(page, given, error)
+        return page.go(f"/replays/{started['id']}", "replay.begin.done")
+
+    def _again(self, page: Page, given: Mapping[str, str], error: ApiProblem) -> Response:
+        """Return the form with what is wrong with it. Raises the problem if it is no such one."""
+        if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise error
+        values = {"given": given, "counted": None, "problem": error.document}
+        return page.render(self.template, error.status, **values)
+
+
+def _resends(given: Mapping[str, str]) -> Json:
+    """Return the body of a replay of deliveries, or of events that a subscriber missed."""
     body: Json = {name: given[name] for name in ("subscriber", "event") if name in given}
     body |= {name: instant(given[name]) for name in ("since", "until") if name in given}
     if given.get("missed"):
@@ -77,14 +79,35 @@ def selection(given: Mapping[str, str]) -> Json:
         body["status"] = given.get("status", "dead")
     if types := words(given.get("types", "")):
         body["types"] = types
-    if "rate" in given:
-        body["rate"] = number(given["rate"])
-    return body
+    return body | _rate(given)
 
 
-def _again(page: Page, given: Mapping[str, str], error: ApiProblem) -> Response:
-    """Return the form with what is wrong with it. Raises the problem if it is of another kind."""
-    if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
-        raise error
-    values = {"given": given, "counted": None, "sample": list[Json](), "problem": error.document}
-    return page.render("replay_new.html", error.status, **values)
+def _retries(given: Mapping[str, str]) -> Json:
+    """Return the body of a replay that retries jobs."""
+    as_they_are = ("account", "model", "external_task_id", "error", "metadata")
+    jobs: Json = {name: given[name] for name in as_they_are if name in given}
+    jobs["status"] = words(given.get("status", "failed"))
+    if "created_after" in given:
+        jobs["created_after"] = instant(given["created_after"])
+    if given.get("again"):
+        jobs["again"] = True
+    return {"jobs": jobs} | _rate(given)
+
+
+def _rate(given: Mapping[str, str]) -> Json:
+    return {"rate": number(given["rate"])} if "rate" in given else {}
+
+
+RESENDS = Form(
+    ("subscriber", "event", "status", "missed", "types", "since", "until", "rate"),
+    "replay_new.html",
+    _resends,
+)
+RETRIES = Form(
+    (
+        "status", "account", "model", "external_task_id", "error", "metadata", "created_after",
+        "again", "rate",
+    ),
+    "retry_new.html",
+    _retries,
+)  # fmt: skip
