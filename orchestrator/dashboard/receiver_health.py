@@ -16,6 +16,9 @@ from orchestrator.dashboard import formats
 
 Json = dict[str, Any]
 
+#: Seconds. For most of a minute, an attempt in progress is shown as one that is scheduled.
+_SOON = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -29,8 +32,6 @@ class Health:
     by_status: dict[str, int]
     usual: float | None
     longest: float | None
-    #: True if an attempt is about to be made.
-    is_moving: bool
 
     @property
     def ended(self) -> int:
@@ -48,9 +49,17 @@ def health_of(deliveries: Sequence[Json]) -> Health:
     counts = Counter(str(one["status"]) for one in deliveries)
     lags = [_lag(one) for one in deliveries if one["status"] == "delivered" and one["done_at"]]
     usual, longest = (median(lags), max(lags)) if lags else (None, None)
+    return Health(len(deliveries), dict(counts), usual, longest)
+
+
+def any_moving(deliveries: Sequence[Json], now: datetime) -> bool:
+    """True if an attempt is made now, or will be soon. An attempt is no event, so look again."""
     waits = [one["waiting"] for one in deliveries if one["waiting"]]
-    is_moving = any(wait["reason"] == "queued" for wait in waits)
-    return Health(len(deliveries), dict(counts), usual, longest, is_moving)
+    return any(
+        wait["reason"] == "queued"
+        or (wait["until"] and (datetime.fromisoformat(wait["until"]) - now).total_seconds() < _SOON)
+        for wait in waits
+    )
 
 
 def _lag(delivery: Json) -> float:

@@ -49,7 +49,19 @@ async def paths(service: Live) -> list[str]:
     job = (await service.api.get("/v1/jobs?limit=1"))["data"][0]["id"]
     link = await service.api.call("POST", f"/v1/jobs/{job}/share", {})
     shared = link.json()["url"].partition("/dashboard")[2]
-    return ["", "/jobs", "/jobs?status=failed", f"/jobs/{job}", "/try", f"/try?job={job}", shared]
+    of_jobs = ["/jobs", "/jobs?status=failed", f"/jobs/{job}", "/try", f"/try?job={job}", shared]
+    return ["", *of_jobs, *await _of_deliveries(service)]
+
+
+async def _of_deliveries(service: Live) -> list[str]:
+    """Return the addresses of the pages about deliveries, subscribers and replays."""
+    (delivery, *_) = (await service.api.get("/v1/deliveries"))["data"]
+    replay = (await service.api.call("POST", "/v1/replays", {"status": "dead"})).json()["id"]
+    return [
+        "/deliveries", "/deliveries?status=dead", f"/deliveries/{delivery['id']}", "/subscribers",
+        f"/subscribers/{delivery['subscriber']}", "/subscribers/new", "/replays",
+        f"/replays/{replay}", "/replays/new?status=delivered", "/replays/retry",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "dark", "language"), LOOKS)
@@ -77,6 +89,18 @@ async def test_rows_change_while_a_page_is_open(chromium: Browser, service: Live
         job = await service.api.submit(order("kling"))
         row = tab.page.locator(f"[id='{job['id']}']")
         await row.get_by_text("succeeded").wait_for(timeout=15_000)
+        assert await tab.faults() == []
+
+
+async def test_an_attempt_shows_while_its_page_is_open(chromium: Browser, service: Live) -> None:
+    (sent, *_) = (await service.api.get("/v1/deliveries?status=delivered"))["data"]
+    async with browsing(chromium, service.url) as tab:
+        await sign_in(tab.page)
+        await tab.page.goto(f"/dashboard/deliveries/{sent['id']}")
+        tab.page.on("dialog", lambda dialog: dialog.accept())
+        await tab.page.get_by_role("button", name="Resend now").click()
+        await tab.page.locator(f"#attempt-{sent['tries'] + 1}").wait_for(timeout=15_000)
+        await tab.page.locator("[data-moving]").wait_for(state="detached", timeout=15_000)
         assert await tab.faults() == []
 
 

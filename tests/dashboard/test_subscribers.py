@@ -12,11 +12,12 @@ import sqlalchemy as sa
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.fields import instant, number, pairs, words
-from orchestrator.dashboard.receiver_health import health_of
+from orchestrator.dashboard.receiver_health import any_moving, health_of
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import callback_address
 from tests.api.test_support import submitted, subscribed
 from tests.harness.readers import Dashboard, dashboard
+from tests.harness.runtime import START
 
 HOSTILE = "<script>alert(1)</script>"
 ACTIONS = [("test", "active"), ("pause", "paused"), ("resume", "active")]
@@ -192,12 +193,26 @@ def delivered(seconds: float) -> dict[str, Any]:
 
 def test_the_health_of_a_subscriber_is_read_from_its_newest_deliveries() -> None:
     dead = {**delivered(9), "status": "dead"}
-    queued = {**delivered(0), "status": "pending", "done_at": None, "waiting": {"reason": "queued"}}
-    found = health_of([delivered(1), delivered(2), delivered(6), dead, queued])
+    pending = {**delivered(0), "status": "pending", "done_at": None}
+    found = health_of([delivered(1), delivered(2), delivered(6), dead, pending])
     assert (found.total, found.ended, found.rate) == (5, 4, "75.0%")
-    assert (found.usual, found.longest, found.is_moving) == (2.0, 6.0, True)
+    assert (found.usual, found.longest) == (2.0, 6.0)
     nothing = health_of([])
-    assert (nothing.total, nothing.rate, nothing.usual, nothing.is_moving) == (0, "", None, False)
+    assert (nothing.total, nothing.rate, nothing.usual) == (0, "", None)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "moves"),
+    [
+        (None, False),
+        ({"reason": "queued", "until": None}, True),
+        ({"reason": "paused", "until": None}, False),
+        ({"reason": "scheduled", "until": "2026-11-20T10:00:44Z"}, True),
+        ({"reason": "scheduled", "until": "2026-11-20T10:05:00Z"}, False),
+    ],
+)
+def test_an_attempt_that_is_near_is_looked_for(waiting: object, moves: bool) -> None:
+    assert any_moving([{"waiting": waiting}], START) is moves
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.page import Page
+from orchestrator.dashboard.receiver_health import any_moving
 
 _FILTERS = ("status", "subscriber", "event")
 #: Fields of an event in the log that are not in the body that is sent.
@@ -36,6 +37,7 @@ async def show(page: Page) -> Response:
         body=body_of(event),
         receiver=receiver,
         fault_of=fault_of,
+        any_moving=any_moving,
     )
 
 

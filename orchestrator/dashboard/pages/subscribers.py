@@ -14,7 +14,7 @@ from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.fields import number, pairs, words
 from orchestrator.dashboard.page import Page
-from orchestrator.dashboard.receiver_health import health_of
+from orchestrator.dashboard.receiver_health import any_moving, health_of
 
 #: The lists of the page by the value of the filter `callbacks`: subscribers, hosts of callbacks.
 _LISTS = {"false": ("false",), "true": ("true",)}
@@ -47,6 +47,7 @@ async def show(page: Page) -> Response:
         deliveries=newest,
         health=health_of(newest["data"]),
         fault_of=fault_of,
+        any_moving=any_moving,
     )
 
 
