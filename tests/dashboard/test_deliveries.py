@@ -14,6 +14,7 @@ from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import attempt, delivery
+from orchestrator.schemas.deliveries import delivery_json
 from tests.api.test_support import Caller, finished_job, subscribed
 from tests.harness.readers import Dashboard, dashboard
 
@@ -107,6 +108,27 @@ async def test_a_delivery_has_its_body_its_attempts_and_how_its_signature_is_che
         assert HOSTILE not in raw
         assert "hunter2" not in raw
         assert '"source"' not in text
+
+
+async def test_the_request_is_shown_as_the_api_masks_it(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await subscribed(pages.api)
+    found = await owed(pages.api)
+    request = {
+        "method": "POST", "url": "https://my.app/hook", "body": f'{{"a":"{HOSTILE}"}}',
+        "headers": {"x-theirs": "***", "webhook-signature": "***"}, "truncated": True,
+    }  # fmt: skip
+    monkeypatch.setattr(
+        "orchestrator.api.deliveries.delivery_json",
+        lambda *given: delivery_json(*given[:3]) | {"request": request},
+    )
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see(f"/deliveries/{found['id']}")
+        assert "POST https://my.app/hook\nx-theirs: ***\nwebhook-signature: ***\n" in text
+        assert catalogue("en").text("delivery.truncated") in text
+        raw = (await reader.http.get(f"/dashboard/deliveries/{found['id']}")).text
+        assert HOSTILE not in raw
 
 
 async def test_a_delivery_of_a_deleted_subscriber_is_shown_and_not_resent(pages: Dashboard) -> None:
