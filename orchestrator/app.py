@@ -22,6 +22,7 @@ from orchestrator.api.auth.authenticator import Authenticator
 from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
+from orchestrator.dashboard import entrance
 from orchestrator.dashboard.endpoint import Dashboard
 from orchestrator.dashboard.rendering import Renderer
 from orchestrator.dashboard.session import Sessions
@@ -180,7 +181,8 @@ def _all_routes(runtime: Runtime) -> list[Route]:
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
         opens_links=runtime.share_links.enabled,
     )
-    return [*(measured(runtime, route) for route in dashboard.routes(pages)), *of_api]
+    shown = [measured(runtime, route) for route in dashboard.routes(pages)]
+    return [entrance.route(has_dashboard=True), *shown, *of_api]
 
 
 def callback_endpoint(

@@ -10,9 +10,12 @@ from starlette.routing import Route
 
 from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
 from orchestrator.dashboard.pages import (
+    accounts,
     deliveries,
+    events,
     job,
     jobs,
+    keys,
     overview,
     replays,
     shared,
@@ -65,5 +68,12 @@ def routes(dashboard: Dashboard) -> list[Route]:
         at("/replays/retry", GET=replays.RETRIES.preview, POST=replays.RETRIES.begin),
         at("/replays/{id}", GET=replays.show),
         at("/replays/{id}/cancel", POST=replays.cancel),
+        at("/accounts", GET=accounts.ls),
+        at("/accounts/{name}", GET=accounts.show, POST=accounts.check),
+        at("/events", GET=events.ls),
+        at("/events/{id}", GET=events.show),
+        at("/events/{id}/replay", POST=events.replay),
+        at("/keys", GET=keys.ls, POST=keys.create),
+        at("/keys/{id}/revoke", POST=keys.revoke),
         at("/{rest:path}"),
     ]

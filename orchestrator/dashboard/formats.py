@@ -99,8 +99,8 @@ def clock_time(instant: str) -> str:
 #: How a status is shown: its tone, and an icon besides the word and the colour.
 _TONES = {
     "good": ("succeeded", "delivered", "active", "completed", "done"),
-    "bad": ("failed", "expired", "dead", "disabled"),
-    "warn": ("held", "paused", "canceled"),
+    "bad": ("failed", "expired", "dead", "disabled", "revoked", "problem"),
+    "warn": ("held", "paused", "canceled", "warning", "degraded"),
     "live": ("queued", "submitting", "submitted", "processing", "pending", "running"),
 }
 _TONE = {word: tone for tone, words in _TONES.items() for word in words}

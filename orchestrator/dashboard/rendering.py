@@ -57,6 +57,10 @@ class Renderer:
         )
         self._environment.filters.update(formats.FILTERS)
 
+    def now(self) -> datetime:
+        """Return the instant that pages are made at."""
+        return self._clock.now()
+
     def respond(
         self, request: Request, template: str, status: int, values: Mapping[str, Any]
     ) -> Response:

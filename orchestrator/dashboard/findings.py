@@ -1,0 +1,197 @@
+"""What is wrong now, from documents of the API: the sentences of the overview.
+
+Pure functions. The judgements are those of `orchestrator doctor`, of what the API alone can show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+Json = dict[str, Any]
+
+PROBLEM, WARNING = "problem", "warning"
+#: How far back failures of an account's own making, stuck jobs and dead letters are looked at.
+_RECENT, _DAY, _WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+#: A job that is queued for longer is overdue.
+_PATIENCE = timedelta(minutes=10)
+#: Errors of jobs that are faults of the account, not of the job.
+_OF_ACCOUNT = ("vendor_auth", "account_exhausted")
+_HOLDS = ("unauthorized", "exhausted")
+_REFUSALS = ("mismatched", "unsigned", "stale")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: `finding.{key}` of the catalogue, with `values` filled in.
+
+    `finding.{key}.fix` says what to do. `path` and `query` are the page to do it on. `at` is the
+    instant that the sentence is about, if there is one.
+    """
+
+    key: str
+    level: str
+    path: str
+    values: Json = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Lists of the API: `failed` and `queued` jobs, `stuck` events, `callbacks` that fail, ..."""
+
+    accounts: Json
+    failed: Json
+    queued: Json
+    stuck: Json
+    subscribers: Json
+    callbacks: Json
+    dead: Json
+
+
+def found(facts: Facts, now: datetime) -> list[Finding]:
+    """Return what is wrong, problems first."""
+    held = {row["name"] for row in facts.accounts["data"] if condition(row, now) != "active"}
+    findings = [
+        *_no_accounts(facts.accounts["data"]),
+        *(finding for row in facts.accounts["data"] for finding in of_account(row, now)),
+        *_failures(facts.failed, now, held),
+        *_queue(facts.queued, now, held),
+        *_stuck(facts.stuck, now),
+        *_subscribers(facts.subscribers["data"]),
+        *_callbacks(facts.callbacks["data"]),
+        *_dead(facts.dead, now),
+    ]
+    return sorted(findings, key=lambda finding: finding.level != PROBLEM)
+
+
+def condition(account: Json, now: datetime) -> str:
+    """Return whether jobs of an account are submitted: `held`, `paused` or `active`."""
+    if account.get("held"):
+        return "held"
+    until = account["paused_until"]
+    return "paused" if until and _at(until) > now else "active"
+
+
+def refusal(account: Json) -> str:
+    """Return why most refused pushes of an account were refused; empty if none is refused now.
+
+    A push that is accepted later shows that the fault is corrected.
+    """
+    refused, accepted = account.get("pushes_refused"), account["last_push_at"]
+    if not refused or not refused["last_at"]:
+        return ""
+    if accepted and _at(accepted) > _at(refused["last_at"]):
+        return ""
+    return max(_REFUSALS, key=lambda reason: int(refused[reason]))
+
+
+def refused_count(account: Json) -> int:
+    """Return how many pushes of an account were refused for their signature."""
+    refused = account.get("pushes_refused") or {}
+    return sum(refused.get(reason, 0) for reason in _REFUSALS)
+
+
+def of_account(account: Json, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong with one account."""
+    values, path = {"account": account["name"]}, f"/accounts/{account['name']}"
+    state, why = condition(account, now), refusal(account)
+    if state == "held":
+        hold = account["held"]
+        key = f"held_{hold['reason']}" if hold["reason"] in _HOLDS else "held"
+        yield Finding(key, PROBLEM, path, values, at=hold["since"])
+    elif state == "paused":
+        yield Finding("paused", WARNING, path, values, at=account["paused_until"])
+    if why:
+        refused = values | {"count": refused_count(account)}
+        at = account["pushes_refused"]["last_at"]
+        yield Finding(f"refused_{why}", PROBLEM, path, refused, at=at)
+    elif account["pushes_degraded"]:
+        counts = {"missed": account["pushes_missed"], "pushes": account["pushes"]}
+        yield Finding("degraded", WARNING, path, values | counts, at=account["last_push_at"])
+
+
+def _no_accounts(accounts: Sequence[Json]) -> Iterator[Finding]:
+    if not accounts:
+        yield Finding("no_accounts", PROBLEM, "/accounts")
+
+
+def _failures(failed: Json, now: datetime, held: set[str]) -> Iterator[Finding]:
+    """Find accounts whose jobs fail for the account's sake; one that is held is named already."""
+    errors = [
+        (job["account"], job["error"]["code"])
+        for job in failed["data"]
+        if job["error"] and now - _at(job["finished_at"] or job["created_at"]) < _RECENT
+    ]
+    for (name, code), count in Counter(errors).items():
+        if code in _OF_ACCOUNT and name not in held:
+            values = {"account": name, "count": count}
+            yield Finding(f"failed_{code}", PROBLEM, f"/accounts/{name}", values)
+
+
+def _queue(queued: Json, now: datetime, held: set[str]) -> Iterator[Finding]:
+    """Find accounts with jobs that are queued for long. The list is newest first."""
+    counts = Counter(job["account"] for job in queued["data"])
+    oldest = {job["account"]: job["created_at"] for job in queued["data"]}
+    for name, at in oldest.items():
+        if now - _at(at) > _PATIENCE and name not in held:
+            values = {"account": name, "count": _some(counts[name], queued)}
+            query = {"status": "queued", "account": name}
+            yield Finding("queue", WARNING, "/jobs", values, query, at)
+
+
+def _stuck(stuck: Json, now: datetime) -> Iterator[Finding]:
+    recent = [one for one in stuck["data"] if now - _at(one["timestamp"]) < _DAY]
+    counts = Counter(str(one["data"].get("account")) for one in recent)
+    newest = {str(one["data"].get("account")): one for one in reversed(recent)}
+    for name, last in newest.items():
+        values = {"account": name, "count": _some(counts[name], stuck)}
+        yield Finding("stuck", WARNING, f"/jobs/{last['job']}", values, at=last["timestamp"])
+
+
+def _subscribers(subscribers: Sequence[Json]) -> Iterator[Finding]:
+    for row in subscribers:
+        path = f"/subscribers/{row['id']}"
+        values = {"where": f"{row['kind']} {row['url']}", "reason": row["disabled_reason"] or ""}
+        if row["status"] == "disabled":
+            yield Finding("subscriber_disabled", PROBLEM, path, values)
+        elif row["failing_since"]:
+            yield Finding("subscriber_failing", PROBLEM, path, values, at=row["failing_since"])
+        elif row["status"] == "paused":
+            yield Finding("subscriber_paused", WARNING, path, values)
+
+
+def _callbacks(hosts: Sequence[Json]) -> Iterator[Finding]:
+    for row in hosts:
+        health = row["callbacks"] or {}
+        values = {
+            "host": row["url"],
+            "failing": health.get("failing", 0),
+            "error": health.get("last_error") or "",
+        }
+        path = f"/subscribers/{row['id']}"
+        yield Finding("callbacks", PROBLEM, path, values, at=row["failing_since"])
+
+
+def _dead(dead: Json, now: datetime) -> Iterator[Finding]:
+    recent = [one for one in dead["data"] if now - _at(one["created_at"]) < _WEEK]
+    counts = Counter(one["subscriber"] for one in recent)
+    newest = {one["subscriber"]: one for one in reversed(recent)}
+    for subscriber, last in newest.items():
+        where = last.get("host") or subscriber
+        values = {"where": where, "count": _some(counts[subscriber], dead)}
+        query = {"status": "dead", "subscriber": subscriber}
+        yield Finding("dead", WARNING, "/deliveries", values, query, last["created_at"])
+
+
+def _some(count: int, listed: Json) -> str:
+    """Return a count; `50+` where the list goes on."""
+    return f"{count}+" if listed["has_more"] else str(count)
+
+
+def _at(instant: str) -> datetime:
+    return datetime.fromisoformat(instant)

@@ -1,0 +1,64 @@
+"""Vendor accounts: the list, and one account with its pushes, latencies, failures and a check."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.responses import Response
+
+from orchestrator.dashboard import charts, recent_jobs
+from orchestrator.dashboard.api_calls import Json
+from orchestrator.dashboard.findings import condition, of_account, refused_count
+from orchestrator.dashboard.page import Page
+
+#: Finished jobs that charts are made of, queued ones that are counted, and failed ones shown.
+_SAMPLE, _QUEUED, _FAILED = 200, 50, 10
+_FINAL = "succeeded,failed,expired,canceled"
+
+
+async def ls(page: Page) -> Response:
+    """List accounts by name."""
+    accounts, now = await page.list("/v1/accounts", limit="200"), page.renderer.now()
+    rows = [(row, condition(row, now), refused_count(row)) for row in accounts["data"]]
+    return page.render("accounts.html", accounts=accounts, rows=rows)
+
+
+async def show(page: Page) -> Response:
+    """Show one account."""
+    return await _shown(page, None)
+
+
+async def check(page: Page) -> Response:
+    """Ask the vendor of an account whether it accepts the credentials, and show what it says."""
+    return await _shown(page, await page.api.post(f"/v1/accounts/{page.id('name')}/check"))
+
+
+async def _shown(page: Page, result: Json | None) -> Response:
+    """Return the page of an account, with the result of a check."""
+    name = page.id("name")
+    account = await page.api.get(f"/v1/accounts/{name}")
+    finished, failed, queued = await asyncio.gather(
+        page.api.get("/v1/jobs", {"account": name, "status": _FINAL, "limit": _SAMPLE}),
+        page.api.get("/v1/jobs", {"account": name, "status": "failed,expired", "limit": _FAILED}),
+        page.api.get("/v1/jobs", {"account": name, "status": "queued", "limit": _QUEUED}),
+    )
+    recent, now = recent_jobs.summed(finished["data"]), page.renderer.now()
+    groups = {"slots": recent.slots, "latencies": recent.latencies}
+    return page.render(
+        "account.html",
+        account=account,
+        state=condition(account, now),
+        findings=list(of_account(account, now)),
+        refused=refused_count(account),
+        result=result,
+        recent=recent,
+        series=recent_jobs.SERIES,
+        drawings={
+            name: charts.stacked(
+                [charts.Column(one.label, one.counts) for one in some], recent_jobs.SERIES
+            )
+            for name, some in groups.items()
+        },
+        failed=failed["data"],
+        queued=queued,
+    )
