@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from http import HTTPStatus
 
@@ -10,6 +11,9 @@ from starlette.responses import Response
 from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.page import Page
 
+#: What the API takes as a number; anything else is sent as it is, and refused there.
+_WHOLE = re.compile("[0-9]{1,9}")
+#: Fields of the form.
 _FIELDS = ("name", "scope", "expires_on", "rate_limit")
 
 
@@ -25,7 +29,7 @@ async def create(page: Page) -> Response:
     if day := page.text("expires_on"):
         wanted["expires_at"] = f"{day}T00:00:00Z"
     if rate:
-        wanted["rate_limit"] = int(rate) if rate.isdecimal() and len(rate) < 10 else rate
+        wanted["rate_limit"] = int(rate) if _WHOLE.fullmatch(rate) else rate
     try:
         made = await page.api.post("/v1/keys", wanted)
     except ApiProblem as error:

@@ -1,0 +1,130 @@
+"""Overview and accounts: what they show, the check in words, and hostile text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+
+from orchestrator.api.auth.api_keys import Scope
+from orchestrator.dashboard.translations import catalogue
+from orchestrator.database.store import Tx
+from orchestrator.database.tables import account_state
+from orchestrator.foundation.clock import after
+from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.transition import ReportEvent
+from orchestrator.vendors.report import Report
+from tests.api.test_support import TWO, finished_job
+from tests.harness.engine import apply_report
+from tests.harness.readers import Dashboard, dashboard
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
+_ = catalogue("en").text
+
+
+@pytest_asyncio.fixture
+async def pages(tmp_path: Path) -> AsyncIterator[Dashboard]:
+    async with dashboard(tmp_path, accounts=TWO) as found:
+        yield found
+
+
+def change(tx: Tx, **values: Any) -> None:
+    """Unit of work: change the state of the account main."""
+    tx.execute(sa.update(account_state).where(account_state.c.account == "main").values(**values))
+
+
+async def fail(pages: Dashboard, message: str) -> str:
+    """Create a job that the vendor fails with these words, and return its id."""
+    job_id: str = (await pages.api.open())["id"]
+    report = Report(JobState.FAILED, word="failed", message=message)
+    await apply_report(pages.api, ReportEvent(job_id, report, Source.PUSH))
+    return job_id
+
+
+async def test_an_overview_without_faults_says_so(pages: Dashboard) -> None:
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("")
+    assert _("overview.fine") in text
+    assert _("empty.failed") in text
+    assert "dashboard/accounts/main" in text
+
+
+async def test_the_overview_says_what_is_wrong_and_where_to_correct_it(pages: Dashboard) -> None:
+    now = pages.api.clock.now()
+    await pages.api.runtime.store.write(lambda tx: change(tx, paused_until=after(now, 60)))
+    job_id = await fail(pages, HOSTILE)
+    await pages.api.open()
+    pages.api.clock.advance(30 * 60)
+    await pages.api.runtime.store.write(lambda tx: change(tx, degraded=True, mismatched=12))
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("")
+    assert _("overview.fine") not in text
+    assert _("finding.degraded", account="main", missed=0, pushes=0) in text
+    assert _("finding.queue", account="main", count=1) in text
+    assert f"dashboard/jobs/{job_id}" in text
+
+
+async def test_an_account_shows_its_reports_and_its_last_errors(pages: Dashboard) -> None:
+    for _number in range(3):
+        await finished_job(pages.api)
+    job_id = await fail(pages, HOSTILE)
+    async with pages.reader(Scope.READ) as reader:
+        response = await reader.http.get("/dashboard/accounts/main")
+        assert True
+        rows = await reader.see("/accounts")
+    assert response.status_code == 200
+    assert "<script>alert" not in response.text
+    assert "<img" not in response.text
+    assert "{{7*7}}" in response.text
+    assert job_id in response.text
+    assert _("account.sample", count=4) in response.text
+    assert _("account.push_share", share="100.0%") in response.text
+    assert {"main", "dream", "agentsflare", "dreamto"} <= set(rows.replace("<", ">").split(">"))
+
+
+async def test_a_list_of_no_accounts_says_what_to_do(tmp_path: Path) -> None:
+    async with dashboard(tmp_path, accounts={}) as pages, pages.reader(Scope.READ) as reader:
+        assert _("empty.accounts") in await reader.see("/accounts")
+        assert _("finding.no_accounts") in await reader.see("")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (httpx.Response(401, json={"code": 1000, "message": HOSTILE}), "refused"),
+        (httpx.Response(404, text="no such page"), "unclear"),
+        (httpx.ConnectError("refused"), "unreachable"),
+    ],
+)
+async def test_a_check_is_shown_in_words(
+    pages: Dashboard, answer: httpx.Response | Exception, verdict: str
+) -> None:
+    def respond(_request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    pages.api.network.answer = respond
+    async with pages.reader(Scope.WRITE) as reader:
+        text = await reader.send("/accounts/main")
+    assert len(pages.api.network.requests) == 1
+    assert _(f"check.{verdict}") in text
+
+
+async def test_a_key_that_may_only_read_cannot_check(pages: Dashboard) -> None:
+    async with pages.reader(Scope.READ) as reader:
+        assert _("account.check.do") not in await reader.see("/accounts/main")
+        await reader.send("/accounts/main", 403)
+    assert pages.api.network.requests == []
+
+
+@pytest.mark.parametrize("name", ["nope", "..", "%00", "a%2Fb", "%ff", "x" * 300])
+async def test_an_account_that_is_not_there_is_a_page_too(pages: Dashboard, name: str) -> None:
+    async with pages.reader(Scope.READ) as reader:
+        response = await reader.http.get(f"/dashboard/accounts/{name}")
+    assert response.status_code in (200, 404)
