@@ -51,17 +51,21 @@ class Facts:
     subscribers: Json
     callbacks: Json
     dead: Json
+    #: False if no subscriber and no callback URL is known: no event is delivered.
+    has_receivers: bool = True
 
 
 def found(facts: Facts, now: datetime) -> list[Finding]:
     """Return what is wrong, problems first."""
-    held = {row["name"] for row in facts.accounts["data"] if condition(row, now) != "active"}
+    held = {row["name"] for row in facts.accounts["data"] if condition(row, now) == "held"}
+    waiting = {row["name"] for row in facts.accounts["data"] if condition(row, now) != "active"}
     findings = [
         *_no_accounts(facts.accounts["data"]),
         *(finding for row in facts.accounts["data"] for finding in of_account(row, now)),
         *_failures(facts.failed, now, held),
-        *_queue(facts.queued, now, held),
+        *_queue(facts.queued, now, waiting),
         *_stuck(facts.stuck, now),
+        *_no_receivers(facts),
         *_subscribers(facts.subscribers["data"]),
         *_callbacks(facts.callbacks["data"]),
         *_dead(facts.dead, now),
@@ -133,12 +137,15 @@ def _failures(failed: Json, now: datetime, held: set[str]) -> Iterator[Finding]:
             yield Finding(f"failed_{code}", PROBLEM, f"/accounts/{name}", values)
 
 
-def _queue(queued: Json, now: datetime, held: set[str]) -> Iterator[Finding]:
-    """Find accounts with jobs that are queued for long. The list is newest first."""
+def _queue(queued: Json, now: datetime, waiting: set[str]) -> Iterator[Finding]:
+    """Find accounts with jobs that are queued for long. The list is newest first.
+
+    One that is held or paused is named already: its jobs have to wait.
+    """
     counts = Counter(job["account"] for job in queued["data"])
     oldest = {job["account"]: job["created_at"] for job in queued["data"]}
     for name, at in oldest.items():
-        if now - _at(at) > _PATIENCE and name not in held:
+        if now - _at(at) > _PATIENCE and name not in waiting:
             values = {"account": name, "count": _some(counts[name], queued)}
             query = {"status": "queued", "account": name}
             yield Finding("queue", WARNING, "/jobs", values, query, at)
@@ -151,6 +158,11 @@ def _stuck(stuck: Json, now: datetime) -> Iterator[Finding]:
     for name, last in newest.items():
         values = {"account": name, "count": _some(counts[name], stuck)}
         yield Finding("stuck", WARNING, f"/jobs/{last['job']}", values, at=last["timestamp"])
+
+
+def _no_receivers(facts: Facts) -> Iterator[Finding]:
+    if not facts.has_receivers:
+        yield Finding("no_receivers", WARNING, "/subscribers")
 
 
 def _subscribers(subscribers: Sequence[Json]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What the newest finished jobs of an account show: who reported them, when, and how soon.
+"""What the newest finished jobs show: who reported them, when, and how soon.
 
 Pure functions from the API's list of jobs.
 """
@@ -13,11 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.dashboard import formats
+from orchestrator.dashboard.charts import Chart, Column, stacked
 
 Json = dict[str, Any]
 
 #: Who reported the result of a job, as charts show it; `other` is a clock, an operator, ...
 SERIES = ("push", "poll", "other")
+#: The statuses of jobs that are finished, and how many of them are read.
+FINISHED, SAMPLE = "succeeded,failed,expired,canceled", 200
 #: Lengths of a slot of time in seconds, and how many slots there are at most.
 _STEPS = (60, 300, 900, 3600, 6 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
 _MOST_SLOTS = 24
@@ -56,6 +59,20 @@ class Recent:
     def push_share(self) -> str:
         """The share of results that a push reported first, of those that a vendor reported."""
         return formats.share(self.reported["push"], self.reported["push"] + self.reported["poll"])
+
+    @property
+    def slot_chart(self) -> Chart:
+        """The drawing of `slots`."""
+        return _drawn(self.slots)
+
+    @property
+    def latency_chart(self) -> Chart:
+        """The drawing of `latencies`."""
+        return _drawn(self.latencies)
+
+
+def _drawn(groups: Sequence[Group]) -> Chart:
+    return stacked([Column(group.label, group.counts) for group in groups], SERIES)
 
 
 def summed(jobs: Iterable[Json]) -> Recent:

@@ -19,7 +19,7 @@ from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Report
-from tests.api.test_support import TWO, finished_job
+from tests.api.test_support import TWO, finished_job, subscribed
 from tests.harness.engine import apply_report
 from tests.harness.readers import Dashboard, dashboard
 
@@ -48,6 +48,8 @@ async def fail(pages: Dashboard, message: str) -> str:
 
 async def test_an_overview_without_faults_says_so(pages: Dashboard) -> None:
     async with pages.reader(Scope.READ) as reader:
+        assert _("finding.no_receivers") in await reader.see("")
+        await subscribed(pages.api)
         text = await reader.see("")
     assert _("overview.fine") in text
     assert _("empty.failed") in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,6 +79,8 @@ DOWN = {"failing": 2, "failures": 40, "last_error": "connection refused"}
         ({"accounts": [account(pushes_degraded=True)]}, "degraded", "/accounts/main"),
         ({"failed": [failed("vendor_auth")]}, "failed_vendor_auth", "/accounts/main"),
         ({"failed": [failed("account_exhausted")]}, "failed_account_exhausted", "/accounts/main"),
+        ({"accounts": [account(pushes_degraded=True, pushes_refused=None)]},
+         "degraded", "/accounts/main"),
         ({"queued": [job(), job(created_at=ago(hours=1))]}, "queue", "/jobs"),
         ({"stuck": [STUCK, STUCK]}, "stuck", "/jobs/job_9"),
         ({"subscribers": [subscriber(status="disabled", disabled_reason="410")]},
@@ -117,6 +120,11 @@ def test_what_is_wrong_is_one_sentence_and_the_page_to_correct_it(
 )
 def test_what_is_over_or_ordinary_is_not_wrong(lists: dict[str, list[Json]]) -> None:
     assert found(facts(lists), NOW) == []
+
+
+def test_without_a_receiver_no_event_is_delivered() -> None:
+    (finding,) = found(replace(facts({}), has_receivers=False), NOW)
+    assert (finding.key, finding.path) == ("no_receivers", "/subscribers")
 
 
 def test_an_account_that_is_held_has_one_sentence() -> None:

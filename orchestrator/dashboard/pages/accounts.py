@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from starlette.responses import Response
 
-from orchestrator.dashboard import charts, recent_jobs
+from orchestrator.dashboard import recent_jobs
 from orchestrator.dashboard.api_calls import Json
 from orchestrator.dashboard.findings import condition, of_account, refused_count
 from orchestrator.dashboard.page import Page
 
-#: Finished jobs that charts are made of, queued ones that are counted, and failed ones shown.
-_SAMPLE, _QUEUED, _FAILED = 200, 50, 10
-_FINAL = "succeeded,failed,expired,canceled"
+#: Queued jobs that are counted, and failed ones that are shown.
+_QUEUED, _FAILED = 50, 10
 
 
 async def ls(page: Page) -> Response:
@@ -37,13 +37,13 @@ async def _shown(page: Page, result: Json | None) -> Response:
     """Return the page of an account, with the result of a check."""
     name = page.id("name")
     account = await page.api.get(f"/v1/accounts/{name}")
+    jobs = partial(_jobs, page, name)
     finished, failed, queued = await asyncio.gather(
-        page.api.get("/v1/jobs", {"account": name, "status": _FINAL, "limit": _SAMPLE}),
-        page.api.get("/v1/jobs", {"account": name, "status": "failed,expired", "limit": _FAILED}),
-        page.api.get("/v1/jobs", {"account": name, "status": "queued", "limit": _QUEUED}),
+        jobs(recent_jobs.FINISHED, recent_jobs.SAMPLE),
+        jobs("failed,expired", _FAILED),
+        jobs("queued", _QUEUED),
     )
     recent, now = recent_jobs.summed(finished["data"]), page.renderer.now()
-    groups = {"slots": recent.slots, "latencies": recent.latencies}
     return page.render(
         "account.html",
         account=account,
@@ -53,12 +53,11 @@ async def _shown(page: Page, result: Json | None) -> Response:
         result=result,
         recent=recent,
         series=recent_jobs.SERIES,
-        drawings={
-            name: charts.stacked(
-                [charts.Column(one.label, one.counts) for one in some], recent_jobs.SERIES
-            )
-            for name, some in groups.items()
-        },
         failed=failed["data"],
         queued=queued,
     )
+
+
+async def _jobs(page: Page, account: str, status: str, limit: int) -> Json:
+    """Return the newest jobs of an account that have one of these statuses."""
+    return await page.api.get("/v1/jobs", {"account": account, "status": status, "limit": limit})
