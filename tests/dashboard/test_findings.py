@@ -47,7 +47,10 @@ def facts(lists: Mapping[str, list[Json]], *, has_more: bool = False) -> Facts:
     """Return facts with an account that nothing is wrong with, but for some lists."""
     names = ("accounts", "failed", "queued", "stuck", "subscribers", "callbacks", "dead")
     given = {"accounts": [account()], **lists}
-    return Facts(**{name: {"data": given.get(name, []), "has_more": has_more} for name in names})
+    read: dict[str, Any] = {
+        name: {"data": given.get(name, []), "has_more": has_more} for name in names
+    }
+    return Facts(**read)
 
 
 def refused(**values: Any) -> Json:
