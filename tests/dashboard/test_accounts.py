@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from orchestrator.api import accounts
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.store import Tx
@@ -87,6 +88,22 @@ async def test_an_account_shows_its_reports_and_its_last_errors(pages: Dashboard
     assert _("account.sample", count=4) in response.text
     assert _("account.push_share", share="100.0%") in response.text
     assert {"main", "dream", "agentsflare", "dreamto"} <= set(rows.replace("<", ">").split(">"))
+
+
+async def test_an_account_that_is_held_says_why_and_when_it_is_looked_at(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = accounts._shown
+    hold = {"reason": "exhausted", "since": "2026-11-20T09:00:00Z", "message": HOSTILE,
+            "next_check_at": "2026-11-20T10:05:00Z"}  # fmt: skip
+    monkeypatch.setattr(accounts, "_shown", lambda *given: {**shown(*given), "held": hold})
+    async with pages.reader(Scope.READ) as reader:
+        response = await reader.http.get("/dashboard/accounts/main")
+        assert _("status.held") in await reader.see("/accounts")
+        assert _("finding.held_exhausted", account="main") in await reader.see("")
+    assert _("finding.held_exhausted.fix") in response.text
+    assert _("account.next_check") in response.text
+    assert "<script>alert" not in response.text
 
 
 async def test_a_list_of_no_accounts_says_what_to_do(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ async def paths(service: Live) -> list[str]:
     link = await service.api.call("POST", f"/v1/jobs/{job}/share", {})
     shared = link.json()["url"].partition("/dashboard")[2]
     of_jobs = ["/jobs", "/jobs?status=failed", f"/jobs/{job}", "/try", f"/try?job={job}", shared]
-    return ["", *of_jobs, *await _of_deliveries(service)]
+    event = (await service.api.get("/v1/events?limit=1"))["data"][0]["id"]
+    of_accounts = ["/accounts", "/accounts/kling", "/keys"]
+    of_events = ["/events", "/events?type=account.*", f"/events/{event}"]
+    return ["", *of_jobs, *await _of_deliveries(service), *of_accounts, *of_events]
 
 
 async def _of_deliveries(service: Live) -> list[str]:
