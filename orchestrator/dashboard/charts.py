@@ -15,7 +15,7 @@ _LABELS = 8
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one column shows: a count for each series, by its name."""
+    """What one column shows: a count for each series, by its name; others are not drawn."""
 
     label: str
     counts: Mapping[str, int]
@@ -45,7 +45,8 @@ class Chart:
 
 def stacked(columns: Sequence[Column], series: Sequence[str]) -> Chart:
     """Return the drawing of columns, the first series at the bottom. Empty parts have no bar."""
-    most = max((sum(column.counts.values()) for column in columns), default=0)
+    sums = (sum(column.counts.get(name, 0) for name in series) for column in columns)
+    most = max(sums, default=0)
     place = WIDTH / max(len(columns), 1)
     bars: list[Bar] = []
     for number, column in enumerate(columns):

@@ -125,6 +125,7 @@ def icon_of_tone(tone: str) -> str:
 FILTERS = {
     "span": span,
     "ms": milliseconds,
+    "share": share,
     "count": count,
     "bytes": size,
     "readable": readable,

@@ -85,7 +85,7 @@ async def test_an_account_shows_its_reports_and_its_last_errors(pages: Dashboard
     assert "<img" not in response.text
     assert "{{7*7}}" in response.text
     assert job_id in response.text
-    assert _("account.sample", count=4) in response.text
+    assert _("chart.ended", count=4) in response.text
     assert _("account.push_share", share="100.0%") in response.text
     assert {"main", "dream", "agentsflare", "dreamto"} <= set(rows.replace("<", ">").split(">"))
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from starlette.responses import Response
 
-from orchestrator.dashboard import recent_jobs
+from orchestrator.dashboard import histories
 from orchestrator.dashboard.api_calls import Json
 from orchestrator.dashboard.findings import condition, of_account, refused_count
 from orchestrator.dashboard.page import Page
@@ -38,12 +38,12 @@ async def _shown(page: Page, result: Json | None) -> Response:
     name = page.id("name")
     account = await page.api.get(f"/v1/accounts/{name}")
     jobs = partial(_jobs, page, name)
-    finished, failed, queued = await asyncio.gather(
-        jobs(recent_jobs.FINISHED, recent_jobs.SAMPLE),
+    history, failed, queued = await asyncio.gather(
+        page.api.get(f"/v1/accounts/{name}/history", {"hours": page.query.get("hours")}),
         jobs("failed,expired", _FAILED),
         jobs("queued", _QUEUED),
     )
-    recent, now = recent_jobs.summed(finished["data"]), page.renderer.now()
+    now = page.renderer.now()
     return page.render(
         "account.html",
         account=account,
@@ -51,8 +51,8 @@ async def _shown(page: Page, result: Json | None) -> Response:
         findings=list(of_account(account, now)),
         refused=refused_count(account),
         result=result,
-        recent=recent,
-        series=recent_jobs.SERIES,
+        history=histories.read(history),
+        hours=histories.HOURS,
         failed=failed["data"],
         queued=queued,
     )

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from orchestrator.dashboard import recent_jobs
+from orchestrator.dashboard import histories
 from orchestrator.dashboard.findings import Facts, condition, found
 from orchestrator.dashboard.page import Page
 
 #: Entries of a list that are judged.
-_MOST = 100
+_MOST = 50
 _FAILURES_SHOWN = 10
 #: The lists of `Facts` by name: where each is read.
 _LISTS: Mapping[str, tuple[str, dict[str, str | int]]] = {
@@ -28,21 +28,18 @@ _LISTS: Mapping[str, tuple[str, dict[str, str | int]]] = {
 
 async def show(page: Page) -> Response:
     """Show what needs attention, accounts, who reports results, and the newest failures."""
-    read, now = page.api.get, page.renderer.now()
-    finished, facts = await asyncio.gather(
-        read("/v1/jobs", {"status": recent_jobs.FINISHED, "limit": recent_jobs.SAMPLE}),
-        _facts(page),
-    )
+    query = {"hours": page.query.get("hours")}
+    stats, facts = await asyncio.gather(page.api.get("/v1/stats", query), _facts(page))
+    now = page.renderer.now()
     accounts = facts.accounts["data"]
     return page.render(
         "overview.html",
         findings=found(facts, now),
-        recent=recent_jobs.summed(finished["data"]),
-        series=recent_jobs.SERIES,
+        stats=stats,
+        history=histories.read(stats),
+        hours=histories.HOURS,
         accounts=[(row, condition(row, now)) for row in accounts],
         failed=facts.failed["data"][:_FAILURES_SHOWN],
-        queued=facts.queued,
-        dead=facts.dead,
         in_flight=sum(row["in_flight"] for row in accounts),
         room=sum(row["max_in_flight"] for row in accounts),
     )
