@@ -172,7 +172,13 @@ def application(runtime: Runtime) -> Starlette:
 def _all_routes(runtime: Runtime) -> list[Route]:
     """Return the routes of the API, and before them those of the dashboard, which calls it."""
     authenticator = runtime.assemble(Authenticator)
-    of_api = routes(runtime, authenticator)
+    of_api, is_enabled = routes(runtime, authenticator), runtime.settings.dashboard.enabled
+    pages = _pages(runtime, authenticator, of_api) if is_enabled else []
+    return [entrance.route(has_dashboard=is_enabled), *pages, *of_api]
+
+
+def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) -> list[Route]:
+    """Return the routes of the dashboard."""
     base = runtime.base
     pages = Dashboard(
         api=Router(of_api),
@@ -181,8 +187,7 @@ def _all_routes(runtime: Runtime) -> list[Route]:
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
         opens_links=runtime.share_links.enabled,
     )
-    shown = [measured(runtime, route) for route in dashboard.routes(pages)]
-    return [entrance.route(has_dashboard=True), *shown, *of_api]
+    return [measured(runtime, route) for route in dashboard.routes(pages)]
 
 
 def callback_endpoint(

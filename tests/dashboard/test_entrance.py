@@ -45,3 +45,11 @@ async def test_other_methods_are_refused_by_the_api(tmp_path: Path) -> None:
         refused = await reader.http.post("/")
         assert refused.status_code == 404
         assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_dashboard_that_is_disabled_is_not_found(tmp_path: Path) -> None:
+    async with dashboard(tmp_path, dashboard={"enabled": False}) as pages, pages.reader() as reader:
+        for path in ("/dashboard", "/dashboard/jobs", "/dashboard/sign-in"):
+            assert (await reader.http.get(path)).status_code == 404
+        led = await reader.http.get("/", headers={"accept": BROWSER})
+        assert led.headers["location"] == "docs"
