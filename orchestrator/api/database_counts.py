@@ -37,10 +37,11 @@ class LiveJobs:
 
 @dataclass(frozen=True, slots=True)
 class AccountCounts:
-    """The state of an account, and the pushes refused by reason."""
+    """The state of an account, and the pushes refused by reason. `held`: why its jobs wait."""
 
     name: str
     paused: bool
+    held: str | None
     degraded: bool
     refused: dict[str, int]
 
@@ -94,6 +95,7 @@ def _accounts(tx: Tx, now: datetime) -> list[AccountCounts]:
         AccountCounts(
             row.account,
             row.paused_until is not None and row.paused_until > now,
+            row.held_reason if row.held_since else None,
             row.degraded,
             {reason: getattr(row, reason) for reason in _REASONS},
         )
@@ -181,6 +183,8 @@ _OLDEST: sa.Select[str | None] = sa.select(sa.func.min(sa.column("id"))).select_
 _ACCOUNTS = sa.select(
     account_state.c.account,
     account_state.c.paused_until,
+    account_state.c.held_reason,
+    account_state.c.held_since,
     account_state.c.degraded,
     *(account_state.c[reason] for reason in _REASONS),
 )

@@ -67,6 +67,9 @@ class Counted(Collector):
         text = "1 while the vendor limits submissions."
         paused = {(account.name,): account.paused for account in known}
         yield _gauge("account_paused", text, paused.items(), "account")
+        text = "1 while no job is submitted, since the vendor refuses the account."
+        held = {(account.name, account.held): 1 for account in known if account.held}
+        yield _gauge("account_held", text, held.items(), "account", "reason")
         text = "1 while pushes go missing."
         degraded = {(account.name,): account.degraded for account in known}
         yield _gauge("account_push_degraded", text, degraded.items(), "account")

@@ -49,6 +49,12 @@ RetriedIds = Annotated[
         autocompletion=JOBS,
     ),
 ]
+WithError = Annotated[
+    str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this code.")
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Even if the same work is live or has succeeded elsewhere.")
+]
 
 
 def register(jobs: typer.Typer) -> None:
@@ -66,13 +72,8 @@ def retry(
     external_id: ExternalId = None,
     resolved_by: ResolvedBy = None,
     since: Since = None,
-    error: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this code.")
-    ] = None,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Even if the same work is live or has succeeded elsewhere."),
-    ] = False,
+    error: WithError = None,
+    again: Again = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Create nothing.")] = False,
     yes: Yes = False,
 ) -> None:

@@ -109,18 +109,14 @@ class Metrics:
         )
         self.disabled = counter("subscriber_disabled", "Subscribers disabled.", "reason")
         self._lag = gauge("scheduler_lag_seconds", "Lateness of the last tick.", "livemax")
-        self.log_lines_dropped = Counter(
-            _PREFIX + "log_lines_dropped", "Log lines not written.", registry=self._own
-        )
-        self._cpu = Counter(
-            _PREFIX + "process_cpu_seconds", "CPU time of the process.", registry=self._own
-        )
-        self._cpu_counted = 0.0
-        self._memory = gauge(
-            "process_resident_memory_bytes", "Resident memory of the process.", "livesum"
-        )
+        self.log_lines_dropped = self._plain("log_lines_dropped", "Log lines not written.")
+        self._cpu, self._cpu_counted = self._plain("process_cpu_seconds", "CPU time."), 0.0
+        self._memory = gauge("process_resident_memory_bytes", "Resident memory.", "livesum")
         self.sse_clients = gauge("sse_clients", "Open event streams.", "livesum")
         gauge("build_info", "The version.", "max", "version").labels(__version__).set(1)
+
+    def _plain(self, name: str, text: str) -> Counter:
+        return Counter(_PREFIX + name, text, registry=self._own)
 
     def _counter(self, name: str, text: str, labels: str) -> Labeled[Counter]:
         return Labeled(Counter(_PREFIX + name, text, labels.split(), registry=self._own))

@@ -201,6 +201,10 @@ async def test_failing_callbacks_refused_pushes_and_forgotten_jobs_are_found(
 
 
 LATER = "2999-01-01T00:00:00.000Z"
+HELD = {
+    "reason": "exhausted", "since": "2026-11-20T10:00:00.000Z", "message": "no credit",
+    "next_check_at": None,
+}  # fmt: skip
 
 
 def aged(seconds: float) -> str:
@@ -214,6 +218,7 @@ def aged(seconds: float) -> str:
         ({}, 30, None, []),
         ({"paused_until": LATER}, None, "warning", ["2999-01-01", "no job is queued"]),
         ({"paused_until": LATER}, 90, "warning", ["limits submissions; 2 queued jobs, the oldest"]),
+        ({"held": HELD}, 5, "problem", ["held: exhausted since 2026", "no credit; 2 queued"]),
         ({"in_flight": 10}, 300, None, []),
         ({"in_flight": 10}, 900, "warning", ["for 15m 0", "all 10 slots are in use"]),
         ({"in_flight": 4}, 90, "problem", ["for 1m 30s, although 6 slots are free"]),

@@ -198,7 +198,7 @@ async def test_gauges_of_the_database_are_by_account_and_status(h: Harness) -> N
     await h.open(state="submitted", account="main")
     changed = {
         "paused_until": after(START, 60), "degraded": True, "unsigned": 1, "stale": 2,
-        "mismatched": 12,
+        "mismatched": 12, "held_reason": "exhausted", "held_since": START,
     }  # fmt: skip
     mine = account_state.c.account == "main"
     await h.runtime.store.write(
@@ -211,6 +211,7 @@ async def test_gauges_of_the_database_are_by_account_and_status(h: Harness) -> N
     assert total(found, "account_oldest_job_age_seconds", account="main", status="queued") == aged
     assert total(found, "account_oldest_job_age_seconds", account="main", status="submitted") == 40
     assert total(found, "account_paused", account="main") == 1
+    assert total(found, "account_held", account="main", reason="exhausted") == 1
     assert total(found, "account_push_degraded", account="main") == 1
     assert total(found, "pushes_refused_total", account="main", reason="mismatched") == 12
     assert total(found, "pushes_refused_total") == 15

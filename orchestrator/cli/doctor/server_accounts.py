@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.cli.accounts import every, refusal, server_checks
+from orchestrator.cli.accounts import every, held, refusal, server_checks
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import Session
 from orchestrator.cli.doctor.findings import Finding, problem, warning
@@ -57,7 +57,7 @@ def _pushes(row: Account) -> Iterator[Finding]:
 
 
 def queues(session: Session) -> Iterator[Finding]:
-    """Check for accounts that are paused, and for jobs that have been queued for long."""
+    """Check for accounts that are held or paused, and for jobs that have been queued for long."""
     now = session.now()
     with session.client() as client:
         known = every(client).data
@@ -87,7 +87,10 @@ class _Queue:
 def _queue(row: Account, queue: _Queue | None, now: datetime) -> Iterator[Finding]:
     name = f"queue of {row.name}"
     waits = f"{queue.words}, the oldest for {span(queue.oldest)}" if queue and queue.oldest else ""
-    if row.paused_until and row.paused_until > now:
+    if why := held(row):
+        fix = f"repair it at the vendor, then: orchestrator accounts check {row.name}"
+        yield problem(name, f"held: {why}; {waits or 'no job is queued'}", fix)
+    elif row.paused_until and row.paused_until > now:
         words = f"paused until {moment(row.paused_until)}: its vendor limits submissions"
         fix = "a lower max_in_flight or rate_limit of the account, or a higher limit at the vendor"
         yield warning(name, f"{words}; {waits or 'no job is queued'}", fix)
