@@ -15,6 +15,7 @@ from orchestrator.api import (
     events,
     files,
     health,
+    job_pushes,
     job_sharing,
     jobs,
     keys,
@@ -58,6 +59,8 @@ def endpoints(runtime: Runtime, authenticator: Authenticator | None = None) -> l
         Route("/v1/events/stream", streams),
         at("/v1/events/tickets", Scope.READ, POST=stream.ticket),
         *(at(path, None, **handlers) for path, handlers in _resources(runtime).items()),
+        # What vendors send is not for those who only read jobs.
+        at("/v1/jobs/{id}/pushes", Scope.WRITE, GET=job_pushes.ls),
         # The signing key can also forge deliveries: the scope to read jobs is not enough.
         at("/v1/signing-key", Scope.WRITE, GET=accounts.signing_key),
         at("/v1/keys", Scope.ADMIN, GET=keys.ls, POST=keys.create),

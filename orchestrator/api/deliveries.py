@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from orchestrator import schemas
+from orchestrator.api import delivery_requests
 from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.fields import IdOf
 from orchestrator.api.operation import operation, returns
@@ -20,8 +21,10 @@ from orchestrator.database import listing
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import attempt, callback_address, delivery, event, job, subscriber
 from orchestrator.database.tables.rows import AttemptRow, fetch
+from orchestrator.foundation import off_loop
 from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.schemas.base import Json
 from orchestrator.schemas.deliveries import DeliveryColumns, delivery_json
 
 #: Attempts that are shown: a delivery may be retried any number of times.
@@ -93,10 +96,25 @@ _ONE = (
 
 @operation("Get a delivery", responses={200: schemas.TriedDelivery})
 async def show(context: RequestContext) -> Response:
-    """With the newest hundred attempts at it."""
-    row, attempts = await context.runtime.store.read(_find, context.id("dlv"))
-    now = context.runtime.clock.now()
-    return reply(delivery_json(or_not_found(row, "delivery"), now, attempts))
+    """With the newest hundred attempts at it, and the request, its secrets masked."""
+    runtime, delivery_id = context.runtime, context.id("dlv")
+    row, attempts = await runtime.store.read(_find, delivery_id)
+    return reply(await _with_request(context, or_not_found(row, "delivery"), attempts))
+
+
+async def _with_request(
+    context: RequestContext, row: DeliveryColumns, attempts: Sequence[AttemptRow]
+) -> Json:
+    """Return a delivery with its attempts and its request."""
+    runtime = context.runtime
+    parties = await runtime.store.read(delivery_requests.parties, row["id"])
+    request = None
+    if parties is not None:
+        at = attempts[-1]["at"] if attempts else row["created_at"]
+        size, build = len(parties[0]["body"]), delivery_requests.request_json
+        # Some kinds parse the event.
+        request = await off_loop.callers.run(context.caller.id, size, build, runtime, *parties, at)
+    return delivery_json(row, runtime.clock.now(), attempts, request)
 
 
 def _find(tx: Tx, delivery_id: str) -> tuple[DeliveryColumns | None, list[AttemptRow]]:
@@ -114,11 +132,11 @@ async def retry(context: RequestContext, body: Empty) -> Response:
     Its schedule continues after it.
     """
     runtime = context.runtime
-    now = runtime.clock.now()
-    row, attempts = await runtime.store.write(_retry, context.id("dlv"), now)
-    shown = delivery_json(or_not_found(row, "delivery"), now, attempts)
+    delivery_id, now = context.id("dlv"), runtime.clock.now()
+    row, attempts = await runtime.store.write(_retry, delivery_id, now)
+    found = or_not_found(row, "delivery")
     runtime.notifier.wake("deliver")
-    return reply(shown, 202)
+    return reply(await _with_request(context, found, attempts), 202)
 
 
 def _retry(

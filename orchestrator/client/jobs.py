@@ -9,7 +9,7 @@ from typing import IO, Any
 from orchestrator.client.pages import AsyncPages, dual_list
 from orchestrator.client.requests import Request, get, idempotency_header, json_fields, path, post
 from orchestrator.client.sync_async import ModeT, Resource, dual
-from orchestrator.schemas import Job, Page, ShareLink, TimelineEntry, VendorRequest
+from orchestrator.schemas import Job, Page, Push, ShareLink, TimelineEntry, VendorRequest
 
 
 class Jobs(Resource[ModeT]):
@@ -70,6 +70,15 @@ class Jobs(Resource[ModeT]):
         """
         request = get("jobs", job_id, "timeline", limit=page_size)
         return AsyncPages(self._connection, Page[TimelineEntry], request)
+
+    @dual_list
+    def pushes(self, job_id: str, *, page_size: int = 50) -> AsyncPages[Push]:
+        """Return the vendor's pushes about a job as they were received, newest first.
+
+        Needs the scope `write`. Tokens and signatures are masked.
+        """
+        request = get("jobs", job_id, "pushes", limit=page_size)
+        return AsyncPages(self._connection, Page[Push], request)
 
     @dual
     async def download(self, job_id: str, number: int, to: IO[bytes]) -> int:

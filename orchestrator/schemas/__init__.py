@@ -17,7 +17,13 @@ from orchestrator.schemas.accounts import (
     SigningKey,
 )
 from orchestrator.schemas.base import Fault, Page, Problem, Shape, document
-from orchestrator.schemas.deliveries import Attempt, Delivery, DeliveryWait, TriedDelivery
+from orchestrator.schemas.deliveries import (
+    Attempt,
+    Delivery,
+    DeliveryRequest,
+    DeliveryWait,
+    TriedDelivery,
+)
 from orchestrator.schemas.events import (
     AccountFact,
     AccountTrouble,
@@ -34,6 +40,7 @@ from orchestrator.schemas.jobs import (
     ShareLink,
     TimelineEntry,
 )
+from orchestrator.schemas.pushes import Push
 from orchestrator.schemas.replays import (
     AccountShare,
     EventReplay,
@@ -92,6 +99,7 @@ __all__ = [
     "ChangedSubscriber",
     "Check",
     "Delivery",
+    "DeliveryRequest",
     "DeliveryWait",
     "Event",
     "EventReplay",
@@ -113,6 +121,7 @@ __all__ = [
     "OutputFile",
     "Page",
     "Problem",
+    "Push",
     "PushRefusal",
     "QueueAges",
     "Rates",

@@ -96,16 +96,36 @@ class Delivery(Shape):
     done_at: AwareDatetime | None
 
 
+class DeliveryRequest(Shape):
+    """The request of the last attempt, or of the first to come.
+
+    The subscriber's own headers and signatures are masked; each attempt has a signature of its own.
+    """
+
+    method: str
+    url: Annotated[str, Field(description="The address as it may be shown.")]
+    headers: dict[str, str]
+    body: str
+    truncated: Annotated[bool, Field(description="The body is longer than 256 KiB.")]
+
+
 class TriedDelivery(Delivery):
     """A delivery, with the newest hundred attempts at it, oldest first."""
 
     attempts: list[Attempt]
+    request: Annotated[
+        DeliveryRequest | None,
+        Field(description="Null once its subscriber or its event is deleted."),
+    ] = None
 
 
 def delivery_json(
-    row: DeliveryColumns, now: datetime, attempts: Iterable[AttemptColumns] | None = None
+    row: DeliveryColumns,
+    now: datetime,
+    attempts: Iterable[AttemptColumns] | None = None,
+    request: Json | None = None,
 ) -> Json:
-    """Return a delivery as JSON, with its attempts where they are given."""
+    """Return a delivery as JSON, with its attempts and its request where they are given."""
     waiting = _waiting(row, now)
     until = waiting["until"] if waiting else None
     shown = {
@@ -127,7 +147,8 @@ def delivery_json(
     }
     if attempts is None:
         return shown
-    return shown | {"attempts": [attempt_json(attempt) for attempt in attempts]}
+    tried = [attempt_json(attempt) for attempt in attempts]
+    return shown | {"attempts": tried, "request": request}
 
 
 def host_of(shown: str | None) -> str | None:
@@ -171,4 +192,11 @@ _ATTEMPT: AttemptColumns = {
     "n": 1, "at": FINISHED, "status": 204, "ms": 41, "error": None, "response": ""
 }  # fmt: skip
 DELIVERY_EXAMPLE = delivery_json(_DELIVERY, FINISHED)
-TRIED_EXAMPLE = delivery_json(_DELIVERY, FINISHED, [_ATTEMPT])
+_REQUEST: Json = {
+    "method": "POST", "url": HOOK,
+    "headers": {
+        "content-type": "application/json", "webhook-id": IDS["evt"], "webhook-signature": "***",
+    },
+    "body": '{"type":"job.succeeded","data":{}}', "truncated": False,
+}  # fmt: skip
+TRIED_EXAMPLE = delivery_json(_DELIVERY, FINISHED, [_ATTEMPT], _REQUEST)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -161,3 +163,39 @@ async def test_the_host_of_callback_urls_is_shown_with_what_fails_there(tmp_path
             await api.post(f"{path}/{verb}", 409)
         assert len((await api.get("/v1/subscribers"))["data"]) == 1
         await api.get("/v1/subscribers?callbacks=yes", 422)
+
+
+async def test_a_delivery_shows_its_request_without_its_secrets(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        hook = "https://my.app/hook?token=hush-hush-hush"
+        own = {"Authorization": "Bearer hush-hush-hush", "X-Shop": "hush-hush-hush"}
+        plain = await subscribed(api, url=hook, headers=own)
+        slack = "https://hooks.slack.com/services/T0/B0/hush-hush-hush"
+        chat = await subscribed(api, kind="slack", url=slack)
+        job_id = await finished_job(api)
+        called = await submitted(api, callback_url="https://a.example/hush-hush-hush")
+        await api.finish(called["id"])
+
+        async def request(subscriber: str) -> dict[str, Any]:
+            (first, *_) = (await api.get(f"/v1/deliveries?subscriber={subscriber}"))["data"][::-1]
+            shown = await api.get(f"/v1/deliveries/{first['id']}")
+            assert "hush" not in json.dumps(shown)
+            found: dict[str, Any] = shown["request"]
+            assert (found["method"], found["truncated"]) == ("POST", False)
+            return found
+
+        sent = await request(plain["id"])
+        assert json.loads(sent["body"])["data"]["id"] == job_id
+        assert sent["url"].startswith("https://my.app/hook")
+        assert sent["headers"]["host"] == "my.app"
+        assert {sent["headers"][name] for name in ("authorization", "x-shop")} == {"***"}
+        assert sent["headers"]["webhook-signature"] == "***"
+        assert sent["headers"]["webhook-id"].startswith("evt_")
+        posted = await request(chat["id"])
+        assert "/dashboard/shared/***" in posted["body"]
+        assert job_id in posted["body"]
+        (lane,) = [one["id"] for one in (await api.get("/v1/subscribers?callbacks=true"))["data"]]
+        assert (await request(lane))["url"] == "https://a.example"
+        await api.call("DELETE", f"/v1/subscribers/{plain['id']}", 204)
+        (dead, *_) = (await api.get(f"/v1/deliveries?subscriber={plain['id']}"))["data"]
+        assert (await api.get(f"/v1/deliveries/{dead['id']}"))["request"] is None

@@ -18,6 +18,7 @@ from orchestrator.schemas.deliveries import DELIVERY_EXAMPLE, TRIED_EXAMPLE
 from orchestrator.schemas.events import event_body, event_json
 from orchestrator.schemas.example_values import BASE, CREATED, FINISHED, HOOK, IDS, NEXT_DAY
 from orchestrator.schemas.jobs import EXAMPLE_INPUT, JOB_EXAMPLE
+from orchestrator.schemas.pushes import PUSH_EXAMPLE
 from orchestrator.schemas.replays import REPLAY_COUNT_EXAMPLE, REPLAY_EXAMPLE
 from orchestrator.schemas.stats import ACCOUNT_HISTORY_EXAMPLE, STATS_EXAMPLE
 from orchestrator.schemas.subscribers import SUBSCRIBER_EXAMPLE
@@ -130,6 +131,7 @@ _EXAMPLES: dict[type[BaseModel], Any] = {
             "callback_url": f"{BASE}/callbacks/main/***", "external_task_id": IDS["job"],
         },
     },
+    schemas.Push: PUSH_EXAMPLE,
     schemas.LoggedEvent: _LOGGED,
     schemas.StreamTicket: {
         "object": "stream_ticket", "ticket": "WyJrZXlfMDEuLi4iXQ.c2lnbmF0dXJl",
