@@ -9,11 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.app import build
 from orchestrator.database.bulk import bulk_insert
-from orchestrator.database.tables import delivery, event
+from orchestrator.database.tables import delivery, event, job
 from orchestrator.events import subscribers
+from orchestrator.foundation.clock import after
 from orchestrator.schemas.events import event_body
 from orchestrator.simulator import Subscriber
 from tests.harness import databases
@@ -130,4 +132,73 @@ async def test_a_bulk_replay_continues_where_its_process_was_killed(
         tried = reader.rows("SELECT n, count(*) AS times FROM attempt GROUP BY n")
         assert [(row["n"], row["times"]) for row in tried] == [(11, MANY)]
         assert reader.count("SELECT tries FROM delivery") == {"11": MANY}
+    databases.drop(database)
+
+
+#: Failed jobs, and how many of them are retried a second.
+FAILED, RETRIES = 120, 40
+
+
+async def add_failed_jobs(folder: Path, database: str, accounts: Json) -> list[str]:
+    """Write failed jobs; return their ids."""
+    values = {"database_url": database, "secret_keys": ["k" * 40], "accounts": accounts}
+    runtime = build(settings(folder, **values), rng=random.Random(1))
+    now, ids = runtime.clock.now(), runtime.ids.many("job", FAILED)
+    rows = [
+        {"id": job_id, "external_task_id": job_id, "account": "main", "vendor": "agentsflare",
+         "model": "kling-v3", "capability": "text2video", "input": {"prompt": "a cat"},
+         "metadata": {}, "api_key": "key", "state": "failed", "attempt": 1, "tries": 0, "asks": 0,
+         "misses": 0, "lease": 0, "version": 3, "sequence": 1, "created_at": now,
+         "finished_at": now, "deadline_at": after(now, 3600)}
+        for job_id in ids
+    ]  # fmt: skip
+    runtime.store.start()
+    try:
+        await runtime.store.write(lambda tx: tx.execute(sa.insert(job), rows) and None)
+    finally:
+        await runtime.submission_client.aclose()
+        await runtime.http_client.aclose()
+        runtime.store.close()
+    return ids
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", databases.KINDS)
+async def test_no_job_is_retried_twice_or_never_though_the_process_was_killed(
+    tmp_path: Path, kind: str
+) -> None:
+    database = databases.url(kind, tmp_path)
+    accounts: Json = {
+        # New jobs stay queued: they are not what this is about.
+        "main": {"vendor": "agentsflare", "api_key": "k", "rate_limit": 0.01}
+    }
+    failed = await add_failed_jobs(tmp_path, database, accounts)
+    it = Replica(tmp_path, accounts, database=database)
+    headers = {"authorization": f"Bearer {KEY}"}
+    try:
+        async with httpx.AsyncClient(base_url=it.url, headers=headers, timeout=10) as http:
+            await it.start()
+            await it.ready(http)
+            body = {"jobs": {"again": True}, "rate": RETRIES}
+            path = (await http.post("/v1/replays", json=body)).headers["location"]
+
+            async def reached(count: int) -> Json | None:
+                now: Json = (await http.get(path)).json()
+                return now if now["replayed"] >= count else None
+
+            begun = await eventually(lambda: reached(FAILED // 3), "a third is retried")
+            await it.stop(signal.SIGKILL)
+            assert begun["replayed"] < FAILED
+            reader = ServiceDatabase(database)
+            made = "SELECT retry_of FROM job WHERE retry_of IS NOT NULL"
+            (row,) = reader.rows("SELECT replayed FROM replay")
+            assert FAILED > row["replayed"] == len(reader.rows(made))
+            await it.start()
+            await it.ready(http)
+            ended = await eventually(lambda: reached(FAILED), "all are retried", 60)
+            assert (ended["status"], ended["failed"]) == ("done", 0)
+    finally:
+        if it.child is not None:
+            await it.stop()
+    assert sorted(row["retry_of"] for row in reader.rows(made)) == failed
     databases.drop(database)
