@@ -36,7 +36,9 @@ class AccountHolds:
 
     async def start(self) -> None:
         """Look at all holds soon: the credentials may have changed with the settings."""
-        await self.store.write(holds.look_at_start, sorted(self.vendors), self.clock.now())
+        names = sorted(self.vendors)
+        if await self.store.read(holds.are_any, names):
+            await self.store.write(holds.look_at_start, names, self.clock.now())
 
     async def run(self) -> None:
         """Check the held accounts that are due, and end the pauses that are over."""

@@ -135,12 +135,20 @@ def checked(
         _set(tx, account, _later(row, rng, now))
 
 
+def are_any(tx: Tx, accounts: Collection[str]) -> bool:
+    """Return whether one of the accounts is held."""
+    return tx.scalar(sa.select(_TABLE.account).where(_held(accounts)).limit(1)) is not None
+
+
 def look_at_start(tx: Tx, accounts: Collection[str], now: datetime) -> None:
     """Make holds due for a look: a process that starts may have other credentials."""
-    mine = sa.and_(_TABLE.account.in_(accounts), _TABLE.held_since.is_not(None))
-    for row in _locked(tx, mine):
+    for row in _locked(tx, _held(accounts)):
         probing = row["held_reason"] == HoldReason.EXHAUSTED
         _set(tx, row["account"], {"look_at": now, "probing": probing})
+
+
+def _held(accounts: Collection[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(_TABLE.account.in_(accounts), _TABLE.held_since.is_not(None))
 
 
 def take_due(
@@ -185,8 +193,7 @@ def of_jobs(tx: Tx, jobs: Iterable[JobColumns]) -> dict[str, Json]:
     accounts = {row["account"] for row in jobs if row["state"] == JobState.QUEUED}
     if not accounts:
         return {}
-    held = _TABLE.held_since.is_not(None)
-    rows = fetch(tx, HoldColumns, _HOLD.where(_TABLE.account.in_(accounts), held))
+    rows = fetch(tx, HoldColumns, _HOLD.where(_held(accounts)))
     return {row["account"]: hold_json(row) for row in rows}
 
 

@@ -79,8 +79,6 @@ class CommittedRows:
         self.deliveries: dict[str, DeliveryRow] = {}
         self.subscribers: dict[str, SubscriberRow] = {}
         self.paused: Mapping[str, int] = {}
-        #: The pauses that have been announced: their ends.
-        self.calm: Mapping[str, int] = {}
         #: Held accounts, and those that were held before the last commit.
         self.holds: Mapping[str, Hold] = {}
         self.held_before: Mapping[str, Hold] = {}
@@ -108,9 +106,6 @@ class CommittedRows:
         self.subscribers = {row[0]: SubscriberRow._make(row) for row in run(_SUBSCRIBERS)}
         self.paused = dict(
             run("SELECT account, paused_until FROM account_state WHERE paused_until IS NOT NULL")
-        )
-        self.calm = dict(
-            run("SELECT account, paused_until FROM account_state WHERE paused_since IS NOT NULL")
         )
         self.held_before, self.holds = self.holds, {row[0]: Hold._make(row) for row in run(_HOLDS)}
         self.new_events = [EventRow._make(row) for row in run(_EVENTS, (self._events,))]

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.foundation.states import IN_FLIGHT
-from orchestrator.jobs.holds import CALM
 from tests.simulate.clock import START
 from tests.simulate.committed_rows import CommittedRows, JobRow
 
@@ -25,7 +24,7 @@ def virtual_time(ms: float) -> float:
 @dataclass(slots=True)
 class NextDue:
     """Virtual times of the next work of each stage, of the next deadline, and of the next look at
-    an account that is held or paused.
+    an account that is held.
     """
 
     submit: float = math.inf
@@ -69,8 +68,6 @@ def next_due(committed: CommittedRows, slots: int) -> NextDue:
     for hold in committed.holds.values():
         if not hold.probing:
             next_due.look = min(next_due.look, virtual_time(hold.look_at))
-    for until in committed.calm.values():
-        next_due.look = min(next_due.look, virtual_time(until) + CALM)
     return next_due
 
 
