@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade() -> None:
     """Add columns, of which one has a default: no lock that lasts.
 
-    Processes of 0012 go on working. One that meets a replay of jobs selects no delivery for it, and
+    Processes of 0013 go on working. One that meets a replay of jobs selects no delivery for it, and
     ends it: begin such replays when all processes are of this version.
     """
     count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
