@@ -21,6 +21,7 @@ SERVER: Final = (
     "cryptography",
     "httptools",
     "itsdangerous",
+    "jinja2",
     "jwt",
     "prometheus_client",
     "python_multipart",

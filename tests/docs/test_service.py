@@ -46,7 +46,8 @@ OUTPUT = {
     "--timeline": "delivery",
     "signature sign --secret": "webhook-signature",
     "/metrics": "orchestrator_jobs_finished_total{",
-    "--dry-run": "would be replayed",
+    "jobs retry --account": "new renders",
+    "replay --status dead": "would be replayed",
     "--kind slack": "slack",
 }
 

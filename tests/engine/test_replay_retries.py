@@ -79,6 +79,7 @@ async def test_jobs_are_retried_by_the_filters_of_their_list(tmp_path: Path) -> 
         a = await failed(api, account="main", metadata={"order": "1"})
         api.clock.advance(60)
         noon = rfc3339(api.clock.now())
+        api.clock.advance(1)
         b = await failed(api, account="dream", model="m", external_task_id="e")
         canceled = (await submitted(api, account="main"))["id"]
         await api.post(f"/v1/jobs/{canceled}/cancel", 200)
