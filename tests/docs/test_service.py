@@ -47,7 +47,8 @@ OUTPUT = {
     "signature sign --secret": "webhook-signature",
     "/metrics": "orchestrator_jobs_finished_total{",
     "jobs retry --account": "new renders",
-    "replay --status dead": "would be replayed",
+    "1d --dry-run": "would be replayed",
+    "--missed --dry-run": "would be replayed",
     "--kind slack": "slack",
 }
 
