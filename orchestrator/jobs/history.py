@@ -2,7 +2,8 @@
 
 A chart of a day may be about a million jobs. So each of its buckets reads the first jobs that were
 created in it, along the index of ids, and no more than `ROWS` are read in all. A bucket with more
-jobs is estimated from the share of its time that they cover.
+jobs is counted, up to `COUNTED`, and its parts are those of the jobs that were read. Beyond that it
+is estimated from the share of its time that the counted ones cover.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from orchestrator.foundation.states import FINAL, JobState, Source
 
 #: Jobs that a chart reads, and of these the jobs whose status queries it counts.
 ROWS, _QUERIED = 2000, 100
+#: Jobs of a bucket that are counted exactly.
+COUNTED = 2000
 #: Status queries of one job that are counted.
 _MOST_QUERIES = 40
 #: Jobs that a distribution of latency reads.
@@ -39,6 +42,10 @@ class _Job(NamedTuple):
     account: str
     state: str
     resolved_by: str | None
+
+
+class _Id(NamedTuple):
+    id: str
 
 
 class _Times(NamedTuple):
@@ -65,10 +72,6 @@ class Span:
         count = -(-seconds // step) + 1
         firsts = (last - step * (count - 1 - n) for n in range(count))
         return Span([EPOCH + timedelta(seconds=first) for first in firsts], step, now)
-
-    def end_of(self, start: datetime) -> datetime:
-        """Return the end of a bucket, or now within the last one."""
-        return min(start + timedelta(seconds=self.step), self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +119,38 @@ def buckets(tx: Tx, account: str | None, span: Span, pushing: Collection[str]) -
         place = (epoch_ms(made_at(row.id)) - first) // (span.step * 1000)
         by_start[span.starts[place]].append(row)
     queries = _queries(tx, by_start.values())
+    totals = {
+        start: _total(tx, account, values[f"at_{n}"], values[f"at_{n + 1}"])
+        for n, (start, rows) in enumerate(by_start.items())
+        if len(rows) >= per_bucket
+    }
     return [
-        _bucket(start, span.end_of(start), rows, per_bucket, pushing, queries)
+        _bucket(start, rows, totals.get(start, len(rows)), pushing, queries)
         for start, rows in by_start.items()
     ]
 
 
+def _total(tx: Tx, account: str | None, since: str, until: str) -> int:
+    """Return how many jobs there are between two ids: exactly, or estimated if they are many."""
+    bounds = {"account": account, "since": since, "until": until}
+    of_account = account is not None
+    count, last_counted = tx.execute(_counted(of_account), {**bounds, "most": COUNTED}).one()
+    if count < COUNTED:
+        return int(count)
+    last = tx.execute(_last(of_account), {**bounds, "most": 1}).scalar_one()
+    start = epoch_ms(made_at(since))
+    counted = max(1, epoch_ms(made_at(last_counted)) - start)
+    return int(count * max(1.0, (epoch_ms(made_at(last)) - start) / counted))
+
+
 def _bucket(
     start: datetime,
-    end: datetime,
     rows: Sequence[_Job],
-    most: int,
+    total: int,
     pushing: Collection[str],
     queries: dict[str, int],
 ) -> Bucket:
-    cut = len(rows) >= most
-    covered = (made_at(rows[-1].id) - start).total_seconds() if cut else 0.0
-    factor = max(1.0, (end - start).total_seconds() / max(covered, 0.001)) if cut else 1.0
+    factor = total / max(1, len(rows))
     known = [row for row in rows if row.id in queries]
 
     def scaled(count: float) -> int:
@@ -154,7 +172,7 @@ def _bucket(
         counted(lambda row: row.resolved_by),
         scaled(missed),
         scaled(asked),
-        cut,
+        total > len(rows),
     )
 
 
@@ -186,12 +204,23 @@ def _in_buckets(count: int, of_account: bool) -> Any:
 
 
 @lru_cache(maxsize=2)
+def _counted(of_account: bool) -> Any:
+    ids = _range(of_account, "since", "until", _Id).subquery()
+    return sa.select(sa.func.count(), sa.func.max(ids.c.id))
+
+
+@lru_cache(maxsize=2)
+def _last(of_account: bool) -> sa.Select[Any]:
+    return _range(of_account, "since", "until", _Id, newest=True)
+
+
+@lru_cache(maxsize=2)
 def _newest(of_account: bool) -> sa.Select[Any]:
     return _range(of_account, "at_0", "at_1", _Times, newest=True)
 
 
 def _range(
-    of_account: bool, since: str, until: str, shown: type[_Job | _Times], newest: bool = False
+    of_account: bool, since: str, until: str, shown: type[_Id | _Job | _Times], newest: bool = False
 ) -> sa.Select[Any]:
     """Select the first or the last jobs between two ids, along one index.
 

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.store import Tx
@@ -15,6 +16,7 @@ from orchestrator.jobs import history
 from orchestrator.jobs.history import Span
 from orchestrator.jobs.totals import totals
 from tests.database.test_listing import fill
+from tests.harness.engine import at_vendor
 from tests.harness.runtime import Harness
 
 
@@ -57,3 +59,24 @@ async def test_statistics_read_indexes_and_few_rows(h: Harness) -> None:
     assert sum("ix_job_account" in plan for plan in plans) >= 2
     assert any("ix_job_state" in plan for plan in plans)
     assert any("ix_delivery_state" in plan for plan in plans)
+
+
+async def test_a_burst_of_jobs_is_counted_and_not_multiplied(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "ROWS", 100)
+    for _ in range(5):
+        await at_vendor(h)
+    h.clock.advance(600)
+    await at_vendor(h)
+
+    async def submitted(account: str | None) -> tuple[int, int]:
+        span = Span.of(h.clock.now(), 24)
+        found = await h.runtime.store.read(history.buckets, account, span, set())
+        states = sum(bucket.states["submitted"] for bucket in found)
+        return sum(bucket.submitted for bucket in found), states
+
+    assert await submitted("main") == (6, 6)
+    assert await submitted(None) == (6, 6)
+    monkeypatch.setattr(history, "COUNTED", 3)
+    assert (await submitted("main"))[0] >= 6
