@@ -24,6 +24,7 @@ from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
 from orchestrator.dashboard import entrance
 from orchestrator.dashboard.endpoint import Dashboard
+from orchestrator.dashboard.recent_answers import RecentAnswers
 from orchestrator.dashboard.rendering import Renderer
 from orchestrator.dashboard.session import Sessions
 from orchestrator.database.postgres.engine import is_postgres
@@ -186,6 +187,7 @@ def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) 
         renderer=Renderer(runtime.clock, __version__),
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
         opens_links=runtime.share_links.enabled,
+        recent=RecentAnswers(runtime.clock),
     )
     return [measured(runtime, route) for route in dashboard.routes(pages)]
 

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.dashboard.recent_answers import Answer, Question, RecentAnswers
 from orchestrator.foundation.in_process import CALLER
 from orchestrator.foundation.json_codec import encode
 
@@ -33,11 +34,16 @@ class ApiProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The API as one caller may use it. `scope` is that of the request for a page."""
+    """The API as one caller may use it. `scope` is that of the request for a page.
+
+    `may` is the scope of the caller's key. With `recent`, answers are shared with other readers.
+    """
 
     app: ASGIApp
     caller: str
     scope: Scope
+    may: str = ""
+    recent: RecentAnswers | None = None
 
     async def get(self, path: str, params: Params = ()) -> Json:
         """Return a document. Raises `ApiProblem`."""
@@ -72,9 +78,17 @@ class Api:
     ) -> Json:
         pairs = params.items() if isinstance(params, Mapping) else params
         query = urlencode([(name, value) for name, value in pairs if value not in (None, "")])
-        answer = _Answer(body)
         scope = self._scope(method, path, query.encode(), headers or {}, len(body))
-        await self.app(scope, answer.receive, answer.send)
+
+        async def ask() -> Answer:
+            exchange = _Exchange(body)
+            await self.app(scope, exchange.receive, exchange.send)
+            return Answer(exchange.status, exchange.body)
+
+        if self.recent is None or method != "GET":
+            answer = await ask()
+        else:
+            answer = await self.recent.get(Question(self.may, path, query), ask)
         document = json.loads(answer.body) if answer.body else {}
         if answer.status >= 400:
             raise ApiProblem(answer.status, document if isinstance(document, dict) else {})
@@ -105,7 +119,7 @@ class Api:
 _KEPT = ("asgi", "http_version", "scheme", "server", "client", "state")
 
 
-class _Answer:
+class _Exchange:
     """Both ends of a call: the body that is sent, and the response."""
 
     def __init__(self, body: bytes) -> None:

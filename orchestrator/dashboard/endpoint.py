@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.dashboard.api_calls import Api, ApiProblem
 from orchestrator.dashboard.page import Page
+from orchestrator.dashboard.recent_answers import RecentAnswers
 from orchestrator.dashboard.rendering import Renderer
 from orchestrator.dashboard.session import FORM_FIELD, Sessions, is_same_site
 from orchestrator.foundation.errors import Unavailable
@@ -58,6 +59,8 @@ class Dashboard:
     origins: frozenset[str]
     #: True if share links open: the settings may turn them off, also those that are out.
     opens_links: bool
+    #: What open pages share.
+    recent: RecentAnswers
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ class Endpoint:
         token = form.get(FORM_FIELD, "")
         if method == "POST" and not keys.accepts_form(str(token), session):
             return self._plain(request, _FOREIGN)
-        api = Api(self.dashboard.api, identity.id, request.scope)
+        # A region of an open page that looks again: https://four.htmx.org/reference/headers
+        looks_again = request.headers.get("hx-request") == "true"
+        recent = self.dashboard.recent if looks_again else None
+        api = Api(self.dashboard.api, identity.id, request.scope, identity.scope, recent)
         renderer = self.dashboard.renderer
         page = Page(request, session, identity, api, renderer, keys.mint_form(session), form)
         try:
