@@ -1,7 +1,9 @@
 """Answers of the API that open pages share while they are looked at again.
 
-A page that is open looks again when an event comes. A thousand of them ask once a second together,
+A page that is open looks again when an event comes. A thousand of them ask twice a second together,
 not each for itself. A page that is loaded, and one after a write, asks for itself.
+
+Pages wait longer after an event (`app.js`) than an answer is shared: none is from before it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import NamedTuple
 from orchestrator.foundation.clock import Clock
 
 #: Seconds for which an answer is shared, and answers that are kept.
-_SHARED, _MOST = 1.0, 256
+_SHARED, _MOST = 0.5, 256
 
 
 class Answer(NamedTuple):
@@ -32,7 +34,7 @@ class Question(NamedTuple):
 
 
 class RecentAnswers:
-    """The answers of the last second, by question. Those that are on their way count too."""
+    """The answers of the last half second, by question. Those that are on their way count too."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Answers of the API that open pages share: one question a second, however many look again."""
+"""Answers of the API that open pages share: two questions a second, however many look again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.readers import dashboard
 QUESTION = Question("read", "/v1/jobs", "")
 
 
-async def test_a_question_is_asked_once_a_second() -> None:
+async def test_a_question_is_asked_once_in_half_a_second() -> None:
     clock, asked = FlowingClock(), 0
     recent = RecentAnswers(clock)
 

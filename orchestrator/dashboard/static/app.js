@@ -36,7 +36,8 @@
   document.documentElement.classList.add("scripted");
 
   // One stream for all tabs of the browser: a shared worker has it. A hidden tab refreshes nothing.
-  const DELAY = 500;
+  // Longer than answers are shared (`recent_answers.py`): none is from before the event.
+  const DELAY = 700;
   let timer = 0;
   let isStale = false;
 
@@ -73,7 +74,7 @@
   };
 
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && isStale) refresh();
+    if (!document.hidden && isStale) changed("");
   });
   document.body.addEventListener("htmx:after:swap", () => localise(document));
   localise(document);
