@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.api.auth.api_keys import Scope
+from orchestrator.dashboard import recent_answers
 from orchestrator.dashboard.recent_answers import Answer, Question, RecentAnswers
 from tests.api.test_support import FlowingClock
 from tests.harness.readers import dashboard
@@ -48,7 +49,10 @@ async def test_a_reader_who_leaves_takes_the_answer_from_no_other() -> None:
         await leaves
 
 
-async def test_only_a_page_that_looks_again_shares_an_answer(tmp_path: Path) -> None:
+async def test_only_a_page_that_looks_again_shares_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_answers, "_SHARED", 60.0)
     async with dashboard(tmp_path) as pages, pages.reader(Scope.READ) as reader:
         again = {"hx-request": "true"}
         await reader.http.get("/dashboard/jobs", headers=again)
@@ -56,5 +60,5 @@ async def test_only_a_page_that_looks_again_shares_an_answer(tmp_path: Path) -> 
         shared = await reader.http.get("/dashboard/jobs", headers=again)
         assert job["id"] not in shared.text
         assert job["id"] in (await reader.http.get("/dashboard/jobs")).text
-        pages.api.clock.advance(1.1)
+        pages.api.clock.advance(61)
         assert job["id"] in (await reader.http.get("/dashboard/jobs", headers=again)).text
