@@ -117,8 +117,8 @@ class Retries(Selection):
 
     def _retried(self, tx: Tx, intake: JobIntake, job_id: str) -> Accepted | Problem:
         (old,) = fetch(tx, JobRow, sa.select(job).where(self.id == job_id)) or (None,)
-        if old is None:
-            return Problem("deleted meanwhile", code="already_retried")
+        if old is None or old["state"] not in self._wanted["state"]:
+            return Problem("deleted, or succeeded, meanwhile", code="already_retried")
         try:
             draft = intake.repetition(old, self.row["api_key"], again=self._filter["again"])
             check_order(intake.vendors[old["account"]], draft)
@@ -156,12 +156,17 @@ class Retries(Selection):
         return found
 
     def _alone(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions that no other job of the same work stands in the way."""
+        """Return the conditions that no other job of the same work stands in the way.
+
+        A live one always does, and one that was made since this replay was counted: a request that
+        is sent twice pays once.
+        """
         other = job.alias()
         number = sa.func.coalesce(other.c.retry_number, 0)
         newer = number > sa.func.coalesce(job.c.retry_number, 0)
         if self._filter["again"]:
-            in_way = sa.and_(newer, other.c.state.in_(self._wanted["state"]))
+            busy = other.c.state.not_in(FINAL), other.c.id > self.row["newest"]
+            in_way = sa.or_(sa.and_(newer, other.c.state.in_(self._wanted["state"])), *busy)
         else:
             ended = other.c.state.in_(RETRYABLE)
             in_way = sa.or_(newer, sa.not_(ended))

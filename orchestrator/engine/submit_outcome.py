@@ -92,7 +92,7 @@ def interrupted(
             pause = error.retry_after or 0.0
             return SubmitOutcome(row, _note(error), queue=_reschedule(row, now), pause=pause)
         case Refused() if reason := _about_account(row, error, probe):
-            return _hold(row, Refusal(reason, str(error), probe), error, now, rng)
+            return _hold(row, Refusal(reason, str(error), probe), error, now)
         case Refused(retryable=True):
             return _retry(row, error, error.kind, now, rng)
         case Refused():
@@ -121,19 +121,12 @@ def _about_account(row: JobRow, error: Refused, probe: bool) -> HoldReason | Non
     return HoldReason.UNAUTHORIZED if error.code == "vendor_auth" and is_last else None
 
 
-def _hold(row: JobRow, refusal: Refusal, error: Refused, now: datetime, rng: Rng) -> SubmitOutcome:
-    """Queue the job again: its account is held.
-
-    Each hold that it begins counts as a try, so that a job that alone costs more than is left does
-    not hold the others for ever. A probe counts as none.
-    """
-    tries = row["tries"] + (not refusal.probe)
-    wait = 0.0 if refusal.probe else retry_delay(SUBMIT_SCHEDULE, tries, rng)
-    if wait is None:
-        return failed(row, error)
+def _hold(row: JobRow, refusal: Refusal, error: Refused, now: datetime) -> SubmitOutcome:
+    """Hold the account. The refused job fails with the vendor's words; that of a probe waits on."""
+    if not refusal.probe:
+        return replace(failed(row, error), refusal=refusal)
     note = _note(error) | {"outcome": HELD}
-    queue = _reschedule(row, after(now, wait), tries=tries)
-    return SubmitOutcome(row, note, queue=queue, refusal=refusal)
+    return SubmitOutcome(row, note, queue=_reschedule(row, now), refusal=refusal)
 
 
 def _retry(row: JobRow, error: Refused, outcome: str, now: datetime, rng: Rng) -> SubmitOutcome:

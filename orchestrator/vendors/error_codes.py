@@ -90,7 +90,7 @@ _EXHAUSTED_WORDS = re.compile(
     r"(?:insufficient|not enough|too low|exhausted|used up|depleted)"
     r"|(?:not|n't)(?: have)? enough (?:balance|quota|credits?|funds?|points)"
     r"|(?:out of|no (?:more|remaining)) credits?|no credits? (?:left|remaining)|in arrears"
-    r"|exceeded (?:your )?current quota|balance is (?:negative|zero|0\b)|account ?overdue"
+    r"|exceeded (?:your )?current quota|balance is (?:negative|zero|0(?![.\d]))|account ?overdue"
     r"|payment required|\b(?:top up|please recharge)\b"
     r"|(?:余额|额度|配额|点数|积分|次数|资源包|套餐)已?(?:不足|不够|用[尽完]|耗尽|为 ?0)"
     r"|欠费|请充值|预扣费额度失败|pre-consumed quota failed"
@@ -103,9 +103,13 @@ _NO_CHANNEL_WORDS = re.compile(
     r"|无可用渠道|可用渠道不存在"
 )
 #: Statuses of a server that did not hear the one behind it (520 to 527: Cloudflare), and words of
-#: one that stopped waiting.
+#: one that failed itself: it may have sent the request on before.
 _NOT_HEARD = frozenset((408, 502, 504, *range(520, 528)))
-_LATE_WORDS = re.compile(r"tim(?:e|ed)[ -]?out|deadline|超时")
+_OWN_FAULT_WORDS = re.compile(
+    r"tim(?:e|ed)[ -]?out|deadline|internal|server error|upstream|connect|reset|hang.?up|\beof\b"
+    r"|socket|network|broken pipe|econn|unavailable|later|again|busy|overload|save|store|database"
+    r"|exception|unknown|unexpected|超时|内部|服务器|服务异常|系统|稍后|繁忙|网络|连接|未知"
+)
 #: Words of a message about the external id of an earlier request of ours.
 _DUPLICATE_WORDS = re.compile(
     r"duplicat|already (?:exist|been|used|in use|submitted|taken)|exists|must be unique|not unique"
@@ -131,6 +135,7 @@ _SUCCESS_WORDS = frozenset(
 _SUCCESS_PHRASE = re.compile(
     r"(?:(?<!not )\bsuccess(?:ful(?:ly)?)?|(?<![未不没])成功)[!.！。]*$", re.IGNORECASE
 )
+_TASK_IDS = ("task_id", "taskId", "id", "job_id", "video_id", "generation_id", "external_task_id")
 _FAILURE_WORDS = frozenset(("error", "fail", "failed", "failure"))
 #: Kling's internal errors. Their HTTP status varies, and the task may exist all the same.
 _INTERNAL = range(5000, 6000)
@@ -340,11 +345,18 @@ def _error_class(status: int, code: str | int | None, body: Any, words: str) -> 
     # 408: the vendor stopped reading, but may have read enough.
     if status in BY_STATUS or (200 <= status < 500 and status != 408):
         return BY_STATUS.get(status, _REFUSED)
-    # A gateway that says "no" itself, unless it speaks of one behind it that it did not hear.
-    is_own = status not in _NOT_HEARD and code is None and not _LATE_WORDS.search(words)
-    if is_own and says_no(body):
-        return _LATER if status == 503 else _REFUSED
+    # A "no" of the gateway with its words. An error handler writes such a body too, perhaps after
+    # the request has left, and even beside an id: then nothing is known.
+    is_doubtful = status in _NOT_HEARD or code is not None or _OWN_FAULT_WORDS.search(words)
+    if says_no(body) and words and not is_doubtful and not _names_a_task(body):
+        return _REFUSED
     return None
+
+
+def _names_a_task(body: Any) -> bool:
+    """Return whether anything in a body may be the id of a task."""
+    places = [body, *_inner(body)]
+    return any(place.get(key) for place in places for key in _TASK_IDS if key in place)
 
 
 def _by_words(status: int, code: str | int | None, body: Any, words: str) -> ErrorClass | None:
@@ -359,6 +371,6 @@ def _by_words(status: int, code: str | int | None, body: Any, words: str) -> Err
             return BY_WORD[word]
     if _RATE_WORDS.search(words) and status < 500:
         return _RATE_LIMITED
-    if _EXHAUSTED_WORDS.search(_words(kind, words)):
+    if status not in _NOT_HEARD and _EXHAUSTED_WORDS.search(_words(kind, words)):
         return _EXHAUSTED
     return _LATER if status >= 500 and _NO_CHANNEL_WORDS.search(words) else None

@@ -1,4 +1,4 @@
-"""An account that its vendor refuses holds its queue: no job fails, and all go on afterwards."""
+"""An account that its vendor refuses holds its queue: what was refused fails, the rest waits."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from tests.harness.engine import (
 )
 from tests.harness.runtime import Harness, open_harness
 
+#: Jobs that are refused before the account is held.
+IN_FLIGHT = 3
 ACCOUNTS: dict[str, Any] = {
-    "kling": {"vendor": "kling", "api_key": "k", "max_in_flight": 3},
+    "kling": {"vendor": "kling", "api_key": "k", "max_in_flight": IN_FLIGHT},
     "flare": {"vendor": "agentsflare", "api_key": "k"},
 }
 UNAUTHORIZED, EXHAUSTED = kling_refusal(1002, 401), kling_refusal(1102, 429, "no balance")
@@ -64,7 +66,8 @@ class Vendor:
 
 
 async def states(h: Harness) -> list[str]:
-    return [row["state"] for row in await h.rows(job)]
+    """Return the states of the jobs that were not refused."""
+    return [row["state"] for row in await h.rows(job) if row["state"] != JobState.FAILED]
 
 
 async def facts(h: Harness) -> list[tuple[str, str]]:
@@ -82,9 +85,9 @@ async def tick(h: Harness) -> None:
 
 
 async def held(h: Harness, count: int, answer: httpx.Response) -> Vendor:
-    """Let the vendor refuse the first jobs of an account."""
+    """Let the vendor refuse the first jobs of an account; so many wait behind them."""
     vendor = Vendor(h)
-    for _ in range(count):
+    for _ in range(count + IN_FLIGHT):
         await h.open("kling")
     vendor.submission = answer
     await submit(h)
@@ -102,7 +105,7 @@ async def held(h: Harness, count: int, answer: httpx.Response) -> Vendor:
         (httpx.Response(402), "exhausted"),
     ],
 )
-async def test_a_refusal_of_the_account_fails_no_job_and_holds_all(
+async def test_a_refusal_of_the_account_fails_its_job_and_holds_the_others(
     h: Harness, answer: httpx.Response, reason: str
 ) -> None:
     vendor = await held(h, 5, answer)
@@ -112,6 +115,9 @@ async def test_a_refusal_of_the_account_fails_no_job_and_holds_all(
     assert await submit(h) == 1, "another account is not held"
     assert (await h.job(other["id"]))["state"] == JobState.SUBMITTED
     assert await states(h) == [JobState.QUEUED] * 5 + [JobState.SUBMITTED]
+    failed = [row for row in await h.rows(job) if row["state"] == JobState.FAILED]
+    codes = {"unauthorized": "vendor_auth", "exhausted": "account_exhausted"}
+    assert [job_error(row)["code"] for row in failed] == [codes[reason]] * IN_FLIGHT
     assert await facts(h) == [(f"account.{reason}", reason)]
     row = await h.account("kling")
     assert (row["held_reason"], row["held_since"]) == (reason, h.clock.now())
@@ -292,4 +298,4 @@ async def test_pauses_in_a_row_have_one_event_and_end_when_they_are_over(h: Harn
     assert (row["paused_until"], row["paused_since"]) == (None, None)
     assert await facts(h) == [("account.paused", "paused"), ("account.recovered", "paused")]
     await tick(h)
-    assert len(await event_types(h)) == 2 + 2
+    assert len(await event_types(h)) == 2 + IN_FLIGHT

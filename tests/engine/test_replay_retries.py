@@ -119,9 +119,8 @@ async def test_of_the_same_work_only_the_newest_job_is_retried_and_none_beside_a
         live = {"jobs": {}, "dry_run": True}
         again = {"jobs": {"again": True}, "dry_run": True}
         assert (await api.post("/v1/replays", 200, live))["count"] == 0
-        assert [one["id"] for one in (await api.post("/v1/replays", 200, again))["sample"]] == [
-            first
-        ]
+        # A live retry stands in the way even then: a request that is sent twice pays once.
+        assert (await api.post("/v1/replays", 200, again))["count"] == 0
         await api.finish(second, JobState.FAILED)
         for body in (live, again):
             (one,) = (await api.post("/v1/replays", 200, body))["sample"]
