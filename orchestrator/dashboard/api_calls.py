@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
@@ -66,7 +68,8 @@ class Api:
     ) -> None:
         """Answer the request for a page with the response of the API, streamed."""
         query = self.scope["query_string"]
-        await self.app(self._scope("GET", path, query, headers or {}), receive, send)
+        method = self.scope["method"]
+        await self.app(self._scope(method, path, query, headers or {}), receive, send)
 
     async def _call(
         self,
@@ -82,13 +85,18 @@ class Api:
 
         async def ask() -> Answer:
             exchange = _Exchange(body)
-            await self.app(scope, exchange.receive, exchange.send)
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except _NoDocument:
+                return _NOT_FOUND
             return Answer(exchange.status, exchange.body)
 
-        if self.recent is None or method != "GET":
-            answer = await ask()
-        else:
+        answer = None
+        if self.recent is not None and method == "GET":
             answer = await self.recent.get(Question(self.may, path, query), ask)
+        if answer is None or answer.status != HTTPStatus.OK:
+            # What another reader was refused, for the limit or the end of its key, says nothing.
+            answer = await ask()
         document = json.loads(answer.body) if answer.body else {}
         if answer.status >= 400:
             raise ApiProblem(answer.status, document if isinstance(document, dict) else {})
@@ -115,26 +123,42 @@ class Api:
         }
 
 
+_NOT_FOUND = Answer(404, b'{"title":"Not found","detail":"there is no such document"}')
 #: Entries of the scope that a call has from the request for the page.
 _KEPT = ("asgi", "http_version", "scheme", "server", "client", "state")
+
+
+class _NoDocument(Exception):
+    """The response is a stream or a file: for these there is `forward`."""
 
 
 class _Exchange:
     """Both ends of a call: the body that is sent, and the response."""
 
     def __init__(self, body: bytes) -> None:
-        self._sent = body
+        self._sent: bytes | None = body
+        self._parts: list[bytes] = []
         self.status = 500
-        self.body = b""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self._parts)
 
     async def receive(self) -> Message:
-        return {"type": "http.request", "body": self._sent, "more_body": False}
+        if self._sent is None:
+            # The caller stays: whoever waits for it to leave waits until the response is sent.
+            await asyncio.Event().wait()
+        body, self._sent = self._sent or b"", None
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            kinds = [value for name, value in message["headers"] if name == b"content-type"]
+            if kinds and b"json" not in kinds[0]:
+                raise _NoDocument
         else:
-            self.body += message.get("body", b"")
+            self._parts.append(message.get("body", b""))
 
 
 def encoded(body: Json | None) -> bytes:

@@ -31,6 +31,8 @@ Handler = Callable[[Page], Awaitable[Response]]
 Public = Callable[[Request, FormData], Awaitable[Response]]
 #: Bytes of a form, and its fields.
 FORM_BYTES, _FORM_FIELDS = 256 << 10, 200
+#: Bytes of a form without a session: a key, and the page to go to.
+SMALL_FORM_BYTES = 8 << 10
 _MISSING = {"title": "Not found", "detail": "there is no such page", "status": 404}
 _FOREIGN = {
     "title": "Not from this page",
@@ -83,7 +85,7 @@ class Endpoint:
             response = self._plain(request, _LATER)
             response.headers["retry-after"] = str(error.retry_after)
         except Exception as error:
-            log.error("a page failed", path=request.url.path, exception=traceback_of(error))
+            log.error("a page failed", path=request.scope["path"], exception=traceback_of(error))
             response = self._plain(request, _FAULT)
         if request.method == "HEAD":
             response.body = b""
@@ -93,16 +95,19 @@ class Endpoint:
         method = "GET" if request.method == "HEAD" else request.method
         if method not in self.handlers and method not in self.public:
             return self._plain(request, _METHOD if self.handlers or self.public else _MISSING)
-        form = await _form(request) if method == "POST" else FormData()
-        if form is None:
-            return self._plain(request, _FORM)
         if method == "POST" and not self._is_ours(request):
             return self._plain(request, _FOREIGN)
-        if method in self.public:
-            return await self.public[method](request, form)
-        found = await self.dashboard.sessions.find(request)
-        if found is None:
+        is_public = method in self.public
+        found = None if is_public else await self.dashboard.sessions.find(request)
+        if found is None and not is_public:
             return self._sign_in(request)
+        # Only now: a body is held in memory.
+        cap = SMALL_FORM_BYTES if is_public else FORM_BYTES
+        form = await _form(request, cap) if method == "POST" else FormData()
+        if form is None:
+            return self._plain(request, _FORM)
+        if found is None:
+            return await self.public[method](request, form)
         session, identity = found
         keys = self.dashboard.sessions.keys
         token = form.get(FORM_FIELD, "")
@@ -128,8 +133,9 @@ class Endpoint:
         """Lead to the form, and from there back to this page."""
         renderer, back = self.dashboard.renderer, ""
         if request.method == "GET":
-            path = request.url.path.partition("/dashboard")[2]
-            back = quote(f"{path}?{request.url.query}" if request.url.query else path, safe="")
+            path = request.scope["path"].partition("/dashboard")[2]
+            asked = request.scope["query_string"].decode("latin-1")
+            back = quote(f"{path}?{asked}" if asked else path, safe="")
         where = renderer.address(request, "/sign-in") + (f"?next={back}" if back else "")
         return RedirectResponse(where, HTTPStatus.SEE_OTHER)
 
@@ -141,10 +147,10 @@ class Endpoint:
         )
 
 
-async def _form(request: Request) -> FormData | None:
+async def _form(request: Request, cap: int) -> FormData | None:
     """Return a form, or None if it is too large or malformed. Files are not taken."""
     size = request.headers.get("content-length", "")
-    if not size.isdecimal() or len(size) > 9 or int(size) > FORM_BYTES:
+    if not size.isdecimal() or len(size) > 9 or int(size) > cap:
         return None
     try:
         return await request.form(max_files=0, max_fields=_FORM_FIELDS, max_part_size=FORM_BYTES)

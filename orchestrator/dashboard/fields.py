@@ -5,6 +5,7 @@ So a fault has one place, and its message names the field.
 
 from __future__ import annotations
 
+import math
 import re
 
 #: What a browser's field for a date and a time sends: no zone.
@@ -14,9 +15,10 @@ _LOCAL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?")
 def number(text: str) -> int | float | str:
     """Return a number."""
     try:
-        return int(text) if text.isdecimal() else float(text)
+        found = int(text) if text.isdecimal() else float(text)
     except ValueError:
         return text
+    return found if math.isfinite(found) else text
 
 
 def instant(text: str) -> str:

@@ -6,6 +6,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+#: Characters of JSON that are shown.
+_READABLE = 32_768
 #: Seconds of a unit, and its name.
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -80,8 +82,11 @@ def size(value: int | None) -> str:
 
 
 def readable(value: Any) -> str:
-    """Return a JSON value as text to read."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """Return a JSON value as text to read, a long one in part: indents multiply deep documents."""
+    compact = json.dumps(value, ensure_ascii=False)
+    if len(compact) <= _READABLE:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    return f"{compact[:_READABLE]}… ({size(len(compact.encode('utf-8', 'replace')))})"
 
 
 def web(address: Any) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from orchestrator.foundation.clock import Clock
 
 #: Seconds for which an answer is shared, and answers that are kept.
-_SHARED, _MOST = 0.5, 256
+_SHARED, _MOST = 0.5, 64
 
 
 class Answer(NamedTuple):
@@ -40,13 +40,17 @@ class RecentAnswers:
         self._clock = clock
         self._found: dict[Question, tuple[float, asyncio.Task[Answer]]] = {}
 
-    async def get(self, question: Question, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return a recent answer, or ask. What `ask` raises is raised to all who wait for it."""
+    async def get(self, question: Question, ask: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Return a recent answer, or ask; None if there are too many questions to keep another.
+
+        What `ask` raises is raised to all who wait for it.
+        """
         now = self._clock.monotonic()
         until, task = self._found.get(question, (0.0, None))
         if task is None or until <= now:
+            self._found = {one: kept for one, kept in self._found.items() if kept[0] > now}
             if len(self._found) >= _MOST:
-                self._found = {one: kept for one, kept in self._found.items() if kept[0] > now}
+                return None
             task = asyncio.create_task(_asked(ask), name="dashboard question")
             # All who wait may have left when it fails.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

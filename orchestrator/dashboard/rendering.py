@@ -76,11 +76,11 @@ class Renderer:
             "now": self._clock.now(),
             "ago": _Ago(texts, self._clock.now()),
             "url": lambda path="", **query: self.address(request, path, query),
-            "here": request.url.path.partition("/dashboard")[2],
+            "here": request.scope["path"].partition("/dashboard")[2],
             "query": dict(request.query_params),
             "more": lambda **changed: self.address(
                 request,
-                request.url.path.partition("/dashboard")[2],
+                request.scope["path"].partition("/dashboard")[2],
                 {**request.query_params, **changed},
             ),
             "may": lambda _: False,
@@ -94,7 +94,7 @@ class Renderer:
 
         Relative ones hold behind every prefix of a proxy, known to us or not.
         """
-        depth = request.url.path.count("/") - 1
+        depth = request.scope["path"].count("/") - 1
         chosen = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         question = f"?{urlencode(chosen)}" if chosen else ""
         return f"{'../' * depth}dashboard{path}{question}"

@@ -26,10 +26,15 @@ _SECRET_NAME = re.compile(
     r"|signatures?|sig)$|_keys?$|_secret"
 )
 _PREFIXES = "|".join(map(re.escape, (WEBHOOK_PREFIX, OPERATOR_PREFIX, API_KEY_PREFIX)))
+#: A slash, also as JSON and forms escape it.
+_SLASH = r"(?:\\*/|%2f|\\u002f)"
 #: Secrets in any text: tokens in URLs, and credentials.
 _SECRET_TEXT = (
-    (re.compile(r"(/callbacks/+[^/\s\"']+/+)[^\s\"'?#]+"), rf"\1{MASK}"),
-    (re.compile(r"(/dashboard/+shared/+)[^\s\"'?#]+"), rf"\1{MASK}"),
+    (
+        re.compile(rf"(?i)({_SLASH}callbacks{_SLASH}+[^/\\%\s\"']+{_SLASH}+)[^\s\"'?#]+"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(rf"(?i)({_SLASH}dashboard{_SLASH}+shared{_SLASH}+)[^\s\"'?#]+"), rf"\1{MASK}"),
     (re.compile(r"([?&]ticket=)[^\s\"'&#]+"), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(rf"\b({_PREFIXES})[\w.+/=-]{{8,}}"), rf"\1{MASK}"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from orchestrator.dashboard import rendering
-from orchestrator.dashboard.formats import size, span
+from orchestrator.dashboard.formats import readable, size, span
 from orchestrator.dashboard.translations import LANGUAGES, catalogue
 from tests.harness.readers import dashboard
 
@@ -116,6 +119,45 @@ async def test_an_unknown_page_is_not_found(tmp_path: Path) -> None:
         slash = await reader.http.get("/dashboard/")
         assert slash.next_request is not None
         assert slash.next_request.url.path == "/dashboard"
+
+
+ODD = ["/events/stream", "/try?job=job_0/outputs/0", "/try?job=job_0/timeline", "/jobs?q=%FF",
+       "/deliveries/..", "/jobs/job_0%2Ftimeline"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ODD)
+async def test_a_page_asks_for_documents_alone(tmp_path: Path, path: str) -> None:
+    async with dashboard(tmp_path) as pages, pages.reader() as reader, asyncio.timeout(10):
+        answer = await reader.http.get(f"/dashboard{path}")
+        assert answer.status_code in (200, 303, 307, 404, 405)
+
+
+async def test_a_query_that_is_no_text_is_served(tmp_path: Path) -> None:
+    async with dashboard(tmp_path) as pages:
+        statuses: list[int] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        for path in ("/dashboard/sign-in", "/dashboard/jobs"):
+            scope: dict[str, Any] = {
+                "type": "http", "method": "GET", "path": path, "query_string": b"\xff=\xff",
+                "headers": [], "scheme": "http", "server": ("x", 80), "client": None,
+                "http_version": "1.1", "root_path": "",
+            }  # fmt: skip
+            await pages.app(scope, receive, send)
+        assert statuses == [200, 303]
+
+
+def test_a_long_document_is_shown_in_part() -> None:
+    deep: Any = list(range(200_000))
+    for _ in range(28):
+        deep = [deep]
+    assert len(readable(deep)) < 40_000
+    assert readable({"a": 1}) == '{\n  "a": 1\n}'
 
 
 def test_spans_and_sizes_have_units() -> None:

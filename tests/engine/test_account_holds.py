@@ -117,7 +117,8 @@ async def test_a_refusal_of_the_account_fails_its_job_and_holds_the_others(
     assert await states(h) == [JobState.QUEUED] * 5 + [JobState.SUBMITTED]
     failed = [row for row in await h.rows(job) if row["state"] == JobState.FAILED]
     codes = {"unauthorized": "vendor_auth", "exhausted": "account_exhausted"}
-    assert [job_error(row)["code"] for row in failed] == [codes[reason]] * IN_FLIGHT
+    found = [job_error(await h.job(row["id"]))["code"] for row in failed]
+    assert found == [codes[reason]] * IN_FLIGHT
     assert await facts(h) == [(f"account.{reason}", reason)]
     row = await h.account("kling")
     assert (row["held_reason"], row["held_since"]) == (reason, h.clock.now())

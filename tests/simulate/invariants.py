@@ -224,8 +224,6 @@ class Checker:
             shown = {video["url"] for video in json.loads(row.output or "{}").get("videos", ())}
             if len(shown) != 1 or not shown <= {render.url for render in renders}:
                 yield f"it succeeded with the videos {shown}"
-        if code in ("vendor_auth", "account_exhausted"):
-            yield f"it failed with {code}, and its account was refused for a while only"
         if code == "vendor_failed" and FAILED not in reported:
             yield "it failed without a failure report of its vendor"
         if code == "output_missing" and SUCCEEDED not in reported:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from orchestrator.dashboard.page import Page
+from orchestrator.foundation.ids import is_id
 from orchestrator.foundation.states import EventType
 
 #: Groups of types that are offered besides the types themselves.
@@ -14,7 +15,7 @@ _TYPES = (*_GLOBS, *map(str, EventType))
 
 async def ls(page: Page) -> Response:
     """List events, newest first; an id in the search field leads to its event."""
-    if (wanted := page.query.get("job", "").strip()).startswith("evt_"):
+    if is_id(wanted := page.query.get("job", "").strip(), "evt"):
         return page.go(f"/events/{wanted}")
     events = await page.list("/v1/events", "type", "job", limit="30")
     return page.render("events.html", events=events, types=_TYPES)

@@ -13,6 +13,7 @@ from orchestrator.dashboard import try_form
 from orchestrator.dashboard.api_calls import ApiProblem, Json
 from orchestrator.dashboard.page import Page
 from orchestrator.dashboard.try_form import NotAValue
+from orchestrator.foundation.ids import is_id
 
 #: Fields of the submission beside its input, and the kinds of their texts.
 _OURS = {
@@ -33,6 +34,8 @@ async def show(page: Page) -> Response:
     """Show the form for an account and a capability; `job` fills it from that job."""
     query, texts = dict(page.query), dict[str, str]()
     if "job" in query:
+        if not is_id(query["job"], "job"):
+            raise ApiProblem(404, {"title": "Not found", "detail": "no such job"})
         job = await page.api.get(f"/v1/jobs/{query['job']}")
         chosen = {name: str(job[name]) for name in ("account", "capability", "model")}
         query, texts = {**chosen, **query}, try_form.texts(job)
