@@ -122,8 +122,11 @@ def _about_account(row: JobRow, error: Refused, probe: bool) -> HoldReason | Non
 
 
 def _hold(row: JobRow, refusal: Refusal, error: Refused, now: datetime) -> SubmitOutcome:
-    """Hold the account. The refused job fails with the vendor's words; that of a probe waits on."""
-    if not refusal.probe:
+    """Hold the account. The refused job fails with the vendor's words; that of a probe waits on.
+
+    So does one that was sent before: an earlier request may have been accepted after all.
+    """
+    if not refusal.probe and row["attempt"] == 1:
         return replace(failed(row, error), refusal=refusal)
     note = _note(error) | {"outcome": HELD}
     return SubmitOutcome(row, note, queue=_reschedule(row, now), refusal=refusal)
