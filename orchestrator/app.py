@@ -22,6 +22,7 @@ from orchestrator.api.auth.authenticator import Authenticator
 from orchestrator.api.callbacks import CallbackEndpoint
 from orchestrator.api.cors import CorsMiddleware
 from orchestrator.api.root_path import RootPathMiddleware
+from orchestrator.api.sending import with_room
 from orchestrator.dashboard import entrance
 from orchestrator.dashboard.endpoint import Dashboard
 from orchestrator.dashboard.recent_answers import RecentAnswers
@@ -188,6 +189,7 @@ def _pages(runtime: Runtime, authenticator: Authenticator, of_api: list[Route]) 
         origins=frozenset({"/".join(base.split("/", 3)[:3])}),
         opens_links=runtime.share_links.enabled,
         recent=RecentAnswers(runtime.clock),
+        with_room=lambda response, key: with_room(response, runtime.responses, key),
     )
     return [measured(runtime, route) for route in dashboard.routes(pages)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ async def send_in_chunks(send: Send, body: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-class StreamedResponse(Response):
+class StreamedResponse(Response, ABC):
     """A response whose length is open when it begins: it holds resources until it is sent.
 
     It ends when the client leaves, an end returns, or after `duration` seconds. Its key is not
@@ -69,9 +70,9 @@ class StreamedResponse(Response):
                 await while_wanted(self.send_body(send), receive, self._ends, self._duration)
             await self.send_end(send)
 
+    @abstractmethod
     async def send_body(self, send: Send) -> None:
         """Send the parts of the body. Canceled when the response ends before them."""
-        raise NotImplementedError
 
     async def send_end(self, send: Send) -> None:
         """Complete the body. A server closes the connection of one that is not."""

@@ -6,6 +6,8 @@ rule of its own: a page calls the API in process, with the rights of the reader'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.routing import Route
 
 from orchestrator.dashboard.endpoint import Dashboard, Endpoint, Handler, Public
@@ -24,56 +26,60 @@ from orchestrator.dashboard.pages import (
     subscribers,
     try_job,
 )
+from orchestrator.dashboard.session import AddressLimit
 
 #: Below the public URL.
 PREFIX = "/dashboard"
 
 
+#: The handlers of pages by path and method.
+PAGES: Mapping[str, Mapping[str, Handler]] = {
+    "": {"GET": overview.show},
+    "/": {"GET": overview.home},
+    "/stream": {"GET": static.stream},
+    "/jobs": {"GET": jobs.ls},
+    "/jobs/{id}": {"GET": job.show},
+    "/jobs/{id}/outputs/{n}": {"GET": job.output},
+    "/jobs/{id}/events/{event}/replay": {"POST": job.replay},
+    "/jobs/{id}/share": {"POST": job.share},
+    "/jobs/{id}/{action}": {"POST": job.act},
+    "/try": {"GET": try_job.show, "POST": try_job.act},
+    "/deliveries": {"GET": deliveries.ls},
+    "/deliveries/{id}": {"GET": deliveries.show},
+    "/deliveries/{id}/resend": {"POST": deliveries.resend},
+    "/subscribers": {"GET": subscribers.ls, "POST": subscribers.create},
+    "/subscribers/new": {"GET": subscribers.new},
+    "/subscribers/{id}": {"GET": subscribers.show},
+    "/subscribers/{id}/{action}": {"POST": subscribers.act},
+    "/replays": {"GET": replays.ls},
+    "/replays/new": {"GET": replays.RESENDS.preview, "POST": replays.RESENDS.begin},
+    "/replays/retry": {"GET": replays.RETRIES.preview, "POST": replays.RETRIES.begin},
+    "/replays/{id}": {"GET": replays.show},
+    "/replays/{id}/cancel": {"POST": replays.cancel},
+    "/accounts": {"GET": accounts.ls},
+    "/accounts/{name}": {"GET": accounts.show, "POST": accounts.check},
+    "/events": {"GET": events.ls},
+    "/events/{id}": {"GET": events.show},
+    "/events/{id}/replay": {"POST": events.replay},
+    "/keys": {"GET": keys.ls, "POST": keys.create},
+    "/keys/{id}/revoke": {"POST": keys.revoke},
+    # Any other path: not found.
+    "/{rest:path}": {},
+}
+
+
 def routes(dashboard: Dashboard) -> list[Route]:
-    """Return a route for each page. The last one matches any path below the prefix (404)."""
-
-    def at(path: str, **handlers: Handler) -> Route:
-        return Route(PREFIX + path, Endpoint(dashboard, handlers, {}))
-
-    def public(path: str, **handlers: Public) -> Route:
-        return Route(PREFIX + path, Endpoint(dashboard, {}, handlers))
-
+    """Return a route for each page, those that need no session first."""
     entry = sign_in.SignIn(dashboard.sessions, dashboard.renderer)
-    links = shared.Shared(dashboard)
+    links = shared.Shared(dashboard, AddressLimit(dashboard.sessions.clock, burst=60, seconds=1.0))
+    public: Mapping[str, Mapping[str, Public]] = {
+        "/shared/{token}": {"GET": links.show},
+        "/static/{digest}/{name}": {"GET": static.show},
+        "/sign-in": {"GET": entry.show, "POST": entry.enter},
+        "/sign-out": {"POST": entry.leave},
+        "/preferences": {"POST": entry.prefer},
+    }
     return [
-        public("/shared/{token}", GET=links.show),
-        public("/static/{digest}/{name}", GET=static.show),
-        public("/sign-in", GET=entry.show, POST=entry.enter),
-        public("/sign-out", POST=entry.leave),
-        public("/preferences", POST=entry.prefer),
-        at("", GET=overview.show),
-        at("/", GET=overview.home),
-        at("/stream", GET=static.stream),
-        at("/jobs", GET=jobs.ls),
-        at("/jobs/{id}", GET=job.show),
-        at("/jobs/{id}/outputs/{n}", GET=job.output),
-        at("/jobs/{id}/events/{event}/replay", POST=job.replay),
-        at("/jobs/{id}/share", POST=job.share),
-        at("/jobs/{id}/{action}", POST=job.act),
-        at("/try", GET=try_job.show, POST=try_job.act),
-        at("/deliveries", GET=deliveries.ls),
-        at("/deliveries/{id}", GET=deliveries.show),
-        at("/deliveries/{id}/resend", POST=deliveries.resend),
-        at("/subscribers", GET=subscribers.ls, POST=subscribers.create),
-        at("/subscribers/new", GET=subscribers.new),
-        at("/subscribers/{id}", GET=subscribers.show),
-        at("/subscribers/{id}/{action}", POST=subscribers.act),
-        at("/replays", GET=replays.ls),
-        at("/replays/new", GET=replays.RESENDS.preview, POST=replays.RESENDS.begin),
-        at("/replays/retry", GET=replays.RETRIES.preview, POST=replays.RETRIES.begin),
-        at("/replays/{id}", GET=replays.show),
-        at("/replays/{id}/cancel", POST=replays.cancel),
-        at("/accounts", GET=accounts.ls),
-        at("/accounts/{name}", GET=accounts.show, POST=accounts.check),
-        at("/events", GET=events.ls),
-        at("/events/{id}", GET=events.show),
-        at("/events/{id}/replay", POST=events.replay),
-        at("/keys", GET=keys.ls, POST=keys.create),
-        at("/keys/{id}/revoke", POST=keys.revoke),
-        at("/{rest:path}"),
+        *(Route(PREFIX + path, Endpoint(dashboard, {}, one)) for path, one in public.items()),
+        *(Route(PREFIX + path, Endpoint(dashboard, one, {})) for path, one in PAGES.items()),
     ]

@@ -146,7 +146,7 @@ class _Exchange:
 
     async def receive(self) -> Message:
         if self._sent is None:
-            # The caller stays: whoever waits for it to leave waits until the response is sent.
+            # The caller does not leave before the response is sent.
             await asyncio.Event().wait()
         body, self._sent = self._sent or b"", None
         return {"type": "http.request", "body": body, "more_body": False}

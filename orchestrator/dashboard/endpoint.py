@@ -33,6 +33,8 @@ Public = Callable[[Request, FormData], Awaitable[Response]]
 FORM_BYTES, _FORM_FIELDS = 256 << 10, 200
 #: Bytes of a form without a session: a key, and the page to go to.
 SMALL_FORM_BYTES = 8 << 10
+#: Holds the room of pages that need no key.
+_NO_KEY = "dashboard"
 _MISSING = {"title": "Not found", "detail": "there is no such page", "status": 404}
 _FOREIGN = {
     "title": "Not from this page",
@@ -63,6 +65,8 @@ class Dashboard:
     opens_links: bool
     #: What open pages share.
     recent: RecentAnswers
+    #: Returns a response that takes its room, in the name of a key, until it is sent.
+    with_room: Callable[[Response, str], Response]
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ class Endpoint:
         if form is None:
             return self._plain(request, _FORM)
         if found is None:
-            return await self.public[method](request, form)
+            response = await self.public[method](request, form)
+            return response if request.method == "HEAD" else self._with_room(response, _NO_KEY)
         session, identity = found
         keys = self.dashboard.sessions.keys
         token = form.get(FORM_FIELD, "")
@@ -120,11 +125,15 @@ class Endpoint:
         renderer = self.dashboard.renderer
         page = Page(request, session, identity, api, renderer, keys.mint_form(session), form)
         try:
-            return await self.handlers[method](page)
+            response = await self.handlers[method](page)
         except ApiProblem as error:
             if error.status == HTTPStatus.UNAUTHORIZED:
                 return self._sign_in(request)
             return page.problem(error)
+        return response if request.method == "HEAD" else self._with_room(response, identity.id)
+
+    def _with_room(self, response: Response, key: str) -> Response:
+        return self.dashboard.with_room(response, key)
 
     def _is_ours(self, request: Request) -> bool:
         return is_same_site(request, set(self.dashboard.origins))

@@ -6,7 +6,7 @@ The cookie is signed, names the key by its id, and is worth nothing once the key
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -21,9 +21,7 @@ COOKIE = "orchestrator_session"
 #: The field of a form that holds the token.
 FORM_FIELD = "form_token"
 LIFE = timedelta(hours=12)
-#: Attempts to sign in that an address has at once, and seconds after which one of them returns.
-_ATTEMPTS, _RETURNS = 10, 6.0
-#: Addresses that are remembered.
+#: Addresses that are remembered. While all of them are busy, no further one is admitted.
 _MAX_ADDRESSES = 4096
 
 
@@ -49,6 +47,33 @@ class Identities(Protocol):
         ...
 
 
+class AddressLimit:
+    """What an address may do at once, and the seconds after which one of these returns.
+
+    The algorithm is that of the rate limit of API keys (GCRA).
+    """
+
+    def __init__(self, clock: Clock, *, burst: int, seconds: float) -> None:
+        self._clock = clock
+        self._room = (burst - 1) * seconds
+        self._seconds = seconds
+        #: When each address has everything again.
+        self._full: dict[str, float] = {}
+
+    def admit(self, address: str) -> float:
+        """Count one; return the seconds to wait, 0.0 if it is allowed."""
+        now = self._clock.monotonic()
+        full = max(self._full.get(address, now), now)
+        if (wait := full - now - self._room) > 0:
+            return wait
+        if address not in self._full and len(self._full) >= _MAX_ADDRESSES:
+            self._full = {one: at for one, at in self._full.items() if at > now}
+            if len(self._full) >= _MAX_ADDRESSES:
+                return self._seconds
+        self._full[address] = full + self._seconds
+        return 0.0
+
+
 @dataclass
 class Sessions:
     """Opens, reads and ends the sessions of browsers."""
@@ -57,7 +82,10 @@ class Sessions:
     clock: Clock
     identities: Identities
     is_secure: bool
-    _attempts: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        #: Attempts to sign in.
+        self.attempts = AddressLimit(self.clock, burst=10, seconds=6.0)
 
     async def find(self, request: Request) -> tuple[Session, Identity] | None:
         """Return the session of a request and its key; None without a valid one."""
@@ -89,22 +117,6 @@ class Sessions:
         response.set_cookie(
             COOKIE, text, seconds, path=None, httponly=True, samesite="strict", secure=secure
         )
-
-    def admit(self, address: str) -> float:
-        """Count an attempt to sign in; return the seconds to wait, 0.0 if it is allowed.
-
-        The algorithm is that of the rate limit of API keys (GCRA): when an address has all its
-        attempts again.
-        """
-        now = self.clock.monotonic()
-        full = max(self._attempts.get(address, now), now)
-        wait = full - now - (_ATTEMPTS - 1) * _RETURNS
-        if wait > 0:
-            return wait
-        if len(self._attempts) >= _MAX_ADDRESSES:
-            self._attempts = {one: at for one, at in self._attempts.items() if at > now}
-        self._attempts[address] = full + _RETURNS
-        return 0.0
 
 
 def is_same_site(request: Request, origins: set[str]) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: A subscriber is disabled when no attempt has succeeded for this long, never for one bad event.
 DISABLE_AFTER = timedelta(days=5)
 #: A subscriber is failing after so many failures in a row, or when none has succeeded for this
-#: long: others are told long before it is disabled, and not of every restart.
+#: long: the event comes long before it is disabled, and not for each of its restarts.
 FAILURES, FAILING_AFTER = 10, timedelta(minutes=5)
 #: Retries that one transaction makes due when a subscriber has recovered.
 FLUSH = 500
@@ -106,17 +106,18 @@ def _count_failures(tx: Tx, row: Health, count: int, now: datetime) -> bool:
 
 
 def _end_failures(tx: Tx, ids: Ids, row: Health, now: datetime) -> LaneChange | None:
-    """A subscriber accepted a delivery. Return whether it was failing, once."""
-    mine = sa.update(subscriber).where(subscriber.c.id == row["id"])
-    known = subscriber.c.failures.is_not(None)
-    was_failing = (row["failures"] or 0) >= FAILURES
-    counted = tx.execute(mine.where(known).values(failing_since=None, failures=None)).rowcount
-    if not counted and row["failing_since"] is not None:
-        tx.execute(mine.values(failing_since=None))
-    if not (counted and was_failing):
-        return None
-    announce(tx, ids, row["id"], EventType.SUBSCRIBER_RECOVERED, now)
-    return LaneChange.RECOVERED
+    """A subscriber accepted a delivery. Return whether it was failing, once.
+
+    The row was read before it was locked: what counts is the row as it is now.
+    """
+    over = sa.update(subscriber).where(subscriber.c.id == row["id"])
+    over = over.values(failing_since=None, failures=None)
+    if tx.execute(over.where(subscriber.c.failures >= FAILURES)).rowcount:
+        announce(tx, ids, row["id"], EventType.SUBSCRIBER_RECOVERED, now)
+        return LaneChange.RECOVERED
+    if row["failing_since"] is not None or row["failures"] is not None:
+        tx.execute(over)
+    return None
 
 
 def flush(tx: Tx, subscriber_id: str, now: datetime) -> int:

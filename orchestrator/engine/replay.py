@@ -27,6 +27,7 @@ from orchestrator.engine.replay_retries import RATE, Retries, RetryFilter
 from orchestrator.engine.replay_selection import Backfill, Redelivery
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, after
+from orchestrator.foundation.errors import Unavailable
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing.secret_keys import Keys
@@ -45,6 +46,8 @@ SLICE = 500
 SAMPLE, _SAMPLE_CHUNKS, _SAMPLE_ROWS, SHARES = 10, 5, 200, 100
 #: Seconds of rest after a slice, at most: as long as the slice took, so that others can write.
 _MAX_REST = 1.0
+#: Seconds until a slice that raised an error is tried again.
+_AFTER_FAULT = 60.0
 #: Seconds until the next slice of a replay with a rate: at least, and from when the tick suffices.
 _MIN_WAIT, _TICK = 0.01, 1.0
 
@@ -148,6 +151,11 @@ def cancel(tx: Tx, replay_id: str, now: datetime) -> tuple[ReplayRow, bool] | No
     return None if row is None else (row, ended)
 
 
+def _postpone(tx: Tx, replay_id: str, until: datetime) -> None:
+    due = sa.and_(replay.c.id == replay_id, replay.c.due_at.is_not(None))
+    tx.execute(sa.update(replay).where(due).values(due_at=until))
+
+
 def find(tx: Tx, replay_id: str) -> ReplayRow | None:
     """Return a replay, or None."""
     found = fetch(tx, ReplayRow, sa.select(replay).where(replay.c.id == replay_id))
@@ -245,9 +253,13 @@ class Replayer:
         started = self.clock.monotonic()
         try:
             step = await self.store.write(advance, self._intake, replay_id, self.clock.now())
-        except Exception:
+        except Unavailable:
             # It is still due. Without a rest it would be tried again at once, in a tight loop.
             await self.clock.sleep(_MAX_REST)
+            raise
+        except Exception:
+            # The others go on before it is tried again.
+            await self.store.write(_postpone, replay_id, after(self.clock.now(), _AFTER_FAULT))
             raise
         if step is None:
             return

@@ -143,8 +143,7 @@ def are_any(tx: Tx, accounts: Collection[str]) -> bool:
 def look_at_start(tx: Tx, accounts: Collection[str], now: datetime) -> None:
     """Make holds due for a look: a process that starts may have other credentials."""
     for row in _locked(tx, _held(accounts)):
-        probing = row["held_reason"] == HoldReason.EXHAUSTED
-        _set(tx, row["account"], {"look_at": now, "probing": probing})
+        _set(tx, row["account"], {"look_at": now})
 
 
 def _held(accounts: Collection[str]) -> sa.ColumnElement[bool]:

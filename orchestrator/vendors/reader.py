@@ -35,7 +35,7 @@ _NESTED = (dict, list)
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
 _IDS = (
     "task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id", "taskID", "task_ids",
-    "videoId", "generationId", "prediction_id", "uuid",
+    "videoId", "generationId", "prediction_id",
 )  # fmt: skip
 _EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
 #: What gateways write for "no task"; also the zero of a number or of a UUID.
@@ -204,8 +204,10 @@ def task_id(item: Item) -> str | None:
     `request_id` is one beside the address of its status, as in the queue of fal;
     elsewhere it names the HTTP request.
     """
-    found = first(_id, item, _IDS)
-    return found or (_id(item.get("request_id")) if "status_url" in item else None)
+    if found := first(_id, item, _IDS):
+        return found
+    other = "request_id" if "status_url" in item else "uuid" if status_word(item) else ""
+    return _id(item.get(other))
 
 
 def _id(value: Any) -> str | None:

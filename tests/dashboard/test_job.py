@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import random
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.session import COOKIE
 from orchestrator.dashboard.translations import catalogue
 from orchestrator.database.tables import job, push, trace
+from orchestrator.foundation.admission import Admission, Limit, SharedAdmission
 from orchestrator.foundation.states import JobState
 from tests.api.test_support import finished_job, submitted, subscribed
 from tests.harness.readers import Dashboard, Reader, dashboard
@@ -263,6 +265,30 @@ async def test_a_link_that_is_forged_expired_or_of_no_job_shows_nothing(pages: D
             assert "ask for a new one" in await reader.see(wrong, 404)
         pages.api.clock.advance(7 * 86_400 + 1)
         await reader.see(path, 404)
+
+
+async def test_a_link_opens_so_often_for_an_address_and_shows_no_notice(pages: Dashboard) -> None:
+    path = await shared(pages, await finished_job(pages.api))
+    async with pages.reader(None) as reader:
+        assert TEXTS["notice.job.cancel.done"] not in await reader.see(
+            f"{path}?notice=job.cancel.done"
+        )
+        statuses = [(await reader.http.get(f"/dashboard{path}")).status_code for _ in range(300)]
+        assert statuses[:50] == [200] * 50
+        assert statuses[-1] == 429
+        pages.api.clock.advance(5)
+        await reader.see(path)
+
+
+async def test_a_page_takes_room_as_a_response_of_the_api_does(pages: Dashboard) -> None:
+    given = {"prompt": "a cat", "extra": {"long": "<" * 30_000}}
+    job_id = (await submitted(pages.api, input=given))["id"]
+    async with pages.reader() as reader:
+        runtime, total = pages.api.runtime, Admission(random.Random(1), Limit(9, 65_536), Limit(9))
+        runtime.responses = SharedAdmission(total)
+        response = await reader.http.get(f"/dashboard/jobs/{job_id}")
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) >= 1
 
 
 async def test_links_that_are_out_end_with_the_setting(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.api.auth.api_keys import Scope
-from orchestrator.dashboard.session import COOKIE, LIFE
+from orchestrator.dashboard import session
+from orchestrator.dashboard.session import COOKIE, LIFE, AddressLimit
 from orchestrator.foundation.signing.secret_keys import Keys, Session
+from tests.api.test_support import FlowingClock
 from tests.harness.readers import ADMIN, Dashboard, dashboard
 
 
@@ -41,7 +43,8 @@ async def test_a_page_leads_to_the_form_and_the_form_back_to_it(pages: Dashboard
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example", "/\\evil.example", "https://evil.example",
-                                       "/../../evil", "/a\r\nx: y"])  # fmt: skip
+                                       "/../../evil", "/%2e%2e/x",
+                                       "/%5cx", "/a\r\nx: y"])  # fmt: skip
 async def test_the_form_leads_nowhere_else(pages: Dashboard, elsewhere: str) -> None:
     async with pages.reader(None) as reader:
         form = {"key": ADMIN, "next": elsewhere}
@@ -86,12 +89,12 @@ async def test_a_cookie_that_is_not_ours_opens_nothing(pages: Dashboard, kind: s
     runtime = pages.api.runtime
     async with pages.reader() as admin:
         genuine = admin.http.cookies[COOKIE]
-        session = runtime.keys.read_session(genuine, runtime.clock.now())
+        opened = runtime.keys.read_session(genuine, runtime.clock.now())
     later = runtime.clock.now() + timedelta(hours=1)
     cookie = {
         "forged": genuine[:-2] + ("aa" if genuine[-2:] != "aa" else "bb"),
-        "expired": runtime.keys.mint_session(session, runtime.clock.now()),
-        "of other keys": Keys(["another secret" * 3]).mint_session(session, later),
+        "expired": runtime.keys.mint_session(opened, runtime.clock.now()),
+        "of other keys": Keys(["another secret" * 3]).mint_session(opened, later),
         "of no key": runtime.keys.mint_session(Session("key_0", "n"), later),
     }[kind]
     async with pages.reader(None) as reader:
@@ -116,10 +119,10 @@ async def test_only_forms_of_our_pages_are_taken(
 ) -> None:
     job = await pages.api.open()
     async with pages.reader() as admin:
-        session = pages.api.runtime.keys.read_session(
+        opened = pages.api.runtime.keys.read_session(
             admin.http.cookies[COOKIE], pages.api.runtime.clock.now()
         )
-        token = pages.api.runtime.keys.mint_form(session)
+        token = pages.api.runtime.keys.mint_form(opened)
         where = f"/dashboard/jobs/{job['id']}/cancel"
         sent = await admin.http.post(where, data={"form_token": token}, headers=headers)
         assert sent.status_code == status
@@ -141,8 +144,8 @@ async def test_a_key_that_may_only_read_changes_nothing(pages: Dashboard) -> Non
         page = await reader.see(f"/jobs/{job['id']}")
         assert "/cancel" not in page
         runtime = pages.api.runtime
-        session = runtime.keys.read_session(reader.http.cookies[COOKIE], runtime.clock.now())
-        form = {"form_token": runtime.keys.mint_form(session)}
+        opened = runtime.keys.read_session(reader.http.cookies[COOKIE], runtime.clock.now())
+        form = {"form_token": runtime.keys.mint_form(opened)}
         sent = await reader.http.post(f"/dashboard/jobs/{job['id']}/cancel", data=form)
         assert sent.status_code == 403
     assert (await pages.api.get(f"/v1/jobs/{job['id']}"))["status"] != "canceled"
@@ -153,3 +156,16 @@ async def test_a_caller_cannot_claim_a_session(pages: Dashboard) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
         for headers in ({"orchestrator.caller": "key_0"}, {"cookie": "orchestrator_session=x"}):
             assert (await http.get("/v1/jobs", headers=headers)).status_code == 401
+
+
+def test_no_address_is_admitted_while_as_many_are_busy_as_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_MAX_ADDRESSES", 2)
+    clock = FlowingClock()
+    limit = AddressLimit(clock, burst=1, seconds=60.0)
+    assert [limit.admit(address) > 0 for address in ("a", "b", "c", "a")] == [
+        False, False, True, True
+    ]  # fmt: skip
+    clock.advance(61)
+    assert limit.admit("c") == 0.0

@@ -233,6 +233,19 @@ async def test_a_start_looks_at_once(h: Harness) -> None:
     assert await submit(h) == 3
 
 
+async def test_a_start_does_not_end_a_hold_that_only_a_job_can_judge(h: Harness) -> None:
+    await held(h, 5, UNAUTHORIZED)
+    h.clock.advance(1.2 * FIRST_LOOK)
+    await tick(h)
+    assert await submit(h) == 3, "a check said that all is well, and it is not"
+    h.clock.advance(1.2 * LAST_LOOK)
+    before = await facts(h)
+    await h.runtime.assemble(AccountHolds).start()
+    await tick(h)
+    assert await submit(h) == 1
+    assert await facts(h) == before
+
+
 async def test_of_two_processes_one_checks_and_one_probes(h: Harness) -> None:
     vendor = await held(h, 5, UNAUTHORIZED)
     h.clock.advance(1.2 * FIRST_LOOK)

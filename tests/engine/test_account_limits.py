@@ -65,7 +65,7 @@ async def replicas(folder: Path, count: int, **values: Any) -> AsyncIterator[lis
             runtime = build(
                 settings(folder, **values),
                 clock=first.clock,
-                rng=random.Random(len(opened)),
+                rng=random.Random(1 + len(opened)),
                 transport=httpx.MockTransport(FakeHttp()),
                 store=store,
             )

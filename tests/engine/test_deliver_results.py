@@ -17,7 +17,14 @@ from orchestrator.database.queue import QueuedDelivery
 from orchestrator.database.tables import attempt, delivery, event, subscriber
 from orchestrator.database.tables.rows import DeliveryRow, SubscriberRow
 from orchestrator.engine import deliver_results
-from orchestrator.engine.deliver_health import DISABLE_AFTER, FAILING_AFTER, FAILURES, LaneChange
+from orchestrator.engine.deliver_health import (
+    DISABLE_AFTER,
+    FAILING_AFTER,
+    FAILURES,
+    Health,
+    LaneChange,
+    update_health,
+)
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
@@ -301,6 +308,24 @@ async def test_a_failing_subscriber_is_announced_to_the_others_once_and_so_is_it
     assert {row["subscriber_id"] for row in owed} == {other["id"]}
     fresh = await subscriber_row(h, to)
     assert (fresh["failing_since"], fresh["failures"]) == (None, None)
+
+
+@pytest.mark.parametrize("now", [FAILURES, FAILURES - 1])
+async def test_a_recovery_is_judged_by_the_row_as_it_is_when_it_is_locked(
+    h: Harness, now: int
+) -> None:
+    """Another writer has counted, or has announced the recovery, since the row was read."""
+    to = await subscribe(h, "job.*")
+    row = {**await subscriber_row(h, to), "failures": 2 * FAILURES - 1 - now}
+    health = cast(Health, {name: row[name] for name in Health.__annotations__})
+    await h.run(sa.update(subscriber).values(failures=now, failing_since=h.clock.now()))
+    (due,) = await due_deliveries(h, to, 1)
+    accepted = [attempted(due, to, ResponseClass.DELIVERED)]
+    change = await h.runtime.store.write(
+        update_health, h.runtime.ids, health, accepted, h.clock.now()
+    )
+    assert change is (LaneChange.RECOVERED if now == FAILURES else None)
+    assert (await subscriber_row(h, to))["failures"] is None
 
 
 async def test_single_failures_between_successes_are_never_announced(h: Harness) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +440,29 @@ async def test_a_slice_that_fails_is_not_retried_at_once(
         with pytest.raises(Unavailable):
             await stage.work(found)
         assert api.clock.monotonic() - started >= 1
+
+
+async def test_a_replay_that_cannot_go_on_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = replay.advance
+
+    def broken(tx: Tx, intake: JobIntake, replay_id: str, now: datetime) -> Any:
+        if replay_id == first["id"]:
+            raise ValueError("a filter of another version")
+        return advance(tx, intake, replay_id, now)
+
+    async with calling(tmp_path) as api:
+        monkeypatch.setattr(replay, "SLICE", 1)
+        await add_deliveries(api, (await subscribed(api))["id"], 3)
+        first, other = [await api.post("/v1/replays", 202, {}) for _ in range(2)]
+        monkeypatch.setattr(replay, "advance", broken)
+        stage = api.runtime.assemble(Replayer)
+        with pytest.raises(ValueError, match="another version"):
+            await stage.work(first["id"])
+        assert await stage.take(1) == [other["id"]]
+        (row,) = await api.rows(table, table.c.id == first["id"])
+        assert 50 < (row["due_at"] - api.clock.now()).total_seconds() <= 60, "it is tried again"
 
 
 async def test_a_replay_due_after_the_next_tick_leaves_no_timer(tmp_path: Path) -> None:

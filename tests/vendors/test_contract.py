@@ -129,6 +129,7 @@ REFUSALS = [
     (200, {"code": 400, "message": "the prompt is blocked", "data": None}),
     (200, {"code": 1301, "message": "the prompt is blocked"}),
     (200, {"error": {"message": "the prompt is blocked"}}),
+    (200, {"success": False, "message": "the prompt is blocked", "uuid": "a-request"}),
     (400, {"code": 400, "msg": "the prompt is blocked"}),
     (422, {"errors": [{"message": "the prompt is blocked"}]}),
     (500, {"code": "prompt_blocked", "message": "the prompt is blocked"}),

@@ -1,7 +1,7 @@
 """Replays: the list, one with its progress, and a new one, which is counted before it begins.
 
 A new one sends deliveries again or retries jobs. Both have a form, whose fields are in the URL of
-its preview, so that it can be sent to somebody else.
+its preview, so that a preview can be shared.
 """
 
 from __future__ import annotations

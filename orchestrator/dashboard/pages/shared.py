@@ -12,6 +12,7 @@ from starlette.responses import Response
 from orchestrator.dashboard.api_calls import Api, ApiProblem, Json
 from orchestrator.dashboard.endpoint import Dashboard
 from orchestrator.dashboard.pages import job
+from orchestrator.dashboard.session import AddressLimit
 from orchestrator.foundation.errors import BadToken
 from orchestrator.foundation.in_process import SHARED
 
@@ -21,16 +22,28 @@ _GONE = {
     "status": HTTPStatus.NOT_FOUND,
 }
 
+_OFTEN = {
+    "title": "Too many requests",
+    "detail": "this address has opened many links; come back in a moment",
+    "status": HTTPStatus.TOO_MANY_REQUESTS,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """Opens links. What may identify callers and subscribers is left out of the page."""
 
     dashboard: Dashboard
+    #: Pages of links that an address opens.
+    opened: AddressLimit
 
     async def show(self, request: Request, form: FormData) -> Response:
         """Show the job of a link, or the same page for every link that does not open."""
         sessions, token = self.dashboard.sessions, request.path_params["token"]
+        if wait := self.opened.admit(request.client.host if request.client else ""):
+            response = self._problem(request, _OFTEN)
+            response.headers["retry-after"] = str(int(wait) + 1)
+            return response
         try:
             job_id = sessions.keys.open_share(token, sessions.clock.now())
             if not self.dashboard.opens_links:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -30,7 +31,7 @@ class SignIn:
     async def enter(self, request: Request, form: FormData) -> Response:
         """Open a session if the key is valid. Attempts of an address are limited."""
         address = request.client.host if request.client else ""
-        if wait := self.sessions.admit(address):
+        if wait := self.sessions.attempts.admit(address):
             response = self._form(request, "sign_in.wait", HTTPStatus.TOO_MANY_REQUESTS)
             response.headers["retry-after"] = str(int(wait) + 1)
             return response
@@ -72,8 +73,11 @@ class SignIn:
 
     def _next(self, request: Request, path: str) -> str:
         """Return the address of the page to go to: one of the dashboard, whatever is asked for."""
-        is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-        return self.renderer.address(request, path if is_ours and ".." not in path else "")
+        plain = unquote(path)
+        is_ours = path.startswith("/") and not plain.startswith("//") and plain.isprintable()
+        return self.renderer.address(
+            request, path if is_ours and ".." not in plain and "\\" not in plain else ""
+        )
 
 
 def _text(form: FormData, field: str) -> str:
