@@ -80,11 +80,10 @@ def build(
     check_role(settings)
     settings = ensure_secret_keys(settings)
     clock, rng = DisciplinedClock(clock or SystemClock()), rng or random.SystemRandom()
-    keys = Keys([key.get_secret_value() for key in settings.secret_keys])
+    keys, store = _keys(settings), store or Store(settings.database_url)
     ids, metrics, policy = Ids(clock, rng), Metrics(), AddressPolicy(settings.allow_private)
     http_client, submission_client = _clients(settings, policy, transport)
     vendors = {name: bind_vendor(account, clock) for name, account in settings.accounts.items()}
-    store = store or Store(settings.database_url)
     feed = EventFeed(store, clock, timedelta(days=settings.retention_days))
     return Runtime(
         settings=settings,
@@ -109,6 +108,10 @@ def build(
         bodies=_body_admission(rng, settings.submissions_per_key),
         responses=SharedAdmission(Admission(rng, *RESPONSE_LIMITS)),
     )
+
+
+def _keys(settings: Settings) -> Keys:
+    return Keys([key.get_secret_value() for key in settings.secret_keys])
 
 
 def _clients(
