@@ -13,7 +13,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables.rows import EventRow, SubscriberRow, fetch
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.destinations import Message
+from orchestrator.events.destinations import HttpDestination, Message, Target
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.logs import masked
 from orchestrator.foundation.masking import MASK, WEBHOOK_PREFIX
@@ -44,21 +44,18 @@ def parties(tx: Tx, delivery_id: str) -> tuple[EventRow, SubscriberRow] | None:
     return (events[0], to[0]) if events and to else None
 
 
-def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datetime) -> Json:
+def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datetime) -> Json | None:
     """Return the request of an attempt at that time: masked address, headers and body."""
     destination, own = runtime.destinations[to["kind"]], _headers(runtime, to)
+    if not isinstance(destination, HttpDestination):
+        return None
     page = f"{runtime.base}/dashboard/shared/{MASK}" if destination.links_jobs else None
     has_page = about["job_id"] is not None and runtime.share_links.enabled
     message = Message(
-        about["id"],
-        about["type"],
-        about["body"],
-        at,
-        own,
-        to["options"],
-        page if has_page else None,
+        about["id"], about["type"], about["body"], at, about["job_id"], page if has_page else None
     )
-    built = destination.request(_ANYWHERE, message, [_NO_SECRET] if destination.signed else [])
+    keys = [_NO_SECRET] if destination.signed else []
+    built = destination.request(Target(_ANYWHERE, keys, own, to["options"]), message)
     built.headers["host"] = host_of(to["shown"]) or ""
     return _shown(built, {name.lower() for name in own}) | {"url": to["shown"]}
 

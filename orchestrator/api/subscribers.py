@@ -24,7 +24,7 @@ from orchestrator.events import callback_lanes, subscribers
 from orchestrator.events.backlog import backlogs
 from orchestrator.events.destinations import Destination
 from orchestrator.foundation.addresses import canonical
-from orchestrator.foundation.errors import ConfigError, Conflict
+from orchestrator.foundation.errors import Conflict
 from orchestrator.foundation.signing.standard_webhooks import new_secret
 from orchestrator.foundation.states import SubscriberState
 from orchestrator.schemas.base import Json, rfc3339_or_none
@@ -95,11 +95,10 @@ def _check_address(policy: AddressPolicy, destination: Destination, url: str) ->
 
 def _check_options(destination: Destination, options: Mapping[str, str]) -> None:
     for name, value in options.items():
-        try:
-            destination.check_options({name: value})
-        except ConfigError as error:
-            pointer = f"/options/{name[:64]}"
-            raise problems.invalid_field(pointer, "unknown_option", str(error)) from None
+        known = destination.options.get(name)
+        fault = known.fault(value) if known else f"{destination.kind} has no such option"
+        if fault:
+            raise problems.invalid_field(f"/options/{name[:64]}", "unknown_option", fault)
 
 
 @operation("List subscribers", responses={200: returns(schemas.Page[schemas.Subscriber], "Link")})

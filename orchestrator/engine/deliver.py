@@ -27,7 +27,13 @@ from orchestrator.engine.deliver_results import Attempted, BatchCompleter, recor
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.worker import Claimed, record_with_retry
-from orchestrator.events.destinations import Destination, Message, ResponseClass
+from orchestrator.events.destinations import (
+    Destination,
+    HttpDestination,
+    Message,
+    ResponseClass,
+    Target,
+)
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.addresses import masked
 from orchestrator.foundation.clock import Clock, Rng, epoch_ms
@@ -144,7 +150,7 @@ class Deliverer:
         except ConfigError:
             # A key is missing from secret_keys. Only this lane is affected, until it is put back.
             return replace(done, ms=self._ms(started), error="secret_unreadable")
-        result = self.destinations[claim.subscriber["kind"]].classify_response(response)
+        result = self._destination(claim).classify_response(response)
         delivered = result is ResponseClass.DELIVERED
         return replace(
             done,
@@ -160,20 +166,42 @@ class Deliverer:
         return round((self.clock.monotonic() - started) * 1000)
 
     async def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
-        to, event = claim.subscriber, claim.event
-        address = self._address(claim)
-        headers = json.loads(_revealed(self.keys.decrypt, to["headers"])) if to["headers"] else {}
-        at = self.clock.stamp()
-        destination, secrets = self.destinations[to["kind"]], self._secrets(to, now)
-        page = self._job_page(event["job_id"], now) if destination.links_jobs else None
-        message = Message(
-            event["id"], event["type"], event["body"], at, headers, to["options"], page
-        )
-        size = len(event["body"])
+        destination, size = self._destination(claim), len(claim.event["body"])
+        target, message = self._target(claim, now), self._message(claim, destination, now)
         # Some kinds parse the event.
         return await off_loop.receivers.run(
-            to["id"], size, destination.request, address, message, secrets
+            claim.subscriber["id"], size, destination.request, target, message
         )
+
+    def _destination(self, claim: ClaimedDelivery) -> HttpDestination:
+        found = self.destinations[claim.subscriber["kind"]]
+        assert isinstance(found, HttpDestination)
+        return found
+
+    def _message(self, claim: ClaimedDelivery, destination: Destination, now: datetime) -> Message:
+        event = claim.event
+        page = self._job_page(event["job_id"], now) if destination.links_jobs else None
+        return Message(
+            event["id"], event["type"], event["body"], self.clock.stamp(), event["job_id"], page
+        )
+
+    def _target(self, claim: ClaimedDelivery, now: datetime) -> Target:
+        """Return where to send. Raises `ConfigError` if no key can decrypt it."""
+        to = claim.subscriber
+        return Target(
+            self._address(claim),
+            self._secrets(to, now),
+            self._pairs(to["headers"]),
+            to["options"],
+            self._pairs(to["credentials"]),
+        )
+
+    def _pairs(self, sealed: str | None) -> Mapping[str, str]:
+        """Return stored names and values, which may be secrets."""
+        if sealed is None:
+            return {}
+        found: Mapping[str, str] = json.loads(_revealed(self.keys.decrypt, sealed))
+        return found
 
     def _job_page(self, job_id: str | None, now: datetime) -> str | None:
         if job_id is None or not self.share_links.enabled:

@@ -25,7 +25,7 @@ from orchestrator.api.openapi import document as document_module
 from orchestrator.api.openapi import examples
 from orchestrator.api.openapi.document import document
 from orchestrator.api.problems import CODES, Refusal
-from orchestrator.events.destinations import Message
+from orchestrator.events.destinations import Message, Target
 from orchestrator.events.destinations.webhook import Webhook
 from orchestrator.foundation.clock import SystemClock
 from orchestrator.foundation.errors import Problem
@@ -158,7 +158,7 @@ def test_every_type_of_event_has_a_webhook_whose_example_verifies(kind: EventTyp
     event = node["requestBody"]["content"]["application/json"]["example"]
     body, secret = json.dumps(event).encode(), new_secret()
     message = Message(event["id"], kind, body, SystemClock().now())
-    request = Webhook().request("https://my.app/hook", message, [secret])
+    request = Webhook().request(Target("https://my.app/hook", [secret]), message)
     sent = {item["name"] for item in node["parameters"]}
     assert sent == {name for name in request.headers if name.startswith("webhook-")}
     assert Verifier(secret).verify(request.content, dict(request.headers)) == event

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from orchestrator import schemas
 from orchestrator.api.requests import Submission
-from orchestrator.events import destinations
-from orchestrator.events.destinations import Message
+from orchestrator.events.destinations import Message, Target
+from orchestrator.events.destinations.webhook import Webhook
 from orchestrator.foundation.settings import load
 from orchestrator.simulator.accounts import webhook_secret
 from tests.failover.patroni import shared_settings
@@ -165,16 +165,10 @@ def test_the_cloudevent_is_what_the_webhook_destination_sends(block: Block) -> N
         "sequence": 3,
         "data": given["data"],
     }
-    sent = Message(
-        given["id"],
-        given["type"],
-        json.dumps(event).encode(),
-        datetime.now(UTC),
-        options={"format": "cloudevents"},
-    )
-    request = destinations.load()["webhook"].request(
-        "https://my.app/events", sent, [webhook_secret("docs")]
-    )
+    sent = Message(given["id"], given["type"], json.dumps(event).encode(), datetime.now(UTC))
+    options = {"format": "cloudevents"}
+    target = Target("https://my.app/events", [webhook_secret("docs")], options=options)
+    request = Webhook().request(target, sent)
     assert json.loads(request.content) == given
 
 

@@ -27,7 +27,7 @@ from orchestrator.engine.deliver_scheduler import ClaimedDelivery
 from orchestrator.engine.worker import Worker
 from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
-from orchestrator.events.destinations import load
+from orchestrator.events.destinations import webhook
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
 from orchestrator.foundation.errors import Blocked
@@ -112,14 +112,13 @@ async def test_the_request_of_a_large_event_is_built_off_the_loop(
 ) -> None:
     await due_delivery(h, options={"format": "cloudevents"})
     (row,) = await h.rows(event)
-    kind, threads = type(load()["webhook"]), list[str]()
-    run = kind.request
+    run, threads = webhook.Webhook.request, list[str]()
 
-    def noted(self: Any, *args: Any) -> httpx.Request:
+    def noted(self: webhook.Webhook, *args: Any) -> httpx.Request:
         threads.append(threading.current_thread().name)
         return run(self, *args)
 
-    monkeypatch.setattr(kind, "request", noted)
+    monkeypatch.setattr(webhook.Webhook, "request", noted)
     monkeypatch.setattr(off_loop, "LARGE", len(row["body"]))
     await deliver(h, OK)
     assert len(h.network.requests) == 1

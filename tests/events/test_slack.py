@@ -15,7 +15,7 @@ from slack_sdk.models.blocks import Block
 
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.foundation.states import EventType
-from tests.events.test_destinations import ADDRESS, FAILED, FLAWS, JOB, KINDS, SUBSCRIBER, message
+from tests.events.test_destinations import FAILED, FLAWS, JOB, SUBSCRIBER, http, message, target
 
 PAGE = "https://orchestrator.example.com/dashboard/shared/a.b"
 
@@ -25,7 +25,7 @@ def slack(
 ) -> dict[str, Any]:
     """Return a message as sent, after Slack's own models have accepted it."""
     sent: dict[str, Any] = json.loads(
-        KINDS["slack"].request(ADDRESS, message(kind, data, job_page=page), []).content
+        http("slack").request(target(), message(kind, data, job_page=page)).content
     )
     blocks = Block.parse_all(sent["blocks"])
     assert [block.to_dict() for block in blocks] == sent["blocks"]
@@ -138,4 +138,4 @@ def _texts(value: Any) -> list[str]:
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_deleted_slack_webhook_is_gone(status: int) -> None:
     response = httpx.Response(status, text="no_service")
-    assert KINDS["slack"].classify_response(response) is ResponseClass.GONE
+    assert http("slack").classify_response(response) is ResponseClass.GONE

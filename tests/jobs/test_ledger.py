@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,8 @@ from hypothesis import strategies as st
 
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, job, metadata, trace
-from orchestrator.events.destinations import Message
+from orchestrator.events.destinations import Message, Target
+from orchestrator.events.destinations.webhook import Webhook
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.errors import Conflict, Problem
 from orchestrator.foundation.states import FINAL, RANK, JobState, Source
@@ -377,6 +377,6 @@ async def test_the_event_of_the_largest_job_fits_the_documented_receivers(h: Har
     (published,) = await h.rows(event)
     assert 1 << 20 < len(published["body"]) < 4 << 20
     message = Message(published["id"], published["type"], published["body"], h.clock.now())
-    as_cloudevent = replace(message, options={"format": "cloudevents"})
-    sent = h.runtime.destinations["webhook"].request("https://a.example", as_cloudevent, [])
+    to = Target("https://a.example", options={"format": "cloudevents"})
+    sent = Webhook().request(to, message)
     assert len(sent.content) < 4 << 20

@@ -53,6 +53,12 @@ class Subscriber(SQLModel, table=True):
     description: str = ""
     headers: str | None = None
     options: dict[str, str] = Field(sa_type=Json)
+    #: Encrypted JSON: what a kind signs in with.
+    credentials: str | None = None
+    #: Which events it wants of its types; see `events.filters`. NULL: all.
+    filter: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: Events of one job are delivered one after the other, in sequence. NULL: false.
+    ordered: bool | None = None
     #: Attempts per second; None: unlimited.
     rate_limit: float | None = None
     max_in_flight: int = 8

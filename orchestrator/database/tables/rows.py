@@ -162,6 +162,9 @@ class SubscriberRow(TypedDict):
     description: str
     headers: str | None
     options: dict[str, str]
+    credentials: str | None
+    filter: dict[str, Any] | None
+    ordered: bool | None
     rate_limit: float | None
     max_in_flight: int
     state: str

@@ -1,7 +1,7 @@
-"""The contract of a destination: one module per kind of address, translation only.
+"""The contract of a destination: one module per kind of address.
 
-To add a kind, add a file with one `Destination` subclass to this folder; the contract suite finds
-it.
+To add a kind, add a file with one `HttpDestination` or `Publisher` to this folder; the contract
+suite finds it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,21 @@ from typing import Any, ClassVar
 
 import httpx
 
-from orchestrator.foundation.errors import ConfigError
-
-__all__ = ["Destination", "Message", "ResponseClass", "classify", "load", "post"]
+__all__ = [
+    "Connection",
+    "Destination",
+    "HttpDestination",
+    "Message",
+    "Option",
+    "Publication",
+    "PublishFailed",
+    "Publisher",
+    "ResponseClass",
+    "Target",
+    "classify",
+    "load",
+    "post",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +51,7 @@ class Message:
     type: str
     body: bytes
     at: datetime
-    headers: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
+    job_id: str | None = None
     job_page: str | None = None
 
     @property
@@ -47,6 +59,37 @@ class Message:
         """The event, parsed."""
         parsed: Mapping[str, Any] = json.loads(self.body)
         return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a subscriber receives events. `keys` sign, newest first; `credentials` are secrets."""
+
+    address: str
+    keys: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option or a credential of a kind: the words it may be, or any text that `pattern` matches.
+
+    The first of `choices` is the default.
+    """
+
+    description: str
+    choices: tuple[str, ...] = ()
+    pattern: str = r".{1,512}"
+    required: bool = False
+
+    def fault(self, value: str) -> str | None:
+        """Return what is wrong with a value, or None. A value may be a secret: it is not named."""
+        if self.choices:
+            is_one = value in self.choices
+            return None if is_one else f"must be one of {', '.join(self.choices)}"
+        return None if re.fullmatch(self.pattern, value) else f"must match {self.pattern}"
 
 
 def post(address: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
@@ -95,31 +138,112 @@ def classify(status: int) -> ResponseClass:
 
 
 class Destination(ABC):
-    """One kind of address."""
+    """One kind of address. Subclass `HttpDestination` or `Publisher`."""
 
     kind: ClassVar[str]
+    #: An address of this kind, for the documentation.
+    example: ClassVar[str] = "https://example.com/hook"
+    #: The schemes of its addresses.
+    schemes: ClassVar[tuple[str, ...]] = ("https", "http")
     #: True if the address itself is a secret (an incoming-webhook URL): shown without its path.
     secret_address: ClassVar[bool] = False
     #: True if deliveries are signed, so that a subscriber of this kind has a secret.
-    signed: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
     #: True if messages about a job show a link to its page.
     links_jobs: ClassVar[bool] = False
-    #: Subscriber options and the words each may be, the default first.
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Options and credentials of its subscribers.
+    options: ClassVar[Mapping[str, Option]] = {}
+    credentials: ClassVar[Mapping[str, Option]] = {}
+    #: The extra of the distribution that brings its library; empty: none is needed.
+    extra: ClassVar[str] = ""
+
+    def recognizes(self, address: str) -> bool:
+        """Return whether an address is unmistakably of this kind."""
+        return False
+
+    def check_address(self, address: str) -> None:
+        """Raise `ConfigError` for an address of the right scheme that cannot be of this kind."""
+        del address
+
+
+class HttpDestination(Destination):
+    """A kind that receives each event as one HTTP request: translation only."""
 
     @abstractmethod
-    def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
-        """Return the request that delivers `message`, signed with all of `keys` (newest first)."""
+    def request(self, target: Target, message: Message) -> httpx.Request:
+        """Return the request that delivers `message`, signed with all keys of the target."""
 
     def classify_response(self, response: httpx.Response) -> ResponseClass:
         """Return what a response means for the delivery."""
         return classify(response.status_code)
 
-    def check_options(self, options: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for an option or a word that this kind does not have."""
-        for name, value in options.items():
-            if value not in self.options.get(name, ()):
-                raise ConfigError(f"{self.kind} has no option {name} = {value!r}")
+
+class PublishFailed(Exception):
+    """A broker did not confirm a message.
+
+    `code` is what the attempt shows as its error; `str()` is stored as its response, without
+    secrets. A broken connection is `is_broken`: it is closed and not used again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        result: ResponseClass = ResponseClass.LATER,
+        is_broken: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.result = result
+        self.is_broken = is_broken
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message in the form of a broker: `to` is its subject, topic, stream, queue or mailbox."""
+
+    id: str
+    to: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: What keeps its order and shares a partition with it: the job.
+    key: str | None = None
+
+
+class Connection(ABC):
+    """An open connection to a broker. Any exception but `PublishFailed` means that it is broken."""
+
+    @abstractmethod
+    async def publish(self, publication: Publication) -> str:
+        """Return the receipt once the broker has confirmed the message: what an operator reads.
+
+        Messages may be published concurrently. Raises `PublishFailed`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it, within a second or so. Does not raise for a connection that is broken."""
+
+
+class Publisher(Destination):
+    """A kind that receives events over a connection that is kept open: brokers and SMTP.
+
+    It runs on the event loop of `egress.broker_loop`, which lets a socket connect only where the
+    address policy allows it, whatever library opens it and whatever host a broker names.
+    """
+
+    @abstractmethod
+    def encode(self, target: Target, message: Message) -> Publication:
+        """Return the message as it is sent, signed where the kind signs. No I/O."""
+
+    @abstractmethod
+    async def open(self, target: Target) -> Connection:
+        """Return a connection that is ready to publish. The caller limits the time.
+
+        Raises `PublishFailed` for a target that is refused (credentials, a stream that is missing);
+        any other exception means that the broker cannot be reached.
+        """
 
 
 @cache

@@ -15,7 +15,14 @@ from typing import Any, ClassVar
 import httpx
 
 from orchestrator import __version__
-from orchestrator.events.destinations import Destination, Message, ResponseClass, classify, post
+from orchestrator.events.destinations import (
+    HttpDestination,
+    Message,
+    ResponseClass,
+    Target,
+    classify,
+    post,
+)
 from orchestrator.foundation.clock import epoch_ms
 from orchestrator.foundation.untrusted import one_line
 
@@ -51,21 +58,20 @@ _TITLES = {
 _GONE = frozenset({403, 404, 410})
 
 
-class Slack(Destination):
+class Slack(HttpDestination):
     """An incoming webhook. Its URL is its only credential."""
 
     kind = "slack"
     secret_address: ClassVar[bool] = True
-    signed: ClassVar[bool] = False
     links_jobs: ClassVar[bool] = True
 
-    def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
+    def request(self, target: Target, message: Message) -> httpx.Request:
         """Return the POST of a message about the event; Slack verifies no signatures."""
         headers = {
             "content-type": "application/json; charset=utf-8",
             "user-agent": f"orchestrator/{__version__}",
         }
-        return post(address, headers, json.dumps(_message(message)).encode())
+        return post(target.address, headers, json.dumps(_message(message)).encode())
 
     def classify_response(self, response: httpx.Response) -> ResponseClass:
         """Return GONE for `no_service` and similar errors; `invalid_*` concerns this message."""

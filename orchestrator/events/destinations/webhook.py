@@ -8,34 +8,37 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protoc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httpx
 
 from orchestrator import __version__
-from orchestrator.events.destinations import Destination, Message, post
+from orchestrator.events.destinations import HttpDestination, Message, Option, Target, post
 from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.signing import standard_webhooks
 
 _SOURCE = "orchestrator"
 
 
-class Webhook(Destination):
+class Webhook(HttpDestination):
     """An HTTP endpoint of the subscriber."""
 
     kind = "webhook"
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"format": ("standard", "cloudevents")}
+    signed: ClassVar[bool] = True
+    options: ClassVar[Mapping[str, Option]] = {
+        "format": Option("The form of the body.", choices=("standard", "cloudevents"))
+    }
 
-    def request(self, address: str, message: Message, keys: Sequence[str]) -> httpx.Request:
-        """Return the POST, signed with all of `keys`. Custom headers never replace ours."""
+    def request(self, target: Target, message: Message) -> httpx.Request:
+        """Return the POST, signed with all keys. Custom headers never replace ours."""
         body, content_type = message.body, "application/json"
-        if message.options.get("format") == "cloudevents":
+        if target.options.get("format") == "cloudevents":
             body, content_type = _cloudevent(message), "application/cloudevents+json"
-        theirs = {name: value for name, value in message.headers.items() if not is_ours(name)}
+        theirs = {name: value for name, value in target.headers.items() if not is_ours(name)}
         ours = {"content-type": content_type, "user-agent": f"orchestrator/{__version__}"}
-        signed = standard_webhooks.sign(keys, message.event_id, message.at, body)
-        return post(address, {**theirs, **ours, **signed}, body)
+        signed = standard_webhooks.sign(target.keys, message.event_id, message.at, body)
+        return post(target.address, {**theirs, **ours, **signed}, body)
 
 
 #: Headers about the connection, the framing or the route of a request, and the one that names us.
