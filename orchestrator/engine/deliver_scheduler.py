@@ -283,15 +283,26 @@ _FIRST_DUE = (
     .with_for_update(skip_locked=True)
     .cte("first_due")
 )
+#: Correlated, so that each of the 500 rows reads its own event, job and address: a join of tables
+#: whose statistics are out of date may be planned as the product of all three.
+_REST = (
+    sa.select(callback_address.c.resting_until)
+    .select_from(
+        event.join(job, job.c.id == event.c.job_id).join(
+            callback_address, callback_address.c.key == job.c.callback_key
+        )
+    )
+    .where(event.c.id == _FIRST_DUE.c.event_id, callback_address.c.resting_until > _NOW)
+    .correlate(_FIRST_DUE)
+    .scalar_subquery()
+)
+_RESTING = (
+    sa.select(_FIRST_DUE.c.id, _REST.label("until"))
+    .where(_FIRST_DUE.c.forced_at.is_(None))
+    .cte("resting")
+)
 _POSTPONE_LANE = (
     sa.update(delivery)
-    .where(
-        delivery.c.id == _FIRST_DUE.c.id,
-        _FIRST_DUE.c.forced_at.is_(None),
-        event.c.id == _FIRST_DUE.c.event_id,
-        job.c.id == event.c.job_id,
-        callback_address.c.key == job.c.callback_key,
-        callback_address.c.resting_until > _NOW,
-    )
-    .values(due_at=callback_address.c.resting_until)
+    .where(delivery.c.id == _RESTING.c.id, _RESTING.c.until.is_not(None))
+    .values(due_at=_RESTING.c.until)
 )
