@@ -26,7 +26,7 @@ from orchestrator.foundation.states import FINAL, JobState, Source
 #: Jobs that a chart reads, and of these the jobs whose status queries it counts.
 ROWS, _QUERIED = 2000, 100
 #: Jobs of a bucket that are counted exactly.
-COUNTED = 2000
+COUNTED = 500
 #: Status queries of one job that are counted.
 _MOST_QUERIES = 40
 #: Jobs that a distribution of latency reads.
