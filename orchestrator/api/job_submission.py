@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from operator import attrgetter
 
 from starlette.responses import Response
 
@@ -26,9 +27,9 @@ from orchestrator.jobs.creation import Accepted
 from orchestrator.jobs.intake import JobIntake, check_order
 from orchestrator.jobs.retries import number_of
 from orchestrator.schemas.base import Json
-from orchestrator.schemas.jobs import is_final
 
 _HEADERS = ("Location", "ETag", "Preference-Applied", "Idempotent-Replayed")
+_IS_FINAL = attrgetter("is_final")
 _RESPONSES: Mapping[int | str, ResponseSpec] = {
     202: returns(schemas.Job, *_HEADERS, "Retry-After", description="Accepted"),
     200: returns(schemas.Job, *_HEADERS, description="It ended within `Prefer: wait`"),
@@ -196,9 +197,10 @@ class JobSubmission:
             response = long_poll.job_response(runtime, row, 202, location=location)
         else:
             with slots.admit(key):
-                head = await long_poll.wait_for_job(runtime, row["id"], wait, is_final)
+                job = await long_poll.wait_for_job(runtime, row["id"], wait, _IS_FINAL)
+            status = 200 if job.is_final else 202
             response = await long_poll.stored_job(
-                runtime, row["id"], 200 if is_final(head) else 202, wait=wait, location=location
+                runtime, row["id"], status, wait=wait, location=location
             )
         if accepted.replayed:
             response.headers["idempotent-replayed"] = "true"

@@ -97,16 +97,16 @@ async def show(context: RequestContext) -> Response:
     tags, job_id = _if_none_match(context), context.id("job")
     wait = long_poll.preferred_wait(context.request)
 
-    def is_known(head: JobHead) -> bool:
-        return "*" in tags or long_poll.etag(head) in tags
+    def is_known(job: long_poll.JobVersion) -> bool:
+        return "*" in tags or job.tag in tags
 
-    def is_news(head: JobHead) -> bool:
-        return is_final(head) or (bool(tags) and not is_known(head))
+    def is_news(job: long_poll.JobVersion) -> bool:
+        return job.is_final or (bool(tags) and not is_known(job))
 
     with context.runtime.waiting_slots.admit(context.caller.id) if wait else nullcontext():
-        head = await long_poll.wait_for_job(context.runtime, job_id, wait or 0, is_news)
-    if is_known(head):
-        headers = {"etag": long_poll.etag(head), **long_poll.preference_applied(wait)}
+        job = await long_poll.wait_for_job(context.runtime, job_id, wait or 0, is_news)
+    if is_known(job):
+        headers = {"etag": job.tag, **long_poll.preference_applied(wait)}
         return Response(status_code=304, headers=headers)
     return await long_poll.stored_job(context.runtime, job_id, wait=wait)
 

@@ -7,8 +7,9 @@ changed, the callers that wait for it share one document.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import sqlalchemy as sa
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from orchestrator.database.tables.rows import JobRow, fetch
 from orchestrator.engine.runtime import Runtime
 from orchestrator.foundation.json_codec import encode
 from orchestrator.jobs import holds
+from orchestrator.schemas.base import Json
 from orchestrator.schemas.jobs import JobColumns, JobHead, is_final, job_json
 
 #: Seconds: many proxies give up on a response after 60.
@@ -32,11 +34,24 @@ _RETRY_AFTER = "5"
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
 
 
+class JobVersion(NamedTuple):
+    """Which document of a job is the current one."""
+
+    head: JobHead
+    #: The entity tag: it changes with the job, and with the hold that is shown of one in the queue.
+    tag: str
+
+    @property
+    def is_final(self) -> bool:
+        """True if the job changes no further."""
+        return is_final(self.head)
+
+
 class JobDocument(NamedTuple):
     """A job as a response."""
 
     body: bytes
-    head: JobHead
+    version: JobVersion
 
 
 def find_job(tx: Tx, job_id: str) -> JobRow | None:
@@ -49,11 +64,22 @@ def find_head(tx: Tx, job_id: str) -> JobHead | None:
     return next(iter(fetch(tx, JobHead, _HEAD.where(job.c.id == job_id))), None)
 
 
+def _find_version(tx: Tx, job_id: str) -> JobVersion | None:
+    head = find_head(tx, job_id)
+    return head and _version(head, holds.of_jobs(tx, [head]))
+
+
 def _find_document(tx: Tx, job_id: str, base: str) -> JobDocument | None:
     for row in fetch(tx, JobColumns, _SHOWN.where(job.c.id == job_id)):
-        head: JobHead = {"state": row["state"], "version": row["version"]}
-        return JobDocument(encode(holds.shown(row, base, holds.of_jobs(tx, [row]))), head)
+        held = holds.of_jobs(tx, [row])
+        return JobDocument(encode(holds.shown(row, base, held)), _version(row, held))
     return None
+
+
+def _version(head: JobHead, held: Mapping[str, Json]) -> JobVersion:
+    hold = held.get(head["account"])
+    mark = f"-{crc32(encode(hold)):08x}" if hold else ""
+    return JobVersion(head, f'"v{head["version"]}{mark}"')
 
 
 def preferred_wait(request: Request) -> int | None:
@@ -70,29 +96,24 @@ def preference_applied(seconds: int | None) -> dict[str, str]:
 
 
 async def wait_for_job(
-    runtime: Runtime, job_id: str, seconds: float, done: Callable[[JobHead], bool]
-) -> JobHead:
-    """Return the head of a job when `done` is true of it, after `seconds`, or at shutdown.
+    runtime: Runtime, job_id: str, seconds: float, done: Callable[[JobVersion], bool]
+) -> JobVersion:
+    """Return the version of a job when `done` is true of it, after `seconds`, or at shutdown.
 
     Raises `NotFound`.
     """
     ends = runtime.clock.monotonic() + seconds
     while True:
-        head = or_not_found(await runtime.store.read_shared(find_head, job_id), "job")
+        version = or_not_found(await runtime.store.read_shared(_find_version, job_id), "job")
         left = ends - runtime.clock.monotonic()
-        if left <= 0 or done(head) or runtime.feed.closed:
-            return head
+        if left <= 0 or done(version) or runtime.feed.closed:
+            return version
         await runtime.notifier.job_waiters.wait(job_id, min(left, _TICK))
 
 
-def etag(head: JobHead) -> str:
-    """Return the entity tag of a job."""
-    return f'"v{head["version"]}"'
-
-
 def job_response(runtime: Runtime, row: JobRow, status: int = 200, **headers: str) -> Response:
-    """Return the row of a job as a response."""
-    return reply(job_json(row, runtime.base), status, headers | _headers(row, None))
+    """Return the row of a job as a response, without the hold of its account."""
+    return reply(job_json(row, runtime.base), status, headers | _headers(_version(row, {}), None))
 
 
 async def stored_job(
@@ -104,13 +125,13 @@ async def stored_job(
     """
     found = await runtime.store.read_shared(_find_document, job_id, runtime.base)
     document = or_not_found(found, "job")
-    headers |= _headers(document.head, wait)
+    headers |= _headers(document.version, wait)
     return Response(document.body, status, headers, media_type="application/json")
 
 
-def _headers(head: JobHead, wait: int | None) -> dict[str, str]:
-    headers = {"etag": etag(head)} | preference_applied(wait)
-    return headers if is_final(head) else headers | {"retry-after": _RETRY_AFTER}
+def _headers(version: JobVersion, wait: int | None) -> dict[str, str]:
+    headers = {"etag": version.tag} | preference_applied(wait)
+    return headers if version.is_final else headers | {"retry-after": _RETRY_AFTER}
 
 
 def _columns(kind: type[Any]) -> sa.Select[Any]:

@@ -81,7 +81,8 @@ class Renderer:
             "more": lambda **changed: self.address(
                 request,
                 request.scope["path"].partition("/dashboard")[2],
-                {**request.query_params, **changed},
+                # A notice is about what led here: no other page repeats it.
+                {**request.query_params, "notice": "", **changed},
             ),
             "may": lambda _: False,
             "form_token": "",

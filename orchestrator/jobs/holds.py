@@ -26,7 +26,7 @@ from orchestrator.foundation.clock import Rng, after, backoff, jittered
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.states import EventType, HoldReason, JobState, Source
 from orchestrator.schemas.base import Json, rfc3339_or_none
-from orchestrator.schemas.jobs import JobColumns, job_json
+from orchestrator.schemas.jobs import JobColumns, JobHead, job_json
 
 log = structlog.get_logger()
 
@@ -184,7 +184,7 @@ def _is_due(accounts: Collection[str], now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(check, sa.and_(_TABLE.paused_since.is_not(None), calm))
 
 
-def of_jobs(tx: Tx, jobs: Iterable[JobColumns]) -> dict[str, Json]:
+def of_jobs(tx: Tx, jobs: Iterable[JobHead]) -> dict[str, Json]:
     """Return the holds that keep jobs queued, as JSON by account.
 
     Reads nothing unless one of the jobs is queued.

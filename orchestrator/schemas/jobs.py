@@ -20,13 +20,13 @@ class JobHead(TypedDict):
 
     state: str
     version: int
+    account: str
 
 
 class JobColumns(JobHead):
     """The columns of `job` that `job_json` reads. A whole row has them too."""
 
     id: str
-    account: str
     vendor: str
     model: str
     capability: str

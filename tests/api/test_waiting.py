@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.foundation.states import JobState
+from orchestrator.foundation.states import HoldReason, JobState
+from orchestrator.jobs import holds
+from orchestrator.jobs.holds import Refusal
 from tests.api.test_support import BODY, calling, eventually, submitted
 
 pytestmark = pytest.mark.usefixtures("everywhere")
@@ -66,6 +68,29 @@ async def test_a_current_copy_gets_304(tmp_path: Path) -> None:
         assert (await api.call("GET", path, 200, headers={"if-none-match": '"v0"'})).headers[
             "retry-after"
         ]
+
+
+async def test_the_tag_of_a_queued_job_changes_with_the_hold_that_it_shows(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        job, running = await api.open(), await api.open(state=JobState.PROCESSING)
+        path = f"/v1/jobs/{job['id']}"
+        refusal = Refusal(HoldReason.EXHAUSTED, "the vendor answered 402", probe=False)
+        ids, rng, write = api.runtime.ids, api.runtime.rng, api.runtime.store.write
+        free = (await api.call("GET", path, 200)).headers["etag"]
+        waits = {"if-none-match": free, "prefer": "wait=30"}
+        polling = asyncio.create_task(api.call("GET", path, 200, headers=waits))
+        await asyncio.sleep(0)
+        await write(holds.refused, ids, rng, "main", refusal, api.clock.now())
+        held = await polling
+        assert held.json()["held"]["reason"] == "exhausted"
+        # The time of the next check is shown, too.
+        await write(holds.begin_probe, "main", api.clock.now())
+        old = {"if-none-match": f"{free}, {held.headers['etag']}"}
+        probed = await api.call("GET", path, 200, headers=old)
+        await api.call("GET", path, 304, headers={"if-none-match": probed.headers["etag"]})
+        # A job at its vendor shows no hold.
+        shown = await api.call("GET", f"/v1/jobs/{running['id']}", 200)
+        assert "-" not in shown.headers["etag"]
 
 
 async def test_a_long_poll_ends_with_a_change_or_its_timeout(tmp_path: Path) -> None:
