@@ -21,6 +21,7 @@ _PATIENCE = timedelta(minutes=10)
 #: Errors of jobs that are faults of the account, not of the job.
 _OF_ACCOUNT = ("vendor_auth", "account_exhausted")
 _HOLDS = ("unauthorized", "exhausted")
+_STUCK = "job.stuck"
 _REFUSALS = ("mismatched", "unsigned", "stale")
 
 
@@ -100,17 +101,40 @@ def refused_count(account: Json) -> int:
     return sum(refused.get(reason, 0) for reason in _REFUSALS)
 
 
-def of_account(account: Json, now: datetime) -> Iterator[Finding]:
-    """Yield what is wrong with one account."""
+def stopped(account: Json, now: datetime) -> Finding | None:
+    """Return why no job of an account is submitted, if that is so."""
     values, path = {"account": account["name"]}, f"/accounts/{account['name']}"
-    state, why = condition(account, now), refusal(account)
+    state = condition(account, now)
     if state == "held":
         hold = account["held"]
         key = f"held_{hold['reason']}" if hold["reason"] in _HOLDS else "held"
-        yield Finding(key, PROBLEM, path, values, at=hold["since"])
-    elif state == "paused":
-        yield Finding("paused", WARNING, path, values, at=account["paused_until"])
-    if why:
+        return Finding(key, PROBLEM, path, values, at=hold["since"])
+    if state == "paused":
+        return Finding("paused", WARNING, path, values, at=account["paused_until"])
+    return None
+
+
+def of_job(
+    job: Json, entries: Sequence[Json], account: Json | None, now: datetime
+) -> list[Finding]:
+    """Return why a job goes no further; nothing of one that has ended.
+
+    `entries` are of its timeline; `account` is that of a job in the queue.
+    """
+    if job["finished_at"]:
+        return []
+    stuck = [one["at"] for one in entries if one.get("type") == _STUCK]
+    unknown = [Finding("job_stuck", WARNING, "/accounts/" + job["account"], at=at) for at in stuck]
+    stop = stopped(account, now) if account else None
+    return [*([stop] if stop else []), *unknown[:1]]
+
+
+def of_account(account: Json, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong with one account."""
+    values, path = {"account": account["name"]}, f"/accounts/{account['name']}"
+    if stop := stopped(account, now):
+        yield stop
+    if why := refusal(account):
         refused = values | {"count": refused_count(account)}
         at = account["pushes_refused"]["last_at"]
         yield Finding(f"refused_{why}", PROBLEM, path, refused, at=at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +13,21 @@ _READABLE = 32_768
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def span(seconds: float | None) -> str:
-    """Return a length of time with the two largest units that matter: `2 min 5 s`, `340 ms`."""
+def span(seconds: float | None, named: Callable[[str], str] = str) -> str:
+    """Return a length of time with the two largest units that matter: `2 min 5 s`, `340 ms`.
+
+    `named` returns the name of a unit.
+    """
     if seconds is None:
         return ""
     if seconds < 1:
-        return f"{round(seconds * 1000)} ms"
+        return f"{round(seconds * 1000)} {named('ms')}"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} {named('s')}"
     left, parts = round(seconds), list[str]()
     for size, unit in _UNITS:
         if left >= size and len(parts) < 2:
-            parts.append(f"{left // size} {unit}")
+            parts.append(f"{left // size} {named(unit)}")
             left %= size
         elif parts:
             break

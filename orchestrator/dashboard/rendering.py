@@ -102,7 +102,7 @@ class Renderer:
 
 
 class _Ago:
-    """How long ago an instant of the API was, in the reader's words: `3 min`."""
+    """How long ago an instant of the API was, in the reader's words: `3 min ago`."""
 
     def __init__(self, texts: Catalogue, now: datetime) -> None:
         self._texts = texts
@@ -113,7 +113,10 @@ class _Ago:
             return ""
         seconds = (self._now - datetime.fromisoformat(instant)).total_seconds()
         key = "time.ago" if seconds >= 0 else "time.ahead"
-        return self._texts.text(key, span=formats.span(abs(seconds)))
+        return self._texts.text(key, span=formats.span(abs(seconds), self._unit))
+
+    def _unit(self, unit: str) -> str:
+        return self._texts.text(f"unit.{unit}")
 
 
 def theme_of(request: Request) -> str:

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.translations import catalogue
-from orchestrator.database.tables import job
+from orchestrator.database.tables import account_state, job
+from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState
+from orchestrator.jobs.ledger import Reschedule
 from tests.api.test_support import TWO, finished_job
 from tests.harness.readers import Dashboard, dashboard
 
@@ -58,6 +60,7 @@ async def test_the_filters_are_those_of_the_api(pages: Dashboard) -> None:
         "?external_task_id=order-1": {queued},
         "?q=order-1": {queued},
         "?q=%20v-77%20": {other},
+        "?q=order%3D991": {queued},
         "?created_after=2030-01-01T00:00:00Z": set(),
         "?q=nothing": set(),
     }
@@ -65,7 +68,7 @@ async def test_the_filters_are_those_of_the_api(pages: Dashboard) -> None:
         for query, ids in cases.items():
             text = await reader.see(f"/jobs{query}")
             assert shown(text) == ids, query
-            assert ids or TEXTS["empty.jobs"] in text
+            assert ids or TEXTS["empty.found" if "?q=" in query else "empty.jobs"] in text
         assert "bad key" in await reader.see("/jobs?status=failed")
         for wrong in ("status=nonsense", "created_after=yesterday", "metadata=x", "after=1"):
             await reader.see(f"/jobs?{wrong}", 422)
@@ -79,6 +82,40 @@ async def test_the_id_of_a_job_leads_to_it_and_nowhere_else(pages: Dashboard, wa
             assert response.headers["location"] == f"../dashboard/jobs/{wanted}"
         else:
             assert response.status_code == 200
+
+
+async def test_a_queued_job_says_why_it_waits_and_a_stuck_one_what_its_vendor_answers(
+    pages: Dashboard,
+) -> None:
+    api = pages.api
+    queued = (await api.open())["id"]
+    live = await api.open(state=JobState.SUBMITTED, vendor_task_id="v-1")
+    marked = Reschedule(live["id"], live["lease"], live["version"], {"due_at": api.clock.now()})
+    await api.runtime.store.write(api.runtime.ledger.mark_stuck, [marked])
+    paused = account_state.update().where(account_state.c.account == "main")
+    async with pages.reader(Scope.READ) as reader:
+        assert TEXTS["status.warning"] not in await reader.see(f"/jobs/{queued}")
+        await api.run(paused.values(paused_until=after(api.clock.now(), 60)))
+        words = catalogue("en").text("finding.paused", account="main")
+        for path in ("/jobs", f"/jobs/{queued}"):
+            assert words in await reader.see(path)
+        text = await reader.see(f"/jobs/{live['id']}")
+        assert words not in text
+        assert TEXTS["finding.job_stuck"] in text
+        # The account is no longer in the settings.
+        await api.run(sa.update(job).where(job.c.id == queued).values(account="gone"))
+        for path in ("/jobs", f"/jobs/{queued}"):
+            assert words not in await reader.see(path)
+
+
+async def test_a_link_to_the_next_page_repeats_no_notice(pages: Dashboard) -> None:
+    for _ in range(51):
+        await pages.api.open()
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see("/jobs?notice=job.cancel.done")
+    assert TEXTS["notice.job.cancel.done"] in text
+    assert 'rel="next"' in text
+    assert "notice=" not in text
 
 
 async def test_pages_follow_each_other_with_their_filter(pages: Dashboard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from orchestrator.api.auth.api_keys import Scope
 from orchestrator.dashboard.fields import instant, number, pairs, words
 from orchestrator.dashboard.receiver_health import any_moving, health_of
 from orchestrator.dashboard.translations import catalogue
-from orchestrator.database.tables import callback_address
+from orchestrator.database.tables import callback_address, delivery, subscriber
 from tests.api.test_support import submitted, subscribed
 from tests.harness.readers import Dashboard, dashboard
 from tests.harness.runtime import START
@@ -67,13 +68,31 @@ async def test_a_backlog_is_counted_up_to_a_thousand(
     await pages.api.post(f"/v1/subscribers/{made['id']}/test", 202)
     counts = {"pending": 1000, "dead": 999, "next_due_at": None}
     async with pages.reader(Scope.READ) as reader:
-        for path in ("/subscribers", f"/subscribers/{made['id']}"):
-            assert "1 pending" in await reader.see(path)
+        assert "1 pending" in await reader.see("/subscribers")
         found = {made["id"]: counts}
         monkeypatch.setattr("orchestrator.api.subscribers.backlogs", lambda tx, ids: found)
         text = await reader.see("/subscribers?callbacks=false")
         assert "1,000+ pending" in text
         assert "999 dead" in text
+
+
+async def test_a_subscriber_shows_what_it_is_owed_and_why_it_fails(pages: Dashboard) -> None:
+    made, now = await subscribed(pages.api), pages.api.clock.now()
+    path = f"/v1/subscribers/{made['id']}"
+    for _ in range(2):
+        await pages.api.post(f"{path}/test", 202)
+    first, _ = await pages.api.rows("delivery")
+    failed = sa.update(delivery).where(delivery.c.id == first["id"])
+    await pages.api.run(failed.values(tries=1, last_error="status_503"))
+    await pages.api.run(sa.update(subscriber).values(failing_since=now))
+    counts = re.compile(r"<dt>(\w+)</dt><dd><a [^>]*><b>([^<]*)</b>")
+    async with pages.reader(Scope.READ) as reader:
+        text = await reader.see(path.removeprefix("/v1"))
+        assert dict(counts.findall(text)) == {"pending": "2", "held": "0", "dead": "0"}
+        assert catalogue("en").text("fault.broken") in text
+        await pages.api.post(f"{path}/pause", 200)
+        text = await reader.see(path.removeprefix("/v1"))
+        assert dict(counts.findall(text)) == {"pending": "0", "held": "2", "dead": "0"}
 
 
 async def test_a_list_without_entries_says_what_to_do(pages: Dashboard) -> None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from starlette.responses import Response
 
-from orchestrator.dashboard import files, lanes, sentences
+from orchestrator.dashboard import files, findings, lanes, sentences
 from orchestrator.dashboard.api_calls import Api, ApiProblem, Json
 from orchestrator.dashboard.forwarding import Forwarded
 from orchestrator.dashboard.page import Page
@@ -29,7 +29,19 @@ async def _shown(page: Page, status: int = HTTPStatus.OK, **notes: object) -> Re
     values = await timeline(page.api, job, page.query.get("after"))
     before, after = await _chain(page, job, values["entries"])
     given = {"link": None, "existing": None, "before": before, "after": after, **notes}
+    account = await _account(page, job) if job["status"] == "queued" else None
+    given["findings"] = findings.of_job(job, values["entries"], account, page.renderer.now())
     return page.render("job.html", status, **values, **given)
+
+
+async def _account(page: Page, job: Json) -> Json | None:
+    """Return the account that a job waits for; None if it is no longer in the settings."""
+    try:
+        return await page.api.get(f"/v1/accounts/{job['account']}")
+    except ApiProblem as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
 
 
 async def timeline(api: Api, job: Json, after: str | None) -> Json:

@@ -15,10 +15,13 @@ from orchestrator.dashboard.delivery_faults import fault_of
 from orchestrator.dashboard.fields import number, pairs, words
 from orchestrator.dashboard.page import Page
 from orchestrator.dashboard.receiver_health import any_moving, health_of
+from orchestrator.foundation.states import SubscriberState
 
 #: The lists of the page by the value of the filter `callbacks`: subscribers, hosts of callbacks.
 _LISTS = {"false": ("false",), "true": ("true",)}
 _NEWEST = 50
+#: Held deliveries that are counted.
+_HELD = 200
 _PLAIN = ("test", "pause", "resume")
 _FIELDS = (
     "url", "kind", "types", "description", "max_in_flight", "rate_limit", "headers", "options",
@@ -44,11 +47,21 @@ async def show(page: Page) -> Response:
     return page.render(
         "subscriber.html",
         receiver=receiver,
+        held=await _held(page, receiver),
         deliveries=newest,
         health=health_of(newest["data"]),
         fault_of=fault_of,
         any_moving=any_moving,
     )
+
+
+async def _held(page: Page, receiver: Json) -> str:
+    """Return how many deliveries wait for `resume`, up to `_HELD`: none if it is active."""
+    if receiver["status"] == SubscriberState.ACTIVE:
+        return "0"
+    wanted = {"subscriber": receiver["id"], "status": "held", "limit": _HELD}
+    found = await page.api.get("/v1/deliveries", wanted)
+    return f"{len(found['data'])}{'+' if found['has_more'] else ''}"
 
 
 async def act(page: Page) -> Response:
