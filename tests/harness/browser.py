@@ -132,7 +132,8 @@ async def browsing(
 
 async def axe(page: Page) -> list[str]:
     """Return what axe-core finds wrong with a page: impact, rule, advice and the elements."""
-    await page.evaluate(installed().axe)
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(installed().axe)
     found = await page.evaluate("(options) => axe.run(document, options)", _AXE_OPTIONS)
     return [
         f"{each['impact']}: {each['id']}: {each['help']}: "
