@@ -85,7 +85,7 @@ class BatchCompleter:
 def record(
     tx: Tx, ids: Ids, rng: Rng, attempts: Sequence[Attempted], now: datetime
 ) -> list[LaneChange | None]:
-    """Unit of work: record attempts. Return for each what changed about its subscriber.
+    """Unit of work: record attempts. Return for each what it changed about its subscriber.
 
     Rows are locked in the order of all units of work: deliveries by id, addresses by key,
     subscribers by id.
@@ -108,7 +108,20 @@ def record(
     ]
     record_addresses(tx, {done.address for done in delivered if done.address}, failures, now)
     changes = _record_health(tx, ids, current, attempts, now)
-    return [changes.get(done.subscriber["id"]) for done in attempts]
+    return _once(changes, attempts)
+
+
+def _once(
+    changes: Mapping[str, LaneChange], attempts: Sequence[Attempted]
+) -> list[LaneChange | None]:
+    """Return each change with one attempt, since it is counted and logged with it.
+
+    That is one that the address answered with `gone`, if there is one.
+    """
+    left, found = dict(changes), list[LaneChange | None]([None] * len(attempts))
+    for n in sorted(range(len(found)), key=lambda n: attempts[n].result is not ResponseClass.GONE):
+        found[n] = left.pop(attempts[n].subscriber["id"], None)
+    return found
 
 
 def _record_health(

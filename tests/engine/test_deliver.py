@@ -433,7 +433,12 @@ async def test_one_look_postpones_500_deliveries_whichever_resting_urls_they_are
     await called_back(h, "https://a.example/0")
     (job_row,), (owed,) = await h.rows(job), await h.rows(delivery)
     (event_row,) = await h.rows(event, event.c.id == owed["event_id"])
-    await h.runtime.store.write(lambda tx: [tx.execute(sa.text("analyze " + t)) for t in ("job","event","delivery","callback_address")])
+    await h.runtime.store.write(
+        lambda tx: [
+            tx.execute(sa.text("analyze " + t))
+            for t in ("job", "event", "delivery", "callback_address")
+        ]
+    )
     rests = {"lane": "x", "resting_until": after(h.clock.now(), 60), "updated_at": h.clock.now()}
     keys = [f"key-{n}" for n in range(600)]
     copies: list[tuple[sa.Table, list[dict[str, Any]]]] = [
