@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -74,7 +73,7 @@ class Receipt:
     report: Report | None = None
 
 
-class Vendor(ABC):
+class Vendor:
     """One dialect, bound to one account. A subclass is mostly tables."""
 
     #: The name in the configuration; also the name of the file.
@@ -89,6 +88,12 @@ class Vendor(ABC):
     words: ClassVar[Words] = WORDS
     #: What `[accounts.X.options]` may hold.
     options: ClassVar[Options] = {}
+    #: Paths below the base URL: where an order is posted, and where its task is queried, by its id
+    #: and by ours. In them, `{path}` is that of the mapping. `{model}`, `{task_id}` (up to `batch`
+    #: ids, with commas) and `{external_task_id}` are escaped.
+    submit_path: str = "{path}"
+    query_path: str = "{path}/{task_id}"
+    lookup_path: str = ""
     #: Dotted path of the model in the vendor's body. Empty: it is in the URL.
     model_path: str = "model"
     #: Dotted paths of our own two fields in the body. Empty: the dialect has no such field.
@@ -187,7 +192,7 @@ class Vendor(ABC):
 
     def path(self, order: Order) -> str:
         """Return the path that the order is posted to, relative to the base URL."""
-        return self.request_mapping(order).path
+        return self._filled(self.submit_path, order)
 
     def body(self, order: Order) -> dict[str, Any]:
         """Return the JSON object that is posted."""
@@ -244,16 +249,26 @@ class Vendor(ABC):
 
     # -- status queries
 
-    @abstractmethod
     def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
         """Return one status query for up to `batch` orders, each with a vendor task id."""
+        task_ids = ",".join(order.vendor_task_id or "" for order in orders)
+        return self.get(self._filled(self.query_path, orders[0], task_id=task_ids))
 
     def lookup_request(self, order: Order) -> httpx.Request:
         """Return the status query by external id.
 
         Raises `Unsupported` unless `lookup` is `BY_EXTERNAL_ID`.
         """
-        raise Unsupported("account", f"{self.name} cannot be asked by external id")
+        if self.lookup is not Lookup.BY_EXTERNAL_ID:
+            raise Unsupported("account", f"{self.name} cannot be asked by external id")
+        return self.get(self._filled(self.lookup_path, order))
+
+    def _filled(self, template: str, order: Order, task_id: str = "") -> str:
+        """Return a path with the values of an order in it."""
+        if "{path}" in template:
+            template = template.replace("{path}", self.request_mapping(order).path)
+        names = {"model": order.model, "external_task_id": order.external_task_id}
+        return filled(template, task_id=task_id, **names)
 
     def read_answer(self, response: httpx.Response) -> list[Report]:
         """Return the reports in the answer to a status query; empty if the task is unknown.
@@ -279,8 +294,8 @@ class Vendor(ABC):
         """Return the file of a success that names none; None if the dialect does not serve it."""
         if not self.content_path:
             return None
-        path = self.content_path.replace("{task_id}", segment(task_id))
-        return Output(self.base_url + path, needs_key=True, is_stated=False)
+        address = self.base_url + filled(self.content_path, task_id=task_id)
+        return Output(address, needs_key=True, is_stated=False)
 
     def unknown_task(self, status: int, body: Any) -> bool:
         """Return whether an answer means "no such task". `body` is parsed; None if not JSON."""
@@ -377,6 +392,13 @@ def segment(text: str) -> str:
     """Return `text` escaped to one path segment, so that no task id can change the path."""
     quoted = quote(text, safe="")
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
+
+
+def filled(template: str, **values: str) -> str:
+    """Return a path with values in place of their names in braces, each escaped to one segment."""
+    for name, value in values.items():
+        template = template.replace(f"{{{name}}}", segment(value))
+    return template
 
 
 def check_options(account: Account, vendor: str, known: Options) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
-
-import httpx
 
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
@@ -26,7 +23,6 @@ from orchestrator.vendors.kling_standard import (
 from orchestrator.vendors.order import Order
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
-DOCUMENTED_MODEL = "kling-3.0-turbo"
 FORMS = {
     Capability.TEXT2VIDEO: RequestMapping(
         "text-to-video",
@@ -41,14 +37,11 @@ FORMS = {
         exclusive=(PROMPT_OR_SHOTS,),
     ),
 }
-MODELS: Models = dict.fromkeys(FORMS, (DOCUMENTED_MODEL,))
+MODELS: Models = dict.fromkeys(FORMS, ("kling-3.0-turbo",))
 
 
 class Cloudsway(Vendor):
-    """Paths below `/v1/ai/{endpoint_path}/kling`.
-
-    `POST /videos/{operation}/{model}`, `GET /tasks`.
-    """
+    """Paths below `/v1/ai/{endpoint_path}/kling`. An answer leaves out unknown tasks."""
 
     name = "cloudsway"
     default_base_url = "https://genaiapi-m2.cloudsway.net"
@@ -66,30 +59,20 @@ class Cloudsway(Vendor):
         super().__init__(account, clock)
         endpoint = account.options.get("endpoint_path", "").strip("/")
         if "/v1/ai/" in self.base_url:
-            self.root = "/kling"
+            root = "/kling"
         elif endpoint:
-            self.root = f"/v1/ai/{segment(endpoint)}/kling"
+            root = f"/v1/ai/{segment(endpoint)}/kling"
         else:
             where = f"accounts.{account.name}.options.endpoint_path"
             raise ConfigError(
                 f"{where} is required: the part of the URL that Cloudsway gave the account"
             )
+        self.submit_path = f"{root}/videos/{{path}}/{{model}}"
+        self.query_path = f"{root}/tasks?task_ids={{task_id}}"
+        # It may not carry `task_ids`, not even empty.
+        self.lookup_path = f"{root}/tasks?external_task_ids={{external_task_id}}"
 
     def check(self, order: Order) -> None:
         """Refuse unknown fields, and shots beyond Kling's limits. Raises `Unsupported`."""
         super().check(order)
         check_shots(self.name, order.given)
-
-    def path(self, order: Order) -> str:
-        """Return the path of the operation and the model."""
-        operation = self.request_mapping(order).path
-        return f"{self.root}/videos/{operation}/{segment(order.model or DOCUMENTED_MODEL)}"
-
-    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return one query for up to 20 tasks; the answer leaves out unknown tasks."""
-        ids = ",".join(order.vendor_task_id or "" for order in orders)
-        return self.get(f"{self.root}/tasks", task_ids=ids)
-
-    def lookup_request(self, order: Order) -> httpx.Request:
-        """Return the query by external id. It may not carry `task_ids`, not even empty."""
-        return self.get(f"{self.root}/tasks", external_task_ids=order.external_task_id)

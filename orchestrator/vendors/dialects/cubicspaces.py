@@ -6,15 +6,12 @@ channels. It cannot be asked by external id. new-api: https://github.com/Quantum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
-
-import httpx
 
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Models, Options, Vendor, segment
+from orchestrator.vendors.contract import Models, Options, Vendor
 from orchestrator.vendors.field_mapping import (
     Fields,
     FieldTarget,
@@ -22,7 +19,6 @@ from orchestrator.vendors.field_mapping import (
     seconds_text,
     whole_seconds,
 )
-from orchestrator.vendors.order import Order
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
 # In the order of its examples.
@@ -72,7 +68,7 @@ MODELS: Models = dict.fromkeys(UNIFIED, ("kling-v3",))
 
 
 class Cubicspaces(Vendor):
-    """`POST {path}`, `GET {path}/{id}`."""
+    """One of two routes, which differ in the body."""
 
     name = "cubicspaces"
     default_base_url = "https://cubicspaces.cloud"
@@ -90,10 +86,6 @@ class Cubicspaces(Vendor):
             self.external_id_path = "metadata.external_task_id"
         else:
             self.model_path = "model_name"
-
-    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return the query for one job."""
-        return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
 
     def unknown_task(self, status: int, body: Any) -> bool:
         """Return whether new-api does not know the task: it says so, or succeeds with nothing."""

@@ -7,15 +7,13 @@ with Kling's task id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import IO
 
 import httpx
 
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Models, Vendor, segment
+from orchestrator.vendors.contract import Models, Vendor
 from orchestrator.vendors.field_mapping import RequestMapping
-from orchestrator.vendors.order import Order
 
 # https://test.dreamto.ai/zh-CN/docs/models/kling-k3-0-std
 # Of the status words, only `processing` is documented.
@@ -34,17 +32,14 @@ MODELS: Models = dict.fromkeys(FORMS, ("kling-k3.0-std", "kling-k2.5-turbo-std")
 
 
 class Dreamto(Vendor):
-    """`POST /v1/jobs`, `GET /v1/jobs/{id}`, `POST /v1/files/upload`."""
+    """Takes files, too: `POST /v1/files/upload`."""
 
     name = "dreamto"
     forms = FORMS
     models = MODELS
+    query_path = "/v1/jobs/{task_id}"
     callback_path = "input.callback_url"
     external_id_path = "input.external_task_id"
-
-    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return the query for one job."""
-        return self.get(f"/v1/jobs/{segment(orders[0].vendor_task_id or '')}")
 
     def upload(self, kind: str, purpose: str, filename: str, content: IO[bytes]) -> httpx.Request:
         """Return a multipart upload; its answer is not documented."""

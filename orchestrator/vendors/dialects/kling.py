@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-import httpx
 import jwt
 
 from orchestrator.foundation.clock import Clock, epoch_ms
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Lookup, Models, Options, Vendor, segment
+from orchestrator.vendors.contract import Lookup, Models, Options, Vendor
 from orchestrator.vendors.field_mapping import Fields, RequestMapping, seconds_text
 from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
@@ -68,20 +66,28 @@ NEW_MODELS: Models = {
 
 
 class Kling(Vendor):
-    """Legacy: `/v1/videos/{endpoint}[/{id}]`. New: `POST /{operation}/{model}`, `GET /tasks`."""
+    """Its tables are those of the legacy standard, unless the account selects the new one."""
 
     name = "kling"
     default_base_url = "https://api-singapore.klingai.com"
     options: ClassVar[Options] = {"standard": ("legacy", "new")}
+    forms = LEGACY
+    models = LEGACY_MODELS
+    model_path = "model_name"
+    submit_path = "/v1/videos/{path}"
+    query_path = "/v1/videos/{path}/{task_id}"
+    lookup_path = "/v1/videos/{path}/{external_task_id}"
     lookup = Lookup.BY_EXTERNAL_ID
     push_id_is_ours = True
 
     def __init__(self, account: Account, clock: Clock) -> None:
         super().__init__(account, clock)
-        self.forms = NEW if self.is_new else LEGACY
-        self.models = NEW_MODELS if self.is_new else LEGACY_MODELS
-        self.model_path = "" if self.is_new else "model_name"
         if self.is_new:
+            self.forms, self.models = NEW, NEW_MODELS
+            self.submit_path = "/{path}/{model}"
+            self.query_path = "/tasks?task_ids={task_id}"
+            self.lookup_path = "/tasks?external_task_ids={external_task_id}"
+            self.model_path = ""
             self.callback_path = "options.callback_url"
             self.external_id_path = "options.external_task_id"
             self.batch = 20
@@ -118,21 +124,3 @@ class Kling(Vendor):
         """Refuse unknown fields, and what Kling's pages forbid. Raises `Unsupported`."""
         super().check(order)
         check_shots(self.name, order.given)
-
-    def path(self, order: Order) -> str:
-        """Return the path of the endpoint, or of the operation and the model."""
-        path = self.request_mapping(order).path
-        return f"/{path}/{segment(order.model)}" if self.is_new else f"/v1/videos/{path}"
-
-    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return the query for one task, or for up to 20 in the new standard."""
-        if self.is_new:
-            ids = ",".join(order.vendor_task_id or "" for order in orders)
-            return self.get("/tasks", task_ids=ids)
-        return self.get(f"{self.path(orders[0])}/{segment(orders[0].vendor_task_id or '')}")
-
-    def lookup_request(self, order: Order) -> httpx.Request:
-        """Return the query by external id: legacy takes it in place of the task id."""
-        if self.is_new:
-            return self.get("/tasks", external_task_ids=order.external_task_id)
-        return self.get(f"{self.path(order)}/{segment(order.external_task_id)}")

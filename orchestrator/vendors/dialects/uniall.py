@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import httpx
-
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.contract import Models, Options, Vendor, segment
+from orchestrator.vendors.contract import Models, Options, Vendor
 from orchestrator.vendors.field_mapping import Fields, FieldTarget, RequestMapping, whole_seconds
-from orchestrator.vendors.order import Order
 
 
 def _shots(shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,8 +73,3 @@ class UniAll(Vendor):
             raise ConfigError(
                 f"{where} must start with / and hold {{task_id}}, not {self.query_path!r}"
             )
-
-    def inquiry(self, orders: Sequence[Order]) -> httpx.Request:
-        """Return the query for one job."""
-        task_id = segment(orders[0].vendor_task_id or "")
-        return self.get(self.query_path.replace("{task_id}", task_id))
