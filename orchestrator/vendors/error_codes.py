@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from orchestrator.foundation.errors import CutOff, Refused
 from orchestrator.foundation.untrusted import code as read_code
 from orchestrator.foundation.untrusted import text
+from orchestrator.vendors.report import EXTERNAL_IDS, IDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +48,20 @@ OFFICIAL: Mapping[int, ErrorClass] = {
 BY_STATUS: Mapping[int, ErrorClass] = {401: _AUTH, 402: _EXHAUSTED, 425: _LATER, 429: _RATE_LIMITED}
 #: Codes that are words, in lower case: they prove that the request was not forwarded, whatever the
 #: status (new-api, `types/error.go` and `relay/relay_task.go`; OpenAI, guides/error-codes).
+#: `_LATER`: a gateway has no way to a vendor, which may pass after a 5xx alone.
 BY_WORD: Mapping[str, ErrorClass] = {
-    **dict.fromkeys(
-        (
+    word: error_class
+    for error_class, words in {
+        _EXHAUSTED: (
             "insufficient_user_quota", "insufficient_quota", "insufficient_balance",
             "insufficient_credits", "insufficient_funds", "payment_required", "quota_not_enough",
             "quota_exhausted", "balance_not_enough", "account_overdue_error",
             "pre_consume_token_quota_failed", "billing_hard_limit_reached", "billing_not_active",
             "arrearage",
         ),
-        _EXHAUSTED,
-    ),
-    **dict.fromkeys(
-        ("invalid_api_key", "invalid_token", "authentication_error", "unauthorized"), _AUTH
-    ),
-    **dict.fromkeys(("rate_limit_exceeded", "rate_limited", "too_many_requests"), _RATE_LIMITED),
-    **dict.fromkeys(
-        (
+        _AUTH: ("invalid_api_key", "invalid_token", "authentication_error", "unauthorized"),
+        _RATE_LIMITED: ("rate_limit_exceeded", "rate_limited", "too_many_requests"),
+        _REFUSED: (
             "build_request_failed", "invalid_request", "invalid_request_error", "bad_request_body",
             "read_request_body_failed", "convert_request_failed", "count_token_failed",
             "model_price_error", "invalid_api_type", "invalid_api_platform", "json_marshal_failed",
@@ -72,17 +69,14 @@ BY_WORD: Mapping[str, ErrorClass] = {
             "content_policy_violation", "moderation_blocked", "channel:model_mapped_error",
             "channel:param_override_invalid", "channel:header_override_invalid",
         ),
-        _REFUSED,
-    ),
+        _LATER: (
+            "model_not_found", "get_channel_failed", "no_available_channel", "channel:invalid_key",
+            "channel:no_available_key", "system_cpu_overloaded", "system_memory_overloaded",
+            "system_disk_overloaded",
+        ),
+    }.items()
+    for word in words
 }  # fmt: skip
-#: Codes of a gateway that has no way to a vendor. After a 5xx that may pass.
-_NO_CHANNEL = frozenset(
-    (
-        "model_not_found", "get_channel_failed", "no_available_channel", "channel:no_available_key",
-        "channel:invalid_key", "system_cpu_overloaded", "system_memory_overloaded",
-        "system_disk_overloaded",
-    )
-)  # fmt: skip
 #: Words of a message, where the code is none of these.
 _EXHAUSTED_WORDS = re.compile(
     r"insufficient[\w ]{0,24}(?:balance|quota|credit|fund|points)"
@@ -135,13 +129,15 @@ _SUCCESS_WORDS = frozenset(
 _SUCCESS_PHRASE = re.compile(
     r"(?:(?<!not )\bsuccess(?:ful(?:ly)?)?|(?<![未不没])成功)[!.！。]*$", re.IGNORECASE
 )
-_TASK_IDS = ("task_id", "taskId", "id", "job_id", "video_id", "generation_id", "external_task_id")
 _FAILURE_WORDS = frozenset(("error", "fail", "failed", "failure"))
 #: Kling's internal errors. Their HTTP status varies, and the task may exist all the same.
 _INTERNAL = range(5000, 6000)
-#: Codes about the key, the account or its limits.
-_ABOUT_ACCOUNTS = frozenset(
-    (401, 403, 429, *(code for code, meaning in OFFICIAL.items() if meaning != _REFUSED))
+#: Statuses and codes about the key, the account or its limits, or of a server that failed.
+_ABOUT_NO_TASK = frozenset(
+    (
+        *(401, 403, 429, *range(500, 600), *_INTERNAL),
+        *(code for code, meaning in OFFICIAL.items() if meaning != _REFUSED),
+    )
 )
 _CODES = (
     "code", "error_code", "errorCode", "err_code", "errcode", "errno", "fail_code", "failCode",
@@ -154,25 +150,27 @@ _MESSAGES = (
     "error", "errors",
 )  # fmt: skip
 
-
-#: Objects that may hold the words of an error, and how many lie within each other.
+#: Objects that hold what a gateway passes on, and how many lie within each other.
 _INNER = ("data", "output", "result")
-_DEPTH = 3
+_DEPTH = 4
 
 
 def error_fields(body: Any) -> tuple[str | int | None, str | None]:
     """Return the code and the message of a parsed body, in any of the gateways' envelopes."""
     if isinstance(body, str):
         return None, text(body)
-    places = list(_places(body))
+    places = _places(body)
     codes = (read_code(place[key]) for place in places for key in _CODES if key in place)
-    inner = (one for one in _messages(_inner(body)) if not is_success(one))
     code = next((one for one in codes if one not in (None, "")), None)
     if code is None and isinstance(body, Mapping):
         # The HTTP status of an error, within the body of another.
         status = read_code(body.get("status"))
         code = status if isinstance(status, int) and 400 <= status < 600 else None
-    return code, next(chain(_messages(places), inner), None)
+    message = next(_messages(places), None)
+    if message is None:
+        passed_on = _messages(_nested(body))
+        message = next((one for one in passed_on if not is_success(one)), None)
+    return code, message
 
 
 def _messages(places: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -180,33 +178,31 @@ def _messages(places: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     return filter(None, found)
 
 
-def _places(body: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a body that may hold its error, the most telling first."""
-    if isinstance(body, Mapping):
-        errors, data = body.get("errors"), body.get("data")
-        for place in (
-            body.get("error"),
-            errors[0] if isinstance(errors, list) and errors else None,
-            data.get("error") if isinstance(data, Mapping) else None,
-            # FastAPI's, of an application that raises an object.
-            body.get("detail"),
-            # MiniMax's, beside an empty id.
-            body.get("base_resp"),
-        ):
-            if isinstance(place, Mapping):
-                yield place
-        yield body
+def _places(body: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a body that may hold its error, the most telling first."""
+    if not isinstance(body, Mapping):
+        return []
+    errors, data = body.get("errors"), body.get("data")
+    places = (
+        body.get("error"),
+        errors[0] if isinstance(errors, list) and errors else None,
+        data.get("error") if isinstance(data, Mapping) else None,
+        # FastAPI's, of an application that raises an object.
+        body.get("detail"),
+        # MiniMax's, beside an empty id.
+        body.get("base_resp"),
+        body,
+    )
+    return [place for place in places if isinstance(place, Mapping)]
 
 
-def _inner(body: Any) -> list[Mapping[str, Any]]:
-    """Return the objects within a body, the innermost first: gateways pass on what they got."""
+def _nested(body: Any) -> list[Mapping[str, Any]]:
+    """Return a body and the objects within it, the innermost first: gateways pass on answers."""
     found: list[Mapping[str, Any]] = []
-    for _ in range(_DEPTH):
-        inner = (body[key] for key in _INNER if key in body) if isinstance(body, Mapping) else ()
-        body = next((one for one in inner if isinstance(one, Mapping)), None)
-        if body is None:
-            break
+    while isinstance(body, Mapping) and len(found) < _DEPTH:
         found.insert(0, body)
+        inner = (body[key] for key in _INNER if key in body)
+        body = next((one for one in inner if isinstance(one, Mapping)), None)
     return found
 
 
@@ -228,18 +224,12 @@ def is_unknown_task(status: int, body: Any) -> bool:
 
     A 404 of a gateway that does not know the address, or a page, says nothing about the task.
     """
-    if not isinstance(body, Mapping) or status in (401, 403, 429) or status >= 500:
-        return False
     code, message = error_fields(body)
-    if isinstance(code, int) and not _may_mean_absent(code):
+    if not isinstance(body, Mapping) or not _ABOUT_NO_TASK.isdisjoint((status, code)):
         return False
     words = f"{code} {message or ''}".lower()
     is_about_a_task = _TASK_WORDS.search(words) and not _ADDRESS_WORDS.search(words)
     return bool(is_about_a_task) and (status in (404, 410) or bool(_ABSENT_WORDS.search(words)))
-
-
-def _may_mean_absent(code: int) -> bool:
-    return not 500 <= code < 600 and code not in _INTERNAL and code not in _ABOUT_ACCOUNTS
 
 
 def classify(
@@ -269,7 +259,13 @@ def classify(
         retryable=error_class.retryable,
         rate_limited=error_class.rate_limited,
         retry_after=wait,
-        duplicate=status == 409 or (error_class == _REFUSED and _is_duplicate(words)),
+        # An earlier copy of the request may have been accepted.
+        duplicate=status == 409
+        or (
+            error_class == _REFUSED
+            and bool(_DUPLICATE_WORDS.search(words))
+            and not _ABSENT_WORDS.search(words)
+        ),
     )
 
 
@@ -283,12 +279,10 @@ def _is_error(body: Any, code: str | int | None) -> bool:
     """Return whether the body of a 2xx says no: an error, or a code of one beside its words."""
     if not isinstance(body, Mapping):
         return False
-    if states_error(body):
-        return True
-    words = (body.get(key) for key in ("status", "result"))
+    words = (body.get("status"), body.get("result"))
     if any(isinstance(word, str) and word.strip().lower() in _FAILURE_WORDS for word in words):
         return True
-    if is_error_code(code):
+    if states_error(body) or is_error_code(code):
         return True
     # Not the words of what is inside: they may be those of a task.
     message = next(_messages(_places(body)), None)
@@ -327,11 +321,6 @@ def is_success(value: str | int | None) -> bool:
     return value is None or value == 0 or 200 <= value < 300
 
 
-def _is_duplicate(words: str) -> bool:
-    """Return whether an earlier copy of a request may have been accepted."""
-    return bool(_DUPLICATE_WORDS.search(words) and not _ABSENT_WORDS.search(words))
-
-
 def _error_class(status: int, code: str | int | None, body: Any, words: str) -> ErrorClass | None:
     """Return the class of an error, or None if the vendor may have acted on the request."""
     if isinstance(code, int):
@@ -355,8 +344,7 @@ def _error_class(status: int, code: str | int | None, body: Any, words: str) -> 
 
 def _names_a_task(body: Any) -> bool:
     """Return whether anything in a body may be the id of a task."""
-    places = [body, *_inner(body)]
-    return any(place.get(key) for place in places for key in _TASK_IDS if key in place)
+    return any(place.get(key) for place in _nested(body) for key in (*IDS, *EXTERNAL_IDS))
 
 
 def _by_words(status: int, code: str | int | None, body: Any, words: str) -> ErrorClass | None:
@@ -365,10 +353,8 @@ def _by_words(status: int, code: str | int | None, body: Any, words: str) -> Err
     kind = text(error.get("type"), 64) if isinstance(error, Mapping) else None
     codes = [one for one in (code, kind) if isinstance(one, str)]
     for word in (*map(str.lower, codes), *("_".join(_words(one, None).split()) for one in codes)):
-        if word in _NO_CHANNEL:
-            return _LATER if status >= 500 else _REFUSED
-        if word in BY_WORD:
-            return BY_WORD[word]
+        if found := BY_WORD.get(word):
+            return _REFUSED if found == _LATER and status < 500 else found
     if _RATE_WORDS.search(words) and status < 500:
         return _RATE_LIMITED
     if status not in _NOT_HEARD and _EXHAUSTED_WORDS.search(_words(kind, words)):

@@ -18,7 +18,7 @@ from orchestrator.foundation.states import JobState
 from orchestrator.foundation.untrusted import first, instant, name, percent, text
 from orchestrator.vendors.error_codes import error_fields, is_error_code, is_success, states_error
 from orchestrator.vendors.outputs import EXPIRES, Files, absolute, expiry, files_of
-from orchestrator.vendors.report import Output, Report, Words
+from orchestrator.vendors.report import EXTERNAL_IDS, IDS, Output, Report, Words
 
 Item = Mapping[str, Any]
 
@@ -33,11 +33,6 @@ _ENVELOPES = 3
 _NESTED = (dict, list)
 #: What shows that an object with an id of its own is an envelope all the same.
 _ENVELOPE_SIGNS = frozenset(("code", "success", "message", "msg", "request_id"))
-_IDS = (
-    "task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id", "taskID", "task_ids",
-    "videoId", "generationId", "prediction_id",
-)  # fmt: skip
-_EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
 #: What gateways write for "no task"; also the zero of a number or of a UUID.
 _NO_IDS = frozenset(("-1", "null", "none", "nil", "undefined"))
 #: An id without a key of its own (`"data": "task-1"`): a word without a digit may be a status.
@@ -204,7 +199,7 @@ def task_id(item: Item) -> str | None:
     `request_id` is one beside the address of its status, as in the queue of fal;
     elsewhere it names the HTTP request.
     """
-    if found := first(_id, item, _IDS):
+    if found := first(_id, item, IDS):
         return found
     other = "request_id" if "status_url" in item else "uuid" if status_word(item) else ""
     return _id(item.get(other))
@@ -222,7 +217,7 @@ def external_id(item: Item) -> str | None:
     info = item.get("task_info")
     places = [info, item] if isinstance(info, dict) else [item]
     for place in places:
-        if found := first(name, place, _EXTERNAL_IDS):
+        if found := first(name, place, EXTERNAL_IDS):
             return found
     return None
 

@@ -42,6 +42,12 @@ WORDS: Words = {
         JobState.FAILED,
     ),
 }  # fmt: skip
+#: Keys of the vendor's id of a task, and of ours.
+IDS = (
+    "task_id", "id", "taskId", "job_id", "jobId", "video_id", "generation_id", "taskID", "task_ids",
+    "videoId", "generationId", "prediction_id",
+)  # fmt: skip
+EXTERNAL_IDS = ("external_task_id", "external_id", "externalTaskId")
 
 
 class Output(NamedTuple):

@@ -22,17 +22,10 @@ from orchestrator.vendors.field_mapping import (
 
 # https://doc.cubicspaces.cloud/api/video/kling.html
 # In the order of its examples.
-_PROMPT: Fields = {"prompt": "prompt"}
-_IMAGE: Fields = {"image_url": "image"}
-_TAIL = {"last_image_url": "image_tail"}
-_PARAMETERS = {
-    "aspect_ratio": "aspect_ratio",
-    "negative_prompt": "negative_prompt",
-    "cfg_scale": "cfg_scale",
-    "camera_control": "camera_control",
-    "static_mask": "static_mask",
-    "dynamic_masks": "dynamic_masks",
-}
+_PARAMETERS = (
+    "aspect_ratio", "negative_prompt", "cfg_scale", "camera_control", "static_mask",
+    "dynamic_masks",
+)  # fmt: skip
 
 
 def _forms(text: str, image: str, basics: Fields, below: str) -> dict[Capability, RequestMapping]:
@@ -40,16 +33,16 @@ def _forms(text: str, image: str, basics: Fields, below: str) -> dict[Capability
 
     Kling's parameters are `below` a path.
     """
-    tail, parameters = (
-        {name: f"{below}{path}" for name, path in fields.items()} for fields in (_TAIL, _PARAMETERS)
-    )
+    prompt, frame = {"prompt": "prompt"}, {"image_url": "image"}
+    tail = {"last_image_url": f"{below}image_tail"}
+    parameters = {name: f"{below}{name}" for name in _PARAMETERS}
     return {
         Capability.TEXT2VIDEO: RequestMapping(
-            text, {**_PROMPT, **basics, **parameters}, required=("prompt",)
+            text, {**prompt, **basics, **parameters}, required=("prompt",)
         ),
         Capability.IMAGE2VIDEO: RequestMapping(
             image,
-            {**_PROMPT, **_IMAGE, **basics, **tail, **parameters},
+            {**prompt, **frame, **basics, **tail, **parameters},
             required=("image_url", "prompt"),
         ),
     }
