@@ -8,7 +8,8 @@ from orchestrator.foundation.errors import Unreadable
 from orchestrator.foundation.masking import MASK, without_password
 from orchestrator.jobs.intake import Draft, order_of
 from orchestrator.schemas.base import Json
-from orchestrator.vendors.contract import Vendor, json_value, without_credentials
+from orchestrator.vendors.answers import json_value, without_credentials
+from orchestrator.vendors.contract import Vendor
 
 #: Header fields that are shown. Any other may hold a credential, or a signature made with one.
 _SHOWN = ("host", "content-type", "content-length", "accept")

@@ -18,7 +18,8 @@ import httpx
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.foundation.clock import Clock, rfc3339
 from orchestrator.foundation.errors import CutOff, Exchange, Refused
-from orchestrator.vendors.contract import Vendor, parsed
+from orchestrator.vendors.answers import parsed
+from orchestrator.vendors.contract import Vendor
 from orchestrator.vendors.error_codes import error_fields
 from orchestrator.vendors.order import Order
 

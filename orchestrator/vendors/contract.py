@@ -13,24 +13,21 @@ from urllib.parse import quote
 
 import httpx
 
-from orchestrator.foundation import lenient_json
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import (
     BadSignature,
     ConfigError,
     CutOff,
-    Refused,
     SignatureFault,
     Unreadable,
     Unsupported,
 )
 from orchestrator.foundation.json_codec import encode, parse
-from orchestrator.foundation.masking import MASK
-from orchestrator.foundation.retry_after import rate_limit_reset, retry_after
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import Capability
-from orchestrator.vendors.error_codes import classify, is_unknown_task
+from orchestrator.vendors.answers import Answers, json_value
+from orchestrator.vendors.error_codes import is_unknown_task
 from orchestrator.vendors.field_mapping import (
     RequestMapping,
     build_body,
@@ -40,11 +37,8 @@ from orchestrator.vendors.field_mapping import (
 )
 from orchestrator.vendors.order import Order
 from orchestrator.vendors.reader import Reader
-from orchestrator.vendors.redirect import redirection
 from orchestrator.vendors.report import WORDS, Output, Report, Words
 
-#: Bytes of plain text that are shown.
-_WORDS = 500
 #: Characters of a credential that are masked: a shorter text may be a word.
 _LONG = 8
 
@@ -121,12 +115,13 @@ class Vendor:
             raise ConfigError(
                 f"accounts.{account.name}.base_url is required: {self.name} has no public default"
             )
-        self.reader = Reader(self.words, self.base_url)
         secrets = (account.api_key, account.access_key, account.secret_key)
         #: What no text of the vendor may show: some repeat the key that they refuse.
         self.credentials = tuple(
             text.encode() for key in secrets if len(text := key.get_secret_value()) >= _LONG
         )
+        self.reader = Reader(self.words, self.base_url)
+        self.answers = Answers(account, self.base_url, self.credentials)
         self._webhook_secrets = [key.get_secret_value() for key in account.webhook_secrets]
         check_options(account, self.name, self.options)
         self.check_credentials()
@@ -211,11 +206,11 @@ class Vendor:
 
         Raises `Refused` for a definite refusal, `CutOff` where the outcome is in doubt.
         """
-        body = self._body(response)
+        body = self.answers.body(response)
         # Whatever else the body says: with an id, the vendor has the task.
         if response.is_success and (found := self.reader.accepted(body)):
             return Receipt(*found)
-        if error := self._error(response, body):
+        if error := self.answers.error(response, body, self.clock.stamp()):
             raise error
         raise CutOff(f"{self.name} accepted the request but gave no task id", kind="no_task_id")
 
@@ -275,7 +270,7 @@ class Vendor:
 
         Raises `Refused` (also for "ask later"), and `CutOff` if the answer proves nothing.
         """
-        body, reports = self._body(response), None
+        body, reports = self.answers.body(response), None
         if response.is_success:
             with contextlib.suppress(Unreadable):
                 reports = self.reader.reports(body)
@@ -284,7 +279,7 @@ class Vendor:
         if self.unknown_task(response.status_code, body):
             return []
         # An empty list beside an error says nothing about the task.
-        if error := self._error(response, body):
+        if error := self.answers.error(response, body, self.clock.stamp()):
             raise error
         if reports is not None:
             return reports
@@ -312,38 +307,6 @@ class Vendor:
 
     # -- HTTP
 
-    def _error(self, response: httpx.Response, body: Any) -> Refused | CutOff | None:
-        """Return the error that a response without a task means, or None if it is not one."""
-        if redirect := redirection(self.account, self.base_url, response, self._mask):
-            return redirect
-        if body is None:
-            body = _words(response, self.credentials)
-        return classify(self.name, response.status_code, body, wait=self._wait(response))
-
-    def _wait(self, response: httpx.Response) -> float | None:
-        """Return the seconds after which a refused request may be sent again; None if unknown."""
-        now = self.clock.stamp()
-        wait = retry_after(response.headers, now)
-        if wait is None and response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            return rate_limit_reset(response.headers, now)
-        return wait
-
-    def _mask(self, text: str) -> str:
-        return without_credentials(text.encode(), self.credentials).decode()
-
-    def _body(self, response: httpx.Response) -> Any:
-        """Return the parsed body, None if it is not JSON. Raises `CutOff` if too little arrived.
-
-        JSON ends by itself, so a success that broke off after it is whole. An error without all of
-        its words proves nothing: its code may say that the task exists.
-        """
-        body = parsed(response, self.credentials)
-        partial: str | None = response.extensions.get("partial")
-        if partial and (body is None or not response.is_success):
-            status = response.status_code
-            raise CutOff(f"{self.name} answered {status}, then: {partial}", kind=partial)
-        return body
-
     def headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
         return {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
@@ -357,35 +320,6 @@ class Vendor:
         """Return a GET below the base URL."""
         url = self.base_url + path
         return httpx.Request("GET", url, headers=self.headers(), params=params or None)
-
-
-def parsed(response: httpx.Response, credentials: Sequence[bytes]) -> Any:
-    """Return the JSON value of a response's body with credentials masked, or None if not JSON."""
-    try:
-        return json_value(response.content, credentials, response.charset_encoding or "")
-    except Unreadable:
-        return None
-
-
-def json_value(body: bytes, credentials: Sequence[bytes], charset: str = "") -> Any:
-    """Return the value of JSON or almost-JSON, credentials masked. Raises `NotJson`."""
-    masked = without_credentials(lenient_json.as_utf8(body), credentials)
-    return lenient_json.respelled(lenient_json.read(masked, charset))
-
-
-def _words(response: httpx.Response, credentials: Sequence[bytes]) -> dict[str, str] | None:
-    """Return the words of a response that is plain text, as the message of an error."""
-    if not response.headers.get("content-type", "").startswith("text/plain"):
-        return None
-    text = without_credentials(response.content, credentials)[:_WORDS].decode("utf-8", "replace")
-    return {"message": " ".join(text.split())}
-
-
-def without_credentials(body: bytes, credentials: Sequence[bytes]) -> bytes:
-    """Return a body with credentials masked."""
-    for credential in credentials:
-        body = body.replace(credential, MASK.encode())
-    return body
 
 
 def segment(text: str) -> str:
