@@ -27,7 +27,7 @@ from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.settings.dashboard import MAX_SHARE_DAYS
 from orchestrator.foundation.states import FINAL_EVENTS, Capability
 from orchestrator.schemas.base import Json
-from orchestrator.vendors.order import Input, MayBeBlank, absent_if_blank
+from orchestrator.vendors.order import Input, absent_if_blank, may_be_blank
 
 _DAY = 86400
 #: Our fields that gateway document 0 has inside `input`.
@@ -57,8 +57,8 @@ class Submission(Body):
     model: Name
     capability: Annotated[Capability, Field(strict=False)] | None = None
     input: Input
-    external_task_id: Annotated[Word | None, MayBeBlank()] = None
-    callback_url: Annotated[Url | None, MayBeBlank()] = None
+    external_task_id: Annotated[Word | None, may_be_blank(Word)] = None
+    callback_url: Annotated[Url | None, may_be_blank(Url)] = None
     callback_events: Globs | None = None
     metadata: Metadata = {}
     #: Seconds from acceptance.

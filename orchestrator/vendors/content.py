@@ -9,8 +9,6 @@ import httpx
 from orchestrator.foundation.errors import Unreadable
 from orchestrator.vendors.contract import Vendor
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
 
 def file_request(url: str, fields: Mapping[str, str], keyed: Vendor | None) -> httpx.Request:
     """Return a GET of a file with these header fields.
@@ -40,7 +38,7 @@ def redirect_target(response: httpx.Response, url: str) -> str:
 
 def _origin(url: str) -> tuple[str, str, int | None]:
     parsed = _parsed(url)
-    return parsed.scheme, parsed.host, parsed.port or _DEFAULT_PORTS.get(parsed.scheme)
+    return parsed.scheme, parsed.host, parsed.port
 
 
 def _parsed(url: str) -> httpx.URL:

@@ -216,11 +216,8 @@ NEW_SETTINGS: Fields = {
     "duration": FieldTarget("settings.duration", whole_seconds),
 }
 NEW_RATIO: Fields = {"aspect_ratio": "settings.aspect_ratio"}
-#: In the order of Cloudsway's page.
-NEW_RATIO_SETTINGS: Fields = {"resolution": "settings.resolution", **NEW_RATIO, **NEW_SETTINGS}
 NEW_AUDIO: Fields = {"generate_audio": FieldTarget("settings.audio", choice("native", "off"))}
-NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
-PROMPT_OR_SHOTS = ("shots", "prompt")
+_NEW_WATERMARK: Fields = {"watermark": "options.watermark_info.enabled"}
 _new_prompt = at_most(3072)
 
 
@@ -247,7 +244,7 @@ def frame(kind: str) -> FieldTarget:
     return FieldTarget("contents[]", lambda url: [{"type": kind, "url": url}])
 
 
-NEW_PROMPT: Fields = {
+_NEW_PROMPT: Fields = {
     "prompt": FieldTarget("prompt", _new_prompt),
     "shots": FieldTarget("prompt", shots_text),
 }
@@ -255,6 +252,25 @@ NEW_PROMPT_ITEM: Fields = {
     "prompt": FieldTarget("contents[]", _prompt_item),
     "shots": FieldTarget("contents[]", lambda shots: _prompt_item(shots_text(shots))),
 }
+
+
+def new_forms(text: Fields, image: Fields) -> dict[Capability, RequestMapping]:
+    """Return the new mappings of a text and of an image to a video, with fields between the two.
+
+    `text` has none for the prompt, `image` has all but the watermark.
+    """
+    both = (("shots", "prompt"),)
+    return {
+        Capability.TEXT2VIDEO: RequestMapping(
+            "text-to-video",
+            {**_NEW_PROMPT, **text, **_NEW_WATERMARK},
+            required=("prompt|shots",),
+            exclusive=both,
+        ),
+        Capability.IMAGE2VIDEO: RequestMapping(
+            "image-to-video", {**image, **_NEW_WATERMARK}, required=("image_url",), exclusive=both
+        ),
+    }
 
 
 def _video_item(video: Item) -> dict[str, Any]:
@@ -292,7 +308,7 @@ NEW_OMNI = RequestMapping(
         **NEW_AUDIO,
         **NEW_SETTINGS,
         **NEW_RATIO,
-        **NEW_WATERMARK,
+        **_NEW_WATERMARK,
     },
     required=("prompt",),
     exclusive=(("keep_original_sound", "generate_audio"),),

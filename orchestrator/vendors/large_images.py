@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 #: References, each with the text of its image as a JSON string holds it, without the quotes.
 LargeImages = Mapping[str, bytes]
 
-_BEGINNING = "base64;sha256="
+#: How every reference begins.
+BEGINNING = "base64;sha256="
 _WHOLE = re.compile(rb'"base64;sha256=[0-9a-f]+;length=[0-9]+"')
 #: Bytes of a large image: what 1 MiB may hold of smaller ones is no burden.
 _LARGE = 16 << 10
@@ -63,7 +64,7 @@ def _is_large_image(text: bytes) -> bool:
 
 
 def _reference(text: bytes) -> str:
-    return f"{_BEGINNING}{hashlib.sha256(text).hexdigest()};length={len(text)}"
+    return f"{BEGINNING}{hashlib.sha256(text).hexdigest()};length={len(text)}"
 
 
 def referenced(text: str) -> str:
@@ -83,12 +84,7 @@ def unescaped(written: bytes) -> bytes:
 
 def are_in(text: bytes) -> bool:
     """True if JSON text holds a reference, or a text that looks like one."""
-    return b'"' + _BEGINNING.encode() in text
-
-
-def may_be_in(text: str) -> bool:
-    """True if a text of JSON holds the beginning of a reference."""
-    return _BEGINNING in text
+    return b'"' + BEGINNING.encode() in text
 
 
 def is_left_in(text: bytes) -> bool:

@@ -10,15 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    StringConstraints,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.media import Clip, Image
@@ -29,31 +21,19 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-@dataclass(frozen=True, slots=True)
-class MayBeBlank:
-    """Marks an optional field in which `""` counts as absent, as vendors' documents show it.
+def absent_if_blank(value: Any) -> Any:
+    """Return None for `""`, and any other value unchanged."""
+    return None if value == "" else value
+
+
+def may_be_blank(kind: Any) -> BeforeValidator:
+    """Mark an optional field of a kind in which `""` counts as absent, as vendors' documents do.
 
     An empty text in any other field is refused: an image that a caller forgot would turn the order
     into another render. https://docs.agentsflare.com/en/api-examples/kling
     """
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Validate the field, `""` as None."""
-        return core_schema.no_info_before_validator_function(absent_if_blank, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Describe the field, with `""`."""
-        described = handler(schema)
-        return {"anyOf": [*described.pop("anyOf"), {"type": "string", "maxLength": 0}], **described}
-
-
-def absent_if_blank(value: Any) -> Any:
-    """Return None for `""`, and any other value unchanged."""
-    return None if value == "" else value
+    blank = Annotated[str, StringConstraints(max_length=0)]
+    return BeforeValidator(absent_if_blank, json_schema_input_type=kind | None | blank)
 
 
 class _Part(BaseModel):
@@ -111,9 +91,9 @@ class Input(_Part):
     """A job's `input`. Unknown fields are refused; `extra` is merged verbatim into the request."""
 
     prompt: Text | None = None
-    negative_prompt: Annotated[Text | None, MayBeBlank()] = None
+    negative_prompt: Annotated[Text | None, may_be_blank(Text)] = None
     image_url: Image | None = None
-    last_image_url: Annotated[Image | None, MayBeBlank()] = None
+    last_image_url: Annotated[Image | None, may_be_blank(Image)] = None
     image_urls: Annotated[list[Image], Field(min_length=1, max_length=16)] | None = None
     video_url: Clip | None = None
     audio_url: Clip | None = None

@@ -243,13 +243,10 @@ def _joined(base_url: str, path: str) -> str:
 
 def _is_within(address: str, base_url: str) -> bool:
     """Return whether two URLs have one origin."""
-    base = _origin(base_url)
-    return base[1] in address.lower() and _origin(address) == base
-
-
-def _origin(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
-    return parts.scheme, parts.netloc.lower()
+    base = urlsplit(base_url.lower())
+    if base.netloc not in address.lower():
+        return False
+    return urlsplit(address.lower())[:2] == base[:2]
 
 
 _KS_TIME = re.compile(r"[?&]ksTime=([0-9a-fA-F]{8})(?:&|$)")

@@ -94,14 +94,16 @@ class Reader:
 
         Beside others, an id is enough: the vendor has the task.
         """
-        found = self.report(item) if isinstance(item, dict) else None
-        if found and not found.word and found.vendor_task_id and not is_alone:
-            return found
-        if found and found.word:
+        if isinstance(item, dict):
+            found = self.report(item)
             has_id = found.vendor_task_id or found.external_task_id
-            if has_id or not _TASK_SIGNS.isdisjoint(item):
+            if found.word and (
+                has_id
+                or not _TASK_SIGNS.isdisjoint(item)
+                or files_of(item, self.base_url) != Files()
+            ):
                 return found
-            if files_of(item, self.base_url) != Files():
+            if found.vendor_task_id and not is_alone:
                 return found
         raise Unreadable("the body holds no task object")
 
@@ -215,11 +217,8 @@ def _id(value: Any) -> str | None:
 def external_id(item: Item) -> str | None:
     """Return our id in a task object: Kling's legacy standard keeps it in `task_info`."""
     info = item.get("task_info")
-    places = [info, item] if isinstance(info, dict) else [item]
-    for place in places:
-        if found := first(name, place, EXTERNAL_IDS):
-            return found
-    return None
+    inner = first(name, info, EXTERNAL_IDS) if isinstance(info, dict) else None
+    return inner or first(name, item, EXTERNAL_IDS)
 
 
 def status_word(item: Item) -> str:

@@ -12,35 +12,27 @@ Words = Mapping[str, JobState]
 
 #: Every status word seen at a gateway: lower case, `_` for blanks. A vendor's own table adds to it.
 WORDS: Words = {
-    **dict.fromkeys(
-        (
+    word: state
+    for state, words in {
+        JobState.SUBMITTED: (
             "submitted", "queued", "queuing", "not_start", "not_started", "pending",
             "created", "in_queue", "waiting", "wait", "accepted", "scheduled", "initialized",
             "starting", "preparing", "throttled",
         ),
-        JobState.SUBMITTED,
-    ),
-    **dict.fromkeys(
-        (
+        JobState.PROCESSING: (
             "processing", "process", "in_progress", "in_process", "running", "generating", "active",
             "rendering", "executing", "working", "uploading",
         ),
-        JobState.PROCESSING,
-    ),
-    **dict.fromkeys(
-        (
+        JobState.SUCCEEDED: (
             "succeed", "succeeded", "success", "successful", "completed", "complete", "done",
             "finished", "finish", "成功", "已完成",
         ),
-        JobState.SUCCEEDED,
-    ),
-    **dict.fromkeys(
-        (
+        JobState.FAILED: (
             "failed", "fail", "failure", "error", "errored", "cancelled", "canceled", "expired",
             "timeout", "timed_out", "time_out", "rejected", "aborted", "terminated", "失败",
         ),
-        JobState.FAILED,
-    ),
+    }.items()
+    for word in words
 }  # fmt: skip
 #: Keys of the vendor's id of a task, and of ours.
 IDS = (

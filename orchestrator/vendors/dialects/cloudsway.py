@@ -7,36 +7,22 @@ from typing import ClassVar
 from orchestrator.foundation.clock import Clock
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
-from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Models, Options, Vendor, segment
-from orchestrator.vendors.field_mapping import RequestMapping
 from orchestrator.vendors.kling_standard import (
-    NEW_PROMPT,
     NEW_PROMPT_ITEM,
-    NEW_RATIO_SETTINGS,
+    NEW_RATIO,
     NEW_SETTINGS,
-    NEW_WATERMARK,
-    PROMPT_OR_SHOTS,
     check_shots,
     frame,
+    new_forms,
 )
 from orchestrator.vendors.order import Order
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
-FORMS = {
-    Capability.TEXT2VIDEO: RequestMapping(
-        "text-to-video",
-        {**NEW_PROMPT, **NEW_RATIO_SETTINGS, **NEW_WATERMARK},
-        required=("prompt|shots",),
-        exclusive=(PROMPT_OR_SHOTS,),
-    ),
-    Capability.IMAGE2VIDEO: RequestMapping(
-        "image-to-video",
-        {"image_url": frame("first_frame"), **NEW_PROMPT_ITEM, **NEW_SETTINGS, **NEW_WATERMARK},
-        required=("image_url",),
-        exclusive=(PROMPT_OR_SHOTS,),
-    ),
-}
+FORMS = new_forms(
+    {"resolution": "settings.resolution", **NEW_RATIO, **NEW_SETTINGS},
+    {"image_url": frame("first_frame"), **NEW_PROMPT_ITEM, **NEW_SETTINGS},
+)
 MODELS: Models = dict.fromkeys(FORMS, ("kling-3.0-turbo",))
 
 

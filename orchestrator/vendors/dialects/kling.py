@@ -11,41 +11,28 @@ from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.settings.accounts import Account
 from orchestrator.foundation.states import Capability
 from orchestrator.vendors.contract import Lookup, Models, Options, Vendor
-from orchestrator.vendors.field_mapping import Fields, RequestMapping, seconds_text
+from orchestrator.vendors.field_mapping import Fields, seconds_text
 from orchestrator.vendors.kling_standard import (
     NEW_AUDIO,
     NEW_OMNI,
-    NEW_PROMPT,
     NEW_PROMPT_ITEM,
     NEW_RATIO,
     NEW_SETTINGS,
-    NEW_WATERMARK,
-    PROMPT_OR_SHOTS,
     Forms,
     check_shots,
     frame,
     legacy_forms,
+    new_forms,
     strict,
 )
 from orchestrator.vendors.order import Order
 
 # https://klingai.com/document-api
 LEGACY = strict(legacy_forms(seconds_text))
-_NEW_COMMON: Fields = {**NEW_SETTINGS, **NEW_AUDIO, **NEW_WATERMARK}
+_SETTINGS: Fields = {**NEW_SETTINGS, **NEW_AUDIO}
 _FRAMES: Fields = {"image_url": frame("first_frame"), "last_image_url": frame("last_frame")}
 NEW: Forms = {
-    Capability.TEXT2VIDEO: RequestMapping(
-        "text-to-video",
-        {**NEW_PROMPT, **NEW_RATIO, **_NEW_COMMON},
-        required=("prompt|shots",),
-        exclusive=(PROMPT_OR_SHOTS,),
-    ),
-    Capability.IMAGE2VIDEO: RequestMapping(
-        "image-to-video",
-        {**NEW_PROMPT_ITEM, **_FRAMES, **_NEW_COMMON},
-        required=("image_url",),
-        exclusive=(PROMPT_OR_SHOTS,),
-    ),
+    **new_forms({**NEW_RATIO, **_SETTINGS}, {**NEW_PROMPT_ITEM, **_FRAMES, **_SETTINGS}),
     Capability.OMNI_VIDEO: NEW_OMNI,
 }
 _MASTERS = ("kling-v2-1-master", "kling-v2-master", "kling-v1-6")
