@@ -34,7 +34,6 @@ _LISTS = {
     "outputs": "", "results": "", "works": "", "files": "", "creations": "", "generated": "",
     "generations": "", "urls": "", "output": "", "result": "", "data": "", "task_result": "",
 }  # fmt: skip
-_ENTRY = (str, dict)
 _RANKS = {key: rank for rank, key in enumerate(_LISTS)}
 #: Any other key of a list of addresses.
 _ANY_LIST = ("_urls", "Urls")
@@ -95,9 +94,9 @@ def files_of(item: Item, base_url: str) -> Files:
             found["video"][address] = file._replace(duration=seconds(item.get("seconds")))
     for holder in holders[1:]:
         if "audio_url" in holder and holder is not item.get("metadata"):
-            sound = absolute(holder["audio_url"], base_url)
+            sound = _output(absolute(holder["audio_url"], base_url), base_url, holder)
             if sound:
-                found["audio"].setdefault(sound, _output(sound, base_url, holder))
+                found["audio"].setdefault(sound.url, sound)
     return Files(*[tuple(found[kind].values())[:_CAP] for kind in ("video", "image", "audio")])
 
 
@@ -126,7 +125,7 @@ def _entries(holder: Item) -> Iterator[tuple[str, Any]]:
         if is_result and isinstance(entries := opened(holder[key]), list):
             kind = _LISTS.get(key, "")
             for one in entries[:_CAP]:
-                if isinstance(one, _ENTRY):
+                if isinstance(one, str | dict):
                     yield kind, one
 
 
@@ -148,13 +147,10 @@ def _kind(entry: Any, file: Output) -> str:
 def _file(entry: Any, holder: Item, item: Item, base_url: str) -> Output | None:
     """Return the file that an entry of a list is: an address, or an object with one."""
     if isinstance(entry, str):
-        address = absolute(entry, base_url)
-        return _output(address, base_url, holder, item) if address else None
+        return _output(absolute(entry, base_url), base_url, holder, item)
     inner = entry.get("video")
     work = inner if isinstance(inner, dict) else entry
     address = _address(work, base_url)
-    if address is None:
-        return None
     length = seconds(work.get("duration"))
     if length is not None and "resource" in work:
         # The only kind of entry that counts milliseconds.
@@ -167,13 +163,10 @@ def _single(holder: Item, item: Item, base_url: str) -> Output | None:
 
     A `duration` beside the status word may be how long the task took.
     """
-    address = _address(holder, base_url)
-    if address is None:
-        return None
     stated = item.get("seconds")
     if stated is None and holder is not item:
         stated = holder.get("duration")
-    return _output(address, base_url, holder, item, duration=seconds(stated))
+    return _output(_address(holder, base_url), base_url, holder, item, duration=seconds(stated))
 
 
 def _address(holder: Item, base_url: str) -> str | None:
@@ -196,13 +189,15 @@ def _only(value: Any) -> Any:
 
 
 def _output(
-    address: str,
+    address: str | None,
     base_url: str,
     *holders: Item,
     id: str | None = None,
     duration: float | None = None,
-) -> Output:
+) -> Output | None:
     """Return a file with what the objects around its address say about it, the nearest first."""
+    if address is None:
+        return None
     nearest = holders[0]
     marked = ("resource",) if "resource_without_watermark" in nearest else _WATERMARKED
     watermark = first(lambda value: absolute(value, base_url), nearest, marked)
