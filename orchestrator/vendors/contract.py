@@ -154,7 +154,7 @@ class Vendor:
         No field is dropped silently.
         """
         check_fields(self.name, self.request_mapping(order), order.given)
-        reserved = tuple(path for path in (self.callback_path, self.external_id_path) if path)
+        reserved = (self.callback_path, self.external_id_path)
         check_extra(self.name, order.given.get("extra", {}), reserved)
 
     def request_mapping(self, order: Order) -> RequestMapping:
@@ -170,11 +170,9 @@ class Vendor:
         """Return the first capability that carries `given`, for a caller who named none."""
         for capability in Capability:
             if capability in self.forms:
-                try:
+                with contextlib.suppress(Unsupported):
                     check_fields(self.name, self.forms[capability], given)
-                except Unsupported:
-                    continue
-                return capability
+                    return capability
         return Capability.IMAGE2VIDEO if "image_url" in given else Capability.TEXT2VIDEO
 
     def knows_model(self, model: str) -> bool:

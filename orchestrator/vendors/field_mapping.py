@@ -78,8 +78,8 @@ def _first_given(either: str, given: Mapping[str, Any]) -> str:
 def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
     """Raise `Unsupported` if `extra` sets the callback or the external id, or is not valid JSON.
 
-    `reserved` are the dotted paths of the two in the vendor's body: `extra` may not replace an
-    object on these paths.
+    `reserved` are the dotted paths of the two in the vendor's body, "" for none: `extra` may not
+    replace an object on these paths.
     """
     for depth, _, key, value in walk(extra):
         if key in _OWN_FIELDS:
@@ -92,18 +92,14 @@ def check_extra(vendor: str, extra: Any, reserved: tuple[str, ...]) -> None:
             continue
         raise Unsupported("input/extra", why)
     for path in reserved:
-        _check_parents(vendor, extra, path)
-
-
-def _check_parents(vendor: str, extra: Any, path: str) -> None:
-    *parents, _ = path.split(".")
-    for parent in parents:
-        if parent not in extra:
-            return
-        extra = extra[parent]
-        if not isinstance(extra, Mapping):
-            why = f"extra may not replace {parent} for {vendor}: it holds {path}"
-            raise Unsupported("input/extra", why)
+        place = extra
+        for parent in path.split(".")[:-1]:
+            if parent not in place:
+                break
+            place = place[parent]
+            if not isinstance(place, Mapping):
+                why = f"extra may not replace {parent} for {vendor}: it holds {path}"
+                raise Unsupported("input/extra", why)
 
 
 def encode_field(vendor: str, mapping: RequestMapping, name: str, value: Any) -> tuple[str, Any]:

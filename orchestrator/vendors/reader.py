@@ -75,10 +75,7 @@ class Reader:
 
     def accepted(self, body: Any) -> tuple[str, Report | None] | None:
         """Return the id of the task that the answer to a submission holds, and what it reports."""
-        try:
-            item = next(iter(task_objects(body)), None)
-        except Unreadable:
-            return None
+        item = next(iter(task_objects(body)), None)
         if not isinstance(item, dict):
             return None
         if found := task_id(item):
@@ -96,11 +93,11 @@ class Reader:
         """
         if isinstance(item, dict):
             found = self.report(item)
-            has_id = found.vendor_task_id or found.external_task_id
             if found.word and (
-                has_id
+                found.vendor_task_id
+                or found.external_task_id
                 or not _TASK_SIGNS.isdisjoint(item)
-                or files_of(item, self.base_url) != Files()
+                or any(files_of(item, self.base_url))
             ):
                 return found
             if found.vendor_task_id and not is_alone:
@@ -133,19 +130,14 @@ class Reader:
         if state is not JobState.SUCCEEDED:
             return Files()
         files = files_of(item, self.base_url)
-        if files.videos:
-            return files
         # Old versions of new-api put the URL of a success there.
-        address = absolute(item.get("fail_reason"), self.base_url)
-        found = Output(address, expires_at=expiry(address)) if address else None
-        return Files((found,), files.images, files.audios) if found else files
+        address = None if files.videos else absolute(item.get("fail_reason"), self.base_url)
+        clip = address and Output(address, expires_at=expiry(address))
+        return files._replace(videos=(clip,)) if clip else files
 
 
 def task_objects(body: Any) -> list[Any]:
-    """Return the task objects of a parsed body: an object or a list, bare or in envelopes.
-
-    Raises `Unreadable` if the body is neither.
-    """
+    """Return the task objects of a parsed body: an object or a list, bare or in envelopes."""
     for _ in range(_ENVELOPES):
         inner = _content(body) if isinstance(body, dict) else None
         if inner is None:
@@ -153,11 +145,7 @@ def task_objects(body: Any) -> list[Any]:
         if isinstance(inner, dict):
             inner = {**{key: body[key] for key in _BESIDE if key in body}, **inner}
         body = inner
-    if isinstance(body, list):
-        return body
-    if isinstance(body, dict):
-        return [body]
-    raise Unreadable("the body holds no task object")
+    return body if isinstance(body, list) else [body]
 
 
 def _content(envelope: Item) -> Item | list[Any] | None:
@@ -180,19 +168,15 @@ def _is_inside(outer: Item, inner: Item | list[Any]) -> bool:
     if task_id(outer) is None:
         if not is_list and not has_status:
             return True
-        return all(_is_task(one) and not (has_status and _is_file(one)) for one in entries)
+        # Without a status of its own, an object with an id may be a file of the task.
+        return all(
+            status_word(one) or (task_id(one) and not (has_status and any(files_of(one, ""))))
+            for one in entries
+        )
     may_wrap = not has_status or not (is_list or _ENVELOPE_SIGNS.isdisjoint(outer))
     if not may_wrap or "task_id" in outer:
         return False
     return bool(entries) and all(task_id(one) and status_word(one) for one in entries)
-
-
-def _is_task(item: Item) -> bool:
-    return task_id(item) is not None or bool(status_word(item))
-
-
-def _is_file(item: Item) -> bool:
-    return not status_word(item) and files_of(item, "") != Files()
 
 
 def task_id(item: Item) -> str | None:
