@@ -153,9 +153,12 @@ class Vendor:
 
         No field is dropped silently.
         """
-        check_fields(self.name, self.request_mapping(order), order.given)
+        mapping = self.request_mapping(order)
+        check_fields(self.name, mapping, order.given)
         reserved = (self.callback_path, self.external_id_path)
         check_extra(self.name, order.given.get("extra", {}), reserved)
+        if mapping.check:
+            mapping.check(self.name, order.given)
 
     def request_mapping(self, order: Order) -> RequestMapping:
         """Return the mapping of the order's capability. Raises `Unsupported` if there is none."""

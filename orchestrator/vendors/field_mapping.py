@@ -40,13 +40,15 @@ class RequestMapping:
 
     A plain string in `fields` is a path that takes the value unchanged; their order is the order in
     the body. `required` fields must be given; of each group in `exclusive`, only one may be. In
-    both, `prompt|shots` means either. `finish` completes the body before `extra` is merged.
+    both, `prompt|shots` means either. `check` raises `Unsupported` for what a vendor and the given
+    fields cannot mean together. `finish` completes the body before `extra` is merged.
     """
 
     path: str
     fields: Fields
     required: tuple[str, ...] = ()
     exclusive: tuple[tuple[str, ...], ...] = ()
+    check: Callable[[str, Mapping[str, Any]], None] | None = None
     finish: Callable[[dict[str, Any]], None] | None = None
 
 

@@ -197,13 +197,14 @@ _ONE_GUIDE = ("last_image_url", "static_mask|dynamic_masks", "camera_control")
 def strict(forms: Forms) -> Forms:
     """Return legacy mappings that refuse what Kling itself refuses.
 
-    These are texts, cameras and masks out of bounds, and two guides in one request.
+    These are texts, shots, cameras and masks out of bounds, and two guides in one request.
     """
     return {
         capability: replace(
             mapping,
             fields={name: _STRICT.get(name, target) for name, target in mapping.fields.items()},
             exclusive=(_ONE_GUIDE,),
+            check=check_shots,
         )
         for capability, mapping in forms.items()
     }
@@ -266,9 +267,14 @@ def new_forms(text: Fields, image: Fields) -> dict[Capability, RequestMapping]:
             {**_NEW_PROMPT, **text, **_NEW_WATERMARK},
             required=("prompt|shots",),
             exclusive=both,
+            check=check_shots,
         ),
         Capability.IMAGE2VIDEO: RequestMapping(
-            "image-to-video", {**image, **_NEW_WATERMARK}, required=("image_url",), exclusive=both
+            "image-to-video",
+            {**image, **_NEW_WATERMARK},
+            required=("image_url",),
+            exclusive=both,
+            check=check_shots,
         ),
     }
 

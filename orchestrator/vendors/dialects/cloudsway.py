@@ -12,11 +12,9 @@ from orchestrator.vendors.kling_standard import (
     NEW_PROMPT_ITEM,
     NEW_RATIO,
     NEW_SETTINGS,
-    check_shots,
     frame,
     new_forms,
 )
-from orchestrator.vendors.order import Order
 
 # https://docs.cloudsway.net/maasapi/api-reference/video/kl_3.0_turbo/
 FORMS = new_forms(
@@ -57,8 +55,3 @@ class Cloudsway(Vendor):
         self.query_path = f"{root}/tasks?task_ids={{task_id}}"
         # It may not carry `task_ids`, not even empty.
         self.lookup_path = f"{root}/tasks?external_task_ids={{external_task_id}}"
-
-    def check(self, order: Order) -> None:
-        """Refuse unknown fields, and shots beyond Kling's limits. Raises `Unsupported`."""
-        super().check(order)
-        check_shots(self.name, order.given)

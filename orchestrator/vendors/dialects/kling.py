@@ -19,13 +19,11 @@ from orchestrator.vendors.kling_standard import (
     NEW_RATIO,
     NEW_SETTINGS,
     Forms,
-    check_shots,
     frame,
     legacy_forms,
     new_forms,
     strict,
 )
-from orchestrator.vendors.order import Order
 
 # https://klingai.com/document-api
 LEGACY = strict(legacy_forms(seconds_text))
@@ -106,8 +104,3 @@ class Kling(Vendor):
         claims = {"iss": key.get_secret_value(), "exp": now + 1800, "nbf": now - 5}
         token = jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
         return {"authorization": f"Bearer {token}"}
-
-    def check(self, order: Order) -> None:
-        """Refuse unknown fields, and what Kling's pages forbid. Raises `Unsupported`."""
-        super().check(order)
-        check_shots(self.name, order.given)
