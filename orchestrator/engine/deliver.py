@@ -123,7 +123,7 @@ class Deliverer:
             self.notifier.wake("deliver")
 
     async def _flush(self, subscriber_id: str) -> None:
-        """Make the retries of a subscriber due. If this is cut short, their schedule goes on."""
+        """Bring a subscriber's retries forward. If this is cut short, their schedule goes on."""
         while await self.store.claim(flush, subscriber_id, self.clock.now()) == FLUSH:
             continue
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 import sqlalchemy as sa
 
+from orchestrator.database.bulk import bulk_update
 from orchestrator.database.store import Tx
-from orchestrator.database.tables import delivery, subscriber
+from orchestrator.database.tables import attempt, delivery, subscriber
 from orchestrator.events.destinations import ResponseClass
 from orchestrator.events.subscribers import announce, disable
 from orchestrator.foundation.clock import after
@@ -25,8 +26,10 @@ DISABLE_AFTER = timedelta(days=5)
 #: A subscriber is failing after so many failures in a row, or when none has succeeded for this
 #: long: the event comes long before it is disabled, and not for each of its restarts.
 FAILURES, FAILING_AFTER = 10, timedelta(minutes=5)
-#: Retries that one transaction makes due when a subscriber has recovered.
+#: Retries that one transaction brings forward when a subscriber has recovered.
 FLUSH = 500
+#: Seconds per try after its last attempt before which a retry is not brought forward.
+SPACING = 30
 
 
 class LaneChange(StrEnum):
@@ -121,23 +124,31 @@ def _end_failures(tx: Tx, ids: Ids, row: Health, now: datetime) -> LaneChange | 
 
 
 def flush(tx: Tx, subscriber_id: str, now: datetime) -> int:
-    """Make up to `FLUSH` retries of a subscriber due now; return how many.
+    """Bring up to `FLUSH` retries of a subscriber forward; return how many.
 
-    Those that are claimed keep their claim.
+    Each is due now, or `SPACING` seconds per try after its last attempt: one that recovers again
+    and again gets a number of attempts that grows with the root of the time. Those that are claimed
+    keep their claim.
     """
+    earliest = sa.type_coerce(attempt.c.at, sa.BigInteger) + attempt.c.n * (SPACING * 1000)
+    later = sa.type_coerce(delivery.c.due_at, sa.BigInteger) > earliest
+    last = sa.and_(attempt.c.delivery_id == delivery.c.id, attempt.c.n == delivery.c.tries)
     waiting = (
-        sa.select(delivery.c.id)
-        .where(
-            delivery.c.subscriber_id == subscriber_id,
-            delivery.c.due_at > now,
-            delivery.c.claimed_by.is_(None),
-            delivery.c.tries > 0,
-        )
-        .order_by(delivery.c.due_at)
+        sa.select(delivery.c.id, attempt.c.at, attempt.c.n)
+        .join(attempt, last)
+        .where(delivery.c.subscriber_id == subscriber_id, delivery.c.due_at > now, later)
+        .where(delivery.c.claimed_by.is_(None))
+        # What the call before brought forward is at the other end.
+        .order_by(delivery.c.due_at.desc())
         .limit(FLUSH)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=delivery, skip_locked=True)
     )
-    ids = list(tx.scalars(waiting))
-    if ids:
-        tx.execute(sa.update(delivery).where(delivery.c.id.in_(ids)).values(due_at=now))
-    return len(ids)
+    due = [
+        {"was_id": delivery_id, "due_at": max(now, after(at, SPACING * n))}
+        for delivery_id, at, n in tx.execute(waiting)
+    ]
+    _BRING_FORWARD(tx, due)
+    return len(due)
+
+
+_BRING_FORWARD = bulk_update(delivery, "due_at", key=("id",))

@@ -23,8 +23,15 @@ from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.engine.deliver_addresses import AddressFailure, record_addresses
 from orchestrator.engine.deliver_health import Health, LaneChange, rest_lane, update_health
 from orchestrator.events.destinations import ResponseClass
-from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, Rng, after, retry_delay
-from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.clock import (
+    SHORT_SCHEDULE,
+    STANDARD_SCHEDULE,
+    Rng,
+    after,
+    retry_delay,
+    tries_by,
+)
+from orchestrator.foundation.ids import Ids, made_at
 from orchestrator.foundation.states import DeliveryState, SubscriberState
 
 #: Seconds that a result waits for others, at most.
@@ -166,9 +173,15 @@ def _attempt_values(done: Attempted) -> dict[str, Any]:
 def _failed_values(
     done: Attempted, subscriber_now: Health | None, rng: Rng, now: datetime
 ) -> dict[str, Any]:
-    """Return the new values of a delivery whose attempt failed: retried, held or dead."""
+    """Return the new values of a delivery whose attempt failed: retried, held or dead.
+
+    A try before its time, of a subscriber that recovered for a moment or an operator, does not
+    shorten the schedule: what counts is at most what the schedule makes in the age of the delivery.
+    """
     schedules = {ResponseClass.LATER: STANDARD_SCHEDULE, ResponseClass.SHORTLY: SHORT_SCHEDULE}
-    wait = retry_delay(schedules.get(done.result, ()), done.row["tries"] + 1, rng)
+    schedule = schedules.get(done.result, ())
+    age = (now - made_at(done.row["id"])).total_seconds()
+    wait = retry_delay(schedule, min(done.row["tries"] + 1, tries_by(schedule, age)), rng)
     if wait is None or subscriber_now is None:
         return _values(done, DeliveryState.DEAD, None, now)
     if subscriber_now["state"] != SubscriberState.ACTIVE:

@@ -6,6 +6,7 @@ No other module reads a clock, sleeps or draws a random number, so tests run in 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -179,3 +180,9 @@ def jittered(seconds: float, rng: Rng, share: float = 0.2) -> float:
 def retry_delay(schedule: Sequence[float], tries: int, rng: Rng) -> float | None:
     """Return the seconds to wait after `tries` tries, jittered; None when the schedule is over."""
     return jittered(schedule[tries], rng) if tries < len(schedule) else None
+
+
+def tries_by(schedule: Sequence[float], age: float) -> int:
+    """Return how many tries a schedule makes in the first `age` seconds: at least one."""
+    nominal = itertools.accumulate(schedule)
+    return max(1, sum(at <= age for at in nominal))

@@ -21,7 +21,7 @@ from orchestrator.database.tables.rows import DeliveryRow
 from orchestrator.engine import deliver as deliver_stage
 from orchestrator.engine import deliver_health
 from orchestrator.engine.deliver import LEASE, LIMIT, STORED, Deliverer
-from orchestrator.engine.deliver_health import FAILURES, LaneChange
+from orchestrator.engine.deliver_health import FAILURES, SPACING, LaneChange
 from orchestrator.engine.deliver_results import Attempted
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery
 from orchestrator.engine.worker import Worker
@@ -29,7 +29,7 @@ from orchestrator.events import subscribers
 from orchestrator.events.callback_lanes import callback_lane
 from orchestrator.events.destinations import webhook
 from orchestrator.foundation import off_loop
-from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after
+from orchestrator.foundation.clock import SHORT_SCHEDULE, STANDARD_SCHEDULE, after, tries_by
 from orchestrator.foundation.errors import Blocked
 from orchestrator.foundation.signing import standard_webhooks
 from orchestrator.foundation.states import DeliveryState, JobState, SubscriberState
@@ -540,11 +540,11 @@ async def test_the_retries_of_a_subscriber_that_recovers_are_due_at_once_within_
     while await drive(stage):
         continue
     h.clock.advance(100)
-    h.network.answer = lambda _: httpx.Response(500)
     while await drive(stage):
         continue
     tries = {row["id"]: row["tries"] for row in await h.rows(delivery)}
     assert set(tries.values()) == {2}
+    h.clock.advance(2 * SPACING)
     h.network.answer = lambda _: OK
     await at_vendor(h, task="t-last")
     (first,) = await stage.take(100)
@@ -558,6 +558,31 @@ async def test_the_retries_of_a_subscriber_that_recovers_are_due_at_once_within_
     assert {row["state"] for row in await h.rows(delivery)} == {D.DELIVERED}
     kinds = await event_types(h)
     assert kinds.count("subscriber.failing") == kinds.count("subscriber.recovered") == 1
+
+
+async def test_a_receiver_that_recovers_for_moments_uses_up_no_schedule(h: Harness) -> None:
+    await subscribe(h, "job.submitted")
+    for n in range(FAILURES):
+        await at_vendor(h, task=f"bad-{n}")
+    bad = [row["event_id"] for row in await h.rows(delivery)]
+    stage, began, moments = h.runtime.assemble(Deliverer), h.clock.now(), 150
+    h.network.answer = lambda request: httpx.Response(
+        500 if request.headers["webhook-id"] in bad else 204
+    )
+    for n in range(moments):
+        while await drive(stage):
+            continue
+        await at_vendor(h, task=f"good-{n}")
+        while await drive(stage):
+            continue
+        h.clock.advance(30)
+    assert (await event_types(h)).count("subscriber.recovered") >= FAILURES
+    age = (h.clock.now() - began).total_seconds()
+    planned = tries_by(STANDARD_SCHEDULE, age)
+    for row in await h.rows(delivery, delivery.c.event_id.in_(bad)):
+        assert row["state"] == D.PENDING
+        assert len(STANDARD_SCHEDULE) < row["tries"] <= planned + (2 * age / SPACING) ** 0.5
+        assert seconds_until_due(h, row) <= STANDARD_SCHEDULE[planned] * 1.2
 
 
 async def test_a_claimed_retry_keeps_its_claim_when_its_subscriber_recovers(h: Harness) -> None:
