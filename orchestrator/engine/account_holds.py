@@ -58,7 +58,7 @@ class AccountHolds:
 
     async def note(self, check: CheckResult, *, asked: bool) -> None:
         """Record a check. It may end the hold, so jobs and events are due. Raises `Unavailable`."""
-        look = holds.Look(check.reachable, check.authorized, check.detail)
+        look = holds.Look(check.reachable, check.authorized, check.detail, check.checked_at)
         await self.store.write(self._note, check.account, look, asked)
         self.notifier.wake("submit")
         self.notifier.wake("deliver")

@@ -27,8 +27,10 @@ from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.clock import Clock, Rng, after, backoff, jittered
 from orchestrator.foundation.errors import Exchange, Refused, TooLate, Unsupported
+from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs import holds
 from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note, Reschedule
 from orchestrator.jobs.orders import OrderBuilder
@@ -64,6 +66,8 @@ class QueryResult:
     later: list[Reschedule] = field(default_factory=list)
     #: Jobs to ask about later that the vendor does not know, for the second time.
     stuck: list[Reschedule] = field(default_factory=list)
+    #: When the vendor was asked, if it answered.
+    sent_at: datetime | None = None
 
 
 _UNANSWERED = (
@@ -91,6 +95,7 @@ class Poller:
     vendors: Mapping[str, Vendor]
     orders: OrderBuilder
     http_client: HttpClient
+    ids: Ids
     clock: Clock
     rng: Rng
     metrics: Metrics
@@ -167,7 +172,7 @@ class Poller:
         """Match reports to jobs by id, never by position. A job without a report is not found."""
         by_task = {report.vendor_task_id: report for report in reports if report.vendor_task_id}
         by_external = {one.external_task_id: one for one in reports if one.external_task_id}
-        result = QueryResult(query.vendor.account.name, asked=len(query.rows))
+        result = QueryResult(query.vendor.account.name, asked=len(query.rows), sent_at=asked_at)
         for row in query.rows:
             report = by_task.get(row["vendor_task_id"] or "")
             report = report or by_external.get(row["external_task_id"])
@@ -264,13 +269,20 @@ class Poller:
         applied = iter(self.ledger.apply(tx, reports, asked))
         lock_accounts(tx, asked)
         for account, count in asked.items():
-            values: dict[str, Any] = {"polls": account_state.c.polls + count}
-            mine = account_state.c.account == account
-            tx.execute(sa.update(account_state).where(mine).values(**values))
+            sent = [one.sent_at for one in results if one.account == account and one.sent_at]
+            self._count(tx, account, count, max(sent, default=None))
         return [
             found + [next(applied) for _ in one.reports]
             for one, found in zip(results, marked, strict=True)
         ]
+
+    def _count(self, tx: Tx, account: str, count: int, sent_at: datetime | None) -> None:
+        """Count the jobs that were asked about. A vendor that answers accepts the credentials."""
+        values: dict[str, Any] = {"polls": account_state.c.polls + count}
+        mine = sa.update(account_state).where(account_state.c.account == account)
+        held_since = tx.scalar(mine.values(**values).returning(account_state.c.held_since))
+        if sent_at and held_since:
+            holds.answered(tx, self.ids, account, sent_at, self.clock.now(), Source.POLL)
 
 
 def _end_of_waiting(row: JobRow, vendor: Vendor) -> datetime:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -240,6 +240,7 @@ class Submitter:
     async def _look_up(self, row: JobRow, vendor: Vendor) -> SubmitOutcome:
         if vendor.lookup is not Lookup.BY_EXTERNAL_ID:
             return submit_outcome.cannot_query(row, vendor, self.clock.now(), lease_of(vendor))
+        sent_at = self.clock.now()
         try:
             request = vendor.lookup_request(self.orders.without_input(row, vendor))
             request.extensions["may_leave"] = self._permit(row, vendor)
@@ -253,7 +254,8 @@ class Submitter:
                 )
         except Exchange as error:
             return submit_outcome.lookup_failed(row, vendor, error, self.clock.now(), self.rng)
-        return submit_outcome.after_lookup(row, vendor, reports, self.clock.now())
+        outcome = submit_outcome.after_lookup(row, vendor, reports, self.clock.now())
+        return replace(outcome, sent_at=sent_at)
 
     def _record(self, tx: Tx, outcomes: list[SubmitOutcome]) -> list[ApplyResult | None]:
         now = self.clock.now()

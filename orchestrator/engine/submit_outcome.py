@@ -41,6 +41,7 @@ class SubmitOutcome:
     Exactly one of these is set: `report` (the job moves), `queue` (back to the queue) or `later`
     (still in doubt). `pause` asks to pause the account for that many seconds, or by our own backoff
     if 0. `refusal` asks to hold the account. `probe`: it was held when the job was claimed.
+    `sent_at`: when a lookup left that the vendor has answered.
     """
 
     row: JobRow
@@ -51,6 +52,7 @@ class SubmitOutcome:
     pause: float | None = None
     refusal: Refusal | None = None
     probe: bool = False
+    sent_at: datetime | None = None
 
     def of_probe(self, probe: bool) -> SubmitOutcome:
         """Return the outcome of a claim that was a probe, or was none."""

@@ -12,6 +12,7 @@ from orchestrator.database.tables import account_state
 from orchestrator.engine.submit_outcome import SubmitOutcome
 from orchestrator.foundation.clock import Rng, after, backoff, jittered
 from orchestrator.foundation.ids import Ids
+from orchestrator.foundation.states import Source
 from orchestrator.jobs import holds
 from orchestrator.jobs.capacity import lock_accounts
 from orchestrator.jobs.ledger import ApplyResult, Ledger, Note
@@ -40,10 +41,12 @@ def _record_accounts(
     """Record what outcomes show about their accounts: most show nothing new."""
     accepting = {one.row["account"]: False for one in outcomes if _is_accepted(one)}
     accepting |= {one.row["account"]: True for one in outcomes if one.probe and _is_accepted(one)}
-    resumed = _refused_lately(tx, accepting)
+    answered = {one.row["account"]: one.sent_at for one in outcomes if one.sent_at}
+    lately = _refused_lately(tx, {*accepting, *answered})
+    resumed = {account: looks for account, looks in lately.items() if account in accepting}
     paused = {one.row["account"]: one for one in outcomes if one.pause is not None}
     troubled = [one for one in outcomes if one.refusal or one.probe]
-    lock_accounts(tx, {*resumed, *paused, *(one.row["account"] for one in troubled)})
+    lock_accounts(tx, {*lately, *paused, *(one.row["account"] for one in troubled)})
     for one in paused.values():
         _pause_account(tx, ids, one, rng, now)
     for one in troubled:
@@ -56,6 +59,8 @@ def _record_accounts(
         tx.execute(sa.update(account_state).where(mine).values(crowded=0))
     for account in sorted(account for account, looks in resumed.items() if looks):
         holds.accepted(tx, ids, account, now, probe=accepting[account])
+    for account in sorted(lately.keys() & answered):
+        holds.answered(tx, ids, account, answered[account], now, Source.LOOKUP)
 
 
 def _is_accepted(one: SubmitOutcome) -> bool:

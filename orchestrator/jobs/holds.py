@@ -5,6 +5,9 @@ a check shows that the credentials are accepted, or when the vendor accepts a jo
 cannot tell, one job at a time is submitted to find out (a probe). Looks are spaced by a backoff
 that starts again only with an acceptance, so a check that proves nothing costs little.
 
+The answer to a status query or a lookup shows what a check shows. A push shows nothing: the job may
+have been accepted long before. What was sent before the hold began proves nothing about it.
+
 Also pauses: an account that its vendor rate-limits again and again has one event, not one a pause.
 Every function that takes `tx` is a unit of work; those that change an account have locked its row.
 """
@@ -71,6 +74,7 @@ class Look(NamedTuple):
     reachable: bool
     authorized: bool | None
     message: str
+    sent_at: datetime
 
 
 def refused(tx: Tx, ids: Ids, rng: Rng, account: str, refusal: Refusal, now: datetime) -> None:
@@ -124,7 +128,7 @@ def checked(
 ) -> None:
     """Note an account check. `asked`: an operator made it, so a failure changes no schedule."""
     row = _get(tx, account)
-    if row["held_since"] is None:
+    if row["held_since"] is None or look.sent_at <= row["held_since"]:
         return
     if look.authorized and not row["probing"]:
         _end(tx, ids, row, look.message, now, Source.OPERATOR if asked else Source.CLOCK)
@@ -133,6 +137,19 @@ def checked(
         _set(tx, account, {"look_at": now, "probing": True})
     elif not asked:
         _set(tx, account, _later(row, rng, now))
+
+
+def answered(
+    tx: Tx, ids: Ids, account: str, sent_at: datetime, now: datetime, source: Source
+) -> None:
+    """The vendor has answered a query that was sent then, so it accepts the credentials.
+
+    Changes nothing about a hold that only a probe can judge, nor about its schedule.
+    """
+    row = _get(tx, account)
+    if row["held_since"] is None or sent_at <= row["held_since"] or row["probing"]:
+        return
+    _end(tx, ids, row, "the vendor answers status queries again", now, source)
 
 
 def are_any(tx: Tx, accounts: Collection[str]) -> bool:

@@ -12,18 +12,22 @@ import pytest
 
 from orchestrator.database.tables import event, job
 from orchestrator.engine.account_holds import AccountHolds
+from orchestrator.engine.poll import Poller
 from orchestrator.engine.submit import Submitter
 from orchestrator.foundation.clock import SUBMIT_SCHEDULE
-from orchestrator.foundation.states import JobState
+from orchestrator.foundation.states import HoldReason, JobState, Source
+from orchestrator.jobs import holds
 from orchestrator.jobs.holds import CALM, FIRST_LOOK, LAST_LOOK
 from orchestrator.vendors.account_check import CheckResult
 from tests.harness.engine import (
+    Stage,
     drive,
     event_types,
     job_error,
     kling_refusal,
     kling_response,
     legacy_task,
+    report_state,
     task_not_found,
 )
 from tests.harness.runtime import Harness, open_harness
@@ -150,6 +154,57 @@ async def test_a_check_that_succeeds_releases_an_unauthorized_account(h: Harness
     assert set(await states(h)) == {JobState.SUBMITTED}
     kinds = [("account.unauthorized", "unauthorized"), ("account.recovered", "unauthorized")]
     assert await facts(h) == kinds
+
+
+@pytest.mark.parametrize(
+    ("by", "reason", "left", "is_held"),
+    [
+        ("poll", "unauthorized", "after", False),
+        ("poll", "unauthorized", "before", True),
+        ("poll", "exhausted", "after", True),
+        ("lookup", "unauthorized", "after", False),
+        ("lookup", "unauthorized", "before", True),
+        ("lookup", "exhausted", "after", True),
+        ("push", "unauthorized", "after", True),
+    ],
+)
+async def test_a_query_that_left_after_the_hold_began_and_is_answered_ends_it(
+    h: Harness, by: str, reason: str, left: str, is_held: bool
+) -> None:
+    """As a check does. A push proves nothing: its job may have been accepted long before."""
+    vendor, row = Vendor(h), await h.open("kling")
+    vendor.submission = httpx.Response(504) if by == "lookup" else None
+    await submit(h)
+    h.clock.advance(10_000)
+    await h.run(job.update().values(due_at=h.clock.now()))
+    ids = {"external_task_id": row["external_task_id"]}
+    stage: Stage[Any] = h.runtime.assemble(Poller)
+    if by == "lookup":
+        stage = h.runtime.assemble(Submitter)
+
+    async def refuse() -> None:
+        refusal = holds.Refusal(HoldReason(reason), "no", probe=False)
+        ids, rng, now = h.runtime.ids, h.runtime.rng, h.clock.now()
+        await h.runtime.store.write(holds.refused, ids, rng, "kling", refusal, now)
+        h.clock.advance(1)
+
+    async def answered(_: httpx.Request) -> httpx.Response:
+        if left == "before":
+            await refuse()
+        task = legacy_task("t-1", "processing", task_info=ids)
+        return kling_response(task if by == "poll" else [task])
+
+    h.network.answer = answered
+    if left == "after":
+        await refuse()
+    if by == "push":
+        await report_state(h, row["id"], JobState.PROCESSING, Source.PUSH)
+    else:
+        assert await drive(stage) == 1
+    assert (await h.job(row["id"]))["state"] == JobState.PROCESSING
+    assert ((await h.account("kling"))["held_since"] is not None) == is_held
+    kinds = [kind for kind, _ in await facts(h)]
+    assert kinds == [f"account.{reason}"] + ["account.recovered"] * (not is_held)
 
 
 async def test_an_exhausted_account_is_probed_with_one_job_at_a_time(h: Harness) -> None:
