@@ -201,7 +201,8 @@ class Poller:
             result.later.append(self._later(row, vendor, {}))
         elif misses > MISSES and asked_at >= after(since, poll.lost_after):
             gone = Report(JobState.FAILED, message="the vendor knows no such task")
-            result.reports.append(ReportEvent(row["id"], gone, Source.POLL))
+            verdict = ReportEvent(row["id"], gone, Source.POLL, lease=row["lease"])
+            result.reports.append(verdict)
         else:
             later = self._later(row, vendor, {"misses": misses})
             (result.stuck if misses == MISSES else result.later).append(later)

@@ -315,7 +315,7 @@ _INVISIBLE = {"due_at", "asks", "misses", "vendor_updated_at", "outputless_since
 def _claimed(to: Reschedule) -> sa.ColumnElement[bool]:
     """Return the condition that a live job is still as it was claimed."""
     same = sa.and_(job.c.id == to.job_id, job.c.lease == to.lease, job.c.version == to.version)
-    return sa.and_(same, job.c.due_at.is_not(None))
+    return sa.and_(same, job.c.due_at.is_not(None), job.c.claimed_by.is_not(None))
 
 
 _WAS_STUCK = (

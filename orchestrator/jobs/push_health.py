@@ -117,10 +117,12 @@ def _count(tx: Tx, account: str, missed: int, pushed: bool) -> list[NewEvent]:
 def _pull_polls_forward(tx: Tx, vendor: Vendor, now: datetime) -> None:
     """Bring forward the status queries of jobs that wait for a push that will not come.
 
-    Skips jobs that another unit holds: it may wait for the account, which is locked here.
+    Skips jobs that are claimed for one, and those that another unit holds: it may wait for the
+    account, which is locked here.
     """
     soon = after(now, vendor.account.poll.interval)
     waiting = sa.and_(
+        job.c.claimed_by.is_(None),
         job.c.account == vendor.account.name,
         job.c.state.in_((JobState.SUBMITTED, JobState.PROCESSING)),
         job.c.due_at > soon,

@@ -27,7 +27,7 @@ class ReportEvent(NamedTuple):
 
     `attempt` is the submission whose callback token a push carried. `code` and `message` are our
     error if the report is a failure. `lease` fences a verdict that is ours and not the vendor's: it
-    counts only while that claim is the latest.
+    counts only while that claim lasts.
     """
 
     job_id: str
@@ -95,9 +95,7 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
     """
     state, report = JobState(row["state"]), event.report
     facts = _task_id(row, event, vendor)
-    if event.lease is not None and (
-        event.lease != row["lease"] or state is not JobState.SUBMITTING
-    ):
+    if event.lease is not None and not _is_claimed(row, event):
         return Transition(ReportOutcome.STALE)
     if RANK[state] == 100:
         return _after_final(row, event, vendor, facts)
@@ -105,9 +103,7 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
         return Transition(ReportOutcome.STALE, facts)
     if _needs_confirmation(row, event, vendor):
         # A job that is queued or being submitted keeps its schedule and its claim.
-        soon: JobChanges = (
-            {"due_at": next_query(row, poll_settings(vendor), now)} if state in AT_VENDOR else {}
-        )
+        soon = _query_soon(row, vendor, now) if state in AT_VENDOR else {}
         return Transition(ReportOutcome.UNCONFIRMED, soon)
     if report.state is JobState.SUCCEEDED and not report.has_output:
         return _without_output(row, event, vendor, now, facts)
@@ -123,6 +119,25 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
     if report.state is state and _is_newer(row, report):
         return Transition(ReportOutcome.UPDATED, facts | _details(report))
     return Transition(ReportOutcome.STALE, facts)
+
+
+def _is_claimed(row: JobRow, event: ReportEvent) -> bool:
+    """True if the claim of a verdict is the latest, and no report has ended it since."""
+    if event.source is Source.POLL:
+        is_open = row["claimed_by"] is not None and row["state"] in AT_VENDOR
+    else:
+        is_open = row["state"] == JobState.SUBMITTING
+    return is_open and event.lease == row["lease"]
+
+
+def _query_soon(row: JobRow, vendor: Vendor | None, now: datetime) -> JobChanges:
+    """Return when a push that says nothing certain makes a job due for a status query.
+
+    A job that is claimed for one keeps its claim: another process would send the query too.
+    """
+    if row["claimed_by"] is not None and row["state"] in AT_VENDOR:
+        return {"due_at": row["due_at"]}
+    return {"due_at": next_query(row, poll_settings(vendor), now)}
 
 
 def _task_id(row: JobRow, event: ReportEvent, vendor: Vendor | None) -> JobChanges:
@@ -198,7 +213,7 @@ def _without_output(
     state = JobState(row["state"])
     soon: JobChanges = {}
     if event.source is Source.PUSH and state not in FINAL:
-        soon = {"due_at": next_query(row, poll_settings(vendor), now)}
+        soon = _query_soon(row, vendor, now)
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, event, vendor, now, JobState.PROCESSING, facts)
         return Transition(ReportOutcome.NO_OUTPUT, moved.changes | soon, JobState.PROCESSING)

@@ -254,6 +254,50 @@ async def test_an_answer_that_was_given_before_lost_after_does_not_end_a_job(h: 
     assert (now["state"], now["misses"]) == (S.SUBMITTED, 3)
 
 
+@pytest.mark.parametrize("meanwhile", ["another claim", "a push", "nothing"])
+async def test_a_verdict_that_a_task_is_lost_counts_only_under_the_claim_that_asked(
+    h: Harness, meanwhile: str
+) -> None:
+    (row,) = await jobs_to_poll(h)
+    h.clock.advance(600)
+    for _ in range(2):
+        await poll(h, task_not_found())
+        h.clock.advance(seconds_until_due(h, await h.job(row["id"])))
+    stage = h.runtime.assemble(Poller)
+
+    async def answered(_: httpx.Request) -> httpx.Response:
+        if meanwhile == "another claim":
+            h.clock.advance(LEASE)
+            assert len(await h.runtime.assemble(Poller).take(1)) == 1
+        elif meanwhile == "a push":
+            await report_state(h, row["id"], S.SUBMITTED, Source.PUSH)
+        return task_not_found()
+
+    h.network.answer = answered
+    assert await drive(stage) == 1
+    now = await h.job(row["id"])
+    state, misses = (S.SUBMITTED, 0) if meanwhile == "a push" else (S.SUBMITTED, 2)
+    if meanwhile == "nothing":
+        state, misses = S.FAILED, 0
+    assert (now["state"], now["misses"]) == (state, misses)
+
+
+@pytest.mark.parametrize("account", ["main", "forking"])
+async def test_an_uncertain_push_makes_no_second_query_of_one_in_progress(
+    h: Harness, account: str
+) -> None:
+    """An output that is missing, or a failure that may be another task's."""
+    (row,) = await jobs_to_poll(h, account)
+    stage = h.runtime.assemble(Poller)
+    assert len(await stage.take(1)) == 1
+    said = S.SUCCEEDED if account == "main" else S.FAILED
+    await report_state(h, row["id"], said, Source.PUSH)
+    h.clock.advance(LEASE - 1)
+    assert len(await stage.take(1)) == 0
+    h.clock.advance(1)
+    assert len(await stage.take(1)) == 1
+
+
 async def test_a_job_that_is_being_queried_is_not_claimed_for_another_query(h: Harness) -> None:
     (row,) = await jobs_to_poll(h)
     stage, now = h.runtime.assemble(Poller), h.clock.now

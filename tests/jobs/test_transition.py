@@ -49,7 +49,7 @@ FAITHFUL = vendor("kling")
 def row(state: JobState, **values: Any) -> JobRow:
     known: dict[str, Any] = {
         "id": "job_1", "state": state, "attempt": 1, "lease": 3, "asks": 0, "misses": 0,
-        "queried_at": None,
+        "queried_at": None, "claimed_by": None,
         "vendor_task_id": None, "external_task_id": "order-1",
         "vendor_updated_at": None, "progress": None, "outputless_since": None, "submitted_at": None,
         "billing": None, "due_at": None if state in FINAL else START,
@@ -196,6 +196,22 @@ def test_a_pushed_success_without_output_is_polled_at_once() -> None:
     change = decided(row(S.SUBMITTED), event(S.SUCCEEDED, videos=()))
     assert (change.outcome, change.moved) == (ReportOutcome.NO_OUTPUT, S.PROCESSING)
     assert change.changes["due_at"] == change.changes["outputless_since"] == LATER
+
+
+@pytest.mark.parametrize(
+    ("state", "report", "outcome"),
+    [
+        (S.SUBMITTED, event(S.SUCCEEDED, videos=()), ReportOutcome.NO_OUTPUT),
+        (S.PROCESSING, event(S.SUCCEEDED, videos=()), ReportOutcome.NO_OUTPUT),
+        (S.PROCESSING, event(S.FAILED, attempt=1), ReportOutcome.UNCONFIRMED),
+    ],
+)
+def test_an_uncertain_push_leaves_a_job_that_is_being_queried_to_its_claim(
+    state: JobState, report: ReportEvent, outcome: ReportOutcome
+) -> None:
+    ends = after(LATER, 90)
+    change = decided(row(state, attempt=2, claimed_by=1, due_at=ends), report)
+    assert (change.outcome, change.changes["due_at"]) == (outcome, ends)
 
 
 def test_a_success_without_output_is_polled_again_and_fails_after_its_grace() -> None:
@@ -349,19 +365,25 @@ def test_a_charge_that_comes_after_the_end_is_added_once(
 
 
 @pytest.mark.parametrize(
-    ("state", "lease", "outcome"),
+    ("source", "state", "claimed_by", "lease", "outcome"),
     [
-        (S.SUBMITTING, 3, ReportOutcome.MOVED),
-        (S.SUBMITTING, 2, ReportOutcome.STALE),
-        (S.SUBMITTED, 3, ReportOutcome.STALE),
-        (S.QUEUED, 3, ReportOutcome.STALE),
-        (S.EXPIRED, 3, ReportOutcome.STALE),
+        (Source.SUBMIT, S.SUBMITTING, 1, 3, ReportOutcome.MOVED),
+        (Source.SUBMIT, S.SUBMITTING, 1, 2, ReportOutcome.STALE),
+        (Source.SUBMIT, S.SUBMITTED, 1, 3, ReportOutcome.STALE),
+        (Source.SUBMIT, S.QUEUED, None, 3, ReportOutcome.STALE),
+        (Source.SUBMIT, S.EXPIRED, None, 3, ReportOutcome.STALE),
+        (Source.POLL, S.SUBMITTED, 1, 3, ReportOutcome.MOVED),
+        (Source.POLL, S.PROCESSING, 1, 3, ReportOutcome.MOVED),
+        (Source.POLL, S.PROCESSING, 1, 2, ReportOutcome.STALE),
+        (Source.POLL, S.PROCESSING, None, 3, ReportOutcome.STALE),
+        (Source.POLL, S.EXPIRED, None, 3, ReportOutcome.STALE),
     ],
 )
-def test_a_failure_we_decide_is_fenced_by_the_lease_of_the_last_claim(
-    state: JobState, lease: int, outcome: ReportOutcome
+def test_a_failure_we_decide_is_fenced_by_the_last_claim(
+    source: Source, state: JobState, claimed_by: int | None, lease: int, outcome: ReportOutcome
 ) -> None:
-    change = decided(row(state), event(S.FAILED, Source.SUBMIT, lease=lease, code="vendor_refused"))
+    ours = event(S.FAILED, source, lease=lease, code="vendor_refused")
+    change = decided(row(state, claimed_by=claimed_by), ours)
     assert change.outcome is outcome
     assert bool(change.changes) is (outcome is ReportOutcome.MOVED)
 
