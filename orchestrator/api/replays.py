@@ -112,8 +112,9 @@ def _preview(tx: Tx, row: ReplayRow) -> Json:
     owners = [share.owner for share in preview.shares]
     known = sa.select(subscriber.c.id, subscriber.c.shown).where(subscriber.c.id.in_(owners))
     hosts = {found.id: host_of(found.shown) for found in tx.execute(known)}
-    return replay_count_json(row) | {
-        "renders": 0 if row["jobs"] is None else row["counted"],
+    counted = replay_count_json(row)
+    return counted | {
+        "renders": 0 if row["jobs"] is None else counted["count"],
         "subscribers": [
             {"subscriber": share.owner, "host": hosts.get(share.owner), "count": share.rows}
             for share in preview.shares

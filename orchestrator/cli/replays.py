@@ -79,11 +79,11 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
         counted = client.post(ReplayCount, "/v1/replays", {**body, "dry_run": True})
         what = "events it never got" if wish.missed else f"{wish.status} deliveries"
         if dry_run:
-            shown = {"would be replayed": counted.count, "which": what, "when": wish.when}
+            shown = {"would be replayed": _many(counted), "which": what, "when": wish.when}
             terminal.record(counted, shown, key="count")
             return
         if not yes and counted.count:
-            confirm(terminal, f"replay {counted.count} {what} {wish.when}?", [])
+            confirm(terminal, f"replay {_many(counted)} {what} {wish.when}?", [])
         replay = client.post(Replay, "/v1/replays", body)
         if wait:
             try:
@@ -97,7 +97,7 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
         {
             "id": replay.id,
             "status": replay.status,
-            "replayed": f"{replay.replayed} of {replay.count}",
+            "replayed": f"{replay.replayed} of {_many(replay)}",
             "subscriber": replay.subscriber or "all",
             "per second": replay.rate,
         },
@@ -114,7 +114,7 @@ def _followed(session: Session, client: Client, replay: Replay) -> Replay:
     while replay.status == "running":
         if replay.replayed != last and not session.terminal.json:
             last = replay.replayed
-            _progress(session, f"{last} of {replay.count} · {span(time.monotonic() - began)}")
+            _progress(session, f"{last} of {_many(replay)} · {span(time.monotonic() - began)}")
         time.sleep(_LOOKS)
         try:
             replay = client.get(Replay, f"/v1/replays/{replay.id}")
@@ -130,6 +130,10 @@ def _followed(session: Session, client: Client, replay: Replay) -> Replay:
     if session.terminal.live:
         sys.stderr.write("\r\x1b[K")
     return replay
+
+
+def _many(counted: ReplayCount | Replay) -> str:
+    return f"{'more than ' * counted.count_is_capped}{counted.count}"
 
 
 def _progress(session: Session, words: str) -> None:

@@ -1,17 +1,18 @@
 """The contract of a selection: the rows that a replay is about.
 
-They are counted when the replay is made, and then read in chunks in the order of ids (keyset
-pagination). The selection is what it was at that time: nothing newer than `newest`, and of ended
-deliveries only those that had ended by then. Every statement but the counts reads a bounded number
-of rows: an index leads from id to id, and the other conditions are checked row by row.
+They are counted when the replay is made, up to `COUNT_CAP`, and then read in chunks in the order of
+ids (keyset pagination). The selection is what it was at that time: nothing newer than `newest`, and
+of ended deliveries only those that had ended by then. Every statement but the counts reads a
+bounded number of rows: an index leads from id to id, and the other conditions are checked row by
+row. A count ends as soon as it has found enough.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ from orchestrator.foundation.clock import EPOCH, after
 from orchestrator.foundation.ids import earliest
 from orchestrator.foundation.states import EventType
 from orchestrator.jobs.intake import JobIntake
+from orchestrator.schemas.replays import COUNT_CAP
 
 #: Seconds by which the time in an id may differ from its row's `created_at`: clocks are adjusted.
 _DRIFT = 3600.0
@@ -79,6 +81,8 @@ class Selection(ABC):
 
     prefix: str
     id: sa.ColumnElement[str]
+    #: To whom a row belongs.
+    owner: sa.ColumnElement[str]
     #: Rows of a slice, at most.
     most = 1000
 
@@ -93,13 +97,26 @@ class Selection(ABC):
             newest = min(newest, _first_id(self.prefix, until, _DRIFT))
         return "" if since is None else _first_id(self.prefix, since, -_DRIFT), newest
 
-    @abstractmethod
     def count(self, tx: Tx) -> int:
-        """Return how many rows the replay is about."""
+        """Return how many rows the replay is about, at most one more than `COUNT_CAP`."""
+        some = self.matching(tx, sa.literal(1).label("one")).limit(COUNT_CAP + 1).subquery()
+        return tx.scalar(sa.select(sa.func.count()).select_from(some), self.texts) or 0
+
+    def shares(self, tx: Tx, most: int) -> list[Share]:
+        """Return to whom the first `COUNT_CAP` rows belong, those with the most first."""
+        some = self.matching(tx, self.owner.label("owner")).limit(COUNT_CAP).subquery()
+        owner, total = some.c.owner, sa.func.count()
+        found = sa.select(owner, total).group_by(owner).order_by(total.desc(), owner).limit(most)
+        return [Share(*row) for row in tx.execute(found, self.texts)]
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The parameters of `matching`."""
+        return {}
 
     @abstractmethod
-    def shares(self, tx: Tx, most: int) -> list[Share]:
-        """Return to whom the rows belong, those with the most first."""
+    def matching(self, tx: Tx, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Select these columns of the rows that the replay is about."""
 
     @abstractmethod
     def next_chunk(self, tx: Tx, most: int) -> Chunk:

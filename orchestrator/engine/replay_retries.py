@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import job
 from orchestrator.database.tables.indexes import uncommon
 from orchestrator.database.tables.rows import JobRow, ReplayRow, fetch
-from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled, Selection, Share
+from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled, Selection
 from orchestrator.foundation.errors import Problem
 from orchestrator.foundation.states import FINAL, JobState
 from orchestrator.jobs import job_filter
@@ -57,6 +57,7 @@ class Retries(Selection):
 
     prefix = "job"
     id = job.c.id
+    owner = job.c.account
     # Each may hold a megabyte, and the whole slice is one transaction.
     most = 25
 
@@ -70,17 +71,9 @@ class Retries(Selection):
         # Exclusive, and greater than the newest.
         return f"{newest or self.prefix}0", newest
 
-    def count(self, tx: Tx) -> int:
-        """Return how many jobs would be retried."""
-        found = sa.select(sa.func.count()).select_from(job).where(*self._conditions())
-        return tx.scalar(found, self._texts) or 0
-
-    def shares(self, tx: Tx, most: int) -> list[Share]:
-        """Return the accounts with the most jobs."""
-        total = sa.func.count()
-        found = sa.select(job.c.account, total).where(*self._conditions()).group_by(job.c.account)
-        found = found.order_by(total.desc(), job.c.account).limit(most)
-        return [Share(*row) for row in tx.execute(found, self._texts)]
+    def matching(self, tx: Tx, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Select columns of the jobs that would be retried."""
+        return sa.select(*columns).select_from(job).where(*self._conditions())
 
     def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return the next jobs in the order of the list."""
@@ -136,7 +129,7 @@ class Retries(Selection):
         return None if after is None else datetime.fromisoformat(after)
 
     @property
-    def _texts(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """Return the parameters of the filters on JSON."""
         return {f"one_{name}": values[0] for name, values in self._wanted.items()}
 

@@ -18,6 +18,7 @@ from orchestrator.engine.replay_contract import Candidate, Chunk, Made, Sampled,
 from orchestrator.events.outbox import matches
 from orchestrator.foundation.states import DeliveryState, EventType, SubscriberState
 from orchestrator.jobs.intake import JobIntake
+from orchestrator.schemas.replays import COUNT_CAP
 
 
 class Redelivery(Selection):
@@ -25,18 +26,11 @@ class Redelivery(Selection):
 
     prefix = "dlv"
     id = delivery.c.id
+    owner = delivery.c.subscriber_id
 
-    def count(self, tx: Tx) -> int:
-        """Return how many deliveries the replay is about."""
-        found = self._select(sa.func.count()).where(*self._span(), *self._fits())
-        return tx.scalar(found) or 0
-
-    def shares(self, tx: Tx, most: int) -> list[Share]:
-        """Return the subscribers with the most deliveries."""
-        to, total = delivery.c.subscriber_id, sa.func.count()
-        found = self._select(to, total).where(*self._span(), *self._fits()).group_by(to)
-        found = found.order_by(total.desc(), to).limit(most)
-        return [Share(*row) for row in tx.execute(found)]
+    def matching(self, tx: Tx, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Select columns of the deliveries that the replay is about."""
+        return self._select(*columns).where(*self._span(), *self._fits())
 
     def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return up to `most` deliveries after the cursor."""
@@ -113,15 +107,15 @@ class Backfill(Selection):
     prefix = "evt"
     id = event.c.id
 
-    def count(self, tx: Tx) -> int:
-        """Return how many events the replay is about."""
+    def matching(self, tx: Tx, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Select columns of the events that the replay is about."""
         missed = sa.not_(self._owed().exists())
-        found = sa.select(sa.func.count()).select_from(event)
-        return tx.scalar(found.where(*self._span(), *self._wanted(tx), missed)) or 0
+        found = sa.select(*columns).select_from(event)
+        return found.where(*self._span(), *self._wanted(tx), missed)
 
     def shares(self, tx: Tx, most: int) -> list[Share]:
         """Return the one subscriber."""
-        return [Share(str(self.row["subscriber_id"]), self.row["counted"])]
+        return [Share(str(self.row["subscriber_id"]), min(self.row["counted"], COUNT_CAP))]
 
     def next_chunk(self, tx: Tx, most: int) -> Chunk:
         """Return up to `most` events after the cursor."""

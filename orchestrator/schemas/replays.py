@@ -11,6 +11,10 @@ from orchestrator.foundation.states import DeliveryState, JobState, ReplayState,
 from orchestrator.schemas.base import Json, OpenEnum, Shape, rfc3339_or_none
 from orchestrator.schemas.example_values import CREATED, FINISHED, IDS, NEXT_DAY
 
+#: Rows of a replay that are counted; the stored number is one more if there are more.
+COUNT_CAP = 10_000
+_IsCapped = Annotated[bool, Field(description="There are more than `count`, which ends at 10,000.")]
+
 
 class ReplaySelection(TypedDict):
     """The columns of `replay` that say what it selects."""
@@ -105,12 +109,16 @@ class ReplayCount(Shape):
     filter: ReplayFilter
     jobs: RetryFilter | None = None
     count: int
+    count_is_capped: _IsCapped = False
     renders: Annotated[
-        int, Field(description="New jobs, each a render that the vendor charges for.")
+        int,
+        Field(
+            description="New jobs, each a render that the vendor charges for; counted as `count`."
+        ),
     ] = 0
     subscribers: Annotated[
         list[SubscriberShare],
-        Field(default_factory=list, description="The hundred with the most deliveries."),
+        Field(default_factory=list, description="The hundred with the most of what was counted."),
     ]
     accounts: Annotated[
         list[AccountShare], Field(default_factory=list, description="Those of `jobs`.")
@@ -132,6 +140,7 @@ class Replay(Shape):
     ] = None
     rate: Annotated[float | None, Field(description="Deliveries or jobs a second.")]
     count: int
+    count_is_capped: _IsCapped = False
     replayed: int
     failed: Annotated[
         int, Field(description="Jobs that could not be retried; their timelines say why.")
@@ -160,7 +169,7 @@ def replay_json(row: ReplayColumns) -> Json:
         "status": row["state"],
         **_selection(row),
         "rate": row["rate"],
-        "count": row["counted"],
+        **_count(row),
         "replayed": row["replayed"],
         "failed": row["failed"],
         "created_at": rfc3339_or_none(row["created_at"]),
@@ -170,7 +179,11 @@ def replay_json(row: ReplayColumns) -> Json:
 
 def replay_count_json(row: ReplaySelection) -> Json:
     """Return what a replay would select as JSON."""
-    return {"object": "replay", "dry_run": True, **_selection(row), "count": row["counted"]}
+    return {"object": "replay", "dry_run": True, **_selection(row), **_count(row)}
+
+
+def _count(row: ReplaySelection) -> Json:
+    return {"count": min(row["counted"], COUNT_CAP), "count_is_capped": row["counted"] > COUNT_CAP}
 
 
 def _selection(row: ReplaySelection) -> Json:

@@ -275,6 +275,16 @@ def test_a_replay_is_only_counted_without_a_terminal_to_confirm_on(fake: Fake) -
     assert all(body["dry_run"] for body in bodies(fake, "POST /v1/replays"))
 
 
+def test_a_replay_of_more_than_is_counted_says_so(fake: Fake) -> None:
+    more = replay_count(10_000) | {"count_is_capped": True}
+    begun = replay("done", 12_000) | {"count": 10_000, "count_is_capped": True}
+    fake.script("POST /v1/replays", (200, more), (200, more), (202, begun))
+    refused = ran(fake, "deliveries", "replay")
+    assert "replay more than 10000 dead deliveries of all time?" in refused.err
+    done = ran(fake, "deliveries", "replay", "--yes")
+    assert "12000 of more than 10000" in done.out
+
+
 def test_a_replay_is_followed_to_its_end(fake: Fake) -> None:
     fake.script("POST /v1/replays", (200, replay_count(3)), (202, replay()))
     fake.script(f"GET /v1/replays/{RPL}", (200, replay(replayed=1)), (200, replay("done", 3)))

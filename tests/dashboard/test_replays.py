@@ -58,6 +58,19 @@ async def test_a_preview_counts_and_changes_nothing(pages: Dashboard) -> None:
         assert await pages.api.rows("replay") == []
 
 
+async def test_a_preview_of_more_than_is_counted_says_so(
+    pages: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("engine.replay_contract", "schemas.replays"):
+        monkeypatch.setattr(f"orchestrator.{place}.COUNT_CAP", 2)
+    async with pages.reader(Scope.WRITE) as reader:
+        more = EN.text("replay.more_than", count="2")
+        text = await reader.see("/replays/new")
+        assert EN.text("replay.begin.do", count=more) in text
+        text = await reader.send("/replays/new", status="dead")
+        assert EN.text("replay.of", done="3", count=more) in text
+
+
 async def test_a_replay_begins_with_the_selection_of_its_preview(pages: Dashboard) -> None:
     (newest, *_) = (await pages.api.get("/v1/deliveries"))["data"]
     async with pages.reader(Scope.WRITE) as reader:

@@ -105,6 +105,25 @@ async def test_a_dry_run_counts_and_changes_nothing(tmp_path: Path) -> None:
         assert (await due(api), await api.rows(table)) == ([], [])
 
 
+@pytest.mark.parametrize(("rows", "is_capped"), [(2, False), (4, True)])
+async def test_a_count_ends_at_its_cap_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, is_capped: bool
+) -> None:
+    for place in ("engine.replay_contract", "engine.replay_selection", "schemas.replays"):
+        monkeypatch.setattr(f"orchestrator.{place}.COUNT_CAP", 2)
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await add_deliveries(api, to, rows)
+        await add_events(api, rows)
+        for body in ({"subscriber": to}, {"subscriber": to, "missed": True}):
+            counted = await api.post("/v1/replays", 200, body | {"dry_run": True})
+            assert (counted["count"], counted["count_is_capped"]) == (2, is_capped), body
+            assert [one["count"] for one in counted["subscribers"]] == [2]
+            begun = await api.post("/v1/replays", 202, body)
+            found = (begun["count"], begun["count_is_capped"], begun["replayed"])
+            assert found == (2, is_capped, rows), "all of them are made due"
+
+
 async def test_a_small_replay_is_done_when_it_is_answered(tmp_path: Path) -> None:
     async with calling(tmp_path) as api:
         to = (await subscribed(api))["id"]

@@ -74,6 +74,21 @@ async def test_a_dry_run_shows_what_would_be_paid_for_and_creates_nothing(tmp_pa
         assert (await retried(api), await api.rows(table)) == ([], [])
 
 
+async def test_the_renders_of_a_dry_run_are_counted_up_to_a_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("engine.replay_contract", "schemas.replays"):
+        monkeypatch.setattr(f"orchestrator.{place}.COUNT_CAP", 2)
+    async with calling(tmp_path) as api:
+        for is_capped in (False, True):
+            await failed(api)
+            await failed(api)
+            shown = await api.post("/v1/replays", 200, {"jobs": {}, "dry_run": True})
+            found = (shown["count"], shown["renders"], shown["count_is_capped"])
+            assert found == (2, 2, is_capped)
+            assert [one["count"] for one in shown["accounts"]] == [2]
+
+
 async def test_jobs_are_retried_by_the_filters_of_their_list(tmp_path: Path) -> None:
     async with calling(tmp_path, accounts=TWO) as api:
         a = await failed(api, account="main", metadata={"order": "1"})
