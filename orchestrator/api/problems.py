@@ -61,8 +61,8 @@ CODES: Mapping[str, Code] = {
                                "settings."),
     "external_task_id_taken": Code(409, "The job in `job_id` has this external_task_id on its "
                                         "account. Send another."),
-    "idempotency_key_reused": Code(422, "The job in `job_id` was made with this key and another "
-                                        "body. Send a new key."),
+    "idempotency_key_reused": Code(422, "The job in `job_id`, or the replay in `replay_id`, was "
+                                        "made with this key and another body. Send a new key."),
     "vendor_error": Code(502, "The vendor did not accept the file, or did not return it. Its "
                               "status, if it answered, is in `vendor_status`.",
                          "The vendor failed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,7 +12,8 @@ from orchestrator import schemas
 from orchestrator.api import problems
 from orchestrator.api.endpoint import RequestContext, or_not_found, reply
 from orchestrator.api.events import find_event
-from orchestrator.api.operation import operation, returns
+from orchestrator.api.idempotency import idempotency_key
+from orchestrator.api.operation import ResponseSpec, operation, returns
 from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.api.replay_requests import EventReplay, NewReplay, Replay
 from orchestrator.api.requests import Empty
@@ -34,9 +36,13 @@ from orchestrator.schemas.deliveries import host_of
 from orchestrator.schemas.replays import replay_count_json, replay_json
 
 _STARTED = returns(
-    schemas.Replay, "Location", description="Started; `status` shows whether it is done already"
+    schemas.Replay,
+    "Location",
+    "Idempotent-Replayed",
+    description="Started; `status` shows whether it is done already",
 )
 _COUNTED = returns(schemas.ReplayCount, description="Only counted: `dry_run`")
+_RESPONSES: Mapping[int | str, ResponseSpec] = {202: _STARTED, 200: _COUNTED}
 
 
 class ReplayQuery(PageRequest):
@@ -47,7 +53,12 @@ class ReplayQuery(PageRequest):
     status: ReplayState | None = None
 
 
-@operation("Begin a replay", responses={202: _STARTED, 200: _COUNTED})
+@operation(
+    "Begin a replay",
+    responses=_RESPONSES,
+    problems=("idempotency_key_reused",),
+    request_headers=("Idempotency-Key",),
+)
 async def create(context: RequestContext, body: NewReplay) -> Response:
     """Make deliveries in one state (by default dead) due again: of one subscriber or all, of one
     event or all. Or retry `jobs`: each is a new render to pay for, and of a chain of retries only
@@ -55,7 +66,7 @@ async def create(context: RequestContext, body: NewReplay) -> Response:
 
     It selects what exists when it is requested, each once. A small replay is done when it is
     answered; a large one continues in the background and survives a restart. With `dry_run` it is
-    only counted, with a sample.
+    only counted, with a sample. Repeat a request with its `Idempotency-Key` if no response came.
     """
     runtime = context.runtime
     if body.subscriber is not None:
@@ -66,7 +77,12 @@ async def create(context: RequestContext, body: NewReplay) -> Response:
     return await _begin(context, body, body.subscriber, body.event)
 
 
-@operation("Replay to a subscriber", responses={202: _STARTED, 200: _COUNTED})
+@operation(
+    "Replay to a subscriber",
+    responses=_RESPONSES,
+    problems=("idempotency_key_reused",),
+    request_headers=("Idempotency-Key",),
+)
 async def of_subscriber(context: RequestContext, body: Replay) -> Response:
     """Deliveries of a time span in one state; with `missed` events that it was never owed."""
     subscriber_id = context.id("sub")
@@ -92,6 +108,7 @@ async def _begin(
         now=runtime.clock.now(),
         subscriber_id=subscriber_id,
         event_id=event_id,
+        idempotency_key=idempotency_key(context),
         jobs=body.jobs.stored() if isinstance(body, NewReplay) and body.jobs else None,
         **body.model_dump(exclude={"subscriber", "event", "jobs", "dry_run"}),
     )
@@ -100,10 +117,13 @@ async def _begin(
         return reply(await runtime.store.read(_preview, counted))
     step = await runtime.store.write(replay.begin, runtime.assemble(JobIntake), counted)
     row = step.row
+    headers = {"location": f"{runtime.base}/v1/replays/{row['id']}"}
+    if step.replayed:
+        return reply(replay_json(row), 202, headers | {"idempotent-replayed": "true"})
     replay.announce(step, runtime.notifier, runtime.metrics)
     if row["state"] == ReplayState.RUNNING:
         runtime.notifier.wake("replay")
-    return reply(replay_json(row), 202, {"location": f"{runtime.base}/v1/replays/{row['id']}"})
+    return reply(replay_json(row), 202, headers)
 
 
 def _preview(tx: Tx, row: ReplayRow) -> Json:

@@ -25,7 +25,7 @@ from orchestrator.client import (
 )
 from orchestrator.client import Client as PythonClient
 from orchestrator.foundation.errors import ConfigError
-from orchestrator.schemas import Job, Page
+from orchestrator.schemas import Page
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 RowT = TypeVar("RowT", bound=BaseModel)
@@ -132,15 +132,17 @@ class Client:
             wrong = NotOurs(f"{message}: see {where or 'all of it'}")
             raise failure(wrong, self.server) from error
 
-    def order(self, path: str, key: str, again: str, body: object = None) -> Job:
-        """Return the job that a request created. The idempotency key lets it be sent again.
+    def order(
+        self, model: type[ModelT], path: str, key: str, again: str, body: object = None
+    ) -> ModelT:
+        """Return what a request created. The idempotency key lets it be sent again.
 
-        Raises `Failure`, with the hint `again` if the job may exist all the same.
+        Raises `Failure`, with the hint `again` if that may exist all the same.
         """
         for left in range(_TRIES - 1, -1, -1):
             try:
                 answer = self.send("POST", path, body=body, headers={"idempotency-key": key})
-                return self.read(Job, answer.document)
+                return self.read(model, answer.document)
             except KeyboardInterrupt:
                 raise Failure(
                     "stopped; it may have been received", hint=again, code=Exit.INTERRUPTED

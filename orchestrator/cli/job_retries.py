@@ -187,7 +187,7 @@ class _Run:
     def _retry(self, client: Client, job_id: str) -> Job:
         again = "look whether `orchestrator jobs ls` shows a new job before it is tried again"
         key = secrets.token_urlsafe(24)
-        return patiently(partial(client.order, _path(job_id), key, again, self._body))
+        return patiently(partial(client.order, Job, _path(job_id), key, again, self._body))
 
     def _with_error(self, jobs: Iterable[Job]) -> dict[str, Job]:
         """Return the jobs that failed with the wanted code, and say how many are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ def run(session: Session, wish: Wish, *, dry_run: bool, yes: bool, wait: bool) -
             return
         if not yes and counted.count:
             confirm(terminal, f"replay {_many(counted)} {what} {wish.when}?", [])
-        replay = client.post(Replay, "/v1/replays", body)
+        again = "GET /v1/replays lists it if it was"
+        key = secrets.token_urlsafe(24)
+        replay = client.order(Replay, "/v1/replays", key, again, body)
         if wait:
             try:
                 replay = _followed(session, client, replay)

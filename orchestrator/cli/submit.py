@@ -136,7 +136,7 @@ def _key(given: str | None) -> str:
 
 def _order(client: Client, body: Record, key: str) -> Job:
     again = f"the same command with --idempotency-key {key} makes no second job"
-    return client.order("/v1/jobs", key, again, _given(body))
+    return client.order(Job, "/v1/jobs", key, again, _given(body))
 
 
 def _look_at_model(session: Session, client: Client, job: Job) -> None:

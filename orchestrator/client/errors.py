@@ -128,7 +128,8 @@ class Unavailable(ApiError):
 class Unreachable(ClientError):
     """The server did not respond. `sent`: the request may have arrived.
 
-    `idempotency_key` is the key of a lost submission: submitting with it again makes no second job.
+    `idempotency_key` is the key of a lost request: the same call with it makes no second job or
+    replay.
     """
 
     def __init__(self, message: str, *, sent: bool, idempotency_key: str | None = None) -> None:
@@ -136,7 +137,9 @@ class Unreachable(ClientError):
         if sent:
             hint = "it may have been received all the same"
         if sent and idempotency_key:
-            hint += f"; the same call with idempotency_key={idempotency_key!r} makes no second job"
+            hint += (
+                f"; the same call with idempotency_key={idempotency_key!r} has no second effect"
+            )
         super().__init__(message, hint=hint)
         self.sent = sent
         self.idempotency_key = idempotency_key

@@ -7,7 +7,14 @@ from datetime import datetime
 from typing import TypedDict, Unpack
 
 from orchestrator.client.pages import AsyncPages, dual_list
-from orchestrator.client.requests import declared, get, json_fields, post, split_list
+from orchestrator.client.requests import (
+    declared,
+    get,
+    idempotency_header,
+    json_fields,
+    post,
+    split_list,
+)
 from orchestrator.client.sync_async import ModeT, Resource, dual
 from orchestrator.schemas import Page, Replay, ReplayCount
 
@@ -65,20 +72,25 @@ class Replays(Resource[ModeT]):
     """Replays: started, counted beforehand, followed, canceled."""
 
     @dual
-    async def create(self, *, rate: float | None = None, **which: Unpack[ReplayFilter]) -> Replay:
+    async def create(
+        self,
+        *,
+        rate: float | None = None,
+        idempotency_key: str | None = None,
+        **which: Unpack[ReplayFilter],
+    ) -> Replay:
         """Make deliveries due again: of one `subscriber` or all, of one `event` or all.
 
         `since` and `until` limit when they began: [since, until). `status` is the state they are
         in, by default `dead`. `types` are event types. With `missed` it is instead about events
         that match the subscriber's types and have no delivery to it. `rate` is in deliveries per
-        second.
+        second. The same `idempotency_key` begins no second replay.
 
         >>> client.replays.create(subscriber="sub_01...", since="2026-11-20T00:00:00Z").count
         12
         """
-        return await self._call(
-            Replay, post("replays", json=replay_body(which, ReplayFilter, rate))
-        )
+        body, headers = replay_body(which, ReplayFilter, rate), idempotency_header(idempotency_key)
+        return await self._call(Replay, post("replays", json=body, headers=headers))
 
     @dual
     async def count(self, **which: Unpack[ReplayFilter]) -> ReplayCount:
@@ -88,19 +100,24 @@ class Replays(Resource[ModeT]):
 
     @dual
     async def retry_jobs(
-        self, *, rate: float | None = None, **which: Unpack[RetryFilter]
+        self,
+        *,
+        rate: float | None = None,
+        idempotency_key: str | None = None,
+        **which: Unpack[RetryFilter],
     ) -> Replay:
         """Retry all jobs that match, by default failed ones: each is a render to pay for.
 
         `status` may be failed, expired and canceled. Of a chain of retries only the newest is
         retried, and, unless `again`, only if none of them is live or has succeeded. `rate` is in
-        jobs per second, by default 10.
+        jobs per second, by default 10. The same `idempotency_key` begins no second replay.
 
         >>> client.replays.retry_jobs(account="main", error="vendor_unavailable").count
         12
         """
         body = _retry_body(which) | json_fields(rate=rate)
-        return await self._call(Replay, post("replays", json=body))
+        headers = idempotency_header(idempotency_key)
+        return await self._call(Replay, post("replays", json=body, headers=headers))
 
     @dual
     async def count_retries(self, **which: Unpack[RetryFilter]) -> ReplayCount:

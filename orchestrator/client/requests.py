@@ -170,7 +170,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def idempotency_header(key: str | None) -> dict[str, str]:
-    """Return the header that makes a submission safe to retry: a second render costs money too."""
+    """Return the header that makes a request safe to retry: a second render costs money too."""
     return {"idempotency-key": key or secrets.token_urlsafe(24)}
 
 

@@ -13,6 +13,7 @@ from orchestrator.client.requests import (
     Unset,
     declared,
     get,
+    idempotency_header,
     json_fields,
     path,
     post,
@@ -144,11 +145,14 @@ class Subscribers(Resource[ModeT]):
         subscriber_id: str,
         *,
         rate: float | None = None,
+        idempotency_key: str | None = None,
         **which: Unpack[SubscriberReplayFilter],
     ) -> Replay:
         """Make deliveries to one subscriber due again; parameters as of `client.replays.create`."""
         body = replay_body(which, SubscriberReplayFilter, rate)
-        return await self._call(Replay, post("subscribers", subscriber_id, "replay", json=body))
+        headers = idempotency_header(idempotency_key)
+        request = post("subscribers", subscriber_id, "replay", json=body, headers=headers)
+        return await self._call(Replay, request)
 
 
 def _body(options: SubscriberOptions, **fields: object) -> dict[str, object]:

@@ -27,13 +27,14 @@ from orchestrator.engine.replay_retries import RATE, Retries, RetryFilter
 from orchestrator.engine.replay_selection import Backfill, Redelivery
 from orchestrator.engine.worker import Claimed
 from orchestrator.foundation.clock import Clock, after
-from orchestrator.foundation.errors import Unavailable
+from orchestrator.foundation.errors import Problem, Unavailable
 from orchestrator.foundation.ids import Ids
 from orchestrator.foundation.metrics import Metrics
 from orchestrator.foundation.signing.secret_keys import Keys
 from orchestrator.foundation.states import DeliveryState, ReplayState
 from orchestrator.jobs.intake import JobIntake
 from orchestrator.jobs.ledger import Ledger
+from orchestrator.schemas.replays import request_json
 from orchestrator.vendors.contract import Vendor
 
 log = structlog.get_logger()
@@ -53,10 +54,14 @@ _MIN_WAIT, _TICK = 0.01, 1.0
 
 
 class Step(NamedTuple):
-    """A replay after a slice, and the jobs that the slice created."""
+    """A replay after a slice, and the jobs that the slice created.
+
+    `replayed`: the same idempotency key began it before.
+    """
 
     row: ReplayRow
     jobs: Sequence[JobRow] = ()
+    replayed: bool = False
 
 
 class Preview(NamedTuple):
@@ -80,11 +85,13 @@ def new(
     missed: bool = False,
     jobs: RetryFilter | None = None,
     rate: float | None = None,
+    idempotency_key: str | None = None,
 ) -> ReplayRow:
     """Return a row for `counted`. `missed` needs a subscriber; `rate` is in rows a second."""
     return {
         "id": ids("rpl"),
         "api_key": api_key,
+        "idempotency_key": idempotency_key,
         "subscriber_id": subscriber_id,
         "event_id": event_id,
         "status": status,
@@ -126,12 +133,28 @@ def preview(tx: Tx, row: ReplayRow) -> Preview:
 
 
 def begin(tx: Tx, intake: JobIntake, row: ReplayRow) -> Step:
-    """Store a replay and do its first slice. Running this again changes nothing."""
-    created = insert(tx.dialect.name, replay).on_conflict_do_nothing(index_elements=["id"])
+    """Store a replay and do its first slice. Running this again changes nothing.
+
+    One with the idempotency key of another gets that one. Raises `Problem` if that selects
+    something else.
+    """
+    created = insert(tx.dialect.name, replay).on_conflict_do_nothing()
     if tx.execute(created.returning(replay.c.id), [row]).first():
         return _slice(tx, intake, row, row["created_at"])
-    (found,) = fetch(tx, ReplayRow, sa.select(replay).where(replay.c.id == row["id"]))
-    return Step(found)
+    key = sa.and_(
+        replay.c.api_key == row["api_key"], replay.c.idempotency_key == row["idempotency_key"]
+    )
+    same = sa.select(replay).where(sa.or_(replay.c.id == row["id"], key))
+    (found,) = fetch(tx, ReplayRow, same)
+    if request_json(found) != request_json(row):
+        raise Problem(
+            f"Idempotency-Key {row['idempotency_key']!r} was used with another body, for "
+            f"{found['id']}; send a new key",
+            code="idempotency_key_reused",
+            title="Idempotency key reused",
+            replay_id=found["id"],
+        )
+    return Step(found, replayed=found["id"] != row["id"])
 
 
 def advance(tx: Tx, intake: JobIntake, replay_id: str, now: datetime) -> Step | None:

@@ -80,6 +80,9 @@ class Problem(Shape):
     job_id: Annotated[
         str, Field(description="With 409 and 422: the job that stands in the way.")
     ] = ""
+    replay_id: Annotated[
+        str, Field(description="With `idempotency_key_reused`: the replay that has the key.")
+    ] = ""
     next_cursor: Annotated[str, Field(description="With `cursor_gone`: where to go on.")] = ""
     vendor_status: Annotated[
         str, Field(description="With `vendor_error`: the status of the vendor's response.")

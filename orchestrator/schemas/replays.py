@@ -167,14 +167,18 @@ def replay_json(row: ReplayColumns) -> Json:
         "id": row["id"],
         "object": "replay",
         "status": row["state"],
-        **_selection(row),
-        "rate": row["rate"],
+        **request_json(row),
         **_count(row),
         "replayed": row["replayed"],
         "failed": row["failed"],
         "created_at": rfc3339_or_none(row["created_at"]),
         "finished_at": rfc3339_or_none(row["finished_at"]),
     }
+
+
+def request_json(row: ReplayColumns) -> Json:
+    """Return what was asked for, as JSON: what a replay selects, and its rate."""
+    return {**_selection(row), "rate": row["rate"]}
 
 
 def replay_count_json(row: ReplaySelection) -> Json:

@@ -285,6 +285,13 @@ def test_a_replay_of_more_than_is_counted_says_so(fake: Fake) -> None:
     assert "12000 of more than 10000" in done.out
 
 
+def test_a_replay_is_sent_again_with_one_idempotency_key(fake: Fake) -> None:
+    fake.script("POST /v1/replays", (200, replay_count(3)), (504, None), (202, replay("done", 3)))
+    assert ran(fake, "deliveries", "replay", "--yes").code == 0
+    keys = [headers.get("idempotency-key") for _, headers, _ in fake.asked]
+    assert (len(keys), keys[0], len({*keys[1:]})) == (3, None, 1)
+
+
 def test_a_replay_is_followed_to_its_end(fake: Fake) -> None:
     fake.script("POST /v1/replays", (200, replay_count(3)), (202, replay()))
     fake.script(f"GET /v1/replays/{RPL}", (200, replay(replayed=1)), (200, replay("done", 3)))

@@ -136,6 +136,32 @@ async def test_a_small_replay_is_done_when_it_is_answered(tmp_path: Path) -> Non
         assert {row["tries"] for row in await api.rows(delivery)} == {10}
 
 
+async def test_a_request_with_the_same_idempotency_key_begins_one_replay(tmp_path: Path) -> None:
+    async with calling(tmp_path) as api:
+        to = (await subscribed(api))["id"]
+        await add_deliveries(api, to, 3)
+        body = {"since": "2026-11-19T00:00:00.123456Z", "types": ["job.*"], "rate": 2}
+        keyed = {"headers": {"idempotency-key": "k-1"}}
+        every = {"subscriber": to, **body}
+        first = await api.call("POST", "/v1/replays", 202, every, **keyed)
+        assert "idempotent-replayed" not in first.headers
+        for path, same in (("/v1/replays", every), (f"/v1/subscribers/{to}/replay", body)):
+            again = await api.call("POST", path, 202, same, **keyed)
+            assert again.json() == first.json()
+            assert again.headers["location"] == first.headers["location"]
+            assert again.headers["idempotent-replayed"] == "true"
+        others: list[Json] = [{}, every | {"rate": 3}, {"subscriber": to}, {"jobs": {}}]
+        for other in others:
+            problem = await api.post("/v1/replays", 422, other, **keyed)
+            assert problem["code"] == "idempotency_key_reused"
+            assert problem["replay_id"] == first.json()["id"]
+        assert len(await api.rows(table)) == 1
+        await api.post("/v1/replays", 200, {"dry_run": True}, **keyed)
+        for headers in ({"idempotency-key": "k-2"}, {}, {}):
+            await api.post("/v1/replays", 202, every, headers=headers)
+        assert len(await api.rows(table)) == 4
+
+
 async def test_a_large_replay_is_done_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,8 @@ def _number(description: str, example: int) -> Json:
 REQUEST: dict[str, Json] = {
     "X-Request-Id": _text("Returned and logged, if it is 1 to 64 of `A-Za-z0-9_-`; else an id is "
                           "generated.", "order-991"),
-    "Idempotency-Key": _text("Repeated with the same body: the same job, not a second one. Bare or "
-                             "in quotes.", "order-991", minLength=1, maxLength=255),
+    "Idempotency-Key": _text("Repeated with the same body: the same job or replay, not a second "
+                             "one. Bare or in quotes.", "order-991", minLength=1, maxLength=255),
     "Prefer": _text("`wait=N`: respond when the job is final, after N seconds at most, 60 at most.",
                     "wait=30"),
     "If-None-Match": _text("The `ETag` of the caller's copy. 304 if it is current.", '"v3"'),
@@ -52,7 +52,7 @@ RESPONSE: dict[str, Json] = {
                            "change.", 5),
     "Preference-Applied": _text("The preference that was applied.", "wait=30",
                                 pattern="^wait=[0-9]{1,2}$"),
-    "Idempotent-Replayed": _text("The job existed already, created with the same key.", "true",
+    "Idempotent-Replayed": _text("It existed already, created with the same key.", "true",
                                  const="true"),
     "WWW-Authenticate": _text("The authentication scheme.", "Bearer"),
 }  # fmt: skip

@@ -142,6 +142,7 @@ class Replay(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     api_key: str
+    idempotency_key: str | None = None
     subscriber_id: str | None = None
     event_id: str | None = None
     #: The state of the deliveries; unused for missed events.
@@ -167,4 +168,13 @@ class Replay(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Instant)
     finished_at: datetime | None = Field(default=None, sa_type=Instant)
 
-    __table_args__ = (pending("ix_replay_due", "due_at"),)
+    __table_args__ = (
+        pending("ix_replay_due", "due_at"),
+        pending(
+            "ix_replay_idempotency",
+            "api_key",
+            "idempotency_key",
+            given="idempotency_key",
+            unique=True,
+        ),
+    )

@@ -222,6 +222,7 @@ class ReplayRow(TypedDict):
 
     id: str
     api_key: str
+    idempotency_key: str | None
     subscriber_id: str | None
     event_id: str | None
     status: str
