@@ -140,11 +140,13 @@ async def operator(world: World) -> None:
 
 
 async def resume_all(world: World) -> None:
-    """Resume each subscriber that is not active.
+    """Resume each subscriber that is not active, or of which nothing has been committed yet.
 
     Others are left alone: their deliveries must become due without help.
     """
     for subscriber in world.subscribers:
-        while world.checker.committed.subscribers[subscriber.id].state != SubscriberState.ACTIVE:
+        while (
+            row := world.checker.committed.subscribers.get(subscriber.id)
+        ) is None or row.state != SubscriberState.ACTIVE:
             await world.call("POST", f"/v1/subscribers/{subscriber.id}/resume", b"", _HEADERS)
             await asyncio.sleep(1)
