@@ -15,7 +15,7 @@ from orchestrator.api.pagination import PageRequest, page_of
 from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.database.tables.rows import AccountStateRow, fetch
-from orchestrator.jobs import capacity
+from orchestrator.jobs import capacity, push_health
 from orchestrator.jobs.holds import hold_json
 from orchestrator.schemas.base import Json, rfc3339_or_none
 from orchestrator.vendors.contract import Vendor
@@ -65,6 +65,7 @@ def _read(tx: Tx, vendors: Sequence[Vendor], now: datetime) -> list[Json]:
 
 def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -> Json:
     account, paused_until = vendor.account, row["paused_until"] if row else None
+    degraded = bool(row and row["degraded"] and vendor.pushes)
     if paused_until is not None and paused_until <= now:
         paused_until = None
     return {
@@ -80,7 +81,7 @@ def _shown(tx: Tx, vendor: Vendor, row: AccountStateRow | None, now: datetime) -
         "rate_limit": account.rate_limit,
         "pushes": row["pushes"] if row else 0,
         "pushes_missed": row["pushes_missed"] if row else 0,
-        "pushes_degraded": vendor.pushes and row["degraded"] if row else False,
+        "pushes_degraded": degraded and push_health.is_current(tx, account.name, now),
         "pushes_refused": {
             "unsigned": row["unsigned"] if row else 0,
             "stale": row["stale"] if row else 0,

@@ -19,6 +19,7 @@ from orchestrator.database.tables import account_state, callback_address, delive
 from orchestrator.events.callback_lanes import IS_FAILING
 from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.states import DeliveryState
+from orchestrator.jobs import push_health
 
 #: Jobs of one account and state whose ages are compared, the next due first. An account seldom has
 #: more in flight; of a longer queue, these have waited longest.
@@ -96,7 +97,7 @@ def _accounts(tx: Tx, now: datetime) -> list[AccountCounts]:
             row.account,
             row.paused_until is not None and row.paused_until > now,
             row.held_reason if row.held_since else None,
-            row.degraded,
+            row.degraded and push_health.is_current(tx, row.account, now),
             {reason: getattr(row, reason) for reason in _REASONS},
         )
         for row in tx.execute(_ACCOUNTS)

@@ -137,9 +137,7 @@ class Unreachable(ClientError):
         if sent:
             hint = "it may have been received all the same"
         if sent and idempotency_key:
-            hint += (
-                f"; the same call with idempotency_key={idempotency_key!r} has no second effect"
-            )
+            hint += f"; the same call with idempotency_key={idempotency_key!r} has no second effect"
         super().__init__(message, hint=hint)
         self.sent = sent
         self.idempotency_key = idempotency_key

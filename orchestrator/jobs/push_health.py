@@ -16,13 +16,16 @@ from orchestrator.database.tables import account_state, job
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.events.outbox import NewEvent
 from orchestrator.foundation.clock import after
+from orchestrator.foundation.ids import made_at
 from orchestrator.foundation.states import FINAL, EventType, JobState, Source
-from orchestrator.jobs.capacity import lock_accounts
+from orchestrator.jobs.capacity import in_flight, lock_accounts
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.contract import Vendor
 
 #: Completions in a row without a push after which an account counts as degraded.
 MISSED_IN_A_ROW = 3
+#: Seconds without a job after which nothing is known about an account's pushes.
+RECENT = 3600.0
 
 log = structlog.get_logger()
 
@@ -77,6 +80,17 @@ def track(
         if event.type is EventType.ACCOUNT_PUSH_DEGRADED:
             _pull_polls_forward(tx, vendors[event.data["name"]], now)
     return events
+
+
+def is_current(tx: Tx, account: str, now: datetime) -> bool:
+    """Return whether jobs show how an account's pushes are doing: one in flight, or a recent one.
+
+    Without any, what was noticed last is history. It goes on to bring status queries forward: only
+    a push shows that pushes arrive again.
+    """
+    newest = tx.scalar(sa.select(sa.func.max(job.c.id)).where(job.c.account == account))
+    is_recent = newest is not None and made_at(newest) > after(now, -RECENT)
+    return is_recent or in_flight(tx, account) > 0
 
 
 def _arrivals(

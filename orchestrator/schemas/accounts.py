@@ -70,7 +70,13 @@ class Account(Shape):
     rate_limit: float | None
     pushes: int
     pushes_missed: int
-    pushes_degraded: bool
+    pushes_degraded: Annotated[
+        bool,
+        Field(
+            description="Pushes go missing. False without a job in flight or in the last hour: "
+            "nothing shows it then."
+        ),
+    ]
     pushes_refused: RefusedPushes | None = None
     polls: int
     last_push_at: AwareDatetime | None

@@ -18,6 +18,7 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import account_state
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import JobState, Source
+from orchestrator.jobs.push_health import RECENT
 from orchestrator.jobs.transition import ReportEvent
 from orchestrator.vendors.report import Report
 from tests.api.test_support import TWO, finished_job, subscribed
@@ -66,8 +67,12 @@ async def test_the_overview_says_what_is_wrong_and_where_to_correct_it(pages: Da
     await pages.api.runtime.store.write(lambda tx: change(tx, degraded=True, mismatched=12))
     async with pages.reader(Scope.READ) as reader:
         text = await reader.see("")
+        pages.api.clock.advance(RECENT)
+        later = await reader.see("")
     assert _("overview.fine") not in text
-    assert _("finding.degraded", account="main", missed=0, pushes=0) in text
+    degraded = _("finding.degraded", account="main", missed=0, pushes=0)
+    assert degraded in text
+    assert degraded not in later, "no job shows it any more"
     assert _("finding.queue", account="main", count=1) in text
     assert f"dashboard/jobs/{job_id}" in text
 

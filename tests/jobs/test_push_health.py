@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.foundation.states import JobState, Source
-from orchestrator.jobs.push_health import MISSED_IN_A_ROW
+from orchestrator.jobs import push_health
+from orchestrator.jobs.push_health import MISSED_IN_A_ROW, RECENT
 from tests.harness.engine import at_vendor, event_bodies, event_types, report_state
 from tests.harness.runtime import Harness, open_harness
 
@@ -57,6 +58,23 @@ async def test_the_first_push_after_a_degradation_is_announced(h: Harness) -> No
     assert not (await h.account())["degraded"]
     await ends(h, Source.POLL, MISSED_IN_A_ROW)
     assert (await published(h))[2:] == ["account.push_degraded"]
+
+
+async def test_a_degradation_is_history_without_a_recent_job_or_one_in_flight(h: Harness) -> None:
+    async def is_current() -> bool:
+        return await h.runtime.store.read(push_health.is_current, "main", h.clock.now())
+
+    assert not await is_current(), "it never had a job"
+    job = await at_vendor(h)
+    h.clock.advance(2 * RECENT)
+    assert await is_current(), "one is in flight"
+    await report_state(h, job["id"], JobState.SUCCEEDED, Source.POLL)
+    assert not await is_current()
+    await ends(h, Source.POLL, 1)
+    h.clock.advance(RECENT - 1)
+    assert await is_current()
+    h.clock.advance(2)
+    assert not await is_current()
 
 
 @pytest.mark.parametrize("source", [Source.CLOCK, Source.OPERATOR, Source.SUBMIT, Source.LOOKUP])
