@@ -128,13 +128,17 @@ class Receiver:
             self.notifier.wake("poll")
             raise
         except Unreadable as error:
-            ids = {"account": row["account"], "job": row["job_id"]}
-            log.warning("a push cannot be read", **ids, why=str(error))
-            row["outcome"] = f"unreadable: {error}"
-            await self._accept(ReceivedPush(row, None, poll=True))
+            await self._keep_unreadable(row, error)
             return
         event = ReportEvent(callback.job_id, report, Source.PUSH, attempt=callback.attempt)
         await self._accept(ReceivedPush(row, event))
+
+    async def _keep_unreadable(self, row: PushRow, error: Unreadable) -> None:
+        """Store a push that says nothing we understand; the vendor is asked instead."""
+        ids = {"account": row["account"], "job": row["job_id"]}
+        log.warning("a push cannot be read", **ids, why=str(error))
+        row["outcome"] = f"unreadable: {error}"
+        await self._accept(ReceivedPush(row, None, poll=True))
 
     def _row(
         self, vendor: Vendor, callback: Callback, headers: Mapping[str, str], body: bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from tests.attack.arena import Arena, arena
 from tests.attack.attack import Attack, Report, Skipped
 from tests.attack.run import ATTACKS, execute
+from tests.harness.api_caller import eventually
 
 pytestmark = pytest.mark.long
 
@@ -23,9 +23,13 @@ async def test_names_of_attacks_are_unique() -> None:
 async def test_a_service_that_stands_still_is_detected(tmp_path: Path) -> None:
     report = Report()
     async with arena(tmp_path, report, {}) as opened:
-        async with opened.observed(latency=0.5):
+        async with opened.observed(latency=0.5) as observer:
+
+            async def stands_still() -> bool:
+                return bool((await observer.figures())["latency"] > 0.5)
+
             opened.child.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(0.8)
+            await eventually(stands_still)
             opened.child.send_signal(signal.SIGCONT)
         assert any("/healthz" in fault for fault in report.broken)
 
