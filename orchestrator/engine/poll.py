@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import httpx
 import sqlalchemy as sa
@@ -279,9 +278,9 @@ class Poller:
 
     def _count(self, tx: Tx, account: str, count: int, sent_at: datetime | None) -> None:
         """Count the jobs that were asked about. A vendor that answers accepts the credentials."""
-        values: dict[str, Any] = {"polls": account_state.c.polls + count}
         mine = sa.update(account_state).where(account_state.c.account == account)
-        held_since = tx.scalar(mine.values(**values).returning(account_state.c.held_since))
+        counted = mine.values(polls=account_state.c.polls + count)
+        held_since = tx.scalar(counted.returning(account_state.c.held_since))
         if sent_at and held_since:
             holds.answered(tx, self.ids, account, sent_at, self.clock.now(), Source.POLL)
 

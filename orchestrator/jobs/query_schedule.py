@@ -8,7 +8,7 @@ from typing import TypedDict
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after, backoff
 from orchestrator.foundation.settings.accounts import Poll
-from orchestrator.foundation.states import FINAL, Source
+from orchestrator.foundation.states import AT_VENDOR, FINAL, Source
 from orchestrator.vendors.contract import Vendor
 
 
@@ -45,6 +45,16 @@ def after_report(row: JobRow, source: Source, vendor: Vendor | None, now: dateti
         wait = backoff(poll.interval, row["asks"], factor=1.5, most=poll.max_interval)
         return {"asks": row["asks"] + 1, "misses": 0, "due_at": after(now, wait)}
     return {"asks": 0, "misses": 0, "due_at": after(now, poll.first_after)}
+
+
+def query_soon(row: JobRow, vendor: Vendor | None, now: datetime) -> QueryChanges:
+    """Return when a push that says nothing certain makes a job due for a status query.
+
+    A job that is claimed for one keeps its claim: another process would send the query too.
+    """
+    if row["claimed_by"] is not None and row["state"] in AT_VENDOR:
+        return {"due_at": row["due_at"]}
+    return {"due_at": next_query(row, poll_settings(vendor), now)}
 
 
 def next_query(row: QueryColumns, poll: Poll, now: datetime) -> datetime:

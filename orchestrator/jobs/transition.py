@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 from orchestrator.database.tables.rows import JobRow
 from orchestrator.foundation.clock import after
 from orchestrator.foundation.states import AT_VENDOR, FINAL, RANK, JobState, Source, may_move
-from orchestrator.jobs.query_schedule import QueryChanges, after_report, next_query, poll_settings
+from orchestrator.jobs.query_schedule import QueryChanges, after_report, poll_settings, query_soon
 from orchestrator.schemas.base import rfc3339_or_none
 from orchestrator.schemas.jobs import StoredFile
 from orchestrator.vendors.contract import Vendor
@@ -103,7 +103,7 @@ def decide(row: JobRow, event: ReportEvent, vendor: Vendor | None, now: datetime
         return Transition(ReportOutcome.STALE, facts)
     if _needs_confirmation(row, event, vendor):
         # A job that is queued or being submitted keeps its schedule and its claim.
-        soon = _query_soon(row, vendor, now) if state in AT_VENDOR else {}
+        soon = cast(JobChanges, query_soon(row, vendor, now)) if state in AT_VENDOR else {}
         return Transition(ReportOutcome.UNCONFIRMED, soon)
     if report.state is JobState.SUCCEEDED and not report.has_output:
         return _without_output(row, event, vendor, now, facts)
@@ -128,16 +128,6 @@ def _is_claimed(row: JobRow, event: ReportEvent) -> bool:
     else:
         is_open = row["state"] == JobState.SUBMITTING
     return is_open and event.lease == row["lease"]
-
-
-def _query_soon(row: JobRow, vendor: Vendor | None, now: datetime) -> JobChanges:
-    """Return when a push that says nothing certain makes a job due for a status query.
-
-    A job that is claimed for one keeps its claim: another process would send the query too.
-    """
-    if row["claimed_by"] is not None and row["state"] in AT_VENDOR:
-        return {"due_at": row["due_at"]}
-    return {"due_at": next_query(row, poll_settings(vendor), now)}
 
 
 def _task_id(row: JobRow, event: ReportEvent, vendor: Vendor | None) -> JobChanges:
@@ -213,7 +203,7 @@ def _without_output(
     state = JobState(row["state"])
     soon: JobChanges = {}
     if event.source is Source.PUSH and state not in FINAL:
-        soon = _query_soon(row, vendor, now)
+        soon = cast(JobChanges, query_soon(row, vendor, now))
     if may_move(state, JobState.PROCESSING):
         moved = _move(row, event, vendor, now, JobState.PROCESSING, facts)
         return Transition(ReportOutcome.NO_OUTPUT, moved.changes | soon, JobState.PROCESSING)
