@@ -185,6 +185,7 @@ async def test_a_delivery_retried_by_an_operator_after_its_schedule_gets_one_att
 ) -> None:
     to = await subscribe(h)
     (row,) = await due_deliveries(h, to)
+    h.clock.advance(sum(STANDARD_SCHEDULE))
     await recorded(
         h, [attempted(row | {"tries": len(STANDARD_SCHEDULE) + 3}, to, ResponseClass.LATER)]
     )
