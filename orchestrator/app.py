@@ -31,8 +31,10 @@ from orchestrator.dashboard.session import Sessions
 from orchestrator.database.postgres.engine import is_postgres
 from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
+from orchestrator.egress.broker_loop import BrokerLoop
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.egress.transport import GuardedTransport
+from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.lifecycle import running
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.receive import Receiver
@@ -95,6 +97,7 @@ def build(
         ledger=Ledger(vendors, ids, clock, settings.base_url),
         http_client=http_client,
         submission_client=submission_client,
+        publishers=PublisherPool(BrokerLoop(policy), settings.ca_file),
         address_policy=policy,
         vendors=vendors,
         destinations=destinations.load(),

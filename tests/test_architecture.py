@@ -51,7 +51,13 @@ PLUG_INS: Mapping[str, tuple[type, tuple[str, ...]]] = {
 STAGES = ("receive", "submit", "poll", "deliver", "replay", "retention")
 #: Law 5. Only these open sockets, and only this reads the clock, sleeps or draws; the application
 #: picks the source.
-SOCKETS = ("egress.transport", "egress.address_policy", "egress.resolver", "egress.failures")
+SOCKETS = (
+    "egress.transport",
+    "egress.address_policy",
+    "egress.resolver",
+    "egress.failures",
+    "egress.guarded_loop",
+)
 CLOCK = "foundation.clock"
 NETWORK = (
     "aiohttp",

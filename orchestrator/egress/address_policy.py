@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -30,6 +30,9 @@ _FORBIDDEN: Final = [ipaddress.ip_network(cidr) for cidr in _SPECIAL.split()]
 # 64:ff9b:1::/48 it may be elsewhere.
 _NAT64: Final = [ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/96")]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Ports below 1024 at public addresses: of HTTP, which brokers use too, and of mail submission.
+_WEB: Final = frozenset({80, 443})
+_BROKERS: Final = _WEB | {465, 587}
 _LOOPBACK_NAMES: Final = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 
 
@@ -47,10 +50,11 @@ class AddressPolicy:
                 f"allow_private: {error}; write a network such as 10.0.0.0/8"
             ) from error
 
-    def check(self, address: str, port: int = 443) -> None:
+    def check(self, address: str, port: int = 443, *, web: bool = True) -> None:
         """Raise `Blocked` unless a socket may connect there.
 
-        Of the ports below 1024, a public address has only 80 and 443.
+        Of the ports below 1024, a public address has only 80 and 443, or without `web` those of
+        brokers and mail servers.
         """
         try:
             written = ipaddress.ip_address(address)
@@ -61,7 +65,7 @@ class AddressPolicy:
             return
         if not target.is_global or any(target in network for network in _FORBIDDEN):
             raise Blocked(f"{address} is not a public address, nor in a network of allow_private")
-        _check_port(port)
+        _check_port(port, _WEB if web else _BROKERS)
 
     def check_url(self, url: str) -> None:
         """Raise `Blocked` if the URL alone is forbidden. Names are resolved only at the socket."""
@@ -134,6 +138,7 @@ def check_form(url: httpx.URL) -> None:
         raise Blocked("a URL may not carry a user name or password")
 
 
-def _check_port(port: int) -> None:
-    if port < 1024 and port not in {80, 443}:
-        raise Blocked(f"port {port} is not a port of the web")
+def _check_port(port: int, allowed: Collection[int] = _WEB) -> None:
+    if port < 1024 and port not in allowed:
+        what = "the web" if allowed is _WEB else "a broker or a mail server"
+        raise Blocked(f"port {port} is not a port of {what}")

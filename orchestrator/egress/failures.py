@@ -55,10 +55,29 @@ def failure(request: httpx.Request, error: Exception) -> NotSent | CutOff:
         return NotSent(f"{host}: the request cannot be written", kind="invalid_request")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        kind = _CERTIFICATES.get(cause.verify_code, "certificate_invalid")
+        kind = _certificate_fault(cause)
         return NotSent(f"{host}: {kind}: {cause.verify_message}", kind=kind)
     found = next(
         (word for match, word in (_AFTER if sent else _BEFORE) if isinstance(cause, match)), None
     )
     why = found or type(error).__name__ if cause is error else cause
     return (CutOff if sent else NotSent)(f"{host}: {why}", kind=found)
+
+
+def connect_fault(error: BaseException) -> str | None:
+    """Return the word for why a library could not connect: the first cause that has one."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _certificate_fault(cause)
+        for match, word in _BEFORE:
+            if isinstance(cause, match):
+                return word
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
+    return _CERTIFICATES.get(error.verify_code, "certificate_invalid")

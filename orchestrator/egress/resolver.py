@@ -50,8 +50,9 @@ class _Answer:
 class GuardedResolver(AbstractResolver):
     """Refuses a name with a forbidden address: a private next to a public one is an attack."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
+    def __init__(self, policy: AddressPolicy, *, web: bool = True) -> None:
         self._policy = policy
+        self._web = web
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._running: dict[str, tuple[asyncio.Task[_Answer], float]] = {}
         self._all = asyncio.Semaphore(_ALL)
@@ -67,7 +68,7 @@ class GuardedResolver(AbstractResolver):
             # A copy: each raise adds to the traceback of what it raises.
             raise copy(answer.error)
         for address in answer.addresses:
-            self._policy.check(address, port)
+            self._policy.check(address, port, web=self._web)
         return [
             ResolveResult(
                 hostname=host,

@@ -7,11 +7,9 @@ resent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
 import httpx
 import sqlalchemy as sa
@@ -19,10 +17,11 @@ import structlog
 
 from orchestrator.database.store import Store, Tx
 from orchestrator.database.tables import delivery
-from orchestrator.database.tables.rows import SubscriberRow
 from orchestrator.egress.http_client import HttpClient
 from orchestrator.engine.claims import permit
 from orchestrator.engine.deliver_health import FLUSH, LaneChange, flush
+from orchestrator.engine.deliver_messages import MessageBuilder
+from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.deliver_results import Attempted, BatchCompleter, record
 from orchestrator.engine.deliver_scheduler import ClaimedDelivery, DeliveryScheduler
 from orchestrator.engine.notifier import Notifier
@@ -30,13 +29,13 @@ from orchestrator.engine.worker import Claimed, record_with_retry
 from orchestrator.events.destinations import (
     Destination,
     HttpDestination,
-    Message,
+    Publisher,
+    PublishFailed,
     ResponseClass,
-    Target,
 )
 from orchestrator.foundation import off_loop
 from orchestrator.foundation.addresses import masked
-from orchestrator.foundation.clock import Clock, Rng, epoch_ms
+from orchestrator.foundation.clock import Clock, Rng
 from orchestrator.foundation.errors import Blocked, ConfigError, Exchange, TooLate
 from orchestrator.foundation.ids import Ids, made_at
 from orchestrator.foundation.metrics import Metrics
@@ -65,6 +64,7 @@ class Deliverer:
     store: Store
     destinations: Mapping[str, Destination]
     http_client: HttpClient
+    publishers: PublisherPool
     keys: Keys
     ids: Ids
     clock: Clock
@@ -76,6 +76,7 @@ class Deliverer:
     def __post_init__(self) -> None:
         self.scheduler = DeliveryScheduler(self.clock, self.rng)
         self._completer = BatchCompleter()
+        self._messages = MessageBuilder(self.keys, self.clock, self.share_links)
         self._save = self.store.batched(self._record)
 
     async def take(self, room: int) -> Claimed[ClaimedDelivery]:
@@ -134,23 +135,28 @@ class Deliverer:
         done = Attempted(
             claim.row, claim.subscriber, now, ms=0, result=ResponseClass.LATER, address=to
         )
+        destination = self.destinations[claim.subscriber["kind"]]
         try:
-            request = await self._request(claim, now)
-            request.extensions["may_leave"] = permit(
-                claim.row, self.store.membership, self.clock, DEADLINE
-            )
+            if isinstance(destination, Publisher):
+                receipt = await self._publish(claim, destination, now)
+                return self._published(done, started, receipt)
+            assert isinstance(destination, HttpDestination)
+            request = await self._request(claim, destination, now)
+            request.extensions["may_leave"] = self._permit(claim)
             response = await self.http_client.send(
                 request, deadline=DEADLINE, cap=ANSWER_CAP, body="partial"
             )
         except TooLate:
             raise
+        except PublishFailed as error:
+            return self._not_published(claim, done, started, error)
         except Exchange as error:
             result = ResponseClass.NEVER if isinstance(error, Blocked) else ResponseClass.LATER
             return replace(done, ms=self._ms(started), result=result, error=error.kind)
         except ConfigError:
             # A key is missing from secret_keys. Only this lane is affected, until it is put back.
             return replace(done, ms=self._ms(started), error="secret_unreadable")
-        result = self._destination(claim).classify_response(response)
+        result = destination.classify_response(response)
         delivered = result is ResponseClass.DELIVERED
         return replace(
             done,
@@ -158,70 +164,47 @@ class Deliverer:
             result=result,
             status=response.status_code,
             error=None if delivered else _reason(response),
-            response=text(_head(response, self._address(claim))),
+            response=text(_head(response, self._messages.address(claim))),
             rest=None if delivered else retry_after(response.headers, self.clock.stamp()),
         )
+
+    def _permit(self, claim: ClaimedDelivery) -> Callable[[], bool]:
+        return permit(claim.row, self.store.membership, self.clock, DEADLINE)
 
     def _ms(self, started: float) -> int:
         return round((self.clock.monotonic() - started) * 1000)
 
-    async def _request(self, claim: ClaimedDelivery, now: datetime) -> httpx.Request:
-        destination, size = self._destination(claim), len(claim.event["body"])
-        target, message = self._target(claim, now), self._message(claim, destination, now)
+    async def _request(
+        self, claim: ClaimedDelivery, destination: HttpDestination, now: datetime
+    ) -> httpx.Request:
+        target = self._messages.target(claim, now)
+        message = self._messages.message(claim, destination, now)
         # Some kinds parse the event.
         return await off_loop.receivers.run(
-            claim.subscriber["id"], size, destination.request, target, message
+            claim.subscriber["id"], len(message.body), destination.request, target, message
         )
 
-    def _destination(self, claim: ClaimedDelivery) -> HttpDestination:
-        found = self.destinations[claim.subscriber["kind"]]
-        assert isinstance(found, HttpDestination)
-        return found
-
-    def _message(self, claim: ClaimedDelivery, destination: Destination, now: datetime) -> Message:
-        event = claim.event
-        page = self._job_page(event["job_id"], now) if destination.links_jobs else None
-        return Message(
-            event["id"], event["type"], event["body"], self.clock.stamp(), event["job_id"], page
+    async def _publish(self, claim: ClaimedDelivery, destination: Publisher, now: datetime) -> str:
+        """Return the receipt of the broker. Raises `PublishFailed`, `Blocked` and `TooLate`."""
+        target = self._messages.target(claim, now)
+        message = self._messages.message(claim, destination, now)
+        lane, size = claim.subscriber["id"], len(message.body)
+        publication = await off_loop.receivers.run(lane, size, destination.encode, target, message)
+        receipt = await self.publishers.publish(
+            lane, destination, target, publication, self._permit(claim), DEADLINE
         )
+        return masked(receipt, target.address)
 
-    def _target(self, claim: ClaimedDelivery, now: datetime) -> Target:
-        """Return where to send. Raises `ConfigError` if no key can decrypt it."""
-        to = claim.subscriber
-        return Target(
-            self._address(claim),
-            self._secrets(to, now),
-            self._pairs(to["headers"]),
-            to["options"],
-            self._pairs(to["credentials"]),
-        )
+    def _published(self, done: Attempted, started: float, receipt: str) -> Attempted:
+        response, ms = text(receipt, STORED), self._ms(started)
+        return replace(done, ms=ms, result=ResponseClass.DELIVERED, response=response)
 
-    def _pairs(self, sealed: str | None) -> Mapping[str, str]:
-        """Return stored names and values, which may be secrets."""
-        if sealed is None:
-            return {}
-        found: Mapping[str, str] = json.loads(_revealed(self.keys.decrypt, sealed))
-        return found
-
-    def _job_page(self, job_id: str | None, now: datetime) -> str | None:
-        if job_id is None or not self.share_links.enabled:
-            return None
-        return self.share_links.link_to(job_id, now).url
-
-    def _address(self, claim: ClaimedDelivery) -> str:
-        """Return the address to send to. Raises `ConfigError` if no key can decrypt it."""
-        to = claim.subscriber
-        if to["callback_origin"] is None:
-            return _revealed(self.keys.decrypt, to["address"])
-        return _revealed(self.keys.open_address, str(claim.event["callback_url"]))
-
-    def _secrets(self, to: SubscriberRow, now: datetime) -> list[str]:
-        """Return the keys that sign for a subscriber, newest first: all that are still valid."""
-        if to["callback_origin"] is not None:
-            return list(self.keys.callback_secrets)
-        ms = epoch_ms(now)
-        valid = [key for key in to["secrets"] if key["until"] is None or key["until"] > ms]
-        return [_revealed(self.keys.decrypt, key["key"]) for key in valid]
+    def _not_published(
+        self, claim: ClaimedDelivery, done: Attempted, started: float, error: PublishFailed
+    ) -> Attempted:
+        response = text(masked(str(error), self._messages.address(claim)), STORED)
+        failed = replace(done, ms=self._ms(started), response=response, rest=error.rest)
+        return replace(failed, result=error.result, error=error.code)
 
     def _record(self, tx: Tx, attempts: list[Attempted]) -> list[LaneChange | None]:
         return record(tx, self.ids, self.rng, attempts, self.clock.now())
@@ -262,11 +245,6 @@ def release(tx: Tx, held: Sequence[tuple[str, int]], now: datetime) -> None:
             delivery.c.id == delivery_id, delivery.c.lease == lease, delivery.c.due_at.is_not(None)
         )
         tx.execute(sa.update(delivery).where(mine).values(due_at=now))
-
-
-@lru_cache(maxsize=4096)
-def _revealed(reveal: Callable[[str], str], sealed: str) -> str:
-    return reveal(sealed)
 
 
 def _head(response: httpx.Response, address: str) -> str:

@@ -82,7 +82,8 @@ def _fatal(row: Health, attempts: Sequence[Attempted], now: datetime) -> str | N
     """Return the reason to disable a subscriber, if any."""
     gone = next((done for done in attempts if done.result is ResponseClass.GONE), None)
     if gone is not None:
-        return f"the address answered {gone.status}: {gone.response or 'gone'}"[:200]
+        what = gone.error if gone.status is None else gone.status
+        return f"the address answered {what}: {gone.response or 'gone'}"[:200]
     since = row["failing_since"]
     if since is not None and now - since >= DISABLE_AFTER:
         return f"every attempt since {since:%Y-%m-%d} has failed"

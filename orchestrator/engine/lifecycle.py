@@ -74,6 +74,7 @@ async def running(runtime: Runtime) -> AsyncIterator[None]:
             ticks.shutdown(wait=False)
             await runtime.submission_client.aclose()
             await runtime.http_client.aclose()
+            await runtime.publishers.aclose()
     finally:
         await store.aclose()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator.database.store import Store
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.http_client import HttpClient
+from orchestrator.engine.deliver_publishers import PublisherPool
 from orchestrator.engine.notifier import Notifier
 from orchestrator.engine.ticker import Pulse
 from orchestrator.events.destinations import Destination
@@ -49,6 +50,8 @@ class Runtime:
     http_client: HttpClient
     #: For submissions: a fresh connection each, since a stale one can lose a POST half-way.
     submission_client: HttpClient
+    #: For deliveries to brokers: starts a thread with the first one.
+    publishers: PublisherPool
     address_policy: AddressPolicy
     vendors: Mapping[str, Vendor]
     destinations: Mapping[str, Destination]

@@ -16,9 +16,12 @@ FILE, DIRECTORY = "SSL_CERT_FILE", "SSL_CERT_DIR"
 
 
 def client_context(
-    ca_file: str | None = None, default: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    ca_file: str | None = None,
+    default: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    *,
+    web: bool = True,
 ) -> ssl.SSLContext:
-    """Return a context that verifies servers.
+    """Return a context that verifies servers, of HTTP or (without `web`) of any protocol.
 
     It trusts the authorities of `default`, which reads SSL_CERT_FILE and SSL_CERT_DIR, and those of
     `ca_file`. Raises `ConfigError` that names what cannot be used.
@@ -29,7 +32,8 @@ def client_context(
     if folders and not any(map(_is_readable, folders.split(os.pathsep))):
         raise ConfigError(f"{DIRECTORY}: no readable folder ({folders}); name another, or unset it")
     context = default()
-    context.set_alpn_protocols(["http/1.1"])
+    if web:
+        context.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
         _load_file(context, ca_file, "ca_file")
     return context

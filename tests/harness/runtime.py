@@ -168,4 +168,5 @@ async def open_harness(folder: Path, **values: Any) -> AsyncIterator[Harness]:
     finally:
         await runtime.submission_client.aclose()
         await runtime.http_client.aclose()
+        await runtime.publishers.aclose()
         runtime.store.close()

@@ -11,6 +11,7 @@ import inspect
 import json
 import pkgutil
 import re
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,7 +183,8 @@ class PublishFailed(Exception):
     """A broker did not confirm a message.
 
     `code` is what the attempt shows as its error; `str()` is stored as its response, without
-    secrets. A broken connection is `is_broken`: it is closed and not used again.
+    secrets. `rest` pauses the whole subscriber for so many seconds, as a `Retry-After` does. A
+    broken connection is `is_broken`: it is closed and not used again.
     """
 
     def __init__(
@@ -191,11 +193,13 @@ class PublishFailed(Exception):
         *,
         code: str,
         result: ResponseClass = ResponseClass.LATER,
+        rest: float | None = None,
         is_broken: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.result = result
+        self.rest = rest
         self.is_broken = is_broken
 
 
@@ -212,7 +216,16 @@ class Publication:
 
 
 class Connection(ABC):
-    """An open connection to a broker. Any exception but `PublishFailed` means that it is broken."""
+    """An open connection to a broker. Any exception but `PublishFailed` means that it is broken.
+
+    It does not reconnect by itself, nor hold messages back until it has: a message may leave only
+    while its claim lasts. The engine opens another.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """False once it is known to be broken: the engine opens another before it publishes."""
+        return True
 
     @abstractmethod
     async def publish(self, publication: Publication) -> str:
@@ -229,8 +242,9 @@ class Connection(ABC):
 class Publisher(Destination):
     """A kind that receives events over a connection that is kept open: brokers and SMTP.
 
-    It runs on the event loop of `egress.broker_loop`, which lets a socket connect only where the
-    address policy allows it, whatever library opens it and whatever host a broker names.
+    Connections are opened and used on the event loop of `egress.broker_loop`, which lets a socket
+    connect only where the address policy allows it, whatever library opens it and whatever host a
+    broker names. Libraries are imported in `open`: a kind exists without its extra.
     """
 
     @abstractmethod
@@ -238,11 +252,13 @@ class Publisher(Destination):
         """Return the message as it is sent, signed where the kind signs. No I/O."""
 
     @abstractmethod
-    async def open(self, target: Target) -> Connection:
+    async def open(self, target: Target, tls: ssl.SSLContext) -> Connection:
         """Return a connection that is ready to publish. The caller limits the time.
 
-        Raises `PublishFailed` for a target that is refused (credentials, a stream that is missing);
-        any other exception means that the broker cannot be reached.
+        `tls` verifies servers: it trusts the authorities of the settings. It is shared: a kind that
+        presents a certificate makes its own. Raises `PublishFailed` for a target that is refused
+        (credentials, a stream that is missing); any other exception means that the broker cannot be
+        reached.
         """
 
 
