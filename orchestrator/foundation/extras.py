@@ -33,7 +33,13 @@ SERVER: Final = (
     "uvloop",
     "yarl",
 )
-EXTRAS: Final = {"server": SERVER, "demo": (*SERVER, "standardwebhooks")}
+EXTRAS: Final = {
+    "server": SERVER,
+    "demo": (*SERVER, "standardwebhooks"),
+    # Kinds of subscribers, each with the client of its broker.
+    "nats": (*SERVER, "nats"),
+    "redis": (*SERVER, "redis"),
+}
 _POSIX = (
     "the service needs a POSIX system (Linux, macOS or WSL);"
     " on Windows, the client and the commands for a remote server work"

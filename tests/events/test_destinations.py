@@ -209,19 +209,3 @@ def test_no_spelling_of_a_header_of_ours_is_a_subscribers(name: str) -> None:
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Team", "X-Webhook-Team", "Ceiling"])
 def test_other_headers_are_a_subscribers(name: str) -> None:
     assert not is_ours(name)
-
-
-def test_a_cloudevent_carries_the_event_in_its_own_envelope() -> None:
-    request = http("webhook").request(target(options={"format": "cloudevents"}), message())
-    envelope = json.loads(request.content)
-    assert request.headers["content-type"] == "application/cloudevents+json"
-    assert envelope == {
-        "specversion": "1.0",
-        "id": "evt_1",
-        "source": "orchestrator",
-        "type": "job.succeeded",
-        "time": "2026-11-20T10:02:14.000Z",
-        "subject": JOB["id"],
-        "datacontenttype": "application/json",
-        "data": JOB,
-    }

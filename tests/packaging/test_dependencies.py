@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from orchestrator import cli
+from orchestrator.events import destinations
 from orchestrator.foundation import extras
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,18 @@ def test_the_service_imports_what_it_declares() -> None:
             allowed |= declared("postgres")
         if module.startswith(("simulator", "cli.demo", "cli.bench")):
             allowed |= declared("demo")
+        if (extra := extra_of(module)) is not None:
+            assert distributions(at_start(sources()[module])) <= server, module
+            allowed |= declared(extra)
         assert everything(module) <= allowed, module
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra of a kind of subscriber, which imports its library when it connects."""
+    folder, _, kind = module.rpartition(".")
+    if folder != "events.destinations":
+        return None
+    return destinations.load()[kind].extra or None
 
 
 def test_no_library_is_declared_in_vain() -> None:

@@ -82,7 +82,7 @@ class Option:
 
     description: str
     choices: tuple[str, ...] = ()
-    pattern: str = r".{1,512}"
+    pattern: str = r"[^\x00-\x1f\x7f]{1,512}"
     required: bool = False
 
     def fault(self, value: str) -> str | None:

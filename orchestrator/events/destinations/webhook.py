@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httpx
 
 from orchestrator import __version__
+from orchestrator.events import formats
 from orchestrator.events.destinations import HttpDestination, Message, Option, Target, post
-from orchestrator.foundation.json_codec import encode
 from orchestrator.foundation.signing import standard_webhooks
-
-_SOURCE = "orchestrator"
 
 
 class Webhook(HttpDestination):
@@ -26,15 +24,11 @@ class Webhook(HttpDestination):
 
     kind = "webhook"
     signed: ClassVar[bool] = True
-    options: ClassVar[Mapping[str, Option]] = {
-        "format": Option("The form of the body.", choices=("standard", "cloudevents"))
-    }
+    options: ClassVar[Mapping[str, Option]] = {"format": formats.OPTION}
 
     def request(self, target: Target, message: Message) -> httpx.Request:
         """Return the POST, signed with all keys. Custom headers never replace ours."""
-        body, content_type = message.body, "application/json"
-        if target.options.get("format") == "cloudevents":
-            body, content_type = _cloudevent(message), "application/cloudevents+json"
+        body, content_type = formats.encoded(target, message)
         theirs = {name: value for name, value in target.headers.items() if not is_ours(name)}
         ours = {"content-type": content_type, "user-agent": f"orchestrator/{__version__}"}
         signed = standard_webhooks.sign(target.keys, message.event_id, message.at, body)
@@ -78,22 +72,3 @@ def is_ours(name: str) -> bool:
     """
     spelled = _SEPARATOR.sub("-", name.lower())
     return spelled in _OURS or spelled.startswith(_OUR_PREFIXES)
-
-
-def _cloudevent(message: Message) -> bytes:
-    event = message.data
-    data = event.get("data")
-    envelope: dict[str, Any] = {
-        "specversion": "1.0",
-        "id": message.event_id,
-        "source": _SOURCE,
-        "type": message.type,
-        "time": event.get("timestamp"),
-        "datacontenttype": "application/json",
-        "data": data,
-    }
-    if isinstance(data, Mapping) and isinstance(data.get("id"), str):
-        envelope["subject"] = data["id"]
-    if event.get("late"):
-        envelope["late"] = True
-    return encode(envelope)
