@@ -69,6 +69,20 @@ NETWORK = (
     "ftplib",
     "smtplib",
 )
+#: Libraries of brokers and mail servers: they open sockets on the guarded loop, where `open` of a
+#: destination runs.
+BROKERS = ("nats", "redis", "aiokafka", "aio_pika", "aiormq", "aiosmtplib", "apprise")
+#: What connects by way of the running loop. A destination may, for its loop is guarded.
+CONNECTING = {
+    "open_connection",
+    "open_unix_connection",
+    "start_server",
+    "create_connection",
+    "create_unix_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "sock_connect",
+}
 HTTPX = {
     "Client",
     "AsyncClient",
@@ -202,18 +216,24 @@ def stages(of: Sources) -> Iterator[str]:
                 yield f"{module} imports {other}"
 
 
+def of_libraries(tree: ast.Module, libraries: tuple[str, ...]) -> set[str]:
+    """Return what a module imports of these libraries."""
+    tops = tuple(f"{one}." for one in libraries)
+    return {name for name in imported(tree) if f"{name}.".startswith(tops)}
+
+
 def world(of: Sources) -> Iterator[str]:
     """5. Sockets only in `egress`; time, sleep and chance only through `foundation.clock`."""
+    of_destinations = {name for name in of if name.startswith("events.destinations.")}
     for module, tree in of.items():
         if top(module) in BESIDE:
             continue
-        network = {
-            name
-            for name in imported(tree)
-            if f"{name}.".startswith(tuple(f"{one}." for one in NETWORK))
-        }
-        if (network and module not in SOCKETS) or used(tree, "httpx") & HTTPX:
+        if (of_libraries(tree, NETWORK) and module not in SOCKETS) or used(tree, "httpx") & HTTPX:
             yield f"{module} opens sockets"
+        connecting = {node.attr for node in nodes(tree) if isinstance(node, ast.Attribute)}
+        connecting &= set() if module == "egress.guarded_loop" else CONNECTING
+        if (connecting or of_libraries(tree, BROKERS)) and module not in of_destinations:
+            yield f"{module} opens sockets beside the guarded loop"
         if module == CLOCK:
             continue
         read = (used(tree, "datetime") | used(tree, "date")) & {"now", "utcnow", "today"}
@@ -248,6 +268,9 @@ def test_the_package_keeps_the_law(law: Law) -> None:
         (stages, "engine.submit_outcome", "from orchestrator.engine.poll import LEASE"),
         (world, "vendors.dialects.kling", "import socket"),
         (world, "engine.deliver", "import httpx\nclient = httpx.AsyncClient()"),
+        (world, "engine.deliver_publishers", "from nats.aio.client import Client"),
+        (world, "engine.deliver", "import asyncio\nx = asyncio.open_connection"),
+        (world, "egress.broker_loop", "import socket"),
         (world, "jobs.ledger", "from datetime import datetime\nnow = datetime.now()"),
         (world, "engine.poll", "import asyncio as aio\nx = aio.sleep"),
         (world, "engine.poll", "import random\nx = random.random()"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
 import httpx
@@ -13,7 +14,14 @@ from orchestrator.database.store import Tx
 from orchestrator.database.tables import delivery, event, subscriber
 from orchestrator.database.tables.rows import EventRow, SubscriberRow, fetch
 from orchestrator.engine.runtime import Runtime
-from orchestrator.events.destinations import HttpDestination, Message, Target
+from orchestrator.events.destinations import (
+    Destination,
+    HttpDestination,
+    Message,
+    Publication,
+    Publisher,
+    Target,
+)
 from orchestrator.foundation.errors import ConfigError
 from orchestrator.foundation.logs import masked
 from orchestrator.foundation.masking import MASK, WEBHOOK_PREFIX
@@ -45,19 +53,38 @@ def parties(tx: Tx, delivery_id: str) -> tuple[EventRow, SubscriberRow] | None:
 
 
 def request_json(runtime: Runtime, about: EventRow, to: SubscriberRow, at: datetime) -> Json | None:
-    """Return the request of an attempt at that time: masked address, headers and body."""
+    """Return what an attempt at that time sends: masked address, headers and body."""
     destination, own = runtime.destinations[to["kind"]], _headers(runtime, to)
-    if not isinstance(destination, HttpDestination):
-        return None
-    page = f"{runtime.base}/dashboard/shared/{MASK}" if destination.links_jobs else None
-    has_page = about["job_id"] is not None and runtime.share_links.enabled
-    message = Message(
-        about["id"], about["type"], about["body"], at, about["job_id"], page if has_page else None
-    )
+    message = _message(runtime, destination, about, at)
     keys = [_NO_SECRET] if destination.signed else []
+    masked_names = {name.lower() for name in own}
+    if isinstance(destination, Publisher):
+        address = _address(runtime, to)
+        if address is None:
+            return None
+        hidden = dict.fromkeys(destination.credentials, MASK)
+        target = Target(address, keys, own, to["options"], hidden)
+        return _published(destination.encode(target, message), masked_names, to["shown"])
+    assert isinstance(destination, HttpDestination)
     built = destination.request(Target(_ANYWHERE, keys, own, to["options"]), message)
     built.headers["host"] = host_of(to["shown"]) or ""
-    return _shown(built, {name.lower() for name in own}) | {"url": to["shown"]}
+    return _shown(built, masked_names) | {"url": to["shown"]}
+
+
+def _message(runtime: Runtime, destination: Destination, about: EventRow, at: datetime) -> Message:
+    page = f"{runtime.base}/dashboard/shared/{MASK}" if destination.links_jobs else None
+    has_page = about["job_id"] is not None and runtime.share_links.enabled
+    return Message(
+        about["id"], about["type"], about["body"], at, about["job_id"], page if has_page else None
+    )
+
+
+def _address(runtime: Runtime, to: SubscriberRow) -> str | None:
+    """Return the address, which names the topic; None if no key can decrypt it."""
+    try:
+        return runtime.keys.decrypt(to["address"])
+    except ConfigError:
+        return None
 
 
 def _headers(runtime: Runtime, to: SubscriberRow) -> dict[str, str]:
@@ -70,14 +97,32 @@ def _headers(runtime: Runtime, to: SubscriberRow) -> dict[str, str]:
     return found
 
 
+def _published(publication: Publication, own: set[str], shown: str) -> Json:
+    return {
+        "method": "PUBLISH",
+        "url": shown,
+        "to": publication.to,
+        "key": publication.key,
+        "headers": _masked(publication.headers, own),
+        **_cut(publication.body),
+    }
+
+
 def _shown(request: httpx.Request, own: set[str]) -> Json:
-    body = request.content.decode("utf-8", "replace")
     return {
         "method": request.method,
-        "headers": {
-            name: MASK if name in own else str(masked(value, name))
-            for name, value in request.headers.items()
-        },
-        "body": body[:_CAP],
-        "truncated": len(body) > _CAP,
+        "headers": _masked(request.headers, own),
+        **_cut(request.content),
     }
+
+
+def _masked(headers: Mapping[str, str], own: set[str]) -> dict[str, str]:
+    return {
+        name: MASK if name.lower() in own else str(masked(value, name))
+        for name, value in headers.items()
+    }
+
+
+def _cut(content: bytes) -> Json:
+    body = content.decode("utf-8", "replace")
+    return {"body": body[:_CAP], "truncated": len(body) > _CAP}

@@ -97,13 +97,19 @@ class Delivery(Shape):
 
 
 class DeliveryRequest(Shape):
-    """The request of the last attempt, or of the first to come.
+    """The request of the last attempt, or of the first to come; for a broker, its message.
 
     The subscriber's own headers and signatures are masked; each attempt has a signature of its own.
     """
 
-    method: str
+    method: Annotated[str, Field(description="Of HTTP, or `PUBLISH`.")]
     url: Annotated[str, Field(description="The address as it may be shown.")]
+    to: Annotated[
+        str | None, Field(description="The subject, topic, stream or queue of a message.")
+    ] = None
+    key: Annotated[str | None, Field(description="What keeps the order of messages: the job.")] = (
+        None
+    )
     headers: dict[str, str]
     body: str
     truncated: Annotated[bool, Field(description="The body is longer than 256 KiB.")]

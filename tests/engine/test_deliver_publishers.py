@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.api import delivery_requests
 from orchestrator.database.tables import attempt, delivery, event, subscriber
+from orchestrator.database.tables.rows import EventRow, SubscriberRow
 from orchestrator.egress.address_policy import AddressPolicy
 from orchestrator.egress.broker_loop import BrokerLoop
 from orchestrator.engine import deliver as deliver_stage
@@ -134,6 +136,28 @@ async def test_no_confirmation_within_the_deadline_is_a_failure(
     await drive(h.runtime.assemble(Deliverer))
     (row,) = await h.rows(delivery)
     assert (row["state"], row["last_error"]) == ("pending", "timeout")
+
+
+async def test_a_delivery_shows_the_message_without_its_secrets(h: Harness) -> None:
+    to = await subscribe(
+        h, "job.submitted", kind="redis", url="redis://r.example.com/0?stream=video",
+        headers={"X-Team": "hush-hush"},
+    )  # fmt: skip
+    mine = sa.update(subscriber).where(subscriber.c.id == to["id"])
+    await h.run(mine.values(credentials=h.runtime.keys.encrypt('{"password": "hush-hush"}')))
+    job = await at_vendor(h)
+    (made,), (row,) = [await h.rows(one) for one in (event, subscriber)]
+    about, lane = cast(EventRow, made), cast(SubscriberRow, row)
+    shown = delivery_requests.request_json(h.runtime, about, lane, h.clock.now())
+    assert shown is not None
+    assert "hush" not in json.dumps(shown)
+    assert shown | {"headers": ...} == {
+        "method": "PUBLISH", "url": "redis://r.example.com/0", "to": "video", "key": job["id"],
+        "headers": ..., "body": made["body"].decode(), "truncated": False,
+    }  # fmt: skip
+    assert shown["headers"]["id"] == made["id"]
+    lane["address"] = "of a lost key"
+    assert delivery_requests.request_json(h.runtime, about, lane, h.clock.now()) is None
 
 
 # -- the pool
