@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from orchestrator.events.destinations import Target
 from tests.brokers.server import BrokerServer, ClientAlone, Received
@@ -72,8 +72,13 @@ class RedisServer(BrokerServer):
 
     @contextlib.asynccontextmanager
     async def client_alone(self, body: bytes) -> AsyncIterator[ClientAlone]:
-        async with self.client() as client:
+        # Each command in flight takes a connection of its own.
+        pool = BlockingConnectionPool(port=self.port, password="right", max_connections=64)
+        client = Redis.from_pool(pool)
+        try:
             yield _Alone(client, body)
+        finally:
+            await client.aclose()
 
 
 class _Alone(ClientAlone):
